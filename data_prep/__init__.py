@@ -1,0 +1,1 @@
+"""From images and captions to prepared collections."""

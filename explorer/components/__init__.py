@@ -1,0 +1,1 @@
+"""The few custom HTML components, each beside its template, style and script."""

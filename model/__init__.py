@@ -1,0 +1,1 @@
+"""The science: backbones, sparse codes, exclusion search and what dimensions mean."""
