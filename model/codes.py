@@ -1,0 +1,102 @@
+"""Sparse codes of many rows, by row and by dimension.
+
+By row (CSR) they tell what one item is made of; by dimension (CSC, the postings) they tell which
+items have a factor, which is all that a search has to read. Each copy takes 8 bytes an active
+entry: an int32 index and a float32 value.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array
+
+_PARTS = ("indptr", "indices", "values")
+
+
+class SparseCodes:
+    """Unit-norm, non-negative codes of `n` rows in `m` dimensions.
+
+    Parameters
+    ----------
+    indptr : (n + 1,) int64
+        Row i owns entries `indptr[i]:indptr[i + 1]`.
+    indices : (e,) int32
+        Dimension of each active entry, ascending in a row.
+    values : (e,) float32
+        Positive; each row has L2 norm 1, or no entry at all.
+    m : int
+        Number of dimensions.
+    """
+
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
+        self.by_row = csr_array((values, indices, indptr), shape=(len(indptr) - 1, m))
+
+    @classmethod
+    def from_active(cls, values: np.ndarray, indices: np.ndarray, m: int) -> SparseCodes:
+        """Normalise and compress what `SparseEncoder.encode` returns.
+
+        Parameters
+        ----------
+        values : (n, k) float32
+            Non-negative; zeros are inactive.
+        indices : (n, k) integer
+            Dimensions, without repetition in a row.
+        m : int
+        """
+        order = np.argsort(indices, axis=1, kind="stable")
+        values = np.take_along_axis(np.asarray(values, np.float32), order, 1)
+        indices = np.take_along_axis(np.asarray(indices, np.int32), order, 1)
+        norms = np.sqrt((values.astype(np.float64) ** 2).sum(1, keepdims=True))
+        unit = (values / np.maximum(norms, 1e-30)).astype(np.float32)
+        active = unit > 0
+        indptr = np.concatenate([[0], np.cumsum(active.sum(1))]).astype(np.int64)
+        return cls(indptr, indices[active], unit[active], m)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.by_row.shape[0]
+
+    @property
+    def m(self) -> int:
+        """Number of dimensions."""
+        return self.by_row.shape[1]
+
+    @cached_property
+    def by_dimension(self) -> csc_array:
+        """The postings: (n, m), rows ascending in each dimension."""
+        return self.by_row.tocsc()
+
+    def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Active dimensions of one row and their values: (a,) int32, (a,) float32."""
+        span = slice(self.by_row.indptr[row], self.by_row.indptr[row + 1])
+        return self.by_row.indices[span], self.by_row.data[span]
+
+    def postings(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that have a dimension and its values there: (p,) int32, (p,) float32."""
+        codes = self.by_dimension
+        span = slice(codes.indptr[dimension], codes.indptr[dimension + 1])
+        return codes.indices[span], codes.data[span]
+
+    def dense(self, row: int) -> np.ndarray:
+        """One row's code with its zeros: (m,) float32."""
+        code = np.zeros(self.m, np.float32)
+        indices, values = self.row(row)
+        code[indices] = values
+        return code
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write `NAME_indptr.npy`, `NAME_indices.npy`, `NAME_values.npy`."""
+        arrays = (self.by_row.indptr, self.by_row.indices, self.by_row.data)
+        for part, array in zip(_PARTS, arrays, strict=True):
+            np.save(folder / f"{name}_{part}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path, name: str, m: int) -> SparseCodes:
+        """Read what `save` wrote."""
+        paths = [folder / f"{name}_{part}.npy" for part in _PARTS]
+        indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
+        return cls(indptr, indices, values, m)

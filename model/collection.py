@@ -1,0 +1,253 @@
+"""A prepared collection: items, captions, labels and frozen embeddings in one folder.
+
+A collection is immutable once written. `collection.json` holds the size and hash of every other
+file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
+that hash. Embeddings are memory-mapped: opening a million items reads almost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SCHEMA_VERSION = 1
+MANIFEST = "collection.json"
+ITEMS = "items.parquet"
+IMAGE_EMBEDDINGS = "image_embeddings.npy"
+TEXT_EMBEDDINGS = "text_embeddings.npy"
+CAPTION_ITEM = "caption_item.npy"
+SKIPPED = "skipped.csv"
+THUMBNAILS = "thumbnails"
+ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
+
+
+@dataclass(frozen=True)
+class BackboneIdentity:
+    """Which frozen backbone made a collection's embeddings."""
+
+    name: str
+    sha256: str
+    width: int
+
+    def require_same(self, other: BackboneIdentity, what: str) -> None:
+        """Refuse what belongs to another backbone.
+
+        Raises
+        ------
+        ValueError
+            Naming both backbones.
+        """
+        if self.sha256 != other.sha256:
+            raise ValueError(
+                f"{what} was made with backbone {other.name} ({other.sha256[:12]}), but the "
+                f"collection with {self.name} ({self.sha256[:12]}); train one with "
+                "`sieve train COLLECTION` or choose another with --checkpoint"
+            )
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def thumbnail_path(item_id: str) -> str:
+    """Path of an item's thumbnail inside the collection, with forward slashes."""
+    return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    name: str,
+    backbone: BackboneIdentity,
+    source: str,
+    licence: str,
+    counts: Mapping[str, int],
+) -> None:
+    """Write `collection.json`, the last file of a collection, with sizes and hashes of the others.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds all other files already.
+    counts : mapping of str to int
+        At least `items` and `captions`.
+    """
+    parts = (ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED)
+    manifest = {
+        "name": name,
+        "schema_version": SCHEMA_VERSION,
+        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        "counts": dict(counts),
+        "source": source,
+        "licence": licence,
+        "files": {
+            part: {
+                "bytes": (folder / part).stat().st_size,
+                "sha256": file_sha256(folder / part),
+            }
+            for part in parts
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+class Collection:
+    """An opened collection.
+
+    Attributes
+    ----------
+    path : Path
+    manifest : dict
+        What `collection.json` says.
+    backbone : BackboneIdentity
+    sha256 : str
+        Hash of `collection.json`, and so of everything in the folder.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.sha256 = sha256
+        named = manifest["backbone"]
+        self.backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Collection:
+        """Open a collection and check that it is whole.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        FileNotFoundError
+            Where there is no collection, or a file of it is missing.
+        ValueError
+            Where it is of another version, truncated or damaged; the message names the file.
+        """
+        path = Path(path)
+        manifest_path = path / MANIFEST
+        if not manifest_path.is_file():
+            raise FileNotFoundError(
+                f"{path} is not a collection (no {MANIFEST}); "
+                "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
+            )
+        data = manifest_path.read_bytes()
+        try:
+            manifest = json.loads(data)
+            cls._check(path, manifest)
+            return cls(path, manifest, hashlib.sha256(data).hexdigest())
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{manifest_path} is damaged ({error}); prepare the collection again"
+            ) from None
+
+    @staticmethod
+    def _check(path: Path, manifest: dict[str, Any]) -> None:
+        version = manifest["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
+                f"{SCHEMA_VERSION}; prepare the collection again"
+            )
+        for name, facts in manifest["files"].items():
+            part = path / name
+            if Path(name).name != name or not part.is_file():
+                raise FileNotFoundError(f"{part} is missing; prepare the collection again")
+            if part.stat().st_size != facts["bytes"]:
+                raise ValueError(
+                    f"{part} has {part.stat().st_size} bytes, expected {facts['bytes']}; "
+                    "prepare the collection again"
+                )
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def n_items(self) -> int:
+        """How many items it has."""
+        return int(self.manifest["counts"]["items"])
+
+    @property
+    def n_captions(self) -> int:
+        """How many captions it has."""
+        return int(self.manifest["counts"]["captions"])
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """One row an item: id, image, captions, labels, split, width, height."""
+        items = pd.read_parquet(self.path / ITEMS)
+        missing = [column for column in ITEM_COLUMNS if column not in items.columns]
+        if missing or len(items) != self.n_items:
+            raise ValueError(
+                f"{self.path / ITEMS} has {len(items)} rows and lacks {missing or 'no column'}; "
+                f"expected {self.n_items} rows; prepare the collection again"
+            )
+        return items
+
+    @cached_property
+    def image_embeddings(self) -> np.ndarray:
+        """(n, d) float16, L2-normalised, memory-mapped."""
+        return self._array(IMAGE_EMBEDDINGS, (self.n_items, self.backbone.width))
+
+    @cached_property
+    def text_embeddings(self) -> np.ndarray:
+        """(c, d) float16, L2-normalised, memory-mapped."""
+        return self._array(TEXT_EMBEDDINGS, (self.n_captions, self.backbone.width))
+
+    @cached_property
+    def caption_item(self) -> np.ndarray:
+        """(c,) int32: the item row that each caption belongs to, ascending."""
+        return self._array(CAPTION_ITEM, (self.n_captions,))
+
+    @cached_property
+    def caption_texts(self) -> list[str]:
+        """All captions, in the order of `caption_item`."""
+        return [caption for captions in self.items["captions"] for caption in captions]
+
+    @cached_property
+    def row_of_id(self) -> dict[str, int]:
+        """Row of every item id."""
+        return {item_id: row for row, item_id in enumerate(self.items["id"])}
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any item has a label."""
+        return any(len(labels) for labels in self.items["labels"])
+
+    def rows_of_split(self, splits: Sequence[str]) -> np.ndarray:
+        """Rows of the items whose split is one of `splits`: (r,) int64, ascending."""
+        return np.flatnonzero(self.items["split"].isin(list(splits)).to_numpy())
+
+    def captions_of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Find all captions of these item rows: (r,) int64, ascending."""
+        wanted = np.zeros(self.n_items, bool)
+        wanted[rows] = True
+        return np.flatnonzero(wanted[np.asarray(self.caption_item)])
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.path / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}); prepare the collection again"
+            ) from None
+        if array.shape != shape:
+            raise ValueError(
+                f"{path} has shape {array.shape}, expected {shape}; prepare the collection again"
+            )
+        return array

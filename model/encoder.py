@@ -1,0 +1,152 @@
+"""The sparse encoder: a frozen embedding becomes a sparse code, and back.
+
+    x̃ = (x - μ_modality) / |x - μ_modality|
+    z = TopK_k(ReLU(W_enc x̃ + b_modality))
+    x̂ = W_dec z, with unit columns
+
+Image and text share all weights but the centre and the bias: in CLIP the two modalities lie in
+separate cones (the modality gap), which the centring takes away. TopK as in Gao et al. 2024
+(arXiv 2406.04093).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.codes import SparseCodes
+
+IMAGE = "image"
+TEXT = "text"
+MODALITIES = (IMAGE, TEXT)
+
+
+@dataclass(frozen=True)
+class SparseEncoderConfig:
+    """Shape of a sparse encoder."""
+
+    d: int
+    """Width of the backbone's embeddings."""
+    m: int = 1024
+    """Number of dimensions of a code."""
+    k: int = 64
+    """At most this many dimensions are active in a code."""
+
+    def __post_init__(self) -> None:
+        if self.d < 1 or self.m < 1:
+            raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
+        if not 1 <= self.k <= self.m:
+            raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
+
+
+class ActiveCode(NamedTuple):
+    """Codes without their zeros."""
+
+    values: Tensor
+    """(B, k) float32, non-negative, descending; not normalised."""
+    indices: Tensor
+    """(B, k) int64, distinct in a row."""
+
+
+class SparseEncoder(nn.Module):
+    """TopK encoder with a linear decoder, shared by both modalities.
+
+    Parameters
+    ----------
+    config : SparseEncoderConfig
+    generator : torch.Generator, optional
+        Of the initial weights.
+    """
+
+    def __init__(
+        self, config: SparseEncoderConfig, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        weights_md = torch.randn(config.m, config.d, generator=generator)
+        weights_md = functional.normalize(weights_md, dim=1)
+        self.encode_md = nn.Parameter(weights_md.clone())
+        self.decode_md = nn.Parameter(weights_md.clone())
+        self.bias = nn.Parameter(torch.zeros(len(MODALITIES), config.m))
+        self.register_buffer("centre", torch.zeros(len(MODALITIES), config.d))
+        self.centre: Tensor
+
+    def centred(self, embeddings: Tensor, modality: str) -> Tensor:
+        """Take the modality's centre off and renormalise: (B, d) → (B, d), unit rows."""
+        centre = self.centre[MODALITIES.index(modality)]
+        return functional.normalize(embeddings.to(centre.dtype) - centre, dim=-1)
+
+    def activations(self, centred: Tensor, modality: str) -> Tensor:
+        """ReLU activations before TopK: (B, d) centred → (B, m), non-negative."""
+        bias = self.bias[MODALITIES.index(modality)]
+        return functional.relu(functional.linear(centred, self.encode_md, bias))
+
+    def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
+        """Encode embeddings, never making them dense.
+
+        Parameters
+        ----------
+        embeddings : (B, d) float
+            Of the backbone, L2-normalised.
+        modality : "image" or "text"
+        """
+        active = self.activations(self.centred(embeddings, modality), modality)
+        return ActiveCode(*torch.topk(active, self.config.k, dim=-1))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Reconstruct centred embeddings of dense codes: (B, m) → (B, d)."""
+        return codes @ functional.normalize(self.decode_md, dim=1)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Decoder direction of each dimension: (m, d) float32, unit rows."""
+        return functional.normalize(self.decode_md.detach(), dim=1).cpu().numpy()
+
+
+def keep_top(activations: Tensor, k: int) -> Tensor:
+    """Zero all but the k largest of each row, with gradients to those: (B, m) → (B, m)."""
+    values, indices = torch.topk(activations, k, dim=-1)
+    return torch.zeros_like(activations).scatter(-1, indices, values)
+
+
+@torch.inference_mode()
+def encode_codes(
+    encoder: SparseEncoder, embeddings: np.ndarray, modality: str, batch_size: int = 8192
+) -> SparseCodes:
+    """Encode many embeddings, in batches that leave the disk one at a time.
+
+    Parameters
+    ----------
+    encoder : SparseEncoder
+    embeddings : (n, d) float16 or float32
+        May be memory-mapped.
+    modality : "image" or "text"
+    batch_size : int
+
+    Raises
+    ------
+    ValueError
+        If the width is not the encoder's, or an embedding is not finite.
+    """
+    config = encoder.config
+    if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
+        raise ValueError(
+            f"the encoder reads embeddings of width {config.d}; got shape {embeddings.shape}"
+        )
+    values = np.zeros((len(embeddings), config.k), np.float32)
+    indices = np.tile(np.arange(config.k, dtype=np.int32), (len(embeddings), 1))
+    device = encoder.encode_md.device
+    for start in range(0, len(embeddings), batch_size):
+        batch = np.asarray(embeddings[start : start + batch_size], np.float32)
+        if not np.isfinite(batch).all():
+            row = start + int(np.argmin(np.isfinite(batch).all(1)))
+            raise ValueError(f"{modality} embedding {row} is not finite; prepare it again")
+        active = encoder.encode(torch.from_numpy(batch).to(device), modality)
+        values[start : start + len(batch)] = active.values.cpu().numpy()
+        indices[start : start + len(batch)] = active.indices.cpu().numpy()
+    return SparseCodes.from_active(values, indices, config.m)

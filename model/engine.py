@@ -1,0 +1,402 @@
+"""Engine: one opened collection with one checkpoint; what the CLI, the tabs and the API call.
+
+Everything here is read-only after opening and safe to share between threads. Handlers parse, call
+one method and format what comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from model.backbone import Backbone
+from model.checkpoint import Checkpoint, find_checkpoint
+from model.codes import SparseCodes
+from model.collection import Collection, thumbnail_path
+from model.derived import Derived, derive
+from model.dimensions import DimensionPage, describe_dimension
+from model.encoder import IMAGE, TEXT, encode_codes
+from model.exclusion import Query, best, contributions, off_weights, propose_off, search
+from model.phrasing import split_exclusion
+
+MAX_QUERY_CHARACTERS = 1000
+MAX_TOP = 200
+
+
+@dataclass(frozen=True)
+class ActiveDimension:
+    """One row of a query's dimension list."""
+
+    dimension: int
+    name: str
+    strength: float
+    """q_j: how strongly A has it."""
+    without_strength: float
+    """b_j: how strongly B has it; 0 where there is no B."""
+    proposed_off: bool
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A query as codes and embeddings; what is on or off comes on top."""
+
+    text: str
+    without: str
+    item: str
+    code: np.ndarray
+    """(m,) float32: A's code."""
+    without_code: np.ndarray
+    """(m,) float32: B's code, zeros where there is no B."""
+    embedding: np.ndarray
+    """(d,) float32: what the backbone alone makes of the whole question, "A without B" as text."""
+    dimensions: tuple[ActiveDimension, ...]
+    """Proposed-off ones first, then by strength in A."""
+    notes: tuple[str, ...]
+    """What the person should know: unknown words, a split query, a cut text."""
+
+    @property
+    def proposed(self) -> tuple[int, ...]:
+        """Dimensions that "without" proposes to switch off."""
+        return tuple(d.dimension for d in self.dimensions if d.proposed_off)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One dimension's part in a score; negative where the dimension is off and pushes away."""
+
+    dimension: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class OffDimension:
+    """A dimension that is off, and how much it pushes."""
+
+    dimension: int
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One retrieved item."""
+
+    id: str
+    row: int
+    score: float
+    captions: tuple[str, ...]
+    labels: tuple[str, ...]
+    contributions: tuple[Contribution, ...]
+    """The largest first; their sum is the score."""
+    rank: int
+    """1 for the best; 0 for an item that left the results."""
+    rank_before: int | None
+    """Rank with every dimension on; None where it was not among the top."""
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """Results with what is off, and what that changed."""
+
+    off: tuple[OffDimension, ...]
+    results: tuple[Result, ...]
+    left: tuple[Result, ...]
+    """Items of the top with every dimension on that are no longer there, by their rank then."""
+    seconds: float
+    """Time of the search itself, without encoding."""
+
+
+class Engine:
+    """One opened collection with one checkpoint.
+
+    Attributes
+    ----------
+    collection : Collection
+    checkpoint : Checkpoint
+    derived : Derived
+        Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`.
+    """
+
+    def __init__(
+        self, collection: Collection, checkpoint: Checkpoint, device: str = "auto"
+    ) -> None:
+        checkpoint.backbone.require_same(collection.backbone, f"checkpoint {checkpoint.path}")
+        self.collection = collection
+        self.checkpoint = checkpoint
+        self.derived: Derived = derive(collection, checkpoint)
+        self._device = device
+        self.encode_text = lru_cache(maxsize=4096)(self._encode_text)
+
+    @classmethod
+    def open(
+        cls, collection: str | Path, checkpoint: str | Path | None = None, device: str = "auto"
+    ) -> Engine:
+        """Open a collection folder with a checkpoint folder, by default the one that fits.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            In one line that says what to do.
+        """
+        opened = Collection.open(collection)
+        path = Path(checkpoint) if checkpoint else find_checkpoint(opened)
+        return cls(opened, Checkpoint.load(path), device)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone that made the collection, loaded when first needed."""
+        backbone = Backbone.load(self.collection.backbone.name, self._device)
+        if backbone.sha256 != self.collection.backbone.sha256:
+            raise ValueError(
+                f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
+                f"{self.collection.name} was made with {self.collection.backbone.sha256[:12]}; "
+                "prepare the collection again"
+            )
+        return backbone
+
+    @property
+    def image_codes(self) -> SparseCodes:
+        """Codes of all images."""
+        return self.derived.image_codes
+
+    @property
+    def text_codes(self) -> SparseCodes:
+        """Codes of all captions."""
+        return self.derived.text_codes
+
+    def name_of(self, dimension: int) -> str:
+        """Return a dimension's name."""
+        return self.checkpoint.name_of(dimension)
+
+    def dimension_table(self) -> pd.DataFrame:
+        """One row a dimension: see `model.dimensions.dimension_statistics`."""
+        return self.derived.dimensions
+
+    def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
+        """Everything about one dimension; `seed` picks the random examples.
+
+        Raises
+        ------
+        ValueError
+            If there is no such dimension.
+        """
+        self._check_dimension(dimension)
+        return describe_dimension(self.collection, self.checkpoint, self.derived, dimension, seed)
+
+    def thumbnail(self, item_id: str) -> Path:
+        """Find an item's thumbnail.
+
+        Raises
+        ------
+        ValueError
+            If the collection has no such item.
+        """
+        self.row_of(item_id)
+        return self.collection.path / thumbnail_path(item_id)
+
+    def row_of(self, item_id: str) -> int:
+        """Find the row of an item id; ValueError if there is none."""
+        row = self.collection.row_of_id.get(item_id)
+        if row is None:
+            raise ValueError(
+                f"collection {self.collection.name} has no item {item_id[:40]!r}; "
+                "item ids are the 16 hex digits shown with each result"
+            )
+        return row
+
+    def encode(
+        self,
+        text: str = "",
+        without: str = "",
+        item: str = "",
+        image: Image.Image | None = None,
+    ) -> EncodedQuery:
+        """Make a query of what a person asks for.
+
+        Parameters
+        ----------
+        text : str
+            A. Where it says "A without B" in clear words and `without` is empty, it is split.
+        without : str
+            B.
+        item : str
+            Id of an item whose image takes A's place.
+        image : PIL image, optional
+            An image that takes A's place.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to search for, or no such item.
+        """
+        notes: list[str] = []
+        text, without = self._tidy(text, notes), self._tidy(without, notes)
+        if text and not without:
+            split = split_exclusion(text)
+            if split is not None:
+                text, without = split
+                notes.append(f"Read as “{text}” without “{without}”.")
+        if item:
+            code = self.image_codes.dense(self.row_of(item))
+            embedding = self.collection.image_embeddings[self.row_of(item)].astype(np.float32)
+        elif image is not None:
+            embedding = self.backbone.encode_images([image])[0]
+            code = self._code(embedding, IMAGE)
+        elif text:
+            code = self.encode_text(text)[0]
+            embedding = self.encode_text(f"{text} without {without}" if without else text)[1]
+        else:
+            raise ValueError("nothing to search for: give a text, an image or an item")
+        without_code = self.encode_text(without)[0] if without else np.zeros_like(code)
+        used_text = f"{'' if item or image is not None else text} {without}"
+        notes += [
+            f"This backbone does not know “{word}”; it was left to guess."
+            for word in self.backbone.unknown_words(used_text)
+        ]
+        dimensions = self._list_dimensions(code, without_code)
+        return EncodedQuery(
+            text, without, item, code, without_code, embedding, dimensions, tuple(notes)
+        )
+
+    def search(
+        self,
+        query: EncodedQuery,
+        off: tuple[int, ...] | None = None,
+        strictness: float = 1.0,
+        never: bool = False,
+        top: int = 24,
+    ) -> SearchOutcome:
+        """Retrieve with some dimensions off.
+
+        Parameters
+        ----------
+        query : EncodedQuery
+        off : tuple of int, optional
+            The complete set of dimensions that are off; by default the proposed ones.
+        strictness : float
+            s in [0, 1].
+        never : bool
+            Also remove what has an off dimension.
+        top : int
+            1 to 200.
+
+        Raises
+        ------
+        ValueError
+            If a dimension does not exist or a number is out of range.
+        """
+        if not 1 <= top <= MAX_TOP:
+            raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
+        off = query.proposed if off is None else tuple(sorted(set(off)))
+        for dimension in off:
+            self._check_dimension(dimension)
+        weights = off_weights(
+            query.code, query.without_code, np.array(off, np.int64), self.derived.mean_positive
+        )
+        asked = Query(
+            query.code,
+            off,
+            tuple(map(float, weights)),
+            strictness,
+            never,
+            self.checkpoint.calibration,
+        )
+        everything_on = Query(query.code)
+        itself = {self.row_of(query.item)} if query.item else set()
+        started = time.perf_counter()
+        after = self._ranked(asked, top, itself)
+        seconds = time.perf_counter() - started
+        before = self._ranked(everything_on, top, itself) if off else after
+        rank_before = {row: rank for rank, (row, _) in enumerate(before, 1)}
+        kept = {row for row, _ in after}
+        results = tuple(
+            self._result(asked, row, score, rank, rank_before.get(row))
+            for rank, (row, score) in enumerate(after, 1)
+        )
+        left = tuple(
+            self._result(asked, row, None, 0, rank)
+            for rank, (row, _) in enumerate(before, 1)
+            if row not in kept
+        )
+        named = tuple(
+            OffDimension(j, self.name_of(j), float(w)) for j, w in zip(off, weights, strict=True)
+        )
+        return SearchOutcome(named, results, left, seconds)
+
+    def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
+        """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
+        total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
+        hits = best(total.astype(np.float32), top + bool(query.item))
+        pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
+        itself = self.row_of(query.item) if query.item else None
+        kept = [(row, score) for row, score in pairs if row != itself][:top]
+        return tuple(
+            self._result(None, row, score, rank, None) for rank, (row, score) in enumerate(kept, 1)
+        )
+
+    def _tidy(self, text: str, notes: list[str]) -> str:
+        text = " ".join(text.split())
+        if len(text) > MAX_QUERY_CHARACTERS:
+            notes.append(f"Only the first {MAX_QUERY_CHARACTERS} characters of the text were read.")
+        return text[:MAX_QUERY_CHARACTERS]
+
+    def _encode_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Code (m,) and embedding (d,) of one text."""
+        embedding = self.backbone.encode_texts([text])[0]
+        return self._code(embedding, TEXT), embedding
+
+    def _code(self, embedding: np.ndarray, modality: str) -> np.ndarray:
+        return encode_codes(self.checkpoint.encoder, embedding[None], modality).dense(0)
+
+    def _list_dimensions(
+        self, code: np.ndarray, without: np.ndarray
+    ) -> tuple[ActiveDimension, ...]:
+        proposed = set(propose_off(code, without, self.checkpoint.calibration).tolist())
+        shown = [j for j in np.flatnonzero(code).tolist() if j not in proposed]
+        order = sorted(proposed, key=lambda j: -without[j]) + sorted(shown, key=lambda j: -code[j])
+        return tuple(
+            ActiveDimension(j, self.name_of(j), float(code[j]), float(without[j]), j in proposed)
+            for j in order
+        )
+
+    def _check_dimension(self, dimension: int) -> None:
+        if not 0 <= dimension < self.image_codes.m:
+            raise ValueError(
+                f"there is no dimension {dimension}; this checkpoint has 0 to "
+                f"{self.image_codes.m - 1}"
+            )
+
+    def _ranked(self, query: Query, top: int, leave_out: set[int]) -> list[tuple[int, float]]:
+        hits = search(self.image_codes, query, top + len(leave_out))
+        pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
+        # A score of 0 shares nothing with the query: showing it would be noise, not a result.
+        return [(r, s) for r, s in pairs if r not in leave_out and s != 0][:top]
+
+    def _result(
+        self, query: Query | None, row: int, score: float | None, rank: int, before: int | None
+    ) -> Result:
+        item = self.collection.items.iloc[row]
+        parts: tuple[Contribution, ...] = ()
+        if query is not None:
+            found = contributions(self.image_codes, query, row)
+            parts = tuple(
+                Contribution(j, self.name_of(j), value)
+                for j, value in zip(found.dimensions.tolist(), found.values.tolist(), strict=True)
+            )
+        return Result(
+            id=item["id"],
+            row=row,
+            score=sum(part.value for part in parts) if score is None else score,
+            captions=tuple(item["captions"]),
+            labels=tuple(item["labels"]),
+            contributions=parts,
+            rank=rank,
+            rank_before=before,
+        )

@@ -1,0 +1,80 @@
+"""The losses of the sparse encoder: one pure function each, its formula in the docstring."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) -> Tensor:
+    r"""Contrast pairs, both ways; all captions of one image are positive.
+
+        L = -½ mean_i log Σ_{j ∈ P(i)} p_ij - ½ mean_j log Σ_{i ∈ P(j)} p_ji,
+        p_i· = softmax(e^t cos(u_i, v_·))
+
+    (InfoNCE: van den Oord et al. 2018, arXiv 1807.03748; CLIP's symmetric form.)
+
+    Parameters
+    ----------
+    images, texts : (B, m) float
+        Codes of pairs.
+    items : (B,) int64
+        Item of each pair; equal items are positives of each other.
+    log_scale : () float
+        t, learned.
+    """
+    logits = (
+        log_scale.exp() * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
+    )
+    positive = items[:, None] == items[None, :]
+    only_positive = logits.masked_fill(~positive, -torch.inf)
+    rows = torch.logsumexp(logits, 1) - torch.logsumexp(only_positive, 1)
+    columns = torch.logsumexp(logits, 0) - torch.logsumexp(only_positive, 0)
+    return (rows.mean() + columns.mean()) / 2
+
+
+def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
+    """Squared error of a reconstruction: mean_i |x̂_i - x_i|², of (B, d) and (B, d)."""
+    return (decoded - target).square().sum(1).mean()
+
+
+def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Teach what "has w" means: L = mean_{i,w} BCE(σ(s cos(z_i, z_w) + b), y_iw) · W.
+
+    Multiplied by the number of words W, so that its size does not depend on how many are sampled
+    beside a pair's own.
+
+    Parameters
+    ----------
+    codes : (B, m) float
+        Codes of images or captions.
+    words : (W, m) float
+        Codes of "a photo of a {w}".
+    stands : (B, W) float
+        1 where w stands in a caption of the pair's item, else 0.
+    scale, bias : () float
+        s and b, learned.
+    """
+    cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
+    loss = functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, stands)
+    return loss * words.shape[0]
+
+
+def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:
+    """Let dead dimensions explain what the others left: mean_i |e_i - W_dec a_i,dead|².
+
+    The auxiliary loss of Gao et al. 2024 (arXiv 2406.04093), over all dead dimensions.
+
+    Parameters
+    ----------
+    activations : (B, m) float
+        Before TopK and ReLU.
+    residual : (B, d) float
+        Target minus reconstruction, without gradient.
+    dead : (m,) bool
+    directions : (m, d) float
+        Decoder, unit rows.
+    """
+    guess = activations[:, dead] @ directions[dead]
+    return (guess - residual.detach()).square().sum(1).mean()

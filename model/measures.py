@@ -1,0 +1,74 @@
+"""What must hold for a trained encoder: live dimensions, both modalities, retrieval."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.codes import SparseCodes
+from model.collection import Collection
+from model.dimensions import firing_rate
+from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+
+RECALL_RANKS = (1, 5, 10)
+
+
+def recall_at(similarity: np.ndarray, item: np.ndarray) -> dict[str, float]:
+    """Text-to-image recall: the share of captions whose own image is among the first.
+
+    Parameters
+    ----------
+    similarity : (c, n) float
+        Of each caption with each image.
+    item : (c,) int
+        Column of each caption's own image. An image that ties with it counts as before it.
+
+    Returns
+    -------
+    dict
+        `recall@1`, `recall@5`, `recall@10`, in [0, 1].
+    """
+    own = similarity[np.arange(len(item)), item][:, None]
+    rank = (similarity >= own).sum(1)
+    return {f"recall@{r}": float((rank <= r).mean()) if len(item) else 0.0 for r in RECALL_RANKS}
+
+
+def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:
+    """Share of live dimensions, and of those live in both modalities.
+
+    A dimension lives if it fires for some row; it lives in both modalities if the smaller of its
+    two firing rates is at least a tenth of the larger.
+    """
+    rates = np.stack([firing_rate(images), firing_rate(texts)])
+    live = rates.max(0) > 0
+    both = live & (rates.min(0) >= 0.1 * rates.max(0))
+    return {
+        "live": float(live.mean()),
+        "live_in_both": float(both.sum() / max(live.sum(), 1)),
+    }
+
+
+def code_quality(
+    encoder: SparseEncoder, collection: Collection, split: str = "select"
+) -> dict[str, dict[str, float]]:
+    """Measure an encoder on one split of a collection, beside the backbone alone.
+
+    Returns
+    -------
+    dict
+        `codes` and `backbone`: recalls; `dimensions`: live shares over the whole collection.
+    """
+    images = encode_codes(encoder, collection.image_embeddings, IMAGE)
+    texts = encode_codes(encoder, collection.text_embeddings, TEXT)
+    rows = collection.rows_of_split([split])
+    captions = collection.captions_of_rows(rows)
+    place = np.zeros(collection.n_items, np.int64)
+    place[rows] = np.arange(len(rows))
+    item = place[np.asarray(collection.caption_item)[captions]]
+    by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
+    dense_texts = collection.text_embeddings[captions].astype(np.float32)
+    dense_images = collection.image_embeddings[rows].astype(np.float32)
+    return {
+        "codes": recall_at(by_code, item),
+        "backbone": recall_at(dense_texts @ dense_images.T, item),
+        "dimensions": live_shares(images, texts),
+    }

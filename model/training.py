@@ -1,0 +1,368 @@
+"""Training the sparse encoder on a collection's embeddings, on a GPU where there is one.
+
+One step: encode a batch of pairs, keep the top k (annealed from 4k), and add up the losses of
+`model.losses`. Presence teaches what "has w" means, which is what exclusion needs; contrast ties
+the modalities to one code; reconstruction keeps the code true to the embedding.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from model.backbone import Backbone, resolve_device
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.collection import Collection
+from model.encoder import IMAGE, TEXT, SparseEncoder, SparseEncoderConfig, keep_top
+from model.exclusion import Calibration
+from model.losses import info_nce, presence, reconstruction, revive
+from model.measures import code_quality
+from model.naming import names_from_captions
+from model.training_data import Batch, TrainingData
+from model.training_state import load_state, read_facts, save_state
+
+log = logging.getLogger(__name__)
+
+_WIDE = 4
+"""k is annealed from this many times k, and reconstruction is also asked at it."""
+_IDLE_STEPS = 50
+"""A dimension that did not fire for so many steps counts as dead."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train; the defaults are the `compact` preset."""
+
+    m: int = 1024
+    """Dimensions of a code."""
+    k: int = 64
+    """At most this many are active."""
+    epochs: int = 30
+    """Passes over all captions of the train split."""
+    batch_size: int = 1024
+    """Pairs a step."""
+    learning_rate: float = 2e-3
+    """Peak, after a warm-up of 5 % of the steps and before a cosine decay to 0."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    noise: float = 0.3
+    """Length of the noise added to unit embeddings."""
+    contrast: float = 1.0
+    """Weight of InfoNCE between the codes of a pair."""
+    reconstruct: float = 1.0
+    """Weight of reconstruction at k and at 4k."""
+    cross: float = 0.5
+    """Weight of reconstructing an image from its caption's code and back."""
+    presence: float = 3.0
+    """Weight of word presence, per word."""
+    revive: float = 1 / 32
+    """Weight of the auxiliary loss of dead dimensions."""
+    n_words: int = 256
+    """Words sampled a step."""
+    anneal: float = 0.3
+    """Share of the steps over which k falls from 4k to k."""
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        SparseEncoderConfig(d=1, m=self.m, k=self.k)
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
+
+
+class StepReport(NamedTuple):
+    """Where a training stands."""
+
+    step: int
+    n_steps: int
+    losses: dict[str, float]
+    """Unweighted terms and their weighted `total`."""
+    live: float
+    """Share of the dimensions that fired lately."""
+
+
+class Learner(nn.Module):
+    """The encoder with the scalars that only training needs."""
+
+    def __init__(self, encoder: SparseEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.contrast_scale = nn.Parameter(torch.tensor(math.log(15.0)))
+        self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.presence_bias = nn.Parameter(torch.tensor(-5.0))
+
+
+def training_losses(
+    learner: Learner, batch: Batch, k: int, dead: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute every unweighted loss of a batch.
+
+    Parameters
+    ----------
+    learner : Learner
+    batch : Batch
+    k : int
+        Active dimensions at this step.
+    dead : (m,) bool
+
+    Returns
+    -------
+    losses : dict of str to () float
+        Keyed as their weights in `TrainingConfig`.
+    fired : (m,) bool
+        Dimensions that some row of the batch has.
+    """
+    encoder = learner.encoder
+    wide = min(_WIDE * encoder.config.k, encoder.config.m)
+    directions = functional.normalize(encoder.decode_md, dim=1)
+    target, code, raw = {}, {}, {}
+    rebuilt = batch.images.new_zeros(())
+    for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
+        target[modality] = encoder.centred(embeddings, modality)
+        raw[modality] = encoder.activations(target[modality], modality)
+        code[modality] = keep_top(raw[modality], k)
+        rebuilt = rebuilt + reconstruction(code[modality] @ directions, target[modality]) / 2
+        wide_code = keep_top(raw[modality], wide)
+        rebuilt = rebuilt + reconstruction(wide_code @ directions, target[modality]) / 16
+    losses = {
+        "contrast": info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale),
+        "reconstruct": rebuilt,
+        "cross": (
+            reconstruction(code[IMAGE] @ directions, target[TEXT])
+            + reconstruction(code[TEXT] @ directions, target[IMAGE])
+        )
+        / 2,
+    }
+    if len(batch.words):
+        words = keep_top(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
+        scale, bias = learner.presence_scale, learner.presence_bias
+        losses["presence"] = sum(
+            (presence(code[name], words, batch.stands, scale, bias) for name in (IMAGE, TEXT)),
+            start=rebuilt.new_zeros(()),
+        ) / (2 * len(batch.words))
+    if dead.any():
+        linear = functional.linear(target[IMAGE], encoder.encode_md)
+        residual = target[IMAGE] - code[IMAGE] @ directions
+        losses["revive"] = revive(linear, residual, dead, directions)
+    fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
+    return losses, fired
+
+
+class Trainer:
+    """One training, from its data to a checkpoint.
+
+    Parameters
+    ----------
+    data : TrainingData
+    config : TrainingConfig
+    device : torch.device
+    """
+
+    def __init__(self, data: TrainingData, config: TrainingConfig, device: torch.device) -> None:
+        self.data = data
+        self.config = config
+        self.device = device
+        generator = torch.Generator().manual_seed(config.seed)
+        shape = SparseEncoderConfig(data.collection.backbone.width, config.m, config.k)
+        encoder = SparseEncoder(shape, generator)
+        encoder.centre.copy_(data.centres())
+        self.learner = Learner(encoder).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.learner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
+        self.n_steps = config.epochs * data.steps_per_epoch
+        self.step = 0
+
+    def k_now(self) -> int:
+        """Active dimensions at this step: falls geometrically from 4k to k."""
+        progress = self.step / max(self.config.anneal * self.n_steps, 1)
+        wide = min(_WIDE * self.config.k, self.config.m)
+        return max(round(wide * (self.config.k / wide) ** min(progress, 1.0)), self.config.k)
+
+    def learning_rate_now(self) -> float:
+        """Linear warm-up over 5 % of the steps, then a cosine to 0."""
+        warm = max(round(0.05 * self.n_steps), 1)
+        if self.step < warm:
+            return self.config.learning_rate * (self.step + 1) / warm
+        progress = (self.step - warm) / max(self.n_steps - warm, 1)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def train_step(self) -> StepReport:
+        """Take one step.
+
+        Raises
+        ------
+        ValueError
+            If the loss is no longer finite.
+        """
+        batch = Batch(*(part.to(self.device) for part in self.data.batch(self.step)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate_now()
+        losses, fired = training_losses(self.learner, batch, self.k_now(), self.idle > _IDLE_STEPS)
+        weights = asdict(self.config)
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        if not torch.isfinite(total):
+            raise ValueError(
+                f"the loss is not finite at step {self.step}; train with a smaller --learning-rate"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
+        self.optimizer.step()
+        self.idle = torch.where(fired, 0, self.idle + 1)
+        self.step += 1
+        values = {name: float(loss) for name, loss in losses.items()} | {"total": float(total)}
+        live = float((self.idle <= _IDLE_STEPS).float().mean())
+        return StepReport(self.step, self.n_steps, values, live)
+
+
+def train(
+    collection: Collection,
+    out: Path,
+    config: TrainingConfig | None = None,
+    *,
+    device: str = "auto",
+    backbone: Backbone | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    progress: bool = True,
+    save_every: float = 30.0,
+) -> Checkpoint:
+    """Train a sparse encoder on a collection's train split and write a checkpoint.
+
+    A run that was killed goes on from its last saved state when called again with the same
+    collection, `out` and configuration, and ends with the same weights as an unbroken one.
+
+    Parameters
+    ----------
+    collection : Collection
+    out : Path
+        The checkpoint folder; must not exist yet. Unfinished state is kept beside it.
+    config : TrainingConfig, optional
+    device : str
+        auto, cuda, mps or cpu.
+    backbone : Backbone, optional
+        Of the collection; loaded by name when not given.
+    on_step : callable, optional
+        Called after each step; an exception from it stops the training, resumably.
+    progress : bool
+        Show a progress bar.
+    save_every : float
+        Seconds between saved states.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    ValueError
+        If there is nothing to train on, or an unfinished training with other settings lies there.
+    """
+    config = config or TrainingConfig()
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
+    chosen = resolve_device(device)
+    backbone = backbone or Backbone.load(collection.backbone.name, device)
+    data = TrainingData(
+        collection,
+        backbone.encode_texts,
+        batch_size=config.batch_size,
+        n_words=config.n_words,
+        noise=config.noise,
+        seed=config.seed,
+    )
+    trainer = Trainer(data, config, chosen)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    curves = _resume(trainer, unfinished)
+    _run(trainer, curves, unfinished, on_step, progress, save_every)
+    encoder = trainer.learner.encoder.cpu().eval()
+    quality = code_quality(encoder, collection)
+    save_checkpoint(
+        out,
+        encoder,
+        backbone=collection.backbone,
+        calibration=Calibration(),
+        trained_on=collection.name,
+        settings=asdict(config),
+        training={
+            "curves": curves,
+            "quality": quality,
+            "items": collection.items["id"].iloc[data.rows].tolist(),
+        },
+        names=names_from_captions(encoder, collection, data.rows),
+    )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return Checkpoint.load(out)
+
+
+def _identity(trainer: Trainer) -> dict[str, Any]:
+    return {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
+
+
+def _resume(trainer: Trainer, unfinished: Path) -> list[dict[str, float]]:
+    """Load an unfinished training's state; returns its curves."""
+    facts = read_facts(unfinished)
+    if facts is None:
+        return []
+    if facts["identity"] != _identity(trainer):
+        raise ValueError(
+            f"{unfinished} holds an unfinished training with other settings or data; go on with "
+            "those, choose another --out, or remove that folder"
+        )
+    load_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle)
+    trainer.step = int(facts["step"])
+    log.info("going on at step %s of %s", trainer.step, trainer.n_steps)
+    return facts["curves"]
+
+
+def _run(
+    trainer: Trainer,
+    curves: list[dict[str, float]],
+    unfinished: Path,
+    on_step: Callable[[StepReport], None] | None,
+    progress: bool,
+    save_every: float,
+) -> None:
+    """Take all remaining steps, saving the state now and then and when stopped."""
+
+    def save() -> None:
+        facts = {"identity": _identity(trainer), "step": trainer.step, "curves": curves}
+        save_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle, facts)
+
+    every = max(trainer.n_steps // 200, 1)
+    saved = time.monotonic()
+    bar = tqdm(
+        total=trainer.n_steps, initial=trainer.step, unit="step", disable=not progress, desc="train"
+    )
+    with bar:
+        try:
+            while trainer.step < trainer.n_steps:
+                report = trainer.train_step()
+                bar.update()
+                if report.step % every == 0 or report.step == trainer.n_steps:
+                    curves.append({"step": report.step, "live": report.live, **report.losses})
+                    shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
+                    bar.set_postfix(shown, live=f"{report.live:.1%}", refresh=False)
+                if on_step is not None:
+                    on_step(report)
+                if time.monotonic() - saved > save_every:
+                    save()
+                    saved = time.monotonic()
+        except BaseException:
+            if trainer.step:
+                save()
+            raise

@@ -1,0 +1,138 @@
+"""What a training step sees: a batch of pairs, and the words that stand in their captions.
+
+Every draw depends only on the seed and the step, never on what was drawn before; a run that was
+killed goes on with just the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.collection import Collection
+from model.words import WordPresence, word_presence
+
+_SHUFFLE, _WORDS, _NOISE = range(3)
+PROMPT = "a photo of a {}"
+
+
+class Batch(NamedTuple):
+    """Inputs of one step."""
+
+    images: Tensor
+    """(B, d) float32"""
+    texts: Tensor
+    """(B, d) float32"""
+    items: Tensor
+    """(B,) int64: item row of each pair"""
+    words: Tensor
+    """(W, d) float32: embeddings of sampled words in their prompt"""
+    stands: Tensor
+    """(B, W) float32: 1 where a word stands in a caption of the pair's item"""
+
+
+class TrainingData:
+    """Pairs of a collection's training split.
+
+    Parameters
+    ----------
+    collection : Collection
+    encode_texts : callable
+        The backbone's; makes the words' embeddings.
+    batch_size : int
+        Pairs a step; an epoch's last, smaller batch is left out unless it is the only one.
+    n_words : int
+        Words sampled a step for presence.
+    noise : float
+        Length of the Gaussian noise added to an embedding, as a share of its own length.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the training split has no captions.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        encode_texts: Callable[[list[str]], np.ndarray],
+        *,
+        batch_size: int,
+        n_words: int,
+        noise: float,
+        seed: int,
+    ) -> None:
+        self.rows = collection.rows_of_split(["train"])
+        self.pairs = collection.captions_of_rows(self.rows)
+        if not len(self.pairs):
+            raise ValueError(
+                f"collection {collection.name} has no captioned items in its train split; "
+                "training needs pairs of an image and a caption"
+            )
+        self.collection = collection
+        self.batch_size = min(batch_size, len(self.pairs))
+        self.noise = noise
+        self.seed = seed
+        self.words = self._vocabulary(collection)
+        self.n_words = min(n_words, len(self.words.words))
+        prompts = [PROMPT.format(word) for word in self.words.words]
+        width = collection.backbone.width
+        embedded = encode_texts(prompts) if prompts else np.zeros((0, width), np.float32)
+        self.word_embeddings = torch.from_numpy(np.asarray(embedded, np.float32))
+        frequency = np.sqrt(self.words.counts.astype(np.float64))
+        self._word_share = frequency / max(frequency.sum(), 1)
+
+    @staticmethod
+    def _vocabulary(collection: Collection) -> WordPresence:
+        captions = collection.items["captions"].where(
+            collection.items["split"] == "train", other=None
+        )
+        return word_presence([c if c is not None else () for c in captions])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return len(self.pairs) // self.batch_size
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batch of a step, counted from the start of training."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
+        chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
+        items = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
+        words = np.sort(
+            self._generator(_WORDS, step).choice(
+                len(self.words.words), self.n_words, replace=False, p=self._word_share
+            )
+            if self.n_words
+            else np.empty(0, np.int64)
+        )
+        noise = self._generator(_NOISE, step)
+        return Batch(
+            self._noisy(self.collection.image_embeddings[items], noise),
+            self._noisy(self.collection.text_embeddings[chosen], noise),
+            torch.from_numpy(items),
+            self.word_embeddings[words],
+            torch.from_numpy(self.words.presence[items][:, words].toarray()),
+        )
+
+    def centres(self) -> Tensor:
+        """Mean embedding of each modality over the training split: (2, d) float32."""
+        images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
+        texts = self.collection.text_embeddings[self.pairs].astype(np.float32).mean(0)
+        return torch.from_numpy(np.stack([images, texts]))
+
+    def _noisy(self, embeddings: np.ndarray, generator: np.random.Generator) -> Tensor:
+        clean = embeddings.astype(np.float32)
+        if self.noise:
+            scale = self.noise / np.sqrt(clean.shape[1])
+            clean += scale * generator.standard_normal(clean.shape, np.float32)
+        return torch.from_numpy(clean)
+
+    def _generator(self, kind: int, count: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, kind, count])

@@ -1,0 +1,78 @@
+"""Content words of captions: which word stands in which item's captions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+_TOKEN = re.compile(r"[a-z][a-z'-]*[a-z]")
+# scikit-learn's list takes these for function words; in captions they name what is seen.
+_STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
+    "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
+}  # fmt: skip
+
+
+class WordPresence(NamedTuple):
+    """Which word stands in which item's captions."""
+
+    words: list[str]
+    presence: csr_array
+    """(n, w) float32 of 0 and 1"""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(w,) int64: in how many items each word stands."""
+        return np.asarray(self.presence.sum(0)).ravel().astype(np.int64)
+
+
+def content_words(text: str) -> list[str]:
+    """Lower-case words that carry meaning, in order, with repetitions."""
+    return [word for word in _TOKEN.findall(text.lower()) if word not in _STOP_WORDS]
+
+
+def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
+    """Map each plain plural to its singular where both are in the vocabulary.
+
+    `dogs` becomes `dog`, but `grass` stays, as no caption speaks of `gras`.
+    """
+    known = set(vocabulary)
+    forms: dict[str, str] = {}
+    for word in known:
+        candidates = [word[:-1]] if word.endswith("s") else []
+        candidates += [word[:-2]] if word.endswith("es") else []
+        candidates += [word[:-3] + "y"] if word.endswith("ies") else []
+        found = next((form for form in candidates if len(form) > 2 and form in known), None)
+        if found:
+            forms[word] = found
+    return forms
+
+
+def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
+    """Find the content words of every item.
+
+    Parameters
+    ----------
+    captions : sequence of sequence of str
+        Captions of each item.
+    min_items : int
+        Words of fewer items are dropped.
+    """
+    texts = ["\n".join(item) for item in captions]
+    forms = singular_forms({word for text in texts for word in content_words(text)})
+
+    def words_of(text: str) -> list[str]:
+        return [forms.get(word, word) for word in content_words(text)]
+
+    vectorizer = CountVectorizer(analyzer=words_of, binary=True, dtype=np.float32)
+    try:
+        presence = csr_array(vectorizer.fit_transform(texts))
+    except ValueError:  # scikit-learn's "empty vocabulary": no caption has a content word
+        return WordPresence([], csr_array((len(captions), 0), dtype=np.float32))
+    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
+    words = vectorizer.get_feature_names_out()[frequent].tolist()
+    return WordPresence(words, csr_array(presence[:, frequent]))
