@@ -105,7 +105,7 @@ class Checkpoint:
                     "make one with `sieve train COLLECTION`"
                 )
         try:
-            config = json.loads((path / CONFIG).read_text())
+            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
             if config["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(
                     f"{path / CONFIG} has schema_version {config['schema_version']!r}, this Sieve "
@@ -119,13 +119,15 @@ class Checkpoint:
                 int(entry["dimension"]): DimensionName(
                     str(entry["name"]), float(entry["score"]), str(entry["runner_up"])
                 )
-                for entry in json.loads((path / NAMES).read_text())
+                for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
             }
             return cls(path, encoder, config, names)
         except (
             KeyError,
             TypeError,
+            AttributeError,
             RuntimeError,
+            UnicodeDecodeError,
             json.JSONDecodeError,
             safetensors.SafetensorError,
         ) as error:
@@ -176,7 +178,9 @@ def save_checkpoint(
         weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
         for part, content in ((CONFIG, config), (TRAINING, training), (NAMES, named)):
-            (folder / part).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            (folder / part).write_text(
+                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
 
 def checkpoint_folders() -> list[Path]:
@@ -201,10 +205,10 @@ def find_checkpoint(collection: Collection) -> Path:
     fitting = []
     for folder in checkpoint_folders():
         try:
-            config = json.loads((folder / CONFIG).read_text())
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
             trained_on = config["trained_on"]
-        except (OSError, KeyError, TypeError, json.JSONDecodeError):
+        except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
             continue  # a damaged neighbour must not keep a collection from opening
         if same_backbone:
             fitting.append((trained_on != collection.name, trained_on == "scenes", folder))

@@ -21,7 +21,7 @@ class SparseCodes:
 
     Parameters
     ----------
-    indptr : (n + 1,) int64
+    indptr : (n + 1,) integer
         Row i owns entries `indptr[i]:indptr[i + 1]`.
     indices : (e,) int32
         Dimension of each active entry, ascending in a row.
@@ -32,7 +32,11 @@ class SparseCodes:
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
-        self.by_row = csr_array((values, indices, indptr), shape=(len(indptr) - 1, m))
+        # scipy gives both index arrays the wider of their types; int32 holds 2³¹ entries.
+        narrow = np.int32 if len(values) < 2**31 else np.int64
+        parts = (values, indices.astype(narrow, copy=False), indptr.astype(narrow, copy=False))
+        self.by_row = csr_array(parts, shape=(len(indptr) - 1, m))
+        self._m = m
 
     @classmethod
     def from_active(cls, values: np.ndarray, indices: np.ndarray, m: int) -> SparseCodes:
@@ -58,12 +62,12 @@ class SparseCodes:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return self.by_row.shape[0]
+        return len(self.by_row.indptr) - 1
 
     @property
     def m(self) -> int:
         """Number of dimensions."""
-        return self.by_row.shape[1]
+        return self._m
 
     @cached_property
     def by_dimension(self) -> csc_array:

@@ -26,6 +26,7 @@ TEXT_EMBEDDINGS = "text_embeddings.npy"
 CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
 THUMBNAILS = "thumbnails"
+_DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
 
 
@@ -37,20 +38,8 @@ class BackboneIdentity:
     sha256: str
     width: int
 
-    def require_same(self, other: BackboneIdentity, what: str) -> None:
-        """Refuse what belongs to another backbone.
-
-        Raises
-        ------
-        ValueError
-            Naming both backbones.
-        """
-        if self.sha256 != other.sha256:
-            raise ValueError(
-                f"{what} was made with backbone {other.name} ({other.sha256[:12]}), but the "
-                f"collection with {self.name} ({self.sha256[:12]}); train one with "
-                "`sieve train COLLECTION` or choose another with --checkpoint"
-            )
+    def __str__(self) -> str:
+        return f"backbone {self.name} ({self.sha256[:12]})"
 
 
 def file_sha256(path: Path) -> str:
@@ -98,7 +87,8 @@ def write_manifest(
             for part in parts
         },
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 class Collection:
@@ -148,7 +138,13 @@ class Collection:
             manifest = json.loads(data)
             cls._check(path, manifest)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            UnicodeDecodeError,
+            json.JSONDecodeError,
+        ) as error:
             raise ValueError(
                 f"{manifest_path} is damaged ({error}); prepare the collection again"
             ) from None

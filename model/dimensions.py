@@ -44,7 +44,8 @@ class CaptionExample(NamedTuple):
     """Id of the item that it belongs to."""
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """Images sampled from one stretch of a dimension's values."""
 
     low: float

@@ -127,7 +127,12 @@ class Engine:
     def __init__(
         self, collection: Collection, checkpoint: Checkpoint, device: str = "auto"
     ) -> None:
-        checkpoint.backbone.require_same(collection.backbone, f"checkpoint {checkpoint.path}")
+        if checkpoint.backbone.sha256 != collection.backbone.sha256:
+            raise ValueError(
+                f"checkpoint {checkpoint.path} reads {checkpoint.backbone}, but collection "
+                f"{collection.name} was made with {collection.backbone}; train one with "
+                f"`sieve train {collection.path}` or choose another with --checkpoint"
+            )
         self.collection = collection
         self.checkpoint = checkpoint
         self.derived: Derived = derive(collection, checkpoint)

@@ -66,14 +66,14 @@ def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, D
     found: dict[int, DimensionName] = {}
     taken: set[str] = set()
     for j in np.argsort(-association.max(1, initial=0), kind="stable").tolist():
-        best, *others = np.argsort(-association[j], kind="stable")[:2].tolist() or [None]
-        if best is None or association[j, best] <= 0:
+        ranked = np.argsort(-association[j], kind="stable")[:2]
+        best = [words.words[w] for w in ranked if association[j, w] > 0]
+        if not best:
             break
-        word = words.words[best]
-        runner_up = words.words[others[0]] if others and association[j, others[0]] > 0 else ""
+        word, runner_up = best[0], "".join(best[1:])
         name = f"{word} · {runner_up}" if word in taken and runner_up else word
         taken.add(word)
-        found[j] = DimensionName(name, float(association[j, best]), runner_up)
+        found[j] = DimensionName(name, float(association[j].max()), runner_up)
     return found
 
 

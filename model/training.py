@@ -227,7 +227,8 @@ class Trainer:
         self.optimizer.step()
         self.idle = torch.where(fired, 0, self.idle + 1)
         self.step += 1
-        values = {name: float(loss) for name, loss in losses.items()} | {"total": float(total)}
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        values["total"] = float(total.detach())
         live = float((self.idle <= _IDLE_STEPS).float().mean())
         return StepReport(self.step, self.n_steps, values, live)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -68,9 +68,10 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
     def words_of(text: str) -> list[str]:
         return [forms.get(word, word) for word in content_words(text)]
 
-    vectorizer = CountVectorizer(analyzer=words_of, binary=True, dtype=np.float32)
+    analyzer: Any = words_of  # scikit-learn's stubs know only the names of its own analyzers
+    vectorizer = CountVectorizer(analyzer=analyzer, binary=True)
     try:
-        presence = csr_array(vectorizer.fit_transform(texts))
+        presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
     except ValueError:  # scikit-learn's "empty vocabulary": no caption has a content word
         return WordPresence([], csr_array((len(captions), 0), dtype=np.float32))
     frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)

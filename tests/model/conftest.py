@@ -1,0 +1,109 @@
+"""A little world whose embeddings are known: sums of word directions, with a modality gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from model.checkpoint import Checkpoint
+from model.collection import (
+    CAPTION_ITEM,
+    IMAGE_EMBEDDINGS,
+    ITEMS,
+    SKIPPED,
+    TEXT_EMBEDDINGS,
+    BackboneIdentity,
+    Collection,
+    write_manifest,
+)
+from model.training import TrainingConfig, train
+
+WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
+WIDTH = 48
+QUICK = TrainingConfig(m=64, k=8, epochs=12, batch_size=256, n_words=8, learning_rate=5e-3)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class WordBackbone:
+    """Stands in for a backbone: a text is the sum of the directions of its words."""
+
+    def __init__(self) -> None:
+        self.directions = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH))
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        has = np.array([[word in text.split() for word in WORDS] for text in texts], float)
+        return unit(has @ self.directions - 1.5).astype(np.float32)
+
+    def encode_images(self, has: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        noise = 0.4 * generator.standard_normal((len(has), WIDTH))
+        return unit(has @ self.directions + 1.5 + noise)
+
+    def unknown_words(self, text: str) -> list[str]:
+        return [word for word in text.split() if word == "xylophone"]
+
+
+def write_word_collection(folder: Path, n: int = 400, backbone_hash: str = "ff" * 32) -> Path:
+    """Write a collection of `n` items made of WORDS, three captions each."""
+    generator = np.random.default_rng(1)
+    backbone = WordBackbone()
+    has = generator.random((n, len(WORDS))) < 0.25
+    told = [has[i // 3] & (generator.random(len(WORDS)) < 0.8) for i in range(3 * n)]
+    texts = [
+        " and ".join(f"a {word}" for word, there in zip(WORDS, t, strict=True) if there)
+        for t in told
+    ]
+    folder.mkdir(parents=True)
+    pd.DataFrame(
+        {
+            "id": [f"{i:016x}" for i in range(n)],
+            "image": "nowhere.jpg",
+            "captions": [texts[3 * i : 3 * i + 3] for i in range(n)],
+            "labels": [
+                [w for w, there in zip(WORDS, has[i], strict=True) if there] for i in range(n)
+            ],
+            "split": [
+                "select" if i % 10 == 8 else "test" if i % 10 == 9 else "train" for i in range(n)
+            ],
+            "width": 4,
+            "height": 3,
+        }
+    ).to_parquet(folder / ITEMS)
+    np.save(folder / IMAGE_EMBEDDINGS, backbone.encode_images(has, generator).astype(np.float16))
+    np.save(folder / TEXT_EMBEDDINGS, backbone.encode_texts(texts).astype(np.float16))
+    np.save(folder / CAPTION_ITEM, np.repeat(np.arange(n, dtype=np.int32), 3))
+    (folder / SKIPPED).write_text("key,image,reason\n")
+    write_manifest(
+        folder,
+        name="words",
+        backbone=BackboneIdentity("words", backbone_hash, WIDTH),
+        source="made up",
+        licence="none",
+        counts={"items": n, "captions": 3 * n},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def word_backbone() -> WordBackbone:
+    return WordBackbone()
+
+
+@pytest.fixture(scope="session")
+def word_collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    return Collection.open(write_word_collection(tmp_path_factory.mktemp("words") / "words"))
+
+
+@pytest.fixture(scope="session")
+def word_checkpoint(
+    word_collection: Collection,
+    word_backbone: WordBackbone,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Checkpoint:
+    out = tmp_path_factory.mktemp("checkpoints") / "words"
+    return train(word_collection, out, QUICK, device="cpu", backbone=word_backbone, progress=False)

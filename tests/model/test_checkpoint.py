@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import write_word_collection
+
+from model.checkpoint import Checkpoint, find_checkpoint
+from model.collection import Collection
+
+
+@pytest.fixture
+def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(word_checkpoint.path, tmp_path / "copy"))
+
+
+def test_a_checkpoint_says_what_it_was_trained_on(
+    word_checkpoint: Checkpoint, word_collection: Collection
+) -> None:
+    training = json.loads((word_checkpoint.path / "training.json").read_text())
+    train_rows = word_collection.rows_of_split(["train"])
+    assert training["items"] == word_collection.items["id"].iloc[train_rows].tolist()
+    assert word_checkpoint.trained_on == "words"
+
+
+def test_dimensions_are_named_after_words(word_checkpoint: Checkpoint) -> None:
+    first = {name.name.split(" ")[0] for name in word_checkpoint.names.values()}
+    assert first >= {"dog", "cat", "beach", "snow"}
+    assert word_checkpoint.name_of(10**6) == "dimension 1000000"
+
+
+@pytest.mark.parametrize("part", ["config.json", "weights.safetensors", "names.json"])
+def test_a_missing_part_is_named(copy: Path, part: str) -> None:
+    (copy / part).unlink()
+    with pytest.raises(FileNotFoundError, match=part):
+        Checkpoint.load(copy)
+
+
+@pytest.mark.parametrize("part", ["config.json", "weights.safetensors", "names.json"])
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b'{"a": 1}', b"\x00\xff" * 40])
+def test_a_damaged_part_is_one_line(copy: Path, part: str, content: bytes) -> None:
+    (copy / part).write_bytes(content)
+    with pytest.raises(ValueError, match="damaged") as caught:
+        Checkpoint.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_version_is_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"schema_version": 99}))
+    with pytest.raises(ValueError, match="schema_version 99"):
+        Checkpoint.load(copy)
+
+
+def test_the_fitting_checkpoint_is_found(
+    word_checkpoint: Checkpoint,
+    word_collection: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="sieve train"):
+        find_checkpoint(word_collection)
+    shutil.copytree(word_checkpoint.path, tmp_path / "checkpoints" / "mine")
+    broken = tmp_path / "checkpoints" / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    assert find_checkpoint(word_collection).name == "mine"
+    other = Collection.open(write_word_collection(tmp_path / "o", n=10, backbone_hash="ee" * 32))
+    with pytest.raises(FileNotFoundError, match="no checkpoint fits backbone"):
+        find_checkpoint(other)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from model.codes import SparseCodes
+
+
+def random_codes(n: int = 50, m: int = 20, k: int = 6) -> tuple[SparseCodes, np.ndarray]:
+    generator = np.random.default_rng(0)
+    indices = np.stack([generator.permutation(m)[:k] for _ in range(n)])
+    values = np.maximum(generator.standard_normal((n, k)), 0)
+    values[3] = 0
+    dense = np.zeros((n, m))
+    np.put_along_axis(dense, indices, values, 1)
+    dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
+    return SparseCodes.from_active(values, indices, m), dense
+
+
+def test_rows_are_unit_and_an_empty_row_stays_empty() -> None:
+    codes, dense = random_codes()
+    np.testing.assert_allclose(codes.by_row.toarray(), dense, atol=1e-6)
+    assert len(codes.row(3)[0]) == 0
+
+
+def test_postings_and_rows_tell_the_same() -> None:
+    codes, dense = random_codes()
+    for j in range(codes.m):
+        rows, values = codes.postings(j)
+        assert (np.diff(rows) > 0).all()
+        np.testing.assert_allclose(values, dense[rows, j], atol=1e-6)
+        assert set(rows) == set(np.flatnonzero(dense[:, j]))
+    np.testing.assert_allclose(codes.dense(7), dense[7], atol=1e-6)
+
+
+def test_a_copy_takes_at_most_8_bytes_an_active_entry() -> None:
+    codes, _ = random_codes()
+    for copy in (codes.by_row, codes.by_dimension):
+        assert copy.data.itemsize + copy.indices.itemsize <= 8
+
+
+def test_saved_codes_come_back(tmp_path: Path) -> None:
+    codes, _ = random_codes()
+    codes.save(tmp_path, "image")
+    again = SparseCodes.load(tmp_path, "image", codes.m)
+    assert again.by_row.toarray().tobytes() == codes.by_row.toarray().tobytes()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_word_collection
+
+from model.collection import IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
+from model.home import new_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_word_collection(tmp_path / "words", n=20)
+
+
+def test_what_was_written_is_read(folder: Path) -> None:
+    collection = Collection.open(folder)
+    assert (collection.n_items, collection.n_captions) == (20, 60)
+    assert collection.image_embeddings.shape == (20, 48)
+    assert isinstance(collection.image_embeddings, np.memmap)
+    assert collection.caption_texts[3:6] == list(collection.items["captions"][1])
+    assert collection.captions_of_rows(np.array([1, 3])).tolist() == [3, 4, 5, 9, 10, 11]
+    assert collection.rows_of_split(["test"]).tolist() == [9, 19]
+
+
+def test_a_folder_that_is_none_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="sieve prepare"):
+        Collection.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 1}', "null"])
+def test_a_damaged_manifest_is_one_line(folder: Path, content: str) -> None:
+    (folder / MANIFEST).write_text(content)
+    with pytest.raises(ValueError, match="damaged"):
+        Collection.open(folder)
+
+
+def test_another_version_is_refused(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"schema_version": 7}))
+    with pytest.raises(ValueError, match="schema_version 7"):
+        Collection.open(folder)
+
+
+def test_a_missing_or_cut_file_is_named(folder: Path) -> None:
+    data = (folder / IMAGE_EMBEDDINGS).read_bytes()
+    (folder / IMAGE_EMBEDDINGS).write_bytes(data[:-10])
+    with pytest.raises(ValueError, match=IMAGE_EMBEDDINGS):
+        Collection.open(folder)
+    (folder / ITEMS).unlink()
+    with pytest.raises(FileNotFoundError, match=ITEMS):
+        Collection.open(folder)
+
+
+def test_a_pickle_in_place_of_an_array_is_not_loaded(folder: Path) -> None:
+    path = folder / IMAGE_EMBEDDINGS
+    size = path.stat().st_size
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        _ = Collection.open(folder).image_embeddings
+
+
+def test_a_manifest_cannot_point_outside(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": ""}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(FileNotFoundError, match="missing"):
+        Collection.open(folder)
+
+
+def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with (
+        pytest.raises(FileExistsError, match="another writer"),
+        new_folder(target) as first,
+        new_folder(target) as second,
+    ):
+        (first / "first").touch()
+        (second / "second").touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as draft:
+        (draft / "part").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())

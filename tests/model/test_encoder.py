@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.encoder import IMAGE, TEXT, SparseEncoder, SparseEncoderConfig, encode_codes, keep_top
+
+
+def encoder() -> SparseEncoder:
+    made = SparseEncoder(SparseEncoderConfig(d=16, m=32, k=4), torch.Generator().manual_seed(0))
+    made.centre.copy_(torch.randn(2, 16, generator=torch.Generator().manual_seed(1)) * 0.1)
+    return made
+
+
+def embeddings(n: int = 9) -> np.ndarray:
+    made = np.random.default_rng(0).standard_normal((n, 16)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def test_codes_follow_the_formula() -> None:
+    sparse = encoder()
+    x = embeddings()
+    codes = encode_codes(sparse, x, TEXT)
+    centred = x - sparse.centre[1].numpy()
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    active = np.maximum(centred @ sparse.encode_md.detach().numpy().T, 0)
+    for row in range(len(x)):
+        expected = np.where(active[row] >= np.sort(active[row])[-4], active[row], 0)
+        np.testing.assert_allclose(codes.dense(row), expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_batches_do_not_change_codes() -> None:
+    sparse = encoder()
+    whole = encode_codes(sparse, embeddings(), IMAGE).by_row.toarray()
+    parts = encode_codes(sparse, embeddings(), IMAGE, batch_size=2).by_row.toarray()
+    np.testing.assert_allclose(whole, parts, atol=1e-6)
+
+
+def test_modalities_have_centres_of_their_own() -> None:
+    sparse = encoder()
+    image = encode_codes(sparse, embeddings(), IMAGE).by_row.toarray()
+    text = encode_codes(sparse, embeddings(), TEXT).by_row.toarray()
+    assert not np.allclose(image, text)
+
+
+def test_decoder_columns_are_unit() -> None:
+    np.testing.assert_allclose(np.linalg.norm(encoder().directions, axis=1), 1, atol=1e-6)
+
+
+def test_keep_top_passes_gradients_to_what_it_keeps() -> None:
+    activations = torch.tensor([[3.0, 1.0, 2.0]], requires_grad=True)
+    keep_top(activations, 2).sum().backward()
+    assert activations.grad is not None
+    assert activations.grad.tolist() == [[1.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("shape", [(3, 15), (16,)])
+def test_another_width_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="width 16"):
+        encode_codes(encoder(), np.ones(shape, np.float32), IMAGE)
+
+
+def test_nan_is_refused_by_row() -> None:
+    broken = embeddings()
+    broken[5, 3] = np.nan
+    with pytest.raises(ValueError, match="image embedding 5 is not finite"):
+        encode_codes(encoder(), broken, IMAGE)
+
+
+@pytest.mark.parametrize("bad", [{"k": 0}, {"k": 33}, {"m": 0}])
+def test_a_shape_that_makes_no_sense_is_refused(bad: dict) -> None:
+    with pytest.raises(ValueError):
+        SparseEncoderConfig(**{"d": 16, "m": 32, "k": 4} | bad)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WordBackbone, write_word_collection
+
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.engine import Engine
+
+
+@pytest.fixture
+def engine(
+    word_collection: Collection,
+    word_checkpoint: Checkpoint,
+    word_backbone: WordBackbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Engine:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    opened = Engine(word_collection, word_checkpoint)
+    monkeypatch.setitem(opened.__dict__, "backbone", word_backbone)
+    return opened
+
+
+def share_with(results: tuple, label: str) -> float:
+    return float(np.mean([label in result.labels for result in results]))
+
+
+def test_excluding_keeps_what_is_wanted_and_drops_what_is_not(engine: Engine) -> None:
+    query = engine.encode("a dog", "a beach")
+    before = engine.search(query, off=(), top=20)
+    after = engine.search(query, top=20)
+    never = engine.search(query, never=True, top=20)
+    assert query.proposed
+    assert share_with(after.results, "beach") < share_with(before.results, "beach")
+    assert share_with(after.results, "beach") <= 0.1
+    assert share_with(never.results, "beach") <= 0.1
+    assert share_with(after.results, "dog") >= 0.8
+
+
+def test_the_change_is_told(engine: Engine) -> None:
+    query = engine.encode("a dog", "a beach")
+    before = [result.id for result in engine.search(query, off=()).results]
+    outcome = engine.search(query)
+    for result in outcome.results:
+        expected = before.index(result.id) + 1 if result.id in before else None
+        assert result.rank_before == expected
+    now = {result.id for result in outcome.results}
+    assert [result.id for result in outcome.left] == [i for i in before if i not in now]
+    assert outcome.left, "something left"
+
+
+def test_off_then_on_gives_the_same_results(engine: Engine) -> None:
+    query = engine.encode("a dog")
+    first = engine.search(query)
+    engine.search(query, off=(query.dimensions[0].dimension,))
+    assert engine.search(query).results == first.results
+
+
+def test_a_dimension_of_neither_pushes_by_its_mean(engine: Engine) -> None:
+    query = engine.encode("a dog")
+    absent = int(np.flatnonzero((query.code == 0) & (engine.derived.mean_positive > 0))[0])
+    (off,) = engine.search(query, off=(absent,)).off
+    assert off.weight == pytest.approx(float(engine.derived.mean_positive[absent]))
+
+
+def test_one_box_is_split_visibly(engine: Engine) -> None:
+    query = engine.encode("a dog but not on a beach")
+    assert (query.text, query.without) == ("a dog", "a beach")
+    assert any("without" in note for note in query.notes)
+    assert query.proposed == engine.encode("a dog", "a beach").proposed
+
+
+def test_an_unknown_word_is_told(engine: Engine) -> None:
+    assert any("xylophone" in note for note in engine.encode("a xylophone").notes)
+
+
+def test_search_by_an_item_leaves_it_out(engine: Engine) -> None:
+    item = engine.collection.items["id"].iloc[3]
+    query = engine.encode(item=item)
+    for results in (engine.search(query).results, engine.search_dense(query)):
+        assert item not in [result.id for result in results]
+        assert len(results) == 24
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"text": "  "}, {"item": "../../etc"}, {"item": "<b>"}, {"without": "a dog"}]
+)
+def test_what_cannot_be_searched_is_refused(engine: Engine, arguments: dict) -> None:
+    with pytest.raises(ValueError, match="nothing to search for|has no item"):
+        engine.encode(**arguments)
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "🐕🏖️", "כלב על החוף", "\u200b\u200b", "<script>"])
+def test_odd_texts_are_searched_or_told(engine: Engine, text: str) -> None:
+    query = engine.encode(text)
+    engine.search(query)
+    assert len(query.text) <= 1000
+
+
+@pytest.mark.parametrize(
+    "bad", [{"off": (-1,)}, {"off": (64,)}, {"top": 0}, {"top": 10**9}, {"strictness": 2.0}]
+)
+def test_numbers_out_of_range_are_refused(engine: Engine, bad: dict) -> None:
+    with pytest.raises(ValueError):
+        engine.search(engine.encode("a dog"), **bad)
+
+
+def test_a_checkpoint_of_another_backbone_is_refused_with_both_names(
+    word_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    other = Collection.open(write_word_collection(tmp_path / "w", n=10, backbone_hash="ee" * 32))
+    with pytest.raises(ValueError, match=r"backbone words \(ffff.*backbone words \(eeee"):
+        Engine(other, word_checkpoint)
+
+
+def test_codes_are_cached_and_a_broken_cache_is_made_anew(engine: Engine, tmp_path: Path) -> None:
+    cached = next((tmp_path / "codes").iterdir())
+    again = Engine(engine.collection, engine.checkpoint)
+    assert again.dimension_table().equals(engine.dimension_table())
+    (cached / "image_values.npy").write_bytes(b"broken")
+    mended = Engine(engine.collection, engine.checkpoint)
+    assert mended.dimension_table().equals(engine.dimension_table())
+
+
+def test_the_page_of_a_dimension(engine: Engine) -> None:
+    table = engine.dimension_table()
+    for j in table["dimension"][:8]:
+        page = engine.dimension(int(j), seed=1)
+        values = [example.value for example in page.top_images]
+        assert values == sorted(values, reverse=True)
+        assert page.histogram.images.sum() == len(engine.image_codes.postings(j)[0])
+        assert sum(interval.count for interval in page.intervals) == page.histogram.images.sum()
+        assert (page.words[0][0] if page.words else "") == table["top_word"][j]
+        assert j not in [other.dimension for other in page.similar]
+    with pytest.raises(ValueError, match="no dimension 64"):
+        engine.dimension(64)
+
+
+def test_random_examples_depend_on_the_seed_only(engine: Engine) -> None:
+    crowded = int(engine.dimension_table()["firing_images"].argmax())
+    once, again, other = (engine.dimension(crowded, seed).random_images for seed in (1, 1, 2))
+    assert once == again
+    assert once != other

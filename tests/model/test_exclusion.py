@@ -1,0 +1,161 @@
+"""The law of exclusion, as properties over random codes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.codes import SparseCodes
+from model.exclusion import (
+    Calibration,
+    Query,
+    best,
+    contributions,
+    off_weights,
+    propose_off,
+    scores,
+    search,
+)
+
+
+class World(NamedTuple):
+    codes: SparseCodes
+    code: np.ndarray
+    off: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    n, m = draw(st.integers(1, 40)), draw(st.integers(2, 24))
+    k = draw(st.integers(1, m))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    indices = np.stack([generator.permutation(m)[:k] for _ in range(n)])
+    # Few distinct values make ties, which is where rankings go wrong.
+    values = generator.integers(0, 3, (n, k)).astype(np.float32)
+    code = generator.random(m).astype(np.float32) * (generator.random(m) < 0.6)
+    code /= max(float(np.linalg.norm(code)), 1e-9)
+    off = draw(st.lists(st.integers(0, m - 1), unique=True, max_size=m))
+    weights = generator.random(len(off)).astype(np.float32)
+    return World(
+        SparseCodes.from_active(values, indices, m), code, tuple(off), tuple(weights.tolist())
+    )
+
+
+def dense(codes: SparseCodes) -> np.ndarray:
+    return codes.by_row.toarray().astype(np.float64)
+
+
+@given(worlds(), st.floats(0, 1), st.floats(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_scores_equal_a_dense_reference(world: World, strictness: float, push: float) -> None:
+    codes, code, off, weights = world
+    query = Query(code, off, weights, strictness, calibration=Calibration(push=push))
+    factor = code.astype(np.float64)
+    factor[list(off)] = -strictness * push * np.array(weights)
+    np.testing.assert_allclose(scores(codes, query), dense(codes) @ factor, atol=1e-6)
+
+
+@given(worlds())
+@settings(max_examples=100, deadline=None)
+def test_an_off_dimension_contributes_exactly_nothing_at_strictness_0(world: World) -> None:
+    codes, code, off, weights = world
+    query = Query(code, off, weights, strictness=0)
+    without = code.copy()
+    without[list(off)] = 0
+    assert np.array_equal(scores(codes, query), scores(codes, Query(without)))
+    for row in range(codes.n):
+        parts = contributions(codes, query, row)
+        assert all(v == 0 for j, v in zip(*parts, strict=True) if j in off)
+
+
+@given(worlds(), st.floats(0, 0.9))
+@settings(max_examples=100, deadline=None)
+def test_never_returns_nothing_above_the_threshold(world: World, threshold: float) -> None:
+    codes, code, off, weights = world
+    query = Query(code, off, weights, never=True, calibration=Calibration(threshold=threshold))
+    hits = search(codes, query, codes.n)
+    assert not (dense(codes)[np.ix_(hits.rows, list(off))] > threshold).any()
+    has_none = ~(dense(codes)[:, list(off)] > threshold).any(1)
+    assert len(hits.rows) == has_none.sum()
+
+
+@given(worlds(), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_off_then_on_is_the_identity_bit_for_bit(world: World, strictness: float) -> None:
+    codes, code, off, weights = world
+    before = scores(codes, Query(code, strictness=strictness))
+    scores(codes, Query(code, off, weights, strictness))
+    after = scores(codes, Query(code, (), (), strictness))
+    assert before.tobytes() == after.tobytes()
+
+
+@given(worlds(), st.integers(1, 50))
+@settings(max_examples=100, deadline=None)
+def test_ties_break_by_row(world: World, top: int) -> None:
+    codes, code, off, weights = world
+    total = scores(codes, Query(code, off, weights))
+    hits = best(total, top)
+    expected = sorted(range(codes.n), key=lambda row: (-total[row], row))[:top]
+    assert hits.rows.tolist() == expected
+
+
+@given(worlds(), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_contributions_add_up_to_the_score(world: World, strictness: float) -> None:
+    codes, code, off, weights = world
+    query = Query(code, off, weights, strictness)
+    total = scores(codes, query)
+    for row in range(codes.n):
+        parts = contributions(codes, query, row)
+        assert parts.values.astype(np.float64).sum() == pytest.approx(total[row], abs=1e-6)
+        assert (np.diff(parts.values) <= 0).all()
+
+
+def test_the_order_in_which_dimensions_were_switched_off_does_not_matter() -> None:
+    codes = SparseCodes.from_active(np.ones((3, 3)), np.array([[0, 1, 2]] * 3), 4)
+    code = np.full(4, 0.5, np.float32)
+    one = scores(codes, Query(code, (0, 2), (0.3, 0.7)))
+    other = scores(codes, Query(code, (2, 0), (0.7, 0.3)))
+    assert one.tobytes() == other.tobytes()
+
+
+def test_without_proposes_what_is_stronger_in_b_and_weighs_it_by_the_stronger() -> None:
+    a = np.array([0.8, 0.5, 0.0, 0.1, 0.0], np.float32)
+    b = np.array([0.1, 0.6, 0.7, 0.1, 0.0], np.float32)
+    off = propose_off(a, b)
+    assert off.tolist() == [2, 1]
+    assert propose_off(a, b, Calibration(proposal_floor=0.9)).tolist() == [2]
+    mean = np.full(5, 0.25, np.float32)
+    weights = off_weights(a, b, np.array([0, 1, 4]), mean)
+    np.testing.assert_allclose(weights, [0.8, 0.6, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"off": (9,), "weights": (1.0,)}, "distinct dimensions"),
+        ({"off": (1, 1), "weights": (1.0, 1.0)}, "distinct dimensions"),
+        ({"off": (1,)}, "0 weights"),
+        ({"strictness": 1.5}, "strictness must be in"),
+        ({"strictness": float("nan")}, "strictness must be in"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Query(np.ones(4, np.float32), **change)
+
+
+def test_a_query_of_another_width_is_refused() -> None:
+    codes = SparseCodes.from_active(np.ones((2, 1)), np.zeros((2, 1)), 3)
+    with pytest.raises(ValueError, match="4 dimensions, the codes 3"):
+        search(codes, Query(np.ones(4, np.float32)))
+
+
+def test_calibration_refuses_what_is_not_a_number() -> None:
+    with pytest.raises(ValueError, match="push"):
+        Calibration(push=float("inf"))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import QUICK, WordBackbone, write_word_collection
+
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.training import StepReport, TrainingConfig, train
+
+
+def quality(checkpoint: Checkpoint) -> dict:
+    return json.loads((checkpoint.path / "training.json").read_text())["quality"]
+
+
+def test_a_trained_encoder_retrieves_as_well_as_its_backbone(word_checkpoint: Checkpoint) -> None:
+    measured = quality(word_checkpoint)
+    assert measured["codes"]["recall@10"] >= 0.9 * measured["backbone"]["recall@10"]
+    assert measured["dimensions"]["live"] >= 0.95
+
+
+def test_losses_fall(word_checkpoint: Checkpoint) -> None:
+    curves = json.loads((word_checkpoint.path / "training.json").read_text())["curves"]
+    assert curves[-1]["total"] < 0.9 * curves[0]["total"]
+    assert curves[-1]["presence"] < curves[0]["presence"]
+
+
+def test_a_killed_training_goes_on_exactly(
+    word_collection: Collection,
+    word_backbone: WordBackbone,
+    word_checkpoint: Checkpoint,
+    tmp_path: Path,
+) -> None:
+    def stop(report: StepReport) -> None:
+        if report.step == 19:
+            raise KeyboardInterrupt
+
+    settings = {"device": "cpu", "backbone": word_backbone, "progress": False}
+    out = tmp_path / "again"
+    with pytest.raises(KeyboardInterrupt):
+        train(word_collection, out, QUICK, on_step=stop, **settings)
+    assert not out.exists()
+    seen: list[int] = []
+    again = train(
+        word_collection, out, QUICK, on_step=lambda report: seen.append(report.step), **settings
+    )
+    assert seen[0] == 20
+    weights = "weights.safetensors"
+    assert (again.path / weights).read_bytes() == (word_checkpoint.path / weights).read_bytes()
+    assert not list(tmp_path.glob(".again*")), "the unfinished state is cleared away"
+
+
+def test_another_seed_gives_other_weights(
+    word_collection: Collection,
+    word_backbone: WordBackbone,
+    word_checkpoint: Checkpoint,
+    tmp_path: Path,
+) -> None:
+    other = train(
+        word_collection,
+        tmp_path / "other",
+        replace(QUICK, seed=1),
+        device="cpu",
+        backbone=word_backbone,
+        progress=False,
+    )
+    assert other.sha256 != word_checkpoint.sha256
+
+
+def test_unfinished_training_with_other_settings_is_refused(
+    word_collection: Collection, word_backbone: WordBackbone, tmp_path: Path
+) -> None:
+    def stop(_: StepReport) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"device": "cpu", "backbone": word_backbone, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        train(word_collection, tmp_path / "c", QUICK, on_step=stop, **settings)
+    with pytest.raises(ValueError, match="other settings"):
+        train(word_collection, tmp_path / "c", replace(QUICK, seed=5), **settings)
+    state = next(tmp_path.glob(".c.unfinished/*"))
+    state.write_bytes(b"broken")
+    with pytest.raises(ValueError, match="damaged"):
+        train(word_collection, tmp_path / "c", QUICK, **settings)
+
+
+def test_an_existing_checkpoint_is_not_overwritten(
+    word_collection: Collection, word_backbone: WordBackbone, word_checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(FileExistsError, match="exists already"):
+        train(word_collection, word_checkpoint.path, QUICK, backbone=word_backbone)
+
+
+def test_a_collection_without_captions_cannot_be_trained_on(
+    word_backbone: WordBackbone, tmp_path: Path
+) -> None:
+    collection = Collection.open(write_word_collection(tmp_path / "words", n=20))
+    collection.items["split"] = "test"
+    with pytest.raises(ValueError, match="no captioned items in its train split"):
+        train(collection, tmp_path / "out", QUICK, device="cpu", backbone=word_backbone)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"k": 0}, {"k": 2000}, {"epochs": 0}, {"noise": -1}, {"presence": float("nan")}]
+)
+def test_settings_that_make_no_sense_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError):
+        TrainingConfig(**bad)

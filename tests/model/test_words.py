@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.measures import recall_at
+from model.phrasing import split_exclusion
+from model.words import content_words, singular_forms, word_presence
+
+
+def test_content_words_drop_what_says_nothing() -> None:
+    assert content_words("Two DOGS are on the grass, a dog's ball!") == [
+        "dogs",
+        "grass",
+        "dog's",
+        "ball",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a dog but not on a beach", ("a dog", "a beach")),
+        ("A dog without a beach.", ("A dog", "a beach")),
+        ("people, except children", ("people", "children")),
+        ("a street with no cars", ("a street", "cars")),
+        ("a dog on a beach", None),
+        ("nothing but blue sky", None),
+        ("without", None),
+        ("not a dog", None),
+    ],
+)
+def test_only_clear_words_split_a_question(text: str, expected: tuple[str, str] | None) -> None:
+    assert split_exclusion(text) == expected
+
+
+def test_plurals_join_their_singular_only_where_it_is_said() -> None:
+    assert singular_forms(["dog", "dogs", "grass", "puppies", "puppy", "bus", "buses"]) == {
+        "dogs": "dog",
+        "puppies": "puppy",
+        "buses": "bus",
+    }
+
+
+def test_presence_tells_which_word_stands_where() -> None:
+    found = word_presence([["a dog", "two dogs"], ["a cat and a dog"], [], ["the"]], min_items=1)
+    assert found.words == ["cat", "dog"]
+    assert found.presence.toarray().tolist() == [[0, 1], [1, 1], [0, 0], [0, 0]]
+    assert found.counts.tolist() == [1, 2]
+    assert word_presence([[], ["the of"]]).presence.shape == (2, 0)
+
+
+def test_recall_counts_ties_against_itself() -> None:
+    similarity = np.array([[0.9, 0.1], [0.5, 0.5]])
+    assert recall_at(similarity, np.array([0, 1]))["recall@1"] == 0.5
