@@ -1,0 +1,41 @@
+"""Text-to-image recall of the codes over that of the backbone alone.
+
+python -m tests.benchmarks.recall scenes --split test
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from data_prep.bundled import open_collection_path
+
+from model.checkpoint import Checkpoint, find_checkpoint
+from model.collection import Collection
+from model.measures import code_quality
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collection")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    collection = Collection.open(open_collection_path(asked.collection))
+    checkpoint = Checkpoint.load(asked.checkpoint or find_checkpoint(collection))
+    found = code_quality(checkpoint.encoder, collection, asked.split)
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, recall in found["codes"].items():
+        dense = found["backbone"][name]
+        ratio = recall / max(dense, 1e-9)
+        print(f"{name:>10}  codes {recall:.3f}  backbone {dense:.3f}  ratio {ratio:.3f}")
+    live = found["dimensions"]
+    print(f"live {live['live']:.3f}, of those in both modalities {live['live_in_both']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
