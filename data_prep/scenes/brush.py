@@ -1,0 +1,267 @@
+"""A brush for backdrops: gradients, ridges, water, clouds and textures at any resolution.
+
+All coordinates are fractions: x from 0 (left) to 1 (right) of the width, y from 0 (top) to 1 of
+the height. What is drawn depends on the brush's random stream only, never on the size, so that a
+thumbnail and a print show the same scene.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Colour = tuple[float, float, float]
+TILE = 512
+
+
+def rgb(text: str) -> Colour:
+    """`#rrggbb` as three floats from 0 to 1."""
+    return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]
+
+
+def mix(a: Colour, b: Colour, t: float) -> Colour:
+    """Colour a at t = 0, b at t = 1."""
+    return tuple(u + (v - u) * t for u, v in zip(a, b, strict=True))  # type: ignore[return-value]
+
+
+def tinted(colour: Colour, tint: Colour) -> Colour:
+    """A colour under coloured light."""
+    return tuple(min(1.0, u * v) for u, v in zip(colour, tint, strict=True))  # type: ignore[return-value]
+
+
+def ink(colour: Colour, alpha: float = 1.0) -> tuple[int, int, int, int]:
+    """A colour as Pillow draws it."""
+    r, g, b = (round(255 * max(0.0, min(1.0, v))) for v in colour)
+    return (r, g, b, round(255 * alpha))
+
+
+@lru_cache(maxsize=8)
+def noise_tile(kind: str) -> Image.Image:
+    """A fixed tile of fractal noise, mode L, mean near 128.
+
+    `grain` is fine (sand, grass), `soft` is broad (clouds, snow), `ripple` is wide (water).
+    """
+    state = np.random.RandomState({"grain": 11, "soft": 12, "ripple": 13}[kind])
+    octaves = {"grain": (16, 64, 128, 256), "soft": (4, 8, 16, 32, 64), "ripple": (24, 48, 96)}
+    weight = {"grain": (0.9, 0.8, 0.9, 1.0), "soft": (1, 0.6, 0.38, 0.22, 0.12)}
+    total = np.zeros((TILE, TILE), np.float32)
+    for i, cells in enumerate(octaves[kind]):
+        wide = max(4, cells // 5) if kind == "ripple" else cells
+        grid = state.rand(cells, wide).astype(np.float32) - 0.5
+        layer = Image.fromarray(grid).resize((TILE, TILE), Image.Resampling.BICUBIC)
+        total += np.asarray(layer) * weight.get(kind, (1.0, 0.8, 0.6))[i]
+    total *= 42.0 / float(total.std())
+    return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))
+
+
+class Brush:
+    """An image being painted, float RGB, and the random stream of its details."""
+
+    def __init__(self, width: int, height: int, look: int) -> None:
+        self.width, self.height = width, height
+        self.aspect = width / height
+        self.rand = Random(look)
+        self.x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
+        self.y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
+        self.image = np.zeros((height, width, 3), np.float32)
+
+    def between(self, low: float, high: float) -> float:
+        """Draw a number."""
+        return low + self.rand.random() * (high - low)
+
+    def _rows(self, top: float, bottom: float) -> slice:
+        last = min(self.height, math.ceil(bottom * self.height))
+        return slice(max(0, int(top * self.height)), max(last, 0))
+
+    def gradient(self, top: float, bottom: float, stops: Sequence[tuple[float, Colour]]) -> None:
+        """Fill a band; stops are (fraction of the band, colour)."""
+        rows = self._rows(top, bottom)
+        t = (self.y[rows, 0] - top) / max(bottom - top, 1e-6)
+        where = [stop for stop, _ in stops]
+        for channel in range(3):
+            values = [colour[channel] for _, colour in stops]
+            self.image[rows, :, channel] = np.interp(t, where, values)[:, None]
+
+    def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
+        """Add round light; the radius is in picture heights."""
+        gx = np.exp(-(((self.x - x) * self.aspect / radius) ** 2))
+        gy = np.exp(-(((self.y - y) / radius) ** 2))
+        halo = (gy * gx * strength)[..., None]
+        self.image += halo * (np.asarray(colour, np.float32) - self.image)
+
+    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """A disc with an even edge."""
+        rows = self._rows(y - radius * 1.1, y + radius * 1.1)
+        away = np.hypot((self.x - x) * self.aspect, self.y[rows] - y)
+        cover = np.clip((radius - away) * self.height + 0.5, 0, 1)[..., None]
+        self.image[rows] += cover * (np.asarray(colour, np.float32) - self.image[rows])
+
+    def skyline(self, base: float, swing: float, detail: float, sharp: bool = False) -> np.ndarray:
+        """A random hill line, (width,) float32: y of its upper edge. `sharp` makes peaks."""
+        u = self.x[0] * self.aspect
+        line, frequency, weight = np.zeros_like(u), self.between(0.9, 1.5), 1.0
+        for _ in range(7 if sharp else 4):
+            wave = u * frequency + self.rand.random() * 7
+            if sharp:
+                wave = 2 * np.abs(wave % 1.0 - 0.5) * 2 - 1
+            else:
+                wave = np.sin(wave * math.pi)
+            line += weight * wave
+            frequency *= self.between(1.8, 2.3)
+            weight *= detail
+        return (base - swing * line).astype(np.float32)
+
+    def ridge(self, line: np.ndarray, top: Colour, bottom: Colour, depth: float) -> None:
+        """Fill below a line, from one colour to another over `depth`."""
+        rows = self._rows(float(line.min()) - 0.01, 1.0)
+        below = self.y[rows] - line[None, :]
+        cover = np.clip(below * self.height + 0.5, 0, 1)[..., None]
+        t = np.clip(below / depth, 0, 1)[..., None]
+        a, b = np.asarray(top, np.float32), np.asarray(bottom, np.float32)
+        self.image[rows] += cover * (a + t * (b - a) - self.image[rows])
+
+    def clouds(self, bottom: float, colour: Colour, amount: float) -> None:
+        """Soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
+        rows = self._rows(0, bottom)
+        n = rows.stop - rows.start
+        left, top = self.rand.random() * 250, self.rand.random() * 330
+        box = (left, top, left + 150 * self.aspect, top + 170)
+        patch = noise_tile("soft").resize(
+            (self.width, n), Image.Resampling.BICUBIC, box=box, reducing_gap=None
+        )
+        level = np.asarray(patch, np.float32) / 255
+        low = 0.66 - 0.3 * amount
+        cover = np.clip((level - low) / 0.26, 0, 1)
+        cover *= cover * (3 - 2 * cover)
+        cover *= np.clip((bottom - self.y[rows]) / (0.45 * bottom), 0, 1) * 0.9
+        shade = 1.0 - 0.1 * np.clip((level - low - 0.1) / 0.3, 0, 1)
+        target = shade[..., None] * np.asarray(colour, np.float32)
+        self.image[rows] += cover[..., None] * (target - self.image[rows])
+
+    def plane(self, kind: str, top: float, near: float = 5.0, bottom: float = 1.0) -> np.ndarray:
+        """Noise on a level plane seen in perspective, (rows, width) float32 about 0.
+
+        `near` says how much larger the lower edge's texture is than the horizon's.
+        """
+        rows = self._rows(top, bottom)
+        n = max(1, rows.stop - rows.start)
+        h = (near - 1) / n
+        a, half = TILE / self.width, TILE / 2
+        if self.rand.random() < 0.5:
+            a = -a
+        coefficients = (a, half * h, half - a * self.width / 2, 0, -TILE / n, TILE, 0, h)
+        seen = noise_tile(kind).transform(
+            (self.width, n), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
+        )
+        return np.asarray(seen, np.float32) / 127.5 - 1
+
+    def texture(
+        self, kind: str, top: float, strength: float, near: float = 5.0, bottom: float = 1.0
+    ) -> None:
+        """Lighten and darken the ground by a texture in perspective."""
+        rows = self._rows(top, bottom)
+        if rows.stop <= rows.start:
+            return
+        fade = np.clip((self.y[rows] - top) / (0.5 * (bottom - top)), 0.15, 1)
+        self.image[rows] *= (1 + strength * fade * self.plane(kind, top, near, bottom))[..., None]
+
+    def water(self, top: float, bottom: float, far: Colour, near: Colour, shine: Colour) -> None:
+        """Water in perspective: a gradient, waves, and light on their crests."""
+        self.gradient(top, bottom, [(0, far), (0.12, mix(far, near, 0.35)), (1, near)])
+        rows = self._rows(top, bottom)
+        waves = self.plane("ripple", top, 6.0, bottom)
+        self.image[rows] *= (1 + 0.13 * waves)[..., None]
+        crest = np.clip((waves - 0.34) * 2.4, 0, 0.75)[..., None]
+        self.image[rows] += crest * 0.5 * (np.asarray(shine, np.float32) - self.image[rows])
+
+    def glitter(self, x: float, top: float, bottom: float, colour: Colour, amount: float) -> None:
+        """The sun's path on water."""
+        rows = self._rows(top, bottom)
+        depth = (self.y[rows] - top) / max(bottom - top, 1e-6)
+        path = np.exp(-(((self.x - x) * self.aspect / (0.05 + 0.16 * depth)) ** 2))
+        spark = np.clip(self.plane("ripple", top, 4.0, bottom) * 1.6 + 0.35, 0, 1)
+        cover = (path * spark * amount)[..., None]
+        self.image[rows] += cover * (np.asarray(colour, np.float32) - self.image[rows])
+
+    def under(self, edge: np.ndarray, colour: Colour, alpha: float, soft: float) -> None:
+        """A soft band of colour just below a line, such as foam or a shadow."""
+        rows = self._rows(float(edge.min()) - soft, float(edge.max()) + 3 * soft)
+        away = (self.y[rows] - edge[None, :]) / soft
+        cover = (np.exp(-(away**2)) * alpha)[..., None]
+        self.image[rows] += cover * (np.asarray(colour, np.float32) - self.image[rows])
+
+    @contextmanager
+    def pen(self, top: float = 0.0, bottom: float = 1.0) -> Iterator[Pen]:
+        """Draw shapes with smooth edges between two heights, at twice the resolution."""
+        rows = self._rows(top, bottom)
+        band = np.clip(self.image[rows] * 255 + 0.5, 0, 255).astype(np.uint8)
+        size = (self.width * 2, 2 * (rows.stop - rows.start))
+        sheet = Image.fromarray(band).resize(size, Image.Resampling.NEAREST)
+        yield Pen(sheet, self.width * 2, self.height * 2, rows.start * 2)
+        self.image[rows] = np.asarray(sheet.reduce(2), np.float32) / 255
+
+    def finish(self, vignette: float = 0.16) -> Image.Image:
+        """The picture, slightly darker in its corners."""
+        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
+        self.image *= (1 - away)[..., None]
+        return Image.fromarray(np.clip(self.image * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+class Pen:
+    """Shapes in fractions of the picture, drawn on part of it."""
+
+    def __init__(self, sheet: Image.Image, width: int, height: int, offset: int) -> None:
+        self._draw = ImageDraw.Draw(sheet, "RGBA")
+        self._width, self._height, self._offset = width, height, offset
+
+    def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        w, h, down = self._width, self._height, self._offset
+        return [(x * w, y * h - down) for x, y in points]
+
+    def polygon(
+        self, points: Sequence[tuple[float, float]], colour: Colour, alpha: float = 1.0
+    ) -> None:
+        """Fill a polygon."""
+        self._draw.polygon(self._points(points), fill=ink(colour, alpha))
+
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, alpha: float = 1.0
+    ) -> None:
+        """Fill a rectangle."""
+        (a, b), (c, d) = self._points([(x0, y0), (x1, y1)])
+        if c > a and d > b:
+            self._draw.rectangle((a, b, max(a, c - 1), max(b, d - 1)), fill=ink(colour, alpha))
+
+    def rounded(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float
+    ) -> None:
+        """Fill a rectangle with round corners; the radius is in picture heights."""
+        (a, b), (c, d) = self._points([(x0, y0), (x1, y1)])
+        if c > a + 1 and d > b + 1:
+            self._draw.rounded_rectangle((a, b, c, d), radius * self._height, fill=ink(colour))
+
+    def blob(
+        self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0,
+        flat: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Fill an ellipse; the radius is in picture heights, `flat` scales its height."""
+        (cx, cy), r = self._points([(x, y)])[0], radius * self._height
+        self._draw.ellipse((cx - r, cy - r * flat, cx + r, cy + r * flat), fill=ink(colour, alpha))
+
+    def line(
+        self, points: Sequence[tuple[float, float]], colour: Colour, width: float,
+        alpha: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Draw a line; the width is in picture heights."""
+        thick = max(1, round(width * self._height))
+        self._draw.line(self._points(points), fill=ink(colour, alpha), width=thick, joint="curve")
+
+
+Painter = Callable[[Brush, float, str], None]
+"""Paints a backdrop: brush, horizon, hour."""

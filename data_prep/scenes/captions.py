@@ -1,0 +1,252 @@
+"""Words for scenes: five captions as people write them, all true of the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from data_prep.scenes.composition import Placement, Scene, draw, pick
+from data_prep.scenes.objects import Name, catalogue
+from data_prep.scenes.places import PLACES
+
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+_HOURS = {
+    "sunset": ("at sunset", "in the evening sun"),
+    "dusk": ("at dusk", "in the evening"),
+    "overcast": ("on a cloudy day", "under a grey sky"),
+    "day": ("on a sunny day", "on a bright day", "under a blue sky"),
+    "morning": ("in the morning light", "on a bright morning"),
+}
+_CATEGORY = {
+    "animal": ("animal", "animals"),
+    "person": ("person", "people"),
+    "vehicle": ("vehicle", "vehicles"),
+    "plant": ("plant", "plants"),
+    "flower": ("flower", "flowers"),
+    "toy": ("toy", "toys"),
+    "tool": ("tool", "tools"),
+    "building": ("building", "buildings"),
+    "drink": ("drink", "drinks"),
+    "instrument": ("musical instrument", "musical instruments"),
+    "device": ("electronic device", "electronic devices"),
+    "bag": ("bag", "bags"),
+    "furniture": ("piece of furniture", "pieces of furniture"),
+    "fruit": ("piece of fruit", "pieces of fruit"),
+    "clothing": ("piece of clothing", "pieces of clothing"),
+    "book": ("book", "books"),
+    "light": ("light", "lights"),
+    "sign": ("road sign", "road signs"),
+    "accessory": ("accessory", "accessories"),
+}
+_MASS = {
+    "food": ("some food", "something to eat"),
+    "sports gear": ("some sports gear", "sports equipment"),
+    "dish": ("some kitchenware", "a dish"),
+    "fruit": ("some fruit", "fresh fruit"),
+    "clothing": ("some clothes", "some clothing"),
+}
+
+
+def article(noun: str) -> str:
+    """`a` or `an` before a noun, by its sound."""
+    vowel = noun[:1].lower() in "aeiou" and not noun.lower().startswith(("one", "uni", "use", "eu"))
+    return f"an {noun}" if vowel else f"a {noun}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def full_caption(scene: Scene) -> str:
+    """One plain caption that names every object with its count, and the place."""
+    parts = [_counted(catalogue()[label].name, count) for label, count in scene.counts.items()]
+    return f"{listed(parts)} {PLACES[scene.place].words[0]}"
+
+
+def captions(scene: Scene) -> tuple[str, ...]:
+    """Five different captions of a scene, in random order, always the same for one scene."""
+    writer = _Writer(scene)
+    kinds = (writer.everything, writer.part, writer.relation, writer.category, writer.loose)
+    found: list[str] = []
+    for kind in kinds:
+        for attempt in (kind, kind, writer.part, writer.everything, writer.loose, writer.plain):
+            text = attempt()
+            if text.lower().rstrip(".") not in {one.lower().rstrip(".") for one in found}:
+                found.append(text)
+                break
+    while len(found) < len(kinds):  # one object alone leaves little to say
+        found.append(
+            f"{full_caption(scene)}, {('seen up close', 'and nothing else')[len(found) % 2]}"
+        )
+    keyed = sorted((writer.rand.random(), text) for text in found)
+    return tuple(text for _, text in keyed)
+
+
+def _counted(name: Name, count: int) -> str:
+    return article(name.singular) if count == 1 else f"{NUMBERS[count]} {name.plural}"
+
+
+class _Writer:
+    """Writes captions of one scene from one random stream."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.place = PLACES[scene.place]
+        self.rand = Random(f"sieve captions {scene.seed} {scene.index}")
+
+    def _chance(self, probability: float) -> bool:
+        return self.rand.random() < probability
+
+    def _name(self, label: str, synonyms: float = 0.4) -> Name:
+        """A name for an object that is true of every instance of it in the scene."""
+        what = catalogue()[label]
+        sprites = {one.sprite for one in self.scene.placements if one.label == label}
+        fitting = [s for s in what.synonyms if s.sprite is None or sprites == {s.sprite}]
+        return pick(self.rand, fitting) if fitting and self._chance(synonyms) else what.name
+
+    def _phrase(self, label: str, synonyms: float = 0.4) -> str:
+        name, count = self._name(label, synonyms), self.scene.counts[label]
+        if count == 2 and "pair" not in name.plural and self._chance(0.12):
+            return f"a couple of {name.plural}"
+        if count >= 3 and self._chance(0.25):
+            return f"{pick(self.rand, ('some', 'several', 'a few'))} {name.plural}"
+        return _counted(name, count)
+
+    def _where(self, labels: Iterable[str]) -> str:
+        """Where some objects are; what is said of the footing holds for all of them."""
+        wanted = set(labels)
+        zones = {one.zone for one in self.scene.placements if one.label in wanted}
+        footing = [text for zone, text in self.place.footing if zones == {zone}]
+        options = (*self.place.words, *footing) if self._chance(0.5) else self.place.words
+        text = pick(self.rand, options)
+        hours = _HOURS.get(self.scene.hour, ())
+        if hours and not self.place.indoors and self._chance(0.15):
+            return f"{text} {pick(self.rand, hours)}"
+        return text
+
+    def _styled(self, text: str) -> str:
+        """As it is, or as a sentence."""
+        return text if self._chance(0.5) else f"{text[0].upper()}{text[1:]}."
+
+    def everything(self) -> str:
+        """All objects, and the place."""
+        labels = list(self.scene.counts)
+        objects = listed([self._phrase(label, 0.3) for label in labels])
+        style = draw(self.rand, {"end": 6.0, "there": 1.5, "picture": 1.0, "with": 1.5})
+        if style == "there":
+            verb = "is" if self.scene.counts[labels[0]] == 1 else "are"
+            return self._styled(f"there {verb} {objects} {self._where(labels)}")
+        if style == "picture":
+            return self._styled(f"a picture of {objects} {self._where(labels)}")
+        if style == "with":
+            return self._styled(f"{pick(self.rand, self.place.noun)} with {objects}")
+        return self._styled(f"{objects} {self._where(labels)}")
+
+    def part(self) -> str:
+        """One or two of the objects, with the place or without."""
+        labels = self._some(2)
+        objects = listed([self._phrase(label) for label in labels])
+        if self._chance(0.25):
+            return self._styled(objects)
+        return self._styled(f"{objects}{self._doing(labels)} {self._where(labels)}")
+
+    def _some(self, most: int) -> list[str]:
+        labels = sorted(self.scene.counts, key=lambda _: self.rand.random())
+        return labels[: 1 + int(self.rand.random() * min(most, len(labels)))]
+
+    def _doing(self, labels: list[str]) -> str:
+        """A participle, only where it is surely true."""
+        if len(labels) > 1 or not self._chance(0.5):
+            return ""
+        placed = [one for one in self.scene.placements if one.label == labels[0]]
+        zones, kinds = {one.zone for one in placed}, catalogue()[labels[0]].categories
+        if zones == {"sky"} and ("animal" in kinds or "vehicle" in kinds or labels[0] == "kite"):
+            return " flying"
+        if zones == {"road"}:
+            return " parked"
+        if zones == {"water"} and "vehicle" in kinds:
+            return " floating"
+        if zones == {"wall"}:
+            return " hanging on the wall" if self.place.indoors else ""
+        return ""
+
+    def relation(self) -> str:
+        """How two single objects stand to each other."""
+        single = [one for one in self.scene.placements if self.scene.counts[one.label] == 1]
+        pairs = [(a, b, text) for a in single for b in single for text in _relations(a, b)]
+        if not pairs:
+            return self.part()
+        a, b, text = pick(self.rand, pairs)
+        first, second = self._phrase(a.label, 0.3), self._phrase(b.label, 0.3)
+        sentence = f"{first} {text} {second}"
+        if self._chance(0.4):
+            sentence += f" {self._where([a.label, b.label])}"
+        return self._styled(sentence)
+
+    def category(self) -> str:
+        """What kinds of things there are."""
+        kinds: dict[str, list[str]] = {}
+        for label in self.scene.counts:
+            for name in catalogue()[label].categories[:2]:
+                kinds.setdefault(name, []).append(label)
+        if not kinds:
+            return self.part()
+        name = pick(self.rand, list(kinds))
+        labels = kinds[name]
+        parts = [self._kind(name, sum(self.scene.counts[label] for label in labels))]
+        others = [label for label in self.scene.counts if label not in labels]
+        if others and self._chance(0.5):
+            parts.append(self._phrase(pick(self.rand, others)))
+            labels = [*labels, *others]
+        if self._chance(0.3):
+            return self._styled(f"{pick(self.rand, self.place.noun)} with {listed(parts)}")
+        return self._styled(f"{listed(parts)} {self._where(labels)}")
+
+    def _kind(self, name: str, count: int) -> str:
+        if name in _MASS and (name not in _CATEGORY or self._chance(0.5)):
+            return pick(self.rand, _MASS[name])
+        one, many = _CATEGORY[name]
+        if count == 1:
+            return article(one)
+        return f"{NUMBERS[count]} {many}" if self._chance(0.6) else f"some {many}"
+
+    def loose(self) -> str:
+        """Short, as people write in haste, or with the place first."""
+        labels = self._some(3)
+        if self._chance(0.5):
+            objects = listed([self._phrase(label) for label in labels])
+            return self._styled(f"{pick(self.rand, self.place.noun)} with {objects}")
+        return listed([self._bare(label) for label in labels]) + f" {self._where(labels)}"
+
+    def _bare(self, label: str) -> str:
+        name, count = self._name(label), self.scene.counts[label]
+        return name.singular if count == 1 else name.plural
+
+    def plain(self) -> str:
+        """The place and the hour alone."""
+        hours = [text for text in _HOURS.get(self.scene.hour, ()) if not self.place.indoors]
+        scene = pick(self.rand, self.place.noun)
+        return self._styled(f"{scene} {pick(self.rand, hours)}" if hours else f"a view of {scene}")
+
+
+def _relations(a: Placement, b: Placement) -> list[str]:
+    """Relations of a to b that are plainly true."""
+    if a is b or "front" in (a.zone, b.zone):
+        return []
+    gap = abs(a.x - b.x) - (a.width + b.width) / 2
+    found = []
+    overhead = ("sky", "wall")
+    if a.zone in overhead and b.zone not in overhead and a.y < b.y - b.height and gap < 0.15:
+        return ["above"]
+    if (a.zone in overhead) != (b.zone in overhead):
+        return []
+    if gap > 0:
+        found.append("to the left of" if a.x < b.x else "to the right of")
+        if gap < 0.3 and abs(a.y - b.y) < 0.15:
+            found += ["next to", "beside"]
+    elif a.y > b.y + 0.1 and a.zone not in (*overhead, "behind"):
+        found.append("in front of")
+    elif b.y > a.y + 0.1 and b.zone not in (*overhead, "behind"):
+        found.append("behind")
+    return found

@@ -1,0 +1,295 @@
+"""Composes a scene: which place and hour, which objects, how many, and where each one stands.
+
+A scene depends on nothing but its seed and index. All draws use `random.Random.random`, whose
+stream Python promises to keep, so that the same reference gives the same scene for years.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from random import Random
+from typing import TypeVar
+
+from data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
+from data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
+
+T = TypeVar("T")
+
+MAX_INSTANCES = 5
+MAX_OVERLAP = 0.22
+MIN_LENGTH = 0.125
+"""Least length of an object's longer side, in picture heights."""
+ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
+_REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object instance in a scene; lengths are in picture heights, from the upper left."""
+
+    label: str
+    sprite: str
+    zone: str
+    x: float
+    """Middle of the object."""
+    y: float
+    """Lower edge: its feet."""
+    width: float
+    height: float
+    mirror: bool
+    keep: float = 1.0
+    """Share of the sprite that shows, from its top; the rest is hidden by a table."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return (self.x - self.width / 2, self.y - self.height, self.x + self.width / 2, self.y)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything there is to know about one scene before it is drawn."""
+
+    seed: int
+    index: int
+    place: str
+    hour: str
+    aspect: float
+    """Width over height."""
+    horizon: float
+    """Height of the horizon (indoors: of the floor's or table's far edge), from the top."""
+    look: int
+    """Seeds the details of the backdrop."""
+    placements: tuple[Placement, ...]
+    """From back to front."""
+
+    @property
+    def reference(self) -> str:
+        """`scene:SEED:INDEX`."""
+        return f"scene:{self.seed}:{self.index}"
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """How many of each object there are, the most prominent first."""
+        area: Counter[str] = Counter()
+        for placed in self.placements:
+            area[placed.label] += placed.width * placed.height  # type: ignore[assignment]
+        number = Counter(placed.label for placed in self.placements)
+        return {label: number[label] for label in sorted(area, key=lambda one: (-area[one], one))}
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """Categories of the objects, each once."""
+        found = (name for label in self.counts for name in catalogue()[label].categories)
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Objects, their categories, the place, and what the place always shows."""
+        place = PLACES[self.place]
+        return tuple(dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows)))
+
+    @property
+    def split(self) -> str:
+        """70 % train, 10 % select, 20 % test, by the last digit of the index."""
+        return ("train", "train", "test", "train", "train", "select", "train", "test", "train",
+                "train")[self.index % 10]  # fmt: skip
+
+
+def parse(reference: str) -> tuple[int, int]:
+    """Read `scene:SEED:INDEX`.
+
+    Raises
+    ------
+    ValueError
+        Where the text is anything else.
+    """
+    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if found is None:
+        raise ValueError(f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got "
+                         f"{str(reference)[:60]!r}")  # fmt: skip
+    return int(found[1]), int(found[2])
+
+
+def describe(reference: str) -> Scene:
+    """The whole layout of the scene that a reference such as `scene:0:17` names."""
+    return compose(*parse(reference))
+
+
+def compose(seed: int, index: int) -> Scene:
+    """Compose one scene; equal arguments always give an equal scene."""
+    if seed < 0 or index < 0:
+        raise ValueError(f"seed and index must not be negative; got {seed} and {index}")
+    rand = Random(f"sieve scene {seed} {index}")
+    main = catalogue()[draw(rand, {o.label: o.popularity for o in catalogue().values()})]
+    place = PLACES[draw(rand, {p: w * PLACES[p].weight for p, w in main.places.items()})]
+    hour = draw(rand, place.hours)
+    aspect = draw(rand, ASPECTS)
+    horizon = _between(rand, *place.horizon)
+    look = int(rand.random() * 2**31)
+    wanted = _gather(rand, main, place)
+    placements = _arrange(rand, wanted, place, aspect, horizon)
+    return Scene(seed, index, place.name, hour, aspect, horizon, look, placements)
+
+
+def draw(rand: Random, weights: Mapping[T, float]) -> T:
+    """Draw one key in proportion to its weight."""
+    left = rand.random() * sum(weights.values())
+    for key, weight in weights.items():
+        left -= weight
+        if left < 0:
+            return key
+    return next(reversed(list(weights)))
+
+
+def pick(rand: Random, options: Sequence[T]) -> T:
+    """Draw one of the options, all equally likely."""
+    return options[int(rand.random() * len(options))]
+
+
+def _between(rand: Random, low: float, high: float) -> float:
+    return low + rand.random() * (high - low)
+
+
+@lru_cache(maxsize=64)
+def _regulars(place: str) -> dict[str, float]:
+    """Objects that are at home in a place, with weights."""
+    return {
+        o.label: o.places[place] * o.popularity**0.5
+        for o in catalogue().values()
+        if place in o.places and any(zone in PLACES[place].zones for zone in o.zones)
+    }
+
+
+def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneObject, str]]:
+    """Choose kinds and counts: the main object, then friends of it and regulars of the place."""
+    kinds = draw(rand, {1: 0.14, 2: 0.34, 3: 0.34, 4: 0.18})
+    chosen = {main.label: 1}
+    regulars = _regulars(place.name)
+    for _ in range(kinds - 1):
+        friends = {
+            f: w * (1.0 if f in regulars else 0.25)
+            for f, w in main.friends.items()
+            if f not in chosen and any(z in place.zones for z in catalogue()[f].zones)
+        }
+        if friends and rand.random() < 0.55:
+            chosen[draw(rand, friends)] = 1
+            continue
+        others = {label: w for label, w in regulars.items() if label not in chosen}
+        chosen[draw(rand, others)] = 1
+    for label in chosen:
+        room = MAX_INSTANCES - sum(chosen.values())
+        what = catalogue()[label]
+        small = what.size < 0.4 and "front" not in what.zones and not what.alone
+        if room and small and rand.random() < (0.28 if label == main.label else 0.14):
+            chosen[label] += 1 + (room > 1 and rand.random() < 0.4)
+    return [
+        (catalogue()[label], _zone_of(rand, catalogue()[label], place))
+        for label, count in chosen.items()
+        for _ in range(count)
+    ]
+
+
+def _zone_of(rand: Random, what: SceneObject, place: Place) -> str:
+    zones = [zone for zone in what.zones if zone in place.zones]
+    return zones[0] if len(zones) == 1 or rand.random() < 0.7 else pick(rand, zones[1:])
+
+
+def _arrange(
+    rand: Random,
+    wanted: list[tuple[SceneObject, str]],
+    place: Place,
+    aspect: float,
+    horizon: float,
+) -> tuple[Placement, ...]:
+    """Find room for every object, the largest first; what finds none is left out."""
+    mates: dict[str, str] = {}
+    placed: list[Placement] = []
+    crowd = 1.0 - 0.035 * max(0, len(wanted) - 2)
+    for what, zone in sorted(wanted, key=lambda pair: -pair[0].size):
+        zone = mates.setdefault(what.label, zone)
+        best, least = None, MAX_OVERLAP
+        for attempt in range(28):
+            shrink = crowd * (1.0 if attempt < 14 else 0.84)
+            option = _try_spot(rand, what, zone, place, aspect, horizon, shrink)
+            clash = max((_overlap(option, other) for other in placed), default=0.0)
+            if clash < least or (best is None and not placed):
+                best, least = option, clash
+            if least < 0.04:
+                break
+        if best is not None:
+            placed.append(best)
+    order = {"sky": 0, "wall": 0, "back": 1, "behind": 1, "front": 4}
+    return tuple(sorted(placed, key=lambda one: (order.get(one.zone, 2), one.y)))
+
+
+def _try_spot(
+    rand: Random,
+    what: SceneObject,
+    zone: str,
+    place: Place,
+    aspect: float,
+    horizon: float,
+    shrink: float,
+) -> Placement:
+    file = pick(rand, what.sprites_for(place.name, zone))
+    band = place.zones[zone]
+    t = rand.random()
+    along = band.far + t * (band.near - band.far)
+    scale = band.far_size + t * (band.near_size - band.far_size)
+    shape = sprite_aspect(file)
+    room = min(1.0, 0.866 * aspect**0.5)  # narrow pictures have less room for the same object
+    length = what.size * scale * shrink * room * (0.92 + 0.16 * rand.random())
+    width, height = length * shape**0.5, length / shape**0.5
+    if zone == "behind":
+        width, height = _seated(width, height, what, horizon)
+    fit = min(1.0, 0.8 * aspect / width, _headroom(zone, along, horizon) / height)
+    fit = max(fit, min(1.0, MIN_LENGTH / max(width, height)))
+    width, height = width * fit, height * fit
+    y = _feet(zone, along, horizon, height)
+    x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
+    keep = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
+    if keep < 1:
+        height *= keep
+    return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, keep)
+
+
+def _seated(width: float, height: float, what: SceneObject, horizon: float) -> tuple[float, float]:
+    """Size of a person behind a table, whose head must stay in the picture."""
+    shown = 1.0 if "front" in what.zones else 0.56
+    factor = 0.8 * horizon / (height * shown)
+    return width * factor, height * factor
+
+
+def _headroom(zone: str, along: float, horizon: float) -> float:
+    if zone in OVERHEAD:
+        return 0.9 * horizon
+    if zone == "behind":
+        return 2.0
+    return (horizon + along * (1 - horizon)) * 0.96
+
+
+def _feet(zone: str, along: float, horizon: float, height: float) -> float:
+    if zone in OVERHEAD:
+        middle = along * horizon
+        return max(height + 0.02, min(horizon * 0.97, middle + height / 2))
+    return horizon + along * (1 - horizon)
+
+
+def _overlap(one: Placement, other: Placement) -> float:
+    """Shared area as a share of the smaller of two boxes."""
+    a, b = one.box, other.box
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    return wide * high / min(one.width * one.height, other.width * other.height)
+
+
+def zone_of(place: str, zone: str) -> Zone:
+    """The band of a place; for drawing and for tests."""
+    return PLACES[place].zones[zone]
