@@ -1,0 +1,153 @@
+"""Opening images in processes of their own: decoded, thumbnailed and ready for the backbone.
+
+Decoding is what takes a core; it overlaps with the embedding in the main process. Batches come in
+the order of the records, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from data_prep.records import Record, Source
+from model.backbone import ImageTransform
+from model.collection import thumbnail_path
+
+THUMBNAIL_SIZE = 320
+"""Long side of a thumbnail in pixels; smaller images keep their size."""
+
+_BATCH = 32
+_THUMBNAIL_QUALITY = 80
+_SERIAL_BELOW = 128
+_MOST_WORKERS = 16
+
+
+class Opened(NamedTuple):
+    """What became of one record's image."""
+
+    row: int
+    """Of the record."""
+    width: int
+    height: int
+    pixels: np.ndarray | None
+    """(3, H, W) float32, where pixels are wanted."""
+    reason: str = ""
+    """Why the image cannot be used, or nothing."""
+    fault: str = ""
+    """Why its thumbnail could not be written, which is no fault of the record."""
+
+
+class _Images(Dataset[Opened]):
+    def __init__(
+        self,
+        source: Source,
+        records: Sequence[Record],
+        folder: Path,
+        transform: ImageTransform | None,
+    ) -> None:
+        self._source = source
+        self._records = records
+        self._folder = folder
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, row: int) -> Opened:
+        record = self._records[row]
+        try:
+            image = self._source.open_image(record, THUMBNAIL_SIZE)
+            # NumPy arrays travel between processes by pipe: containers often have little /dev/shm.
+            pixels = None if self._transform is None else self._transform(image).numpy()
+        except (OSError, ValueError) as error:
+            return Opened(row, 0, 0, None, reason=" ".join(str(error).split()) or "unreadable")
+        try:
+            write_thumbnail(image, self._folder / thumbnail_path(record.id))
+        except OSError as error:
+            return Opened(row, 0, 0, None, fault=str(error))
+        return Opened(row, image.width, image.height, pixels)
+
+
+def write_thumbnail(image: Image.Image, path: Path) -> None:
+    """Write an RGB image as WebP with a long side of at most 320 pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = image.copy()
+    small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
+    small.save(path, "WEBP", quality=_THUMBNAIL_QUALITY)
+
+
+def default_workers(n_records: int) -> int:
+    """Choose the number of decoder processes: one a core, none where starting them costs more."""
+    if n_records < _SERIAL_BELOW:
+        return 0
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
+def open_images(
+    source: Source,
+    records: Sequence[Record],
+    folder: Path,
+    transform: ImageTransform | None,
+    workers: int | None = None,
+) -> Iterator[list[Opened]]:
+    """Open all records' images and write their thumbnails.
+
+    Parameters
+    ----------
+    source : Source
+    records : sequence of Record
+    folder : Path
+        The collection that is being made.
+    transform : ImageTransform, optional
+        The backbone's preprocessing; without it no pixels are made ready.
+    workers : int, optional
+        Decoder processes; 0 opens the images in this one.
+
+    Yields
+    ------
+    list of Opened
+        One batch, in the order of the records.
+
+    Raises
+    ------
+    OSError
+        If a thumbnail cannot be written, or a decoder process was killed.
+    """
+    if workers is None:
+        workers = default_workers(len(records))
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    loader: DataLoader[Any] = DataLoader(
+        _Images(source, records, folder, transform),
+        batch_size=_BATCH,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_leave_interrupts,
+    )
+    try:
+        for batch in loader:
+            for entry in batch:
+                if entry.fault:
+                    raise OSError(entry.fault)
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(
+            "a decoder process was killed, most likely for want of memory; "
+            "run again with fewer --workers"
+        ) from error
+
+
+def _leave_interrupts(_: int) -> None:
+    """Leave Ctrl-C to the main process, which ends its decoders in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

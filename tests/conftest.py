@@ -1,0 +1,142 @@
+"""A little world for all tests: drawn shapes, a tiny real backbone, and what follows from them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+N_PICTURES = 60
+COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}
+SHAPES = ("circle", "square", "triangle")
+PLACES = {"snow": "#f4f6fa", "night": "#101830", "sand": "#e8d090"}
+MODEL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {
+        "context_length": 24,
+        "vocab_size": 49408,
+        "width": 64,
+        "heads": 2,
+        "layers": 1,
+    },
+}
+PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $SIEVE_HOME of this test alone."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("SIEVE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of shared photographs; skips where it is missing."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no shared photographs at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real open_clip model of 3 million random weights, as a folder for `local-dir:`."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny"
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.CLIP(**MODEL)
+    weights = {name: part.contiguous() for name, part in network.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    config = {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_backbone_dir: Path):
+    """The same model, opened."""
+    from model.backbone import Backbone
+
+    return Backbone.load(f"local-dir:{tiny_backbone_dir}", "cpu")
+
+
+def describe(index: int) -> tuple[str, str, str]:
+    """Colour, shape and place of a picture."""
+    colour = list(COLOURS)[index % 3]
+    shape = SHAPES[index // 3 % 3]
+    return colour, shape, list(PLACES)[index // 9 % 3]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `images` of 60 drawn pictures with `captions.csv` beside it; only to be read."""
+    from PIL import Image, ImageDraw
+
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "images").mkdir()
+    rows = []
+    for index in range(N_PICTURES):
+        colour, shape, place = describe(index)
+        image = Image.new("RGB", (48, 36), PLACES[place])
+        box = (4 + index % 16, 4 + index % 8, 24 + index % 16, 24 + index % 8)
+        draw = ImageDraw.Draw(image)
+        {
+            "circle": lambda box, fill, d=draw: d.ellipse(box, fill),
+            "square": lambda box, fill, d=draw: d.rectangle(box, fill),
+            "triangle": lambda b, fill, d=draw: d.polygon(
+                [(b[0], b[3]), (b[2], b[3]), ((b[0] + b[2]) / 2, b[1])], fill
+            ),
+        }[shape](box, COLOURS[colour])
+        image.save(folder / "images" / f"{index:03}.png")
+        labels = ";".join((colour, shape, place))
+        split = ("train", "train", "train", "select", "test")[index % 5]
+        for caption in (f"a {colour} {shape} in the {place}", f"a {shape}, {place} behind it"):
+            rows.append((f"{index:03}.png", caption, split, labels))
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("image", "caption", "split", "labels"), *rows])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
+    """The pictures, prepared with the tiny backbone; only to be read."""
+    from data_prep.folder import Folder
+    from data_prep.prepare import prepare
+
+    source = Folder(pictures / "images", pictures / "captions.csv", name="tiny")
+    out = tmp_path_factory.mktemp("collections") / "tiny"
+    return prepare(source, tiny_backbone, out, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
+    """A checkpoint trained on the tiny collection for a moment."""
+    from model.training import TrainingConfig, train
+
+    config = TrainingConfig(m=64, k=8, epochs=20, batch_size=32, n_words=8, learning_rate=5e-3)
+    out = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    return train(tiny_collection, out, config, device="cpu", backbone=tiny_backbone, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory):
+    """An engine over both, with a $SIEVE_HOME of its own while it opens."""
+    from model.engine import Engine
+
+    before = os.environ.get("SIEVE_HOME")
+    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("home"))
+    try:
+        return Engine.open(tiny_collection.path, tiny_checkpoint.path, "cpu")
+    finally:
+        os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)
