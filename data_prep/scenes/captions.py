@@ -168,7 +168,7 @@ class _Writer:
         if zones == {"water"} and "vehicle" in kinds:
             return " floating"
         if zones == {"wall"}:
-            return " hanging on the wall" if self.place.indoors else ""
+            return " hanging on the wall" if self.place.indoors and labels != ["balloon"] else ""
         return ""
 
     def relation(self) -> str:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 MAX_INSTANCES = 5
 MAX_OVERLAP = 0.22
-MIN_LENGTH = 0.125
+MIN_LENGTH = 0.15
 """Least length of an object's longer side, in picture heights."""
 ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
 _REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
@@ -89,9 +89,10 @@ class Scene:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Objects, their categories, the place, and what the place always shows."""
+        """Objects, their categories, the place, and what place and sprites show besides."""
         place = PLACES[self.place]
-        return tuple(dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows)))
+        besides = [text for label in self.counts for text in catalogue()[label].shows]
+        return tuple(dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *besides)))
 
     @property
     def split(self) -> str:
@@ -125,7 +126,7 @@ def compose(seed: int, index: int) -> Scene:
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must not be negative; got {seed} and {index}")
     rand = Random(f"sieve scene {seed} {index}")
-    main = catalogue()[draw(rand, {o.label: o.popularity for o in catalogue().values()})]
+    main = _main_object(seed, index)
     place = PLACES[draw(rand, {p: w * PLACES[p].weight for p, w in main.places.items()})]
     hour = draw(rand, place.hours)
     aspect = draw(rand, ASPECTS)
@@ -136,9 +137,24 @@ def compose(seed: int, index: int) -> Scene:
     return Scene(seed, index, place.name, hour, aspect, horizon, look, placements)
 
 
+def _main_object(seed: int, index: int) -> SceneObject:
+    """Choose the object that a scene is about, in proportion to popularity.
+
+    A golden-ratio sequence over the indices, begun elsewhere for every seed, spreads the choice
+    so evenly that no object is rare by bad luck.
+    """
+    start = int(Random(f"sieve seed {seed}").random() * 2**64)
+    share = (index * 11400714819323198485 + start) % 2**64 / 2**64
+    return catalogue()[_at(share, {o.label: o.popularity for o in catalogue().values()})]
+
+
 def draw(rand: Random, weights: Mapping[T, float]) -> T:
     """Draw one key in proportion to its weight."""
-    left = rand.random() * sum(weights.values())
+    return _at(rand.random(), weights)
+
+
+def _at(share: float, weights: Mapping[T, float]) -> T:
+    left = share * sum(weights.values())
     for key, weight in weights.items():
         left -= weight
         if left < 0:
@@ -174,7 +190,8 @@ def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneOb
         friends = {
             f: w * (1.0 if f in regulars else 0.25)
             for f, w in main.friends.items()
-            if f not in chosen and any(z in place.zones for z in catalogue()[f].zones)
+            if f not in chosen
+            and (f in regulars or any(z in place.zones for z in catalogue()[f].zones if z != "water"))
         }
         if friends and rand.random() < 0.55:
             chosen[draw(rand, friends)] = 1
@@ -209,13 +226,16 @@ def _arrange(
     """Find room for every object, the largest first; what finds none is left out."""
     mates: dict[str, str] = {}
     placed: list[Placement] = []
+    bands = dict(place.zones)
+    if "ground" in bands and any(zone == "table" for _, zone in wanted):
+        bands["ground"] = bands["ground"]._replace(near=0.5)  # the low table is drawn before it
     crowd = 1.0 - 0.035 * max(0, len(wanted) - 2)
     for what, zone in sorted(wanted, key=lambda pair: -pair[0].size):
         zone = mates.setdefault(what.label, zone)
         best, least = None, MAX_OVERLAP
         for attempt in range(28):
             shrink = crowd * (1.0 if attempt < 14 else 0.84)
-            option = _try_spot(rand, what, zone, place, aspect, horizon, shrink)
+            option = _try_spot(rand, what, zone, place, bands, aspect, horizon, shrink)
             clash = max((_overlap(option, other) for other in placed), default=0.0)
             if clash < least or (best is None and not placed):
                 best, least = option, clash
@@ -232,23 +252,24 @@ def _try_spot(
     what: SceneObject,
     zone: str,
     place: Place,
+    bands: Mapping[str, Zone],
     aspect: float,
     horizon: float,
     shrink: float,
 ) -> Placement:
     file = pick(rand, what.sprites_for(place.name, zone))
-    band = place.zones[zone]
+    band = bands[zone]
     t = rand.random()
     along = band.far + t * (band.near - band.far)
     scale = band.far_size + t * (band.near_size - band.far_size)
     shape = sprite_aspect(file)
     room = min(1.0, 0.866 * aspect**0.5)  # narrow pictures have less room for the same object
-    length = what.size * scale * shrink * room * (0.92 + 0.16 * rand.random())
+    length = 1.2 * what.size * scale * shrink * room * (0.9 + 0.22 * rand.random())
     width, height = length * shape**0.5, length / shape**0.5
     if zone == "behind":
         width, height = _seated(width, height, what, horizon)
-    fit = min(1.0, 0.8 * aspect / width, _headroom(zone, along, horizon) / height)
-    fit = max(fit, min(1.0, MIN_LENGTH / max(width, height)))
+    fit = min(1.0, 0.62 * aspect / width, _headroom(zone, along, horizon) / height)
+    fit = max(fit, MIN_LENGTH / max(width, height))
     width, height = width * fit, height * fit
     y = _feet(zone, along, horizon, height)
     x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
@@ -261,7 +282,8 @@ def _try_spot(
 def _seated(width: float, height: float, what: SceneObject, horizon: float) -> tuple[float, float]:
     """Size of a person behind a table, whose head must stay in the picture."""
     shown = 1.0 if "front" in what.zones else 0.56
-    factor = 0.8 * horizon / (height * shown)
+    tall = 0.64 if what.label in ("boy", "girl") else 0.8
+    factor = tall * horizon / (height * shown)
     return width * factor, height * factor
 
 
@@ -289,7 +311,3 @@ def _overlap(one: Placement, other: Placement) -> float:
         return 0.0
     return wide * high / min(one.width * one.height, other.width * other.height)
 
-
-def zone_of(place: str, zone: str) -> Zone:
-    """The band of a place; for drawing and for tests."""
-    return PLACES[place].zones[zone]

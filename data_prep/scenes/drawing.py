@@ -67,7 +67,7 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
     shape = (max(1, round(placed.width * unit)), max(1, round(placed.height * unit)))
     art = sprite(placed.sprite)
     box = (0, 0, art.width, art.height * placed.keep)
-    art = art.resize(shape, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    art = art.resize(shape, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     if placed.mirror:
         art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     art = _under_light(art, placed, scene)
@@ -110,11 +110,17 @@ def _soft_ellipse() -> Image.Image:
     return Image.fromarray((255 * np.clip(1 - away, 0, 1) ** 1.15).astype(np.uint8))
 
 
+@lru_cache(maxsize=16)
+def _fainter(share: float) -> list[int]:
+    """Table that scales a mask."""
+    return [round(value * share) for value in range(256)]
+
+
 def _contact(picture: Image.Image, placed: Placement, unit: int, strength: float, sun: int) -> None:
     wide = max(4, round(placed.width * 1.22 * unit))
     high = max(3, round(min(0.2 * placed.width, 0.11) * unit))
     mask = _soft_ellipse().resize((wide, high), Image.Resampling.BILINEAR)
-    mask = mask.point([round(v * min(1.0, 1.75 * strength)) for v in range(256)])
+    mask = mask.point(_fainter(min(1.0, 1.75 * strength)))
     x = round((placed.x + sun * 0.035 * placed.width) * unit) - wide // 2
     y = round((placed.y - 0.004) * unit) - round(high * 0.55)
     picture.paste((18, 20, 38), (x, y), mask)
@@ -124,7 +130,7 @@ def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: in
     """The shadow on a wall of something that hangs there."""
     small = (max(2, art.width // 4), max(2, art.height // 4))
     blurred = art.getchannel("A").resize(small, Image.Resampling.BOX)
-    mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point([v // 4 for v in range(256)])
+    mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point(_fainter(0.25))
     shift = max(1, round(0.012 * unit))
     picture.paste((30, 24, 30), (left + shift, top + shift), mask)
 

@@ -51,6 +51,7 @@ def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
     light = LIGHTS[hour]
     zenith = light.zenith[int(brush.rand.random() * len(light.zenith))]
     zenith = mix(zenith, light.middle, brush.between(0, 0.25))
+    brush.gradient(horizon, horizon + 0.12, [(0, light.low), (1, light.low)])
     brush.gradient(0, horizon + 0.02, [(0, zenith), (0.58, light.middle), (1, light.low)])
     sun_x = brush.between(0.08, 0.92)
     sun_y = horizon * (1 - brush.between(*light.sun_height))

@@ -52,16 +52,14 @@ def beach(brush: Brush, horizon: float, hour: str) -> None:
     edge = brush.skyline(shore, 0.016, 0.4) + tilt * (brush.x[0] - 0.5)
     sand = choose(brush, "#ecd6a4", "#e6cf9b", "#f0dcb4", "#e2c590")
     wet = mix(lit(sand, hour), lit("#8d7650", hour), 0.5)
-    before = brush.image.copy()
     brush.ridge(edge, lit(sand, hour), lit(sand, hour), 1.0)
-    brush.texture("soft", shore - 0.03, 0.05, 2.5)
-    brush.texture("grain", shore - 0.03, 0.075, 5.0)
-    away = brush.y - edge[None, :]
-    brush.image += (0.55 * np.exp(-((away / 0.07) ** 2)) * (away > 0))[..., None] * (
-        np.asarray(wet, np.float32) - brush.image
-    )
-    sea = away < 0
-    brush.image[sea] = before[sea]
+    rows = slice(int((shore - 0.05) * brush.height), brush.height)
+    away = brush.y[rows] - edge[None, :]
+    land = np.clip(away * brush.height, 0, 1)
+    grain = 0.05 * brush.plane("soft", shore - 0.05, 2.5)
+    grain += 0.075 * brush.plane("grain", shore - 0.05, 5.0)
+    brush.image[:, rows] *= 1 + land * grain[-land.shape[0] :]
+    brush.blend(rows, 0.55 * land * np.exp(-((away / 0.07) ** 2)), wet)
     for shift, alpha in ((0.0, 0.9), (-0.045, 0.5), (-0.085, 0.3)):
         wave = edge + shift + 0.006 * np.sin(brush.x[0] * brush.between(9, 19))
         brush.under(wave.astype(np.float32), (0.98, 0.99, 0.99), alpha, 0.0085 + shift * 0.04)
@@ -160,21 +158,27 @@ def field(brush: Brush, horizon: float, hour: str) -> None:
         _flowers(brush, horizon, hour, pen)
 
 
+def _slope(line: np.ndarray) -> np.ndarray:
+    """Slope of a line, averaged so that faces read as broad planes."""
+    span = max(3, line.size // 28)
+    padded = np.pad(line, span, mode="edge")
+    broad = np.convolve(padded, np.ones(span, np.float32) / span, mode="same")
+    return np.gradient(broad)[span:-span] * line.size
+
+
 def mountain(brush: Brush, horizon: float, hour: str) -> None:
     """Peaks with a lit and a shaded side over an alpine meadow."""
     sky(brush, horizon, hour)
     rock = choose(brush, "#6d7f95", "#7d7a86", "#8a7a72", "#667a80")
-    for i, (drop, swing, haze) in enumerate(((0.24, 0.1, 0.58), (0.12, 0.1, 0.26))):
+    for drop, swing, haze in ((0.24, 0.1, 0.58), (0.12, 0.1, 0.26)):
         line = brush.skyline(horizon - drop, swing, 0.46, sharp=True)
-        before = brush.image.copy() if i else None
         brush.ridge(line, lit(rock, hour, haze), lit(rock, hour, min(1, haze + 0.3)), 0.3)
-        slope = np.gradient(line) * brush.width
-        side = np.clip(slope * 0.7, -1, 1)[None, :, None]
-        below = (brush.y - line[None, :])[..., None]
+        rows = slice(int(float(line.min()) * brush.height), int(horizon * brush.height) + 1)
+        side = np.clip(_slope(line) * 0.9, -1, 1)[None, :]
+        below = brush.y[rows] - line[None, :]
         face = np.clip(below * 60, 0, 1) * np.exp(-np.clip(below, 0, 1) / 0.16)
-        brush.image *= 1 - 0.2 * face * side
-        brush.image += 0.07 * face * np.clip(-side, 0, 1)
-        del before
+        brush.image[:, rows] *= 1 - 0.2 * face * side
+        brush.image[:, rows] += 0.07 * face * np.clip(-side, 0, 1)
     rolling(brush, horizon, hour, ("#5d8160", "#6b9257"))
     far, near = choose(brush, "#93b36a|#5d8a44", "#a3b06f|#74883f", "#86ab72|#4f7f4a").split("|")
     meadow(brush, horizon, hour, far, near)

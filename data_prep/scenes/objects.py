@@ -50,6 +50,9 @@ class SceneObject:
     alone: bool
     """There is never more than one of it in a scene (the moon, a castle)."""
 
+    shows: tuple[str, ...]
+    """Labels of what else its sprites show: the candles on a cake."""
+
     def __post_init__(self) -> None:
         unknown = [zone for zone in self.zones if zone not in ZONES]
         if unknown or not self.zones:
@@ -91,6 +94,7 @@ def _object(label: str, entry: dict) -> SceneObject:
         friends=entry["friends"],
         popularity=entry["popularity"],
         alone=entry.get("alone", False),
+        shows=tuple(entry.get("shows", ())),
     )
 
 

@@ -223,7 +223,6 @@ _PLACES = (
             "back": _BACK,
             "road": _GROUND,
             "front": _FRONT,
-            "water": Zone(0.5, 0.5),
         },
         (0.4, 0.5),
         DAYTIME,

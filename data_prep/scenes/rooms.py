@@ -49,8 +49,8 @@ def _surface(brush: Brush, top: float, colour: str, hour: str, wood: bool) -> No
     brush.gradient(top, face, [(0, mix(base, (1, 1, 1), 0.16)), (1, base)])
     rows = brush._rows(top, face)
     if wood:
-        grain = np.asarray(brush.plane("ripple", top, 2.0, face))
-        brush.image[rows] *= (1 + 0.07 * grain)[..., None]
+        grain = brush.plane("ripple", top, 2.0, face)
+        brush.image[:, rows] *= 1 + 0.07 * grain
     else:
         brush.texture("grain", top, 0.05, 2.0, face)
     brush.gradient(face, 1, [(0, mix(base, (0, 0, 0), 0.22)), (1, mix(base, (0, 0, 0), 0.42))])
@@ -175,9 +175,9 @@ def _cloth(brush: Brush, top: float, hour: str) -> None:
     across = np.sin((brush.x - 0.5) * 46 / (0.75 + 0.55 * depth))
     along = np.sin(40 / (0.5 + 0.6 * depth))
     check = 0.5 * (np.clip(across * 6, 0, 1) + np.clip(along * 6, 0, 1))
-    a, b = np.asarray(white, np.float32), np.asarray(red, np.float32)
     shade = 0.9 + 0.12 * depth
-    brush.image[rows] = (a + (0.8 * check)[..., None] * (b - a)) * shade[..., None]
+    for plane, a, b in zip(brush.image[:, rows], white, red, strict=True):
+        plane[:] = (a + 0.8 * check * (b - a)) * shade
     brush.glow(0.5, top + 0.12, 0.4, (1, 0.95, 0.85), 0.15)
 
 
@@ -245,7 +245,7 @@ def living_room(brush: Brush, horizon: float, hour: str) -> None:
 
 def low_table(brush: Brush, hour: str) -> None:
     """A low table along the lower edge of a room, for small things to stand on."""
-    top, base = 0.86, lit(choose(brush, "#8a5f3c", "#a8743f", "#e6e0d5"), hour)
+    top, base = 0.84, lit(choose(brush, "#5f3f2c", "#efe9de", "#46626b", "#7a4a3a"), hour)
     brush.under(np.full(brush.width, top, np.float32), (0.1, 0.06, 0.04), 0.5, 0.016)
     with brush.pen(top - 0.02) as pen:
         pen.box(0, top, 1, 0.975, mix(base, (1, 1, 1), 0.1))

@@ -123,27 +123,28 @@ def park(brush: Brush, horizon: float, hour: str) -> None:
 def _pond(brush: Brush, horizon: float, hour: str) -> None:
     top, bottom = horizon + 0.07 * (1 - horizon), horizon + 0.27 * (1 - horizon)
     middle, half = (top + bottom) / 2, (bottom - top) / 2
-    away = ((brush.y - middle) / half) ** 2 + ((brush.x - 0.5) / brush.between(0.55, 0.8)) ** 4
-    cover = np.clip((1 - away) * brush.height * half * 0.5 + 0.5, 0, 1)[..., None]
-    shore = np.clip((1.22 - away) * 8, 0, 1)[..., None]
-    before = brush.image.copy()
+    rows = slice(int((top - half) * brush.height), int((bottom + half) * brush.height))
+    away = ((brush.y[rows] - middle) / half) ** 2
+    away = away + ((brush.x - 0.5) / brush.between(0.55, 0.8)) ** 4
+    cover = np.clip((1 - away) * brush.height * half * 0.5 + 0.5, 0, 1)
+    shore = np.clip((1.22 - away) * 8, 0, 1)
+    brush.blend(rows, shore * 0.45, lit("#c9b98a", hour))
+    bank = brush.image[:, rows].copy()
     light = LIGHTS[hour]
     blue = mix(lit("#4f9fc4", hour), light.middle, 0.35)
     brush.water(top, bottom, mix(blue, light.low, 0.4), blue, light.low)
-    bank = before + shore * 0.45 * (np.asarray(lit("#c9b98a", hour), np.float32) - before)
-    brush.image = bank + cover * (brush.image - bank)
+    brush.image[:, rows] = bank + cover * (brush.image[:, rows] - bank)
 
 
 def _path(brush: Brush, horizon: float, hour: str) -> None:
     start, bend = brush.between(0.1, 0.9), brush.between(-0.5, 0.5)
     top = horizon + 0.3 * (1 - horizon)
-    t = np.clip((brush.y - top) / (1 - top), 0, 1)
-    middle = start + bend * t**2
-    half = 0.03 + 0.13 * t
+    rows = slice(int(top * brush.height), brush.height)
+    t = np.clip((brush.y[rows] - top) / (1 - top), 0, 1)
+    middle, half = start + bend * t**2, 0.03 + 0.13 * t
     cover = np.clip((half - np.abs(brush.x - middle)) * 60 + 0.5, 0, 1) * np.clip(t * 9, 0, 1)
-    tone = np.asarray(lit("#dccaa2", hour), np.float32)
-    grain = 1 + 0.3 * (brush.image.mean(axis=2, keepdims=True) - brush.image.mean())
-    brush.image += (cover * 0.85)[..., None] * (tone * grain - brush.image)
+    brush.blend(rows, cover * 0.85, lit("#dccaa2", hour))
+    brush.texture("grain", top, 0.03)
 
 
 def farm(brush: Brush, horizon: float, hour: str) -> None:
@@ -210,7 +211,7 @@ def garden(brush: Brush, horizon: float, hour: str) -> None:
     hedge = choose(brush, "#3f7a3f", "#4a8246", "#5a8a3f")
     light = LIGHTS[hour]
     with brush.pen(top - 0.08, horizon + 0.14) as pen:
-        pen.box(0, top, 1, horizon + 0.05, lit(hedge, hour))
+        pen.box(0, top, 1, horizon + 0.1, lit(hedge, hour))
         for _ in range(150):
             y = top + brush.rand.random() ** 1.3 * 0.19
             tone = mix(lit(hedge, hour), light.sun, brush.between(-0.02, 0.22) * (horizon - y) * 5)
