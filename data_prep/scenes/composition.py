@@ -190,8 +190,7 @@ def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneOb
         friends = {
             f: w * (1.0 if f in regulars else 0.25)
             for f, w in main.friends.items()
-            if f not in chosen
-            and (f in regulars or any(z in place.zones for z in catalogue()[f].zones if z != "water"))
+            if f not in chosen and (f in regulars or _may_visit(catalogue()[f], place))
         }
         if friends and rand.random() < 0.55:
             chosen[draw(rand, friends)] = 1
@@ -209,6 +208,12 @@ def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneOb
         for label, count in chosen.items()
         for _ in range(count)
     ]
+
+
+def _may_visit(what: SceneObject, place: Place) -> bool:
+    """Tell whether a thing may stand for once where it is not at home; no sofas on the farm."""
+    stands = any(zone in place.zones for zone in what.zones if zone != "water")
+    return stands and any(PLACES[home].indoors == place.indoors for home in what.places)
 
 
 def _zone_of(rand: Random, what: SceneObject, place: Place) -> str:
