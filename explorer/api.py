@@ -1,0 +1,129 @@
+"""The programming interface: `/encode`, `/search`, `/dimension`, for `gradio_client` and HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import gradio as gr
+
+from explorer.faults import one_line
+from explorer.links import NEVER
+from explorer.views import outcome_json, page_json, query_json
+
+if TYPE_CHECKING:
+    from model.engine import Engine
+
+P = ParamSpec("P")
+
+
+def add_api(engine: Engine) -> None:
+    """Add the endpoints; call inside a `gr.Blocks`."""
+
+    @_told_in_one_line
+    def encode(text: str, without: str = "") -> dict[str, Any]:
+        """Tell which dimensions a query has, and which of them "without" proposes to switch off.
+
+        Args:
+            text: What is wanted, in words.
+            without: What is not wanted, in words; empty for nothing.
+
+        Returns:
+            query, without, dimensions (dimension, name, strength, without_strength, off) and notes.
+        """
+        return query_json(engine.encode(_text("text", text), _text("without", without)))
+
+    @_told_in_one_line
+    def search(
+        text: str,
+        without: str = "",
+        off: list[int] | None = None,
+        strictness: float | str = 1.0,
+        top: int = 10,
+    ) -> dict[str, Any]:
+        """Retrieve images with some dimensions switched off.
+
+        Args:
+            text: What is wanted, in words.
+            without: What is not wanted, in words; empty for nothing.
+            off: The complete set of dimensions that are off; null for those that "without" proposes.
+            strictness: From 0 (off dimensions are ignored) to 1 (they push away), or "never".
+            top: How many results, 1 to 200.
+
+        Returns:
+            query, without, off (dimension, name, weight), results (id, score, captions, labels,
+            contributions), notes and seconds.
+        """
+        query = engine.encode(_text("text", text), _text("without", without))
+        number, never = read_strictness(strictness)
+        outcome = engine.search(query, _off(off), number, never=never, top=_whole("top", top))
+        return outcome_json(query, outcome)
+
+    @_told_in_one_line
+    def dimension(dimension: int) -> dict[str, Any]:
+        """Tell what is known of one dimension.
+
+        Args:
+            dimension: Its number, from 0.
+
+        Returns:
+            name, statistics, words, top_images, random_images, intervals, top_captions, similar and
+            coactive dimensions.
+        """
+        return page_json(engine.dimension(_whole("dimension", dimension)))
+
+    gr.api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
+    gr.api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
+    gr.api(dimension, api_name="dimension")
+
+
+def read_strictness(value: float | str) -> tuple[float, bool]:
+    """Read a strictness as s in [0, 1] and whether it is "never".
+
+    Raises
+    ------
+    ValueError
+        If it is neither a number from 0 to 1 nor "never".
+    """
+    if value == NEVER:
+        return 1.0, True
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"strictness must be a number from 0 to 1, or {NEVER!r}; got {value!r}")
+    return number, False
+
+
+def _told_in_one_line(function: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, FileNotFoundError) as error:
+            raise gr.Error(one_line(error), print_exception=False) from None
+
+    return call
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text; got {value!r:.40}")
+    return value
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError(f"{name} must be a whole number; got {value!r:.40}")
+    return int(value)
+
+
+def _off(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ValueError(f"off must be a list of dimensions, or null; got {value!r:.40}")
+    return tuple(_whole("off", j) for j in value)

@@ -1,0 +1,153 @@
+"""The explorer as one Gradio app: `build_app(engine)` makes it, `launch(engine)` serves it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+# Gradio reads this when it is imported; nothing of what people explore leaves their machine.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr  # noqa: E402
+import plotly  # noqa: E402
+from gradio.utils import get_upload_folder  # noqa: E402
+
+from explorer.api import add_api  # noqa: E402
+from explorer.components import piece, page_head  # noqa: E402
+from explorer.desk import Desk  # noqa: E402
+from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
+from explorer.tabs.search import search_tab  # noqa: E402
+from explorer.uploads import MAX_BYTES  # noqa: E402
+
+if TYPE_CHECKING:
+    from model.engine import Engine
+
+log = logging.getLogger(__name__)
+
+STYLE = Path(__file__).parent / "theme.css"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PORTS_TRIED = 100
+_SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+_MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+class Served(NamedTuple):
+    """A running explorer."""
+
+    app: gr.Blocks
+    url: str
+
+
+def build_app(engine: Engine) -> gr.Blocks:
+    """Make the explorer's app for one engine.
+
+    Parameters
+    ----------
+    engine : Engine
+        Shared by all pages, read-only.
+
+    Returns
+    -------
+    gradio.Blocks
+        To be served by `start` or `launch`, which add its style.
+    """
+    desk = Desk(engine, Path(get_upload_folder()), PLOTLY)
+    with gr.Blocks(
+        title=f"Sieve · {engine.collection.name}",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(3600, 3600),
+    ) as app:
+        piece("header")
+        with gr.Tabs(elem_id="sieve-tabs"):
+            with gr.Tab("Search", id="search", elem_id="tab-search") as search:
+                search_tab(desk)
+            with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
+                dimensions_tab(engine)
+        piece("item_detail")
+        # Selecting a tab changes only the address; no Python has to run.
+        search.select(None, js="() => { Sieve.showTab('search') }", api_visibility="private")
+        dimensions.select(
+            None, js="() => { Sieve.showTab('dimensions') }", api_visibility="private"
+        )
+        add_api(engine)
+    return app.queue(max_size=64, default_concurrency_limit=2)
+
+
+def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Served:
+    """Serve the explorer in the background.
+
+    Parameters
+    ----------
+    engine : Engine
+    host : str
+        Address to listen on; beyond 127.0.0.1 everyone in the network can search the collection.
+    port : int
+        The first port to try; the next 99 follow.
+
+    Raises
+    ------
+    ValueError
+        If none of these ports is free.
+    """
+    free = _free_port(host, port)
+    thumbnails = engine.collection.path.resolve() / "thumbnails"
+    gr.set_static_paths([thumbnails, PLOTLY])
+    app = build_app(engine)
+    app.launch(
+        server_name=host,
+        server_port=free,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        footer_links=["api"],
+        allowed_paths=[],
+        max_file_size=MAX_BYTES,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        state_session_capacity=100,
+        theme=gr.themes.Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
+        head=page_head(STYLE),
+    )
+    return Served(app, f"http://{_shown_host(host)}:{free}")
+
+
+def launch(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> None:
+    """Serve the explorer until it is stopped, and say where it is.
+
+    Parameters
+    ----------
+    engine, host, port
+        As for `start`.
+    """
+    served = start(engine, host=host, port=port)
+    taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
+    sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
+    sys.stdout.flush()
+    served.app.block_thread()
+
+
+def _free_port(host: str, first: int) -> int:
+    if not 1 <= first <= 65535:
+        raise ValueError(f"a port is a number from 1 to 65535; got {first}")
+    last = min(first + PORTS_TRIED, 65536)
+    for port in range(first, last):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # As the server itself does: a port left a moment ago is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                log.debug("port %s: %s", port, error)
+                continue
+        return port
+    raise ValueError(f"no port from {first} to {last - 1} is free on {host}; choose one by --port")
+
+
+def _shown_host(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host

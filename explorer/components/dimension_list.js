@@ -1,0 +1,140 @@
+const { el, on, place, number } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const SHOWN = 12;
+const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
+const more = find(".sv-more");
+const hint = find(".sv-hint");
+const bulk = find(".sv-bulk");
+let boxes = new Map();
+let proposed = [];
+
+// Strictness: three words, and a slider for all between the first two.
+const slider = find("input[type=range]");
+const words = [...element.querySelectorAll("input[type=radio]")];
+const told = find("output");
+function showStrictness({ strictness, never }) {
+  const word = never ? "never" : strictness === 0 ? "ignore" : "push";
+  for (const one of words) one.checked = one.value === word;
+  slider.value = never ? 1 : strictness;
+  slider.style.setProperty("--part", `${slider.value * 100}%`);
+  slider.disabled = never;
+  told.textContent = never ? "removed" : number(strictness).replace(/^1\.00$/, "1");
+  slider.setAttribute("aria-valuetext",
+    never ? "never: what has an off dimension is removed" : `${word}, ${strictness}`);
+}
+on("switches", showStrictness);
+for (const one of words) {
+  one.addEventListener("change", () => {
+    const values = {
+      ignore: { strictness: 0, never: false },
+      push: { strictness: 1, never: false },
+      never: { strictness: 1, never: true },
+    };
+    Sieve.change(values[one.value]);
+  });
+}
+slider.addEventListener("input", () => Sieve.change({ strictness: Number(slider.value), never: false }));
+
+// A toggle changes the checkbox and the request, never the list.
+function currentOff() {
+  return [...boxes].filter(([, box]) => !box.checked).map(([d]) => d);
+}
+function showOff(row, off) {
+  row.classList.toggle("sv-is-off", off);
+}
+function toggled(box) {
+  showOff(box.closest(".sv-dim"), !box.checked);
+  Sieve.change({ off: currentOff() });
+  showCount();
+}
+function setAll(isOff) {
+  for (const [d, box] of boxes) {
+    box.checked = !isOff(d);
+    showOff(box.closest(".sv-dim"), !box.checked);
+  }
+  Sieve.change({ off: currentOff() });
+  showCount();
+}
+bulk.addEventListener("click", ({ target }) => {
+  const which = target.dataset.bulk;
+  if (which === "on") setAll(() => false);
+  if (which === "off") setAll(() => true);
+  if (which === "reset") setAll((d) => proposed.includes(d));
+});
+
+function sourceOf(row) {
+  if (row.q > 0 && row.b > 0) return "both";
+  if (row.b > 0) return "without";
+  return row.q > 0 ? "query" : "added";
+}
+function makeRow(row, strongest, off) {
+  const source = sourceOf(row);
+  const box = el("input", { type: "checkbox", onchange: () => toggled(box) });
+  box.checked = !off;
+  boxes.set(row.d, box);
+  const bar = (kind, value) => {
+    const part = el("i", { class: `sv-bar-${kind}` });
+    part.style.width = `${(100 * value) / strongest}%`;
+    return part;
+  };
+  const page = el("a", {
+    class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
+    onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
+  }, `#${row.d}`);
+  return el("li", { class: `sv-dim${off ? " sv-is-off" : ""}`, "data-d": row.d },
+    el("label", { class: "sv-dim-name" }, box, el("span", { class: "sv-name" }, row.name)),
+    el("span", { class: `sv-source sv-from-${source}` }, source),
+    page,
+    el("span", { class: "sv-strength", title: "Strength in the query, and in “without”" },
+      row.q > 0 || source === "added" ? bar("q", row.q) : null, row.b > 0 ? bar("b", row.b) : null),
+    el("span", { class: "sv-value" }, source === "added" ? "–" : number(Math.max(row.q, row.b))),
+    el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
+    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption has it"),
+  );
+}
+
+function showCount() {
+  const off = currentOff().length;
+  find(".sv-count").textContent = boxes.size ? (off ? `${boxes.size - off} on, ${off} off` : `${boxes.size}, all on`) : "";
+}
+on("dimensions", (answer) => {
+  const off = new Set(answer.off);
+  proposed = answer.proposed;
+  const first = new Set([...proposed, ...answer.dimensions.filter((row) => !row.q && !row.b).map((row) => row.d)]);
+  const strongest = Math.max(...answer.dimensions.map((row) => Math.max(row.q, row.b)), 1e-9);
+  boxes = new Map();
+  const make = (rows) => rows.map((row) => makeRow(row, strongest, off.has(row.d)));
+  const offRows = answer.dimensions.filter((row) => first.has(row.d));
+  const onRows = answer.dimensions.filter((row) => !first.has(row.d));
+  fill(groups.off, proposed.length ? `Off, for “${answer.without}”` : "Off, from its page", make(offRows), 6);
+  fill(groups.on, place.item || place.upload ? "In the image" : `In “${answer.q}”`, make(onRows), SHOWN);
+  hint.hidden = answer.dimensions.length > 0;
+  hint.textContent = "This query has no dimension: the encoder finds nothing in it. Try other words.";
+  showCount();
+});
+
+function fill(group, title, rows, shown) {
+  group.hidden = rows.length === 0;
+  group.querySelector("h3").textContent = title;
+  group.querySelector("ul").replaceChildren(...rows);
+  group.querySelector(".sv-more")?.remove();
+  const rest = rows.slice(shown);
+  if (rest.length < 2) return;
+  for (const row of rest) row.hidden = true;
+  const button = el("button", { type: "button", class: "sv-more", onclick: () => {
+    for (const row of rest) row.hidden = false;
+    rest[0].querySelector("input").focus();
+    button.remove();
+  } }, `Show all ${rows.length}`);
+  group.append(button);
+}
+more.remove();
+
+on("glance", () => {
+  boxes = new Map();
+  proposed = [];
+  for (const group of Object.values(groups)) group.hidden = true;
+  hint.hidden = false;
+  showCount();
+});
+showStrictness(place);

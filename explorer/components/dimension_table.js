@@ -1,0 +1,93 @@
+const { el, on, emit, number, percent } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const body = find("tbody");
+const scroll = find(".sv-scroll");
+const filter = find(".sv-filter");
+const heads = [...element.querySelectorAll("th")];
+const CHUNK = 80;
+let table = null;
+let order = [];
+let drawn = 0;
+let chosen = null;
+let sort = { by: "images", down: true };
+
+const share = (value, most, text) => {
+  const bar = el("i", { class: "sv-mini" });
+  bar.style.width = `${(100 * value) / (most || 1)}%`;
+  return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
+};
+const most = {};
+function makeRow(i) {
+  const id = table.id[i];
+  const link = el("a", {
+    href: `?tab=dimensions&dimension=${id}`,
+    onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
+  }, table.name[i]);
+  return el("tr", { "data-d": id, "aria-selected": id === chosen ? "true" : null, onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); } },
+    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link),
+    share(table.images[i], most.images, percent(table.images[i])),
+    share(table.texts[i], most.texts, percent(table.texts[i])),
+    share(table.agreement[i], 1, number(table.agreement[i])),
+    el("td", { class: "sv-word" }, table.word[i]));
+}
+// Rows are drawn as they come into view: a table of thousands opens at once.
+function drawMore(to = drawn + CHUNK) {
+  const rows = order.slice(drawn, to).map(makeRow);
+  body.append(...rows);
+  drawn += rows.length;
+}
+scroll.addEventListener("scroll", () => {
+  if (scroll.scrollTop + scroll.clientHeight > scroll.scrollHeight - 600) drawMore();
+});
+
+function arrange() {
+  if (!table) return;
+  const wanted = filter.value.trim().toLowerCase();
+  const column = table[sort.by];
+  order = table.id.map((_, i) => i).filter((i) => !wanted || table.name[i].toLowerCase().includes(wanted)
+    || table.word[i].toLowerCase().includes(wanted) || String(table.id[i]) === wanted.replace(/^#/, ""));
+  const compare = typeof column[0] === "string" ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => column[a] - column[b];
+  order.sort((a, b) => (sort.down ? -compare(a, b) : compare(a, b)) || a - b);
+  body.replaceChildren();
+  drawn = 0;
+  scroll.scrollTop = 0;
+  drawMore();
+  find(".sv-found").textContent = wanted ? `${order.length} of ${table.id.length}` : `${table.id.length} dimensions`;
+  find(".sv-none").hidden = order.length > 0;
+  for (const head of heads) {
+    const by = head.firstElementChild.dataset.sort;
+    head.setAttribute("aria-sort", by !== sort.by ? "none" : sort.down ? "descending" : "ascending");
+  }
+  emit("order", order.map((i) => table.id[i]));
+}
+for (const head of heads) {
+  const by = head.firstElementChild.dataset.sort;
+  head.firstElementChild.addEventListener("click", () => {
+    const down = sort.by === by ? !sort.down : !["id", "name", "word"].includes(by);
+    sort = { by, down };
+    arrange();
+  });
+}
+filter.addEventListener("input", arrange);
+
+on("dimension", (dimension) => {
+  chosen = dimension;
+  for (const row of body.children) {
+    row.toggleAttribute("aria-selected", false);
+    if (Number(row.dataset.d) === dimension) row.setAttribute("aria-selected", "true");
+  }
+  const at = order.findIndex((i) => table.id[i] === dimension);
+  if (at >= drawn) drawMore(at + CHUNK);
+  body.children[at]?.scrollIntoView({ block: "nearest" });
+});
+
+Sieve.call(server.sieve_table, null).then((loaded) => {
+  if (loaded.error) {
+    find(".sv-none").hidden = false;
+    find(".sv-none").textContent = loaded.error;
+    return;
+  }
+  table = loaded;
+  for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
+  arrange();
+});

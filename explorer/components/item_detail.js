@@ -1,0 +1,69 @@
+const { el, on, number } = Sieve;
+const dialog = element.querySelector("dialog");
+const body = element.querySelector(".sv-detail-body");
+let shownId = "";
+
+// A click beside the panel closes it.
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+
+function bars(parts, offSet) {
+  const widest = Math.max(...parts.map(({ value }) => Math.abs(value)), 1e-9);
+  return el("ul", { class: "sv-bars" }, ...parts.map(({ dimension, name, value }) => {
+    const isOff = offSet.has(dimension);
+    const bar = el("i", { class: value < 0 || isOff ? "sv-bar-b" : "sv-bar-q" });
+    bar.style.width = `${(100 * Math.abs(value)) / widest}%`;
+    const link = el("a", {
+      href: `?tab=dimensions&dimension=${dimension}`, class: isOff ? "sv-had" : "",
+      onclick: (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); },
+    }, name);
+    return el("li", {}, link, el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(value)));
+  }));
+}
+
+function longList(parts, offSet, shown = 10) {
+  const box = el("div", {}, bars(parts.slice(0, shown), offSet));
+  if (parts.length > shown + 1) {
+    box.append(el("button", { type: "button", class: "sv-more", onclick: () => box.replaceChildren(bars(parts, offSet)) }, `Show all ${parts.length}`));
+  }
+  return box;
+}
+
+function scoreOf(item) {
+  if (!item.parts) return null;
+  const off = new Set(item.off);
+  const parts = item.parts.map(([dimension, value]) => ({ dimension, value, name: item.names[dimension] }));
+  parts.sort((a, b) => off.has(b.dimension) - off.has(a.dimension) || b.value - a.value);
+  const lead = item.rank ? `Why it is number ${item.rank}` : `Why it left: it was number ${item.before}`;
+  return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(parts, off, 12));
+}
+
+function copyId(id) {
+  const button = el("button", { type: "button", class: "sv-copy", title: "Copy the id", onclick: async () => {
+    await navigator.clipboard?.writeText(id).catch(() => {});
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = id; }, 1200);
+  } }, id);
+  return button;
+}
+
+async function show(item) {
+  shownId = item.id;
+  const code = el("section", {}, el("h3", {}, "What the image is made of"), el("p", { class: "sv-hint" }, "…"));
+  const labels = item.labels ?? [];
+  body.replaceChildren(
+    el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
+      el("button", { type: "button", class: "sv-go", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
+      el("p", { class: "sv-id" }, "id ", copyId(item.id))),
+    el("div", { class: "sv-detail-main" },
+      el("h2", { id: "sv-detail-title" }, item.captions[0] || "An image without captions"),
+      el("ul", { class: "sv-captions" }, ...item.captions.slice(1).map((text) => el("li", {}, text))),
+      labels.length ? el("p", { class: "sv-labels" }, ...labels.map((label) => el("span", { class: "sv-chip" }, label))) : null,
+      scoreOf(item), code));
+  if (!dialog.open) dialog.showModal();
+  body.scrollTop = 0;
+  const found = await Sieve.call(Sieve.server.sieve_item, item.id);
+  if (shownId !== item.id) return;
+  code.replaceChildren(el("h3", {}, "What the image is made of"),
+    found.error ? el("p", { class: "sv-fault" }, found.error) : longList(found.code, new Set(item.off ?? []), 8));
+}
+on("detail", show);

@@ -1,0 +1,162 @@
+const { el, on, emit, place, number } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const grid = find(".sv-columns > .sv-grid");
+const dense = find(".sv-dense");
+const left = find(".sv-left");
+const leftHint = find(".sv-left-hint");
+const summary = find(".sv-summary");
+const empty = find(".sv-empty");
+const compare = find(".sv-switch input");
+const tiles = new Map();
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+compare.addEventListener("change", () => Sieve.change({ compare: compare.checked }));
+on("switches", (now) => { compare.checked = now.compare; });
+
+const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.id;
+
+// A tile is made once for an item and then only changed: its image never loads again.
+function makeTile(id) {
+  const parts = {
+    image: Sieve.image(id),
+    rank: el("span", { class: "sv-rank" }),
+    badge: el("span", { class: "sv-badge" }),
+    score: el("span", { class: "sv-score" }),
+    text: el("span", { class: "sv-text" }),
+    chips: el("span", { class: "sv-chips" }),
+  };
+  const open = el("button", { type: "button", class: "sv-tile-open", onclick: () => emit("detail", tile.shown, { keep: false }) },
+    parts.image, el("span", { class: "sv-meta" }, parts.rank, parts.badge, parts.score), parts.text, parts.chips);
+  const like = el("button", {
+    type: "button", class: "sv-like", title: "More like this", onclick: () => Sieve.search({ item: id }),
+  }, "more like this");
+  const node = el("li", { class: "sv-tile", "data-id": id }, open, like);
+  const tile = { node, open, like, parts, shown: null };
+  return tile;
+}
+
+const BADGES = {
+  none: ["", ""],
+  same: ["=", "same rank"],
+  entered: ["new", "entered the results"],
+};
+function badgeOf(item, anyOff) {
+  if (!anyOff) return ["none", ...BADGES.none];
+  if (item.before === null) return ["entered", ...BADGES.entered];
+  const up = item.before - item.rank;
+  if (up === 0) return ["same", ...BADGES.same];
+  return up > 0 ? ["up", `▲${up}`, `up ${up}`] : ["down", `▼${-up}`, `down ${-up}`];
+}
+function chip([d, value], names, off) {
+  const isOff = off.has(d);
+  return el("span", { class: `sv-chip${isOff ? " sv-chip-off" : ""}`, title: `dimension ${d}${isOff ? ", off" : ""}` },
+    el("span", {}, names[d]), ` ${number(value)}`);
+}
+function chipsOf(item, names, off) {
+  const earned = item.parts.filter(([d, value]) => value > 0 && !off.has(d)).slice(0, 3);
+  const pushed = item.parts.filter(([d]) => off.has(d)).slice(-2);
+  return [...earned, ...pushed].map((part) => chip(part, names, off));
+}
+
+function fillTile(tile, item, names, off) {
+  const { parts } = tile;
+  const [kind, sign, spoken] = badgeOf(item, off.size > 0);
+  tile.shown = { ...item, names, off: [...off] };
+  parts.rank.textContent = item.rank || "";
+  parts.badge.textContent = sign;
+  parts.badge.className = `sv-badge sv-badge-${kind}`;
+  parts.score.textContent = item.score === undefined ? "" : number(item.score);
+  parts.text.textContent = titleOf(item);
+  parts.chips.replaceChildren(...(item.parts ? chipsOf(item, names, off) : []));
+  tile.node.classList.toggle("sv-is-new", kind === "entered");
+  const where = item.rank ? `${item.rank}${spoken ? `, ${spoken}` : ""}: ` : "";
+  tile.open.setAttribute("aria-label", `${where}${titleOf(item)}`);
+  tile.like.setAttribute("aria-label", `More like ${titleOf(item)}`);
+}
+
+// Tiles slide from where they were; those that come fade in.
+function arrange(nodes) {
+  const moves = !calm.matches && grid.childElementCount > 0 && document.visibilityState === "visible";
+  const before = new Map(moves ? [...grid.children].map((node) => [node, node.getBoundingClientRect()]) : []);
+  grid.replaceChildren(...nodes);
+  if (!moves) return;
+  for (const node of nodes) {
+    const was = before.get(node);
+    if (!was) {
+      node.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 160 });
+      continue;
+    }
+    const now = node.getBoundingClientRect();
+    const [x, y] = [was.left - now.left, was.top - now.top];
+    if (x || y) node.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 200, easing: "ease-out" });
+  }
+}
+
+function show(items, names, off) {
+  const nodes = items.map((item) => {
+    if (!tiles.has(item.id)) tiles.set(item.id, makeTile(item.id));
+    const tile = tiles.get(item.id);
+    fillTile(tile, item, names, off);
+    return tile.node;
+  });
+  arrange(nodes);
+  if (tiles.size > 500) {
+    const kept = new Set(items.map((item) => item.id));
+    for (const id of tiles.keys()) if (!kept.has(id)) tiles.delete(id);
+  }
+}
+
+function showLeft(items, names, off) {
+  left.querySelector("ol").replaceChildren(...items.map((item) => {
+    const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
+    const why = had.length ? had.slice(0, 2).join(", ") : "overtaken";
+    return el("li", {}, el("button", {
+      type: "button", class: "sv-gone", "aria-label": `Was ${item.before}, ${had.length ? `has ${why}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      onclick: () => emit("detail", { ...item, names, off: [...off] }, { keep: false }),
+    }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
+  }));
+  leftHint.hidden = items.length > 0;
+  leftHint.textContent = off.size
+    ? "Nothing left: the same images, perhaps in another order."
+    : "Uncheck a dimension, and what drops out of the results is kept in view here.";
+}
+
+function showDense(answer) {
+  dense.hidden = !answer.dense;
+  find(".sv-columns").classList.toggle("sv-comparing", Boolean(answer.dense));
+  if (!answer.dense) return;
+  const shared = new Set(answer.results.map((item) => item.id));
+  const asked = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings, no dimension to switch";
+  const both = answer.dense.filter((item) => shared.has(item.id)).length;
+  dense.querySelector("p").textContent = `${asked} · ${both} of ${answer.dense.length} in both`;
+  dense.querySelector("ol").replaceChildren(...answer.dense.map((item) => {
+    const tile = makeTile(item.id);
+    fillTile(tile, { ...item, parts: null }, {}, new Set());
+    if (shared.has(item.id)) {
+      tile.parts.badge.textContent = "in both";
+      tile.parts.badge.className = "sv-badge sv-badge-both";
+    }
+    return tile.node;
+  }));
+}
+
+on("answer", (answer) => {
+  const off = new Set(answer.off);
+  summary.textContent = answer.summary;
+  show(answer.results, answer.names, off);
+  showLeft(answer.left, answer.names, off);
+  left.hidden = false;
+  showDense(answer);
+  empty.hidden = answer.results.length > 0;
+  empty.textContent = off.size
+    ? "Nothing is left with these dimensions off. Switch some on again, or choose “push away” instead of “never”."
+    : "Nothing in this collection shares a dimension with the query. Try plainer words, such as the names of things.";
+});
+on("glance", (items) => {
+  summary.textContent = "A look at the collection";
+  left.hidden = true;
+  dense.hidden = true;
+  empty.hidden = true;
+  show(items.map((item) => ({ ...item, before: null })), {}, new Set());
+});
+on("busy", (busy) => element.toggleAttribute("aria-busy", busy));

@@ -1,0 +1,180 @@
+// What all components share: where the person is, requests of which only the last counts, and DOM
+// helpers that write text as text. Components may mount late (Gradio builds a tab when it is first
+// shown), so the last of each message is kept for those who come after.
+window.Sieve ??= (() => {
+  const heard = new Map();
+  const last = new Map();
+
+  function on(name, listener) {
+    if (!heard.has(name)) heard.set(name, new Set());
+    heard.get(name).add(listener);
+    if (last.has(name)) listener(last.get(name));
+    return () => heard.get(name).delete(listener);
+  }
+  function emit(name, data, { keep = true } = {}) {
+    if (keep) last.set(name, data);
+    for (const listener of heard.get(name) ?? []) listener(data);
+  }
+
+  const place = {
+    q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
+    compare: false, tab: "search", dimension: null,
+  };
+  let server = null;
+  let searchLink = "";
+  let preview = "";
+
+  // One request at a time; of those that come meanwhile only the last is sent, so fast clicks end in
+  // the state that the person left, and never queue up.
+  let busy = false;
+  let next = null;
+  async function ask(options) {
+    next = { ...options, list: options.list || next?.list, push: options.push || next?.push };
+    if (busy || !server) return;
+    busy = true;
+    emit("busy", true);
+    while (next) {
+      const now = next;
+      next = null;
+      const answer = await call(server.sieve_ask, { ...place, list: now.list === true });
+      if (next?.list) continue;
+      take(answer, now);
+    }
+    busy = false;
+    emit("busy", false);
+  }
+
+  async function call(method, data) {
+    try {
+      const answer = await method(data);
+      if (answer) return answer;
+    } catch (fault) {
+      console.error(fault);
+    }
+    return { error: "Sieve does not answer. Is it still running?" };
+  }
+
+  function take(answer, { list = false, push = false } = {}) {
+    if (answer.error) return emit("fault", answer.error);
+    emit("fault", "");
+    if (list) {
+      Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
+      emit("question", { ...place, preview });
+      emit("notes", answer.notes);
+      emit("dimensions", answer);
+    }
+    emit("answer", answer);
+    searchLink = answer.link;
+    writeAddress(push);
+  }
+
+  function search(question, { push = true } = {}) {
+    const { preview: shown = "", ...asked } = question;
+    preview = shown;
+    Object.assign(place, { q: "", without: "", item: "", upload: "" }, asked, { off: null });
+    emit("question", { ...place, preview });
+    showTab("search");
+    return ask({ list: true, push });
+  }
+  function clear() {
+    Object.assign(place, { q: "", without: "", item: "", upload: "", off: null });
+    preview = "";
+    searchLink = "";
+    return open("");
+  }
+  function change(values, options = {}) {
+    Object.assign(place, values);
+    emit("switches", { ...place });
+    if (asked()) return ask(options);
+  }
+  const asked = () => Boolean(place.q || place.item || place.upload);
+
+  // The address: what the server wrote of the search, and which tab and dimension are shown.
+  function writeAddress(push) {
+    const old = new URLSearchParams(location.search);
+    const now = new URLSearchParams(searchLink);
+    if (old.has("__theme")) now.set("__theme", old.get("__theme"));
+    if (place.tab !== "search") now.set("tab", place.tab);
+    if (place.dimension !== null && place.tab === "dimensions") {
+      now.set("dimension", place.dimension);
+      for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
+    }
+    const text = now.toString().replaceAll("%2C", ",");
+    const address = location.pathname + (text ? `?${text}` : "");
+    if (address === location.pathname + location.search) return;
+    history[push ? "pushState" : "replaceState"](null, "", address);
+  }
+
+  let about = {};
+  async function open(link) {
+    const found = await call(server.sieve_open, link);
+    if (!found.place) return emit("fault", found.error);
+    about = found.about;
+    emit("about", about);
+    Object.assign(place, found.place, { upload: "" });
+    preview = "";
+    searchLink = found.answer?.link ?? "";
+    emit("question", { ...place, preview });
+    emit("switches", { ...place });
+    if (found.answer) take(found.answer, { list: true });
+    else emit("glance", found.glance);
+    emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
+    emit("fault", found.error ?? "");
+    emit("dimension", place.dimension);
+    showTab(place.tab);
+    writeAddress(false);
+  }
+  function connect(functions) {
+    server = functions;
+    addEventListener("popstate", () => open(location.search));
+    return open(location.search);
+  }
+
+  // Gradio's own tab is clicked, so that its state and ours cannot differ.
+  function showTab(tab) {
+    const button = document.getElementById(`tab-${tab}-button`);
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    if (place.tab === tab) return;
+    place.tab = tab;
+    emit("tab", tab);
+    writeAddress(false);
+  }
+  function showDimension(dimension, { push = true } = {}) {
+    place.dimension = dimension;
+    place.tab = "dimensions";
+    const button = document.getElementById("tab-dimensions-button");
+    if (button?.getAttribute("aria-selected") !== "true") button?.click();
+    writeAddress(push);
+    emit("dimension", dimension);
+  }
+
+  // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
+  function el(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (name === "class") node.className = value;
+      else node.setAttribute(name, value === true ? "" : value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+  const thumbnail = (id) => `${about.thumbnails}${id.slice(0, 2)}/${id}.webp`;
+  function image(id, alt = "") {
+    const node = el("img", { alt, loading: "lazy", decoding: "async", draggable: "false" });
+    node.src = thumbnail(id);
+    return node;
+  }
+  const number = (value) =>
+    (value < 0 ? "−" : "") + Math.abs(value).toFixed(2).replace(/^0/, "");
+  const percent = (share) =>
+    share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+  return {
+    on, emit, place, search, clear, change, asked, open, connect, call, showTab, showDimension,
+    el, image, thumbnail, number, percent,
+    get about() { return about; },
+    get server() { return server; },
+  };
+})();

@@ -1,0 +1,173 @@
+"""The desk between the screen and the engine: what the Search tab asks, answered as JSON.
+
+All state is the browser's; a request carries the whole question, so any order of requests and any
+number of pages get right answers. Encoded questions are kept for a while: a toggle then costs only
+the search.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+
+from explorer.examples import examples
+from explorer.links import Place, read_link, write_link
+from explorer.uploads import Uploads, take_file
+from explorer.views import dimension_rows, glance, item_view, results_view
+
+if TYPE_CHECKING:
+    from model.engine import EncodedQuery, Engine
+
+N_RESULTS = 24
+KEPT_QUESTIONS = 256
+
+
+class Desk:
+    """Answers the page's questions about one engine. Safe to share between threads.
+
+    Parameters
+    ----------
+    engine : Engine
+    upload_folder : Path
+        Where the web server puts uploaded files; nothing else is ever read.
+    plotly : Path
+        The script that draws figures, served from this machine.
+    """
+
+    def __init__(self, engine: Engine, upload_folder: Path, plotly: Path) -> None:
+        self.engine = engine
+        self._upload_folder = upload_folder
+        self._plotly = plotly
+        self._uploads = Uploads()
+        # One question at a time uses the model: two would only share its cores.
+        self._model = Lock()
+        self._kept = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
+        self._examples = [example._asdict() for example in examples(engine)]
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The checkpoint's folder name."""
+        return Path(self.engine.checkpoint.path).name
+
+    def about(self) -> dict[str, Any]:
+        """What the header says, and where thumbnails are."""
+        collection = self.engine.collection
+        return {
+            "collection": collection.name,
+            "items": collection.n_items,
+            "captions": collection.n_captions,
+            "backbone": Path(collection.backbone.name).name,
+            "checkpoint": self.checkpoint_name,
+            "dimensions": self.engine.image_codes.m,
+            "thumbnails": _served(collection.path.resolve() / "thumbnails") + "/",
+            "plotly": _served(self._plotly),
+            "examples": self._examples,
+        }
+
+    def open(self, link: str) -> dict[str, Any]:
+        """Answer a link: the place it leads to, and what stands there.
+
+        Parameters
+        ----------
+        link : str
+            The query string of the page's address.
+        """
+        if not isinstance(link, str):
+            raise ValueError("a link must be text")
+        collection = self.engine.collection
+        m = self.engine.image_codes.m
+        place, notes = read_link(link, collection.name, self.checkpoint_name, m)
+        answer: dict[str, Any] = {"about": self.about(), "place": vars(place), "notes": list(notes)}
+        if place.q.strip() or place.item:
+            try:
+                answer["answer"] = self._answer(place, "", True)
+            except ValueError as error:
+                return {**answer, "glance": self._glance(), "error": str(error)}
+        else:
+            answer["glance"] = self._glance()
+        return answer
+
+    def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question, or the same one with other switches.
+
+        Parameters
+        ----------
+        payload : dict
+            The fields of `Place`; `upload`, the key of an uploaded image that takes the place of
+            `q`; `list`, whether the list of dimensions is wanted too.
+
+        Raises
+        ------
+        ValueError
+            In one line.
+        """
+        place = Place.from_payload(payload)
+        upload = payload.get("upload") or ""
+        if not isinstance(upload, str):
+            raise ValueError("upload must be the key of an uploaded image")
+        return self._answer(place, upload, payload.get("list") is True)
+
+    def upload(self, path: str) -> dict[str, Any]:
+        """Take in a file that the upload route has received."""
+        if not isinstance(path, str):
+            raise ValueError("expected the path of an uploaded file")
+        return self._uploads.add(take_file(path, self._upload_folder))._asdict()
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """Tell everything about one item."""
+        if not isinstance(item_id, str):
+            raise ValueError("expected an item's id")
+        return item_view(self.engine, item_id)
+
+    def _answer(self, place: Place, upload: str, with_list: bool) -> dict[str, Any]:
+        query = self._kept(place.q, place.without, place.item, upload)
+        outcome = self.engine.search(
+            query, place.off, place.strictness, never=place.never, top=N_RESULTS
+        )
+        dense = self.engine.search_dense(query, N_RESULTS) if place.compare else None
+        names = (self.engine.collection.name, self.checkpoint_name)
+        answer = {
+            **results_view(outcome, dense),
+            "q": query.text,
+            "without": query.without,
+            "notes": list(query.notes),
+            "link": "" if upload else write_link(self._settled(place, query, outcome), *names),
+        }
+        if with_list:
+            answer["dimensions"] = dimension_rows(self.engine, query, place.off)
+            answer["proposed"] = list(query.proposed)
+        return answer
+
+    @staticmethod
+    def _settled(place: Place, query: EncodedQuery, outcome: Any) -> Place:
+        """The place as it is now: "A without B" in one box has become A and B."""
+        off = tuple(part.dimension for part in outcome.off)
+        return Place(
+            q="" if query.item else query.text,
+            without=query.without,
+            item=query.item,
+            off=off if off or query.proposed else None,
+            strictness=place.strictness,
+            never=place.never,
+            compare=place.compare,
+        )
+
+    def _encode(self, q: str, without: str, item: str, upload: str) -> EncodedQuery:
+        image = self._uploads.get(upload) if upload else None
+        with self._model:
+            return self.engine.encode(q, without, item=item, image=image)
+
+    def _glance(self) -> list[dict[str, Any]]:
+        """A look at the collection before anything is asked: items at equal steps."""
+        n = self.engine.collection.n_items
+        return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
+
+
+def _served(path: Path) -> str:
+    """Address of a static file, relative to the page, so that it also works behind a proxy."""
+    return "gradio_api/file=" + quote(path.as_posix())

@@ -1,0 +1,32 @@
+"""The Dimensions tab: a table of all dimensions, and a page for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from explorer.components import piece
+from explorer.faults import answered
+from explorer.links import Place
+from explorer.views import page_view, table_view
+
+if TYPE_CHECKING:
+    from model.engine import Engine
+
+
+def dimensions_tab(engine: Engine) -> None:
+    """Lay out the tab; call inside a `gr.Tab`."""
+
+    def table(_: Any) -> dict[str, Any]:
+        return table_view(engine)
+
+    def page(payload: Any) -> dict[str, Any]:
+        place = Place.from_payload(payload)
+        if place.dimension is None:
+            raise ValueError("choose a dimension")
+        return page_view(engine.dimension(place.dimension))
+
+    with gr.Row(elem_classes="sv-atlas"):
+        piece("dimension_table", answered(table))
+        piece("dimension_page", answered(page))

@@ -1,0 +1,21 @@
+"""The Search tab: a question, its dimensions to switch, and what is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from explorer.components import piece
+from explorer.faults import answered
+
+if TYPE_CHECKING:
+    from explorer.desk import Desk
+
+
+def search_tab(desk: Desk) -> None:
+    """Lay out the tab; call inside a `gr.Tab`."""
+    piece("search_bar", *map(answered, (desk.open, desk.ask, desk.upload, desk.item)))
+    with gr.Row(elem_classes="sv-split"):
+        piece("dimension_list")
+        piece("results")

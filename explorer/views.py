@@ -1,0 +1,236 @@
+"""What the engine finds, as the JSON that screens, the API and the command line show.
+
+Pure functions. The public shapes (`outcome_json`, `query_json`, `page_json`) are kept stable; the
+browser's are compact: a dimension's name is sent once, contributions are pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.plots import histogram_figure
+
+if TYPE_CHECKING:
+    from model.dimensions import DimensionPage, Example, Neighbour
+    from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
+
+N_THUMBNAILS = 4
+
+
+def outcome_json(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
+    """Write a search as the API and `sieve search --json` give it."""
+    return {
+        "query": query.text or query.item,
+        "without": query.without,
+        "off": [
+            {"dimension": off.dimension, "name": off.name, "weight": _number(off.weight)}
+            for off in outcome.off
+        ],
+        "results": [
+            {
+                "id": result.id,
+                "score": _number(result.score),
+                "captions": list(result.captions),
+                "labels": list(result.labels),
+                "contributions": [
+                    {"dimension": part.dimension, "name": part.name, "value": _number(part.value)}
+                    for part in result.contributions
+                ],
+            }
+            for result in outcome.results
+        ],
+        "notes": list(query.notes),
+        "seconds": round(outcome.seconds, 6),
+    }
+
+
+def query_json(query: EncodedQuery) -> dict[str, Any]:
+    """Write an encoded query as the API gives it."""
+    return {
+        "query": query.text or query.item,
+        "without": query.without,
+        "dimensions": [
+            {
+                "dimension": active.dimension,
+                "name": active.name,
+                "strength": _number(active.strength),
+                "without_strength": _number(active.without_strength),
+                "off": active.proposed_off,
+            }
+            for active in query.dimensions
+        ],
+        "notes": list(query.notes),
+    }
+
+
+def page_json(page: DimensionPage) -> dict[str, Any]:
+    """Write a dimension as the API gives it."""
+    return {
+        "dimension": page.dimension,
+        "name": page.name,
+        "statistics": {name: _number(value) for name, value in page.statistics.items()},
+        "words": [{"word": word, "score": _number(score)} for word, score in page.words],
+        "top_images": [_example(example) for example in page.top_images],
+        "random_images": [_example(example) for example in page.random_images],
+        "intervals": [
+            {
+                "low": _number(interval.low),
+                "high": _number(interval.high),
+                "count": interval.count,
+                "examples": [_example(example) for example in interval.examples],
+            }
+            for interval in page.intervals
+        ],
+        "top_captions": [
+            {"text": caption.text, "value": _number(caption.value), "id": caption.id}
+            for caption in page.top_captions
+        ],
+        "similar": _neighbours(page.similar),
+        "coactive": _neighbours(page.coactive),
+    }
+
+
+def page_view(page: DimensionPage) -> dict[str, Any]:
+    """Write a dimension's page for the screen: the API's facts and its histogram."""
+    return {**page_json(page), "histogram": histogram_figure(page.histogram)}
+
+
+def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
+    """Write results for the screen; `dense` stands beside them where it is asked for."""
+    shown = [*outcome.results, *outcome.left]
+    named = [*(part for result in shown for part in result.contributions), *outcome.off]
+    return {
+        "names": {str(part.dimension): part.name for part in named},
+        "off": [off.dimension for off in outcome.off],
+        "results": [_result(result) for result in outcome.results],
+        "left": [_result(result) for result in outcome.left],
+        "dense": None if dense is None else [_result(result) for result in dense],
+        "summary": summary(outcome),
+        "seconds": round(outcome.seconds, 6),
+    }
+
+
+def summary(outcome: SearchOutcome) -> str:
+    """Tell in one line how the results differ from those with every dimension on.
+
+    Also the line that a screen reader hears, so it says what is there when nothing changed.
+    """
+    found = f"{len(outcome.results)} results" if len(outcome.results) != 1 else "1 result"
+    if not outcome.results:
+        found = "No results"
+    if not outcome.off:
+        return f"{found}, every dimension on"
+    entered = sum(result.rank_before is None for result in outcome.results)
+    moved = sum(result.rank_before not in (None, result.rank) for result in outcome.results)
+    off = f"{len(outcome.off)} off"
+    if not (entered or moved or outcome.left):
+        return f"{found}, {off}: the same as with every dimension on"
+    return f"{found}, {off}: {entered} entered, {len(outcome.left)} left, {moved} moved"
+
+
+def dimension_rows(
+    engine: Engine, query: EncodedQuery, off: Sequence[int] | None
+) -> list[dict[str, Any]]:
+    """Write the list of active dimensions, those first that were switched off from elsewhere."""
+    listed = {active.dimension for active in query.dimensions}
+    added = [j for j in off or () if j not in listed]
+    return [
+        *({**_row(engine, j, engine.name_of(j)), "q": 0.0, "b": 0.0} for j in added),
+        *(_active(engine, active) for active in query.dimensions),
+    ]
+
+
+def table_view(engine: Engine) -> dict[str, list[Any]]:
+    """Write the table of all dimensions, by column: half the size of rows with keys."""
+    table = engine.dimension_table()
+    return {
+        "id": table["dimension"].tolist(),
+        "name": [engine.name_of(int(j)) for j in table["dimension"]],
+        "images": table["firing_images"].round(5).tolist(),
+        "texts": table["firing_texts"].round(5).tolist(),
+        "agreement": table["agreement"].round(4).tolist(),
+        "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
+    }
+
+
+def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
+    """Write one item with what its image's code is made of, strongest first."""
+    row = engine.row_of(item_id)
+    dimensions, values = engine.image_codes.row(row)
+    order = np.argsort(-values, kind="stable")
+    return {
+        **glance(engine, [row])[0],
+        "code": [
+            {"dimension": int(j), "name": engine.name_of(int(j)), "value": _number(value)}
+            for j, value in zip(dimensions[order], values[order], strict=True)
+        ],
+    }
+
+
+def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Write items that were not searched for."""
+    items = engine.collection.items
+    return [
+        {
+            "id": str(items["id"].iloc[row]),
+            "captions": list(items["captions"].iloc[row]),
+            "labels": list(items["labels"].iloc[row]),
+        }
+        for row in rows
+    ]
+
+
+def _active(engine: Engine, active: ActiveDimension) -> dict[str, Any]:
+    return {
+        **_row(engine, active.dimension, active.name),
+        "q": _number(active.strength),
+        "b": _number(active.without_strength),
+    }
+
+
+def _row(engine: Engine, dimension: int, name: str) -> dict[str, Any]:
+    rows, values = engine.image_codes.postings(dimension)
+    top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]
+    captions, strengths = engine.text_codes.postings(dimension)
+    best = int(captions[np.argmax(strengths)]) if len(captions) else -1
+    return {
+        "d": dimension,
+        "name": name,
+        "items": engine.collection.items["id"].iloc[top].tolist(),
+        "caption": engine.collection.caption_texts[best] if best >= 0 else "",
+    }
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "score": _number(result.score),
+        "rank": result.rank,
+        "before": result.rank_before,
+        "captions": list(result.captions),
+        "labels": list(result.labels),
+        "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "value": _number(example.value),
+        "captions": list(example.captions),
+    }
+
+
+def _neighbours(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
+    return [
+        {"dimension": near.dimension, "name": near.name, "similarity": _number(near.similarity)}
+        for near in neighbours
+    ]
+
+
+def _number(value: float) -> float:
+    """Six digits after the point: more would be noise of float32."""
+    return round(float(value), 6)
