@@ -80,7 +80,7 @@ def write_thumbnail(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = image.copy()
     small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
-    small.save(path, "WEBP", quality=_THUMBNAIL_QUALITY)
+    small.save(path, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)  # 4: thrice the time, 4 % less
 
 
 def default_workers(n_records: int) -> int:

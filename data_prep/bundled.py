@@ -1,0 +1,116 @@
+"""Finding collections by name, and making the bundled one on first use.
+
+Scenes ships as a program that draws them and the embeddings of its images; thumbnails and caption
+embeddings are made on the person's machine, once, under `$SIEVE_HOME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+import assets
+from model.collection import MANIFEST, file_sha256
+from model.home import sieve_home
+
+if TYPE_CHECKING:
+    from data_prep.records import Source
+
+log = logging.getLogger(__name__)
+
+SCENES = "scenes"
+BUNDLED = (SCENES,)
+"""Names of the collections that ship with Sieve."""
+BACKBONE = "sieve-lite"
+"""The backbone of the bundled collections."""
+
+
+def open_collection_path(name: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
+    """Find a collection: an existing path, else a bundled name, else one in `$SIEVE_HOME`.
+
+    A bundled collection is prepared when it is first asked for.
+
+    Parameters
+    ----------
+    name : str or Path
+    device, progress
+        For the preparation of a bundled collection.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of that name; the message lists what there is.
+    """
+    path = Path(name).expanduser()
+    if (path / MANIFEST).is_file():
+        return path
+    if str(name) in BUNDLED:
+        return bundled_scenes(device=device, progress=progress)
+    kept = sieve_home() / "collections" / path
+    if (kept / MANIFEST).is_file():
+        return kept
+    if path.exists():
+        return path  # opening it says what is wrong with it
+    known = ", ".join([*BUNDLED, *kept_collections()])
+    raise FileNotFoundError(
+        f"there is no collection {str(name)[:200]!r}; there are: {known}. Give the path of one, or "
+        "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
+    )
+
+
+def kept_collections() -> list[str]:
+    """Names of the collections in `$SIEVE_HOME`, without the bundled ones."""
+    found = (sieve_home() / "collections").glob(f"*/{MANIFEST}")
+    names = sorted(path.parent.name for path in found)
+    return [name for name in names if not name.startswith(f"{SCENES}-")]
+
+
+def scenes_embeddings() -> Path:
+    """Where the embeddings of Scenes' images ship: (5000, d) float16 by the bundled backbone."""
+    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
+
+
+def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
+    """Find the bundled collection, prepared before or now.
+
+    Returns
+    -------
+    Path
+        `$SIEVE_HOME/collections/scenes-VERSION`, where the version is a hash of what ships.
+    """
+    target = sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
+    if (target / MANIFEST).is_file():
+        return target
+    # Drawing and torch are loaded only here: the second start needs neither.
+    from data_prep.prepare import prepare
+    from data_prep.scenes import Scenes
+    from model.backbone import Backbone
+
+    shipped = scenes_embeddings()
+    images = np.load(shipped, allow_pickle=False) if shipped.is_file() else None
+    log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
+    try:
+        prepare(
+            cast("Source", Scenes()),
+            Backbone.load(BACKBONE, device),
+            target,
+            progress=progress,
+            image_embeddings=images,
+        )
+    except FileExistsError:
+        if not (target / MANIFEST).is_file():
+            raise
+        log.info("another process has just prepared it")
+    return target
+
+
+def _scenes_version() -> str:
+    """Short hash of what ships and shapes the collection: its embeddings and the backbone."""
+    folder = assets.ROOT / "backbones" / BACKBONE
+    files = [scenes_embeddings(), *sorted(folder.glob("open_clip_*"))]
+    hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]

@@ -1,0 +1,5 @@
+"""`python -m explorer` is `sieve`."""
+
+from explorer.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Arguments of the command line that are more than a word or a number."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+if TYPE_CHECKING:
+    from model.engine import Engine
+
+NEVER = "never"
+
+CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
+CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
+File = Annotated[Path | None, arg(metavar="PATH")]
+Device = Literal["auto", "cuda", "mps", "cpu"]
+
+
+class StrictnessValue(NamedTuple):
+    """How strictly what is off counts."""
+
+    value: float
+    """s in [0, 1]"""
+    never: bool = False
+    """Also leave out what has an off dimension."""
+
+
+def _parse_strictness(words: list[str]) -> StrictnessValue:
+    if words[0].strip().lower() == NEVER:
+        return StrictnessValue(1.0, never=True)
+    value = float(words[0])
+    if not 0 <= value <= 1:
+        raise ValueError("strictness is a number from 0 to 1, or never")
+    return StrictnessValue(value)
+
+
+Strictness = Annotated[
+    StrictnessValue,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="0..1|never",
+        instance_from_str=_parse_strictness,
+        is_instance=lambda value: isinstance(value, StrictnessValue),
+        str_from_instance=lambda value: [NEVER if value.never else f"{value.value:g}"],
+    ),
+]
+
+OffList = tuple[int, ...] | None
+
+
+def _parse_off(words: list[str]) -> OffList:
+    return tuple(int(word) for word in words[0].split(",") if word.strip())
+
+
+Off = Annotated[
+    OffList,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="J,J,…",
+        instance_from_str=_parse_off,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [
+            "what --without proposes" if value is None else ",".join(map(str, value))
+        ],
+    ),
+]
+
+
+def parse_out(path: Path) -> Path:
+    """Make the path of a new folder absolute.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already.
+    """
+    target = path.expanduser().absolute()
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; choose another --out or remove it first")
+    return target
+
+
+def backbone_name(name: str) -> str:
+    """Make a local backbone's path absolute: the collection remembers it."""
+    prefix = "local-dir:"
+    if not name.startswith(prefix):
+        return name
+    return prefix + str(Path(name.removeprefix(prefix)).expanduser().absolute())
+
+
+def checkpoint_path(name: str) -> Path:
+    """Find a checkpoint: an existing path, else a name in `$SIEVE_HOME` or a bundled one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of that name; the message lists what there is.
+    """
+    from model.checkpoint import checkpoint_folders
+
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    folders = checkpoint_folders()
+    for folder in folders:
+        if folder.name == name:
+            return folder
+    known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
+    raise FileNotFoundError(
+        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
+        "one with `sieve train COLLECTION`"
+    )
+
+
+def default_checkpoint_out(collection: str) -> Path:
+    """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
+    from model.home import sieve_home
+
+    folder = sieve_home() / "checkpoints"
+    number, name = 1, collection
+    while (folder / name).exists():
+        number += 1
+        name = f"{collection}-{number}"
+    return folder / name
+
+
+def open_engine(collection: str, checkpoint: str | None, device: str) -> Engine:
+    """Open a collection by name or path with a checkpoint by name or path."""
+    from data_prep.bundled import open_collection_path
+    from model.engine import Engine
+
+    chosen = checkpoint_path(checkpoint) if checkpoint else None
+    path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())
+    return Engine.open(path, chosen, device)

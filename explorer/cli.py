@@ -1,0 +1,89 @@
+"""The command line: `sieve explore | prepare | train | search | info | dimensions`.
+
+Exit codes: 0 done, 1 a fault of the input in one line on stderr, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
+
+from explorer.commands import Command
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
+switched off. Example: sieve search scenes "a dog" --without "a beach"
+"""
+_DONE, _FAULT, _INTERRUPTED, _TERMINATED, _BROKEN_PIPE = 0, 1, 130, 143, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+    """
+    _set_up_messages()
+    signal.signal(signal.SIGTERM, _terminate)
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="sieve",
+        description=DESCRIPTION,
+        args=arguments,
+        config=(FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes),
+    )
+    sys.exit(_run(command))
+
+
+def _run(command: Command) -> int:
+    try:
+        command.run()
+        sys.stdout.flush()
+        return _DONE
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; Python would complain again while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _tell("stopped", _INTERRUPTED)
+    except (ValueError, OSError) as error:
+        log.debug("the fault in full", exc_info=True)
+        return _tell(_one_line(error), _FAULT)
+
+
+def _tell(message: str, code: int) -> int:
+    sys.stderr.write(f"sieve: {message}\n")
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        text = f"{place}{error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Leave as on Ctrl-C, so that nothing half-made stays behind."""
+    sys.exit(_TERMINATED)
+
+
+def _set_up_messages() -> None:
+    """Keep stderr for what a person should read; SIEVE_LOG=debug shows everything."""
+    level = os.environ.get("SIEVE_LOG", "warning").upper()
+    known = logging.getLevelNamesMapping()
+    logging.basicConfig(level=known.get(level, logging.WARNING), format="sieve: %(message)s")
+    if level != "DEBUG":
+        warnings.simplefilter("ignore")

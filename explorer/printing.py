@@ -1,0 +1,72 @@
+"""Printing for people and for scripts; all text from data is stripped of control characters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from data_prep.captions import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def print_text(text: str) -> None:
+    """Write to standard output."""
+    sys.stdout.write(text)
+
+
+def print_json(value: Any) -> None:
+    """Write JSON, in people's own script."""
+    print_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Write one line a fact."""
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        print_text(f"{name.replace('_', ' '):<{width}}  {tidy(_fact(value))}\n")
+
+
+def print_outcome(report: dict[str, Any]) -> None:
+    """Write what a search found: see `explorer.reports.search_report`."""
+    for note in report["notes"]:
+        print_text(f"{tidy(note)}\n")
+    off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
+    print_text(f"off: {off}\n")
+    if not report["results"]:
+        print_text("Nothing is left: lower the strictness, or switch a dimension on again.\n")
+    for rank, result in enumerate(report["results"], 1):
+        caption = tidy((result["captions"] or [", ".join(result["labels"])])[0])
+        earned = ", ".join(
+            f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
+        )
+        print_text(
+            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {caption[:70]:<70}  {earned}\n"
+        )
+    print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
+
+
+def print_dimensions(table: pd.DataFrame) -> None:
+    """Write the dimension table in columns."""
+    columns = [str(column) for column in table.columns]
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
+    for row in [columns, *rows]:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print_text("  ".join(cells).rstrip() + "\n")
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "none" if value is None else str(value)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else tidy(str(value))[:40]

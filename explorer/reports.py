@@ -1,0 +1,105 @@
+"""What the command line tells, as plain data: the JSON shapes that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.bundled import open_collection_path
+from explorer.arguments import checkpoint_path
+from model.checkpoint import TRAINING, Checkpoint, find_checkpoint
+from model.collection import Collection
+from model.engine import EncodedQuery, Engine, SearchOutcome
+
+
+def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
+    """Describe one search: query, without, off, results, notes, seconds."""
+    return {
+        "query": query.text,
+        "without": query.without,
+        "off": [asdict(off) for off in outcome.off],
+        "results": [
+            {
+                "id": result.id,
+                "score": result.score,
+                "captions": list(result.captions),
+                "labels": list(result.labels),
+                "contributions": [asdict(part) for part in result.contributions],
+            }
+            for result in outcome.results
+        ],
+        "notes": list(query.notes),
+        "seconds": outcome.seconds,
+    }
+
+
+def collection_facts(collection: Collection) -> dict[str, Any]:
+    """Describe a collection by itself."""
+    items = collection.items
+    return {
+        "name": collection.name,
+        "path": str(collection.path.absolute()),
+        "items": collection.n_items,
+        "captions": collection.n_captions,
+        "labels": len({label for labels in items["labels"] for label in labels}),
+        "splits": dict(Counter(items["split"].tolist())),
+        "skipped": int(collection.manifest["counts"].get("skipped", 0)),
+        "source": str(collection.manifest["source"]),
+        "licence": str(collection.manifest["licence"]),
+        "backbone": collection.backbone.name,
+        "width": collection.backbone.width,
+    }
+
+
+def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
+    """Describe a collection and its checkpoint; `checkpoint` is None where none fits."""
+    collection = Collection.open(open_collection_path(name))
+    facts = collection_facts(collection)
+    try:
+        path = checkpoint_path(checkpoint) if checkpoint else find_checkpoint(collection)
+    except FileNotFoundError:
+        if checkpoint:
+            raise
+        return facts | {"checkpoint": None, "dimensions": None, "live": None}
+    engine = Engine(collection, Checkpoint.load(path))
+    table = engine.dimension_table()
+    return facts | {
+        "checkpoint": str(path),
+        "dimensions": len(table),
+        "live": int(np.count_nonzero(table[["firing_images", "firing_texts"]].max(axis=1))),
+    }
+
+
+def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
+    """Select and sort rows of the dimension table.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    if sort not in table.columns:
+        raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")
+    if match:
+        words = table["name"].str.cat(table["top_word"].astype(str), sep="\n")
+        table = table.loc[words.str.contains(match, case=False, regex=False)]
+    upwards = sort == "dimension" or not pd.api.types.is_numeric_dtype(table[sort])
+    return table.sort_values(sort, ascending=upwards, kind="stable")
+
+
+def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
+    """Describe a training that has just ended."""
+    facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
+    return {
+        "checkpoint": str(checkpoint.path.absolute()),
+        "trained_on": checkpoint.trained_on,
+        "items": len(facts["items"]),
+        "quality": facts["quality"],
+        "seconds": seconds,
+    }
