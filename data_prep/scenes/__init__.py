@@ -15,8 +15,9 @@ from PIL import Image
 
 from data_prep.records import Record
 from data_prep.scenes.captions import captions, full_caption
-from data_prep.scenes.composition import Placement, Scene, compose, describe, parse
+from data_prep.scenes.composition import compose, describe
 from data_prep.scenes.drawing import draw_scene, render_scene
+from data_prep.scenes.layout import Placement, Scene, parse
 from data_prep.scenes.objects import SceneObject, catalogue
 from data_prep.scenes.places import PLACES, Place
 
@@ -40,7 +41,7 @@ __all__ = [
 
 
 def record_of(scene: Scene) -> Record:
-    """The record of a scene: its reference, five captions, labels and split."""
+    """Give the record of a scene: its reference, five captions, labels and split."""
     reference = scene.reference
     return Record(reference, reference, captions(scene), scene.labels, scene.split)
 

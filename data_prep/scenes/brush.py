@@ -47,7 +47,7 @@ def _byte(value: float) -> int:
 
 @lru_cache(maxsize=8)
 def noise_tile(kind: str) -> Image.Image:
-    """A fixed tile of fractal noise, mode L, mean near 128.
+    """Make a fixed tile of fractal noise, mode L, mean near 128.
 
     `grain` is fine (sand, grass), `soft` is broad (clouds, snow), `ripple` is wide (water).
     """
@@ -80,13 +80,14 @@ class Brush:
         """Draw a number."""
         return low + self.rand.random() * (high - low)
 
-    def _rows(self, top: float, bottom: float) -> slice:
+    def rows(self, top: float, bottom: float) -> slice:
+        """Rows of pixels between two heights."""
         last = min(self.height, math.ceil(bottom * self.height))
         return slice(max(0, int(top * self.height)), max(last, 0))
 
     def gradient(self, top: float, bottom: float, stops: Sequence[tuple[float, Colour]]) -> None:
         """Fill a band; stops are (fraction of the band, colour)."""
-        rows = self._rows(top, bottom)
+        rows = self.rows(top, bottom)
         t = (self.y[rows, 0] - top) / max(bottom - top, 1e-6)
         where = [stop for stop, _ in stops]
         for channel in range(3):
@@ -95,12 +96,12 @@ class Brush:
 
     def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
         """Add round light; the radius is in picture heights."""
-        rows = self._rows(y - 2.3 * radius, y + 2.3 * radius)
+        rows = self.rows(y - 2.3 * radius, y + 2.3 * radius)
         reach = 2.3 * radius / self.aspect
-        columns = slice(max(0, int((x - reach) * self.width)), max(0, int((x + reach) * self.width)))
-        gx = np.exp(-(((self.x[:, columns] - x) * self.aspect / radius) ** 2))
+        left, right = (max(0, int(edge * self.width)) for edge in (x - reach, x + reach))
+        gx = np.exp(-(((self.x[:, left:right] - x) * self.aspect / radius) ** 2))
         gy = np.exp(-(((self.y[rows] - y) / radius) ** 2))
-        self._toward(self.image[:, rows, columns], gy * (gx * strength), colour)
+        self._toward(self.image[:, rows, left:right], gy * (gx * strength), colour)
 
     @staticmethod
     def _toward(area: np.ndarray, cover: np.ndarray, colour: Colour) -> None:
@@ -113,21 +114,18 @@ class Brush:
         self._toward(self.image[:, rows], cover, colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """A disc with an even edge."""
-        rows = self._rows(y - radius * 1.1, y + radius * 1.1)
+        """Draw a disc with an even edge."""
+        rows = self.rows(y - radius * 1.1, y + radius * 1.1)
         away = np.hypot((self.x - x) * self.aspect, self.y[rows] - y)
         self.blend(rows, np.clip((radius - away) * self.height + 0.5, 0, 1), colour)
 
     def skyline(self, base: float, swing: float, detail: float, sharp: bool = False) -> np.ndarray:
-        """A random hill line, (width,) float32: y of its upper edge. `sharp` makes peaks."""
+        """Draw a random hill line, (width,) float32: y of its upper edge; `sharp` makes peaks."""
         u = self.x[0] * self.aspect
         line, frequency, weight = np.zeros_like(u), self.between(0.9, 1.5), 1.0
         for _ in range(7 if sharp else 4):
             wave = u * frequency + self.rand.random() * 7
-            if sharp:
-                wave = 2 * np.abs(wave % 1.0 - 0.5) * 2 - 1
-            else:
-                wave = np.sin(wave * math.pi)
+            wave = 2 * np.abs(wave % 1.0 - 0.5) * 2 - 1 if sharp else np.sin(wave * math.pi)
             line += weight * wave
             frequency *= self.between(1.8, 2.3)
             weight *= detail
@@ -135,7 +133,7 @@ class Brush:
 
     def ridge(self, line: np.ndarray, top: Colour, bottom: Colour, depth: float) -> None:
         """Fill below a line, from one colour to another over `depth`."""
-        rows = self._rows(float(line.min()) - 0.01, 1.0)
+        rows = self.rows(float(line.min()) - 0.01, 1.0)
         below = self.y[rows] - line[None, :]
         cover = np.clip(below * self.height + 0.5, 0, 1)
         t = np.clip(below / depth, 0, 1)
@@ -144,7 +142,7 @@ class Brush:
 
     def clouds(self, bottom: float, colour: Colour, amount: float) -> None:
         """Soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
-        rows = self._rows(0, bottom)
+        rows = self.rows(0, bottom)
         n = rows.stop - rows.start
         left, top = self.rand.random() * 250, self.rand.random() * 330
         box = (left, top, left + 150 * self.aspect, top + 170)
@@ -165,7 +163,7 @@ class Brush:
 
         `near` says how much larger the lower edge's texture is than the horizon's.
         """
-        rows = self._rows(top, bottom)
+        rows = self.rows(top, bottom)
         n = max(1, rows.stop - rows.start)
         h = (near - 1) / n
         a, half = TILE / self.width, TILE / 2
@@ -181,7 +179,7 @@ class Brush:
         self, kind: str, top: float, strength: float, near: float = 5.0, bottom: float = 1.0
     ) -> None:
         """Lighten and darken the ground by a texture in perspective."""
-        rows = self._rows(top, bottom)
+        rows = self.rows(top, bottom)
         if rows.stop <= rows.start:
             return
         fade = np.clip((self.y[rows] - top) / (0.5 * (bottom - top)), 0.15, 1)
@@ -190,29 +188,29 @@ class Brush:
     def water(self, top: float, bottom: float, far: Colour, near: Colour, shine: Colour) -> None:
         """Water in perspective: a gradient, waves, and light on their crests."""
         self.gradient(top, bottom, [(0, far), (0.12, mix(far, near, 0.35)), (1, near)])
-        rows = self._rows(top, bottom)
+        rows = self.rows(top, bottom)
         waves = self.plane("ripple", top, 6.0, bottom)
         self.image[:, rows] *= 1 + 0.13 * waves
         self.blend(rows, np.clip((waves - 0.34) * 1.2, 0, 0.375), shine)
 
     def glitter(self, x: float, top: float, bottom: float, colour: Colour, amount: float) -> None:
-        """The sun's path on water."""
-        rows = self._rows(top, bottom)
+        """Paint the sun's path on water."""
+        rows = self.rows(top, bottom)
         depth = (self.y[rows] - top) / max(bottom - top, 1e-6)
         path = np.exp(-(((self.x - x) * self.aspect / (0.05 + 0.16 * depth)) ** 2))
         spark = np.clip(self.plane("ripple", top, 4.0, bottom) * 1.6 + 0.35, 0, 1)
         self.blend(rows, path * spark * amount, colour)
 
     def under(self, edge: np.ndarray, colour: Colour, alpha: float, soft: float) -> None:
-        """A soft band of colour just below a line, such as foam or a shadow."""
-        rows = self._rows(float(edge.min()) - soft, float(edge.max()) + 3 * soft)
+        """Paint a soft band of colour just below a line, such as foam or a shadow."""
+        rows = self.rows(float(edge.min()) - soft, float(edge.max()) + 3 * soft)
         away = (self.y[rows] - edge[None, :]) / soft
         self.blend(rows, np.exp(-(away**2)) * alpha, colour)
 
     @contextmanager
     def pen(self, top: float = 0.0, bottom: float = 1.0) -> Iterator[Pen]:
         """Draw shapes with smooth edges between two heights, at twice the resolution."""
-        rows = self._rows(top, bottom)
+        rows = self.rows(top, bottom)
         band = _pixels(self.image[:, rows])
         size = (self.width * 2, 2 * (rows.stop - rows.start))
         sheet = band.resize(size, Image.Resampling.NEAREST)
@@ -221,7 +219,7 @@ class Brush:
         np.multiply(drawn, np.float32(1 / 255), out=self.image[:, rows])
 
     def finish(self, vignette: float = 0.16) -> Image.Image:
-        """The picture, slightly darker in its corners."""
+        """Give the picture, slightly darker in its corners."""
         away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
         self.image *= 1 - away
         return _pixels(self.image)

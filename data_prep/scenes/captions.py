@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from data_prep.scenes.composition import Placement, Scene, draw, pick
+from data_prep.scenes.composition import draw, pick
+from data_prep.scenes.layout import Placement, Scene
 from data_prep.scenes.objects import Name, catalogue
 from data_prep.scenes.places import PLACES
 
@@ -48,13 +49,13 @@ _MASS = {
 
 
 def article(noun: str) -> str:
-    """`a` or `an` before a noun, by its sound."""
+    """Put `a` or `an` before a noun, by its sound."""
     vowel = noun[:1].lower() in "aeiou" and not noun.lower().startswith(("one", "uni", "use", "eu"))
     return f"an {noun}" if vowel else f"a {noun}"
 
 
 def listed(parts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join as `a`, `a and b`, `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -99,7 +100,7 @@ class _Writer:
         return self.rand.random() < probability
 
     def _name(self, label: str, synonyms: float = 0.4) -> Name:
-        """A name for an object that is true of every instance of it in the scene."""
+        """Choose a name for an object that is true of every instance of it in the scene."""
         what = catalogue()[label]
         sprites = {one.sprite for one in self.scene.placements if one.label == label}
         fitting = [s for s in what.synonyms if s.sprite is None or sprites == {s.sprite}]
@@ -156,7 +157,7 @@ class _Writer:
         return labels[: 1 + int(self.rand.random() * min(most, len(labels)))]
 
     def _doing(self, labels: list[str]) -> str:
-        """A participle, only where it is surely true."""
+        """Add a participle, only where it is surely true."""
         if len(labels) > 1 or not self._chance(0.5):
             return ""
         placed = [one for one in self.scene.placements if one.label == labels[0]]
@@ -185,7 +186,7 @@ class _Writer:
         return self._styled(sentence)
 
     def category(self) -> str:
-        """What kinds of things there are."""
+        """Say what kinds of things there are."""
         kinds: dict[str, list[str]] = {}
         for label in self.scene.counts:
             for name in catalogue()[label].categories[:2]:
@@ -224,7 +225,7 @@ class _Writer:
         return name.singular if count == 1 else name.plural
 
     def plain(self) -> str:
-        """The place and the hour alone."""
+        """Name the place and the hour alone."""
         hours = [text for text in _HOURS.get(self.scene.hour, ()) if not self.place.indoors]
         scene = pick(self.rand, self.place.noun)
         return self._styled(f"{scene} {pick(self.rand, hours)}" if hours else f"a view of {scene}")

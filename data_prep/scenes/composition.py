@@ -6,14 +6,12 @@ stream Python promises to keep, so that the same reference gives the same scene 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from random import Random
 from typing import TypeVar
 
+from data_prep.scenes.layout import Placement, Scene, parse
 from data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
 from data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
 
@@ -24,100 +22,10 @@ MAX_OVERLAP = 0.22
 MIN_LENGTH = 0.15
 """Least length of an object's longer side, in picture heights."""
 ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
-_REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """One object instance in a scene; lengths are in picture heights, from the upper left."""
-
-    label: str
-    sprite: str
-    zone: str
-    x: float
-    """Middle of the object."""
-    y: float
-    """Lower edge: its feet."""
-    width: float
-    height: float
-    mirror: bool
-    keep: float = 1.0
-    """Share of the sprite that shows, from its top; the rest is hidden by a table."""
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom."""
-        return (self.x - self.width / 2, self.y - self.height, self.x + self.width / 2, self.y)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Everything there is to know about one scene before it is drawn."""
-
-    seed: int
-    index: int
-    place: str
-    hour: str
-    aspect: float
-    """Width over height."""
-    horizon: float
-    """Height of the horizon (indoors: of the floor's or table's far edge), from the top."""
-    look: int
-    """Seeds the details of the backdrop."""
-    placements: tuple[Placement, ...]
-    """From back to front."""
-
-    @property
-    def reference(self) -> str:
-        """`scene:SEED:INDEX`."""
-        return f"scene:{self.seed}:{self.index}"
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        """How many of each object there are, the most prominent first."""
-        area: Counter[str] = Counter()
-        for placed in self.placements:
-            area[placed.label] += placed.width * placed.height  # type: ignore[assignment]
-        number = Counter(placed.label for placed in self.placements)
-        return {label: number[label] for label in sorted(area, key=lambda one: (-area[one], one))}
-
-    @cached_property
-    def categories(self) -> tuple[str, ...]:
-        """Categories of the objects, each once."""
-        found = (name for label in self.counts for name in catalogue()[label].categories)
-        return tuple(dict.fromkeys(found))
-
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """Objects, their categories, the place, and what place and sprites show besides."""
-        place = PLACES[self.place]
-        besides = [text for label in self.counts for text in catalogue()[label].shows]
-        return tuple(dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *besides)))
-
-    @property
-    def split(self) -> str:
-        """70 % train, 10 % select, 20 % test, by the last digit of the index."""
-        return ("train", "train", "test", "train", "train", "select", "train", "test", "train",
-                "train")[self.index % 10]  # fmt: skip
-
-
-def parse(reference: str) -> tuple[int, int]:
-    """Read `scene:SEED:INDEX`.
-
-    Raises
-    ------
-    ValueError
-        Where the text is anything else.
-    """
-    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
-    if found is None:
-        raise ValueError(f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got "
-                         f"{str(reference)[:60]!r}")  # fmt: skip
-    return int(found[1]), int(found[2])
 
 
 def describe(reference: str) -> Scene:
-    """The whole layout of the scene that a reference such as `scene:0:17` names."""
+    """Give the whole layout of the scene that a reference such as `scene:0:17` names."""
     return compose(*parse(reference))
 
 
@@ -315,4 +223,3 @@ def _overlap(one: Placement, other: Placement) -> float:
     if wide <= 0 or high <= 0:
         return 0.0
     return wide * high / min(one.width * one.height, other.width * other.height)
-

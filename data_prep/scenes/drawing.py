@@ -7,14 +7,20 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from data_prep.scenes import nature, rooms, settled
+from data_prep.scenes import nature, rooms, settled, street
 from data_prep.scenes.brush import Brush, Painter
-from data_prep.scenes.composition import Placement, Scene, describe
+from data_prep.scenes.composition import describe
+from data_prep.scenes.layout import Placement, Scene
 from data_prep.scenes.light import LIGHTS
 from data_prep.scenes.objects import sprite
 from data_prep.scenes.places import PLACES
 
-PAINTERS: dict[str, Painter] = {**nature.PAINTERS, **settled.PAINTERS, **rooms.PAINTERS}
+PAINTERS: dict[str, Painter] = {
+    **nature.PAINTERS,
+    **settled.PAINTERS,
+    **street.PAINTERS,
+    **rooms.PAINTERS,
+}
 MAX_SIZE = 8192
 
 
@@ -84,7 +90,7 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
 
 
 def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Image:
-    """The sprite in the light of the hour; far things a little veiled by the air."""
+    """Put the sprite in the light of the hour; far things a little veiled by the air."""
     light = LIGHTS[scene.hour]
     indoors = PLACES[scene.place].indoors
     tint = np.asarray(light.tint, np.float32)
@@ -127,7 +133,7 @@ def _contact(picture: Image.Image, placed: Placement, unit: int, strength: float
 
 
 def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: int) -> None:
-    """The shadow on a wall of something that hangs there."""
+    """Draw the shadow on a wall of something that hangs there."""
     small = (max(2, art.width // 4), max(2, art.height // 4))
     blurred = art.getchannel("A").resize(small, Image.Resampling.BOX)
     mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point(_fainter(0.25))
@@ -136,7 +142,7 @@ def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: in
 
 
 def _reflect(picture: Image.Image, art: Image.Image, left: int, y: int) -> None:
-    """A faint, rippled mirror image on the water."""
+    """Draw a faint, rippled mirror image on the water."""
     depth = max(2, round(art.height * 0.42))
     mirrored = art.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     mirrored = mirrored.resize((art.width, depth), Image.Resampling.BILINEAR)

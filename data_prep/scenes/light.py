@@ -68,6 +68,6 @@ def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
 
 
 def lit(colour: str, hour: str, haze: float = 0.0) -> Colour:
-    """A local colour under the light of an hour, hidden to a share `haze` by the air before it."""
+    """Put a colour under the light of an hour, hidden to a share `haze` by the air."""
     light = LIGHTS[hour]
     return mix(tinted(rgb(colour), light.tint), mix(light.low, light.middle, 0.45), haze)

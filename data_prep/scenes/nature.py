@@ -103,7 +103,7 @@ def snow(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def _wood(brush: Brush, pen: Pen, base: float, hour: str, colour: str, height: float) -> None:
-    """A far line of firs, too small and hazy to count as trees."""
+    """Draw a far line of firs, too small and hazy to count as trees."""
     x, step = -0.01, 0.011 / brush.aspect
     middle, reach = brush.rand.random(), brush.between(0.2, 0.7)
     while x < 1.01:
@@ -187,7 +187,7 @@ def mountain(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def night(brush: Brush, horizon: float, hour: str) -> None:
-    """A starry sky over dark hills."""
+    """Paint a starry sky over dark hills."""
     sky(brush, horizon, hour, 0.2)
     glow_x = brush.rand.random()
     brush.glow(glow_x, horizon, 0.4, rgb("#4f6cae"), 0.5)

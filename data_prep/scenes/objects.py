@@ -100,7 +100,7 @@ def _object(label: str, entry: dict) -> SceneObject:
 
 @lru_cache(maxsize=512)
 def sprite(file: str) -> Image.Image:
-    """The decoded sprite, RGBA with premultiplied alpha left to the caller. Do not change it."""
+    """Decode a sprite, RGBA. It is shared: do not change it."""
     with Image.open(FOLDER / "sprites" / file) as image:
         return image.convert("RGBA")
 

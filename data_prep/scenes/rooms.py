@@ -10,7 +10,7 @@ from data_prep.scenes.nature import choose
 
 
 def _wall(brush: Brush, bottom: float, colour: Colour) -> float:
-    """A wall with light falling on it from one side; returns x of the light."""
+    """Paint a wall with light falling on it from one side; returns x of the light."""
     brush.gradient(0, bottom, [(0, mix(colour, (0, 0, 0), 0.1)), (0.6, colour),
                                (1, mix(colour, (0, 0, 0), 0.06))])  # fmt: skip
     x = brush.between(0.05, 0.95)
@@ -21,7 +21,7 @@ def _wall(brush: Brush, bottom: float, colour: Colour) -> float:
 def _window(
     brush: Brush, pen: Pen, x: float, y: float, wide: float, tall: float, hour: str
 ) -> None:
-    """A window with a view of sky and far hills; x and wide in fractions of the width."""
+    """Draw a window with a view of sky and hills; x and wide in shares of the width."""
     light, white = LIGHTS[hour], (0.97, 0.96, 0.94)
     pen.box(x - 0.012, y - 0.016, x + wide + 0.012, y + tall + 0.016, mix(white, (0, 0, 0), 0.12))
     pen.box(x - 0.009, y - 0.012, x + wide + 0.009, y + tall + 0.012, white)
@@ -43,11 +43,11 @@ def _window(
 
 
 def _surface(brush: Brush, top: float, colour: str, hour: str, wood: bool) -> None:
-    """A table or worktop seen from the front, to the lower edge, with its front face."""
+    """Paint a table or worktop seen from the front, to the lower edge, with its face."""
     face = 1 - 0.07 * (1 - top) / 0.4
     base = lit(colour, hour)
     brush.gradient(top, face, [(0, mix(base, (1, 1, 1), 0.16)), (1, base)])
-    rows = brush._rows(top, face)
+    rows = brush.rows(top, face)
     if wood:
         grain = brush.plane("ripple", top, 2.0, face)
         brush.image[:, rows] *= 1 + 0.07 * grain
@@ -114,7 +114,7 @@ def _cupboards(brush: Brush, pen: Pen, x: float, bottom: float, hour: str) -> No
 
 
 def workshop(brush: Brush, horizon: float, hour: str) -> None:
-    """A plank or pegboard wall and a workbench."""
+    """Paint a plank or pegboard wall and a workbench."""
     colour = choose(brush, "#b59a78", "#9fa8a6", "#c2ad8d", "#8d9aa3")
     _wall(brush, horizon, lit(colour, hour))
     peg = brush.rand.random() < 0.5
@@ -136,7 +136,7 @@ def workshop(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def restaurant(brush: Brush, horizon: float, hour: str) -> None:
-    """A warm room, panelled below, lamps above, and a laid table."""
+    """Paint a warm room, panelled below, lamps above, and a laid table."""
     colour = choose(brush, "#a8563f", "#3f6a5f", "#c99a5a", "#5a4a6a", "#8a3f45", "#3f5a73")
     _wall(brush, horizon, lit(colour, hour))
     rail = horizon * brush.between(0.62, 0.72)
@@ -167,10 +167,10 @@ def restaurant(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def _cloth(brush: Brush, top: float, hour: str) -> None:
-    """A checked tablecloth in perspective."""
+    """Paint a checked tablecloth in perspective."""
     red = lit(choose(brush, "#c23b3b", "#3f6fb5", "#3f8a5a"), hour)
     white, bottom = lit("#f7f3ea", hour), 0.945
-    rows = brush._rows(top + 0.012, bottom)
+    rows = brush.rows(top + 0.012, bottom)
     depth = (brush.y[rows] - top) / (1 - top)
     across = np.sin((brush.x - 0.5) * 46 / (0.75 + 0.55 * depth))
     along = np.sin(40 / (0.5 + 0.6 * depth))
@@ -234,17 +234,17 @@ def _boards(brush: Brush, horizon: float, hour: str, light_x: float) -> None:
 
 
 def bedroom(brush: Brush, horizon: float, hour: str) -> None:
-    """A soft-coloured room."""
+    """Paint a soft-coloured room."""
     _room(brush, horizon, hour, ("#e8c9d3", "#cfd9ec", "#dcd3ea", "#d5e6da", "#f0dcc2"))
 
 
 def living_room(brush: Brush, horizon: float, hour: str) -> None:
-    """A warm-coloured room."""
+    """Paint a warm-coloured room."""
     _room(brush, horizon, hour, ("#e6d3b0", "#c9d6c4", "#d9b89a", "#e9e0cd", "#b5c7cf", "#e0c07f"))
 
 
 def low_table(brush: Brush, hour: str) -> None:
-    """A low table along the lower edge of a room, for small things to stand on."""
+    """Draw a low table along the lower edge of a room, for small things to stand on."""
     top, base = 0.84, lit(choose(brush, "#5f3f2c", "#efe9de", "#46626b", "#7a4a3a"), hour)
     brush.under(np.full(brush.width, top, np.float32), (0.1, 0.06, 0.04), 0.5, 0.016)
     with brush.pen(top - 0.02) as pen:
