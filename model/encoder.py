@@ -110,7 +110,7 @@ class SparseEncoder(nn.Module):
 
 def keep_top(activations: Tensor, k: int) -> Tensor:
     """Zero all but the k largest of each row, with gradients to those: (B, m) → (B, m)."""
-    values, indices = torch.topk(activations, k, dim=-1)
+    values, indices = torch.topk(activations, k, dim=-1, sorted=False)
     return torch.zeros_like(activations).scatter(-1, indices, values)
 
 

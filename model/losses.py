@@ -40,10 +40,7 @@ def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
 
 
 def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Teach what "has w" means: L = mean_{i,w} BCE(σ(s cos(z_i, z_w) + b), y_iw) · W.
-
-    Multiplied by the number of words W, so that its size does not depend on how many are sampled
-    beside a pair's own.
+    """Teach what "has w" means: L = mean_{i,w} BCE(σ(e^s cos(z_i, z_w) + b), y_iw).
 
     Parameters
     ----------
@@ -57,8 +54,7 @@ def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: 
         s and b, learned.
     """
     cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
-    loss = functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, stands)
-    return loss * words.shape[0]
+    return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, stands)
 
 
 def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:

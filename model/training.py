@@ -24,7 +24,7 @@ from tqdm import tqdm
 from model.backbone import Backbone, resolve_device
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, SparseEncoderConfig, keep_top
+from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, SparseEncoderConfig, keep_top
 from model.exclusion import Calibration
 from model.losses import info_nce, presence, reconstruction, revive
 from model.measures import code_quality
@@ -65,7 +65,7 @@ class TrainingConfig:
     cross: float = 0.5
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
-    """Weight of word presence, per word."""
+    """Weight of word presence."""
     revive: float = 1 / 32
     """Weight of the auxiliary loss of dead dimensions."""
     n_words: int = 256
@@ -152,15 +152,23 @@ def training_losses(
         words = keep_top(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
         scale, bias = learner.presence_scale, learner.presence_bias
         losses["presence"] = sum(
-            (presence(code[name], words, batch.stands, scale, bias) for name in (IMAGE, TEXT)),
+            (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),
             start=rebuilt.new_zeros(()),
-        ) / (2 * len(batch.words))
+        )
     if dead.any():
         linear = functional.linear(target[IMAGE], encoder.encode_md)
         residual = target[IMAGE] - code[IMAGE] @ directions
         losses["revive"] = revive(linear, residual, dead, directions)
     fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
     return losses, fired
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has matrix units for bfloat16; elsewhere it would only be slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.8 and newer
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16", False))
 
 
 class Trainer:
@@ -186,6 +194,7 @@ class Trainer:
             self.learner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
+        self.bfloat16 = multiplies_bfloat16(device)
         self.n_steps = config.epochs * data.steps_per_epoch
         self.step = 0
 
@@ -214,7 +223,9 @@ class Trainer:
         batch = Batch(*(part.to(self.device) for part in self.data.batch(self.step)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate_now()
-        losses, fired = training_losses(self.learner, batch, self.k_now(), self.idle > _IDLE_STEPS)
+        dead = self.idle > _IDLE_STEPS
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            losses, fired = training_losses(self.learner, batch, self.k_now(), dead)
         weights = asdict(self.config)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         if not torch.isfinite(total):
