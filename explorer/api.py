@@ -8,10 +8,12 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import gradio as gr
+from gradio.events import api
 
 from explorer.faults import one_line
 from explorer.links import NEVER
-from explorer.views import outcome_json, page_json, query_json
+from explorer.reports import search_report
+from explorer.views import page_json, query_json
 
 if TYPE_CHECKING:
     from model.engine import Engine
@@ -32,7 +34,7 @@ def add_api(engine: Engine) -> None:
 
         Returns:
             query, without, dimensions (dimension, name, strength, without_strength, off) and notes.
-        """
+        """  # noqa: D406, D407
         return query_json(engine.encode(_text("text", text), _text("without", without)))
 
     @_told_in_one_line
@@ -48,18 +50,18 @@ def add_api(engine: Engine) -> None:
         Args:
             text: What is wanted, in words.
             without: What is not wanted, in words; empty for nothing.
-            off: The complete set of dimensions that are off; null for those that "without" proposes.
+            off: The complete set of dimensions that are off; null for what "without" proposes.
             strictness: From 0 (off dimensions are ignored) to 1 (they push away), or "never".
             top: How many results, 1 to 200.
 
         Returns:
             query, without, off (dimension, name, weight), results (id, score, captions, labels,
             contributions), notes and seconds.
-        """
+        """  # noqa: D406, D407
         query = engine.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
         outcome = engine.search(query, _off(off), number, never=never, top=_whole("top", top))
-        return outcome_json(query, outcome)
+        return search_report(query, outcome)
 
     @_told_in_one_line
     def dimension(dimension: int) -> dict[str, Any]:
@@ -71,12 +73,12 @@ def add_api(engine: Engine) -> None:
         Returns:
             name, statistics, words, top_images, random_images, intervals, top_captions, similar and
             coactive dimensions.
-        """
+        """  # noqa: D406, D407
         return page_json(engine.dimension(_whole("dimension", dimension)))
 
-    gr.api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
-    gr.api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
-    gr.api(dimension, api_name="dimension")
+    api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
+    api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
+    api(dimension, api_name="dimension")
 
 
 def read_strictness(value: float | str) -> tuple[float, bool]:

@@ -14,10 +14,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr  # noqa: E402
 import plotly  # noqa: E402
+from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
 from explorer.api import add_api  # noqa: E402
-from explorer.components import piece, page_head  # noqa: E402
+from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
@@ -111,7 +112,7 @@ def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Serve
         run_history=False,
         ssr_mode=False,
         state_session_capacity=100,
-        theme=gr.themes.Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
+        theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
     return Served(app, f"http://{_shown_host(host)}:{free}")

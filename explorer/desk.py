@@ -55,7 +55,7 @@ class Desk:
         return Path(self.engine.checkpoint.path).name
 
     def about(self) -> dict[str, Any]:
-        """What the header says, and where thumbnails are."""
+        """Tell what the header says, and where thumbnails are."""
         collection = self.engine.collection
         return {
             "collection": collection.name,
@@ -145,7 +145,7 @@ class Desk:
 
     @staticmethod
     def _settled(place: Place, query: EncodedQuery, outcome: Any) -> Place:
-        """The place as it is now: "A without B" in one box has become A and B."""
+        """Tell the place as it is now: "A without B" in one box has become A and B."""
         off = tuple(part.dimension for part in outcome.off)
         return Place(
             q="" if query.item else query.text,
@@ -163,7 +163,7 @@ class Desk:
             return self.engine.encode(q, without, item=item, image=image)
 
     def _glance(self) -> list[dict[str, Any]]:
-        """A look at the collection before anything is asked: items at equal steps."""
+        """Show the collection before anything is asked: items at equal steps."""
         n = self.engine.collection.n_items
         return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
 

@@ -32,6 +32,6 @@ def answered(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[s
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message as a sentence to show: one line, a capital, no traceback."""
+    """Turn an error into a sentence to show: one line, a capital, no traceback."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text[0].upper() + text[1:]

@@ -251,6 +251,6 @@ def _fraction(value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    """A stranger's value, short enough for one line."""
+    """Quote a stranger's value, short enough for one line."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}…"

@@ -44,10 +44,10 @@ def histogram_figure(histogram: Histogram) -> dict[str, Any]:
         bargap=0.08,
         bargroupgap=0,
         height=200,
-        margin={"l": 44, "r": 8, "t": 8, "b": 36},
+        margin={"l": 40, "r": 8, "t": 8, "b": 36},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         xaxis={"title": {"text": "activation"}, "rangemode": "tozero", "fixedrange": True},
-        yaxis={"title": {"text": "share"}, "tickformat": ".0%", "fixedrange": True, "nticks": 4},
+        yaxis={"tickformat": ".0%", "fixedrange": True, "nticks": 4},
         template="none",
     )
     return json.loads(figure.to_json() or "{}")

@@ -81,7 +81,7 @@ def read_image(data: bytes) -> Image.Image:
         raise ValueError("the image file is empty")
     if len(data) > MAX_BYTES:
         raise ValueError(
-            f"the image file has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} can be read"
+            f"the image file has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} are read"
         )
     try:
         with warnings.catch_warnings():
@@ -120,12 +120,8 @@ def take_file(path: str, folder: Path) -> bytes:
     ValueError
         If the file is elsewhere, too large or gone.
     """
-    try:
-        file = Path(path).resolve(strict=True)
-        inside = file.is_relative_to(folder.resolve()) and file.is_file()
-    except (OSError, ValueError):
-        inside = False
-    if not inside:
+    file = _inside(path, folder)
+    if file is None:
         raise ValueError("the uploaded file is not there; choose the image again")
     try:
         if file.stat().st_size > MAX_BYTES:
@@ -133,6 +129,14 @@ def take_file(path: str, folder: Path) -> bytes:
         return file.read_bytes()
     finally:
         file.unlink(missing_ok=True)
+
+
+def _inside(path: str, folder: Path) -> Path | None:
+    try:
+        file = Path(path).resolve(strict=True)
+    except (OSError, ValueError):
+        return None
+    return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
 
 
 def _too_many_pixels(width: int = 0, height: int = 0) -> str:

@@ -1,7 +1,7 @@
 """What the engine finds, as the JSON that screens, the API and the command line show.
 
-Pure functions. The public shapes (`outcome_json`, `query_json`, `page_json`) are kept stable; the
-browser's are compact: a dimension's name is sent once, contributions are pairs.
+Pure functions. The API's shapes (`query_json`, `page_json`, and `reports.search_report`) are kept
+stable; the browser's are compact: a dimension's name is sent once, contributions are pairs.
 """
 
 from __future__ import annotations
@@ -18,33 +18,6 @@ if TYPE_CHECKING:
     from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
 
 N_THUMBNAILS = 4
-
-
-def outcome_json(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
-    """Write a search as the API and `sieve search --json` give it."""
-    return {
-        "query": query.text or query.item,
-        "without": query.without,
-        "off": [
-            {"dimension": off.dimension, "name": off.name, "weight": _number(off.weight)}
-            for off in outcome.off
-        ],
-        "results": [
-            {
-                "id": result.id,
-                "score": _number(result.score),
-                "captions": list(result.captions),
-                "labels": list(result.labels),
-                "contributions": [
-                    {"dimension": part.dimension, "name": part.name, "value": _number(part.value)}
-                    for part in result.contributions
-                ],
-            }
-            for result in outcome.results
-        ],
-        "notes": list(query.notes),
-        "seconds": round(outcome.seconds, 6),
-    }
 
 
 def query_json(query: EncodedQuery) -> dict[str, Any]:

@@ -2,7 +2,6 @@ const { el, on, place, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
-const more = find(".sv-more");
 const hint = find(".sv-hint");
 const bulk = find(".sv-bulk");
 let boxes = new Map();
@@ -11,14 +10,18 @@ let proposed = [];
 // Strictness: three words, and a slider for all between the first two.
 const slider = find("input[type=range]");
 const words = [...element.querySelectorAll("input[type=radio]")];
-const told = find("output");
+const told = find(".sv-told");
 function showStrictness({ strictness, never }) {
   const word = never ? "never" : strictness === 0 ? "ignore" : "push";
   for (const one of words) one.checked = one.value === word;
   slider.value = never ? 1 : strictness;
   slider.style.setProperty("--part", `${slider.value * 100}%`);
   slider.disabled = never;
-  told.textContent = never ? "removed" : number(strictness).replace(/^1\.00$/, "1");
+  told.textContent = {
+    ignore: "What is off does not count.",
+    push: `What is off pushes away${strictness < 1 ? `, at ${Math.round(strictness * 100)} %` : ""}.`,
+    never: "What has an off dimension is not shown.",
+  }[word];
   slider.setAttribute("aria-valuetext",
     never ? "never: what has an off dimension is removed" : `${word}, ${strictness}`);
 }
@@ -45,7 +48,6 @@ function showOff(row, off) {
 function toggled(box) {
   showOff(box.closest(".sv-dim"), !box.checked);
   Sieve.change({ off: currentOff() });
-  showCount();
 }
 function setAll(isOff) {
   for (const [d, box] of boxes) {
@@ -53,7 +55,6 @@ function setAll(isOff) {
     showOff(box.closest(".sv-dim"), !box.checked);
   }
   Sieve.change({ off: currentOff() });
-  showCount();
 }
 bulk.addEventListener("click", ({ target }) => {
   const which = target.dataset.bulk;
@@ -93,9 +94,9 @@ function makeRow(row, strongest, off) {
   );
 }
 
-function showCount() {
-  const off = currentOff().length;
-  find(".sv-count").textContent = boxes.size ? (off ? `${boxes.size - off} on, ${off} off` : `${boxes.size}, all on`) : "";
+function showWelcome(welcome) {
+  find(".sv-how").hidden = !welcome;
+  find(".sv-switches").hidden = welcome;
 }
 on("dimensions", (answer) => {
   const off = new Set(answer.off);
@@ -109,13 +110,12 @@ on("dimensions", (answer) => {
   fill(groups.off, proposed.length ? `Off, for “${answer.without}”` : "Off, from its page", make(offRows), 6);
   fill(groups.on, place.item || place.upload ? "In the image" : `In “${answer.q}”`, make(onRows), SHOWN);
   hint.hidden = answer.dimensions.length > 0;
-  hint.textContent = "This query has no dimension: the encoder finds nothing in it. Try other words.";
-  showCount();
+  showWelcome(false);
 });
 
 function fill(group, title, rows, shown) {
   group.hidden = rows.length === 0;
-  group.querySelector("h3").textContent = title;
+  group.querySelector("h3").textContent = `${title} · ${rows.length}`;
   group.querySelector("ul").replaceChildren(...rows);
   group.querySelector(".sv-more")?.remove();
   const rest = rows.slice(shown);
@@ -128,13 +128,9 @@ function fill(group, title, rows, shown) {
   } }, `Show all ${rows.length}`);
   group.append(button);
 }
-more.remove();
-
 on("glance", () => {
   boxes = new Map();
   proposed = [];
-  for (const group of Object.values(groups)) group.hidden = true;
-  hint.hidden = false;
-  showCount();
+  showWelcome(true);
 });
 showStrictness(place);

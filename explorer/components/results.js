@@ -54,7 +54,7 @@ function chip([d, value], names, off) {
 }
 function chipsOf(item, names, off) {
   const earned = item.parts.filter(([d, value]) => value > 0 && !off.has(d)).slice(0, 3);
-  const pushed = item.parts.filter(([d]) => off.has(d)).slice(-2);
+  const pushed = item.parts.filter(([d, value]) => off.has(d) && Math.abs(value) >= 0.005).slice(-2);
   return [...earned, ...pushed].map((part) => chip(part, names, off));
 }
 
@@ -109,9 +109,9 @@ function show(items, names, off) {
 function showLeft(items, names, off) {
   left.querySelector("ol").replaceChildren(...items.map((item) => {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
-    const why = had.length ? had.slice(0, 2).join(", ") : "overtaken";
+    const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
-      type: "button", class: "sv-gone", "aria-label": `Was ${item.before}, ${had.length ? `has ${why}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      type: "button", class: "sv-gone", "aria-label": `Was ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
       onclick: () => emit("detail", { ...item, names, off: [...off] }, { keep: false }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
   }));
