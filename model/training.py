@@ -190,9 +190,13 @@ class Trainer:
         encoder = SparseEncoder(shape, generator)
         encoder.centre.copy_(data.centres())
         self.learner = Learner(encoder).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.learner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        scalars = [part for part in self.learner.parameters() if part.ndim == 0]
+        # Three scalars set the scale of all cosines; they have farther to go than a weight.
+        groups = [
+            {"params": list(self.learner.encoder.parameters()), "pace": 1.0},
+            {"params": scalars, "pace": 10.0, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
         self.bfloat16 = multiplies_bfloat16(device)
         self.n_steps = config.epochs * data.steps_per_epoch
@@ -222,7 +226,7 @@ class Trainer:
         """
         batch = Batch(*(part.to(self.device) for part in self.data.batch(self.step)))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate_now()
+            group["lr"] = group["pace"] * self.learning_rate_now()
         dead = self.idle > _IDLE_STEPS
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             losses, fired = training_losses(self.learner, batch, self.k_now(), dead)
