@@ -47,7 +47,7 @@ def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: 
     codes : (B, m) float
         Codes of images or captions.
     words : (W, m) float
-        Codes of "a photo of a {w}".
+        Codes of the words, asked for as people do.
     stands : (B, W) float
         1 where w stands in a caption of the pair's item, else 0.
     scale, bias : () float

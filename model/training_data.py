@@ -17,7 +17,8 @@ from model.collection import Collection
 from model.words import WordPresence, word_presence
 
 _SHUFFLE, _WORDS, _NOISE = range(3)
-PROMPT = "a photo of a {}"
+PROMPTS = ("{}", "a {}", "a photo of a {}")
+"""How a word is asked for; people type all three."""
 
 
 class Batch(NamedTuple):
@@ -80,10 +81,11 @@ class TrainingData:
         self.seed = seed
         self.words = self._vocabulary(collection)
         self.n_words = min(n_words, len(self.words.words))
-        prompts = [PROMPT.format(word) for word in self.words.words]
+        asked = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
-        embedded = encode_texts(prompts) if prompts else np.zeros((0, width), np.float32)
-        self.word_embeddings = torch.from_numpy(np.asarray(embedded, np.float32))
+        embedded = encode_texts(asked) if asked else np.zeros((0, width))
+        # (P, V, d): every word in every prompt
+        self._asked_words = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
         frequency = np.sqrt(self.words.counts.astype(np.float64))
         self._word_share = frequency / max(frequency.sum(), 1)
 
@@ -105,19 +107,13 @@ class TrainingData:
         order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
         chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
         items = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
-        words = np.sort(
-            self._generator(_WORDS, step).choice(
-                len(self.words.words), self.n_words, replace=False, p=self._word_share
-            )
-            if self.n_words
-            else np.empty(0, np.int64)
-        )
+        words, prompts = self._sample_words(step)
         noise = self._generator(_NOISE, step)
         return Batch(
             self._noisy(self.collection.image_embeddings[items], noise),
             self._noisy(self.collection.text_embeddings[chosen], noise),
             torch.from_numpy(items),
-            self.word_embeddings[words],
+            torch.from_numpy(self._asked_words[prompts, words]),
             torch.from_numpy(self.words.presence[items][:, words].toarray()),
         )
 
@@ -126,6 +122,16 @@ class TrainingData:
         images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
         texts = self.collection.text_embeddings[self.pairs].astype(np.float32).mean(0)
         return torch.from_numpy(np.stack([images, texts]))
+
+    def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct words and a prompt for each: (W,) and (W,) int64."""
+        generator = self._generator(_WORDS, step)
+        if not self.n_words:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        words = generator.choice(
+            len(self.words.words), self.n_words, replace=False, p=self._word_share
+        )
+        return np.sort(words), generator.integers(len(PROMPTS), size=self.n_words)
 
     def _noisy(self, embeddings: np.ndarray, generator: np.random.Generator) -> Tensor:
         clean = embeddings.astype(np.float32)
