@@ -21,7 +21,7 @@ class Record:
     """One image, with what is known about it before any model sees it."""
 
     key: str
-    """Stable key in the source: a relative path or the source's own id. The item's id comes of it."""
+    """Stable key in the source, of which the id is made: a relative path or the source's own id."""
     image: str
     """Where the original is: a path, or `scene:SEED:INDEX` for a scene that is drawn anew."""
     captions: tuple[str, ...] = ()

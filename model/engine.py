@@ -7,7 +7,6 @@ one method and format what comes back.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -24,93 +23,17 @@ from model.dimensions import DimensionPage, describe_dimension
 from model.encoder import IMAGE, TEXT, encode_codes
 from model.exclusion import Query, best, contributions, off_weights, propose_off, search
 from model.phrasing import split_exclusion
+from model.results import (
+    ActiveDimension,
+    Contribution,
+    EncodedQuery,
+    OffDimension,
+    Result,
+    SearchOutcome,
+)
 
 MAX_QUERY_CHARACTERS = 1000
 MAX_TOP = 200
-
-
-@dataclass(frozen=True)
-class ActiveDimension:
-    """One row of a query's dimension list."""
-
-    dimension: int
-    name: str
-    strength: float
-    """q_j: how strongly A has it."""
-    without_strength: float
-    """b_j: how strongly B has it; 0 where there is no B."""
-    proposed_off: bool
-
-
-@dataclass(frozen=True)
-class EncodedQuery:
-    """A query as codes and embeddings; what is on or off comes on top."""
-
-    text: str
-    without: str
-    item: str
-    code: np.ndarray
-    """(m,) float32: A's code."""
-    without_code: np.ndarray
-    """(m,) float32: B's code, zeros where there is no B."""
-    embedding: np.ndarray
-    """(d,) float32: what the backbone alone makes of the whole question, "A without B" as text."""
-    dimensions: tuple[ActiveDimension, ...]
-    """Proposed-off ones first, then by strength in A."""
-    notes: tuple[str, ...]
-    """What the person should know: unknown words, a split query, a cut text."""
-
-    @property
-    def proposed(self) -> tuple[int, ...]:
-        """Dimensions that "without" proposes to switch off."""
-        return tuple(d.dimension for d in self.dimensions if d.proposed_off)
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """One dimension's part in a score; negative where the dimension is off and pushes away."""
-
-    dimension: int
-    name: str
-    value: float
-
-
-@dataclass(frozen=True)
-class OffDimension:
-    """A dimension that is off, and how much it pushes."""
-
-    dimension: int
-    name: str
-    weight: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One retrieved item."""
-
-    id: str
-    row: int
-    score: float
-    captions: tuple[str, ...]
-    labels: tuple[str, ...]
-    contributions: tuple[Contribution, ...]
-    """The largest first; their sum is the score."""
-    rank: int
-    """1 for the best; 0 for an item that left the results."""
-    rank_before: int | None
-    """Rank with every dimension on; None where it was not among the top."""
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """Results with what is off, and what that changed."""
-
-    off: tuple[OffDimension, ...]
-    results: tuple[Result, ...]
-    left: tuple[Result, ...]
-    """Items of the top with every dimension on that are no longer there, by their rank then."""
-    seconds: float
-    """Time of the search itself, without encoding."""
 
 
 class Engine:

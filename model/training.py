@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from tqdm import tqdm
 
 from model.backbone import Backbone, resolve_device
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
-from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, SparseEncoderConfig, keep_top
+from model.encoder import SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
-from model.losses import info_nce, presence, reconstruction, revive
+from model.learner import WIDE, Learner, training_losses
 from model.measures import code_quality
 from model.naming import names_from_captions
 from model.training_data import Batch, TrainingData
@@ -34,8 +33,6 @@ from model.training_state import load_state, read_facts, save_state
 
 log = logging.getLogger(__name__)
 
-_WIDE = 4
-"""k is annealed from this many times k, and reconstruction is also asked at it."""
 _IDLE_STEPS = 50
 """A dimension that did not fire for so many steps counts as dead."""
 
@@ -96,73 +93,6 @@ class StepReport(NamedTuple):
     """Share of the dimensions that fired lately."""
 
 
-class Learner(nn.Module):
-    """The encoder with the scalars that only training needs."""
-
-    def __init__(self, encoder: SparseEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.contrast_scale = nn.Parameter(torch.tensor(math.log(15.0)))
-        self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.presence_bias = nn.Parameter(torch.tensor(-5.0))
-
-
-def training_losses(
-    learner: Learner, batch: Batch, k: int, dead: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute every unweighted loss of a batch.
-
-    Parameters
-    ----------
-    learner : Learner
-    batch : Batch
-    k : int
-        Active dimensions at this step.
-    dead : (m,) bool
-
-    Returns
-    -------
-    losses : dict of str to () float
-        Keyed as their weights in `TrainingConfig`.
-    fired : (m,) bool
-        Dimensions that some row of the batch has.
-    """
-    encoder = learner.encoder
-    wide = min(_WIDE * encoder.config.k, encoder.config.m)
-    directions = functional.normalize(encoder.decode_md, dim=1)
-    target, code, raw = {}, {}, {}
-    rebuilt = batch.images.new_zeros(())
-    for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
-        target[modality] = encoder.centred(embeddings, modality)
-        raw[modality] = encoder.activations(target[modality], modality)
-        code[modality] = keep_top(raw[modality], k)
-        rebuilt = rebuilt + reconstruction(code[modality] @ directions, target[modality]) / 2
-        wide_code = keep_top(raw[modality], wide)
-        rebuilt = rebuilt + reconstruction(wide_code @ directions, target[modality]) / 16
-    losses = {
-        "contrast": info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale),
-        "reconstruct": rebuilt,
-        "cross": (
-            reconstruction(code[IMAGE] @ directions, target[TEXT])
-            + reconstruction(code[TEXT] @ directions, target[IMAGE])
-        )
-        / 2,
-    }
-    if len(batch.words):
-        words = keep_top(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
-        scale, bias = learner.presence_scale, learner.presence_bias
-        losses["presence"] = sum(
-            (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),
-            start=rebuilt.new_zeros(()),
-        )
-    if dead.any():
-        linear = functional.linear(target[IMAGE], encoder.encode_md)
-        residual = target[IMAGE] - code[IMAGE] @ directions
-        losses["revive"] = revive(linear, residual, dead, directions)
-    fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
-    return losses, fired
-
-
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has matrix units for bfloat16; elsewhere it would only be slower."""
     if device.type == "cuda":
@@ -205,7 +135,7 @@ class Trainer:
     def k_now(self) -> int:
         """Active dimensions at this step: falls geometrically from 4k to k."""
         progress = self.step / max(self.config.anneal * self.n_steps, 1)
-        wide = min(_WIDE * self.config.k, self.config.m)
+        wide = min(WIDE * self.config.k, self.config.m)
         return max(round(wide * (self.config.k / wide) ** min(progress, 1.0)), self.config.k)
 
     def learning_rate_now(self) -> float:

@@ -12,8 +12,8 @@ import argparse
 import json
 
 import numpy as np
-from data_prep.bundled import open_collection_path
 
+from data_prep.bundled import open_collection_path
 from model.engine import Engine, Result
 
 TOP = 10

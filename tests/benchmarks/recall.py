@@ -9,7 +9,6 @@ import argparse
 import json
 
 from data_prep.bundled import open_collection_path
-
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.collection import Collection
 from model.measures import code_quality
