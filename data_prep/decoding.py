@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +100,7 @@ def open_images(
     folder: Path,
     transform: ImageTransform | None,
     workers: int | None = None,
-) -> Iterator[list[Opened]]:
+) -> Generator[list[Opened], None, None]:
     """Open all records' images and write their thumbnails.
 
     Parameters
@@ -131,10 +133,11 @@ def open_images(
         batch_size=_BATCH,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=_Worker(os.getpid()),
     )
+    batches = iter(loader)
     try:
-        for batch in loader:
+        for batch in batches:
             for entry in batch:
                 if entry.fault:
                     raise OSError(entry.fault)
@@ -146,8 +149,26 @@ def open_images(
             "a decoder process was killed, most likely for want of memory; "
             "run again with fewer --workers"
         ) from error
+    finally:
+        # Left to the garbage collector, decoders would still write while their folder is removed.
+        if workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _leave_interrupts(_: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its decoders in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Worker:
+    """Sets up a decoder process."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def __call__(self, _: int) -> None:
+        # Ctrl-C is for the main process, which ends its decoders in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+
+    def _end_with_parent(self) -> None:
+        """Where the main process is killed, a decoder would wait for ever to hand over its work."""
+        while os.getppid() == self._parent:
+            time.sleep(1)
+        os._exit(1)

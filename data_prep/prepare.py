@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def prepare(
             bar = tqdm(
                 total=len(found.records), desc=source.name, unit="image", disable=not progress
             )
-            with bar:
+            with closing(opened), bar:
                 parts = (
                     _embed(batch, found.records, backbone, images)
                     for batch in _counted(opened, found, keep_going, bar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -78,7 +79,7 @@ def parse_out(path: Path) -> Path:
     FileExistsError
         If there is something already.
     """
-    target = path.expanduser().absolute()
+    target = Path(os.path.abspath(path.expanduser()))
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another --out or remove it first")
     return target
@@ -89,7 +90,7 @@ def backbone_name(name: str) -> str:
     prefix = "local-dir:"
     if not name.startswith(prefix):
         return name
-    return prefix + str(Path(name.removeprefix(prefix)).expanduser().absolute())
+    return prefix + os.path.abspath(Path(name.removeprefix(prefix)).expanduser())
 
 
 def checkpoint_path(name: str) -> Path:

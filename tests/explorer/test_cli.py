@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from explorer.cli import main
+from explorer.making import Train
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.engine import Engine
+from model.training import TrainingConfig
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "info",
+            "dimensions")  # fmt: skip
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self):  # noqa: ANN201
+        return json.loads(self.out)
+
+
+Sieve = Callable[..., Answer]
+
+
+@pytest.fixture
+def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
+    """Run one command in this process, with an empty $SIEVE_HOME."""
+    assert not home.exists()
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), said.out, said.err)
+
+    with warnings.catch_warnings():
+        yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def opened(tiny_collection: Collection, tiny_checkpoint: Checkpoint) -> tuple[str | Path, ...]:
+    """The arguments that open the tiny world."""
+    return tiny_collection.path, "--checkpoint", tiny_checkpoint.path
+
+
+def fault(answer: Answer) -> str:
+    """The one line of a fault of the input."""
+    assert answer.code == 1, answer
+    assert answer.out == ""
+    assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err
+    return answer.err.removeprefix("sieve: ").rstrip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_gives_an_example(sieve: Sieve, command: str) -> None:
+    answer = sieve(*command.split(), "--help")
+    assert answer.code == 0
+    assert f"Example: sieve {command}" in " ".join(answer.out.split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    look = (
+        "import sys, explorer.cli\n"
+        "try: explorer.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(' '.join({'torch', 'gradio', 'pandas', 'open_clip'} & set(sys.modules)) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "{explore,prepare,train,search,info,dimensions}" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("search",),
+        ("search", "scenes", "a dog", "--strictness", "1.5"),
+        ("search", "scenes", "a dog", "--strictness", "always"),
+        ("search", "scenes", "a dog", "--off", "17,dog"),
+        ("search", "scenes", "a dog", "-k", "many"),
+        ("prepare", "folder", "photos"),
+        ("train", "scenes", "--preset", "huge"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(sieve: Sieve, arguments: tuple[str, ...]) -> None:
+    answer = sieve(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err
+
+
+def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
+    found = sieve("search", *opened, "a circle", "--without", "a night", "-k", "7", "--json").data
+    assert list(found) == ["query", "without", "off", "results", "notes", "seconds"]
+    assert (found["query"], found["without"]) == ("a circle", "a night")
+    assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight"}
+    assert len(found["results"]) == 7
+    assert 0 <= found["seconds"] < 5
+    for result in found["results"]:
+        assert list(result) == ["id", "score", "captions", "labels", "contributions"]
+        earned = sum(part["value"] for part in result["contributions"])
+        assert result["score"] == pytest.approx(earned, abs=1e-5)
+        assert set(result["contributions"][0]) == {"dimension", "name", "value"}
+    scores = [result["score"] for result in found["results"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_search_is_the_engines(sieve: Sieve, opened: tuple, tiny_engine: Engine) -> None:
+    for flags, options in (
+        (("--strictness", "0"), {"strictness": 0.0}),
+        (("--strictness", "never"), {"never": True}),
+        (("--off", "3,5"), {"off": (3, 5)}),
+        (("--off", ""), {"off": ()}),
+    ):
+        found = sieve("search", *opened, "a circle", "--without", "night", *flags, "--json").data
+        query = tiny_engine.encode("a circle", "night")
+        expected = tiny_engine.search(query, top=10, **options)
+        assert [r["id"] for r in found["results"]] == [r.id for r in expected.results], flags
+        assert [d["dimension"] for d in found["off"]] == [d.dimension for d in expected.off]
+
+
+def test_search_by_item_and_by_image(
+    sieve: Sieve, opened: tuple, tiny_engine: Engine, pictures: Path
+) -> None:
+    item = tiny_engine.collection.items["id"].iloc[4]
+    by_item = sieve("search", *opened, "--item", item, "--json").data
+    assert by_item["results"] and item not in [r["id"] for r in by_item["results"]]
+    by_image = sieve("search", *opened, "--image", pictures / "images" / "004.png", "--json").data
+    assert item in [r["id"] for r in by_image["results"][:3]]
+
+
+def test_search_for_people(sieve: Sieve, opened: tuple) -> None:
+    answer = sieve("search", *opened, "a circle but not in the night", "-k", "3")
+    assert answer.code == 0
+    assert "Read as “a circle” without “the night”." in answer.out
+    assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  a ", answer.out, re.MULTILINE)
+    assert re.search(r"^3 results in \d+\.\d ms$", answer.out, re.MULTILINE)
+
+
+def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
+    told = sieve("info", *opened, "--json").data
+    assert (told["name"], told["items"], told["captions"]) == ("tiny", 60, 120)
+    assert told["splits"] == {"train": 36, "select": 12, "test": 12}
+    assert (told["labels"], told["skipped"], told["dimensions"]) == (9, 0, 64)
+    assert told["backbone"] == tiny_collection.backbone.name
+    assert told["checkpoint"] == str(opened[-1])
+    assert 0 < told["live"] <= 64
+    assert "items       60\n" in sieve("info", *opened).out
+    without = sieve("info", opened[0], "--json").data
+    assert (without["checkpoint"], without["live"]) == (None, None)
+
+
+def test_dimensions(sieve: Sieve, opened: tuple) -> None:
+    rows = sieve("dimensions", *opened, "--sort", "firing_images", "--json").data
+    assert len(rows) == 64
+    rates = [row["firing_images"] for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    table = list(csv.DictReader(io.StringIO(sieve("dimensions", *opened, "--csv").out)))
+    assert [int(row["dimension"]) for row in table] == list(range(64))
+    word = next(row["top_word"] for row in rows if row["top_word"])
+    matched = sieve("dimensions", *opened, "--match", word.upper(), "--json").data
+    assert 0 < len(matched) < 64
+    assert all(word in row["name"] + row["top_word"] for row in matched)
+    assert len(sieve("dimensions", *opened).out.splitlines()) == 65
+
+
+def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>")
+    search = ("search", *opened)
+    for arguments, line in (
+        ((*search, ""), "nothing to search for: give a text, an image or an item"),
+        ((*search, "x", "--off", "640"), "there is no dimension 640; this checkpoint has 0 to 63"),
+        ((*search, "x", "-k", "0"), "top must be between 1 and 200; got 0"),
+        ((*search, "--item", "17"), "collection tiny has no item '17'; item ids are"),
+        ((*search, "--image", tmp_path / "page.jpg"), "not an image of a known format"),
+        ((*search, "--image", tmp_path / "none.jpg"), "none.jpg: file is missing"),
+        (("search", "nowhere", "x"), "there is no collection 'nowhere'; there are: scenes"),
+        (("search", tmp_path, "x"), "is not a collection (no collection.json); make one with"),
+        (("search", opened[0], "x"), "no checkpoint fits backbone local-dir:"),
+        (("search", opened[0], "x", "--checkpoint", "best"), "there is no checkpoint 'best'"),
+        (("search", opened[0], "x", "--checkpoint", tmp_path), "is not a whole checkpoint"),
+        (("dimensions", *opened, "--sort", "beauty"), "cannot sort by 'beauty'; columns are: "),
+        (("dimensions", *opened, "--csv", "--json"), "give --csv or --json, not both"),
+        (("prepare", "scenes", "--count", "3"), "need a place: give --out"),
+        (("prepare", "folder", tmp_path / "no", "--out", tmp_path / "c"), "there is no folder"),
+        (("prepare", "folder", tmp_path, "--out", tmp_path), "exists already; choose another"),
+    ):
+        assert line in fault(sieve(*arguments)), arguments
+
+
+def test_artifacts_that_do_not_fit_are_one_line(
+    sieve: Sieve, opened: tuple, tmp_path: Path
+) -> None:
+    def changed(**facts: object) -> Path:
+        copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(opened[0], copy)
+        manifest = json.loads((copy / "collection.json").read_text())
+        (copy / "collection.json").write_text(json.dumps(manifest | facts))
+        return copy
+
+    older = changed(schema_version=0)
+    assert "has schema_version 0, this Sieve reads 1; prepare" in fault(sieve("info", older))
+    other = changed(backbone={"name": "other", "sha256": "ab" * 32, "d": 32})
+    line = fault(sieve("search", other, "x", *opened[1:]))
+    assert "tiny reads backbone local-dir:" in line and "other" in line and "sieve train" in line
+    torn = changed()
+    (torn / "image_embeddings.npy").write_bytes(b"\x93NUMPY")
+    assert "image_embeddings.npy has 6 bytes, expected" in fault(sieve("info", torn))
+
+
+def test_prepare_and_train(
+    sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, tmp_path: Path, home: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(pictures / "images", images)
+    (images / "torn.png").write_bytes((images / "000.png").read_bytes()[:60])
+    backbone = f"local-dir:{os.path.relpath(tiny_backbone_dir)}"
+    out = tmp_path / "mine"
+    made = sieve(
+        "prepare", "folder", images, "--captions", pictures / "captions.csv",
+        "--backbone", backbone, "--licence", "CC0", "--out", out, "--json",
+    ).data  # fmt: skip
+    assert (made["name"], made["items"], made["captions"], made["skipped"]) == ("mine", 60, 120, 1)
+    assert (made["licence"], made["path"]) == ("CC0", str(out))
+    assert made["backbone"] == f"local-dir:{tiny_backbone_dir}"
+    skipped = list(csv.DictReader((out / "skipped.csv").open()))
+    assert [row["key"] for row in skipped] == ["torn.png"]
+
+    trained = sieve("train", out, "--m", "32", "--k", "4", "--epochs", "1", "--json").data
+    assert Path(trained["checkpoint"]) == home / "checkpoints" / "mine"
+    assert (trained["trained_on"], trained["items"]) == ("mine", 36)
+    assert sieve("search", out, "a circle", "--json").data["results"]
+    again = sieve("train", out, "--m", "32", "--k", "4", "--epochs", "1", "--json").data
+    assert Path(again["checkpoint"]).name == "mine-2"
+    assert sieve("info", out, "--checkpoint", "mine", "--json").data["dimensions"] == 32
+    assert "k must be" in fault(sieve("train", out, "--m", "8", "--k", "9"))
+
+
+def test_train_options_are_those_of_the_configuration() -> None:
+    assert set(Train.SETTINGS) <= {field.name for field in fields(TrainingConfig)}
+    assert set(Train.SETTINGS) <= {field.name for field in fields(Train)}
+
+
+def test_explore_opens_the_page(
+    sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = []
+    monkeypatch.setattr("explorer.app.launch", lambda *a, **k: launched.append((a, k)))
+    assert sieve("explore", *opened, "--port", "8123").code == 0
+    (engine,), where = launched[0]
+    assert engine.collection.name == "tiny"
+    assert where == {"host": "127.0.0.1", "port": 8123}
+
+
+def test_a_reader_that_leaves_is_no_fault(
+    sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        answer = sieve("dimensions", *opened, "--csv")
+    assert (answer.code, answer.err) == (141, "")
+
+
+def test_a_stop_is_one_line(sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "search", stopped)
+    answer = sieve("search", *opened, "a circle")
+    assert answer == (130, "", "sieve: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (signal.SIGINT, 130, "sieve: stopped\n"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+    ],
+    ids=["Ctrl-C", "terminated", "killed"],
+)
+def test_a_stopped_preparation_leaves_no_collection(
+    tiny_backbone_dir: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
+) -> None:
+    command = [
+        sys.executable, "-m", "explorer", "prepare", "scenes", "--count", "20000",
+        "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
+    ]  # fmt: skip
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".c-*/thumbnails/*/*.webp")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    if sent == signal.SIGINT:
+        os.killpg(running.pid, sent)  # as a terminal does, to the decoders too
+    else:
+        running.send_signal(sent)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, err.decode()) == (code, said)
+    assert not (tmp_path / "c").exists()
+    if sent != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
