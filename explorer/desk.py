@@ -17,7 +17,7 @@ import numpy as np
 
 from explorer.examples import examples
 from explorer.links import Place, read_link, write_link
-from explorer.uploads import Uploads, take_file
+from explorer.uploads import Uploads
 from explorer.views import dimension_rows, glance, item_view, results_view
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ class Desk:
 
     def __init__(self, engine: Engine, upload_folder: Path, plotly: Path) -> None:
         self.engine = engine
-        self._upload_folder = upload_folder
         self._plotly = plotly
-        self._uploads = Uploads()
+        self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
         self._model = Lock()
         self._kept = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
@@ -116,7 +115,7 @@ class Desk:
         """Take in a file that the upload route has received."""
         if not isinstance(path, str):
             raise ValueError("expected the path of an uploaded file")
-        return self._uploads.add(take_file(path, self._upload_folder))._asdict()
+        return self._uploads.take(path)._asdict()
 
     def item(self, item_id: str) -> dict[str, Any]:
         """Tell everything about one item."""

@@ -6,17 +6,22 @@ results. Both are read off the captions, so every collection has examples of its
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model.words import word_presence
+from model.words import content_words, word_presence
 
 if TYPE_CHECKING:
     from model.engine import Engine
 
 N_EXAMPLES = 5
 _SAMPLE = 3000
+_WORD = re.compile(r"[a-z][a-z'-]*")
+_ARTICLES = {"a", "an", "the", "some", "his", "her", "their", "its"}
+_PREPOSITIONS = {"in", "on", "at", "near", "through", "with", "into", "over", "beside", "by", "of"}
 _WRITTEN = {
     "scenes": (
         ("a dog", "a ball"),
@@ -44,7 +49,7 @@ def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
 
 
 def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...]:
-    """Choose pairs (A, B) of words: A frequent, B often and not by chance in A's company.
+    """Choose pairs (A, B): A is often what captions are about, B often and not by chance with it.
 
     Parameters
     ----------
@@ -54,20 +59,57 @@ def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...
     found = word_presence(captions, min_items=max(3, len(captions) // 200))
     if not found.words:
         return ()
-    n, counts = len(captions), found.counts
-    both = (found.presence.T @ found.presence).toarray()
+    subjects, settings = _roles(captions)
+    # A plural counts with its singular in `found`, but seldom is either a role in the other's form.
+    is_subject, is_setting = (
+        np.array([role[word] for word in found.words]) >= found.counts / 5
+        for role in (subjects, settings)
+    )
     chosen: list[ExampleQuery] = []
     used: set[int] = set()
-    for a in np.argsort(-counts, kind="stable")[:40]:
-        share = both[a] / counts[a]
-        lift = share * n / counts
-        score = np.where((share > 0.1) & (share < 0.6) & (lift > 1.5), lift * share, 0)
+    frequent = [int(a) for a in np.argsort(-found.counts, kind="stable") if is_subject[a]]
+    for a in frequent[:40]:
+        together = np.asarray(found.presence.T @ found.presence[:, [a]].toarray()).ravel()
+        share = together / found.counts[a]
+        lift = share * len(captions) / found.counts
+        score = np.where(is_setting & (share > 0.1) & (share < 0.7) & (lift > 1.2), lift * share, 0)
         score[[a, *used]] = 0
         b = int(score.argmax())
         if a in used or score[b] <= 0:
             continue
-        used |= {int(a), b}
+        used |= {a, b}
         chosen.append(ExampleQuery(found.words[a], found.words[b]))
-        if len(chosen) == N_EXAMPLES:
-            break
-    return tuple(chosen)
+    rest = [ExampleQuery(found.words[a], "") for a in frequent if a not in used]
+    return tuple([*chosen, *rest][:N_EXAMPLES])
+
+
+def _roles(captions: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
+    """Count words as what a caption is about, and as what stands behind a preposition.
+
+    In "A black dog on green grass" these are the last words of the first run of content words and
+    of the run behind "on": enough to tell nouns from colours and verbs, with no parser.
+    """
+    subjects: Counter[str] = Counter()
+    settings: Counter[str] = Counter()
+    for text in (text for texts in captions for text in texts):
+        heads = _heads([*_WORD.findall(text.lower()), ""])
+        subjects.update(head for _, head in heads[:1] if not head.endswith("ing"))
+        settings.update({head for before, head in heads[1:] if before in _PREPOSITIONS})
+    return subjects, settings
+
+
+def _heads(words: list[str]) -> list[tuple[str, str]]:
+    """Find the last word of each run of content words, with the word before the run's article."""
+    heads: list[tuple[str, str]] = []
+    before, run = "", []
+    for word in words:
+        if content_words(word):
+            run.append(word)
+            continue
+        if run and word not in ("and", "or"):  # "a black and white dog" is not about black
+            cut = 1 if len(run) > 1 and run[1].endswith("ing") else len(run)
+            heads.append((before, run[cut - 1]))
+        if run or word not in _ARTICLES:
+            before = word
+        run = []
+    return heads

@@ -67,8 +67,12 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
 
 
 def page_view(page: DimensionPage) -> dict[str, Any]:
-    """Write a dimension's page for the screen: the API's facts and its histogram."""
-    return {**page_json(page), "histogram": histogram_figure(page.histogram)}
+    """Write a dimension's page for the screen: the API's facts, its histogram, words to search."""
+    figure = histogram_figure(page.histogram) if page.top_images or page.top_captions else None
+    named = page.words and not page.name.startswith("dimension ")
+    caption = page.top_captions[0].text if page.top_captions else ""
+    text = " ".join(page.name.replace("·", " ").split()) if named else caption
+    return {**page_json(page), "histogram": figure, "search": text}
 
 
 def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
@@ -91,9 +95,10 @@ def summary(outcome: SearchOutcome) -> str:
 
     Also the line that a screen reader hears, so it says what is there when nothing changed.
     """
-    found = f"{len(outcome.results)} results" if len(outcome.results) != 1 else "1 result"
-    if not outcome.results:
-        found = "No results"
+    n = len(outcome.results)
+    found = "No results" if n == 0 else "1 result" if n == 1 else f"{n} results"
+    if n == 0 and not outcome.left:
+        return found
     if not outcome.off:
         return f"{found}, every dimension on"
     entered = sum(result.rank_before is None for result in outcome.results)

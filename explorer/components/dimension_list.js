@@ -81,7 +81,7 @@ function makeRow(row, strongest, off) {
   const page = el("a", {
     class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
-  }, `#${row.d}`);
+  }, `#${row.d} ›`);
   return el("li", { class: `sv-dim${off ? " sv-is-off" : ""}`, "data-d": row.d },
     el("label", { class: "sv-dim-name" }, box, el("span", { class: "sv-name" }, row.name)),
     el("span", { class: `sv-source sv-from-${source}` }, source),

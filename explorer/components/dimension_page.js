@@ -37,10 +37,8 @@ function step(by) {
 }
 function head(page) {
   const off = (place.off ?? []).includes(page.dimension);
-  const exclude = el("button", {
-    type: "button", class: "sv-plain sv-exclude", disabled: !Sieve.asked(),
-    title: Sieve.asked() ? null : "Search for something first; then it can be left out of the results",
-    onclick: () => {
+  const exclude = Sieve.asked() && el("button", {
+    type: "button", class: "sv-plain sv-exclude", onclick: () => {
       const now = new Set(place.off ?? []);
       if (off) now.delete(page.dimension);
       else now.add(page.dimension);
@@ -55,7 +53,9 @@ function head(page) {
       el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›")),
     el("h2", { tabindex: "-1" }, page.name, el("span", {}, `#${page.dimension}`)),
     el("div", { class: "sv-page-do" },
-      el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: page.name }) }, `Search “${page.name}”`), exclude));
+      page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
+        page.search.length > 24 ? "Search its top caption" : `Search “${page.search}”`),
+      exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
 function statistics({ statistics: s }) {
@@ -74,18 +74,31 @@ function intervals(page) {
       gallery(one.examples, "sv-small"))));
 }
 
-function fill(page) {
+function words(page) {
+  if (!page.words.length) return null;
+  return el("p", { class: "sv-labels" }, el("span", { class: "sv-try-word" }, "words "),
+    ...page.words.map((one) => el("span", { class: "sv-chip" }, el("span", {}, one.word), ` ${number(one.score)}`)));
+}
+function captions(page) {
+  return el("section", {}, heading("Top captions"), el("ol", { class: "sv-top-captions" }, ...page.top_captions.map((one) =>
+    el("li", {}, el("span", {}, one.text), el("span", { class: "sv-value" }, number(one.value))))));
+}
+function evidence(page) {
   plot = el("div", { class: "sv-plot", role: "img", "aria-label": `How strongly images and captions have “${page.name}”` });
-  drawn = page.histogram;
-  body.replaceChildren(head(page), statistics(page),
-    page.words.length ? el("p", { class: "sv-labels" }, el("span", { class: "sv-try-word" }, "words "), ...page.words.map((one) => el("span", { class: "sv-chip" }, el("span", {}, one.word), ` ${number(one.score)}`))) : null,
-    el("div", { class: "sv-two" },
-      el("section", {}, heading("Top images"), gallery(page.top_images)),
-      el("section", {}, heading("Top captions"), el("ol", { class: "sv-top-captions" }, ...page.top_captions.map((one) => el("li", {}, el("span", {}, one.text), el("span", { class: "sv-value" }, number(one.value))))))),
-    el("section", {}, heading("Activations", "where it fires"), plot),
+  return [
+    el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page)),
+    el("section", {}, heading("Activations", "share of those that have it"), plot),
     el("section", {}, heading("A random sample", "of all images that have it"), gallery(page.random_images, "sv-small")),
     intervals(page),
-    el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)));
+  ];
+}
+function fill(page) {
+  plot = null;
+  drawn = page.histogram;
+  const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
+  body.replaceChildren(...[head(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
+    el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
+  ].filter(Boolean));
   draw();
 }
 

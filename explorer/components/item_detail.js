@@ -32,7 +32,7 @@ function scoreOf(item) {
   if (!item.parts) return null;
   const off = new Set(item.off);
   const parts = item.parts.map(([dimension, value]) => ({ dimension, value, name: item.names[dimension] }));
-  parts.sort((a, b) => off.has(b.dimension) - off.has(a.dimension) || b.value - a.value);
+  parts.sort((a, b) => off.has(b.dimension) - off.has(a.dimension) || Math.abs(b.value) - Math.abs(a.value));
   const lead = item.rank ? `Why it is number ${item.rank}` : `Why it left: it was number ${item.before}`;
   return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(parts, off, 12));
 }

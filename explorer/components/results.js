@@ -145,10 +145,10 @@ on("answer", (answer) => {
   summary.textContent = answer.summary;
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off);
-  left.hidden = false;
+  left.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
-  empty.textContent = off.size
+  empty.textContent = answer.left.length
     ? "Nothing is left with these dimensions off. Switch some on again, or choose “push away” instead of “never”."
     : "Nothing in this collection shares a dimension with the query. Try plainer words, such as the names of things.";
 });

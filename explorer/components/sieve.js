@@ -106,7 +106,9 @@ window.Sieve ??= (() => {
   }
 
   let about = {};
+  let opened = false;
   async function open(link) {
+    opened = false;
     const found = await call(server.sieve_open, link);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
@@ -123,6 +125,7 @@ window.Sieve ??= (() => {
     emit("dimension", place.dimension);
     showTab(place.tab);
     writeAddress(false);
+    opened = true;
   }
   function connect(functions) {
     server = functions;
@@ -157,7 +160,7 @@ window.Sieve ??= (() => {
       else if (name === "class") node.className = value;
       else node.setAttribute(name, value === true ? "" : value);
     }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
+    node.append(...children.filter((child) => child || child === 0));
     return node;
   }
   const thumbnail = (id) => `${about.thumbnails}${id.slice(0, 2)}/${id}.webp`;
@@ -174,6 +177,7 @@ window.Sieve ??= (() => {
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, showTab, showDimension,
     el, image, thumbnail, number, percent,
+    get idle() { return opened && !busy; },
     get about() { return about; },
     get server() { return server; },
   };

@@ -1,0 +1,99 @@
+"""A real Chromium on the real app."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/browser/" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+def installed_browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """An installed Chromium; else Debian's, where it may be installed; never a skip."""
+    found = installed_browser()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        wait = ("-o", "DPkg::Lock::Timeout=300")  # another worker may be at it
+        for command in (("update",), ("install", "-y", "--no-install-recommends", "chromium")):
+            subprocess.run(("apt-get", "-qq", *wait, *command), check=False, capture_output=True)
+        found = installed_browser()
+    if found is None:
+        pytest.fail("browser tests need Chromium: `apt-get install chromium`, or any Google Chrome")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def address(tiny_engine) -> Iterator[str]:
+    """Where the app on the tiny engine is served."""
+    from explorer.app import start
+
+    served = start(tiny_engine, port=7960)
+    yield served.url
+    served.app.close()
+
+
+@pytest.fixture(scope="session")
+def hostile_engine(tiny_engine):
+    """The tiny engine with markup and scripts in every caption, label and name."""
+    engine = copy.copy(tiny_engine)
+    collection = engine.collection = copy.copy(tiny_engine.collection)
+    items = tiny_engine.collection.items.copy()
+    items["captions"] = [[f"{PAYLOAD} {text}" for text in texts] for texts in items["captions"]]
+    items["labels"] = [[PAYLOAD] for _ in range(len(items))]
+    collection.__dict__ |= {"items": items}
+    collection.__dict__.pop("caption_texts", None)
+    checkpoint = engine.checkpoint = copy.copy(tiny_engine.checkpoint)
+    checkpoint.name_of = lambda dimension: f"{PAYLOAD} {dimension}"
+    engine.derived = copy.copy(tiny_engine.derived)
+    engine.derived.collection = collection
+    engine.derived.dimensions = tiny_engine.derived.dimensions.assign(top_word=PAYLOAD)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def hostile_address(hostile_engine, address: str) -> Iterator[str]:  # noqa: ARG001
+    from explorer.app import start
+
+    served = start(hostile_engine, port=7960)
+    yield served.url
+    served.app.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh page that fails its test on any script error."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, base_url=address, reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.set_default_timeout(10_000)
+    yield opened
+    context.close()
+    assert not faults, faults

@@ -1,0 +1,41 @@
+"""What people do on the page, for tests to read like a story."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing is asked any more and the answer is on the page."""
+    page.wait_for_function("window.Sieve && Sieve.idle")
+
+
+def go(page: Page, link: str = "") -> None:
+    page.goto(f"/{link}")
+    settle(page)
+
+
+def search(page: Page, text: str, without: str = "") -> None:
+    page.get_by_role("textbox", name="Find").fill(text)
+    page.get_by_role("textbox", name="without").fill(without)
+    page.get_by_role("button", name="Search", exact=True).click()
+    settle(page)
+
+
+def found(page: Page) -> list[str]:
+    """Ids of the results, in order."""
+    tiles = page.locator(".sv-columns > .sv-grid > .sv-tile")
+    return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
+
+
+def switches(page: Page, group: str = "on") -> Locator:
+    """The checkboxes of the dimensions that stand first off, or of the others."""
+    return page.locator(f".sv-group-{group} input[type=checkbox]")
+
+
+def number_of(switch: Locator) -> int:
+    return int(switch.evaluate("box => box.closest('.sv-dim').dataset.d"))
+
+
+def has_sideways_scroll(page: Page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")

@@ -1,0 +1,94 @@
+"""The table of all dimensions and the page of one."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from browser.steps import found, go, settle
+
+
+def live(engine) -> int:
+    return int(engine.dimension_table()["firing_images"].to_numpy().argmax())
+
+
+def rows(page: Page) -> list[int]:
+    return [
+        int(d)
+        for d in page.locator(".sv-table tbody tr").evaluate_all("r => r.map(x => x.dataset.d)")
+    ]
+
+
+def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    table = tiny_engine.dimension_table()
+    by_images = table.sort_values("firing_images", ascending=False, kind="stable")
+    assert rows(page) == by_images["dimension"].tolist()
+    page.get_by_role("button", name="#", exact=True).click()
+    assert rows(page) == table["dimension"].tolist()
+    page.get_by_role("button", name="#", exact=True).click()
+    assert rows(page) == table["dimension"].tolist()[::-1]
+    page.get_by_role("searchbox", name="Filter by name").fill("#7")
+    assert 7 in rows(page) and len(rows(page)) < len(table)
+    page.get_by_role("searchbox", name="Filter by name").fill("no such thing")
+    expect(page.get_by_text("No dimension has this")).to_be_visible()
+
+
+def test_page_shows_what_the_engine_knows(page: Page, tiny_engine) -> None:
+    dimension = live(tiny_engine)
+    go(page, f"?tab=dimensions&dimension={dimension}")
+    known = tiny_engine.dimension(dimension)
+    expect(page.get_by_role("heading", level=2, name=known.name)).to_be_visible()
+    captions = page.locator(".sv-top-captions li > span:first-child").all_inner_texts()
+    assert captions == [caption.text for caption in known.top_captions]
+    tops = page.locator(".sv-two .sv-example img").evaluate_all("i => i.map(x => x.src)")
+    assert [src.rsplit("/", 1)[1] for src in tops] == [f"{e.id}.webp" for e in known.top_images]
+    page.locator(".sv-plot .main-svg").first.wait_for()
+
+
+def test_next_and_previous_follow_the_table(page: Page, tiny_engine) -> None:
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    order = rows(page)
+    page.locator(f".sv-table tr[data-d='{order[0]}'] a").click()
+    page.get_by_role("button", name="Next dimension").click()
+    page.wait_for_url(f"**dimension={order[1]}&**")
+    page.get_by_role("button", name="Previous dimension").click()
+    page.wait_for_url(f"**dimension={order[0]}&**")
+    expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
+
+
+def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> None:
+    query = tiny_engine.encode("a red circle")
+    mine = {active.dimension for active in query.dimensions}
+    table = tiny_engine.dimension_table().sort_values("firing_images", ascending=False)
+    other = next(int(j) for j in table["dimension"] if j not in mine)
+    go(page, "?q=a+red+circle")
+    page.get_by_role("tab", name="Dimensions").click()
+    page.locator(f".sv-table tr[data-d='{other}'] a").click()
+    page.get_by_role("button", name="Exclude it").click()
+    settle(page)
+    page.wait_for_url(f"**off={other}&**")
+    outcome = tiny_engine.search(query, (other,))
+    assert found(page) == [result.id for result in outcome.results]
+    row = page.locator(f".sv-dim[data-d='{other}']")
+    expect(row.get_by_text("added")).to_be_visible()
+    row.get_by_role("checkbox").check()
+    settle(page)
+    assert found(page) == [r.id for r in tiny_engine.search(query, ()).results]
+
+
+def test_search_with_it_fills_the_box(page: Page, tiny_engine) -> None:
+    go(page, f"?tab=dimensions&dimension={live(tiny_engine)}")
+    page.locator(".sv-page-do button").first.click()
+    settle(page)
+    expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
+    assert found(page) and page.get_by_role("textbox", name="Find").input_value()
+
+
+def test_a_dimension_that_never_fires_says_so(page: Page, tiny_engine) -> None:
+    table = tiny_engine.dimension_table()
+    silent = table[(table["firing_images"] == 0) & (table["firing_texts"] == 0)]["dimension"]
+    assert len(silent), "the tiny checkpoint has no dead dimension to show"
+    go(page, f"?tab=dimensions&dimension={silent.iloc[0]}")
+    expect(page.get_by_text("It fires on no image")).to_be_visible()

@@ -1,0 +1,142 @@
+"""Hostile texts, links and files: shown as text, refused in one line, nothing lost."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from browser.conftest import PAYLOAD
+from browser.steps import found, go, search, settle
+
+
+def png_bomb(width: int, height: int) -> bytes:
+    """A PNG that promises more pixels than anyone should decode."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def jpeg(colour: str = "red", mode: str = "RGB", **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).convert(mode).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+REFUSED = {
+    "truncated.jpg": (jpeg()[:-40], "damaged"),
+    "text.png": (b"not an image at all", "not an image of a known format"),
+    "empty.png": (b"", "empty"),
+    "bomb.png": (png_bomb(60_000, 60_000), "too large"),
+    "script.svg": (
+        b"<svg xmlns='http://www.w3.org/2000/svg' onload='pwned=1'/>",
+        "not an image of a known format",
+    ),
+}
+
+
+def choose(page: Page, name: str, data: bytes) -> None:
+    files = {"name": name, "mimeType": "image/*", "buffer": data}
+    page.locator("input[type=file]").set_input_files(files)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_images_are_refused_in_one_line(page: Page, name: str) -> None:
+    go(page, "?q=a+red+circle")
+    before = found(page)
+    data, reason = REFUSED[name]
+    choose(page, name, data)
+    alert = page.locator(".sv-fault")
+    expect(alert).to_contain_text(reason)
+    assert "\n" not in alert.inner_text() and "Traceback" not in page.content()
+    assert found(page) == before
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_an_uploaded_image_is_searched_by(page: Page, mode: str) -> None:
+    go(page)
+    choose(page, f"{mode}.jpg", jpeg(mode=mode))
+    expect(page.get_by_text("your image")).to_be_visible()
+    settle(page)
+    before = found(page)
+    assert before
+    page.locator(".sv-group-on input").first.uncheck()
+    settle(page)
+    assert found(page) != before
+    assert "item=" not in page.url
+
+
+def test_markup_in_data_stays_text(page: Page, hostile_address: str) -> None:
+    for place in ("?q=a+red+circle&without=snow&compare=1", "?tab=dimensions&dimension=0", ""):
+        page.goto(f"{hostile_address}/{place}")
+        settle(page)
+        page.wait_for_timeout(300)
+        assert PAYLOAD[:40] in page.inner_text("body")
+        assert page.evaluate("window.pwned") is None
+    search(page, f"{PAYLOAD}", PAYLOAD)
+    page.locator(".sv-tile-open").first.click()
+    page.get_by_role("dialog").get_by_text("What the image is made of").wait_for()
+    assert page.evaluate("window.pwned") is None
+    page.locator(".sv-bars a").first.click()
+    page.locator(".sv-page-head").wait_for()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("link", "line"),
+    [
+        ("?q=a+red+circle&strictness=abc", "strictness must be from 0 to 1"),
+        ("?q=a+red+circle&off=1,two", "a dimension is a whole number"),
+        ("?q=a+red+circle&off=99999", "there is no dimension 99999"),
+        ("?q=a+red+circle&item=../../etc/passwd", "item must be 16 hex digits"),
+        ("?q=a+red+circle&tab=<script>", "tab must be one of"),
+        ("?q=a+red+circle&checkpoint=other&off=1", "made with checkpoint 'other'"),
+    ],
+)
+def test_bad_links_keep_what_can_be_kept(page: Page, link: str, line: str) -> None:
+    go(page, link)
+    expect(page.locator(".sv-notes")).to_contain_text(line)
+    assert len(found(page)) == 24
+
+
+def test_an_unknown_item_is_told_and_the_collection_shown(page: Page) -> None:
+    go(page, "?item=0123456789abcdef")
+    expect(page.locator(".sv-fault")).to_contain_text("has no item")
+    assert len(found(page)) == 24
+
+
+@pytest.mark.parametrize("text", ["🐶🏖️", "كلب", "\u200b\u200d", "dog " * 2500, "a\tb\n'\"\\"])
+def test_odd_texts_are_answered(page: Page, text: str) -> None:
+    go(page)
+    search(page, text)
+    assert found(page)
+    search(page, "a red circle")
+    assert len(found(page)) == 24
+
+
+def test_files_beside_the_thumbnails_are_not_served(
+    page: Page, address: str, tiny_engine, tmp_path: Path
+) -> None:
+    go(page)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    folder = tiny_engine.collection.path
+    item = found(page)[0]
+    allowed = page.request.get(f"{address}/gradio_api/file={tiny_engine.thumbnail(item)}")
+    assert allowed.ok
+    for path in (secret, folder / "items.parquet", folder / "thumbnails/../collection.json"):
+        assert not page.request.get(f"{address}/gradio_api/file={path}").ok, path

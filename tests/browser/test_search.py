@@ -1,0 +1,205 @@
+"""Searching, switching dimensions and reading results, in a real browser on the real app."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from browser.steps import found, go, number_of, search, settle, switches
+
+
+def test_toggle_changes_the_results_and_back_restores_them(page: Page) -> None:
+    go(page)
+    search(page, "a red circle")
+    before = found(page)
+    assert len(before) == 24
+    switch = switches(page).first
+    switch.uncheck()
+    settle(page)
+    assert found(page) != before
+    switch.check()
+    settle(page)
+    assert found(page) == before
+
+
+def test_a_toggle_leaves_the_list_and_the_tiles_in_place(page: Page) -> None:
+    go(page, "?q=a+red+circle")
+    page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.kept = true")
+    shown = set(found(page))
+    switches(page).first.uncheck()
+    settle(page)
+    rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.kept)"
+    assert page.evaluate(rows)
+    kept = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
+        "tiles => tiles.filter(tile => tile.kept).map(tile => tile.dataset.id)"
+    )
+    assert set(kept) == shown & set(found(page))
+
+
+def test_without_proposes_rows_that_stand_first_and_off(page: Page, tiny_engine) -> None:
+    go(page)
+    search(page, "a circle", "the snow")
+    proposed = tiny_engine.encode("a circle", "the snow").proposed
+    off = switches(page, "off")
+    assert [number_of(row) for row in off.all()] == list(proposed)
+    assert not any(row.is_checked() for row in off.all())
+    assert all(row.is_checked() for row in switches(page).all())
+
+
+def test_the_page_shows_what_the_engine_finds(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow&strictness=never")
+    query = tiny_engine.encode("a circle", "the snow")
+    outcome = tiny_engine.search(query, None, never=True)
+    assert found(page) == [result.id for result in outcome.results]
+    gone = page.locator(".sv-gone")
+    assert gone.count() == len(outcome.left)
+    summary = page.get_by_role("status").filter(has_text="off")
+    entered = sum(result.rank_before is None for result in outcome.results)
+    assert f"{entered} entered, {len(outcome.left)} left" in summary.inner_text()
+
+
+def test_badges_tell_what_entered_and_moved(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
+    badges = page.locator(".sv-columns > .sv-grid .sv-badge").all_inner_texts()
+    for badge, result in zip(badges, outcome.results, strict=True):
+        up = None if result.rank_before is None else result.rank_before - result.rank
+        expected = "new" if up is None else "=" if up == 0 else f"{'▲' if up > 0 else '▼'}{abs(up)}"
+        assert badge == expected
+
+
+def test_fast_clicks_end_in_the_state_that_was_left(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+red+circle")
+    boxes = switches(page)
+    clicks = [0, 1, 2, 0, 1, 0, 3, 2, 0, 1]
+    page.evaluate(
+        "clicks => { const boxes = document.querySelectorAll('.sv-group-on input');"
+        " for (const i of clicks) boxes[i].click(); }",
+        clicks,
+    )
+    settle(page)
+    off = tuple(number_of(boxes.nth(i)) for i in range(4) if clicks.count(i) % 2)
+    assert off
+    outcome = tiny_engine.search(tiny_engine.encode("a red circle"), off)
+    assert found(page) == [result.id for result in outcome.results]
+    assert f"off={','.join(map(str, sorted(off)))}" in page.url
+
+
+def test_strictness_ignores_pushes_and_removes(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    query = tiny_engine.encode("a circle", "the snow")
+    for word, strictness, never in (("ignore", 0.0, False), ("never", 1.0, True)):
+        page.get_by_text(word, exact=True).click()
+        settle(page)
+        outcome = tiny_engine.search(query, None, strictness, never=never)
+        assert found(page) == [result.id for result in outcome.results], word
+    page.get_by_text("push away", exact=True).click()
+    slider = page.get_by_role("slider", name="Strictness")
+    slider.fill("0.4")
+    settle(page)
+    outcome = tiny_engine.search(query, None, 0.4)
+    assert found(page) == [result.id for result in outcome.results]
+    assert "strictness=0.4" in page.url
+
+
+def test_all_on_all_off_and_reset(page: Page) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    every = page.locator(".sv-dim input[type=checkbox]")
+    start = [box.is_checked() for box in every.all()]
+    page.get_by_role("button", name="All on").click()
+    assert all(box.is_checked() for box in every.all())
+    page.get_by_role("button", name="All off").click()
+    assert not any(box.is_checked() for box in every.all())
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert [box.is_checked() for box in every.all()] == start
+
+
+def test_reload_and_back_restore_what_was_there(page: Page) -> None:
+    go(page)
+    search(page, "a red circle")
+    switches(page).nth(1).uncheck()
+    settle(page)
+    first = found(page)
+    page.reload()
+    settle(page)
+    assert found(page) == first
+    assert not switches(page).nth(1).is_checked()
+    search(page, "a square", "night")
+    second = found(page)
+    page.go_back()
+    page.wait_for_function("Sieve.place.q === 'a red circle'")
+    settle(page)
+    assert found(page) == first
+    expect(page.get_by_role("textbox", name="Find")).to_have_value("a red circle")
+    page.go_forward()
+    page.wait_for_function("Sieve.place.q === 'a square'")
+    settle(page)
+    assert found(page) == second
+
+
+def test_one_box_is_read_as_two_and_says_so(page: Page) -> None:
+    go(page)
+    search(page, "a circle but not in the snow")
+    expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
+    expect(page.get_by_text("Read as “a circle” without “the snow”.")).to_be_visible()
+
+
+def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+red+circle")
+    item = found(page)[2]
+    page.locator(".sv-columns > .sv-grid .sv-tile-open").nth(2).click()
+    detail = page.get_by_role("dialog")
+    row = tiny_engine.row_of(item)
+    for caption in tiny_engine.collection.items["captions"].iloc[row]:
+        expect(detail.get_by_text(caption).first).to_be_visible()
+    detail.get_by_role("button", name="More like this").click()
+    settle(page)
+    outcome = tiny_engine.search(tiny_engine.encode(item=item))
+    assert found(page) == [result.id for result in outcome.results]
+    assert f"item={item}" in page.url
+    page.reload()
+    settle(page)
+    assert found(page) == [result.id for result in outcome.results]
+
+
+def test_the_backbone_alone_stands_beside_on_demand(page: Page, tiny_engine) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    page.get_by_label("Compare with the backbone alone").check()
+    settle(page)
+    dense = tiny_engine.search_dense(tiny_engine.encode("a circle", "the snow"))
+    shown = page.locator(".sv-dense .sv-tile")
+    assert shown.evaluate_all("t => t.map(x => x.dataset.id)") == [r.id for r in dense]
+    both = {result.id for result in dense} & set(found(page))
+    assert page.locator(".sv-dense .sv-badge-both").count() == len(both)
+
+
+def test_all_of_it_works_from_the_keyboard(page: Page) -> None:
+    go(page)
+    page.get_by_role("textbox", name="Find").focus()
+    page.keyboard.type("a red circle")
+    page.keyboard.press("Enter")
+    settle(page)
+    before = found(page)
+    switches(page).first.focus()
+    page.keyboard.press("Space")
+    settle(page)
+    assert found(page) != before
+    page.locator(".sv-tile-open").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_an_empty_search_says_what_is_missing(page: Page) -> None:
+    go(page)
+    search(page, "", "snow")
+    expect(page.get_by_role("alert").filter(has_text="Say also what to find")).to_be_visible()
+
+
+def test_nothing_left_says_what_to_do(page: Page) -> None:
+    go(page, "?q=a+red+circle&strictness=never")
+    page.get_by_role("button", name="All off").click()
+    settle(page)
+    assert found(page) == []
+    expect(page.get_by_text("Switch some on again")).to_be_visible()

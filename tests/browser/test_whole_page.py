@@ -1,0 +1,67 @@
+"""What must hold everywhere: access for all, both widths, nothing fetched from outside."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from browser.steps import go, has_sideways_scroll, settle
+
+PLACES = {
+    "landing": "",
+    "search": "?q=a+circle&without=the+snow&compare=1",
+    "dimensions": "?tab=dimensions&dimension=0",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", PLACES)
+def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> None:
+    context = browser.new_context(base_url=address, color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    go(page, PLACES[place])
+    if place == "search":
+        assert not violations(page)
+        page.locator(".sv-tile-open").first.click()
+        page.get_by_role("dialog").wait_for()
+    if place == "dimensions":
+        page.locator(".sv-page-head").wait_for()
+    assert not violations(page)
+    context.close()
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    go(page, PLACES[place])
+    if place == "dimensions":
+        page.locator(".sv-page-head").wait_for()
+    assert not has_sideways_scroll(page)
+
+
+def test_nothing_comes_from_outside(page: Page, address: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    go(page, "?q=a+circle&without=the+snow")
+    page.get_by_role("tab", name="Dimensions").click()
+    page.locator(".sv-table tbody a").first.click()
+    page.locator(".sv-plot .main-svg").first.wait_for()
+    settle(page)
+    outside = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    assert asked and not outside
+
+
+def test_results_do_not_jump(page: Page) -> None:
+    go(page, "?q=a+circle")
+    grid = page.locator(".sv-columns > .sv-grid")
+    before = grid.bounding_box()
+    page.locator(".sv-group-on input").first.uncheck()
+    settle(page)
+    assert grid.bounding_box()["y"] == before["y"]  # type: ignore[index]
