@@ -16,13 +16,14 @@ from explorer.reports import search_report
 from explorer.views import page_json, query_json
 
 if TYPE_CHECKING:
-    from model.engine import Engine
+    from explorer.desk import Desk
 
 P = ParamSpec("P")
 
 
-def add_api(engine: Engine) -> None:
+def add_api(desk: Desk) -> None:
     """Add the endpoints; call inside a `gr.Blocks`."""
+    engine = desk.engine
 
     @_told_in_one_line
     def encode(text: str, without: str = "") -> dict[str, Any]:
@@ -35,7 +36,7 @@ def add_api(engine: Engine) -> None:
         Returns:
             query, without, dimensions (dimension, name, strength, without_strength, off) and notes.
         """  # noqa: D406, D407
-        return query_json(engine.encode(_text("text", text), _text("without", without)))
+        return query_json(desk.encode(_text("text", text), _text("without", without)))
 
     @_told_in_one_line
     def search(
@@ -58,7 +59,7 @@ def add_api(engine: Engine) -> None:
             query, without, off (dimension, name, weight), results (id, score, captions, labels,
             contributions), notes and seconds.
         """  # noqa: D406, D407
-        query = engine.encode(_text("text", text), _text("without", without))
+        query = desk.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
         outcome = engine.search(query, _off(off), number, never=never, top=_whole("top", top))
         return search_report(query, outcome)

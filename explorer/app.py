@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 # Gradio reads this when it is imported; nothing of what people explore leaves their machine.
@@ -75,7 +76,8 @@ def build_app(engine: Engine) -> gr.Blocks:
         dimensions.select(
             None, js="() => { Sieve.showTab('dimensions') }", api_visibility="private"
         )
-        add_api(engine)
+        add_api(desk)
+    Thread(target=desk.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
 
 

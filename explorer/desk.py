@@ -7,6 +7,7 @@ the search.
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -22,6 +23,8 @@ from explorer.views import dimension_rows, glance, item_view, results_view
 
 if TYPE_CHECKING:
     from model.engine import EncodedQuery, Engine
+
+log = logging.getLogger(__name__)
 
 N_RESULTS = 24
 KEPT_QUESTIONS = 256
@@ -45,7 +48,7 @@ class Desk:
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
         self._model = Lock()
-        self._kept = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
+        self.encode = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
         self._examples = [example._asdict() for example in examples(engine)]
 
     @property
@@ -67,6 +70,13 @@ class Desk:
             "plotly": _served(self._plotly),
             "examples": self._examples,
         }
+
+    def warm_up(self) -> None:
+        """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
+        try:
+            self.encode("a photo")
+        except Exception:
+            log.exception("the model could not be loaded")
 
     def open(self, link: str) -> dict[str, Any]:
         """Answer a link: the place it leads to, and what stands there.
@@ -124,7 +134,7 @@ class Desk:
         return item_view(self.engine, item_id)
 
     def _answer(self, place: Place, upload: str, with_list: bool) -> dict[str, Any]:
-        query = self._kept(place.q, place.without, place.item, upload)
+        query = self.encode(place.q, place.without, place.item, upload)
         outcome = self.engine.search(
             query, place.off, place.strictness, never=place.never, top=N_RESULTS
         )
@@ -145,7 +155,7 @@ class Desk:
     @staticmethod
     def _settled(place: Place, query: EncodedQuery, outcome: Any) -> Place:
         """Tell the place as it is now: "A without B" in one box has become A and B."""
-        off = tuple(part.dimension for part in outcome.off)
+        off = tuple(sorted(part.dimension for part in outcome.off))
         return Place(
             q="" if query.item else query.text,
             without=query.without,
@@ -156,7 +166,7 @@ class Desk:
             compare=place.compare,
         )
 
-    def _encode(self, q: str, without: str, item: str, upload: str) -> EncodedQuery:
+    def _encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         image = self._uploads.get(upload) if upload else None
         with self._model:
             return self.engine.encode(q, without, item=item, image=image)

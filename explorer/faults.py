@@ -23,7 +23,8 @@ def answered(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[s
         try:
             return handler(payload)
         except (ValueError, FileNotFoundError) as error:
-            return {"error": one_line(error)}
+            line = one_line(error)
+            return {"error": line[0].upper() + line[1:]}
         except Exception:
             log.exception("%s failed", handler.__name__)
             return {"error": OUR_FAULT}
@@ -32,6 +33,5 @@ def answered(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[s
 
 
 def one_line(error: BaseException) -> str:
-    """Turn an error into a sentence to show: one line, a capital, no traceback."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[0].upper() + text[1:]
+    """Tell an error in one line, without a traceback."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -82,7 +82,11 @@ function makeRow(row, strongest, off) {
     class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
   }, `#${row.d} ›`);
-  return el("li", { class: `sv-dim${off ? " sv-is-off" : ""}`, "data-d": row.d },
+  const point = (d) => () => Sieve.emit("point", d, { keep: false });
+  return el("li", {
+    class: `sv-dim${off ? " sv-is-off" : ""}`, "data-d": row.d,
+    onmouseenter: point(row.d), onmouseleave: point(null), onfocusin: point(row.d), onfocusout: point(null),
+  },
     el("label", { class: "sv-dim-name" }, box, el("span", { class: "sv-name" }, row.name)),
     el("span", { class: `sv-source sv-from-${source}` }, source),
     page,

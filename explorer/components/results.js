@@ -152,6 +152,20 @@ on("answer", (answer) => {
     ? "Nothing is left with these dimensions off. Switch some on again, or choose “push away” instead of “never”."
     : "Nothing in this collection shares a dimension with the query. Try plainer words, such as the names of things.";
 });
+// Pointing at a dimension shows which results have it.
+let pointing = 0;
+on("point", (d) => {
+  clearTimeout(pointing);
+  pointing = setTimeout(() => {
+    let any = false;
+    for (const { node, shown } of tiles.values()) {
+      const has = d !== null && Boolean(shown?.parts?.some(([one]) => one === d));
+      node.classList.toggle("sv-pointed", has);
+      any ||= has && node.isConnected;
+    }
+    grid.classList.toggle("sv-pointing", any);
+  }, d === null ? 0 : 150);
+});
 on("glance", (items) => {
   summary.textContent = "A look at the collection";
   left.hidden = true;

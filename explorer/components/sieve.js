@@ -169,8 +169,11 @@ window.Sieve ??= (() => {
     node.src = thumbnail(id);
     return node;
   }
-  const number = (value) =>
-    (value < 0 ? "−" : "") + Math.abs(value).toFixed(2).replace(/^0/, "");
+  function number(value) {
+    const size = Math.abs(value);
+    const digits = size > 0 && size < 0.0095 ? 3 : 2;
+    return (value < 0 ? "−" : "") + size.toFixed(digits).replace(/^0/, "");
+  }
   const percent = (share) =>
     share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 

@@ -1,0 +1,207 @@
+"""Toggle latency of the explorer in a real browser, beside a plain Gradio gallery.
+
+python -m tests.benchmarks.explorer --collection scenes --toggles 50 --json
+
+A toggle counts from the click until the new results stand on screen, their images decoded. The
+peer shows the same results of the same searches in `gr.Gallery`, its checkboxes in a
+`gr.CheckboxGroup`, both with the settings that Gradio's guides advise for speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr  # noqa: E402
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+
+from data_prep.bundled import open_collection_path  # noqa: E402
+from explorer.app import start  # noqa: E402
+from model.engine import EncodedQuery, Engine  # noqa: E402
+from tests.browser.conftest import installed_browser  # noqa: E402
+
+LIMIT_MS = 250.0
+# Both pages tell that their results changed by their images' addresses in order of the screen.
+WATCH = """
+window.shown = (selector) =>
+  [...document.querySelectorAll(selector)].map((image) => image.getAttribute('src')).join();
+window.timed = (selector, click) => new Promise((resolve) => {
+  const before = shown(selector);
+  const begun = performance.now();
+  click();
+  const look = () => {
+    const images = [...document.querySelectorAll(selector)];
+    const visible = images.filter((image) => image.getBoundingClientRect().top < innerHeight);
+    const done = images.length && shown(selector) !== before && visible.every((i) => i.complete);
+    if (done || performance.now() - begun > 5000) resolve(performance.now() - begun);
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+});
+"""
+TILES = ".sv-columns > .sv-grid .sv-tile-open img"
+GALLERY = ".grid-container img"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from click to results, and kilobytes received for each."""
+
+    p50_ms: float
+    p95_ms: float
+    worst_ms: float
+    kilobytes: float
+
+
+def gallery_app(engine: Engine, query: EncodedQuery, dimensions: list[int]) -> gr.Blocks:
+    """Make the peer: the same search behind stock components."""
+    names = [f"{engine.name_of(j)} {j}" for j in dimensions]
+
+    def found(on: list[str]) -> list[tuple[str, str]]:
+        off = tuple(j for j, name in zip(dimensions, names, strict=True) if name not in on)
+        results = engine.search(query, off).results
+        return [(str(engine.thumbnail(r.id)), r.captions[0] if r.captions else "") for r in results]
+
+    with gr.Blocks(analytics_enabled=False) as app:
+        switches = gr.CheckboxGroup(names, value=names)
+        gallery = gr.Gallery(found(names), columns=5, allow_preview=False)
+        switches.change(
+            found,
+            switches,
+            gallery,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            concurrency_limit=4,
+            queue=False,
+        )
+    return app
+
+
+def changing_dimensions(engine: Engine, query: EncodedQuery, count: int = 8) -> list[int]:
+    """Choose strong dimensions whose toggle changes the results, so that a change can be seen."""
+    whole = [result.id for result in engine.search(query, ()).results]
+    strong = [active.dimension for active in query.dimensions if active.strength > 0]
+    changing = [
+        j for j in strong if [result.id for result in engine.search(query, (j,)).results] != whole
+    ]
+    return changing[:count]
+
+
+def measure(page: Page, selector: str, click: Callable[[int], str], toggles: int) -> Latency:
+    """Click through the switches, each off and on again, and time every change.
+
+    Parameters
+    ----------
+    page : Page
+    selector : str
+        Of the result images.
+    click : callable
+        JavaScript that clicks the n-th switch.
+    toggles : int
+    """
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    received = [0.0]
+    session.on(
+        "Network.loadingFinished",
+        lambda event: received.__setitem__(0, received[0] + event["encodedDataLength"]),
+    )
+    page.add_script_tag(content=WATCH)
+    times = []
+    for n in range(toggles):
+        times.append(page.evaluate(f"timed({selector!r}, () => {click(n // 2)})"))
+        page.wait_for_timeout(60)
+    worst = float(max(times))
+    if worst >= 5000:
+        raise RuntimeError(f"a toggle changed nothing on {page.url}")
+    p50, p95 = np.percentile(times, (50, 95))
+    kilobytes = received[0] / 1024 / toggles
+    return Latency(*(round(float(x), 1) for x in (p50, p95, worst, kilobytes)))
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Page]:
+    """Open a page in a fresh browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=installed_browser(), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(url)
+        yield page
+        browser.close()
+
+
+def compare(engine: Engine, text: str, toggles: int) -> dict[str, Any]:
+    """Measure the explorer and the peer on the same query and dimensions."""
+    query = engine.encode(text)
+    dimensions = changing_dimensions(engine, query)
+    if not dimensions:
+        raise ValueError(f"no dimension of {text!r} changes the results; give another --query")
+    served = start(engine, port=7970)
+    with opened(f"{served.url}/?q={text.replace(' ', '+')}") as page:
+        page.wait_for_function("window.Sieve && Sieve.idle")
+        page.wait_for_selector(TILES)
+
+        def ours(n: int) -> str:
+            j = dimensions[n % len(dimensions)]
+            return f"document.querySelector('.sv-dim[data-d=\"{j}\"] input').click()"
+
+        explorer = measure(page, TILES, ours, toggles)
+    served.app.close()
+    peer_app = gallery_app(engine, query, dimensions)
+    _, url, _ = peer_app.queue().launch(prevent_thread_lock=True, quiet=True, server_port=7971)
+    with opened(url) as page:
+        page.wait_for_selector(GALLERY)
+
+        def theirs(n: int) -> str:
+            at = n % len(dimensions)
+            return f"document.querySelectorAll('input[type=checkbox]')[{at}].click()"
+
+        peer = measure(page, GALLERY, theirs, toggles)
+    peer_app.close()
+    return {
+        "collection": engine.collection.name,
+        "items": engine.collection.n_items,
+        "query": text,
+        "toggles": toggles,
+        "explorer": asdict(explorer),
+        "gallery": asdict(peer),
+        "ratio_p95": round(explorer.p95_ms / peer.p95_ms, 3),
+        "limit_ms": LIMIT_MS,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--collection", default="scenes")
+    parser.add_argument("--query", default="a dog")
+    parser.add_argument("--toggles", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    engine = Engine.open(open_collection_path(asked.collection))
+    found = compare(engine, asked.query, asked.toggles)
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name in ("explorer", "gallery"):
+        one = found[name]
+        print(
+            f"{name:>9}  p50 {one['p50_ms']:6.0f} ms  p95 {one['p95_ms']:6.0f} ms  "
+            f"worst {one['worst_ms']:6.0f} ms  {one['kilobytes']:6.1f} kB a toggle"
+        )
+    print(f"ratio of p95: {found['ratio_p95']}; limit {LIMIT_MS:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

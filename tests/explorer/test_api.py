@@ -1,0 +1,93 @@
+"""The programming interface, through Gradio's own client and through bare HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from gradio_client import Client
+
+from explorer.api import read_strictness
+from explorer.reports import search_report
+
+
+@pytest.fixture(scope="module")
+def url(tiny_engine) -> Iterator[str]:
+    from explorer.app import start
+
+    served = start(tiny_engine, port=7980)
+    yield served.url
+    served.app.close()
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Client:
+    return Client(url, download_files=False, verbose=False)
+
+
+def without_time(report: dict) -> dict:
+    return {name: value for name, value in report.items() if name != "seconds"}
+
+
+def test_only_three_endpoints_are_public(client: Client) -> None:
+    named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
+    assert set(named) == {"/encode", "/search", "/dimension"}
+    search = {one["parameter_name"] for one in named["/search"]["parameters"]}
+    assert search == {"text", "without", "off", "strictness", "top"}
+
+
+def test_search_gives_what_the_engine_finds(client: Client, tiny_engine) -> None:
+    found = client.predict("a circle", "the snow", None, "never", 5, api_name="/search")
+    query = tiny_engine.encode("a circle", "the snow")
+    outcome = tiny_engine.search(query, never=True, top=5)
+    assert without_time(found) == without_time(search_report(query, outcome))
+    assert found["seconds"] < 1
+
+
+def test_off_is_the_complete_set(client: Client, tiny_engine) -> None:
+    first = tiny_engine.encode("a circle").dimensions[0].dimension
+    found = client.predict("a circle", "", [first], 0.5, 3, api_name="/search")
+    assert [off["dimension"] for off in found["off"]] == [first]
+    assert len(found["results"]) == 3
+    none = client.predict("a circle", "the snow", [], api_name="/search")
+    assert none["off"] == [] and len(none["results"]) == 10
+
+
+def test_encode_proposes(client: Client, tiny_engine) -> None:
+    found = client.predict("a circle", "the snow", api_name="/encode")
+    off = [row["dimension"] for row in found["dimensions"] if row["off"]]
+    assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
+    assert set(found) == {"query", "without", "dimensions", "notes"}
+
+
+def test_dimension_is_told(client: Client, tiny_engine) -> None:
+    j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
+    found = client.predict(j, api_name="/dimension")
+    known = tiny_engine.dimension(j)
+    assert found["name"] == known.name
+    assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("", "", None, 1.0, 5), "othing to search for"),
+        (("a", "", None, 7, 5), "strictness must be a number from 0 to 1"),
+        (("a", "", None, "soon", 5), "strictness must be a number from 0 to 1"),
+        (("a", "", [99999], 1.0, 5), "no dimension 99999"),
+        (("a", "", None, 1.0, 0), "top must be between 1 and 200"),
+        (("a", "", None, 1.0, 2.5), "top must be a whole number"),
+        (("a", "", "12", 1.0, 5), "off must be a list"),
+    ],
+)
+def test_faults_are_one_line(client: Client, arguments: tuple, line: str) -> None:
+    with pytest.raises(Exception, match=line) as raised:
+        client.predict(*arguments, api_name="/search")
+    assert "Traceback" not in str(raised.value) and "\n" not in str(raised.value).strip()
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [("never", (1.0, True)), (0.25, (0.25, False)), ("1", (1.0, False))]
+)
+def test_strictness_is_a_number_or_never(value: object, read: tuple[float, bool]) -> None:
+    assert read_strictness(value) == read  # type: ignore[arg-type]

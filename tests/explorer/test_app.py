@@ -1,0 +1,139 @@
+"""The app and its desk, without a browser."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from explorer import components
+from explorer.app import STYLE, build_app, start
+from explorer.components import FOLDER
+from explorer.desk import Desk
+from explorer.faults import OUR_FAULT, answered
+from explorer.views import item_view, summary, table_view
+
+
+@pytest.fixture(scope="module")
+def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"), Path("plotly.min.js"))
+
+
+def test_a_taken_port_gives_way_to_the_next(tiny_engine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        served = start(tiny_engine, port=port)
+    try:
+        assert port < int(served.url.rsplit(":", 1)[1]) < port + 100
+        with urllib.request.urlopen(served.url, timeout=10) as answer:
+            page = answer.read().decode()
+        assert "Sieve · tiny" in page
+    finally:
+        served.app.close()
+
+
+def test_a_wrong_port_is_refused(tiny_engine) -> None:
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        start(tiny_engine, port=70_000)
+
+
+def test_nothing_is_told_to_anyone(tiny_engine) -> None:
+    app = build_app(tiny_engine)
+    assert app.analytics_enabled is False
+    addresses = re.findall(r"(?:https?:)?//[\w.-]+", components.page_head(STYLE))
+    assert {address for address in addresses if "www.w3.org" not in address} == set()
+
+
+def test_every_style_sheet_is_whole() -> None:
+    for path in [STYLE, *FOLDER.glob("*.css")]:
+        text, depth = path.read_text(), 0
+        for sign in re.findall(r"[{}]", text):
+            depth += 1 if sign == "{" else -1
+            assert depth >= 0, path
+        assert depth == 0, path
+
+
+def test_templates_are_constant_and_scripts_write_no_markup() -> None:
+    for path in FOLDER.glob("*.html"):
+        assert not re.search(r"\$\{|\{\{|`", path.read_text()), path
+    markup = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write")
+    for path in FOLDER.glob("*.js"):
+        assert not markup.search(path.read_text()), path
+
+
+def test_opening_a_link_answers_it(desk: Desk) -> None:
+    found = desk.open("?q=a+circle&without=the+snow&strictness=never")
+    assert found["place"]["never"] is True and found["notes"] == []
+    answer = found["answer"]
+    assert set(answer["off"]) == set(answer["proposed"])
+    assert answer["link"].startswith("?q=a+circle&without=the+snow&off=")
+    assert desk.open(answer["link"])["answer"]["results"] == answer["results"]
+
+
+def test_an_empty_link_shows_the_collection(desk: Desk) -> None:
+    found = desk.open("")
+    assert len(found["glance"]) == 24 and "answer" not in found
+    assert len({item["id"] for item in found["glance"]}) == 24
+
+
+def test_a_toggle_sends_no_list(desk: Desk) -> None:
+    asked = {"q": "a circle", "off": [1], "list": False}
+    assert "dimensions" not in desk.ask(asked)
+    assert "dimensions" in desk.ask({**asked, "list": True})
+
+
+def test_dimensions_switched_off_elsewhere_are_listed_first(desk: Desk) -> None:
+    mine = {row["d"] for row in desk.ask({"q": "a circle", "list": True})["dimensions"]}
+    other = next(j for j in range(64) if j not in mine)
+    rows = desk.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
+    assert rows[0]["d"] == other and rows[0]["q"] == rows[0]["b"] == 0
+
+
+def test_a_toggle_does_not_encode_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.ask({"q": "a green square"})
+    monkeypatch.setattr(desk.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
+    desk.ask({"q": "a green square", "off": [2]})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, "a", {"q": ""}, {"q": "a", "upload": 3}, {"q": "a", "off": [10**6]}, {"item": "f" * 16}],
+)
+def test_a_bad_question_is_answered_in_one_line(desk: Desk, payload: object) -> None:
+    line = answered(desk.ask)(payload)["error"]
+    assert line and "\n" not in line and line[0].isupper()
+
+
+def test_our_own_faults_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: object) -> dict:
+        raise KeyError("secret")
+
+    assert answered(broken)(None) == {"error": OUR_FAULT}
+    assert "secret" in caplog.text
+
+
+def test_summary_counts_changes(tiny_engine) -> None:
+    query = tiny_engine.encode("a circle", "the snow")
+    assert summary(tiny_engine.search(query, ())) == "24 results, every dimension on"
+    outcome = tiny_engine.search(query)
+    entered = len(outcome.left)
+    assert f"{entered} entered, {entered} left" in summary(outcome)
+
+
+def test_table_has_a_value_for_each_dimension(tiny_engine) -> None:
+    table = table_view(tiny_engine)
+    assert {len(column) for column in table.values()} == {64}
+    assert table["name"][5] == tiny_engine.name_of(5)
+
+
+def test_item_is_told_with_its_code(tiny_engine) -> None:
+    item_id = tiny_engine.collection.items["id"].iloc[3]
+    found = item_view(tiny_engine, item_id)
+    dimensions, values = tiny_engine.image_codes.row(3)
+    assert {one["dimension"] for one in found["code"]} == set(dimensions.tolist())
+    assert found["code"][0]["value"] == pytest.approx(values.max(), abs=1e-6)

@@ -1,0 +1,58 @@
+"""Uploaded images: taken in, kept small, and only from where uploads are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from explorer.uploads import KEPT_SIDE, Uploads
+
+
+def put(folder: Path, name: str = "a.png", size: tuple[int, int] = (1000, 500)) -> Path:
+    path = folder / name
+    Image.new("RGB", size, "red").save(path)
+    return path
+
+
+def test_an_image_is_taken_in_and_its_file_removed(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+    path = put(tmp_path)
+    taken = uploads.take(str(path))
+    assert uploads.get(taken.key).size == (KEPT_SIDE, KEPT_SIDE // 2)
+    assert taken.preview.startswith("data:image/webp;base64,")
+    assert not path.exists()
+
+
+def test_only_the_upload_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    uploads = Uploads(tmp_path / "uploads")
+    outside = put(tmp_path)
+    (tmp_path / "uploads" / "link.png").symlink_to(outside)
+    for path in (outside, tmp_path / "uploads/../a.png", tmp_path / "uploads/link.png", tmp_path):
+        with pytest.raises(ValueError, match="not there"):
+            uploads.take(str(path))
+    assert outside.exists()
+
+
+@pytest.mark.parametrize("path", ["", "\0", "x" * 5000, "/nowhere/at/all"])
+def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match="not there"):
+        Uploads(tmp_path).take(path)
+
+
+def test_a_broken_image_is_refused_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="cannot be used"):
+        Uploads(tmp_path).take(str(path))
+    assert not path.exists()
+
+
+def test_old_images_are_forgotten(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, capacity=2)
+    keys = [uploads.take(str(put(tmp_path, f"{n}.png", (8, 8 + n)))).key for n in range(3)]
+    assert uploads.get(keys[2]).size == (8, 10)
+    with pytest.raises(ValueError, match="choose it again"):
+        uploads.get(keys[0])
