@@ -143,6 +143,7 @@ class Desk:
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
+            "like": self._caption(place.item),
             "without": query.without,
             "notes": list(query.notes),
             "link": "" if upload else write_link(self._settled(place, query, outcome), *names),
@@ -170,6 +171,12 @@ class Desk:
         image = self._uploads.get(upload) if upload else None
         with self._model:
             return self.engine.encode(q, without, item=item, image=image)
+
+    def _caption(self, item_id: str) -> str:
+        if not item_id:
+            return ""
+        captions = self.engine.collection.items["captions"].iloc[self.engine.row_of(item_id)]
+        return str(captions[0]) if len(captions) else ""
 
     def _glance(self) -> list[dict[str, Any]]:
         """Show the collection before anything is asked: items at equal steps."""

@@ -70,7 +70,7 @@ for (const head of heads) {
 }
 filter.addEventListener("input", arrange);
 
-on("dimension", (dimension) => {
+function mark(dimension) {
   chosen = dimension;
   for (const row of body.children) {
     row.toggleAttribute("aria-selected", false);
@@ -79,7 +79,8 @@ on("dimension", (dimension) => {
   const at = order.findIndex((i) => table.id[i] === dimension);
   if (at >= drawn) drawMore(at + CHUNK);
   body.children[at]?.scrollIntoView({ block: "nearest" });
-});
+}
+on("dimension", mark);
 
 Sieve.call(server.sieve_table, null).then((loaded) => {
   if (loaded.error) {
@@ -90,4 +91,7 @@ Sieve.call(server.sieve_table, null).then((loaded) => {
   table = loaded;
   for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
   arrange();
+  // Beside the table there is room for a page: better the first than none.
+  if (Sieve.place.dimension === null && innerWidth > 900 && order.length) emit("dimension", table.id[order[0]]);
+  else mark(Sieve.place.dimension);
 });

@@ -143,6 +143,7 @@ function showDense(answer) {
 on("answer", (answer) => {
   const off = new Set(answer.off);
   summary.textContent = answer.summary;
+  find(".sv-switch").hidden = false;
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off);
   left.hidden = answer.results.length === 0 && answer.left.length === 0;
@@ -168,6 +169,7 @@ on("point", (d) => {
 });
 on("glance", (items) => {
   summary.textContent = "A look at the collection";
+  find(".sv-switch").hidden = true;
   left.hidden = true;
   dense.hidden = true;
   empty.hidden = true;

@@ -81,7 +81,7 @@ on("question", (now) => {
   q.hidden = Boolean(image);
   if (image) {
     by.querySelector("img").src = now.preview || Sieve.thumbnail(now.item);
-    by.querySelector("span").textContent = now.upload ? "your image" : "more like this";
+    by.querySelector("span").textContent = now.upload ? "your image" : `like: ${now.like || "this image"}`;
   }
   q.value = now.q;
   without.value = now.without;

@@ -59,13 +59,20 @@ window.Sieve ??= (() => {
     emit("fault", "");
     if (list) {
       Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
-      emit("question", { ...place, preview });
+      emit("question", { ...place, preview, like: answer.like });
       emit("notes", answer.notes);
       emit("dimensions", answer);
     }
     emit("answer", answer);
     searchLink = answer.link;
+    entitle();
     writeAddress(push);
+  }
+
+  function entitle() {
+    const asked = place.q || (place.item || place.upload ? "like an image" : "");
+    const without = asked && place.without ? ` without ${place.without}` : "";
+    document.title = `${asked ? `${asked}${without}` : about.collection} · Sieve`;
   }
 
   function search(question, { push = true } = {}) {
@@ -79,7 +86,7 @@ window.Sieve ??= (() => {
   function clear() {
     Object.assign(place, { q: "", without: "", item: "", upload: "", off: null });
     preview = "";
-    searchLink = "";
+    history.pushState(null, "", location.pathname);
     return open("");
   }
   function change(values, options = {}) {
@@ -119,7 +126,10 @@ window.Sieve ??= (() => {
     emit("question", { ...place, preview });
     emit("switches", { ...place });
     if (found.answer) take(found.answer, { list: true });
-    else emit("glance", found.glance);
+    else {
+      emit("glance", found.glance);
+      entitle();
+    }
     emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
