@@ -49,6 +49,9 @@ class Desk:
         # One question at a time uses the model: two would only share its cores.
         self._model = Lock()
         self.encode = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
+        shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
+        # Tiles take the collection's usual shape, so that most pictures are seen whole.
+        self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
         self._examples = [example._asdict() for example in examples(engine)]
 
     @property
@@ -68,6 +71,7 @@ class Desk:
             "dimensions": self.engine.image_codes.m,
             "thumbnails": _served(collection.path.resolve() / "thumbnails") + "/",
             "plotly": _served(self._plotly),
+            "aspect": self._aspect,
             "examples": self._examples,
         }
 

@@ -52,7 +52,7 @@ function arrange() {
   drawn = 0;
   scroll.scrollTop = 0;
   drawMore();
-  find(".sv-found").textContent = wanted ? `${order.length} of ${table.id.length}` : `${table.id.length} dimensions`;
+  find(".sv-found").textContent = wanted ? `${order.length} of ${table.id.length}` : `${table.id.length.toLocaleString("en")} dimensions`;
   find(".sv-none").hidden = order.length > 0;
   for (const head of heads) {
     const by = head.firstElementChild.dataset.sort;

@@ -119,6 +119,7 @@ window.Sieve ??= (() => {
     const found = await call(server.sieve_open, link);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
+    document.documentElement.style.setProperty("--sv-aspect", about.aspect);
     emit("about", about);
     Object.assign(place, found.place, { upload: "" });
     preview = "";

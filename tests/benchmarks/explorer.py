@@ -185,11 +185,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--collection", default="scenes")
+    parser.add_argument("--checkpoint")
     parser.add_argument("--query", default="a dog")
     parser.add_argument("--toggles", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    engine = Engine.open(open_collection_path(asked.collection))
+    engine = Engine.open(open_collection_path(asked.collection), asked.checkpoint)
     found = compare(engine, asked.query, asked.toggles)
     if asked.json:
         print(json.dumps(found, indent=1))
