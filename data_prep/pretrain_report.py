@@ -14,12 +14,13 @@ from PIL import Image
 from data_prep.pretrain_training import Domain, Towers
 from data_prep.scenes import Scenes, describe, full_caption
 from model.backbone import Backbone
+from model.ranking import measure_rankings, recall_at
 
 
 def recall(
-    texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: Sequence[int] = (1, 5, 10)
+    texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Text to image recall: the share of texts whose own image is among the first k.
+    """Text to image recall, by its short names: see `model.ranking.recall_at`.
 
     Parameters
     ----------
@@ -30,10 +31,8 @@ def recall(
     owner : sequence of int
         Row of each text's image. Ties count against it.
     """
-    scores = texts @ images.T
-    own = scores[np.arange(len(texts)), np.asarray(owner)]
-    rank = (scores >= own[:, None]).sum(1)
-    return {f"R@{k}": round(float((rank <= k).mean()), 4) for k in at}
+    found = recall_at(texts @ images.T, np.asarray(owner), at)
+    return {f"R@{k}": round(found[f"recall@{k}"], 4) for k in at}
 
 
 @torch.inference_mode()
@@ -51,25 +50,8 @@ def select_figures(towers: Towers, domain: Domain) -> dict[str, float]:
     ]  # fmt: skip
     words = towers.texts([f"a {domain.book.terms[column]}" for column in columns]).numpy()
     has = domain.book.has[:, columns].T.numpy()
-    figures["word AP@10"] = round(average_precision(words @ images.T, has), 4)
+    figures["word AP@10"] = round(float(np.nanmean(measure_rankings(words @ images.T, has).ap)), 4)
     return figures
-
-
-def average_precision(scores: np.ndarray, relevant: np.ndarray, top: int = 10) -> float:
-    """Mean over queries of AP@top = (1 / min(R, top)) sum of precision at each relevant result.
-
-    Parameters
-    ----------
-    scores : np.ndarray
-        (q, n)
-    relevant : np.ndarray
-        (q, n) bool, at least one a row.
-    """
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    hits = np.take_along_axis(relevant, order, axis=1)
-    precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
-    best = np.minimum(relevant.sum(1), top)
-    return float(((precision * hits).sum(1) / best).mean())
 
 
 def held_out_figures(name: str, photos: Path) -> dict[str, dict[str, float]]:

@@ -8,28 +8,7 @@ from model.codes import SparseCodes
 from model.collection import Collection
 from model.dimensions import firing_rate
 from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-
-RECALL_RANKS = (1, 5, 10)
-
-
-def recall_at(similarity: np.ndarray, item: np.ndarray) -> dict[str, float]:
-    """Text-to-image recall: the share of captions whose own image is among the first.
-
-    Parameters
-    ----------
-    similarity : (c, n) float
-        Of each caption with each image.
-    item : (c,) int
-        Column of each caption's own image. An image that ties with it counts as before it.
-
-    Returns
-    -------
-    dict
-        `recall@1`, `recall@5`, `recall@10`, in [0, 1].
-    """
-    own = similarity[np.arange(len(item)), item][:, None]
-    rank = (similarity >= own).sum(1)
-    return {f"recall@{r}": float((rank <= r).mean()) if len(item) else 0.0 for r in RECALL_RANKS}
+from model.ranking import recall_at
 
 
 def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:

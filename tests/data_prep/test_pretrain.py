@@ -19,7 +19,7 @@ from data_prep.pretrain import (
     photo_views,
     save,
 )
-from data_prep.pretrain_report import average_precision, recall
+from data_prep.pretrain_report import recall
 from data_prep.pretrain_text import CompactTokens, TermBook, drop_words, frequent_words
 from data_prep.pretrain_training import Domain, Recipe, Towers, caption_loss, query_loss, train
 from model.backbone import Backbone
@@ -149,12 +149,6 @@ def test_recall_counts_ties_against_the_text():
     images = np.eye(3, dtype=np.float32)
     texts = np.float32([[1, 0, 0], [0.9, 0.1, 0], [0, 0, 0]])
     assert recall(texts, images, [0, 1, 2], (1, 2)) == {"R@1": 0.3333, "R@2": 0.6667}
-
-
-def test_average_precision_by_hand():
-    scores = np.float32([[4, 3, 2, 1]])
-    relevant = np.array([[True, False, True, False]])
-    assert average_precision(scores, relevant) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_photo_views_come_in_turn(tmp_path: Path):

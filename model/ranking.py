@@ -1,0 +1,144 @@
+"""How good rankings are: average precision, precision, violations, gain and recall.
+
+All measures look at the first `top` results of many queries at once. Ties go to the smaller row,
+as in `model.exclusion.search`, and a score of -inf means "left out": such a row is no result.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+RECALL_RANKS = (1, 5, 10)
+TOP = 10
+
+
+class RankingMeasures(NamedTuple):
+    """Measures of each query, (q,) float64 in [0, 1]; NaN where nothing is relevant."""
+
+    ap: np.ndarray
+    """AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i."""
+    precision: np.ndarray
+    """Share of the first `top` places that hold a relevant result."""
+    violation: np.ndarray
+    """Share of the first `top` places that hold a result which should have been excluded."""
+    ndcg: np.ndarray
+    """nDCG@top with gain 1 for what is relevant, discounted by log2(1 + rank)."""
+
+
+def ranked_rows(scores: np.ndarray, top: int) -> np.ndarray:
+    """Rows of the best results of each query, best first, ties by row.
+
+    Parameters
+    ----------
+    scores : (q, n) float
+        -inf for rows that are left out.
+    top : int
+
+    Returns
+    -------
+    (q, min(top, n)) int64
+        -1 at places that no result is left for.
+    """
+    top = min(top, scores.shape[1])
+    if top == 0:
+        return np.empty((len(scores), 0), np.int64)
+    # A stable sort of all n would do, but reads every row of every query in order; partitioning
+    # finds the few candidates first. All that tie with the last place must compete by row.
+    floor = -np.partition(-scores, top - 1, axis=1)[:, top - 1]
+    rows = np.full((len(scores), top), -1, np.int64)
+    for q, (line, lowest) in enumerate(zip(scores, floor, strict=True)):
+        fit = np.flatnonzero((line >= lowest) & (line > -np.inf))
+        best = fit[np.argsort(-line[fit], kind="stable")[:top]]
+        rows[q, : len(best)] = best
+    return rows
+
+
+def marks_of(rows: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """Look up a mark of each ranked row: (q, t) int64, (q, n) bool → (q, t) bool."""
+    if not rows.size:
+        return np.zeros(rows.shape, bool)
+    return np.take_along_axis(marked, np.maximum(rows, 0), axis=1) & (rows >= 0)
+
+
+def average_precision(relevant: np.ndarray, total: np.ndarray, top: int = TOP) -> np.ndarray:
+    """AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i, for ranked relevance.
+
+    Parameters
+    ----------
+    relevant : (q, t) bool
+        Whether the result at each place is relevant.
+    total : (q,) int
+        R, how many rows are relevant in all.
+    top : int
+
+    Returns
+    -------
+    (q,) float64
+        NaN where R is 0.
+    """
+    hits = relevant[:, :top]
+    precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
+    return _share((precision * hits).sum(1), np.minimum(total, top))
+
+
+def measure_rankings(
+    scores: np.ndarray,
+    relevant: np.ndarray,
+    violating: np.ndarray | None = None,
+    top: int = TOP,
+) -> RankingMeasures:
+    """Measure the rankings that scores make.
+
+    Parameters
+    ----------
+    scores : (q, n) float
+    relevant : (q, n) bool
+    violating : (q, n) bool, optional
+        What should have been excluded; by default nothing.
+    top : int
+    """
+    rows = ranked_rows(scores, top)
+    hits = marks_of(rows, relevant)
+    total = relevant.sum(1)
+    broken = np.zeros_like(hits) if violating is None else marks_of(rows, violating)
+    return RankingMeasures(
+        average_precision(hits, total, top),
+        np.where(total > 0, hits.sum(1) / top, np.nan),
+        np.where(total > 0, broken.sum(1) / top, np.nan),
+        _gain(hits, total, top),
+    )
+
+
+def recall_at(
+    similarity: np.ndarray, item: np.ndarray, ranks: tuple[int, ...] = RECALL_RANKS
+) -> dict[str, float]:
+    """Text-to-image recall: the share of captions whose own image is among the first.
+
+    Parameters
+    ----------
+    similarity : (c, n) float
+        Of each caption with each image.
+    item : (c,) int
+        Column of each caption's own image. An image that ties with it counts as before it.
+    ranks : tuple of int
+
+    Returns
+    -------
+    dict
+        `recall@1` and so on, in [0, 1].
+    """
+    own = similarity[np.arange(len(item)), item][:, None]
+    rank = (similarity >= own).sum(1)
+    return {f"recall@{r}": float((rank <= r).mean()) if len(item) else 0.0 for r in ranks}
+
+
+def _gain(hits: np.ndarray, total: np.ndarray, top: int) -> np.ndarray:
+    discount = 1 / np.log2(np.arange(2, top + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])
+    return _share((hits * discount[: hits.shape[1]]).sum(1), ideal[np.minimum(total, top)])
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
