@@ -12,7 +12,7 @@ separate cones (the modality gap), which the centring takes away. TopK as in Gao
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ IMAGE = "image"
 TEXT = "text"
 MODALITIES = (IMAGE, TEXT)
 
+Activation = Literal["topk", "elu", "dense"]
+"""How a linear map becomes a code: `topk` keeps the k largest of ReLU, `elu` the k largest of
+ELU + 1 (always positive), and `dense` leaves it as it is, signs and all: a control, no code."""
+
 
 @dataclass(frozen=True)
 class SparseEncoderConfig:
@@ -36,12 +40,18 @@ class SparseEncoderConfig:
     """Number of dimensions of a code."""
     k: int = 64
     """At most this many dimensions are active in a code."""
+    activation: Activation = "topk"
+    """How a linear map becomes a code."""
 
     def __post_init__(self) -> None:
         if self.d < 1 or self.m < 1:
             raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
         if not 1 <= self.k <= self.m:
             raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
+            )
 
 
 class ActiveCode(NamedTuple):
@@ -82,9 +92,18 @@ class SparseEncoder(nn.Module):
         return functional.normalize(embeddings.to(centre.dtype) - centre, dim=-1)
 
     def activations(self, centred: Tensor, modality: str) -> Tensor:
-        """ReLU activations before TopK: (B, d) centred → (B, m), non-negative."""
+        """Activations before any are dropped: (B, d) centred → (B, m), non-negative but `dense`."""
         bias = self.bias[MODALITIES.index(modality)]
-        return functional.relu(functional.linear(centred, self.encode_md, bias))
+        linear = functional.linear(centred, self.encode_md, bias)
+        if self.config.activation == "dense":
+            return linear
+        if self.config.activation == "elu":
+            return functional.elu(linear) + 1
+        return functional.relu(linear)
+
+    def keep(self, activations: Tensor, k: int) -> Tensor:
+        """Drop what is not active at k: (B, m) → (B, m), with gradients to what stays."""
+        return activations if self.config.activation == "dense" else keep_top(activations, k)
 
     def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
         """Encode embeddings, never making them dense.
@@ -138,6 +157,8 @@ def encode_codes(
         raise ValueError(
             f"the encoder reads embeddings of width {config.d}; got shape {embeddings.shape}"
         )
+    if config.activation == "dense":
+        raise ValueError("a dense control has no sparse codes; use encode_dense")
     values = np.zeros((len(embeddings), config.k), np.float32)
     indices = np.tile(np.arange(config.k, dtype=np.int32), (len(embeddings), 1))
     device = encoder.encode_md.device
@@ -150,3 +171,16 @@ def encode_codes(
         values[start : start + len(batch)] = active.values.cpu().numpy()
         indices[start : start + len(batch)] = active.indices.cpu().numpy()
     return SparseCodes.from_active(values, indices, config.m)
+
+
+@torch.inference_mode()
+def encode_dense(
+    encoder: SparseEncoder, embeddings: np.ndarray, modality: str, batch_size: int = 8192
+) -> np.ndarray:
+    """Encode with a dense control: (n, d) → (n, m) float32, signed, unit rows."""
+    parts = [np.empty((0, encoder.config.m), np.float32)]
+    for start in range(0, len(embeddings), batch_size):
+        batch = torch.from_numpy(np.asarray(embeddings[start : start + batch_size], np.float32))
+        linear = encoder.activations(encoder.centred(batch, modality), modality)
+        parts.append(functional.normalize(linear, dim=1).numpy())
+    return np.concatenate(parts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
+from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder
 from model.losses import info_nce, presence, reconstruction, revive
 from model.training_data import Batch
 
@@ -55,9 +55,9 @@ def training_losses(
     for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
         target[modality] = encoder.centred(embeddings, modality)
         raw[modality] = encoder.activations(target[modality], modality)
-        code[modality] = keep_top(raw[modality], k)
+        code[modality] = encoder.keep(raw[modality], k)
         rebuilt = rebuilt + reconstruction(code[modality] @ directions, target[modality]) / 2
-        wide_code = keep_top(raw[modality], wide)
+        wide_code = encoder.keep(raw[modality], wide)
         rebuilt = rebuilt + reconstruction(wide_code @ directions, target[modality]) / 16
     losses = {
         "contrast": info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale),
@@ -69,7 +69,7 @@ def training_losses(
         / 2,
     }
     if len(batch.words):
-        words = keep_top(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
+        words = encoder.keep(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
         scale, bias = learner.presence_scale, learner.presence_bias
         losses["presence"] = sum(
             (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),

@@ -34,6 +34,24 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
     return (rows.mean() + columns.mean()) / 2
 
 
+def soft_contrast(images: Tensor, texts: Tensor) -> Tensor:
+    r"""Contrast pairs against soft targets: pairs that look or read alike are half positive.
+
+        L = ½ CE(T, softmax(Z_I Z_Tᵀ)) + ½ CE(Tᵀ, softmax(Z_T Z_Iᵀ)),
+        T = softmax((Z_I Z_Iᵀ + Z_T Z_Tᵀ) / 2)
+
+    Parameters
+    ----------
+    images, texts : (B, m) float
+        Codes of pairs, not normalised: their lengths set the temperature.
+    """
+    logits = images @ texts.T
+    alike = ((images @ images.T + texts @ texts.T) / 2).detach()
+    rows = functional.cross_entropy(logits, alike.softmax(1))
+    # The target's matrix of similarities is symmetric, so its rows serve the other way too.
+    return (rows + functional.cross_entropy(logits.T, alike.softmax(1))) / 2
+
+
 def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
     """Squared error of a reconstruction: mean_i |x̂_i - x_i|², of (B, d) and (B, d)."""
     return (decoded - target).square().sum(1).mean()

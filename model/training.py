@@ -23,11 +23,12 @@ from tqdm import tqdm
 from model.backbone import Backbone, resolve_device
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
-from model.encoder import SparseEncoder, SparseEncoderConfig
+from model.encoder import Activation, SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
-from model.learner import WIDE, Learner, training_losses
+from model.learner import WIDE, Learner
 from model.measures import code_quality
 from model.naming import names_from_captions
+from model.objectives import OBJECTIVES, ObjectiveName, make_objective
 from model.training_data import Batch, TrainingData
 from model.training_state import load_state, read_facts, save_state
 
@@ -71,14 +72,22 @@ class TrainingConfig:
     """Share of the steps over which k falls from 4k to k."""
     seed: int = 0
     """Of everything that is drawn."""
+    activation: Activation = "topk"
+    """How a linear map becomes a code."""
+    objective: ObjectiveName = "compact"
+    """What a step's losses are; the weights above scale those of the same name."""
 
     def __post_init__(self) -> None:
-        SparseEncoderConfig(d=1, m=self.m, k=self.k)
+        SparseEncoderConfig(d=1, m=self.m, k=self.k, activation=self.activation)
+        if self.objective not in OBJECTIVES:
+            raise ValueError(
+                f"objective must be one of {tuple(OBJECTIVES)}; got {self.objective!r}"
+            )
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         for name, value in asdict(self).items():
-            if not (math.isfinite(value) and value >= 0):
+            if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
 
 
@@ -116,9 +125,11 @@ class Trainer:
         self.config = config
         self.device = device
         generator = torch.Generator().manual_seed(config.seed)
-        shape = SparseEncoderConfig(data.collection.backbone.width, config.m, config.k)
+        width = data.collection.backbone.width
+        shape = SparseEncoderConfig(width, config.m, config.k, config.activation)
         encoder = SparseEncoder(shape, generator)
-        encoder.centre.copy_(data.centres())
+        self.objective = make_objective(config.objective, data, config.m)
+        self.objective.begin(encoder)
         self.learner = Learner(encoder).to(device)
         scalars = [part for part in self.learner.parameters() if part.ndim == 0]
         # Three scalars set the scale of all cosines; they have farther to go than a weight.
@@ -146,6 +157,12 @@ class Trainer:
         progress = (self.step - warm) / max(self.n_steps - warm, 1)
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
+    def finished(self) -> SparseEncoder:
+        """Take the trained encoder out, on the CPU and ready to encode."""
+        encoder = self.learner.encoder.cpu().eval()
+        self.objective.finish(encoder)
+        return encoder
+
     def train_step(self) -> StepReport:
         """Take one step.
 
@@ -159,7 +176,7 @@ class Trainer:
             group["lr"] = group["pace"] * self.learning_rate_now()
         dead = self.idle > _IDLE_STEPS
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses, fired = training_losses(self.learner, batch, self.k_now(), dead)
+            losses, fired = self.objective.losses(self.learner, batch, self.k_now(), dead)
         weights = asdict(self.config)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         if not torch.isfinite(total):
@@ -235,7 +252,7 @@ def train(
     unfinished = out.with_name(f".{out.name}.unfinished")
     curves = _resume(trainer, unfinished)
     _run(trainer, curves, unfinished, on_step, progress, save_every)
-    encoder = trainer.learner.encoder.cpu().eval()
+    encoder = trainer.finished()
     quality = code_quality(encoder, collection)
     save_checkpoint(
         out,

@@ -117,6 +117,10 @@ class TrainingData:
             torch.from_numpy(self.words.presence[items][:, words].toarray()),
         )
 
+    def word_embeddings(self) -> np.ndarray:
+        """Mean embedding of each word over its prompts: (w, d) float32."""
+        return self._asked_words.mean(0)
+
     def centres(self) -> Tensor:
         """Mean embedding of each modality over the training split: (2, d) float32."""
         images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
