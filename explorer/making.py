@@ -158,7 +158,7 @@ class Train:
     out: File = None
     """Folder of the new checkpoint; by default $SIEVE_HOME/checkpoints/NAME, which is found by
     itself from then on."""
-    preset: Literal["compact"] = "compact"
+    preset: Literal["compact", "paper"] = "compact"
     """Settings that the options below change."""
     m: Whole = None
     """Dimensions of a code."""
@@ -197,13 +197,14 @@ class Train:
         from data_prep.bundled import open_collection_path
         from explorer.reports import training_report
         from model.collection import Collection
-        from model.training import TrainingConfig, train
+        from model.training import PRESETS, train
 
         progress = sys.stderr.isatty()
         path = open_collection_path(self.collection, device=self.device, progress=progress)
         opened = Collection.open(path)
         given = {name: getattr(self, name) for name in self.SETTINGS}
-        config = TrainingConfig(**{name: v for name, v in given.items() if v is not None})
+        changed = {name: value for name, value in given.items() if value is not None}
+        config = replace(PRESETS[self.preset], **changed)
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
         checkpoint = train(opened, out, config, device=self.device, progress=progress)

@@ -106,8 +106,8 @@ class Paper:
                 part = np.asarray(embeddings[rows[start : start + 8192]], np.float32)
                 active = encoder.activations(encoder.centred(torch.from_numpy(part), name), name)
                 peak = torch.maximum(peak, active.amax(0))
-        encoder.encode_md /= peak[:, None]
-        encoder.bias /= peak
+        encoder.encode_md.div_(peak[:, None])
+        encoder.bias.div_(peak)
 
     def _marked(self, items: Tensor) -> Tensor:
         marks = np.zeros((len(items), self.m), bool)

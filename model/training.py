@@ -91,6 +91,24 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
 
 
+PAPER = TrainingConfig(
+    m=1000,
+    k=256,
+    objective="paper",
+    noise=0.0,
+    contrast=1.0,
+    reconstruct=1.0,
+    cross=0.0,
+    presence=0.0,
+    revive=0.0,
+    n_words=0,
+    weight_decay=0.0,
+)
+"""The `paper` preset: see `model.objectives.Paper`. The paper's own length of training and learning
+rate (1e-4 to 1e-5 at batch 4,096) belong to many more pairs than a small collection has."""
+PRESETS = {"compact": TrainingConfig(), "paper": PAPER}
+
+
 class StepReport(NamedTuple):
     """Where a training stands."""
 

@@ -1,0 +1,164 @@
+"""Rules that exclude: how a space's queries A and B make scores of its items.
+
+A rule declares its knobs; the benchmark draws them. Dense rules move the query in any space of unit
+vectors; rules of dimensions switch those of B off, as `model.exclusion` does for people: with
+non-negative codes they give the same scores (a test holds them to that). In a signed space a
+dimension is B's where |b_j| > ρ|a_j|, and is pushed towards -b_j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True)
+class Space:
+    """Items and queries in one representation; all rows have unit norm, or are zero."""
+
+    images: np.ndarray | csr_array
+    """(n, w) float32"""
+    a: np.ndarray
+    """(p, w) float32: A of each pair"""
+    b: np.ndarray
+    """(p, w) float32: B of each pair"""
+    literal: np.ndarray
+    """(p, w) float32: "A without B" in these words"""
+    dictionary: np.ndarray | None = None
+    """(w, d) float32: what codes are rebuilt with, where `rebuilt` is given"""
+    rebuilt: np.ndarray | None = None
+    """(n, d) float32: the embeddings that codes of images stand for"""
+
+    def score(self, queries: np.ndarray) -> np.ndarray:
+        """Inner products with all items: (p, w) → (p, n) float32."""
+        return np.ascontiguousarray((self.images @ queries.T).T, np.float32)
+
+
+class Range(NamedTuple):
+    """A knob with a range."""
+
+    low: float
+    high: float
+    start: float
+    """Value of the first trial."""
+    log: bool = False
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """Draw a value, by its logarithm where that is asked."""
+        if self.log:
+            value = np.exp(generator.uniform(np.log(self.low), np.log(self.high)))
+        else:
+            value = generator.uniform(self.low, self.high)
+        return round(float(value), 4)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to exclude."""
+
+    name: str
+    scores: Callable[[Space, Mapping[str, float]], np.ndarray]
+    """Space and knobs → (p, n) float32; -inf leaves a row out."""
+    knobs: Mapping[str, Range]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale rows to unit norm; zero rows stay."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+
+
+def _only_a(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+    return space.score(space.a)
+
+
+def _literal(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+    return space.score(space.literal)
+
+
+def _subtract(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    return space.score(space.a - knobs["weight"] * space.b)
+
+
+def _orthogonal(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+    along = (space.a * space.b).sum(1, keepdims=True)
+    return space.score(space.a - along * space.b)
+
+
+def _filter(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    """Leave out the items most similar to B: those above a quantile over all items."""
+    similar = space.score(space.b)
+    limit = np.quantile(similar, knobs["quantile"], axis=1, keepdims=True)
+    return np.where(similar > limit, -np.inf, space.score(space.a)).astype(np.float32)
+
+
+def _spacevlm(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    """SpaceVLM's direction: sin(α + θ/2) a - sin(α - θ/2) b, where θ < 2α, else a.
+
+    Two spherical caps of half-angle α = arccos t around a and b, at the angle θ: the direction
+    points to the middle of what the first has and the second has not.
+    """
+    alpha = np.arccos(knobs["t"])
+    theta = np.arccos(np.clip((space.a * space.b).sum(1, keepdims=True), -1, 1))
+    moved = np.sin(alpha + theta / 2) * space.a - np.sin(alpha - theta / 2) * space.b
+    return space.score(np.where(theta >= 2 * alpha, space.a, moved))
+
+
+def dimensions_off(space: Space, ratio: float, floor: float) -> np.ndarray:
+    """Dimensions that "without B" switches off, as `model.exclusion.propose_off`: (p, w) bool."""
+    a, b = np.abs(space.a), np.abs(space.b)
+    strongest = b.max(1, keepdims=True, initial=0)
+    return (b > np.float32(ratio) * a) & (b > 0) & (b >= np.float32(floor) * strongest)
+
+
+def _pushed(space: Space, knobs: Mapping[str, float], push: float) -> np.ndarray:
+    """Switch B's dimensions off in the queries, and push them away: (p, w)."""
+    off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+    weights = np.where(np.abs(space.b) >= np.abs(space.a), space.b, space.a)
+    return np.where(off, -np.float32(push) * weights, space.a)
+
+
+def _push(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    return space.score(_pushed(space, knobs, knobs["push"]))
+
+
+def _zero(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    return space.score(_pushed(space, knobs, 0.0))
+
+
+def _never(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    total = _push(space, knobs)
+    off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+    above = csr_array(space.images)
+    above.data = (above.data > knobs["threshold"]).astype(np.float32)
+    has = (above @ off.T.astype(np.float32)).T > 0
+    return np.where(has, -np.inf, total).astype(np.float32)
+
+
+def _edit(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    """Rebuild A from its concepts without B's, and score that against the embeddings."""
+    assert space.dictionary is not None and space.rebuilt is not None
+    queries = unit(_pushed(space, knobs, knobs["push"]) @ space.dictionary)
+    return queries @ space.rebuilt.T
+
+
+_OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
+_PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
+
+ONLY_A = Rule("only A", _only_a, {})
+LITERAL = Rule("literal", _literal, {})
+SUBTRACT = Rule("subtract", _subtract, {"weight": Range(0.05, 2.0, 0.5)})
+ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
+FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
+SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
+PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
+ZERO = Rule("zero", _zero, _OFF)
+NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
+EDIT = Rule("edit", _edit, {**_OFF, "push": Range(0.0, 2.0, 0.0)})
+
+DENSE_RULES = (SUBTRACT, ORTHOGONAL, FILTER, SPACEVLM)
+CODE_RULES = (PUSH, ZERO, NEVER)
