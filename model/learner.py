@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,13 @@ class Learner(nn.Module):
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
 
 
+LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "revive"})
+
+
 def training_losses(
-    learner: Learner, batch: Batch, k: int, dead: Tensor
+    learner: Learner, batch: Batch, k: int, dead: Tensor, wanted: Container[str] = LOSSES
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute every unweighted loss of a batch.
+    """Compute the unweighted losses of a batch.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ def training_losses(
     k : int
         Active dimensions at this step.
     dead : (m,) bool
+    wanted : container of str
+        Losses to compute; those of weight 0 would only take time.
 
     Returns
     -------
@@ -48,36 +54,43 @@ def training_losses(
         Dimensions that some row of the batch has.
     """
     encoder = learner.encoder
-    wide = min(WIDE * encoder.config.k, encoder.config.m)
     directions = functional.normalize(encoder.decode_md, dim=1)
-    target, code, raw = {}, {}, {}
-    rebuilt = batch.images.new_zeros(())
+    target, code, raw, decoded = {}, {}, {}, {}
     for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
         target[modality] = encoder.centred(embeddings, modality)
         raw[modality] = encoder.activations(target[modality], modality)
         code[modality] = encoder.keep(raw[modality], k)
-        rebuilt = rebuilt + reconstruction(code[modality] @ directions, target[modality]) / 2
-        wide_code = encoder.keep(raw[modality], wide)
-        rebuilt = rebuilt + reconstruction(wide_code @ directions, target[modality]) / 16
-    losses = {
-        "contrast": info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale),
-        "reconstruct": rebuilt,
-        "cross": (
-            reconstruction(code[IMAGE] @ directions, target[TEXT])
-            + reconstruction(code[TEXT] @ directions, target[IMAGE])
+        decoded[modality] = code[modality] @ directions
+    losses = {}
+    if "contrast" in wanted:
+        losses["contrast"] = info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale)
+    if "reconstruct" in wanted:
+        losses["reconstruct"] = sum(
+            (
+                reconstruction(decoded[name], target[name]) / 2
+                + reconstruction(_decode_wide(encoder, raw[name], directions), target[name]) / 16
+                for name in MODALITIES
+            ),
+            start=directions.new_zeros(()),
         )
-        / 2,
-    }
-    if len(batch.words):
+    if "cross" in wanted:
+        there = reconstruction(decoded[IMAGE], target[TEXT])
+        losses["cross"] = (there + reconstruction(decoded[TEXT], target[IMAGE])) / 2
+    if "presence" in wanted and len(batch.words):
         words = encoder.keep(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
         scale, bias = learner.presence_scale, learner.presence_bias
         losses["presence"] = sum(
             (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),
-            start=rebuilt.new_zeros(()),
+            start=directions.new_zeros(()),
         )
-    if dead.any():
+    if "revive" in wanted and dead.any():
         linear = functional.linear(target[IMAGE], encoder.encode_md)
-        residual = target[IMAGE] - code[IMAGE] @ directions
-        losses["revive"] = revive(linear, residual, dead, directions)
+        losses["revive"] = revive(linear, target[IMAGE] - decoded[IMAGE], dead, directions)
     fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
     return losses, fired
+
+
+def _decode_wide(encoder: SparseEncoder, raw: Tensor, directions: Tensor) -> Tensor:
+    """Reconstruct from four times as many active dimensions: (B, m) → (B, d)."""
+    wide = min(WIDE * encoder.config.k, encoder.config.m)
+    return encoder.keep(raw, wide) @ directions

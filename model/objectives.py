@@ -7,6 +7,7 @@ representation learning with natural language supervision"): each dimension is a
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from model.learner import Learner, training_losses
+from model.learner import LOSSES, Learner, training_losses
 from model.losses import info_nce, reconstruction, soft_contrast
 from model.training_data import Batch, TrainingData
 
@@ -41,8 +42,14 @@ class Objective(Protocol):
 class Compact:
     """Contrast, reconstruction, presence: see `model.learner`."""
 
-    def __init__(self, data: TrainingData, m: int) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        data: TrainingData,
+        m: int,  # noqa: ARG002
+        wanted: Container[str] = LOSSES,
+    ) -> None:
         self.data = data
+        self.wanted = wanted
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Centre each modality on its mean."""
@@ -50,7 +57,7 @@ class Compact:
 
     def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:
         """See `model.learner.training_losses`."""
-        return training_losses(learner, batch, k, dead)
+        return training_losses(learner, batch, k, dead, self.wanted)
 
     def finish(self, encoder: SparseEncoder) -> None:
         """Nothing is left to do."""
@@ -64,7 +71,7 @@ class Paper:
     one, in order of frequency, and mark it where they stand in a caption of the item.
     """
 
-    def __init__(self, data: TrainingData, m: int) -> None:
+    def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         self.data = data
         frequent = np.argsort(-data.words.counts, kind="stable")[:m]
         self.marks = data.words.presence[:, frequent].tocsr()
@@ -119,7 +126,7 @@ class Paper:
 class Vocabulary:
     """Each dimension is a word of the training captions; codes meet each other and word sets."""
 
-    def __init__(self, data: TrainingData, m: int) -> None:
+    def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         n_words = len(data.words.words)
         if m != n_words:
             raise ValueError(
@@ -161,6 +168,17 @@ OBJECTIVES: dict[str, type[Compact] | type[Paper] | type[Vocabulary]] = {
 }
 
 
-def make_objective(name: ObjectiveName, data: TrainingData, m: int) -> Objective:
-    """Make the objective of a training."""
-    return OBJECTIVES[name](data, m)
+def make_objective(
+    name: ObjectiveName, data: TrainingData, m: int, wanted: Container[str]
+) -> Objective:
+    """Make the objective of a training.
+
+    Parameters
+    ----------
+    name : str
+    data : TrainingData
+    m : int
+    wanted : container of str
+        Losses of a weight above 0.
+    """
+    return OBJECTIVES[name](data, m, wanted)

@@ -25,7 +25,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
 from model.encoder import Activation, SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
-from model.learner import WIDE, Learner
+from model.learner import LOSSES, WIDE, Learner
 from model.measures import code_quality
 from model.naming import names_from_captions
 from model.objectives import OBJECTIVES, ObjectiveName, make_objective
@@ -120,6 +120,11 @@ class StepReport(NamedTuple):
     """Share of the dimensions that fired lately."""
 
 
+def _weighted(config: TrainingConfig) -> frozenset[str]:
+    """Losses of a weight above 0."""
+    return frozenset(name for name in LOSSES if getattr(config, name) > 0)
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has matrix units for bfloat16; elsewhere it would only be slower."""
     if device.type == "cuda":
@@ -146,7 +151,7 @@ class Trainer:
         width = data.collection.backbone.width
         shape = SparseEncoderConfig(width, config.m, config.k, config.activation)
         encoder = SparseEncoder(shape, generator)
-        self.objective = make_objective(config.objective, data, config.m)
+        self.objective = make_objective(config.objective, data, config.m, _weighted(config))
         self.objective.begin(encoder)
         self.learner = Learner(encoder).to(device)
         scalars = [part for part in self.learner.parameters() if part.ndim == 0]
