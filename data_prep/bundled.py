@@ -80,9 +80,9 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     Returns
     -------
     Path
-        `$SIEVE_HOME/collections/scenes-VERSION`, where the version is a hash of what ships.
+        See `bundled_path`.
     """
-    target = sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
+    target = bundled_path()
     if (target / MANIFEST).is_file():
         return target
     # Drawing and torch are loaded only here: the second start needs neither.
@@ -106,6 +106,11 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
             raise
         log.info("another process has just prepared it")
     return target
+
+
+def bundled_path() -> Path:
+    """Where the bundled collection lies once prepared: `scenes-` and a hash of what ships."""
+    return sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
 
 
 def _scenes_version() -> str:

@@ -81,6 +81,19 @@ class Checkpoint:
         parts = (file_sha256(self.path / part) for part in (CONFIG, WEIGHTS, NAMES))
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
+    @cached_property
+    def trained_items(self) -> frozenset[str]:
+        """Ids of the items that it was trained on; empty where that was not kept."""
+        path = self.path / TRAINING
+        if not path.is_file():
+            return frozenset()
+        try:
+            return frozenset(json.loads(path.read_text(encoding="utf-8"))["items"])
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); train again with `sieve train COLLECTION`"
+            ) from None
+
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name; `dimension 17` where it has none."""
         named = self.names.get(dimension)

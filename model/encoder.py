@@ -42,23 +42,36 @@ class SparseEncoderConfig:
     """At most this many dimensions are active in a code."""
     activation: Activation = "topk"
     """How a linear map becomes a code."""
+    k_text: int = 0
+    """At most this many in a text's code; 0: as many as in an image's."""
+    floor: float = 0.0
+    """Activations below this share of their row's largest are dropped, so that a short query has
+    few dimensions and a rich picture many."""
 
     def __post_init__(self) -> None:
         if self.d < 1 or self.m < 1:
             raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
         if not 1 <= self.k <= self.m:
             raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
+        if not 0 <= self.k_text <= self.m or not 0 <= self.floor < 1:
+            raise ValueError(
+                f"k_text must be in [0, m] and floor in [0, 1); got {self.k_text}, {self.floor}"
+            )
         if self.activation not in get_args(Activation):
             raise ValueError(
                 f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
             )
+
+    def active(self, modality: str) -> int:
+        """At most so many dimensions are active in a code of this modality."""
+        return self.k_text or self.k if modality == TEXT else self.k
 
 
 class ActiveCode(NamedTuple):
     """Codes without their zeros."""
 
     values: Tensor
-    """(B, k) float32, non-negative, descending; not normalised."""
+    """(B, k) float32, non-negative, descending; not normalised; zeros are inactive."""
     indices: Tensor
     """(B, k) int64, distinct in a row."""
 
@@ -103,7 +116,9 @@ class SparseEncoder(nn.Module):
 
     def keep(self, activations: Tensor, k: int) -> Tensor:
         """Drop what is not active at k: (B, m) → (B, m), with gradients to what stays."""
-        return activations if self.config.activation == "dense" else keep_top(activations, k)
+        if self.config.activation == "dense":
+            return activations
+        return keep_top(activations, k, self.config.floor)
 
     def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
         """Encode embeddings, never making them dense.
@@ -115,7 +130,8 @@ class SparseEncoder(nn.Module):
         modality : "image" or "text"
         """
         active = self.activations(self.centred(embeddings, modality), modality)
-        return ActiveCode(*torch.topk(active, self.config.k, dim=-1))
+        values, indices = torch.topk(active, self.config.active(modality), dim=-1)
+        return ActiveCode(_above(values, values[..., :1], self.config.floor), indices)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Reconstruct centred embeddings of dense codes: (B, m) → (B, d)."""
@@ -127,10 +143,20 @@ class SparseEncoder(nn.Module):
         return functional.normalize(self.decode_md.detach(), dim=1).cpu().numpy()
 
 
-def keep_top(activations: Tensor, k: int) -> Tensor:
-    """Zero all but the k largest of each row, with gradients to those: (B, m) → (B, m)."""
+def keep_top(activations: Tensor, k: int, floor: float = 0.0) -> Tensor:
+    """Zero all but the k largest of each row, with gradients to those: (B, m) → (B, m).
+
+    Also those below `floor` times the row's largest become zero.
+    """
     values, indices = torch.topk(activations, k, dim=-1, sorted=False)
+    if floor:
+        values = _above(values, values.amax(-1, keepdim=True), floor)
     return torch.zeros_like(activations).scatter(-1, indices, values)
+
+
+def _above(values: Tensor, largest: Tensor, floor: float) -> Tensor:
+    """Zero what is below a share of the largest."""
+    return torch.where(values >= floor * largest, values, 0.0) if floor else values
 
 
 @torch.inference_mode()
@@ -159,8 +185,9 @@ def encode_codes(
         )
     if config.activation == "dense":
         raise ValueError("a dense control has no sparse codes; use encode_dense")
-    values = np.zeros((len(embeddings), config.k), np.float32)
-    indices = np.tile(np.arange(config.k, dtype=np.int32), (len(embeddings), 1))
+    k = config.active(modality)
+    values = np.zeros((len(embeddings), k), np.float32)
+    indices = np.tile(np.arange(k, dtype=np.int32), (len(embeddings), 1))
     device = encoder.encode_md.device
     for start in range(0, len(embeddings), batch_size):
         batch = np.asarray(embeddings[start : start + batch_size], np.float32)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder
-from model.losses import info_nce, presence, reconstruction, revive
+from model.losses import exclusion, info_nce, presence, reconstruction, revive
 from model.training_data import Batch
 
 WIDE = 4
@@ -24,11 +24,12 @@ class Learner(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.contrast_scale = nn.Parameter(torch.tensor(math.log(15.0)))
+        self.exclude_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
 
 
-LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "revive"})
+LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "exclude", "revive"})
 
 
 def training_losses(
@@ -56,10 +57,13 @@ def training_losses(
     encoder = learner.encoder
     directions = functional.normalize(encoder.decode_md, dim=1)
     target, code, raw, decoded = {}, {}, {}, {}
+    active = {
+        name: round(k * encoder.config.active(name) / encoder.config.k) for name in MODALITIES
+    }
     for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
         target[modality] = encoder.centred(embeddings, modality)
         raw[modality] = encoder.activations(target[modality], modality)
-        code[modality] = encoder.keep(raw[modality], k)
+        code[modality] = encoder.keep(raw[modality], active[modality])
         decoded[modality] = code[modality] @ directions
     losses = {}
     if "contrast" in wanted:
@@ -76,18 +80,33 @@ def training_losses(
     if "cross" in wanted:
         there = reconstruction(decoded[IMAGE], target[TEXT])
         losses["cross"] = (there + reconstruction(decoded[TEXT], target[IMAGE])) / 2
-    if "presence" in wanted and len(batch.words):
-        words = encoder.keep(encoder.activations(encoder.centred(batch.words, TEXT), TEXT), k)
+    asked = encoder.activations(encoder.centred(batch.words, TEXT), TEXT)
+    words = encoder.keep(asked, active[TEXT])
+    if "presence" in wanted and len(words):
         scale, bias = learner.presence_scale, learner.presence_bias
         losses["presence"] = sum(
             (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),
             start=directions.new_zeros(()),
         )
+    if "exclude" in wanted and len(batch.exclusions):
+        a, b = batch.exclusions.unbind(1)
+        answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
+        queries = push_away(words[a], words[b])
+        losses["exclude"] = exclusion(code[IMAGE], queries, answers.T, learner.exclude_scale)
     if "revive" in wanted and dead.any():
         linear = functional.linear(target[IMAGE], encoder.encode_md)
         losses["revive"] = revive(linear, target[IMAGE] - decoded[IMAGE], dead, directions)
     fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
     return losses, fired
+
+
+def push_away(a: Tensor, b: Tensor) -> Tensor:
+    """Write "A without B" as one signed query, as search does at strictness 1: (P, m).
+
+    Dimensions stronger in B than in A are off and push by B's strength; the others are A's own.
+    """
+    a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
+    return torch.where(b > a, -b, a)
 
 
 def _decode_wide(encoder: SparseEncoder, raw: Tensor, directions: Tensor) -> Tensor:

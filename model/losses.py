@@ -75,6 +75,27 @@ def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: 
     return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, stands)
 
 
+def exclusion(images: Tensor, queries: Tensor, answers: Tensor, scale: Tensor) -> Tensor:
+    r"""Rank what has A and not B above all else: a softmax over the batch's images.
+
+        L = -mean_p mean_{i ∈ P(p)} log softmax_i(e^s u_p · z̄_i)
+
+    Parameters
+    ----------
+    images : (B, m) float
+        Codes of images.
+    queries : (P, m) float
+        u, "A without B" as a signed query: see `model.learner.push_away`.
+    answers : (P, B) bool
+        Where the image's captions have A and none has B; at least one a row.
+    scale : () float
+        s, learned.
+    """
+    logits = scale.exp() * queries @ functional.normalize(images, dim=1).T
+    share = answers.float() / answers.sum(1, keepdim=True)
+    return -(functional.log_softmax(logits.float(), 1) * share).sum(1).mean()
+
+
 def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:
     """Let dead dimensions explain what the others left: mean_i |e_i - W_dec a_i,dead|².
 

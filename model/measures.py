@@ -26,6 +26,37 @@ def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:
     }
 
 
+def recall_of_split(
+    images: SparseCodes, texts: SparseCodes, collection: Collection, split: str
+) -> dict[str, dict[str, float]]:
+    """Text-to-image recall among the items of one split, by codes and by the backbone alone.
+
+    Parameters
+    ----------
+    images, texts : SparseCodes
+        Of the whole collection.
+    collection : Collection
+    split : str
+
+    Returns
+    -------
+    dict
+        `codes` and `backbone`: see `recall_at`.
+    """
+    rows = collection.rows_of_split([split])
+    captions = collection.captions_of_rows(rows)
+    place = np.zeros(collection.n_items, np.int64)
+    place[rows] = np.arange(len(rows))
+    item = place[np.asarray(collection.caption_item)[captions]]
+    by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
+    dense_texts = collection.text_embeddings[captions].astype(np.float32)
+    dense_images = collection.image_embeddings[rows].astype(np.float32)
+    return {
+        "codes": recall_at(by_code, item),
+        "backbone": recall_at(dense_texts @ dense_images.T, item),
+    }
+
+
 def code_quality(
     encoder: SparseEncoder, collection: Collection, split: str = "select"
 ) -> dict[str, dict[str, float]]:
@@ -38,16 +69,5 @@ def code_quality(
     """
     images = encode_codes(encoder, collection.image_embeddings, IMAGE)
     texts = encode_codes(encoder, collection.text_embeddings, TEXT)
-    rows = collection.rows_of_split([split])
-    captions = collection.captions_of_rows(rows)
-    place = np.zeros(collection.n_items, np.int64)
-    place[rows] = np.arange(len(rows))
-    item = place[np.asarray(collection.caption_item)[captions]]
-    by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
-    dense_texts = collection.text_embeddings[captions].astype(np.float32)
-    dense_images = collection.image_embeddings[rows].astype(np.float32)
-    return {
-        "codes": recall_at(by_code, item),
-        "backbone": recall_at(dense_texts @ dense_images.T, item),
-        "dimensions": live_shares(images, texts),
-    }
+    found = recall_of_split(images, texts, collection, split)
+    return {**found, "dimensions": live_shares(images, texts)}

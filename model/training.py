@@ -46,6 +46,10 @@ class TrainingConfig:
     """Dimensions of a code."""
     k: int = 64
     """At most this many are active."""
+    k_text: int = 0
+    """At most this many in a text's code; 0: as many as in an image's."""
+    floor: float = 0.0
+    """Activations below this share of the largest are dropped."""
     epochs: int = 30
     """Passes over all captions of the train split."""
     batch_size: int = 1024
@@ -64,10 +68,14 @@ class TrainingConfig:
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
     """Weight of word presence."""
+    exclude: float = 0.0
+    """Weight of ranking A-without-B above all else."""
     revive: float = 1 / 32
     """Weight of the auxiliary loss of dead dimensions."""
     n_words: int = 256
     """Words sampled a step."""
+    n_exclusions: int = 256
+    """Pairs of words, "A without B", drawn a step."""
     anneal: float = 0.3
     """Share of the steps over which k falls from 4k to k."""
     seed: int = 0
@@ -78,7 +86,7 @@ class TrainingConfig:
     """What a step's losses are; the weights above scale those of the same name."""
 
     def __post_init__(self) -> None:
-        SparseEncoderConfig(d=1, m=self.m, k=self.k, activation=self.activation)
+        self.shape(1)
         if self.objective not in OBJECTIVES:
             raise ValueError(
                 f"objective must be one of {tuple(OBJECTIVES)}; got {self.objective!r}"
@@ -89,6 +97,10 @@ class TrainingConfig:
         for name, value in asdict(self).items():
             if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
+
+    def shape(self, d: int) -> SparseEncoderConfig:
+        """Shape of the encoder for embeddings of width d."""
+        return SparseEncoderConfig(d, self.m, self.k, self.activation, self.k_text, self.floor)
 
 
 PAPER = TrainingConfig(
@@ -126,11 +138,11 @@ def _weighted(config: TrainingConfig) -> frozenset[str]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has matrix units for bfloat16; elsewhere it would only be slower."""
+    """Whether a device multiplies bfloat16 by itself; elsewhere it would only be slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.8 and newer
-    return device.type == "cpu" and bool(capabilities().get("amx_bf16", False))
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 and newer
+    return device.type == "cpu" and bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
 class Trainer:
@@ -149,8 +161,7 @@ class Trainer:
         self.device = device
         generator = torch.Generator().manual_seed(config.seed)
         width = data.collection.backbone.width
-        shape = SparseEncoderConfig(width, config.m, config.k, config.activation)
-        encoder = SparseEncoder(shape, generator)
+        encoder = SparseEncoder(config.shape(width), generator)
         self.objective = make_objective(config.objective, data, config.m, _weighted(config))
         self.objective.begin(encoder)
         self.learner = Learner(encoder).to(device)
@@ -268,6 +279,7 @@ def train(
         backbone.encode_texts,
         batch_size=config.batch_size,
         n_words=config.n_words,
+        n_exclusions=config.n_exclusions if config.exclude else 0,
         noise=config.noise,
         seed=config.seed,
     )

@@ -16,9 +16,12 @@ from torch import Tensor
 from model.collection import Collection
 from model.words import WordPresence, word_presence
 
-_SHUFFLE, _WORDS, _NOISE = range(3)
+_SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
 """How a word is asked for; people type all three."""
+
+
+_KIND_OF = 0.9
 
 
 class Batch(NamedTuple):
@@ -34,6 +37,8 @@ class Batch(NamedTuple):
     """(W, d) float32: embeddings of sampled words in their prompt"""
     stands: Tensor
     """(B, W) float32: 1 where a word stands in a caption of the pair's item"""
+    exclusions: Tensor
+    """(P, 2) int64: columns A, B of words that some item has both of, and some A alone"""
 
 
 class TrainingData:
@@ -48,6 +53,8 @@ class TrainingData:
         Pairs a step; an epoch's last, smaller batch is left out unless it is the only one.
     n_words : int
         Words sampled a step for presence.
+    n_exclusions : int
+        Pairs of words, "A without B", drawn a step.
     noise : float
         Length of the Gaussian noise added to an embedding, as a share of its own length.
     seed : int
@@ -65,6 +72,7 @@ class TrainingData:
         *,
         batch_size: int,
         n_words: int,
+        n_exclusions: int,
         noise: float,
         seed: int,
     ) -> None:
@@ -79,6 +87,7 @@ class TrainingData:
         self.batch_size = min(batch_size, len(self.pairs))
         self.noise = noise
         self.seed = seed
+        self.n_exclusions = n_exclusions
         self.words = self._vocabulary(collection)
         self.n_words = min(n_words, len(self.words.words))
         asked = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
@@ -108,13 +117,15 @@ class TrainingData:
         chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
         items = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         words, prompts = self._sample_words(step)
+        stands = self.words.presence[items][:, words].toarray()
         noise = self._generator(_NOISE, step)
         return Batch(
             self._noisy(self.collection.image_embeddings[items], noise),
             self._noisy(self.collection.text_embeddings[chosen], noise),
             torch.from_numpy(items),
             torch.from_numpy(self._asked_words[prompts, words]),
-            torch.from_numpy(self.words.presence[items][:, words].toarray()),
+            torch.from_numpy(stands),
+            torch.from_numpy(self._sample_exclusions(stands, step)),
         )
 
     def word_embeddings(self) -> np.ndarray:
@@ -136,6 +147,28 @@ class TrainingData:
             len(self.words.words), self.n_words, replace=False, p=self._word_share
         )
         return np.sort(words), generator.integers(len(PROMPTS), size=self.n_words)
+
+    def _sample_exclusions(self, stands: np.ndarray, step: int) -> np.ndarray:
+        """Draw pairs of words, those more often that go together more often: (P, 2) int64."""
+        if not self.n_exclusions:
+            return np.empty((0, 2), np.int64)
+        both = stands.T @ stands  # (W, W)
+        has_a = np.diag(both)[:, None]
+        share = np.where((both >= 2) & (has_a - both >= 2), both / np.maximum(has_a, 1), 0.0)
+        # A word that nearly always comes with another is often a kind of it: no fair question.
+        share[share > _KIND_OF] = 0.0
+        pairs = np.flatnonzero(share)
+        chosen = (
+            self._generator(_PAIRS, step).choice(
+                pairs,
+                min(self.n_exclusions, len(pairs)),
+                replace=False,
+                p=share.flat[pairs] / share.sum(),
+            )
+            if len(pairs)
+            else pairs
+        )
+        return np.stack(np.divmod(np.sort(chosen), len(both)), 1)
 
     def _noisy(self, embeddings: np.ndarray, generator: np.random.Generator) -> Tensor:
         clean = embeddings.astype(np.float32)

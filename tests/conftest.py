@@ -36,6 +36,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A $SIEVE_HOME with the bundled collection: the person's own, where that has it already."""
+    from data_prep.bundled import bundled_path, bundled_scenes
+    from model.home import sieve_home
+
+    if bundled_path().is_dir():
+        return sieve_home()
+    folder = tmp_path_factory.mktemp("scenes-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIEVE_HOME", str(folder))
+        bundled_scenes(device="cpu", progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of shared photographs; skips where it is missing."""
     folder = Path(__file__).parents[2] / "shared" / "data"
