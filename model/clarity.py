@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
+from model.codes import columns_of, shape_of
+
 N_STRONGEST = 20
 """Images of a dimension whose likeness is looked at."""
 _N_LLOYD = 20
@@ -62,11 +64,10 @@ def strongest(codes: csc_array, count: int = N_STRONGEST) -> Strongest:
     count : int
         s, the most rows of one dimension.
     """
-    m = codes.shape[1]
+    _, m = shape_of(codes)
     rows, there = np.zeros((m, count), np.int64), np.zeros((m, count), bool)
-    for j in range(m):
-        span = slice(codes.indptr[j], codes.indptr[j + 1])
-        found = codes.indices[span][np.argsort(-codes.data[span], kind="stable")[:count]]
+    for j, (having, values) in enumerate(columns_of(codes)):
+        found = having[np.argsort(-values, kind="stable")[:count]]
         rows[j, : len(found)], there[j, : len(found)] = found, True
     return Strongest(rows, there)
 
@@ -160,7 +161,7 @@ def example_scores(codes: csc_array, features: np.ndarray) -> ExampleScores:
     features : (n, d) float32, unit rows
     """
     rows, there = strongest(codes)
-    m, width = codes.shape[1], features.shape[1]
+    (_, m), width = shape_of(codes), features.shape[1]
     clear, many = np.full(m, np.nan), np.full(m, np.nan)
     centres = np.zeros((m, width))
     for start in range(0, m if len(features) else 0, _DIMENSIONS_A_BATCH):
@@ -191,7 +192,7 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
     -------
     (m,) float64 in [-1, 1], NaN where fewer than two images have the dimension
     """
-    n, m = activations.shape
+    n, m = shape_of(activations)
     scaled = _min_max_scaled(activations)
     total = np.zeros((m, features.shape[1]))
     for start in range(0, n, _ROWS_A_BATCH):
@@ -210,15 +211,16 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
 def _min_max_scaled(activations: csr_array) -> csr_array:
     """Scale each dimension to [0, 1] over all rows: (n, m) float64."""
     codes = csc_array(activations, dtype=np.float64)
-    n, m = codes.shape
+    n, m = shape_of(codes)
     if not n:
         return csr_array((n, m))
     low = codes.min(axis=0).toarray().ravel()
     high = codes.max(axis=0).toarray().ravel()
     # A dimension whose least value is not 0 has an entry in every row, so it stays sparse.
-    columns = np.repeat(np.arange(m), np.diff(codes.indptr))
-    codes.data = (codes.data - low[columns]) / np.maximum(high - low, 1e-30)[columns]
-    return codes.tocsr()
+    spread = np.maximum(high - low, 1e-30)
+    values = [(v - low[j]) / spread[j] for j, (_, v) in enumerate(columns_of(codes))]
+    parts = (np.concatenate([*values, np.empty(0)]), codes.indices, codes.indptr)
+    return csr_array(csc_array(parts, shape=(n, m)))
 
 
 def _two_means(examples: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -13,10 +13,11 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 from scipy.stats import rankdata
 
+from model.codes import columns_of, shape_of
 from model.collection import Collection
 
 MIN_ITEMS = 3
-"""A label counts if so many items have it in the train and in the test split, and as many lack it."""
+"""A label counts if so many items have it, and so many lack it, in train and in test."""
 N_PURE = 10
 """Strongest images over which purity is taken."""
 
@@ -74,14 +75,15 @@ def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
     """
     columns = csc_array(codes)
     columns.eliminate_zeros()
-    n, m = columns.shape
+    n, m = shape_of(columns)
     n_active = np.diff(columns.indptr)
     zero_rank = (n - n_active + 1) / 2  # the mean rank of the zeros, which come first
-    lift = np.empty(columns.nnz)
-    for j in range(m):
-        span = slice(columns.indptr[j], columns.indptr[j + 1])
-        lift[span] = n - n_active[j] + rankdata(columns.data[span]) - zero_rank[j]
-    lifts = csc_array((lift, columns.indices, columns.indptr), shape=(n, m))
+    lift = [
+        n - len(values) + rankdata(values) - zero_rank[j]
+        for j, (_, values) in enumerate(columns_of(columns))
+    ]
+    parts = (np.concatenate([*lift, np.empty(0)]), columns.indices, columns.indptr)
+    lifts = csc_array(parts, shape=(n, m))
     having = np.asarray(presence.sum(0)).ravel()
     ranks = (lifts.T @ presence).toarray() + np.outer(zero_rank, having)
     pairs = having * (n - having)
@@ -132,13 +134,11 @@ def purity(codes: csr_array, presence: csr_array, label: np.ndarray) -> np.ndarr
     -------
     (m,) float64 in [0, 1], NaN where no item has the dimension
     """
-    columns, has = csc_array(codes), csc_array(presence)
-    found = np.full(columns.shape[1], np.nan)
-    for j, at in enumerate(label.tolist()):
-        span = slice(columns.indptr[j], columns.indptr[j + 1])
-        having = has.indices[has.indptr[at] : has.indptr[at + 1]]
-        top = min(N_PURE, max(len(having), 1))
-        order = np.argsort(-columns.data[span], kind="stable")[:top]
+    having = [rows for rows, _ in columns_of(presence)]
+    found = np.full(len(label), np.nan)
+    for j, (rows, values) in enumerate(columns_of(codes)):
+        has = having[label[j]]
+        order = np.argsort(-values, kind="stable")[: min(N_PURE, max(len(has), 1))]
         if len(order):
-            found[j] = np.isin(columns.indices[span][order], having).mean()
+            found[j] = np.isin(rows[order], has).mean()
     return found
