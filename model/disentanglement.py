@@ -23,7 +23,6 @@ from sklearn.svm import LinearSVC
 
 from model.codes import shape_of
 
-
 PENALTY = 0.03
 """On Scenes: probes of about 30 dimensions that lose nothing in AUC; weaker ones spread noise."""
 
@@ -68,32 +67,34 @@ def disentanglement(importances: np.ndarray) -> Disentanglement:
 
 
 def probe_importances(
-    train_codes: csr_array,
-    train_presence: csr_array,
-    test_codes: csr_array,
-    test_presence: csr_array,
+    codes: csr_array,
+    presence: csr_array,
+    train: np.ndarray,
+    test: np.ndarray,
     penalty: float = PENALTY,
 ) -> ProbeImportances:
     """Fit one sparse linear probe (L1, squared hinge) a label, on dimensions of equal spread.
 
     Parameters
     ----------
-    train_codes, test_codes : (a, m), (b, m) float32
-    train_presence, test_presence : (a, l), (b, l) of 0 and 1
-        Each label has items with and without it in both.
+    codes : (n, m) float32
+    presence : (n, l) of 0 and 1
+        Each label has items with and without it among both kinds of rows.
+    train, test : (a,), (b,) int
+        Rows to fit on, and others to score on.
     penalty : float
         Strength of the L1 penalty for each item (1 / (a C) in terms of scikit-learn's `LinearSVC`).
     """
-    spread = _spread(train_codes)
+    spread = _spread(csr_array(codes[train]))
     scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0)[None, :]
-    train, test = (csr_array(codes * scale) for codes in (train_codes, test_codes))
-    known, asked = train_presence.toarray(), test_presence.toarray()
+    seen, unseen = (csr_array(codes[rows] * scale) for rows in (train, test))
+    known, asked = presence[train].toarray(), presence[test].toarray()
     weights, auc = [], []
     for has, has_test in zip(known.T, asked.T, strict=True):
         probe = LinearSVC(penalty="l1", C=1 / (penalty * len(known)), random_state=0)
-        probe.fit(train, has)
+        probe.fit(seen, has)
         weights.append(np.abs(probe.coef_[0]))
-        auc.append(roc_auc_score(has_test, probe.decision_function(test)))
+        auc.append(roc_auc_score(has_test, probe.decision_function(unseen)))
     return ProbeImportances(np.stack(weights, 1), np.array(auc))
 
 

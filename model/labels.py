@@ -15,6 +15,8 @@ from scipy.stats import rankdata
 
 from model.codes import columns_of, shape_of
 from model.collection import Collection
+from model.naming import word_association
+from model.vocabulary import SHARPNESS
 
 MIN_ITEMS = 3
 """A label counts if so many items have it, and so many lack it, in train and in test."""
@@ -44,6 +46,26 @@ class LabelFit(NamedTuple):
     """(a,) int64: rows"""
     test: np.ndarray
     """(b,) int64: rows"""
+
+
+class BestLabels(NamedTuple):
+    """The label that each dimension stands for best; nothing where no train item has it."""
+
+    label: np.ndarray
+    """(m,) str"""
+    label_auc: np.ndarray
+    """(m,) float64, on test items"""
+    label_purity: np.ndarray
+    """(m,) float64, on test items"""
+
+
+class BestDimensions(NamedTuple):
+    """The dimension that stands for each label best: chosen on train items."""
+
+    dimension: np.ndarray
+    """(l,) int64"""
+    auc: np.ndarray
+    """(l,) float64, on test items"""
 
 
 def label_presence(labels: Sequence[Sequence[str]]) -> LabelPresence:
@@ -116,6 +138,35 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
     presence = csr_array(presence[:, kept])
     train_auc, test_auc = (auc_matrix(codes[rows], presence[rows]) for rows in (train, test))
     return LabelFit([names[at] for at in kept], train_auc, test_auc, presence, train, test)
+
+
+def best_labels(fit: LabelFit, codes: csr_array) -> BestLabels:
+    """Choose each dimension's label on train items, as names are chosen; score it on test items.
+
+    By association (`model.naming.word_association` of cubed activations): the best of all AUCs
+    would favour rare labels, of which some always stands where a dimension happens to be strong.
+
+    Parameters
+    ----------
+    fit : LabelFit
+    codes : (n, m) float32
+    """
+    sharp = csr_array(codes[fit.train] ** SHARPNESS)
+    at = word_association(sharp, csr_array(fit.presence[fit.train])).argmax(1)
+    every = np.arange(len(at))
+    fires = np.asarray(codes[fit.train].sum(0)).ravel() > 0
+    pure = purity(csr_array(codes[fit.test]), csr_array(fit.presence[fit.test]), at)
+    return BestLabels(
+        np.where(fires, np.array(fit.labels, object)[at], ""),
+        np.where(fires, fit.test_auc[every, at], np.nan),
+        np.where(fires, pure, np.nan),
+    )
+
+
+def best_dimensions(fit: LabelFit) -> BestDimensions:
+    """Choose each label's dimension by its AUC on train items, and score it on test items."""
+    chosen = fit.train_auc.argmax(0)
+    return BestDimensions(chosen, fit.test_auc[chosen, np.arange(len(chosen))])
 
 
 def purity(codes: csr_array, presence: csr_array, label: np.ndarray) -> np.ndarray:

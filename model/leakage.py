@@ -6,9 +6,10 @@ For a pair of labels (A, B), "A without B" proposes dimensions to switch off, as
 
 with the AUC, on test items, of a logistic probe for B over all dimensions, and of one without those
 that are off: 0 where nothing is left of B, 1 where switching hid nothing. The second probe is
-either trained anew (what the code still tells: B's surroundings too, and rightly so, for a probe
-can guess an umbrella by the beach) or the first one with those dimensions zeroed (what B's usual
-reader still sees).
+either trained anew on what is left, renormalised, since a code's length alone would tell that
+something was taken away (what the code still tells: B's surroundings too, and rightly so, for a
+probe can guess an umbrella by the beach), or it is the first one with those dimensions zeroed (what
+B's usual reader still sees).
 
     survival = AP@10 of A with B's dimensions off / AP@10 of A with every dimension on
 
@@ -171,7 +172,7 @@ def pair_reports(
             for strictness in (None, 0.0, 1.0)
         ]
         everything, anew = probes[b], _Probe(codes, fit, b, off)
-        auc = everything.auc(everything.none), anew.auc(off), everything.auc(off)
+        auc = everything.auc(), anew.auc(), everything.auc(off)
         names = fit.labels[a], fit.labels[b]
         found.append(PairReport(*names, len(off), *auc, *precision))
     return found
@@ -224,13 +225,15 @@ class _Probe:
 
     def __init__(self, codes: SparseCodes, fit: LabelFit, label: int, off: np.ndarray) -> None:
         has = np.asarray(fit.presence[:, [label]].toarray()).ravel()
-        self.has, self.codes = has[fit.test], csr_array(codes.by_row[fit.test])
+        self.has = has[fit.test]
+        self.codes = _renormalised(_without(csr_array(codes.by_row[fit.test]), off))
         # Codes are short unit vectors: a weak penalty lets the probe use single dimensions.
         self.probe = LogisticRegression(C=100.0, max_iter=300, class_weight="balanced")
-        self.probe.fit(_without(csr_array(codes.by_row[fit.train]), off), has[fit.train])
+        seen = _renormalised(_without(csr_array(codes.by_row[fit.train]), off))
+        self.probe.fit(seen, has[fit.train])
 
-    def auc(self, off: np.ndarray) -> float:
-        """Score it on test items whose codes lack some dimensions."""
+    def auc(self, off: np.ndarray = none) -> float:
+        """Score it on test items, with further dimensions zeroed."""
         scores = self.probe.decision_function(_without(self.codes, off))
         return float(roc_auc_score(self.has, scores))
 
@@ -239,6 +242,11 @@ def _without(codes: csr_array, off: np.ndarray) -> csr_array:
     kept = np.ones((1, shape_of(codes)[1]), np.float32)
     kept[0, off] = 0
     return csr_array(codes * kept)
+
+
+def _renormalised(codes: csr_array) -> csr_array:
+    norms = np.sqrt(np.asarray((codes**2).sum(1)).ravel())
+    return csr_array(codes / np.maximum(norms, 1e-12)[:, None])
 
 
 def _rows(codes: SparseCodes, rows: np.ndarray) -> SparseCodes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ MODEL = {
     },
 }
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests that set no $SIEVE_HOME of their own out of the person's."""
+    before = os.environ.get("SIEVE_HOME")
+    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("nobody"))
+    yield
+    os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)
 
 
 @pytest.fixture
