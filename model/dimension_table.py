@@ -14,6 +14,8 @@ from model.labels import best_labels, fit_labels, label_presence
 
 VERSION = 2
 """Of the columns; a cached table of another version is made anew."""
+MIN_IMAGES = 5
+"""A dimension of fewer images is not measured by them: two pictures are alike by chance."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 
@@ -32,14 +34,16 @@ def dimension_table(
         and `label_columns`. What cannot be measured is NaN, or an empty text.
     """
     statistics = dimension_statistics(image_codes, text_codes, collection.caption_item)
-    parts = [
-        statistics[["dimension"]],
-        name_columns(checkpoint),
-        statistics.drop(columns="dimension"),
+    measured = [
         clarity_columns(collection, image_codes),
         label_columns(collection, image_codes),
     ]
-    return pd.concat(parts, axis=1)
+    rare = np.diff(image_codes.by_dimension.indptr) < MIN_IMAGES
+    for part in measured:
+        for column in part.columns:
+            part.loc[rare, column] = "" if column == "label" else np.nan
+    named = [statistics[["dimension"]], name_columns(checkpoint)]
+    return pd.concat([*named, statistics.drop(columns="dimension"), *measured], axis=1)
 
 
 def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:

@@ -58,9 +58,10 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function naming({ naming: n }) {
+function naming({ name, naming: n }) {
   if (!n) return null;
-  const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && all.indexOf(word) === i);
+  const said = name.split(" · ")[0];
+  const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
     `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
     others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");

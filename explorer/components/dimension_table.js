@@ -98,7 +98,7 @@ Sieve.call(server.sieve_table, null).then((loaded) => {
     const last = heads.at(-1).firstElementChild;
     last.dataset.sort = "auc";
     last.title = "How well it tells images with its best label from others, on test images; 0.5 is chance";
-    last.textContent = "Label";
+    last.textContent = "AUC";
   }
   for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
   arrange();

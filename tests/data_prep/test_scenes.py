@@ -16,6 +16,7 @@ from data_prep.scenes import (
     PLACES,
     Scene,
     Scenes,
+    captions,
     catalogue,
     compose,
     describe,
@@ -25,6 +26,7 @@ from data_prep.scenes import (
     render_scene,
 )
 from data_prep.scenes.objects import FOLDER
+from data_prep.scenes.synonyms import label_synonyms
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip
