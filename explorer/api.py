@@ -72,8 +72,8 @@ def add_api(desk: Desk) -> None:
             dimension: Its number, from 0.
 
         Returns:
-            name, statistics, words, top_images, random_images, intervals, top_captions, similar and
-            coactive dimensions.
+            name, naming (source, score, runner_up and more), label, statistics, words, top_images,
+            random_images, intervals, top_captions, similar and coactive dimensions.
         """  # noqa: D406, D407
         return page_json(engine.dimension(_whole("dimension", dimension)))
 

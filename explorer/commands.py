@@ -22,7 +22,14 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.making import Prepare, Train
-from explorer.printing import print_dimensions, print_facts, print_json, print_outcome, print_text
+from explorer.printing import (
+    print_dimensions,
+    print_facts,
+    print_json,
+    print_outcome,
+    print_sections,
+    print_text,
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,9 @@ class Info:
 class Dimensions:
     """List all dimensions of a collection's codes.
 
+    --summary measures the whole encoder instead: how clear its dimensions are, whether labels have
+    dimensions of their own, and what is left of a label that is switched off.
+
     Example: sieve dimensions scenes --sort firing_images --match dog
     """
 
@@ -139,25 +149,33 @@ class Dimensions:
     """Only those with this text in their name or top word."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    summary: bool = False
+    """Measure the whole encoder; takes a minute."""
     csv: bool = False
-    """Print CSV."""
+    """Print CSV, with every column."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON, with every column."""
 
     def run(self) -> None:
-        """Print the table."""
-        from explorer.reports import dimension_rows
+        """Print the table, or the summary."""
+        from explorer.reports import dimension_records, dimension_rows, summary_report
 
-        if self.csv and self.json:
-            raise ValueError("give --csv or --json, not both")
+        if self.csv and (self.json or self.summary):
+            raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
+        if self.summary and (self.match or self.sort != "dimension"):
+            raise ValueError("--summary is of all dimensions: leave out --match and --sort")
         engine = open_engine(self.collection, self.checkpoint, "auto")
+        if self.summary:
+            report = summary_report(engine)
+            print_json(report) if self.json else print_sections(report)
+            return
         table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
             print_text(table.to_csv(index=False))
         elif self.json:
-            print_json(table.to_dict("records"))
+            print_json(dimension_records(table))
         else:
-            print_dimensions(table)
+            print_dimensions(table, self.sort)
 
 
 Command = (

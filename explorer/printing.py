@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,30 @@ def print_outcome(report: dict[str, Any]) -> None:
     print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
 
 
-def print_dimensions(table: pd.DataFrame) -> None:
-    """Write the dimension table in columns."""
+def print_sections(report: dict[str, Any]) -> None:
+    """Write facts, those of a part of the report indented under its name."""
+    for name, value in report.items():
+        title = name.replace("_", " ")
+        if not isinstance(value, dict):
+            print_text(f"{title}  {_fact(value)}\n")
+            continue
+        print_text(f"{title}\n")
+        width = max([len(part) for part in value], default=0)
+        for part, number in value.items():
+            print_text(f"  {part.replace('_', ' '):<{width}}  {_fact(number)}\n")
+
+
+_SHOWN = (
+    "dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts", "agreement",
+    "monosemanticity", "label", "label_auc",
+)  # fmt: skip
+
+
+def print_dimensions(table: pd.DataFrame, sort: str) -> None:
+    """Write the columns of the dimension table that fit a terminal, and the one it is sorted by."""
+    shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
+    told = [column for column in shown if any(_cell(value) for value in table[column])]
+    table = table.loc[:, told or shown]
     columns = [str(column) for column in table.columns]
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
@@ -69,4 +92,6 @@ def _fact(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else tidy(str(value))[:40]
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3f}"
+    return tidy(str(value))[:40]

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 
 from data_prep.bundled import open_collection_path
+from data_prep.scenes.synonyms import label_synonyms
 from explorer.arguments import checkpoint_path
 from model.checkpoint import TRAINING, Checkpoint, find_checkpoint
 from model.collection import Collection
 from model.engine import EncodedQuery, Engine, SearchOutcome
+from model.meaning import meaning_report
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
@@ -91,6 +93,22 @@ def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
         table = table.loc[words.str.contains(match, case=False, regex=False)]
     upwards = sort == "dimension" or not pd.api.types.is_numeric_dtype(table[sort])
     return table.sort_values(sort, ascending=upwards, kind="stable")
+
+
+def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Write rows of the dimension table as JSON; what could not be measured is null."""
+    return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
+
+
+def summary_report(engine: Engine) -> dict[str, Any]:
+    """Describe what an encoder's dimensions mean on a collection: see `model.meaning`."""
+    is_scenes = str(engine.collection.manifest["source"]).startswith("Scenes(")
+    report = meaning_report(engine, label_synonyms() if is_scenes else {})
+    return {
+        "collection": engine.collection.name,
+        "checkpoint": str(engine.checkpoint.path.absolute()),
+        **asdict(report),
+    }
 
 
 def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:

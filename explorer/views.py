@@ -14,6 +14,7 @@ import numpy as np
 from explorer.plots import histogram_figure
 
 if TYPE_CHECKING:
+    from model.checkpoint import DimensionName
     from model.dimensions import DimensionPage, Example, Neighbour
     from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
 
@@ -44,6 +45,8 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     return {
         "dimension": page.dimension,
         "name": page.name,
+        "naming": None if page.naming is None else _naming(page.naming),
+        "label": page.label,
         "statistics": {name: _number(value) for name, value in page.statistics.items()},
         "words": [{"word": word, "score": _number(score)} for word, score in page.words],
         "top_images": [_example(example) for example in page.top_images],
@@ -130,6 +133,9 @@ def table_view(engine: Engine) -> dict[str, list[Any]]:
         "images": table["firing_images"].round(5).tolist(),
         "texts": table["firing_texts"].round(5).tolist(),
         "agreement": table["agreement"].round(4).tolist(),
+        "mono": _or_none(table["monosemanticity"].tolist()),
+        "auc": _or_none(table["label_auc"].tolist()),
+        "label": table["label"].tolist(),
         "word": table["top_word"].tolist() if "top_word" in table else [""] * len(table),
     }
 
@@ -202,11 +208,27 @@ def _example(example: Example) -> dict[str, Any]:
     }
 
 
+def _naming(name: DimensionName) -> dict[str, Any]:
+    return {
+        "source": name.source,
+        "score": _number(name.score),
+        "runner_up": name.runner_up,
+        "runner_up_score": _number(name.runner_up_score),
+        "vocabulary": name.vocabulary,
+        "vocabulary_score": _number(name.vocabulary_score),
+        "vocabulary_runner_up": name.vocabulary_runner_up,
+    }
+
+
 def _neighbours(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
     return [
         {"dimension": near.dimension, "name": near.name, "similarity": _number(near.similarity)}
         for near in neighbours
     ]
+
+
+def _or_none(column: list[float]) -> list[float | None]:
+    return [None if np.isnan(value) else round(value, 4) for value in column]
 
 
 def _number(value: float) -> float:

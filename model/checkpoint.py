@@ -3,7 +3,7 @@
 CHECKPOINT/config.json        schema_version, encoder, backbone, calibration, training config
 CHECKPOINT/weights.safetensors
 CHECKPOINT/training.json      curves, seeds, hashes of the items that it was trained on
-CHECKPOINT/names.json         a name for each dimension, with score and runner-up
+CHECKPOINT/names.json         a name for each dimension, its score, runner-up and source
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,40 @@ TRAINING = "training.json"
 NAMES = "names.json"
 
 
+CAPTIONS = "captions"
+VOCABULARY = "vocabulary"
+
+
 @dataclass(frozen=True)
 class DimensionName:
-    """A dimension's name, and how sure it is."""
+    """A dimension's name, and how sure it is.
+
+    The fields from `source` on are missing in names.json of older checkpoints.
+    """
 
     name: str
     score: float
-    """Association of the word with the dimension, in [0, 1]."""
+    """How well the word fits the dimension, in [0, 1]; only names of one source compare."""
     runner_up: str
     """The next best word, or nothing."""
+    runner_up_score: float = 0.0
+    source: str = CAPTIONS
+    """Where the name is from: captions or vocabulary."""
+    vocabulary: str = ""
+    """The word of the vocabulary that fits best, or nothing."""
+    vocabulary_score: float = 0.0
+    vocabulary_runner_up: str = ""
+    vocabulary_runner_up_score: float = 0.0
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> DimensionName:
+        """Read an entry of names.json, whatever else it holds."""
+        given: dict[str, Any] = {
+            field.name: (float if field.type == "float" else str)(entry[field.name])
+            for field in fields(cls)
+            if field.name in entry
+        }
+        return cls(**given)
 
 
 class Checkpoint:
@@ -129,9 +154,7 @@ class Checkpoint:
                 {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
             )
             names = {
-                int(entry["dimension"]): DimensionName(
-                    str(entry["name"]), float(entry["score"]), str(entry["runner_up"])
-                )
+                int(entry["dimension"]): DimensionName.read(entry)
                 for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
             }
             return cls(path, encoder, config, names)

@@ -7,13 +7,29 @@ entry: an int32 index and a float32 value.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
 _PARTS = ("indptr", "indices", "values")
+
+
+def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give each column's rows and values in turn: (p,) integer, (p,) float."""
+    columns = csc_array(matrix)
+    rows, values = np.asarray(columns.indices), np.asarray(columns.data)
+    for start, end in pairwise(np.asarray(columns.indptr).tolist()):
+        yield rows[start:end], values[start:end]
+
+
+def shape_of(matrix: csr_array | csc_array) -> tuple[int, int]:
+    """Rows and columns of a sparse matrix."""
+    return cast("tuple[int, int]", matrix.shape)
 
 
 class SparseCodes:

@@ -17,7 +17,8 @@ from scipy.sparse import csr_array
 from model.checkpoint import Checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection
-from model.dimensions import dimension_statistics, mean_caption_codes
+from model.dimension_table import VERSION, dimension_table
+from model.dimensions import mean_caption_codes
 from model.encoder import IMAGE, TEXT, encode_codes
 from model.home import new_folder, sieve_home
 from model.naming import both_modalities, word_association
@@ -36,7 +37,7 @@ class Derived:
     image_codes, text_codes : SparseCodes
         Of the n images and the c captions.
     dimensions : pandas.DataFrame
-        See `model.dimensions.dimension_statistics`, and name, top_word.
+        See `model.dimension_table.dimension_table`, and top_word.
     """
 
     def __init__(
@@ -88,13 +89,12 @@ class Derived:
         """Encode a collection and take its statistics."""
         image_codes = encode_codes(checkpoint.encoder, collection.image_embeddings, IMAGE)
         text_codes = encode_codes(checkpoint.encoder, collection.text_embeddings, TEXT)
-        table = dimension_statistics(image_codes, text_codes, collection.caption_item)
+        table = dimension_table(collection, checkpoint, image_codes, text_codes)
         derived = cls(collection, image_codes, text_codes, table)
         association = word_association(derived._both, derived._words.presence)
         words = np.array([*derived._words.words, ""], object)
         best = association.argmax(1) if association.shape[1] else np.zeros(len(table), int)
         table["top_word"] = np.where(association.max(1, initial=0) > 0, words[best], "")
-        table.insert(1, "name", [checkpoint.name_of(j) for j in range(len(table))])
         return derived
 
     def save(self, folder: Path) -> None:
@@ -119,7 +119,8 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
 
     A cache that cannot be read or written is not an error: the codes are then computed again.
     """
-    folder = sieve_home() / "codes" / f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}"
+    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{VERSION}"
+    folder = sieve_home() / "codes" / name
     m = checkpoint.encoder.config.m
     if folder.is_dir():
         try:

@@ -17,7 +17,7 @@ from model.codes import SparseCodes
 from model.collection import Collection
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
+    from model.checkpoint import Checkpoint, DimensionName
     from model.derived import Derived
 
 N_EXAMPLES = 12
@@ -80,7 +80,11 @@ class DimensionPage:
     dimension: int
     name: str
     statistics: dict[str, float]
-    """Columns of the dimension table: firing_images, firing_texts, agreement, mean, max."""
+    """The numbers of its row in the dimension table, those that could be measured."""
+    naming: DimensionName | None
+    """Where its name is from, and what else it could be called."""
+    label: str
+    """The label that it stands for best, or nothing; `label_auc` says how well."""
     words: tuple[tuple[str, float], ...]
     """Words of captions that go with it, with their score in [0, 1], best first."""
     top_images: tuple[Example, ...]
@@ -181,7 +185,13 @@ def describe_dimension(
     return DimensionPage(
         dimension=dimension,
         name=checkpoint.name_of(dimension),
-        statistics={name: float(table[name]) for name in table.index if name not in _NOT_NUMBERS},
+        statistics={
+            str(name): float(value)
+            for name, value in table.items()
+            if name != "dimension" and isinstance(value, float | np.number) and np.isfinite(value)
+        },
+        naming=checkpoint.names.get(dimension),
+        label=str(table["label"]),
         words=derived.words_of(dimension),
         top_images=examples(np.arange(min(N_EXAMPLES, len(rows)))),
         random_images=examples(sample),
@@ -191,9 +201,6 @@ def describe_dimension(
         similar=_nearest(checkpoint, directions @ directions[dimension], dimension),
         coactive=_nearest(checkpoint, activations, dimension),
     )
-
-
-_NOT_NUMBERS = ("dimension", "name", "top_word")
 
 
 def _example(collection: Collection, row: int, value: float) -> Example:

@@ -104,7 +104,7 @@ class Engine:
         return self.checkpoint.name_of(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
-        """One row a dimension: see `model.dimensions.dimension_statistics`."""
+        """One row a dimension: see `model.dimension_table`."""
         return self.derived.dimensions
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:

@@ -27,7 +27,7 @@ from model.encoder import Activation, SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
 from model.learner import LOSSES, WIDE, Learner
 from model.measures import code_quality
-from model.naming import names_from_captions
+from model.naming import name_encoder
 from model.objectives import OBJECTIVES, ObjectiveName, make_objective
 from model.training_data import Batch, TrainingData
 from model.training_state import load_state, read_facts, save_state
@@ -301,7 +301,7 @@ def train(
             "quality": quality,
             "items": collection.items["id"].iloc[data.rows].tolist(),
         },
-        names=names_from_captions(encoder, collection, data.rows),
+        names=name_encoder(encoder, collection, data.rows, backbone),
     )
     shutil.rmtree(unfinished, ignore_errors=True)
     return Checkpoint.load(out)

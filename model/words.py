@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
 _TOKEN = re.compile(r"[a-z][a-z'-]*[a-z]")
@@ -50,6 +51,54 @@ def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
         if found:
             forms[word] = found
     return forms
+
+
+def with_phrases(
+    words: WordPresence, captions: Sequence[Sequence[str]], min_items: int = 5
+) -> WordPresence:
+    """Add the phrases of two words that the captions use: "palm tree", "hot dog".
+
+    Only words that stand side by side, and in at least a quarter of the items that have the rarer
+    of them: chance neighbours are no phrase.
+
+    Parameters
+    ----------
+    words : WordPresence
+        Of the same captions.
+    captions : sequence of sequence of str
+    min_items : int
+        Phrases of fewer items are dropped.
+    """
+    place = {word: at for at, word in enumerate(words.words)}
+    forms = singular_forms({word for item in captions for t in item for word in content_words(t)})
+    items_of: dict[tuple[str, str], list[int]] = {}
+    for row, item in enumerate(captions):
+        pairs = {(one, forms.get(other, other)) for text in item for one, other in _adjacent(text)}
+        for pair in pairs:
+            items_of.setdefault(pair, []).append(row)
+    counts = words.counts
+    kept: dict[str, list[int]] = {}
+    for (one, other), rows in sorted(items_of.items()):
+        rarer = min(
+            (counts[place[w]] for w in (forms.get(one, one), other) if w in place), default=0
+        )
+        if len(rows) >= max(min_items, rarer / 4) and one != other:
+            kept[f"{one} {other}"] = rows
+    columns = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()])
+    rows = np.array([row for rows in kept.values() for row in rows], np.int64)
+    ones = np.ones(len(rows), np.float32)
+    phrases = csr_array((ones, (rows, columns)), shape=(len(captions), len(kept)))
+    return WordPresence([*words.words, *kept], csr_array(hstack([words.presence, phrases])))
+
+
+def _adjacent(text: str) -> list[tuple[str, str]]:
+    """Pairs of content words with nothing but a space between them."""
+    found = list(_TOKEN.finditer(text.lower()))
+    return [
+        (one.group(), other.group())
+        for one, other in pairwise(found)
+        if text[one.end() : other.start()] == " " and not {one.group(), other.group()} & _STOP_WORDS
+    ]
 
 
 def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,17 @@ MODEL = {
         "layers": 1,
     },
 }
+OWN_HOME = os.environ.get("SIEVE_HOME")
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests that set no $SIEVE_HOME of their own out of the person's."""
+    before = os.environ.get("SIEVE_HOME")
+    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("nobody"))
+    yield
+    os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)
 
 
 @pytest.fixture
@@ -39,12 +50,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A $SIEVE_HOME with the bundled collection: the person's own, where that has it already."""
     from data_prep.bundled import bundled_path, bundled_scenes
-    from model.home import sieve_home
 
-    if bundled_path().is_dir():
-        return sieve_home()
-    folder = tmp_path_factory.mktemp("scenes-home")
     with pytest.MonkeyPatch.context() as patch:
+        if OWN_HOME:
+            patch.setenv("SIEVE_HOME", OWN_HOME)
+        else:
+            patch.delenv("SIEVE_HOME", raising=False)
+        prepared = bundled_path()
+        if prepared.is_dir():
+            return prepared.parents[1]
+        folder = tmp_path_factory.mktemp("scenes-home")
         patch.setenv("SIEVE_HOME", str(folder))
         bundled_scenes(device="cpu", progress=False)
     return folder

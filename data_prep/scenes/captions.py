@@ -18,7 +18,7 @@ _HOURS = {
     "day": ("on a sunny day", "on a bright day", "under a blue sky"),
     "morning": ("in the morning light", "on a bright morning"),
 }
-_CATEGORY = {
+CATEGORY_WORDS = {
     "animal": ("animal", "animals"),
     "person": ("person", "people"),
     "vehicle": ("vehicle", "vehicles"),
@@ -205,9 +205,9 @@ class _Writer:
         return self._styled(f"{listed(parts)} {self._where(labels)}")
 
     def _kind(self, name: str, count: int) -> str:
-        if name in _MASS and (name not in _CATEGORY or self._chance(0.5)):
+        if name in _MASS and (name not in CATEGORY_WORDS or self._chance(0.5)):
             return pick(self.rand, _MASS[name])
-        one, many = _CATEGORY[name]
+        one, many = CATEGORY_WORDS[name]
         if count == 1:
             return article(one)
         return f"{NUMBERS[count]} {many}" if self._chance(0.6) else f"some {many}"

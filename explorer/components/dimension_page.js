@@ -58,11 +58,21 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function statistics({ statistics: s }) {
+function naming({ name, naming: n }) {
+  if (!n) return null;
+  const said = name.split(" · ")[0];
+  const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
+  return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
+    `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
+    others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");
+}
+function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
     fact("images have it", percent(s.firing_images), "Share of the images"),
     fact("captions have it", percent(s.firing_texts), "Share of the captions"),
     fact("agreement", number(s.agreement), "How far it fires on the same items in images and captions, 0 to 1"),
+    s.monosemanticity !== undefined && fact("one meaning", number(s.monosemanticity), "Monosemanticity: how alike the images are that have it, against any two images, up to 1"),
+    label && s.label_auc !== undefined && fact(`AUC for “${label}”`, number(s.label_auc), "How well it tells images with its best label from others, on test images; 0.5 is chance"),
     fact("mean where it fires", number(s.mean), "Of the images that have it"),
     fact("strongest", number(s.max), "Over all images"));
 }
@@ -96,7 +106,7 @@ function fill(page) {
   plot = null;
   drawn = page.histogram;
   const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
-  body.replaceChildren(...[head(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
+  body.replaceChildren(...[head(page), naming(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
     el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
   ].filter(Boolean));
   draw();

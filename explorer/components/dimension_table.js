@@ -6,6 +6,7 @@ const filter = find(".sv-filter");
 const heads = [...element.querySelectorAll("th")];
 const CHUNK = 80;
 let table = null;
+let labelled = false;
 let order = [];
 let drawn = 0;
 let chosen = null;
@@ -28,7 +29,9 @@ function makeRow(i) {
     share(table.images[i], most.images, percent(table.images[i])),
     share(table.texts[i], most.texts, percent(table.texts[i])),
     share(table.agreement[i], 1, number(table.agreement[i])),
-    el("td", { class: "sv-word" }, table.word[i]));
+    share(Math.max(table.mono[i] ?? 0, 0), 1, table.mono[i] === null ? "" : number(table.mono[i])),
+    labelled ? el("td", { class: "sv-word", title: table.label[i] }, table.auc[i] === null ? "" : number(table.auc[i]))
+      : el("td", { class: "sv-word" }, table.word[i]));
 }
 // Rows are drawn as they come into view: a table of thousands opens at once.
 function drawMore(to = drawn + CHUNK) {
@@ -46,7 +49,8 @@ function arrange() {
   const column = table[sort.by];
   order = table.id.map((_, i) => i).filter((i) => !wanted || table.name[i].toLowerCase().includes(wanted)
     || table.word[i].toLowerCase().includes(wanted) || String(table.id[i]) === wanted.replace(/^#/, ""));
-  const compare = typeof column[0] === "string" ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => column[a] - column[b];
+  const least = (i) => column[i] ?? -Infinity;
+  const compare = typeof column[0] === "string" ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
   order.sort((a, b) => (sort.down ? -compare(a, b) : compare(a, b)) || a - b);
   body.replaceChildren();
   drawn = 0;
@@ -89,6 +93,13 @@ Sieve.call(server.sieve_table, null).then((loaded) => {
     return;
   }
   table = loaded;
+  labelled = table.label.some(Boolean);
+  if (labelled) {
+    const last = heads.at(-1).firstElementChild;
+    last.dataset.sort = "auc";
+    last.title = "How well it tells images with its best label from others, on test images; 0.5 is chance";
+    last.textContent = "AUC";
+  }
   for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
   arrange();
   // Beside the table there is room for a page: better the first than none.

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -71,7 +72,12 @@ def hostile_engine(tiny_engine):
     checkpoint.name_of = lambda dimension: f"{PAYLOAD} {dimension}"
     engine.derived = copy.copy(tiny_engine.derived)
     engine.derived.collection = collection
-    engine.derived.dimensions = tiny_engine.derived.dimensions.assign(top_word=PAYLOAD)
+    engine.derived.dimensions = tiny_engine.derived.dimensions.assign(
+        top_word=PAYLOAD, label=PAYLOAD, runner_up=PAYLOAD
+    )
+    words = {"runner_up": PAYLOAD, "vocabulary": PAYLOAD}
+    names = tiny_engine.checkpoint.names
+    checkpoint.names = {j: replace(name, **words) for j, name in names.items()}
     return engine
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, settle
@@ -92,3 +93,37 @@ def test_a_dimension_that_never_fires_says_so(page: Page, tiny_engine) -> None:
     assert len(silent), "the tiny checkpoint has no dead dimension to show"
     go(page, f"?tab=dimensions&dimension={silent.iloc[0]}")
     expect(page.get_by_text("It fires on no image")).to_be_visible()
+
+
+def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine) -> None:
+    table = tiny_engine.dimension_table()
+    told = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
+    dimension = int(told.loc[told["firing_images"].idxmax(), "dimension"])
+    go(page, f"?tab=dimensions&dimension={dimension}")
+    expect(page.get_by_text("Named after words of captions")).to_contain_text(
+        f"“{table['runner_up'][dimension]}”"
+    )
+    expect(page.get_by_text("one meaning")).to_be_visible()
+    expect(page.get_by_text(f"AUC for “{table['label'][dimension]}”")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_table_stays_within_its_width(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    scroll = page.locator(".sv-scroll")
+    assert scroll.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for head in page.locator(".sv-table thead button:visible").all():
+        assert head.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), head.inner_text()
+
+
+def test_table_sorts_by_what_could_not_be_measured_last(page: Page, tiny_engine) -> None:
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody tr").first.wait_for()
+    page.get_by_role("button", name="Mono", exact=True).click()
+    table = tiny_engine.dimension_table()
+    by_mono = table.sort_values("monosemanticity", ascending=False, kind="stable")
+    measured = by_mono["dimension"][by_mono["monosemanticity"].notna()].tolist()
+    assert set(rows(page)[: len(measured)]) == set(measured)

@@ -16,6 +16,7 @@ from data_prep.scenes import (
     PLACES,
     Scene,
     Scenes,
+    captions,
     catalogue,
     compose,
     describe,
@@ -25,6 +26,7 @@ from data_prep.scenes import (
     render_scene,
 )
 from data_prep.scenes.objects import FOLDER
+from data_prep.scenes.synonyms import label_synonyms
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip
@@ -253,3 +255,13 @@ def test_bad_sizes_are_refused(size: int) -> None:
 def test_bad_sources_are_refused(count: int, seed: int) -> None:
     with pytest.raises(ValueError, match="expected a count"):
         Scenes(count, seed)
+
+
+def test_synonyms_are_words_of_known_labels() -> None:
+    known = {label for what in catalogue().values() for label in (what.label, *what.categories)}
+    found = label_synonyms()
+    assert set(found) <= known | set(PLACES)
+    assert "puppy" in found["dog"] and "dogs" in found["dog"] and "seaside" in found["beach"]
+    said = " ".join(text for i in range(400) for text in captions(compose(0, i))).lower()
+    for label in PLACES:
+        assert all(name in said for name in found.get(label, ())), label

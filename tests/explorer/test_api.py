@@ -65,6 +65,10 @@ def test_dimension_is_told(client: Client, tiny_engine) -> None:
     found = client.predict(j, api_name="/dimension")
     known = tiny_engine.dimension(j)
     assert found["name"] == known.name
+    assert found["naming"]["source"] in ("captions", "vocabulary")
+    assert found["statistics"]["monosemanticity"] == pytest.approx(
+        known.statistics["monosemanticity"], abs=1e-5
+    )
     assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
 
 

@@ -189,6 +189,24 @@ def test_dimensions(sieve: Sieve, opened: tuple) -> None:
     assert 0 < len(matched) < 64
     assert all(word in row["name"] + row["top_word"] for row in matched)
     assert len(sieve("dimensions", *opened).out.splitlines()) == 65
+    assert list(rows[0]) == list(table[0])
+    for row in rows:
+        assert row["name_source"] in ("captions", "vocabulary", "")
+        assert row["label_auc"] is None or 0 <= row["label_auc"] <= 1
+        assert (row["label"] == "") == (row["label_auc"] is None)
+
+
+def test_dimensions_summary(sieve: Sieve, opened: tuple) -> None:
+    told = sieve("dimensions", *opened, "--summary", "--json").data
+    assert told["collection"] == "tiny"
+    assert sum(told["naming"][kind] for kind in ("captions", "vocabulary", "unnamed")) == 64
+    assert told["naming"]["words_in_list"] >= 5000
+    assert told["labels"]["labels"] == 9
+    for name in ("with_dimension", "mean_auc", "disentanglement", "completeness"):
+        assert 0 <= told["labels"][name] <= 1
+    assert told["leakage"] is None, "twelve test pictures are too few for a pair"
+    text = sieve("dimensions", *opened, "--summary").out
+    assert "\nnaming\n  captions" in text
 
 
 def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
@@ -208,6 +226,8 @@ def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> Non
         (("search", opened[0], "x", "--checkpoint", tmp_path), "is not a whole checkpoint"),
         (("dimensions", *opened, "--sort", "beauty"), "cannot sort by 'beauty'; columns are: "),
         (("dimensions", *opened, "--csv", "--json"), "give --csv or --json, not both"),
+        (("dimensions", *opened, "--csv", "--summary"), "give --csv or --summary, not both"),
+        (("dimensions", *opened, "--summary", "--match", "a"), "--summary is of all dimensions"),
         (("prepare", "scenes", "--count", "3"), "need a place: give --out"),
         (("prepare", "folder", tmp_path / "no", "--out", tmp_path / "c"), "there is no folder"),
         (("prepare", "folder", tmp_path, "--out", tmp_path), "exists already; choose another"),

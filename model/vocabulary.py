@@ -1,0 +1,173 @@
+r"""Names for dimensions from a general vocabulary, read by the text tower: no captions needed.
+
+A word fits a dimension where the encoder reads it in the word, and where the word is near the
+images that have it:
+
+    fit_jw = √(cos⁺(W_enc_j, x̃_w) · cos⁺(c_j, x̃_w)),  c_j = Σ_i z_ij³ x̃_i
+
+with x̃ centred embeddings of a word w or an image i. Discover-then-Name (Rao et al. 2024, arXiv
+2407.14499) takes the nearest word to the decoder's column; CLIP-Dissect (Oikarinen & Weng 2023,
+arXiv 2204.10965) looks at the images. A name here must hold in both modalities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+import assets
+from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from model.home import sieve_home
+
+log = logging.getLogger(__name__)
+
+SHARPNESS = 3
+"""Power of the activations that name a dimension: what it means shows where it is strong."""
+_DIMENSIONS_A_BATCH = 256
+
+
+class TextTower(Protocol):
+    """What is needed of a backbone."""
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """Embed texts: (n, d) float32, unit rows."""
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words that the backbone never met."""
+        ...
+
+
+class WordFit(NamedTuple):
+    """The word that fits a dimension best, and the next one."""
+
+    word: str
+    score: float
+    """In [0, 1]."""
+    runner_up: str
+    runner_up_score: float
+
+
+@lru_cache(maxsize=1)
+def english_words() -> tuple[str, ...]:
+    """Words that a dimension can be named after; `assets/words/SOURCE.md` says where from."""
+    return tuple((assets.ROOT / "words" / "english.txt").read_text(encoding="utf-8").split())
+
+
+def vocabulary_of(backbone: TextTower) -> list[str]:
+    """List the words that a backbone knows: all of them, but for one that ships a word list."""
+    return [word for word in english_words() if not backbone.unknown_words(word)]
+
+
+def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> np.ndarray:
+    """Embed words by themselves: (w, d) float32; kept in `$SIEVE_HOME/words` for the next encoder.
+
+    Parameters
+    ----------
+    words : sequence of str
+    backbone : TextTower
+    sha256 : str
+        Of the backbone.
+    """
+    listed = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    path = sieve_home() / "words" / f"{sha256[:16]}-{listed[:16]}.npy"
+    try:
+        found = np.load(path, allow_pickle=False)
+        if len(found) == len(words):
+            return found.astype(np.float32)
+    except (OSError, ValueError, EOFError):
+        pass  # not there, or not whole: made again below
+    log.info("embedding %s words to name dimensions with", len(words))
+    found = np.asarray(backbone.encode_texts(list(words)), np.float32)
+    _keep(path, found.astype(np.float16))
+    return found
+
+
+def fit_words(
+    encoder: SparseEncoder, images: np.ndarray, words: Sequence[str], embeddings: np.ndarray
+) -> dict[int, WordFit]:
+    """Find the best word of a vocabulary for every dimension that any image has.
+
+    Parameters
+    ----------
+    encoder : SparseEncoder
+    images : (n, d) float16 or float32
+        Embeddings of the images to look at.
+    words : sequence of str
+    embeddings : (w, d) float32
+        Of the words.
+    """
+    if not len(words) or not len(images):
+        return {}
+    with torch.inference_mode():
+        read = encoder.centred(torch.from_numpy(embeddings), TEXT).cpu().numpy()  # (w, d)
+        seen = encoder.centred(
+            torch.from_numpy(np.asarray(images, np.float32)).to(encoder.encode_md.device), IMAGE
+        )
+    codes = encode_codes(encoder, images, IMAGE).by_row
+    centres = _unit((codes**SHARPNESS).T @ seen.cpu().numpy())  # (m, d)
+    reader = _unit(encoder.encode_md.detach().cpu().numpy())  # (m, d)
+    found: dict[int, WordFit] = {}
+    for start in range(0, len(centres), _DIMENSIONS_A_BATCH):
+        part = slice(start, start + _DIMENSIONS_A_BATCH)
+        by_text, by_image = reader[part] @ read.T, centres[part] @ read.T
+        fits = np.sqrt(np.maximum(by_text, 0) * np.maximum(by_image, 0))  # (b, w)
+        for j, fit in enumerate(fits, start):
+            best = best_words(fit, words)
+            if best is not None:
+                found[j] = best
+    return found
+
+
+def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
+    """Choose the best word and the next that says something else; None where no score is positive.
+
+    Parameters
+    ----------
+    scores : (w,) float
+    words : sequence of str
+    """
+    order = np.argsort(-scores, kind="stable")[:8]
+    ranked = [int(at) for at in order if scores[at] > 0]
+    if not ranked:
+        return None
+    first, *others = ranked
+    second = next((at for at in others if not akin(words[first], words[at])), None)
+    return WordFit(
+        words[first],
+        min(float(scores[first]), 1.0),
+        "" if second is None else words[second],
+        0.0 if second is None else min(float(scores[second]), 1.0),
+    )
+
+
+def akin(one: str, other: str) -> bool:
+    """Whether two names share a word, or one begins with the other: snow and snowy."""
+    if set(one.split()) & set(other.split()):
+        return True
+    short, long = sorted((one, other), key=len)
+    return len(short) > 2 and long.startswith(short)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _keep(path: Path, array: np.ndarray) -> None:
+    """Write under a temporary name and rename; a full or read-only disk is no error."""
+    draft = path.with_name(f".{path.stem}-{os.getpid()}.npy")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(draft, array)
+        draft.replace(path)
+    except OSError as error:
+        log.warning("word embeddings are not kept: %s", error)
+        draft.unlink(missing_ok=True)
