@@ -21,6 +21,7 @@ from explorer.arguments import (
     StrictnessValue,
     open_engine,
 )
+from explorer.evaluating import Evaluate
 from explorer.making import Prepare, Train
 from explorer.printing import print_dimensions, print_facts, print_json, print_outcome, print_text
 
@@ -165,6 +166,7 @@ Command = (
     | Annotated[Prepare, subcommand("prepare")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
+    | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]
 )
