@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 from model.baselines import TRAINED, TRAINING_FREE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
-    from model.benchmark_results import TrackResult
+    from model.benchmark_results import MethodResult, TrackResult
 
 # Okabe and Ito's colours, told apart with any colour vision; the marker tells the same again.
 _KINDS = {
     "Sieve": ("#0072B2", "o"),
     "trained": ("#009E73", "s"),
     "dense": ("#D55E00", "^"),
-    "bound": ("#555555", "D"),
+    "other": ("#555555", "D"),
 }
-_LABEL_HEIGHT = 0.034
+_LABEL_HEIGHT = 0.042
 """Of a label, as a share of the axis."""
 
 
@@ -53,62 +55,79 @@ def kind_of(method: str) -> str:
     if method in TRAINED or method == "SpLiCE":
         return "trained"
     if method in ("A only", "oracle"):
-        return "bound"
+        return "other"
     return "dense" if method in TRAINING_FREE else "trained"
 
 
 def _draw(axes: Axes, track: TrackResult) -> None:
-    for method in track.methods:
+    shown = [method for method in track.methods if method.method != "oracle"]
+    for method in shown:
         colour, marker = _KINDS[kind_of(method.method)]
-        across = [[method.violation - method.violation_ci.low],
-                  [method.violation_ci.high - method.violation]]  # fmt: skip
-        up = [[method.ap - method.ci.low], [method.ci.high - method.ap]]
+        x, y = method.violation, method.ap
         axes.errorbar(
-            method.violation,
-            method.ap,
-            xerr=[[max(side[0], 0)] for side in across],
-            yerr=[[max(side[0], 0)] for side in up],
+            x,
+            y,
+            xerr=[[x - method.violation_ci.low], [method.violation_ci.high - x]],
+            yerr=[[y - method.ci.low], [method.ci.high - y]],
             color=colour,
             marker=marker,
-            markersize=7 if method.method == "Sieve" else 5,
-            elinewidth=0.8,
-            alpha=0.9,
+            markersize=8 if method.method == "Sieve" else 5,
+            elinewidth=0.6,
+            alpha=0.85,
+            zorder=3 if method.method == "Sieve" else 2,
         )
     axes.set_xlabel("violation@10: share of the first ten that show B too (less is better)")
     axes.set_ylabel("AP@10 of A without B (more is better)")
-    axes.set_ylim(0, 1.02)
-    axes.set_xlim(left=-0.005)
     axes.set_title(
-        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95 % intervals",
+        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95 % intervals; "
+        "a perfect ranking has 1 at 0",
         loc="left",
-        fontsize=9,
+        fontsize=8,
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2, linewidth=0.6)
-    _label(axes, track)
+    axes.set_xlim(left=0)
+    _label(axes, shown)
 
 
-def _label(axes: Axes, track: TrackResult) -> None:
-    """Name each point beside it; where names would overlap they are moved apart, on a line."""
-    right = axes.get_xlim()[1]
-    axes.set_xlim(right=right * 1.25)
-    shift = (axes.get_xlim()[1] - axes.get_xlim()[0]) * 0.02
-    height = axes.get_ylim()[1] * _LABEL_HEIGHT
-    placed: list[tuple[float, float]] = []
-    width = (axes.get_xlim()[1] - axes.get_xlim()[0]) * 0.2
-    for method in sorted(track.methods, key=lambda method: -method.ap):
-        x, y = method.violation + shift, method.ap
-        while any(abs(x - px) < width and abs(y - py) < height for px, py in placed):
-            y -= height / 4
-        placed.append((x, y))
+def _label(axes: Axes, methods: Sequence[MethodResult]) -> None:
+    """Name the points in a column at the right, each at the end of a thin line from its point."""
+    low, high = axes.get_ylim()
+    step = (high - low) * _LABEL_HEIGHT
+    column = axes.get_xlim()[1]
+    axes.set_xlim(right=column)
+    places = _spread([method.ap for method in methods], step, low, high)
+    for method, place in zip(methods, places, strict=True):
         colour = _KINDS[kind_of(method.method)][0]
         axes.annotate(
-            method.method,
+            f"{method.method}  {method.ap:.3f}",
             (method.violation, method.ap),
-            (x, y),
+            (column, place),
             va="center",
+            annotation_clip=False,
             color=colour,
             fontsize=8,
             fontweight="bold" if method.method == "Sieve" else "normal",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "linestyle": ":",
+                "color": colour,
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkB": 3,
+            },
         )
+
+
+def _spread(values: Sequence[float], step: float, low: float, high: float) -> list[float]:
+    """Move values apart to at least `step`, each as near its own place as the others let it."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    placed = [0.0] * len(values)
+    below = low - step
+    for i in order:
+        below = placed[i] = max(values[i], below + step)
+    above = max(high, below) + step
+    for i in reversed(order):
+        # What was pushed over the top goes down again, and pushes what lies under it.
+        above = placed[i] = min(placed[i], above - step, high)
+    return placed
