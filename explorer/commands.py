@@ -21,6 +21,7 @@ from explorer.arguments import (
     StrictnessValue,
     open_engine,
 )
+from explorer.evaluating import Evaluate
 from explorer.making import Prepare, Train
 from explorer.printing import (
     print_dimensions,
@@ -183,6 +184,7 @@ Command = (
     | Annotated[Prepare, subcommand("prepare")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
+    | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]
 )

@@ -84,10 +84,10 @@ def measure(
     result = MethodResult(
         method=name,
         ap=ap,
-        ci=interval(resampled.ap, ap),
+        ci=interval(resampled.ap, ap, 1.0),
         precision=precision,
         violation=violation,
-        violation_ci=interval(resampled.violation, violation),
+        violation_ci=interval(resampled.violation, violation, 1.0),
         ndcg=ndcg,
         plain_ap=plain_ap,
         kept_ap=kept_ap,

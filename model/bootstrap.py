@@ -105,14 +105,23 @@ def resample(
     return Resampled(*means.mean(1))
 
 
-def interval(values: np.ndarray, measured: float) -> Interval:
+def interval(values: np.ndarray, measured: float, most: float = np.inf) -> Interval:
     """Take the middle 95 % of resampled values, centred on what was measured.
 
     Copies of an item stand together in a ranking, which raises average precision a little in every
     resample, whatever the method; centring takes that shift away and leaves the spread.
+
+    Parameters
+    ----------
+    values : (r,) float
+    measured : float
+        Always inside the interval.
+    most : float
+        The largest value that there can be; a finite one says that the least is 0.
     """
     low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + measured
-    return Interval(float(low), float(high))
+    low, high = min(float(low), measured), max(float(high), measured)
+    return Interval(max(low, 0.0), min(high, most)) if np.isfinite(most) else Interval(low, high)
 
 
 def paired_ratio(of: Resampled, over: Resampled, measured: float) -> Interval:

@@ -77,9 +77,12 @@ class Paper:
         self.marks = data.words.presence[:, frequent].tocsr()
         self.m = m
 
+    @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
         """Read the embeddings as they are."""
         encoder.centre.zero_()
+        # Hundreds of codes near 1 add up: with unit columns the first reconstructions are far off.
+        encoder.decode_md.mul_(encoder.config.k**-0.5)
 
     def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:  # noqa: ARG002
         """Reconstruction by a linear decoder, and contrast with soft targets."""

@@ -26,8 +26,8 @@ from model.engine import Engine
 from model.training import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "info",
-            "dimensions")  # fmt: skip
+COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",
+            "info", "dimensions")  # fmt: skip
 
 
 class Answer(NamedTuple):

@@ -48,9 +48,20 @@ class WordBackbone:
         return [word for word in text.split() if word == "xylophone"]
 
 
-def write_word_collection(folder: Path, n: int = 400, backbone_hash: str = "ff" * 32) -> Path:
-    """Write a collection of `n` items made of WORDS, three captions each."""
-    generator = np.random.default_rng(1)
+def write_word_collection(
+    folder: Path,
+    n: int = 400,
+    backbone_hash: str = "ff" * 32,
+    *,
+    select: int = 10,
+    test: int = 10,
+    seed: int = 1,
+) -> Path:
+    """Write a collection of `n` items made of WORDS, three captions each.
+
+    Every `test`-th item is test, every `select`-th of the others select. Ids begin with the seed.
+    """
+    generator = np.random.default_rng(seed)
     backbone = WordBackbone()
     has = generator.random((n, len(WORDS))) < 0.25
     told = [has[i // 3] & (generator.random(len(WORDS)) < 0.8) for i in range(3 * n)]
@@ -61,14 +72,15 @@ def write_word_collection(folder: Path, n: int = 400, backbone_hash: str = "ff" 
     folder.mkdir(parents=True)
     pd.DataFrame(
         {
-            "id": [f"{i:016x}" for i in range(n)],
+            "id": [f"{seed - 1:x}{i:015x}" for i in range(n)],
             "image": "nowhere.jpg",
             "captions": [texts[3 * i : 3 * i + 3] for i in range(n)],
             "labels": [
                 [w for w, there in zip(WORDS, has[i], strict=True) if there] for i in range(n)
             ],
             "split": [
-                "select" if i % 10 == 8 else "test" if i % 10 == 9 else "train" for i in range(n)
+                "test" if i % test == test - 1 else "select" if i % select == 8 else "train"
+                for i in range(n)
             ],
             "width": 4,
             "height": 3,
@@ -107,3 +119,11 @@ def word_checkpoint(
 ) -> Checkpoint:
     out = tmp_path_factory.mktemp("checkpoints") / "words"
     return train(word_collection, out, QUICK, device="cpu", backbone=word_backbone, progress=False)
+
+
+@pytest.fixture(scope="session")
+def large_word_collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Enough items for pairs: 1,500, of which 210 test and 120 select, three captions each."""
+    return Collection.open(
+        write_word_collection(tmp_path_factory.mktemp("words") / "large", 1500, select=12, test=7)
+    )
