@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder
-from model.losses import exclusion, info_nce, presence, reconstruction, revive
+from model.losses import balance, exclusion, info_nce, presence, reconstruction, revive
 from model.training_data import Batch
 
 WIDE = 4
@@ -29,7 +29,7 @@ class Learner(nn.Module):
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
 
 
-LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "exclude", "revive"})
+LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "exclude", "balance", "revive"})
 
 
 def training_losses(
@@ -93,6 +93,8 @@ def training_losses(
         answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
         queries = push_away(words[a], words[b])
         losses["exclude"] = exclusion(code[IMAGE], queries, answers.T, learner.exclude_scale)
+    if "balance" in wanted:
+        losses["balance"] = balance(code[IMAGE], code[TEXT])
     if "revive" in wanted and dead.any():
         linear = functional.linear(target[IMAGE], encoder.encode_md)
         losses["revive"] = revive(linear, target[IMAGE] - decoded[IMAGE], dead, directions)

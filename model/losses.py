@@ -96,6 +96,20 @@ def exclusion(images: Tensor, queries: Tensor, answers: Tensor, scale: Tensor) -
     return -(functional.log_softmax(logits.float(), 1) * share).sum(1).mean()
 
 
+def balance(images: Tensor, texts: Tensor) -> Tensor:
+    """Let each dimension be used as much by images as by texts.
+
+        L = |ū - v̄|² / (|ū|² + |v̄|²), ū and v̄ the mean unit codes of the batch; in [0, 1]
+
+    Parameters
+    ----------
+    images, texts : (B, m) float, non-negative
+        Codes of pairs.
+    """
+    image, text = (functional.normalize(codes, dim=1).mean(0) for codes in (images, texts))
+    return (image - text).square().sum() / (image.square().sum() + text.square().sum() + 1e-12)
+
+
 def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:
     """Let dead dimensions explain what the others left: mean_i |e_i - W_dec a_i,dead|².
 

@@ -48,7 +48,9 @@ def peer_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfi
         return sieve
     if name == CONTROL:
         return replace(sieve, activation="dense")
-    alone = replace(sieve, noise=0.0, contrast=0.0, cross=0.0, presence=0.0, exclude=0.0, n_words=0)
+    alone = replace(
+        sieve, noise=0.0, contrast=0.0, cross=0.0, presence=0.0, exclude=0.0, balance=0.0, n_words=0
+    )
     if name == RECONSTRUCTION:
         return alone
     if name == PAPER_PRESET:

@@ -70,6 +70,8 @@ class TrainingConfig:
     """Weight of word presence."""
     exclude: float = 0.0
     """Weight of ranking A-without-B above all else."""
+    balance: float = 0.0
+    """Weight of each dimension being used alike by images and texts."""
     revive: float = 1 / 32
     """Weight of the auxiliary loss of dead dimensions."""
     n_words: int = 256
