@@ -75,7 +75,7 @@ def measure(
         found = measure_rankings(total, relevant, violating)
         by_pair.append(found.ap)
         space = spaces[tuned.setting.space]
-        plain = measure_rankings(space.score(space.a), report.has_a)
+        plain = measure_rankings(tuned.setting.rule.plain(space), report.has_a)
         kept = measure_rankings(total, report.has_a)
         measures = (found.ap, found.precision, found.violation, found.ndcg, plain.ap, kept.ap)
         figures.append([float(np.nanmean(measure)) for measure in measures])

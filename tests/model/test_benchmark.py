@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import QUICK, WordBackbone, write_word_collection
 
 from model.baselines import METHODS
 from model.benchmark import Benchmark, BenchmarkConfig
 from model.benchmark_results import BenchmarkResult, MethodResult
 from model.checkpoint import Checkpoint
 from model.collection import Collection
-from tests.model.conftest import QUICK, WordBackbone, write_word_collection
 
 TRAINING = replace(QUICK, epochs=3)
 CONFIG = BenchmarkConfig(
