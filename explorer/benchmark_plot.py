@@ -120,14 +120,14 @@ def _label(axes: Axes, methods: Sequence[MethodResult]) -> None:
 
 
 def _spread(values: Sequence[float], step: float, low: float, high: float) -> list[float]:
-    """Move values apart to at least `step`, each as near its own place as the others let it."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    placed = [0.0] * len(values)
-    below = low - step
-    for i in order:
-        below = placed[i] = max(values[i], below + step)
-    above = max(high, below) + step
-    for i in reversed(order):
-        # What was pushed over the top goes down again, and pushes what lies under it.
-        above = placed[i] = min(placed[i], above - step, high)
-    return placed
+    """Move values at least `step` apart, in order, each as near its own place as they can be."""
+    import numpy as np
+    from sklearn.isotonic import isotonic_regression
+
+    order = np.argsort(values, kind="stable")
+    steps = step * np.arange(len(order))
+    # Places with their steps taken off must not fall: that is isotonic regression.
+    lowest = isotonic_regression(np.asarray(values)[order] - steps)
+    placed = np.empty(len(order))
+    placed[order] = np.clip(lowest, low, max(high - steps.max(initial=0), low)) + steps
+    return placed.tolist()

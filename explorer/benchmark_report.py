@@ -72,7 +72,7 @@ def verdicts(track: TrackResult) -> list[str]:
 
 
 def write_report(result: BenchmarkResult, out: Path) -> None:
-    """Write result.json, config.json, and for each track a CSV and a plot.
+    """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
 
     Parameters
     ----------
@@ -87,6 +87,7 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
         (folder / "table.txt").write_text(table_text(result), encoding="utf-8")
         for track in result.tracks:
             _write_csv(folder / f"{track.track}.csv", (*track.methods, *track.variants))
+            _write_pairs(folder / f"{track.track}_pairs.csv", track)
             save_plot(track, folder / track.track)
 
 
@@ -107,6 +108,16 @@ def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _write_pairs(path: Path, track: TrackResult) -> None:
+    """Write AP@10 of every pair by every method, for those who want to look for themselves."""
+    methods = track.methods
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["a", "without", "relevant", "violating", *(m.method for m in methods)])
+        for place, pair in enumerate(track.asked):
+            writer.writerow([*pair, *(round(method.by_pair[place], 6) for method in methods)])
 
 
 def _row(method: MethodResult) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from model.baselines import (
 from model.benchmark_inputs import check_inputs, load_text_encoder, modality_means
 from model.benchmark_measures import Measured, measure
 from model.benchmark_pairs import PairLaw, TrackName, TrackQuestions, track_questions
-from model.benchmark_results import BenchmarkResult, MethodResult, TrackResult
+from model.benchmark_results import BenchmarkResult, MethodResult, PairCount, TrackResult
 from model.bootstrap import draw_resamples
 from model.checkpoint import Checkpoint
 from model.collection import Collection
@@ -214,8 +214,15 @@ class Benchmark:
 
         return TrackResult(
             track=track,
-            pairs=len(report.pairs),
-            a_words=len(set(report.a_names)),
+            asked=tuple(
+                map(
+                    PairCount,
+                    report.a_names,
+                    report.b_names,
+                    report.relevant.sum(1).tolist(),
+                    report.violating.sum(1).tolist(),
+                )
+            ),
             items=len(report.rows),
             tuning_pairs=len(asked.tuning.pairs),
             tuning_items=len(asked.tuning.rows),

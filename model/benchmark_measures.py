@@ -68,13 +68,14 @@ def measure(
     tuned = tune(rules, tuning, asked.tuning.relevant, trials)
     report = asked.report
     relevant, violating = report.relevant, report.violating
-    rankings, figures = [], []
+    rankings, figures, by_pair = [], [], []
     for spaces in final:
         total = tuned.setting.scores(spaces)
         rankings.append(Ranking(ranked_rows(total, DEPTH)))
         found = measure_rankings(total, relevant, violating)
+        by_pair.append(found.ap)
         space = spaces[tuned.setting.space]
-        plain = measure_rankings(space.score(space.a), report.has_a)
+        plain = measure_rankings(tuned.setting.rule.plain(space), report.has_a)
         kept = measure_rankings(total, report.has_a)
         measures = (found.ap, found.precision, found.violation, found.ndcg, plain.ap, kept.ap)
         figures.append([float(np.nanmean(measure)) for measure in measures])
@@ -92,6 +93,7 @@ def measure(
         plain_ap=plain_ap,
         kept_ap=kept_ap,
         by_seed=by_seed,
+        by_pair=tuple(np.mean(by_pair, axis=0).tolist()),
         spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         knobs=tuned.setting.knobs(),
         tuning_ap=tuned.ap,

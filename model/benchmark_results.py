@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model.benchmark_pairs import PairLaw
 from model.bootstrap import Interval
 
 if TYPE_CHECKING:
     from model.benchmark import BenchmarkConfig
+
+
+class PairCount(NamedTuple):
+    """One pair, and how many test items it is about."""
+
+    a: str
+    b: str
+    relevant: int
+    violating: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class MethodResult:
     """AP@10 for A, whether or not B is there, of the ranking that excludes B."""
     by_seed: tuple[float, ...]
     """AP@10 of each training seed."""
+    by_pair: tuple[float, ...]
+    """AP@10 of each pair, over seeds."""
     spread: float | None
     """Standard deviation of AP@10 over seeds; None with one seed."""
     knobs: Mapping[str, float | str]
@@ -89,8 +100,8 @@ class TrackResult:
     """One track's table."""
 
     track: str
-    pairs: int
-    a_words: int
+    asked: tuple[PairCount, ...]
+    """The report pairs."""
     items: int
     tuning_pairs: int
     tuning_items: int
@@ -98,6 +109,16 @@ class TrackResult:
     methods: tuple[MethodResult, ...]
     variants: tuple[MethodResult, ...]
     """The same methods held to one rule each."""
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs were reported."""
+        return len(self.asked)
+
+    @property
+    def a_words(self) -> int:
+        """How many different A there are."""
+        return len({pair.a for pair in self.asked})
 
     def as_json(self) -> dict[str, Any]:
         """Tell it as plain data."""

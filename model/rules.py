@@ -56,6 +56,10 @@ class Range(NamedTuple):
         return round(float(value), 4)
 
 
+def _score_a(space: Space) -> np.ndarray:
+    return space.score(space.a)
+
+
 @dataclass(frozen=True)
 class Rule:
     """One way to exclude."""
@@ -64,6 +68,8 @@ class Rule:
     scores: Callable[[Space, Mapping[str, float]], np.ndarray]
     """Space and knobs → (p, n) float32; -inf leaves a row out."""
     knobs: Mapping[str, Range]
+    plain: Callable[[Space], np.ndarray] = _score_a
+    """Scores for A where there is no B: (p, n) float32."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -141,9 +147,12 @@ def _never(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
 
 def _edit(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
     """Rebuild A from its concepts without B's, and score that against the embeddings."""
+    return _rebuild(space, _pushed(space, knobs, knobs["push"]))
+
+
+def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
     assert space.dictionary is not None and space.rebuilt is not None
-    queries = unit(_pushed(space, knobs, knobs["push"]) @ space.dictionary)
-    return queries @ space.rebuilt.T
+    return unit(codes @ space.dictionary) @ space.rebuilt.T
 
 
 _OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
@@ -158,7 +167,12 @@ SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
 PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
 ZERO = Rule("zero", _zero, _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
-EDIT = Rule("edit", _edit, {**_OFF, "push": Range(0.0, 2.0, 0.0)})
+EDIT = Rule(
+    "edit",
+    _edit,
+    {**_OFF, "push": Range(0.0, 2.0, 0.0)},
+    plain=lambda space: _rebuild(space, space.a),
+)
 
 DENSE_RULES = (SUBTRACT, ORTHOGONAL, FILTER, SPACEVLM)
 CODE_RULES = (PUSH, ZERO, NEVER)

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_prep.bundled import open_collection_path
 from model.engine import Engine, Result
+from model.nouns import with_article
 
 TOP = 10
 
@@ -51,7 +52,7 @@ def main() -> None:
     labels = [set(item) for item in engine.collection.items["labels"]]
     rows = []
     for a, b in label_pairs(labels, asked.pairs, asked.seed):
-        query = engine.encode(article(a), article(b))
+        query = engine.encode(with_article(a), with_article(b))
         found = {
             "before": engine.search(query, off=(), top=TOP).results,
             "pushed": engine.search(query, top=TOP).results,
@@ -74,11 +75,6 @@ def main() -> None:
         print(f"{row['a'] + ' without ' + row['b']:24.24}{cells}")
     ratio = mean["pushed_b"] / max(mean["literal_b"], 1e-9)
     print(f"share with B, pushed away / literal text: {ratio:.3f}")
-
-
-def article(label: str) -> str:
-    """Say a label as a person would search for it."""
-    return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
 
 
 if __name__ == "__main__":

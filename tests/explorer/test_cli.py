@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 import pytest
 
@@ -23,7 +23,7 @@ from explorer.making import Train
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine
-from model.training import TrainingConfig
+from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",
@@ -91,7 +91,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,train,search,info,dimensions}" in ran.stdout
+    assert "{explore,prepare,train,search,evaluate,info,dimensions}" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,7 @@ def test_prepare_and_train(
 def test_train_options_are_those_of_the_configuration() -> None:
     assert set(Train.SETTINGS) <= {field.name for field in fields(TrainingConfig)}
     assert set(Train.SETTINGS) <= {field.name for field in fields(Train)}
+    assert set(get_args(get_type_hints(Train)["preset"])) == set(PRESETS)
 
 
 def test_explore_opens_the_page(

@@ -15,7 +15,7 @@ from explorer.benchmark_report import verdicts
 from explorer.cli import main
 from model.backbone import Backbone
 from model.benchmark_pairs import PairLaw
-from model.benchmark_results import MethodResult, TrackResult
+from model.benchmark_results import MethodResult, PairCount, TrackResult
 from model.bootstrap import Interval
 from model.collection import (
     CAPTION_ITEM,
@@ -100,6 +100,12 @@ def test_evaluate_prints_its_json_and_fills_a_folder(
     with (out / "label.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert [float(row["ap@10"]) for row in table] == [method["ap@10"] for method in methods]
+    with (out / "label_pairs.csv").open() as stream:
+        pairs = list(csv.DictReader(stream))
+    assert len(pairs) == told["tracks"][0]["pairs"]
+    mean = np.mean([float(pair["subtraction"]) for pair in pairs])
+    assert mean == pytest.approx(methods[1]["ap@10"], abs=1e-5)
+    assert all(pair["a"] != pair["without"] and int(pair["relevant"]) >= 10 for pair in pairs)
     with Image.open(out / "caption.png") as image:
         assert image.width > 1000
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 3
@@ -140,7 +146,7 @@ def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, messa
 def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
     near = Interval(ap - 0.02, ap + 0.02)
     return MethodResult(
-        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, ap, ap, (ap,), None, {}, ap, 1,
+        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, ap, ap, (ap,), (ap,), None, {}, ap, 1,
         ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
     )  # fmt: skip
 
@@ -152,7 +158,8 @@ def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
         method("SpLiCE", 0.6, 1.0, 0.9, 1.1),
         method("Sieve", 0.6, 1.0, 1.0, 1.0),
     )
-    track = TrackResult("label", 10, 5, 100, 4, 50, PairLaw(), methods, ())
+    asked = (PairCount("dog", "beach", 10, 10),)
+    track = TrackResult("label", asked, 100, 4, 50, PairLaw(), methods, ())
     said = "\n".join(verdicts(track))
     assert "paper wins against Sieve" in said
     assert "SpLiCE and Sieve are not told apart" in said

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import QUICK, WORDS, WordBackbone
 from sklearn.linear_model import Lasso
 
 from model.baselines import Source, codes_of, splice
@@ -21,7 +22,6 @@ from model.splice import decompose
 from model.trained_peers import trained_peer
 from model.training import PAPER
 from model.tuning import draw_settings, tune
-from tests.model.conftest import QUICK, WORDS, WordBackbone
 
 SHORT = replace(QUICK, epochs=2)
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import QUICK, WordBackbone, write_word_collection
 
 from model.baselines import METHODS
 from model.benchmark import Benchmark, BenchmarkConfig
 from model.benchmark_results import BenchmarkResult, MethodResult
 from model.checkpoint import Checkpoint
 from model.collection import Collection
-from tests.model.conftest import QUICK, WordBackbone, write_word_collection
 
-TRAINING = replace(QUICK, epochs=5)
+TRAINING = replace(QUICK, epochs=3)
 CONFIG = BenchmarkConfig(
-    tracks=("label", "caption"), seeds=(0, 1), trials=9, resamples=60, training=TRAINING
+    tracks=("label", "caption"), seeds=(0, 1), trials=9, resamples=30, training=TRAINING
 )
 
 
@@ -97,7 +97,7 @@ def test_the_same_run_gives_the_same_json(
 ) -> None:
     methods = ("A only", "subtraction", "Sieve", "oracle")
     config = BenchmarkConfig(
-        tracks=("label",), methods=methods, seeds=(0, 1), trials=9, resamples=60, training=TRAINING
+        tracks=("label",), methods=methods, seeds=(0, 1), trials=9, resamples=30, training=TRAINING
     )
     once, again = (json.dumps(benchmark(large_word_collection, config).run().as_json())
                    for _ in range(2))  # fmt: skip

@@ -71,3 +71,10 @@ def test_the_fitting_checkpoint_is_found(
     other = Collection.open(write_word_collection(tmp_path / "o", n=10, backbone_hash="ee" * 32))
     with pytest.raises(FileNotFoundError, match="no checkpoint fits backbone"):
         find_checkpoint(other)
+
+
+def test_a_checkpoint_from_before_activations_opens(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    del config["encoder"]["activation"]
+    (copy / "config.json").write_text(json.dumps(config))
+    assert Checkpoint.load(copy).encoder.config.activation == "topk"

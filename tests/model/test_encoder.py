@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoder import IMAGE, TEXT, SparseEncoder, SparseEncoderConfig, encode_codes, keep_top
+from model.encoder import (
+    IMAGE,
+    TEXT,
+    SparseEncoder,
+    SparseEncoderConfig,
+    encode_codes,
+    encode_dense,
+    keep_top,
+)
 
 
 def encoder() -> SparseEncoder:
@@ -72,3 +80,23 @@ def test_nan_is_refused_by_row() -> None:
 def test_a_shape_that_makes_no_sense_is_refused(bad: dict) -> None:
     with pytest.raises(ValueError):
         SparseEncoderConfig(**{"d": 16, "m": 32, "k": 4} | bad)
+
+
+def test_other_activations_follow_theirs() -> None:
+    x = embeddings()
+    for activation in ("elu", "dense"):
+        config = SparseEncoderConfig(d=16, m=32, k=4, activation=activation)
+        made = SparseEncoder(config, torch.Generator().manual_seed(0))
+        linear = x @ made.encode_md.detach().numpy().T
+        if activation == "dense":
+            expected = linear / np.linalg.norm(linear, axis=1, keepdims=True)
+            np.testing.assert_allclose(encode_dense(made, x, IMAGE), expected, atol=1e-6)
+            with pytest.raises(ValueError, match="no sparse codes"):
+                encode_codes(made, x, IMAGE)
+        else:
+            positive = np.where(linear > 0, linear + 1, np.exp(np.minimum(linear, 0)))
+            codes = encode_codes(made, x, IMAGE).by_row.toarray()
+            assert ((codes > 0).sum(1) == 4).all()
+            np.testing.assert_array_equal(codes.argmax(1), positive.argmax(1))
+    with pytest.raises(ValueError, match="activation must be one of"):
+        SparseEncoderConfig(d=16, m=32, k=4, activation="tanh")  # type: ignore[arg-type]
