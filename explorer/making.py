@@ -164,12 +164,18 @@ class Train:
     """Dimensions of a code."""
     k: Whole = None
     """At most this many are active."""
+    k_text: Whole = None
+    """At most this many in a text's code; 0: as many as in an image's."""
+    floor: Number = None
+    """Activations below this share of the largest are dropped."""
     epochs: Whole = None
     """Passes over all captions of the train split."""
     batch_size: Annotated[Whole, arg(aliases=["--batch"])] = None
     """Pairs a step."""
     learning_rate: Number = None
     """Its peak."""
+    weight_decay: Number = None
+    """Of AdamW."""
     noise: Number = None
     """Length of the noise added to the unit embeddings."""
     contrast: Number = None
@@ -180,6 +186,12 @@ class Train:
     """Weight of reconstruction across modalities."""
     presence: Number = None
     """Weight of word presence."""
+    narrow: Number = None
+    """Weight of word presence by a word's strongest dimension alone."""
+    exclude: Number = None
+    """Weight of ranking A-without-B above all else."""
+    balance: Number = None
+    """Weight of each dimension being used alike by images and texts."""
     seed: Whole = None
     """Of everything that is drawn."""
     device: Device = "auto"
@@ -188,8 +200,9 @@ class Train:
     """Print JSON."""
 
     SETTINGS = (
-        "m", "k", "epochs", "batch_size", "learning_rate", "noise", "contrast", "reconstruct",
-        "cross", "presence", "seed",
+        "m", "k", "k_text", "floor", "epochs", "batch_size", "learning_rate", "weight_decay",
+        "noise", "contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance",
+        "seed",
     )  # fmt: skip
 
     def run(self) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Callable, Container
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder
+from model.encoder import IMAGE, TEXT, SparseEncoder, keep_top
 from model.losses import balance, exclusion, info_nce, presence, reconstruction, revive
 from model.training_data import Batch
 
 WIDE = 4
 """k is annealed from this many times k, and reconstruction is also asked at it."""
+NARROW = 1
+"""So many of a word's strongest dimensions must tell its presence by themselves."""
+
+LOSSES = frozenset(
+    {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
+)
 
 
 class Learner(nn.Module):
@@ -27,9 +34,21 @@ class Learner(nn.Module):
         self.exclude_scale = nn.Parameter(torch.tensor(math.log(15.0)))
         self.presence_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.presence_bias = nn.Parameter(torch.tensor(-5.0))
+        self.narrow_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
 
 
-LOSSES = frozenset({"contrast", "reconstruct", "cross", "presence", "exclude", "balance", "revive"})
+class Side(NamedTuple):
+    """One modality of a batch on its way through the encoder."""
+
+    target: Tensor
+    """(B, d): centred embeddings"""
+    raw: Tensor
+    """(B, m): activations before any are dropped"""
+    code: Tensor
+    """(B, m)"""
+    decoded: Tensor
+    """(B, d): what the code rebuilds"""
 
 
 def training_losses(
@@ -42,7 +61,7 @@ def training_losses(
     learner : Learner
     batch : Batch
     k : int
-        Active dimensions at this step.
+        Active dimensions of an image at this step.
     dead : (m,) bool
     wanted : container of str
         Losses to compute; those of weight 0 would only take time.
@@ -56,62 +75,92 @@ def training_losses(
     """
     encoder = learner.encoder
     directions = functional.normalize(encoder.decode_md, dim=1)
-    target, code, raw, decoded = {}, {}, {}, {}
-    active = {
-        name: round(k * encoder.config.active(name) / encoder.config.k) for name in MODALITIES
-    }
-    for modality, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts)):
-        target[modality] = encoder.centred(embeddings, modality)
-        raw[modality] = encoder.activations(target[modality], modality)
-        code[modality] = encoder.keep(raw[modality], active[modality])
-        decoded[modality] = code[modality] @ directions
-    losses = {}
-    if "contrast" in wanted:
-        losses["contrast"] = info_nce(code[IMAGE], code[TEXT], batch.items, learner.contrast_scale)
-    if "reconstruct" in wanted:
-        losses["reconstruct"] = sum(
+    image = _encode(encoder, batch.images, IMAGE, k, directions)
+    text = _encode(encoder, batch.texts, TEXT, k, directions)
+    words = encoder.keep(
+        encoder.activations(encoder.centred(batch.words, TEXT), TEXT), _active(encoder, TEXT, k)
+    )
+    terms: dict[str, Callable[[], Tensor]] = {
+        "contrast": lambda: info_nce(image.code, text.code, batch.items, learner.contrast_scale),
+        "reconstruct": lambda: (
+            _rebuilding(encoder, image, directions) + _rebuilding(encoder, text, directions)
+        ),
+        "cross": lambda: (
             (
-                reconstruction(decoded[name], target[name]) / 2
-                + reconstruction(_decode_wide(encoder, raw[name], directions), target[name]) / 16
-                for name in MODALITIES
-            ),
-            start=directions.new_zeros(()),
-        )
-    if "cross" in wanted:
-        there = reconstruction(decoded[IMAGE], target[TEXT])
-        losses["cross"] = (there + reconstruction(decoded[TEXT], target[IMAGE])) / 2
-    asked = encoder.activations(encoder.centred(batch.words, TEXT), TEXT)
-    words = encoder.keep(asked, active[TEXT])
-    if "presence" in wanted and len(words):
+                reconstruction(image.decoded, text.target)
+                + reconstruction(text.decoded, image.target)
+            )
+            / 2
+        ),
+        "balance": lambda: balance(image.code, text.code),
+    }
+    if len(words):
+        terms |= _word_terms(learner, batch, image.code, text.code, words)
+    if dead.any():
+        linear = functional.linear(image.target, encoder.encode_md)
+        residual = image.target - image.decoded
+        terms["revive"] = lambda: revive(linear, residual, dead, directions)
+    losses = {name: term() for name, term in terms.items() if name in wanted}
+    return losses, (image.code > 0).any(0) | (text.code > 0).any(0)
+
+
+def _word_terms(
+    learner: Learner, batch: Batch, images: Tensor, texts: Tensor, words: Tensor
+) -> dict[str, Callable[[], Tensor]]:
+    """List the losses that ask for words: codes of images and texts (B, m), of words (W, m)."""
+
+    def present() -> Tensor:
         scale, bias = learner.presence_scale, learner.presence_bias
-        losses["presence"] = sum(
-            (presence(code[name], words, batch.stands, scale, bias) / 2 for name in MODALITIES),
-            start=directions.new_zeros(()),
-        )
-    if "exclude" in wanted and len(batch.exclusions):
+        return (
+            presence(images, words, batch.stands, scale, bias)
+            + presence(texts, words, batch.stands, scale, bias)
+        ) / 2
+
+    def narrow() -> Tensor:
+        few = keep_top(words, NARROW)
+        return presence(images, few, batch.stands, learner.narrow_scale, learner.narrow_bias)
+
+    def exclude() -> Tensor:
         a, b = batch.exclusions.unbind(1)
         answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
-        queries = push_away(words[a], words[b])
-        losses["exclude"] = exclusion(code[IMAGE], queries, answers.T, learner.exclude_scale)
-    if "balance" in wanted:
-        losses["balance"] = balance(code[IMAGE], code[TEXT])
-    if "revive" in wanted and dead.any():
-        linear = functional.linear(target[IMAGE], encoder.encode_md)
-        losses["revive"] = revive(linear, target[IMAGE] - decoded[IMAGE], dead, directions)
-    fired = (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
-    return losses, fired
+        queries = exclusion_query(learner.encoder, words[a], words[b])
+        return exclusion(images, queries, answers.T, learner.exclude_scale)
+
+    terms = {"presence": present, "narrow": narrow}
+    return {**terms, "exclude": exclude} if len(batch.exclusions) else terms
 
 
-def push_away(a: Tensor, b: Tensor) -> Tensor:
-    """Write "A without B" as one signed query, as search does at strictness 1: (P, m).
+def exclusion_query(encoder: SparseEncoder, a: Tensor, b: Tensor) -> Tensor:
+    """Write "A without B" as one signed query: (P, m).
 
-    Dimensions stronger in B than in A are off and push by B's strength; the others are A's own.
+    As search does at strictness 1: dimensions stronger in B than in A are off and push by B's
+    strength, the others are A's own. A dense control has no dimension to switch; B is subtracted.
     """
     a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
+    if encoder.config.activation == "dense":
+        return a - b
     return torch.where(b > a, -b, a)
 
 
-def _decode_wide(encoder: SparseEncoder, raw: Tensor, directions: Tensor) -> Tensor:
-    """Reconstruct from four times as many active dimensions: (B, m) → (B, d)."""
+def _active(encoder: SparseEncoder, modality: str, k: int) -> int:
+    """Active dimensions of a modality where images have k."""
+    return round(k * encoder.config.active(modality) / encoder.config.k)
+
+
+def _encode(
+    encoder: SparseEncoder, embeddings: Tensor, modality: str, k: int, directions: Tensor
+) -> Side:
+    target = encoder.centred(embeddings, modality)
+    raw = encoder.activations(target, modality)
+    code = encoder.keep(raw, _active(encoder, modality, k))
+    return Side(target, raw, code, code @ directions)
+
+
+def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tensor:
+    """Reconstruct from the code, and from four times as many active dimensions."""
     wide = min(WIDE * encoder.config.k, encoder.config.m)
-    return encoder.keep(raw, wide) @ directions
+    wide_decoded = encoder.keep(side.raw, wide) @ directions
+    return (
+        reconstruction(side.decoded, side.target) / 2
+        + reconstruction(wide_decoded, side.target) / 16
+    )

@@ -20,6 +20,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
 from model.exclusion import Calibration
 from model.home import sieve_home
+from model.learner import LOSSES
 from model.training import PAPER, Trainer, TrainingConfig
 from model.training_data import TrainingData
 
@@ -48,9 +49,8 @@ def peer_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfi
         return sieve
     if name == CONTROL:
         return replace(sieve, activation="dense")
-    alone = replace(
-        sieve, noise=0.0, contrast=0.0, cross=0.0, presence=0.0, exclude=0.0, balance=0.0, n_words=0
-    )
+    unasked = {loss: 0.0 for loss in LOSSES - {"reconstruct", "revive"}}
+    alone = replace(sieve, noise=0.0, n_words=0, weight_decay=1e-4, **unasked)
     if name == RECONSTRUCTION:
         return alone
     if name == PAPER_PRESET:

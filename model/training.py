@@ -50,14 +50,14 @@ class TrainingConfig:
     """At most this many in a text's code; 0: as many as in an image's."""
     floor: float = 0.0
     """Activations below this share of the largest are dropped."""
-    epochs: int = 30
+    epochs: int = 15
     """Passes over all captions of the train split."""
     batch_size: int = 1024
     """Pairs a step."""
     learning_rate: float = 2e-3
     """Peak, after a warm-up of 5 % of the steps and before a cosine decay to 0."""
-    weight_decay: float = 1e-4
-    """Of AdamW."""
+    weight_decay: float = 0.3
+    """Of AdamW; strong, as thousands of pairs must teach half a million weights."""
     noise: float = 0.3
     """Length of the noise added to unit embeddings."""
     contrast: float = 1.0
@@ -68,9 +68,11 @@ class TrainingConfig:
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
     """Weight of word presence."""
-    exclude: float = 0.0
+    narrow: float = 3.0
+    """Weight of word presence by a word's strongest dimension alone: it gives words their own."""
+    exclude: float = 1.0
     """Weight of ranking A-without-B above all else."""
-    balance: float = 0.0
+    balance: float = 1.0
     """Weight of each dimension being used alike by images and texts."""
     revive: float = 1 / 32
     """Weight of the auxiliary loss of dead dimensions."""
@@ -114,6 +116,9 @@ PAPER = TrainingConfig(
     reconstruct=1.0,
     cross=0.0,
     presence=0.0,
+    narrow=0.0,
+    exclude=0.0,
+    balance=0.0,
     revive=0.0,
     n_words=0,
     learning_rate=1e-3,
