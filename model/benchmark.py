@@ -40,7 +40,7 @@ from model.encoder import SparseEncoder
 from model.nouns import NounTable, benchmark_nouns
 from model.trained_peers import trained_peer
 from model.training import TrainingConfig
-from model.words import word_presence
+from model.words import concept_presence
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Benchmark:
         self._open = text_encoder or (lambda opened: load_text_encoder(opened, device))
         check_inputs(collection, self.train, checkpoint, self.peers)
         train_rows = self.train.rows_of_split(["train"])
-        self.words = word_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
+        self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
         self.source = Source(collection, self._open(collection), modality_means(self.train))
 
     def run(self) -> BenchmarkResult:

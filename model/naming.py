@@ -29,7 +29,7 @@ from model.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
-from model.words import WordPresence, with_phrases, word_presence
+from model.words import WordPresence, concept_presence
 
 _AS_GOOD = 0.98
 """A phrase takes a word's place where its association is at least this share of the word's."""
@@ -110,7 +110,7 @@ def names_from_captions(
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))
     told = collection.items["captions"].iloc[rows].tolist()
-    words = with_phrases(word_presence(told), told)
+    words = concept_presence(told)
     return name_dimensions(word_association(activations, words.presence), words)
 
 

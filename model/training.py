@@ -21,10 +21,10 @@ from torch import nn
 from tqdm import tqdm
 
 from model.backbone import Backbone, resolve_device
+from model.calibration import calibrate
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
 from model.encoder import Activation, SparseEncoder, SparseEncoderConfig
-from model.exclusion import Calibration
 from model.learner import LOSSES, WIDE, Learner
 from model.measures import code_quality
 from model.naming import name_encoder
@@ -302,7 +302,7 @@ def train(
         out,
         encoder,
         backbone=collection.backbone,
-        calibration=Calibration(),
+        calibration=calibrate(encoder, collection, backbone.encode_texts),
         trained_on=collection.name,
         settings=asdict(config),
         training={

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.collection import Collection
-from model.words import WordPresence, word_presence
+from model.words import WordPresence, concept_presence
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
@@ -103,7 +103,7 @@ class TrainingData:
         captions = collection.items["captions"].where(
             collection.items["split"] == "train", other=None
         )
-        return word_presence([c if c is not None else () for c in captions])
+        return concept_presence([c if c is not None else () for c in captions])
 
     @property
     def steps_per_epoch(self) -> int:

@@ -11,7 +11,12 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-_TOKEN = re.compile(r"[a-z][a-z'-]*[a-z]")
+_COMPOUNDS = (
+    "cotton candy", "dragon fruit", "ferris wheel", "guinea pig", "hot dog", "ice cream",
+    "roller coaster", "sea horse", "sea lion", "teddy bear",
+)  # fmt: skip
+# Each is a word of its own: whoever asks for a dog does not want a hot dog.
+_TOKEN = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
 # scikit-learn's list takes these for function words; in captions they name what is seen.
 _STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
     "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
@@ -126,3 +131,8 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
     frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
     words = vectorizer.get_feature_names_out()[frequent].tolist()
     return WordPresence(words, csr_array(presence[:, frequent]))
+
+
+def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
+    """Find the words and the phrases of two words that training asks for; see both parts."""
+    return with_phrases(word_presence(captions, min_items), captions, min_items)

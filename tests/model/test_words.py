@@ -5,7 +5,7 @@ import pytest
 
 from model.measures import recall_at
 from model.phrasing import split_exclusion
-from model.words import content_words, singular_forms, word_presence
+from model.words import concept_presence, content_words, singular_forms, word_presence
 
 
 def test_content_words_drop_what_says_nothing() -> None:
@@ -15,6 +15,24 @@ def test_content_words_drop_what_says_nothing() -> None:
         "dog's",
         "ball",
     ]
+
+
+def test_a_hot_dog_is_no_dog() -> None:
+    assert content_words("Two hot dogs and a dog in the hot sun") == [
+        "hot dogs",
+        "dog",
+        "hot",
+        "sun",
+    ]
+    captions = [["a hot dog"], ["three hot dogs", "a dog"], ["a palm tree"], ["two palm trees"]]
+    found = concept_presence(captions, min_items=1)
+    has = {
+        word: found.presence[:, [j]].toarray().ravel().tolist()
+        for j, word in enumerate(found.words)
+    }
+    assert has["dog"] == [0, 1, 0, 0]
+    assert has["hot dog"] == [1, 1, 0, 0]
+    assert has["palm tree"] == has["tree"] == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
