@@ -28,7 +28,7 @@ _WRITTEN = {
         ("a girl", "a beach"),
         ("food", "a kitchen"),
         ("a dog", "a ball"),
-        ("an animal", "snow"),
+        ("a car", "a street"),
     )
 }
 

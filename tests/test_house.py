@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,12 @@ def test_nothing_but_the_house_stands_at_the_top() -> None:
     fixed = {"pyproject.toml", "README.md", "explorer", "model", "assets", "data_prep", "tests"}
     beside = {"LICENSE", ".ci", ".gitignore"}
     assert {path.split("/")[0] for path in tracked} <= fixed | beside
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("[!.]*/**/*.md")) + [ROOT / "README.md"], ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert "://" in link or (page.parent / link).exists(), f"{page} links to {link}"
 
 
 def test_the_wheel_searches_outside_the_repository(tmp_path: Path, scenes_home: Path) -> None:

@@ -1,0 +1,88 @@
+"""What ships, as it ships: weights, embeddings and checkpoints that belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import assets
+from data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
+from data_prep.scenes import Scenes
+from model.backbone import Backbone
+from model.checkpoint import Checkpoint
+from model.encoder import IMAGE, TEXT, encode_codes
+from model.engine import Engine, Result
+from model.measures import live_shares, recall_of_split
+
+CHECKPOINTS = sorted(path.parent for path in (assets.ROOT / "checkpoints").glob("*/config.json"))
+
+
+@pytest.fixture(scope="session")
+def engine(scenes_home: Path) -> Engine:
+    """The bundled collection with the checkpoint that opens with it."""
+    return Engine.open(scenes_home / "collections" / bundled_path().name, device="cpu")
+
+
+def test_both_checkpoints_ship_for_the_bundled_backbone() -> None:
+    assert {path.name for path in CHECKPOINTS} == {"photos", "scenes"}
+    sha256 = Backbone.load(BACKBONE, "cpu").sha256
+    assert {Checkpoint.load(path).backbone.sha256 for path in CHECKPOINTS} == {sha256}
+
+
+def test_shipped_embeddings_are_those_of_the_drawn_scenes() -> None:
+    scenes = Scenes()
+    records = list(scenes.records())
+    rows = np.random.default_rng(0).choice(len(records), 50, replace=False)
+    backbone = Backbone.load(BACKBONE, "cpu")
+    drawn = backbone.encode_images([scenes.open_image(records[row], 320) for row in rows])
+    shipped = np.load(scenes_embeddings())[rows].astype(np.float32)
+    assert len(np.load(scenes_embeddings(), mmap_mode="r")) == len(records)
+    assert (drawn * shipped).sum(1).min() >= 0.999
+
+
+def test_the_scenes_checkpoint_opens_the_bundled_collection(engine: Engine) -> None:
+    assert engine.checkpoint.path.name == "scenes"
+    assert engine.collection.n_items == 5000
+
+
+def test_the_scenes_checkpoint_has_seen_no_bundled_scene(engine: Engine) -> None:
+    assert not set(engine.checkpoint.trained_items) & set(engine.collection.items["id"])
+
+
+def test_live_dimensions_and_recall(engine: Engine) -> None:
+    collection, encoder = engine.collection, engine.checkpoint.encoder
+    images = encode_codes(encoder, collection.image_embeddings, IMAGE)
+    texts = encode_codes(encoder, collection.text_embeddings, TEXT)
+    lives = live_shares(images, texts)
+    assert lives["live"] >= 0.95
+    assert lives["live_in_both"] >= 0.95
+    found = recall_of_split(images, texts, collection, "test")
+    for rank, value in found["backbone"].items():
+        assert found["codes"][rank] >= 0.9 * value, rank
+
+
+def share(results: tuple[Result, ...], label: str) -> float:
+    return float(np.mean([label in result.labels for result in results]))
+
+
+def test_exclusion_keeps_a_and_drops_b(engine: Engine) -> None:
+    pairs = (
+        ("dog", "ball"), ("beach", "umbrella"), ("animal", "snow"), ("horse", "field"),
+        ("girl", "beach"), ("food", "kitchen"), ("car", "street"), ("stadium", "person"),
+    )  # fmt: skip
+    with_a, with_b = [], []
+    for wanted, unwanted in pairs:
+        query = engine.encode(f"a {wanted}", f"a {unwanted}")
+        found = [
+            engine.search(query, off=(), top=10).results,
+            engine.search(query, top=10).results,
+            engine.search(query, never=True, top=10).results,
+        ]
+        with_a.append([share(results, wanted) for results in found])
+        with_b.append([share(results, unwanted) for results in found])
+    (_, *kept), (before, *dropped) = np.mean(with_a, 0), np.mean(with_b, 0)
+    assert min(kept) >= 0.85
+    assert before >= 0.3
+    assert max(dropped) <= 0.1
