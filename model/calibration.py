@@ -32,7 +32,8 @@ from model.rules import NEVER, PUSH, Rule, Space, dimensions_off
 log = logging.getLogger(__name__)
 
 PUSHES = (0.5, 0.75, 1.0, 1.5, 2.0)
-RATIOS = (0.7, 1.0, 1.5)
+RATIOS = (1.0, 1.5, 2.0)
+"""Never below 1: what A has more of than B is A's, and a person would miss it."""
 FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4)
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 AS_GOOD = 0.005
