@@ -121,8 +121,10 @@ def test_summary_counts_changes(tiny_engine) -> None:
     query = tiny_engine.encode("a circle", "the snow")
     assert summary(tiny_engine.search(query, ())) == "24 results, every dimension on"
     outcome = tiny_engine.search(query)
-    entered = len(outcome.left)
-    assert f"{entered} entered, {entered} left" in summary(outcome)
+    entered = sum(result.rank_before is None for result in outcome.results)
+    assert entered
+    assert outcome.left
+    assert f"{entered} entered, {len(outcome.left)} left" in summary(outcome)
 
 
 def test_table_has_a_value_for_each_dimension(tiny_engine) -> None:

@@ -336,7 +336,14 @@ def test_a_stopped_preparation_leaves_no_collection(
         sys.executable, "-m", "explorer", "prepare", "scenes", "--count", "20000",
         "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
     ]  # fmt: skip
-    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    # A shell that runs the tests in the background makes its children deaf to Ctrl-C.
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        running = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".c-*/thumbnails/*/*.webp")):
         assert running.poll() is None and time.monotonic() < deadline
