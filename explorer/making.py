@@ -210,7 +210,8 @@ class Train:
         from data_prep.bundled import open_collection_path
         from explorer.reports import training_report
         from model.collection import Collection
-        from model.training import PRESETS, train
+        from model.training import train
+        from model.training_config import PRESETS
 
         progress = sys.stderr.isatty()
         path = open_collection_path(self.collection, device=self.device, progress=progress)

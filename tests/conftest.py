@@ -152,7 +152,8 @@ def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint trained on the tiny collection for a moment."""
-    from model.training import TrainingConfig, train
+    from model.training import train
+    from model.training_config import TrainingConfig
 
     config = TrainingConfig(m=64, k=8, epochs=20, batch_size=32, n_words=8, learning_rate=5e-3)
     out = tmp_path_factory.mktemp("checkpoints") / "tiny"

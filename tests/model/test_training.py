@@ -9,7 +9,9 @@ from conftest import QUICK, WordBackbone, write_word_collection
 
 from model.checkpoint import Checkpoint
 from model.collection import Collection
-from model.training import StepReport, TrainingConfig, train
+from model.trainer import StepReport
+from model.training import train
+from model.training_config import TrainingConfig
 
 
 def quality(checkpoint: Checkpoint) -> dict:
