@@ -148,7 +148,8 @@ class Prepare:
 class Train:
     """Train a sparse encoder on a collection's captions.
 
-    A run that was killed goes on where it was when the same command is given again.
+    A run that was killed goes on where it was when the same command is given again. On several
+    GPUs: torchrun --nproc-per-node N -m -- explorer train COLLECTION, with the same options.
 
     Example: sieve train my-photos --out my-codes --epochs 30
     """
@@ -210,10 +211,12 @@ class Train:
         from data_prep.bundled import open_collection_path
         from explorer.reports import training_report
         from model.collection import Collection
+        from model.distributed import launched
         from model.training import train
         from model.training_config import PRESETS
 
-        progress = sys.stderr.isatty()
+        leads = launched().leads
+        progress = sys.stderr.isatty() and leads
         path = open_collection_path(self.collection, device=self.device, progress=progress)
         opened = Collection.open(path)
         given = {name: getattr(self, name) for name in self.SETTINGS}
@@ -222,6 +225,8 @@ class Train:
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
         checkpoint = train(opened, out, config, device=self.device, progress=progress)
+        if not leads:
+            return
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)
 

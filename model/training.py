@@ -19,6 +19,7 @@ from tqdm import tqdm
 from model.backbone import Backbone, resolve_device
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.collection import Collection
+from model.distributed import joined
 from model.exclusion import Calibration
 from model.measures import code_quality
 from model.naming import name_encoder
@@ -46,6 +47,9 @@ def train(
     A run that was killed goes on from its last saved state when called again with the same
     collection, `out` and configuration, and ends with the same weights as an unbroken one.
 
+    Under `torchrun` all processes train together, each on its share of every batch (see
+    `model.distributed`); the first alone writes and shows progress, and all return the checkpoint.
+
     Parameters
     ----------
     collection : Collection
@@ -57,7 +61,7 @@ def train(
     backbone : Backbone, optional
         Of the collection; loaded by name when not given.
     on_step : callable, optional
-        Called after each step; an exception from it stops the training, resumably.
+        Called after each step, on every rank; an exception from it stops the training, resumably.
     progress : bool
         Show a progress bar.
     save_every : float
@@ -74,8 +78,23 @@ def train(
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
     chosen = resolve_device(device)
-    backbone = backbone or Backbone.load(collection.backbone.name, device)
-    data = TrainingData(
+    with joined(chosen) as world:
+        backbone = backbone or Backbone.load(collection.backbone.name, device)
+        trainer = Trainer(_training_data(collection, config, backbone), config, chosen, world)
+        unfinished = out.with_name(f".{out.name}.unfinished")
+        curves = _resume(trainer, unfinished)
+        _run(trainer, curves, unfinished, on_step, progress and world.leads, save_every)
+        if world.leads:
+            _finish(trainer, out, curves, backbone)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        world.wait()
+    return Checkpoint.load(out)
+
+
+def _training_data(
+    collection: Collection, config: TrainingConfig, backbone: Backbone
+) -> TrainingData:
+    return TrainingData(
         collection,
         backbone.encode_texts,
         batch_size=config.batch_size,
@@ -84,11 +103,14 @@ def train(
         noise=config.noise,
         seed=config.seed,
     )
-    trainer = Trainer(data, config, chosen)
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    curves = _resume(trainer, unfinished)
-    _run(trainer, curves, unfinished, on_step, progress, save_every)
-    encoder = trainer.finished()
+
+
+def _finish(
+    trainer: Trainer, out: Path, curves: list[dict[str, float]], backbone: Backbone
+) -> None:
+    """Measure, name and write what was trained."""
+    encoder, data = trainer.finished(), trainer.data
+    collection = data.collection
     quality = code_quality(encoder, collection)
     save_checkpoint(
         out,
@@ -96,7 +118,7 @@ def train(
         backbone=collection.backbone,
         calibration=Calibration(),
         trained_on=collection.name,
-        settings=asdict(config),
+        settings=asdict(trainer.config),
         training={
             "curves": curves,
             "quality": quality,
@@ -104,8 +126,6 @@ def train(
         },
         names=name_encoder(encoder, collection, data.rows, backbone),
     )
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return Checkpoint.load(out)
 
 
 def _identity(trainer: Trainer) -> dict[str, Any]:
@@ -115,6 +135,7 @@ def _identity(trainer: Trainer) -> dict[str, Any]:
 def _resume(trainer: Trainer, unfinished: Path) -> list[dict[str, float]]:
     """Load an unfinished training's state; returns its curves."""
     facts = read_facts(unfinished)
+    trainer.world.agree(int(facts["step"]) if facts else 0, f"the step of {unfinished}")
     if facts is None:
         return []
     if facts["identity"] != _identity(trainer):
@@ -124,7 +145,8 @@ def _resume(trainer: Trainer, unfinished: Path) -> list[dict[str, float]]:
         )
     load_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle)
     trainer.step = int(facts["step"])
-    log.info("going on at step %s of %s", trainer.step, trainer.n_steps)
+    if trainer.world.leads:
+        log.info("going on at step %s of %s", trainer.step, trainer.n_steps)
     return facts["curves"]
 
 
@@ -139,6 +161,8 @@ def _run(
     """Take all remaining steps, saving the state now and then and when stopped."""
 
     def save() -> None:
+        if not trainer.world.leads:
+            return
         facts = {"identity": _identity(trainer), "step": trainer.step, "curves": curves}
         save_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle, facts)
 
@@ -162,6 +186,7 @@ def _run(
                     save()
                     saved = time.monotonic()
         except BaseException:
-            if trainer.step:
+            # Half a step is worth less than the whole ones before it, which were saved.
+            if trainer.step and trainer.whole:
                 save()
             raise
