@@ -43,7 +43,8 @@ class PrepareScenes:
     seed: int = 0
     """Another seed gives other scenes; 0 are the bundled ones."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
+    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
+    blip:ORG/MODEL or blip:/PATH."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Drawing processes; by default one a core."""
     device: Device = "auto"
@@ -97,7 +98,8 @@ class PrepareFolder:
     labels_column: Column = None
     """Column of labels; by default `labels` where there is one."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
+    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
+    blip:ORG/MODEL or blip:/PATH."""
     licence: str = "not stated"
     """Licence of the images, to be kept with the collection."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
