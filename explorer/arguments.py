@@ -87,10 +87,14 @@ def parse_out(path: Path) -> Path:
 
 def backbone_name(name: str) -> str:
     """Make a local backbone's path absolute: the collection remembers it."""
-    prefix = "local-dir:"
-    if not name.startswith(prefix):
-        return name
-    return prefix + os.path.abspath(Path(name.removeprefix(prefix)).expanduser())
+    from model.backbone_blip import BLIP, blip_folder
+
+    local = "local-dir:"
+    if name.startswith(local):
+        return local + os.path.abspath(Path(name.removeprefix(local)).expanduser())
+    if name.startswith(BLIP) and (folder := blip_folder(name)):
+        return BLIP + os.path.abspath(folder)
+    return name
 
 
 def checkpoint_path(name: str) -> Path:

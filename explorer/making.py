@@ -43,7 +43,8 @@ class PrepareScenes:
     seed: int = 0
     """Another seed gives other scenes; 0 are the bundled ones."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
+    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
+    blip:ORG/MODEL or blip:/PATH."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Drawing processes; by default one a core."""
     device: Device = "auto"
@@ -97,7 +98,8 @@ class PrepareFolder:
     labels_column: Column = None
     """Column of labels; by default `labels` where there is one."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
+    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
+    blip:ORG/MODEL or blip:/PATH."""
     licence: str = "not stated"
     """Licence of the images, to be kept with the collection."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
@@ -148,7 +150,8 @@ class Prepare:
 class Train:
     """Train a sparse encoder on a collection's captions.
 
-    A run that was killed goes on where it was when the same command is given again.
+    A run that was killed goes on where it was when the same command is given again. On several
+    GPUs: torchrun --nproc-per-node N -m -- explorer train COLLECTION, with the same options.
 
     Example: sieve train my-photos --out my-codes --epochs 30
     """
@@ -210,9 +213,12 @@ class Train:
         from data_prep.bundled import open_collection_path
         from explorer.reports import training_report
         from model.collection import Collection
-        from model.training import PRESETS, train
+        from model.distributed import launched
+        from model.training import train
+        from model.training_config import PRESETS
 
-        progress = sys.stderr.isatty()
+        leads = launched().leads
+        progress = sys.stderr.isatty() and leads
         path = open_collection_path(self.collection, device=self.device, progress=progress)
         opened = Collection.open(path)
         given = {name: getattr(self, name) for name in self.SETTINGS}
@@ -221,6 +227,8 @@ class Train:
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
         checkpoint = train(opened, out, config, device=self.device, progress=progress)
+        if not leads:
+            return
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)
 

@@ -1,7 +1,8 @@
 """Backbones: the frozen dual encoders that put images and texts into one space of `d` dimensions.
 
-Every backbone is an open_clip model, the bundled small one too: it lies in a folder and is opened
-through open_clip's own `local-dir:` path, the way people open models of their own.
+A backbone is an open_clip model, the bundled small one too: it lies in a folder and is opened
+through open_clip's own `local-dir:` path, the way people open models of their own. BLIP, a peer,
+comes from `model.backbone_blip` and is called in the same way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from model.backbone_blip import BLIP, open_blip
 from model.backbone_source import open_source, resolve
 from model.image_transform import ImageTransform
 from model.known_words import known_bases, unknown_words
@@ -95,8 +97,8 @@ class Backbone:
         ----------
         name : str
             `sieve-lite` (bundled), `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`; its
-            weights are fetched on first use), `hf-hub:ORG/MODEL`, or `local-dir:/PATH` of a folder
-            with `open_clip_config.json` and the weights.
+            weights are fetched on first use), `hf-hub:ORG/MODEL`, `local-dir:/PATH` of a folder
+            with `open_clip_config.json` and the weights, `blip:ORG/MODEL` or `blip:/PATH`.
         device : str, default "auto"
             See `resolve_device`.
 
@@ -109,6 +111,8 @@ class Backbone:
             absent.
         """
         target = resolve_device(device)
+        if name.startswith(BLIP):
+            return cls(name, *open_blip(name), target)
         source = resolve(name)
         network, tokenizer, config = open_source(name, source)
         words = source.folder / "known_words.txt" if source.folder else None

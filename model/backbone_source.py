@@ -17,7 +17,7 @@ from assets import ROOT
 
 BUNDLED = ("sieve-lite",)
 """Backbones that ship with Sieve; each is a folder under `assets/backbones`."""
-EXAMPLES = "sieve-lite, ViT-B-32/openai, hf-hub:ORG/MODEL or local-dir:/PATH"
+EXAMPLES = "sieve-lite, ViT-B-32/openai, hf-hub:ORG/MODEL, local-dir:/PATH or blip:ORG/MODEL"
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 

@@ -39,7 +39,7 @@ from model.collection import Collection
 from model.encoder import SparseEncoder
 from model.nouns import NounTable, benchmark_nouns
 from model.trained_peers import trained_peer
-from model.training import TrainingConfig
+from model.training_config import TrainingConfig
 from model.words import concept_presence
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.distributed import ALONE, World
 from model.encoder import IMAGE, TEXT, SparseEncoder, keep_top
-from model.losses import balance, exclusion, info_nce, presence, reconstruction, revive
+from model.losses import (
+    balance,
+    exclusion,
+    info_nce,
+    info_nce_share,
+    presence,
+    reconstruction,
+    revive,
+)
 from model.training_data import Batch
 
 WIDE = 4
@@ -52,9 +61,16 @@ class Side(NamedTuple):
 
 
 def training_losses(
-    learner: Learner, batch: Batch, k: int, dead: Tensor, wanted: Container[str] = LOSSES
+    learner: Learner,
+    batch: Batch,
+    k: int,
+    dead: Tensor | None,
+    wanted: Container[str] = LOSSES,
+    world: World = ALONE,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute the unweighted losses of a batch.
+    """Compute the unweighted losses of a batch, or of a rank's share of it.
+
+    The mean of a loss over the ranks is the loss of the whole batch, and so are their gradients.
 
     Parameters
     ----------
@@ -62,16 +78,19 @@ def training_losses(
     batch : Batch
     k : int
         Active dimensions of an image at this step.
-    dead : (m,) bool
+    dead : (m,) bool, optional
+        Dimensions to revive; None where all are live, as a compiler cannot look into a tensor.
     wanted : container of str
         Losses to compute; those of weight 0 would only take time.
+    world : World
+        Whose share the batch's images and texts are.
 
     Returns
     -------
     losses : dict of str to () float
         Keyed as their weights in `TrainingConfig`.
     fired : (m,) bool
-        Dimensions that some row of the batch has.
+        Dimensions that some row of the share has.
     """
     encoder = learner.encoder
     directions = functional.normalize(encoder.decode_md, dim=1)
@@ -80,8 +99,17 @@ def training_losses(
     words = encoder.keep(
         encoder.activations(encoder.centred(batch.words, TEXT), TEXT), _active(encoder, TEXT, k)
     )
+    all_images, all_texts = _whole(image.code, text.code, world)
+
+    def contrast() -> Tensor:
+        scale = learner.contrast_scale
+        if world.size == 1:
+            return info_nce(image.code, text.code, batch.items, scale)
+        own = (image.code, text.code, world.mine(batch.items))
+        return info_nce_share(*own, all_images, all_texts, batch.items, scale)
+
     terms: dict[str, Callable[[], Tensor]] = {
-        "contrast": lambda: info_nce(image.code, text.code, batch.items, learner.contrast_scale),
+        "contrast": contrast,
         "reconstruct": lambda: (
             _rebuilding(encoder, image, directions) + _rebuilding(encoder, text, directions)
         ),
@@ -92,11 +120,14 @@ def training_losses(
             )
             / 2
         ),
-        "balance": lambda: balance(image.code, text.code),
+        "balance": lambda: balance(all_images, all_texts),
     }
     if len(words):
-        terms |= _word_terms(learner, batch, image.code, text.code, words)
-    if dead.any():
+        stands = world.mine(batch.stands)
+        terms |= _word_terms(learner, image.code, text.code, words, stands)
+        if len(batch.exclusions):
+            terms["exclude"] = lambda: _exclude(learner, batch, all_images, words)
+    if dead is not None:
         linear = functional.linear(image.target, encoder.encode_md)
         residual = image.target - image.decoded
         terms["revive"] = lambda: revive(linear, residual, dead, directions)
@@ -104,30 +135,40 @@ def training_losses(
     return losses, (image.code > 0).any(0) | (text.code > 0).any(0)
 
 
+def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """Codes of the whole batch's images and texts: twice (b, m) → twice (B, m)."""
+    if world.size == 1:
+        return images, texts
+    # Both in one exchange: half the waiting, and its way back has one order only.
+    both = world.gather(torch.cat([images, texts], 1))
+    return both[:, : images.shape[1]], both[:, images.shape[1] :]
+
+
 def _word_terms(
-    learner: Learner, batch: Batch, images: Tensor, texts: Tensor, words: Tensor
+    learner: Learner, images: Tensor, texts: Tensor, words: Tensor, stands: Tensor
 ) -> dict[str, Callable[[], Tensor]]:
-    """List the losses that ask for words: codes of images and texts (B, m), of words (W, m)."""
+    """List the losses of word presence: codes of images, texts (b, m), words (W, m); (b, W)."""
 
     def present() -> Tensor:
         scale, bias = learner.presence_scale, learner.presence_bias
         return (
-            presence(images, words, batch.stands, scale, bias)
-            + presence(texts, words, batch.stands, scale, bias)
+            presence(images, words, stands, scale, bias)
+            + presence(texts, words, stands, scale, bias)
         ) / 2
 
     def narrow() -> Tensor:
         few = keep_top(words, NARROW)
-        return presence(images, few, batch.stands, learner.narrow_scale, learner.narrow_bias)
+        return presence(images, few, stands, learner.narrow_scale, learner.narrow_bias)
 
-    def exclude() -> Tensor:
-        a, b = batch.exclusions.unbind(1)
-        answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
-        queries = exclusion_query(learner.encoder, words[a], words[b])
-        return exclusion(images, queries, answers.T, learner.exclude_scale)
+    return {"presence": present, "narrow": narrow}
 
-    terms = {"presence": present, "narrow": narrow}
-    return {**terms, "exclude": exclude} if len(batch.exclusions) else terms
+
+def _exclude(learner: Learner, batch: Batch, images: Tensor, words: Tensor) -> Tensor:
+    """Ask for A without B among all images of the batch: codes (B, m), of words (W, m)."""
+    a, b = batch.exclusions.unbind(1)
+    answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
+    queries = exclusion_query(learner.encoder, words[a], words[b])
+    return exclusion(images, queries, answers.T, learner.exclude_scale)
 
 
 def exclusion_query(encoder: SparseEncoder, a: Tensor, b: Tensor) -> Tensor:

@@ -28,10 +28,48 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
         log_scale.exp() * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
     )
     positive = items[:, None] == items[None, :]
+    return (_missed(logits, positive, 1) + _missed(logits, positive, 0)) / 2
+
+
+def info_nce_share(
+    images: Tensor,
+    texts: Tensor,
+    items: Tensor,
+    all_images: Tensor,
+    all_texts: Tensor,
+    all_items: Tensor,
+    log_scale: Tensor,
+) -> Tensor:
+    """Contrast a share of a batch's pairs with all of them.
+
+    The mean over equal shares is `info_nce` of the batch.
+
+    Parameters
+    ----------
+    images, texts : (b, m) float
+        Codes of the share's pairs.
+    items : (b,) int64
+    all_images, all_texts : (B, m) float
+    all_items : (B,) int64
+    log_scale : () float
+    """
+    positive = items[:, None] == all_items[None, :]
+    scale = log_scale.exp()
+    missed = [
+        _missed(
+            scale * functional.normalize(own, dim=1) @ functional.normalize(others, dim=1).T,
+            positive,
+            1,
+        )
+        for own, others in ((images, all_texts), (texts, all_images))
+    ]
+    return (missed[0] + missed[1]) / 2
+
+
+def _missed(logits: Tensor, positive: Tensor, dim: int) -> Tensor:
+    """Mean of -log of the share that positives have of the softmax along a dimension."""
     only_positive = logits.masked_fill(~positive, -torch.inf)
-    rows = torch.logsumexp(logits, 1) - torch.logsumexp(only_positive, 1)
-    columns = torch.logsumexp(logits, 0) - torch.logsumexp(only_positive, 0)
-    return (rows.mean() + columns.mean()) / 2
+    return (torch.logsumexp(logits, dim) - torch.logsumexp(only_positive, dim)).mean()
 
 
 def soft_contrast(images: Tensor, texts: Tensor) -> Tensor:
@@ -125,5 +163,5 @@ def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tens
     directions : (m, d) float
         Decoder, unit rows.
     """
-    guess = activations[:, dead] @ directions[dead]
+    guess = torch.where(dead, activations, 0.0) @ directions
     return (guess - residual.detach()).square().sum(1).mean()

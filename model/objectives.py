@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.distributed import ALONE, World
 from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
 from model.learner import LOSSES, Learner, training_losses
 from model.losses import info_nce, reconstruction, soft_contrast
@@ -30,8 +31,10 @@ class Objective(Protocol):
         """Set the centres, and weights that do not start at random."""
         ...
 
-    def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:
-        """Compute unweighted losses of a batch, and which dimensions fired: (m,) bool."""
+    def losses(
+        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+    ) -> StepLosses:
+        """Compute unweighted losses of a rank's share, and which dimensions fired: (m,) bool."""
         ...
 
     def finish(self, encoder: SparseEncoder) -> None:
@@ -55,9 +58,11 @@ class Compact:
         """Centre each modality on its mean."""
         encoder.centre.copy_(self.data.centres())
 
-    def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:
+    def losses(
+        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+    ) -> StepLosses:
         """See `model.learner.training_losses`."""
-        return training_losses(learner, batch, k, dead, self.wanted)
+        return training_losses(learner, batch, k, dead, self.wanted, world)
 
     def finish(self, encoder: SparseEncoder) -> None:
         """Nothing is left to do."""
@@ -84,14 +89,21 @@ class Paper:
         # Hundreds of codes near 1 add up: with unit columns the first reconstructions are far off.
         encoder.decode_md.mul_(encoder.config.k**-0.5)
 
-    def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:  # noqa: ARG002
+    def losses(
+        self,
+        learner: Learner,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,  # noqa: ARG002
+        world: World = ALONE,
+    ) -> StepLosses:
         """Reconstruction by a linear decoder, and contrast with soft targets."""
         encoder = learner.encoder
         embeddings = {IMAGE: batch.images, TEXT: batch.texts}
         given = {name: encoder.centred(embeddings[name], name) for name in MODALITIES}
         raw = {name: encoder.activations(given[name], name) for name in MODALITIES}
-        peak = torch.maximum(raw[IMAGE].amax(0), raw[TEXT].amax(0)).detach().clamp(min=1e-6)
-        marked = self._marked(batch.items)
+        peak = world.maximum(torch.maximum(raw[IMAGE].amax(0), raw[TEXT].amax(0))).clamp(min=1e-6)
+        marked = self._marked(world.mine(batch.items))
         code = {}
         for name in MODALITIES:
             scaled = raw[name] / peak
@@ -99,7 +111,7 @@ class Paper:
         rebuilt = [reconstruction(code[n] @ encoder.decode_md, given[n]) / 2 for n in MODALITIES]
         losses = {
             "reconstruct": torch.stack(rebuilt).sum(),
-            "contrast": soft_contrast(code[IMAGE], code[TEXT]),
+            "contrast": soft_contrast(world.gather(code[IMAGE]), world.gather(code[TEXT])),
         }
         return losses, (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
 
@@ -146,7 +158,14 @@ class Vocabulary:
         # ELU + 1 is flat around 0: cosines below 1 would hardly tell words apart.
         encoder.encode_md.copy_(5 * encoder.centred(words, TEXT))
 
-    def losses(self, learner: Learner, batch: Batch, k: int, dead: Tensor) -> StepLosses:  # noqa: ARG002
+    def losses(
+        self,
+        learner: Learner,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,  # noqa: ARG002
+        world: World = ALONE,
+    ) -> StepLosses:
         """Contrast of image, text and the set of words that stand in the item's captions."""
         encoder = learner.encoder
         image, text = (
@@ -156,9 +175,11 @@ class Vocabulary:
         present = self.data.words.presence[batch.items.cpu().numpy()].toarray()
         words = torch.from_numpy(present).to(image)
         scale = learner.contrast_scale
+        fired = (image > 0).any(0) | (text > 0).any(0)
+        image, text = world.gather(image), world.gather(text)
         pairs = ((image, text), (image, words), (text, words))
         terms = [info_nce(one, other, batch.items, scale) for one, other in pairs]
-        return {"contrast": torch.stack(terms).mean()}, (image > 0).any(0) | (text > 0).any(0)
+        return {"contrast": torch.stack(terms).mean()}, fired
 
     def finish(self, encoder: SparseEncoder) -> None:
         """Nothing is left to do."""

@@ -21,7 +21,8 @@ from model.collection import Collection
 from model.exclusion import Calibration
 from model.home import sieve_home
 from model.learner import LOSSES
-from model.training import PAPER, Trainer, TrainingConfig
+from model.trainer import Trainer
+from model.training_config import PAPER, TrainingConfig
 from model.training_data import TrainingData
 
 log = logging.getLogger(__name__)

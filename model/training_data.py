@@ -28,9 +28,9 @@ class Batch(NamedTuple):
     """Inputs of one step."""
 
     images: Tensor
-    """(B, d) float32"""
+    """(b, d) float32: of the rows that were asked for, by default all B"""
     texts: Tensor
-    """(B, d) float32"""
+    """(b, d) float32"""
     items: Tensor
     """(B,) int64: item row of each pair"""
     words: Tensor
@@ -110,8 +110,19 @@ class TrainingData:
         """Batches an epoch."""
         return len(self.pairs) // self.batch_size
 
-    def batch(self, step: int) -> Batch:
-        """Draw the batch of a step, counted from the start of training."""
+    def batch(self, step: int, share: slice = slice(None), *, noisy: bool = True) -> Batch:
+        """Draw the batch of a step.
+
+        Parameters
+        ----------
+        step : int
+            Counted from the start of training.
+        share : slice
+            Rows of the batch whose embeddings are wanted; all else is of the whole batch.
+        noisy : bool
+            Add the noise. Without, embeddings come as they are stored, in float16: a GPU makes the
+            noise itself.
+        """
         epoch, place = divmod(step, self.steps_per_epoch)
         order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
         chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
@@ -119,9 +130,17 @@ class TrainingData:
         words, prompts = self._sample_words(step)
         stands = self.words.presence[items][:, words].toarray()
         noise = self._generator(_NOISE, step)
+        images, texts = self.collection.image_embeddings, self.collection.text_embeddings
+        if noisy:
+            # Drawn for all rows, so that a row's noise does not depend on who asks for it.
+            image = self._noisy(images[items], noise)[share]
+            text = self._noisy(texts[chosen], noise)[share]
+        else:
+            image = torch.from_numpy(images[items[share]])
+            text = torch.from_numpy(texts[chosen[share]])
         return Batch(
-            self._noisy(self.collection.image_embeddings[items], noise),
-            self._noisy(self.collection.text_embeddings[chosen], noise),
+            image,
+            text,
             torch.from_numpy(items),
             torch.from_numpy(self._asked_words[prompts, words]),
             torch.from_numpy(stands),
@@ -137,6 +156,10 @@ class TrainingData:
         images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
         texts = self.collection.text_embeddings[self.pairs].astype(np.float32).mean(0)
         return torch.from_numpy(np.stack([images, texts]))
+
+    def noise_seed(self, step: int) -> int:
+        """Seed of the noise where a device other than the CPU draws it."""
+        return int(np.random.SeedSequence([self.seed, _NOISE, step]).generate_state(1)[0])
 
     def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Distinct words and a prompt for each: (W,) and (W,) int64."""

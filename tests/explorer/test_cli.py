@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import NamedTuple, get_args, get_type_hints
 
 import pytest
+from blip import tiny_blip
 
 from explorer.cli import main
 from explorer.making import Train
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine
-from model.training import PRESETS, TrainingConfig
+from model.training_config import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",
@@ -253,6 +254,20 @@ def test_artifacts_that_do_not_fit_are_one_line(
     torn = changed()
     (torn / "image_embeddings.npy").write_bytes(b"\x93NUMPY")
     assert "image_embeddings.npy has 6 bytes, expected" in fault(sieve("info", torn))
+
+
+def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
+    backbone = f"blip:{os.path.relpath(tiny_blip(tmp_path / 'model'))}"
+    out = tmp_path / "by-blip"
+    made = sieve(
+        "prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv",
+        "--backbone", backbone, "--out", out, "--device", "cpu", "--json",
+    ).data  # fmt: skip
+    assert (made["items"], made["captions"]) == (60, 120)
+    assert made["backbone"] == f"blip:{tmp_path / 'model'}"
+    assert "no folder at" in fault(
+        sieve("prepare", "folder", pictures / "images", "--backbone", "blip:./no", "--out", "x")
+    )
 
 
 def test_prepare_and_train(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from blip import tiny_blip
 from PIL import Image
 
 from explorer.benchmark_plot import save_plot
@@ -33,14 +34,17 @@ QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone) -> Path:
-    """600 items whose embeddings are those of their captions, by a backbone that opens by name."""
-    folder = tmp_path_factory.mktemp("collections") / "told"
+    return write_told(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
+
+
+def write_told(folder: Path, backbone: Backbone) -> Path:
+    """Write 600 items whose embeddings are those of their captions."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     has = generator.random((600, len(WORDS))) < 0.5
     labels = [[w for w, there in zip(WORDS, line, strict=True) if there] for line in has]
     captions = [" and ".join(f"a {word}" for word in line) or "nothing" for line in labels]
-    texts = tiny_backbone.encode_texts(captions)
+    texts = backbone.encode_texts(captions)
     noisy = texts + 0.02 * generator.standard_normal(texts.shape)
     images = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
     splits = ("train", "train", "select", "test")
@@ -62,7 +66,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone
     write_manifest(
         folder,
         name="told",
-        backbone=BackboneIdentity(tiny_backbone.name, tiny_backbone.sha256, tiny_backbone.width),
+        backbone=BackboneIdentity(backbone.name, backbone.sha256, backbone.width),
         source="made up",
         licence="none",
         counts={"items": 600, "captions": 600},
@@ -126,6 +130,26 @@ def test_evaluate_for_people(evaluate, collection: Path) -> None:
     assert {line.split("  ")[0] for line in lines} >= {"method", "subtraction", "Sieve", "twin"}
     assert "Best training-free peer: subtraction" in said
     assert "backbone" in said
+
+
+def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
+    blip = Backbone.load(f"blip:{tiny_blip(tmp_path / 'model')}", "cpu")
+    peer = write_told(tmp_path / "by-blip", blip)
+    code, said, err = evaluate(
+        collection,
+        *QUICK,
+        "--track",
+        "label",
+        "--json",
+        "--device",
+        "cpu",
+        "--peer",
+        f"BLIP={peer}",
+    )
+    assert code == 0, err
+    methods = json.loads(said)["tracks"][0]["methods"]
+    (found,) = [method for method in methods if method["method"] == "BLIP"]
+    assert 0 < found["ap@10"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from model.collection import (
     Collection,
     write_manifest,
 )
-from model.training import TrainingConfig, train
+from model.training import train
+from model.training_config import TrainingConfig
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
 WIDTH = 48

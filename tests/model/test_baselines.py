@@ -20,7 +20,7 @@ from model.ranking import measure_rankings
 from model.rules import unit
 from model.splice import decompose
 from model.trained_peers import trained_peer
-from model.training import PAPER
+from model.training_config import PAPER
 from model.tuning import draw_settings, tune
 
 SHORT = replace(QUICK, epochs=2)

@@ -5,11 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import QUICK, WordBackbone, write_word_collection
+from distributed_run import SHORT, make_trainer, short_training
 
 from model.checkpoint import Checkpoint
 from model.collection import Collection
-from model.training import StepReport, TrainingConfig, train
+from model.feed import device_noise
+from model.trainer import StepReport
+from model.training import train
+from model.training_config import TrainingConfig
 
 
 def quality(checkpoint: Checkpoint) -> dict:
@@ -101,6 +106,70 @@ def test_a_collection_without_captions_cannot_be_trained_on(
     collection.items["split"] = "test"
     with pytest.raises(ValueError, match="no captioned items in its train split"):
         train(collection, tmp_path / "out", QUICK, device="cpu", backbone=word_backbone)
+
+
+def test_a_compiled_step_trains_the_same(word_collection: Collection) -> None:
+    plain, compiled = (
+        short_training(word_collection, SHORT, backend=backend) for backend in ("", "aot_eager")
+    )
+    assert plain.keys() == compiled.keys()
+    for name, expected in plain.items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_where_compiling_fails_training_goes_on_without(
+    word_collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler here\nand a long story")
+
+    trainer, plain = (make_trainer(word_collection, SHORT) for _ in range(2))
+    trainer.compile(broken)
+    for _ in range(2):
+        assert trainer.train_step() == plain.train_step()
+    (told,) = [record.message for record in caplog.records if record.name == "model.trainer"]
+    assert "no compiler here" in told
+    assert "without torch.compile" in told
+    assert "\n" not in told
+
+
+def test_what_interrupts_a_step_midway_is_not_saved(
+    word_collection: Collection,
+    word_backbone: WordBackbone,
+    word_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def half(optimizer: torch.optim.Optimizer) -> None:
+        optimizer.param_groups[0]["params"][0].data += 1
+        raise KeyboardInterrupt
+
+    def stop(report: StepReport) -> None:
+        if report.step == 19:
+            monkeypatch.setattr(torch.optim.AdamW, "step", half)
+
+    settings = {"device": "cpu", "backbone": word_backbone, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        train(word_collection, tmp_path / "a", QUICK, on_step=stop, save_every=0, **settings)
+    monkeypatch.undo()
+    again = train(word_collection, tmp_path / "a", QUICK, **settings)
+    weights = "weights.safetensors"
+    assert (again.path / weights).read_bytes() == (word_checkpoint.path / weights).read_bytes()
+
+
+def test_noise_made_on_a_device_does_not_depend_on_who_asks(word_collection: Collection) -> None:
+    data = make_trainer(word_collection, SHORT).data
+    given = data.batch(3, noisy=False)
+    assert given.images.dtype == torch.float16
+    whole = device_noise(given.images, given.texts, data, 3, slice(None))
+    share = slice(100, 200)
+    part = device_noise(given.images[share], given.texts[share], data, 3, share)
+    for all_rows, rows, clean in zip(whole, part, (given.images, given.texts), strict=True):
+        torch.testing.assert_close(rows, all_rows[share], rtol=0, atol=0)
+        length = (all_rows - clean.float()).norm(dim=1).mean()
+        assert abs(length - SHORT.noise) < 0.02
+    other = device_noise(given.images, given.texts, data, 4, slice(None))
+    assert not torch.equal(other[0], whole[0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""The same model and losses as `model.learner`, written the plain way: the peer in `training`.
+
+Float32, `nn.Linear`, a dense 0/1 mask for what is kept, every term of the loss by itself. It is
+meant as most people would write it, neither slowed down nor tuned.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.training_config import TrainingConfig
+from model.training_data import Batch
+
+
+class PlainModel(nn.Module):
+    """A TopK autoencoder shared by images and texts, with the scalars of the losses."""
+
+    def __init__(self, d: int, m: int, centre: Tensor) -> None:
+        super().__init__()
+        self.encode = nn.Linear(d, m, bias=False)
+        self.bias = nn.Parameter(torch.zeros(2, m))
+        self.decode = nn.Linear(m, d, bias=False)
+        self.centre = nn.Parameter(centre, requires_grad=False)
+        self.contrast_scale = nn.Parameter(torch.tensor(15.0).log())
+        self.exclude_scale = nn.Parameter(torch.tensor(15.0).log())
+        self.presence_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.presence_bias = nn.Parameter(torch.tensor(-5.0))
+        self.narrow_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
+
+    def centred(self, x: Tensor, modality: int) -> Tensor:
+        """Take the modality's mean off."""
+        return F.normalize(x - self.centre[modality], dim=-1)
+
+    def code(self, x: Tensor, modality: int, k: int) -> Tensor:
+        """Encode and keep the k largest."""
+        active = F.relu(self.encode(self.centred(x, modality)) + self.bias[modality])
+        return active * top_mask(active, k)
+
+    def rebuild(self, code: Tensor) -> Tensor:
+        """Decode with unit columns."""
+        return code @ F.normalize(self.decode.weight, dim=0).T
+
+
+def top_mask(x: Tensor, k: int) -> Tensor:
+    """1 at the k largest of each row."""
+    mask = torch.zeros_like(x)
+    mask.scatter_(1, x.topk(k, dim=1).indices, 1.0)
+    return mask
+
+
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance, averaged over rows."""
+    return ((x - y) ** 2).sum(1).mean()
+
+
+def contrast_loss(images: Tensor, texts: Tensor, items: Tensor, scale: Tensor) -> Tensor:
+    """InfoNCE both ways; captions of one image are all positive."""
+    logits = scale.exp() * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+    positive = (items[:, None] == items[None, :]).float()
+    loss = torch.zeros((), device=images.device)
+    for scores in (logits, logits.T):
+        share = (scores.softmax(1) * positive).sum(1)
+        loss = loss - share.clamp(min=1e-30).log().mean() / 2
+    return loss
+
+
+def presence_loss(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: Tensor):
+    """Binary cross-entropy of a word's cosine against its standing in the captions."""
+    cosine = F.normalize(codes, dim=1) @ F.normalize(words, dim=1).T
+    return F.binary_cross_entropy_with_logits(scale.exp() * cosine + bias, stands)
+
+
+def exclusion_loss(images: Tensor, words: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+    """Rank what has A and not B above all else."""
+    words = F.normalize(words, dim=1)
+    a, b = words[batch.exclusions[:, 0]], words[batch.exclusions[:, 1]]
+    queries = torch.where(b > a, -b, a)
+    logits = scale.exp() * queries @ F.normalize(images, dim=1).T
+    has_a, has_b = batch.stands.T[batch.exclusions[:, 0]], batch.stands.T[batch.exclusions[:, 1]]
+    answers = has_a * (1 - has_b)
+    target = answers / answers.sum(1, keepdim=True)
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def balance_loss(images: Tensor, texts: Tensor) -> Tensor:
+    """Distance of the mean unit codes of the modalities."""
+    u, v = F.normalize(images, dim=1).mean(0), F.normalize(texts, dim=1).mean(0)
+    return ((u - v) ** 2).sum() / ((u**2).sum() + (v**2).sum() + 1e-12)
+
+
+def plain_losses(
+    model: PlainModel, batch: Batch, config: TrainingConfig, k: int
+) -> dict[str, Tensor]:
+    """Compute all losses of a batch in which no dimension is dead."""
+    wide = min(4 * config.k, config.m)
+    image, text = model.centred(batch.images, 0), model.centred(batch.texts, 1)
+    image_code, text_code = model.code(batch.images, 0, k), model.code(batch.texts, 1, k)
+    word_code = model.code(batch.words, 1, k)
+    narrow = word_code * top_mask(word_code, 1)
+    image_rebuilt, text_rebuilt = model.rebuild(image_code), model.rebuild(text_code)
+    image_wide = model.rebuild(model.code(batch.images, 0, wide))
+    text_wide = model.rebuild(model.code(batch.texts, 1, wide))
+    presence = (model.presence_scale, model.presence_bias)
+    return {
+        "contrast": contrast_loss(image_code, text_code, batch.items, model.contrast_scale),
+        "reconstruct": squared_error(image_rebuilt, image) / 2
+        + squared_error(text_rebuilt, text) / 2
+        + squared_error(image_wide, image) / 16
+        + squared_error(text_wide, text) / 16,
+        "cross": (squared_error(image_rebuilt, text) + squared_error(text_rebuilt, image)) / 2,
+        "presence": presence_loss(image_code, word_code, batch.stands, *presence) / 2
+        + presence_loss(text_code, word_code, batch.stands, *presence) / 2,
+        "narrow": presence_loss(
+            image_code, narrow, batch.stands, model.narrow_scale, model.narrow_bias
+        ),
+        "exclude": exclusion_loss(image_code, word_code, batch, model.exclude_scale),
+        "balance": balance_loss(image_code, text_code),
+    }

@@ -1,0 +1,231 @@
+"""Pairs a second of a training step, against a plain PyTorch loop of the same model and losses.
+
+    python -m tests.benchmarks.training --json
+
+Both draw the same batches of made-up data (d = 512) with all default losses, for a whole schedule
+in small: k falls from 4k to k as in a real training. They take turns, so that what else the machine
+does weighs on both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from model.backbone import resolve_device
+from model.collection import (
+    CAPTION_ITEM,
+    IMAGE_EMBEDDINGS,
+    ITEMS,
+    SKIPPED,
+    TEXT_EMBEDDINGS,
+    BackboneIdentity,
+    Collection,
+    write_manifest,
+)
+from model.trainer import Trainer
+from model.training_config import TrainingConfig
+from model.training_data import Batch, TrainingData
+from tests.benchmarks.plain_training import PlainModel, plain_losses
+
+WIDTH, WORDS, PAIRS, BUDGET = 512, 3000, 600_000, 180.0
+
+
+def made_up_collection(folder: Path, n_items: int, captions: int = 5) -> Collection:
+    """Write items of five captions of ten words each, frequent words and rare ones."""
+    generator = np.random.default_rng(0)
+    directions = word_directions()
+    share = 1 / np.arange(10, WORDS + 10)
+    told = generator.choice(WORDS, (n_items * captions, 10), p=share / share.sum())
+    texts = np.array([directions[words].sum(0) for words in told])
+    images = texts.reshape(n_items, captions, WIDTH).mean(1) + 0.5
+    folder.mkdir()
+    captions_of = [" ".join(map(word_name, words)) for words in told]
+    pd.DataFrame(
+        {
+            "id": [f"{i:016x}" for i in range(n_items)],
+            "image": "nowhere.jpg",
+            "captions": [captions_of[i * captions : (i + 1) * captions] for i in range(n_items)],
+            "labels": [[] for _ in range(n_items)],
+            "split": "train",
+            "width": 4,
+            "height": 3,
+        }
+    ).to_parquet(folder / ITEMS)
+    np.save(folder / IMAGE_EMBEDDINGS, unit(images).astype(np.float16))
+    np.save(folder / TEXT_EMBEDDINGS, unit(texts).astype(np.float16))
+    np.save(folder / CAPTION_ITEM, np.repeat(np.arange(n_items, dtype=np.int32), captions))
+    (folder / SKIPPED).write_text("key,image,reason\n")
+    write_manifest(
+        folder,
+        name="made up",
+        backbone=BackboneIdentity("made up", "00" * 32, WIDTH),
+        source="made up",
+        licence="none",
+        counts={"items": n_items, "captions": n_items * captions},
+    )
+    return Collection.open(folder)
+
+
+def word_directions() -> np.ndarray:
+    """Direction of each word: (w, d) float32."""
+    return np.random.default_rng(1).standard_normal((WORDS, WIDTH), np.float32)
+
+
+def word_name(index: int) -> str:
+    """Five letters that no language has."""
+    return "zq" + "".join(chr(97 + index // 26**place % 26) for place in range(3))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Divide rows by their length."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def encode_texts(texts: list[str]) -> np.ndarray:
+    """Embed a word in its prompt."""
+    directions, index = word_directions(), {word_name(i): i for i in range(WORDS)}
+    return unit(np.array([directions[index.get(text.split()[-1], 0)] for text in texts]))
+
+
+class PlainLoop:
+    """The peer: the same steps, taken plainly."""
+
+    def __init__(self, like: Trainer) -> None:
+        self.like = like
+        encoder = like.learner.encoder
+        self.model = PlainModel(WIDTH, like.config.m, encoder.centre.clone())
+        with torch.no_grad():
+            self.model.encode.weight.copy_(encoder.encode_md)
+            self.model.decode.weight.copy_(encoder.decode_md.T)
+            self.model.bias.copy_(encoder.bias)
+            for name, learned in like.learner.named_parameters(recurse=False):
+                getattr(self.model, name).copy_(learned)
+        self.model.to(like.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), weight_decay=like.config.weight_decay
+        )
+
+    def step(self) -> None:
+        """Take the step that the trainer is at."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.like.learning_rate_now()
+        batch = on_device(self.like.data.batch(self.like.step), self.like.device)
+        losses = plain_losses(self.model, batch, self.like.config, self.like.k_now())
+        weights = asdict(self.like.config)
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        self.optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch."""
+    return Batch(*(part.to(device) for part in batch))
+
+
+def seconds(what: Callable[[], object], device: torch.device) -> float:
+    """Time of one call."""
+    started = time.perf_counter()
+    what()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def disagreement(trainer: Trainer, plain: PlainLoop) -> float:
+    """Largest relative difference between losses that both compute of one batch, in float32."""
+    batch, k = on_device(trainer.data.batch(0), trainer.device), trainer.config.k
+    with torch.no_grad():
+        ours, _ = trainer.objective.losses(trainer.learner, batch, k, None)
+        theirs = plain_losses(plain.model, batch, trainer.config, k)
+    assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
+    return max(abs(float(ours[name] / theirs[name]) - 1) for name in theirs)
+
+
+def measure(data: TrainingData, config: TrainingConfig, device: torch.device) -> dict[str, object]:
+    """Take turns through a whole schedule."""
+    trainer = Trainer(data, config, device)
+    for _ in range(3):  # what is set up once, and weights that no longer are as they were drawn
+        trainer.train_step()
+    plain = PlainLoop(trainer)
+    agreed = disagreement(trainer, plain)
+    times: dict[str, list[float]] = {"plain": [], "ours": [], "drawing": []}
+    while trainer.step < trainer.n_steps:
+        times["drawing"].append(seconds(lambda: data.batch(trainer.step), device))
+        times["plain"].append(seconds(plain.step, device))
+        times["ours"].append(seconds(trainer.train_step, device))
+    # Others may share the machine: the median says more than the mean.
+    took = {name: float(np.median(taken)) for name, taken in times.items()}
+    rate = {name: data.batch_size / took[name] for name in ("plain", "ours")}
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "bfloat16": trainer.bfloat16,
+        "d": WIDTH,
+        "m": config.m,
+        "batch": data.batch_size,
+        "steps": len(times["ours"]),
+        "losses_differ_by": agreed,
+        "step_s": took["ours"],
+        "of_that_drawing_s": took["drawing"],
+        "plain_step_s": took["plain"],
+        "pairs_per_s": rate["ours"],
+        "plain_pairs_per_s": rate["plain"],
+        "ratio": rate["ours"] / rate["plain"],
+        "epoch_s": PAIRS / rate["ours"],
+        "epoch_budget_s": BUDGET,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=30, help="of the schedule in small")
+    parser.add_argument("--items", type=int, default=12_000, help="with five captions each")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        collection = made_up_collection(Path(folder) / "made-up", asked.items)
+        config = replace(TrainingConfig(), batch_size=asked.batch)
+        data = TrainingData(
+            collection,
+            encode_texts,
+            batch_size=config.batch_size,
+            n_words=config.n_words,
+            n_exclusions=config.n_exclusions,
+            noise=config.noise,
+            seed=config.seed,
+        )
+        data.pairs = data.pairs[: asked.steps * data.batch_size]
+        config = replace(config, epochs=max(asked.steps // data.steps_per_epoch, 1))
+        found = measure(data, config, resolve_device(asked.device))
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(
+        f"{found['pairs_per_s']:,.0f} pairs/s on {found['device']}, "
+        f"{found['threads']} threads, batch {found['batch']} "
+        f"({found['step_s']:.3f} s a step, {found['of_that_drawing_s']:.3f} s of it drawing)\n"
+        f"{found['plain_pairs_per_s']:,.0f} pairs/s by the plain loop; ratio {found['ratio']:.2f}; "
+        f"losses of one batch differ by at most {found['losses_differ_by']:.1e}\n"
+        f"an epoch of {PAIRS:,} pairs: {found['epoch_s']:.0f} s; budget {BUDGET:.0f} s on 2 cores"
+    )
+
+
+if __name__ == "__main__":
+    main()
