@@ -22,6 +22,7 @@ from model.backbone_blip import BLIP, open_blip
 from model.backbone_source import open_source, resolve
 from model.image_transform import ImageTransform
 from model.known_words import known_bases, unknown_words
+from model.unpadded import encode_unpadded
 
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 24
@@ -173,7 +174,7 @@ class Backbone:
         for start in range(0, len(texts), batch_size):
             batch = [_tidy(text, self._longest) for text in texts[start : start + batch_size]]
             tokens = self._tokenizer(batch).to(self.device)
-            parts.append(self._unit(self._network.encode_text(tokens)))
+            parts.append(self._unit(encode_unpadded(self._network, tokens)))
         return np.concatenate(parts)
 
     def unknown_words(self, text: str) -> list[str]:

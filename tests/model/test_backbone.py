@@ -92,6 +92,15 @@ def test_texts_do_not_depend_on_their_batch(lite: Backbone):
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
 
+def test_texts_are_embedded_as_with_their_padding(lite: Backbone):
+    texts = ["a dog", "", "two children play at the beach " * 30, "snow", "a red ball in the park"]
+    tokens = lite._tokenizer(texts)
+    with torch.inference_mode():
+        padded = lite._unit(lite._network.encode_text(tokens))
+    np.testing.assert_allclose(lite.encode_texts(texts), padded, atol=1e-5)
+    assert lite._network.text.attn_mask.shape == (40, 40), "the tower is left as it was"
+
+
 def test_images_do_not_depend_on_their_batch(lite: Backbone):
     images = [noise(seed, size) for seed, size in enumerate([(64, 64), (300, 20), (20, 300)])]
     together = lite.encode_images(images)
