@@ -27,7 +27,7 @@ from model.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same configuration no longer trains the same encoder."""
 SIEVE, PAPER_PRESET, RECONSTRUCTION, VOCABULARY, CONTROL = (
     "Sieve", "paper", "reconstruction", "VDR-like", "dense control",
