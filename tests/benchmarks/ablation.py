@@ -50,6 +50,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no balance": {"balance": 0.0},
     "no noise": {"noise": 0.0},
     "noise .5": {"noise": 0.5},
+    "noise .8": {"noise": 0.8},
     "weight decay 1e-4": {"weight_decay": 1e-4},
     "no annealing of k": {"anneal": 0.0},
     "k = 32": {"k": 32},
