@@ -238,9 +238,7 @@ def code_recall(
     collection = source.collection
     captions = collection.captions_of_rows(rows)
     captions = captions[:: max(-(-len(captions) // _MOST_CAPTIONS), 1)]
-    place = np.zeros(collection.n_items, np.int64)
-    place[rows] = np.arange(len(rows))
-    item = place[np.asarray(collection.caption_item)[captions]]
+    item = collection.place_among(rows, captions)
     texts = np.asarray(collection.text_embeddings[captions], np.float32)
     images = source.images(rows)
     if encoder is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from model.backbone import Backbone
 from model.baselines import METHODS, TextEncoder
-from model.checkpoint import TRAINING, Checkpoint
+from model.checkpoint import Checkpoint
 from model.collection import Collection
 
 
@@ -30,7 +29,7 @@ def load_text_encoder(collection: Collection, device: str = "auto") -> TextEncod
     return backbone.encode_texts
 
 
-def refuse_overlap(collection: Collection, trained: Sequence[str], what: str) -> None:
+def refuse_overlap(collection: Collection, trained: Iterable[str], what: str) -> None:
     """Refuse to score items that something was trained on.
 
     Raises
@@ -72,8 +71,12 @@ def check_inputs(
     trained = train.items["id"].iloc[train.rows_of_split(["train"])].tolist()
     refuse_overlap(collection, trained, f"what {train.name} offers to train on")
     if checkpoint is not None:
-        facts = json.loads((checkpoint.path / TRAINING).read_text(encoding="utf-8"))
-        refuse_overlap(collection, facts["items"], f"checkpoint {checkpoint.path}")
+        if not checkpoint.trained_items:
+            raise ValueError(
+                f"checkpoint {checkpoint.path} does not say what it was trained on, so it cannot "
+                "be scored; train again with `sieve train COLLECTION`"
+            )
+        refuse_overlap(collection, checkpoint.trained_items, f"checkpoint {checkpoint.path}")
     scored = collection.items["id"].iloc[collection.rows_of_split(["select", "test"])]
     for name, peer in peers.items():
         if name in METHODS:

@@ -234,6 +234,20 @@ class Collection:
         wanted[rows] = True
         return np.flatnonzero(wanted[np.asarray(self.caption_item)])
 
+    def place_among(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
+        """Find where in `rows` each caption's item stands: (c,) int64.
+
+        Parameters
+        ----------
+        rows : (r,) int64
+            Item rows.
+        captions : (c,) int64
+            Captions of these items.
+        """
+        place = np.zeros(self.n_items, np.int64)
+        place[rows] = np.arange(len(rows))
+        return place[np.asarray(self.caption_item)[captions]]
+
     def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.path / name
         try:

@@ -45,9 +45,7 @@ def recall_of_split(
     """
     rows = collection.rows_of_split([split])
     captions = collection.captions_of_rows(rows)
-    place = np.zeros(collection.n_items, np.int64)
-    place[rows] = np.arange(len(rows))
-    item = place[np.asarray(collection.caption_item)[captions]]
+    item = collection.place_among(rows, captions)
     by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
     dense_texts = collection.text_embeddings[captions].astype(np.float32)
     dense_images = collection.image_embeddings[rows].astype(np.float32)

@@ -21,9 +21,8 @@ from model.collection import Collection
 from model.exclusion import Calibration
 from model.home import sieve_home
 from model.learner import LOSSES
-from model.trainer import Trainer
+from model.trainer import Trainer, training_data
 from model.training_config import PAPER, TrainingConfig
-from model.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -106,15 +105,7 @@ def trained_peer(
     path = sieve_home() / "peers" / digest[:24]
     if path.exists():
         return Checkpoint.load(path)
-    data = TrainingData(
-        collection,
-        encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions if config.exclude else 0,
-        noise=config.noise,
-        seed=config.seed,
-    )
+    data = training_data(collection, config, encode_texts)
     trainer = Trainer(data, config, resolve_device(device))
     what = f"{name}, seed {config.seed}"
     report = None

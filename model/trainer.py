@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.collection import Collection
 from model.distributed import ALONE, World
 from model.encoder import SparseEncoder
 from model.feed import Feed
@@ -39,6 +41,23 @@ class StepReport(NamedTuple):
     """Unweighted terms and their weighted `total`."""
     live: float
     """Share of the dimensions that fired lately."""
+
+
+def training_data(
+    collection: Collection,
+    config: TrainingConfig,
+    encode_texts: Callable[[list[str]], np.ndarray],
+) -> TrainingData:
+    """Make what a configuration trains on, from a collection and its backbone's text encoder."""
+    return TrainingData(
+        collection,
+        encode_texts,
+        batch_size=config.batch_size,
+        n_words=config.n_words,
+        n_exclusions=config.n_exclusions if config.exclude else 0,
+        noise=config.noise,
+        seed=config.seed,
+    )
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -23,9 +23,8 @@ from model.collection import Collection
 from model.distributed import joined
 from model.measures import code_quality
 from model.naming import name_encoder
-from model.trainer import StepReport, Trainer
+from model.trainer import StepReport, Trainer, training_data
 from model.training_config import TrainingConfig
-from model.training_data import TrainingData
 from model.training_state import load_state, read_facts, save_state
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,8 @@ def train(
     chosen = resolve_device(device)
     with joined(chosen) as world:
         backbone = backbone or Backbone.load(collection.backbone.name, device)
-        trainer = Trainer(_training_data(collection, config, backbone), config, chosen, world)
+        data = training_data(collection, config, backbone.encode_texts)
+        trainer = Trainer(data, config, chosen, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
         curves = _resume(trainer, unfinished)
         _run(trainer, curves, unfinished, on_step, progress and world.leads, save_every)
@@ -89,20 +89,6 @@ def train(
             shutil.rmtree(unfinished, ignore_errors=True)
         world.wait()
     return Checkpoint.load(out)
-
-
-def _training_data(
-    collection: Collection, config: TrainingConfig, backbone: Backbone
-) -> TrainingData:
-    return TrainingData(
-        collection,
-        backbone.encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions if config.exclude else 0,
-        noise=config.noise,
-        seed=config.seed,
-    )
 
 
 def _finish(

@@ -19,6 +19,7 @@ from model.collection import (
     Collection,
     write_manifest,
 )
+from model.engine import Engine
 from model.training import train
 from model.training_config import TrainingConfig
 
@@ -128,3 +129,17 @@ def large_word_collection(tmp_path_factory: pytest.TempPathFactory) -> Collectio
     return Collection.open(
         write_word_collection(tmp_path_factory.mktemp("words") / "large", 1500, select=12, test=7)
     )
+
+
+@pytest.fixture
+def engine(
+    word_collection: Collection,
+    word_checkpoint: Checkpoint,
+    word_backbone: WordBackbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Engine:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    opened = Engine(word_collection, word_checkpoint)
+    monkeypatch.setitem(opened.__dict__, "backbone", word_backbone)
+    return opened

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,26 @@ def test_what_was_trained_on_is_not_scored(
         benchmark(large_word_collection, train=other)
     with pytest.raises(ValueError, match=r"checkpoint .* was trained on [1-9]\d* of"):
         benchmark(large_word_collection, checkpoint=word_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [("{}", "training.json is damaged"), ("[", "training.json is damaged"),
+     ('{"items": []}', "does not say what it was trained on"), (None, "does not say what")],
+)  # fmt: skip
+def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
+    large_word_collection: Collection,
+    tmp_path: Path,
+    word_checkpoint: Checkpoint,
+    facts: str | None,
+    message: str,
+) -> None:
+    copied = Path(shutil.copytree(word_checkpoint.path, tmp_path / "copied"))
+    (copied / "training.json").unlink()
+    if facts is not None:
+        (copied / "training.json").write_text(facts)
+    with pytest.raises(ValueError, match=message):
+        benchmark(large_word_collection, checkpoint=Checkpoint.load(copied))
 
 
 def test_a_checkpoint_trained_elsewhere_is_measured(

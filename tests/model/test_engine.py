@@ -4,25 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WordBackbone, write_word_collection
+from conftest import write_word_collection
 
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine
-
-
-@pytest.fixture
-def engine(
-    word_collection: Collection,
-    word_checkpoint: Checkpoint,
-    word_backbone: WordBackbone,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Engine:
-    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
-    opened = Engine(word_collection, word_checkpoint)
-    monkeypatch.setitem(opened.__dict__, "backbone", word_backbone)
-    return opened
 
 
 def share_with(results: tuple, label: str) -> float:

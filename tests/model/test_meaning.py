@@ -1,30 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from conftest import WORDS, WordBackbone
+from conftest import WORDS
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
 from model.dimension_table import MIN_IMAGES
 from model.engine import Engine
 from model.meaning import GOOD_AUC, meaning_report, says
-
-
-@pytest.fixture
-def engine(
-    word_collection: Collection,
-    word_checkpoint: Checkpoint,
-    word_backbone: WordBackbone,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Engine:
-    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
-    opened = Engine(word_collection, word_checkpoint)
-    monkeypatch.setitem(opened.__dict__, "backbone", word_backbone)
-    return opened
 
 
 def test_table_measures_what_has_images_enough(engine: Engine) -> None:
