@@ -39,7 +39,7 @@ from data_prep.pretrain_report import held_out_figures, select_figures
 from data_prep.pretrain_text import CompactTokens, TermBook, frequent_words
 from data_prep.pretrain_training import Domain, Recipe, Towers, train
 from data_prep.scenes import Scenes, describe, full_caption
-from model.image_transform import ImageTransform
+from model.backbone import ImageTransform
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from PIL import Image
 from data_prep.pretrain_training import Domain, Towers
 from data_prep.scenes import Scenes, describe, full_caption
 from model.backbone import Backbone
-from model.ranking import measure_rankings, recall_at
+from model.questions import measure_rankings, recall_at
 
 
 def recall(
     texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Text to image recall, by its short names: see `model.ranking.recall_at`.
+    """Text to image recall, by its short names: see `model.questions.ranking.recall_at`.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def parse_out(path: Path) -> Path:
 
 def backbone_name(name: str) -> str:
     """Make a local backbone's path absolute: the collection remembers it."""
-    from model.backbone_blip import BLIP, blip_folder
+    from model.backbone import BLIP, blip_folder
 
     local = "local-dir:"
     if name.startswith(local):

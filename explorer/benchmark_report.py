@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from data_prep.captions import tidy
 from explorer.benchmark_plot import save_plot
-from model.baselines import TRAINING_FREE
+from model.benchmark import TRAINING_FREE
 from model.home import new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.benchmark_results import BenchmarkResult, MethodResult, TrackResult
-    from model.bootstrap import Interval
+    from model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
 
 _HEADER = (
     "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",

@@ -21,8 +21,8 @@ from explorer.printing import print_json, print_text
 
 if TYPE_CHECKING:
     from model.benchmark import BenchmarkConfig
-    from model.benchmark_pairs import TrackName
     from model.collection import Collection
+    from model.questions import TrackName
 
 Name = Annotated[str | None, arg(metavar="COLLECTION")]
 Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
@@ -97,9 +97,8 @@ class Evaluate:
         return Collection.open(open_collection_path(name, device=self.device, progress=progress))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
-        from model.baselines import METHODS
-        from model.benchmark import BenchmarkConfig
-        from model.benchmark_pairs import TRACKS
+        from model.benchmark import METHODS, BenchmarkConfig
+        from model.questions import TRACKS
 
         has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
         tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model.words import content_words, word_presence
+from model.words.content import content_words, word_presence
 
 if TYPE_CHECKING:
     from model.engine import Engine

@@ -213,9 +213,7 @@ class Train:
         from data_prep.bundled import open_collection_path
         from explorer.reports import training_report
         from model.collection import Collection
-        from model.distributed import launched
-        from model.training import train
-        from model.training_config import PRESETS
+        from model.training import PRESETS, launched, train
 
         leads = launched().leads
         progress = sys.stderr.isatty() and leads

@@ -18,8 +18,7 @@ from model.backbone import Backbone
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
-from model.derived import Derived, derive
-from model.dimensions import DimensionPage, describe_dimension
+from model.dimensions import Derived, DimensionPage, derive, describe_dimension
 from model.encoder import IMAGE, TEXT, encode_codes
 from model.exclusion import Query, best, contributions, off_weights, propose_off, search
 from model.phrasing import split_exclusion
@@ -104,7 +103,7 @@ class Engine:
         return self.checkpoint.name_of(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
-        """One row a dimension: see `model.dimension_table`."""
+        """One row a dimension: see `model.dimensions.table`."""
         return self.derived.dimensions
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:

@@ -13,13 +13,13 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from model.checkpoint import CAPTIONS, VOCABULARY
-from model.disentanglement import disentanglement, probe_importances
+from model.dimensions.disentanglement import disentanglement, probe_importances
+from model.dimensions.labels import LabelFit, best_dimensions, fit_labels
+from model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
+from model.dimensions.quality import live_shares
+from model.dimensions.vocabulary import english_words, vocabulary_of
 from model.engine import Engine
-from model.known_words import lemma
-from model.labels import LabelFit, best_dimensions, fit_labels
-from model.leakage import LeakageReport, label_pairs, pair_reports, summarise
-from model.measures import live_shares
-from model.vocabulary import english_words, vocabulary_of
+from model.words.known import lemma
 
 GOOD_AUC = 0.95
 """A label has a dimension if the best one separates it so well."""

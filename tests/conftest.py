@@ -152,8 +152,7 @@ def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint trained on the tiny collection for a moment."""
-    from model.training import train
-    from model.training_config import TrainingConfig
+    from model.training import TrainingConfig, train
 
     # Without `narrow` and `exclude` its codes overlap more, so that a query finds a whole page.
     config = TrainingConfig(

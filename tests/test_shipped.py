@@ -12,9 +12,9 @@ from data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
 from data_prep.scenes import Scenes
 from model.backbone import Backbone
 from model.checkpoint import Checkpoint
+from model.dimensions.quality import live_shares, recall_of_split
 from model.encoder import IMAGE, TEXT, encode_codes
 from model.engine import Engine, Result
-from model.measures import live_shares, recall_of_split
 
 CHECKPOINTS = sorted(path.parent for path in (assets.ROOT / "checkpoints").glob("*/config.json"))
 

@@ -19,9 +19,15 @@ from typing import Any
 import numpy as np
 
 from data_prep.bundled import open_collection_path
-from model.baselines import Source, coded
-from model.benchmark_inputs import load_text_encoder, modality_means
-from model.benchmark_pairs import (
+from model.benchmark.baselines import Source, coded
+from model.benchmark.inputs import load_text_encoder, modality_means
+from model.benchmark.trained_peers import SIEVE, trained_peer
+from model.benchmark.tuning import tune
+from model.collection import Collection
+from model.dimensions.quality import live_shares, recall_of_split
+from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from model.questions import measure_rankings
+from model.questions.pairs import (
     PairLaw,
     Questions,
     ask,
@@ -29,15 +35,9 @@ from model.benchmark_pairs import (
     label_concepts,
     select_pairs,
 )
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.measures import live_shares, recall_of_split
-from model.nouns import benchmark_nouns
-from model.ranking import measure_rankings
-from model.rules import PUSH, SUBTRACT
-from model.trained_peers import SIEVE, trained_peer
-from model.training_config import TrainingConfig
-from model.tuning import tune
+from model.questions.rules import PUSH, SUBTRACT
+from model.training import TrainingConfig
+from model.words.nouns import benchmark_nouns
 
 CHANGES: dict[str, dict[str, Any]] = {
     "compact": {},

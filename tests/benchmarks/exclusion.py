@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep.bundled import open_collection_path
 from model.engine import Engine, Result
-from model.nouns import with_article
+from model.words.nouns import with_article
 
 TOP = 10
 

@@ -1,4 +1,4 @@
-"""The same model and losses as `model.learner`, written the plain way: the peer in `training`.
+"""The model and losses of `model.training.learner`, written the plain way: the peer in `training`.
 
 Float32, `nn.Linear`, a dense 0/1 mask for what is kept, every term of the loss by itself. It is
 meant as most people would write it, neither slowed down nor tuned.
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.training_config import TrainingConfig
-from model.training_data import Batch
+from model.training import TrainingConfig
+from model.training.data import Batch
 
 
 class PlainModel(nn.Module):

@@ -11,7 +11,7 @@ import json
 from data_prep.bundled import open_collection_path
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.collection import Collection
-from model.measures import code_quality
+from model.dimensions.quality import code_quality
 
 
 def main() -> None:

@@ -33,9 +33,9 @@ from model.collection import (
     Collection,
     write_manifest,
 )
-from model.trainer import Trainer
-from model.training_config import TrainingConfig
-from model.training_data import Batch, TrainingData
+from model.training import TrainingConfig
+from model.training.data import Batch, TrainingData
+from model.training.trainer import Trainer
 from tests.benchmarks.plain_training import PlainModel, plain_losses
 
 WIDTH, WORDS, PAIRS, BUDGET = 512, 3000, 600_000, 180.0

@@ -24,7 +24,7 @@ from explorer.making import Train
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine
-from model.training_config import PRESETS, TrainingConfig
+from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",

@@ -15,9 +15,7 @@ from explorer.benchmark_plot import save_plot
 from explorer.benchmark_report import verdicts
 from explorer.cli import main
 from model.backbone import Backbone
-from model.benchmark_pairs import PairLaw
-from model.benchmark_results import MethodResult, PairCount, TrackResult
-from model.bootstrap import Interval
+from model.benchmark import Interval, MethodResult, PairCount, TrackResult
 from model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
@@ -27,6 +25,7 @@ from model.collection import (
     BackboneIdentity,
     write_manifest,
 )
+from model.questions import PairLaw
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples", "20")

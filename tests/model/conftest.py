@@ -20,8 +20,7 @@ from model.collection import (
     write_manifest,
 )
 from model.engine import Engine
-from model.training import train
-from model.training_config import TrainingConfig
+from model.training import TrainingConfig, train
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
 WIDTH = 48

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from model.dimension_table import MIN_IMAGES
+from model.dimensions.table import MIN_IMAGES
 from model.engine import Engine
 from model.meaning import GOOD_AUC, meaning_report, says
 

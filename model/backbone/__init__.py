@@ -1,0 +1,9 @@
+"""The frozen dual encoders that put images and texts into one space: open_clip's, and BLIP."""
+
+from __future__ import annotations
+
+from model.backbone.blip import BLIP, blip_folder
+from model.backbone.dual_encoder import Backbone, resolve_device
+from model.backbone.image_transform import ImageTransform
+
+__all__ = ["BLIP", "Backbone", "ImageTransform", "blip_folder", "resolve_device"]

@@ -1,0 +1,39 @@
+"""What a benchmark measures, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from model.benchmark.baselines import METHODS
+from model.questions import PairLaw, TrackName
+from model.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What is measured, and how."""
+
+    tracks: tuple[TrackName, ...] = ("label", "caption")
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of training."""
+    trials: int = 60
+    """Settings that each method draws."""
+    resamples: int = 1000
+    """Of the bootstrap."""
+    law: PairLaw = field(default_factory=PairLaw)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Sieve's; its peers take their length and batches from it."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown:
+            raise ValueError(
+                f"there is no method {', '.join(unknown)}; there are: {', '.join(METHODS)}"
+            )
+        if not self.seeds or not self.tracks:
+            raise ValueError("at least one seed and one track are needed")
+        if self.trials < 1 or self.resamples < 1:
+            raise ValueError(
+                f"trials and resamples must be at least 1; got {self.trials}, {self.resamples}"
+            )

@@ -1,0 +1,205 @@
+"""The exclusion benchmark: how well is "A without B" answered, and by whom.
+
+Knobs of every method are tuned by the same number of trials on tuning pairs and select items; each
+method is then measured once, on other pairs and test items. Trained methods are trained on the
+train split with several seeds. Intervals are by bootstrap over A-words and images, ratios by the
+same resamples. Nothing that was trained on may be scored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from model.benchmark.baselines import (
+    TRAINED,
+    TRAINING_FREE,
+    Method,
+    Source,
+    TextEncoder,
+    code_recall,
+    coded,
+    oracle,
+    other_backbone,
+    splice,
+    training_free,
+)
+from model.benchmark.bootstrap import draw_resamples
+from model.benchmark.config import BenchmarkConfig
+from model.benchmark.inputs import check_inputs, load_text_encoder, modality_means
+from model.benchmark.measures import Measured, measure
+from model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
+from model.benchmark.trained_peers import trained_peer
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.encoder import SparseEncoder
+from model.questions.pairs import TrackName, TrackQuestions, track_questions
+from model.words.content import concept_presence
+from model.words.nouns import NounTable, benchmark_nouns
+
+log = logging.getLogger(__name__)
+
+SIEVE = "Sieve"
+
+
+class Benchmark:
+    """One benchmark over an opened collection.
+
+    Parameters
+    ----------
+    collection : Collection
+        Select items tune, test items are reported.
+    config : BenchmarkConfig, optional
+    train : Collection, optional
+        Its train split is trained on; by default the collection's own.
+    checkpoint : Checkpoint, optional
+        Measured as Sieve, in place of encoders trained here.
+    peers : mapping of str to Collection, optional
+        The same items by other backbones.
+    text_encoder : callable, optional
+        Opens a collection's text encoder; by default its backbone, by name.
+    device : str
+    progress : bool
+
+    Raises
+    ------
+    ValueError
+        If something does not fit, or items were trained on that would be scored.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        config: BenchmarkConfig | None = None,
+        *,
+        train: Collection | None = None,
+        checkpoint: Checkpoint | None = None,
+        peers: Mapping[str, Collection] | None = None,
+        nouns: NounTable | None = None,
+        text_encoder: Callable[[Collection], TextEncoder] | None = None,
+        device: str = "auto",
+        progress: bool = True,
+    ) -> None:
+        self.collection = collection
+        self.config = config or BenchmarkConfig()
+        self.train = train or collection
+        self.checkpoint = checkpoint
+        self.peers = dict(peers or {})
+        self.nouns = nouns or benchmark_nouns()
+        self._device = device
+        self._progress = progress
+        self._open = text_encoder or (lambda opened: load_text_encoder(opened, device))
+        check_inputs(collection, self.train, checkpoint, self.peers)
+        train_rows = self.train.rows_of_split(["train"])
+        self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
+        self.source = Source(collection, self._open(collection), modality_means(self.train))
+
+    def run(self) -> BenchmarkResult:
+        """Measure everything."""
+        questions: dict[TrackName, TrackQuestions] = {
+            track: track_questions(self.collection, track, self.nouns, self.config.law)
+            for track in self.config.tracks
+        }
+        methods = list(self._methods())
+        test = self.collection.rows_of_split(["test"])
+        recalls = {m.name: _mean_recall(m.recall(test)) for m in methods if m.recall is not None}
+        backbone_recall = code_recall(self.source, test) if self.collection.n_captions else {}
+        tracks = tuple(
+            self._track(track, asked, methods, recalls) for track, asked in questions.items()
+        )
+        return BenchmarkResult(
+            collection=self.collection.name,
+            collection_sha256=self.collection.sha256,
+            train=self.train.name,
+            train_sha256=self.train.sha256,
+            backbone=str(self.collection.backbone.name),
+            checkpoint=self.checkpoint.sha256 if self.checkpoint else None,
+            seeds=self.config.seeds,
+            nouns_sha256=self.nouns.sha256,
+            config=self.config,
+            backbone_recall=backbone_recall,
+            tracks=tracks,
+        )
+
+    def _methods(self) -> Iterator[Method]:
+        for name in self.config.methods:
+            if name in TRAINING_FREE:
+                yield training_free(self.source, name)
+            elif name == "SpLiCE":
+                yield splice(self.source, self.words)
+            elif name in TRAINED:
+                yield coded(name, self.source, self._encoders(name))
+            else:
+                yield oracle()
+        ids = self.collection.items["id"].tolist()
+        for name, peer in self.peers.items():
+            yield other_backbone(Source(peer, self._open(peer), modality_means(peer), ids), name)
+
+    def _encoders(self, name: str) -> list[SparseEncoder]:
+        if name == SIEVE and self.checkpoint is not None:
+            return [self.checkpoint.encoder]
+        return [
+            trained_peer(
+                name,
+                self.train,
+                replace(self.config.training, seed=seed),
+                lambda texts: self.source.texts(texts),
+                n_words=len(self.words),
+                device=self._device,
+                progress=self._progress,
+            ).encoder
+            for seed in self.config.seeds
+        ]
+
+    def _track(
+        self,
+        track: TrackName,
+        asked: TrackQuestions,
+        methods: Sequence[Method],
+        recalls: Mapping[str, dict[str, float]],
+    ) -> TrackResult:
+        report = asked.report
+        draws = draw_resamples(report.a_names, len(report.rows), self.config.resamples, 0)
+        measured: list[Measured] = []
+        variants: list[Measured] = []
+        for method in tqdm(methods, desc=f"{track} track", disable=not self._progress):
+            tuning, final = method.represent(asked.tuning), method.represent(report)
+            for name, rules, kept in (
+                (method.name, method.rules, measured),
+                *((f"{method.name}: {rule.name}", (rule,), variants) for rule in method.variants),
+            ):
+                kept.append(measure(name, rules, tuning, final, asked, draws, self.config.trials))
+        by_name = {found.result.method: found for found in (*measured, *variants)}
+
+        def compared(found: Measured) -> MethodResult:
+            name = found.result.method
+            same_rule = by_name.get(f"{SIEVE}:{name.partition(':')[2]}") if ":" in name else None
+            result = found.against(by_name.get(SIEVE), same_rule)
+            return replace(result, recall=recalls.get(name))
+
+        return TrackResult(
+            track=track,
+            asked=tuple(
+                map(
+                    PairCount,
+                    report.a_names,
+                    report.b_names,
+                    report.relevant.sum(1).tolist(),
+                    report.violating.sum(1).tolist(),
+                )
+            ),
+            items=len(report.rows),
+            tuning_pairs=len(asked.tuning.pairs),
+            tuning_items=len(asked.tuning.rows),
+            tuning_law=asked.tuning_law,
+            methods=tuple(map(compared, measured)),
+            variants=tuple(map(compared, variants)),
+        )
+
+
+def _mean_recall(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([seed[name] for seed in seeds])) for name in seeds[0]}

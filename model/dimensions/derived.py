@@ -1,0 +1,140 @@
+"""What follows from a collection and a checkpoint: codes and dimension statistics, cached.
+
+Kept in `$SIEVE_HOME/codes` under the hashes of both, so a read-only collection works and nothing is
+ever stale.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from model.checkpoint import Checkpoint
+from model.codes import SparseCodes
+from model.collection import Collection
+from model.dimensions.naming import both_modalities, word_association
+from model.dimensions.statistics import mean_caption_codes
+from model.dimensions.table import VERSION, dimension_table
+from model.encoder import IMAGE, TEXT, encode_codes
+from model.home import new_folder, sieve_home
+from model.words.content import WordPresence, word_presence
+
+log = logging.getLogger(__name__)
+
+_TABLE = "dimensions.parquet"
+
+
+class Derived:
+    """Codes of a collection, and statistics of every dimension over it.
+
+    Attributes
+    ----------
+    image_codes, text_codes : SparseCodes
+        Of the n images and the c captions.
+    dimensions : pandas.DataFrame
+        See `model.dimensions.table.dimension_table`, and top_word.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        image_codes: SparseCodes,
+        text_codes: SparseCodes,
+        dimensions: pd.DataFrame,
+    ) -> None:
+        self.collection = collection
+        self.image_codes = image_codes
+        self.text_codes = text_codes
+        self.dimensions = dimensions
+
+    @property
+    def mean_positive(self) -> np.ndarray:
+        """Mean of each dimension over the images that have it: (m,) float32."""
+        return self.dimensions["mean"].to_numpy(np.float32)
+
+    @cached_property
+    def _words(self) -> WordPresence:
+        return word_presence(self.collection.items["captions"].tolist(), min_items=3)
+
+    @cached_property
+    def _both(self) -> csr_array:
+        texts = mean_caption_codes(
+            self.text_codes, self.collection.caption_item, self.image_codes.n
+        )
+        return both_modalities(self.image_codes.by_row, texts)
+
+    def words_of(self, dimension: int, count: int = 10) -> tuple[tuple[str, float], ...]:
+        """Words of the captions that go with a dimension, best first, with their association."""
+        column = csr_array(self._both[:, [dimension]])
+        association = word_association(column, self._words.presence)[0]
+        order = np.argsort(-association, kind="stable")[:count]
+        return tuple(
+            (self._words.words[w], float(association[w])) for w in order if association[w] > 0
+        )
+
+    def coactivation(self, dimension: int) -> np.ndarray:
+        """Cosine of a dimension's activations over the images with each other's: (m,) float32."""
+        codes = self.image_codes.by_dimension
+        shared = np.asarray((codes.T @ codes[:, [dimension]]).toarray()).ravel()
+        norms = np.sqrt(np.asarray((codes**2).sum(0)).ravel())
+        return shared / np.maximum(norms * norms[dimension], 1e-12)
+
+    @classmethod
+    def compute(cls, collection: Collection, checkpoint: Checkpoint) -> Derived:
+        """Encode a collection and take its statistics."""
+        image_codes = encode_codes(checkpoint.encoder, collection.image_embeddings, IMAGE)
+        text_codes = encode_codes(checkpoint.encoder, collection.text_embeddings, TEXT)
+        table = dimension_table(collection, checkpoint, image_codes, text_codes)
+        derived = cls(collection, image_codes, text_codes, table)
+        association = word_association(derived._both, derived._words.presence)
+        words = np.array([*derived._words.words, ""], object)
+        best = association.argmax(1) if association.shape[1] else np.zeros(len(table), int)
+        table["top_word"] = np.where(association.max(1, initial=0) > 0, words[best], "")
+        return derived
+
+    def save(self, folder: Path) -> None:
+        """Write into an empty folder."""
+        self.image_codes.save(folder, "image")
+        self.text_codes.save(folder, "text")
+        self.dimensions.to_parquet(folder / _TABLE, index=False)
+
+    @classmethod
+    def load(cls, folder: Path, collection: Collection, m: int) -> Derived:
+        """Read what `save` wrote."""
+        return cls(
+            collection,
+            SparseCodes.load(folder, "image", m),
+            SparseCodes.load(folder, "text", m),
+            pd.read_parquet(folder / _TABLE),
+        )
+
+
+def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
+    """Read the cached codes of a collection, or compute and cache them.
+
+    A cache that cannot be read or written is not an error: the codes are then computed again.
+    """
+    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{VERSION}"
+    folder = sieve_home() / "codes" / name
+    m = checkpoint.encoder.config.m
+    if folder.is_dir():
+        try:
+            return Derived.load(folder, collection, m)
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("cached codes in %s cannot be read (%s); computing them", folder, error)
+            return Derived.compute(collection, checkpoint)
+    log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
+    derived = Derived.compute(collection, checkpoint)
+    try:
+        with new_folder(folder) as draft:
+            derived.save(draft)
+    except FileExistsError:
+        pass  # another process was faster; its codes are the same
+    except OSError as error:
+        log.warning("codes are not cached: %s", error)
+    return derived

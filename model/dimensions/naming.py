@@ -1,0 +1,181 @@
+"""Names for dimensions: from the words of captions, else from a vocabulary.
+
+A dimension and a word are associated by the cosine between the dimension's activations over items,
+cubed, and the word's presence in their captions: 1 where exactly the items that have the word have
+the dimension, all equally. The cube makes the strongest items count: weak activations are many, and
+would name half of all dimensions after the commonest places. Activations of images and of captions
+count alike, so a name must hold in both modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from model.checkpoint import CAPTIONS, VOCABULARY, DimensionName
+from model.collection import Collection
+from model.dimensions.statistics import mean_caption_codes
+from model.dimensions.vocabulary import (
+    SHARPNESS,
+    TextTower,
+    WordFit,
+    akin,
+    best_words,
+    fit_words,
+    vocabulary_of,
+    word_embeddings,
+)
+from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from model.words.content import WordPresence, concept_presence
+
+_AS_GOOD = 0.98
+"""A phrase takes a word's place where its association is at least this share of the word's."""
+
+
+def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
+    """Cosine of each dimension with each word over items.
+
+    Parameters
+    ----------
+    activations : (n, m) float32, non-negative
+    presence : (n, w) float32 of 0 and 1
+
+    Returns
+    -------
+    (m, w) float32, in [0, 1]
+    """
+    shared = (activations.T @ presence).toarray()
+    strength = np.sqrt(np.asarray((activations**2).sum(0)).ravel())
+    counts = np.sqrt(np.asarray(presence.sum(0)).ravel())
+    return (shared / np.maximum(np.outer(strength, counts), 1e-12)).astype(np.float32)
+
+
+def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
+    """Sum both modalities' cubed activations, each scaled to unit norm over a dimension's items.
+
+    Parameters
+    ----------
+    images, texts : (n, m) float32
+        Codes of the images, and mean codes of their captions.
+    """
+
+    def unit(codes: csr_array) -> csr_array:
+        sharp = codes**SHARPNESS
+        norms = np.sqrt(np.asarray((sharp**2).sum(0)).ravel())
+        return csr_array(sharp / np.maximum(norms, 1e-12)[None, :])
+
+    return csr_array(unit(images) + unit(texts))
+
+
+def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, DimensionName]:
+    """Name each dimension after its most associated word; dimensions without any stay unnamed.
+
+    A phrase that holds the word and fits about as well says it more fully: "palm tree" for "palm".
+    The runner-up is the next word that says something else.
+
+    Parameters
+    ----------
+    association : (m, w) float32
+    words : WordPresence
+        Words, and phrases of two words.
+    """
+    fits: dict[int, WordFit] = {}
+    for j, scores in enumerate(association):
+        best = best_words(scores, words.words)
+        if best is not None:
+            fits[j] = _fuller(best, scores, words.words)
+    return _told_apart({j: DimensionName(*fit, source=CAPTIONS) for j, fit in fits.items()})
+
+
+def names_from_captions(
+    encoder: SparseEncoder, collection: Collection, rows: np.ndarray
+) -> dict[int, DimensionName]:
+    """Name an encoder's dimensions by the captions of some items.
+
+    Parameters
+    ----------
+    encoder : SparseEncoder
+    collection : Collection
+    rows : (r,) int
+        Items to look at, those of the train split.
+    """
+    captions = collection.captions_of_rows(rows)
+    owner = collection.place_among(rows, captions)
+    images = encode_codes(encoder, collection.image_embeddings[rows], IMAGE)
+    texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
+    activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))
+    told = collection.items["captions"].iloc[rows].tolist()
+    words = concept_presence(told)
+    return name_dimensions(word_association(activations, words.presence), words)
+
+
+def add_vocabulary(
+    names: Mapping[int, DimensionName], fits: Mapping[int, WordFit]
+) -> dict[int, DimensionName]:
+    """Put the vocabulary's word beside each name, and in its place where captions give none."""
+    found: dict[int, DimensionName] = {}
+    for j in sorted({*names, *fits}):
+        fit = fits.get(j)
+        if fit is None:
+            found[j] = names[j]
+            continue
+        name = names.get(j) or DimensionName(*fit, source=VOCABULARY)
+        found[j] = replace(
+            name,
+            vocabulary=fit.word,
+            vocabulary_score=fit.score,
+            vocabulary_runner_up=fit.runner_up,
+            vocabulary_runner_up_score=fit.runner_up_score,
+        )
+    return _told_apart(found)
+
+
+def name_encoder(
+    encoder: SparseEncoder, collection: Collection, rows: np.ndarray, backbone: TextTower
+) -> dict[int, DimensionName]:
+    """Name an encoder's dimensions: by captions where they say anything, else by a vocabulary.
+
+    Parameters
+    ----------
+    encoder : SparseEncoder
+    collection : Collection
+    rows : (r,) int
+        Items to look at, those of the train split.
+    backbone : TextTower
+        Of the collection; reads the vocabulary.
+    """
+    words = vocabulary_of(backbone)
+    embeddings = word_embeddings(words, backbone, collection.backbone.sha256)
+    fits = fit_words(encoder, collection.image_embeddings[rows], words, embeddings)
+    return add_vocabulary(names_from_captions(encoder, collection, rows), fits)
+
+
+def _fuller(fit: WordFit, scores: np.ndarray, words: list[str]) -> WordFit:
+    """Take a phrase in place of one of its words where it fits about as well."""
+    order = np.argsort(-scores, kind="stable")[:8]
+    near = [int(at) for at in order if scores[at] >= _AS_GOOD * fit.score]
+    phrase = next((at for at in near if fit.word in words[at].split() and " " in words[at]), None)
+    if phrase is None:
+        return fit
+    others = [at for at in order if scores[at] > 0 and not akin(words[phrase], words[at])]
+    runner_up = others[0] if others else None
+    return WordFit(
+        words[phrase],
+        float(scores[phrase]),
+        "" if runner_up is None else words[runner_up],
+        0.0 if runner_up is None else float(scores[runner_up]),
+    )
+
+
+def _told_apart(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
+    """Where dimensions share a name, let the surest have it alone: "dog" and "dog · snow"."""
+    found: dict[int, DimensionName] = {}
+    taken: set[str] = set()
+    for j, name in sorted(names.items(), key=lambda entry: -entry[1].score):
+        shared = name.name in taken and name.runner_up and "·" not in name.name
+        taken.add(name.name)
+        found[j] = replace(name, name=f"{name.name} · {name.runner_up}") if shared else name
+    return found

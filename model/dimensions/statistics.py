@@ -1,0 +1,69 @@
+"""Statistics of every dimension: how often it fires, how strongly, and if both modalities agree.
+
+Everything is sparse algebra over codes of images and captions; nothing here runs a model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from model.codes import SparseCodes
+
+
+def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int) -> csr_array:
+    """Mean code of each item's captions: (n, m) float32, zero rows where there is none."""
+    items = np.asarray(caption_item)
+    counts = np.bincount(items, minlength=n).astype(np.float32)
+    weights = 1 / counts[items]
+    average = csr_array((weights, (items, np.arange(len(items)))), shape=(n, len(items)))
+    return csr_array(average @ text_codes.by_row)
+
+
+def firing_rate(codes: SparseCodes) -> np.ndarray:
+    """Share of the rows that have each dimension: (m,) float64."""
+    return np.diff(codes.by_dimension.indptr) / max(codes.n, 1)
+
+
+def mean_positive(codes: SparseCodes) -> np.ndarray:
+    """Mean of each dimension over the rows that have it: (m,) float32, 0 where none has."""
+    counts = np.diff(codes.by_dimension.indptr)
+    total = np.asarray(codes.by_row.sum(0)).ravel()
+    return (total / np.maximum(counts, 1)).astype(np.float32)
+
+
+def agreement(images: csr_array, texts: csr_array) -> np.ndarray:
+    """Image-text agreement of each dimension over items: (m,) float64 in [0, 1].
+
+    The cosine between a dimension's activations on the images and its mean activations on their
+    captions: 1 where both modalities fire on the same items in the same proportions.
+    """
+    shared = np.asarray((images * texts).sum(0)).ravel()
+    norms = np.sqrt(np.asarray((images**2).sum(0)).ravel() * np.asarray((texts**2).sum(0)).ravel())
+    return shared / np.maximum(norms, 1e-12)
+
+
+def dimension_statistics(
+    image_codes: SparseCodes, text_codes: SparseCodes, caption_item: np.ndarray
+) -> pd.DataFrame:
+    """One row a dimension.
+
+    Returns
+    -------
+    pandas.DataFrame
+        dimension, firing_images, firing_texts (shares of rows), agreement (cosine), mean (of the
+        positive image values), max (over images).
+    """
+    texts = mean_caption_codes(text_codes, caption_item, image_codes.n)
+    highest = image_codes.by_dimension.max(axis=0).toarray().ravel() if image_codes.n else 0.0
+    return pd.DataFrame(
+        {
+            "dimension": np.arange(image_codes.m),
+            "firing_images": firing_rate(image_codes),
+            "firing_texts": firing_rate(text_codes),
+            "agreement": agreement(image_codes.by_row, texts),
+            "mean": mean_positive(image_codes),
+            "max": highest,
+        }
+    )

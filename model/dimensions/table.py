@@ -1,0 +1,109 @@
+"""The table of all dimensions: what each is called, where it fires, how clear its meaning is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from model.checkpoint import Checkpoint, DimensionName
+from model.codes import SparseCodes
+from model.collection import Collection
+from model.dimensions.clarity import centred_features, example_scores, monosemanticity
+from model.dimensions.labels import best_labels, fit_labels, label_presence
+from model.dimensions.statistics import dimension_statistics
+
+VERSION = 2
+"""Of the columns; a cached table of another version is made anew."""
+MIN_IMAGES = 5
+"""A dimension of fewer images is not measured by them: two pictures are alike by chance."""
+_UNNAMED = DimensionName("", 0.0, "", source="")
+
+
+def dimension_table(
+    collection: Collection,
+    checkpoint: Checkpoint,
+    image_codes: SparseCodes,
+    text_codes: SparseCodes,
+) -> pd.DataFrame:
+    """One row a dimension, everything that is cheap to measure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `name_columns`, `dimension_statistics`, `clarity_columns` and
+        `label_columns`. What cannot be measured is NaN, or an empty text.
+    """
+    statistics = dimension_statistics(image_codes, text_codes, collection.caption_item)
+    measured = [
+        clarity_columns(collection, image_codes),
+        label_columns(collection, image_codes),
+    ]
+    rare = np.diff(image_codes.by_dimension.indptr) < MIN_IMAGES
+    for part in measured:
+        for column in part.columns:
+            part.loc[rare, column] = "" if column == "label" else np.nan
+    named = [statistics[["dimension"]], name_columns(checkpoint)]
+    return pd.concat([*named, statistics.drop(columns="dimension"), *measured], axis=1)
+
+
+def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:
+    """Tell what each dimension is called, and how surely.
+
+    Returns
+    -------
+    pandas.DataFrame
+        name, name_score, name_source (captions, vocabulary or nothing), runner_up,
+        runner_up_score, vocabulary_name, vocabulary_score, vocabulary_runner_up.
+    """
+    names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.encoder.config.m)]
+    return pd.DataFrame(
+        {
+            "name": [checkpoint.name_of(j) for j in range(len(names))],
+            "name_score": [name.score for name in names],
+            "name_source": [name.source for name in names],
+            "runner_up": [name.runner_up for name in names],
+            "runner_up_score": [name.runner_up_score for name in names],
+            "vocabulary_name": [name.vocabulary for name in names],
+            "vocabulary_score": [name.vocabulary_score for name in names],
+            "vocabulary_runner_up": [name.vocabulary_runner_up for name in names],
+        }
+    )
+
+
+def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
+    """Tell how alike the images of each dimension are: see `model.dimensions.clarity`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        clarity, redundancy, polysemanticity and monosemanticity by the backbone's embeddings;
+        monosemanticity_labels by the items' labels, a feature that has not made the codes.
+    """
+    features = centred_features(collection.image_embeddings)
+    scores = example_scores(codes.by_dimension, features)
+    by_labels = np.full(codes.m, np.nan)
+    if collection.has_labels:
+        _, presence = label_presence(collection.items["labels"].tolist())
+        by_labels = monosemanticity(codes.by_row, centred_features(presence.toarray()))
+    return pd.DataFrame(
+        {
+            **scores._asdict(),
+            "monosemanticity": monosemanticity(codes.by_row, features),
+            "monosemanticity_labels": by_labels,
+        }
+    )
+
+
+def label_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
+    """Tell which label each dimension stands for best: see `model.dimensions.labels`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        label (chosen on train items), label_auc and label_purity (on test items).
+    """
+    fit = fit_labels(collection, codes.by_row)
+    if fit is None:
+        nothing = np.full(codes.m, np.nan)
+        return pd.DataFrame({"label": "", "label_auc": nothing, "label_purity": nothing})
+    return pd.DataFrame(best_labels(fit, codes.by_row)._asdict())

@@ -1,0 +1,179 @@
+"""Training the sparse encoder on a collection's embeddings, on a GPU where there is one.
+
+`model.training.trainer` takes the steps; here a training begins or goes on, is saved now and then,
+and becomes a checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from model.backbone import Backbone, resolve_device
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.collection import Collection
+from model.dimensions.naming import name_encoder
+from model.dimensions.quality import code_quality
+from model.training.calibration import calibrate
+from model.training.config import TrainingConfig
+from model.training.distributed import joined
+from model.training.state import load_state, read_facts, save_state
+from model.training.trainer import StepReport, Trainer, training_data
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    collection: Collection,
+    out: Path,
+    config: TrainingConfig | None = None,
+    *,
+    device: str = "auto",
+    backbone: Backbone | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    progress: bool = True,
+    save_every: float = 30.0,
+) -> Checkpoint:
+    """Train a sparse encoder on a collection's train split and write a checkpoint.
+
+    A run that was killed goes on from its last saved state when called again with the same
+    collection, `out` and configuration, and ends with the same weights as an unbroken one.
+
+    Under `torchrun` all processes train together, each on its share of every batch (see
+    `model.training.distributed`); the first alone writes and shows progress, and all return the
+    checkpoint.
+
+    Parameters
+    ----------
+    collection : Collection
+    out : Path
+        The checkpoint folder; must not exist yet. Unfinished state is kept beside it.
+    config : TrainingConfig, optional
+    device : str
+        auto, cuda, mps or cpu.
+    backbone : Backbone, optional
+        Of the collection; loaded by name when not given.
+    on_step : callable, optional
+        Called after each step, on every rank; an exception from it stops the training, resumably.
+    progress : bool
+        Show a progress bar.
+    save_every : float
+        Seconds between saved states.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    ValueError
+        If there is nothing to train on, or an unfinished training with other settings lies there.
+    """
+    config = config or TrainingConfig()
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
+    chosen = resolve_device(device)
+    with joined(chosen) as world:
+        backbone = backbone or Backbone.load(collection.backbone.name, device)
+        data = training_data(collection, config, backbone.encode_texts)
+        trainer = Trainer(data, config, chosen, world)
+        unfinished = out.with_name(f".{out.name}.unfinished")
+        curves = _resume(trainer, unfinished)
+        _run(trainer, curves, unfinished, on_step, progress and world.leads, save_every)
+        if world.leads:
+            _finish(trainer, out, curves, backbone)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        world.wait()
+    return Checkpoint.load(out)
+
+
+def _finish(
+    trainer: Trainer, out: Path, curves: list[dict[str, float]], backbone: Backbone
+) -> None:
+    """Measure, name and write what was trained."""
+    encoder, data = trainer.finished(), trainer.data
+    collection = data.collection
+    quality = code_quality(encoder, collection)
+    save_checkpoint(
+        out,
+        encoder,
+        backbone=collection.backbone,
+        calibration=calibrate(encoder, collection, backbone.encode_texts),
+        trained_on=collection.name,
+        settings=asdict(trainer.config),
+        training={
+            "curves": curves,
+            "quality": quality,
+            "items": collection.items["id"].iloc[data.rows].tolist(),
+        },
+        names=name_encoder(encoder, collection, data.rows, backbone),
+    )
+
+
+def _identity(trainer: Trainer) -> dict[str, Any]:
+    return {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
+
+
+def _resume(trainer: Trainer, unfinished: Path) -> list[dict[str, float]]:
+    """Load an unfinished training's state; returns its curves."""
+    facts = read_facts(unfinished)
+    trainer.world.agree(int(facts["step"]) if facts else 0, f"the step of {unfinished}")
+    if facts is None:
+        return []
+    if facts["identity"] != _identity(trainer):
+        raise ValueError(
+            f"{unfinished} holds an unfinished training with other settings or data; go on with "
+            "those, choose another --out, or remove that folder"
+        )
+    load_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle)
+    trainer.step = int(facts["step"])
+    if trainer.world.leads:
+        log.info("going on at step %s of %s", trainer.step, trainer.n_steps)
+    return facts["curves"]
+
+
+def _run(
+    trainer: Trainer,
+    curves: list[dict[str, float]],
+    unfinished: Path,
+    on_step: Callable[[StepReport], None] | None,
+    progress: bool,
+    save_every: float,
+) -> None:
+    """Take all remaining steps, saving the state now and then and when stopped."""
+
+    def save() -> None:
+        if not trainer.world.leads:
+            return
+        facts = {"identity": _identity(trainer), "step": trainer.step, "curves": curves}
+        save_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle, facts)
+
+    every = max(trainer.n_steps // 200, 1)
+    saved = time.monotonic()
+    bar = tqdm(
+        total=trainer.n_steps, initial=trainer.step, unit="step", disable=not progress, desc="train"
+    )
+    with bar:
+        try:
+            while trainer.step < trainer.n_steps:
+                report = trainer.train_step()
+                bar.update()
+                if report.step % every == 0 or report.step == trainer.n_steps:
+                    curves.append({"step": report.step, "live": report.live, **report.losses})
+                    shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
+                    bar.set_postfix(shown, live=f"{report.live:.1%}", refresh=False)
+                if on_step is not None:
+                    on_step(report)
+                if time.monotonic() - saved > save_every:
+                    save()
+                    saved = time.monotonic()
+        except BaseException:
+            # Half a step is worth less than the whole ones before it, which were saved.
+            if trainer.step and trainer.whole:
+                save()
+            raise

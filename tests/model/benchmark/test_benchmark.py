@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import QUICK, WordBackbone, write_word_collection
+
+from model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+
+TRAINING = replace(QUICK, epochs=3)
+CONFIG = BenchmarkConfig(
+    tracks=("label", "caption"), seeds=(0, 1), trials=9, resamples=30, training=TRAINING
+)
+
+
+def benchmark(collection: Collection, config: BenchmarkConfig = CONFIG, **options) -> Benchmark:
+    return Benchmark(
+        collection,
+        config,
+        text_encoder=lambda _: WordBackbone().encode_texts,
+        device="cpu",
+        progress=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def home_of_module(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIEVE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def result(large_word_collection: Collection, home_of_module: None) -> BenchmarkResult:  # noqa: ARG001
+    return benchmark(large_word_collection).run()
+
+
+def rows(result: BenchmarkResult, track: int = 0) -> dict[str, MethodResult]:
+    return {method.method: method for method in result.tracks[track].methods}
+
+
+def test_the_oracle_answers_everything(result: BenchmarkResult) -> None:
+    for track in (0, 1):
+        best = rows(result, track)["oracle"]
+        assert best.ap == 1
+        assert best.violation == 0
+        assert best.ci == (1, 1)
+
+
+def test_a_alone_violates_as_often_as_b_comes_with_a(result: BenchmarkResult) -> None:
+    alone = rows(result)["A only"]
+    assert alone.ap < 0.9
+    # Each word stands in a quarter of the items, whatever else does.
+    assert 0.1 < alone.violation < 0.4
+    assert alone.plain_ap == alone.kept_ap
+
+
+def test_excluding_excludes(result: BenchmarkResult) -> None:
+    found = rows(result)
+    for name in ("subtraction", "orthogonal", "SpaceVLM", "SpLiCE", "Sieve", "dense control"):
+        assert found[name].violation < found["A only"].violation, name
+        assert found[name].ap > found["A only"].ap, name
+    assert found["subtraction"].knobs["weight"] > 0
+
+
+def test_every_figure_is_whole(result: BenchmarkResult) -> None:
+    for track in result.tracks:
+        assert tuple(method.method for method in track.methods) == METHODS
+        for method in (*track.methods, *track.variants):
+            assert 0 <= method.ap <= 1
+            assert method.ci.low - 1e-9 <= method.ap <= method.ci.high + 1e-9
+            assert method.trials <= CONFIG.trials
+            assert method.ratio is not None
+            assert method.ratio_ci is not None
+        sieve = {method.method: method for method in track.methods}["Sieve"]
+        assert sieve.ratio == 1
+        assert sieve.ratio_ci == pytest.approx((1, 1))
+        assert sieve.spread == pytest.approx(np.std(sieve.by_seed, ddof=1))
+        assert set(sieve.recall or {}) == {"recall@1", "recall@5", "recall@10"}
+        same = {method.method: method.same_rule_ratio for method in track.variants}
+        assert same["dense control: zero"] == pytest.approx(
+            next(v.ap for v in track.variants if v.method == "Sieve: zero")
+            / next(v.ap for v in track.variants if v.method == "dense control: zero")
+        )
+
+
+def test_the_same_run_gives_the_same_json(
+    result: BenchmarkResult, large_word_collection: Collection
+) -> None:
+    methods = ("A only", "subtraction", "Sieve", "oracle")
+    config = BenchmarkConfig(
+        tracks=("label",), methods=methods, seeds=(0, 1), trials=9, resamples=30, training=TRAINING
+    )
+    once, again = (json.dumps(benchmark(large_word_collection, config).run().as_json())
+                   for _ in range(2))  # fmt: skip
+    assert once == again
+    told = json.loads(once)
+    assert set(told) >= {"collection", "seeds", "tracks", "nouns_sha256"}
+    (track,) = told["tracks"]
+    assert [method["method"] for method in track["methods"]] == list(methods)
+    assert set(track["methods"][0]) >= {
+        "method", "ap@10", "ci", "ratio", "p@10", "violation@10", "ndcg@10", "plain_ap@10",
+    }  # fmt: skip
+    # What is measured of a method does not depend on which others are.
+    assert track["methods"][2]["ap@10"] == round(rows(result)["Sieve"].ap, 6)
+    assert len(told["nouns_sha256"]) == 64
+
+
+def test_what_was_trained_on_is_not_scored(
+    large_word_collection: Collection, tmp_path: Path, word_checkpoint: Checkpoint
+) -> None:
+    # The same ids with other splits: some train items of the one are test items of the other.
+    path = write_word_collection(tmp_path / "other", 1500, select=10, test=11)
+    other = Collection.open(path)
+    trained = set(other.items["id"].iloc[other.rows_of_split(["train"])])
+    scored = large_word_collection.rows_of_split(["select", "test"])
+    n_shared = len(trained & set(large_word_collection.items["id"].iloc[scored]))
+    with pytest.raises(ValueError, match=rf"trained on {n_shared:,} of the {len(scored):,} select"):
+        benchmark(large_word_collection, train=other)
+    with pytest.raises(ValueError, match=r"checkpoint .* was trained on [1-9]\d* of"):
+        benchmark(large_word_collection, checkpoint=word_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [("{}", "training.json is damaged"), ("[", "training.json is damaged"),
+     ('{"items": []}', "does not say what it was trained on"), (None, "does not say what")],
+)  # fmt: skip
+def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
+    large_word_collection: Collection,
+    tmp_path: Path,
+    word_checkpoint: Checkpoint,
+    facts: str | None,
+    message: str,
+) -> None:
+    copied = Path(shutil.copytree(word_checkpoint.path, tmp_path / "copied"))
+    (copied / "training.json").unlink()
+    if facts is not None:
+        (copied / "training.json").write_text(facts)
+    with pytest.raises(ValueError, match=message):
+        benchmark(large_word_collection, checkpoint=Checkpoint.load(copied))
+
+
+def test_a_checkpoint_trained_elsewhere_is_measured(
+    large_word_collection: Collection, tmp_path: Path, word_checkpoint: Checkpoint
+) -> None:
+    path = write_word_collection(tmp_path / "fresh", 1500, select=10, test=7, seed=2)
+    fresh = Collection.open(path)
+    config = BenchmarkConfig(("label",), ("A only", "Sieve"), (0,), trials=3, resamples=20)
+    found = benchmark(fresh, config, checkpoint=word_checkpoint).run()
+    assert found.checkpoint == word_checkpoint.sha256
+    assert len(rows(found)["Sieve"].by_seed) == 1
+    assert rows(found)["Sieve"].ap > rows(found)["A only"].ap
+    assert found.settings()["checkpoint_sha256"] == word_checkpoint.sha256
+    assert large_word_collection.sha256 != fresh.sha256
+
+
+def test_another_backbone_is_a_peer(
+    large_word_collection: Collection, tmp_path: Path, word_collection: Collection
+) -> None:
+    # The same items, embedded by a backbone that is the same but for its hash.
+    path = write_word_collection(tmp_path / "peer", 1500, "ee" * 32, select=12, test=7)
+    config = BenchmarkConfig(("label",), ("subtraction",), (0,), trials=40, resamples=20)
+    peers = {"BLIP": Collection.open(path)}
+    (track,) = benchmark(large_word_collection, config, peers=peers).run().tracks
+    own, peer = track.methods
+    assert peer.method == "BLIP"
+    assert {v.method for v in track.variants} >= {"BLIP: subtract", "BLIP: SpaceVLM"}
+    assert peer.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
+    with pytest.raises(ValueError, match="lacks .* items that are scored"):
+        benchmark(large_word_collection, peers={"BLIP": word_collection})
+    with pytest.raises(ValueError, match="method already"):
+        benchmark(large_word_collection, peers={"Sieve": Collection.open(path)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ("A only", "magic")}, "no method magic"),
+        ({"seeds": ()}, "at least one seed"),
+        ({"trials": 0}, "at least 1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_told(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BenchmarkConfig(**options)
+
+
+def test_another_backbones_training_is_refused(
+    large_word_collection: Collection, tmp_path: Path
+) -> None:
+    path = write_word_collection(tmp_path / "other", 100, "ee" * 32, seed=3)
+    with pytest.raises(ValueError, match="is of backbone words"):
+        benchmark(large_word_collection, train=Collection.open(path))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from sklearn.metrics import roc_auc_score
+
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.dimensions.labels import (
+    auc_matrix,
+    best_dimensions,
+    best_labels,
+    fit_labels,
+    label_presence,
+    purity,
+)
+from model.encoder import IMAGE, encode_codes
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())
+def test_auc_is_scikit_learns(seed: int, density: float, ties: bool) -> None:
+    generator = np.random.default_rng(seed)
+    codes = generator.random((15, 4)) * (generator.random((15, 4)) < density)
+    codes = np.round(codes, 1) if ties else codes
+    has = generator.random((15, 3)) < 0.4
+    found = auc_matrix(csr_array(codes), csr_array(has.astype(float)))
+    for j, at in np.ndindex(4, 3):
+        if has[:, at].any() and not has[:, at].all():
+            assert found[j, at] == pytest.approx(roc_auc_score(has[:, at], codes[:, j]))
+        else:
+            assert np.isnan(found[j, at])
+
+
+def test_purity_is_the_share_among_the_strongest() -> None:
+    codes = np.array([[0.9, 0, 0], [0.8, 0, 0], [0.1, 0.2, 0], [0, 0.1, 0]], np.float32)
+    has = np.array([[1, 0], [0, 0], [1, 1], [0, 0]], float)  # two items have 0, one has 1
+    found = purity(csr_array(codes), csr_array(has), np.array([0, 1, 0]))
+    np.testing.assert_allclose(found, [0.5, 1, np.nan])
+
+
+def test_presence_is_of_all_labels_in_order() -> None:
+    names, presence = label_presence([["dog", "cat"], [], ["dog", "dog"]])
+    assert names == ["cat", "dog"]
+    assert presence.toarray().tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert label_presence([[], []])[1].shape == (2, 0)
+
+
+def test_labels_find_their_dimensions_on_items_that_did_not_choose_them(
+    word_collection: Collection, word_checkpoint: Checkpoint
+) -> None:
+    codes = encode_codes(word_checkpoint.encoder, word_collection.image_embeddings, IMAGE).by_row
+    fit = fit_labels(word_collection, codes)
+    assert fit is not None
+    assert set(fit.train.tolist()).isdisjoint(fit.test.tolist())
+    chosen = best_dimensions(fit)
+    assert chosen.auc.mean() > 0.75
+    for at, (j, auc) in enumerate(zip(*chosen, strict=True)):
+        has = fit.presence[fit.test][:, [at]].toarray().ravel()
+        column = codes[fit.test][:, [int(j)]].toarray().ravel()
+        assert auc == pytest.approx(roc_auc_score(has, column))
+    best = best_labels(fit, codes)
+    for j, (label, auc, pure) in enumerate(zip(*best, strict=True)):
+        if label:
+            assert auc == fit.test_auc[j, fit.labels.index(label)]
+            assert np.isnan(pure) or 0 <= pure <= 1
+    assert set(best.label) - {""} == set(fit.labels), "each label is some dimension's"
+    assert np.nanmean(best.label_auc) > 0.6
+
+
+def test_a_collection_without_labels_or_splits_has_no_fit(word_collection: Collection) -> None:
+    codes = csr_array((word_collection.n_items, 4), dtype=np.float32)
+    bare = Collection(word_collection.path, word_collection.manifest, "0")
+    bare.items = word_collection.items.assign(split="train")
+    assert fit_labels(bare, codes) is None
+    bare.items = word_collection.items.assign(labels=[[]] * word_collection.n_items)
+    assert fit_labels(bare, codes) is None

@@ -1,0 +1,107 @@
+"""Leakage and survival in a made-up code whose dimensions are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from model.codes import SparseCodes
+from model.dimensions.labels import LabelFit, auc_matrix
+from model.dimensions.leakage import (
+    MIN_EITHER,
+    MIN_TOGETHER,
+    Pair,
+    average_precision_at,
+    label_pairs,
+    pair_reports,
+    summarise,
+)
+from model.exclusion import Calibration
+
+M = 12
+
+
+def made_up(leaks: bool) -> tuple[SparseCodes, LabelFit]:
+    """Label `a` is dimension 0, `b` dimension 1; where it leaks, `b` is dimension 2 as well."""
+    generator = np.random.default_rng(0)
+    has = generator.random((600, 2)) < 0.5
+    dense = 0.05 * generator.random((600, M))
+    dense[:, :2] = has * generator.uniform(0.5, 1, (600, 2))
+    dense[:, 2] = leaks * has[:, 1] * 0.4
+    order = np.argsort(-dense, 1)
+    codes = SparseCodes.from_active(np.take_along_axis(dense, order, 1), order, M)
+    presence = csr_array(has.astype(float))
+    train, test = np.arange(400), np.arange(400, 600)
+    aucs = [auc_matrix(codes.by_row[rows], presence[rows]) for rows in (train, test)]
+    return codes, LabelFit(["a", "b"], *aucs, presence, train, test)
+
+
+def encode(text: str) -> np.ndarray:
+    return np.eye(M, dtype=np.float32)[{"a a": 0, "a b": 1}[text]]
+
+
+@pytest.mark.parametrize(("leaks", "low", "high"), [(False, -0.1, 0.35), (True, 0.99, 1.0)])
+def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: float) -> None:
+    codes, fit = made_up(leaks)
+    (report,) = pair_reports(codes, fit, [Pair(0, 1)], encode, Calibration(), np.ones(M))
+    assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
+    assert report.auc_all > 0.99
+    found = summarise([report])
+    assert found is not None
+    assert low <= found.leakage <= high
+    assert found.leakage == pytest.approx((report.auc_off - 0.5) / (report.auc_all - 0.5))
+
+
+def test_a_survives_where_b_has_dimensions_of_its_own() -> None:
+    codes, fit = made_up(False)
+    (report,) = pair_reports(codes, fit, [Pair(0, 1)], encode, Calibration(), np.ones(M))
+    assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
+
+
+def test_a_suffers_where_its_dimension_is_switched_off() -> None:
+    codes, fit = made_up(False)
+
+    def muddled(text: str) -> np.ndarray:
+        code = np.zeros(M, np.float32)
+        code[[0, 1] if text == "a b" else [0, 3]] = (0.9, 0.9) if text == "a b" else (0.5, 0.9)
+        return code / np.linalg.norm(code)
+
+    (report,) = pair_reports(codes, fit, [Pair(0, 1)], muddled, Calibration(), np.ones(M))
+    assert report.off == 2
+    assert report.ap_pushed < report.ap_on
+
+
+def test_pairs_are_seen_together_and_apart() -> None:
+    generator = np.random.default_rng(1)
+    has = generator.random((500, 8)) < generator.uniform(0.05, 0.5, 8)
+    has[:, 7] |= has[:, 6]  # 6 is a kind of 7
+    presence = csr_array(has.astype(float))
+    pairs = label_pairs(presence)
+    assert pairs and pairs == label_pairs(presence)
+    assert len(set(pairs)) == len(pairs)
+    for a, b in pairs:
+        both, only = (has[:, a] & has[:, b]).sum(), (has[:, a] & ~has[:, b]).sum()
+        assert both >= MIN_EITHER and only >= MIN_EITHER
+        assert both >= MIN_TOGETHER * has[:, a].sum()
+    assert Pair(6, 7) not in pairs
+    few = label_pairs(presence, 4)
+    assert len({b for _, b in few}) == 4, "each B as rarely as can be"
+
+
+def test_no_pairs_no_report() -> None:
+    assert summarise([]) is None
+    assert label_pairs(csr_array((50, 3))) == []
+
+
+@given(st.lists(st.booleans(), max_size=15), st.integers(0, 20))
+def test_average_precision_is_the_designs_formula(hits: list[bool], further: int) -> None:
+    n_relevant = sum(hits[:10]) + further
+    expected = sum(
+        sum(hits[: i + 1]) / (i + 1) for i in range(min(len(hits), 10)) if hits[i]
+    ) / max(min(n_relevant, 10), 1)
+    found = average_precision_at(np.array(hits, bool), n_relevant)
+    assert found == pytest.approx(expected)
+    assert 0 <= found <= 1

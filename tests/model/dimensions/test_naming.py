@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import WORDS, WordBackbone
+from scipy.sparse import csr_array
+
+from model.checkpoint import CAPTIONS, VOCABULARY, Checkpoint, DimensionName
+from model.collection import Collection
+from model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
+from model.dimensions.vocabulary import (
+    WordFit,
+    akin,
+    best_words,
+    english_words,
+    fit_words,
+    vocabulary_of,
+    word_embeddings,
+)
+from model.encoder import SparseEncoder, SparseEncoderConfig
+from model.words.content import WordPresence, with_phrases, word_presence
+
+
+def names(association: list[list[float]], words: list[str]) -> dict[int, DimensionName]:
+    presence = csr_array(np.ones((1, len(words)), np.float32))
+    return name_dimensions(np.array(association, np.float32), WordPresence(words, presence))
+
+
+def test_the_surest_has_a_name_alone_and_the_unassociated_has_none() -> None:
+    found = names([[0.5, 0.4], [0.9, 0.1], [0, 0]], ["dog", "snow"])
+    assert {j: name.name for j, name in found.items()} == {0: "dog · snow", 1: "dog"}
+    assert found[0].runner_up == "snow"
+    assert (found[0].score, found[0].runner_up_score) == pytest.approx((0.5, 0.4))
+    assert found[0].source == CAPTIONS
+
+
+def test_a_phrase_that_fits_as_well_takes_the_words_place() -> None:
+    words = ["palm", "beach", "palm tree"]
+    assert names([[0.8, 0.3, 0.8]], words)[0].name == "palm tree"
+    assert names([[0.8, 0.3, 0.6]], words)[0].name == "palm"
+    assert names([[0.8, 0.3, 0.8]], words)[0].runner_up == "beach"
+
+
+def test_the_runner_up_says_something_else() -> None:
+    found = best_words(np.array([0.9, 0.8, 0.3]), ["snow", "snowy", "winter"])
+    assert found == WordFit("snow", 0.9, "winter", 0.3)
+    assert best_words(np.array([0.0, -1.0]), ["a", "b"]) is None
+    assert akin("tree", "palm tree") and not akin("cat", "dog")
+
+
+def test_phrases_are_neighbours_that_keep_together() -> None:
+    told = [["a palm tree, a red ball"], ["two palm trees"], ["the palm tree on a hill"]] * 2
+    told += [["a red car and a tree"], ["a red boat"], ["a tree of red apples"]] * 3
+    words = word_presence(told, 2)
+    found = with_phrases(words, told, 2)
+    phrases = found.words[len(words.words) :]
+    assert "palm tree" in phrases
+    assert "tree red" not in phrases and "car tree" not in phrases, "words between them"
+    column = found.presence[:, [found.words.index("palm tree")]].toarray().ravel()
+    assert column.tolist() == [1] * 6 + [0] * 9
+
+
+def test_captions_go_first_and_the_vocabulary_fills_the_gaps() -> None:
+    named = {0: DimensionName("dog", 0.8, "cat", 0.3)}
+    fits = {0: WordFit("puppy", 0.6, "hound", 0.5), 2: WordFit("beach", 0.4, "", 0.0)}
+    found = add_vocabulary(named, fits)
+    assert (found[0].name, found[0].source, found[0].vocabulary) == ("dog", CAPTIONS, "puppy")
+    assert (found[2].name, found[2].source, found[2].score) == ("beach", VOCABULARY, 0.4)
+    assert add_vocabulary({}, fits)[0].name == "puppy", "without captions, all are of it"
+
+
+def test_the_vocabulary_is_large_and_plain() -> None:
+    words = english_words()
+    assert len(words) == len(set(words)) >= 5000
+    assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
+
+
+def test_only_words_that_the_backbone_knows() -> None:
+    class Small(WordBackbone):
+        def unknown_words(self, text: str) -> list[str]:
+            return [] if text in WORDS else [text]
+
+    assert set(vocabulary_of(Small())) == set(WORDS) & set(english_words())
+
+
+def test_a_word_must_fit_the_text_and_the_images() -> None:
+    encoder = SparseEncoder(SparseEncoderConfig(d=4, m=4, k=2))
+    with torch.no_grad():
+        encoder.encode_md.copy_(torch.eye(4))
+    images = np.eye(4, dtype=np.float32)[[0, 0, 1]]
+    words = np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], np.float32)
+    found = fit_words(encoder, images, ["dog", "cat", "car"], words)
+    assert {j: fit.word for j, fit in found.items()} == {0: "dog", 1: "cat"}, "2 is on no image"
+    assert found[0].score == pytest.approx(1 / np.linalg.norm([1, 0.2]))
+    assert fit_words(encoder, images, [], words[:0]) == {}
+
+
+def test_word_embeddings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    first = word_embeddings(["a dog", "a cat"], WordBackbone(), "ff")
+    (kept,) = (tmp_path / "words").glob("*.npy")
+
+    class Silent(WordBackbone):
+        def encode_texts(self, texts: list[str]) -> np.ndarray:
+            raise AssertionError(f"asked again for {texts}")
+
+    again = word_embeddings(["a dog", "a cat"], Silent(), "ff")
+    np.testing.assert_allclose(again, first, atol=1e-3)
+    kept.write_bytes(b"broken")
+    np.testing.assert_allclose(word_embeddings(["a dog", "a cat"], WordBackbone(), "ff"), first)
+
+
+def test_an_encoders_dimensions_are_named_after_what_they_mean(
+    word_collection: Collection, word_checkpoint: Checkpoint, word_backbone: WordBackbone
+) -> None:
+    rows = word_collection.rows_of_split(["train"])
+    found = name_encoder(word_checkpoint.encoder, word_collection, rows, word_backbone)
+    told = {name.name for name in found.values() if name.source == CAPTIONS}
+    assert set(WORDS) <= told
+    by_vocabulary = {name.vocabulary for name in found.values()}
+    assert len(set(WORDS) & by_vocabulary) >= 8
+    for name in found.values():
+        assert 0 <= name.runner_up_score <= name.score <= 1
+        assert 0 <= name.vocabulary_score <= 1
+
+
+def test_names_of_older_checkpoints_are_read(word_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(word_checkpoint.path, old)
+    entry = {"dimension": 3, "name": "dog", "score": 0.5, "runner_up": "cat", "other": 1}
+    (old / "names.json").write_text(json.dumps([entry]))
+    assert Checkpoint.load(old).names == {3: DimensionName("dog", 0.5, "cat")}
+    assert Checkpoint.load(word_checkpoint.path).names == word_checkpoint.names

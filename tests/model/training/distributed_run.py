@@ -1,0 +1,100 @@
+"""One of several processes that train together; `test_distributed` starts them by `torchrun`.
+
+    torchrun --nproc-per-node 2 distributed_run.py COLLECTION OUT
+
+Writes OUT/OBJECTIVE-RANK.pt for each objective, OUT/compiled-RANK.pt, and the
+checkpoints OUT/unbroken and OUT/resumed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from conftest import WORDS, WordBackbone
+
+from model.collection import Collection
+from model.training import PAPER, TrainingConfig, train
+from model.training.data import TrainingData
+from model.training.distributed import ALONE, World, joined
+from model.training.trainer import StepReport, Trainer
+
+SHORT = TrainingConfig(m=64, k=8, epochs=2, batch_size=200, n_words=8, learning_rate=1e-3)
+OBJECTIVES = {
+    "compact": SHORT,
+    "paper": replace(PAPER, m=64, k=16, epochs=2, batch_size=200),
+    "vocabulary": replace(SHORT, objective="vocabulary", m=len(WORDS), k=4, activation="elu"),
+}
+STEPS = 4
+
+
+def make_trainer(collection: Collection, config: TrainingConfig, world: World = ALONE) -> Trainer:
+    """Make a trainer that multiplies in float32, so that shares and wholes round alike."""
+    data = TrainingData(
+        collection,
+        WordBackbone().encode_texts,
+        batch_size=config.batch_size,
+        n_words=config.n_words,
+        n_exclusions=config.n_exclusions if config.exclude else 0,
+        noise=config.noise,
+        seed=config.seed,
+    )
+    trainer = Trainer(data, config, torch.device("cpu"), world)
+    trainer.bfloat16 = False
+    return trainer
+
+
+def short_training(
+    collection: Collection, config: TrainingConfig, world: World = ALONE, backend: str = ""
+) -> dict[str, torch.Tensor]:
+    """Take a few steps: the first one's gradients, all losses and the last weights."""
+    trainer = make_trainer(collection, config, world)
+    if backend:
+        trainer.compile(backend)
+    # Half of the dimensions count as dead, so that reviving has something to do.
+    trainer.idle[::2] = 1000
+    found = {}
+    for step in range(STEPS):
+        report = trainer.train_step()
+        found |= {f"loss.{step}.{name}": torch.tensor(v) for name, v in report.losses.items()}
+        if step == 0:
+            gradients = {n: p.grad for n, p in trainer.learner.named_parameters()}
+            # Clipped as the optimiser saw them.
+            found |= {f"gradient.{n}": g.clone() for n, g in gradients.items() if g is not None}
+    found |= {f"weight.{name}": part for name, part in trainer.learner.state_dict().items()}
+    return {**found, "idle": trainer.idle}
+
+
+def stop_at(step: int) -> Callable[[StepReport], None]:
+    """Make a callback that kills a training after a step."""
+
+    def stop(report: StepReport) -> None:
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def main() -> None:
+    """Train as one of several."""
+    collection, out = Collection.open(Path(sys.argv[1])), Path(sys.argv[2])
+    with joined(torch.device("cpu")) as world:
+        for name, config in OBJECTIVES.items():
+            found = short_training(collection, config, world)
+            torch.save(found, out / f"{name}-{world.rank}.pt")
+        found = short_training(collection, SHORT, world, "eager")
+        torch.save(found, out / f"compiled-{world.rank}.pt")
+        settings = {"device": "cpu", "backbone": WordBackbone(), "progress": True}
+        train(collection, out / "unbroken", SHORT, **settings)
+        try:
+            train(collection, out / "resumed", SHORT, on_step=stop_at(5), **settings)
+        except KeyboardInterrupt:
+            world.wait()
+        train(collection, out / "resumed", SHORT, **settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+from conftest import WordBackbone
+
+from model import calibration
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.exclusion import Calibration
+from model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
+
+
+def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
+    word_collection: Collection,
+    word_checkpoint: Checkpoint,
+    word_backbone: WordBackbone,
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(calibration, "LAW", calibration.PairLaw(relevant=2, violating=2, tuning=1))
+    encode = word_backbone.encode_texts
+    found = calibrate(word_checkpoint.encoder, word_collection, encode)
+    assert found.push in PUSHES
+    assert found.proposal_ratio in RATIOS
+    assert found.proposal_floor in FLOORS
+    assert found.threshold in THRESHOLDS
+    questions = calibration._questions(word_collection)
+    assert questions is not None
+    space = calibration._space(word_checkpoint.encoder, word_collection, questions, encode)
+
+    def ap(push: float, ratio: float, floor: float) -> float:
+        knobs = {"push": push, "ratio": ratio, "floor": floor}
+        return calibration._ap(calibration.PUSH, space, knobs, questions)
+
+    chosen = ap(found.push, found.proposal_ratio, found.proposal_floor)
+    assert chosen >= ap(1.0, 1.0, 0.0) - calibration.AS_GOOD
+    assert np.isfinite(chosen)
+
+
+def test_too_few_pairs_leave_the_defaults(
+    tiny_collection: Collection, tiny_checkpoint: Checkpoint, tiny_backbone
+) -> None:
+    found = calibrate(tiny_checkpoint.encoder, tiny_collection, tiny_backbone.encode_texts)
+    assert found == Calibration()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_run import OBJECTIVES, SHORT, make_trainer, short_training
+from processes import torchrun
+
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+from model.training.distributed import World, launched
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes wrote; they start once for all tests."""
+    out = tmp_path_factory.mktemp("two")
+    done = torchrun(HERE / "distributed_run.py", word_collection.path, out, path=HERE.parent)
+    assert done.returncode == 0, done.stderr
+    (out / "stderr.txt").write_text(done.stderr)
+    return out
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "compiled"])
+def test_two_processes_train_what_one_does(
+    objective: str, word_collection: Collection, trained_by_two: Path
+) -> None:
+    alone = short_training(word_collection, OBJECTIVES.get(objective, SHORT))
+    first, second = (torch.load(trained_by_two / f"{objective}-{rank}.pt") for rank in (0, 1))
+    assert first.keys() == alone.keys() == second.keys()
+    for name, expected in alone.items():
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+        within = {"rtol": 1e-4, "atol": 1e-4 if name.startswith("weight") else 1e-6}
+        told = partial("{}: {}".format, name)
+        torch.testing.assert_close(first[name], expected, **within, msg=told)
+
+
+def test_all_losses_were_compared(word_collection: Collection) -> None:
+    found = short_training(word_collection, OBJECTIVES["compact"])
+    losses = {name.split(".")[2] for name in found if name.startswith("loss.0")}
+    assert losses == SHORT.weighted() | {"total"}
+
+
+def test_a_training_of_two_that_was_killed_goes_on_exactly(trained_by_two: Path) -> None:
+    unbroken, resumed = (
+        (Checkpoint.load(trained_by_two / name).path / "weights.safetensors").read_bytes()
+        for name in ("unbroken", "resumed")
+    )
+    assert unbroken == resumed
+    assert not list(trained_by_two.glob(".*")), "the unfinished state is cleared away"
+
+
+def test_one_of_two_shows_progress(trained_by_two: Path) -> None:
+    shown = (trained_by_two / "stderr.txt").read_text()
+    assert shown.count("train:   0%") == 2, "of the unbroken and the killed training"
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(word_collection: Collection) -> None:
+    with pytest.raises(ValueError, match="3 processes cannot share .* 200 .*--batch-size 198"):
+        make_trainer(word_collection, SHORT, World(0, 3))
+    with pytest.raises(ValueError, match="use at most 2 processes"):
+        World(0, 3).share(2)
+
+
+@pytest.mark.parametrize("place", [("2", "2"), ("-1", "2"), ("0", "many")])
+def test_a_place_that_makes_no_sense_is_refused(
+    place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", place[0])
+    monkeypatch.setenv("WORLD_SIZE", place[1])
+    with pytest.raises(ValueError, match="torchrun --nproc-per-node"):
+        launched()

@@ -1,0 +1,56 @@
+"""Losses against their formulas, written out with loops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from model.training.losses import info_nce, presence, reconstruction, revive
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def rand(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=GENERATOR)
+
+
+def test_info_nce_counts_all_captions_of_an_image_as_positive() -> None:
+    images, texts = rand(4, 6), rand(4, 6)
+    images[1] = images[0]
+    items = torch.tensor([7, 7, 2, 3])
+    t = torch.tensor(1.3)
+    cosines = [[float(cosine_similarity(i, j, dim=0)) for j in texts] for i in images]
+    e = [[math.exp(math.exp(1.3) * c) for c in row] for row in cosines]
+    loss = 0.0
+    for i in range(4):
+        positive = [j for j in range(4) if items[i] == items[j]]
+        loss -= math.log(sum(e[i][j] for j in positive) / sum(e[i])) / 8
+        loss -= math.log(sum(e[j][i] for j in positive) / sum(e[j][i] for j in range(4))) / 8
+    assert float(info_nce(images, texts, items, t)) == pytest.approx(loss, rel=1e-5)
+
+
+def test_presence_is_low_where_cosines_say_what_stands() -> None:
+    words = torch.eye(3)
+    stands = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    scale, bias = torch.tensor(math.log(20.0)), torch.tensor(-8.0)
+    right = presence(stands, words, stands, scale, bias)
+    wrong = presence(1 - stands, words, stands, scale, bias)
+    assert right < 0.1 < wrong
+
+
+def test_reconstruction_is_the_mean_squared_length_of_the_error() -> None:
+    a, b = rand(5, 3), rand(5, 3)
+    expected = sum(float(((x - y) ** 2).sum()) for x, y in zip(a, b, strict=True)) / 5
+    assert float(reconstruction(a, b)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_revive_moves_dead_dimensions_only() -> None:
+    activations = rand(5, 4).requires_grad_()
+    dead = torch.tensor([False, True, False, True])
+    revive(activations, rand(5, 3), dead, rand(4, 3)).backward()
+    assert activations.grad is not None
+    assert (activations.grad[:, ~dead] == 0).all()
+    assert (activations.grad[:, dead] != 0).any()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from model.words.nouns import NounTable, benchmark_nouns
+
+
+def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:
+    found = benchmark_nouns().found_in("Two boys and a Puppy by the lake.")
+    assert found == {"boy", "child", "person", "puppy", "dog", "animal", "lake", "water"}
+
+
+@pytest.mark.parametrize(
+    ("text", "has", "has_not"),
+    [
+        ("a hot dog on a plate", "hot dog", "dog"),
+        ("a teddy bear", "toy", "bear"),
+        ("a tennis racket", "tennis racket", "tennis"),
+        ("people in black trousers", "pants", "shorts"),
+    ],
+)
+def test_the_longest_form_counts(text: str, has: str, has_not: str) -> None:
+    found = benchmark_nouns().found_in(text)
+    assert has in found
+    assert has_not not in found
+
+
+def test_no_word_is_asked_without_its_own_kind() -> None:
+    nouns = benchmark_nouns()
+    for one, other in (("boy", "child"), ("boy", "person"), ("lake", "water"), ("surfer", "wave")):
+        assert not nouns.apart(one, other)
+        assert not nouns.apart(other, one)
+    assert nouns.apart("dog", "beach")
+    assert not any(nouns.apart(lemma, lemma) for lemma in nouns.lemmas)
+
+
+def test_the_table_that_ships_is_large_whole_and_hashed() -> None:
+    nouns = benchmark_nouns()
+    assert len(nouns.lemmas) > 300
+    assert len(nouns.sha256) == 64
+    for lemma in nouns.lemmas:
+        assert lemma in nouns.found_in(lemma), lemma
+        assert nouns.asked(lemma).split()[-1] == lemma.split()[-1]
+
+
+def test_a_damaged_table_is_refused() -> None:
+    def entry(form: str, *hypernyms: str) -> dict:
+        return {"asked": form, "forms": [form], "synonyms": [], "hypernyms": list(hypernyms),
+                "related": []}  # fmt: skip
+
+    with pytest.raises(ValueError, match="stands for"):
+        NounTable({"a": entry("x"), "b": entry("x")})
+    with pytest.raises(ValueError, match="no noun of the table"):
+        NounTable({"a": entry("a", "thing")})
+    with pytest.raises(ValueError, match="kind of itself"):
+        NounTable({"a": entry("a", "b"), "b": entry("b", "a")})
