@@ -6,7 +6,6 @@ one method and format what comes back.
 
 from __future__ import annotations
 
-import time
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -20,16 +19,10 @@ from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension
 from model.encoder import IMAGE, TEXT, encode_codes
-from model.exclusion import Query, best, contributions, off_weights, propose_off, search
+from model.exclusion import propose_off
 from model.phrasing import split_exclusion
-from model.results import (
-    ActiveDimension,
-    Contribution,
-    EncodedQuery,
-    OffDimension,
-    Result,
-    SearchOutcome,
-)
+from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
+from model.retrieval import Retriever
 
 MAX_QUERY_CHARACTERS = 1000
 MAX_TOP = 200
@@ -58,6 +51,7 @@ class Engine:
         self.collection = collection
         self.checkpoint = checkpoint
         self.derived: Derived = derive(collection, checkpoint)
+        self._retriever = Retriever(collection, checkpoint, self.derived)
         self._device = device
         self.encode_text = lru_cache(maxsize=4096)(self._encode_text)
 
@@ -224,49 +218,15 @@ class Engine:
         off = query.proposed if off is None else tuple(sorted(set(off)))
         for dimension in off:
             self._check_dimension(dimension)
-        weights = off_weights(
-            query.code, query.without_code, np.array(off, np.int64), self.derived.mean_positive
-        )
-        asked = Query(
-            query.code,
-            off,
-            tuple(map(float, weights)),
-            strictness,
-            never,
-            self.checkpoint.calibration,
-        )
-        everything_on = Query(query.code)
-        itself = {self.row_of(query.item)} if query.item else set()
-        started = time.perf_counter()
-        after = self._ranked(asked, top, itself)
-        seconds = time.perf_counter() - started
-        before = self._ranked(everything_on, top, itself) if off else after
-        rank_before = {row: rank for rank, (row, _) in enumerate(before, 1)}
-        kept = {row for row, _ in after}
-        results = tuple(
-            self._result(asked, row, score, rank, rank_before.get(row))
-            for rank, (row, score) in enumerate(after, 1)
-        )
-        left = tuple(
-            self._result(asked, row, None, 0, rank)
-            for rank, (row, _) in enumerate(before, 1)
-            if row not in kept
-        )
-        named = tuple(
-            OffDimension(j, self.name_of(j), float(w)) for j, w in zip(off, weights, strict=True)
-        )
-        return SearchOutcome(named, results, left, seconds)
+        return self._retriever.search(query, off, strictness, never, top, self._itself(query))
 
     def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
-        total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
-        hits = best(total.astype(np.float32), top + bool(query.item))
-        pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
-        itself = self.row_of(query.item) if query.item else None
-        kept = [(row, score) for row, score in pairs if row != itself][:top]
-        return tuple(
-            self._result(None, row, score, rank, None) for rank, (row, score) in enumerate(kept, 1)
-        )
+        return self._retriever.search_dense(query, top, self._itself(query))
+
+    def _itself(self, query: EncodedQuery) -> int | None:
+        """Row of the item that is searched with, if there is one."""
+        return self.row_of(query.item) if query.item else None
 
     def _tidy(self, text: str, notes: list[str]) -> str:
         text = " ".join(text.split())
@@ -299,31 +259,3 @@ class Engine:
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
                 f"{self.image_codes.m - 1}"
             )
-
-    def _ranked(self, query: Query, top: int, leave_out: set[int]) -> list[tuple[int, float]]:
-        hits = search(self.image_codes, query, top + len(leave_out))
-        pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
-        # A score of 0 shares nothing with the query: showing it would be noise, not a result.
-        return [(r, s) for r, s in pairs if r not in leave_out and s != 0][:top]
-
-    def _result(
-        self, query: Query | None, row: int, score: float | None, rank: int, before: int | None
-    ) -> Result:
-        item = self.collection.items.iloc[row]
-        parts: tuple[Contribution, ...] = ()
-        if query is not None:
-            found = contributions(self.image_codes, query, row)
-            parts = tuple(
-                Contribution(j, self.name_of(j), value)
-                for j, value in zip(found.dimensions.tolist(), found.values.tolist(), strict=True)
-            )
-        return Result(
-            id=item["id"],
-            row=row,
-            score=sum(part.value for part in parts) if score is None else score,
-            captions=tuple(item["captions"]),
-            labels=tuple(item["labels"]),
-            contributions=parts,
-            rank=rank,
-            rank_before=before,
-        )
