@@ -9,6 +9,9 @@ from model.encoder import Activation, SparseEncoderConfig
 from model.training.learner import LOSSES
 from model.training.objectives import OBJECTIVES, ObjectiveName
 
+_EPOCHS = 15
+_MIN_STEPS = 300
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -22,15 +25,15 @@ class TrainingConfig:
     """At most this many in a text's code; 0: as many as in an image's."""
     floor: float = 0.0
     """Activations below this share of the largest are dropped."""
-    epochs: int = 15
-    """Passes over all captions of the train split."""
+    epochs: int = 0
+    """Passes over all captions of the train split; 0: 15, or as many as make 300 steps."""
     batch_size: int = 1024
     """Pairs a step."""
     learning_rate: float = 2e-3
     """Peak, after a warm-up of 5 % of the steps and before a cosine decay to 0."""
     weight_decay: float = 0.3
     """Of AdamW; strong, as thousands of pairs must teach half a million weights."""
-    noise: float = 0.3
+    noise: float = 0.5
     """Length of the noise added to unit embeddings."""
     contrast: float = 1.0
     """Weight of InfoNCE between the codes of a pair."""
@@ -42,7 +45,7 @@ class TrainingConfig:
     """Weight of word presence."""
     narrow: float = 3.0
     """Weight of word presence by a word's strongest dimension alone: it gives words their own."""
-    exclude: float = 1.0
+    exclude: float = 3.0
     """Weight of ranking A-without-B above all else."""
     balance: float = 1.0
     """Weight of each dimension being used alike by images and texts."""
@@ -52,6 +55,8 @@ class TrainingConfig:
     """Words sampled a step."""
     n_exclusions: int = 256
     """Pairs of words, "A without B", drawn a step."""
+    kinds: bool = True
+    """Captions also tell what their nouns are kinds of: a dog is an animal."""
     anneal: float = 0.3
     """Share of the steps over which k falls from 4k to k."""
     seed: int = 0
@@ -67,12 +72,18 @@ class TrainingConfig:
             raise ValueError(
                 f"objective must be one of {tuple(OBJECTIVES)}; got {self.objective!r}"
             )
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
         for name, value in asdict(self).items():
             if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Count the steps of a whole training."""
+        if self.epochs:
+            return self.epochs * steps_per_epoch
+        # A small collection has few steps a pass: it is passed over more often.
+        return max(_EPOCHS, math.ceil(_MIN_STEPS / steps_per_epoch)) * steps_per_epoch
 
     def weighted(self) -> frozenset[str]:
         """Losses of a weight above 0."""
@@ -97,6 +108,7 @@ PAPER = TrainingConfig(
     balance=0.0,
     revive=0.0,
     n_words=0,
+    kinds=False,
     learning_rate=1e-3,
     weight_decay=0.0,
 )

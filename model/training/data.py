@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.collection import Collection
 from model.words.content import WordPresence, concept_presence
+from model.words.kinds import with_kinds
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
@@ -58,6 +59,8 @@ class TrainingData:
     noise : float
         Length of the Gaussian noise added to an embedding, as a share of its own length.
     seed : int
+    kinds : bool
+        A caption also has what its nouns are kinds of.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class TrainingData:
         n_exclusions: int,
         noise: float,
         seed: int,
+        kinds: bool = False,
     ) -> None:
         self.rows = collection.rows_of_split(["train"])
         self.pairs = collection.captions_of_rows(self.rows)
@@ -88,7 +92,7 @@ class TrainingData:
         self.noise = noise
         self.seed = seed
         self.n_exclusions = n_exclusions
-        self.words = self._vocabulary(collection)
+        self.words = self._vocabulary(collection, kinds)
         self.n_words = min(n_words, len(self.words.words))
         asked = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
@@ -99,11 +103,12 @@ class TrainingData:
         self._word_share = frequency / max(frequency.sum(), 1)
 
     @staticmethod
-    def _vocabulary(collection: Collection) -> WordPresence:
+    def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
         captions = collection.items["captions"].where(
             collection.items["split"] == "train", other=None
         )
-        return concept_presence([c if c is not None else () for c in captions])
+        words = concept_presence([c if c is not None else () for c in captions])
+        return with_kinds(words) if kinds else words
 
     @property
     def steps_per_epoch(self) -> int:

@@ -57,6 +57,7 @@ def training_data(
         n_exclusions=config.n_exclusions if config.exclude else 0,
         noise=config.noise,
         seed=config.seed,
+        kinds=config.kinds,
     )
 
 
@@ -111,7 +112,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
         self.bfloat16 = multiplies_bfloat16(device)
-        self.n_steps = config.epochs * data.steps_per_epoch
+        self.n_steps = config.steps(data.steps_per_epoch)
         self.feed = Feed(data, device, world, self.n_steps)
         self.step = 0
         self.whole = True

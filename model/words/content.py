@@ -22,6 +22,12 @@ _STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
     "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
 }  # fmt: skip
 
+PLURALS = frozenset({
+    "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
+    "trousers",
+})  # fmt: skip
+"""Not more than one of their singular: shorts are nothing short."""
+
 
 class WordPresence(NamedTuple):
     """Which word stands in which item's captions."""
@@ -48,7 +54,7 @@ def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
     """
     known = set(vocabulary)
     forms: dict[str, str] = {}
-    for word in known:
+    for word in known - PLURALS:
         candidates = [word[:-1]] if word.endswith("s") else []
         candidates += [word[:-2]] if word.endswith("es") else []
         candidates += [word[:-3] + "y"] if word.endswith("ies") else []

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 from conftest import WordBackbone
 
-from model import calibration
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.exclusion import Calibration
+from model.training import calibration
 from model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
 
 

@@ -174,7 +174,7 @@ def test_noise_made_on_a_device_does_not_depend_on_who_asks(word_collection: Col
 
 
 @pytest.mark.parametrize(
-    "bad", [{"k": 0}, {"k": 2000}, {"epochs": 0}, {"noise": -1}, {"presence": float("nan")}]
+    "bad", [{"k": 0}, {"k": 2000}, {"epochs": -1}, {"noise": -1}, {"presence": float("nan")}]
 )
 def test_settings_that_make_no_sense_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError):
