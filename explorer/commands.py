@@ -22,6 +22,7 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.evaluating import Evaluate
+from explorer.figuring import Figure
 from explorer.making import Prepare, Train
 from explorer.printing import (
     print_dimensions,
@@ -187,4 +188,5 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]
+    | Annotated[Figure, subcommand("figure")]
 )

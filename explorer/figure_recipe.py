@@ -1,0 +1,281 @@
+"""The recipe of a paper figure: everything that it is made from, as JSON that people write.
+
+    {"collection": "scenes", "rows": [{"query": "a dog"}, {"query": "a dog", "without": "a beach"}],
+     "columns": 6, "width_cm": 17}
+
+What is left out has a default. The recipe that is written beside a figure names the collection and
+the checkpoint by hash and the version of Sieve too, so that the same figure can be made again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from explorer.json_fields import (
+    check_choice,
+    check_number,
+    read_number,
+    read_object,
+    read_text,
+    read_whole,
+    refuse_unknown,
+    shown,
+)
+from explorer.links import MAX_OFF, NEVER
+
+CM_PER_INCH = 2.54
+WIDTHS = {"one column": 8.46, "two columns": 17.78}
+"""Presets of `width`, in cm: 3.33 and 7 inches, as in ACM's and most others' two-column pages."""
+MARKS = ("violations", "names", "captions", "scores")
+TILES = ("crop", "whole")
+MAX_COLUMNS = 24
+MAX_ROWS = 40
+MAX_BYTES = 1 << 20
+
+_WIDTH_CM = (3.0, 42.0)
+_HASH = re.compile(r"[0-9a-f]{8,64}")
+_ITEM_ID = re.compile(r"[0-9a-f]{16}")
+_LABEL = re.compile(r"[A-Za-z0-9:._-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a figure: a query, an image of the collection to search by, or a dimension."""
+
+    query: str = ""
+    """What is wanted, in words."""
+    image: str = ""
+    """Id of an item whose image takes the place of `query`."""
+    dimension: int | None = None
+    """A dimension, whose top images are shown; takes the place of everything else."""
+    without: str = ""
+    """What is not wanted, in words."""
+    off: tuple[int, ...] | None = None
+    """The complete set of dimensions that are off; None for those that `without` proposes."""
+    strictness: float | str = 1.0
+    """From 0 to 1, or "never"."""
+
+    def __post_init__(self) -> None:
+        asked = [bool(self.query), bool(self.image), self.dimension is not None]
+        if sum(asked) != 1:
+            raise ValueError('give one of "query", "image" and "dimension"')
+        if self.image and not _ITEM_ID.fullmatch(self.image):
+            raise ValueError(f"image must be an item's id, 16 hex digits; got {shown(self.image)}")
+        searches = self.dimension is None
+        if not searches and (self.without or self.off is not None or self.strictness != 1):
+            raise ValueError('a dimension shows its top images: leave out "without" and "off"')
+        if self.strictness != NEVER:
+            check_number("strictness", self.strictness, 0, 1, f'or "{NEVER}"')
+
+    @property
+    def never(self) -> bool:
+        """Whether what has an off dimension is left out."""
+        return self.strictness == NEVER
+
+    @property
+    def push(self) -> float:
+        """Strictness as a number in [0, 1]."""
+        return 1.0 if isinstance(self.strictness, str) else self.strictness
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a figure shows and how it looks. Immutable, checked, JSON in and out."""
+
+    collection: str = ""
+    """Name or path; in the explorer, empty for the one that is open."""
+    rows: tuple[Row, ...] = ()
+    columns: int = 6
+    """How many images a row shows."""
+    width_cm: float = WIDTHS["two columns"]
+    """Width in print; JSON may say `width_in`, or `width` with a preset, instead."""
+    marks: tuple[str, ...] = ("violations", "names")
+    """What is marked: violations (framed), names of dimensions, captions, scores."""
+    tiles: str = "crop"
+    """Images cropped to squares, or whole."""
+    font: str = "sans"
+    """sans, serif, or the name of an installed TrueType family."""
+    font_size: float = 8.0
+    """Of queries, in points; small print is a little smaller."""
+    caption: str = ""
+    """The LaTeX caption; empty for one that tells what is seen."""
+    label: str = "fig:sieve"
+    """The LaTeX label."""
+    collection_sha256: str = ""
+    """The collection's hash, or its first 8 digits or more; checked."""
+    checkpoint: str = ""
+    """The checkpoint's hash, or its first 8 digits or more; empty for the default."""
+    version: str = ""
+    """Version of Sieve that wrote the recipe."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.rows) <= MAX_ROWS:
+            raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(self.rows):,}")
+        if not 1 <= self.columns <= MAX_COLUMNS:
+            raise ValueError(f"columns must be from 1 to {MAX_COLUMNS}; got {self.columns:.6g}")
+        check_number("width_cm", self.width_cm, *_WIDTH_CM)
+        check_number("font_size", self.font_size, 4, 24)
+        for mark in self.marks:
+            check_choice("marks", mark, MARKS)
+        check_choice("tiles", self.tiles, TILES)
+        if not _LABEL.fullmatch(self.label):
+            raise ValueError(
+                f"label must be letters, digits and : . _ -, at most 80; got {shown(self.label)}"
+            )
+        for name in ("collection_sha256", "checkpoint"):
+            value = getattr(self, name)
+            if value and not _HASH.fullmatch(value):
+                raise ValueError(f"{name} must be 8 to 64 hex digits; got {shown(value)}")
+
+    @classmethod
+    def from_json(cls, value: Any) -> Recipe:
+        """Read a recipe that anybody may have written.
+
+        Parameters
+        ----------
+        value : object
+            What JSON gave: see the fields; `width_in` or `width` may stand for `width_cm`.
+
+        Raises
+        ------
+        ValueError
+            In one line that names the field.
+        """
+        given = dict(read_object(value, "a recipe"))
+        refuse_unknown(given, {*_names(cls), "width", "width_in"}, "a recipe")
+        rows = given.pop("rows", [])
+        if not isinstance(rows, list):
+            raise ValueError(f"rows must be a list; got {shown(rows)}")
+        if len(rows) > MAX_ROWS:  # before they are read, as there may be a million
+            raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(rows):,}")
+        width = _width_cm(given)
+        values = {name: _FIELDS[name](name, value) for name, value in given.items()}
+        return cls(rows=tuple(_row(i, row) for i, row in enumerate(rows, 1)), **width, **values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Write all fields; reading them gives the same recipe."""
+        rows = [
+            {name: value for name, value in asdict(row).items() if value != _ROW_DEFAULTS[name]}
+            for row in self.rows
+        ]
+        return asdict(self) | {"rows": rows, "marks": list(self.marks)}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe's file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        In one line that names the file and the fault.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}; give the path of a JSON file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} is larger than a recipe can be ({MAX_BYTES:,} bytes)")
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read a recipe's JSON text; ValueError in one line."""
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"a recipe has at most {MAX_BYTES:,} characters; got {len(text):,}")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is not JSON: {' '.join(str(error).split())[:120]}") from None
+    return Recipe.from_json(value)
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Write a recipe as JSON text."""
+    return json.dumps(recipe.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _row(number: int, value: Any) -> Row:
+    place = f"row {number}"
+    try:
+        given = read_object(value, "a row")
+        refuse_unknown(given, _names(Row), "a row")
+        return Row(**{name: _ROW_FIELDS[name](name, part) for name, part in given.items()})
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _width_cm(given: dict[str, Any]) -> dict[str, float]:
+    """Take the width out of a recipe, however it is said."""
+    said = [name for name in ("width_cm", "width_in", "width") if name in given]
+    if len(said) > 1:
+        raise ValueError(f"give one width, not both {said[0]} and {said[1]}")
+    if not said:
+        return {}
+    name, value = said[0], given.pop(said[0])
+    if name == "width":
+        return {"width_cm": WIDTHS[check_choice(name, value, tuple(WIDTHS))]}
+    number = read_number(name, value)
+    if name == "width_in":
+        low, high = _WIDTH_CM
+        check_number(name, number, low / CM_PER_INCH, high / CM_PER_INCH)
+        number = round(number * CM_PER_INCH, 4)
+    return {"width_cm": number}
+
+
+def _names(of: type) -> set[str]:
+    return {field.name for field in fields(of)}
+
+
+def _at_least_0(name: str, value: Any) -> int:
+    j = read_whole(name, value)
+    if j < 0:
+        raise ValueError(f"{name}: a dimension is a whole number of at least 0; got {j}")
+    return j
+
+
+def _dimension(name: str, value: Any) -> int | None:
+    return None if value is None else _at_least_0(name, value)
+
+
+def _off(name: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > MAX_OFF:
+        raise ValueError(
+            f"{name} must be a list of at most {MAX_OFF:,} dimensions; got {shown(value)}"
+        )
+    return tuple(sorted({_at_least_0(name, part) for part in value}))
+
+
+def _strictness(name: str, value: Any) -> float | str:
+    return value if value == NEVER else read_number(name, value)
+
+
+def _marks(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list of {', '.join(MARKS)}; got {shown(value)}")
+    chosen = {check_choice(name, mark, MARKS) for mark in value}
+    return tuple(mark for mark in MARKS if mark in chosen)
+
+
+_FIELDS = {
+    **dict.fromkeys(
+        ("collection", "tiles", "font", "caption", "label", "collection_sha256", "checkpoint",
+         "version"), read_text,
+    ),
+    "columns": read_whole, "font_size": read_number, "marks": _marks,
+}  # fmt: skip
+_ROW_FIELDS = {
+    **dict.fromkeys(("query", "image", "without"), read_text),
+    "dimension": _dimension,
+    "off": _off,
+    "strictness": _strictness,
+}
+_ROW_DEFAULTS = {field.name: field.default for field in fields(Row)}
