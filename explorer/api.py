@@ -1,16 +1,23 @@
-"""The programming interface: `/encode`, `/search`, `/dimension`, for `gradio_client` and HTTP."""
+"""The programming interface for `gradio_client` and HTTP.
+
+`/encode`, `/search`, `/dimension` and `/figure`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
+from gradio.data_classes import FileData
 from gradio.events import api
+from gradio.utils import get_upload_folder
 
 from explorer.faults import one_line
+from explorer.figure_files import Kind, figure_download, keep_file, recipe_for
 from explorer.links import NEVER
 from explorer.reports import search_report
 from explorer.views import page_json, query_json
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from explorer.desk import Desk
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def add_api(desk: Desk) -> None:
@@ -77,9 +85,25 @@ def add_api(desk: Desk) -> None:
         """  # noqa: D406, D407
         return page_json(engine.dimension(_whole("dimension", dimension)))
 
+    @_told_in_one_line
+    def figure(recipe: dict[str, Any], kind: Kind = "pdf") -> FileData:
+        """Draw a paper figure from a recipe.
+
+        Args:
+            recipe: As `sieve figure` reads it; its collection may be left out.
+            kind: pdf, svg or png for the figure; tex for its LaTeX block; json for its full recipe.
+
+        Returns:
+            The file.
+        """  # noqa: D406, D407
+        made = figure_download(engine, recipe_for(engine, recipe), kind, desk.encode)
+        path = keep_file(made, Path(get_upload_folder()) / "figures")
+        return FileData(path=str(path), orig_name=made.name, mime_type=made.mime)
+
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
+    api(figure, api_name="figure", concurrency_id="figure", concurrency_limit=1)
 
 
 def read_strictness(value: float | str) -> tuple[float, bool]:
@@ -101,9 +125,9 @@ def read_strictness(value: float | str) -> tuple[float, bool]:
     return number, False
 
 
-def _told_in_one_line(function: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+def _told_in_one_line(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except (ValueError, FileNotFoundError) as error:

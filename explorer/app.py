@@ -22,6 +22,7 @@ from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
+from explorer.tabs.figure import figure_tab  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
 from explorer.uploads import MAX_BYTES  # noqa: E402
 
@@ -70,12 +71,12 @@ def build_app(engine: Engine) -> gr.Blocks:
                 search_tab(desk)
             with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
                 dimensions_tab(engine)
+            with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
+                figure_tab(desk)
         piece("item_detail")
         # Selecting a tab changes only the address; no Python has to run.
-        search.select(None, js="() => { Sieve.showTab('search') }", api_visibility="private")
-        dimensions.select(
-            None, js="() => { Sieve.showTab('dimensions') }", api_visibility="private"
-        )
+        for name, tab in (("search", search), ("dimensions", dimensions), ("figure", figure)):
+            tab.select(None, js=f"() => {{ Sieve.showTab('{name}') }}", api_visibility="private")
         add_api(desk)
     Thread(target=desk.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)

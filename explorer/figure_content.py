@@ -42,8 +42,8 @@ class Content(NamedTuple):
     """What is asked, or a dimension's name."""
     without: str
     """What is excluded, in words, or nothing."""
-    small: str
-    """Names of dimensions, and how strictly they count, or nothing."""
+    small: tuple[str, ...]
+    """Names of dimensions, and how strictly they count."""
     image: int | None
     """Row of the item that is searched by."""
     tiles: tuple[Tile, ...]
@@ -129,8 +129,8 @@ def _searched(engine: Engine, row: Row, columns: int, encode: Encode) -> Content
         for result in outcome.results
     )
     off = _names(part.name for part in sorted(outcome.off, key=lambda part: -part.weight))
-    strict = "never" if row.never else f"strictness {row.push:g}" if row.push < 1 else ""
-    small = ", ".join(part for part in (off and f"off: {off}", off and strict) if part)
+    strict = "strictness never" if row.never else _strictness(row.push)
+    small = (f"off: {off}", *([strict] if strict else [])) if off else ()
     image = engine.row_of(query.item) if query.item else None
     return Content("" if query.item else query.text, query.without, small, image, tiles)
 
@@ -144,11 +144,15 @@ def _dimension(engine: Engine, dimension: int, columns: int) -> Content:
         captions = items["captions"].iloc[int(rows[at])]
         caption = str(captions[0]) if len(captions) else ""
         tiles.append(Tile(int(rows[at]), float(values[at]), caption, False))
-    return Content(name, "", f"dimension {dimension}", None, tuple(tiles))
+    return Content(name, "", (f"dimension {dimension}",), None, tuple(tiles))
 
 
 def _violates(without: str, captions: tuple[str, ...], labels: tuple[str, ...]) -> bool:
     return bool(without) and mentions(without, captions, labels, benchmark_nouns())
+
+
+def _strictness(push: float) -> str:
+    return f"strictness {f'{push:g}'.replace('0.', '.', 1)}" if push < 1 else ""
 
 
 def _names(names: Iterable[str]) -> str:

@@ -168,11 +168,12 @@ def _place_row(
 def _label(row: Content, recipe: Recipe, face: Type, width: float) -> _Block:
     """Break a row's label: narrow figures give it a larger share."""
     room = min(0.26 * width, max(0.19 * width, 1.0))
+    names = "names" in recipe.marks
     title = row.title if row.image is None else "like this"
     parts = [
         (title, face.size, INK, _TITLE_LINES),
         (f"without {row.without}" if row.without else "", face.size, INK, _TITLE_LINES),
-        (row.small if "names" in recipe.marks else "", face.small, QUIET, _SMALL_LINES),
+        *((line, face.small, QUIET, _SMALL_LINES) for line in row.small if names),
     ]
     return _Block(
         tuple(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("search", "dimensions")
+TABS = ("search", "dimensions", "figure")
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 MAX_OFF = 4096
@@ -45,9 +45,11 @@ class Place:
     tab: str = TABS[0]
     dimension: int | None = None
     """The dimension whose page is open."""
+    figure: str = ""
+    """The figure's recipe as JSON text; who draws it reads it with care."""
 
     def __post_init__(self) -> None:
-        for name in ("q", "without"):
+        for name in ("q", "without", "figure"):
             _check_text(name, getattr(self, name))
         if self.item and not _ITEM_ID.fullmatch(self.item):
             raise ValueError(f"item must be 16 hex digits; got {_shown(self.item)}")
@@ -73,7 +75,7 @@ class Place:
             raise ValueError(f"expected an object; got {_shown(payload)}")
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in payload.items() if name in known}
-        for name in ("q", "without", "item", "tab"):
+        for name in ("q", "without", "item", "tab", "figure"):
             if not isinstance(values.get(name, ""), str):
                 raise ValueError(f"{name} must be text; got {_shown(values[name])}")
         for name in ("never", "compare"):
@@ -115,6 +117,8 @@ def write_link(place: Place, collection: str, checkpoint: str) -> str:
         parts["tab"] = place.tab
     if place.dimension is not None:
         parts["dimension"] = str(place.dimension)
+    if place.figure:
+        parts["figure"] = place.figure
     if not parts:
         return ""
     return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",")
@@ -209,6 +213,7 @@ _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "compare": lambda text: {"compare": text == "1"},
     "tab": lambda text: {"tab": text},
     "dimension": _read_dimension,
+    "figure": lambda text: {"figure": text},
 }
 
 

@@ -55,6 +55,10 @@ function head(page) {
     el("div", { class: "sv-page-do" },
       page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
         page.search.length > 24 ? "Search its top caption" : `Search “${page.search}”`),
+      page.top_images.length > 0 && el("button", {
+        type: "button", class: "sv-plain", title: "Show its top images in a figure for a paper",
+        onclick: () => Sieve.showFigure({ dimension: page.dimension }),
+      }, "Figure"),
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 

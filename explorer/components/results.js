@@ -11,6 +11,8 @@ const tiles = new Map();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 compare.addEventListener("change", () => Sieve.change({ compare: compare.checked }));
+const toFigure = find(".sv-to-figure");
+toFigure.addEventListener("click", () => Sieve.showFigure(Sieve.row()));
 on("switches", (now) => { compare.checked = now.compare; });
 
 const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.id;
@@ -144,6 +146,7 @@ on("answer", (answer) => {
   const off = new Set(answer.off);
   summary.textContent = answer.summary;
   find(".sv-switch").hidden = false;
+  toFigure.hidden = !Sieve.row(); // an uploaded image is in no recipe
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off);
   left.hidden = answer.results.length === 0 && answer.left.length === 0;
@@ -170,6 +173,7 @@ on("point", (d) => {
 on("glance", (items) => {
   summary.textContent = "A look at the collection";
   find(".sv-switch").hidden = true;
+  toFigure.hidden = true;
   left.hidden = true;
   dense.hidden = true;
   empty.hidden = true;

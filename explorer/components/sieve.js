@@ -18,11 +18,12 @@ window.Sieve ??= (() => {
 
   const place = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
-    compare: false, tab: "search", dimension: null,
+    compare: false, tab: "search", dimension: null, figure: "",
   };
   let server = null;
   let searchLink = "";
   let preview = "";
+  let proposed = [];
 
   // One request at a time; of those that come meanwhile only the last is sent, so fast clicks end in
   // the state that the person left, and never queue up.
@@ -59,6 +60,7 @@ window.Sieve ??= (() => {
     emit("fault", "");
     if (list) {
       Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
+      proposed = answer.proposed;
       emit("question", { ...place, preview, like: answer.like });
       emit("notes", answer.notes);
       emit("dimensions", answer);
@@ -106,7 +108,11 @@ window.Sieve ??= (() => {
       now.set("dimension", place.dimension);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
-    const text = now.toString().replaceAll("%2C", ",");
+    if (place.figure && place.tab === "figure") {
+      now.set("figure", place.figure);
+      for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
+    }
+    const text = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (text ? `?${text}` : "");
     if (address === location.pathname + location.search) return;
     history[push ? "pushState" : "replaceState"](null, "", address);
@@ -134,6 +140,7 @@ window.Sieve ??= (() => {
     emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
+    emit("figure", place.figure);
     showTab(place.tab);
     writeAddress(false);
     opened = true;
@@ -160,6 +167,27 @@ window.Sieve ??= (() => {
     if (button?.getAttribute("aria-selected") !== "true") button?.click();
     writeAddress(push);
     emit("dimension", dimension);
+  }
+
+  // A figure: the recipe as JSON text is its place; the search as a row of one, or null.
+  const MAX_FIGURE = 6000;
+  function setFigure(text) {
+    place.figure = text.length > MAX_FIGURE ? "" : text;
+    writeAddress(false);
+  }
+  function row() {
+    if (!place.q && !place.item) return null;
+    const now = place.item ? { image: place.item } : { query: place.q };
+    if (place.without) now.without = place.without;
+    const off = [...(place.off ?? proposed)].sort((a, b) => a - b);
+    if (String(off) !== String([...proposed].sort((a, b) => a - b))) now.off = off;
+    if (off.length && place.never) now.strictness = "never";
+    else if (off.length && place.strictness !== 1) now.strictness = place.strictness;
+    return now;
+  }
+  function showFigure(row) {
+    emit("figure-row", row);
+    showTab("figure");
   }
 
   // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
@@ -190,6 +218,7 @@ window.Sieve ??= (() => {
 
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, showTab, showDimension,
+    setFigure, row, showFigure,
     el, image, thumbnail, number, percent,
     get idle() { return opened && !busy; },
     get about() { return about; },

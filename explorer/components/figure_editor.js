@@ -1,0 +1,267 @@
+const { el, on, place } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const section = find(".sv-figure");
+const form = find("form");
+const list = find(".sv-figure-rows");
+const image = find(".sv-sheet img");
+const hint = find(".sv-sheet .sv-hint");
+const fault = find(".sv-fault");
+const size = find(".sv-paper-size");
+const file = find("input[type=file]");
+const { columns, tiles, preset, unit, width, font, font_size, caption, label } = form.elements;
+const MARKS = ["violations", "names", "captions", "scores"];
+const DEFAULTS = {
+  columns: 6, width_cm: 17.78, marks: ["violations", "names"], tiles: "crop", font: "sans",
+  font_size: 8, caption: "", label: "fig:sieve",
+};
+const PX_PER_CM = 96 / 2.54;
+let recipe = { ...DEFAULTS, rows: [] };
+let untouched = true;
+let told = [];
+
+// What is left as it is needs no word: links and recipes stay short.
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+function asked() {
+  const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension));
+  const looks = Object.entries(recipe).filter(([name, value]) => name !== "rows" && !same(value, DEFAULTS[name]));
+  return { rows, ...Object.fromEntries(looks) };
+}
+
+// One preview at a time; of the changes meanwhile only the last is drawn.
+let waiting = 0;
+let busy = false;
+let again = false;
+function changed(delay = 350) {
+  clearTimeout(waiting);
+  section.setAttribute("aria-busy", "true");
+  waiting = setTimeout(draw, delay);
+}
+async function draw() {
+  if (busy) { again = true; return; }
+  const now = asked();
+  if (place.tab === "figure") Sieve.setFigure(now.rows.length ? JSON.stringify(now) : "");
+  if (!now.rows.length) return show({ rows: [] });
+  busy = true;
+  const answer = await Sieve.call(server.sieve_preview, now);
+  busy = false;
+  if (again) { again = false; return draw(); }
+  show(answer);
+}
+function show(answer) {
+  section.removeAttribute("aria-busy");
+  fault.textContent = answer.error ?? "";
+  for (const button of element.querySelectorAll("[data-kind]")) button.disabled = !answer.image;
+  if (answer.error) return;
+  hint.hidden = Boolean(answer.image);
+  image.hidden = !answer.image;
+  size.textContent = answer.image ? `${answer.width_cm} × ${answer.height_cm} cm` : "";
+  find(".sv-paper-notes").replaceChildren(...(answer.notes ?? []).map((line) => el("li", {}, line)));
+  told = answer.rows;
+  nameDimensions();
+  if (!answer.image) return;
+  image.src = answer.image;
+  image.alt = `Figure: ${told.map((row) => (row.without ? `${row.title} without ${row.without}` : row.title)).join("; ")}`;
+  image.style.width = `${answer.width_cm * PX_PER_CM}px`;
+}
+
+// Rows.
+function put(row, values) {
+  untouched = false;
+  Object.assign(row, values);
+  for (const [name, value] of Object.entries(row)) if (value === "" || value === undefined) delete row[name];
+  changed();
+}
+function textInput(row, name, words, about) {
+  const input = el("input", {
+    type: "text", "aria-label": about, placeholder: words, maxlength: "1000", autocomplete: "off", spellcheck: "false",
+    // Other words have other dimensions: those that were off say nothing of them.
+    oninput: () => put(row, { [name]: input.value.trim(), off: undefined }),
+  });
+  input.value = row[name] ?? "";
+  return input;
+}
+function strictInput(row, number) {
+  const shown = [["", "push away"], ["0", "ignore"], ["never", "never"]];
+  const now = row.strictness === undefined || row.strictness === 1 ? "" : String(row.strictness);
+  if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)} %`]);
+  const input = el("select", {
+    "aria-label": `Strictness of row ${number}`,
+    onchange: () => put(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
+  }, ...shown.map(([value, text]) => el("option", { value }, text)));
+  input.value = now;
+  return input;
+}
+function dimensionInput(row, number) {
+  const input = el("input", {
+    type: "number", min: "0", max: String(Sieve.about.dimensions - 1), step: "1", "aria-label": `Dimension of row ${number}`,
+    oninput: () => put(row, { dimension: input.value === "" ? null : Number(input.value) }),
+  });
+  input.value = row.dimension ?? "";
+  return el("div", { class: "sv-row-dimension" }, el("span", {}, "dimension"), input, el("span", { class: "sv-row-name" }));
+}
+function fieldsOf(row, number) {
+  if ("dimension" in row) return [dimensionInput(row, number)];
+  const first = row.image
+    ? el("div", { class: "sv-row-image" }, Sieve.image(row.image), el("span", {}, "images like this"))
+    : textInput(row, "query", "a dog", `Query of row ${number}`);
+  const off = row.off && el("span", { class: "sv-row-off" }, `${row.off.length} off`);
+  const strict = el("div", { class: "sv-row-strict" }, strictInput(row, number), off);
+  const without = textInput(row, "without", "without …", `Row ${number} without`);
+  const showStrict = () => { strict.hidden = !row.without && !row.off; };
+  without.addEventListener("input", showStrict);
+  showStrict();
+  return [first, without, strict];
+}
+function move(at, by) {
+  const [row] = recipe.rows.splice(at, 1);
+  if (by) recipe.rows.splice(at + by, 0, row);
+  untouched = false;
+  fillRows();
+  changed(0);
+  const buttons = list.children[Math.min(at + by, list.children.length - 1)]?.querySelectorAll(".sv-row-do button");
+  const next = [...(buttons ?? [])].find((one) => one.dataset.by === String(by) && !one.disabled) ?? buttons?.[2];
+  (next ?? find("[data-add]")).focus();
+}
+function fillRows() {
+  const last = recipe.rows.length - 1;
+  list.replaceChildren(...recipe.rows.map((row, at) => {
+    const button = (by, sign, about, off) => el("button", { type: "button", class: "sv-icon", "data-by": String(by), "aria-label": `${about} row ${at + 1}`, title: about, disabled: off, onclick: () => move(at, by) }, sign);
+    return el("li", { class: "sv-figure-row" }, el("div", { class: "sv-row-fields" }, ...fieldsOf(row, at + 1)),
+      el("div", { class: "sv-row-do" }, button(-1, "↑", "Move up", at === 0), button(1, "↓", "Move down", at === last), button(0, "×", "Remove", false)));
+  }));
+  nameDimensions();
+}
+function nameDimensions() {
+  const shown = recipe.rows.filter((row) => asked().rows.includes(row));
+  recipe.rows.forEach((row, at) => {
+    const name = list.children[at]?.querySelector(".sv-row-name");
+    if (name) name.textContent = told[shown.indexOf(row)]?.title ?? "";
+  });
+}
+function add(row, focus = true) {
+  if (recipe.rows.some((one) => same(one, row)) && Object.keys(row).length) return changed(0);
+  recipe.rows.push(row);
+  fillRows();
+  changed(0);
+  if (focus) list.lastElementChild.querySelector("input")?.focus();
+}
+find(".sv-adds").addEventListener("click", ({ target }) => {
+  const what = target.dataset.add;
+  if (!what) return;
+  untouched = false;
+  if (what === "query") add({});
+  if (what === "dimension") add({ dimension: place.dimension ?? 0 });
+  if (what === "search") take(Sieve.row());
+});
+function take(row) {
+  if (row) return add({ ...row }, false);
+  fault.textContent = place.upload
+    ? "An uploaded image is in no collection, so no recipe can name it."
+    : "Nothing is searched for yet: ask on the Search tab, or add a query here.";
+}
+
+// Looks.
+const INCH = 2.54;
+const shownWidth = () => Math.round((recipe.width_cm / (unit.value === "cm" ? 1 : INCH)) * 100) / 100;
+function fillLooks() {
+  columns.value = recipe.columns;
+  tiles.value = recipe.tiles;
+  preset.value = ["8.46", "17.78"].includes(String(recipe.width_cm)) ? String(recipe.width_cm) : "";
+  width.value = shownWidth();
+  font.value = recipe.font;
+  font_size.value = recipe.font_size;
+  caption.value = recipe.caption;
+  label.value = recipe.label;
+  for (const mark of MARKS) form.elements[mark].checked = recipe.marks.includes(mark);
+}
+const number = (input) => (input.value === "" ? null : Number(input.value));
+function readLooks({ target }) {
+  if (!target.name) return;
+  if (target === unit) { width.value = shownWidth(); return; }
+  if (target === preset && preset.value) {
+    recipe.width_cm = Number(preset.value);
+    width.value = shownWidth();
+  }
+  if (target === width) {
+    recipe.width_cm = Math.round(number(width) * (unit.value === "cm" ? 1 : INCH) * 1e4) / 1e4;
+    preset.value = "";
+  }
+  Object.assign(recipe, {
+    columns: number(columns), tiles: tiles.value, font: font.value.trim() || DEFAULTS.font, font_size: number(font_size),
+    caption: caption.value.trim(), label: label.value.trim() || DEFAULTS.label,
+    marks: MARKS.filter((mark) => form.elements[mark].checked),
+  });
+  changed();
+}
+form.addEventListener("input", readLooks);
+form.addEventListener("submit", (event) => event.preventDefault());
+
+// Recipes come from files and links: the server reads them with care, and its answer is what is taken.
+async function open(text) {
+  let given;
+  try { given = JSON.parse(text); } catch { fault.textContent = "This file is no recipe: it is not JSON."; return; }
+  section.setAttribute("aria-busy", "true");
+  const answer = await Sieve.call(server.sieve_preview, given);
+  if (answer.error) return show(answer);
+  untouched = false;
+  const { rows, ...read } = answer.recipe;
+  recipe = { rows, ...Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, read[name]])) };
+  told = answer.rows;
+  fillRows();
+  fillLooks();
+  show(answer);
+  if (place.tab === "figure") Sieve.setFigure(JSON.stringify(asked()));
+}
+find("[data-open]").addEventListener("click", () => file.click());
+file.addEventListener("change", async () => {
+  const [chosen] = file.files;
+  file.value = "";
+  if (!chosen) return;
+  if (chosen.size > 2 ** 20) fault.textContent = "This file is no recipe: it is larger than a megabyte.";
+  else open(await chosen.text());
+});
+
+find(".sv-saves").addEventListener("click", async ({ target }) => {
+  const { kind } = target.dataset;
+  if (!kind || target.getAttribute("aria-busy")) return;
+  target.setAttribute("aria-busy", "true");
+  const made = await Sieve.call(server.sieve_download, { recipe: asked(), kind });
+  target.removeAttribute("aria-busy");
+  fault.textContent = made.error ?? "";
+  if (made.error) return;
+  const url = URL.createObjectURL(await (await fetch(made.url)).blob());
+  el("a", { href: url, download: made.name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+});
+
+// What the tab opens with: a link's figure, what was sent here, the search, or an example.
+function withPlain(row) {
+  const plain = row.image ? { image: row.image } : { query: row.query };
+  const excludes = Boolean(row.without || row.off);
+  return excludes ? [plain, row] : [row];
+}
+function begin() {
+  const row = Sieve.row();
+  const [example] = Sieve.about.examples ?? [];
+  if (row) recipe.rows = withPlain(row);
+  else if (example) recipe.rows = withPlain({ query: example.q, without: example.without });
+  fillRows();
+  changed(0);
+}
+function parsed(text) {
+  try { return JSON.parse(text); } catch { return null; }
+}
+fillLooks();
+on("figure", (text) => { if (text && !same(asked(), parsed(text))) open(text); });
+on("figure-row", (row) => {
+  if (untouched) recipe.rows = same(row, Sieve.row()) ? withPlain(row) : [];
+  untouched = false;
+  fillRows();
+  add({ ...row }, false);
+});
+on("tab", (tab) => {
+  if (tab !== "figure") return;
+  if (!untouched && recipe.rows.length) Sieve.setFigure(JSON.stringify(asked()));
+  else if (untouched && !place.figure) begin();
+});
+if (place.tab === "figure" && untouched && !place.figure && !recipe.rows.length) begin();

@@ -1,0 +1,42 @@
+"""The Figure tab: rows and looks of a paper figure, its preview, and files to download."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from explorer.components import piece
+from explorer.faults import answered
+from explorer.figure_files import figure_download, recipe_for
+from explorer.figures import preview_figure
+
+if TYPE_CHECKING:
+    from explorer.desk import Desk
+
+
+def figure_tab(desk: Desk) -> None:
+    """Lay out the tab; call inside a `gr.Tab`."""
+
+    def preview(payload: Any) -> dict[str, Any]:
+        drawn = preview_figure(desk.engine, recipe_for(desk.engine, payload), desk.encode)
+        return {
+            "image": _data_url("image/png", drawn.data),
+            "width_cm": drawn.width_cm,
+            "height_cm": drawn.height_cm,
+            "notes": list(drawn.notes),
+            "rows": [{"title": row.title, "without": row.without} for row in drawn.content],
+            "recipe": drawn.recipe.as_json(),
+        }
+
+    def download(payload: Any) -> dict[str, Any]:
+        if not isinstance(payload, dict):
+            raise ValueError("expected a recipe and a kind")
+        recipe = recipe_for(desk.engine, payload.get("recipe"))
+        made = figure_download(desk.engine, recipe, payload.get("kind", ""), desk.encode)
+        return {"name": made.name, "url": _data_url(made.mime, made.data)}
+
+    piece("figure_editor", answered(preview), answered(download))
+
+
+def _data_url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
