@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -114,7 +114,7 @@ def _draw(engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi:
         return open_original(engine.collection, row, pixels)
 
     images = _Images(find, full.tiles == "whole", [])
-    with _drawing, rc_context(_SETTINGS):
+    with _drawing, style.context(["default", _SETTINGS]):  # whatever a person's own are
         face = Type(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
         data = _save(_compose(layout, face, images, dpi), kind, dpi, engine, full)

@@ -37,6 +37,7 @@ function changed(delay = 350) {
   waiting = setTimeout(draw, delay);
 }
 async function draw() {
+  waiting = 0;
   if (busy) { again = true; return; }
   const now = asked();
   if (place.tab === "figure") Sieve.setFigure(now.rows.length ? JSON.stringify(now) : "");
@@ -48,7 +49,7 @@ async function draw() {
   show(answer);
 }
 function show(answer) {
-  section.removeAttribute("aria-busy");
+  if (!waiting) section.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
   for (const button of element.querySelectorAll("[data-kind]")) button.disabled = !answer.image;
   if (answer.error) return;
@@ -199,7 +200,7 @@ form.addEventListener("submit", (event) => event.preventDefault());
 // Recipes come from files and links: the server reads them with care, and its answer is what is taken.
 async function open(text) {
   let given;
-  try { given = JSON.parse(text); } catch { fault.textContent = "This file is no recipe: it is not JSON."; return; }
+  try { given = JSON.parse(text); } catch { fault.textContent = "This is no recipe: it is not JSON."; return; }
   section.setAttribute("aria-busy", "true");
   const answer = await Sieve.call(server.sieve_preview, given);
   if (answer.error) return show(answer);

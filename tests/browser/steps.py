@@ -39,3 +39,9 @@ def number_of(switch: Locator) -> int:
 
 def has_sideways_scroll(page: Page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+
+
+def preview(page: Page) -> Locator:
+    """Wait until the figure is drawn as it is asked for, and give its image."""
+    page.locator(".sv-figure:not([aria-busy])").wait_for()
+    return page.locator(".sv-sheet img")

@@ -6,12 +6,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from browser.steps import go, has_sideways_scroll, settle
+from browser.steps import go, has_sideways_scroll, preview, settle
 
 PLACES = {
     "landing": "",
     "search": "?q=a+circle&without=the+snow&compare=1",
     "dimensions": "?tab=dimensions&dimension=0",
+    "figure": "?q=a+circle&without=the+snow&tab=figure",
 }
 
 
@@ -27,6 +28,8 @@ def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> 
         page.get_by_role("dialog").wait_for()
     if place == "dimensions":
         page.locator(".sv-page-head").wait_for()
+    if place == "figure":
+        preview(page)
     assert not violations(page)
     context.close()
 
@@ -43,6 +46,8 @@ def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
     go(page, PLACES[place])
     if place == "dimensions":
         page.locator(".sv-page-head").wait_for()
+    if place == "figure":
+        preview(page)
     assert not has_sideways_scroll(page)
 
 

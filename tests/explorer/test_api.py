@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gradio_client import Client
 
 from explorer.api import read_strictness
+from explorer.figure_recipe import Recipe
+from explorer.figures import draw_figure
 from explorer.reports import search_report
 
 
@@ -29,9 +32,9 @@ def without_time(report: dict) -> dict:
     return {name: value for name, value in report.items() if name != "seconds"}
 
 
-def test_only_three_endpoints_are_public(client: Client) -> None:
+def test_only_four_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
-    assert set(named) == {"/encode", "/search", "/dimension"}
+    assert set(named) == {"/encode", "/search", "/dimension", "/figure"}
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
     assert search == {"text", "without", "off", "strictness", "top"}
 
@@ -70,6 +73,21 @@ def test_dimension_is_told(client: Client, tiny_engine) -> None:
         known.statistics["monosemanticity"], abs=1e-5
     )
     assert [one["id"] for one in found["top_images"]] == [one.id for one in known.top_images]
+
+
+def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
+    recipe = {"rows": [{"query": "a circle", "without": "the snow"}], "columns": 4}
+    client = Client(url, download_files=tmp_path, verbose=False)
+    for kind in ("pdf", "svg", "png"):
+        path = Path(client.predict(recipe, kind, api_name="/figure"))
+        assert (path.name, path.is_relative_to(tmp_path)) == (f"figure.{kind}", True)
+        drawn = draw_figure(tiny_engine, Recipe.from_json(recipe), kind)
+        assert path.read_bytes() == drawn.data
+    block = Path(client.predict(recipe, "tex", api_name="/figure")).read_text()
+    assert r"\includegraphics[width=17.78cm]{figure.pdf}" in block
+    for bad, line in (({}, "a figure has 1 to 40 rows"), ([], "a recipe is a JSON object")):
+        with pytest.raises(Exception, match=line):
+            client.predict(bad, "pdf", api_name="/figure")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",
-            "info", "dimensions")  # fmt: skip
+            "info", "dimensions", "figure")  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -92,7 +92,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,train,search,evaluate,info,dimensions}" in ran.stdout
+    assert "{explore,prepare,train,search,evaluate,info,dimensions,figure}" in ran.stdout
 
 
 @pytest.mark.parametrize(

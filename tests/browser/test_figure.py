@@ -1,0 +1,149 @@
+"""The Figure tab: rows from the search and from dimensions, a preview, and files that are whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from playwright.sync_api import Page, expect
+
+from browser.conftest import PAYLOAD
+from browser.steps import go, number_of, preview, search, settle, switches
+from explorer.figure_recipe import Recipe, Row, parse_recipe
+from explorer.figures import draw_figure
+
+
+def to_figure(page: Page) -> None:
+    page.get_by_role("button", name="Figure", exact=True).click()
+    expect(preview(page)).to_be_visible()
+
+
+def saved(page: Page, kind: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.get_by_role("group", name="Download").get_by_role("button", name=kind).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def recipe_of(page: Page, folder: Path) -> Recipe:
+    return parse_recipe(saved(page, "Recipe", folder).read_text(encoding="utf-8"))
+
+
+def field(page: Page, name: str):
+    return page.get_by_role("textbox", name=name, exact=True)
+
+
+def test_the_search_becomes_a_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
+    go(page)
+    search(page, "a circle", "the snow")
+    switches(page).first.uncheck()
+    settle(page)
+    proposed = tiny_engine.encode("a circle", "the snow").proposed
+    off = tuple(sorted({*proposed, number_of(switches(page).first)}))
+    page.get_by_text("never", exact=True).click()
+    settle(page)
+    to_figure(page)
+    recipe = recipe_of(page, tmp_path)
+    excluded = Row("a circle", without="the snow", off=off, strictness="never")
+    assert recipe.rows == (Row("a circle"), excluded)
+    expect(page.get_by_role("tab", name="Figure")).to_have_attribute("aria-selected", "true")
+    for kind in ("PDF", "SVG", "PNG"):
+        drawn = draw_figure(tiny_engine, recipe, kind.lower())
+        assert saved(page, kind, tmp_path).read_bytes() == drawn.data
+    assert r"\begin{figure*}" in saved(page, "LaTeX", tmp_path).read_text()
+
+
+def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
+    go(page, "?q=a+circle")
+    to_figure(page)
+    before = preview(page).get_attribute("src")
+    page.get_by_label("Fits").select_option("one column")
+    page.get_by_label("Images in a row").fill("3")
+    page.get_by_label("scores").check()
+    expect(page.get_by_text("8.46 × ")).to_be_visible()
+    assert preview(page).get_attribute("src") != before
+    recipe = recipe_of(page, tmp_path)
+    assert (recipe.width_cm, recipe.columns) == (8.46, 3)
+    assert recipe.marks == ("violations", "names", "scores")
+    page.get_by_label("Unit of the width").select_option("inches")
+    expect(page.get_by_label("Width", exact=True)).to_have_value("3.33")
+    page.reload()
+    expect(preview(page)).to_be_visible()
+    assert recipe_of(page, tmp_path) == recipe
+    page.get_by_label("Images in a row").fill("900")
+    expect(page.locator(".sv-paper .sv-fault")).to_have_text(
+        "Columns must be from 1 to 24; got 900"
+    )
+    expect(page.get_by_role("button", name="PDF")).to_be_disabled()
+
+
+def test_rows_are_added_moved_and_removed(page: Page, tiny_engine, tmp_path: Path) -> None:
+    go(page, "?q=a+circle")
+    to_figure(page)
+    page.get_by_role("button", name="+ Query").click()
+    page.keyboard.type("a square")
+    expect(preview(page)).to_have_attribute("alt", "Figure: a circle; a square")
+    page.get_by_role("button", name="+ Dimension").click()
+    page.get_by_label("Dimension of row 3").fill("5")
+    preview(page)
+    expect(page.locator(".sv-row-name")).to_have_text(tiny_engine.name_of(5))
+    page.get_by_role("button", name="Move up row 3").click()
+    page.keyboard.press("Enter")
+    expect(field(page, "Query of row 3")).to_have_value("a square")
+    page.get_by_role("button", name="Remove row 2").click()
+    preview(page)
+    assert recipe_of(page, tmp_path).rows == (Row(dimension=5), Row("a square"))
+
+
+def test_a_dimension_goes_to_the_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
+    j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
+    go(page, f"?tab=dimensions&dimension={j}")
+    page.locator(".sv-page-head").wait_for()
+    to_figure(page)
+    assert recipe_of(page, tmp_path).rows == (Row(dimension=j),)
+
+
+def test_an_own_recipe_is_opened(page: Page, tmp_path: Path) -> None:
+    go(page, "?q=a+circle")
+    to_figure(page)
+    page.get_by_text("LaTeX and recipe").click()
+    own = {"rows": [{"query": "a triangle", "without": "snow"}], "columns": 3, "font": "serif"}
+
+    def choose(data: bytes) -> None:
+        files = {"name": "r.json", "mimeType": "application/json", "buffer": data}
+        page.locator(".sv-make input[type=file]").set_input_files(files)
+
+    fault = page.locator(".sv-paper .sv-fault")
+    choose(b"{")
+    expect(fault).to_have_text("This is no recipe: it is not JSON.")
+    choose(json.dumps(own | {"colour": "<b>"}).encode())
+    expect(fault).to_contain_text("A recipe has no field 'colour'")
+    expect(field(page, "Query of row 1")).to_have_value("a circle")
+    choose(json.dumps(own).encode())
+    expect(field(page, "Query of row 1")).to_have_value("a triangle")
+    expect(fault).to_be_empty()
+    written = recipe_of(page, tmp_path)
+    assert (written.columns, written.font) == (3, "serif")
+
+
+def test_hostile_figures_are_one_line(page: Page, hostile_address: str, tmp_path: Path) -> None:
+    rows = [{"query": PAYLOAD}, {"dimension": 3}]
+    for figure in (json.dumps({"rows": rows, "marks": ["captions", "names"]}), PAYLOAD, "[" * 900):
+        page.goto(f"{hostile_address}/?tab=figure&figure={quote(figure)}")
+        settle(page)
+        page.locator(".sv-figure").wait_for()
+        preview(page)
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("img[src=x]").count() == 0
+    page.goto(f"{hostile_address}/?tab=figure&figure={quote(json.dumps({'rows': rows}))}")
+    expect(preview(page)).to_be_visible()
+    expect(field(page, "Query of row 1")).to_have_value(PAYLOAD)
+    assert recipe_of(page, tmp_path).rows == (Row(PAYLOAD), Row(dimension=3))
+    assert page.evaluate("window.pwned") is None
+
+
+def test_it_costs_nothing_before_it_is_opened(page: Page) -> None:
+    go(page, "?q=a+circle")
+    assert page.locator(".sv-figure").count() == 0

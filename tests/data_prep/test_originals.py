@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.originals import open_original, open_thumbnail
+from data_prep.scenes import render_scene
+
+
+def changed(collection, **columns: object):
+    other = copy.copy(collection)
+    other.__dict__ |= {"items": collection.items.assign(**columns)}
+    return other
+
+
+def test_a_photograph_comes_as_it_is(tiny_collection) -> None:
+    found = open_original(tiny_collection, 3, 900)
+    path = tiny_collection.items["image"].iloc[3]
+    assert not found.is_thumbnail
+    assert np.array_equal(np.asarray(found.image), np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_a_scene_is_drawn_at_print_size(tiny_collection) -> None:
+    scene = render_scene("scene:0:5", 320)
+    scenes = changed(tiny_collection, image="scene:0:5", width=scene.width, height=scene.height)
+    found = open_original(scenes, 0, 700)
+    assert not found.is_thumbnail
+    assert 700 <= min(found.image.size) < 800
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"image": "nowhere.jpg"}, {"image": "scene:x"}, {"image": "/etc/passwd"}, {"width": 47}],
+    ids=str,
+)
+def test_else_the_thumbnail(tiny_collection, columns: dict) -> None:
+    found = open_original(changed(tiny_collection, **columns), 3, 900)
+    assert found.is_thumbnail
+    assert found.image.size == open_thumbnail(tiny_collection, 3).image.size
+
+
+def test_a_missing_thumbnail_is_named(tiny_collection, tmp_path: Path) -> None:
+    collection = changed(tiny_collection, image="nowhere.jpg")
+    collection.path = tmp_path
+    with pytest.raises(ValueError, match=r"\.webp: file is missing; prepare"):
+        open_original(collection, 3, 900)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from model.mentions import mentions
+from model.nouns import benchmark_nouns
+
+
+@pytest.mark.parametrize(
+    ("wanted", "captions", "labels", "said"),
+    [
+        ("a beach", ["two dogs run along the beach"], [], True),
+        ("beaches", ["a man on a beach"], [], True),
+        ("a beach", ["a man in a city"], ["beach"], True),
+        ("a beach", ["a man in a city"], ["street"], False),
+        ("a dog", ["a puppy sleeps"], [], True),
+        ("a dog", ["a hot dog on a plate"], [], False),
+        ("an animal", ["a dog barks"], [], True),
+        ("a dog", ["some animal"], [], False),
+        ("a dog and a ball", ["a dog sleeps"], [], False),
+        ("a dog and a ball", ["a dog sleeps", "a ball lies there"], [], True),
+        ("a zyzzyx", ["the zyzzyx, seen from afar"], [], True),
+        ("a zyzzyx", ["zyzzyxes"], [], False),
+        ("", ["a dog"], ["dog"], False),
+        ("the", ["the the"], [], False),
+        ("<b>", ["<b> b"], [], True),
+    ],
+)
+def test_only_what_is_said_counts(
+    wanted: str, captions: list[str], labels: list[str], said: bool
+) -> None:
+    assert mentions(wanted, captions, labels, benchmark_nouns()) is said
