@@ -120,7 +120,7 @@ def lay_out(recipe: Recipe, rows: Sequence[Content], face: Type, shape: float = 
     key = None
     if any(picture.violates for picture in pictures):
         key = (left, y)
-        y += _leading(face.small) + _ROW_GAP / 2
+        y += _leading(face.small) + _ROW_GAP
     height = y - _ROW_GAP + _EDGE
     if height * CM_PER_INCH > MAX_HEIGHT_CM:
         raise ValueError(

@@ -56,7 +56,9 @@ class Type:
 
     def properties(self, size: float) -> FontProperties:
         """Give the font at a size, for Matplotlib."""
-        return FontProperties(family=list(self.families), size=size)
+        # The generic name is for those who open an SVG without our fonts.
+        generic = "serif" if self.families == FAMILIES["serif"] else "sans-serif"
+        return FontProperties(family=[*self.families, generic], size=size)
 
     def width(self, text: str, size: float) -> float:
         """Measure a line, in inches."""

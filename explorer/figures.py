@@ -71,8 +71,10 @@ class _Images(NamedTuple):
 
     open: Callable[[int, int], Original]
     whole: bool
-    lacking: list[int]
+    small: set[int]
     """Rows whose image has fewer pixels than print asks for."""
+    gone: set[int]
+    """Rows whose original is not where it was."""
 
 
 def draw_figure(
@@ -113,13 +115,13 @@ def _draw(engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi:
             return open_thumbnail(engine.collection, row)
         return open_original(engine.collection, row, pixels)
 
-    images = _Images(find, full.tiles == "whole", [])
+    images = _Images(find, full.tiles == "whole", set(), set())
     with _drawing, style.context(["default", _SETTINGS]):  # whatever a person's own are
         face = Type(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
         data = _save(_compose(layout, face, images, dpi), kind, dpi, engine, full)
     height = layout.height * CM_PER_INCH
-    notes = _notes(face, images.lacking if dpi == DPI else [], height)
+    notes = _notes(face, images if dpi == DPI else None, height)
     if recipe.version not in ("", full.version):
         notes += (_OTHER_VERSION.format(recipe.version, full.version),)
     return FigureFile(data, full, content, notes, full.width_cm, round(height, 2))
@@ -137,8 +139,10 @@ def _compose(layout: Layout, face: Type, images: _Images, dpi: int) -> Figure:
         size = (round(picture.width * dpi), round(picture.height * dpi))
         found = images.open(picture.row, max(size))
         fit = _fit(found.image, size, images.whole)
+        if found.is_thumbnail:
+            images.gone.add(picture.row)
         if fit.enlarged:
-            images.lacking.append(picture.row)
+            images.small.add(picture.row)
         right, low = picture.x + picture.width, picture.y + picture.height
         # Its pixels are those of the print, so nothing is to be resampled.
         shown = AxesImage(
@@ -234,7 +238,8 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
     return stream.getvalue()
 
 
-def _notes(face: Type, lacking: list[int], height: float) -> tuple[str, ...]:
+def _notes(face: Type, images: _Images | None, height: float) -> tuple[str, ...]:
+    """Tell what a person should know; `images` are None for a preview, which is of thumbnails."""
     notes = []
     if face.missing:
         some = "".join(sorted(face.missing)[:20])
@@ -242,12 +247,20 @@ def _notes(face: Type, lacking: list[int], height: float) -> tuple[str, ...]:
             f"No font here has {some}: a box stands for each; set font to an installed family "
             "that has them."
         )
-    if lacking:
-        n = len(set(lacking))
+    if images and images.gone:
         notes.append(
-            f"{n} {'image has' if n == 1 else 'images have'} fewer than {DPI} dpi at this size: "
-            "the originals are small or no longer where they were."
+            f"{_counted(images.gone, 'original was', 'originals were')} not found where the "
+            "collection was prepared from: thumbnails stand in."
+        )
+    if images and images.small:
+        notes.append(
+            f"{_counted(images.small, 'image has', 'images have')} fewer than {DPI} dpi at this "
+            "size."
         )
     if height > PAGE_CM:
         notes.append(f"The figure is {height:.0f} cm high, more than a page usually holds.")
     return tuple(notes)
+
+
+def _counted(rows: set[int], one: str, many: str) -> str:
+    return f"{len(rows)} {one if len(rows) == 1 else many}"

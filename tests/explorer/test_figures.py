@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -177,6 +178,16 @@ def test_what_cannot_be_drawn_is_one_line(tiny_engine, fields: dict, line: str) 
     assert line in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_lost_originals_are_told(tiny_engine) -> None:
+    engine = copy.copy(tiny_engine)
+    engine.collection = copy.copy(tiny_engine.collection)
+    items = tiny_engine.collection.items.assign(image="nowhere.jpg")
+    engine.collection.__dict__ |= {"items": items}
+    notes = draw_figure(engine, recipe(columns=1, width_cm=3), "svg").notes
+    assert any(re.match(r"[12] originals? w(as|ere) not found where", note) for note in notes)
+    assert not preview_figure(engine, recipe(columns=1, width_cm=3)).notes
+
+
 def test_a_query_without_results_says_so(tiny_engine) -> None:
     everything = list(range(tiny_engine.image_codes.m))
     rows = [{"query": "a circle", "off": everything, "strictness": "never"}]
@@ -184,7 +195,7 @@ def test_a_query_without_results_says_so(tiny_engine) -> None:
 
 
 def test_a_persons_own_settings_change_nothing(tiny_engine) -> None:
-    dark = {"figure.facecolor": "black", "savefig.bbox": "tight", "savefig.dpi": 50,
+    dark: dict[Any, Any] = {"figure.facecolor": "black", "savefig.bbox": "tight", "savefig.dpi": 50,
             "pdf.compression": 0, "font.family": ["monospace"], "text.color": "red"}  # fmt: skip
     for kind in KINDS:
         before = draw_figure(tiny_engine, recipe(), kind).data
@@ -299,3 +310,19 @@ def test_files_are_forgotten_after_an_hour(tmp_path: Path) -> None:
     os.utime(old, (long_ago, long_ago))
     new = keep_file(Download("figure.pdf", "application/pdf", b"new"), tmp_path)
     assert new.read_bytes() == b"new" and not old.exists()
+
+
+def test_nothing_is_cut_off(tiny_engine) -> None:
+    for marks in (ALL, ["violations"], []):
+        svg = svg_of(tiny_engine, marks=marks, font_size=12)
+        height = float(svg.get("height", "").removesuffix("pt"))
+        width = float(svg.get("width", "").removesuffix("pt"))
+        ends = [
+            float(y)
+            for path in svg.iter(f"{SVG}path")
+            for y in re.findall(r"[ML] [\d.-]+ ([\d.-]+)", path.get("d", ""))
+        ]
+        assert 0 <= min(ends) and max(ends) <= height
+        for text in svg.iter(f"{SVG}text"):
+            x, y = float(text.get("x", "nan")), float(text.get("y", "nan"))
+            assert 0 <= x < width and 0 < y < height
