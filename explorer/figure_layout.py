@@ -105,11 +105,10 @@ def lay_out(recipe: Recipe, rows: Sequence[Content], face: Type, shape: float = 
     """
     width = round(recipe.width_cm / CM_PER_INCH, 4)
     labels = [_label(row, recipe, face, width) for row in rows]
-    lines = [line for label in labels for line in label.lines]
-    label_width = max((face.width(text, size) for text, size, _ in lines), default=0)
+    widths = [face.width(text, size) for label in labels for text, size, _ in label.lines]
     if any(row.image is not None for row in rows):
-        label_width = max(label_width, 5 * _leading(recipe.font_size))
-    side = _side(recipe, width - label_width - _LABEL_GAP)
+        widths.append(5 * _leading(recipe.font_size))
+    side = _side(recipe, width - max(widths, default=0) - _LABEL_GAP)
     left = _on_grid(width - recipe.columns * side - (recipe.columns - 1) * _GAP)
     box = _Box(left, side, max(_on_grid(side * shape), 1 / GRID))
     pictures: list[Picture] = []
