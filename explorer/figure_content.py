@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from explorer.figure_recipe import Recipe, Row
-from model.mentions import mentions
-from model.nouns import benchmark_nouns
+from model.words.mentions import mentions
+from model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
     from model.engine import EncodedQuery, Engine
