@@ -17,6 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.texts import Texts
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"
@@ -191,7 +195,11 @@ class Collection:
     @cached_property
     def items(self) -> pd.DataFrame:
         """One row an item: id, image, captions, labels, split, width, height."""
-        items = pd.read_parquet(self.path / ITEMS)
+        table = pq.read_table(self.path / ITEMS)
+        # Lists stay in Arrow's columns: as objects, those of three million items take gigabytes.
+        items = table.to_pandas(
+            types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+        )
         missing = [column for column in ITEM_COLUMNS if column not in items.columns]
         if missing or len(items) != self.n_items:
             raise ValueError(
@@ -216,9 +224,9 @@ class Collection:
         return self._array(CAPTION_ITEM, (self.n_captions,))
 
     @cached_property
-    def caption_texts(self) -> list[str]:
+    def caption_texts(self) -> Texts:
         """All captions, in the order of `caption_item`."""
-        return [caption for captions in self.items["captions"] for caption in captions]
+        return Texts(self.items["captions"])
 
     @cached_property
     def row_of_id(self) -> dict[str, int]:

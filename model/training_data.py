@@ -100,10 +100,8 @@ class TrainingData:
 
     @staticmethod
     def _vocabulary(collection: Collection) -> WordPresence:
-        captions = collection.items["captions"].where(
-            collection.items["split"] == "train", other=None
-        )
-        return concept_presence([c if c is not None else () for c in captions])
+        rows = zip(collection.items["captions"], collection.items["split"], strict=True)
+        return concept_presence([captions if split == "train" else () for captions, split in rows])
 
     @property
     def steps_per_epoch(self) -> int:
