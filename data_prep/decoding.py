@@ -104,7 +104,7 @@ class _Images(Dataset[list[Opened]]):
             image = self._source.open_image(record, THUMBNAIL_SIZE)
             # NumPy arrays travel between processes by pipe: containers often have little /dev/shm.
             pixels = None if self._transform is None else self._transform(image).numpy()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever one image does, the others go on
             return Opened(row, 0, 0, None, reason=why(error))
         try:
             self._thumbnails.write(image, self._table.id(row))
@@ -115,7 +115,7 @@ class _Images(Dataset[list[Opened]]):
 
 def why(error: Exception) -> str:
     """Tell in one line why an image cannot be used."""
-    return " ".join(str(error).split()) or "unreadable"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def default_workers(n_records: int) -> int:
@@ -179,7 +179,7 @@ def open_images(
                     raise OSError(entry.fault)
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise OSError(
             "a decoder process was killed, most likely for want of memory; "

@@ -82,7 +82,7 @@ class _Maker:
     def _opens(self, row: int) -> bool:
         try:
             self._job.source.open_image(self._job.table.records(row, row + 1)[0], 1)
-        except (OSError, ValueError):
+        except Exception:  # as when it was opened first
             return False
         return True
 
