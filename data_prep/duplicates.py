@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from data_prep.known import forget_pages
+from data_prep.known import forget_pages, read
 from model import collection as layout
 from model.collection import thumbnail_path
 
@@ -30,6 +30,7 @@ _CELL_ITEMS = 2_000
 _ONE_CELL_BELOW = 20_000
 _SAMPLE = 100_000
 _BLOCK = 1_024
+_SLICE = 1 << 13
 
 
 class Duplicate(NamedTuple):
@@ -75,8 +76,7 @@ def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Dup
         One an item, with the most alike of those before it.
     """
     for rows in _cells(embeddings):
-        own = embeddings[rows].astype(np.float32)
-        forget_pages(embeddings)
+        own = _gather(embeddings, rows)
         for start in range(0, len(rows), _BLOCK):
             block = own[start : start + _BLOCK]
             cosines = block @ own[: start + len(block)].T
@@ -98,14 +98,21 @@ def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
 
     sample = np.sort(np.random.default_rng(0).choice(n, min(n, _SAMPLE), replace=False))
     kmeans = faiss.Kmeans(width, n // _CELL_ITEMS, niter=8, seed=0, spherical=True)
-    kmeans.train(embeddings[sample].astype(np.float32))
-    forget_pages(embeddings)
+    kmeans.train(_gather(embeddings, sample))
     cell = np.empty(n, np.int32)
-    for start in range(0, n, _SAMPLE):
-        block = embeddings[start : start + _SAMPLE].astype(np.float32)
-        forget_pages(embeddings)
-        cell[start : start + _SAMPLE] = kmeans.index.search(block, 1)[1][:, 0]
+    for start in range(0, n, _SLICE):
+        block = read(embeddings, start, start + _SLICE).astype(np.float32)
+        cell[start : start + _SLICE] = kmeans.index.search(block, 1)[1][:, 0]
     order = np.argsort(cell, kind="stable")
     ends = np.searchsorted(cell[order], np.arange(cell.max() + 2))
     for start, end in zip(ends, ends[1:], strict=False):
         yield order[start:end]
+
+
+def _gather(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Read rows from all over a mapped file, a few thousand at a time: (r, d) float32."""
+    own = np.empty((len(rows), embeddings.shape[1]), np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        own[start : start + _BLOCK] = embeddings[rows[start : start + _BLOCK]]
+        forget_pages(embeddings)
+    return own
