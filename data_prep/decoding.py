@@ -74,6 +74,10 @@ class Thumbnails(NamedTuple):
         small.save(draft, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
         os.replace(draft, path)
 
+    def remove(self, item_id: str) -> None:
+        """Remove what an earlier run wrote, when the image could still be used."""
+        (self.folder / thumbnail_path(item_id)).unlink(missing_ok=True)
+
 
 class _Images(Dataset[list[Opened]]):
     """Batches of opened images, by number."""
@@ -105,6 +109,7 @@ class _Images(Dataset[list[Opened]]):
             # NumPy arrays travel between processes by pipe: containers often have little /dev/shm.
             pixels = None if self._transform is None else self._transform(image).numpy()
         except Exception as error:  # whatever one image does, the others go on
+            self._thumbnails.remove(self._table.id(row))
             return Opened(row, 0, 0, None, reason=why(error))
         try:
             self._thumbnails.write(image, self._table.id(row))

@@ -28,7 +28,7 @@ COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine"
 
 _CELL_ITEMS = 2_000
 _ONE_CELL_BELOW = 20_000
-_SAMPLE = 100_000
+_SAMPLED_A_CELL = 40
 _BLOCK = 1_024
 _SLICE = 1 << 13
 
@@ -96,8 +96,10 @@ def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
         return
     import faiss
 
-    sample = np.sort(np.random.default_rng(0).choice(n, min(n, _SAMPLE), replace=False))
-    kmeans = faiss.Kmeans(width, n // _CELL_ITEMS, niter=8, seed=0, spherical=True)
+    n_cells = n // _CELL_ITEMS
+    n_sampled = min(n, n_cells * _SAMPLED_A_CELL)
+    sample = np.sort(np.random.default_rng(0).choice(n, n_sampled, replace=False))
+    kmeans = faiss.Kmeans(width, n_cells, niter=8, seed=0, spherical=True)
     kmeans.train(_gather(embeddings, sample))
     cell = np.empty(n, np.int32)
     for start in range(0, n, _SLICE):

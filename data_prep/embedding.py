@@ -54,7 +54,7 @@ class Embedder:
         source: str,
     ) -> None:
         self.identity = BackboneIdentity(backbone.name, backbone.sha256, backbone.width)
-        self._backbone = backbone if isinstance(backbone, Backbone) else None
+        self._backbone = None if isinstance(backbone, BackboneIdentity) else backbone
         self.known, self._table = known, table
         self._image_batch, self._text_batch = IMAGE_BATCH, _TEXT_BATCH
         n_texts = int(table.text_starts[-1])

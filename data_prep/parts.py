@@ -13,7 +13,6 @@ from data_prep.embedding import IMAGE_BATCH
 from data_prep.job import MAX_BAD_SHARE, Job
 from data_prep.skipped import Tally
 from data_prep.work import Part, WorkFolder
-from model.collection import thumbnail_path
 
 _NO_DIRECTION = "embedding is NaN, infinite or zero"
 
@@ -42,6 +41,7 @@ class _Maker:
         self._job, self._work = job, work
         self._bad = Tally(job.counted)
         self._seen = len(job.counted)
+        self._thumbnails = Thumbnails(work.collection, work.drafts)
 
     def run(self, workers: int | None, progress: bool) -> None:
         """Make all that is missing."""
@@ -50,9 +50,8 @@ class _Maker:
         waiting = [part for part in job.parts if not self._stands(part)]
         self._stop_where_too_much_is_bad()
         batches = [batch for part in waiting for batch in _batches(part)]
-        thumbnails = Thumbnails(work.collection, work.drafts)
         transform = job.embedder.transform
-        opened = open_images(job.source, job.table, batches, thumbnails, transform, workers)
+        opened = open_images(job.source, job.table, batches, self._thumbnails, transform, workers)
         bar = tqdm(
             total=len(job.rows),
             initial=len(job.rows) - sum(map(len, waiting)),
@@ -115,8 +114,7 @@ class _Maker:
         faulty = dict.fromkeys(rows[owners[_nan(texts)]].tolist(), f"a caption's {_NO_DIRECTION}")
         faulty |= dict.fromkeys(rows[_nan(images)].tolist(), _NO_DIRECTION)
         for row in faulty:
-            thumbnail = self._work.collection / thumbnail_path(job.table.id(row))
-            thumbnail.unlink(missing_ok=True)
+            self._thumbnails.remove(job.table.id(row))
         self._count(faulty, 0)
         self._stop_where_too_much_is_bad()
         bad = bad | faulty
