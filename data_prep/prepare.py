@@ -1,252 +1,88 @@
-"""Records to a collection: thumbnails, frozen embeddings and their table, in one pass.
+"""Records to a collection: thumbnails, frozen embeddings and their table.
 
-A record that cannot be used is left out by name. The folder appears under its name only when it is
-whole: a run that fails or is stopped leaves nothing there.
+Rows are worked on in parts of fixed size, each of which is kept as soon as it is done: a run that
+was killed goes on when the same command is given again, and ends with the same bytes. Decoder
+processes open images while the backbone embeds those before. A record that cannot be used is left
+out by name. The collection appears under its name only when it is whole.
 """
 
 from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from tqdm import tqdm
-
-from data_prep.decoding import Opened, open_images
-from data_prep.records import Record, Source
-from data_prep.skipped import NamesSkippedRows, Skipped, summary, write_skipped
-from model import collection as layout
+from data_prep.assembly import assemble
+from data_prep.embedding import Embedder
+from data_prep.job import Job
+from data_prep.known import KnownEmbeddings
+from data_prep.parts import make_parts
+from data_prep.record_table import gather
+from data_prep.records import Source
+from data_prep.sharding import Shard
+from data_prep.work import Busy, WorkFolder
 from model.backbone import Backbone
-from model.collection import BackboneIdentity, Collection, write_manifest
-from model.home import new_folder
-
-MAX_BAD_SHARE = 0.05
-"""More bad records than this stop a preparation, unless it is told to keep going."""
-
-_ITEMS_SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "image": pa.string(),
-        "captions": pa.list_(pa.string()),
-        "labels": pa.list_(pa.string()),
-        "split": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-    }
-)
+from model.collection import BackboneIdentity, Collection
 
 
 def prepare(
     source: Source,
-    backbone: Backbone,
+    backbone: Backbone | BackboneIdentity,
     out: Path,
     *,
+    known: KnownEmbeddings | None = None,
     workers: int | None = None,
     progress: bool = True,
-    image_embeddings: np.ndarray | None = None,
     keep_going: bool = False,
+    shard: Shard | None = None,
 ) -> Collection:
     """Make a collection of a source's records.
 
     Parameters
     ----------
     source : Source
-    backbone : Backbone
-        Embeds the captions, and the images unless `image_embeddings` are given.
+    backbone : Backbone or BackboneIdentity
+        Embeds what is not known already; where all is known, its identity is enough.
     out : Path
         The collection's folder; must not exist yet.
+    known : KnownEmbeddings, optional
+        Embeddings that need not be made, in the order of all the source's records.
     workers : int, optional
         Decoder processes; by default one a core, none for a small source. The collection does not
         depend on it.
     progress : bool
         Show a progress bar with rate and time left.
-    image_embeddings : (r, d) float, optional
-        Embeddings of all r records in the source's order, where they are known already.
     keep_going : bool
         Leave out bad records even where they are more than 5 %.
+    shard : Shard, optional
+        Make only this part; see `data_prep.joining.merge`.
 
     Raises
     ------
     FileExistsError
         If `out` exists.
+    KeyboardInterrupt
+        On Ctrl-C; says how to go on.
     OSError
-        If the disk is full or cannot be written to; nothing is left behind.
+        If the disk is full or cannot be written to, or another process prepares the same.
     ValueError
-        If no record can be used, more than 5 % are bad, or the backbone gives no finite embedding.
+        If no record can be used, more than 5 % are bad, `known` does not fit the source, an
+        embedding of the backbone is not finite, or only its identity is given where it has to run.
     """
     try:
-        with new_folder(out) as folder:
-            found = _find(source)
-            images = _checked(image_embeddings, (len(found.records), backbone.width), source)
-            transform = backbone.transform if images is None else None
-            opened = open_images(source, found.records, folder, transform, workers)
-            bar = tqdm(
-                total=len(found.records), desc=source.name, unit="image", disable=not progress
-            )
-            with closing(opened), bar:
-                parts = (
-                    _embed(batch, found.records, backbone, images)
-                    for batch in _counted(opened, found, keep_going, bar)
-                )
-                _write(folder, source, backbone, found, _join(parts, backbone.width))
-    except FileExistsError:
+        with WorkFolder.of(out) as work:
+            table = gather(source)
+            embedder = Embedder(backbone, known, table, source.name)
+            job = Job(source, table, embedder, shard, keep_going)
+            work.claim(job.fingerprint)
+            make_parts(job, work, workers, progress)
+            assemble(job, work)
+            work.finish()
+    except (FileExistsError, Busy):
         raise
     except OSError as error:
         raise _plain(error, out.parent) from error
     return Collection.open(out)
-
-
-class _Found(NamedTuple):
-    """What a source holds."""
-
-    records: list[Record]
-    rows: list[Skipped]
-    """Rows that are no records of their own, such as empty captions."""
-    bad: list[Skipped]
-    """Records that cannot be used; grows while images are opened."""
-
-
-class _Part(NamedTuple):
-    """Usable records with their embeddings."""
-
-    opened: list[Opened]
-    image_embeddings: np.ndarray
-    """(b, d) float16"""
-    text_embeddings: np.ndarray
-    """(c, d) float16: of the captions of all b, in their order"""
-
-
-def _find(source: Source) -> _Found:
-    first_of: dict[str, Record] = {}
-    bad: list[Skipped] = []
-    for record in source.records():
-        first = first_of.setdefault(record.id, record)
-        if first is not record:
-            reason = f"duplicate id: {record.id} is {first.key} already"
-            bad.append(Skipped(record.key, record.image, reason))
-    if not first_of:
-        raise ValueError(f"{source.name} has no images: there is nothing to prepare")
-    rows = source.skipped_rows() if isinstance(source, NamesSkippedRows) else []
-    return _Found(list(first_of.values()), rows, bad)
-
-
-def _checked(
-    embeddings: np.ndarray | None, shape: tuple[int, int], source: Source
-) -> np.ndarray | None:
-    if embeddings is not None and embeddings.shape != shape:
-        raise ValueError(
-            f"image_embeddings have shape {embeddings.shape}, expected {shape}: "
-            f"one row a record of {source.name}"
-        )
-    return embeddings
-
-
-def _counted(
-    batches: Iterable[list[Opened]], found: _Found, keep_going: bool, bar: tqdm
-) -> Iterator[list[Opened]]:
-    """Pass on what is usable, note what is not, and stop where that is too much."""
-    total = len(found.records) + len(found.bad)
-    seen = len(found.bad)
-    for batch in batches:
-        for entry in batch:
-            if entry.reason:
-                record = found.records[entry.row]
-                found.bad.append(Skipped(record.key, record.image, entry.reason))
-        seen += len(batch)
-        if len(found.bad) > MAX_BAD_SHARE * total and not keep_going:
-            raise ValueError(
-                f"{len(found.bad)} of the first {seen} records cannot be used, more than "
-                f"{MAX_BAD_SHARE:.0%} of all {total}: {summary(found.bad)}; "
-                "mend them, or leave them out with --keep-going"
-            )
-        yield [entry for entry in batch if not entry.reason]
-        bar.update(len(batch))
-    if len(found.bad) == total:
-        raise ValueError(f"none of the {total} records can be used: {summary(found.bad)}")
-
-
-def _embed(
-    opened: list[Opened],
-    records: Sequence[Record],
-    backbone: Backbone,
-    image_embeddings: np.ndarray | None,
-) -> _Part:
-    """Embed the images and captions of one batch."""
-    rows = [entry.row for entry in opened]
-    if image_embeddings is not None:
-        images = np.asarray(image_embeddings[rows], np.float32)
-    elif opened:
-        pixels = np.stack([entry.pixels for entry in opened if entry.pixels is not None])
-        images = backbone.encode_pixels(torch.from_numpy(pixels))  # (b, 3, H, W)
-    else:
-        images = np.empty((0, backbone.width), np.float32)
-    captions = [caption for row in rows for caption in records[row].captions]
-    texts = backbone.encode_texts(captions)
-    return _Part(
-        [entry._replace(pixels=None) for entry in opened],
-        _unit(images, backbone.name),
-        _unit(texts, backbone.name),
-    )
-
-
-def _unit(embeddings: np.ndarray, name: str) -> np.ndarray:
-    """Scale rows to length 1: (r, d) float16."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all() or (lengths == 0).any():
-        raise ValueError(
-            f"an embedding of backbone {name} is NaN, infinite or zero; its weights are damaged: "
-            "fetch them again, or choose another --backbone"
-        )
-    return (embeddings / lengths).astype(np.float16)
-
-
-def _join(parts: Iterable[_Part], width: int) -> _Part:
-    opened: list[Opened] = []
-    images = [np.empty((0, width), np.float16)]
-    texts = [np.empty((0, width), np.float16)]
-    for part in parts:
-        opened += part.opened
-        images.append(part.image_embeddings)
-        texts.append(part.text_embeddings)
-    return _Part(opened, np.concatenate(images), np.concatenate(texts))
-
-
-def _write(folder: Path, source: Source, backbone: Backbone, found: _Found, whole: _Part) -> None:
-    kept = [found.records[entry.row] for entry in whole.opened]
-    columns = {
-        "id": [record.id for record in kept],
-        "image": [record.image for record in kept],
-        "captions": [list(record.captions) for record in kept],
-        "labels": [list(record.labels) for record in kept],
-        "split": [record.split for record in kept],
-        "width": [entry.width for entry in whole.opened],
-        "height": [entry.height for entry in whole.opened],
-    }
-    pq.write_table(pa.table(columns, _ITEMS_SCHEMA), folder / layout.ITEMS, compression="zstd")
-    owners = np.repeat(np.arange(len(kept)), [len(record.captions) for record in kept])
-    np.save(folder / layout.CAPTION_ITEM, owners.astype(np.int32))
-    np.save(folder / layout.IMAGE_EMBEDDINGS, whole.image_embeddings)
-    np.save(folder / layout.TEXT_EMBEDDINGS, whole.text_embeddings)
-    write_skipped(folder / layout.SKIPPED, [*found.bad, *found.rows])
-    write_manifest(
-        folder,
-        name=source.name,
-        backbone=BackboneIdentity(backbone.name, backbone.sha256, backbone.width),
-        source=str(source),
-        licence=source.licence,
-        counts={
-            "items": len(kept),
-            "captions": len(owners),
-            "skipped": len(found.bad) + len(found.rows),
-        },
-    )
 
 
 def _plain(error: OSError, parent: Path) -> OSError:
@@ -258,5 +94,5 @@ def _plain(error: OSError, parent: Path) -> OSError:
         return error
     return OSError(
         f"the disk that holds {parent} is full; free some space and run again "
-        "(nothing was left behind)"
+        "(what is done already stays done)"
     )

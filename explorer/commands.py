@@ -1,4 +1,4 @@
-"""What each subcommand of `sieve` takes and does; those that make things are in `making`.
+"""What each subcommand of `sieve` takes and does; those that make things have rooms of their own.
 
 Fields are the command line: their docstrings are the help. Imports that load torch or gradio stand
 inside `run`, so that `sieve --help` answers at once.
@@ -23,7 +23,9 @@ from explorer.arguments import (
 )
 from explorer.evaluating import Evaluate
 from explorer.figuring import Figure
-from explorer.making import Prepare, Train
+from explorer.joining import Add, Merge
+from explorer.making import Train
+from explorer.preparing import Prepare
 from explorer.printing import (
     print_dimensions,
     print_facts,
@@ -183,6 +185,8 @@ class Dimensions:
 Command = (
     Annotated[Explore, subcommand("explore")]
     | Annotated[Prepare, subcommand("prepare")]
+    | Annotated[Add, subcommand("add")]
+    | Annotated[Merge, subcommand("merge")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Evaluate, subcommand("evaluate")]

@@ -17,6 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.texts import Texts
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"
@@ -25,6 +29,7 @@ IMAGE_EMBEDDINGS = "image_embeddings.npy"
 TEXT_EMBEDDINGS = "text_embeddings.npy"
 CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
+DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
@@ -61,6 +66,7 @@ def write_manifest(
     source: str,
     licence: str,
     counts: Mapping[str, int],
+    shard: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `collection.json`, the last file of a collection, with sizes and hashes of the others.
 
@@ -70,8 +76,11 @@ def write_manifest(
         Holds all other files already.
     counts : mapping of str to int
         At least `items` and `captions`.
+    shard : mapping, optional
+        Where the folder is one part of a larger collection: which one, and of what.
     """
-    parts = (ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED)
+    parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
+    parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
     manifest = {
         "name": name,
         "schema_version": SCHEMA_VERSION,
@@ -86,6 +95,7 @@ def write_manifest(
             }
             for part in parts
         },
+        **({} if shard is None else {"shard": dict(shard)}),
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -185,7 +195,11 @@ class Collection:
     @cached_property
     def items(self) -> pd.DataFrame:
         """One row an item: id, image, captions, labels, split, width, height."""
-        items = pd.read_parquet(self.path / ITEMS)
+        table = pq.read_table(self.path / ITEMS)
+        # Lists stay in Arrow's columns: as objects, those of three million items take gigabytes.
+        items = table.to_pandas(
+            types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+        )
         missing = [column for column in ITEM_COLUMNS if column not in items.columns]
         if missing or len(items) != self.n_items:
             raise ValueError(
@@ -210,9 +224,9 @@ class Collection:
         return self._array(CAPTION_ITEM, (self.n_captions,))
 
     @cached_property
-    def caption_texts(self) -> list[str]:
+    def caption_texts(self) -> Texts:
         """All captions, in the order of `caption_item`."""
-        return [caption for captions in self.items["captions"] for caption in captions]
+        return Texts(self.items["captions"])
 
     @cached_property
     def row_of_id(self) -> dict[str, int]:

@@ -104,10 +104,9 @@ class TrainingData:
 
     @staticmethod
     def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
-        captions = collection.items["captions"].where(
-            collection.items["split"] == "train", other=None
-        )
-        words = concept_presence([c if c is not None else () for c in captions])
+        rows = zip(collection.items["captions"], collection.items["split"], strict=True)
+        told = [captions if split == "train" else () for captions, split in rows]
+        words = concept_presence(told)
         return with_kinds(words) if kinds else words
 
     @property

@@ -27,8 +27,8 @@ from model.engine import Engine
 from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "train", "search", "evaluate",
-            "info", "dimensions", "figure")  # fmt: skip
+COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "add", "merge", "train",
+            "search", "evaluate", "info", "dimensions", "figure")  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -92,7 +92,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,train,search,evaluate,info,dimensions,figure}" in ran.stdout
+    assert "{explore,prepare,add,merge,train,search,evaluate,info,dimensions,figure}" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -338,13 +338,16 @@ def test_a_stop_is_one_line(sieve: Sieve, opened: tuple, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [
-        (signal.SIGINT, 130, "sieve: stopped\n"),
+        (
+            *(signal.SIGINT, 130),
+            r"sieve: stopped; \d+ of 20,000 are done: the same command goes on from there\n",
+        ),
         (signal.SIGTERM, 143, ""),
         (signal.SIGKILL, -signal.SIGKILL, ""),
     ],
     ids=["Ctrl-C", "terminated", "killed"],
 )
-def test_a_stopped_preparation_leaves_no_collection(
+def test_a_stopped_preparation_keeps_what_is_done(
     tiny_backbone_dir: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
     command = [
@@ -360,7 +363,7 @@ def test_a_stopped_preparation_leaves_no_collection(
     finally:
         signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".c-*/thumbnails/*/*.webp")):
+    while not list(tmp_path.glob(".c.part/parts/*.npz")):
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     if sent == signal.SIGINT:
@@ -368,7 +371,39 @@ def test_a_stopped_preparation_leaves_no_collection(
     else:
         running.send_signal(sent)
     _, err = running.communicate(timeout=60)
-    assert (running.returncode, err.decode()) == (code, said)
-    assert not (tmp_path / "c").exists()
-    if sent != signal.SIGKILL:
-        assert list(tmp_path.iterdir()) == []
+    assert running.returncode == code
+    assert re.fullmatch(said, err.decode())
+    assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
+
+
+def test_shards_and_more_items(
+    sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, home: Path, tmp_path: Path
+) -> None:
+    images, captions = pictures / "images", pictures / "captions.csv"
+    backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
+    prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
+    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: join all with `sieve merge PART… --out COLLECTION`" in told.out
+    assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
+        "parts are missing: 2/2"
+    )
+    assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
+    merged = sieve("merge", tmp_path / "2", tmp_path / "1", "--out", tmp_path / "c", "--json").data
+    assert (merged["items"], merged["captions"]) == (60, 120)
+    assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2
+    more = tmp_path / "more"
+    more.mkdir()
+    shutil.copy(images / "003.png", more / "new.png")
+    added = sieve("add", tmp_path / "c", more, "--device", "cpu")
+    assert (added.code, added.err) == (0, "")
+    assert f"61 items, 120 captions in {home}/collections/c-2; " in added.out
+    with (home / "collections" / "c-2" / "duplicates.csv").open(newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert (Path(last["image"]), Path(last["duplicate_of_image"]), last["kind"]) == (
+        *(more / "new.png", images / "003.png"),
+        "same",
+    )
+    assert fault(sieve("add", tmp_path / "c", images)).endswith(f"{tmp_path}/c already")
+    assert "give its own --backbone" in fault(
+        sieve("add", tmp_path / "c", more, "--out", tmp_path / "d", "--backbone", "sieve-lite")
+    )

@@ -22,6 +22,8 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert collection.image_embeddings.shape == (20, 48)
     assert isinstance(collection.image_embeddings, np.memmap)
     assert collection.caption_texts[3:6] == list(collection.items["captions"][1])
+    assert collection.caption_texts[-1] == list(collection.items["captions"])[-1][-1]
+    assert len(list(collection.caption_texts)) == len(collection.caption_texts)
     assert collection.captions_of_rows(np.array([1, 3])).tolist() == [3, 4, 5, 9, 10, 11]
     assert collection.rows_of_split(["test"]).tolist() == [9, 19]
 
