@@ -1,4 +1,4 @@
-"""What each subcommand of `sieve` takes and does; those that make things are in `making`.
+"""What each subcommand of `sieve` takes and does; two that make things have rooms of their own.
 
 Fields are the command line: their docstrings are the help. Imports that load torch or gradio stand
 inside `run`, so that `sieve --help` answers at once.
@@ -22,7 +22,8 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.evaluating import Evaluate
-from explorer.making import Prepare, Train
+from explorer.making import Train
+from explorer.preparing import Prepare
 from explorer.printing import (
     print_dimensions,
     print_facts,

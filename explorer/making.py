@@ -1,149 +1,25 @@
-"""The subcommands that make things: `sieve prepare` and `sieve train`."""
+"""The subcommand that trains: `sieve train`."""
 
 from __future__ import annotations
 
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import arg
 
 from explorer.arguments import (
     CollectionName,
     Device,
     File,
-    backbone_name,
     default_checkpoint_out,
     parse_out,
 )
-from explorer.printing import print_facts, print_json, print_text
+from explorer.printing import print_facts, print_json
 
-if TYPE_CHECKING:
-    from data_prep.records import Source
-    from model.collection import Collection
-
-Column = Annotated[str | None, arg(metavar="COLUMN")]
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: the preset's)")]
-
-
-@dataclass(frozen=True)
-class PrepareScenes:
-    """Draw scenes, pictures with exact labels, as a collection.
-
-    Example: sieve prepare scenes --count 2000 --seed 7 --out fresh-scenes
-    """
-
-    out: File = None
-    """Folder of the new collection; without it the bundled collection is made ready."""
-    count: int = 5000
-    """How many scenes."""
-    seed: int = 0
-    """Another seed gives other scenes; 0 are the bundled ones."""
-    backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
-    blip:ORG/MODEL or blip:/PATH."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Drawing processes; by default one a core."""
-    device: Device = "auto"
-    """Where the backbone runs."""
-    json: bool = False
-    """Print JSON."""
-
-    def run(self) -> None:
-        """Prepare, and say what was made."""
-        if self.out is None:
-            if replace(self, json=False) != PrepareScenes(device=self.device):
-                raise ValueError("scenes other than the bundled ones need a place: give --out")
-            from data_prep.bundled import bundled_scenes
-            from model.collection import Collection
-
-            path = bundled_scenes(device=self.device, progress=sys.stderr.isatty())
-            report_prepared(Collection.open(path), self.json)
-            return
-        from data_prep.scenes import Scenes
-
-        out = parse_out(self.out)
-        source = Scenes(self.count, self.seed, name=out.name)
-        made = _prepare(cast("Source", source), out, self.backbone, self.device, self.workers)
-        report_prepared(made, self.json)
-
-
-@dataclass(frozen=True)
-class PrepareFolder:
-    """Make a collection of a folder of images, with a caption file or without.
-
-    Images that cannot be used are left out and named in skipped.csv.
-
-    Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
-    """
-
-    directory: Annotated[Positional[Path], arg(metavar="DIR")]
-    """Folder of images, with subfolders."""
-    out: Path
-    """Folder of the new collection; must not exist yet."""
-    captions: File = None
-    """CSV with a row a caption: columns image,caption and, if you like, split and labels
-    (separated by semicolons)."""
-    only: File = None
-    """Text file with an image's name a line: take only these."""
-    image_column: str = "image"
-    """Column of the caption file that names the image."""
-    caption_column: str = "caption"
-    """Column that holds the caption."""
-    split_column: Column = None
-    """Column of train, select or test; by default `split` where there is one, else drawn."""
-    labels_column: Column = None
-    """Column of labels; by default `labels` where there is one."""
-    backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
-    blip:ORG/MODEL or blip:/PATH."""
-    licence: str = "not stated"
-    """Licence of the images, to be kept with the collection."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one a core."""
-    keep_going: bool = False
-    """Leave out bad images even where they are more than 5 %."""
-    device: Device = "auto"
-    """Where the backbone runs."""
-    json: bool = False
-    """Print JSON."""
-
-    def run(self) -> None:
-        """Prepare, and say what was made."""
-        from data_prep.captions import Columns
-        from data_prep.folder import Folder
-
-        out = parse_out(self.out)
-        columns = Columns(
-            self.image_column, self.caption_column, self.split_column, self.labels_column
-        )
-        source = Folder(
-            self.directory, self.captions, columns, self.only, name=out.name, licence=self.licence
-        )
-        made = _prepare(
-            cast("Source", source), out, self.backbone, self.device, self.workers, self.keep_going
-        )
-        report_prepared(made, self.json)
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Make a collection: of drawn scenes, or of your own images.
-
-    Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
-    """
-
-    source: (
-        Annotated[PrepareFolder, subcommand("folder")]
-        | Annotated[PrepareScenes, subcommand("scenes")]
-    )
-
-    def run(self) -> None:
-        """Run the source's own command."""
-        self.source.run()
 
 
 @dataclass(frozen=True)
@@ -229,39 +105,3 @@ class Train:
             return
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)
-
-
-def _prepare(
-    source: Source,
-    out: Path,
-    backbone: str,
-    device: str,
-    workers: int | None,
-    keep_going: bool = False,
-) -> Collection:
-    from data_prep.prepare import prepare
-    from model.backbone import Backbone
-
-    return prepare(
-        source,
-        Backbone.load(backbone_name(backbone), device),
-        out,
-        workers=workers,
-        progress=sys.stderr.isatty(),
-        keep_going=keep_going,
-    )
-
-
-def report_prepared(collection: Collection, as_json: bool) -> None:
-    """Say what was prepared."""
-    from explorer.reports import collection_facts
-
-    facts = collection_facts(collection)
-    if as_json:
-        print_json(facts)
-        return
-    skipped = f"; {facts['skipped']} left out, see skipped.csv" if facts["skipped"] else ""
-    print_text(
-        f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}{skipped}\n"
-        f"Open it with `sieve explore {collection.path}`\n"
-    )
