@@ -86,12 +86,13 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     if (target / MANIFEST).is_file():
         return target
     # Drawing and torch are loaded only here: the second start needs neither.
+    from data_prep.known import KnownEmbeddings
     from data_prep.prepare import prepare
     from data_prep.scenes import Scenes
     from model.backbone import Backbone
 
     shipped = scenes_embeddings()
-    images = np.load(shipped, allow_pickle=False) if shipped.is_file() else None
+    known = KnownEmbeddings(np.load(shipped, "r")) if shipped.is_file() else None
     log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
     try:
         prepare(
@@ -99,7 +100,7 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
             Backbone.load(BACKBONE, device),
             target,
             progress=progress,
-            image_embeddings=images,
+            known=known,
         )
     except FileExistsError:
         if not (target / MANIFEST).is_file():

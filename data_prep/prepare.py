@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep.decoding import Opened, open_images
+from data_prep.known import KnownEmbeddings
 from data_prep.records import Record, Source
 from data_prep.skipped import NamesSkippedRows, Skipped, summary, write_skipped
 from model import collection as layout
@@ -45,12 +46,12 @@ _ITEMS_SCHEMA = pa.schema(
 
 def prepare(
     source: Source,
-    backbone: Backbone,
+    backbone: Backbone | BackboneIdentity,
     out: Path,
     *,
+    known: KnownEmbeddings | None = None,
     workers: int | None = None,
     progress: bool = True,
-    image_embeddings: np.ndarray | None = None,
     keep_going: bool = False,
 ) -> Collection:
     """Make a collection of a source's records.
@@ -58,17 +59,17 @@ def prepare(
     Parameters
     ----------
     source : Source
-    backbone : Backbone
-        Embeds the captions, and the images unless `image_embeddings` are given.
+    backbone : Backbone or BackboneIdentity
+        Embeds what is not known already; where all is known, its identity is enough.
     out : Path
         The collection's folder; must not exist yet.
+    known : KnownEmbeddings, optional
+        Embeddings that need not be made, in the order of all the source's records.
     workers : int, optional
         Decoder processes; by default one a core, none for a small source. The collection does not
         depend on it.
     progress : bool
         Show a progress bar with rate and time left.
-    image_embeddings : (r, d) float, optional
-        Embeddings of all r records in the source's order, where they are known already.
     keep_going : bool
         Leave out bad records even where they are more than 5 %.
 
@@ -79,22 +80,20 @@ def prepare(
     OSError
         If the disk is full or cannot be written to; nothing is left behind.
     ValueError
-        If no record can be used, more than 5 % are bad, or the backbone gives no finite embedding.
+        If no record can be used, more than 5 % are bad, `known` does not fit the source, an
+        embedding is not finite, or only a backbone's identity is given where one has to run.
     """
     try:
         with new_folder(out) as folder:
             found = _find(source)
-            images = _checked(image_embeddings, (len(found.records), backbone.width), source)
-            transform = backbone.transform if images is None else None
+            embed = _Embedding(backbone, known, found, source.name)
+            transform = None if known else cast(Backbone, backbone).transform
             opened = open_images(source, found.records, folder, transform, workers)
             bar = tqdm(
                 total=len(found.records), desc=source.name, unit="image", disable=not progress
             )
             with closing(opened), bar:
-                parts = (
-                    _embed(batch, found.records, backbone, images)
-                    for batch in _counted(opened, found, keep_going, bar)
-                )
+                parts = (embed(batch) for batch in _counted(opened, found, keep_going, bar))
                 _write(folder, source, backbone, found, _join(parts, backbone.width))
     except FileExistsError:
         raise
@@ -107,6 +106,10 @@ class _Found(NamedTuple):
     """What a source holds."""
 
     records: list[Record]
+    places: list[int]
+    """Place of each record among all that the source yields."""
+    starts: np.ndarray
+    """(r + 1,) int64: the first caption of each record that the source yields, then their sum."""
     rows: list[Skipped]
     """Rows that are no records of their own, such as empty captions."""
     bad: list[Skipped]
@@ -125,27 +128,21 @@ class _Part(NamedTuple):
 
 def _find(source: Source) -> _Found:
     first_of: dict[str, Record] = {}
+    places: list[int] = []
+    counts = [0]
     bad: list[Skipped] = []
-    for record in source.records():
+    for place, record in enumerate(source.records()):
+        counts.append(len(record.captions))
         first = first_of.setdefault(record.id, record)
-        if first is not record:
+        if first is record:
+            places.append(place)
+        else:
             reason = f"duplicate id: {record.id} is {first.key} already"
             bad.append(Skipped(record.key, record.image, reason))
     if not first_of:
         raise ValueError(f"{source.name} has no images: there is nothing to prepare")
     rows = source.skipped_rows() if isinstance(source, NamesSkippedRows) else []
-    return _Found(list(first_of.values()), rows, bad)
-
-
-def _checked(
-    embeddings: np.ndarray | None, shape: tuple[int, int], source: Source
-) -> np.ndarray | None:
-    if embeddings is not None and embeddings.shape != shape:
-        raise ValueError(
-            f"image_embeddings have shape {embeddings.shape}, expected {shape}: "
-            f"one row a record of {source.name}"
-        )
-    return embeddings
+    return _Found(list(first_of.values()), places, np.cumsum(counts), rows, bad)
 
 
 def _counted(
@@ -172,28 +169,53 @@ def _counted(
         raise ValueError(f"none of the {total} records can be used: {summary(found.bad)}")
 
 
-def _embed(
-    opened: list[Opened],
-    records: Sequence[Record],
-    backbone: Backbone,
-    image_embeddings: np.ndarray | None,
-) -> _Part:
-    """Embed the images and captions of one batch."""
-    rows = [entry.row for entry in opened]
-    if image_embeddings is not None:
-        images = np.asarray(image_embeddings[rows], np.float32)
-    elif opened:
+class _Embedding:
+    """Embeddings of usable records: looked up where they are known, made where not."""
+
+    def __init__(
+        self,
+        backbone: Backbone | BackboneIdentity,
+        known: KnownEmbeddings | None,
+        found: _Found,
+        source: str,
+    ) -> None:
+        self._backbone, self._known, self._found = backbone, known, found
+        if known is not None:
+            known.check(len(found.starts) - 1, int(found.starts[-1]), backbone.width, source)
+        if not isinstance(backbone, Backbone) and (known is None or known.texts is None):
+            raise ValueError(
+                f"not all embeddings of {source} are known: {backbone} has to be opened for them"
+            )
+
+    def __call__(self, opened: list[Opened]) -> _Part:
+        name = self._backbone.name
+        rows = [entry.row for entry in opened]
+        return _Part(
+            [entry._replace(pixels=None) for entry in opened],
+            _unit(self._images(opened, rows), name),
+            _unit(self._texts(rows), name),
+        )
+
+    def _images(self, opened: list[Opened], rows: list[int]) -> np.ndarray:
+        empty = [np.empty((0, self._backbone.width), np.float32)]
+        if self._known is not None:
+            places = [self._found.places[row] for row in rows]
+            return np.concatenate(empty + [self._known.images[p : p + 1] for p in places])
+        if not opened:
+            return empty[0]
+        assert isinstance(self._backbone, Backbone)
         pixels = np.stack([entry.pixels for entry in opened if entry.pixels is not None])
-        images = backbone.encode_pixels(torch.from_numpy(pixels))  # (b, 3, H, W)
-    else:
-        images = np.empty((0, backbone.width), np.float32)
-    captions = [caption for row in rows for caption in records[row].captions]
-    texts = backbone.encode_texts(captions)
-    return _Part(
-        [entry._replace(pixels=None) for entry in opened],
-        _unit(images, backbone.name),
-        _unit(texts, backbone.name),
-    )
+        return self._backbone.encode_pixels(torch.from_numpy(pixels))  # (b, 3, H, W)
+
+    def _texts(self, rows: list[int]) -> np.ndarray:
+        if self._known is not None and self._known.texts is not None:
+            starts, texts = self._found.starts, self._known.texts
+            places = [self._found.places[row] for row in rows]
+            own = [texts[starts[place] : starts[place + 1]] for place in places]
+            return np.concatenate([np.empty((0, self._backbone.width), np.float32), *own])
+        assert isinstance(self._backbone, Backbone)
+        records = self._found.records
+        return self._backbone.encode_texts([text for row in rows for text in records[row].captions])
 
 
 def _unit(embeddings: np.ndarray, name: str) -> np.ndarray:
@@ -218,7 +240,13 @@ def _join(parts: Iterable[_Part], width: int) -> _Part:
     return _Part(opened, np.concatenate(images), np.concatenate(texts))
 
 
-def _write(folder: Path, source: Source, backbone: Backbone, found: _Found, whole: _Part) -> None:
+def _write(
+    folder: Path,
+    source: Source,
+    backbone: Backbone | BackboneIdentity,
+    found: _Found,
+    whole: _Part,
+) -> None:
     kept = [found.records[entry.row] for entry in whole.opened]
     columns = {
         "id": [record.id for record in kept],
