@@ -75,14 +75,16 @@ class PrepareFolder:
     out: Path
     """Folder of the new collection; must not exist yet."""
     captions: File = None
-    """CSV with a row a caption: columns image,caption and, if you like, split and labels
-    (separated by semicolons)."""
+    """CSV, TSV, JSON lines or Parquet with a row a caption: columns image,caption and, if you like,
+    split and labels (separated by semicolons). Flickr30k's results.csv and .token files are read as
+    they are. Without it, a.txt beside a.jpg holds its captions, one a line."""
     only: File = None
     """Text file with an image's name a line: take only these."""
-    image_column: str = "image"
-    """Column of the caption file that names the image."""
-    caption_column: str = "caption"
-    """Column that holds the caption."""
+    image_column: Column = None
+    """Column of the caption file that names the image; by default image, image_name, file_name,
+    filename, image_path or filepath."""
+    caption_column: Column = None
+    """Column that holds the caption; by default caption, captions, comment, sentence or text."""
     split_column: Column = None
     """Column of train, select or test; by default `split` where there is one, else drawn."""
     labels_column: Column = None

@@ -1,0 +1,219 @@
+"""Captions of images: rows of a file, put together by image.
+
+Rows are kept as Arrow columns and grouped by index, so that the three million rows of Conceptual
+Captions take some hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from data_prep.caption_formats import Row, read_rows
+from data_prep.captions import Columns, Described, caption_fault, split_named, tidy
+from data_prep.records import SPLITS
+from data_prep.skipped import Skipped
+
+MAX_NAME_CHARACTERS = 1_000
+_BETWEEN = "\x1f"
+"""Stands between an image's labels; no tidy label has it."""
+_CHUNK = 1 << 16
+
+
+def read_captions(
+    path: Path, columns: Columns | None = None, key_of: Callable[[str], str] = str
+) -> CaptionsByImage:
+    """Read a caption file: CSV, TSV, JSON lines or Parquet; see `data_prep.caption_formats`.
+
+    Several rows may describe one image; a caption that repeats there is kept once.
+
+    Parameters
+    ----------
+    path : Path
+    columns : Columns, optional
+    key_of : callable
+        The key of the image that a name means; by default the name itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not of its format, lacks a column, or has an unknown split.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no caption file {path}; check --captions")
+    read = _Reading(path.name)
+    for row in read_rows(path, columns or Columns(), read.skip):
+        read.add(row)
+    return read.by_image(key_of)
+
+
+class _Reading:
+    """A caption file that is being read; rows that say nothing are left out by name."""
+
+    def __init__(self, name: str) -> None:
+        self._skipped: list[Skipped] = []
+        self._name = name
+        self._lines = array("q")
+        self._splits = array("b")  # 0: none, else 1 + place in SPLITS
+        self._images, self._captions, self._labels = _Column(), _Column(), _Column()
+
+    def add(self, row: Row) -> None:
+        """Take in one row; one without a usable caption still says split and labels."""
+        if not row.image:
+            self.skip(row.line, "", "no image name")
+            return
+        if len(row.image) > MAX_NAME_CHARACTERS:
+            self.skip(row.line, row.image, "huge image name")
+            return
+        split = split_named(row.split)
+        if row.split.strip() and split is None:
+            raise ValueError(
+                f"{self._name}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
+                f"{', '.join(SPLITS)} (or val, dev), or nothing to have it drawn"
+            )
+        caption = tidy(row.caption)
+        fault = caption_fault(caption)
+        if fault:
+            self.skip(row.line, row.image, fault)
+        self._lines.append(row.line)
+        self._splits.append(SPLITS.index(split) + 1 if split else 0)
+        self._images.append(row.image)
+        self._captions.append(None if fault else caption)
+        self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
+
+    def skip(self, line: int, image: str, reason: str) -> None:
+        """Note a row that is left out."""
+        self._skipped.append(Skipped(f"{self._name}:{line}", tidy(image)[:200], reason))
+
+    def by_image(self, key_of: Callable[[str], str]) -> CaptionsByImage:
+        """Put rows of one image together."""
+        encoded = self._images.whole().dictionary_encode().combine_chunks()
+        if isinstance(encoded, pa.ChunkedArray):  # an older Arrow keeps even one chunk wrapped
+            encoded = encoded.chunk(0)
+        keys: dict[str, int] = {}
+        owner_of_name = np.fromiter(
+            (keys.setdefault(key_of(name.as_py()), len(keys)) for name in encoded.dictionary),
+            np.int32,
+            len(encoded.dictionary),
+        )
+        owners = owner_of_name[encoded.indices.to_numpy(zero_copy_only=False)]
+        rows = _Rows(
+            owners,
+            self._captions.whole(),
+            self._labels.whole(),
+            np.array(self._splits, np.int8),
+        )
+        faults = [*_repeated(rows), *_contradicted(rows, len(keys))]
+        for row, reason in faults:
+            self.skip(self._lines[row], encoded[row].as_py(), reason)
+        self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
+        return CaptionsByImage(keys, rows, self._skipped)
+
+
+class _Column:
+    """Strings that grow into an Arrow column."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Array] = []
+        self._last: list[str | None] = []
+
+    def append(self, value: str | None) -> None:
+        self._last.append(value)
+        if len(self._last) == _CHUNK:
+            self._flush()
+
+    def whole(self) -> pa.ChunkedArray:
+        self._flush()
+        return pa.chunked_array(self._chunks, pa.string())
+
+    def _flush(self) -> None:
+        if self._last:
+            self._chunks.append(pa.array(self._last, pa.string()))
+            self._last = []
+
+
+class _Rows:
+    """Columns of all rows, with the image that each is of."""
+
+    def __init__(
+        self,
+        owners: np.ndarray,
+        captions: pa.ChunkedArray,
+        labels: pa.ChunkedArray,
+        splits: np.ndarray,
+    ) -> None:
+        self.owners = owners
+        """(r,) int32: number of the image's key"""
+        self.captions = captions
+        self.labels = labels
+        self.splits = splits
+        """(r,) int8"""
+        self.dropped = np.zeros(len(owners), bool)
+        """(r,) whose caption is a repetition"""
+
+
+def _repeated(rows: _Rows) -> Iterator[tuple[int, str]]:
+    """Find captions that their image has already, and drop them."""
+    codes = [chunk.indices.fill_null(-1) for chunk in rows.captions.dictionary_encode().chunks]
+    numbers = np.concatenate([np.empty(0, np.int64), *codes])
+    pairs = rows.owners.astype(np.int64) * (numbers.max(initial=0) + 2) + numbers + 1
+    rows.dropped[:] = pd.Series(pairs).duplicated().to_numpy() & (numbers >= 0)
+    for row in np.flatnonzero(rows.dropped).tolist():
+        yield row, "duplicate caption"
+
+
+def _contradicted(rows: _Rows, n_keys: int) -> Iterator[tuple[int, str]]:
+    """Find splits that contradict the first of their image, which counts for all its rows."""
+    said = np.flatnonzero(rows.splits)
+    first = np.zeros(n_keys, np.int8)
+    first[rows.owners[said][::-1]] = rows.splits[said][::-1]  # of several writes the last stays
+    counts = first[rows.owners]
+    for row in said[rows.splits[said] != counts[said]].tolist():
+        here, before = SPLITS[rows.splits[row] - 1], SPLITS[counts[row] - 1]
+        yield row, f"split {here} contradicts {before} before, which counts"
+    rows.splits[:] = counts
+
+
+class CaptionsByImage(Mapping[str, Described]):
+    """What a caption file says of each image, by key, in the file's order.
+
+    Attributes
+    ----------
+    skipped : list of Skipped
+        Rows that are left out, in the file's order.
+    """
+
+    def __init__(self, keys: dict[str, int], rows: _Rows, skipped: list[Skipped]) -> None:
+        self.skipped = skipped
+        self._keys = keys
+        self._rows = rows
+        self._order = np.argsort(rows.owners, kind="stable")
+        self._starts = np.searchsorted(rows.owners[self._order], np.arange(len(keys) + 1))
+
+    def __getitem__(self, key: str) -> Described:
+        """Gather one image's rows."""
+        number = self._keys[key]
+        described = Described()
+        for row in self._order[self._starts[number] : self._starts[number + 1]].tolist():
+            caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
+            if caption is not None and not self._rows.dropped[row]:
+                described.captions.append(caption)
+            for label in labels.split(_BETWEEN) if labels else ():
+                if label not in described.labels:
+                    described.labels.append(label)
+            split = int(self._rows.splits[row])
+            described.split = SPLITS[split - 1] if split else ""
+        return described
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
