@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from data_prep.caption_formats import Row, read_rows
@@ -48,21 +47,23 @@ def read_captions(
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no caption file {path}; check --captions")
-    read = _Reading(path.name)
+    read = _Reading(path.name, key_of)
     for row in read_rows(path, columns or Columns(), read.skip):
         read.add(row)
-    return read.by_image(key_of)
+    return read.whole()
 
 
 class _Reading:
     """A caption file that is being read; rows that say nothing are left out by name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key_of: Callable[[str], str]) -> None:
+        self._name, self._key_of = name, key_of
         self._skipped: list[Skipped] = []
-        self._name = name
-        self._lines = array("q")
+        self._keys: dict[str, int] = {}
+        self._last = ("", 0)  # rows of one image mostly stand together
+        self._owners, self._lines = array("i"), array("q")
         self._splits = array("b")  # 0: none, else 1 + place in SPLITS
-        self._images, self._captions, self._labels = _Column(), _Column(), _Column()
+        self._captions, self._labels = _Column(), _Column()
 
     def add(self, row: Row) -> None:
         """Take in one row; one without a usable caption still says split and labels."""
@@ -82,39 +83,38 @@ class _Reading:
         fault = caption_fault(caption)
         if fault:
             self.skip(row.line, row.image, fault)
+        self._owners.append(self._owner(row.image))
         self._lines.append(row.line)
         self._splits.append(SPLITS.index(split) + 1 if split else 0)
-        self._images.append(row.image)
         self._captions.append(None if fault else caption)
         self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
+
+    def _owner(self, image: str) -> int:
+        """Find the number of the image that is meant."""
+        if image != self._last[0]:
+            key = self._key_of(image)
+            self._last = (image, self._keys.setdefault(key, len(self._keys)))
+        return self._last[1]
 
     def skip(self, line: int, image: str, reason: str) -> None:
         """Note a row that is left out."""
         self._skipped.append(Skipped(f"{self._name}:{line}", tidy(image)[:200], reason))
 
-    def by_image(self, key_of: Callable[[str], str]) -> CaptionsByImage:
+    def whole(self) -> CaptionsByImage:
         """Put rows of one image together."""
-        encoded = self._images.whole().dictionary_encode().combine_chunks()
-        if isinstance(encoded, pa.ChunkedArray):  # an older Arrow keeps even one chunk wrapped
-            encoded = encoded.chunk(0)
-        keys: dict[str, int] = {}
-        owner_of_name = np.fromiter(
-            (keys.setdefault(key_of(name.as_py()), len(keys)) for name in encoded.dictionary),
-            np.int32,
-            len(encoded.dictionary),
-        )
-        owners = owner_of_name[encoded.indices.to_numpy(zero_copy_only=False)]
         rows = _Rows(
-            owners,
+            np.array(self._owners, np.int32),
             self._captions.whole(),
             self._labels.whole(),
             np.array(self._splits, np.int8),
         )
-        faults = [*_repeated(rows), *_contradicted(rows, len(keys))]
+        found = CaptionsByImage(self._keys, rows, self._skipped)
+        faults = [*_repeated(rows), *_contradicted(rows, len(self._keys))]
+        key_of_owner = list(self._keys) if faults else []
         for row, reason in faults:
-            self.skip(self._lines[row], encoded[row].as_py(), reason)
+            self.skip(self._lines[row], key_of_owner[rows.owners[row]], reason)
         self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
-        return CaptionsByImage(keys, rows, self._skipped)
+        return found
 
 
 class _Column:
@@ -157,16 +157,29 @@ class _Rows:
         """(r,) int8"""
         self.dropped = np.zeros(len(owners), bool)
         """(r,) whose caption is a repetition"""
+        self._order = np.argsort(owners, kind="stable").astype(np.int32)
+        self._starts = np.searchsorted(owners[self._order], np.arange(owners.max(initial=-1) + 2))
+
+    def of(self, owner: int) -> list[int]:
+        """Rows of one image, in the file's order."""
+        return self._order[self._starts[owner] : self._starts[owner + 1]].tolist()
+
+    def shared_owners(self) -> list[int]:
+        """Images of more than one row."""
+        return np.flatnonzero(np.diff(self._starts) > 1).tolist()
 
 
 def _repeated(rows: _Rows) -> Iterator[tuple[int, str]]:
     """Find captions that their image has already, and drop them."""
-    codes = [chunk.indices.fill_null(-1) for chunk in rows.captions.dictionary_encode().chunks]
-    numbers = np.concatenate([np.empty(0, np.int64), *codes])
-    pairs = rows.owners.astype(np.int64) * (numbers.max(initial=0) + 2) + numbers + 1
-    rows.dropped[:] = pd.Series(pairs).duplicated().to_numpy() & (numbers >= 0)
-    for row in np.flatnonzero(rows.dropped).tolist():
-        yield row, "duplicate caption"
+    for owner in rows.shared_owners():
+        seen: set[str] = set()
+        for row in rows.of(owner):
+            caption = rows.captions[row].as_py()
+            if caption in seen:
+                rows.dropped[row] = True
+                yield row, "duplicate caption"
+            elif caption is not None:
+                seen.add(caption)
 
 
 def _contradicted(rows: _Rows, n_keys: int) -> Iterator[tuple[int, str]]:
@@ -194,14 +207,11 @@ class CaptionsByImage(Mapping[str, Described]):
         self.skipped = skipped
         self._keys = keys
         self._rows = rows
-        self._order = np.argsort(rows.owners, kind="stable")
-        self._starts = np.searchsorted(rows.owners[self._order], np.arange(len(keys) + 1))
 
     def __getitem__(self, key: str) -> Described:
         """Gather one image's rows."""
-        number = self._keys[key]
         described = Described()
-        for row in self._order[self._starts[number] : self._starts[number + 1]].tolist():
+        for row in self._rows.of(self._keys[key]):
             caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
             if caption is not None and not self._rows.dropped[row]:
                 described.captions.append(caption)

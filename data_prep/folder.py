@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from PIL import Image
 
 from data_prep.caption_table import read_captions
 from data_prep.captions import Columns, Described, read_side_file
-from data_prep.image_files import Names, Walked, open_inside, walk
+from data_prep.image_files import Names, open_inside, walk
 from data_prep.records import Record
-from data_prep.skipped import Skipped
+from data_prep.skipped import NotesSkipped, Skipped
 
 _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
 
@@ -28,7 +26,7 @@ def drawn_split(item_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(NotesSkipped):
     """All images of a folder and its subfolders.
 
     An image's key is its path inside the folder, with forward slashes. What only the caption file
@@ -76,77 +74,48 @@ class Folder:
         described = f" with captions {self.captions.resolve()}" if self.captions else ""
         return f"folder {self.directory}{described}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the listing behind: decoder processes need only the directory."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-
-    def records(self) -> Iterator[Record]:
-        """All images, by key."""
-        self._beside.clear()
-        for key in self._listing.keys:
-            path = self.directory / self._walked.files.get(key, key)
-            described = self._listing.described.get(key) or self._described_beside(key, path)
-            yield Record(
-                key=key,
-                image=str(path),
-                captions=tuple(described.captions),
-                labels=tuple(described.labels),
-                split=described.split or drawn_split(Record(key, "").id),
-            )
-
-    def skipped_rows(self) -> list[Skipped]:
-        """Caption rows that are left out, and what is no record; whole once records are read."""
-        return [*self._listing.skipped, *self._beside]
-
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image; see `data_prep.images.load_image`."""
         return open_inside(self.directory, Path(record.image))
 
-    def _described_beside(self, key: str, path: Path) -> Described:
+    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
+        """Put the walk, the caption file and `only` together: all images, by key."""
+        files, linked = walk(self.directory)
+        names = Names(self.directory, files)
+        described: Mapping[str, Described] = {}
+        left_out = list(linked)
+        if self.captions is not None:
+            described = table = read_captions(self.captions, self.columns, names.key_of)
+            left_out += table.skipped
+        if self.only is None:
+            keys = sorted({**files, **dict.fromkeys(described)})
+        else:
+            wanted = {names.key_of(name) for name in _lines(self.only)}
+            left_out = [s for s in left_out if not s.image or names.key_of(s.image) in wanted]
+            keys = sorted(wanted)
+        skipped += left_out
+        for key in keys:
+            path = self.directory / files.get(key, key)
+            said = described.get(key) or self._described_beside(key, path, skipped)
+            yield Record(
+                key=key,
+                image=str(path),
+                captions=tuple(said.captions),
+                labels=tuple(said.labels),
+                split=said.split or drawn_split(Record(key, "").id),
+            )
+
+    def _described_beside(self, key: str, path: Path, skipped: list[Skipped]) -> Described:
         """Read the captions in the text file beside an image, where there is no caption file."""
         side = path.with_suffix(".txt")
         if self.captions is not None or not side.is_file():
             return Described()
         if not side.resolve().is_relative_to(self.directory):
-            self._beside.append(Skipped(key, str(side), "caption file leaves the folder"))
+            skipped.append(Skipped(key, str(side), "caption file leaves the folder"))
             return Described()
-        read = read_side_file(side, str(side.relative_to(self.directory).as_posix()))
-        self._beside.extend(read.skipped)
+        read = read_side_file(side, side.relative_to(self.directory).as_posix())
+        skipped += read.skipped
         return Described(read.captions)
-
-    @cached_property
-    def _beside(self) -> list[Skipped]:
-        """What is left out of text files beside images."""
-        return []
-
-    @cached_property
-    def _walked(self) -> Walked:
-        return walk(self.directory)
-
-    @cached_property
-    def _listing(self) -> _Listing:
-        """Put the walk, the caption file and `only` together."""
-        files = self._walked.files
-        names = Names(self.directory, files)
-        described: Mapping[str, Described] = {}
-        skipped = list(self._walked.skipped)
-        if self.captions is not None:
-            described = table = read_captions(self.captions, self.columns, names.key_of)
-            skipped += table.skipped
-        if self.only is not None:
-            wanted = {names.key_of(name) for name in _lines(self.only)}
-            skipped = [s for s in skipped if not s.image or names.key_of(s.image) in wanted]
-            return _Listing(described, sorted(wanted), skipped)
-        keys = [*files, *(key for key in described if key not in files)]
-        return _Listing(described, sorted(keys), skipped)
-
-
-class _Listing(NamedTuple):
-    described: Mapping[str, Described]
-    """By key."""
-    keys: list[str]
-    """Of all records, sorted."""
-    skipped: list[Skipped]
 
 
 def _lines(path: Path) -> list[str]:
