@@ -211,15 +211,15 @@ class CaptionsByImage(Mapping[str, Described]):
     def __getitem__(self, key: str) -> Described:
         """Gather one image's rows."""
         described = Described()
+        named: dict[str, None] = {}
         for row in self._rows.of(self._keys[key]):
             caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
             if caption is not None and not self._rows.dropped[row]:
                 described.captions.append(caption)
-            for label in labels.split(_BETWEEN) if labels else ():
-                if label not in described.labels:
-                    described.labels.append(label)
+            named.update(dict.fromkeys(labels.split(_BETWEEN) if labels else ()))
             split = int(self._rows.splits[row])
             described.split = SPLITS[split - 1] if split else ""
+        described.labels = list(named)
         return described
 
     def __iter__(self) -> Iterator[str]:

@@ -92,12 +92,12 @@ def read_side_file(path: Path, key: str) -> SideCaptions:
     except (OSError, UnicodeDecodeError) as error:
         reason = " ".join(f"caption file cannot be read: {error}".split())
         return SideCaptions([], [Skipped(key, str(path), reason)])
-    captions: list[str] = []
+    captions: dict[str, None] = {}
     skipped: list[Skipped] = []
     for number, caption in enumerate(map(tidy, lines), 1):
         fault = "duplicate caption" if caption in captions else caption and caption_fault(caption)
         if fault:
             skipped.append(Skipped(f"{key}:{number}", str(path), fault))
         elif caption:
-            captions.append(caption)
-    return SideCaptions(captions, skipped)
+            captions[caption] = None
+    return SideCaptions(list(captions), skipped)
