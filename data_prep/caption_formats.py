@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -172,7 +172,7 @@ def _csv_rows(reader: Any, fault: Fault) -> Iterator[tuple[int, list[str]]]:
 def _json_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
     places = None
     with path.open("rb") as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE), b""), 1):
+        for number, line in numbered_lines(stream, _MAX_LINE):
             if not line.strip():
                 continue
             try:
@@ -186,6 +186,17 @@ def _json_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
             if places is None:
                 places = _places(list(value), columns, path)
             yield from _rows_of(number, value, places)
+
+
+def numbered_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
+    """All lines with their number, counted from 1; what stands after `limit` bytes is dropped."""
+    number = 0
+    while line := stream.readline(limit):
+        number += 1
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = stream.readline(limit)
+        yield number, line
 
 
 def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:

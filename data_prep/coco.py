@@ -20,8 +20,9 @@ from PIL import Image
 from data_prep.captions import caption_fault, split_named, tidy
 from data_prep.folder import drawn_split
 from data_prep.image_files import open_inside, walk
+from data_prep.noting import NotesSkipped
 from data_prep.records import Record
-from data_prep.skipped import NotesSkipped, Skipped
+from data_prep.skipped import Skipped
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ from PIL import Image
 from data_prep.caption_table import read_captions
 from data_prep.captions import Columns, Described, read_side_file
 from data_prep.image_files import Names, open_inside, walk
+from data_prep.noting import NotesSkipped
 from data_prep.records import Record
-from data_prep.skipped import NotesSkipped, Skipped
+from data_prep.skipped import Skipped
 
 _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import csv
-from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from data_prep.records import Record
+from typing import NamedTuple, Protocol, runtime_checkable
 
 COLUMNS = ("key", "image", "reason")
 
@@ -31,33 +27,6 @@ class NamesSkippedRows(Protocol):
     def skipped_rows(self) -> list[Skipped]:
         """All of them, in the order of the file."""
         ...
-
-
-class NotesSkipped(ABC):
-    """A source that notes what it leaves out while it finds its records.
-
-    What it finds is let go when it has been read: a file of millions of rows is not kept.
-    """
-
-    @abstractmethod
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        """All records, in an order that depends on nothing but the source."""
-
-    def records(self) -> Iterator[Record]:
-        """All records, in an order that depends on nothing but the source."""
-        noted: list[Skipped] = []
-        vars(self)["_noted"] = noted
-        yield from self._find(noted)
-
-    def skipped_rows(self) -> list[Skipped]:
-        """Tell what is left out and is no record of its own."""
-        if "_noted" not in vars(self):
-            deque(self.records(), maxlen=0)
-        return vars(self)["_noted"]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what was noted: decoder processes only open images."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
