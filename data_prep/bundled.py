@@ -89,23 +89,21 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     from data_prep.known import KnownEmbeddings
     from data_prep.prepare import prepare
     from data_prep.scenes import Scenes
+    from data_prep.work import Busy
     from model.backbone import Backbone
 
     shipped = scenes_embeddings()
     known = KnownEmbeddings(np.load(shipped, "r")) if shipped.is_file() else None
     log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
-    try:
-        prepare(
-            cast("Source", Scenes()),
-            Backbone.load(BACKBONE, device),
-            target,
-            progress=progress,
-            known=known,
-        )
-    except FileExistsError:
-        if not (target / MANIFEST).is_file():
-            raise
-        log.info("another process has just prepared it")
+    backbone = Backbone.load(BACKBONE, device)
+    while not (target / MANIFEST).is_file():
+        try:
+            prepare(cast("Source", Scenes()), backbone, target, progress=progress, known=known)
+        except Busy:
+            log.warning("another process is preparing it; waiting")
+        except FileExistsError:
+            if not (target / MANIFEST).is_file():
+                raise
     return target
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+_SLICE = 1 << 14
 
 
 class Rows(Protocol):
@@ -62,6 +66,24 @@ class KnownEmbeddings:
                     f"one row a {of} of {source}"
                 )
 
+    def sha256(self) -> str:
+        """Hash all of both arrays, a slice at a time."""
+        digest = hashlib.sha256()
+        for rows in (self.images, self.texts):
+            for start in range(0, rows.shape[0] if rows is not None else 0, _SLICE):
+                assert rows is not None
+                digest.update(np.ascontiguousarray(read(rows, start, start + _SLICE)).data)
+            digest.update(b"end")
+        return digest.hexdigest()
+
+
+def read(rows: Rows, start: int, stop: int) -> np.ndarray:
+    """Read rows into memory of their own; pages of a mapped file are given back."""
+    part = np.array(rows[start:stop])
+    if isinstance(rows, np.ndarray):
+        forget_pages(rows)
+    return part
+
 
 class Joined:
     """Several arrays read as one, such as the numbered files of one large data set.
@@ -89,5 +111,19 @@ class Joined:
             begin = int(end) - len(part)
             if begin >= stop:
                 break
-            pieces.append(part[max(start - begin, 0) : stop - begin])
+            pieces.append(read(part, max(start - begin, 0), stop - begin))
         return np.concatenate(pieces)
+
+
+def forget_pages(array: np.ndarray) -> None:
+    """Let the system have back the memory of a mapped file's pages that were read.
+
+    It would reclaim them itself when it must; until then they count as this process's own.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

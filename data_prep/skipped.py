@@ -25,27 +25,54 @@ class NamesSkippedRows(Protocol):
     """A source that leaves out rows which are no record of their own, such as empty captions."""
 
     def skipped_rows(self) -> list[Skipped]:
-        """All of them, in the order of the file."""
+        """All of them, in the order of the file; asked for after the records."""
         ...
+
+
+class Tally:
+    """Counts what is left out by kind of reason, with an example of each.
+
+    Attributes
+    ----------
+    total : int
+    """
+
+    def __init__(self, entries: Iterable[Skipped] = ()) -> None:
+        self.total = 0
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        for entry in entries:
+            self.add(entry.key, entry.reason)
+
+    def add(self, key: str, reason: str) -> None:
+        """Count one more."""
+        kind = reason.split(":")[0]
+        self.total += 1
+        self._counts[kind] += 1
+        self._examples.setdefault(kind, key)
+
+    def __str__(self) -> str:
+        """Name the most frequent reasons, each with its count and an example, in one line."""
+        most = self._counts.most_common(4)
+        return ", ".join(f"{count} × {kind} ({self._examples[kind]})" for kind, count in most)
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
     """Write `skipped.csv`; returns how many rows it has."""
+    count = 0
     with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        rows = list(skipped)
-        writer.writerows(rows)
-    return len(rows)
+        for entry in skipped:
+            writer.writerow(entry)
+            count += 1
+    return count
 
 
-def summary(skipped: Iterable[Skipped]) -> str:
-    """Reasons with their count and an example each, the most frequent first, in one line."""
-    examples: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for entry in skipped:
-        kind = entry.reason.split(":")[0]
-        counts[kind] += 1
-        examples.setdefault(kind, entry.key)
-    parts = [f"{count} × {kind} ({examples[kind]})" for kind, count in counts.most_common(4)]
-    return ", ".join(parts)
+def read_skipped(path: Path) -> Iterable[Skipped]:
+    """Read `skipped.csv` row by row."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.reader(stream)
+        next(rows, None)
+        for row in rows:
+            yield Skipped(*row)

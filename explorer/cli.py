@@ -55,8 +55,8 @@ def _run(command: Command) -> int:
         # The reader has gone, as with `| head`; Python would complain again while it closes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _tell("stopped", _INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _tell(str(stop) or "stopped", _INTERRUPTED)
     except (ValueError, OSError) as error:
         log.debug("the fault in full", exc_info=True)
         return _tell(_one_line(error), _FAULT)

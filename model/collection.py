@@ -25,6 +25,7 @@ IMAGE_EMBEDDINGS = "image_embeddings.npy"
 TEXT_EMBEDDINGS = "text_embeddings.npy"
 CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
+DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
@@ -61,6 +62,7 @@ def write_manifest(
     source: str,
     licence: str,
     counts: Mapping[str, int],
+    shard: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `collection.json`, the last file of a collection, with sizes and hashes of the others.
 
@@ -70,8 +72,11 @@ def write_manifest(
         Holds all other files already.
     counts : mapping of str to int
         At least `items` and `captions`.
+    shard : mapping, optional
+        Where the folder is one part of a larger collection: which one, and of what.
     """
-    parts = (ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED)
+    parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
+    parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
     manifest = {
         "name": name,
         "schema_version": SCHEMA_VERSION,
@@ -86,6 +91,7 @@ def write_manifest(
             }
             for part in parts
         },
+        **({} if shard is None else {"shard": dict(shard)}),
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

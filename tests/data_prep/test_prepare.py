@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import assets
-import data_prep.decoding
 from data_prep import bundled
+from data_prep.decoding import Thumbnails
 from data_prep.folder import Folder
 from data_prep.known import Joined, KnownEmbeddings
 from data_prep.prepare import prepare
@@ -236,15 +237,59 @@ def test_what_is_not_known_needs_a_backbone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_embeddings_that_are_no_directions_are_refused(
-    tmp_path: Path, tiny_backbone: Backbone, value: float
-) -> None:
-    images = np.ones((30, tiny_backbone.width), np.float16)
+def test_known_embeddings_that_are_no_directions_are_left_out(tmp_path: Path, value: float) -> None:
+    images, texts = np.ones((60, 4), np.float16), np.ones((60, 4), np.float16)
     images[17] = value
-    known = KnownEmbeddings(images)
+    texts[-1, 2] = value if value else np.nan  # the second caption of the last record
+    known = KnownEmbeddings(images, texts)
+    identity = BackboneIdentity("theirs", "ab" * 32, 4)
+    made = prepare(Drawn(60), identity, tmp_path / "c", known=known, progress=False)
+    assert [row[::2] for row in skipped_rows(made)[1:]] == [
+        ["s17", "embedding is NaN, infinite or zero"],
+        ["s59", "a caption's embedding is NaN, infinite or zero"],
+    ]
+    assert (made.n_items, made.n_captions) == (58, 56)
+    shown = {path.stem for path in (made.path / "thumbnails").rglob("*.webp")}
+    assert shown == set(made.items["id"])
+
+
+def test_a_damaged_backbone_is_refused(
+    tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = np.zeros((30, tiny_backbone.width), np.float32)
+    monkeypatch.setattr(Backbone, "encode_pixels", lambda *_: nothing)
     with pytest.raises(ValueError, match="is NaN, infinite or zero; its weights are damaged"):
-        prepare(Drawn(30), tiny_backbone, tmp_path / "c", known=known, progress=False)
+        prepare(Drawn(30), tiny_backbone, tmp_path / "c", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    tmp_path: Path,
+    tiny_backbone: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Drawn(70)
+    whole = prepare(source, tiny_backbone, tmp_path / "whole", progress=False)
+    encode, most = Backbone.encode_pixels, 9
+
+    def small(self: Backbone, pixels: torch.Tensor) -> np.ndarray:
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Backbone, "encode_pixels", small)
+    halved = prepare(source, tiny_backbone, tmp_path / "halved", progress=False)
+    difference = halved.image_embeddings.astype(float) - whole.image_embeddings.astype(float)
+    assert np.abs(difference).max() < 2e-3
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        "out of memory: from here on 16 images at once",
+        "out of memory: from here on 8 images at once",
+    ]
+    assert "rows may differ in the last bit" in caplog.text
+    most = 0
+    with pytest.raises(OSError, match="one of the images alone does not fit into memory"):
+        prepare(source, tiny_backbone, tmp_path / "none", progress=False)
 
 
 def test_what_exists_is_not_touched(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -259,27 +304,31 @@ def test_what_exists_is_not_touched(tmp_path: Path, tiny_backbone: Backbone) -> 
 def test_a_full_disk_is_told_and_leaves_nothing(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    def full(_: Image.Image, path: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "a.webp")
 
-    monkeypatch.setattr(data_prep.decoding, "write_thumbnail", full)
+    monkeypatch.setattr(Thumbnails, "write", full)
     with pytest.raises(OSError, match="the disk that holds .* is full; free some space"):
         prepare(Drawn(9), tiny_backbone, tmp_path / "c", workers=workers, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("writer", ["numpy.savez", "data_prep.writing.CollectionWriter.add"])
 def test_a_disk_that_fills_up_at_the_end_is_told_too(
-    tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
-    def short_write(*_: object) -> None:
+    def short_write(*_: object, **__: object) -> None:
         raise OSError("4096 requested and 12 written")  # as NumPy says it, without a number
 
-    monkeypatch.setattr(np, "save", short_write)
+    monkeypatch.setattr(writer, short_write)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(OSError, match="the disk that holds .* is full"):
         prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "c").exists()
+    monkeypatch.undo()
+    assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, tiny_backbone: Backbone) -> None:

@@ -1,0 +1,110 @@
+"""Images that a collection holds twice: told at the end, and left in.
+
+Two images are near where their embeddings are; among those, one whose thumbnail is the same byte by
+byte is the same picture. Large collections are cut into cells of like embeddings (k-means by FAISS)
+and compared inside each, so that the work grows with n and not with n²; near pairs on either side
+of a cell's border are then missed, equal ones never.
+"""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from data_prep.known import forget_pages
+from model import collection as layout
+from model.collection import thumbnail_path
+
+NEAR = 0.98
+"""Least cosine of embeddings of near duplicates."""
+COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine")
+
+_CELL_ITEMS = 2_000
+_ONE_CELL_BELOW = 20_000
+_SAMPLE = 100_000
+_BLOCK = 1_024
+
+
+class Duplicate(NamedTuple):
+    """An item with the most alike of those before it."""
+
+    row: int
+    of: int
+    cosine: float
+
+
+def write_duplicates(folder: Path) -> int:
+    """Write `duplicates.csv` of a collection whose other files are there; returns its rows."""
+    embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+    found = sorted(find_duplicates(embeddings))
+    items = pq.read_table(folder / layout.ITEMS, columns=["id", "image", "width", "height"])
+    with (folder / layout.DUPLICATES).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row, of, cosine in found:
+            one, other = (items.slice(place, 1).to_pylist()[0] for place in (row, of))
+            sizes = [(item["width"], item["height"]) for item in (one, other)]
+            paths = [folder / thumbnail_path(item["id"]) for item in (one, other)]
+            same = sizes[0] == sizes[1] and filecmp.cmp(*paths, shallow=False)
+            kind = "same" if same else "near"
+            names = (one["id"], one["image"], other["id"], other["image"])
+            writer.writerow((*names, kind, f"{cosine:.4f}"))
+    return len(found)
+
+
+def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Duplicate]:
+    """Find items that are near to one before.
+
+    Parameters
+    ----------
+    embeddings : (n, d) float16
+        Of length 1.
+    least : float
+        Cosine from which on two are near.
+
+    Yields
+    ------
+    Duplicate
+        One an item, with the most alike of those before it.
+    """
+    for rows in _cells(embeddings):
+        own = embeddings[rows].astype(np.float32)
+        forget_pages(embeddings)
+        for start in range(0, len(rows), _BLOCK):
+            block = own[start : start + _BLOCK]
+            cosines = block @ own[: start + len(block)].T
+            # Only what stands before an item counts.
+            cosines[:, start:][np.triu_indices(len(block))] = -1
+            best = cosines.argmax(axis=1)
+            for i in np.flatnonzero(cosines.max(axis=1) >= least).tolist():
+                cosine = min(float(cosines[i, best[i]]), 1.0)
+                yield Duplicate(int(rows[start + i]), int(rows[best[i]]), cosine)
+
+
+def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of like embeddings, ascending in each cell."""
+    n, width = embeddings.shape
+    if n <= _ONE_CELL_BELOW:
+        yield np.arange(n)
+        return
+    import faiss
+
+    sample = np.sort(np.random.default_rng(0).choice(n, min(n, _SAMPLE), replace=False))
+    kmeans = faiss.Kmeans(width, n // _CELL_ITEMS, niter=8, seed=0, spherical=True)
+    kmeans.train(embeddings[sample].astype(np.float32))
+    forget_pages(embeddings)
+    cell = np.empty(n, np.int32)
+    for start in range(0, n, _SAMPLE):
+        block = embeddings[start : start + _SAMPLE].astype(np.float32)
+        forget_pages(embeddings)
+        cell[start : start + _SAMPLE] = kmeans.index.search(block, 1)[1][:, 0]
+    order = np.argsort(cell, kind="stable")
+    ends = np.searchsorted(cell[order], np.arange(cell.max() + 2))
+    for start, end in zip(ends, ends[1:], strict=False):
+        yield order[start:end]
