@@ -21,8 +21,8 @@ from data_prep.captions import Columns
 
 LABEL_SEPARATOR = ";"
 
-_IMAGE_NAMES = ("image", "image_name", "file_name", "filename", "image_path", "filepath")
-_CAPTION_NAMES = ("caption", "captions", "comment", "sentence", "text", "TEXT")
+IMAGE_NAMES = ("image", "image_name", "file_name", "filename", "image_path", "filepath")
+CAPTION_NAMES = ("caption", "captions", "comment", "sentence", "text", "TEXT")
 _NUMBERED = re.compile(r"#\d+$")
 _PLAIN_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".token"}
 _JSON_SUFFIXES = {".jsonl", ".ndjson"}
@@ -102,8 +102,8 @@ def _places(found: Sequence[str], columns: Columns, path: Path) -> _Places:
         )
 
     return _Places(
-        one(columns.image, _IMAGE_NAMES, True),
-        one(columns.caption, _CAPTION_NAMES, True),
+        one(columns.image, IMAGE_NAMES, True),
+        one(columns.caption, CAPTION_NAMES, True),
         one(columns.split, ("split",), False),
         one(columns.labels, ("labels",), False),
     )

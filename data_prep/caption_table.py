@@ -47,16 +47,24 @@ def read_captions(
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no caption file {path}; check --captions")
-    read = _Reading(path.name, key_of)
+    read = CaptionReading(path.name, key_of)
     for row in read_rows(path, columns or Columns(), read.skip):
         read.add(row)
     return read.whole()
 
 
-class _Reading:
-    """A caption file that is being read; rows that say nothing are left out by name."""
+class CaptionReading:
+    """Rows that are being read; those that say nothing are left out by name.
 
-    def __init__(self, name: str, key_of: Callable[[str], str]) -> None:
+    Parameters
+    ----------
+    name : str
+        What the rows stand in.
+    key_of : callable
+        The key of the image that a name means; by default the name itself.
+    """
+
+    def __init__(self, name: str, key_of: Callable[[str], str] = str) -> None:
         self._name, self._key_of = name, key_of
         self._skipped: list[Skipped] = []
         self._keys: dict[str, int] = {}
@@ -107,6 +115,7 @@ class _Reading:
             self._captions.whole(),
             self._labels.whole(),
             np.array(self._splits, np.int8),
+            np.array(self._lines, np.int64),
         )
         found = CaptionsByImage(self._keys, rows, self._skipped)
         faults = [*_repeated(rows), *_contradicted(rows, len(self._keys))]
@@ -148,6 +157,7 @@ class _Rows:
         captions: pa.ChunkedArray,
         labels: pa.ChunkedArray,
         splits: np.ndarray,
+        lines: np.ndarray,
     ) -> None:
         self.owners = owners
         """(r,) int32: number of the image's key"""
@@ -155,6 +165,8 @@ class _Rows:
         self.labels = labels
         self.splits = splits
         """(r,) int8"""
+        self.lines = lines
+        """(r,) int64"""
         self.dropped = np.zeros(len(owners), bool)
         """(r,) whose caption is a repetition"""
         self._order = np.argsort(owners, kind="stable").astype(np.int32)
@@ -221,6 +233,16 @@ class CaptionsByImage(Mapping[str, Described]):
             described.split = SPLITS[split - 1] if split else ""
         described.labels = list(named)
         return described
+
+    def lines(self, key: str) -> list[int]:
+        """Tell where one image's rows stand, all of them."""
+        return self._rows.lines[self._rows.of(self._keys[key])].tolist()
+
+    def caption_lines(self, key: str) -> list[int]:
+        """Tell where one image's captions stand, in the order in which they are given."""
+        rows = self._rows.of(self._keys[key])
+        kept = [r for r in rows if self._rows.captions[r].is_valid and not self._rows.dropped[r]]
+        return self._rows.lines[kept].tolist()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
