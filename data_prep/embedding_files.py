@@ -145,7 +145,9 @@ def _array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
-        if "pickle" in reason.lower():  # NumPy's advice is to allow what must not be allowed
+        if (
+            "pickle" in reason or "Python objects" in reason
+        ):  # NumPy's advice is to allow what must not be allowed
             reason = "it holds Python objects or is no array; save plain numbers with numpy.save"
         raise ValueError(f"{path} cannot be read: {reason}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not array.size:
