@@ -70,6 +70,7 @@ class CaptionReading:
         self._keys: dict[str, int] = {}
         self._last = ("", 0)  # rows of one image mostly stand together
         self._owners, self._lines = array("i"), array("q")
+        self._firsts = array("q")
         self._splits = array("b")  # 0: none, else 1 + place in SPLITS
         self._captions, self._labels = _Column(), _Column()
 
@@ -91,7 +92,10 @@ class CaptionReading:
         fault = caption_fault(caption)
         if fault:
             self.skip(row.line, row.image, fault)
-        self._owners.append(self._owner(row.image))
+        owner = self._owner(row.image)
+        if owner == len(self._firsts):
+            self._firsts.append(row.line)
+        self._owners.append(owner)
         self._lines.append(row.line)
         self._splits.append(SPLITS.index(split) + 1 if split else 0)
         self._captions.append(None if fault else caption)
@@ -103,6 +107,11 @@ class CaptionReading:
             key = self._key_of(image)
             self._last = (image, self._keys.setdefault(key, len(self._keys)))
         return self._last[1]
+
+    def first_line(self, key: str) -> int | None:
+        """Tell where an image was first spoken of; None where it was not."""
+        owner = self._keys.get(key)
+        return None if owner is None else self._firsts[owner]
 
     def skip(self, line: int, image: str, reason: str) -> None:
         """Note a row that is left out."""
@@ -220,11 +229,18 @@ class CaptionsByImage(Mapping[str, Described]):
         self._keys = keys
         self._rows = rows
 
+    def take(self, key: str) -> Described | None:
+        """Gather one image's rows and forget its key: of millions the memory is given back."""
+        return self._of(self._keys.pop(key)) if key in self._keys else None
+
     def __getitem__(self, key: str) -> Described:
         """Gather one image's rows."""
+        return self._of(self._keys[key])
+
+    def _of(self, owner: int) -> Described:
         described = Described()
         named: dict[str, None] = {}
-        for row in self._rows.of(self._keys[key]):
+        for row in self._rows.of(owner):
             caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
             if caption is not None and not self._rows.dropped[row]:
                 described.captions.append(caption)

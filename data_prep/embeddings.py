@@ -19,7 +19,7 @@ from PIL import Image
 from data_prep.caption_formats import CAPTION_NAMES, IMAGE_NAMES, LABEL_SEPARATOR, Row, as_text
 from data_prep.caption_table import CaptionReading, CaptionsByImage
 from data_prep.caption_tile import draw_tile
-from data_prep.captions import split_named
+from data_prep.captions import Described, split_named
 from data_prep.embedding_files import Shard, open_shards, read_table
 from data_prep.folder import drawn_split
 from data_prep.image_files import open_inside
@@ -157,8 +157,9 @@ class Embeddings(NotesSkipped):
         groups = self._read()
         skipped += groups.skipped
         n_here = n_mute = 0
-        for key in groups:
-            said = groups[key]
+        n_items = len(groups)
+        for key in list(groups):
+            said = groups.take(key) or Described()
             path = self._resolve(key)
             n_here += path is not None
             n_mute += not self.keeps_captions and len(said.captions)
@@ -169,7 +170,7 @@ class Embeddings(NotesSkipped):
                 tuple(said.labels),
                 said.split or drawn_split(Record(key, "").id),
             )
-        self._tell(n_here, len(groups), n_mute, skipped)
+        self._tell(n_here, n_items, n_mute, skipped)
 
     def _tell(self, n_here: int, n_items: int, n_mute: int, skipped: list[Skipped]) -> None:
         """Say in a line each what cannot be shown, and what is left out."""
@@ -195,7 +196,6 @@ class Embeddings(NotesSkipped):
     def _read(self) -> CaptionsByImage:
         """Go over all tables, and put rows of one image together."""
         reading = CaptionReading("row")
-        first_of: dict[str, int] = {}
         images = Joined([shard.images for shard in self._shards])
         start = 0
         for shard in self._shards:
@@ -205,8 +205,8 @@ class Embeddings(NotesSkipped):
                 columns = columns or _columns(value)
                 line = start + count - 1
                 name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
-                first = first_of.setdefault(name, line)
-                if first != line and line < images.shape[0] and not _same(images, first, line):
+                first = reading.first_line(name)
+                if first is not None and line < images.shape[0] and not _same(images, first, line):
                     name = f"{name}#{line}"
                 reading.add(_row(line, name, value, columns))
             if count != len(shard.images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,21 +83,25 @@ class Folder(NotesSkipped):
         """Put the walk, the caption file and `only` together: all images, by key."""
         files, linked = walk(self.directory)
         names = Names(self.directory, files)
-        described: Mapping[str, Described] = {}
+        table = None
         left_out = list(linked)
         if self.captions is not None:
-            described = table = read_captions(self.captions, self.columns, names.key_of)
+            table = read_captions(self.captions, self.columns, names.key_of)
             left_out += table.skipped
         if self.only is None:
-            keys = sorted({**files, **dict.fromkeys(described)})
+            keys = [*files, *(key for key in table or () if key not in files)]
         else:
             wanted = {names.key_of(name) for name in _lines(self.only)}
             left_out = [s for s in left_out if not s.image or names.key_of(s.image) in wanted]
-            keys = sorted(wanted)
+            keys = list(wanted)
         skipped += left_out
-        for key in keys:
-            path = self.directory / files.get(key, key)
-            said = described.get(key) or self._described_beside(key, path, skipped)
+        keys.sort(reverse=True)
+        while keys:  # given back one by one, as there may be millions
+            key = keys.pop()
+            path = self.directory / files.pop(key, key)
+            said = (table.take(key) if table else None) or self._described_beside(
+                key, path, skipped
+            )
             yield Record(
                 key=key,
                 image=str(path),
