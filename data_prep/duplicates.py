@@ -21,7 +21,7 @@ from data_prep.known import forget_pages
 from model import collection as layout
 from model.collection import thumbnail_path
 
-NEAR = 0.98
+NEAR = 0.97
 """Least cosine of embeddings of near duplicates."""
 COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine")
 

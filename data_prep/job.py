@@ -12,9 +12,8 @@ import PIL
 from data_prep.embedding import Embedder
 from data_prep.record_table import RecordTable
 from data_prep.records import Source
-from data_prep.sharding import Shard
+from data_prep.sharding import PART_ROWS, Shard
 from data_prep.skipped import Skipped
-from data_prep.work import PART_ROWS
 
 MAX_BAD_SHARE = 0.05
 """More bad records than this stop a preparation, unless it is told to keep going."""
@@ -42,9 +41,14 @@ class Job:
         return self.table.left_out if self.shard is None or self.shard.is_first else []
 
     @property
+    def counted(self) -> list[Skipped]:
+        """Records without a row that count as bad: a shard is judged by its own rows alone."""
+        return self.left_out if self.shard is None else []
+
+    @property
     def total(self) -> int:
-        """How many records there are, those without a row too."""
-        return len(self.rows) + len(self.left_out)
+        """How many records there are to judge."""
+        return len(self.rows) + len(self.counted)
 
     @property
     def parts(self) -> list[range]:
@@ -58,7 +62,7 @@ class Job:
         """What the collection's bytes depend on; all shards of one have it in common."""
         source = self.source
         return {
-            "source": f"{type(source).__name__} {source.name}: {source}",
+            "source": f"{type(source).__name__}: {source}",
             "records": self.table.sha256,
             "backbone": self.embedder.identity.sha256,
             "computes": self.embedder.computes,

@@ -40,8 +40,8 @@ class _Maker:
 
     def __init__(self, job: Job, work: WorkFolder) -> None:
         self._job, self._work = job, work
-        self._bad = Tally(job.left_out)
-        self._seen = len(job.left_out)
+        self._bad = Tally(job.counted)
+        self._seen = len(job.counted)
 
     def run(self, workers: int | None, progress: bool) -> None:
         """Make all that is missing."""
@@ -63,7 +63,7 @@ class _Maker:
         with closing(opened), bar:
             for part in waiting:
                 work.save(part.start, self._make(part, opened, bar))
-        if self._bad.total == job.total and not (job.shard and job.keep_going):
+        if self._bad.total == job.total and job.shard is None:
             work.keep_only(set())
             raise ValueError(f"none of the {job.total} records can be used: {self._bad}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from data_prep.work import PART_ROWS
+PART_ROWS = 256
+"""Rows of a part: what a killed run loses at most, and where shards are cut."""
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,5 @@ class Shard:
     def rows(self, n_rows: int) -> range:
         """Rows of this shard among all: whole parts, so that batches are those of one long run."""
         n_parts = -(-n_rows // PART_ROWS)
-        first, end = (n_parts * i // self.of * PART_ROWS for i in (self.index - 1, self.index))
+        first, end = (-(-n_parts * i // self.of) * PART_ROWS for i in (self.index - 1, self.index))
         return range(min(first, n_rows), min(end, n_rows))

@@ -26,8 +26,6 @@ except ImportError:  # Windows: two writers are not told apart, but only one of 
 
 log = logging.getLogger(__name__)
 
-PART_ROWS = 256
-"""Rows of a part: what a killed run loses at most, and where shards are cut."""
 _PATIENCE = 3.0
 """Seconds that a lock is waited for: a killed run's decoders take a moment to notice."""
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from data_prep.sharding import Shard
+
 if TYPE_CHECKING:
     from model.engine import Engine
 
@@ -47,6 +49,22 @@ Strictness = Annotated[
         instance_from_str=_parse_strictness,
         is_instance=lambda value: isinstance(value, StrictnessValue),
         str_from_instance=lambda value: [NEVER if value.never else f"{value.value:g}"],
+    ),
+]
+
+
+def _parse_shard(words: list[str]) -> Shard:
+    return Shard.parse(words[0])
+
+
+ShardName = Annotated[
+    Shard | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="i/n",
+        instance_from_str=_parse_shard,
+        is_instance=lambda value: value is None or isinstance(value, Shard),
+        str_from_instance=lambda value: ["all" if value is None else str(value)],
     ),
 ]
 

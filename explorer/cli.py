@@ -1,4 +1,4 @@
-"""The command line: `sieve explore | prepare | train | search | evaluate | info | …`.
+"""The command line: `sieve explore | prepare | add | merge | train | search | …`.
 
 Exit codes: 0 done, 1 a fault of the input in one line on stderr, 2 wrong usage, 130 Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""What each subcommand of `sieve` takes and does; two that make things have rooms of their own.
+"""What each subcommand of `sieve` takes and does; those that make things have rooms of their own.
 
 Fields are the command line: their docstrings are the help. Imports that load torch or gradio stand
 inside `run`, so that `sieve --help` answers at once.
@@ -22,6 +22,7 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.evaluating import Evaluate
+from explorer.joining import Add, Merge
 from explorer.making import Train
 from explorer.preparing import Prepare
 from explorer.printing import (
@@ -183,6 +184,8 @@ class Dimensions:
 Command = (
     Annotated[Explore, subcommand("explore")]
     | Annotated[Prepare, subcommand("prepare")]
+    | Annotated[Add, subcommand("add")]
+    | Annotated[Merge, subcommand("merge")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Evaluate, subcommand("evaluate")]

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg, subcommand
 
-from explorer.arguments import Device, File, backbone_name, collection_out, parse_out
+from explorer.arguments import (
+    Device,
+    File,
+    ShardName,
+    backbone_name,
+    collection_out,
+    parse_out,
+)
 from explorer.preparing_datasets import (
     PrepareCoco,
     PrepareConceptualCaptions,
@@ -20,6 +27,7 @@ from explorer.printing import print_json, print_text
 
 if TYPE_CHECKING:
     from data_prep.records import Source
+    from data_prep.sharding import Shard
     from model.collection import Collection
 
 Column = Annotated[str | None, arg(metavar="COLUMN")]
@@ -43,6 +51,8 @@ class PrepareScenes:
     blip:ORG/MODEL or blip:/PATH."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Drawing processes; by default one a core."""
+    shard: ShardName = None
+    """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"
     """Where the backbone runs."""
     json: bool = False
@@ -63,7 +73,9 @@ class PrepareScenes:
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
-        made = _prepare(cast("Source", source), out, self.backbone, self.device, self.workers)
+        made = _prepare(
+            cast("Source", source), out, self.backbone, self.device, self.workers, shard=self.shard
+        )
         report_prepared(made, self.json)
 
 
@@ -104,6 +116,8 @@ class PrepareFolder:
     """Decoder processes; by default one a core."""
     keep_going: bool = False
     """Leave out bad images even where they are more than 5 %."""
+    shard: ShardName = None
+    """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"
     """Where the backbone runs."""
     json: bool = False
@@ -122,7 +136,13 @@ class PrepareFolder:
             self.directory, self.captions, columns, self.only, name=out.name, licence=self.licence
         )
         made = _prepare(
-            cast("Source", source), out, self.backbone, self.device, self.workers, self.keep_going
+            cast("Source", source),
+            out,
+            self.backbone,
+            self.device,
+            self.workers,
+            self.keep_going,
+            self.shard,
         )
         report_prepared(made, self.json)
 
@@ -157,6 +177,7 @@ def _prepare(
     device: str,
     workers: int | None,
     keep_going: bool = False,
+    shard: Shard | None = None,
 ) -> Collection:
     from data_prep.prepare import prepare
     from model.backbone import Backbone
@@ -168,6 +189,7 @@ def _prepare(
         workers=workers,
         progress=sys.stderr.isatty(),
         keep_going=keep_going,
+        shard=shard,
     )
 
 
@@ -179,8 +201,14 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    skipped = f"; {facts['skipped']} left out, see skipped.csv" if facts["skipped"] else ""
+    notes = [f"; {facts['skipped']:,} left out, see skipped.csv"] if facts["skipped"] else []
+    if facts["duplicates"]:
+        notes.append(f"; {facts['duplicates']:,} much like another, see duplicates.csv")
+    shard = collection.manifest.get("shard")
+    then = f"Open it with `sieve explore {collection.path}`"
+    if shard:
+        then = f"This is part {shard['part']}: join all with `sieve merge PART… --out COLLECTION`"
     print_text(
-        f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}{skipped}\n"
-        f"Open it with `sieve explore {collection.path}`\n"
+        f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
+        f"{''.join(notes)}\n{then}\n"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import Device, File, backbone_name, collection_out
+from explorer.arguments import Device, File, ShardName, backbone_name, collection_out
 
 if TYPE_CHECKING:
     from data_prep.known import KnownEmbeddings
@@ -32,6 +32,8 @@ class How:
     """Decoder processes; by default one a core."""
     keep_going: bool = False
     """Leave out bad records even where they are more than 5 %."""
+    shard: ShardName = None
+    """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"
     """Where the backbone runs."""
     json: bool = False
@@ -56,6 +58,7 @@ class How:
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
+            shard=self.shard,
         )
         report_prepared(made, self.json)
 

@@ -52,6 +52,7 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
         "labels": len({label for labels in items["labels"] for label in labels}),
         "splits": dict(Counter(items["split"].tolist())),
         "skipped": int(collection.manifest["counts"].get("skipped", 0)),
+        "duplicates": int(collection.manifest["counts"].get("duplicates", 0)),
         "source": str(collection.manifest["source"]),
         "licence": str(collection.manifest["licence"]),
         "backbone": collection.backbone.name,

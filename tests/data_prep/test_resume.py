@@ -17,7 +17,8 @@ from test_prepare import Drawn, skipped_rows
 from data_prep.known import KnownEmbeddings
 from data_prep.prepare import prepare
 from data_prep.records import Record
-from data_prep.work import PART_ROWS, Busy, WorkFolder
+from data_prep.sharding import PART_ROWS
+from data_prep.work import Busy, WorkFolder
 from model.backbone import Backbone
 from model.collection import BackboneIdentity
 

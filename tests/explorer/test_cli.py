@@ -28,7 +28,7 @@ from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
-            "prepare embeddings", "prepare scenes", "train", "search", "evaluate",
+            "prepare embeddings", "prepare scenes", "add", "merge", "train", "search", "evaluate",
             "info", "dimensions")  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,train,search,evaluate,info,dimensions}" in ran.stdout
+    assert "{explore,prepare,add,merge,train,search,evaluate,info,dimensions}" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -377,3 +377,36 @@ def test_a_stopped_preparation_keeps_what_is_done(
     assert running.returncode == code
     assert re.fullmatch(said, err.decode())
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
+
+
+def test_shards_and_more_items(
+    sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, home: Path, tmp_path: Path
+) -> None:
+    images, captions = pictures / "images", pictures / "captions.csv"
+    backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
+    prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
+    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: join all with `sieve merge PART… --out COLLECTION`" in told.out
+    assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
+        "parts are missing: 2/2"
+    )
+    assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
+    merged = sieve("merge", tmp_path / "2", tmp_path / "1", "--out", tmp_path / "c", "--json").data
+    assert (merged["items"], merged["captions"]) == (60, 120)
+    assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2
+    more = tmp_path / "more"
+    more.mkdir()
+    shutil.copy(images / "003.png", more / "new.png")
+    added = sieve("add", tmp_path / "c", more, "--device", "cpu")
+    assert (added.code, added.err) == (0, "")
+    assert f"61 items, 120 captions in {home}/collections/c-2; " in added.out
+    with (home / "collections" / "c-2" / "duplicates.csv").open(newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert (Path(last["image"]), Path(last["duplicate_of_image"]), last["kind"]) == (
+        *(more / "new.png", images / "003.png"),
+        "same",
+    )
+    assert fault(sieve("add", tmp_path / "c", images)).endswith(f"{tmp_path}/c already")
+    assert "give its own --backbone" in fault(
+        sieve("add", tmp_path / "c", more, "--out", tmp_path / "d", "--backbone", "sieve-lite")
+    )
