@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_prep.caption_formats import Row, read_rows
 from data_prep.captions import Columns, Described, caption_fault, split_named, tidy
@@ -126,13 +128,13 @@ class CaptionReading:
             np.array(self._splits, np.int8),
             np.array(self._lines, np.int64),
         )
-        found = CaptionsByImage(self._keys, rows, self._skipped)
-        faults = [*_repeated(rows), *_contradicted(rows, len(self._keys))]
-        key_of_owner = list(self._keys) if faults else []
-        for row, reason in faults:
-            self.skip(self._lines[row], key_of_owner[rows.owners[row]], reason)
+        keys = pa.array(self._keys, pa.large_string(), size=len(self._keys))
+        self._keys = {}  # a key takes four times as much there
+        pa.default_memory_pool().release_unused()
+        for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
+            self.skip(self._lines[row], keys[int(rows.owners[row])].as_py(), reason)
         self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
-        return found
+        return CaptionsByImage(keys, rows, self._skipped)
 
 
 class _Column:
@@ -224,23 +226,22 @@ class CaptionsByImage(Mapping[str, Described]):
         Rows that are left out, in the file's order.
     """
 
-    def __init__(self, keys: dict[str, int], rows: _Rows, skipped: list[Skipped]) -> None:
+    def __init__(self, keys: pa.Array, rows: _Rows, skipped: list[Skipped]) -> None:
         self.skipped = skipped
         self._keys = keys
         self._rows = rows
 
-    def take(self, key: str) -> Described | None:
-        """Gather one image's rows and forget its key: of millions the memory is given back."""
-        return self._of(self._keys.pop(key)) if key in self._keys else None
+    def in_order(self) -> Iterator[tuple[str, int]]:
+        """Give all keys, sorted, each with its number: its place in the file's order."""
+        order = pc.sort_indices(self._keys)  # pyright: ignore[reportAttributeAccessIssue]
+        for number in map(int, order.to_numpy()):
+            yield self._keys[number].as_py(), number
 
-    def __getitem__(self, key: str) -> Described:
-        """Gather one image's rows."""
-        return self._of(self._keys[key])
-
-    def _of(self, owner: int) -> Described:
+    def describe(self, number: int) -> Described:
+        """Gather the rows of the image of a number."""
         described = Described()
         named: dict[str, None] = {}
-        for row in self._rows.of(owner):
+        for row in self._rows.of(number):
             caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
             if caption is not None and not self._rows.dropped[row]:
                 described.captions.append(caption)
@@ -250,18 +251,26 @@ class CaptionsByImage(Mapping[str, Described]):
         described.labels = list(named)
         return described
 
-    def lines(self, key: str) -> list[int]:
+    def lines(self, number: int) -> list[int]:
         """Tell where one image's rows stand, all of them."""
-        return self._rows.lines[self._rows.of(self._keys[key])].tolist()
+        return self._rows.lines[self._rows.of(number)].tolist()
 
-    def caption_lines(self, key: str) -> list[int]:
+    def caption_lines(self, number: int) -> list[int]:
         """Tell where one image's captions stand, in the order in which they are given."""
-        rows = self._rows.of(self._keys[key])
+        rows = self._rows.of(number)
         kept = [r for r in rows if self._rows.captions[r].is_valid and not self._rows.dropped[r]]
         return self._rows.lines[kept].tolist()
 
+    def __getitem__(self, key: str) -> Described:
+        """Gather the rows of the image of a key."""
+        return self.describe(self._numbers[key])
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return (key.as_py() for key in self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {key: number for number, key in enumerate(self)}

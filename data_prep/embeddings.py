@@ -19,7 +19,7 @@ from PIL import Image
 from data_prep.caption_formats import CAPTION_NAMES, IMAGE_NAMES, LABEL_SEPARATOR, Row, as_text
 from data_prep.caption_table import CaptionReading, CaptionsByImage
 from data_prep.caption_tile import draw_tile
-from data_prep.captions import Described, split_named
+from data_prep.captions import split_named
 from data_prep.embedding_files import Shard, open_shards, read_table
 from data_prep.folder import drawn_split
 from data_prep.image_files import open_inside
@@ -132,8 +132,9 @@ class Embeddings(NotesSkipped):
     def known(self) -> KnownEmbeddings:
         """Give the embeddings of all records, and of their captions where they have some."""
         groups = self._read()
-        texts = [line for key in groups for line in groups.caption_lines(key)]
-        images = [groups.lines(key)[0] for key in groups]
+        numbers = range(len(groups))
+        texts = [line for number in numbers for line in groups.caption_lines(number)]
+        images = [groups.lines(number)[0] for number in numbers]
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
         return KnownEmbeddings(
             Picked(Joined([shard.images for shard in self._shards]), np.array(images, np.int64)),
@@ -157,9 +158,8 @@ class Embeddings(NotesSkipped):
         groups = self._read()
         skipped += groups.skipped
         n_here = n_mute = 0
-        n_items = len(groups)
-        for key in list(groups):
-            said = groups.take(key) or Described()
+        for number, key in enumerate(groups):
+            said = groups.describe(number)
             path = self._resolve(key)
             n_here += path is not None
             n_mute += not self.keeps_captions and len(said.captions)
@@ -170,7 +170,7 @@ class Embeddings(NotesSkipped):
                 tuple(said.labels),
                 said.split or drawn_split(Record(key, "").id),
             )
-        self._tell(n_here, n_items, n_mute, skipped)
+        self._tell(n_here, len(groups), n_mute, skipped)
 
     def _tell(self, n_here: int, n_items: int, n_mute: int, skipped: list[Skipped]) -> None:
         """Say in a line each what cannot be shown, and what is left out."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from PIL import Image
 
-from data_prep.caption_table import read_captions
+from data_prep.caption_table import CaptionsByImage, read_captions
 from data_prep.captions import Columns, Described, read_side_file
 from data_prep.image_files import Names, open_inside, walk
 from data_prep.noting import NotesSkipped
@@ -84,24 +87,23 @@ class Folder(NotesSkipped):
         files, linked = walk(self.directory)
         names = Names(self.directory, files)
         table = None
-        left_out = list(linked)
         if self.captions is not None:
             table = read_captions(self.captions, self.columns, names.key_of)
-            left_out += table.skipped
-        if self.only is None:
-            keys = [*files, *(key for key in table or () if key not in files)]
-        else:
-            wanted = {names.key_of(name) for name in _lines(self.only)}
-            left_out = [s for s in left_out if not s.image or names.key_of(s.image) in wanted]
-            keys = list(wanted)
-        skipped += left_out
-        keys.sort(reverse=True)
-        while keys:  # given back one by one, as there may be millions
-            key = keys.pop()
-            path = self.directory / files.pop(key, key)
-            said = (table.take(key) if table else None) or self._described_beside(
-                key, path, skipped
-            )
+        wanted = None if self.only is None else {names.key_of(name) for name in _lines(self.only)}
+        left_out = [*linked, *(table.skipped if table else ())]
+        skipped += (
+            entry
+            for entry in left_out
+            if wanted is None or not entry.image or names.key_of(entry.image) in wanted
+        )
+        for key, number in _merged(files if wanted is None else wanted, table):
+            if wanted is not None and key not in wanted:
+                continue
+            path = self.directory / files.get(key, key)
+            if table is None or number is None:
+                said = self._described_beside(key, path, skipped)
+            else:
+                said = table.describe(number)
             yield Record(
                 key=key,
                 image=str(path),
@@ -121,6 +123,14 @@ class Folder(NotesSkipped):
         read = read_side_file(side, side.relative_to(self.directory).as_posix())
         skipped += read.skipped
         return Described(read.captions)
+
+
+def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:
+    """All keys of both, sorted, each once, with its number in the table."""
+    told = table.in_order() if table else ()
+    both = heapq.merge(((key, None) for key in sorted(keys)), told, key=itemgetter(0))
+    for key, group in groupby(both, key=itemgetter(0)):
+        yield key, next((number for _, number in group if number is not None), None)
 
 
 def _lines(path: Path) -> list[str]:
