@@ -14,8 +14,8 @@ from data_prep.coco import Coco
 from data_prep.prepare import prepare
 from data_prep.records import Record
 from model.backbone import Backbone
-from model.benchmark_pairs import PairLaw, label_concepts
-from model.nouns import NounTable
+from model.questions.pairs import PairLaw, label_concepts
+from model.words.nouns import NounTable
 
 CATEGORIES = [
     {"id": 1, "name": "person", "supercategory": "person"},
