@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
 from PIL import Image
 
-from data_prep.captions import Columns, Described, read_captions
-from data_prep.images import load_image, readable_extensions
+from data_prep.caption_table import CaptionsByImage, read_captions
+from data_prep.captions import Columns, Described, read_side_file
+from data_prep.image_files import Names, open_inside, walk
+from data_prep.noting import NotesSkipped
 from data_prep.records import Record
 from data_prep.skipped import Skipped
 
@@ -29,7 +30,7 @@ def drawn_split(item_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(NotesSkipped):
     """All images of a folder and its subfolders.
 
     An image's key is its path inside the folder, with forward slashes. What only the caption file
@@ -39,8 +40,9 @@ class Folder:
     ----------
     directory : Path
     captions : Path, optional
-        A CSV; see `data_prep.captions`. It names images by their path inside `directory`, or by
-        the end of that path where only one image has it.
+        See `data_prep.caption_formats`. It names images by their path inside `directory`, or by
+        the end of that path where only one image has it. Without it, a text file beside an image
+        (`a.txt` beside `a.jpg`) holds its captions, one a line.
     columns : Columns
     only : Path, optional
         A text file with an image's name a line: all others stay out.
@@ -76,115 +78,59 @@ class Folder:
         described = f" with captions {self.captions.resolve()}" if self.captions else ""
         return f"folder {self.directory}{described}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the listing behind: decoder processes need only the directory."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-
-    def records(self) -> Iterator[Record]:
-        """All images, by key."""
-        for key, described in sorted(self._listing.described.items()):
-            yield Record(
-                key=key,
-                image=str(self._walked.files.get(key, self.directory / key)),
-                captions=tuple(described.captions),
-                labels=tuple(described.labels),
-                split=described.split or drawn_split(Record(key, "").id),
-            )
-
-    def skipped_rows(self) -> list[Skipped]:
-        """Caption rows that are left out, and what is no record at all."""
-        return self._listing.skipped
-
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image; see `data_prep.images.load_image`."""
-        path = Path(record.image)
-        if not path.resolve().is_relative_to(self.directory):
-            raise ValueError("leaves the folder: only images inside it are read")
-        return load_image(path)
+        return open_inside(self.directory, Path(record.image))
 
-    @cached_property
-    def _walked(self) -> _Walked:
-        return _walk(self.directory)
-
-    @cached_property
-    def _listing(self) -> _Listing:
-        """Put the walk, the caption file and `only` together."""
-        names = _Names(self.directory, self._walked.files)
-        table = read_captions(self.captions, self.columns) if self.captions else None
-        described = {key: Described() for key in self._walked.files}
-        for name, found in table.images.items() if table else ():
-            described.setdefault(names.key_of(name), Described()).add(found)
-        skipped = [*self._walked.skipped, *(table.skipped if table else ())]
-        if self.only is not None:
-            wanted = {names.key_of(name) for name in _lines(self.only)}
-            described = {key: described.get(key, Described()) for key in wanted}
-            skipped = [s for s in skipped if not s.image or names.key_of(s.image) in wanted]
-        return _Listing(described, skipped)
-
-
-class _Listing(NamedTuple):
-    described: dict[str, Described]
-    """By key."""
-    skipped: list[Skipped]
-
-
-class _Walked(NamedTuple):
-    files: dict[str, Path]
-    """Image files by key."""
-    skipped: list[Skipped]
-
-
-def _walk(directory: Path) -> _Walked:
-    """Find all image files by their extension; hidden ones are no part of a collection."""
-    files: dict[str, Path] = {}
-    skipped: list[Skipped] = []
-    for folder, subfolders, names in os.walk(directory):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for path in (Path(folder, name) for name in subfolders):
-            if path.is_symlink():
-                key = path.relative_to(directory).as_posix()
-                skipped.append(Skipped(key, str(path), "linked folder: links are not followed"))
-        for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-            if path.suffix.lower() not in readable_extensions():
+    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
+        """Put the walk, the caption file and `only` together: all images, by key."""
+        files, linked = walk(self.directory)
+        names = Names(self.directory, files)
+        table = None
+        if self.captions is not None:
+            table = read_captions(self.captions, self.columns, names.key_of)
+        wanted = None if self.only is None else {names.key_of(name) for name in _lines(self.only)}
+        left_out = [*linked, *(table.skipped if table else ())]
+        skipped += (
+            entry
+            for entry in left_out
+            if wanted is None or not entry.image or names.key_of(entry.image) in wanted
+        )
+        for key, number in _merged(files if wanted is None else wanted, table):
+            if wanted is not None and key not in wanted:
                 continue
-            key = _normal(path.relative_to(directory).as_posix())
-            if any("\ud800" <= c <= "\udfff" for c in key):  # how Python marks undecodable bytes
-                skipped.append(Skipped(key, str(path), "file name is not UTF-8: rename it"))
+            path = self.directory / files.get(key, key)
+            if table is None or number is None:
+                said = self._described_beside(key, path, skipped)
             else:
-                files[key] = path
-    return _Walked(files, skipped)
+                said = table.describe(number)
+            yield Record(
+                key=key,
+                image=str(path),
+                captions=tuple(said.captions),
+                labels=tuple(said.labels),
+                split=said.split or drawn_split(Record(key, "").id),
+            )
+
+    def _described_beside(self, key: str, path: Path, skipped: list[Skipped]) -> Described:
+        """Read the captions in the text file beside an image, where there is no caption file."""
+        side = path.with_suffix(".txt")
+        if self.captions is not None or not side.is_file():
+            return Described()
+        if not side.resolve().is_relative_to(self.directory):
+            skipped.append(Skipped(key, str(side), "caption file leaves the folder"))
+            return Described()
+        read = read_side_file(side, side.relative_to(self.directory).as_posix())
+        skipped += read.skipped
+        return Described(read.captions)
 
 
-class _Names:
-    """Keys of the names by which caption files and lists call images."""
-
-    def __init__(self, directory: Path, files: dict[str, Path]) -> None:
-        self._directory = directory
-        self._files = files
-        self._by_file_name: dict[str, list[str]] = {}
-        for key in files:
-            self._by_file_name.setdefault(key.rpartition("/")[2], []).append(key)
-
-    def key_of(self, name: str) -> str:
-        """Find the image that is meant; a name that fits none is its own key."""
-        name = _normal(name)
-        for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
-            path = PurePosixPath(candidate)
-            if path.is_absolute() and path.is_relative_to(self._directory):
-                path = path.relative_to(self._directory)
-            key = path.as_posix()
-            if key in self._files or os.path.isfile(self._directory / key):
-                return key
-            tail = f"/{key}"
-            ending = [k for k in self._by_file_name.get(path.name, ()) if k.endswith(tail)]
-            if len(ending) == 1:
-                return ending[0]
-        return name
-
-
-def _normal(name: str) -> str:
-    """One form of each accented letter: file systems and caption files differ in it."""
-    return unicodedata.normalize("NFC", name)
+def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:
+    """All keys of both, sorted, each once, with its number in the table."""
+    told = table.in_order() if table else ()
+    both = heapq.merge(((key, None) for key in sorted(keys)), told, key=itemgetter(0))
+    for key, group in groupby(both, key=itemgetter(0)):
+        yield key, next((number for _, number in group if number is not None), None)
 
 
 def _lines(path: Path) -> list[str]:

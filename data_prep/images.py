@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,22 @@ def load_image(path: Path) -> Image.Image:
         raise ValueError("not a regular file")
     if path.stat().st_size == 0:
         raise ValueError("file is empty")
+    return _checked(path)
+
+
+def load_image_bytes(data: bytes) -> Image.Image:
+    """Decode the bytes of an image file, such as a member of an archive; see `load_image`."""
+    if not data:
+        raise ValueError("file is empty")
+    return _checked(BytesIO(data))
+
+
+def _checked(file: Path | BytesIO) -> Image.Image:
+    """Decode an image, whatever is wrong told in a few words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit stands below Pillow's
-            return _decode(path)
+            return _decode(file)
     except _TooLarge as error:
         raise ValueError(str(error)) from None
     except Image.DecompressionBombError:
@@ -80,8 +93,8 @@ class _TooLarge(ValueError):
     """The header asks for more pixels than are decoded."""
 
 
-def _decode(path: Path) -> Image.Image:
-    with Image.open(path, formats=readable_formats()) as image:
+def _decode(file: Path | BytesIO) -> Image.Image:
+    with Image.open(file, formats=readable_formats()) as image:
         if image.width * image.height > MAX_PIXELS:
             raise _TooLarge(
                 f"too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels"

@@ -103,6 +103,19 @@ def parse_out(path: Path) -> Path:
     return target
 
 
+def collection_out(out: Path | None, name: str) -> Path:
+    """Choose the folder of a new collection: by default `$SIEVE_HOME/collections/NAME`.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already.
+    """
+    from model.home import sieve_home
+
+    return parse_out(out or sieve_home() / "collections" / name)
+
+
 def backbone_name(name: str) -> str:
     """Make a local backbone's path absolute: the collection remembers it."""
     from model.backbone import BLIP, blip_folder

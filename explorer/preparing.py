@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg, subcommand
 
-from explorer.arguments import Device, File, ShardName, backbone_name, parse_out
+from explorer.arguments import (
+    Device,
+    File,
+    ShardName,
+    backbone_name,
+    collection_out,
+    parse_out,
+)
+from explorer.preparing_datasets import (
+    PrepareCoco,
+    PrepareConceptualCaptions,
+    PrepareEmbeddings,
+)
 from explorer.printing import print_json, print_text
 
 if TYPE_CHECKING:
@@ -77,17 +90,19 @@ class PrepareFolder:
 
     directory: Annotated[Positional[Path], arg(metavar="DIR")]
     """Folder of images, with subfolders."""
-    out: Path
-    """Folder of the new collection; must not exist yet."""
+    out: File = None
+    """Folder of the new collection, not there yet; by default $SIEVE_HOME/collections/NAME."""
     captions: File = None
-    """CSV with a row a caption: columns image,caption and, if you like, split and labels
-    (separated by semicolons)."""
+    """CSV, TSV, JSON lines or Parquet with a row a caption: columns image,caption and, if you like,
+    split and labels (separated by semicolons). Flickr30k's results.csv and .token files are read as
+    they are. Without it, a.txt beside a.jpg holds its captions, one a line."""
     only: File = None
     """Text file with an image's name a line: take only these."""
-    image_column: str = "image"
-    """Column of the caption file that names the image."""
-    caption_column: str = "caption"
-    """Column that holds the caption."""
+    image_column: Column = None
+    """Column of the caption file that names the image; by default image, image_name, file_name,
+    filename, image_path or filepath."""
+    caption_column: Column = None
+    """Column that holds the caption; by default caption, captions, comment, sentence or text."""
     split_column: Column = None
     """Column of train, select or test; by default `split` where there is one, else drawn."""
     labels_column: Column = None
@@ -113,7 +128,7 @@ class PrepareFolder:
         from data_prep.captions import Columns
         from data_prep.folder import Folder
 
-        out = parse_out(self.out)
+        out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
         columns = Columns(
             self.image_column, self.caption_column, self.split_column, self.labels_column
         )
@@ -134,13 +149,19 @@ class PrepareFolder:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make a collection: of drawn scenes, or of your own images.
+    """Make a collection of images, of a published data set, or of embeddings.
+
+    Records that cannot be used are left out and named in skipped.csv; nothing is unpacked or
+    changed where it lies.
 
     Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
     """
 
     source: (
         Annotated[PrepareFolder, subcommand("folder")]
+        | Annotated[PrepareCoco, subcommand("coco")]
+        | Annotated[PrepareConceptualCaptions, subcommand("conceptual-captions")]
+        | Annotated[PrepareEmbeddings, subcommand("embeddings")]
         | Annotated[PrepareScenes, subcommand("scenes")]
     )
 

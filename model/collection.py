@@ -32,6 +32,7 @@ SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
+_UNKNOWN = "unknown-"
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
 
 
@@ -43,8 +44,23 @@ class BackboneIdentity:
     sha256: str
     width: int
 
+    @classmethod
+    def unknown(cls, name: str, width: int) -> BackboneIdentity:
+        """Name a backbone that cannot be opened here: its hash is of its name alone."""
+        return cls(name, _UNKNOWN + hashlib.sha256(name.encode()).hexdigest()[:32], width)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the hash is of the weights."""
+        return not self.sha256.startswith(_UNKNOWN)
+
+    def may_be(self, sha256: str, width: int) -> bool:
+        """Whether an opened backbone is this one, as far as can be told."""
+        return width == self.width and (sha256 == self.sha256 or not self.is_known)
+
     def __str__(self) -> str:
-        return f"backbone {self.name} ({self.sha256[:12]})"
+        known = self.sha256[:12] if self.is_known else "weights unknown"
+        return f"backbone {self.name} ({known})"
 
 
 def file_sha256(path: Path) -> str:

@@ -74,7 +74,7 @@ class Engine:
     def backbone(self) -> Backbone:
         """The backbone that made the collection, loaded when first needed."""
         backbone = Backbone.load(self.collection.backbone.name, self._device)
-        if backbone.sha256 != self.collection.backbone.sha256:
+        if not self.collection.backbone.may_be(backbone.sha256, backbone.width):
             raise ValueError(
                 f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
                 f"{self.collection.name} was made with {self.collection.backbone.sha256[:12]}; "

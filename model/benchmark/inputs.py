@@ -21,7 +21,7 @@ def load_text_encoder(collection: Collection, device: str = "auto") -> TextEncod
         If the backbone of that name has other weights by now.
     """
     backbone = Backbone.load(collection.backbone.name, device)
-    if backbone.sha256 != collection.backbone.sha256:
+    if not collection.backbone.may_be(backbone.sha256, backbone.width):
         raise ValueError(
             f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
             f"{collection.name} was made with {collection.backbone.sha256[:12]}; prepare it again"

@@ -161,3 +161,29 @@ def test_real_photographs_and_captions(shared_data: Path) -> None:
     assert len(records) == 1000
     assert sum(len(record.captions) for record in records) >= 4990
     assert source.open_image(records[0], 320).size == (224, 224)
+
+
+def test_text_files_beside_images_hold_their_captions(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for name in ("a.jpg", "sub/b.png", "c.png", "huge.png", "latin.png", "link.png"):
+        save(images / name)
+    (images / "a.txt").write_text("\ufeffa dog\n\n  on <b>grass</b>\na dog\n", encoding="utf-8")
+    (images / "sub" / "b.txt").write_text("told")
+    (images / "huge.txt").write_bytes(b"x" * (1 << 21))
+    (images / "latin.txt").write_bytes("Hündchen".encode("latin-1"))
+    (tmp_path / "secret.txt").write_text("outside")
+    os.symlink(tmp_path / "secret.txt", images / "link.txt")
+    source = Folder(images)
+    records = by_key(source)
+    assert records["a.jpg"].captions == ("a dog", "on <b>grass</b>")
+    assert records["sub/b.png"].captions == ("told",)
+    assert not any(records[name].captions for name in ("c.png", "huge.png", "latin.png"))
+    assert records["link.png"].captions == ()
+    reasons = {entry.key: entry.reason.split(":")[0] for entry in source.skipped_rows()}
+    assert reasons == {
+        "a.txt:4": "duplicate caption",
+        "huge.txt": "huge caption file",
+        "latin.txt": "caption file cannot be read",
+        "link.png": "caption file leaves the folder",
+    }
+    assert by_key(Folder(images, table(tmp_path, "a.jpg,told")))["sub/b.png"].captions == ()

@@ -27,8 +27,9 @@ from model.engine import Engine
 from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("explore", "prepare", "prepare folder", "prepare scenes", "add", "merge", "train",
-            "search", "evaluate", "info", "dimensions", "figure")  # fmt: skip
+COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
+            "prepare embeddings", "prepare scenes", "add", "merge", "train", "search", "evaluate",
+            "info", "dimensions", "figure")  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -105,7 +106,9 @@ def test_help_loads_nothing_heavy() -> None:
         ("search", "scenes", "a dog", "--strictness", "always"),
         ("search", "scenes", "a dog", "--off", "17,dog"),
         ("search", "scenes", "a dog", "-k", "many"),
-        ("prepare", "folder", "photos"),
+        ("prepare", "folder"),
+        ("prepare", "coco", "--images", "val2017"),
+        ("prepare", "embeddings", "embeddings"),
         ("train", "scenes", "--preset", "huge"),
     ],
     ids=" ".join,
