@@ -43,9 +43,9 @@ class TrainingConfig:
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
     """Weight of word presence."""
-    narrow: float = 3.0
+    narrow: float = 30.0
     """Weight of word presence by a word's strongest dimension alone: it gives words their own."""
-    exclude: float = 3.0
+    exclude: float = 1.0
     """Weight of ranking A-without-B above all else."""
     balance: float = 1.0
     """Weight of each dimension being used alike by images and texts."""
