@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data_prep.embedding import Embedder
-from data_prep.job import Job
 from data_prep.joining import join
+from data_prep.pipeline.embedding import Embedder
+from data_prep.pipeline.job import Job
+from data_prep.pipeline.record_table import gather
+from data_prep.pipeline.sharding import Shard
 from data_prep.prepare import prepare
-from data_prep.record_table import gather
 from data_prep.records import Record, Source
-from data_prep.sharding import Shard
 from data_prep.skipped import NamesSkippedRows, Skipped
 from model.backbone import Backbone
 from model.collection import ITEMS, Collection

@@ -87,9 +87,9 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
         return target
     # Drawing and torch are loaded only here: the second start needs neither.
     from data_prep.known import KnownEmbeddings
+    from data_prep.pipeline.work import Busy
     from data_prep.prepare import prepare
     from data_prep.scenes import Scenes
-    from data_prep.work import Busy
     from model.backbone import Backbone
 
     shipped = scenes_embeddings()

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.duplicates import write_duplicates
 from data_prep.known import read
-from data_prep.sharding import Shard
+from data_prep.pipeline.duplicates import write_duplicates
+from data_prep.pipeline.sharding import Shard
+from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from data_prep.skipped import Skipped, read_skipped, write_skipped
-from data_prep.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from model import collection as layout
 from model.collection import Collection, thumbnail_path, write_manifest
 from model.home import new_folder

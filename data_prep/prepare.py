@@ -12,15 +12,15 @@ import errno
 import shutil
 from pathlib import Path
 
-from data_prep.assembly import assemble
-from data_prep.embedding import Embedder
-from data_prep.job import Job
 from data_prep.known import KnownEmbeddings
-from data_prep.parts import make_parts
-from data_prep.record_table import gather
+from data_prep.pipeline.assembly import assemble
+from data_prep.pipeline.embedding import Embedder
+from data_prep.pipeline.job import Job
+from data_prep.pipeline.parts import make_parts
+from data_prep.pipeline.record_table import gather
+from data_prep.pipeline.sharding import Shard
+from data_prep.pipeline.work import Busy, WorkFolder
 from data_prep.records import Source
-from data_prep.sharding import Shard
-from data_prep.work import Busy, WorkFolder
 from model.backbone import Backbone
 from model.collection import BackboneIdentity, Collection
 

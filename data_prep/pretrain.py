@@ -35,9 +35,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
-from data_prep.pretrain_report import held_out_figures, select_figures
-from data_prep.pretrain_text import CompactTokens, TermBook, frequent_words
-from data_prep.pretrain_training import Domain, Recipe, Towers, train
+from data_prep.pretraining.report import held_out_figures, select_figures
+from data_prep.pretraining.text import CompactTokens, TermBook, frequent_words
+from data_prep.pretraining.training import Domain, Recipe, Towers, train
 from data_prep.scenes import Scenes, describe, full_caption
 from model.backbone import ImageTransform
 

@@ -17,7 +17,7 @@ from gradio.events import api
 from gradio.utils import get_upload_folder
 
 from explorer.faults import one_line
-from explorer.figure_files import Kind, figure_download, keep_file, recipe_for
+from explorer.figures.files import Kind, figure_download, keep_file, recipe_for
 from explorer.links import NEVER
 from explorer.reports import search_report
 from explorer.views import page_json, query_json

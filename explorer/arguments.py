@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from data_prep.sharding import Shard
+from data_prep.pipeline.sharding import Shard
 
 if TYPE_CHECKING:
     from model.engine import Engine

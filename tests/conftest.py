@@ -141,8 +141,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """The pictures, prepared with the tiny backbone; only to be read."""
-    from data_prep.folder import Folder
     from data_prep.prepare import prepare
+    from data_prep.sources.folder import Folder
 
     source = Folder(pictures / "images", pictures / "captions.csv", name="tiny")
     out = tmp_path_factory.mktemp("collections") / "tiny"

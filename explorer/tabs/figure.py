@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.components import piece
 from explorer.faults import answered
-from explorer.figure_files import figure_download, recipe_for
-from explorer.figures import preview_figure
+from explorer.figures.drawing import preview_figure
+from explorer.figures.files import figure_download, recipe_for
 
 if TYPE_CHECKING:
     from explorer.desk import Desk

@@ -24,11 +24,11 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from data_prep.decoding import Thumbnails
-from data_prep.folder import Folder
 from data_prep.known import KnownEmbeddings
+from data_prep.pipeline.decoding import Thumbnails
 from data_prep.prepare import prepare
 from data_prep.records import Record, Source
+from data_prep.sources.folder import Folder
 from model.backbone import Backbone
 from model.collection import BackboneIdentity
 

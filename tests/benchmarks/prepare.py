@@ -22,10 +22,10 @@ import numpy as np
 import open_clip
 import torch
 
-from data_prep.embedding import IMAGE_BATCH, precision
-from data_prep.folder import Folder
+from data_prep.pipeline.embedding import IMAGE_BATCH, precision
 from data_prep.prepare import prepare
 from data_prep.records import Source
+from data_prep.sources.folder import Folder
 from model.backbone import Backbone, resolve_device
 
 BUDGET = 0.85

@@ -11,12 +11,12 @@ from test_prepare import Drawn, skipped_rows
 from test_resume import contents
 
 from data_prep.adding import add
-from data_prep.folder import Folder
 from data_prep.joining import merge
+from data_prep.pipeline.sharding import PART_ROWS, Shard
 from data_prep.prepare import prepare
 from data_prep.records import Record
-from data_prep.sharding import PART_ROWS, Shard
 from data_prep.skipped import Skipped
+from data_prep.sources.folder import Folder
 from model.backbone import Backbone
 from model.collection import Collection, thumbnail_path
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 import assets
 from data_prep import bundled
-from data_prep.decoding import Thumbnails
-from data_prep.folder import Folder
 from data_prep.known import Joined, KnownEmbeddings
+from data_prep.pipeline.decoding import Thumbnails
 from data_prep.prepare import prepare
 from data_prep.records import Record
 from data_prep.scenes import Scenes
 from data_prep.skipped import Skipped
+from data_prep.sources.folder import Folder
 from model.backbone import Backbone
 from model.collection import BackboneIdentity, Collection, thumbnail_path
 
@@ -313,7 +313,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("writer", ["numpy.savez", "data_prep.writing.CollectionWriter.add"])
+@pytest.mark.parametrize(
+    "writer", ["numpy.savez", "data_prep.pipeline.writing.CollectionWriter.add"]
+)
 def test_a_disk_that_fills_up_at_the_end_is_told_too(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:

@@ -19,9 +19,9 @@ from data_prep.pretrain import (
     photo_views,
     save,
 )
-from data_prep.pretrain_report import recall
-from data_prep.pretrain_text import CompactTokens, TermBook, drop_words, frequent_words
-from data_prep.pretrain_training import Domain, Recipe, Towers, caption_loss, query_loss, train
+from data_prep.pretraining.report import recall
+from data_prep.pretraining.text import CompactTokens, TermBook, drop_words, frequent_words
+from data_prep.pretraining.training import Domain, Recipe, Towers, caption_loss, query_loss, train
 from model.backbone import Backbone
 
 CAPTIONS = [

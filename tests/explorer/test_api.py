@@ -9,8 +9,8 @@ import pytest
 from gradio_client import Client
 
 from explorer.api import read_strictness
-from explorer.figure_recipe import Recipe
-from explorer.figures import draw_figure
+from explorer.figures.drawing import draw_figure
+from explorer.figures.recipe import Recipe
 from explorer.reports import search_report
 
 

@@ -20,7 +20,7 @@ import pytest
 from blip import tiny_blip
 
 from explorer.cli import main
-from explorer.making import Train
+from explorer.commands.making import Train
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine

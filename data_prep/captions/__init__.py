@@ -1,0 +1,17 @@
+"""Captions: as text, in files of any format, put together by image, and drawn as a picture.
+
+Only `text.py` is imported here: the command line uses it, and waits for no pyarrow or matplotlib.
+"""
+
+from __future__ import annotations
+
+from data_prep.captions.text import (
+    Columns,
+    Described,
+    caption_fault,
+    read_side_file,
+    split_named,
+    tidy,
+)
+
+__all__ = ["Columns", "Described", "caption_fault", "read_side_file", "split_named", "tidy"]

@@ -1,0 +1,276 @@
+"""Captions of images: rows of a file, put together by image.
+
+Rows are kept as Arrow columns and grouped by index, so that the three million rows of Conceptual
+Captions take some hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.captions.formats import Row, read_rows
+from data_prep.captions.text import Columns, Described, caption_fault, split_named, tidy
+from data_prep.records import SPLITS
+from data_prep.skipped import Skipped
+
+MAX_NAME_CHARACTERS = 1_000
+_BETWEEN = "\x1f"
+"""Stands between an image's labels; no tidy label has it."""
+_CHUNK = 1 << 16
+
+
+def read_captions(
+    path: Path, columns: Columns | None = None, key_of: Callable[[str], str] = str
+) -> CaptionsByImage:
+    """Read a caption file: CSV, TSV, JSON lines or Parquet; see `data_prep.captions.formats`.
+
+    Several rows may describe one image; a caption that repeats there is kept once.
+
+    Parameters
+    ----------
+    path : Path
+    columns : Columns, optional
+    key_of : callable
+        The key of the image that a name means; by default the name itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not of its format, lacks a column, or has an unknown split.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no caption file {path}; check --captions")
+    read = CaptionReading(path.name, key_of)
+    for row in read_rows(path, columns or Columns(), read.skip):
+        read.add(row)
+    return read.whole()
+
+
+class CaptionReading:
+    """Rows that are being read; those that say nothing are left out by name.
+
+    Parameters
+    ----------
+    name : str
+        What the rows stand in.
+    key_of : callable
+        The key of the image that a name means; by default the name itself.
+    """
+
+    def __init__(self, name: str, key_of: Callable[[str], str] = str) -> None:
+        self._name, self._key_of = name, key_of
+        self._skipped: list[Skipped] = []
+        self._keys: dict[str, int] = {}
+        self._last = ("", 0)  # rows of one image mostly stand together
+        self._owners, self._lines = array("i"), array("q")
+        self._firsts = array("q")
+        self._splits = array("b")  # 0: none, else 1 + place in SPLITS
+        self._captions, self._labels = _Column(), _Column()
+
+    def add(self, row: Row) -> None:
+        """Take in one row; one without a usable caption still says split and labels."""
+        if not row.image:
+            self.skip(row.line, "", "no image name")
+            return
+        if len(row.image) > MAX_NAME_CHARACTERS:
+            self.skip(row.line, row.image, "huge image name")
+            return
+        split = split_named(row.split)
+        if row.split.strip() and split is None:
+            raise ValueError(
+                f"{self._name}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
+                f"{', '.join(SPLITS)} (or val, dev), or nothing to have it drawn"
+            )
+        caption = tidy(row.caption)
+        fault = caption_fault(caption)
+        if fault:
+            self.skip(row.line, row.image, fault)
+        owner = self._owner(row.image)
+        if owner == len(self._firsts):
+            self._firsts.append(row.line)
+        self._owners.append(owner)
+        self._lines.append(row.line)
+        self._splits.append(SPLITS.index(split) + 1 if split else 0)
+        self._captions.append(None if fault else caption)
+        self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
+
+    def _owner(self, image: str) -> int:
+        """Find the number of the image that is meant."""
+        if image != self._last[0]:
+            key = self._key_of(image)
+            self._last = (image, self._keys.setdefault(key, len(self._keys)))
+        return self._last[1]
+
+    def first_line(self, key: str) -> int | None:
+        """Tell where an image was first spoken of; None where it was not."""
+        owner = self._keys.get(key)
+        return None if owner is None else self._firsts[owner]
+
+    def skip(self, line: int, image: str, reason: str) -> None:
+        """Note a row that is left out."""
+        self._skipped.append(Skipped(f"{self._name}:{line}", tidy(image)[:200], reason))
+
+    def whole(self) -> CaptionsByImage:
+        """Put rows of one image together."""
+        rows = _Rows(
+            np.array(self._owners, np.int32),
+            self._captions.whole(),
+            self._labels.whole(),
+            np.array(self._splits, np.int8),
+            np.array(self._lines, np.int64),
+        )
+        keys = pa.array(self._keys, pa.large_string(), size=len(self._keys))
+        self._keys = {}  # a key takes four times as much there
+        pa.default_memory_pool().release_unused()
+        for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
+            self.skip(self._lines[row], keys[int(rows.owners[row])].as_py(), reason)
+        self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
+        return CaptionsByImage(keys, rows, self._skipped)
+
+
+class _Column:
+    """Strings that grow into an Arrow column."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Array] = []
+        self._last: list[str | None] = []
+
+    def append(self, value: str | None) -> None:
+        self._last.append(value)
+        if len(self._last) == _CHUNK:
+            self._flush()
+
+    def whole(self) -> pa.ChunkedArray:
+        self._flush()
+        return pa.chunked_array(self._chunks, pa.string())
+
+    def _flush(self) -> None:
+        if self._last:
+            self._chunks.append(pa.array(self._last, pa.string()))
+            self._last = []
+
+
+class _Rows:
+    """Columns of all rows, with the image that each is of."""
+
+    def __init__(
+        self,
+        owners: np.ndarray,
+        captions: pa.ChunkedArray,
+        labels: pa.ChunkedArray,
+        splits: np.ndarray,
+        lines: np.ndarray,
+    ) -> None:
+        self.owners = owners
+        """(r,) int32: number of the image's key"""
+        self.captions = captions
+        self.labels = labels
+        self.splits = splits
+        """(r,) int8"""
+        self.lines = lines
+        """(r,) int64"""
+        self.dropped = np.zeros(len(owners), bool)
+        """(r,) whose caption is a repetition"""
+        self._order = np.argsort(owners, kind="stable").astype(np.int32)
+        self._starts = np.searchsorted(owners[self._order], np.arange(owners.max(initial=-1) + 2))
+
+    def of(self, owner: int) -> list[int]:
+        """Rows of one image, in the file's order."""
+        return self._order[self._starts[owner] : self._starts[owner + 1]].tolist()
+
+    def shared_owners(self) -> list[int]:
+        """Images of more than one row."""
+        return np.flatnonzero(np.diff(self._starts) > 1).tolist()
+
+
+def _repeated(rows: _Rows) -> Iterator[tuple[int, str]]:
+    """Find captions that their image has already, and drop them."""
+    for owner in rows.shared_owners():
+        seen: set[str] = set()
+        for row in rows.of(owner):
+            caption = rows.captions[row].as_py()
+            if caption in seen:
+                rows.dropped[row] = True
+                yield row, "duplicate caption"
+            elif caption is not None:
+                seen.add(caption)
+
+
+def _contradicted(rows: _Rows, n_keys: int) -> Iterator[tuple[int, str]]:
+    """Find splits that contradict the first of their image, which counts for all its rows."""
+    said = np.flatnonzero(rows.splits)
+    first = np.zeros(n_keys, np.int8)
+    first[rows.owners[said][::-1]] = rows.splits[said][::-1]  # of several writes the last stays
+    counts = first[rows.owners]
+    for row in said[rows.splits[said] != counts[said]].tolist():
+        here, before = SPLITS[rows.splits[row] - 1], SPLITS[counts[row] - 1]
+        yield row, f"split {here} contradicts {before} before, which counts"
+    rows.splits[:] = counts
+
+
+class CaptionsByImage(Mapping[str, Described]):
+    """What a caption file says of each image, by key, in the file's order.
+
+    Attributes
+    ----------
+    skipped : list of Skipped
+        Rows that are left out, in the file's order.
+    """
+
+    def __init__(self, keys: pa.Array, rows: _Rows, skipped: list[Skipped]) -> None:
+        self.skipped = skipped
+        self._keys = keys
+        self._rows = rows
+
+    def in_order(self) -> Iterator[tuple[str, int]]:
+        """Give all keys, sorted, each with its number: its place in the file's order."""
+        order = pc.sort_indices(self._keys)  # pyright: ignore[reportAttributeAccessIssue]
+        for number in map(int, order.to_numpy()):
+            yield self._keys[number].as_py(), number
+
+    def describe(self, number: int) -> Described:
+        """Gather the rows of the image of a number."""
+        described = Described()
+        named: dict[str, None] = {}
+        for row in self._rows.of(number):
+            caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
+            if caption is not None and not self._rows.dropped[row]:
+                described.captions.append(caption)
+            named.update(dict.fromkeys(labels.split(_BETWEEN) if labels else ()))
+            split = int(self._rows.splits[row])
+            described.split = SPLITS[split - 1] if split else ""
+        described.labels = list(named)
+        return described
+
+    def lines(self, number: int) -> list[int]:
+        """Tell where one image's rows stand, all of them."""
+        return self._rows.lines[self._rows.of(number)].tolist()
+
+    def caption_lines(self, number: int) -> list[int]:
+        """Tell where one image's captions stand, in the order in which they are given."""
+        rows = self._rows.of(number)
+        kept = [r for r in rows if self._rows.captions[r].is_valid and not self._rows.dropped[r]]
+        return self._rows.lines[kept].tolist()
+
+    def __getitem__(self, key: str) -> Described:
+        """Gather the rows of the image of a key."""
+        return self.describe(self._numbers[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.as_py() for key in self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {key: number for number, key in enumerate(self)}

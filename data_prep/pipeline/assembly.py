@@ -1,0 +1,65 @@
+"""Putting the parts of a preparation together: the collection's files, written as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.pipeline.duplicates import write_duplicates
+from data_prep.pipeline.job import Job
+from data_prep.pipeline.work import WorkFolder
+from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
+from data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
+from model import collection as layout
+from model.collection import write_manifest
+
+
+def assemble(job: Job, work: WorkFolder) -> None:
+    """Write all files of the collection, whose parts are done."""
+    folder, identity = work.collection, job.embedder.identity
+    rows = [work.load_column(part.start, "rows") for part in job.parts]
+    n_items = sum(map(len, rows))
+    n_captions = sum(int(job.table.caption_counts(some).sum()) for some in rows)
+    writer = CollectionWriter(folder, n_items, n_captions, identity.width)
+    for part in job.parts:
+        writer.add(_rows(job, work, part.start))
+    writer.close()
+    counts = {"items": n_items, "captions": n_captions}
+    counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(job, work))
+    if job.shard is None:
+        counts["duplicates"] = write_duplicates(folder)
+    write_manifest(
+        folder,
+        name=job.source.name,
+        backbone=identity,
+        source=str(job.source),
+        licence=job.source.licence,
+        counts=counts,
+        shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
+    )
+
+
+def _rows(job: Job, work: WorkFolder, start: int) -> Rows:
+    part = work.load(start)
+    columns = job.table.take(part.rows)
+    ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
+    width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
+    told = {name: columns[name] for name in ("image", "captions", "labels", "split")}
+    items = {"id": ids, **told, "width": width, "height": height}
+    return Rows(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
+
+
+def _skipped(job: Job, work: WorkFolder) -> Iterator[Skipped]:
+    """Name what is left out: records without a row, bad ones by row, rows that are no record."""
+    yield from job.left_out
+    for part in job.parts:
+        reasons = work.load_column(part.start, "reasons").tolist()
+        bad_rows = work.load_column(part.start, "bad_rows")
+        for row, reason in zip(bad_rows.tolist(), reasons, strict=True):
+            record = job.table.records(row, row + 1)[0]
+            yield Skipped(record.key, record.image, reason)
+    ends_here = job.shard is None or job.shard.is_last
+    if ends_here and isinstance(job.source, NamesSkippedRows):
+        yield from job.source.skipped_rows()

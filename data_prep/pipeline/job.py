@@ -1,0 +1,82 @@
+"""What one preparation, or one shard of it, is about: whose rows, embedded by what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import PIL
+
+from data_prep.pipeline.embedding import Embedder
+from data_prep.pipeline.record_table import RecordTable
+from data_prep.pipeline.sharding import PART_ROWS, Shard
+from data_prep.records import Source
+from data_prep.skipped import Skipped
+
+MAX_BAD_SHARE = 0.05
+"""More bad records than this stop a preparation, unless it is told to keep going."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A preparation."""
+
+    source: Source
+    table: RecordTable
+    embedder: Embedder
+    shard: Shard | None = None
+    """None where it makes the whole collection."""
+    keep_going: bool = False
+
+    @property
+    def rows(self) -> range:
+        """Rows that are to be prepared."""
+        return (self.shard or Shard()).rows(len(self.table))
+
+    @property
+    def left_out(self) -> list[Skipped]:
+        """Records that have no row; the first shard names them."""
+        return self.table.left_out if self.shard is None or self.shard.is_first else []
+
+    @property
+    def counted(self) -> list[Skipped]:
+        """Records without a row that count as bad: a shard is judged by its own rows alone."""
+        return self.left_out if self.shard is None else []
+
+    @property
+    def total(self) -> int:
+        """How many records there are to judge."""
+        return len(self.rows) + len(self.counted)
+
+    @property
+    def parts(self) -> list[range]:
+        """The rows in parts, in which they are kept."""
+        rows = self.rows
+        starts = range(rows.start, rows.stop, PART_ROWS)
+        return [range(start, min(start + PART_ROWS, rows.stop)) for start in starts]
+
+    @cached_property
+    def origin(self) -> dict[str, object]:
+        """What the collection's bytes depend on; all shards of one have it in common."""
+        source = self.source
+        return {
+            "source": f"{type(source).__name__}: {source}",
+            "records": self.table.sha256,
+            "backbone": self.embedder.identity.sha256,
+            "computes": self.embedder.computes,
+            "known": self.embedder.known.sha256() if self.embedder.known else "",
+            "part": PART_ROWS,
+            "libraries": f"pillow {PIL.__version__}, numpy {np.__version__}",
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What its parts depend on."""
+        rows = self.rows
+        return json.dumps({**self.origin, "rows": f"{rows.start} to {rows.stop}"}, indent=1)
+
+    def key(self, row: int) -> str:
+        """Key of a row's record."""
+        return self.table.columns["key"][row].as_py()

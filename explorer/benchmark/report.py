@@ -1,0 +1,165 @@
+"""The exclusion benchmark told: a table for people, and a folder of CSV, plots and settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.captions import tidy
+from explorer.benchmark.plot import save_plot
+from model.benchmark import TRAINING_FREE
+from model.home import new_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
+
+_HEADER = (
+    "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",
+    "A kept", "seeds ±",
+)  # fmt: skip
+_SIEVE = "Sieve"
+
+
+def table_text(result: BenchmarkResult) -> str:
+    """Tell all tables, and what they say of Sieve."""
+    lines: list[str] = []
+    for track in result.tracks:
+        lines += [
+            f"{result.collection}, {track.track} track: {track.pairs:,} pairs of {track.a_words:,} "
+            f"A-words over {track.items:,} test items; tuned on {track.tuning_pairs:,} other pairs "
+            f"over {track.tuning_items:,} select items",
+            *_columns([_HEADER, *map(_row, track.methods)]),
+        ]
+        if track.variants:
+            lines += ["", "one rule each:", *_columns([_HEADER, *map(_row, track.variants)])]
+        lines += ["", *verdicts(track), ""]
+    recall = _recalls(result)
+    return "\n".join([*lines, *([*recall, ""] if recall else [])])
+
+
+def verdicts(track: TrackResult) -> list[str]:
+    """Say where Sieve stands, and where it does not win."""
+    by_name = {method.method: method for method in track.methods}
+    sieve = by_name.get(_SIEVE)
+    if sieve is None:
+        return []
+    lines = []
+    dense = [method for name, method in by_name.items() if name in TRAINING_FREE]
+    if dense:
+        best = max(dense, key=lambda method: method.ap)
+        lines.append(
+            f"Best training-free peer: {best.method}. Sieve's AP@10 is {_ratio(best)} of it, "
+            f"{best.gap or 0:.0%} {_span(best.gap_ci, '.0%')} of its way to a perfect ranking; "
+            f"violations {sieve.violation:.3f} against {best.violation:.3f}."
+        )
+    for method in track.methods:
+        if method.method in (_SIEVE, "oracle") or method.ratio is None or method.ratio_ci is None:
+            continue
+        if method.ratio_ci.high < 1:
+            lines.append(f"{tidy(method.method)} wins against Sieve ({_ratio(method)}).")
+        elif method.ratio_ci.low <= 1:
+            lines.append(f"{tidy(method.method)} and Sieve are not told apart ({_ratio(method)}).")
+    for method in track.variants:
+        if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
+            ratio = f"{method.same_rule_ratio:.3f} {_span(method.same_rule_ratio_ci)}"
+            lines.append(f"Sieve by the same rule ÷ {method.method}: {ratio}.")
+    return lines
+
+
+def write_report(result: BenchmarkResult, out: Path) -> None:
+    """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+    out : Path
+        Must not exist yet.
+    """
+    with new_folder(out) as folder:
+        for name, content in (("result", result.as_json()), ("config", result.settings())):
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        (folder / "table.txt").write_text(table_text(result), encoding="utf-8")
+        for track in result.tracks:
+            _write_csv(folder / f"{track.track}.csv", (*track.methods, *track.variants))
+            _write_pairs(folder / f"{track.track}_pairs.csv", track)
+            save_plot(track, folder / track.track)
+
+
+def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
+    rows = []
+    for method in methods:
+        told = method.as_json()
+        flat = {}
+        for name, value in told.items():
+            if name.endswith("ci"):
+                low, high = value or (None, None)
+                flat |= {f"{name}_low": low, f"{name}_high": high}
+            else:
+                flat[name] = json.dumps(value) if isinstance(value, (dict, list)) else value
+        rows.append(flat)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_pairs(path: Path, track: TrackResult) -> None:
+    """Write AP@10 of every pair by every method, for those who want to look for themselves."""
+    methods = track.methods
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["a", "without", "relevant", "violating", *(m.method for m in methods)])
+        for place, pair in enumerate(track.asked):
+            writer.writerow([*pair, *(round(method.by_pair[place], 6) for method in methods)])
+
+
+def _row(method: MethodResult) -> tuple[str, ...]:
+    return (
+        tidy(method.method),
+        f"{method.ap:.3f}",
+        _span(method.ci),
+        "" if method.ratio is None else f"{method.ratio:.3f}",
+        _span(method.ratio_ci),
+        f"{method.precision:.3f}",
+        f"{method.violation:.3f}",
+        f"{method.ndcg:.3f}",
+        f"{method.plain_ap:.3f}",
+        f"{method.kept_ap / max(method.plain_ap, 1e-12):.3f}",
+        "" if method.spread is None else f"{method.spread:.3f}",
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _recalls(result: BenchmarkResult) -> list[str]:
+    if not result.tracks or not result.backbone_recall:
+        return []
+    rows = [("text→image", *(name.replace("recall", "R") for name in result.backbone_recall))]
+    rows.append(("backbone", *(f"{value:.3f}" for value in result.backbone_recall.values())))
+    for method in result.tracks[0].methods:
+        if method.recall is not None:
+            rows.append((tidy(method.method), *(f"{v:.3f}" for v in method.recall.values())))
+    return _columns(rows)
+
+
+def _ratio(method: MethodResult) -> str:
+    return f"{method.ratio or 0:.3f} {_span(method.ratio_ci)}"
+
+
+def _span(interval: Interval | None, form: str = ".3f") -> str:
+    return "" if interval is None else f"[{interval.low:{form}}, {interval.high:{form}}]"

@@ -1,0 +1,135 @@
+"""The subcommand that measures exclusion: `sieve evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
+
+from explorer.arguments import (
+    CheckpointName,
+    CollectionName,
+    Device,
+    File,
+    checkpoint_path,
+    parse_out,
+)
+from explorer.commands.printing import print_json, print_text
+
+if TYPE_CHECKING:
+    from model.benchmark import BenchmarkConfig
+    from model.collection import Collection
+    from model.questions import TrackName
+
+Name = Annotated[str | None, arg(metavar="COLLECTION")]
+Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure "A without B" by Sieve and by its peers, with intervals.
+
+    Knobs are tuned on select items, the table is of test items. Encoders are trained where they are
+    not kept from before, which takes minutes.
+
+    Example: sieve evaluate scenes --track label --out results
+    """
+
+    collection: CollectionName
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    train: Name = None
+    """Train on the train split of this collection instead of the collection's own."""
+    checkpoint: CheckpointName = None
+    """Measure this checkpoint as Sieve, in place of the default encoder with several seeds."""
+    track: Literal["label", "caption", "all"] = "all"
+    """What A and B are: labels, or nouns of captions; all takes what the collection has."""
+    peer: Annotated[tuple[Peer, ...], UseAppendAction] = ()
+    """The same items by another backbone, as a peer; may be given again."""
+    methods: Annotated[str, arg(metavar="A,B,…")] = ""
+    """Only these methods; by default all."""
+    seeds: Annotated[str, arg(metavar="N,N,…")] = "0,1,2"
+    """Seeds of training."""
+    trials: int = 60
+    """Settings that each method tries on the tuning pairs."""
+    epochs: Annotated[int | None, arg(metavar="INT")] = None
+    """Of every training; by default the compact preset's."""
+    resamples: int = 1000
+    """Of the bootstrap."""
+    out: File = None
+    """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
+    device: Device = "auto"
+    """Where to train and embed."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Measure, and print the table."""
+        from explorer.benchmark.report import table_text, write_report
+        from model.benchmark import Benchmark
+        from model.checkpoint import Checkpoint
+
+        out = parse_out(self.out) if self.out else None
+        opened = self._open(self.collection)
+        benchmark = Benchmark(
+            opened,
+            self._config(opened),
+            train=self._open(self.train) if self.train else None,
+            checkpoint=Checkpoint.load(checkpoint_path(self.checkpoint))
+            if self.checkpoint
+            else None,
+            peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            device=self.device,
+            progress=sys.stderr.isatty(),
+        )
+        result = benchmark.run()
+        if out is not None:
+            write_report(result, out)
+        print_json(result.as_json()) if self.json else print_text(table_text(result))
+
+    def _open(self, name: str) -> Collection:
+        from data_prep.bundled import open_collection_path
+        from model.collection import Collection
+
+        progress = sys.stderr.isatty()
+        return Collection.open(open_collection_path(name, device=self.device, progress=progress))
+
+    def _config(self, collection: Collection) -> BenchmarkConfig:
+        from model.benchmark import METHODS, BenchmarkConfig
+        from model.questions import TRACKS
+
+        has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
+        tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
+        if self.track != "all":
+            tracks = (self.track,)
+        if not tracks:
+            raise ValueError(
+                f"collection {collection.name} has neither labels nor captions to ask for"
+            )
+        given = tuple(name.strip() for name in self.methods.split(",") if name.strip())
+        config = BenchmarkConfig(
+            tracks=tracks,
+            methods=given or METHODS,
+            seeds=_parse_seeds(self.seeds),
+            trials=self.trials,
+            resamples=self.resamples,
+        )
+        if self.epochs is None:
+            return config
+        return replace(config, training=replace(config.training, epochs=self.epochs))
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds takes whole numbers as 0,1,2; got {text!r}")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _parse_peer(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name.strip() and equals and path.strip()):
+        raise ValueError(f"--peer takes NAME=COLLECTION; got {text!r}")
+    return name.strip(), str(Path(path.strip()).expanduser())

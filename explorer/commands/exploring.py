@@ -1,0 +1,196 @@
+"""What each subcommand of `sieve` takes and does; those that make things have modules of their own.
+
+Fields are the command line: their docstrings are the help. Imports that load torch or gradio stand
+inside `run`, so that `sieve --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg, subcommand
+
+from explorer.arguments import (
+    CheckpointName,
+    CollectionName,
+    Device,
+    File,
+    Off,
+    Strictness,
+    StrictnessValue,
+    open_engine,
+)
+from explorer.commands.evaluating import Evaluate
+from explorer.commands.figuring import Figure
+from explorer.commands.joining import Add, Merge
+from explorer.commands.making import Train
+from explorer.commands.preparing import Prepare
+from explorer.commands.printing import (
+    print_dimensions,
+    print_facts,
+    print_json,
+    print_outcome,
+    print_sections,
+    print_text,
+)
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Open the explorer in the browser, by default on the bundled collection.
+
+    Example: sieve explore my-photos --port 8000
+    """
+
+    collection: CollectionName = "scenes"
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    checkpoint: CheckpointName = None
+    """A checkpoint's path or name; by default the one that fits best."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 7860
+    """Port; the next free one is taken where it is in use."""
+    device: Device = "auto"
+    """Where the backbone runs."""
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        engine = open_engine(self.collection, self.checkpoint, self.device)
+        from explorer.app import launch
+
+        launch(engine, host=self.host, port=self.port)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Search a collection, with dimensions switched off.
+
+    Example: sieve search scenes "a dog" --without "a beach" --strictness never -k 10
+    """
+
+    collection: CollectionName
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
+    """What to search for; "a dog but not on a beach" is read as "a dog" without "a beach"."""
+    without: str = ""
+    """What should not be seen; it proposes the dimensions to switch off."""
+    strictness: Strictness = StrictnessValue(1.0)
+    """0 ignores what is off, 1 pushes it away; `never` also leaves out all that has it."""
+    off: Off = None
+    """Dimensions to switch off, as 17,203: all of them, in place of the proposed ones."""
+    item: str = ""
+    """Search by the image of this item instead."""
+    image: File = None
+    """Search by this image file instead."""
+    top: Annotated[int, arg(aliases=["-k"])] = 10
+    """How many results."""
+    checkpoint: CheckpointName = None
+    """A checkpoint's path or name; by default the one that fits best."""
+    device: Device = "auto"
+    """Where the backbone runs."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Search, and print what was found."""
+        from explorer.reports import search_report
+
+        picture = None
+        if self.image is not None:
+            from data_prep.images import load_image
+
+            try:
+                picture = load_image(self.image)
+            except ValueError as error:
+                raise ValueError(f"image {self.image}: {error}; give another --image") from None
+        engine = open_engine(self.collection, self.checkpoint, self.device)
+        encoded = engine.encode(self.query, self.without, self.item, picture)
+        outcome = engine.search(
+            encoded, self.off, self.strictness.value, self.strictness.never, self.top
+        )
+        report = search_report(encoded, outcome)
+        print_json(report) if self.json else print_outcome(report)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell what a collection holds, and which checkpoint opens with it.
+
+    Example: sieve info scenes --json
+    """
+
+    collection: CollectionName = "scenes"
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    checkpoint: CheckpointName = None
+    """A checkpoint's path or name; by default the one that fits best."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Print the facts."""
+        from explorer.reports import collection_report
+
+        report = collection_report(self.collection, self.checkpoint)
+        print_json(report) if self.json else print_facts(report)
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """List all dimensions of a collection's codes.
+
+    --summary measures the whole encoder instead: how clear its dimensions are, whether labels have
+    dimensions of their own, and what is left of a label that is switched off.
+
+    Example: sieve dimensions scenes --sort firing_images --match dog
+    """
+
+    collection: CollectionName = "scenes"
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    sort: str = "dimension"
+    """Column to sort by; numbers from the highest, dimension and words upwards."""
+    match: str = ""
+    """Only those with this text in their name or top word."""
+    checkpoint: CheckpointName = None
+    """A checkpoint's path or name; by default the one that fits best."""
+    summary: bool = False
+    """Measure the whole encoder; takes a minute."""
+    csv: bool = False
+    """Print CSV, with every column."""
+    json: bool = False
+    """Print JSON, with every column."""
+
+    def run(self) -> None:
+        """Print the table, or the summary."""
+        from explorer.reports import dimension_records, dimension_rows, summary_report
+
+        if self.csv and (self.json or self.summary):
+            raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
+        if self.summary and (self.match or self.sort != "dimension"):
+            raise ValueError("--summary is of all dimensions: leave out --match and --sort")
+        engine = open_engine(self.collection, self.checkpoint, "auto")
+        if self.summary:
+            report = summary_report(engine)
+            print_json(report) if self.json else print_sections(report)
+            return
+        table = dimension_rows(engine.dimension_table(), self.sort, self.match)
+        if self.csv:
+            print_text(table.to_csv(index=False))
+        elif self.json:
+            print_json(dimension_records(table))
+        else:
+            print_dimensions(table, self.sort)
+
+
+Command = (
+    Annotated[Explore, subcommand("explore")]
+    | Annotated[Prepare, subcommand("prepare")]
+    | Annotated[Add, subcommand("add")]
+    | Annotated[Merge, subcommand("merge")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Search, subcommand("search")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Dimensions, subcommand("dimensions")]
+    | Annotated[Figure, subcommand("figure")]
+)

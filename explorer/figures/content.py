@@ -1,0 +1,165 @@
+"""What a figure's rows show: the engine is asked, and its answers become labels and tiles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from explorer.figures.recipe import Recipe, Row
+from model.words.mentions import mentions
+from model.words.nouns import benchmark_nouns
+
+if TYPE_CHECKING:
+    from model.engine import EncodedQuery, Engine
+
+Encode = Callable[[str, str, str], "EncodedQuery"]
+"""Makes a query of a text, what it goes without, and an item's id."""
+
+_NAMED = 4
+"""Names of off dimensions that a label gives; the others are counted."""
+
+
+class Tile(NamedTuple):
+    """One image of a row."""
+
+    row: int
+    """Of the collection."""
+    score: float
+    caption: str
+    violates: bool
+    """Labels or captions say that it shows what is excluded."""
+
+
+class Content(NamedTuple):
+    """One row of a figure."""
+
+    title: str
+    """What is asked, or a dimension's name."""
+    without: str
+    """What is excluded, in words, or nothing."""
+    small: tuple[str, ...]
+    """Names of dimensions, and how strictly they count."""
+    image: int | None
+    """Row of the item that is searched by."""
+    tiles: tuple[Tile, ...]
+
+
+def sieve_version() -> str:
+    """Version of Sieve; `unknown` where it runs without being installed."""
+    try:
+        return version("sieve-explorer")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
+    """Add what a short recipe leaves open: the hashes of what is open, and Sieve's version.
+
+    Raises
+    ------
+    ValueError
+        If the recipe is of another collection or checkpoint than the engine's.
+    """
+    collection, checkpoint = engine.collection, engine.checkpoint
+    if not collection.sha256.startswith(recipe.collection_sha256):
+        raise ValueError(
+            f"the recipe was made from a collection with hash {recipe.collection_sha256[:12]}, but "
+            f"{collection.name} has {collection.sha256[:12]}; name that collection, or take "
+            "collection_sha256 out of the recipe"
+        )
+    if not checkpoint.sha256.startswith(recipe.checkpoint):
+        raise ValueError(
+            f"the recipe was made with checkpoint {recipe.checkpoint[:12]}, but "
+            f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or take "
+            "checkpoint out of the recipe"
+        )
+    return replace(
+        recipe,
+        collection=recipe.collection or collection.name,
+        collection_sha256=collection.sha256,
+        checkpoint=checkpoint.sha256,
+        version=sieve_version(),
+    )
+
+
+def figure_content(
+    engine: Engine, recipe: Recipe, encode: Encode | None = None
+) -> tuple[Content, ...]:
+    """Find what each row of a recipe shows.
+
+    Parameters
+    ----------
+    engine : Engine
+    recipe : Recipe
+    encode : callable, optional
+        By default the engine's own; a server passes one that shares the model.
+
+    Raises
+    ------
+    ValueError
+        In one line that names the row.
+    """
+    found = []
+    for number, row in enumerate(recipe.rows, 1):
+        try:
+            if row.dimension is None:
+                found.append(_searched(engine, row, recipe.columns, encode or engine.encode))
+            else:
+                found.append(_dimension(engine, row.dimension, recipe.columns))
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+    return tuple(found)
+
+
+def _searched(engine: Engine, row: Row, columns: int, encode: Encode) -> Content:
+    query = encode(row.query, row.without, row.image)
+    outcome = engine.search(query, row.off, row.push, row.never, columns)
+    tiles = tuple(
+        Tile(
+            result.row,
+            result.score,
+            result.captions[0] if result.captions else ", ".join(result.labels),
+            _violates(query.without, result.captions, result.labels),
+        )
+        for result in outcome.results
+    )
+    off = _names(part.name for part in sorted(outcome.off, key=lambda part: -part.weight))
+    strict = "strictness never" if row.never else _strictness(row.push)
+    small = (f"off: {off}", *([strict] if strict else [])) if off else ()
+    image = engine.row_of(query.item) if query.item else None
+    return Content("" if query.item else query.text, query.without, small, image, tiles)
+
+
+def _dimension(engine: Engine, dimension: int, columns: int) -> Content:
+    name = engine.dimension(dimension).name
+    rows, values = engine.image_codes.postings(dimension)
+    items = engine.collection.items
+    tiles = []
+    for at in np.argsort(-values, kind="stable")[:columns]:
+        captions = items["captions"].iloc[int(rows[at])]
+        caption = str(captions[0]) if len(captions) else ""
+        tiles.append(Tile(int(rows[at]), float(values[at]), caption, False))
+    return Content(name, "", (f"dimension {dimension}",), None, tuple(tiles))
+
+
+def _violates(without: str, captions: tuple[str, ...], labels: tuple[str, ...]) -> bool:
+    return bool(without) and mentions(without, captions, labels, benchmark_nouns())
+
+
+def _strictness(push: float) -> str:
+    return f"strictness {f'{push:g}'.replace('0.', '.', 1)}" if push < 1 else ""
+
+
+def _names(names: Iterable[str]) -> str:
+    """Give the first few names by their first word: `beach ×6, kite, crab, 3 more`."""
+    heads = Counter(name.split(" · ")[0] for name in names)
+    shown = [
+        head if count == 1 else f"{head} ×{count}" for head, count in list(heads.items())[:_NAMED]
+    ]
+    left = sum(list(heads.values())[_NAMED:])
+    return ", ".join([*shown, *([f"{left} more"] if left else [])])

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_prepare import Drawn, skipped_rows
+
+from data_prep.known import KnownEmbeddings
+from data_prep.pipeline.sharding import PART_ROWS
+from data_prep.pipeline.work import Busy, WorkFolder
+from data_prep.prepare import prepare
+from data_prep.records import Record
+from model.backbone import Backbone
+from model.collection import BackboneIdentity
+
+ROOT = Path(__file__).parents[3]
+MANY = 3 * PART_ROWS + 40
+
+
+class Stopping(Drawn):
+    """Stops as Ctrl-C does when it opens one of its images."""
+
+    def __init__(self, at: int, **options: object) -> None:
+        super().__init__(MANY, {7: "torn", 600: "torn"}, **options)  # type: ignore[arg-type]
+        self.at = at
+
+    def open_image(self, record: Record, size: int) -> Image.Image:
+        if record.key == f"s{self.at}":
+            raise KeyboardInterrupt
+        return super().open_image(record, size)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("unbroken") / "c"
+    prepare(Stopping(-1), tiny_backbone, out, workers=0, progress=False)
+    return contents(out)
+
+
+def stop(out: Path, backbone: Backbone, at: int) -> str:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        prepare(Stopping(at), backbone, out, workers=0, progress=False)
+    return str(stopped.value)
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
+) -> None:
+    out = tmp_path / "c"
+    assert stop(out, tiny_backbone, 5) == "stopped; nothing is left behind"
+    assert list(tmp_path.iterdir()) == []
+    told = "are done: the same command goes on from there"
+    assert stop(out, tiny_backbone, PART_ROWS + 5) == f"stopped; 256 of 808 {told}"
+    assert stop(out, tiny_backbone, 2 * PART_ROWS) == f"stopped; 512 of 808 {told}"
+    assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
+    opened = []
+
+    class Counting(Stopping):
+        def open_image(self, record: Record, size: int) -> Image.Image:
+            opened.append(int(record.key[1:]))
+            return super().open_image(record, size)
+
+    source = Counting(-1)
+    source.__class__.__name__ = "Stopping"
+    prepare(source, tiny_backbone, out, workers=0, progress=False)
+    assert opened == [7, *range(2 * PART_ROWS, MANY)]  # what was bad is looked at once more
+    assert contents(out) == unbroken
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_what_was_mended_since_is_taken_in(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    out = tmp_path / "c"
+    stop(out, tiny_backbone, 2 * PART_ROWS)
+    mended = Stopping(-1)
+    mended.bad = {600: "torn"}
+    made = prepare(mended, tiny_backbone, out, workers=0, progress=False)
+    assert [row[0] for row in skipped_rows(made)[1:]] == ["s600"]
+    whole = prepare(mended, tiny_backbone, tmp_path / "whole", workers=0, progress=False)
+    assert contents(out) == contents(whole.path)
+
+
+def test_what_another_command_left_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "c"
+    n_captions = sum(len(record.captions) for record in Drawn(MANY).records())
+    known = KnownEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
+    identity = BackboneIdentity("theirs", "ab" * 32, 6)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Stopping(PART_ROWS), identity, out, known=known, workers=0, progress=False)
+    other = KnownEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
+    made = prepare(Stopping(-1), identity, out, known=other, workers=0, progress=False)
+    assert "was left by a run of other records, settings or backbone" in caplog.text
+    whole = prepare(Stopping(-1), identity, tmp_path / "w", known=other, progress=False)
+    assert contents(made.path) == contents(whole.path)
+
+
+def test_a_part_that_is_not_whole_is_made_again(
+    tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
+) -> None:
+    out = tmp_path / "c"
+    stop(out, tiny_backbone, 2 * PART_ROWS)
+    first, second = sorted((tmp_path / ".c.part" / "parts").iterdir())
+    first.write_bytes(first.read_bytes()[:-99])
+    damaged = bytearray(second.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    second.write_bytes(damaged)
+    prepare(Stopping(-1), tiny_backbone, out, workers=0, progress=False)
+    assert contents(out) == unbroken
+
+
+def test_two_writers_at_once(
+    tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.pipeline.work._PATIENCE", 0.3)
+    with WorkFolder.of(tmp_path / "c"), pytest.raises(Busy, match="another process is preparing"):
+        prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
+    assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
+
+
+def test_too_many_bad_records_cost_nothing_that_is_done(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    bad = {row: "torn" for row in range(300, 400)}
+    with pytest.raises(ValueError, match="more than 5% of all 808: 52 × torn"):
+        prepare(Drawn(MANY, bad), tiny_backbone, tmp_path / "c", workers=0, progress=False)
+    assert (tmp_path / ".c.part" / "parts" / "000000000.npz").is_file()
+    source = Drawn(MANY, bad)
+    made = prepare(source, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
+    whole = prepare(source, tiny_backbone, tmp_path / "w", progress=False, keep_going=True)
+    assert contents(made.path) == contents(whole.path)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 900 pictures, some of them bad, with captions."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "images").mkdir()
+    noise = np.random.default_rng(0)
+    rows = [("image", "caption")]
+    for index in range(900):
+        path = folder / "images" / f"{index:04}.jpg"
+        Image.fromarray(noise.integers(0, 255, (60, 80, 3), np.uint8)).save(path)
+        if index % 100 == 17:
+            path.write_bytes(path.read_bytes()[:400])
+        rows += [(path.name, f"picture {index}"), (path.name, f"the {index}th of them")]
+    with (folder / "captions.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    return folder
+
+
+def command(photographs: Path, backbone: Path, out: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "explorer", "prepare", "folder", str(photographs / "images")),
+        *("--captions", str(photographs / "captions.csv"), "--out", str(out)),
+        *("--backbone", f"local-dir:{backbone}", "--device", "cpu", "--workers", "2"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    photographs: Path, tiny_backbone_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[float, dict[str, bytes]]:
+    """Seconds of an unbroken run, and what it made."""
+    out = tmp_path_factory.mktemp("whole") / "c"
+    started = time.monotonic()
+    asked = command(photographs, tiny_backbone_dir, out)
+    subprocess.run(asked, cwd=ROOT, check=True, capture_output=True)
+    return time.monotonic() - started, contents(out)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(
+    photographs: Path,
+    tiny_backbone_dir: Path,
+    tmp_path: Path,
+    prepared: tuple[float, dict[str, bytes]],
+    seed: int,
+) -> None:
+    takes, whole = prepared
+    out = tmp_path / "c"
+    asked = command(photographs, tiny_backbone_dir, out)
+    running = subprocess.Popen(asked, cwd=ROOT, stderr=subprocess.DEVNULL)
+    time.sleep(random.Random(seed).uniform(0.3, 1.0) * takes)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    last = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert last.returncode == 0 or "exists already" in last.stderr, last.stderr
+    assert contents(out) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from published import jpeg, write, write_tars
+
+from data_prep.records import Record
+from data_prep.sources.conceptual_captions import ConceptualCaptions, conceptual_captions
+from data_prep.sources.img2dataset import Img2Dataset
+
+ROWS = [(f"caption {n} of a <b>dog</b>", f"http://x.org/p{n}.jpg?a=1&b=ü") for n in range(12)]
+
+
+def table(folder: Path, rows: list[tuple[str, ...]] | None = None, head: str = "") -> Path:
+    text = head + "".join("\t".join(row) + "\n" for row in rows or ROWS)
+    return write(folder / "Train_GCC-training.tsv", text.encode())
+
+
+def crc(url: str) -> int:
+    return zlib.crc32(url.encode())
+
+
+NAMINGS: dict[str, Callable[[int, str], str]] = {
+    "ViLBERT's first downloader": lambda _, url: f"training/{crc(url)}",
+    "its later one": lambda n, url: f"training/{n}_{crc(url)}",
+    "with an extension": lambda _, url: f"{crc(url)}.jpg",
+    "md5": lambda _, url: hashlib.md5(url.encode()).hexdigest() + ".png",
+    "sha256": lambda _, url: "ab/" + hashlib.sha256(url.encode()).hexdigest() + ".jpg",
+    "rows": lambda n, _: f"{n}.jpg",
+    "padded rows": lambda n, _: f"train_image/{n:08d}.jpg",
+}
+
+
+def source(path: Path, images: Path | None = None, **options: int) -> ConceptualCaptions:
+    made = conceptual_captions(path, images, name="cc", licence="none", **options)
+    assert isinstance(made, ConceptualCaptions)
+    return made
+
+
+def captions(made: ConceptualCaptions) -> dict[str, tuple[str, ...]]:
+    return {record.key: record.captions for record in made.records()}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_images_are_found_by_how_they_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, naming: str
+) -> None:
+    here = [1, 4, 7, 10]
+    for number in here:
+        write(tmp_path / "images" / NAMINGS[naming](number, ROWS[number][1]), jpeg())
+    made = source(table(tmp_path), tmp_path / "images")
+    with caplog.at_level(logging.WARNING):
+        records = list(made.records())
+    assert [(r.key, r.captions) for r in records] == [(ROWS[n][1], (ROWS[n][0],)) for n in here]
+    assert made.open_image(records[0], 320).size == (12, 8)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"4 of 12 rows have an image in {tmp_path / 'images'}, ")
+    left_out = made.skipped_rows()
+    assert len(left_out) == 8
+    assert left_out[0] == ("Train_GCC-training.tsv:1", ROWS[0][1], "not downloaded: no such file")
+
+
+def test_rows_may_be_counted_from_one(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "1.jpg", jpeg())
+    made = source(table(tmp_path), tmp_path / "images", first_row=1)
+    assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
+
+
+def test_a_head_and_the_order_of_cc12m(tmp_path: Path) -> None:
+    write(tmp_path / "0.jpg", jpeg())
+    made = source(table(tmp_path, head="caption\turl\n"))
+    assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
+    made = source(table(tmp_path, [(url, caption) for caption, url in ROWS]))
+    assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
+
+
+def test_labels_of_the_labelled_part(tmp_path: Path) -> None:
+    write(tmp_path / "0.jpg", jpeg())
+    row = ("a dog", "http://x.org/0", "dog,grass,dog", "/m/1,/m/2,/m/1", ".9,.8,.7")
+    (record,) = source(table(tmp_path, [row])).records()
+    assert record.labels == ("dog", "grass")
+
+
+def test_hostile_rows(tmp_path: Path) -> None:
+    rows = [
+        b"a dog\thttp://x.org/0",
+        b"no url here",
+        b"",
+        b"\thttp://x.org/2",
+        b'"never closed\thttp://x.org/3',
+        b"x" * 200_000 + b"\thttp://x.org/4",
+        b"\xff\xfe\x00bytes\thttp://x.org/5",
+        b"y" * 6_000 + b"\thttp://x.org/6",
+        b"a dog again\thttp://x.org/0",
+    ]
+    path = write(tmp_path / "cc.tsv", b"\n".join(rows))
+    for number in range(9):
+        write(tmp_path / "images" / f"{number}.jpg", jpeg())
+    made = source(path, tmp_path / "images")
+    records = list(made.records())
+    assert [(record.key[-1], record.captions) for record in records] == [
+        ("0", ("a dog",)),
+        ("2", ()),
+        ("3", ('"never closed',)),
+        ("5", ("\ufffd\ufffd bytes",)),
+        ("6", ()),
+        ("0", ("a dog again",)),
+    ]
+    # Rows are numbered as they stand, the bad ones too; an empty line is none.
+    assert Path(records[1].image).name == "2.jpg" and Path(records[-1].image).name == "7.jpg"
+    assert [(entry.key, entry.reason.split(":")[0]) for entry in made.skipped_rows()] == [
+        ("cc.tsv:2", "no caption and URL in this row"),
+        ("cc.tsv:4", "empty caption"),
+        ("cc.tsv:6", "no caption and URL in this row"),
+        ("cc.tsv:8", "huge caption"),
+    ]
+
+
+def test_a_web_page_in_place_of_an_image(tmp_path: Path) -> None:
+    write(tmp_path / str(crc(ROWS[0][1])), b"<!doctype html><title>404</title>")
+    made = source(table(tmp_path))
+    (record,) = made.records()
+    with pytest.raises(ValueError, match="not an image of a known format"):
+        made.open_image(record, 320)
+
+
+def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "outside.jpg", jpeg())
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.jpg").symlink_to(tmp_path / "outside.jpg")
+    made = source(table(tmp_path), tmp_path / "images")
+    (record,) = made.records()
+    with pytest.raises(ValueError, match="leaves the folder"):
+        made.open_image(record, 320)
+    with pytest.raises(ValueError, match="leaves the folder"):
+        made.open_image(Record("x", str(tmp_path / "outside.jpg")), 320)
+
+
+def test_what_is_meant_is_seen_or_asked_for(tmp_path: Path) -> None:
+    assert isinstance(
+        conceptual_captions(write_tars(tmp_path / "cc"), name="cc", licence=""), Img2Dataset
+    )
+    write(tmp_path / "0.jpg", jpeg())
+    path = table(tmp_path)
+    assert len(captions(source(tmp_path))) == 1
+    with pytest.raises(ValueError, match="--images goes with the official table"):
+        conceptual_captions(tmp_path / "cc", tmp_path, name="cc", licence="")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none of the 12 rows of .* CRC-32 of the URL.*--images"):
+        list(source(path, tmp_path / "none").records())
+    with pytest.raises(FileNotFoundError, match="check --images"):
+        source(path, tmp_path / "nowhere")
+    write(tmp_path / "Validation.tsv", b"")
+    with pytest.raises(ValueError, match="several tables .*give one of them, and --images"):
+        source(tmp_path)
+    with pytest.raises(FileNotFoundError, match="give the folder of the shards"):
+        conceptual_captions(tmp_path / "nothing", name="cc", licence="")

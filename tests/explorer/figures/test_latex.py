@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from explorer.figures.content import Content, Tile
+from explorer.figures.latex import latex_block, latex_escape
+from explorer.figures.recipe import Recipe, Row
+
+ROWS = (
+    Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),
+    Content("50 % & more", "$x_1$", (), None, (Tile(0, 0.5, "", True),)),
+    Content("", "{", (), 3, ()),
+)
+
+
+def test_every_command_is_escaped() -> None:
+    assert latex_escape(r"\a{b}$c&d#e%f_g~h^i<j>k|l\"") == (
+        r"\textbackslash{}a\{b\}\$c\&d\#e\%f\_g\textasciitilde{}h\textasciicircum{}i"
+        r"\textless{}j\textgreater{}k\textbar{}l\textbackslash{}{\char34}"
+    )
+
+
+def test_a_block_tells_what_is_seen() -> None:
+    recipe = Recipe(rows=(Row("a"),), columns=4, width_cm=17, label="fig:dogs")
+    lines = latex_block(recipe, ROWS, "my figure}.pdf").splitlines()
+    assert lines[1] == r"\begin{figure*}" and lines[-1] == r"\end{figure*}"
+    assert r"  \includegraphics[width=17cm]{my-figure-.pdf}" in lines
+    assert r"  \label{fig:dogs}" in lines
+    assert lines[4] == (
+        r"  \caption{Top 4 images of each row: ``a dog''; ``50 \% \& more'' without ``\$x\_1\$''; "
+        r"images like the one shown without ``\{''. "
+        r"Dashed frames: labels or captions name what is excluded.}"
+    )
+
+
+def test_a_narrow_one_stands_in_a_column_with_its_own_caption() -> None:
+    recipe = Recipe(rows=(Row("a"),), width_cm=8.46, caption="Dogs & <b>cats</b>")
+    block = latex_block(recipe, ROWS, "f.pdf")
+    assert r"\begin{figure}" in block and "*" not in block
+    assert r"\caption{Dogs \& \textless{}b\textgreater{}cats\textless{}/b\textgreater{}}" in block

@@ -1,0 +1,142 @@
+"""Recipes: short ones are enough, whole ones are read again, hostile ones are one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explorer.figures.recipe import MARKS, TILES, Recipe, Row, parse_recipe, read_recipe
+from explorer.figures.recipe import write_recipe as write
+
+SHORT = {
+    "collection": "scenes",
+    "rows": [{"query": "a dog"}, {"query": "a dog", "without": "a beach"}],
+    "columns": 6,
+    "width_cm": 17,
+}
+texts = st.text(max_size=40).map(lambda text: " ".join(text.split())).filter(str.isprintable)
+off = st.none() | st.sets(st.integers(0, 2000), max_size=5).map(lambda js: tuple(sorted(js)))
+strictness = st.just("never") | st.floats(0, 1)
+some_rows = st.one_of(
+    st.builds(Row, query=texts.filter(bool), without=texts, off=off, strictness=strictness),
+    st.builds(Row, image=st.from_regex(r"[0-9a-f]{16}", fullmatch=True), without=texts, off=off),
+    st.builds(Row, dimension=st.integers(0, 2000)),
+)
+recipes = st.builds(
+    Recipe,
+    rows=st.lists(some_rows, min_size=1, max_size=4).map(tuple),
+    columns=st.integers(1, 24),
+    width_cm=st.floats(3, 42),
+    marks=st.sets(st.sampled_from(MARKS)).map(lambda m: tuple(x for x in MARKS if x in m)),
+    tiles=st.sampled_from(TILES),
+    caption=texts,
+    font_size=st.floats(4, 24),
+)
+
+
+def test_a_short_recipe_is_enough() -> None:
+    recipe = Recipe.from_json(SHORT)
+    assert recipe.rows == (Row("a dog"), Row("a dog", without="a beach"))
+    assert (recipe.columns, recipe.width_cm, recipe.font_size) == (6, 17, 8)
+
+
+@given(recipes)
+def test_what_is_written_is_read(recipe: Recipe) -> None:
+    assert parse_recipe(write(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "cm"),
+    [
+        ({"width": "one column"}, 8.46),
+        ({"width": "two columns"}, 17.78),
+        ({"width_in": 7}, 17.78),
+        ({}, 17.78),
+    ],
+    ids=str,
+)
+def test_width_in_each_way(given: dict, cm: float) -> None:
+    assert Recipe.from_json({"rows": [{"query": "a"}], **given}).width_cm == pytest.approx(cm)
+
+
+def with_row(**row: object) -> dict:
+    return {"rows": [{"query": "a", **row}]}
+
+
+HOSTILE = {
+    "list": ([], "a recipe is a JSON object; got []"),
+    "nothing": ({}, "a figure has 1 to 40 rows; got 0"),
+    "unknown field": (SHORT | {"colums": 3}, "a recipe has no field 'colums'; it has: caption,"),
+    "unknown in row": (with_row(strict=1), "row 1: a row has no field 'strict'; it has: dimension"),
+    "rows no list": ({"rows": "a dog"}, "rows must be a list; got 'a dog'"),
+    "row no object": ({"rows": ["a dog"]}, "row 1: a row is a JSON object; got 'a dog'"),
+    "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "a figure has 1 to 40 rows; got 10,000"),
+    "two things": (with_row(dimension=3), 'row 1: give one of "query", "image" and "dimension"'),
+    "no thing": ({"rows": [{"without": "x"}]}, 'row 1: give one of "query"'),
+    "huge columns": (SHORT | {"columns": 10**9}, "columns must be from 1 to 24; got 1e+09"),
+    "huger columns": (SHORT | {"columns": 10**400}, "columns must be a whole number; got a huge"),
+    "no columns": (SHORT | {"columns": 0}, "columns must be from 1 to 24; got 0"),
+    "half columns": (SHORT | {"columns": 2.5}, "columns must be a whole number; got 2.5"),
+    "columns true": (SHORT | {"columns": True}, "columns must be a number; got True"),
+    "NaN width": (SHORT | {"width_cm": float("nan")}, "width_cm must be from 3 to 42; got nan"),
+    "wide": (SHORT | {"width_cm": 1e308}, "width_cm must be from 3 to 42; got 1e+308"),
+    "negative": ({**with_row(), "width_in": -7}, "width_in must be from 1.18 to 16.5; got -7.0"),
+    "two widths": (SHORT | {"width_in": 3}, "give one width, not both width_cm and width_in"),
+    "preset": ({**with_row(), "width": "<b>"}, "width: there is no '<b>'; there are: one column"),
+    "mark": (SHORT | {"marks": ["violations", "<i>"]}, "marks: there is no '<i>'; there are:"),
+    "marks": (SHORT | {"marks": "names"}, "marks must be a list of violations, names"),
+    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be text; got ['crop']"),
+    "tile": (SHORT | {"tiles": "<b>"}, "tiles: there is no '<b>'; there are: crop, whole"),
+    "size": (SHORT | {"font_size": 400}, "font_size must be from 4 to 24; got 400.0"),
+    "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must be letters, digits and"),
+    "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must be 8 to 64 hex digits; got '../"),
+    "long text": (with_row(without="x" * 10_000), "row 1: without has 10,000 characters; at most"),
+    "query number": ({"rows": [{"query": 3}]}, "row 1: query must be text; got 3"),
+    "strictness": (with_row(strictness=2), 'row 1: strictness must be from 0 to 1 or "never"; got'),
+    "strict NaN": (with_row(strictness=float("nan")), "row 1: strictness must be from 0 to 1"),
+    "off text": (with_row(off="1,2"), "row 1: off must be a list of at most 4,096 dimensions"),
+    "off null": (with_row(off=[None]), "row 1: off must be a number; got None"),
+    "off negative": (with_row(off=[-1]), "row 1: off: a dimension is a whole number of at least 0"),
+    "dimension": ({"rows": [{"dimension": -4}]}, "row 1: dimension: a dimension is a whole number"),
+    "dimension off": ({"rows": [{"dimension": 4, "off": [1]}]}, "row 1: a dimension shows its top"),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be an item's id, 16 hex"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_recipes_are_one_line(name: str) -> None:
+    value, line = HOSTILE[name]
+    with pytest.raises(ValueError) as raised:
+        Recipe.from_json(value)
+    said = str(raised.value)
+    assert said.startswith(line)
+    assert "\n" not in said and len(said) < 300
+
+
+def test_text_is_tidied() -> None:
+    recipe = parse_recipe('{"rows": [{"query": "a\\u0000 dog\\n\\ud800 <b>"}]}')
+    assert recipe.rows[0].query == "a dog ? <b>"
+    assert json.loads(write(recipe))["rows"] == [{"query": "a dog ? <b>"}]
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    with pytest.raises(FileNotFoundError, match="there is no recipe .*recipe.json; give the path"):
+        read_recipe(path)
+    for data, line in (
+        (b"{rows: 3}", "recipe.json: this is not JSON: "),
+        (b"\xff\xfe", "recipe.json: "),
+        (b"[" * 100_000, "recipe.json: this is not JSON: "),
+        (b" " * (2 << 20), "is larger than a recipe can be"),
+        (b'{"rows": []}', "recipe.json: a figure has 1 to 40 rows; got 0"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError) as raised:
+            read_recipe(path)
+        assert line in str(raised.value) and "\n" not in str(raised.value)
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(SHORT).encode())
+    assert read_recipe(path) == Recipe.from_json(SHORT)
