@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import sieve  # noqa: F401  (a fixture, for all)
 
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}

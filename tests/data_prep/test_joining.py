@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import Drawn, skipped_rows
-from test_resume import contents
+from squares import Drawn, contents, skipped_rows
 
 from data_prep.adding import add
 from data_prep.joining import merge

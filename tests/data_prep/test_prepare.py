@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import errno
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from squares import Drawn, skipped_rows
 
 import assets
 from data_prep import bundled
@@ -23,37 +23,6 @@ from data_prep.skipped import Skipped
 from data_prep.sources.folder import Folder
 from model.backbone import Backbone
 from model.collection import BackboneIdentity, Collection, thumbnail_path
-
-
-class Drawn:
-    """A source of plain squares; some records are bad on purpose."""
-
-    name = "drawn"
-    licence = "CC0"
-
-    def __init__(self, count: int, bad: dict[int, str] | None = None, size: int = 8) -> None:
-        self.count = count
-        self.bad = bad or {}
-        self.size = size
-
-    def __str__(self) -> str:
-        return f"{self.count} squares"
-
-    def records(self) -> Iterator[Record]:
-        for index in range(self.count):
-            captions = tuple(f"square {index} seen {n}" for n in range(index % 3))
-            yield Record(f"s{index}", f"nowhere/{index}", captions, (f"l{index % 2}",), "select")
-
-    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        index = int(record.key[1:])
-        if index in self.bad:
-            raise ValueError(self.bad[index])
-        return Image.new("RGB", (self.size, self.size), (index % 256, 40, 90))
-
-
-def skipped_rows(collection: Collection) -> list[list[str]]:
-    with (collection.path / "skipped.csv").open(newline="") as stream:
-        return list(csv.reader(stream))
 
 
 def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Backbone) -> None:

@@ -10,16 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from blip import tiny_blip
+from command_line import Sieve, fault
 
-from explorer.cli import main
 from explorer.commands.making import Train
 from model.checkpoint import Checkpoint
 from model.collection import Collection
@@ -32,49 +30,10 @@ COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare con
             "info", "dimensions", "figure")  # fmt: skip
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self):  # noqa: ANN201
-        return json.loads(self.out)
-
-
-Sieve = Callable[..., Answer]
-
-
-@pytest.fixture
-def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
-    """Run one command in this process, with an empty $SIEVE_HOME."""
-    assert not home.exists()
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: str | Path) -> Answer:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), said.out, said.err)
-
-    with warnings.catch_warnings():
-        yield run
-    signal.signal(signal.SIGTERM, handler)
-
-
 @pytest.fixture
 def opened(tiny_collection: Collection, tiny_checkpoint: Checkpoint) -> tuple[str | Path, ...]:
     """The arguments that open the tiny world."""
     return tiny_collection.path, "--checkpoint", tiny_checkpoint.path
-
-
-def fault(answer: Answer) -> str:
-    """The one line of a fault of the input."""
-    assert answer.code == 1, answer
-    assert answer.out == ""
-    assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err
-    return answer.err.removeprefix("sieve: ").rstrip()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_prepare import Drawn, skipped_rows
+from squares import Drawn, contents, skipped_rows
 
 from data_prep.known import KnownEmbeddings
 from data_prep.pipeline.sharding import PART_ROWS
@@ -37,11 +37,6 @@ class Stopping(Drawn):
         if record.key == f"s{self.at}":
             raise KeyboardInterrupt
         return super().open_image(record, size)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

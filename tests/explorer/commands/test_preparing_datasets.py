@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import Sieve, fault
 from PIL import Image
-from test_cli import Sieve, fault, sieve  # noqa: F401
 
 from model.checkpoint import Checkpoint
 from model.collection import Collection

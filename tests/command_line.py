@@ -1,0 +1,54 @@
+"""Commands of `sieve`, run in the tests' own process: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from explorer.cli import main
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self):  # noqa: ANN201
+        return json.loads(self.out)
+
+
+Sieve = Callable[..., Answer]
+
+
+@pytest.fixture
+def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
+    """Run one command in this process, with an empty $SIEVE_HOME."""
+    assert not home.exists()
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Answer:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), said.out, said.err)
+
+    with warnings.catch_warnings():
+        yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def fault(answer: Answer) -> str:
+    """The one line of a fault of the input."""
+    assert answer.code == 1, answer
+    assert answer.out == ""
+    assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err
+    return answer.err.removeprefix("sieve: ").rstrip()
