@@ -14,7 +14,7 @@ import numpy as np
 from explorer.plots import histogram_figure
 
 if TYPE_CHECKING:
-    from model.checkpoint import DimensionName
+    from model.dimension_name import DimensionName
     from model.dimensions import DimensionPage, Example, Neighbour
     from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
 
