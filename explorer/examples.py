@@ -41,7 +41,7 @@ class ExampleQuery(NamedTuple):
 
 
 def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
-    """Choose example queries for a collection; none where it has no captions, or no word can be read."""
+    """Choose example queries for a collection; none where it has no captions or reads no words."""
     written = _WRITTEN.get(engine.collection.name)
     if written:
         return tuple(ExampleQuery(*pair) for pair in written)

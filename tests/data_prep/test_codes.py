@@ -1,4 +1,4 @@
-"""Codes that were made elsewhere, from files to a collection; what does not fit is told in a line."""
+"""Codes that were made elsewhere, from files to a collection; what does not fit is told."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_items_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture
         ("n.txt", "dog\nbeach\n\ncat\n"),
         ("n.json", '["dog", "beach", null, "cat"]'),
         ("n.json", '{"0": "dog", "3": "cat", "1": "beach"}'),
-        ("n.csv", "name\ndog\nbeach\n\"\"\ncat\n"),
+        ("n.csv", 'name\ndog\nbeach\n""\ncat\n'),
         ("n.csv", "latent,concept,score\n3,cat,1\n1,beach,1\n0,dog,1\n"),
     ],
 )
@@ -176,10 +176,12 @@ def unsorted_rows(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("data.npy", "w", force_zip64=True) as stream:
-            for _ in range(1100):
-                stream.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("data.npy", "w", force_zip64=True) as stream,
+    ):
+        for _ in range(1100):
+            stream.write(bytes(1 << 20))
 
 
 HOSTILE = {
