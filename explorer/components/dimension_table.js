@@ -13,6 +13,7 @@ let chosen = null;
 let sort = { by: "images", down: true };
 
 const share = (value, most, text) => {
+  if (!text) return el("td", { class: "sv-amount" });
   const bar = el("i", { class: "sv-mini" });
   bar.style.width = `${(100 * value) / (most || 1)}%`;
   return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
