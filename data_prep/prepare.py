@@ -13,11 +13,12 @@ import shutil
 from pathlib import Path
 
 from data_prep.known import KnownEmbeddings
+from data_prep.known_codes import KnownCodes
 from data_prep.pipeline.assembly import assemble
 from data_prep.pipeline.embedding import Embedder
 from data_prep.pipeline.job import Job
 from data_prep.pipeline.parts import make_parts
-from data_prep.pipeline.record_table import gather
+from data_prep.pipeline.record_table import RecordTable, gather
 from data_prep.pipeline.sharding import Shard
 from data_prep.pipeline.work import Busy, WorkFolder
 from data_prep.records import Source
@@ -27,10 +28,10 @@ from model.collection import BackboneIdentity, Collection
 
 def prepare(
     source: Source,
-    backbone: Backbone | BackboneIdentity,
+    backbone: Backbone | BackboneIdentity | None,
     out: Path,
     *,
-    known: KnownEmbeddings | None = None,
+    known: KnownEmbeddings | KnownCodes | None = None,
     workers: int | None = None,
     progress: bool = True,
     keep_going: bool = False,
@@ -42,11 +43,13 @@ def prepare(
     ----------
     source : Source
     backbone : Backbone or BackboneIdentity
-        Embeds what is not known already; where all is known, its identity is enough.
+        Embeds what is not known already; where all is known, its identity is enough, and codes need
+        none.
     out : Path
         The collection's folder; must not exist yet.
-    known : KnownEmbeddings, optional
-        Embeddings that need not be made, in the order of all the source's records.
+    known : KnownEmbeddings or KnownCodes, optional
+        Embeddings that need not be made, in the order of all the source's records; or sparse codes
+        that take their place.
     workers : int, optional
         Decoder processes; by default one a core, none for a small source. The collection does not
         depend on it.
@@ -72,8 +75,7 @@ def prepare(
     try:
         with WorkFolder.of(out) as work:
             table = gather(source)
-            embedder = Embedder(backbone, known, table, source.name)
-            job = Job(source, table, embedder, shard, keep_going)
+            job = _job(source, table, backbone, known, shard, keep_going)
             work.claim(job.fingerprint)
             make_parts(job, work, workers, progress)
             assemble(job, work)
@@ -83,6 +85,25 @@ def prepare(
     except OSError as error:
         raise _plain(error, out.parent) from error
     return Collection.open(out)
+
+
+def _job(
+    source: Source,
+    table: RecordTable,
+    backbone: Backbone | BackboneIdentity | None,
+    known: KnownEmbeddings | KnownCodes | None,
+    shard: Shard | None,
+    keep_going: bool,
+) -> Job:
+    if isinstance(known, KnownCodes):
+        n_records, n_captions = len(table.text_starts) - 1, int(table.text_starts[-1])
+        known.check(n_records, n_captions, source.name)
+        nothing = BackboneIdentity("none", "", 0)
+        embedder = Embedder(nothing, known.embeddings(n_captions), table, source.name)
+        return Job(source, table, embedder, shard, keep_going, known)
+    if backbone is None:
+        raise ValueError(f"embeddings of {source.name} need a backbone")
+    return Job(source, table, Embedder(backbone, known, table, source.name), shard, keep_going)
 
 
 def _plain(error: OSError, parent: Path) -> OSError:

@@ -8,6 +8,7 @@ the search.
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -66,17 +67,20 @@ class Desk:
             "collection": collection.name,
             "items": collection.n_items,
             "captions": collection.n_captions,
-            "backbone": Path(collection.backbone.name).name,
+            "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
             "dimensions": self.engine.image_codes.m,
             "thumbnails": _served(collection.path.resolve() / "thumbnails") + "/",
             "plotly": _served(self._plotly),
             "aspect": self._aspect,
             "examples": self._examples,
+            "can": asdict(self.engine.can),
         }
 
     def warm_up(self) -> None:
         """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
+        if self.engine.collection.codes:
+            return  # there is none
         try:
             self.encode("a photo")
         except Exception:
@@ -142,7 +146,8 @@ class Desk:
         outcome = self.engine.search(
             query, place.off, place.strictness, never=place.never, top=N_RESULTS
         )
-        dense = self.engine.search_dense(query, N_RESULTS) if place.compare else None
+        compare = place.compare and self.engine.can.dense_search
+        dense = self.engine.search_dense(query, N_RESULTS) if compare else None
         names = (self.engine.collection.name, self.checkpoint_name)
         answer = {
             **results_view(outcome, dense),

@@ -41,11 +41,14 @@ class ExampleQuery(NamedTuple):
 
 
 def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
-    """Choose example queries for a collection; none where it has no captions."""
+    """Choose example queries for a collection; none where it has no captions or reads no words."""
     written = _WRITTEN.get(engine.collection.name)
     if written:
         return tuple(ExampleQuery(*pair) for pair in written)
-    return examples_from_captions(engine.collection.items["captions"].iloc[:_SAMPLE].tolist())
+    found = examples_from_captions(engine.collection.items["captions"].iloc[:_SAMPLE].tolist())
+    if not engine.collection.codes:
+        return found
+    return tuple(pair for pair in found if all(map(engine.understands, pair)))
 
 
 def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...]:

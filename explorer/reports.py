@@ -55,8 +55,8 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
         "duplicates": int(collection.manifest["counts"].get("duplicates", 0)),
         "source": str(collection.manifest["source"]),
         "licence": str(collection.manifest["licence"]),
-        "backbone": collection.backbone.name,
-        "width": collection.backbone.width,
+        "backbone": None if collection.codes else collection.backbone.name,
+        "width": None if collection.codes else collection.backbone.width,
     }
 
 
@@ -69,13 +69,16 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
     except FileNotFoundError:
         if checkpoint:
             raise
-        return facts | {"checkpoint": None, "dimensions": None, "live": None}
+        return facts | {"checkpoint": None, "dimensions": None, "live": None, "asked_by": None}
     engine = Engine(collection, Checkpoint.load(path))
     table = engine.dimension_table()
+    can = engine.can
+    asked_by = {"texts": can.text_queries, "images": can.image_queries, "items": True}
     return facts | {
         "checkpoint": str(path),
         "dimensions": len(table),
         "live": int(np.count_nonzero(table[["firing_images", "firing_texts"]].max(axis=1))),
+        "asked_by": ", ".join(word for word, possible in asked_by.items() if possible),
     }
 
 

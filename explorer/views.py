@@ -14,7 +14,7 @@ import numpy as np
 from explorer.plots import histogram_figure
 
 if TYPE_CHECKING:
-    from model.checkpoint import DimensionName
+    from model.dimension_name import DimensionName
     from model.dimensions import DimensionPage, Example, Neighbour
     from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
 
@@ -69,13 +69,20 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     }
 
 
-def page_view(page: DimensionPage) -> dict[str, Any]:
+def page_view(engine: Engine, page: DimensionPage) -> dict[str, Any]:
     """Write a dimension's page for the screen: the API's facts, its histogram, words to search."""
     figure = histogram_figure(page.histogram) if page.top_images or page.top_captions else None
+    return {**page_json(page), "histogram": figure, "search": _words_to_search(engine, page)}
+
+
+def _words_to_search(engine: Engine, page: DimensionPage) -> str:
+    """Choose what to search for to see a dimension at work: its name, else its top caption."""
     named = page.words and not page.name.startswith("dimension ")
     caption = page.top_captions[0].text if page.top_captions else ""
     text = " ".join(page.name.replace("·", " ").split()) if named else caption
-    return {**page_json(page), "histogram": figure, "search": text}
+    if engine.collection.codes:
+        return next((each for each in (page.name, caption) if engine.understands(each)), "")
+    return text
 
 
 def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
@@ -131,8 +138,8 @@ def table_view(engine: Engine) -> dict[str, list[Any]]:
         "id": table["dimension"].tolist(),
         "name": [engine.name_of(int(j)) for j in table["dimension"]],
         "images": table["firing_images"].round(5).tolist(),
-        "texts": table["firing_texts"].round(5).tolist(),
-        "agreement": table["agreement"].round(4).tolist(),
+        "texts": _or_none(table["firing_texts"].round(5).tolist()),
+        "agreement": _or_none(table["agreement"].tolist()),
         "mono": _or_none(table["monosemanticity"].tolist()),
         "auc": _or_none(table["label_auc"].tolist()),
         "label": table["label"].tolist(),
@@ -228,7 +235,7 @@ def _neighbours(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
 
 
 def _or_none(column: list[float]) -> list[float | None]:
-    return [None if np.isnan(value) else round(value, 4) for value in column]
+    return [None if np.isnan(value) else round(value, 5) for value in column]
 
 
 def _number(value: float) -> float:

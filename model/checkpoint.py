@@ -1,5 +1,8 @@
 """Checkpoints of the sparse encoder: JSON and safetensors, versioned, no pickle.
 
+One of kind `codes` has no encoder: it names the dimensions of codes that were made elsewhere, and
+is the folder of the collection that holds them.
+
 CHECKPOINT/config.json        schema_version, encoder, backbone, calibration, training config
 CHECKPOINT/weights.safetensors
 CHECKPOINT/training.json      curves, seeds, hashes of the items that it was trained on
@@ -11,72 +14,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import assets
 from model.collection import BackboneIdentity, Collection, file_sha256
+from model.dimension_name import DimensionName
 from model.encoder import SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
-from model.home import new_folder, sieve_home
+from model.home import sieve_home
+from model.identity import CodesIdentity
 
 SCHEMA_VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
-
-
-CAPTIONS = "captions"
-VOCABULARY = "vocabulary"
-
-
-@dataclass(frozen=True)
-class DimensionName:
-    """A dimension's name, and how sure it is.
-
-    The fields from `source` on are missing in names.json of older checkpoints.
-    """
-
-    name: str
-    score: float
-    """How well the word fits the dimension, in [0, 1]; only names of one source compare."""
-    runner_up: str
-    """The next best word, or nothing."""
-    runner_up_score: float = 0.0
-    source: str = CAPTIONS
-    """Where the name is from: captions or vocabulary."""
-    vocabulary: str = ""
-    """The word of the vocabulary that fits best, or nothing."""
-    vocabulary_score: float = 0.0
-    vocabulary_runner_up: str = ""
-    vocabulary_runner_up_score: float = 0.0
-
-    @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> DimensionName:
-        """Read an entry of names.json, whatever else it holds."""
-        given: dict[str, Any] = {
-            field.name: (float if field.type == "float" else str)(entry[field.name])
-            for field in fields(cls)
-            if field.name in entry
-        }
-        return cls(**given)
+_NO_ENCODER = (
+    "names the dimensions of codes that were made elsewhere: it has no encoder to encode with"
+)
+CODES_KIND = "codes"
 
 
 class Checkpoint:
-    """A trained sparse encoder, opened.
+    """A trained sparse encoder, or names of given codes, opened.
 
     Attributes
     ----------
     path : Path
-    encoder : SparseEncoder
-    backbone : BackboneIdentity
-        Whose embeddings it reads.
+    codes : CodesIdentity or None
+        The codes whose dimensions it names, where it has no encoder.
     calibration : Calibration
     trained_on : str
         Name of the collection that it was trained on.
@@ -87,24 +58,65 @@ class Checkpoint:
     def __init__(
         self,
         path: Path,
-        encoder: SparseEncoder,
+        encoder: SparseEncoder | None,
         config: Mapping[str, Any],
         names: Mapping[int, DimensionName],
     ) -> None:
-        named = config["backbone"]
         self.path = path
-        self.encoder = encoder.eval()
+        self._encoder = None if encoder is None else encoder.eval()
         self.config = config
-        self.backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
+        self.codes = None if encoder else CodesIdentity(**config["codes"])
+        self.m = int(encoder.config.m if encoder else config["codes"]["m"])
         self.calibration = Calibration(**config["calibration"])
         self.trained_on = str(config["trained_on"])
         self.names = names
+        self._backbone: BackboneIdentity | None = None
+        if encoder is not None:
+            named = config["backbone"]
+            self._backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
+
+    @property
+    def encoder(self) -> SparseEncoder:
+        """The sparse encoder; ValueError where it names codes that were made elsewhere."""
+        if self._encoder is None:
+            raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
+        return self._encoder
+
+    @property
+    def backbone(self) -> BackboneIdentity:
+        """Whose embeddings it reads; ValueError where it names codes that were made elsewhere."""
+        if self._backbone is None:
+            raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
+        return self._backbone
+
+    def check_fits(self, collection: Collection) -> None:
+        """Refuse a collection of another backbone or of other codes.
+
+        Raises
+        ------
+        ValueError
+            In one line that names both.
+        """
+        if collection.codes or self.codes:
+            if collection.codes != self.codes:
+                holds = collection.codes or collection.backbone
+                raise ValueError(
+                    f"checkpoint {self.path} is for {self.codes or self.backbone}, but collection "
+                    f"{collection.name} holds {holds}; leave out --checkpoint"
+                )
+        elif self.backbone.sha256 != collection.backbone.sha256:
+            raise ValueError(
+                f"checkpoint {self.path} reads {self.backbone}, but collection "
+                f"{collection.name} was made with {collection.backbone}; train one with "
+                f"`sieve train {collection.path}` or choose another with --checkpoint"
+            )
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the hashes of config, weights and names."""
-        parts = (file_sha256(self.path / part) for part in (CONFIG, WEIGHTS, NAMES))
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        parts = (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
+        hashes = (file_sha256(self.path / part) for part in parts)
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     @cached_property
     def trained_items(self) -> frozenset[str]:
@@ -136,12 +148,7 @@ class Checkpoint:
             If it is of another version, or damaged.
         """
         path = Path(path)
-        for part in (CONFIG, WEIGHTS, NAMES):
-            if not (path / part).is_file():
-                raise FileNotFoundError(
-                    f"{path} is not a whole checkpoint (no {part}); "
-                    "make one with `sieve train COLLECTION`"
-                )
+        _require(path, CONFIG, NAMES)
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
             if config["schema_version"] != SCHEMA_VERSION:
@@ -149,10 +156,7 @@ class Checkpoint:
                     f"{path / CONFIG} has schema_version {config['schema_version']!r}, this Sieve "
                     f"reads {SCHEMA_VERSION}; train again with `sieve train COLLECTION`"
                 )
-            encoder = SparseEncoder(SparseEncoderConfig(**config["encoder"]))
-            encoder.load_state_dict(
-                {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
-            )
+            encoder = None if config.get("kind") == CODES_KIND else _load_encoder(path, config)
             names = {
                 int(entry["dimension"]): DimensionName.read(entry)
                 for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
@@ -174,49 +178,21 @@ class Checkpoint:
             ) from None
 
 
-def save_checkpoint(
-    path: Path,
-    encoder: SparseEncoder,
-    *,
-    backbone: BackboneIdentity,
-    calibration: Calibration,
-    trained_on: str,
-    settings: Mapping[str, Any],
-    training: Mapping[str, Any],
-    names: Mapping[int, DimensionName],
-) -> None:
-    """Write a checkpoint under a temporary name and rename it; weights in float16.
-
-    Parameters
-    ----------
-    path : Path
-        Must not exist yet.
-    settings : mapping
-        The training configuration.
-    training : mapping
-        Curves, seeds, items.
-
-    Raises
-    ------
-    FileExistsError
-        If there is something at `path`.
-    """
-    config = {
-        "schema_version": SCHEMA_VERSION,
-        "encoder": asdict(encoder.config),
-        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
-        "calibration": asdict(calibration),
-        "trained_on": trained_on,
-        "training": dict(settings),
-    }
-    named = [{"dimension": j, **asdict(name)} for j, name in sorted(names.items())]
-    with new_folder(path) as folder:
-        weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
-        for part, content in ((CONFIG, config), (TRAINING, training), (NAMES, named)):
-            (folder / part).write_text(
-                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+def _require(path: Path, *parts: str) -> None:
+    for part in parts:
+        if not (path / part).is_file():
+            raise FileNotFoundError(
+                f"{path} is not a whole checkpoint (no {part}); "
+                "make one with `sieve train COLLECTION`"
             )
+
+
+def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
+    _require(path, WEIGHTS)
+    encoder = SparseEncoder(SparseEncoderConfig(**config["encoder"]))
+    weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
+    encoder.load_state_dict(weights)
+    return encoder
 
 
 def checkpoint_folders() -> list[Path]:
@@ -238,6 +214,8 @@ def find_checkpoint(collection: Collection) -> Path:
     FileNotFoundError
         If no checkpoint fits the collection's backbone.
     """
+    if collection.codes:
+        return collection.path
     fitting = []
     for folder in checkpoint_folders():
         try:

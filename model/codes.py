@@ -19,6 +19,11 @@ from scipy.sparse import csc_array, csr_array
 _PARTS = ("indptr", "indices", "values")
 
 
+def code_files(name: str) -> list[str]:
+    """Names of the files that codes are kept in."""
+    return [f"{name}_{part}.npy" for part in _PARTS]
+
+
 def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give each column's rows and values in turn: (p,) integer, (p,) float."""
     columns = csc_array(matrix)
@@ -75,6 +80,33 @@ class SparseCodes:
         indptr = np.concatenate([[0], np.cumsum(active.sum(1))]).astype(np.int64)
         return cls(indptr, indices[active], unit[active], m)
 
+    @classmethod
+    def from_rows(cls, matrix: csr_array) -> SparseCodes:
+        """Normalise the rows of a non-negative CSR matrix without repetitions; zeros are dropped.
+
+        Parameters
+        ----------
+        matrix : (n, m) of finite numbers
+            Dimensions ascending in each row.
+        """
+        n, m = shape_of(matrix)
+        row_of = np.repeat(np.arange(n), np.diff(matrix.indptr))
+        values = np.asarray(matrix.data, np.float64)
+        highest, squares = np.zeros(n), np.zeros(n)
+        np.maximum.at(highest, row_of, values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = values / highest[row_of]  # so that no square is too large or too small
+        np.add.at(squares, row_of, np.nan_to_num(values) ** 2)
+        unit = np.nan_to_num(values / np.sqrt(np.maximum(squares, 1.0))[row_of]).astype(np.float32)
+        active = unit > 0
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of[active], minlength=n))])
+        return cls(indptr, np.asarray(matrix.indices)[active], unit[active], m)
+
+    def take(self, rows: np.ndarray) -> SparseCodes:
+        """Choose some rows, in this order."""
+        chosen = csr_array(self.by_row[rows])
+        return SparseCodes(chosen.indptr, chosen.indices, chosen.data, self.m)
+
     @property
     def n(self) -> int:
         """Number of rows."""
@@ -111,12 +143,12 @@ class SparseCodes:
     def save(self, folder: Path, name: str) -> None:
         """Write `NAME_indptr.npy`, `NAME_indices.npy`, `NAME_values.npy`."""
         arrays = (self.by_row.indptr, self.by_row.indices, self.by_row.data)
-        for part, array in zip(_PARTS, arrays, strict=True):
-            np.save(folder / f"{name}_{part}.npy", array)
+        for file, array in zip(code_files(name), arrays, strict=True):
+            np.save(folder / file, array)
 
     @classmethod
     def load(cls, folder: Path, name: str, m: int) -> SparseCodes:
         """Read what `save` wrote."""
-        paths = [folder / f"{name}_{part}.npy" for part in _PARTS]
+        paths = [folder / file for file in code_files(name)]
         indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
         return cls(indptr, indices, values, m)

@@ -1,5 +1,7 @@
 """A prepared collection: items, captions, labels and frozen embeddings in one folder.
 
+In place of embeddings it may hold sparse codes that were made elsewhere: see `model.given_codes`.
+
 A collection is immutable once written. `collection.json` holds the size and hash of every other
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
 that hash. Embeddings are memory-mapped: opening a million items reads almost nothing.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.given_codes import NO_BACKBONE, given_files
+from model.identity import BackboneIdentity, CodesIdentity
 from model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -32,35 +36,7 @@ SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
-_UNKNOWN = "unknown-"
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
-
-
-@dataclass(frozen=True)
-class BackboneIdentity:
-    """Which frozen backbone made a collection's embeddings."""
-
-    name: str
-    sha256: str
-    width: int
-
-    @classmethod
-    def unknown(cls, name: str, width: int) -> BackboneIdentity:
-        """Name a backbone that cannot be opened here: its hash is of its name alone."""
-        return cls(name, _UNKNOWN + hashlib.sha256(name.encode()).hexdigest()[:32], width)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the hash is of the weights."""
-        return not self.sha256.startswith(_UNKNOWN)
-
-    def may_be(self, sha256: str, width: int) -> bool:
-        """Whether an opened backbone is this one, as far as can be told."""
-        return width == self.width and (sha256 == self.sha256 or not self.is_known)
-
-    def __str__(self) -> str:
-        known = self.sha256[:12] if self.is_known else "weights unknown"
-        return f"backbone {self.name} ({known})"
 
 
 def file_sha256(path: Path) -> str:
@@ -78,11 +54,12 @@ def write_manifest(
     folder: Path,
     *,
     name: str,
-    backbone: BackboneIdentity,
+    backbone: BackboneIdentity | None,
     source: str,
     licence: str,
     counts: Mapping[str, int],
     shard: Mapping[str, Any] | None = None,
+    codes: CodesIdentity | None = None,
 ) -> None:
     """Write `collection.json`, the last file of a collection, with sizes and hashes of the others.
 
@@ -90,17 +67,25 @@ def write_manifest(
     ----------
     folder : Path
         Holds all other files already.
+    backbone : BackboneIdentity or None
+        None where it holds codes instead of embeddings.
     counts : mapping of str to int
         At least `items` and `captions`.
     shard : mapping, optional
         Where the folder is one part of a larger collection: which one, and of what.
+    codes : CodesIdentity, optional
+        The codes that it holds.
     """
     parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
+    if backbone is None:
+        parts = [ITEMS, CAPTION_ITEM, SKIPPED, *given_files(folder), "config.json", "names.json"]
     parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
     manifest = {
         "name": name,
         "schema_version": SCHEMA_VERSION,
-        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        "backbone": backbone
+        and {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        **({} if codes is None else {"codes": asdict(codes)}),
         "counts": dict(counts),
         "source": source,
         "licence": licence,
@@ -125,7 +110,8 @@ class Collection:
     path : Path
     manifest : dict
         What `collection.json` says.
-    backbone : BackboneIdentity
+    codes : CodesIdentity or None
+        Codes from elsewhere that it holds in place of embeddings.
     sha256 : str
         Hash of `collection.json`, and so of everything in the folder.
     """
@@ -135,7 +121,19 @@ class Collection:
         self.manifest = manifest
         self.sha256 = sha256
         named = manifest["backbone"]
-        self.backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
+        self._backbone: BackboneIdentity | None = None
+        self.codes: CodesIdentity | None = None
+        if named is None:
+            self.codes = CodesIdentity(**manifest["codes"])
+        else:
+            self._backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
+
+    @property
+    def backbone(self) -> BackboneIdentity:
+        """Which backbone made its embeddings; ValueError where it holds codes instead."""
+        if self._backbone is None:
+            raise ValueError(f"collection {self.name} {NO_BACKBONE}")
+        return self._backbone
 
     @classmethod
     def open(cls, path: str | Path) -> Collection:
@@ -164,13 +162,7 @@ class Collection:
             manifest = json.loads(data)
             cls._check(path, manifest)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
-        except (
-            KeyError,
-            TypeError,
-            AttributeError,
-            UnicodeDecodeError,
-            json.JSONDecodeError,
-        ) as error:
+        except _DAMAGE as error:
             raise ValueError(
                 f"{manifest_path} is damaged ({error}); prepare the collection again"
             ) from None

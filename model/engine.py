@@ -18,14 +18,16 @@ from model.checkpoint import Checkpoint, find_checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension
-from model.encoder import IMAGE, TEXT, encode_codes
 from model.exclusion import propose_off
 from model.phrasing import split_exclusion
+from model.query_encoding import Abilities, query_encoder
 from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
 from model.retrieval import Retriever
 
 MAX_QUERY_CHARACTERS = 1000
 MAX_TOP = 200
+_KEPT_NUMBERS = 1 << 22
+"""Encoded texts are kept with their zeros, so many numbers of them: 4,096 texts at m = 1024."""
 
 
 class Engine:
@@ -37,29 +39,44 @@ class Engine:
     checkpoint : Checkpoint
     derived : Derived
         Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`.
+    can : Abilities
+        What can be asked: codes that were made elsewhere come without a backbone.
     """
 
     def __init__(
-        self, collection: Collection, checkpoint: Checkpoint, device: str = "auto"
+        self,
+        collection: Collection,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        allow_code: bool = False,
     ) -> None:
-        if checkpoint.backbone.sha256 != collection.backbone.sha256:
-            raise ValueError(
-                f"checkpoint {checkpoint.path} reads {checkpoint.backbone}, but collection "
-                f"{collection.name} was made with {collection.backbone}; train one with "
-                f"`sieve train {collection.path}` or choose another with --checkpoint"
-            )
+        checkpoint.check_fits(collection)
         self.collection = collection
         self.checkpoint = checkpoint
         self.derived: Derived = derive(collection, checkpoint)
         self._retriever = Retriever(collection, checkpoint, self.derived)
         self._device = device
-        self.encode_text = lru_cache(maxsize=4096)(self._encode_text)
+        self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
+        self.can: Abilities = self._queries.can
+        kept = max(_KEPT_NUMBERS // checkpoint.m, 16)
+        self.encode_text = lru_cache(maxsize=kept)(self._queries.encode_text)
 
     @classmethod
     def open(
-        cls, collection: str | Path, checkpoint: str | Path | None = None, device: str = "auto"
+        cls,
+        collection: str | Path,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        allow_code: bool = False,
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the one that fits.
+
+        Parameters
+        ----------
+        collection, checkpoint : path
+        device : str
+        allow_code : bool
+            Load the Python function that given codes name to read texts with; it may do anything.
 
         Raises
         ------
@@ -68,7 +85,7 @@ class Engine:
         """
         opened = Collection.open(collection)
         path = Path(checkpoint) if checkpoint else find_checkpoint(opened)
-        return cls(opened, Checkpoint.load(path), device)
+        return cls(opened, Checkpoint.load(path), device, allow_code)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -155,7 +172,7 @@ class Engine:
         Raises
         ------
         ValueError
-            If there is nothing to search for, or no such item.
+            If there is nothing to search for, no such item, or nothing that can read it.
         """
         notes: list[str] = []
         text, without = self._tidy(text, notes), self._tidy(without, notes)
@@ -166,21 +183,19 @@ class Engine:
                 notes.append(f"Read as “{text}” without “{without}”.")
         if item:
             code = self.image_codes.dense(self.row_of(item))
-            embedding = self.collection.image_embeddings[self.row_of(item)].astype(np.float32)
+            embedding = self._embedding_of(self.row_of(item))
         elif image is not None:
-            embedding = self.backbone.encode_images([image])[0]
-            code = self._code(embedding, IMAGE)
+            code, embedding = self._queries.encode_image(image)
         elif text:
-            code = self.encode_text(text)[0]
-            embedding = self.encode_text(f"{text} without {without}" if without else text)[1]
+            code = self.encode_text(text).code
+            embedding = self.encode_text(f"{text} without {without}" if without else text).embedding
+            if self.collection.codes and not code.any():
+                raise ValueError(f"nothing in “{text[:80]}” has a code here; try other words")
         else:
             raise ValueError("nothing to search for: give a text, an image or an item")
-        without_code = self.encode_text(without)[0] if without else np.zeros_like(code)
+        without_code = self.encode_text(without).code if without else np.zeros_like(code)
         used_text = f"{'' if item or image is not None else text} {without}"
-        notes += [
-            f"This backbone does not know “{word}”; it was left to guess."
-            for word in self.backbone.unknown_words(used_text)
-        ]
+        notes += map(self._queries.note, self._queries.unknown(used_text))
         dimensions = self._list_dimensions(code, without_code)
         return EncodedQuery(
             text, without, item, code, without_code, embedding, dimensions, tuple(notes)
@@ -220,6 +235,10 @@ class Engine:
             self._check_dimension(dimension)
         return self._retriever.search(query, off, strictness, never, top, self._itself(query))
 
+    def understands(self, text: str) -> bool:
+        """Whether a text can be asked for, and all its words are known."""
+        return self.can.text_queries and not self._queries.unknown(text)
+
     def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
         return self._retriever.search_dense(query, top, self._itself(query))
@@ -234,13 +253,11 @@ class Engine:
             notes.append(f"Only the first {MAX_QUERY_CHARACTERS} characters of the text were read.")
         return text[:MAX_QUERY_CHARACTERS]
 
-    def _encode_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Code (m,) and embedding (d,) of one text."""
-        embedding = self.backbone.encode_texts([text])[0]
-        return self._code(embedding, TEXT), embedding
-
-    def _code(self, embedding: np.ndarray, modality: str) -> np.ndarray:
-        return encode_codes(self.checkpoint.encoder, embedding[None], modality).dense(0)
+    def _embedding_of(self, row: int) -> np.ndarray:
+        """Embedding of an item; (0,) where there are none."""
+        if not self.can.dense_search:
+            return np.zeros(0, np.float32)
+        return self.collection.image_embeddings[row].astype(np.float32)
 
     def _list_dimensions(
         self, code: np.ndarray, without: np.ndarray

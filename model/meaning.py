@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.checkpoint import CAPTIONS, VOCABULARY
+from model.dimension_name import CAPTIONS, GIVEN, VOCABULARY
 from model.dimensions.disentanglement import disentanglement, probe_importances
 from model.dimensions.labels import LabelFit, best_dimensions, fit_labels
 from model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
@@ -33,6 +33,8 @@ class NamingReport:
     """Dimensions named after words of captions."""
     vocabulary: int
     """Dimensions named after a word of the vocabulary."""
+    given: int
+    """Dimensions named by whoever made the codes."""
     unnamed: int
     words: int
     """Words of the vocabulary that the backbone knows."""
@@ -74,7 +76,7 @@ class MeaningReport:
     labels: LabelReport | None
     """None where the collection has no labels in its train and test splits."""
     leakage: LeakageReport | None
-    """None where no two labels are seen together and apart often enough."""
+    """None where no two labels are seen together and apart often enough, or cannot be asked for."""
 
 
 MEANS = (
@@ -114,8 +116,9 @@ def naming_report(engine: Engine) -> NamingReport:
     return NamingReport(
         captions=sources.count(CAPTIONS),
         vocabulary=sources.count(VOCABULARY),
+        given=sources.count(GIVEN),
         unnamed=sources.count(""),
-        words=len(vocabulary_of(engine.backbone)),
+        words=0 if engine.checkpoint.codes else len(vocabulary_of(engine.backbone)),
         words_in_list=len(english_words()),
     )
 
@@ -149,12 +152,15 @@ def label_report(
 
 def leakage_report(engine: Engine, fit: LabelFit) -> LeakageReport | None:
     """Measure what is left of a label whose dimensions are off, over pairs of labels."""
+    named = all(engine.understands(f"a {label}") for label in fit.labels)
+    if engine.checkpoint.codes and not named:
+        return None
     return summarise(
         pair_reports(
             engine.image_codes,
             fit,
             label_pairs(csr_array(fit.presence[fit.test])),
-            lambda text: engine.encode_text(text)[0],
+            lambda text: engine.encode_text(text).code,
             engine.checkpoint.calibration,
             engine.derived.mean_positive,
         )

@@ -32,7 +32,8 @@ class EncodedQuery:
     without_code: np.ndarray
     """(m,) float32: B's code, zeros where there is no B."""
     embedding: np.ndarray
-    """(d,) float32: what the backbone alone makes of the whole question, "A without B" as text."""
+    """(d,) float32: what the backbone alone makes of the whole question, "A without B" as text;
+    (0,) where there is no backbone."""
     dimensions: tuple[ActiveDimension, ...]
     """Proposed-off ones first, then by strength in A."""
     notes: tuple[str, ...]

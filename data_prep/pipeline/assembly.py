@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
 from model import collection as layout
 from model.collection import write_manifest
+from model.identity import CodesIdentity
 
 
 def assemble(job: Job, work: WorkFolder) -> None:
@@ -28,17 +30,29 @@ def assemble(job: Job, work: WorkFolder) -> None:
     writer.close()
     counts = {"items": n_items, "captions": n_captions}
     counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(job, work))
-    if job.shard is None:
+    codes = _write_codes(job, folder, np.concatenate(rows)) if job.codes else None
+    if job.shard is None and codes is None:
         counts["duplicates"] = write_duplicates(folder)
     write_manifest(
         folder,
         name=job.source.name,
-        backbone=identity,
+        backbone=None if codes else identity,
+        codes=codes,
         source=str(job.source),
         licence=job.source.licence,
         counts=counts,
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )
+
+
+def _write_codes(job: Job, folder: Path, rows: np.ndarray) -> CodesIdentity:
+    """Write the codes of the rows that are kept, and of their captions."""
+    assert job.codes is not None
+    places, starts = job.table.places[rows], job.table.text_starts
+    counts = job.table.caption_counts(rows)
+    captions = np.repeat(starts[places] - np.cumsum(counts) + counts, counts)
+    captions += np.arange(len(captions))
+    return job.codes.write(folder, job.source.name, places, captions)
 
 
 def _rows(job: Job, work: WorkFolder, start: int) -> Rows:

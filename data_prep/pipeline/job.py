@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import PIL
 
+from data_prep.known_codes import KnownCodes
 from data_prep.pipeline.embedding import Embedder
 from data_prep.pipeline.record_table import RecordTable
 from data_prep.pipeline.sharding import PART_ROWS, Shard
@@ -29,6 +30,8 @@ class Job:
     shard: Shard | None = None
     """None where it makes the whole collection."""
     keep_going: bool = False
+    codes: KnownCodes | None = None
+    """Codes that take the place of embeddings, which then have no width."""
 
     @property
     def rows(self) -> range:
@@ -67,6 +70,7 @@ class Job:
             "backbone": self.embedder.identity.sha256,
             "computes": self.embedder.computes,
             "known": self.embedder.known.sha256() if self.embedder.known else "",
+            **({"codes": self.codes.sha256()} if self.codes else {}),
             "part": PART_ROWS,
             "libraries": f"pillow {PIL.__version__}, numpy {np.__version__}",
         }

@@ -48,13 +48,17 @@ class CollectionWriter:
     ----------
     folder : Path
     n_items, n_captions, width : int
-        Of all that will be added.
+        Of all that will be added. Embeddings of no width are not written.
     """
 
     def __init__(self, folder: Path, n_items: int, n_captions: int, width: int) -> None:
         self._items = pq.ParquetWriter(folder / layout.ITEMS, ITEMS_SCHEMA, compression="zstd")
-        self._images = _array(folder / layout.IMAGE_EMBEDDINGS, np.float16, (n_items, width))
-        self._texts = _array(folder / layout.TEXT_EMBEDDINGS, np.float16, (n_captions, width))
+        self._embeddings: tuple[BinaryIO, ...] = ()
+        if width:
+            self._embeddings = (
+                _array(folder / layout.IMAGE_EMBEDDINGS, np.float16, (n_items, width)),
+                _array(folder / layout.TEXT_EMBEDDINGS, np.float16, (n_captions, width)),
+            )
         self._owners = _array(folder / layout.CAPTION_ITEM, np.int32, (n_captions,))
         self._waiting = ITEMS_SCHEMA.empty_table()
         self._expected = (n_items, n_captions)
@@ -66,8 +70,8 @@ class CollectionWriter:
         n_items, n_captions = self._written
         owners = np.repeat(np.arange(n_items, n_items + len(counts)), counts)
         assert len(rows.images) == len(counts) and len(rows.texts) == len(owners)
-        self._images.write(rows.images.tobytes())
-        self._texts.write(rows.texts.tobytes())
+        for stream, part in zip(self._embeddings, (rows.images, rows.texts), strict=False):
+            stream.write(part.tobytes())
         self._owners.write(owners.astype(np.int32).tobytes())
         self._written = (n_items + len(counts), n_captions + len(owners))
         self._waiting = pa.concat_tables([self._waiting, rows.items])
@@ -78,7 +82,7 @@ class CollectionWriter:
         """Write what is left."""
         if len(self._waiting):
             self._write_group(len(self._waiting))
-        for stream in (self._items, self._images, self._texts, self._owners):
+        for stream in (self._items, *self._embeddings, self._owners):
             stream.close()
         assert self._written == self._expected, (self._written, self._expected)
 

@@ -7,6 +7,7 @@ texts, and a table. Row i of each belongs together. Arrays are mapped, not read.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,13 +18,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.captions.formats import numbered_lines
+
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
 
-_TABLES = (".parquet", ".csv", ".tsv")
+TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
 _NUMBER = re.compile(r"_(\d+)$")
 _OF_TEXTS = re.compile(r"(?i)te?xt|caption")
 _BATCH = 4096
+_MAX_LINE = 1 << 20
 
 
 class Shard(NamedTuple):
@@ -79,6 +83,9 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
                 for batch in table.iter_batches(_BATCH):
                     yield from batch.to_pylist()
             return
+        if path.suffix == ".jsonl":
+            yield from _json_lines(path)
+            return
         separator = "\t" if path.suffix == ".tsv" else ","
         parts = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig",
@@ -89,6 +96,18 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a table that can be read: {reason}") from None
+
+
+def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as stream:
+        for number, line in numbered_lines(stream, _MAX_LINE):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise ValueError(f"line {number} is no JSON object")
+            yield value
 
 
 class _Files(NamedTuple):
@@ -126,7 +145,7 @@ def _by_number(folder: Path) -> dict[int, Path]:
 def _plain(folder: Path) -> _Files:
     """Find one array of images, perhaps one of texts, and one table."""
     arrays = sorted(folder.glob("*.npy"))
-    tables = sorted(path for path in folder.iterdir() if path.suffix in _TABLES)
+    tables = sorted(path for path in folder.iterdir() if path.suffix in TABLES)
     texts = [path for path in arrays if _OF_TEXTS.search(path.stem)]
     images = [path for path in arrays if path not in texts]
     if len(images) != 1 or len(texts) > 1 or len(tables) != 1:
@@ -134,7 +153,7 @@ def _plain(folder: Path) -> _Files:
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
             f"{FACTS}, or one .npy of images, perhaps one named text….npy, and one table "
-            "(.csv, .tsv, .parquet) with a row each"
+            "(.csv, .tsv, .jsonl, .parquet) with a row each"
         )
     return _Files(images[0], texts[0] if texts else None, tables[0])
 

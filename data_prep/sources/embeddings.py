@@ -7,10 +7,9 @@ Images are shown where they are on this machine; where not, a tile shows the cap
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +18,12 @@ from PIL import Image
 from data_prep.captions import split_named
 from data_prep.captions.formats import CAPTION_NAMES, IMAGE_NAMES, LABEL_SEPARATOR, Row, as_text
 from data_prep.captions.table import CaptionReading, CaptionsByImage
-from data_prep.captions.tile import draw_tile
 from data_prep.known import Joined, KnownEmbeddings, Rows
 from data_prep.records import Record
 from data_prep.skipped import Skipped
 from data_prep.sources.embedding_files import Shard, open_shards, read_table
 from data_prep.sources.folder import drawn_split
-from data_prep.sources.image_files import open_inside
+from data_prep.sources.found_images import find_image, open_or_draw
 from data_prep.sources.noting import NotesSkipped
 from model.backbone import Backbone
 from model.collection import BackboneIdentity
@@ -143,12 +141,7 @@ class Embeddings(NotesSkipped):
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image where it is here and whole, else draw its caption."""
-        if os.path.isabs(record.image) and os.path.isfile(record.image):
-            try:
-                return open_inside(self.images, Path(record.image))
-            except ValueError:
-                pass  # its embedding is known, so the item is of use all the same
-        return draw_tile(record.captions[0] if record.captions else Path(record.key).name)
+        return open_or_draw(self.images, record)
 
     @cached_property
     def _shards(self) -> list[Shard]:
@@ -160,7 +153,7 @@ class Embeddings(NotesSkipped):
         n_here = n_mute = 0
         for number, key in enumerate(groups):
             said = groups.describe(number)
-            path = self._resolve(key)
+            path = find_image(self.images, key)
             n_here += path is not None
             n_mute += not self.keeps_captions and len(said.captions)
             yield Record(
@@ -183,15 +176,6 @@ class Embeddings(NotesSkipped):
             reason = f"{n_mute:,} captions without embeddings; --embed-captions embeds them"
             skipped.append(Skipped("captions", str(self.folder), reason))
             log.warning("left out %s", reason)
-
-    def _resolve(self, name: str) -> Path | None:
-        """Find an image by as much of the end of its name as fits."""
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        for start in range(len(parts)):
-            path = self.images.joinpath(*parts[start:])
-            if os.path.isfile(path) and path.resolve().is_relative_to(self.images):
-                return path
-        return None
 
     def _read(self) -> CaptionsByImage:
         """Go over all tables, and put rows of one image together."""

@@ -53,10 +53,13 @@ class Explore:
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
     """Where the backbone runs."""
+    allow_code: bool = False
+    """Load the Python function that a collection of codes names to read texts with. It may do
+    anything that you may: only for collections that you trust."""
 
     def run(self) -> None:
         """Serve until stopped."""
-        engine = open_engine(self.collection, self.checkpoint, self.device)
+        engine = open_engine(self.collection, self.checkpoint, self.device, self.allow_code)
         from explorer.app import launch
 
         launch(engine, host=self.host, port=self.port)
@@ -89,6 +92,9 @@ class Search:
     """A checkpoint's path or name; by default the one that fits best."""
     device: Device = "auto"
     """Where the backbone runs."""
+    allow_code: bool = False
+    """Load the Python function that a collection of codes names to read texts with. It may do
+    anything that you may: only for collections that you trust."""
     json: bool = False
     """Print JSON."""
 
@@ -104,7 +110,7 @@ class Search:
                 picture = load_image(self.image)
             except ValueError as error:
                 raise ValueError(f"image {self.image}: {error}; give another --image") from None
-        engine = open_engine(self.collection, self.checkpoint, self.device)
+        engine = open_engine(self.collection, self.checkpoint, self.device, self.allow_code)
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
             encoded, self.off, self.strictness.value, self.strictness.never, self.top

@@ -18,6 +18,7 @@ from explorer.arguments import (
     collection_out,
     parse_out,
 )
+from explorer.commands.preparing_codes import PrepareCodes
 from explorer.commands.preparing_datasets import (
     PrepareCoco,
     PrepareConceptualCaptions,
@@ -149,7 +150,7 @@ class PrepareFolder:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make a collection of images, of a published data set, or of embeddings.
+    """Make a collection of images, of a published data set, of embeddings or of codes.
 
     Records that cannot be used are left out and named in skipped.csv; nothing is unpacked or
     changed where it lies.
@@ -162,6 +163,7 @@ class Prepare:
         | Annotated[PrepareCoco, subcommand("coco")]
         | Annotated[PrepareConceptualCaptions, subcommand("conceptual-captions")]
         | Annotated[PrepareEmbeddings, subcommand("embeddings")]
+        | Annotated[PrepareCodes, subcommand("codes")]
         | Annotated[PrepareScenes, subcommand("scenes")]
     )
 

@@ -14,6 +14,7 @@ from explorer.arguments import Device, File, ShardName, backbone_name, collectio
 
 if TYPE_CHECKING:
     from data_prep.known import KnownEmbeddings
+    from data_prep.known_codes import KnownCodes
     from data_prep.records import Source
     from model.backbone import Backbone
     from model.collection import BackboneIdentity
@@ -42,9 +43,9 @@ class How:
     def prepare(
         self,
         source: object,
-        backbone: Backbone | BackboneIdentity,
+        backbone: Backbone | BackboneIdentity | None,
         out: Path,
-        known: KnownEmbeddings | None = None,
+        known: KnownEmbeddings | KnownCodes | None = None,
     ) -> None:
         """Prepare, and say what was made."""
         from data_prep.prepare import prepare

@@ -138,3 +138,6 @@ on("glance", () => {
   showWelcome(true);
 });
 showStrictness(place);
+on("about", ({ can }) => {
+  if (!can.text_queries) element.querySelector(".sv-steps-how li").textContent = "Choose an image, then “more like this”.";
+});

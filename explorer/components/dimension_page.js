@@ -64,6 +64,7 @@ function head(page) {
 
 function naming({ name, naming: n }) {
   if (!n) return null;
+  if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
   const said = name.split(" · ")[0];
   const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
@@ -73,8 +74,8 @@ function naming({ name, naming: n }) {
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
     fact("images have it", percent(s.firing_images), "Share of the images"),
-    fact("captions have it", percent(s.firing_texts), "Share of the captions"),
-    fact("agreement", number(s.agreement), "How far it fires on the same items in images and captions, 0 to 1"),
+    s.firing_texts !== undefined && fact("captions have it", percent(s.firing_texts), "Share of the captions"),
+    s.agreement !== undefined && fact("agreement", number(s.agreement), "How far it fires on the same items in images and captions, 0 to 1"),
     s.monosemanticity !== undefined && fact("one meaning", number(s.monosemanticity), "Monosemanticity: how alike the images are that have it, against any two images, up to 1"),
     label && s.label_auc !== undefined && fact(`AUC for “${label}”`, number(s.label_auc), "How well it tells images with its best label from others, on test images; 0.5 is chance"),
     fact("mean where it fires", number(s.mean), "Of the images that have it"),
@@ -94,6 +95,7 @@ function words(page) {
     ...page.words.map((one) => el("span", { class: "sv-chip" }, el("span", {}, one.word), ` ${number(one.score)}`)));
 }
 function captions(page) {
+  if (!page.top_captions.length) return null;
   return el("section", {}, heading("Top captions"), el("ol", { class: "sv-top-captions" }, ...page.top_captions.map((one) =>
     el("li", {}, el("span", {}, one.text), el("span", { class: "sv-value" }, number(one.value))))));
 }

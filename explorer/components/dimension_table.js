@@ -13,6 +13,7 @@ let chosen = null;
 let sort = { by: "images", down: true };
 
 const share = (value, most, text) => {
+  if (!text) return el("td", { class: "sv-amount" });
   const bar = el("i", { class: "sv-mini" });
   bar.style.width = `${(100 * value) / (most || 1)}%`;
   return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
@@ -27,8 +28,8 @@ function makeRow(i) {
   return el("tr", { "data-d": id, "aria-selected": id === chosen ? "true" : null, onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); } },
     el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link),
     share(table.images[i], most.images, percent(table.images[i])),
-    share(table.texts[i], most.texts, percent(table.texts[i])),
-    share(table.agreement[i], 1, number(table.agreement[i])),
+    share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
+    share(table.agreement[i] ?? 0, 1, table.agreement[i] === null ? "" : number(table.agreement[i])),
     share(Math.max(table.mono[i] ?? 0, 0), 1, table.mono[i] === null ? "" : number(table.mono[i])),
     labelled ? el("td", { class: "sv-word", title: table.label[i] }, table.auc[i] === null ? "" : number(table.auc[i]))
       : el("td", { class: "sv-word" }, table.word[i]));

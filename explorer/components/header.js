@@ -7,8 +7,10 @@ on("about", (facts) => {
     el("strong", {}, facts.collection),
     el("span", {}, count(facts.items, "image")),
     el("span", {}, count(facts.dimensions, "dimension")),
-    el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}`),
-    el("span", { title: "The sparse encoder" }, `checkpoint ${facts.checkpoint}`),
+    ...(facts.backbone ? [
+      el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}`),
+      el("span", { title: "The sparse encoder" }, `checkpoint ${facts.checkpoint}`),
+    ] : [el("span", { title: "There is no backbone: the codes came with the collection" }, "codes from elsewhere")]),
   );
 });
 

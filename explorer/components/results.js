@@ -145,7 +145,7 @@ function showDense(answer) {
 on("answer", (answer) => {
   const off = new Set(answer.off);
   summary.textContent = answer.summary;
-  find(".sv-switch").hidden = false;
+  find(".sv-switch").hidden = !Sieve.about.can.dense_search;
   toFigure.hidden = !Sieve.row(); // an uploaded image is in no recipe
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off);

@@ -9,6 +9,7 @@ const fault = find(".sv-fault");
 const notes = find(".sv-notes");
 const tries = find(".sv-try");
 
+const sentence = (line) => line[0].toUpperCase() + line.slice(1);
 function submit() {
   const text = q.value.trim();
   const rest = { without: without.value.trim() };
@@ -28,6 +29,7 @@ form.addEventListener("submit", (event) => {
 
 async function take(image) {
   if (!image) return;
+  if (!Sieve.about.can.image_queries) return emit("fault", sentence(Sieve.about.can.no_image));
   if (image.size > 20 * 2 ** 20) {
     emit("fault", `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most 20 can be read`);
     return;
@@ -68,6 +70,7 @@ form.addEventListener("drop", (event) => {
 });
 
 by.querySelector("button").addEventListener("click", () => {
+  if (!Sieve.about.can.text_queries) return Sieve.clear();
   Object.assign(place, { item: "", upload: "" });
   by.hidden = true;
   q.hidden = false;
@@ -90,6 +93,14 @@ on("question", (now) => {
 on("fault", (line) => { fault.textContent = line; });
 on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));
 on("busy", (busy) => form.toggleAttribute("aria-busy", busy));
+on("about", ({ can }) => {
+  find(".sv-pick").hidden = !can.image_queries;
+  if (can.text_queries) return;
+  for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "", title: sentence(can.no_text) });
+  q.placeholder = "choose an image below";
+  find(".sv-go").disabled = true;
+  find(".sv-mute").textContent = sentence(can.no_text);
+});
 on("about", ({ examples }) => {
   if (!examples.length) return;
   tries.replaceChildren(

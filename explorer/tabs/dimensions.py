@@ -25,7 +25,7 @@ def dimensions_tab(engine: Engine) -> None:
         place = Place.from_payload(payload)
         if place.dimension is None:
             raise ValueError("choose a dimension")
-        return page_view(engine.dimension(place.dimension))
+        return page_view(engine, engine.dimension(place.dimension))
 
     with gr.Row(elem_classes="sv-atlas"):
         piece("dimension_table", answered(table))

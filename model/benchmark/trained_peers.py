@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from model.backbone import resolve_device
-from model.checkpoint import Checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint
+from model.checkpoint_writing import save_checkpoint
 from model.collection import Collection
 from model.exclusion import Calibration
 from model.home import sieve_home

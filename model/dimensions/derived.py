@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 from model.checkpoint import Checkpoint
 from model.codes import SparseCodes
@@ -21,12 +21,14 @@ from model.dimensions.naming import both_modalities, word_association
 from model.dimensions.statistics import mean_caption_codes
 from model.dimensions.table import VERSION, dimension_table
 from model.encoder import IMAGE, TEXT, encode_codes
+from model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes
 from model.home import new_folder, sieve_home
 from model.words.content import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
 
 _TABLE = "dimensions.parquet"
+_DIMENSIONS_AT_ONCE = 4096
 
 
 class Derived:
@@ -87,15 +89,25 @@ class Derived:
     @classmethod
     def compute(cls, collection: Collection, checkpoint: Checkpoint) -> Derived:
         """Encode a collection and take its statistics."""
-        image_codes = encode_codes(checkpoint.encoder, collection.image_embeddings, IMAGE)
-        text_codes = encode_codes(checkpoint.encoder, collection.text_embeddings, TEXT)
+        image_codes, text_codes = codes_of(collection, checkpoint)
         table = dimension_table(collection, checkpoint, image_codes, text_codes)
         derived = cls(collection, image_codes, text_codes, table)
-        association = word_association(derived._both, derived._words.presence)
-        words = np.array([*derived._words.words, ""], object)
-        best = association.argmax(1) if association.shape[1] else np.zeros(len(table), int)
-        table["top_word"] = np.where(association.max(1, initial=0) > 0, words[best], "")
+        table["top_word"] = derived._top_words()
         return derived
+
+    def _top_words(self) -> list[str]:
+        """Find the word that goes best with each dimension, a few thousand dimensions at a time."""
+        words = np.array([*self._words.words, ""], object)
+        columns = csc_array(self._both)
+        found: list[str] = []
+        for start in range(0, self.image_codes.m, _DIMENSIONS_AT_ONCE):
+            part = csr_array(columns[:, start : start + _DIMENSIONS_AT_ONCE])
+            association = word_association(part, self._words.presence)
+            best = (
+                association.argmax(1) if association.shape[1] else np.zeros(len(association), int)
+            )
+            found += np.where(association.max(1, initial=0) > 0, words[best], "").tolist()
+        return found
 
     def save(self, folder: Path) -> None:
         """Write into an empty folder."""
@@ -114,6 +126,20 @@ class Derived:
         )
 
 
+def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCodes, SparseCodes]:
+    """Encode the images and the captions of a collection, or read the codes that it holds."""
+    if collection.codes:
+        counts = {IMAGE_CODES: collection.n_items, TEXT_CODES: collection.n_captions}
+        images, texts = (
+            read_codes(collection.path, part, n, collection.codes.m) for part, n in counts.items()
+        )
+        return images, texts
+    return (
+        encode_codes(checkpoint.encoder, collection.image_embeddings, IMAGE),
+        encode_codes(checkpoint.encoder, collection.text_embeddings, TEXT),
+    )
+
+
 def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
     """Read the cached codes of a collection, or compute and cache them.
 
@@ -121,7 +147,7 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
     """
     name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{VERSION}"
     folder = sieve_home() / "codes" / name
-    m = checkpoint.encoder.config.m
+    m = checkpoint.m
     if folder.is_dir():
         try:
             return Derived.load(folder, collection, m)

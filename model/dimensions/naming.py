@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.checkpoint import CAPTIONS, VOCABULARY, DimensionName
 from model.collection import Collection
+from model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
 from model.dimensions.statistics import mean_caption_codes
 from model.dimensions.vocabulary import (
     SHARPNESS,

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.checkpoint import Checkpoint, DimensionName
+from model.checkpoint import Checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection
+from model.dimension_name import DimensionName
 from model.dimensions.derived import Derived
 
 N_EXAMPLES = 12
@@ -88,7 +89,7 @@ class DimensionPage:
     top_captions: tuple[CaptionExample, ...]
     histogram: Histogram
     similar: tuple[Neighbour, ...]
-    """By cosine of decoder directions."""
+    """By cosine of decoder directions; none where the codes were made elsewhere."""
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
 
@@ -116,7 +117,6 @@ def describe_dimension(
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
     table = derived.dimensions.iloc[dimension]
-    directions = checkpoint.encoder.directions
     activations = derived.coactivation(dimension)
     return DimensionPage(
         dimension=dimension,
@@ -134,7 +134,7 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, derived.text_codes, dimension),
         histogram=_histogram(values, derived.text_codes.postings(dimension)[1]),
-        similar=_nearest(checkpoint, directions @ directions[dimension], dimension),
+        similar=_similar(checkpoint, dimension),
         coactive=_nearest(checkpoint, activations, dimension),
     )
 
@@ -181,6 +181,13 @@ def _histogram(images: np.ndarray, texts: np.ndarray) -> Histogram:
     highest = max(images.max(initial=0), texts.max(initial=0)) or 1.0
     edges = np.linspace(0, float(highest), N_BINS + 1)
     return Histogram(edges, np.histogram(images, edges)[0], np.histogram(texts, edges)[0])
+
+
+def _similar(checkpoint: Checkpoint, dimension: int) -> tuple[Neighbour, ...]:
+    if checkpoint.codes:
+        return ()
+    directions = checkpoint.encoder.directions
+    return _nearest(checkpoint, directions @ directions[dimension], dimension)
 
 
 def _nearest(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from model.checkpoint import Checkpoint, DimensionName
+from model.checkpoint import Checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection
-from model.dimensions.clarity import centred_features, example_scores, monosemanticity
+from model.dimension_name import GIVEN, DimensionName
+from model.dimensions.clarity import (
+    ExampleScores,
+    centred_features,
+    example_scores,
+    monosemanticity,
+)
 from model.dimensions.labels import best_labels, fit_labels, label_presence
 from model.dimensions.statistics import dimension_statistics
 
-VERSION = 2
+VERSION = 3
 """Of the columns; a cached table of another version is made anew."""
 MIN_IMAGES = 5
 """A dimension of fewer images is not measured by them: two pictures are alike by chance."""
@@ -34,6 +40,8 @@ def dimension_table(
         `label_columns`. What cannot be measured is NaN, or an empty text.
     """
     statistics = dimension_statistics(image_codes, text_codes, collection.caption_item)
+    if not text_codes.by_row.nnz:
+        statistics[["firing_texts", "agreement"]] = np.nan
     measured = [
         clarity_columns(collection, image_codes),
         label_columns(collection, image_codes),
@@ -52,14 +60,14 @@ def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        name, name_score, name_source (captions, vocabulary or nothing), runner_up,
+        name, name_score, name_source (captions, vocabulary, given or nothing), runner_up,
         runner_up_score, vocabulary_name, vocabulary_score, vocabulary_runner_up.
     """
-    names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.encoder.config.m)]
+    names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.m)]
     return pd.DataFrame(
         {
             "name": [checkpoint.name_of(j) for j in range(len(names))],
-            "name_score": [name.score for name in names],
+            "name_score": [np.nan if name.source == GIVEN else name.score for name in names],
             "name_source": [name.source for name in names],
             "runner_up": [name.runner_up for name in names],
             "runner_up_score": [name.runner_up_score for name in names],
@@ -76,19 +84,22 @@ def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        clarity, redundancy, polysemanticity and monosemanticity by the backbone's embeddings;
+        clarity, redundancy, polysemanticity and monosemanticity by the backbone's embeddings, NaN
+        where there are none;
         monosemanticity_labels by the items' labels, a feature that has not made the codes.
     """
-    features = centred_features(collection.image_embeddings)
-    scores = example_scores(codes.by_dimension, features)
+    by_backbone = dict.fromkeys((*ExampleScores._fields, "monosemanticity"), np.nan)
+    if not collection.codes:
+        features = centred_features(collection.image_embeddings)
+        by_backbone = example_scores(codes.by_dimension, features)._asdict()
+        by_backbone["monosemanticity"] = monosemanticity(codes.by_row, features)
     by_labels = np.full(codes.m, np.nan)
     if collection.has_labels:
         _, presence = label_presence(collection.items["labels"].tolist())
         by_labels = monosemanticity(codes.by_row, centred_features(presence.toarray()))
     return pd.DataFrame(
         {
-            **scores._asdict(),
-            "monosemanticity": monosemanticity(codes.by_row, features),
+            **by_backbone,
             "monosemanticity_labels": by_labels,
         }
     )

@@ -17,7 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from model.backbone import Backbone, resolve_device
-from model.checkpoint import Checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint
+from model.checkpoint_writing import save_checkpoint
 from model.collection import Collection
 from model.dimensions.naming import name_encoder
 from model.dimensions.quality import code_quality

@@ -10,8 +10,9 @@ import torch
 from conftest import WORDS, WordBackbone
 from scipy.sparse import csr_array
 
-from model.checkpoint import CAPTIONS, VOCABULARY, Checkpoint, DimensionName
+from model.checkpoint import Checkpoint
 from model.collection import Collection
+from model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
 from model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
 from model.dimensions.vocabulary import (
     WordFit,

@@ -1,0 +1,99 @@
+"""Writing checkpoints: see `model.checkpoint` for what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
+from model.dimension_name import DimensionName
+from model.encoder import SparseEncoder
+from model.exclusion import Calibration
+from model.home import new_folder
+from model.identity import BackboneIdentity, CodesIdentity
+
+
+def save_checkpoint(
+    path: Path,
+    encoder: SparseEncoder,
+    *,
+    backbone: BackboneIdentity,
+    calibration: Calibration,
+    trained_on: str,
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+    names: Mapping[int, DimensionName],
+) -> None:
+    """Write a checkpoint under a temporary name and rename it; weights in float16.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist yet.
+    settings : mapping
+        The training configuration.
+    training : mapping
+        Curves, seeds, items.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at `path`.
+    """
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "encoder": asdict(encoder.config),
+        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        "calibration": asdict(calibration),
+        "trained_on": trained_on,
+        "training": dict(settings),
+    }
+    with new_folder(path) as folder:
+        weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        _write(folder / CONFIG, config)
+        _write(folder / TRAINING, dict(training))
+        _write_names(folder, names)
+
+
+def write_codes_checkpoint(
+    folder: Path, codes: CodesIdentity, name: str, names: Mapping[int, DimensionName], entry: str
+) -> None:
+    """Write what makes the folder of given codes their own checkpoint; their knobs are defaults.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a collection that is being made.
+    codes : CodesIdentity
+    name : str
+        The collection's.
+    names : mapping
+    entry : str
+        `package.module:function` that encodes texts, or nothing.
+    """
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": CODES_KIND,
+        "codes": asdict(codes),
+        "calibration": asdict(Calibration()),
+        "trained_on": name,
+        "text_encoder": entry,
+    }
+    _write(folder / CONFIG, config)
+    _write_names(folder, names)
+
+
+def _write_names(folder: Path, names: Mapping[int, DimensionName]) -> None:
+    named = [{"dimension": j, **asdict(name)} for j, name in sorted(names.items())]
+    _write(folder / NAMES, named)
+
+
+def _write(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,43 @@
+"""What a dimension is called, how surely, and where the name is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+CAPTIONS = "captions"
+VOCABULARY = "vocabulary"
+GIVEN = "given"
+
+
+@dataclass(frozen=True)
+class DimensionName:
+    """A dimension's name, and how sure it is.
+
+    The fields from `source` on are missing in names.json of older checkpoints.
+    """
+
+    name: str
+    score: float
+    """How well the word fits the dimension, in [0, 1]; only names of one source compare."""
+    runner_up: str
+    """The next best word, or nothing."""
+    runner_up_score: float = 0.0
+    source: str = CAPTIONS
+    """Where the name is from: captions, vocabulary, or given with the codes, and then unscored."""
+    vocabulary: str = ""
+    """The word of the vocabulary that fits best, or nothing."""
+    vocabulary_score: float = 0.0
+    vocabulary_runner_up: str = ""
+    vocabulary_runner_up_score: float = 0.0
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> DimensionName:
+        """Read an entry of names.json, whatever else it holds."""
+        given: dict[str, Any] = {
+            field.name: (float if field.type == "float" else str)(entry[field.name])
+            for field in fields(cls)
+            if field.name in entry
+        }
+        return cls(**given)

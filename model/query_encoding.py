@@ -1,0 +1,243 @@
+"""How texts and images become codes to search with, and what can be asked at all.
+
+A backbone with a sparse encoder reads both. Codes that were made elsewhere come without: a table of
+word codes reads words, and a Python function named in the config reads texts, if a person allows
+its code to run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+from scipy.sparse import csr_array, issparse
+
+from model.backbone import Backbone
+from model.checkpoint import Checkpoint
+from model.code_checks import csr_fault
+from model.codes import SparseCodes
+from model.collection import Collection
+from model.encoder import IMAGE, TEXT, encode_codes
+from model.given_codes import WORD_CODES, read_codes, read_words
+from model.words.coded import CodedWords
+
+_ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_NOTHING = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine can do beside searching by items."""
+
+    text_queries: bool = True
+    image_queries: bool = True
+    dense_search: bool = True
+    """Whether there are embeddings to search with alone, to compare."""
+    no_text: str = ""
+    """Why no text can be read, in a line."""
+    no_image: str = ""
+    """Why no image from outside can be read, in a line."""
+
+
+class Encoded(NamedTuple):
+    """A text or an image."""
+
+    code: np.ndarray
+    """(m,) float32"""
+    embedding: np.ndarray
+    """(d,) float32; (0,) where no backbone has read it"""
+
+
+class QueryEncoder(Protocol):
+    """Makes codes of what people ask."""
+
+    @property
+    def can(self) -> Abilities:
+        """What can be asked."""
+        ...
+
+    def encode_text(self, text: str) -> Encoded:
+        """Read a text; ValueError where it cannot be read."""
+        ...
+
+    def encode_image(self, image: Image.Image) -> Encoded:
+        """Read an image; ValueError where none can be read."""
+        ...
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that are not known."""
+        ...
+
+    def note(self, word: str) -> str:
+        """Tell what became of an unknown word."""
+        ...
+
+
+class BackboneQueries:
+    """Texts and images are embedded by the backbone and encoded by the sparse encoder."""
+
+    can = Abilities()
+
+    def __init__(self, backbone: Callable[[], Backbone], checkpoint: Checkpoint) -> None:
+        self._backbone, self._checkpoint = backbone, checkpoint
+
+    def encode_text(self, text: str) -> Encoded:
+        """Embed and encode a text."""
+        return self._encoded(self._backbone().encode_texts([text])[0], TEXT)
+
+    def encode_image(self, image: Image.Image) -> Encoded:
+        """Embed and encode an image."""
+        return self._encoded(self._backbone().encode_images([image])[0], IMAGE)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words that the backbone has never met."""
+        return self._backbone().unknown_words(text)
+
+    def note(self, word: str) -> str:
+        """Tell what became of an unknown word."""
+        return f"This backbone does not know “{word}”; it was left to guess."
+
+    def _encoded(self, embedding: np.ndarray, modality: str) -> Encoded:
+        codes = encode_codes(self._checkpoint.encoder, embedding[None], modality)
+        return Encoded(codes.dense(0), embedding)
+
+
+class GivenQueries:
+    """Of codes that were made elsewhere: items can be asked for, texts where something reads them.
+
+    Parameters
+    ----------
+    reader : callable, optional
+        Makes a code of a text: (m,) float32 of length 1, or zeros.
+    words : CodedWords, optional
+        Where they are the reader.
+    no_text : str
+        Why there is no reader.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[[str], np.ndarray] | None = None,
+        words: CodedWords | None = None,
+        no_text: str = "",
+    ) -> None:
+        self._read, self._words = reader, words
+        self.can = Abilities(
+            text_queries=reader is not None,
+            image_queries=False,
+            dense_search=False,
+            no_text="" if reader else no_text,
+            no_image="these codes were made elsewhere, and nothing here can make one of an image; "
+            "search by an item of the collection",
+        )
+
+    def encode_text(self, text: str) -> Encoded:
+        """Read a text; zeros where it has no known word."""
+        if self._read is None:
+            raise ValueError(self.can.no_text)
+        return Encoded(self._read(text), _NOTHING)
+
+    def encode_image(self, image: Image.Image) -> Encoded:  # noqa: ARG002
+        """Refuse an image."""
+        raise ValueError(self.can.no_image)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words that have no code."""
+        return list(self._words.read(text).unknown) if self._words else []
+
+    def note(self, word: str) -> str:
+        """Tell what became of an unknown word."""
+        return f"“{word}” has no code here; it was left out."
+
+
+def query_encoder(
+    collection: Collection,
+    checkpoint: Checkpoint,
+    backbone: Callable[[], Backbone],
+    allow_code: bool = False,
+) -> QueryEncoder:
+    """Choose what reads queries.
+
+    Parameters
+    ----------
+    collection, checkpoint
+    backbone : callable
+        Opens the collection's backbone when it is first needed.
+    allow_code : bool
+        Load the Python function that the config names, if it names one.
+
+    Raises
+    ------
+    ValueError
+        If a table of words is damaged, or the function cannot be loaded.
+    """
+    if not collection.codes:
+        return BackboneQueries(backbone, checkpoint)
+    entry = str(checkpoint.config.get("text_encoder") or "")
+    if entry and allow_code:
+        function = load_entry(entry)
+        return GivenQueries(lambda text: _called(function, entry, text, checkpoint.m))
+    words = read_words(collection.path)
+    if words:
+        codes = read_codes(collection.path, WORD_CODES, len(words), checkpoint.m)
+        table = CodedWords(words, codes)
+        return GivenQueries(table.code, table)
+    if entry:
+        return GivenQueries(
+            no_text=f"texts of this collection are read by {entry}, which is code from elsewhere; "
+            "if you trust it, start Sieve with --allow-code; searching by an item works without"
+        )
+    return GivenQueries(
+        no_text="this collection has codes of images but none of words: search by an item, or "
+        "prepare it with word_codes.npz and words.txt"
+    )
+
+
+def load_entry(entry: str) -> Callable[[list[str]], Any]:
+    """Import `package.module:function`: runs its code, so only where a person has allowed it.
+
+    Raises
+    ------
+    ValueError
+        In one line.
+    """
+    check_entry(entry)
+    module, _, name = entry.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # anything may happen in other people's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"{entry} cannot be loaded ({reason}); is it installed, or on PYTHONPATH?"
+        ) from None
+    if not callable(function):
+        raise ValueError(f"{entry} is no function but {type(function).__name__}")
+    return function
+
+
+def check_entry(entry: str) -> None:
+    """Refuse what is no `package.module:function`."""
+    if not _ENTRY.fullmatch(entry):
+        raise ValueError(f"expected package.module:function; got {entry[:80]!r}")
+
+
+def _called(function: Callable[[list[str]], Any], entry: str, text: str, m: int) -> np.ndarray:
+    """Have a function read a text, and check what it gives."""
+    try:
+        made = function([text])
+        dense = made.toarray() if issparse(made) else np.asarray(made, np.float64)
+        rows = csr_array(np.atleast_2d(dense))
+    except Exception as error:  # as above
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{entry} could not read the text ({reason})") from None
+    fault = csr_fault(rows.indptr, rows.indices, rows.data, (1, m))
+    if not fault and rows.shape != (1, m):
+        fault = f"its shape is {rows.shape}"
+    if fault:
+        raise ValueError(f"{entry} gave no code of {m} dimensions for the text: {fault}")
+    return SparseCodes.from_rows(rows).dense(0)
