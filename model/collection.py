@@ -22,10 +22,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.texts import Texts
-
 from model.given_codes import NO_BACKBONE, given_files
 from model.identity import BackboneIdentity, CodesIdentity
+from model.texts import Texts
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"
