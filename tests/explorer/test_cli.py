@@ -28,8 +28,8 @@ from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
-            "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train", "search", "evaluate",
-            "info", "dimensions", "figure")  # fmt: skip
+            "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
+            "search", "evaluate", "info", "dimensions", "figure")  # fmt: skip
 
 
 class Answer(NamedTuple):
