@@ -26,8 +26,8 @@ from model.training import PRESETS, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
-            "prepare embeddings", "prepare scenes", "add", "merge", "train", "search", "evaluate",
-            "info", "dimensions", "figure")  # fmt: skip
+            "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
+            "search", "evaluate", "info", "dimensions", "figure")  # fmt: skip
 
 
 @pytest.fixture
