@@ -53,7 +53,7 @@ class Teller:
         self.folder = folder
         before = folder.read()
         self.now = Progress(points=before.points, step=before.step, n_steps=before.n_steps)
-        self.stop = Event()
+        self.stop, self.ended = Event(), Event()
         self._begun: tuple[float, int] | None = None
         self._written = 0.0
         folder.write(self.now)
@@ -81,7 +81,8 @@ class Teller:
             raise Stopped
 
     def end(self, state: str, fault: str = "", checkpoint: str = "") -> None:
-        """Write how it ended."""
+        """Write how it ended; from then on nothing can stop it."""
+        self.ended.set()
         self.now = replace(
             self.now, state=state, fault=fault, checkpoint=checkpoint, seconds_left=None
         )
@@ -162,7 +163,7 @@ def _watch(teller: Teller, parent: int) -> None:
     while not (teller.folder.should_stop() or os.getppid() != parent):
         time.sleep(_LOOK_EVERY)
     teller.stop.set()
-    if teller.now.state != TRAINING:
+    if teller.now.state != TRAINING and not teller.ended.is_set():
         _thread.interrupt_main(signal.SIGTERM)
 
 

@@ -55,6 +55,7 @@ def fill(page: Page, epochs: int) -> None:
 def test_any_collection_is_opened_trained_and_searched(browser: Browser, offered: Served) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=offered.url)
     page = context.new_page()
+    expect.set_options(timeout=20_000)
     page.set_default_timeout(20_000)
     page.goto("/")
     expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
