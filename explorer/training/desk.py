@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class TrainingDesk:
         elsewhere = bool(under_way) and (folder is None or under_way != folder.path.name)
         request = folder.request() if folder else None
         made = Path(progress.checkpoint)
+        where = shlex.quote(str(self.collection.path))
         return {
             **asdict(progress),
             "about": self._about(),
@@ -72,7 +74,7 @@ class TrainingDesk:
             "unopened": self._unopened[1] if self._unopened else "",
             "checkpoint": made.name,
             "open": self.checkpoint is not None and made == self.checkpoint,
-            "command": f"sieve explore {self.collection.name} --checkpoint {made.name}",
+            "command": f"sieve explore {where} --checkpoint {made.name}",
         }
 
     def training_start(self, payload: Any) -> dict[str, Any]:
