@@ -1,11 +1,10 @@
-"""The explorer as one Gradio app: `build_app(engine)` makes it, `launch(engine)` serves it."""
+"""The explorer as one Gradio app: `build_app(engine)` makes it, `start(engine)` serves it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-import sys
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,9 +23,11 @@ from explorer.desk import Desk  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.figure import figure_tab  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
+from explorer.tabs.train import train_tab  # noqa: E402
 from explorer.uploads import MAX_BYTES  # noqa: E402
 
 if TYPE_CHECKING:
+    from explorer.training.desk import TrainingDesk
     from model.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -45,18 +46,20 @@ class Served(NamedTuple):
     url: str
 
 
-def build_app(engine: Engine) -> gr.Blocks:
+def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks:
     """Make the explorer's app for one engine.
 
     Parameters
     ----------
     engine : Engine
         Shared by all pages, read-only.
+    training : TrainingDesk, optional
+        Answers the Train tab; without it there is none, nor any handler of it.
 
     Returns
     -------
     gradio.Blocks
-        To be served by `start` or `launch`, which add its style.
+        To be served by `start`, which adds its style.
     """
     desk = Desk(engine, Path(get_upload_folder()), PLOTLY)
     with gr.Blocks(
@@ -73,16 +76,36 @@ def build_app(engine: Engine) -> gr.Blocks:
                 dimensions_tab(engine)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
                 figure_tab(desk)
+            tabs = {"search": search, "dimensions": dimensions, "figure": figure}
+            if training is not None:
+                with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
+                    train_tab(training)
         piece("item_detail")
         # Selecting a tab changes only the address; no Python has to run.
-        for name, tab in (("search", search), ("dimensions", dimensions), ("figure", figure)):
+        for name, tab in tabs.items():
             tab.select(None, js=f"() => {{ Sieve.showTab('{name}') }}", api_visibility="private")
         add_api(desk)
     Thread(target=desk.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
 
 
-def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Served:
+def build_offer(training: TrainingDesk) -> gr.Blocks:
+    """Make the app of a collection that no checkpoint fits: it offers to train one."""
+    with gr.Blocks(
+        title=f"Sieve · {training.collection.name}", analytics_enabled=False, fill_width=True
+    ) as app:
+        piece("header")
+        train_tab(training)
+    return app.queue(max_size=64)
+
+
+def start(
+    engine: Engine,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    training: TrainingDesk | None = None,
+) -> Served:
     """Serve the explorer in the background.
 
     Parameters
@@ -92,6 +115,8 @@ def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Serve
         Address to listen on; beyond 127.0.0.1 everyone in the network can search the collection.
     port : int
         The first port to try; the next 99 follow.
+    training : TrainingDesk, optional
+        As for `build_app`.
 
     Raises
     ------
@@ -101,10 +126,19 @@ def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Serve
     free = _free_port(host, port)
     thumbnails = engine.collection.path.resolve() / "thumbnails"
     gr.set_static_paths([thumbnails, PLOTLY])
-    app = build_app(engine)
+    return _serve(build_app(engine, training), host, free)
+
+
+def start_offer(training: TrainingDesk, *, host: str = "127.0.0.1", port: int = 7860) -> Served:
+    """Serve the offer to train a checkpoint in the background; see `start`."""
+    free = _free_port(host, port)
+    return _serve(build_offer(training), host, free)
+
+
+def _serve(app: gr.Blocks, host: str, port: int) -> Served:
     app.launch(
         server_name=host,
-        server_port=free,
+        server_port=port,
         prevent_thread_lock=True,
         quiet=True,
         show_error=False,
@@ -118,22 +152,7 @@ def start(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> Serve
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
-    return Served(app, f"http://{_shown_host(host)}:{free}")
-
-
-def launch(engine: Engine, *, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serve the explorer until it is stopped, and say where it is.
-
-    Parameters
-    ----------
-    engine, host, port
-        As for `start`.
-    """
-    served = start(engine, host=host, port=port)
-    taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
-    sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
-    sys.stdout.flush()
-    served.app.block_thread()
+    return Served(app, f"http://{_shown_host(host)}:{port}")
 
 
 def _free_port(host: str, first: int) -> int:

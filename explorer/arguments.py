@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -157,10 +158,12 @@ def default_checkpoint_out(collection: str) -> Path:
     from model.home import sieve_home
 
     folder = sieve_home() / "checkpoints"
-    number, name = 1, collection
+    # A collection's name may be anybody's; a folder's is a word.
+    stem = re.sub(r"[^\w.-]+", "-", collection)[:80].strip(".-") or "codes"
+    number, name = 1, stem
     while (folder / name).exists():
         number += 1
-        name = f"{collection}-{number}"
+        name = f"{stem}-{number}"
     return folder / name
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("search", "dimensions", "figure")
+TABS = ("search", "dimensions", "figure", "train")
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 MAX_OFF = 4096

@@ -6,6 +6,7 @@ inside `run`, so that `sieve --help` answers at once.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    checkpoint_path,
     open_engine,
 )
 from explorer.commands.evaluating import Evaluate
@@ -57,12 +59,29 @@ class Explore:
     """Load the Python function that a collection of codes names to read texts with. It may do
     anything that you may: only for collections that you trust."""
 
+    no_training: bool = False
+    """Leave out the Train tab, for a page that strangers can open."""
+
     def run(self) -> None:
         """Serve until stopped."""
-        engine = open_engine(self.collection, self.checkpoint, self.device, self.allow_code)
-        from explorer.app import launch
+        from data_prep.bundled import open_collection_path
+        from explorer.serving import Server, launch
+        from model.collection import Collection
+        from model.engine import Engine
 
-        launch(engine, host=self.host, port=self.port)
+        chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
+        path = open_collection_path(
+            self.collection, device=self.device, progress=sys.stderr.isatty()
+        )
+        server = Server(
+            Collection.open(path),
+            lambda checkpoint: Engine.open(path, checkpoint, self.device, self.allow_code),
+            host=self.host,
+            port=self.port,
+            device=self.device,
+            training=not self.no_training,
+        )
+        launch(server, self.port, chosen)
 
 
 @dataclass(frozen=True)

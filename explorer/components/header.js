@@ -3,15 +3,15 @@ const about = element.querySelector(".sv-about");
 const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 on("about", (facts) => {
-  about.replaceChildren(
+  about.replaceChildren(...[
     el("strong", {}, facts.collection),
     el("span", {}, count(facts.items, "image")),
-    el("span", {}, count(facts.dimensions, "dimension")),
+    facts.dimensions && el("span", {}, count(facts.dimensions, "dimension")),
     ...(facts.backbone ? [
       el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}`),
-      el("span", { title: "The sparse encoder" }, `checkpoint ${facts.checkpoint}`),
+      el("span", { title: "The sparse encoder" }, facts.checkpoint ? `checkpoint ${facts.checkpoint}` : "no checkpoint yet"),
     ] : [el("span", { title: "There is no backbone: the codes came with the collection" }, "codes from elsewhere")]),
-  );
+  ].filter(Boolean));
 });
 
 // Gradio follows the system; a choice made here is kept for the next visit.

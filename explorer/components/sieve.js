@@ -154,6 +154,7 @@ window.Sieve ??= (() => {
   // Gradio's own tab is clicked, so that its state and ours cannot differ.
   function showTab(tab) {
     const button = document.getElementById(`tab-${tab}-button`);
+    if (!button && tab === "train") return showTab("search"); // a server without training
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
     if (place.tab === tab) return;
     place.tab = tab;

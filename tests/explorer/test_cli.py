@@ -19,6 +19,7 @@ from blip import tiny_blip
 from command_line import Sieve, fault
 
 from explorer.commands.making import Train
+from explorer.training.desk import TrainingDesk
 from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.engine import Engine
@@ -269,12 +270,31 @@ def test_train_options_are_those_of_the_configuration() -> None:
 def test_explore_opens_the_page(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched = []
-    monkeypatch.setattr("explorer.app.launch", lambda *a, **k: launched.append((a, k)))
-    assert sieve("explore", *opened, "--port", "8123").code == 0
-    (engine,), where = launched[0]
-    assert engine.collection.name == "tiny"
-    assert where == {"host": "127.0.0.1", "port": 8123}
+    started = []
+
+    def stopped_at_once(engine: Engine, **where: object) -> None:
+        started.append((engine.collection.name, engine.checkpoint.path, where))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explorer.serving.start", stopped_at_once)
+    for flags in ((), ("--no-training",)):
+        assert sieve("explore", *opened, "--port", "8123", *flags).code == 130
+    (name, checkpoint, where), (*_, without) = started
+    assert (name, checkpoint) == ("tiny", opened[-1])
+    assert (where["host"], where["port"]) == ("127.0.0.1", 8123)
+    assert where["training"] is not None and without["training"] is None
+
+
+def test_explore_offers_to_train_where_nothing_fits(
+    sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_at_once(desk: TrainingDesk, **_: object) -> None:
+        assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explorer.serving.start_offer", stopped_at_once)
+    assert sieve("explore", opened[0]).code == 130
+    assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))
 
 
 def test_a_reader_that_leaves_is_no_fault(

@@ -1,0 +1,190 @@
+const { el, emit } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const section = find(".sv-train");
+const form = find("form");
+const { preset, m, k, epochs } = form.elements;
+const start = find("form .sv-go");
+const said = find(".sv-train-state");
+const fault = find(".sv-fault");
+const RUNNING = ["starting", "training", "measuring"];
+const TERMS = {
+  contrast: "pairs told apart", reconstruct: "reconstruction", cross: "across modalities", presence: "words present",
+  narrow: "one dimension a word", exclude: "exclusion", balance: "balance of modalities", revive: "dead dimensions",
+};
+let now = null;
+let page = "";
+
+// The form: a preset fills in its numbers, until someone starts from it.
+function fill() {
+  const { m: wide, k: active } = now.about.presets[preset.value];
+  m.value = wide;
+  k.value = active;
+}
+preset.addEventListener("change", fill);
+m.addEventListener("input", () => { k.max = m.value || "16384"; });
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  act("start", { preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0) });
+});
+element.addEventListener("click", ({ target }) => {
+  const what = target.dataset?.do;
+  if (what === "discard" && !confirm("Discard this training, with all that it has learned so far?")) return;
+  if (what) act(what, null);
+});
+
+// One question at a time; what a person does goes before the next look.
+let acting = false;
+async function act(what, payload) {
+  if (acting) return;
+  acting = true;
+  section.setAttribute("aria-busy", "true");
+  show(await Sieve.call(server[`sieve_training_${what}`], payload));
+  acting = false;
+  section.removeAttribute("aria-busy");
+}
+async function look() {
+  if (!acting && !document.hidden && section.isConnected) {
+    const answer = await Sieve.call(server.sieve_training_state, null);
+    if (!acting) show(answer);
+  }
+  const shown = section.offsetParent !== null;
+  if (section.isConnected) setTimeout(look, now && !RUNNING.includes(now.state) && !now.opening ? 4000 : shown ? 1000 : 4000);
+}
+
+function show(answer) {
+  if (now?.opening && answer.error) return; // the server is changing over
+  fault.textContent = answer.error ?? (answer.unopened || (answer.fault && sentence(answer.fault)));
+  if (answer.error) return;
+  const first = now === null;
+  now = answer;
+  if (first) introduce();
+  start.disabled = Boolean(now.refusal) || now.elsewhere || now.opening || RUNNING.includes(now.state);
+  find(".sv-train-note").textContent = now.refusal ? sentence(now.refusal)
+    : now.elsewhere ? "A training of another collection is under way. One runs at a time; this one can start when it is done." : "";
+  tell(heading());
+  find(".sv-train-told").replaceChildren(...told());
+  for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
+  find(".sv-train-body").hidden = !now.n_steps;
+  if (now.n_steps) measure();
+  if (now.opening) follow();
+}
+function introduce() {
+  section.removeAttribute("aria-busy");
+  if (now.offer) emit("about", now.about);
+  find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
+  find(".sv-train-why").textContent = now.offer
+    ? `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${now.about.captions.toLocaleString("en")} captions of ${now.about.collection}; then this page becomes the explorer.`
+    : `It learns from the captions of ${now.about.collection}, in the background: search goes on meanwhile.`;
+  if (now.settings) {
+    preset.value = now.settings.preset;
+    m.value = now.settings.m;
+    k.value = now.settings.k;
+    epochs.value = now.settings.epochs || "";
+  } else fill();
+}
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
+// Said aloud, so only where it changes.
+function tell(text) {
+  if (said.textContent !== text) said.textContent = text;
+}
+function heading() {
+  if (now.opening) return "Opening the explorer …";
+  const tenths = Math.floor((now.step / now.n_steps) * 10) * 10;
+  return {
+    none: now.offer ? "Nothing trained yet" : "No training yet",
+    starting: "Getting ready …",
+    training: `Training, ${tenths} % done`,
+    measuring: "Measuring and naming the dimensions …",
+    stopped: "Stopped",
+    failed: "The training failed",
+    done: "Trained",
+  }[now.state];
+}
+function told() {
+  const { state } = now;
+  if (state === "none") return [now.refusal ? "" : "Press Start. You may close this page: the training goes on as long as sieve explore runs."];
+  if (state === "starting") return ["The backbone is loaded and the captions' words are embedded."];
+  if (state === "measuring") return ["All steps are taken. This may take a minute."];
+  if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${now.step.toLocaleString("en")}.` : "It had not begun."];
+  if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start anew."];
+  if (state !== "done") return [];
+  if (now.open) return [`${now.checkpoint} is kept, and open in all tabs.`];
+  return [`Kept as ${now.checkpoint}. From the command line: `, el("code", {}, now.command)];
+}
+function offered(what) {
+  if (now.opening) return false;
+  if (what === "stop") return RUNNING.includes(now.state);
+  if (what === "open") return now.state === "done" && !now.open;
+  return ["stopped", "failed"].includes(now.state) && !(what === "resume" && now.elsewhere);
+}
+
+function measure() {
+  find("progress").value = now.step / now.n_steps;
+  const facts = { step: `${now.step.toLocaleString("en")} of ${now.n_steps.toLocaleString("en")}` };
+  if (now.losses.total !== undefined) facts.loss = now.losses.total.toFixed(3);
+  if (now.live !== null) facts["live dimensions"] = Sieve.percent(now.live);
+  if (now.seconds_left !== null && now.state === "training") facts.left = duration(now.seconds_left);
+  define(find(".sv-facts"), facts);
+  const terms = Object.entries(now.losses).filter(([name]) => name !== "total");
+  find("details").hidden = !terms.length;
+  define(find(".sv-terms"), Object.fromEntries(terms.map(([name, value]) => [TERMS[name] ?? name, value.toFixed(3)])));
+  for (const target of element.querySelectorAll("[data-curve]")) draw(target, target.dataset.curve);
+}
+function define(list, facts) {
+  list.replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+// A curve in an SVG that fills its box; the words stand beside the lines, never stretched.
+const NS = "http://www.w3.org/2000/svg";
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS(NS, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+function draw(target, name) {
+  const width = target.clientWidth, height = 160, left = 44, bottom = 20;
+  const points = now.points.map((point) => [point.step, point[name]]).filter(([, value]) => Number.isFinite(value));
+  if (!width || points.length < 2) return target.replaceChildren();
+  const values = points.map(([, value]) => value);
+  const low = name === "live" ? 0 : Math.min(0, ...values);
+  const high = name === "live" ? 1 : Math.max(...values) * 1.02 || 1;
+  const x = (step) => left + (step / now.n_steps) * (width - left - 4);
+  const y = (value) => 4 + (1 - (value - low) / (high - low)) * (height - bottom - 8);
+  const label = (value) => (name === "live" ? `${Math.round(value * 100)} %` : value.toFixed(high < 10 ? 1 : 0));
+  const lines = [low, (low + high) / 2, high].flatMap((value) => [
+    svg("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
+    svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, label(value)),
+  ]);
+  const steps = [
+    svg("text", { x: left, y: height - 2 }, "0"),
+    svg("text", { x: width, y: height - 2, "text-anchor": "end" }, `${now.n_steps.toLocaleString("en")} steps`),
+  ];
+  const path = svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
+  const about = `${name === "live" ? "Live dimensions" : "Loss"}: ${label(values[0])} at first, ${label(values.at(-1))} now`;
+  target.replaceChildren(svg("svg", { role: "img", "aria-label": about }, ...lines, path, ...steps));
+}
+addEventListener("resize", () => { if (now?.n_steps) measure(); });
+
+// The server opens the checkpoint at the same address; the page comes back when it is there.
+let following = false;
+async function follow() {
+  if (following) return;
+  following = true;
+  page = window.gradio_config?.app_id;
+  while (section.isConnected) {
+    await new Promise((done) => setTimeout(done, 700));
+    try {
+      const config = await (await fetch("config", { cache: "no-store" })).json();
+      if (config.app_id !== page) return location.assign(location.pathname);
+    } catch { /* between the two */ }
+    if (now.unopened) break;
+  }
+  following = false;
+}
+look();

@@ -1,0 +1,133 @@
+"""Serving a collection until it is stopped, whichever of its checkpoints is open.
+
+Where no checkpoint fits, the page offers to train one; a finished one is opened at the same
+address, and the page follows by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.app import Served, start, start_offer
+from explorer.training.desk import TrainingDesk
+from model.checkpoint import find_checkpoint
+
+if TYPE_CHECKING:
+    from model.collection import Collection
+    from model.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 0.3
+
+
+class Server:
+    """Serves one collection with one of its checkpoints after the other.
+
+    Parameters
+    ----------
+    collection : Collection
+    open_engine : callable
+        Opens the collection with a checkpoint, by default the one that fits best.
+    host, port
+        As for `explorer.app.start`.
+    device : str
+        Where to train.
+    training : bool
+        Whether checkpoints can be trained on the page; without it no handler of that is there.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        open_engine: Callable[[Path | None], Engine],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 7860,
+        device: str = "auto",
+        training: bool = True,
+    ) -> None:
+        self._collection = collection
+        self._open_engine = open_engine
+        self._host, self._port = host, port
+        self._device = device
+        self._may_train = training
+        self._desk: TrainingDesk | None = None
+        self.served: Served | None = None
+
+    def start(self, checkpoint: Path | None = None) -> Served:
+        """Serve a checkpoint, by default the best; where none fits, the offer to train one.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            In one line, where the checkpoint cannot be opened or no port is free.
+        """
+        if checkpoint is None and self._may_train and not _fits(self._collection):
+            self._desk = TrainingDesk(self._collection, None, self._device)
+            self.served = start_offer(self._desk, host=self._host, port=self._port)
+        else:
+            self._serve(self._open_engine(checkpoint))
+        assert self.served is not None
+        return self.served
+
+    def follow(self) -> None:
+        """Open the checkpoint that the page asks for, if it does, at the same address."""
+        wanted = self._desk.wanted() if self._desk else None
+        if self._desk is None or self.served is None or wanted is None:
+            return
+        try:
+            engine = self._open_engine(wanted)
+        except (ValueError, OSError) as error:
+            self._desk.not_opened(wanted, error)
+            return
+        self.served.app.close(verbose=False)
+        self._port = int(self.served.url.rsplit(":", 1)[1])
+        self._serve(engine)
+
+    def _serve(self, engine: Engine) -> None:
+        if self._may_train:
+            path = Path(engine.checkpoint.path)
+            self._desk = TrainingDesk(self._collection, path, self._device)
+        self.served = start(engine, host=self._host, port=self._port, training=self._desk)
+
+
+def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
+    """Serve until stopped, and say where.
+
+    Parameters
+    ----------
+    server : Server
+    port : int
+        The one that was asked for.
+    checkpoint : Path, optional
+        By default the best.
+    """
+    served = server.start(checkpoint)
+    taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
+    sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
+    sys.stdout.flush()
+    try:
+        while True:
+            time.sleep(_LOOK_EVERY)
+            server.follow()
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        if server.served:
+            server.served.app.close(verbose=False)
+
+
+def _fits(collection: Collection) -> bool:
+    """Whether there is a checkpoint for a collection."""
+    try:
+        find_checkpoint(collection)
+    except FileNotFoundError as error:
+        log.info("%s", error)
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""The folder of one training: what was asked for, and how far it is.
+
+$SIEVE_HOME/trainings/ID/request.json     collection, device, settings
+$SIEVE_HOME/trainings/ID/progress.jsonl   points of the curves; the last line says how it stands
+$SIEVE_HOME/trainings/ID/stop             there while a stop is asked for
+$SIEVE_HOME/trainings/ID/log              what the process wrote
+
+The progress is replaced as a whole, so that who reads it never finds half a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from explorer.training.settings import TrainingSettings
+
+STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
+STOPPED, FAILED, DONE = "stopped", "failed", "done"
+UNDER_WAY = (STARTING, TRAINING, MEASURING)
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a training is of."""
+
+    collection: str
+    """Absolute path."""
+    name: str
+    """The collection's."""
+    sha256: str
+    """Of the collection."""
+    device: str
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is."""
+
+    state: str = STARTING
+    step: int = 0
+    n_steps: int = 0
+    """0 until it is known."""
+    seconds_left: float | None = None
+    """Of the steps, from their rate so far."""
+    live: float | None = None
+    """Share of the dimensions that fired lately."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Unweighted terms and their weighted `total`."""
+    points: tuple[dict[str, float], ...] = ()
+    """step, total and live now and then."""
+    fault: str = ""
+    """Why it failed or ended, in one line."""
+    checkpoint: str = ""
+    """Path of the finished checkpoint."""
+
+
+class TrainingFolder:
+    """One training's folder.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.draft = path / "checkpoint"
+        """The checkpoint while it is made."""
+        self.log = path / "log"
+        self._stop = path / "stop"
+        self._progress = path / "progress.jsonl"
+
+    @classmethod
+    def create(cls, parent: Path, request: Request) -> TrainingFolder:
+        """Make the folder of a new training; names sort by time."""
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        folder = cls(parent / f"{stamp}-{secrets.token_hex(3)}")
+        folder.path.mkdir(parents=True)
+        _replace(folder.path / "request.json", json.dumps(asdict(request)))
+        folder.write(Progress())
+        return folder
+
+    def request(self) -> Request | None:
+        """Read what was asked for; None where that cannot be read."""
+        try:
+            entry = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
+            settings = TrainingSettings.from_payload(entry.pop("settings"))
+            words = {name: str(value) for name, value in entry.items()}
+            return Request(settings=settings, **words)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, progress: Progress) -> None:
+        """Replace the progress."""
+        last = asdict(progress)
+        lines = [*last.pop("points"), last]
+        _replace(self._progress, "".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def read(self) -> Progress:
+        """Read the progress; where it is missing or damaged, that it failed."""
+        try:
+            lines = self._progress.read_text(encoding="utf-8").splitlines()
+            *points, last = (_object(line) for line in lines)
+            return Progress(points=tuple(points), **last)
+        except (OSError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            return Progress(FAILED, fault=f"{self._progress} cannot be read ({reason})")
+
+    def last_words(self) -> str:
+        """Read the last line that its process wrote, if it wrote any."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError:
+            lines = []
+        said = [line.strip() for line in lines if line.strip()]
+        return said[-1][:_SHOWN] if said else "its process was ended from outside"
+
+    def ask_to_stop(self) -> None:
+        """Let its process know that it should stop."""
+        self._stop.touch()
+
+    def forget_stop(self) -> None:
+        """Take the wish to stop back."""
+        self._stop.unlink(missing_ok=True)
+
+    def should_stop(self) -> bool:
+        """Whether a stop was asked for, or the folder is gone."""
+        return self._stop.exists() or not self.path.is_dir()
+
+
+def _object(line: str) -> dict[str, Any]:
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"a line is no object: {line[:40]}")
+    return value
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

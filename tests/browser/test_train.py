@@ -1,0 +1,120 @@
+"""A collection that no checkpoint fits: opened, trained in the browser, and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from browser.steps import found, has_sideways_scroll, search
+from browser.test_whole_page import violations
+from explorer.app import Served, start
+from explorer.serving import Server
+from explorer.training.desk import TrainingDesk
+from model.collection import Collection
+from model.engine import Engine
+
+PATIENCE = 240_000
+"""Milliseconds that a process may take to load torch on a busy machine."""
+
+
+@pytest.fixture
+def offered(tiny_collection: Collection, home: Path) -> Iterator[Served]:  # noqa: ARG001
+    """The offer to train, followed to the explorer as `sieve explore` does."""
+    server = Server(
+        tiny_collection,
+        lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
+        port=7980,
+        device="cpu",
+    )
+    served = server.start()
+    done = Event()
+
+    def follow() -> None:
+        while not done.wait(0.2):
+            server.follow()
+
+    thread = Thread(target=follow)
+    thread.start()
+    yield served
+    done.set()
+    thread.join()
+    assert server.served
+    server.served.app.close()
+
+
+def fill(page: Page, epochs: int) -> None:
+    page.get_by_label("Dimensions", exact=True).fill("64")
+    page.get_by_label("Active at most").fill("8")
+    page.get_by_label("Epochs").fill(str(epochs))
+
+
+def test_any_collection_is_opened_trained_and_searched(browser: Browser, offered: Served) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=offered.url)
+    page = context.new_page()
+    expect.set_options(timeout=20_000)
+    page.set_default_timeout(20_000)
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
+    expect(page.locator(".sv-about")).to_contain_text("no checkpoint yet")
+    assert not violations(page)
+
+    fill(page, 1000)
+    page.get_by_role("button", name="Start").press("Enter")
+    expect(page.get_by_role("button", name="Start")).to_be_disabled()
+    expect(page.locator(".sv-curve polyline")).to_have_count(2, timeout=PATIENCE)
+    page.reload()  # found again
+    expect(page.locator(".sv-curve polyline")).to_have_count(2)
+    assert not violations(page)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("heading", name="Stopped")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not has_sideways_scroll(page)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
+
+    fill(page, 30)
+    page.get_by_role("button", name="Start").click()
+    page.get_by_role("textbox", name="Find").wait_for(timeout=PATIENCE)
+    search(page, "a circle", "the snow")
+    assert found(page)
+    page.get_by_role("tab", name="Train").click()
+    expect(page.get_by_role("heading", name="Trained")).to_be_visible()
+    expect(page.locator(".sv-train-told")).to_contain_text("open in all tabs")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_train_tab_is_accessible_and_fits(
+    browser: Browser,
+    tiny_engine: Engine,
+    home: Path,  # noqa: ARG001
+    scheme: str,
+) -> None:
+    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=7990, training=desk)
+    context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto("/?tab=train")
+    expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
+    assert page.url.endswith("?tab=train") and not violations(page)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not has_sideways_scroll(page)
+    page.get_by_label("Active at most").fill("2000")
+    page.get_by_role("button", name="Start").click()
+    assert page.evaluate("document.activeElement.name") == "k"  # the browser says what is wrong
+    context.close()
+    served.app.close()
+
+
+def test_a_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
+    page.goto("/?tab=train")
+    expect(page.get_by_role("textbox", name="Find")).to_be_visible()
+    expect(page.get_by_role("tab", name="Train")).to_have_count(0)
+    page.wait_for_function("Sieve.idle && Sieve.place.tab === 'search'")
