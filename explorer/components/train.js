@@ -19,9 +19,11 @@ function fill() {
   const { m: wide, k: active } = now.about.presets[preset.value];
   m.value = wide;
   k.value = active;
+  limit();
 }
+const limit = () => { k.max = m.value || "16384"; };
 preset.addEventListener("change", fill);
-m.addEventListener("input", () => { k.max = m.value || "16384"; });
+m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   act("start", { preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0) });
@@ -80,6 +82,7 @@ function introduce() {
     m.value = now.settings.m;
     k.value = now.settings.k;
     epochs.value = now.settings.epochs || "";
+    limit();
   } else fill();
 }
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
