@@ -48,7 +48,7 @@ class Train:
     floor: Number = None
     """Activations below this share of the largest are dropped."""
     epochs: Whole = None
-    """Passes over all captions of the train split."""
+    """Passes over all captions of the train split; 0: 15, or as many as make 300 steps."""
     batch_size: Annotated[Whole, arg(aliases=["--batch"])] = None
     """Pairs a step."""
     learning_rate: Number = None

@@ -104,7 +104,7 @@ class Trainer:
         self.objective.begin(encoder)
         self.learner = Learner(encoder).to(device)
         scalars = [part for part in self.learner.parameters() if part.ndim == 0]
-        # Three scalars set the scale of all cosines; they have farther to go than a weight.
+        # These scalars set the scale of all cosines; they have farther to go than a weight.
         groups = [
             {"params": list(self.learner.encoder.parameters()), "pace": 1.0},
             {"params": scalars, "pace": 10.0, "weight_decay": 0.0},
