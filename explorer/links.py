@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 TABS = ("search", "dimensions", "figure", "train")
+TAB_TEXTS = ("figure",)
+"""Names of what single tabs keep of their own in a link, as text that they read with care."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 MAX_OFF = 4096
@@ -46,10 +48,10 @@ class Place:
     dimension: int | None = None
     """The dimension whose page is open."""
     figure: str = ""
-    """The figure's recipe as JSON text; who draws it reads it with care."""
+    """The figure's recipe as JSON text."""
 
     def __post_init__(self) -> None:
-        for name in ("q", "without", "figure"):
+        for name in ("q", "without", *TAB_TEXTS):
             _check_text(name, getattr(self, name))
         if self.item and not _ITEM_ID.fullmatch(self.item):
             raise ValueError(f"item must be 16 hex digits; got {_shown(self.item)}")
@@ -75,7 +77,7 @@ class Place:
             raise ValueError(f"expected an object; got {_shown(payload)}")
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in payload.items() if name in known}
-        for name in ("q", "without", "item", "tab", "figure"):
+        for name in ("q", "without", "item", "tab", *TAB_TEXTS):
             if not isinstance(values.get(name, ""), str):
                 raise ValueError(f"{name} must be text; got {_shown(values[name])}")
         for name in ("never", "compare"):
@@ -117,8 +119,7 @@ def write_link(place: Place, collection: str, checkpoint: str) -> str:
         parts["tab"] = place.tab
     if place.dimension is not None:
         parts["dimension"] = str(place.dimension)
-    if place.figure:
-        parts["figure"] = place.figure
+    parts |= {name: getattr(place, name) for name in TAB_TEXTS if getattr(place, name)}
     if not parts:
         return ""
     return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",")
@@ -204,16 +205,16 @@ def _read_dimension(text: str) -> dict[str, Any]:
     return {"dimension": _dimensions([text])[0]}
 
 
+def _read_text(name: str) -> Callable[[str], dict[str, Any]]:
+    return lambda text: {name: text}
+
+
 _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "q": lambda text: {"q": text},
-    "without": lambda text: {"without": text},
-    "item": lambda text: {"item": text},
+    **{name: _read_text(name) for name in ("q", "without", "item", "tab", *TAB_TEXTS)},
     "off": _read_off,
     "strictness": _read_strictness,
     "compare": lambda text: {"compare": text == "1"},
-    "tab": lambda text: {"tab": text},
     "dimension": _read_dimension,
-    "figure": lambda text: {"figure": text},
 }
 
 

@@ -40,7 +40,7 @@ async function draw() {
   waiting = 0;
   if (busy) { again = true; return; }
   const now = asked();
-  if (place.tab === "figure") Sieve.setFigure(now.rows.length ? JSON.stringify(now) : "");
+  if (place.tab === "figure") Sieve.setTabText("figure", now.rows.length ? JSON.stringify(now) : "");
   if (!now.rows.length) return show({ rows: [] });
   busy = true;
   const answer = await Sieve.call(server.sieve_preview, now);
@@ -211,7 +211,7 @@ async function open(text) {
   fillRows();
   fillLooks();
   show(answer);
-  if (place.tab === "figure") Sieve.setFigure(JSON.stringify(asked()));
+  if (place.tab === "figure") Sieve.setTabText("figure", JSON.stringify(asked()));
 }
 find("[data-open]").addEventListener("click", () => file.click());
 file.addEventListener("change", async () => {

@@ -20,6 +20,7 @@ window.Sieve ??= (() => {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
     compare: false, tab: "search", dimension: null, figure: "",
   };
+  const TAB_TEXTS = { figure: "figure" }; // by tab, the name in the address
   let server = null;
   let searchLink = "";
   let preview = "";
@@ -52,7 +53,21 @@ window.Sieve ??= (() => {
     } catch (fault) {
       console.error(fault);
     }
+    if (await outdated()) {
+      location.reload(); // the address says where the person is
+      return new Promise(() => {});
+    }
     return { error: "Sieve does not answer. Is it still running?" };
+  }
+
+  // A server that was started anew, or opened another checkpoint, is another app than this page's.
+  async function outdated() {
+    try {
+      const config = await (await fetch("config", { cache: "no-store" })).json();
+      return Boolean(window.gradio_config) && config.app_id !== window.gradio_config.app_id;
+    } catch {
+      return false;
+    }
   }
 
   function take(answer, { list = false, push = false } = {}) {
@@ -108,12 +123,13 @@ window.Sieve ??= (() => {
       now.set("dimension", place.dimension);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
-    if (place.figure && place.tab === "figure") {
-      now.set("figure", place.figure);
+    const text = TAB_TEXTS[place.tab];
+    if (place[text]) {
+      now.set(text, place[text]);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
-    const text = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
-    const address = location.pathname + (text ? `?${text}` : "");
+    const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+    const address = location.pathname + (link ? `?${link}` : "");
     if (address === location.pathname + location.search) return;
     history[push ? "pushState" : "replaceState"](null, "", address);
   }
@@ -140,7 +156,7 @@ window.Sieve ??= (() => {
     emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
-    emit("figure", place.figure);
+    for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);
     showTab(place.tab);
     writeAddress(false);
     opened = true;
@@ -170,12 +186,14 @@ window.Sieve ??= (() => {
     emit("dimension", dimension);
   }
 
-  // A figure: the recipe as JSON text is its place; the search as a row of one, or null.
-  const MAX_FIGURE = 6000;
-  function setFigure(text) {
-    place.figure = text.length > MAX_FIGURE ? "" : text;
-    writeAddress(false);
+  // What a tab keeps of its own, as text. Only the tab that is shown writes to the address.
+  const MAX_TAB_TEXT = 6000;
+  function setTabText(tab, text) {
+    place[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
+    if (place.tab === tab) writeAddress(false);
   }
+
+  // The search as a row of a figure, or null.
   function row() {
     if (!place.q && !place.item) return null;
     const now = place.item ? { image: place.item } : { query: place.q };
@@ -218,8 +236,8 @@ window.Sieve ??= (() => {
     share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
   return {
-    on, emit, place, search, clear, change, asked, open, connect, call, showTab, showDimension,
-    setFigure, row, showFigure,
+    on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
+    setTabText, row, showFigure,
     el, image, thumbnail, number, percent,
     get idle() { return opened && !busy; },
     get about() { return about; },

@@ -12,7 +12,6 @@ const TERMS = {
   narrow: "one dimension a word", exclude: "exclusion", balance: "balance of modalities", revive: "dead dimensions",
 };
 let now = null;
-let page = "";
 
 // The form: a preset fills in its numbers, until someone starts from it.
 function fill() {
@@ -57,6 +56,7 @@ function show(answer) {
   if (now?.opening && answer.error) return; // the server is changing over
   fault.textContent = answer.error ?? (answer.unopened || (answer.fault && sentence(answer.fault)));
   if (answer.error) return;
+  if (now?.offer && !answer.offer) return location.assign(location.pathname); // opened meanwhile
   const first = now === null;
   now = answer;
   if (first) introduce();
@@ -179,13 +179,9 @@ let following = false;
 async function follow() {
   if (following) return;
   following = true;
-  page = window.gradio_config?.app_id;
   while (section.isConnected) {
     await new Promise((done) => setTimeout(done, 700));
-    try {
-      const config = await (await fetch("config", { cache: "no-store" })).json();
-      if (config.app_id !== page) return location.assign(location.pathname);
-    } catch { /* between the two */ }
+    if (await Sieve.outdated()) return location.assign(location.pathname);
     if (now.unopened) break;
   }
   following = false;

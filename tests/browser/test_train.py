@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.steps import found, has_sideways_scroll, search
 from browser.test_whole_page import violations
-from explorer.app import Served, start
+from explorer.app import start
 from explorer.serving import Server
 from explorer.training.desk import TrainingDesk
 from model.collection import Collection
@@ -22,15 +23,15 @@ PATIENCE = 240_000
 
 
 @pytest.fixture
-def offered(tiny_collection: Collection, home: Path) -> Iterator[Served]:  # noqa: ARG001
-    """The offer to train, followed to the explorer as `sieve explore` does."""
+def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa: ARG001
+    """Offers to train, and goes on to the explorer as `sieve explore` does."""
     server = Server(
         tiny_collection,
         lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
         port=7980,
         device="cpu",
     )
-    served = server.start()
+    server.start()
     done = Event()
 
     def follow() -> None:
@@ -39,7 +40,7 @@ def offered(tiny_collection: Collection, home: Path) -> Iterator[Served]:  # noq
 
     thread = Thread(target=follow)
     thread.start()
-    yield served
+    yield server
     done.set()
     thread.join()
     assert server.served
@@ -52,8 +53,11 @@ def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
 
 
-def test_any_collection_is_opened_trained_and_searched(browser: Browser, offered: Served) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=offered.url)
+def test_any_collection_is_opened_trained_and_searched(browser: Browser, server: Server) -> None:
+    assert server.served
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, base_url=server.served.url
+    )
     page = context.new_page()
     expect.set_options(timeout=20_000)
     page.set_default_timeout(20_000)
@@ -88,6 +92,23 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, offered
     expect(page.get_by_role("heading", name="Trained")).to_be_visible()
     expect(page.locator(".sv-train-told")).to_contain_text("open in all tabs")
     context.close()
+
+
+def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Server) -> None:
+    offer = server.served
+    assert offer
+    page = browser.new_page(base_url=offer.url)
+    page.goto("/")
+    fill(page, 1)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("button", name="Start")).to_be_disabled(timeout=20_000)
+    page.route("**/component_server*", lambda route: route.abort())
+    deadline = time.monotonic() + PATIENCE / 1000
+    while server.served is offer and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+    page.unroute("**/component_server*")
+    page.get_by_role("textbox", name="Find").wait_for(timeout=20_000)
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
