@@ -239,7 +239,7 @@ window.Sieve ??= (() => {
     on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
     setTabText, row, showFigure,
     el, image, thumbnail, number, percent,
-    get idle() { return opened && !busy; },
+    get idle() { return opened && !busy && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get server() { return server; },
   };

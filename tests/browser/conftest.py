@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from ports import FIRST_PORT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
@@ -53,7 +54,7 @@ def address(tiny_engine) -> Iterator[str]:
     """Where the app on the tiny engine is served."""
     from explorer.app import start
 
-    served = start(tiny_engine, port=7960)
+    served = start(tiny_engine, port=FIRST_PORT)
     yield served.url
     served.app.close()
 
@@ -85,7 +86,7 @@ def hostile_engine(tiny_engine):
 def hostile_address(hostile_engine, address: str) -> Iterator[str]:  # noqa: ARG001
     from explorer.app import start
 
-    served = start(hostile_engine, port=7960)
+    served = start(hostile_engine, port=FIRST_PORT)
     yield served.url
     served.app.close()
 
@@ -99,7 +100,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(30_000)
     yield opened
     context.close()
     assert not faults, faults

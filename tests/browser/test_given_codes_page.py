@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from given_codes import write_codes
 from playwright.sync_api import Browser, Page, expect
+from ports import FIRST_PORT
 
 from browser.steps import found, go, search, settle, switches
 from data_prep.prepare import prepare
@@ -27,7 +28,7 @@ def open_engine(folder: Path, *, words: bool) -> Engine:
 def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
     from explorer.app import start
 
-    served = start(engine, port=7960)
+    served = start(engine, port=FIRST_PORT)
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
     )

@@ -9,6 +9,7 @@ from threading import Event, Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from ports import FIRST_PORT
 
 from browser.steps import found, has_sideways_scroll, search
 from browser.test_whole_page import violations
@@ -28,7 +29,7 @@ def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa
     server = Server(
         tiny_collection,
         lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
-        port=7980,
+        port=FIRST_PORT,
         device="cpu",
     )
     server.start()
@@ -59,8 +60,8 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
         viewport={"width": 1280, "height": 900}, base_url=server.served.url
     )
     page = context.new_page()
-    expect.set_options(timeout=20_000)
-    page.set_default_timeout(20_000)
+    expect.set_options(timeout=60_000)
+    page.set_default_timeout(60_000)
     page.goto("/")
     expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
     expect(page.locator(".sv-about")).to_contain_text("no checkpoint yet")
@@ -101,13 +102,13 @@ def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Serv
     page.goto("/")
     fill(page, 1)
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("button", name="Start")).to_be_disabled(timeout=20_000)
+    expect(page.get_by_role("button", name="Start")).to_be_disabled(timeout=60_000)
     page.route("**/component_server*", lambda route: route.abort())
     deadline = time.monotonic() + PATIENCE / 1000
     while server.served is offer and time.monotonic() < deadline:
         page.wait_for_timeout(200)
     page.unroute("**/component_server*")
-    page.get_by_role("textbox", name="Find").wait_for(timeout=20_000)
+    page.get_by_role("textbox", name="Find").wait_for(timeout=60_000)
     page.close()
 
 
@@ -119,7 +120,7 @@ def test_the_train_tab_is_accessible_and_fits(
     scheme: str,
 ) -> None:
     desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=7990, training=desk)
+    served = start(tiny_engine, port=FIRST_PORT, training=desk)
     context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     page.goto("/?tab=train")

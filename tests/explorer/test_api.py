@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
+from ports import FIRST_PORT
 
 from explorer.api import read_strictness
 from explorer.figures.drawing import draw_figure
@@ -18,7 +19,7 @@ from explorer.reports import search_report
 def url(tiny_engine) -> Iterator[str]:
     from explorer.app import start
 
-    served = start(tiny_engine, port=7980)
+    served = start(tiny_engine, port=FIRST_PORT)
     yield served.url
     served.app.close()
 
