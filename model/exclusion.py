@@ -16,6 +16,9 @@ import numpy as np
 
 from model.codes import SparseCodes
 
+_BLOCK = 256
+"""Rows of which the best is looked at first."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -139,19 +142,13 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
 
     Reads only the postings of the query's dimensions and of those that are off.
     """
-    total = np.zeros(codes.n, np.float32)
-    kept = query.code.copy()
-    kept[list(query.off)] = 0
-    for j in np.flatnonzero(kept):
-        rows, values = codes.postings(int(j))
-        total[rows] += kept[j] * values
-    push = np.float32(query.push)
-    for j, weight in sorted(zip(query.off, query.weights, strict=True)):
+    factor = query.code.copy()
+    factor[list(query.off)] = -np.float32(query.push) * np.array(query.weights, np.float32)
+    read = np.flatnonzero(factor)
+    total = np.asarray(codes.by_dimension[:, read] @ factor[read])
+    for j in query.off if query.never else ():
         rows, values = codes.postings(j)
-        if push:
-            total[rows] -= push * np.float32(weight) * values
-        if query.never:
-            total[rows[values > query.calibration.threshold]] = -np.inf
+        total[rows[values > query.calibration.threshold]] = -np.inf
     return total
 
 
@@ -186,11 +183,18 @@ def best(total: np.ndarray, top: int) -> Hits:
     top = min(max(top, 0), len(total))
     if top == 0:
         return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
-    floor = np.partition(total, len(total) - top)[len(total) - top]
+    floor = _floor(total, top)
     # Rows that tie with the last place compete by row, so all of them are looked at.
     rows = np.flatnonzero((total >= floor) & (total > -np.inf))
     rows = rows[np.lexsort((rows, -total[rows]))][:top]
     return Hits(rows, total[rows])
+
+
+def _floor(total: np.ndarray, top: int) -> np.floating:
+    """Find a score that at least `top` rows reach, and few more: each block's best is one."""
+    whole = len(total) // _BLOCK
+    best_of = total[: whole * _BLOCK].reshape(whole, _BLOCK).max(1) if whole >= top else total
+    return np.partition(best_of, len(best_of) - top)[len(best_of) - top]
 
 
 def contributions(codes: SparseCodes, query: Query, row: int) -> Contributions:

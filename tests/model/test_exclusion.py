@@ -104,6 +104,17 @@ def test_ties_break_by_row(world: World, top: int) -> None:
     assert hits.rows.tolist() == expected
 
 
+@pytest.mark.parametrize("n", [1, 255, 256, 5000])
+@pytest.mark.parametrize("top", [1, 19, 24])
+@pytest.mark.parametrize("left_out", [0.0, 0.5, 0.999, 1.0])
+def test_the_best_of_many_are_those_of_a_whole_sort(n: int, top: int, left_out: float) -> None:
+    generator = np.random.default_rng(n)
+    total = generator.integers(-20, 20, n).astype(np.float32)
+    total[generator.random(n) < left_out] = -np.inf
+    expected = sorted(np.flatnonzero(total > -np.inf), key=lambda row: (-total[row], row))[:top]
+    assert best(total, top).rows.tolist() == expected
+
+
 @given(worlds(), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
 def test_contributions_add_up_to_the_score(world: World, strictness: float) -> None:

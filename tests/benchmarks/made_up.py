@@ -1,0 +1,74 @@
+"""Codes and questions of any number, with the statistics of a trained encoder.
+
+Each made-up code is a mixture of two real ones of the bundled collection, cut to its strongest
+dimensions: so dimensions fire as often, and together with the same others, as they do in truth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_prep.bundled import open_collection_path
+from model.codes import SparseCodes
+from model.engine import Engine
+from model.exclusion import Query
+
+_BLOCK = 4096
+
+
+def codes_like(real: SparseCodes, n: int, k: int, seed: int = 0) -> SparseCodes:
+    """Make codes of `n` items, at most `k` dimensions active in each.
+
+    Parameters
+    ----------
+    real : SparseCodes
+    n, k : int
+    seed : int
+    """
+    random = np.random.default_rng(seed)
+    dense = real.by_row.toarray()
+    values, indices = [], []
+    for start in range(0, n, _BLOCK):
+        size = min(_BLOCK, n - start)
+        first, second = dense[random.integers(real.n, size=(2, size))]
+        share = random.uniform(0.2, 0.8, (size, 1)).astype(np.float32)
+        mixed = share * first + (1 - share) * second
+        mixed *= random.uniform(0.8, 1.25, mixed.shape).astype(np.float32)
+        active = np.argpartition(-mixed, k, axis=1)[:, :k]
+        values.append(np.take_along_axis(mixed, active, 1))
+        indices.append(active.astype(np.int32))
+    return SparseCodes.from_active(np.concatenate(values), np.concatenate(indices), real.m)
+
+
+def questions(engine: Engine, count: int, active: int, off: int, seed: int = 0) -> list[Query]:
+    """Ask as captions do, with some dimensions off that another caption has.
+
+    Parameters
+    ----------
+    engine : Engine
+    count : int
+    active : int
+        Dimensions of each query.
+    off : int
+        How many are off.
+    """
+    random = np.random.default_rng(seed)
+    mean = engine.derived.mean_positive
+    asked = []
+    for a, b in random.integers(engine.text_codes.n, size=(count, 2)):
+        code, without = (_strongest(engine.text_codes.dense(int(row)), active) for row in (a, b))
+        chosen = np.argsort(-without, kind="stable")[:off]
+        weights = np.where(without[chosen] > 0, without[chosen], mean[chosen])
+        places, amounts = tuple(map(int, chosen)), tuple(map(float, weights))
+        asked.append(Query(code, places, amounts, calibration=engine.checkpoint.calibration))
+    return asked
+
+
+def bundled_engine() -> Engine:
+    """Open the collection that ships."""
+    return Engine.open(open_collection_path("scenes"), device="cpu")
+
+
+def _strongest(code: np.ndarray, active: int) -> np.ndarray:
+    kept = np.where(code >= np.sort(code)[-active], code, 0)
+    return (kept / np.linalg.norm(kept)).astype(np.float32)
