@@ -69,12 +69,12 @@ class CaptionReading:
     def __init__(self, name: str, key_of: Callable[[str], str] = str) -> None:
         self._name, self._key_of = name, key_of
         self._skipped: list[Skipped] = []
-        self._keys: dict[str, int] = {}
-        self._last = ("", 0)  # rows of one image mostly stand together
-        self._owners, self._lines = array("i"), array("q")
-        self._firsts = array("q")
+        self._last = ""
+        # Rows of one image mostly stand together: a run of them has one key.
+        self._runs, self._lines = array("i"), array("q")
+        self._keys = _Column(pa.large_string())
         self._splits = array("b")  # 0: none, else 1 + place in SPLITS
-        self._captions, self._labels = _Column(), _Column()
+        self._captions, self._labels = _Column(pa.string()), _Column(pa.string())
 
     def add(self, row: Row) -> None:
         """Take in one row; one without a usable caption still says split and labels."""
@@ -94,26 +94,14 @@ class CaptionReading:
         fault = caption_fault(caption)
         if fault:
             self.skip(row.line, row.image, fault)
-        owner = self._owner(row.image)
-        if owner == len(self._firsts):
-            self._firsts.append(row.line)
-        self._owners.append(owner)
+        if row.image != self._last:
+            self._keys.append(self._key_of(row.image))
+            self._last = row.image
+        self._runs.append(len(self._keys) - 1)
         self._lines.append(row.line)
         self._splits.append(SPLITS.index(split) + 1 if split else 0)
         self._captions.append(None if fault else caption)
         self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
-
-    def _owner(self, image: str) -> int:
-        """Find the number of the image that is meant."""
-        if image != self._last[0]:
-            key = self._key_of(image)
-            self._last = (image, self._keys.setdefault(key, len(self._keys)))
-        return self._last[1]
-
-    def first_line(self, key: str) -> int | None:
-        """Tell where an image was first spoken of; None where it was not."""
-        owner = self._keys.get(key)
-        return None if owner is None else self._firsts[owner]
 
     def skip(self, line: int, image: str, reason: str) -> None:
         """Note a row that is left out."""
@@ -121,16 +109,16 @@ class CaptionReading:
 
     def whole(self) -> CaptionsByImage:
         """Put rows of one image together."""
+        # A dict of the keys would take thrice as much, and leave its memory in pieces.
+        numbers = self._keys.whole().dictionary_encode().combine_chunks()
+        keys = numbers.dictionary
         rows = _Rows(
-            np.array(self._owners, np.int32),
+            numbers.indices.to_numpy()[np.array(self._runs, np.int32)],
             self._captions.whole(),
             self._labels.whole(),
             np.array(self._splits, np.int8),
             np.array(self._lines, np.int64),
         )
-        keys = pa.array(self._keys, pa.large_string(), size=len(self._keys))
-        self._keys = {}  # a key takes four times as much there
-        pa.default_memory_pool().release_unused()
         for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
             self.skip(self._lines[row], keys[int(rows.owners[row])].as_py(), reason)
         self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
@@ -140,9 +128,13 @@ class CaptionReading:
 class _Column:
     """Strings that grow into an Arrow column."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: pa.DataType) -> None:
+        self._kind = kind
         self._chunks: list[pa.Array] = []
         self._last: list[str | None] = []
+
+    def __len__(self) -> int:
+        return _CHUNK * len(self._chunks) + len(self._last)
 
     def append(self, value: str | None) -> None:
         self._last.append(value)
@@ -151,11 +143,11 @@ class _Column:
 
     def whole(self) -> pa.ChunkedArray:
         self._flush()
-        return pa.chunked_array(self._chunks, pa.string())
+        return pa.chunked_array(self._chunks, self._kind)
 
     def _flush(self) -> None:
         if self._last:
-            self._chunks.append(pa.array(self._last, pa.string()))
+            self._chunks.append(pa.array(self._last, self._kind))
             self._last = []
 
 

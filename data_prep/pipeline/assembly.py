@@ -57,7 +57,7 @@ def _write_codes(job: Job, folder: Path, rows: np.ndarray) -> CodesIdentity:
 
 def _rows(job: Job, work: WorkFolder, start: int) -> Rows:
     part = work.load(start)
-    columns = job.table.take(part.rows)
+    columns = job.table.columns.take(part.rows)
     ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
     width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
     told = {name: columns[name] for name in ("image", "captions", "labels", "split")}
@@ -70,9 +70,8 @@ def _skipped(job: Job, work: WorkFolder) -> Iterator[Skipped]:
     yield from job.left_out
     for part in job.parts:
         reasons = work.load_column(part.start, "reasons").tolist()
-        bad_rows = work.load_column(part.start, "bad_rows")
-        for row, reason in zip(bad_rows.tolist(), reasons, strict=True):
-            record = job.table.records(row, row + 1)[0]
+        records = job.table.records_at(work.load_column(part.start, "bad_rows"))
+        for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
     ends_here = job.shard is None or job.shard.is_last
     if ends_here and isinstance(job.source, NamesSkippedRows):

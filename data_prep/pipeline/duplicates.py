@@ -12,9 +12,10 @@ import csv
 import filecmp
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.known import forget_pages, read
@@ -45,12 +46,13 @@ def write_duplicates(folder: Path) -> int:
     """Write `duplicates.csv` of a collection whose other files are there; returns its rows."""
     embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
     found = sorted(find_duplicates(embeddings))
-    items = pq.read_table(folder / layout.ITEMS, columns=["id", "image", "width", "height"])
+    places = np.unique([place for row, of, _ in found for place in (row, of)]).astype(np.int64)
+    items = dict(zip(places.tolist(), _items(folder / layout.ITEMS, places), strict=True))
     with (folder / layout.DUPLICATES).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row, of, cosine in found:
-            one, other = (items.slice(place, 1).to_pylist()[0] for place in (row, of))
+            one, other = items[row], items[of]
             sizes = [(item["width"], item["height"]) for item in (one, other)]
             paths = [folder / thumbnail_path(item["id"]) for item in (one, other)]
             same = sizes[0] == sizes[1] and filecmp.cmp(*paths, shallow=False)
@@ -58,6 +60,16 @@ def write_duplicates(folder: Path) -> int:
             names = (one["id"], one["image"], other["id"], other["image"])
             writer.writerow((*names, kind, f"{cosine:.4f}"))
     return len(found)
+
+
+def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Read what is told of some rows, ascending; the whole table is never there at once."""
+    start = 0
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(columns=["id", "image", "width", "height"]):
+            first, end = np.searchsorted(rows, (start, start + len(batch)))
+            yield from batch.take(pa.array(rows[first:end] - start)).to_pylist()
+            start += len(batch)
 
 
 def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Duplicate]:

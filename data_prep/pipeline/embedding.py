@@ -97,7 +97,7 @@ class Embedder:
         if self.known is not None and self.known.texts is not None:
             places, starts = self._table.places[rows], self._table.text_starts
             return _unit(_read(self.known.texts, starts[places], starts[places + 1]))
-        lists = self._table.take(rows)["captions"]
+        lists = self._table.columns.take(rows)["captions"]
         texts = [text for captions in lists.to_pylist() for text in captions]
         if self._backbone is None or not texts:
             return np.empty((0, self.identity.width), np.float16)

@@ -80,7 +80,3 @@ class Job:
         """What its parts depend on."""
         rows = self.rows
         return json.dumps({**self.origin, "rows": f"{rows.start} to {rows.stop}"}, indent=1)
-
-    def key(self, row: int) -> str:
-        """Key of a row's record."""
-        return self.table.columns["key"][row].as_py()

@@ -131,8 +131,9 @@ class _Maker:
 
     def _count(self, bad: dict[int, str], seen: int) -> None:
         self._seen += seen
-        for row, reason in bad.items():
-            self._bad.add(self._job.key(row), reason)
+        rows = sorted(bad)
+        for row, record in zip(rows, self._job.table.records_at(np.array(rows)), strict=True):
+            self._bad.add(record.key, bad[row])
 
     def _stop_where_too_much_is_bad(self) -> None:
         job = self._job

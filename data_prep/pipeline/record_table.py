@@ -1,4 +1,4 @@
-"""All records of a source, kept in Arrow's columns: millions take some hundred megabytes.
+"""All records of a source, kept packed: millions take some hundred megabytes.
 
 A `Record` is built only when it is asked for. Rows are the source's records in their order, without
 those whose id another has already; the source's own places are kept, for what is known by place.
@@ -7,12 +7,14 @@ those whose id another has already; the source's own places are kept, for what i
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from data_prep.pipeline.packed_rows import PackedRows
 from data_prep.records import Record, Source
 from data_prep.skipped import Skipped
 
@@ -31,7 +33,7 @@ _SCHEMA = pa.schema(
 class RecordTable(NamedTuple):
     """What a source holds, by row."""
 
-    columns: pa.Table
+    columns: PackedRows
     """key, image, captions, labels, split: n rows"""
     ids: np.ndarray
     """(n,) uint64"""
@@ -50,14 +52,11 @@ class RecordTable(NamedTuple):
 
     def records(self, start: int, stop: int) -> list[Record]:
         """Build the records of some rows."""
-        return [_record(row) for row in self.columns.slice(start, stop - start).to_pylist()]
+        return self.records_at(np.arange(start, stop))
 
-    def take(self, rows: np.ndarray) -> pa.Table:
-        """Choose some rows, ascending, that lie close together."""
-        if not len(rows):
-            return self.columns.slice(0, 0)
-        near = self.columns.slice(int(rows[0]), int(rows[-1] - rows[0]) + 1)
-        return near.take(pa.array(rows - rows[0]))
+    def records_at(self, rows: np.ndarray) -> list[Record]:
+        """Build the records of some rows, ascending."""
+        return [_record(row) for row in self.columns.take(rows).to_pylist()]
 
     def caption_counts(self, rows: np.ndarray) -> np.ndarray:
         """Count the captions of some rows: (b,) int64."""
@@ -82,15 +81,17 @@ def gather(source: Source) -> RecordTable:
         reading.add(place, record)
     if not reading.counts:
         raise ValueError(f"{source.name} has no images: there is nothing to prepare")
-    return reading.table()
+    table = reading.table()
+    pa.default_memory_pool().release_unused()  # of what the source read
+    return table
 
 
 class _Reading:
     """Records that are being read."""
 
     def __init__(self) -> None:
-        self.counts: list[int] = []
-        self._batches: list[pa.RecordBatch] = []
+        self.counts = array("q")
+        self._columns = PackedRows(_SCHEMA)
         self._last: list[Record] = []
         self._ids: list[np.ndarray] = []
         self._places: list[np.ndarray] = []
@@ -121,11 +122,15 @@ class _Reading:
         ids = np.concatenate([np.empty(0, np.uint64), *self._ids])
         places = np.concatenate([np.empty(0, np.int64), *self._places])
         _, first, which = np.unique(ids, return_index=True, return_inverse=True)
-        kept = first[which] == np.arange(len(ids))
-        self._note_duplicates(np.flatnonzero(~kept), first[which], places)
+        first_of = first[which]
+        kept = first_of == np.arange(len(ids))
+        columns = self._columns
+        if not kept.all():
+            self._note_duplicates(np.flatnonzero(~kept), first_of, places)
+            columns = PackedRows(_SCHEMA, self._kept_chunks(kept))
         self._left_out.sort(key=lambda entry: entry[0])
         return RecordTable(
-            columns=pa.Table.from_batches(self._kept_batches(kept), _SCHEMA),
+            columns=columns,
             ids=ids[kept],
             places=places[kept],
             text_starts=np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)]),
@@ -138,28 +143,25 @@ class _Reading:
             return
         columns = [[getattr(record, name) for record in self._last] for name in _SCHEMA.names]
         arrays = [pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)]
-        self._batches.append(pa.record_batch(arrays, schema=_SCHEMA))
+        self._columns.append(pa.record_batch(arrays, schema=_SCHEMA))
         self._ids.append(np.array([int(record.id, 16) for record in self._last], np.uint64))
         self._places.append(np.array(self._last_places, np.int64))
         self._last, self._last_places = [], []
 
     def _note_duplicates(self, rows: np.ndarray, first_of: np.ndarray, places: np.ndarray) -> None:
-        for row in rows.tolist():
-            again, first = self._record(row), self._record(int(first_of[row]))
-            reason = f"duplicate id: {again.id} is {first.key} already"
-            entry = Skipped(again.key, again.image, reason)
+        """Name the records at some rows, and which of the same id was there before each."""
+        firsts, which = np.unique(first_of[rows], return_inverse=True)
+        keys = self._columns.take(firsts)["key"].to_pylist()
+        again = self._columns.take(rows).to_batches()
+        records = (_record(row) for batch in again for row in batch.to_pylist())
+        for row, record, first in zip(rows, records, which, strict=True):
+            reason = f"duplicate id: {record.id} is {keys[first]} already"
+            entry = Skipped(record.key, record.image, reason)
             self._left_out.append((int(places[row]), entry))
 
-    def _record(self, row: int) -> Record:
-        batch = self._batches[row // _CHUNK]
-        return _record(batch.slice(row % _CHUNK, 1).to_pylist()[0])
-
-    def _kept_batches(self, kept: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """Give back each batch as soon as its rows are chosen: two copies would not be small."""
-        for start in range(0, len(kept), _CHUNK):
-            batch, self._batches[start // _CHUNK] = self._batches[start // _CHUNK], None  # type: ignore[call-overload]
-            chosen = kept[start : start + _CHUNK]
-            yield batch if chosen.all() else batch.filter(pa.array(chosen))
+    def _kept_chunks(self, kept: np.ndarray) -> Iterator[pa.RecordBatch]:
+        for number, chunk in enumerate(self._columns.chunks()):
+            yield chunk.filter(pa.array(kept[number * _CHUNK : (number + 1) * _CHUNK]))
 
 
 def _record(row: dict[str, object]) -> Record:

@@ -180,6 +180,7 @@ class Embeddings(NotesSkipped):
     def _read(self) -> CaptionsByImage:
         """Go over all tables, and put rows of one image together."""
         reading = CaptionReading("row")
+        firsts: dict[str, int] = {}
         images = Joined([shard.images for shard in self._shards])
         start = 0
         for shard in self._shards:
@@ -189,9 +190,10 @@ class Embeddings(NotesSkipped):
                 columns = columns or _columns(value)
                 line = start + count - 1
                 name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
-                first = reading.first_line(name)
-                if first is not None and line < images.shape[0] and not _same(images, first, line):
+                first = firsts.setdefault(name, line)
+                if first < line < images.shape[0] and not _same(images, first, line):
                     name = f"{name}#{line}"
+                    firsts.setdefault(name, line)
                 reading.add(_row(line, name, value, columns))
             if count != len(shard.images):
                 raise ValueError(
