@@ -109,20 +109,46 @@ class CaptionReading:
 
     def whole(self) -> CaptionsByImage:
         """Put rows of one image together."""
-        # A dict of the keys would take thrice as much, and leave its memory in pieces.
-        numbers = self._keys.whole().dictionary_encode().combine_chunks()
-        keys = numbers.dictionary
+        keys, numbers = _numbered(self._keys.whole())
         rows = _Rows(
-            numbers.indices.to_numpy()[np.array(self._runs, np.int32)],
+            numbers[np.array(self._runs, np.int32)],
             self._captions.whole(),
             self._labels.whole(),
             np.array(self._splits, np.int8),
             np.array(self._lines, np.int64),
         )
+        pa.default_memory_pool().release_unused()
         for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
             self.skip(self._lines[row], keys[int(rows.owners[row])].as_py(), reason)
         self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
         return CaptionsByImage(keys, rows, self._skipped)
+
+
+def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Find all names, each once, in the order in which they come first, and the number of each.
+
+    They are sorted: a hash table, in Python or in Arrow, takes several times the names' memory.
+
+    Returns
+    -------
+    tuple of pa.Array and np.ndarray
+        (k,) the names; (r,) int32: which of them each is
+    """
+    names = given.combine_chunks()
+    del given  # each copy of millions counts
+    order = pc.sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    ascending = names.take(order)
+    begins = np.ones(len(names), bool)
+    begins[1:] = pc.not_equal(ascending[1:], ascending[:-1])  # pyright: ignore[reportAttributeAccessIssue]
+    del ascending
+    if begins.all():
+        return names, np.arange(len(names), dtype=np.int32)
+    firsts = order[begins]  # equal ones stay in their order
+    numbers = np.empty(len(firsts), np.int32)
+    numbers[np.argsort(firsts)] = np.arange(len(firsts))
+    which = np.empty(len(names), np.int32)
+    which[order] = numbers[np.cumsum(begins, dtype=np.int32) - 1]
+    return names.take(np.sort(firsts)), which
 
 
 class _Column:
@@ -142,8 +168,10 @@ class _Column:
             self._flush()
 
     def whole(self) -> pa.ChunkedArray:
+        """Give all, and keep nothing."""
         self._flush()
-        return pa.chunked_array(self._chunks, self._kind)
+        chunks, self._chunks = self._chunks, []
+        return pa.chunked_array(chunks, self._kind)
 
     def _flush(self) -> None:
         if self._last:

@@ -131,8 +131,8 @@ class _Maker:
 
     def _count(self, bad: dict[int, str], seen: int) -> None:
         self._seen += seen
-        rows = sorted(bad)
-        for row, record in zip(rows, self._job.table.records_at(np.array(rows)), strict=True):
+        rows = np.array(sorted(bad), np.int64)
+        for row, record in zip(rows.tolist(), self._job.table.records_at(rows), strict=True):
             self._bad.add(record.key, bad[row])
 
     def _stop_where_too_much_is_bad(self) -> None:

@@ -81,9 +81,8 @@ def gather(source: Source) -> RecordTable:
         reading.add(place, record)
     if not reading.counts:
         raise ValueError(f"{source.name} has no images: there is nothing to prepare")
-    table = reading.table()
-    pa.default_memory_pool().release_unused()  # of what the source read
-    return table
+    pa.default_memory_pool().release_unused()  # of what the source held while it was read
+    return reading.table()
 
 
 class _Reading:
