@@ -1,7 +1,7 @@
 """Rows of a table that does not change, compressed chunk by chunk.
 
-Keys, addresses and captions of millions of records take a gigabyte as they are, and a small part of
-it compressed. They are read in order, some hundred rows at a time; so only one chunk lies open.
+Keys, addresses and captions of millions of records take hundreds of megabytes as they are, and few
+when compressed. They are read in order, some hundred rows at a time; so only one chunk lies open.
 """
 
 from __future__ import annotations
