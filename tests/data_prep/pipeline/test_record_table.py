@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.pipeline import record_table
@@ -20,10 +20,8 @@ from data_prep.records import Record
 _SCHEMA = pa.schema({"word": pa.string(), "words": pa.list_(pa.string())})
 
 
-@given(
-    st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=6),
-    st.data(),
-)
+@settings(deadline=None)
+@given(st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=6), st.data())
 def test_rows_come_back_as_they_were(chunks: list[list[str]], data: st.DataObject) -> None:
     words = [word for chunk in chunks for word in chunk]
     told = [{"word": word, "words": [word] * (row % 3)} for row, word in enumerate(words)]
