@@ -256,6 +256,7 @@ def _naming(name: DimensionName) -> dict[str, Any]:
         "vocabulary": name.vocabulary,
         "vocabulary_score": _number(name.vocabulary_score),
         "vocabulary_runner_up": name.vocabulary_runner_up,
+        "vocabulary_runner_up_score": _number(name.vocabulary_runner_up_score),
     }
 
 

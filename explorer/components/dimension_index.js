@@ -3,7 +3,7 @@ const { el, on, emit, place } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
 const fault = find(".sv-fault");
-const chosen = find(".sv-chosen");
+const clear = find("[data-clear]");
 const views = [...element.querySelectorAll("[name=sv-view]")];
 const MAX_TEXT = 6000;
 const COLUMNS = {
@@ -77,7 +77,7 @@ function write() {
     const whole = written(at);
     const fits = whole.length <= MAX_TEXT;
     Sieve.setTabText("dimensions", fits ? whole : written({ ...at, only: null }));
-    chosen.title = fits ? "" : "They are too many to be kept in the address";
+    clear.title = fits ? "" : "So many are not kept in the address";
   }, 250);
 }
 
@@ -97,12 +97,11 @@ function arrange() {
 function tell() {
   const count = (n) => n.toLocaleString("en");
   const all = count(table.id.length);
-  find(".sv-found").textContent = order.length < table.id.length ? `${count(order.length)} of ${all}` : `${all} dimensions`;
+  const chosen = at.only && `${count(at.only.size)} chosen on the map${order.length < at.only.size ? `, ${count(order.length)} listed` : ""}`;
+  find("[role=status]").textContent = chosen ?? (order.length < table.id.length ? `${count(order.length)} of ${all}` : `${all} dimensions`);
+  clear.hidden = !chosen;
   const on = Object.keys(at.ranges).length;
   find(".sv-filters-on").textContent = on ? ` · ${on} on` : "";
-  chosen.hidden = !at.only;
-  const n = at.only?.size ?? 0;
-  chosen.firstElementChild.textContent = `${count(n)} dimension${n === 1 ? "" : "s"} chosen on the map.`;
 }
 function change(values) {
   Object.assign(at, values);
@@ -158,7 +157,7 @@ on("sort", (by) => {
   change({ sort: `${down ? "-" : ""}${by}` });
 });
 on("choose", (ids) => change({ only: ids }));
-chosen.lastElementChild.addEventListener("click", () => {
+clear.addEventListener("click", () => {
   change({ only: null });
   filter.focus();
 });

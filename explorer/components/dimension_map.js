@@ -108,6 +108,7 @@ function showScale([low, high], colour, columns) {
 
 const visible = () => listed?.view === "map" && place.tab === "dimensions" && !element.closest("[hidden]");
 let drawing = null;
+let drawings = 0; // each clears the outline of the last choice: what was chosen is what is coloured
 async function draw() {
   find(".sv-map").hidden = listed?.view !== "map";
   if (!visible()) return;
@@ -122,7 +123,7 @@ async function draw() {
   const axis = { visible: false, zeroline: false, range: [...WHOLE] };
   drawing = Plotly.react(plot, traces(), {
     autosize: true, margin: { l: 0, r: 0, t: 0, b: 0 }, xaxis: { ...axis }, yaxis: { ...axis }, showlegend: false, hovermode: "closest", hoverdistance: 12,
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "map", selections: [],
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "map", selections: [], selectionrevision: (drawings += 1),
     newselection: { line: { color: css("--sv-accent"), width: 2, dash: "solid" } }, font: { family: "system-ui, sans-serif", color: css("--sv-ink") },
   }, { displayModeBar: false, responsive: true, scrollZoom: true, doubleClick: false });
   await drawing;

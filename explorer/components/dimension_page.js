@@ -81,7 +81,7 @@ function suggestions({ name, naming: n }) {
     [n.vocabulary_runner_up, n.vocabulary_runner_up_score, "vocabulary"],
   ];
   const distinct = rows.filter(([word, , from], i) => word && rows.findIndex((one) => one[0] === word && one[2] === from) === i);
-  return el("section", { class: "sv-suggestions" }, heading("Suggested names", "fit, 0 to 1; captions and vocabulary apart"), scoredList(distinct));
+  return el("section", { class: "sv-suggestions" }, heading("Suggested names", "how well they fit"), scoredList(distinct));
 }
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
@@ -103,7 +103,7 @@ function intervals(page) {
 
 function words(page) {
   if (!page.words.length) return null;
-  return el("section", {}, heading("Words of captions", "how far they go with it, 0 to 1"), scoredList(page.words.map((one) => [one.word, one.score])));
+  return el("section", {}, heading("Words of captions", "how far they go with it"), scoredList(page.words.map((one) => [one.word, one.score])));
 }
 function captions(page) {
   if (!page.top_captions.length) return null;

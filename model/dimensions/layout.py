@@ -127,7 +127,7 @@ def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
         method = BY_PCA
         kept = min(2, n, features.shape[1])
         placed = np.zeros((n, 2), np.float32)
-        if n > 1:
+        if differ:
             placed[:, :kept] = PCA(kept, random_state=0).fit_transform(features)
     if n:
         placed = placed - (placed.min(0) + placed.max(0)) / 2
