@@ -8,6 +8,7 @@ const select = find("select");
 const drags = [...element.querySelectorAll("[name=sv-drag]")];
 const MANY = 2500; // more points than these are drawn by the graphics card, where there is one
 const N_LABELS = 28;
+const RING = 3; // the trace around the dimension that is open
 const WHOLE = [-1.06, 1.06];
 // Cividis, from both ends as far as it is seen on the page: the strongest stands out the most, in
 // either theme, and for every kind of sight.
@@ -61,6 +62,7 @@ function labels(ids) {
   return found;
 }
 
+const opened = () => points.id.flatMap((id, i) => (id === open ? [i] : []));
 function traces() {
   const { table, colour, columns, order } = listed;
   const inList = new Set(order.map((i) => table.id[i]));
@@ -75,7 +77,7 @@ function traces() {
     type, mode: "markers", hoverinfo: "none", x: chosen.map((i) => points.x[i]), y: chosen.map((i) => points.y[i]),
     customdata: chosen.map((i) => points.id[i]), marker: { size, ...marker }, selected: {}, unselected: { marker: { opacity: 1 } },
   });
-  const now = points.id.indexOf(open);
+  const now = opened();
   const named = labels([...kinds.unmeasured, ...kinds.measured].map((i) => points.id[i]));
   showScale(scale.ends, colour, columns);
   return [
@@ -86,7 +88,7 @@ function traces() {
       colorscale: SCALES[dark() ? "dark" : "light"].map((one, i, all) => [i / (all.length - 1), one]),
       line: { width: type === "scatter" ? 0.75 : 0, color: css("--sv-page") },
     }),
-    { ...trace(now < 0 ? [] : [now], { size: size + 8, color: css("--sv-off"), symbol: "circle-open", line: { width: 3, color: css("--sv-off") } }), type: "scatter", hoverinfo: "skip" },
+    { ...trace(now, { size: size + 8, color: css("--sv-off"), symbol: "circle-open", line: { width: 3, color: css("--sv-off") } }), type: "scatter", hoverinfo: "skip" },
     {
       type: "scatter", mode: "text", hoverinfo: "skip", textposition: "top center", cliponaxis: true, x: named.map((i) => points.x[i]), y: named.map((i) => points.y[i]),
       text: named.map((i) => safe(short(table.name[points.id[i]]))), textfont: { size: 11, color: css("--sv-ink") },
@@ -126,11 +128,17 @@ async function draw() {
     paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: drags.find((one) => one.checked).value, uirevision: "map", selections: [], selectionrevision: (drawings += 1),
     newselection: { line: { color: css("--sv-accent"), width: 2, dash: "solid" } }, font: { family: "system-ui, sans-serif", color: css("--sv-ink") },
   }, { displayModeBar: false, responsive: true, scrollZoom: true, doubleClick: false });
+  const ringed = open;
   await drawing;
+  if (open !== ringed) ring();
   listen(Plotly);
   wait.textContent = "";
   plot.dataset.drawn = String(listed.order.length);
   plot.setAttribute("aria-label", `Map of ${points.id.length} dimensions, coloured by ${listed.columns[listed.colour].name}; the table lists the same`);
+}
+function ring() {
+  const now = opened();
+  window.Plotly.restyle(plot, { x: [now.map((i) => points.x[i])], y: [now.map((i) => points.y[i])] }, [RING]);
 }
 let listens = false;
 function listen(Plotly) {
@@ -208,7 +216,7 @@ on("listed", (state) => {
 });
 on("dimension", (dimension) => {
   open = dimension;
-  if (listed) draw();
+  if (plot.dataset.drawn && visible()) ring();
 });
 on("theme", () => { if (listed) draw(); });
 on("tab", () => { if (listed) draw(); });
