@@ -142,7 +142,7 @@ function probe(page) {
 function probed({ dimension }, { probes, changed, mean_left, changes }) {
   const asked = probes === 1 ? "The one caption that has it, asked as a query" : `${probes} captions that have it, asked as queries`;
   const told = changed === 0 ? `${asked}: the first ten results stay the same.`
-    : `${asked}: switched off, ${changed === probes ? (probes === 1 ? "it finds" : "all of them find") : `${changed} of them find`} other images; ${number(mean_left)} of the first ten leave, on average.`;
+    : `${asked}: switched off, ${changed === probes ? (probes === 1 ? "it finds" : "all of them find") : `${changed} of them find${changed === 1 ? "s" : ""}`} other images; ${number(mean_left)} of the first ten leave, on average.`;
   return [el("p", { class: "sv-hint" }, told), changes.length > 0 && el("p", { class: "sv-hint sv-probe-key" }, "Most changed:"), ...changes.map((change) => changedRow(dimension, change))].filter(Boolean);
 }
 function changedRow(dimension, { text, left, before, after }) {
