@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csc_array, csr_array, vstack
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
 from model.checkpoint import Checkpoint
+from model.codes import shape_of
 from model.collection import Collection
 from model.dimensions.derived import Derived, derived_folder, keep_derived
 
@@ -92,9 +93,9 @@ def firing_profiles(derived: Derived, dimensions: np.ndarray) -> np.ndarray:
         The leading singular directions of their activations over all images and captions, each
         dimension's scaled to norm 1 before.
     """
-    codes = vstack([derived.image_codes.by_row, derived.text_codes.by_row], "csc")
-    profiles = normalize(csr_array(codes[:, dimensions].T))
-    width = min(_PROFILE, *(size - 1 for size in profiles.shape))
+    codes = csc_array(vstack([derived.image_codes.by_row, derived.text_codes.by_row]))
+    profiles = csr_array(normalize(csr_array(codes[:, dimensions].T)))
+    width = min(_PROFILE, *(size - 1 for size in shape_of(profiles)))
     if width < 2:
         return profiles.toarray()
     return TruncatedSVD(width, random_state=0).fit_transform(profiles)
