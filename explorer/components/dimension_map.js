@@ -150,7 +150,6 @@ function listen(Plotly) {
     if (ids.length) emit("choose", new Set(ids), { keep: false });
     else if (event) draw(); // an outline around nothing goes away
   });
-  plot.on("plotly_doubleclick", () => emit("choose", null, { keep: false }));
   plot.on("plotly_hover", ({ points: [point], event }) => showTip(point, event));
   plot.on("plotly_unhover", () => { tip.hidden = true; });
   plot.on("plotly_relayout", (changed) => {
@@ -216,6 +215,7 @@ on("listed", (state) => {
 });
 on("dimension", (dimension) => {
   open = dimension;
+  tip.hidden = true;
   if (plot.dataset.drawn && visible()) ring();
 });
 on("theme", () => { if (listed) draw(); });
