@@ -17,13 +17,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 TABS = ("search", "dimensions", "figure", "train")
-TAB_TEXTS = ("figure",)
+TAB_TEXTS = ("figure", "atlas")
 """Names of what single tabs keep of their own in a link, as text that they read with care."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 MAX_OFF = 4096
 NEVER = "never"
 
+_OF_CHECKPOINT = frozenset({"off", "dimension", "atlas"})
 _ITEM_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -49,6 +50,8 @@ class Place:
     """The dimension whose page is open."""
     figure: str = ""
     """The figure's recipe as JSON text."""
+    atlas: str = ""
+    """What of the dimensions is shown and how: `map:agreement images:0.01..0.2 only:3,17-20`."""
 
     def __post_init__(self) -> None:
         for name in ("q", "without", *TAB_TEXTS):
@@ -178,9 +181,10 @@ def _check_origin(
     """Drop what has no meaning here, as it was made with another checkpoint or collection."""
     notes = []
     made_with = given.get("checkpoint", checkpoint)
-    if made_with != checkpoint and ("off" in values or "dimension" in values):
-        values.pop("off", None)
-        values.pop("dimension", None)
+    named = values.keys() & _OF_CHECKPOINT
+    if made_with != checkpoint and named:
+        for name in named:
+            del values[name]
         notes.append(
             f"This link was made with checkpoint {_shown(made_with)}; its dimensions mean nothing "
             f"with {checkpoint!r} and were left out."

@@ -16,6 +16,8 @@ from explorer.plots import histogram_figure
 if TYPE_CHECKING:
     from model.dimension_name import DimensionName
     from model.dimensions import DimensionPage, Example, Neighbour
+    from model.dimensions.layout import DimensionMap
+    from model.dimensions.probe import Probe
     from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
 
 N_THUMBNAILS = 4
@@ -147,6 +149,36 @@ def table_view(engine: Engine) -> dict[str, list[Any]]:
     }
 
 
+def map_view(found: DimensionMap) -> dict[str, Any]:
+    """Write the map of all live dimensions, by column."""
+    x, y = found.positions.astype(float).round(4).T
+    return {
+        "id": found.dimensions.tolist(),
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "method": found.method,
+    }
+
+
+def probe_view(probe: Probe) -> dict[str, Any]:
+    """Write what switching a dimension off changes."""
+    return {
+        "probes": probe.n_probes,
+        "changed": probe.n_changed,
+        "mean_left": round(probe.mean_left, 2),
+        "changes": [
+            {
+                "text": change.text,
+                "strength": _number(change.strength),
+                "left": change.left,
+                "before": [_example(one) for one in change.before],
+                "after": [_example(one) for one in change.after],
+            }
+            for change in probe.changes
+        ],
+    }
+
+
 def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     """Write one item with what its image's code is made of, strongest first."""
     row = engine.row_of(item_id)
@@ -224,6 +256,7 @@ def _naming(name: DimensionName) -> dict[str, Any]:
         "vocabulary": name.vocabulary,
         "vocabulary_score": _number(name.vocabulary_score),
         "vocabulary_runner_up": name.vocabulary_runner_up,
+        "vocabulary_runner_up_score": _number(name.vocabulary_runner_up_score),
     }
 
 

@@ -63,3 +63,23 @@ def write_codes(folder: Path, *, texts: bool = True, words: bool = True) -> Path
     with (folder / "items.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     return folder
+
+
+def write_many_codes(folder: Path, m: int, n: int = 300, k: int = 100) -> Path:
+    """Write made-up codes of `m` dimensions, each in some image, for `n` items without photographs.
+
+    The first caption is one very long word.
+    """
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    columns = np.concatenate([np.arange(m), generator.integers(0, m, max(n * k - m, 0))])
+    places = (generator.integers(0, n, len(columns)), columns)
+    codes = csr_matrix((generator.random(len(columns)) + 0.1, places), shape=(n, m))
+    save_npz(folder / "image_codes.npz", codes)
+    save_npz(folder / "text_codes.npz", codes)
+    (folder / "names.txt").write_text("".join(f"thing {j}\n" for j in range(m)))
+    captions = ["w" * 5_000, *(f"caption {i}" for i in range(1, n))]
+    rows = [(f"item {i}", f"{i}.jpg", caption) for i, caption in enumerate(captions)]
+    with (folder / "items.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("id", "image", "caption"), *rows])
+    return folder

@@ -3,7 +3,6 @@ const find = (selector) => element.querySelector(selector);
 const body = find(".sv-page-body");
 const none = find(".sv-page-empty");
 let wanted = null;
-let order = [];
 let plot = null;
 let drawn = null;
 
@@ -30,11 +29,7 @@ function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 }
 
-function step(by) {
-  const at = order.indexOf(wanted);
-  const next = order[at < 0 ? 0 : (at + by + order.length) % order.length];
-  if (next !== undefined) Sieve.showDimension(next, { push: false });
-}
+const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
   const off = (place.off ?? []).includes(page.dimension);
   const exclude = Sieve.asked() && el("button", {
@@ -50,7 +45,8 @@ function head(page) {
     el("div", { class: "sv-steps" },
       el("button", { type: "button", class: "sv-plain sv-back", onclick: () => Sieve.showDimension(null) }, "← All"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Previous dimension in the table", onclick: () => step(-1) }, "‹"),
-      el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›")),
+      el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›"),
+      el("button", { type: "button", class: "sv-icon sv-dice", "aria-label": "A random dimension of the table", title: "A random dimension", onclick: () => step("random") }, "⚄")),
     el("h2", { tabindex: "-1" }, page.name, el("span", {}, `#${page.dimension}`)),
     el("div", { class: "sv-page-do" },
       page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
@@ -62,14 +58,30 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function naming({ name, naming: n }) {
+// How the dimension is called and why, in one line; all that was suggested stands further down.
+function naming({ naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
-  const said = name.split(" · ")[0];
-  const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
-    others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");
+    `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`);
+}
+function scoredList(rows) {
+  return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) => {
+    const bar = el("i", { class: "sv-bar-q" });
+    bar.style.width = `${100 * Math.min(score, 1)}%`;
+    return el("li", {}, el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(score)));
+  }));
+}
+function suggestions({ name, naming: n }) {
+  if (!n || n.source === "given") return null;
+  const first = name.split(" · ")[0];
+  const rows = [
+    [first, n.score, n.source], [n.runner_up, n.runner_up_score, n.source],
+    ...(n.source === "vocabulary" ? [] : [[n.vocabulary, n.vocabulary_score, "vocabulary"]]),
+    [n.vocabulary_runner_up, n.vocabulary_runner_up_score, "vocabulary"],
+  ];
+  const distinct = rows.filter(([word, , from], i) => word && rows.findIndex((one) => one[0] === word && one[2] === from) === i);
+  return el("section", { class: "sv-suggestions" }, heading("Suggested names", "how well they fit"), scoredList(distinct));
 }
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
@@ -91,41 +103,96 @@ function intervals(page) {
 
 function words(page) {
   if (!page.words.length) return null;
-  return el("p", { class: "sv-labels" }, el("span", { class: "sv-try-word" }, "words "),
-    ...page.words.map((one) => el("span", { class: "sv-chip" }, el("span", {}, one.word), ` ${number(one.score)}`)));
+  return el("section", {}, heading("Words of captions", "how far they go with it"), scoredList(page.words.map((one) => [one.word, one.score])));
 }
 function captions(page) {
   if (!page.top_captions.length) return null;
   return el("section", {}, heading("Top captions"), el("ol", { class: "sv-top-captions" }, ...page.top_captions.map((one) =>
-    el("li", {}, el("span", {}, one.text), el("span", { class: "sv-value" }, number(one.value))))));
+    el("li", {}, el("span", { title: one.text }, one.text), el("span", { class: "sv-value" }, number(one.value))))));
 }
+// Another sample of all that have it, as often as one likes.
+function sample(page) {
+  let seed = 0;
+  const having = page.intervals.reduce((sum, one) => sum + one.count, 0);
+  const shown = el("div", {}, gallery(page.random_images, "sv-small"));
+  const another = having > page.random_images.length && el("button", { type: "button", class: "sv-more", onclick: async () => {
+    seed += 1;
+    const { dimension } = page;
+    const drawn = await Sieve.call(server.sieve_page, { dimension, seed });
+    if (!drawn.error && wanted === dimension) shown.replaceChildren(gallery(drawn.random_images, "sv-small"));
+  } }, "Another sample");
+  return el("section", { class: "sv-sample" }, heading("A random sample", `of ${having.toLocaleString("en")} image${having === 1 ? "" : "s"} that ha${having === 1 ? "s" : "ve"} it`), another, shown);
+}
+
+// What changes when it is off is asked for when one scrolls there.
+function probe(page) {
+  if (!page.top_captions.length || !page.top_images.length) return null;
+  const { dimension } = page;
+  const answer = el("div", { "aria-live": "polite" }, el("p", { class: "sv-hint" }, "Switching it off in up to 100 captions that have it …"));
+  const section = el("section", { class: "sv-probe" }, heading("When it is off"), answer);
+  new IntersectionObserver(async (seen, observer) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    observer.disconnect();
+    const found = await Sieve.call(server.sieve_probe, { dimension });
+    if (wanted !== dimension) return;
+    answer.replaceChildren(...(found.error ? [el("p", { class: "sv-fault" }, found.error)] : probed(page, found)));
+  }, { rootMargin: "160px" }).observe(section);
+  return section;
+}
+function probed({ dimension }, { probes, changed, mean_left, changes }) {
+  const asked = probes === 1 ? "The one caption that has it, asked as a query" : `${probes} captions that have it, asked as queries`;
+  const told = changed === 0 ? `${asked}: the first ten results stay the same.`
+    : `${asked}: switched off, ${changed === probes ? (probes === 1 ? "it finds" : "all of them find") : `${changed} of them find${changed === 1 ? "s" : ""}`} other images; ${number(mean_left)} of the first ten leave, on average.`;
+  return [el("p", { class: "sv-hint" }, told), changes.length > 0 && el("p", { class: "sv-hint sv-probe-key" }, "Most changed:"), ...changes.map((change) => changedRow(dimension, change))].filter(Boolean);
+}
+function changedRow(dimension, { text, left, before, after }) {
+  const [had, has] = [before, after].map((list) => new Set(list.map((one) => one.id)));
+  const row = (name, list, other, kind, said) => el("div", { class: "sv-ten" }, el("span", {}, name), el("ol", {}, ...list.map((one) => {
+    const odd = !other.has(one.id);
+    const about = `${odd ? `${said}: ` : ""}${one.captions[0] ?? one.id}`;
+    return el("li", { class: odd ? kind : "" }, el("button", { type: "button", class: "sv-example", "aria-label": about, title: `${about} · has it ${number(one.value)}`, onclick: () => openItem(one) }, Sieve.image(one.id)));
+  })));
+  const again = Sieve.about.can.text_queries && el("button", { type: "button", class: "sv-more", onclick: () => {
+    Sieve.search({ q: text });
+    Sieve.change({ off: [dimension] }, { list: true });
+  } }, "Search it so");
+  return el("div", { class: "sv-change" }, el("p", {}, el("span", { class: "sv-asked", title: text }, `“${text}”`), el("span", { class: "sv-count" }, left ? `${left} of ${before.length} left` : "only their order changes"), again),
+    row("on", before, has, "sv-gone-from", "left"), row("off", after, had, "sv-came", "entered"));
+}
+
+// Searches of this browser tab in whose query it was.
+function searches(page) {
+  const mine = Sieve.searches().filter((one) => one.dimensions?.includes(page.dimension)).slice(0, 12);
+  if (!mine.length) return null;
+  return el("section", {}, heading("Searches that used it", "in this session"), el("ul", { class: "sv-used" }, ...mine.map((one) => {
+    const { q, without, item } = one;
+    const question = item ? { item, without } : { q, without };
+    const words = [item ? `like ${one.like || "an image"}` : q, without && el("span", { class: "sv-minus" }, " without "), without];
+    return el("li", {}, el("a", {
+      href: `?${new URLSearchParams(Object.entries(question).filter(([, value]) => value))}`,
+      onclick: (event) => { event.preventDefault(); Sieve.search(question); },
+    }, ...words));
+  })));
+}
+
 function evidence(page) {
   plot = el("div", { class: "sv-plot", role: "img", "aria-label": `How strongly images and captions have “${page.name}”` });
   return [
     el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page)),
     el("section", {}, heading("Activations", "share of those that have it"), plot),
-    el("section", {}, heading("A random sample", "of all images that have it"), gallery(page.random_images, "sv-small")),
+    page.random_images.length > 0 && sample(page),
     intervals(page),
+    probe(page),
   ];
 }
 function fill(page) {
   plot = null;
   drawn = page.histogram;
   const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
-  body.replaceChildren(...[head(page), naming(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
+  body.replaceChildren(...[head(page), naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
+    el("div", { class: "sv-halves" }, suggestions(page), words(page), links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
   ].filter(Boolean));
   draw();
-}
-
-// Plotly is large, so it is fetched when the first page is shown, from this machine.
-let library = null;
-function plotly() {
-  library ??= new Promise((resolve, reject) => {
-    const script = el("script", { src: Sieve.about.plotly, onload: () => resolve(window.Plotly), onerror: reject });
-    document.head.append(script);
-  });
-  return library;
 }
 async function draw() {
   if (!drawn || !plot) return;
@@ -134,7 +201,7 @@ async function draw() {
   const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line") };
   const { layout } = figure;
   try {
-    const Plotly = await plotly();
+    const Plotly = await Sieve.plotly();
     if (!target.isConnected) return;
     const data = figure.data.map((trace, i) => ({ ...trace, marker: { color: colour(i ? "--sv-faint" : "--sv-accent") } }));
     await Plotly.react(target, data, {
@@ -147,7 +214,6 @@ async function draw() {
   }
 }
 on("theme", draw);
-on("order", (ids) => { order = ids; });
 
 async function show(dimension) {
   wanted = dimension;

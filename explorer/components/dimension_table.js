@@ -2,15 +2,17 @@ const { el, on, emit, number, percent } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const body = find("tbody");
 const scroll = find(".sv-scroll");
-const filter = find(".sv-filter");
+const space = find(".sv-rows");
+const grid = find("table");
+const none = find(".sv-none");
 const heads = [...element.querySelectorAll("th")];
-const CHUNK = 80;
+const AHEAD = 60;
 let table = null;
 let labelled = false;
 let order = [];
-let drawn = 0;
+let drawn = { from: 0, to: 0 };
+let rowHeight = 36;
 let chosen = null;
-let sort = { by: "images", down: true };
 
 const share = (value, most, text) => {
   if (!text) return el("td", { class: "sv-amount" });
@@ -19,13 +21,16 @@ const share = (value, most, text) => {
   return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
 };
 const most = {};
-function makeRow(i) {
+function makeRow(i, place) {
   const id = table.id[i];
   const link = el("a", {
     href: `?tab=dimensions&dimension=${id}`,
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
   }, table.name[i]);
-  return el("tr", { "data-d": id, "aria-selected": id === chosen ? "true" : null, onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); } },
+  return el("tr", {
+    "data-d": id, "aria-rowindex": place + 2, "aria-selected": id === chosen ? "true" : null,
+    onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },
+  },
     el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link),
     share(table.images[i], most.images, percent(table.images[i])),
     share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
@@ -34,66 +39,38 @@ function makeRow(i) {
     labelled ? el("td", { class: "sv-word", title: table.label[i] }, table.auc[i] === null ? "" : number(table.auc[i]))
       : el("td", { class: "sv-word" }, table.word[i]));
 }
-// Rows are drawn as they come into view: a table of thousands opens at once.
-function drawMore(to = drawn + CHUNK) {
-  const rows = order.slice(drawn, to).map(makeRow);
-  body.append(...rows);
-  drawn += rows.length;
+
+// Only the rows in view and some around them are drawn: thousands open at once. Rows that stay are
+// left alone, so that the one with the focus keeps it.
+function draw() {
+  const first = Math.floor(scroll.scrollTop / rowHeight);
+  const from = Math.max(0, first - AHEAD);
+  const to = Math.min(order.length, first + Math.ceil(scroll.clientHeight / rowHeight) + AHEAD);
+  if (to <= drawn.from || from >= drawn.to) {
+    body.replaceChildren();
+    drawn = { from, to: from };
+  }
+  const rows = (a, b) => order.slice(Math.max(a, from), Math.min(b, to)).map((i, k) => makeRow(i, Math.max(a, from) + k));
+  body.prepend(...rows(from, drawn.from));
+  body.append(...rows(drawn.to, to));
+  for (let place = drawn.from; place < Math.min(from, drawn.to); place += 1) body.firstElementChild.remove();
+  for (let place = Math.max(to, drawn.from); place < drawn.to; place += 1) body.lastElementChild.remove();
+  drawn = { from, to };
+  grid.style.marginTop = `${from * rowHeight}px`;
 }
 scroll.addEventListener("scroll", () => {
-  if (scroll.scrollTop + scroll.clientHeight > scroll.scrollHeight - 600) drawMore();
+  const first = Math.floor(scroll.scrollTop / rowHeight);
+  const last = first + Math.ceil(scroll.clientHeight / rowHeight);
+  if ((first < drawn.from + AHEAD / 2 && drawn.from > 0) || (last > drawn.to - AHEAD / 2 && drawn.to < order.length)) draw();
 });
+new ResizeObserver(() => { if (table) draw(); }).observe(scroll);
 
-function arrange() {
-  if (!table) return;
-  const wanted = filter.value.trim().toLowerCase();
-  const column = table[sort.by];
-  order = table.id.map((_, i) => i).filter((i) => !wanted || table.name[i].toLowerCase().includes(wanted)
-    || table.word[i].toLowerCase().includes(wanted) || String(table.id[i]) === wanted.replace(/^#/, ""));
-  const least = (i) => column[i] ?? -Infinity;
-  const compare = typeof column[0] === "string" ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
-  order.sort((a, b) => (sort.down ? -compare(a, b) : compare(a, b)) || a - b);
-  body.replaceChildren();
-  drawn = 0;
-  scroll.scrollTop = 0;
-  drawMore();
-  find(".sv-found").textContent = wanted ? `${order.length} of ${table.id.length}` : `${table.id.length.toLocaleString("en")} dimensions`;
-  find(".sv-none").hidden = order.length > 0;
-  for (const head of heads) {
-    const by = head.firstElementChild.dataset.sort;
-    head.setAttribute("aria-sort", by !== sort.by ? "none" : sort.down ? "descending" : "ascending");
-  }
-  emit("order", order.map((i) => table.id[i]));
+function fit() {
+  const row = body.firstElementChild;
+  if (row?.offsetHeight) rowHeight = row.getBoundingClientRect().height;
+  space.style.height = `${grid.tHead.offsetHeight + order.length * rowHeight}px`;
 }
-for (const head of heads) {
-  const by = head.firstElementChild.dataset.sort;
-  head.firstElementChild.addEventListener("click", () => {
-    const down = sort.by === by ? !sort.down : !["id", "name", "word"].includes(by);
-    sort = { by, down };
-    arrange();
-  });
-}
-filter.addEventListener("input", arrange);
-
-function mark(dimension) {
-  chosen = dimension;
-  for (const row of body.children) {
-    row.toggleAttribute("aria-selected", false);
-    if (Number(row.dataset.d) === dimension) row.setAttribute("aria-selected", "true");
-  }
-  const at = order.findIndex((i) => table.id[i] === dimension);
-  if (at >= drawn) drawMore(at + CHUNK);
-  body.children[at]?.scrollIntoView({ block: "nearest" });
-}
-on("dimension", mark);
-
-Sieve.call(server.sieve_table, null).then((loaded) => {
-  if (loaded.error) {
-    find(".sv-none").hidden = false;
-    find(".sv-none").textContent = loaded.error;
-    return;
-  }
-  table = loaded;
+function prepare() {
   labelled = table.label.some(Boolean);
   if (labelled) {
     const last = heads.at(-1).firstElementChild;
@@ -101,9 +78,44 @@ Sieve.call(server.sieve_table, null).then((loaded) => {
     last.title = "How well it tells images with its best label from others, on test images; 0.5 is chance";
     last.textContent = "AUC";
   }
-  for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
-  arrange();
-  // Beside the table there is room for a page: better the first than none.
-  if (Sieve.place.dimension === null && innerWidth > 900 && order.length) emit("dimension", table.id[order[0]]);
-  else mark(Sieve.place.dimension);
+  for (const column of ["images", "texts"]) most[column] = table[column].reduce((a, b) => Math.max(a, b ?? 0), 0);
+}
+on("listed", (state) => {
+  if (table !== state.table) {
+    table = state.table;
+    prepare();
+  }
+  for (const head of heads) {
+    const by = head.firstElementChild.dataset.sort;
+    head.setAttribute("aria-sort", by !== state.sort.replace("-", "") ? "none" : state.sort.startsWith("-") ? "descending" : "ascending");
+  }
+  none.hidden = state.order.length > 0;
+  none.textContent = state.only || Object.keys(state.ranges).length
+    ? "No dimension passes all of these filters." : "No dimension has this in its name, top word or number.";
+  if (String(order) === String(state.order)) return;
+  const first = !order.length;
+  order = state.order;
+  grid.setAttribute("aria-rowcount", order.length + 1);
+  scroll.scrollTop = 0;
+  body.replaceChildren();
+  drawn = { from: 0, to: 0 };
+  draw();
+  fit();
+  if (first) mark(chosen);
 });
+for (const head of heads) head.firstElementChild.addEventListener("click", ({ currentTarget }) => emit("sort", currentTarget.dataset.sort, { keep: false }));
+
+function mark(dimension) {
+  chosen = dimension;
+  const at = order.findIndex((i) => table.id[i] === dimension);
+  const top = at * rowHeight;
+  const view = scroll.clientHeight - grid.tHead.offsetHeight;
+  if (at >= 0 && top < scroll.scrollTop) scroll.scrollTop = top;
+  else if (at >= 0 && top + rowHeight > scroll.scrollTop + view) scroll.scrollTop = top + rowHeight - view;
+  if (table) draw();
+  for (const row of body.children) {
+    if (Number(row.dataset.d) === dimension) row.setAttribute("aria-selected", "true");
+    else row.removeAttribute("aria-selected");
+  }
+}
+on("dimension", mark);

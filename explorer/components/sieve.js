@@ -19,8 +19,9 @@ window.Sieve ??= (() => {
   const place = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
     compare: false, tab: "search", dimension: null, figure: "",
+    atlas: "",
   };
-  const TAB_TEXTS = { figure: "figure" }; // by tab, the name in the address
+  const TAB_TEXTS = { figure: "figure", dimensions: "atlas" }; // by tab, the name in the address
   let server = null;
   let searchLink = "";
   let preview = "";
@@ -79,11 +80,27 @@ window.Sieve ??= (() => {
       emit("question", { ...place, preview, like: answer.like });
       emit("notes", answer.notes);
       emit("dimensions", answer);
+      remember(answer);
     }
     emit("answer", answer);
     searchLink = answer.link;
     entitle();
     writeAddress(push);
+  }
+
+  // The searches of this browser tab, for the pages of the dimensions that they used.
+  const MAX_SEARCHES = 50;
+  const searchesKey = () => `sieve-searches ${about.collection} ${about.checkpoint}`;
+  function searches() {
+    try { return JSON.parse(sessionStorage.getItem(searchesKey())) ?? []; } catch { return []; }
+  }
+  function remember({ q, without, like, dimensions }) {
+    const { item, upload } = place;
+    if (upload) return; // its image is gone with this page
+    const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
+    const same = (one) => one.q === q && one.without === without && one.item === item;
+    const kept = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
+    try { sessionStorage.setItem(searchesKey(), JSON.stringify(kept)); } catch { /* storage may be forbidden or full */ }
   }
 
   function entitle() {
@@ -209,6 +226,16 @@ window.Sieve ??= (() => {
     showTab("figure");
   }
 
+  // Plotly is large, so it is fetched when the first figure is shown, from this machine.
+  let library = null;
+  function plotly() {
+    library ??= new Promise((resolve, reject) => {
+      const script = el("script", { src: about.plotly, onload: () => resolve(window.Plotly), onerror: reject });
+      document.head.append(script);
+    });
+    return library;
+  }
+
   // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -237,7 +264,7 @@ window.Sieve ??= (() => {
 
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
-    setTabText, row, showFigure,
+    setTabText, row, showFigure, searches, plotly,
     el, image, thumbnail, number, percent,
     get idle() { return opened && !busy && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },

@@ -1,15 +1,20 @@
-"""The Dimensions tab: a table of all dimensions, and a page for each."""
+"""The Dimensions tab: all dimensions as a table and as a map, and a page for each."""
 
 from __future__ import annotations
 
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from explorer.components import piece
 from explorer.faults import answered
+from explorer.json_fields import read_whole
 from explorer.links import Place
-from explorer.views import page_view, table_view
+from explorer.views import map_view, page_view, probe_view, table_view
+from model.dimensions.layout import dimension_map
+from model.dimensions.probe import probe_dimension
 
 if TYPE_CHECKING:
     from model.engine import Engine
@@ -17,16 +22,41 @@ if TYPE_CHECKING:
 
 def dimensions_tab(engine: Engine) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
+    one_at_a_time = Lock()
+    opened = (engine.collection, engine.checkpoint, engine.derived)
+    laid_out = cache(lambda: dimension_map(*opened))
 
     def table(_: Any) -> dict[str, Any]:
         return table_view(engine)
 
+    def map(_: Any) -> dict[str, Any]:
+        with one_at_a_time:  # who asks meanwhile waits for the same map
+            return map_view(laid_out())
+
     def page(payload: Any) -> dict[str, Any]:
-        place = Place.from_payload(payload)
-        if place.dimension is None:
-            raise ValueError("choose a dimension")
-        return page_view(engine, engine.dimension(place.dimension))
+        return page_view(engine, engine.dimension(_dimension(payload), _seed(payload)))
+
+    def probe(payload: Any) -> dict[str, Any]:
+        return probe_view(probe_dimension(*opened, _dimension(payload)))
 
     with gr.Row(elem_classes="sv-atlas"):
-        piece("dimension_table", answered(table))
-        piece("dimension_page", answered(page))
+        with gr.Column(elem_classes="sv-atlas-list"):
+            piece("dimension_index", answered(table))
+            piece("dimension_map", answered(map))
+            piece("dimension_table")
+        piece("dimension_page", answered(page), answered(probe))
+
+
+def _dimension(payload: Any) -> int:
+    place = Place.from_payload(payload)
+    if place.dimension is None:
+        raise ValueError("choose a dimension")
+    return place.dimension
+
+
+def _seed(payload: Any) -> int:
+    """Read which random sample is wanted."""
+    seed = read_whole("seed", payload.get("seed", 0))
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0; got {seed}")
+    return seed

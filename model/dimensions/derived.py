@@ -7,6 +7,7 @@ ever stale.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -145,8 +146,7 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
 
     A cache that cannot be read or written is not an error: the codes are then computed again.
     """
-    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{VERSION}"
-    folder = sieve_home() / "codes" / name
+    folder = derived_folder(collection, checkpoint, str(VERSION))
     m = checkpoint.m
     if folder.is_dir():
         try:
@@ -156,11 +156,22 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
             return Derived.compute(collection, checkpoint)
     log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
     derived = Derived.compute(collection, checkpoint)
+    keep_derived(folder, derived.save)
+    return derived
+
+
+def derived_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
+    """Where something that follows from both is kept; `what` tells it from the rest."""
+    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
+    return sieve_home() / "codes" / name
+
+
+def keep_derived(folder: Path, save: Callable[[Path], None]) -> None:
+    """Write what was derived into its folder; where that cannot be, it is computed again."""
     try:
         with new_folder(folder) as draft:
-            derived.save(draft)
+            save(draft)
     except FileExistsError:
-        pass  # another process was faster; its codes are the same
+        pass  # another process was faster; what it wrote is the same
     except OSError as error:
-        log.warning("codes are not cached: %s", error)
-    return derived
+        log.warning("%s is not cached: %s", folder.name, error)

@@ -28,6 +28,12 @@ class Example(NamedTuple):
     """z̄_j, in [0, 1]"""
     captions: tuple[str, ...]
 
+    @classmethod
+    def of(cls, collection: Collection, row: int, value: float) -> Example:
+        """Look up the item of a row."""
+        item = collection.items.iloc[row]
+        return cls(item["id"], row, value, tuple(item["captions"]))
+
 
 class CaptionExample(NamedTuple):
     """A caption that has a dimension."""
@@ -112,7 +118,7 @@ def describe_dimension(
     rows, values = rows[order], values[order]
 
     def examples(places: np.ndarray) -> tuple[Example, ...]:
-        return tuple(_example(collection, int(rows[i]), float(values[i])) for i in places)
+        return tuple(Example.of(collection, int(rows[i]), float(values[i])) for i in places)
 
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
@@ -137,11 +143,6 @@ def describe_dimension(
         similar=_similar(checkpoint, dimension),
         coactive=_nearest(checkpoint, activations, dimension),
     )
-
-
-def _example(collection: Collection, row: int, value: float) -> Example:
-    item = collection.items.iloc[row]
-    return Example(item["id"], row, value, tuple(item["captions"]))
 
 
 def _intervals(

@@ -12,6 +12,7 @@ PLACES = {
     "landing": "",
     "search": "?q=a+circle&without=the+snow&compare=1",
     "dimensions": "?tab=dimensions&dimension=0",
+    "map": "?tab=dimensions&dimension=0&atlas=map:agreement",
     "figure": "?q=a+circle&without=the+snow&tab=figure",
 }
 
@@ -28,6 +29,9 @@ def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> 
         page.get_by_role("dialog").wait_for()
     if place == "dimensions":
         page.locator(".sv-page-head").wait_for()
+    if place == "map":
+        page.locator(".sv-map-plot[data-drawn]").wait_for()
+        page.locator("summary", has_text="Filters").click()
     if place == "figure":
         preview(page)
     assert not violations(page)
@@ -46,6 +50,8 @@ def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
     go(page, PLACES[place])
     if place == "dimensions":
         page.locator(".sv-page-head").wait_for()
+    if place == "map":
+        page.locator(".sv-map-plot[data-drawn]").wait_for(state="attached")
     if place == "figure":
         preview(page)
     assert not has_sideways_scroll(page)

@@ -24,6 +24,7 @@ places = st.builds(
     compare=st.booleans(),
     tab=st.sampled_from(TABS),
     dimension=st.none() | st.integers(0, M - 1),
+    atlas=st.text(max_size=40),
 )
 
 
@@ -97,7 +98,8 @@ def test_any_text_is_read_without_fault(query: str) -> None:
 
 
 def test_dimensions_of_another_checkpoint_are_dropped() -> None:
-    place, notes = read("?q=a&off=1,2&checkpoint=mine")
+    place, notes = read("?q=a&off=1,2&atlas=only:3&checkpoint=mine")
+    assert not place.atlas
     assert place.off is None and "'mine'" in notes[0]
 
 

@@ -1,0 +1,248 @@
+// Which dimensions are listed, in what order, shown how: the table, the map and the page follow it.
+const { el, on, emit, place } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const filter = find(".sv-filter");
+const fault = find(".sv-fault");
+const clear = find("[data-clear]");
+const views = [...element.querySelectorAll("[name=sv-view]")];
+const MAX_TEXT = 6000;
+const COLUMNS = {
+  images: { name: "Images", share: true, about: "Share of the images that have it" },
+  texts: { name: "Captions", share: true, about: "Share of the captions that have it" },
+  agreement: { name: "Agreement", about: "How far it fires on the same items in images and captions, 0 to 1" },
+  mono: { name: "One meaning", about: "Monosemanticity: how alike the images are that have it, up to 1" },
+  auc: { name: "Label AUC", about: "How well it tells images with its best label from others; 0.5 is chance" },
+};
+const TEXT_COLUMNS = ["name", "word"];
+let table = null;
+let columns = {};
+let begun = false;
+let order = [];
+let at = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
+
+// Of each dimension, all of these must hold.
+const wanted = {
+  text: (i) => !at.find || ["name", "word", "label"].some((column) => table[column][i].toLowerCase().includes(at.find.toLowerCase()))
+    || String(table.id[i]) === at.find.replace(/^#/, ""),
+  ranges: (i) => Object.entries(at.ranges).every(([column, [low, high]]) =>
+    table[column][i] !== null && table[column][i] >= low && table[column][i] <= high),
+  map: (i) => !at.only || at.only.has(table.id[i]),
+};
+
+// The address: `map:agreement sort:-auc images:0.01..0.2 only:3,17-20 find:a dog`.
+function written(state) {
+  const spans = [];
+  for (const id of [...(state.only ?? [])].sort((a, b) => a - b)) {
+    if (spans.length && spans.at(-1)[1] === id - 1) spans.at(-1)[1] = id;
+    else spans.push([id, id]);
+  }
+  const open = (value) => (Number.isFinite(value) ? String(value) : "");
+  return [
+    state.view === "map" && `map:${state.colour}`,
+    state.sort !== "-images" && `sort:${state.sort}`,
+    ...Object.entries(state.ranges).map(([column, [low, high]]) => `${column}:${open(low)}..${open(high)}`),
+    spans.length && `only:${spans.map(([a, b]) => (a === b ? a : `${a}-${b}`)).join(",")}`,
+    state.find && `find:${state.find}`,
+  ].filter(Boolean).join(" ");
+}
+function read(text) {
+  const state = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
+  const [rest, ...words] = ` ${text}`.split(" find:");
+  state.find = words.join(" find:").trim();
+  for (const part of rest.split(" ").filter(Boolean)) {
+    const [, key, value] = part.match(/^(\w+):(.*)$/) ?? [];
+    if (key === "map") Object.assign(state, { view: "map", colour: value in COLUMNS ? value : "images" });
+    if (key === "sort" && [...Object.keys(COLUMNS), "id", ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
+    if (key === "only") state.only = readIds(value);
+    if (Object.hasOwn(COLUMNS, key ?? "")) {
+      const [low, high] = value.split("..").map((end) => (end === "" ? null : Number(end)));
+      if (!Number.isNaN(low ?? 0) && !Number.isNaN(high ?? 0)) state.ranges[key] = [low ?? -Infinity, high ?? Infinity];
+    }
+  }
+  return state;
+}
+function readIds(text) {
+  const ids = new Set();
+  for (const span of text.split(",")) {
+    const [, first, last] = span.match(/^(\d{1,9})(?:-(\d{1,9}))?$/) ?? [];
+    const end = Math.min(Number(last ?? first), table.id.length - 1);
+    for (let id = Number(first); id <= end; id += 1) ids.add(id);
+  }
+  return ids.size ? ids : null;
+}
+let writing = 0;
+function write() {
+  clearTimeout(writing);
+  writing = setTimeout(() => {
+    const whole = written(at);
+    const fits = whole.length <= MAX_TEXT;
+    Sieve.setTabText("dimensions", fits ? whole : written({ ...at, only: null }));
+    clear.title = fits ? "" : "So many are not kept in the address";
+  }, 250);
+}
+
+function arrange() {
+  if (!table) return;
+  const tests = Object.values(wanted);
+  const by = at.sort.replace("-", "");
+  const down = at.sort.startsWith("-");
+  const column = table[by];
+  const least = (i) => column[i] ?? -Infinity;
+  const compare = TEXT_COLUMNS.includes(by) ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
+  order = table.id.map((_, i) => i).filter((i) => tests.every((test) => test(i)));
+  order.sort((a, b) => (down ? -compare(a, b) : compare(a, b)) || a - b);
+  tell();
+  emit("listed", { ...at, table, columns, order });
+}
+function tell() {
+  const count = (n) => n.toLocaleString("en");
+  const all = count(table.id.length);
+  const chosen = at.only && `${count(at.only.size)} chosen on the map${order.length < at.only.size ? `, ${count(order.length)} listed` : ""}`;
+  find("[role=status]").textContent = chosen ?? (order.length < table.id.length ? `${count(order.length)} of ${all}` : `${all} dimensions`);
+  clear.hidden = !chosen;
+  const on = Object.keys(at.ranges).length;
+  find(".sv-filters-on").textContent = on ? ` · ${on} on` : "";
+}
+function change(values) {
+  Object.assign(at, values);
+  fault.textContent = "";
+  arrange();
+  write();
+}
+
+// Filters.
+const inputs = {};
+function rangeRow([column, { name, share, about }]) {
+  const scale = share ? 100 : 1;
+  const input = (end, side) => el("input", {
+    type: "number", step: share ? "0.1" : "0.01", min: column === "mono" ? "-1" : "0", max: String(scale),
+    placeholder: end, "aria-label": `${name} ${end}${share ? ", in %" : ""}`, oninput: () => changed(side),
+  });
+  const changed = () => {
+    const [low, high] = inputs[column].map(({ value }) => (value === "" ? null : Number((Number(value) / scale).toPrecision(6))));
+    const ranges = { ...at.ranges };
+    delete ranges[column];
+    if (low !== null || high !== null) ranges[column] = [low ?? -Infinity, high ?? Infinity];
+    change({ ranges });
+  };
+  inputs[column] = [input("from", 0), input("to", 1)];
+  return el("div", { class: "sv-range", role: "group", "aria-label": name }, el("span", { title: about }, name),
+    inputs[column][0], el("span", {}, "–"), inputs[column][1], el("span", {}, share ? "%" : ""));
+}
+function fillForm() {
+  filter.value = at.find;
+  for (const one of views) one.checked = one.value === at.view;
+  element.closest(".sv-atlas").classList.toggle("sv-mapped", at.view === "map");
+  for (const [column, pair] of Object.entries(inputs)) {
+    const scale = COLUMNS[column].share ? 100 : 1;
+    pair.forEach((input, side) => {
+      const value = at.ranges[column]?.[side];
+      input.value = Number.isFinite(value) ? Number((value * scale).toPrecision(6)) : "";
+    });
+  }
+}
+find("[data-reset]").addEventListener("click", () => {
+  change({ ranges: {}, find: "", only: null });
+  fillForm();
+});
+filter.addEventListener("input", () => change({ find: filter.value.trim() }));
+filter.addEventListener("keydown", (event) => {
+  if (event.key === "Enter") jump();
+  if (event.key === "Escape" && !filter.value) filter.blur();
+});
+for (const one of views) one.addEventListener("change", () => { change({ view: one.value }); fillForm(); });
+on("colour", (colour) => change({ colour }));
+on("sort", (by) => {
+  const down = at.sort.replace("-", "") === by ? !at.sort.startsWith("-") : !["id", ...TEXT_COLUMNS].includes(by);
+  change({ sort: `${down ? "-" : ""}${by}` });
+});
+on("choose", (ids) => change({ only: ids }));
+clear.addEventListener("click", () => {
+  change({ only: null });
+  filter.focus();
+});
+
+// Moving around.
+function jump() {
+  const [, digits] = filter.value.trim().match(/^#(\d+)$/) ?? [];
+  if (digits === undefined) {
+    if (order.length) Sieve.showDimension(table.id[order[0]]);
+  } else if (Number(digits) < table.id.length) Sieve.showDimension(Number(digits));
+  else fault.textContent = `There is no dimension ${digits}; there are 0 to ${table.id.length - 1}.`;
+}
+let shown = null;
+on("dimension", (dimension) => { shown = dimension; });
+function walk(by) {
+  if (!order.length) return;
+  const now = order.findIndex((i) => table.id[i] === shown);
+  if (by === "random") {
+    const others = order.filter((_, position) => position !== now);
+    if (others.length) Sieve.showDimension(table.id[others[Math.floor(Math.random() * others.length)]]);
+    return;
+  }
+  const next = now < 0 ? 0 : (now + by + order.length) % order.length;
+  Sieve.showDimension(table.id[order[next]], { push: false });
+}
+on("walk", walk);
+find("[data-random]").addEventListener("click", () => walk("random"));
+
+// Single keys, where no field wants them; whoever speaks to their computer can switch them off.
+const KEYS = {
+  j: () => walk(1), ArrowRight: () => walk(1), k: () => walk(-1), ArrowLeft: () => walk(-1), r: () => walk("random"),
+  "/": () => filter.focus(), Escape: () => place.dimension !== null && Sieve.showDimension(null),
+};
+const KEPT = "sieve-keys";
+const works = find(".sv-keys input");
+try { works.checked = localStorage.getItem(KEPT) !== "off"; } catch { /* storage may be forbidden */ }
+works.addEventListener("change", () => {
+  try { localStorage.setItem(KEPT, works.checked ? "on" : "off"); } catch { /* as above */ }
+});
+const drops = [...element.querySelectorAll("details")];
+document.addEventListener("keydown", (event) => {
+  if (place.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  const open = drops.find((drop) => drop.open);
+  if (event.key === "Escape" && open) {
+    open.open = false;
+    open.firstElementChild.focus();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || !works.checked) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], [role=tablist]")) return;
+  const act = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+document.addEventListener("pointerdown", ({ target }) => {
+  for (const drop of drops) if (!drop.contains(target)) drop.open = false;
+});
+
+// Nothing is asked before the tab is opened.
+async function begin() {
+  if (begun || place.tab !== "dimensions") return;
+  begun = true;
+  const loaded = await Sieve.call(server.sieve_table, null);
+  if (loaded.error) {
+    fault.textContent = loaded.error;
+    begun = false;
+    return;
+  }
+  table = loaded;
+  columns = Object.fromEntries(Object.entries(COLUMNS).filter(([column]) => table[column].some((value) => value !== null)));
+  find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
+  restore(place.atlas);
+  // Beside the list there is room for a page: better the first than none.
+  if (place.dimension === null && innerWidth > 900 && order.length) emit("dimension", table.id[order[0]]);
+}
+function restore(text) {
+  at = read(text);
+  if (!(at.colour in columns)) at.colour = "images";
+  for (const column of Object.keys(at.ranges)) if (!(column in columns)) delete at.ranges[column];
+  fillForm();
+  arrange();
+}
+on("atlas", (text) => {
+  clearTimeout(writing);
+  if (table && text !== written(at)) restore(text);
+});
+for (const message of ["tab", "atlas", "dimension"]) on(message, begin);
