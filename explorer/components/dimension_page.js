@@ -62,13 +62,13 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function naming({ name, naming: n }) {
+function naming({ suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
-  const said = name.split(" · ")[0];
+  const said = suggested.split(" · ")[0];
   const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
+    `${said}: named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
     others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");
 }
 function statistics({ statistics: s, label }) {
@@ -112,11 +112,17 @@ function fill(page) {
   plot = null;
   drawn = page.histogram;
   const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
-  body.replaceChildren(...[head(page), naming(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
+  const slot = el("div", { class: "sv-notes-slot" });
+  body.replaceChildren(...[head(page), slot, naming(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
     el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
   ].filter(Boolean));
+  emit("page", { dimension: page.dimension, kept: page.kept, slot });
   draw();
 }
+on("marked", ({ dimension, name }) => {
+  const title = body.querySelector("h2");
+  if (dimension === wanted && name && title) title.firstChild.textContent = name;
+});
 
 // Plotly is large, so it is fetched when the first page is shown, from this machine.
 let library = null;

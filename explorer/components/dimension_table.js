@@ -10,6 +10,7 @@ let labelled = false;
 let order = [];
 let drawn = 0;
 let chosen = null;
+let marked = null; // whether a dimension has what is looked for among what people keep
 let sort = { by: "images", down: true };
 
 const share = (value, most, text) => {
@@ -26,7 +27,7 @@ function makeRow(i) {
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
   }, table.name[i]);
   return el("tr", { "data-d": id, "aria-selected": id === chosen ? "true" : null, onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); } },
-    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link),
+    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link, ...(Sieve.notes?.signs(id) ?? [])),
     share(table.images[i], most.images, percent(table.images[i])),
     share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
     share(table.agreement[i] ?? 0, 1, table.agreement[i] === null ? "" : number(table.agreement[i])),
@@ -49,7 +50,7 @@ function arrange() {
   const wanted = filter.value.trim().toLowerCase();
   const column = table[sort.by];
   order = table.id.map((_, i) => i).filter((i) => !wanted || table.name[i].toLowerCase().includes(wanted)
-    || table.word[i].toLowerCase().includes(wanted) || String(table.id[i]) === wanted.replace(/^#/, ""));
+    || table.word[i].toLowerCase().includes(wanted) || String(table.id[i]) === wanted.replace(/^#/, "")).filter((i) => !marked || marked(table.id[i]));
   const least = (i) => column[i] ?? -Infinity;
   const compare = typeof column[0] === "string" ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
   order.sort((a, b) => (sort.down ? -compare(a, b) : compare(a, b)) || a - b);
@@ -57,7 +58,7 @@ function arrange() {
   drawn = 0;
   scroll.scrollTop = 0;
   drawMore();
-  find(".sv-found").textContent = wanted ? `${order.length} of ${table.id.length}` : `${table.id.length.toLocaleString("en")} dimensions`;
+  find(".sv-found").textContent = wanted || marked ? `${order.length} of ${table.id.length}` : `${table.id.length.toLocaleString("en")} dimensions`;
   find(".sv-none").hidden = order.length > 0;
   for (const head of heads) {
     const by = head.firstElementChild.dataset.sort;
@@ -74,6 +75,13 @@ for (const head of heads) {
   });
 }
 filter.addEventListener("input", arrange);
+on("mark-filter", (test) => { marked = test; arrange(); });
+on("marked", ({ dimension, name }) => {
+  const i = table?.id.indexOf(dimension) ?? -1;
+  if (i >= 0 && name) table.name[i] = name;
+  if (i >= 0) body.querySelector(`[data-d="${dimension}"]`)?.replaceWith(makeRow(i));
+});
+emit("index", find(".sv-marks-slot"));
 
 function mark(dimension) {
   chosen = dimension;

@@ -12,10 +12,11 @@ from explorer.links import Place
 from explorer.views import page_view, table_view
 
 if TYPE_CHECKING:
+    from explorer.annotations.desk import NotesDesk
     from model.engine import Engine
 
 
-def dimensions_tab(engine: Engine) -> None:
+def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
 
     def table(_: Any) -> dict[str, Any]:
@@ -25,8 +26,10 @@ def dimensions_tab(engine: Engine) -> None:
         place = Place.from_payload(payload)
         if place.dimension is None:
             raise ValueError("choose a dimension")
-        return page_view(engine, engine.dimension(place.dimension))
+        kept = notes.kept(place.dimension)
+        return {**page_view(engine, engine.dimension(place.dimension)), "kept": kept}
 
     with gr.Row(elem_classes="sv-atlas"):
         piece("dimension_table", answered(table))
         piece("dimension_page", answered(page))
+    piece("dimension_notes")
