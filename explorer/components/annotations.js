@@ -4,7 +4,7 @@ const { el, on, emit } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const dialog = find("dialog");
 const plan = find(".sv-exchange-plan");
-const file = find("input[type=file]");
+const file = el("input", { type: "file", accept: ".json,.csv" });
 let state = { editing: false, fault: "", marks: {}, searches: [] };
 let loaded = false;
 

@@ -163,8 +163,8 @@ function editor(dimension, kept) {
   const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what it seems to mean, where it fails", "aria-label": "Notes" }), "note", fields.note, save);
   return el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
-    el("div", { class: "sv-dim-notes-head" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save), tagList(fields.tags, save)),
-    note, clash.box, said);
+    el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save)),
+    tagList(fields.tags, save), note, clash.box, said);
 }
 // Where nothing can be kept, what was kept is still shown.
 function told(kept, fault) {
@@ -201,7 +201,7 @@ function test(which) {
   return which ? (d) => Boolean(TESTS[which][1](Sieve.notes.markOf(d))) : null;
 }
 const pick = el("select", { "aria-label": "Show which dimensions", onchange: () => { chosen = pick.value; emit("mark-filter", test(chosen)); } });
-const files = el("button", { type: "button", class: "sv-plain", title: "Export or import names and notes", onclick: () => Sieve.notes.openDialog() }, "Notes …");
+const files = el("button", { type: "button", class: "sv-icon", "aria-label": "Export or import names and notes", title: "Export or import names and notes", onclick: () => Sieve.notes.openDialog() }, "⇅");
 function offer() {
   if (!slot || !Sieve.notes) return;
   const marks = Object.values(Sieve.notes.state.marks);

@@ -118,7 +118,8 @@ function draw() {
   const asked = Sieve.asked();
   slot.hidden = !searches.length && !(asked && editable);
   slot.classList.toggle("sv-saved-first", !asked);
-  opener.textContent = asked && editable ? "Save" : `Saved (${searches.length})`;
+  const there = searches.some((search) => search.link === link);
+  opener.textContent = !asked ? "Manage" : editable && !there ? "Save" : "Saved";
   pills.hidden = asked;
   pills.replaceChildren(el("span", { class: "sv-try-word" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
