@@ -50,15 +50,12 @@ const load = async () => take(await ask("notes_state"));
 on("about", () => { if (!loaded) load(); });
 addEventListener("focus", () => { if (loaded && element.isConnected) load(); });
 
-// Signs beside a name; they are said as words too.
+// Signs beside a name, said as words too; null where there is nothing.
 function signs(dimension) {
-  const mark = markOf(dimension);
-  const tags = (mark.tags ?? []).join(", ");
-  return [
-    mark.starred && el("span", { class: "sv-sign sv-sign-star", role: "img", "aria-label": "starred", title: "Starred" }, "★"),
-    mark.noted && el("span", { class: "sv-sign", role: "img", "aria-label": "has a note", title: "Has a note" }, "✎"),
-    tags && el("span", { class: "sv-sign-tags", title: `Tags: ${tags}` }, tags),
-  ].filter(Boolean);
+  const { starred, noted, tags } = markOf(dimension);
+  const sign = (kind, mark, words) => el("span", { class: `sv-sign-${kind}`, role: "img", "aria-label": words, title: words }, mark);
+  if (!starred && !noted && !tags) return null;
+  return el("span", { class: "sv-signs" }, tags && sign("tags", "#", `tags: ${tags.join(", ")}`), noted && sign("note", "✎", "has a note"), starred && sign("star", "★", "starred"));
 }
 
 // Files out and in.

@@ -16,8 +16,10 @@ function makeFields(dimension, kept, tell, clash) {
   // One write of a field at a time; of those that come meanwhile the last counts.
   async function save(name, value) {
     const field = fields[name];
-    field.wanted = value;
     unsaved.add(field);
+    field.mine = value;
+    if (field.clashes) return; // the person chooses first
+    field.wanted = value;
     if (field.saving) return;
     field.saving = true;
     while (field.wanted !== undefined) {
@@ -47,7 +49,10 @@ function makeFields(dimension, kept, tell, clash) {
     else {
       tell("");
       field.stuck = true;
-      clash(name, { theirs: answer.value, mine: sent, mark: answer.mark, shown: answer.shown });
+      field.clashes = true;
+      field.wanted = undefined;
+      clash(name, { theirs: answer.value, mine: sent });
+      Sieve.notes.changed(dimension, answer.mark, answer.shown);
     }
   }
   return { fields, save };
@@ -58,10 +63,10 @@ function makeClash(ask) {
   const open = new Map();
   function draw() {
     box.hidden = open.size === 0;
-    box.replaceChildren(...[...open].map(([name, { theirs, mine, ...now }]) => el("p", {},
-      `The ${name} was changed elsewhere meanwhile, to `, el("q", {}, theirs || "nothing"), ". Yours: ", el("q", {}, mine || "nothing"), " ",
-      el("button", { type: "button", class: "sv-plain", onclick: () => ask.keep(name, mine) }, "Keep mine"), " ",
-      el("button", { type: "button", class: "sv-plain", onclick: () => ask.take(name, theirs, now) }, "Take theirs"))));
+    box.replaceChildren(...[...open].map(([name, { theirs, mine }]) => el("div", {},
+      el("p", {}, `The ${name} was changed elsewhere meanwhile, to `, el("q", {}, theirs || "nothing"), ". Yours: ", el("q", {}, mine || "nothing")),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.keep(name) }, "Keep mine"),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.take(name) }, "Take theirs"))));
   }
   return { box, set(name, both) { if (both) open.set(name, both); else open.delete(name); draw(); } };
 }
@@ -157,9 +162,10 @@ function editor(dimension, kept) {
     if (words === "Saved") fading = setTimeout(() => { said.textContent = ""; }, 4000);
   };
   const clash = makeClash({
-    keep: (name, mine) => { clash.set(name, null); save(name, mine); },
-    take: (name, theirs, now) => { clash.set(name, null); unsaved.delete(fields[name]); fields[name].show(theirs); Sieve.notes.changed(dimension, now.mark, now.shown); },
+    keep: (name) => { settle(name); save(name, fields[name].mine); },
+    take: (name) => { settle(name); unsaved.delete(fields[name]); fields[name].show(fields[name].value); },
   });
+  const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
   const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what it seems to mean, where it fails", "aria-label": "Notes" }), "note", fields.note, save);
   return el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
@@ -187,14 +193,18 @@ function show() {
   slot.dataset.how = how;
   slot.replaceChildren(Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : told(kept, fault));
 }
-on("page", (page) => { at = page; show(); });
+on("page", (page) => {
+  for (const field of unsaved) if (field.stuck) unsaved.delete(field); // its box is gone
+  at = page;
+  show();
+});
 on("kept", show);
 
 // The table's filter by what is kept, and the way to files.
 let slot = null;
 let chosen = "";
 const TESTS = {
-  starred: ["Starred", (mark) => mark.starred], noted: ["With a note", (mark) => mark.noted], named: ["Named by you", (mark) => mark.name],
+  starred: ["Starred", (mark) => mark.starred], noted: ["With a note", (mark) => mark.noted], named: ["Named", (mark) => mark.name],
 };
 function test(which) {
   if (which.startsWith("tag:")) return (d) => Sieve.notes.markOf(d).tags?.includes(which.slice(4)) ?? false;

@@ -27,7 +27,7 @@ function makeRow(i) {
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
   }, table.name[i]);
   return el("tr", { "data-d": id, "aria-selected": id === chosen ? "true" : null, onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); } },
-    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link, ...(Sieve.notes?.signs(id) ?? [])),
+    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, Sieve.notes?.signs(id) ?? "", link),
     share(table.images[i], most.images, percent(table.images[i])),
     share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
     share(table.agreement[i] ?? 0, 1, table.agreement[i] === null ? "" : number(table.agreement[i])),
