@@ -62,13 +62,13 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function naming({ name, suggested, naming: n }) {
+function naming({ suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
   const said = suggested.split(" · ")[0];
   const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `${name === suggested ? "Named" : `Suggested “${said}”,`} after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
+    `Suggested “${said}” after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
     others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");
 }
 function statistics({ statistics: s, label }) {
