@@ -6,6 +6,7 @@ let wanted = null;
 let order = [];
 let plot = null;
 let drawn = null;
+let shown = null;
 
 const openItem = (example) => emit("detail", { ...example, labels: [] }, { keep: false });
 function tile(example, side = 0) {
@@ -62,13 +63,13 @@ function head(page) {
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-function naming({ suggested, naming: n }) {
+function naming({ name, suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
   const said = suggested.split(" · ")[0];
   const others = [n.runner_up, n.source === "captions" ? n.vocabulary : ""].filter((word, i, all) => word && word !== said && all.indexOf(word) === i);
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `Suggested “${said}” after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
+    `${name === suggested ? "Named" : `Suggested “${said}”,`} after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`,
     others.length ? `; next best: ${others.map((word) => `“${word}”`).join(", ")}` : "");
 }
 function statistics({ statistics: s, label }) {
@@ -116,12 +117,16 @@ function fill(page) {
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), words(page), ...(drawn ? evidence(page) : [silent]),
     el("div", { class: "sv-halves" }, links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
   ].filter(Boolean));
+  shown = page;
   emit("page", { dimension: page.dimension, kept: page.kept, slot });
   draw();
 }
 on("marked", ({ dimension, name }) => {
   const title = body.querySelector("h2");
-  if (dimension === wanted && name && title) title.firstChild.textContent = name;
+  if (dimension !== shown?.dimension || !name || !title) return;
+  shown.name = name;
+  title.firstChild.textContent = name;
+  body.querySelector(".sv-naming")?.replaceWith(naming(shown));
 });
 
 // Plotly is large, so it is fetched when the first page is shown, from this machine.

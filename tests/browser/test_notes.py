@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
+from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, has_sideways_scroll, search, settle
@@ -31,7 +32,7 @@ def notes_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def notes_address(engine, notes_home: Path) -> Iterator[str]:  # noqa: ARG001
     from explorer.app import start
 
-    served = start(engine, port=7960)
+    served = start(engine, port=FIRST_PORT)
     yield served.url
     served.app.close()
 
@@ -209,7 +210,7 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
 
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     (tmp_path / "annotations").write_text("a file, not a folder")
-    served = start(copy.copy(engine), port=7960)
+    served = start(copy.copy(engine), port=FIRST_PORT)
     try:
         page.goto(f"{served.url}/?tab=dimensions&dimension=3")
         settle(page)
