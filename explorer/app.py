@@ -17,11 +17,13 @@ import plotly  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
+from explorer.annotations.desk import NotesDesk  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.figure import figure_tab  # noqa: E402
+from explorer.tabs.notes import notes_piece  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
 from explorer.tabs.train import train_tab  # noqa: E402
 from explorer.uploads import MAX_BYTES  # noqa: E402
@@ -46,7 +48,9 @@ class Served(NamedTuple):
     url: str
 
 
-def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks:
+def build_app(
+    engine: Engine, training: TrainingDesk | None = None, *, editing: bool = True
+) -> gr.Blocks:
     """Make the explorer's app for one engine.
 
     Parameters
@@ -55,6 +59,9 @@ def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks
         Shared by all pages, read-only.
     training : TrainingDesk, optional
         Answers the Train tab; without it there is none, nor any handler of it.
+    editing : bool
+        Whether names, notes and saved searches can be changed; without it no handler of that is
+        there, and they are only shown.
 
     Returns
     -------
@@ -62,6 +69,7 @@ def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks
         To be served by `start`, which adds its style.
     """
     desk = Desk(engine, Path(get_upload_folder()), PLOTLY)
+    notes = NotesDesk(engine, editing)
     with gr.Blocks(
         title=f"Sieve · {engine.collection.name}",
         analytics_enabled=False,
@@ -69,11 +77,12 @@ def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks
         delete_cache=(3600, 3600),
     ) as app:
         piece("header")
+        notes_piece(notes)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
                 search_tab(desk)
             with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
-                dimensions_tab(engine)
+                dimensions_tab(engine, notes)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
                 figure_tab(desk)
             tabs = {"search": search, "dimensions": dimensions, "figure": figure}
@@ -105,6 +114,7 @@ def start(
     host: str = "127.0.0.1",
     port: int = 7860,
     training: TrainingDesk | None = None,
+    editing: bool = True,
 ) -> Served:
     """Serve the explorer in the background.
 
@@ -116,6 +126,7 @@ def start(
     port : int
         The first port to try; the next 99 follow.
     training : TrainingDesk, optional
+    editing : bool
         As for `build_app`.
 
     Raises
@@ -126,7 +137,7 @@ def start(
     free = _free_port(host, port)
     thumbnails = engine.collection.path.resolve() / "thumbnails"
     gr.set_static_paths([thumbnails, PLOTLY])
-    return _serve(build_app(engine, training), host, free)
+    return _serve(build_app(engine, training, editing=editing), host, free)
 
 
 def start_offer(training: TrainingDesk, *, host: str = "127.0.0.1", port: int = 7860) -> Served:

@@ -170,10 +170,13 @@ def default_checkpoint_out(collection: str) -> Path:
 def open_engine(
     collection: str, checkpoint: str | None, device: str, allow_code: bool = False
 ) -> Engine:
-    """Open a collection by name or path with a checkpoint by name or path."""
+    """Open a collection by name or path with a checkpoint by name or path, and people's names."""
     from data_prep.bundled import open_collection_path
+    from explorer.annotations.store import annotate
     from model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())
-    return Engine.open(path, chosen, device, allow_code)
+    engine = Engine.open(path, chosen, device, allow_code)
+    annotate(engine)
+    return engine

@@ -49,7 +49,7 @@ class Desk:
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
         self._model = Lock()
-        self.encode = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
+        self._encoded = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
         # Tiles take the collection's usual shape, so that most pictures are seen whole.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
@@ -128,6 +128,11 @@ class Desk:
         if not isinstance(upload, str):
             raise ValueError("upload must be the key of an uploaded image")
         return self._answer(place, upload, payload.get("list") is True)
+
+    def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
+        """Make a query, or take a kept one; `upload` is the key of an uploaded image."""
+        # A name may have been given since it was encoded.
+        return self.engine.named(self._encoded(q, without, item, upload))
 
     def upload(self, path: str) -> dict[str, Any]:
         """Take in a file that the upload route has received."""

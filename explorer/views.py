@@ -47,6 +47,7 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
     return {
         "dimension": page.dimension,
         "name": page.name,
+        "suggested": page.suggested,
         "naming": None if page.naming is None else _naming(page.naming),
         "label": page.label,
         "statistics": {name: _number(value) for name, value in page.statistics.items()},
@@ -78,12 +79,15 @@ def page_view(engine: Engine, page: DimensionPage) -> dict[str, Any]:
 
 
 def _words_to_search(engine: Engine, page: DimensionPage) -> str:
-    """Choose what to search for to see a dimension at work: its name, else its top caption."""
-    named = page.words and not page.name.startswith("dimension ")
+    """Choose what to search for to see a dimension at work: its name, else its top caption.
+
+    The suggested name: a person's may be of words that the backbone does not know.
+    """
+    named = page.words and page.naming is not None
     caption = page.top_captions[0].text if page.top_captions else ""
-    text = " ".join(page.name.replace("·", " ").split()) if named else caption
+    text = " ".join(page.suggested.replace("·", " ").split()) if named else caption
     if engine.collection.codes:
-        return next((each for each in (page.name, caption) if engine.understands(each)), "")
+        return next((each for each in (page.suggested, caption) if engine.understands(each)), "")
     return text
 
 
@@ -125,10 +129,11 @@ def dimension_rows(
     engine: Engine, query: EncodedQuery, off: Sequence[int] | None
 ) -> list[dict[str, Any]]:
     """Write the list of active dimensions, those first that were switched off from elsewhere."""
+    names = engine.names()
     listed = {active.dimension for active in query.dimensions}
     added = [j for j in off or () if j not in listed]
     return [
-        *({**_row(engine, j, engine.name_of(j)), "q": 0.0, "b": 0.0} for j in added),
+        *({**_row(engine, j, names(j)), "q": 0.0, "b": 0.0} for j in added),
         *(_active(engine, active) for active in query.dimensions),
     ]
 
@@ -138,7 +143,7 @@ def table_view(engine: Engine) -> dict[str, list[Any]]:
     table = engine.dimension_table()
     return {
         "id": table["dimension"].tolist(),
-        "name": [engine.name_of(int(j)) for j in table["dimension"]],
+        "name": table["name"].tolist(),
         "images": table["firing_images"].round(5).tolist(),
         "texts": _or_none(table["firing_texts"].round(5).tolist()),
         "agreement": _or_none(table["agreement"].tolist()),
@@ -184,10 +189,11 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     row = engine.row_of(item_id)
     dimensions, values = engine.image_codes.row(row)
     order = np.argsort(-values, kind="stable")
+    names = engine.names()
     return {
         **glance(engine, [row])[0],
         "code": [
-            {"dimension": int(j), "name": engine.name_of(int(j)), "value": _number(value)}
+            {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
             for j, value in zip(dimensions[order], values[order], strict=True)
         ],
     }

@@ -9,6 +9,8 @@ from typing import Any
 CAPTIONS = "captions"
 VOCABULARY = "vocabulary"
 GIVEN = "given"
+PERSON = "person"
+"""Source of a name that a person gave in the explorer; none of a checkpoint's own."""
 
 
 @dataclass(frozen=True)

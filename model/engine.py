@@ -6,6 +6,8 @@ one method and format what comes back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from model.backbone import Backbone
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
-from model.dimensions import Derived, DimensionPage, derive, describe_dimension
+from model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
 from model.exclusion import propose_off
 from model.phrasing import split_exclusion
 from model.query_encoding import Abilities, query_encoder
@@ -41,6 +43,8 @@ class Engine:
         Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`.
     can : Abilities
         What can be asked: codes that were made elsewhere come without a backbone.
+    renamed : callable
+        Tells people's names, which go before the checkpoint's; quick, as it is asked often.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Engine:
         self.derived: Derived = derive(collection, checkpoint)
         self._retriever = Retriever(collection, checkpoint, self.derived)
         self._device = device
+        self.renamed: Callable[[], Mapping[int, str]] = dict
         self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
         self.can: Abilities = self._queries.can
         kept = max(_KEPT_NUMBERS // checkpoint.m, 16)
@@ -109,13 +114,18 @@ class Engine:
         """Codes of all captions."""
         return self.derived.text_codes
 
+    def names(self) -> Callable[[int], str]:
+        """Look up what dimensions are called now, all at one time."""
+        renamed = self.renamed()
+        return lambda dimension: renamed.get(dimension) or self.checkpoint.name_of(dimension)
+
     def name_of(self, dimension: int) -> str:
-        """Return a dimension's name."""
-        return self.checkpoint.name_of(dimension)
+        """Return a dimension's name: a person's, else the checkpoint's."""
+        return self.names()(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
         """One row a dimension: see `model.dimensions.table`."""
-        return self.derived.dimensions
+        return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
         """Everything about one dimension; `seed` picks the random examples.
@@ -125,8 +135,10 @@ class Engine:
         ValueError
             If there is no such dimension.
         """
-        self._check_dimension(dimension)
-        return describe_dimension(self.collection, self.checkpoint, self.derived, dimension, seed)
+        self.check_dimension(dimension)
+        return describe_dimension(
+            self.collection, self.checkpoint, self.derived, dimension, self.names(), seed
+        )
 
     def thumbnail(self, item_id: str) -> Path:
         """Find an item's thumbnail.
@@ -232,8 +244,16 @@ class Engine:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
         off = query.proposed if off is None else tuple(sorted(set(off)))
         for dimension in off:
-            self._check_dimension(dimension)
-        return self._retriever.search(query, off, strictness, never, top, self._itself(query))
+            self.check_dimension(dimension)
+        return self._retriever.search(
+            query, off, strictness, never, top, self.names(), self._itself(query)
+        )
+
+    def named(self, query: EncodedQuery) -> EncodedQuery:
+        """Give a query that was encoded a while ago the names that dimensions have now."""
+        names = self.names()
+        listed = tuple(replace(part, name=names(part.dimension)) for part in query.dimensions)
+        return replace(query, dimensions=listed)
 
     def understands(self, text: str) -> bool:
         """Whether a text can be asked for, and all its words are known."""
@@ -265,12 +285,14 @@ class Engine:
         proposed = set(propose_off(code, without, self.checkpoint.calibration).tolist())
         shown = [j for j in np.flatnonzero(code).tolist() if j not in proposed]
         order = sorted(proposed, key=lambda j: -without[j]) + sorted(shown, key=lambda j: -code[j])
+        names = self.names()
         return tuple(
-            ActiveDimension(j, self.name_of(j), float(code[j]), float(without[j]), j in proposed)
+            ActiveDimension(j, names(j), float(code[j]), float(without[j]), j in proposed)
             for j in order
         )
 
-    def _check_dimension(self, dimension: int) -> None:
+    def check_dimension(self, dimension: int) -> None:
+        """Raise a ValueError if there is no such dimension."""
         if not 0 <= dimension < self.image_codes.m:
             raise ValueError(
                 f"there is no dimension {dimension}; this checkpoint has 0 to "

@@ -112,7 +112,7 @@ def meaning_report(
 
 def naming_report(engine: Engine) -> NamingReport:
     """Count where names are from."""
-    sources = engine.dimension_table()["name_source"].tolist()
+    sources = engine.derived.dimensions["name_source"].tolist()
     return NamingReport(
         captions=sources.count(CAPTIONS),
         vocabulary=sources.count(VOCABULARY),

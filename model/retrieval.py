@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from model.collection import Collection
 from model.dimensions import Derived
 from model.exclusion import Query, best, contributions, off_weights, search
 from model.results import Contribution, EncodedQuery, OffDimension, Result, SearchOutcome
+
+Names = Callable[[int], str]
+"""Gives a dimension's name."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Retriever:
         strictness: float,
         never: bool,
         top: int,
+        names: Names,
         itself: int | None = None,
     ) -> SearchOutcome:
         """Retrieve with some dimensions off.
@@ -43,6 +48,8 @@ class Retriever:
         never : bool
             Also remove what has an off dimension.
         top : int
+        names : callable
+            Gives a dimension's name.
         itself : int, optional
             Row of the item that is searched with, which is no result.
 
@@ -67,10 +74,9 @@ class Retriever:
         seconds = time.perf_counter() - started
         before = self._ranked(Query(query.code), top, itself) if off else after
         named = tuple(
-            OffDimension(j, self.checkpoint.name_of(j), float(w))
-            for j, w in zip(off, weights, strict=True)
+            OffDimension(j, names(j), float(w)) for j, w in zip(off, weights, strict=True)
         )
-        return SearchOutcome(named, *self._compared(asked, before, after), seconds)
+        return SearchOutcome(named, *self._compared(asked, names, before, after), seconds)
 
     def search_dense(
         self, query: EncodedQuery, top: int, itself: int | None = None
@@ -81,7 +87,8 @@ class Retriever:
         pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
         kept = [(row, score) for row, score in pairs if row != itself][:top]
         return tuple(
-            self._result(None, row, score, rank, None) for rank, (row, score) in enumerate(kept, 1)
+            self._result(None, None, row, score, rank, None)
+            for rank, (row, score) in enumerate(kept, 1)
         )
 
     def _ranked(self, query: Query, top: int, itself: int | None) -> list[tuple[int, float]]:
@@ -91,31 +98,41 @@ class Retriever:
         return [(r, s) for r, s in pairs if r != itself and s != 0][:top]
 
     def _compared(
-        self, asked: Query, before: list[tuple[int, float]], after: list[tuple[int, float]]
+        self,
+        asked: Query,
+        names: Names,
+        before: list[tuple[int, float]],
+        after: list[tuple[int, float]],
     ) -> tuple[tuple[Result, ...], tuple[Result, ...]]:
         """Results, each with its rank before, and those that were among the top before."""
         rank_before = {row: rank for rank, (row, _) in enumerate(before, 1)}
         kept = {row for row, _ in after}
         results = tuple(
-            self._result(asked, row, score, rank, rank_before.get(row))
+            self._result(asked, names, row, score, rank, rank_before.get(row))
             for rank, (row, score) in enumerate(after, 1)
         )
         left = tuple(
-            self._result(asked, row, None, 0, rank)
+            self._result(asked, names, row, None, 0, rank)
             for rank, (row, _) in enumerate(before, 1)
             if row not in kept
         )
         return results, left
 
     def _result(
-        self, query: Query | None, row: int, score: float | None, rank: int, before: int | None
+        self,
+        query: Query | None,
+        names: Names | None,
+        row: int,
+        score: float | None,
+        rank: int,
+        before: int | None,
     ) -> Result:
         item = self.collection.items.iloc[row]
         parts: tuple[Contribution, ...] = ()
-        if query is not None:
+        if query is not None and names is not None:
             found = contributions(self.derived.image_codes, query, row)
             parts = tuple(
-                Contribution(j, self.checkpoint.name_of(j), value)
+                Contribution(j, names(j), value)
                 for j, value in zip(found.dimensions.tolist(), found.values.tolist(), strict=True)
             )
         return Result(

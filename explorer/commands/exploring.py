@@ -23,6 +23,7 @@ from explorer.arguments import (
     checkpoint_path,
     open_engine,
 )
+from explorer.commands.annotating import AnnotationsCommand
 from explorer.commands.evaluating import Evaluate
 from explorer.commands.figuring import Figure
 from explorer.commands.joining import Add, Merge
@@ -218,4 +219,5 @@ Command = (
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]
     | Annotated[Figure, subcommand("figure")]
+    | Annotated[AnnotationsCommand, subcommand("annotations")]
 )

@@ -66,7 +66,7 @@ class Figure:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
         self._spare_source(files)
         for path, data in files.items():
-            _write(path, data)
+            write_whole(path, data)
         self._tell(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
 
     def _kind(self) -> str:
@@ -119,7 +119,7 @@ def _checkpoint_of(sha256: str) -> str | None:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:

@@ -18,6 +18,7 @@ let table = null;
 let columns = {};
 let begun = false;
 let order = [];
+let marked = null; // whether a dimension has what is looked for among what people keep
 let at = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
 
 // Of each dimension, all of these must hold.
@@ -27,6 +28,7 @@ const wanted = {
   ranges: (i) => Object.entries(at.ranges).every(([column, [low, high]]) =>
     table[column][i] !== null && table[column][i] >= low && table[column][i] <= high),
   map: (i) => !at.only || at.only.has(table.id[i]),
+  marks: (i) => !marked || marked(table.id[i]),
 };
 
 // The address: `map:agreement sort:-auc images:0.01..0.2 only:3,17-20 find:a dog`.
@@ -156,6 +158,11 @@ on("sort", (by) => {
   const down = at.sort.replace("-", "") === by ? !at.sort.startsWith("-") : !["id", ...TEXT_COLUMNS].includes(by);
   change({ sort: `${down ? "-" : ""}${by}` });
 });
+on("mark-filter", (test) => {
+  marked = test;
+  arrange();
+});
+emit("index", find(".sv-marks-slot"));
 on("choose", (ids) => change({ only: ids }));
 clear.addEventListener("click", () => {
   change({ only: null });

@@ -5,6 +5,7 @@ const none = find(".sv-page-empty");
 let wanted = null;
 let plot = null;
 let drawn = null;
+let shown = null;
 
 const openItem = (example) => emit("detail", { ...example, labels: [] }, { keep: false });
 function tile(example, side = 0) {
@@ -59,11 +60,11 @@ function head(page) {
 }
 
 // How the dimension is called and why, in one line; all that was suggested stands further down.
-function naming({ naming: n }) {
+function naming({ name, suggested, naming: n }) {
   if (!n) return null;
   if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `Named after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`);
+    `${name === suggested ? "Named" : `Suggested “${suggested}”,`} after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`);
 }
 function scoredList(rows) {
   return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) => {
@@ -72,9 +73,9 @@ function scoredList(rows) {
     return el("li", {}, el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(score)));
   }));
 }
-function suggestions({ name, naming: n }) {
+function suggestions({ suggested, naming: n }) {
   if (!n || n.source === "given") return null;
-  const first = name.split(" · ")[0];
+  const first = suggested.split(" · ")[0];
   const rows = [
     [first, n.score, n.source], [n.runner_up, n.runner_up_score, n.source],
     ...(n.source === "vocabulary" ? [] : [[n.vocabulary, n.vocabulary_score, "vocabulary"]]),
@@ -189,11 +190,22 @@ function fill(page) {
   plot = null;
   drawn = page.histogram;
   const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
-  body.replaceChildren(...[head(page), naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
+  const slot = el("div", { class: "sv-notes-slot" });
+  body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
     el("div", { class: "sv-halves" }, suggestions(page), words(page), links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
   ].filter(Boolean));
+  shown = page;
+  emit("page", { dimension: page.dimension, kept: page.kept, slot });
   draw();
 }
+on("marked", ({ dimension, name }) => {
+  const title = body.querySelector("h2");
+  if (dimension !== shown?.dimension || !name || !title) return;
+  shown.name = name;
+  title.firstChild.textContent = name;
+  body.querySelector(".sv-naming")?.replaceWith(naming(shown));
+});
+
 async function draw() {
   if (!drawn || !plot) return;
   const [figure, target] = [drawn, plot];

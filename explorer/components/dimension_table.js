@@ -31,7 +31,7 @@ function makeRow(i, place) {
     "data-d": id, "aria-rowindex": place + 2, "aria-selected": id === chosen ? "true" : null,
     onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },
   },
-    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, link),
+    el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, Sieve.notes?.signs(id) ?? "", link),
     share(table.images[i], most.images, percent(table.images[i])),
     share(table.texts[i] ?? 0, most.texts, table.texts[i] === null ? "" : percent(table.texts[i])),
     share(table.agreement[i] ?? 0, 1, table.agreement[i] === null ? "" : number(table.agreement[i])),
@@ -102,6 +102,11 @@ on("listed", (state) => {
   draw();
   fit();
   if (first) mark(chosen);
+});
+on("marked", ({ dimension, name }) => {
+  const i = table?.id.indexOf(dimension) ?? -1;
+  if (i >= 0 && name) table.name[i] = name;
+  if (i >= 0) body.querySelector(`[data-d="${dimension}"]`)?.replaceWith(makeRow(i, order.indexOf(i)));
 });
 for (const head of heads) head.firstElementChild.addEventListener("click", ({ currentTarget }) => emit("sort", currentTarget.dataset.sort, { keep: false }));
 

@@ -12,7 +12,7 @@ const { columns, tiles, preset, unit, width, font, font_size, caption, label } =
 const MARKS = ["violations", "names", "captions", "scores"];
 const DEFAULTS = {
   columns: 6, width_cm: 17.78, marks: ["violations", "names"], tiles: "crop", font: "sans",
-  font_size: 8, caption: "", label: "fig:sieve",
+  font_size: 8, caption: "", label: "fig:sieve", names: null,
 };
 const PX_PER_CM = 96 / 2.54;
 let recipe = { ...DEFAULTS, rows: [] };
@@ -206,6 +206,7 @@ async function open(text) {
   if (answer.error) return show(answer);
   untouched = false;
   const { rows, ...read } = answer.recipe;
+  read.names = given.names ? read.names : null; // those of now, unless the recipe says which
   recipe = { rows, ...Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, read[name]])) };
   told = answer.rows;
   fillRows();
@@ -262,7 +263,7 @@ on("figure-row", (row) => {
 });
 on("tab", (tab) => {
   if (tab !== "figure") return;
-  if (!untouched && recipe.rows.length) Sieve.setFigure(JSON.stringify(asked()));
+  if (!untouched && recipe.rows.length) Sieve.setTabText("figure", JSON.stringify(asked()));
   else if (untouched && !place.figure) begin();
 });
 if (place.tab === "figure" && untouched && !place.figure && !recipe.rows.length) begin();

@@ -110,5 +110,6 @@ on("about", ({ examples }) => {
         example.q, example.without && el("span", { class: "sv-minus" }, " without "), example.without)),
   );
 });
+emit("saved-slot", find(".sv-saved"));
 
 Sieve.connect(server);

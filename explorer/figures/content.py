@@ -47,6 +47,8 @@ class Content(NamedTuple):
     image: int | None
     """Row of the item that is searched by."""
     tiles: tuple[Tile, ...]
+    dimensions: tuple[int, ...] = ()
+    """Those that are named."""
 
 
 def sieve_version() -> str:
@@ -58,7 +60,7 @@ def sieve_version() -> str:
 
 
 def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
-    """Add what a short recipe leaves open: the hashes of what is open, and Sieve's version.
+    """Add what a short recipe leaves open: hashes of what is open, people's names, the version.
 
     Raises
     ------
@@ -78,13 +80,25 @@ def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
             f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or take "
             "checkpoint out of the recipe"
         )
+    names = recipe.names
+    if names is None:
+        # A full recipe without names is of a time when there were none.
+        names = {} if recipe.version else dict(engine.renamed())
     return replace(
         recipe,
+        names=names,
         collection=recipe.collection or collection.name,
         collection_sha256=collection.sha256,
         checkpoint=checkpoint.sha256,
         version=sieve_version(),
     )
+
+
+def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
+    """Keep in a complete recipe only the names that its figure uses."""
+    named = {dimension for row in content for dimension in row.dimensions}
+    used = {j: name for j, name in (recipe.names or {}).items() if j in named}
+    return replace(recipe, names=used)
 
 
 def figure_content(
@@ -96,6 +110,7 @@ def figure_content(
     ----------
     engine : Engine
     recipe : Recipe
+        A complete one: its names are those of the figure.
     encode : callable, optional
         By default the engine's own; a server passes one that shares the model.
 
@@ -104,20 +119,27 @@ def figure_content(
     ValueError
         In one line that names the row.
     """
+    given = recipe.names or {}
+
+    def names(dimension: int) -> str:
+        return given.get(dimension) or engine.checkpoint.name_of(dimension)
+
     found = []
     for number, row in enumerate(recipe.rows, 1):
         try:
             if row.dimension is None:
-                found.append(_searched(engine, row, recipe.columns, encode or engine.encode))
+                query = (encode or engine.encode)(row.query, row.without, row.image)
+                found.append(_searched(engine, row, query, recipe.columns, names))
             else:
-                found.append(_dimension(engine, row.dimension, recipe.columns))
+                found.append(_dimension(engine, row.dimension, recipe.columns, names))
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from None
     return tuple(found)
 
 
-def _searched(engine: Engine, row: Row, columns: int, encode: Encode) -> Content:
-    query = encode(row.query, row.without, row.image)
+def _searched(
+    engine: Engine, row: Row, query: EncodedQuery, columns: int, names: Callable[[int], str]
+) -> Content:
     outcome = engine.search(query, row.off, row.push, row.never, columns)
     tiles = tuple(
         Tile(
@@ -128,15 +150,20 @@ def _searched(engine: Engine, row: Row, columns: int, encode: Encode) -> Content
         )
         for result in outcome.results
     )
-    off = _names(part.name for part in sorted(outcome.off, key=lambda part: -part.weight))
+    pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
+    off = _names(map(names, pushed))
     strict = "strictness never" if row.never else _strictness(row.push)
     small = (f"off: {off}", *([strict] if strict else [])) if off else ()
     image = engine.row_of(query.item) if query.item else None
-    return Content("" if query.item else query.text, query.without, small, image, tiles)
+    return Content(
+        "" if query.item else query.text, query.without, small, image, tiles, tuple(pushed)
+    )
 
 
-def _dimension(engine: Engine, dimension: int, columns: int) -> Content:
-    name = engine.dimension(dimension).name
+def _dimension(
+    engine: Engine, dimension: int, columns: int, names: Callable[[int], str]
+) -> Content:
+    engine.check_dimension(dimension)
     rows, values = engine.image_codes.postings(dimension)
     items = engine.collection.items
     tiles = []
@@ -144,7 +171,8 @@ def _dimension(engine: Engine, dimension: int, columns: int) -> Content:
         captions = items["captions"].iloc[int(rows[at])]
         caption = str(captions[0]) if len(captions) else ""
         tiles.append(Tile(int(rows[at]), float(values[at]), caption, False))
-    return Content(name, "", (f"dimension {dimension}",), None, tuple(tiles))
+    small = (f"dimension {dimension}",)
+    return Content(names(dimension), "", small, None, tuple(tiles), (dimension,))
 
 
 def _violates(without: str, captions: tuple[str, ...], labels: tuple[str, ...]) -> bool:

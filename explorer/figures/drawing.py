@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from data_prep.originals import Original, open_original, open_thumbnail
-from explorer.figures.content import Content, Encode, complete_recipe, figure_content
+from explorer.figures.content import Content, Encode, complete_recipe, figure_content, keep_names
 from explorer.figures.layout import INK, Layout, lay_out
 from explorer.figures.recipe import CM_PER_INCH, Recipe
 from explorer.figures.type import POINTS_PER_INCH, Type
@@ -109,6 +109,7 @@ def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None)
 def _draw(engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi: int) -> FigureFile:
     full = complete_recipe(engine, recipe)
     content = figure_content(engine, full, encode)
+    full = keep_names(full, content)
 
     def find(row: int, pixels: int) -> Original:
         if dpi == PREVIEW_DPI:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ class Recipe:
     """The checkpoint's hash, or its first 8 digits or more; empty for the default."""
     version: str = ""
     """Version of Sieve that wrote the recipe."""
+    names: Mapping[int, str] | None = None
+    """People's names for dimensions, which go before the checkpoint's; None for those of now."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.rows) <= MAX_ROWS:
@@ -162,7 +165,8 @@ class Recipe:
             {name: value for name, value in asdict(row).items() if value != _ROW_DEFAULTS[name]}
             for row in self.rows
         ]
-        return asdict(self) | {"rows": rows, "marks": list(self.marks)}
+        names = self.names and {str(j): name for j, name in sorted(self.names.items())}
+        return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -265,12 +269,25 @@ def _marks(name: str, value: Any) -> tuple[str, ...]:
     return tuple(mark for mark in MARKS if mark in chosen)
 
 
+def _given_names(name: str, value: Any) -> Mapping[int, str] | None:
+    if value is None:
+        return None
+    given = read_object(value, name)
+    if len(given) > MAX_OFF:
+        raise ValueError(f"{name} may have {MAX_OFF:,} entries; got {len(given):,}")
+    for j in given:
+        if not (j.isascii() and j.isdigit() and len(j) <= 9):
+            raise ValueError(f"{name}: a dimension is a whole number; got {shown(j)}")
+    return {int(j): read_text(name, text) for j, text in given.items()}
+
+
 _FIELDS = {
     **dict.fromkeys(
         ("collection", "tiles", "font", "caption", "label", "collection_sha256", "checkpoint",
          "version"), read_text,
     ),
     "columns": read_whole, "font_size": read_number, "marks": _marks,
+    "names": _given_names,
 }  # fmt: skip
 _ROW_FIELDS = {
     **dict.fromkeys(("query", "image", "without"), read_text),

@@ -17,10 +17,11 @@ from model.dimensions.layout import dimension_map
 from model.dimensions.probe import probe_dimension
 
 if TYPE_CHECKING:
+    from explorer.annotations.desk import NotesDesk
     from model.engine import Engine
 
 
-def dimensions_tab(engine: Engine) -> None:
+def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
     one_at_a_time = Lock()
     opened = (engine.collection, engine.checkpoint, engine.derived)
@@ -34,7 +35,9 @@ def dimensions_tab(engine: Engine) -> None:
             return map_view(laid_out())
 
     def page(payload: Any) -> dict[str, Any]:
-        return page_view(engine, engine.dimension(_dimension(payload), _seed(payload)))
+        dimension = _dimension(payload)
+        shown = page_view(engine, engine.dimension(dimension, _seed(payload)))
+        return {**shown, "kept": notes.kept(dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
         return probe_view(probe_dimension(*opened, _dimension(payload)))
@@ -45,6 +48,7 @@ def dimensions_tab(engine: Engine) -> None:
             piece("dimension_map", answered(map))
             piece("dimension_table")
         piece("dimension_page", answered(page), answered(probe))
+    piece("dimension_notes")
 
 
 def _dimension(payload: Any) -> int:

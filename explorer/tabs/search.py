@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def search_tab(desk: Desk) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
     piece("search_bar", *map(answered, (desk.open, desk.ask, desk.upload, desk.item)))
+    piece("saved_searches")
     with gr.Row(elem_classes="sv-split"):
         piece("dimension_list")
         piece("results")

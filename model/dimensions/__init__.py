@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from model.dimensions.derived import Derived, derive
 from model.dimensions.page import DimensionPage, Example, Histogram, Neighbour, describe_dimension
+from model.dimensions.table import rename_rows
 
 __all__ = [
     "Derived",
@@ -13,4 +14,5 @@ __all__ = [
     "Neighbour",
     "derive",
     "describe_dimension",
+    "rename_rows",
 ]

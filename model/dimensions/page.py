@@ -79,10 +79,12 @@ class DimensionPage:
 
     dimension: int
     name: str
+    suggested: str
+    """The checkpoint's name, which a person's goes before."""
     statistics: dict[str, float]
     """The numbers of its row in the dimension table, those that could be measured."""
     naming: DimensionName | None
-    """Where its name is from, and what else it could be called."""
+    """Where the suggested name is from, and what else it could be called."""
     label: str
     """The label that it stands for best, or nothing; `label_auc` says how well."""
     words: tuple[tuple[str, float], ...]
@@ -101,7 +103,12 @@ class DimensionPage:
 
 
 def describe_dimension(
-    collection: Collection, checkpoint: Checkpoint, derived: Derived, dimension: int, seed: int = 0
+    collection: Collection,
+    checkpoint: Checkpoint,
+    derived: Derived,
+    dimension: int,
+    names: Callable[[int], str],
+    seed: int = 0,
 ) -> DimensionPage:
     """Gather everything about one dimension.
 
@@ -110,6 +117,8 @@ def describe_dimension(
     collection, checkpoint, derived
         As an `Engine` holds them.
     dimension : int
+    names : callable
+        Gives a dimension's name.
     seed : int
         Of the random sample.
     """
@@ -126,7 +135,8 @@ def describe_dimension(
     activations = derived.coactivation(dimension)
     return DimensionPage(
         dimension=dimension,
-        name=checkpoint.name_of(dimension),
+        name=names(dimension),
+        suggested=checkpoint.name_of(dimension),
         statistics={
             str(name): float(value)
             for name, value in table.items()
@@ -140,8 +150,8 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, derived.text_codes, dimension),
         histogram=_histogram(values, derived.text_codes.postings(dimension)[1]),
-        similar=_similar(checkpoint, dimension),
-        coactive=_nearest(checkpoint, activations, dimension),
+        similar=_similar(checkpoint, names, dimension),
+        coactive=_nearest(names, activations, dimension),
     )
 
 
@@ -184,16 +194,18 @@ def _histogram(images: np.ndarray, texts: np.ndarray) -> Histogram:
     return Histogram(edges, np.histogram(images, edges)[0], np.histogram(texts, edges)[0])
 
 
-def _similar(checkpoint: Checkpoint, dimension: int) -> tuple[Neighbour, ...]:
+def _similar(
+    checkpoint: Checkpoint, names: Callable[[int], str], dimension: int
+) -> tuple[Neighbour, ...]:
     if checkpoint.codes:
         return ()
     directions = checkpoint.encoder.directions
-    return _nearest(checkpoint, directions @ directions[dimension], dimension)
+    return _nearest(names, directions @ directions[dimension], dimension)
 
 
 def _nearest(
-    checkpoint: Checkpoint, similarity: np.ndarray, dimension: int, count: int = 8
+    names: Callable[[int], str], similarity: np.ndarray, dimension: int, count: int = 8
 ) -> tuple[Neighbour, ...]:
     others = np.argsort(-similarity, kind="stable")
     others = [int(j) for j in others if j != dimension and similarity[j] > 0][:count]
-    return tuple(Neighbour(j, checkpoint.name_of(j), float(similarity[j])) for j in others)
+    return tuple(Neighbour(j, names(j), float(similarity[j])) for j in others)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from model.checkpoint import Checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection
-from model.dimension_name import GIVEN, DimensionName
+from model.dimension_name import GIVEN, PERSON, DimensionName
 from model.dimensions.clarity import (
     ExampleScores,
     centred_features,
@@ -76,6 +78,26 @@ def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:
             "vocabulary_runner_up": [name.vocabulary_runner_up for name in names],
         }
     )
+
+
+def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame:
+    """Write people's names into a dimension table; such a name has no score.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Row j is of dimension j. Not changed.
+    renamed : mapping of int to str
+        A name by dimension.
+    """
+    rows = [j for j in renamed if j < len(table)]
+    if not rows:
+        return table
+    table = table.copy()
+    table.loc[rows, "name"] = [renamed[j] for j in rows]
+    table.loc[rows, "name_source"] = PERSON
+    table.loc[rows, "name_score"] = np.nan
+    return table
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:

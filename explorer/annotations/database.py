@@ -1,0 +1,168 @@
+"""One SQLite file of what people keep, opened anew for every read and write.
+
+A connection lives for one call, so nothing is lost with the process, a file that was moved away is
+not written to, and any number of pages and programs share one. SQLite's own rollback journal, not
+its write-ahead log: that leaves files beside the database, asks for shared memory, and cannot be
+read where nothing can be written; measured with one connection a call, it also took twice as long.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+APPLICATION = 0x53696576
+"""SQLite's `application_id` of these files: "Siev"."""
+WAIT_SECONDS = 10.0
+"""For another writer, whose transaction takes milliseconds."""
+_SCHEMA = """
+CREATE TABLE origin (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL);
+CREATE TABLE fields (
+    dimension INTEGER NOT NULL, field TEXT NOT NULL, value TEXT NOT NULL,
+    version INTEGER NOT NULL, changed TEXT NOT NULL, PRIMARY KEY (dimension, field)
+);
+CREATE TABLE searches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, link TEXT NOT NULL,
+    saved TEXT NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0
+);
+"""
+_WHY = {
+    "SQLITE_READONLY": "cannot be written",
+    "SQLITE_PERM": "cannot be written",
+    "SQLITE_CANTOPEN": "cannot be opened",
+    "SQLITE_AUTH": "cannot be opened",
+    "SQLITE_NOTADB": "is no database",
+    "SQLITE_CORRUPT": "is damaged",
+    "SQLITE_FULL": "is on a full disk",
+    "SQLITE_IOERR": "cannot be read or written",
+    "SQLITE_BUSY": f"has been in use for {WAIT_SECONDS:g} seconds",
+}
+
+
+class Database:
+    """The file, its schema, and its faults in one line.
+
+    Parameters
+    ----------
+    path : Path
+        Made at the first write.
+    collection, checkpoint : str
+        Their hashes: what is kept is of one checkpoint on one collection.
+    """
+
+    def __init__(self, path: Path, collection: str, checkpoint: str) -> None:
+        self.path = path
+        self._origin = {"collection": collection, "checkpoint": checkpoint}
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Read in one transaction; None where nothing was ever written.
+
+        Raises
+        ------
+        ValueError
+            In one line, if the file cannot be read or is none of ours.
+        """
+        with self._told():
+            if not self.path.exists():
+                yield None
+                return
+            with closing(self._connect("ro")) as connection:
+                connection.execute("BEGIN")
+                yield connection if self._is_ours(connection) else None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Write in one transaction, alone; when this returns, it is on the disk.
+
+        Raises
+        ------
+        ValueError
+            In one line, if nothing can be written here; then nothing was.
+        """
+        with self._told():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect("rwc")) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                if not self._is_ours(connection):
+                    self._make(connection)
+                yield connection
+                connection.execute("COMMIT")
+
+    def fault(self) -> str:
+        """Tell why nothing can be written here, or nothing; tries, and leaves all as it was."""
+        try:
+            with self._told():
+                if self.path.exists():
+                    with closing(self._connect("rw")) as connection:
+                        connection.execute("BEGIN IMMEDIATE")
+                        self._is_ours(connection)
+                        # SQLite begins also where it can only read, and tells at the first change.
+                        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                        connection.execute("ROLLBACK")
+                    return ""
+                there = next(folder for folder in self.path.parents if folder.exists())
+                effective = os.access in os.supports_effective_ids
+                if not (there.is_dir() and os.access(there, os.W_OK, effective_ids=effective)):
+                    raise PermissionError(13, "cannot be written", str(there))
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(
+            address, uri=True, timeout=WAIT_SECONDS, isolation_level=None, cached_statements=0
+        )
+        # With the folder's entry of the journal, so that a power cut undoes nothing that was told.
+        connection.execute("PRAGMA synchronous=EXTRA")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        return connection
+
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether there is a schema yet; ValueError if it is another's."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        if not (application or version or tables):
+            return False
+        if application != APPLICATION:
+            raise ValueError(self._line("is another program's database"))
+        if version != SCHEMA_VERSION:
+            raise ValueError(self._line(f"has format {version}, not {SCHEMA_VERSION}"))
+        if dict(connection.execute("SELECT name, sha256 FROM origin")) != self._origin:
+            raise ValueError(self._line("is of another collection or checkpoint"))
+        return True
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        for statement in _SCHEMA.split(";")[:-1]:
+            connection.execute(statement)
+        connection.executemany("INSERT INTO origin VALUES (?, ?)", self._origin.items())
+        connection.execute(f"PRAGMA application_id={APPLICATION}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            log.debug("%s", error, exc_info=True)
+            kind = getattr(error, "sqlite_errorname", "") or ""
+            short = "_".join(kind.split("_")[:2])
+            raise ValueError(self._line(_WHY.get(short, f"fails ({error})"))) from None
+        except OSError as error:
+            why = f"cannot be made ({error.strerror or error})"
+            raise ValueError(self._line(why)) from None
+
+    def _line(self, why: str) -> str:
+        return (
+            f"notes cannot be kept here: {self.path} {why}; move it away, or set $SIEVE_HOME to "
+            "another folder"
+        )

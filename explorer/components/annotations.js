@@ -1,0 +1,122 @@
+// What people keep, shared by all tabs: which dimensions have a name, a note, tags or a star, and the
+// saved searches. Notes' own texts come with a dimension's page.
+const { el, on, emit } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const dialog = find("dialog");
+const plan = find(".sv-exchange-plan");
+const file = el("input", { type: "file", accept: ".json,.csv" });
+let state = { editing: false, fault: "", marks: {}, searches: [] };
+let loaded = false;
+
+const ask = (name, payload = null) => Sieve.call(server[`sieve_${name}`], payload);
+const markOf = (dimension) => state.marks[dimension] ?? {};
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+// Other pieces hear of a changed dimension one by one; the search is asked anew for new names.
+function changed(dimension, mark, name) {
+  const renamed = markOf(dimension).name !== mark.name;
+  state.marks[dimension] = mark;
+  if (!Object.keys(mark).length) delete state.marks[dimension];
+  emit("marked", { dimension, name }, { keep: false });
+  emit("kept", state);
+  if (renamed && Sieve.asked()) Sieve.change({}, { list: true });
+}
+function setSearches(searches) {
+  state.searches = searches;
+  emit("kept", state);
+}
+async function take(answer) {
+  if (answer.error) {
+    state = { ...state, fault: answer.error };
+    return emit("kept", state);
+  }
+  const before = state.marks;
+  const first = !loaded;
+  state = answer;
+  loaded = true;
+  emit("kept", state);
+  const touched = Object.keys({ ...before, ...state.marks }).filter((d) => !same(before[d], state.marks[d]));
+  const renamed = first ? [] : touched.filter((d) => before[d]?.name !== state.marks[d]?.name);
+  for (const d of touched) {
+    const dimension = Number(d);
+    const name = !renamed.includes(d) ? undefined : state.marks[d]?.name ?? (await ask("notes_of", { dimension })).suggested;
+    emit("marked", { dimension, name }, { keep: false });
+  }
+  if (renamed.length && Sieve.asked()) Sieve.change({}, { list: true });
+}
+const load = async () => take(await ask("notes_state"));
+
+// What another page has kept meanwhile is seen when a person comes back to this one.
+on("about", () => { if (!loaded) load(); });
+addEventListener("focus", () => { if (loaded && element.isConnected) load(); });
+
+// Signs beside a name, said as words too; null where there is nothing.
+function signs(dimension) {
+  const { starred, noted, tags } = markOf(dimension);
+  const sign = (kind, mark, words) => el("span", { class: `sv-sign-${kind}`, role: "img", "aria-label": words, title: words }, mark);
+  if (!starred && !noted && !tags) return null;
+  return el("span", { class: "sv-signs" }, tags && sign("tags", "#", `tags: ${tags.join(", ")}`), noted && sign("note", "✎", "has a note"), starred && sign("star", "★", "starred"));
+}
+
+// Files out and in.
+function count(n, one) {
+  return `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+}
+function openDialog() {
+  const marks = Object.values(state.marks);
+  const named = marks.filter((mark) => mark.name).length;
+  const noted = marks.filter((mark) => mark.noted).length;
+  const starred = marks.filter((mark) => mark.starred).length;
+  find(".sv-exchange-what").textContent = marks.length
+    ? `${count(marks.length, "dimension")}: ${named} named, ${noted} with a note, ${starred} starred. A file has one dimension a line, sorted, for version control.`
+    : "Nothing is kept yet: name, note or star a dimension on its page, or import a file.";
+  find("[data-import]").hidden = !(state.editing && !state.fault);
+  plan.replaceChildren(state.fault ? el("p", { class: "sv-fault" }, state.fault) : "");
+  dialog.showModal();
+}
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+find(".sv-exchange-do").addEventListener("click", async ({ target }) => {
+  const { kind } = target.dataset;
+  if (!kind) return;
+  const made = await ask("notes_export", { kind });
+  if (made.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, made.error));
+  const url = URL.createObjectURL(new Blob([made.text], { type: kind === "csv" ? "text/csv" : "application/json" }));
+  el("a", { href: url, download: made.name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+});
+find("[data-import]").addEventListener("click", () => file.click());
+file.addEventListener("change", async () => {
+  const [chosen] = file.files;
+  file.value = "";
+  if (!chosen) return;
+  if (chosen.size > 64 * 2 ** 20) return plan.replaceChildren(el("p", { class: "sv-fault" }, "This file is larger than 64 MB, more than any file of notes."));
+  propose({ name: chosen.name, text: await chosen.text() });
+});
+async function propose(given) {
+  const told = await ask("notes_import", given);
+  if (told.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, told.error));
+  const shown = told.lines.slice(0, 200);
+  const take = (replace, words, kind) => el("button", { type: "button", class: kind, onclick: () => carryOut({ ...given, replace }) }, words);
+  plan.replaceChildren(...[
+    el("p", {}, `${given.name}: ${told.summary}.`),
+    ...told.notes.map((line) => el("p", { class: "sv-hint" }, line)),
+    shown.length > 0 && el("ul", { class: "sv-exchange-lines", tabindex: "0", "aria-label": "What would change" },
+      ...shown.map((line) => el("li", {}, line)), told.lines.length > shown.length && el("li", {}, `… and ${told.lines.length - shown.length} more`)),
+    el("div", { class: "sv-exchange-do" }, told.changes > 0 && take(false, "Take it in", "sv-plain sv-strong"),
+      told.kept > 0 && take(true, "Take in all, also over what is newer here", "sv-plain")),
+  ].filter(Boolean));
+}
+async function carryOut(given) {
+  const done = await ask("notes_import", { ...given, apply: true });
+  if (done.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, done.error));
+  plan.replaceChildren(el("p", {}, "Taken in."), ...done.done.map((line) => el("p", { class: "sv-hint" }, line)));
+  await take(done);
+  emit("dimension", Sieve.place.dimension);
+}
+
+Sieve.notes = {
+  ask, changed, setSearches, markOf, signs, openDialog,
+  get state() { return state; },
+  get editable() { return loaded && state.editing && !state.fault; },
+};
+emit("kept", state);

@@ -1,0 +1,228 @@
+// A person's name, star, tags and note on the page of a dimension. Each is saved by itself as it is
+// left or after a moment's rest; where another page has changed it meanwhile, both are shown.
+const { el, on, emit } = Sieve;
+const REST = 900;
+const EMPTY = { name: "", note: "", tags: [], starred: false };
+const unsaved = new Set();
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
+
+function makeFields(dimension, kept, tell, clash) {
+  const fields = {};
+  for (const [name, empty] of Object.entries(EMPTY)) {
+    const { value = empty, version = 0 } = kept.fields?.[name] ?? {};
+    fields[name] = { value, version, wanted: undefined, saving: false };
+  }
+  // One write of a field at a time; of those that come meanwhile the last counts.
+  async function save(name, value) {
+    const field = fields[name];
+    unsaved.add(field);
+    field.mine = value;
+    if (field.clashes) return; // the person chooses first
+    field.wanted = value;
+    if (field.saving) return;
+    field.saving = true;
+    while (field.wanted !== undefined) {
+      const sent = field.wanted;
+      field.wanted = undefined;
+      if (!same(sent, field.value)) await write(name, field, sent);
+    }
+    field.saving = false;
+    if (!field.stuck) unsaved.delete(field);
+  }
+  async function write(name, field, sent) {
+    tell("Saving …");
+    const answer = await Sieve.notes.ask("notes_write", { dimension, field: name, value: sent, version: field.version });
+    field.stuck = Boolean(answer.error);
+    if (answer.error) return tell(answer.error, true);
+    const base = field.value;
+    Object.assign(field, { value: answer.value, version: answer.version });
+    if (answer.saved) {
+      clash(name, null);
+      field.show(answer.value, sent);
+      tell("Saved");
+      return Sieve.notes.changed(dimension, answer.mark, answer.shown);
+    }
+    // Tags of both are kept, and a star has no text to lose.
+    if (name === "starred") field.wanted ??= sent;
+    else if (name === "tags") field.wanted ??= [...answer.value.filter((tag) => !base.includes(tag) || sent.includes(tag)), ...sent.filter((tag) => !base.includes(tag) && !answer.value.includes(tag))];
+    else {
+      tell("");
+      field.stuck = true;
+      field.clashes = true;
+      field.wanted = undefined;
+      clash(name, { theirs: answer.value, mine: sent });
+      Sieve.notes.changed(dimension, answer.mark, answer.shown);
+    }
+  }
+  return { fields, save };
+}
+
+function makeClash(ask) {
+  const box = el("div", { class: "sv-clash", role: "alert", hidden: true });
+  const open = new Map();
+  function draw() {
+    box.hidden = open.size === 0;
+    box.replaceChildren(...[...open].map(([name, { theirs, mine }]) => el("div", {},
+      el("p", {}, `The ${name} was changed elsewhere meanwhile, to `, el("q", {}, theirs || "nothing"), ". Yours: ", el("q", {}, mine || "nothing")),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.keep(name) }, "Keep mine"),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.take(name) }, "Take theirs"))));
+  }
+  return { box, set(name, both) { if (both) open.set(name, both); else open.delete(name); draw(); } };
+}
+
+function starButton(field, save) {
+  const button = el("button", { type: "button", class: "sv-icon sv-star", onclick: () => { paint(!pressed()); save("starred", pressed()); } });
+  const pressed = () => button.getAttribute("aria-pressed") === "true";
+  function paint(on) {
+    button.setAttribute("aria-pressed", String(on));
+    button.textContent = on ? "★" : "☆";
+    button.setAttribute("aria-label", "Star");
+    button.title = on ? "Take the star away" : "Star it, to find it again";
+  }
+  field.show = (value) => paint(value);
+  paint(field.value);
+  return button;
+}
+function textField(node, name, field, save) {
+  let resting = 0;
+  const keep = () => { clearTimeout(resting); if (node.value !== field.value || field.saving) save(name, node.value); };
+  node.value = field.value;
+  node.addEventListener("input", () => {
+    unsaved.add(field);
+    clearTimeout(resting);
+    if (name === "note") resting = setTimeout(keep, REST);
+  });
+  node.addEventListener("change", keep);
+  node.addEventListener("blur", () => { if (node.value === field.value && !field.saving) unsaved.delete(field); });
+  // What was tidied is shown so, unless the person has typed on.
+  field.show = (value, sent) => { if (sent === undefined || node.value === sent) node.value = value; };
+  return node;
+}
+function nameInput(field, kept, save) {
+  const input = textField(el("input", {
+    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: kept.suggested, "aria-label": "Your name for it",
+    onkeydown: (event) => {
+      if (event.key === "Enter") input.blur();
+      if (event.key === "Escape") { input.value = field.value; input.blur(); }
+    },
+  }), "name", field, save);
+  const back = el("button", {
+    type: "button", class: "sv-plain sv-suggested", title: "Go back to the suggested name",
+    onclick: () => { input.value = ""; save("name", ""); },
+  }, "Back to ", el("q", {}, kept.suggested));
+  const show = field.show;
+  field.show = (value, sent) => { show(value, sent); back.hidden = !value; };
+  back.hidden = !field.value;
+  return [input, back];
+}
+function tagList(field, save) {
+  const list = el("ul", { class: "sv-tags" });
+  const known = el("datalist", { id: "sv-known-tags" });
+  const input = el("input", {
+    type: "text", class: "sv-tag-input", maxlength: "40", list: "sv-known-tags", autocomplete: "off", spellcheck: "false", placeholder: "+ tag", "aria-label": "Add a tag",
+    onkeydown: (event) => {
+      if (event.key === "Enter" || event.key === ",") { event.preventDefault(); add(); }
+      if (event.key === "Backspace" && !input.value && field.value.length) put(shown.slice(0, -1));
+    },
+    onchange: () => add(),
+    onfocus: () => {
+      const all = Object.values(Sieve.notes.state.marks).flatMap((mark) => mark.tags ?? []);
+      known.replaceChildren(...[...new Set(all)].sort().map((tag) => el("option", { value: tag })));
+    },
+  });
+  let shown = field.value;
+  function add() {
+    const tags = input.value.split(/[,;]/).map((tag) => tag.trim()).filter((tag) => tag && !shown.some((one) => one.toLowerCase() === tag.toLowerCase()));
+    input.value = "";
+    if (tags.length) put([...shown, ...tags]);
+  }
+  function put(tags) {
+    paint(tags);
+    save("tags", tags);
+  }
+  function paint(tags) {
+    shown = tags;
+    list.replaceChildren(...tags.map((tag) => el("li", { class: "sv-tag" }, el("span", {}, tag), el("button", {
+      type: "button", "aria-label": `Remove the tag ${tag}`, onclick: () => { put(shown.filter((one) => one !== tag)); input.focus(); },
+    }, "×"))));
+  }
+  field.show = (value) => { if (!field.wanted) paint(value); };
+  paint(field.value);
+  return el("div", { class: "sv-tag-box" }, list, input, known);
+}
+
+function editor(dimension, kept) {
+  const said = el("span", { class: "sv-told-saved", role: "status" });
+  let fading = 0;
+  const tell = (words, fault = false) => {
+    clearTimeout(fading);
+    said.textContent = words;
+    said.classList.toggle("sv-fault", fault);
+    if (words === "Saved") fading = setTimeout(() => { said.textContent = ""; }, 4000);
+  };
+  const clash = makeClash({
+    keep: (name) => { settle(name); save(name, fields[name].mine); },
+    take: (name) => { settle(name); unsaved.delete(fields[name]); fields[name].show(fields[name].value); },
+  });
+  const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
+  const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
+  const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what it seems to mean, where it fails", "aria-label": "Notes" }), "note", fields.note, save);
+  return el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
+    el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save)),
+    tagList(fields.tags, save), note, clash.box, said);
+}
+// Where nothing can be kept, what was kept is still shown.
+function told(kept, fault) {
+  const { name, note, tags, starred } = kept.fields ?? {};
+  const parts = [
+    name?.value && el("p", {}, "Named by a person; suggested: ", el("q", {}, kept.suggested)),
+    (starred?.value || tags?.value.length > 0) && el("p", {}, starred?.value ? "★ starred " : "", ...(tags?.value ?? []).map((tag) => el("span", { class: "sv-tag" }, el("span", {}, tag)))),
+    note?.value && el("p", { class: "sv-note-told" }, note.value),
+    fault && el("p", { class: "sv-hint" }, fault),
+  ].filter(Boolean);
+  return parts.length ? el("section", { class: "sv-dim-notes", "aria-label": "Names and notes" }, ...parts) : "";
+}
+let at = null;
+function show() {
+  if (!at || !Sieve.notes) return;
+  const { dimension, kept, slot } = at;
+  const fault = kept.fault || Sieve.notes.state.fault;
+  const how = fault || String(Sieve.notes.editable);
+  if (slot.dataset.how === how) return;
+  slot.dataset.how = how;
+  slot.replaceChildren(Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : told(kept, fault));
+}
+on("page", (page) => {
+  for (const field of unsaved) if (field.stuck) unsaved.delete(field); // its box is gone
+  at = page;
+  show();
+});
+on("kept", show);
+
+// The table's filter by what is kept, and the way to files.
+let slot = null;
+let chosen = "";
+const TESTS = {
+  starred: ["Starred", (mark) => mark.starred], noted: ["With a note", (mark) => mark.noted], named: ["Named", (mark) => mark.name],
+};
+function test(which) {
+  if (which.startsWith("tag:")) return (d) => Sieve.notes.markOf(d).tags?.includes(which.slice(4)) ?? false;
+  return which ? (d) => Boolean(TESTS[which][1](Sieve.notes.markOf(d))) : null;
+}
+const pick = el("select", { "aria-label": "Show which dimensions", onchange: () => { chosen = pick.value; emit("mark-filter", test(chosen)); } });
+const files = el("button", { type: "button", class: "sv-icon", "aria-label": "Export or import names and notes", title: "Export or import names and notes", onclick: () => Sieve.notes.openDialog() }, "⇅");
+function offer() {
+  if (!slot || !Sieve.notes) return;
+  const marks = Object.values(Sieve.notes.state.marks);
+  const option = (value, words, n) => el("option", { value, disabled: !n && value !== chosen }, `${words} (${n})`);
+  const tags = new Map();
+  for (const tag of marks.flatMap((mark) => mark.tags ?? [])) tags.set(tag, (tags.get(tag) ?? 0) + 1);
+  if (chosen.startsWith("tag:") && !tags.has(chosen.slice(4))) tags.set(chosen.slice(4), 0);
+  pick.replaceChildren(el("option", { value: "" }, "All"), ...Object.entries(TESTS).map(([value, [words, has]]) => option(value, words, marks.filter(has).length)),
+    ...[...tags].sort().map(([tag, n]) => option(`tag:${tag}`, `Tag: ${tag}`, n)));
+  pick.value = chosen;
+  if (!slot.firstChild) slot.append(pick, files);
+}
+on("index", (found) => { slot = found; offer(); });
+on("kept", offer);

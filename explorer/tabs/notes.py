@@ -1,0 +1,16 @@
+"""Names, notes and saved searches: what the pieces of other tabs keep them by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from explorer.components import piece
+from explorer.faults import answered
+
+if TYPE_CHECKING:
+    from explorer.annotations.desk import NotesDesk
+
+
+def notes_piece(desk: NotesDesk) -> None:
+    """Add what all tabs share; call above them."""
+    piece("annotations", *map(answered, (*desk.reading_handlers(), *desk.editing_handlers())))

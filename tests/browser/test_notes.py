@@ -1,0 +1,221 @@
+"""Names, notes and saved searches on the page: kept, seen everywhere, by two pages at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+from ports import FIRST_PORT
+
+from browser.conftest import PAYLOAD
+from browser.steps import found, has_sideways_scroll, search, settle
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_engine, address: str):  # noqa: ARG001  (its static paths are set first)
+    return copy.copy(tiny_engine)
+
+
+@pytest.fixture(scope="module")
+def notes_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("notes")
+        patch.setenv("SIEVE_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def notes_address(engine, notes_home: Path) -> Iterator[str]:  # noqa: ARG001
+    from explorer.app import start
+
+    served = start(engine, port=FIRST_PORT)
+    yield served.url
+    served.app.close()
+
+
+def open_page(page: Page, address: str, dimension: int) -> None:
+    page.goto(f"{address}/?tab=dimensions&dimension={dimension}")
+    settle(page)
+    name(page).wait_for()
+
+
+def name(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Your name for it")
+
+
+def say(box: Locator, text: str) -> None:
+    box.fill(text)
+    box.press("Tab")
+
+
+def saved(page: Page) -> None:
+    expect(page.locator(".sv-told-saved")).to_have_text("Saved")
+
+
+def violations(page: Page) -> list[str]:
+    return [one["id"] for one in Axe().run(page).response["violations"]]
+
+
+def test_a_name_shows_in_table_and_search_after_reload_and_is_taken_back(
+    page: Page, notes_address: str, engine
+) -> None:
+    j = engine.encode("a circle").dimensions[0].dimension
+    suggested = engine.checkpoint.name_of(j)
+    page.goto(f"{notes_address}/?q=a+circle")
+    settle(page)
+    row = page.locator(f".sv-dim[data-d='{j}']")
+    row.get_by_role("link").click()
+    name(page).wait_for()
+    before = page.locator(".sv-facts").bounding_box()
+    say(name(page), "a name of mine")
+    saved(page)
+    after = page.locator(".sv-facts").bounding_box()
+    assert before and after and before["y"] == after["y"]
+    expect(page.get_by_role("heading", level=2)).to_contain_text("a name of mine")
+    expect(page.locator(f".sv-table tr[data-d='{j}'] a")).to_have_text("a name of mine")
+    page.get_by_role("tab", name="Search").click()
+    expect(row.locator(".sv-name")).to_have_text("a name of mine")
+    page.reload()
+    settle(page)
+    expect(row.locator(".sv-name")).to_have_text("a name of mine")
+    open_page(page, notes_address, j)
+    page.get_by_role("button", name="Back to").click()
+    expect(page.get_by_role("heading", level=2)).to_contain_text(suggested)
+    expect(name(page)).to_have_value("")
+
+
+def test_star_tags_and_notes_are_kept_and_filtered_by(page: Page, notes_address: str) -> None:
+    open_page(page, notes_address, 5)
+    page.get_by_role("button", name="Star", exact=True).click()
+    page.get_by_role("combobox", name="Add a tag").fill("to check")
+    page.get_by_role("combobox", name="Add a tag").press("Enter")
+    say(page.get_by_role("textbox", name="Notes"), "- one\n- two")
+    expect(page.locator(".sv-table tr[data-d='5'] .sv-signs > *")).to_have_count(3)
+    assert not violations(page)
+    open_page(page, notes_address, 5)
+    expect(page.get_by_role("button", name="Star", exact=True)).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    expect(page.get_by_role("textbox", name="Notes")).to_have_value("- one\n- two")
+    filters = page.get_by_role("combobox", name="Show which dimensions")
+    for choice in ("Starred (1)", "With a note (1)", "Tag: to check (1)"):
+        filters.select_option(label=choice)
+        expect(page.locator(".sv-table tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Remove the tag to check").click()
+    expect(page.locator(".sv-table tr[data-d='5'] .sv-sign-tags")).to_have_count(0)
+
+
+def test_two_pages_at_once_lose_nothing(page: Page, notes_address: str) -> None:
+    other = page.context.new_page()
+    for one in (page, other):
+        open_page(one, notes_address, 7)
+    say(name(page), "first")
+    saved(page)
+    say(name(other), "second")
+    clash = other.get_by_role("alert").filter(has_text="was changed elsewhere")
+    expect(clash).to_contain_text("first")
+    expect(name(other)).to_have_value("second")
+    clash.get_by_role("button", name="Keep mine").click()
+    saved(other)
+    for one, tag in ((page, "here"), (other, "there")):
+        one.get_by_role("combobox", name="Add a tag").fill(tag)
+        one.get_by_role("combobox", name="Add a tag").press("Enter")
+        expect(one.locator(".sv-tags")).to_contain_text(tag)
+        saved(one)
+    open_page(page, notes_address, 7)
+    expect(name(page)).to_have_value("second")
+    expect(page.locator(".sv-tag")).to_have_text(["here×", "there×"])
+
+
+def test_markup_in_names_is_text(page: Page, notes_address: str, engine) -> None:
+    j = engine.encode("a circle").dimensions[1].dimension
+    open_page(page, notes_address, j)
+    hostile = PAYLOAD[:78]
+    say(name(page), hostile)
+    saved(page)
+    say(page.get_by_role("textbox", name="Notes"), PAYLOAD)
+    page.get_by_role("combobox", name="Add a tag").fill("<img src=x onerror='pwned=1'>")
+    page.get_by_role("combobox", name="Add a tag").press("Enter")
+    sign = page.locator(f".sv-table tr[data-d='{j}'] .sv-sign-tags")
+    expect(sign).to_have_attribute("aria-label", "tags: <img src=x onerror='pwned=1'>")
+    expect(page.get_by_role("heading", level=2)).to_contain_text(hostile)
+    page.goto(f"{notes_address}/?q=a+circle")
+    settle(page)
+    expect(page.locator(f".sv-dim[data-d='{j}'] .sv-name")).to_have_text(hostile)
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_search_is_saved_opened_renamed_deleted_and_brought_back(
+    page: Page, notes_address: str
+) -> None:
+    page.goto(f"{notes_address}/")
+    settle(page)
+    search(page, "a circle", "the snow")
+    shown = found(page)
+    page.locator("summary").filter(has_text="Save").click()
+    expect(page.get_by_role("textbox", name="Name of this search")).to_have_value(
+        "a circle without the snow"
+    )
+    page.get_by_role("button", name="Save this search").click()
+    menu = page.locator(".sv-menu-panel")
+    expect(menu.get_by_role("link")).to_have_text("a circle without the snow")
+    assert not violations(page)
+    menu.get_by_role("button", name="Rename a circle").click()
+    menu.get_by_role("textbox", name="New name").fill("<b>mine</b>")
+    menu.get_by_role("textbox", name="New name").press("Enter")
+    menu.get_by_role("button", name="Delete <b>mine</b>").click()
+    expect(menu.get_by_role("link")).to_have_count(0)
+    menu.get_by_role("button", name="Undo").click()
+    expect(menu.get_by_role("link")).to_have_text("<b>mine</b>")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not has_sideways_scroll(page)
+    page.goto(f"{notes_address}/")
+    settle(page)
+    page.get_by_role("group", name="Saved searches").get_by_role("link").click()
+    settle(page)
+    expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
+    assert found(page) == shown
+
+
+def test_notes_go_out_to_a_file_and_come_in_from_one(
+    page: Page, notes_address: str, tmp_path: Path
+) -> None:
+    open_page(page, notes_address, 11)
+    page.get_by_role("button", name="Export or import").click()
+    dialog = page.get_by_role("dialog")
+    file = tmp_path / "notes.csv"
+    file.write_text("dimension,name,starred\n11,from a file,true\n")
+    with page.expect_file_chooser() as chooser:
+        dialog.get_by_role("button", name="Import").click()
+    chooser.value.set_files(file)
+    expect(dialog).to_contain_text("1 name, 1 star to take in")
+    assert not violations(page)
+    dialog.get_by_role("button", name="Take it in").click()
+    expect(dialog).to_contain_text("Taken in.")
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Export CSV").click()
+    assert "\n11,from a file,,,true," in Path(download.value.path()).read_text()
+    dialog.get_by_role("button", name="Close").click()
+    expect(name(page)).to_have_value("from a file")
+
+
+def test_where_nothing_can_be_kept_the_page_says_so_and_works(
+    page: Page, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from explorer.app import start
+
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    (tmp_path / "annotations").write_text("a file, not a folder")
+    served = start(copy.copy(engine), port=FIRST_PORT)
+    try:
+        page.goto(f"{served.url}/?tab=dimensions&dimension=3")
+        settle(page)
+        expect(page.locator(".sv-dim-notes")).to_contain_text("notes cannot be kept here: ")
+        expect(page.get_by_role("heading", level=2)).to_be_visible()
+        expect(name(page)).to_have_count(0)
+    finally:
+        served.app.close()

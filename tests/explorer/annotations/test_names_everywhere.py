@@ -1,0 +1,166 @@
+"""A person's name for a dimension shows wherever the dimension's name stands."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Sieve, fault
+
+from explorer.annotations.desk import NotesDesk
+from explorer.annotations.store import annotate
+from explorer.app import build_app
+from explorer.desk import Desk
+from explorer.figures.drawing import draw_figure
+from explorer.figures.recipe import Recipe
+from explorer.views import item_view, page_json, query_json, table_view
+
+MINE = "a name of mine"
+EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_delete"}
+
+
+@pytest.fixture
+def engine(tiny_engine, home: Path):  # noqa: ARG001
+    """The tiny engine, with notes of this test alone."""
+    return copy.copy(tiny_engine)
+
+
+@pytest.fixture
+def desk(engine, tmp_path: Path) -> Desk:
+    return Desk(engine, tmp_path, Path("plotly.min.js"))
+
+
+def proposed(engine) -> int:
+    return engine.encode("a circle", "the snow").proposed[0]
+
+
+def test_on_every_screen_at_once_also_where_questions_are_kept(engine, desk: Desk) -> None:
+    notes = annotate(engine)
+    j = proposed(engine)
+    asked = {"q": "a circle", "without": "the snow", "list": True}
+    before = desk.ask(asked)
+    version = notes.write(j, "name", MINE, 0).field.version
+    after = desk.ask(asked)
+    assert {row["d"]: row["name"] for row in after["dimensions"]}[j] == MINE
+    assert after["names"][str(j)] == MINE
+    assert {part["dimension"]: part["name"] for part in query_json(desk.encode("the snow"))[
+        "dimensions"]}[j] == MINE  # fmt: skip
+    item = str(engine.collection.items["id"].iloc[engine.image_codes.postings(j)[0][0]])
+    assert {part["dimension"]: part["name"] for part in item_view(engine, item)["code"]}[j] == MINE
+    assert table_view(engine)["name"][j] == MINE
+    page = page_json(engine.dimension(j))
+    assert (page["name"], page["suggested"]) == (MINE, engine.checkpoint.name_of(j))
+    near = page["similar"][0]["dimension"]
+    others = [*engine.dimension(near).similar, *engine.dimension(near).coactive]
+    assert {one.name for one in others if one.dimension == j} <= {MINE}
+    notes.write(j, "name", "", version)
+    again = desk.ask(asked)
+    assert {**again, "seconds": 0} == {**before, "seconds": 0}
+
+
+def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
+    from model.meaning import naming_report
+
+    before = naming_report(engine)
+    annotate(engine).write(0, "name", MINE, 0)
+    table = engine.dimension_table()
+    assert (table["name"][0], table["name_source"][0]) == (MINE, "person")
+    assert naming_report(engine) == before
+
+
+def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) -> None:
+    j = proposed(engine)
+    rows = [{"query": "a circle", "without": "the snow"}, {"dimension": j}]
+    short = Recipe.from_json({"rows": rows})
+    plain = draw_figure(engine, short, "svg")
+    notes = annotate(engine)
+    version = notes.write(j, "name", MINE, 0).field.version
+    notes.write((j + 1) % engine.checkpoint.m, "note", "no name", 0)
+    mine = draw_figure(engine, short, "svg")
+    assert MINE.encode() in mine.data and MINE.encode() not in plain.data
+    assert mine.recipe.names == {j: MINE} and plain.recipe.names == {}
+    # Whatever dimensions are called later, and wherever: as JSON and back.
+    notes.write(j, "name", "another", version)
+    for drawn in (plain, mine):
+        recipe = Recipe.from_json(json.loads(json.dumps(drawn.recipe.as_json())))
+        assert draw_figure(engine, recipe, "svg").data == drawn.data
+    old = {name: value for name, value in plain.recipe.as_json().items() if name != "names"}
+    assert draw_figure(engine, Recipe.from_json(old), "svg").data == plain.data
+
+
+@pytest.mark.parametrize("names", [[], {"x": "a"}, {"1": 7}, {"-1": "a"}])
+def test_a_recipe_s_names_are_read_with_care(names: object) -> None:
+    with pytest.raises(ValueError, match="names|text"):
+        Recipe.from_json({"rows": [{"query": "a"}], "names": names})
+
+
+def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> None:
+    def handlers(editing: bool) -> set[str]:
+        app = build_app(engine, editing=editing)
+        return {name for block in app.blocks.values() for name in getattr(block, "server_fns", [])
+                or [] for name in [name.__name__.removeprefix("sieve_")]}  # fmt: skip
+
+    annotate(engine).write(3, "name", MINE, 0)
+    assert handlers(True) >= EDITS | {"notes_state"}
+    assert handlers(False) & EDITS == set() and "notes_state" in handlers(False)
+    state = NotesDesk(engine, editing=False).notes_state(None)
+    assert (state["editing"], state["marks"]["3"]["name"]) == (False, MINE)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, [], {}, {"dimension": "x"}, {"dimension": 3, "version": 0, "field": "rank", "value": ""},
+     {"dimension": 3, "field": "name", "value": "x"}, {"dimension": 1 << 40, "version": 0},
+     {"dimension": 64, "field": "name", "value": "x", "version": 0}],
+)  # fmt: skip
+def test_hostile_writes_are_refused(engine, payload: object) -> None:
+    desk = NotesDesk(engine)
+    for handler in desk.editing_handlers():
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            handler(payload)
+    assert desk.annotations.all() == {}
+
+
+def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> None:
+    home.mkdir()
+    (home / "annotations").write_text("a file where a folder should be")
+    desk = NotesDesk(engine)
+    kept = desk.kept(3)
+    assert kept["suggested"] == engine.checkpoint.name_of(3)
+    assert desk.notes_state(None)["fault"].startswith("notes cannot be kept here: ")
+    assert engine.name_of(3) == engine.checkpoint.name_of(3)
+
+
+def test_the_command_line_exports_imports_and_names(
+    sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
+) -> None:
+    opened = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
+    file, out = tmp_path / "notes.csv", tmp_path / "out.json"
+    file.write_text(f'dimension,name,tags,starred\n3,{MINE},"b, a",true\n4,\'=x,,\n')
+    command = ("annotations", "import", tiny_collection.path, file, *opened[1:])
+    dry = sieve(*command, "--dry-run")
+    assert f"3 name: nothing → “{MINE}”\n" in dry.out
+    assert dry.out.endswith("1 star to take in, 0 the same (nothing was changed)\n")
+    assert sieve(*command).out == dry.out.replace(" (nothing was changed)", "")
+    assert sieve(*command, "--json").data["changes"] == 0
+    told = sieve("annotations", "export", tiny_collection.path, out, *opened[1:])
+    assert told.out == f"{out}: 2 dimensions\n"
+    assert [one["name"] for one in json.loads(out.read_text())["dimensions"]] == [MINE, "=x"]
+    listed = sieve("dimensions", *opened, "--json").data
+    assert (listed[3]["name"], listed[3]["name_source"]) == (MINE, "person")
+    found = sieve("search", opened[0], "a circle", "--off", "3", "--json", *opened[1:]).data
+    assert found["off"][0]["name"] == MINE
+
+
+def test_the_command_line_refuses_in_one_line(
+    sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
+) -> None:
+    end = ("--checkpoint", tiny_checkpoint.path)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("dimension,name\n9999,x\n")
+    command = ("annotations", "import", tiny_collection.path)
+    assert "line 2: there is no dimension 9999" in fault(sieve(*command, bad, *end))
+    assert "there is no file" in fault(sieve(*command, tmp_path / "none.json", *end))
+    assert "ends in .json or .csv" in fault(sieve(*command, tmp_path / "x.txt", *end))
