@@ -1,9 +1,8 @@
 """An item's image in the size that print needs: the original where it still is, else a thumbnail.
 
 A scene is drawn anew at the wanted size. A photograph is read from where it was when the collection
-was prepared, and only if it still has the size that it had then and looks like its thumbnail. Another
-image may lie there now; and a collection that came from elsewhere may name any file of this machine,
-which so shows nothing that the collection itself does not.
+was prepared, and only if it still has the size that it had then and looks like its thumbnail:
+another image may lie there now, and a collection from elsewhere may name any file of this machine.
 """
 
 from __future__ import annotations

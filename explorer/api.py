@@ -29,8 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(desk: Desk) -> None:
-    """Add the endpoints; call inside a `gr.Blocks`."""
+def add_api(desk: Desk, *, mcp: bool = False) -> None:
+    """Add the endpoints; call inside a `gr.Blocks`.
+
+    Parameters
+    ----------
+    desk : Desk
+        Where strangers ask it, `/figure` is left out: its answer is a file that has to be written.
+    mcp : bool
+        The public endpoints are tools of the Model Context Protocol too; those only read, so
+        `/figure` is then none that is listed.
+    """
     engine = desk.engine
 
     @_told_in_one_line
@@ -103,7 +112,10 @@ def add_api(desk: Desk) -> None:
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
-    api(figure, api_name="figure", concurrency_id="figure", concurrency_limit=1)
+    if not desk.public:
+        shown = "undocumented" if mcp else "public"
+        turn = {"concurrency_id": "figure", "concurrency_limit": 1}
+        api(figure, api_name="figure", api_visibility=shown, **turn)
 
 
 def read_strictness(value: float | str) -> tuple[float, bool]:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from explorer.access import PLOTLY, THUMBNAILS
 from explorer.examples import examples
 from explorer.links import Place, read_link, write_link
 from explorer.uploads import Uploads
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 N_RESULTS = 24
 KEPT_QUESTIONS = 256
+_NO_UPLOADS = {"image_queries": False, "no_image": "this explorer takes no images of yours"}
 
 
 class Desk:
@@ -41,10 +43,15 @@ class Desk:
         Where the web server puts uploaded files; nothing else is ever read.
     plotly : Path
         The script that draws figures, served from this machine.
+    public : bool
+        Strangers ask: no image of theirs is taken in, and no path of this machine is told.
     """
 
-    def __init__(self, engine: Engine, upload_folder: Path, plotly: Path) -> None:
+    def __init__(
+        self, engine: Engine, upload_folder: Path, plotly: Path, *, public: bool = False
+    ) -> None:
         self.engine = engine
+        self.public = public
         self._plotly = plotly
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
@@ -70,12 +77,16 @@ class Desk:
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
             "dimensions": self.engine.image_codes.m,
-            "thumbnails": _served(collection.path.resolve() / "thumbnails") + "/",
-            "plotly": _served(self._plotly),
+            "thumbnails": THUMBNAILS if self.public else self._thumbnails(),
+            "plotly": PLOTLY if self.public else _served(self._plotly),
             "aspect": self._aspect,
             "examples": self._examples,
-            "can": asdict(self.engine.can),
+            "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
+            "public": self.public,
         }
+
+    def _thumbnails(self) -> str:
+        return _served(self.engine.collection.path.resolve() / "thumbnails") + "/"
 
     def warm_up(self) -> None:
         """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
