@@ -24,6 +24,7 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.commands.evaluating import Evaluate
+from explorer.commands.exporting import Export
 from explorer.commands.figuring import Figure
 from explorer.commands.joining import Add, Merge
 from explorer.commands.making import Train
@@ -205,6 +206,7 @@ class Dimensions:
 
     def run(self) -> None:
         """Print the table, or the summary."""
+        from explorer.exports import table_csv
         from explorer.reports import dimension_records, dimension_rows, summary_report
 
         if self.csv and (self.json or self.summary):
@@ -218,7 +220,7 @@ class Dimensions:
             return
         table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
-            print_text(table.to_csv(index=False))
+            print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
             print_json(dimension_records(table))
         else:
@@ -236,4 +238,5 @@ Command = (
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]
     | Annotated[Figure, subcommand("figure")]
+    | Annotated[Export, subcommand("export")]
 )
