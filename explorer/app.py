@@ -97,6 +97,7 @@ def build_app(
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)
         piece("item_detail")
+        piece("guide")
         # Selecting a tab changes only the address; no Python has to run.
         for name, tab in tabs.items():
             tab.select(None, js=f"() => {{ Sieve.showTab('{name}') }}", api_visibility="private")

@@ -6,6 +6,8 @@ the whole question, so that `sieve search` finds the same again.
 
 from __future__ import annotations
 
+import base64
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
+from data_prep.bundled import bundled_path
 from explorer.json_fields import check_choice
 from explorer.links import NEVER
 from explorer.reports import dimension_records, search_report
 from explorer.tables import csv_bytes, json_bytes, parquet_bytes
+from model.home import sieve_home
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from model.codes import SparseCodes
+    from model.collection import Collection
     from model.engine import EncodedQuery, Engine, SearchOutcome
 
 TABLE_KINDS = ("csv", "json", "parquet")
@@ -110,6 +115,22 @@ def dimensions_bytes(engine: Engine, kind: str) -> bytes:
     if kind == "json":
         return json_bytes({**_origin(engine), "dimensions": dimension_records(table)})
     return parquet_bytes(pa.Table.from_pandas(table, preserve_index=False), _origin(engine))
+
+
+def download(what: str, kind: str, data: bytes) -> dict[str, str]:
+    """Write a file as the page takes it: a name and a data URL."""
+    url = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
+    return {"name": f"sieve-{what}.{kind}", "url": url}
+
+
+def codes_command(collection: Collection) -> str:
+    """Write the command that exports all codes of a collection, which no page could hand over."""
+    path = collection.path.absolute()
+    if path == bundled_path():
+        name = collection.name
+    else:
+        name = path.name if path.parent == sieve_home() / "collections" else str(path)
+    return f"sieve export {shlex.quote(name)} codes -o codes.npz"
 
 
 def table_csv(table: pd.DataFrame) -> bytes:

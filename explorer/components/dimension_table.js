@@ -74,6 +74,23 @@ for (const head of heads) {
   });
 }
 filter.addEventListener("input", arrange);
+const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
+function columnsMark() {
+  const mark = Sieve.term("?",
+    said("Images, captions:", "the share of them that has the dimension."),
+    said("Agree:", "how often image and caption fire it together, 0 to 1."),
+    said("Mono:", "how much more alike the images that have it are than any two images, up to 1."),
+    labelled ? said("AUC:", "how surely it tells images with its best label from others, on test images; .5 is chance.")
+      : said("Top word:", "the word of captions that goes with it best."));
+  mark.classList.add("sv-icon");
+  mark.setAttribute("aria-label", "What the columns mean");
+  return mark;
+}
+let exports = null;
+on("about", () => {
+  exports ??= Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind }));
+  find(".sv-index-head").append(...exports);
+});
 
 function mark(dimension) {
   chosen = dimension;
@@ -101,6 +118,7 @@ Sieve.call(server.sieve_table, null).then((loaded) => {
     last.title = "How well it tells images with its best label from others, on test images; 0.5 is chance";
     last.textContent = "AUC";
   }
+  find(".sv-found").after(columnsMark());
   for (const column of ["images", "texts"]) most[column] = Math.max(...table[column]);
   arrange();
   // Beside the table there is room for a page: better the first than none.

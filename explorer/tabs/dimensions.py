@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.components import piece
+from explorer.exports import dimensions_bytes, download
 from explorer.faults import answered
+from explorer.json_fields import read_object
 from explorer.links import Place
 from explorer.views import page_view, table_view
 
@@ -27,6 +29,10 @@ def dimensions_tab(engine: Engine) -> None:
             raise ValueError("choose a dimension")
         return page_view(engine, engine.dimension(place.dimension))
 
+    def export_dimensions(payload: Any) -> dict[str, Any]:
+        kind = str(read_object(payload, "an export").get("kind"))
+        return download("dimensions", kind, dimensions_bytes(engine, kind))
+
     with gr.Row(elem_classes="sv-atlas"):
-        piece("dimension_table", answered(table))
+        piece("dimension_table", answered(table), answered(export_dimensions))
         piece("dimension_page", answered(page))

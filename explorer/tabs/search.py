@@ -19,4 +19,4 @@ def search_tab(desk: Desk) -> None:
     piece("search_bar", *map(answered, (desk.open, desk.ask, desk.item, *uploads)))
     with gr.Row(elem_classes="sv-split"):
         piece("dimension_list")
-        piece("results")
+        piece("results", answered(desk.export_results))
