@@ -63,6 +63,10 @@ class Access:
         check_root_path(self.root_path)
         if self.auth is not None and not all(self.auth):
             raise ValueError("a name and a password are needed; neither may be empty")
+        if self.auth and self.mcp:
+            raise ValueError(
+                "--mcp cannot ask for a password: leave --auth out, or let a reverse proxy ask"
+            )
 
 
 def check_root_path(root_path: str) -> None:

@@ -63,7 +63,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
         strictness: float | str = 1.0,
         top: int = 10,
     ) -> dict[str, Any]:
-        """Retrieve images with some dimensions switched off.
+        """Find images that show one thing without another, with a code's dimensions switched off.
 
         Args:
             text: What is wanted, in words.
@@ -73,8 +73,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
             top: How many results, 1 to 200.
 
         Returns:
-            query, without, off (dimension, name, weight), results (id, score, captions, labels,
-            contributions), notes and seconds.
+            query, without, off, results (id, score, captions, labels, contributions) and notes.
         """  # noqa: D406, D407
         query = desk.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
@@ -89,8 +88,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
             dimension: Its number, from 0.
 
         Returns:
-            name, naming (source, score, runner_up and more), label, statistics, words, top_images,
-            random_images, intervals, top_captions, similar and coactive dimensions.
+            name, naming, label, statistics, words, top_images, top_captions, similar, coactive.
         """  # noqa: D406, D407
         return page_json(engine.dimension(_whole("dimension", dimension)))
 

@@ -187,6 +187,9 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, gates: list[Mid
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
+    if access.mcp and app.mcp_error:
+        app.close(verbose=False)
+        raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
 
 

@@ -88,7 +88,7 @@ Object.assign(window.Sieve, (() => {
   let menus = 0;
   function exportMenu(what, make) {
     const id = `sv-export-${(menus += 1)}`;
-    const fault = el("p", { class: "sv-fault", role: "alert" });
+    const fault = el("p", { class: "sv-menu-fault", role: "alert" });
     const kinds = ["csv", "json", "parquet"].map((kind) => el("button", {
       type: "button", class: "sv-menu-item",
       onclick: async ({ target }) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 
 from explorer import access
+from explorer import app as app_module
 from explorer.access import MAX_BODY_BYTES, Access, ask_password
 from explorer.app import build_app, start
 
@@ -190,6 +192,47 @@ def test_everyone_is_asked_for_name_and_password(tiny_engine) -> None:
         assert client.predict("a circle", api_name="/search")["results"]
     finally:
         served.app.close()
+
+
+def test_programs_find_tools_that_read_only(tiny_engine) -> None:
+    pytest.importorskip("mcp", reason='needs "sieve-explorer[mcp]"')
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def ask(url: str) -> tuple[list, list]:
+        async with (
+            streamable_http_client(url) as (reads, writes, *_),
+            ClientSession(reads, writes) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            question = {"text": "a circle", "without": "the snow", "top": 3}
+            answers = [
+                await session.call_tool("search", question),
+                await session.call_tool("dimension", {"dimension": 10**6}),
+            ]
+            return tools, answers
+
+    served = start(tiny_engine, port=8960, access=Access(public=True, mcp=True))
+    try:
+        tools, (found, fault) = asyncio.run(ask(f"{served.url}/gradio_api/mcp/"))
+    finally:
+        served.app.close()
+    assert {tool.name for tool in tools} == {"search", "encode", "dimension"}
+    assert all(tool.description and ",," not in tool.description for tool in tools)
+    outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"), top=3)
+    assert not found.isError and all(one.id in found.content[0].text for one in outcome.results)
+    assert fault.isError and "there is no dimension" in fault.content[0].text
+
+
+def test_without_the_extra_it_is_said_what_to_install(
+    tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"sieve-explorer\[mcp\]"):
+        start(tiny_engine, port=8960, access=Access(mcp=True))
+    with pytest.raises(ValueError, match="cannot ask for a password"):
+        Access(mcp=True, auth=("guest", "open"))
 
 
 def test_the_password_stands_in_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
