@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1 << 20
-"""Of a question; the largest, a figure's recipe, has a hundredth of it."""
+"""Of a question: far more than any that the page asks."""
 
 PASSWORD = "SIEVE_PASSWORD"
 THUMBNAILS, PLOTLY = "thumbnails/", "plotly.min.js"
@@ -54,7 +54,7 @@ class Access:
     """Strangers may: no training, no uploads, no editing, no file but thumbnails."""
     root_path: str = ""
     """Where a reverse proxy shows it: a path such as /sieve, or a whole address."""
-    auth: tuple[str, str] | None = None
+    auth: tuple[str, str] | None = field(default=None, repr=False)
     """Name and password that everyone has to give."""
     mcp: bool = False
     """Whether programs may search by the Model Context Protocol."""
