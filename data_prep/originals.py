@@ -1,7 +1,8 @@
 """An item's image in the size that print needs: the original where it still is, else a thumbnail.
 
 A scene is drawn anew at the wanted size. A photograph is read from where it was when the collection
-was prepared, and only if it still has the size that it had then: another image may lie there now.
+was prepared, and only if it still has the size that it had then and looks like its thumbnail:
+another image may lie there now, and a collection from elsewhere may name any file of this machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from data_prep.images import load_image
@@ -17,6 +19,11 @@ from model.collection import Collection, thumbnail_path
 _SCENE = "scene:"
 _MARGIN = 1.05
 """A scene is drawn a little larger than needed, since its shape is known only when drawn."""
+_CELL = 10
+"""Pixels of a thumbnail that are looked at as one."""
+_ALIKE = 32
+"""Of 256 levels: the most that such a cell may differ from the thumbnail's. On 250 photographs the
+lossy thumbnails differed by 6 at most, other photographs by 127 at least."""
 
 
 class Original(NamedTuple):
@@ -44,12 +51,18 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         If not even the thumbnail can be read; the message names it.
     """
     item = collection.items.iloc[row]
+    reference = str(item["image"])
     size = (int(item["width"]), int(item["height"]))
+    if reference.startswith(_SCENE):
+        try:
+            return Original(_scene(reference, size, short_side), False)
+        except ValueError:
+            return open_thumbnail(collection, row)
+    thumbnail = open_thumbnail(collection, row)
     try:
-        return Original(_original(str(item["image"]), size, short_side), False)
+        return Original(_photograph(reference, size, thumbnail.image), False)
     except ValueError:
-        pass  # moved, replaced or never a file: the thumbnail is at hand
-    return open_thumbnail(collection, row)
+        return thumbnail  # moved, replaced or never a file
 
 
 def open_thumbnail(collection: Collection, row: int) -> Original:
@@ -67,13 +80,25 @@ def open_thumbnail(collection: Collection, row: int) -> Original:
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
 
 
-def _original(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
-    if reference.startswith(_SCENE):
-        from data_prep.scenes.drawing import MAX_SIZE, render_scene
+def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
+    from data_prep.scenes.drawing import MAX_SIZE, render_scene
 
-        long_side = short_side * max(size) / min(size) * _MARGIN
-        return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))
+    long_side = short_side * max(size) / min(size) * _MARGIN
+    return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))
+
+
+def _photograph(reference: str, size: tuple[int, int], thumbnail: Image.Image) -> Image.Image:
     image = load_image(Path(reference))
     if image.size != size:
         raise ValueError(f"has {image.size} pixels, had {size}")
+    small = image.copy()
+    small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
+    if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:
+        raise ValueError("looks unlike its thumbnail")
     return image
+
+
+def _coarse(image: Image.Image) -> np.ndarray:
+    """Look at an image as if from afar: (rows, columns, 3) float32, from 0 to 255."""
+    cells = (max(image.width // _CELL, 1), max(image.height // _CELL, 1))
+    return np.asarray(image.resize(cells, Image.Resampling.BOX), np.float32)

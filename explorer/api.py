@@ -29,8 +29,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(desk: Desk) -> None:
-    """Add the endpoints; call inside a `gr.Blocks`."""
+def add_api(desk: Desk, *, mcp: bool = False) -> None:
+    """Add the endpoints; call inside a `gr.Blocks`.
+
+    Parameters
+    ----------
+    desk : Desk
+        Where strangers ask it, `/figure` is left out: its answer is a file that has to be written.
+    mcp : bool
+        The public endpoints are tools of the Model Context Protocol too; those only read, so
+        `/figure` is then none that is listed.
+    """
     engine = desk.engine
 
     @_told_in_one_line
@@ -54,7 +63,7 @@ def add_api(desk: Desk) -> None:
         strictness: float | str = 1.0,
         top: int = 10,
     ) -> dict[str, Any]:
-        """Retrieve images with some dimensions switched off.
+        """Find images that show one thing without another, with a code's dimensions switched off.
 
         Args:
             text: What is wanted, in words.
@@ -64,8 +73,7 @@ def add_api(desk: Desk) -> None:
             top: How many results, 1 to 200.
 
         Returns:
-            query, without, off (dimension, name, weight), results (id, score, captions, labels,
-            contributions), notes and seconds.
+            query, without, off, results (id, score, captions, labels, contributions) and notes.
         """  # noqa: D406, D407
         query = desk.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
@@ -80,8 +88,7 @@ def add_api(desk: Desk) -> None:
             dimension: Its number, from 0.
 
         Returns:
-            name, naming (source, score, runner_up and more), label, statistics, words, top_images,
-            random_images, intervals, top_captions, similar and coactive dimensions.
+            name, naming, label, statistics, words, top_images, top_captions, similar, coactive.
         """  # noqa: D406, D407
         return page_json(engine.dimension(_whole("dimension", dimension)))
 
@@ -103,7 +110,10 @@ def add_api(desk: Desk) -> None:
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
-    api(figure, api_name="figure", concurrency_id="figure", concurrency_limit=1)
+    if not desk.public:
+        shown = "undocumented" if mcp else "public"
+        turn = {"concurrency_id": "figure", "concurrency_limit": 1}
+        api(figure, api_name="figure", api_visibility=shown, **turn)
 
 
 def read_strictness(value: float | str) -> tuple[float, bool]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +18,9 @@ import gradio as gr  # noqa: E402
 import plotly  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 
+from explorer.access import Access, Gate  # noqa: E402
 from explorer.annotations.desk import NotesDesk  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
@@ -49,7 +53,11 @@ class Served(NamedTuple):
 
 
 def build_app(
-    engine: Engine, training: TrainingDesk | None = None, *, editing: bool = True
+    engine: Engine,
+    training: TrainingDesk | None = None,
+    *,
+    public: bool = False,
+    mcp: bool = False,
 ) -> gr.Blocks:
     """Make the explorer's app for one engine.
 
@@ -59,17 +67,20 @@ def build_app(
         Shared by all pages, read-only.
     training : TrainingDesk, optional
         Answers the Train tab; without it there is none, nor any handler of it.
-    editing : bool
-        Whether names, notes and saved searches can be changed; without it no handler of that is
-        there, and they are only shown.
+    public : bool
+        Strangers may open the page: no handler that takes files, trains, writes or edits is
+        registered, and figures are drawn from thumbnails.
+    mcp : bool
+        Whether programs may ask by the Model Context Protocol.
 
     Returns
     -------
     gradio.Blocks
-        To be served by `start`, which adds its style.
+        To be served by `start`, which adds its style and, for the public, the gate.
     """
-    desk = Desk(engine, Path(get_upload_folder()), PLOTLY)
-    notes = NotesDesk(engine, editing)
+    training = None if public else training
+    desk = Desk(engine, Path(get_upload_folder()), PLOTLY, public=public)
+    notes = NotesDesk(engine, editing=not public)
     with gr.Blocks(
         title=f"Sieve · {engine.collection.name}",
         analytics_enabled=False,
@@ -90,10 +101,11 @@ def build_app(
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)
         piece("item_detail")
+        piece("guide")
         # Selecting a tab changes only the address; no Python has to run.
         for name, tab in tabs.items():
             tab.select(None, js=f"() => {{ Sieve.showTab('{name}') }}", api_visibility="private")
-        add_api(desk)
+        add_api(desk, mcp=mcp)
     Thread(target=desk.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
 
@@ -114,7 +126,7 @@ def start(
     host: str = "127.0.0.1",
     port: int = 7860,
     training: TrainingDesk | None = None,
-    editing: bool = True,
+    access: Access = Access(),  # noqa: B008  (frozen)
 ) -> Served:
     """Serve the explorer in the background.
 
@@ -126,32 +138,48 @@ def start(
     port : int
         The first port to try; the next 99 follow.
     training : TrainingDesk, optional
-    editing : bool
         As for `build_app`.
+    access : Access
+        Who may reach it, and by which way.
 
     Raises
     ------
     ValueError
-        If none of these ports is free.
+        If none of these ports is free, or the extra for the Model Context Protocol is missing.
     """
     free = _free_port(host, port)
     thumbnails = engine.collection.path.resolve() / "thumbnails"
     gr.set_static_paths([thumbnails, PLOTLY])
-    return _serve(build_app(engine, training, editing=editing), host, free)
+    app = build_app(engine, training, public=access.public, mcp=access.mcp)
+    gate = Middleware(Gate, thumbnails=thumbnails, plotly=PLOTLY, mcp=access.mcp)
+    return _serve(app, host, free, access, [gate] if access.public else [])
 
 
-def start_offer(training: TrainingDesk, *, host: str = "127.0.0.1", port: int = 7860) -> Served:
+def start_offer(
+    training: TrainingDesk,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    access: Access = Access(),  # noqa: B008  (frozen)
+) -> Served:
     """Serve the offer to train a checkpoint in the background; see `start`."""
     free = _free_port(host, port)
-    return _serve(build_offer(training), host, free)
+    return _serve(build_offer(training), host, free, replace(access, mcp=False), [])
 
 
-def _serve(app: gr.Blocks, host: str, port: int) -> Served:
+def _serve(app: gr.Blocks, host: str, port: int, access: Access, gates: list[Middleware]) -> Served:
+    if access.mcp and find_spec("mcp") is None:
+        raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
     app.launch(
         server_name=host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
+        share=False,
+        auth=[access.auth] if access.auth else None,
+        root_path=access.root_path,
+        mcp_server=access.mcp,
+        app_kwargs={"middleware": gates},
         show_error=False,
         footer_links=["api"],
         allowed_paths=[],
@@ -163,6 +191,9 @@ def _serve(app: gr.Blocks, host: str, port: int) -> Served:
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
+    if access.mcp and app.mcp_error:
+        app.close(verbose=False)
+        raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
 
 

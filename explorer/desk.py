@@ -17,18 +17,21 @@ from urllib.parse import quote
 
 import numpy as np
 
+from explorer.access import PLOTLY, THUMBNAILS
 from explorer.examples import examples
+from explorer.exports import codes_command, download, results_bytes, told_strictness
 from explorer.links import Place, read_link, write_link
 from explorer.uploads import Uploads
 from explorer.views import dimension_rows, glance, item_view, results_view
 
 if TYPE_CHECKING:
-    from model.engine import EncodedQuery, Engine
+    from model.engine import EncodedQuery, Engine, SearchOutcome
 
 log = logging.getLogger(__name__)
 
 N_RESULTS = 24
 KEPT_QUESTIONS = 256
+_NO_UPLOADS = {"image_queries": False, "no_image": "this explorer takes no images of yours"}
 
 
 class Desk:
@@ -41,10 +44,15 @@ class Desk:
         Where the web server puts uploaded files; nothing else is ever read.
     plotly : Path
         The script that draws figures, served from this machine.
+    public : bool
+        Strangers ask: no image of theirs is taken in, and no path of this machine is told.
     """
 
-    def __init__(self, engine: Engine, upload_folder: Path, plotly: Path) -> None:
+    def __init__(
+        self, engine: Engine, upload_folder: Path, plotly: Path, *, public: bool = False
+    ) -> None:
         self.engine = engine
+        self.public = public
         self._plotly = plotly
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
@@ -53,6 +61,7 @@ class Desk:
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
         # Tiles take the collection's usual shape, so that most pictures are seen whole.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
+        self._export_codes = "" if public else codes_command(engine.collection)
         self._examples = [example._asdict() for example in examples(engine)]
 
     @property
@@ -70,12 +79,17 @@ class Desk:
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
             "dimensions": self.engine.image_codes.m,
-            "thumbnails": _served(collection.path.resolve() / "thumbnails") + "/",
-            "plotly": _served(self._plotly),
+            "thumbnails": THUMBNAILS if self.public else self._thumbnails(),
+            "plotly": PLOTLY if self.public else _served(self._plotly),
             "aspect": self._aspect,
             "examples": self._examples,
-            "can": asdict(self.engine.can),
+            "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
+            "public": self.public,
+            "export_codes": self._export_codes,
         }
+
+    def _thumbnails(self) -> str:
+        return _served(self.engine.collection.path.resolve() / "thumbnails") + "/"
 
     def warm_up(self) -> None:
         """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
@@ -124,10 +138,24 @@ class Desk:
             In one line.
         """
         place = Place.from_payload(payload)
-        upload = payload.get("upload") or ""
-        if not isinstance(upload, str):
-            raise ValueError("upload must be the key of an uploaded image")
-        return self._answer(place, upload, payload.get("list") is True)
+        return self._answer(place, _upload_key(payload), payload.get("list") is True)
+
+    def export_results(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Hand over the results that are shown, as a file of the `kind` that is wanted."""
+        place = Place.from_payload(payload)
+        query, outcome = self.found(place, _upload_key(payload))
+        strictness = told_strictness(place.strictness, place.never)
+        kind = str(payload.get("kind"))
+        data = results_bytes(self.engine, query, outcome, strictness, kind)
+        return download("results", kind, data)
+
+    def found(self, place: Place, upload: str = "") -> tuple[EncodedQuery, SearchOutcome]:
+        """Encode a question and search."""
+        query = self.encode(place.q, place.without, place.item, upload)
+        outcome = self.engine.search(
+            query, place.off, place.strictness, never=place.never, top=N_RESULTS
+        )
+        return query, outcome
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
         """Make a query, or take a kept one; `upload` is the key of an uploaded image."""
@@ -147,10 +175,7 @@ class Desk:
         return item_view(self.engine, item_id)
 
     def _answer(self, place: Place, upload: str, with_list: bool) -> dict[str, Any]:
-        query = self.encode(place.q, place.without, place.item, upload)
-        outcome = self.engine.search(
-            query, place.off, place.strictness, never=place.never, top=N_RESULTS
-        )
+        query, outcome = self.found(place, upload)
         compare = place.compare and self.engine.can.dense_search
         dense = self.engine.search_dense(query, N_RESULTS) if compare else None
         names = (self.engine.collection.name, self.checkpoint_name)
@@ -196,6 +221,13 @@ class Desk:
         """Show the collection before anything is asked: items at equal steps."""
         n = self.engine.collection.n_items
         return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
+
+
+def _upload_key(payload: dict[str, Any]) -> str:
+    upload = payload.get("upload") or ""
+    if not isinstance(upload, str):
+        raise ValueError("upload must be the key of an uploaded image")
+    return upload
 
 
 def _served(path: Path) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.access import Access
 from explorer.app import Served, start, start_offer
 from explorer.training.desk import TrainingDesk
 from model.checkpoint import find_checkpoint
@@ -40,6 +41,8 @@ class Server:
         Where to train.
     training : bool
         Whether checkpoints can be trained on the page; without it no handler of that is there.
+    access : Access
+        Who may reach it; where the public may, nothing can be trained.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class Server:
         port: int = 7860,
         device: str = "auto",
         training: bool = True,
+        access: Access = Access(),  # noqa: B008  (frozen)
     ) -> None:
         self._collection = collection
         self._open_engine = open_engine
         self._host, self._port = host, port
         self._device = device
-        self._may_train = training
+        self._access = access
+        self._may_train = training and not access.public
         self._desk: TrainingDesk | None = None
         self.served: Served | None = None
 
@@ -70,7 +75,8 @@ class Server:
         """
         if checkpoint is None and self._may_train and not _fits(self._collection):
             self._desk = TrainingDesk(self._collection, None, self._device)
-            self.served = start_offer(self._desk, host=self._host, port=self._port)
+            at = {"host": self._host, "port": self._port}
+            self.served = start_offer(self._desk, **at, access=self._access)
         else:
             self._serve(self._open_engine(checkpoint))
         assert self.served is not None
@@ -94,7 +100,8 @@ class Server:
         if self._may_train:
             path = Path(engine.checkpoint.path)
             self._desk = TrainingDesk(self._collection, path, self._device)
-        self.served = start(engine, host=self._host, port=self._port, training=self._desk)
+        at = {"host": self._host, "port": self._port}
+        self.served = start(engine, **at, training=self._desk, access=self._access)
 
 
 def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:

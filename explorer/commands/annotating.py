@@ -36,11 +36,12 @@ class ExportAnnotations:
     def run(self) -> None:
         """Write the file, and say what is in it."""
         from explorer.annotations.transfer import export_text
-        from explorer.commands.figuring import write_whole
+        from explorer.commands.writing import whole_file
 
         kind = _kind(self.file)
         opened, origin = _open(self.collection, self.checkpoint)
-        write_whole(self.file, export_text(opened, origin, kind).encode())
+        with whole_file(self.file) as draft:
+            draft.write_bytes(export_text(opened, origin, kind).encode())
         n = sum(any(field.value for field in kept.values()) for kept in opened.all().values())
         print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
 

@@ -25,6 +25,7 @@ from explorer.arguments import (
 )
 from explorer.commands.annotating import AnnotationsCommand
 from explorer.commands.evaluating import Evaluate
+from explorer.commands.exporting import Export
 from explorer.commands.figuring import Figure
 from explorer.commands.joining import Add, Merge
 from explorer.commands.making import Train
@@ -61,15 +62,32 @@ class Explore:
     anything that you may: only for collections that you trust."""
 
     no_training: bool = False
-    """Leave out the Train tab, for a page that strangers can open."""
+    """Leave out the Train tab."""
+    public_safe: bool = False
+    """For a page that strangers can open: nothing on it trains, uploads, writes or edits, and no
+    file but thumbnails is read."""
+    auth: Annotated[str, arg(metavar="NAME")] = ""
+    """Ask everyone for this name and a password. The password is asked for here, or taken from
+    $SIEVE_PASSWORD: on the command line others could read it."""
+    root_path: Annotated[str, arg(metavar="PATH")] = ""
+    """Where a reverse proxy shows the page, as /sieve."""
+    mcp: bool = False
+    """Let programs search by the Model Context Protocol, at /gradio_api/mcp/."""
 
     def run(self) -> None:
         """Serve until stopped."""
         from data_prep.bundled import open_collection_path
+        from explorer.access import Access, ask_password
         from explorer.serving import Server, launch
         from model.collection import Collection
         from model.engine import Engine
 
+        access = Access(
+            public=self.public_safe,
+            root_path=self.root_path,
+            auth=(self.auth, ask_password(self.auth)) if self.auth else None,
+            mcp=self.mcp,
+        )
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
         path = open_collection_path(
             self.collection, device=self.device, progress=sys.stderr.isatty()
@@ -81,6 +99,7 @@ class Explore:
             port=self.port,
             device=self.device,
             training=not self.no_training,
+            access=access,
         )
         launch(server, self.port, chosen)
 
@@ -188,6 +207,7 @@ class Dimensions:
 
     def run(self) -> None:
         """Print the table, or the summary."""
+        from explorer.exports import table_csv
         from explorer.reports import dimension_records, dimension_rows, summary_report
 
         if self.csv and (self.json or self.summary):
@@ -201,7 +221,7 @@ class Dimensions:
             return
         table = dimension_rows(engine.dimension_table(), self.sort, self.match)
         if self.csv:
-            print_text(table.to_csv(index=False))
+            print_text(table_csv(table).decode().replace("\r\n", "\n"))
         elif self.json:
             print_json(dimension_records(table))
         else:
@@ -220,4 +240,5 @@ Command = (
     | Annotated[Dimensions, subcommand("dimensions")]
     | Annotated[Figure, subcommand("figure")]
     | Annotated[AnnotationsCommand, subcommand("annotations")]
+    | Annotated[Export, subcommand("export")]
 )

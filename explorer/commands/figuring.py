@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from explorer.arguments import CheckpointName, Device, open_engine
 from explorer.commands.printing import print_json, print_text
+from explorer.commands.writing import kind_of, whole_file
 
 _KINDS = ("pdf", "svg", "png")
 
@@ -46,7 +45,7 @@ class Figure:
 
     def run(self) -> None:
         """Draw, write, and say what was written."""
-        kind = self._kind()
+        kind = kind_of(self.out, _KINDS, "a figure")
         from explorer.figures.drawing import draw_figure
         from explorer.figures.latex import latex_block
         from explorer.figures.recipe import read_recipe, write_recipe
@@ -66,16 +65,9 @@ class Figure:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
         self._spare_source(files)
         for path, data in files.items():
-            write_whole(path, data)
+            with whole_file(path) as draft:
+                draft.write_bytes(data)
         self._tell(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
-
-    def _kind(self) -> str:
-        kind = self.out.suffix.lower().removeprefix(".")
-        if kind not in _KINDS:
-            raise ValueError(f"{self.out}: a figure is a .pdf, .svg or .png; choose another -o")
-        if not self.out.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.out.parent}; make it first")
-        return kind
 
     def _spare_source(self, files: dict[Path, bytes]) -> None:
         for path, data in files.items():
@@ -117,15 +109,3 @@ def _checkpoint_of(sha256: str) -> str | None:
         f"there is no checkpoint with hash {sha256[:12]}; say where it is by --checkpoint, or take "
         "checkpoint out of the recipe"
     )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from typing import Any
 import gradio as gr
 
 FOLDER = Path(str(files(__name__)))
+SHARED = ("sieve.js", "floating.js")
+"""Scripts of all components, in the order in which they run."""
 
 
 def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
@@ -56,7 +58,7 @@ def _named(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def page_head(style: Path) -> str:
     """Everything that stands in the page's head: styles first, so that nothing flashes unstyled."""
     pieces = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.css")))
-    script = (FOLDER / "sieve.js").read_text("utf-8")
+    script = "\n".join((FOLDER / name).read_text("utf-8") for name in SHARED)
     # Nested under a doubled class, our rules outweigh Gradio's resets of buttons and headings.
     css = f"{style.read_text('utf-8')}\n.gradio-container.gradio-container {{\n{pieces}\n}}"
     return f"<style>{css}</style><script>{script}</script>"

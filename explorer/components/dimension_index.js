@@ -224,6 +224,19 @@ document.addEventListener("pointerdown", ({ target }) => {
   for (const drop of drops) if (!drop.contains(target)) drop.open = false;
 });
 
+const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
+function columnsMark() {
+  const mark = Sieve.term("?",
+    said("Images, captions:", "the share of them that has the dimension."),
+    said("Agree:", "how often image and caption fire it together, 0 to 1."),
+    said("Mono:", "how much more alike the images that have it are than any two images, up to 1."),
+    table.label.some(Boolean) ? said("AUC:", "how surely it tells images with its best label from others, on test images; .5 is chance.")
+      : said("Top word:", "the word of captions that goes with it best."));
+  mark.classList.add("sv-icon");
+  mark.setAttribute("aria-label", "What the columns mean");
+  return mark;
+}
+
 // Nothing is asked before the tab is opened.
 async function begin() {
   if (begun || place.tab !== "dimensions") return;
@@ -236,6 +249,7 @@ async function begin() {
   }
   table = loaded;
   columns = Object.fromEntries(Object.entries(COLUMNS).filter(([column]) => table[column].some((value) => value !== null)));
+  find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
   restore(place.atlas);
   // Beside the list there is room for a page: better the first than none.

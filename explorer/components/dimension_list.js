@@ -38,6 +38,16 @@ for (const one of words) {
 }
 slider.addEventListener("input", () => Sieve.change({ strictness: Number(slider.value), never: false }));
 
+const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
+find("legend").replaceChildren(Sieve.term("Strictness",
+  el("p", {}, "How much the dimensions that are off count."),
+  said("ignore:", "they neither help nor harm a result."),
+  said("push away:", "a result loses for each that it has; the slider says how much."),
+  said("never:", "what has one of them is not shown at all.")));
+const OFF = "What is off earns a result nothing, and takes from it as strictly as is set above. Check it to switch it on again.";
+const offTerm = (without) => Sieve.term("Off",
+  without ? said("Proposed:", `these stand for “${without}” more than for what is wanted.`) : null, el("p", {}, OFF));
+
 // A toggle changes the checkbox and the request, never the list.
 function currentOff() {
   return [...boxes].filter(([, box]) => !box.checked).map(([d]) => d);
@@ -111,15 +121,16 @@ on("dimensions", (answer) => {
   const make = (rows) => rows.map((row) => makeRow(row, strongest, off.has(row.d)));
   const offRows = answer.dimensions.filter((row) => first.has(row.d));
   const onRows = answer.dimensions.filter((row) => !first.has(row.d));
-  fill(groups.off, proposed.length ? `Off, for “${answer.without}”` : "Off, from its page", make(offRows), 6);
-  fill(groups.on, place.item || place.upload ? "In the image" : `In “${answer.q}”`, make(onRows), SHOWN);
+  const why = proposed.length ? `, for “${answer.without}”` : ", from its page";
+  fill(groups.off, [offTerm(proposed.length ? answer.without : ""), why], make(offRows), 6);
+  fill(groups.on, [place.item || place.upload ? "In the image" : `In “${answer.q}”`], make(onRows), SHOWN);
   hint.hidden = answer.dimensions.length > 0;
   showWelcome(false);
 });
 
 function fill(group, title, rows, shown) {
   group.hidden = rows.length === 0;
-  group.querySelector("h3").textContent = `${title} · ${rows.length}`;
+  group.querySelector("h3").replaceChildren(...title, ` · ${rows.length}`);
   group.querySelector("ul").replaceChildren(...rows);
   group.querySelector(".sv-more")?.remove();
   const rest = rows.slice(shown);

@@ -29,6 +29,9 @@ function links(title, note, near) {
 function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 }
+const AGREEMENT = "How often image and caption fire it together: 1 where it fires on an image just when it fires on its captions, 0 where never.";
+const MEANING = "Monosemanticity: how much more alike the images that have it are than any two images. 1 is one meaning, 0 is none.";
+const AUC = "How surely it tells images with this label from others, on test images: of one of each, how often the first has it more. .5 is chance, 1 is always.";
 
 const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
@@ -88,9 +91,9 @@ function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
     fact("images have it", percent(s.firing_images), "Share of the images"),
     s.firing_texts !== undefined && fact("captions have it", percent(s.firing_texts), "Share of the captions"),
-    s.agreement !== undefined && fact("agreement", number(s.agreement), "How far it fires on the same items in images and captions, 0 to 1"),
-    s.monosemanticity !== undefined && fact("one meaning", number(s.monosemanticity), "Monosemanticity: how alike the images are that have it, against any two images, up to 1"),
-    label && s.label_auc !== undefined && fact(`AUC for “${label}”`, number(s.label_auc), "How well it tells images with its best label from others, on test images; 0.5 is chance"),
+    s.agreement !== undefined && fact(Sieve.term("agreement", AGREEMENT), number(s.agreement)),
+    s.monosemanticity !== undefined && fact(Sieve.term("one meaning", MEANING), number(s.monosemanticity)),
+    label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
     fact("mean where it fires", number(s.mean), "Of the images that have it"),
     fact("strongest", number(s.max), "Over all images"));
 }

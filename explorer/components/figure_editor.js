@@ -230,10 +230,7 @@ find(".sv-saves").addEventListener("click", async ({ target }) => {
   const made = await Sieve.call(server.sieve_download, { recipe: asked(), kind });
   target.removeAttribute("aria-busy");
   fault.textContent = made.error ?? "";
-  if (made.error) return;
-  const url = URL.createObjectURL(await (await fetch(made.url)).blob());
-  el("a", { href: url, download: made.name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  if (!made.error) await Sieve.save(made);
 });
 
 // What the tab opens with: a link's figure, what was sent here, the search, or an example.

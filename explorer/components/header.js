@@ -24,8 +24,26 @@ try {
   const kept = localStorage.getItem(KEY);
   if (kept && !new URLSearchParams(location.search).has("__theme")) wear(kept);
 } catch { /* storage may be forbidden */ }
-element.querySelector(".sv-theme").addEventListener("click", () => {
+element.querySelector(".sv-light").addEventListener("click", () => {
   const theme = document.body.classList.contains("dark") ? "light" : "dark";
   wear(theme);
   try { localStorage.setItem(KEY, theme); } catch { /* as above */ }
 });
+
+// The address is kept up to date by whatever is done, so it is what is shared.
+const share = element.querySelector(".sv-share");
+share.addEventListener("click", async () => {
+  const link = location.href;
+  if (Sieve.place.upload && Sieve.place.tab === "search") {
+    return Sieve.explain(share, "A search by an image of yours has no link: the image is not kept.");
+  }
+  if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It leads to just this view.");
+  const field = el("input", { type: "text", readonly: true, "aria-label": "Link to this view" });
+  field.value = link;
+  Sieve.explain(share, "Copy the link to this view:", field);
+  field.select();
+});
+
+const help = element.querySelector(".sv-help");
+help.addEventListener("click", () => emit("guide", null, { keep: false }));
+on("about", ({ can, examples }) => { help.hidden = !can?.text_queries || !examples?.some((one) => one.without); });

@@ -13,6 +13,12 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 compare.addEventListener("change", () => Sieve.change({ compare: compare.checked }));
 const toFigure = find(".sv-to-figure");
 toFigure.addEventListener("click", () => Sieve.showFigure(Sieve.row()));
+const exports = [];
+on("about", () => {
+  if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...place, kind })));
+  find(".sv-results-do").append(...exports);
+});
+const showExport = (shown) => { for (const part of exports) part.hidden = !shown; };
 on("switches", (now) => { compare.checked = now.compare; });
 
 const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.id;
@@ -146,6 +152,7 @@ on("answer", (answer) => {
   const off = new Set(answer.off);
   summary.textContent = answer.summary;
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;
+  showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // an uploaded image is in no recipe
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off);
@@ -174,6 +181,7 @@ on("glance", (items) => {
   summary.textContent = "A look at the collection";
   find(".sv-switch").hidden = true;
   toFigure.hidden = true;
+  showExport(false);
   left.hidden = true;
   dense.hidden = true;
   empty.hidden = true;

@@ -78,7 +78,12 @@ class _Images(NamedTuple):
 
 
 def draw_figure(
-    engine: Engine, recipe: Recipe, kind: str, encode: Encode | None = None
+    engine: Engine,
+    recipe: Recipe,
+    kind: str,
+    encode: Encode | None = None,
+    *,
+    originals: bool = True,
 ) -> FigureFile:
     """Draw a figure for print.
 
@@ -90,6 +95,8 @@ def draw_figure(
         pdf, svg or png (300 dpi).
     encode : callable, optional
         Makes a query, in place of the engine's own method.
+    originals : bool
+        Read the images that the collection was made of; else only its thumbnails.
 
     Raises
     ------
@@ -98,23 +105,25 @@ def draw_figure(
     """
     if kind not in KINDS:
         raise ValueError(f"a figure is {', '.join(KINDS)}; got {kind[:20]!r}")
-    return _draw(engine, recipe, kind, encode, DPI)
+    return _draw(engine, recipe, kind, encode, DPI, originals)
 
 
 def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None) -> FigureFile:
     """Draw a PNG of 150 dpi of thumbnails, fast; places are those of the print."""
-    return _draw(engine, recipe, "png", encode, PREVIEW_DPI)
+    return _draw(engine, recipe, "png", encode, PREVIEW_DPI, originals=False)
 
 
-def _draw(engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi: int) -> FigureFile:
+def _draw(
+    engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi: int, originals: bool
+) -> FigureFile:
     full = complete_recipe(engine, recipe)
     content = figure_content(engine, full, encode)
     full = keep_names(full, content)
 
     def find(row: int, pixels: int) -> Original:
-        if dpi == PREVIEW_DPI:
-            return open_thumbnail(engine.collection, row)
-        return open_original(engine.collection, row, pixels)
+        if originals:
+            return open_original(engine.collection, row, pixels)
+        return open_thumbnail(engine.collection, row)
 
     images = _Images(find, full.tiles == "whole", set(), set())
     with _drawing, style.context(["default", _SETTINGS]):  # whatever a person's own are

@@ -61,7 +61,12 @@ def recipe_for(engine: Engine, value: Any) -> Recipe:
 
 
 def figure_download(
-    engine: Engine, recipe: Recipe, kind: str, encode: Encode | None = None
+    engine: Engine,
+    recipe: Recipe,
+    kind: str,
+    encode: Encode | None = None,
+    *,
+    originals: bool = True,
 ) -> Download:
     """Make one of the files of a figure: itself, its LaTeX block or its full recipe.
 
@@ -73,6 +78,8 @@ def figure_download(
         pdf, svg, png, tex or json.
     encode : callable, optional
         Makes a query, in place of the engine's own method.
+    originals : bool
+        As for `draw_figure`.
 
     Raises
     ------
@@ -82,7 +89,8 @@ def figure_download(
     if kind not in MIME:
         raise ValueError(f"kind must be one of {', '.join(MIME)}; got {str(kind)[:20]!r}")
     # A LaTeX block and a recipe are of a figure that can be drawn.
-    drawn = draw_figure(engine, recipe, kind if kind in KINDS else "pdf", encode)
+    shape = kind if kind in KINDS else "pdf"
+    drawn = draw_figure(engine, recipe, shape, encode, originals=originals)
     return Download(f"{_NAME}.{kind}", MIME[kind], _data(drawn, kind))
 
 

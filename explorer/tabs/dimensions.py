@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from explorer.components import piece
+from explorer.exports import dimensions_bytes, download
 from explorer.faults import answered
-from explorer.json_fields import read_whole
+from explorer.json_fields import read_object, read_whole
 from explorer.links import Place
 from explorer.views import map_view, page_view, probe_view, table_view
 from model.dimensions.layout import dimension_map
@@ -42,9 +43,13 @@ def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
     def probe(payload: Any) -> dict[str, Any]:
         return probe_view(probe_dimension(*opened, _dimension(payload)))
 
+    def export_dimensions(payload: Any) -> dict[str, Any]:
+        kind = str(read_object(payload, "an export").get("kind"))
+        return download("dimensions", kind, dimensions_bytes(engine, kind))
+
     with gr.Row(elem_classes="sv-atlas"):
         with gr.Column(elem_classes="sv-atlas-list"):
-            piece("dimension_index", answered(table))
+            piece("dimension_index", answered(table), answered(export_dimensions))
             piece("dimension_map", answered(map))
             piece("dimension_table")
         piece("dimension_page", answered(page), answered(probe))

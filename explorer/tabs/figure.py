@@ -32,7 +32,8 @@ def figure_tab(desk: Desk) -> None:
         if not isinstance(payload, dict):
             raise ValueError("expected a recipe and a kind")
         recipe = recipe_for(desk.engine, payload.get("recipe"))
-        made = figure_download(desk.engine, recipe, payload.get("kind", ""), desk.encode)
+        kind, originals = payload.get("kind", ""), not desk.public
+        made = figure_download(desk.engine, recipe, kind, desk.encode, originals=originals)
         return {"name": made.name, "url": _data_url(made.mime, made.data)}
 
     piece("figure_editor", answered(preview), answered(download))

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 def search_tab(desk: Desk) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
-    piece("search_bar", *map(answered, (desk.open, desk.ask, desk.upload, desk.item)))
+    uploads = () if desk.public else (desk.upload,)
+    piece("search_bar", *map(answered, (desk.open, desk.ask, desk.item, *uploads)))
     piece("saved_searches")
     with gr.Row(elem_classes="sv-split"):
         piece("dimension_list")
-        piece("results")
+        piece("results", answered(desk.export_results))

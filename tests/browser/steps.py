@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page
+
+
+def skip_guide(context: BrowserContext) -> None:
+    """Come as someone who has been here before."""
+    context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
 
 
 def settle(page: Page) -> None:

@@ -10,7 +10,7 @@ from given_codes import write_codes
 from playwright.sync_api import Browser, Page, expect
 from ports import FIRST_PORT
 
-from browser.steps import found, go, search, settle, switches
+from browser.steps import found, go, search, settle, skip_guide, switches
 from data_prep.prepare import prepare
 from data_prep.sources.codes import CodeFiles, Codes
 from model.engine import Engine
@@ -32,6 +32,7 @@ def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
     )
+    skip_guide(context)
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))

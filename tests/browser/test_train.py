@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from ports import FIRST_PORT
 
-from browser.steps import found, has_sideways_scroll, search
+from browser.steps import found, has_sideways_scroll, search, skip_guide
 from browser.test_whole_page import violations
 from explorer.app import start
 from explorer.serving import Server
@@ -59,6 +59,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=server.served.url
     )
+    skip_guide(context)
     page = context.new_page()
     expect.set_options(timeout=60_000)
     page.set_default_timeout(60_000)
@@ -122,6 +123,7 @@ def test_the_train_tab_is_accessible_and_fits(
     desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=desk)
     context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
+    skip_guide(context)
     page = context.new_page()
     page.goto("/?tab=train")
     expect(page.get_by_role("heading", name="No training yet")).to_be_visible()

@@ -43,6 +43,14 @@ def test_else_the_thumbnail(tiny_collection, columns: dict) -> None:
     assert found.image.size == open_thumbnail(tiny_collection, 3).image.size
 
 
+def test_another_image_of_the_same_size_is_not_shown(tiny_collection, tmp_path: Path) -> None:
+    path = tmp_path / "private.png"
+    with Image.open(tiny_collection.items["image"].iloc[3]) as own:
+        own.rotate(180).save(path)
+    found = open_original(changed(tiny_collection, image=str(path)), 3, 900)
+    assert found.is_thumbnail
+
+
 def test_a_missing_thumbnail_is_named(tiny_collection, tmp_path: Path) -> None:
     collection = changed(tiny_collection, image="nowhere.jpg")
     collection.path = tmp_path

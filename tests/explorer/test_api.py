@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_faults_are_one_line(client: Client, arguments: tuple, line: str) -> Non
     with pytest.raises(Exception, match=line) as raised:
         client.predict(*arguments, api_name="/search")
     assert "Traceback" not in str(raised.value) and "\n" not in str(raised.value).strip()
+
+
+def test_the_readme_asks_as_it_says(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert "http://127.0.0.1:7860" in block
+    exec(block.replace("http://127.0.0.1:7860", url), {})
+    told = capsys.readouterr().out.strip().splitlines()
+    assert len([line for line in told if re.match(r"-?\d\.\d{3} \S", line)]) == 3
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from blip import tiny_blip
 from command_line import Sieve, fault
 
+from explorer.access import Access
 from explorer.commands.making import Train
 from explorer.training.desk import TrainingDesk
 from model.checkpoint import Checkpoint
@@ -278,9 +279,13 @@ def test_explore_opens_the_page(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("explorer.serving.start", stopped_at_once)
-    for flags in ((), ("--no-training",)):
+    monkeypatch.setenv("SIEVE_PASSWORD", "open")
+    published = ("--public-safe", "--auth", "guest", "--root-path", "/sieve")
+    for flags in ((), ("--no-training",), published):
         assert sieve("explore", *opened, "--port", "8123", *flags).code == 130
-    (name, checkpoint, where), (*_, without) = started
+    (name, checkpoint, where), (*_, without), (*_, public) = started
+    assert public["access"] == Access(public=True, root_path="/sieve", auth=("guest", "open"))
+    assert public["training"] is None and where["access"] == Access()
     assert (name, checkpoint) == ("tiny", opened[-1])
     assert (where["host"], where["port"]) == ("127.0.0.1", 8123)
     assert where["training"] is not None and without["training"] is None

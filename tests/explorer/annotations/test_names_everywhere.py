@@ -98,7 +98,7 @@ def test_a_recipe_s_names_are_read_with_care(names: object) -> None:
 
 def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> None:
     def handlers(editing: bool) -> set[str]:
-        app = build_app(engine, editing=editing)
+        app = build_app(engine, public=not editing)
         return {name for block in app.blocks.values() for name in getattr(block, "server_fns", [])
                 or [] for name in [name.__name__.removeprefix("sieve_")]}  # fmt: skip
 

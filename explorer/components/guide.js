@@ -1,0 +1,120 @@
+// Four steps from a first question to the page of a dimension, each beside what it speaks of. It comes
+// by itself once, where nothing was asked yet, and again by the “?” in the header. Whoever does the
+// thing by hand instead of by its button goes on all the same.
+const { on, place } = Sieve;
+const card = element.querySelector(".sv-guide");
+const text = card.querySelector(".sv-guide-text");
+const count = card.querySelector(".sv-guide-step");
+const next = card.querySelector(".sv-guide-next");
+const KEY = "sieve-guide";
+const shown = (selector) => [...document.querySelectorAll(selector)].find((node) => node.checkVisibility());
+let example = null;
+let at = -1;
+let anchor = null;
+
+const STEPS = [
+  {
+    at: () => shown("#sieve-search-bar"), sides: ["below"],
+    text: () => `Ask for anything in words, say “${example.q}”, or pick an example.`,
+    does: () => `Search “${example.q}”`,
+    act: () => Sieve.search({ q: example.q }),
+    done: () => Sieve.asked(),
+  },
+  {
+    at: () => shown(innerWidth > 900 ? ".sv-group .sv-dim" : ".sv-group") ?? shown(".sv-list-head"), sides: ["below", "right", "above"],
+    text: () => "Your query is made of these dimensions, each shown with the images that have it most. Uncheck one, and what has it drops out of the results.",
+    does: () => "Next",
+    act: () => show(2),
+    done: () => false,
+  },
+  {
+    at: () => shown(".sv-field-w"), sides: ["below", "above"],
+    text: () => `Or say in words what you do not want: “${example.without}”. Its dimensions are proposed, already switched off.`,
+    does: () => "Search without it",
+    act: () => Sieve.search({ q: place.q || example.q, without: example.without }),
+    done: () => Boolean(place.without),
+  },
+  {
+    at: () => shown(".sv-left"), sides: ["left", "above", "below"],
+    text: () => "What left the results stands here; below, “new” entered and ▲▼ moved. Each dimension has a page with all that it means.",
+    does: () => "Open a dimension",
+    act: () => { const d = opened(); close(); Sieve.showDimension(d); },
+    done: () => false,
+  },
+];
+const opened = () => Number((shown(".sv-group-off .sv-dim") ?? shown(".sv-dim"))?.dataset.d ?? 0);
+
+function show(step, { focus = false } = {}) {
+  anchor?.classList.remove("sv-guided");
+  at = step;
+  const now = STEPS[step];
+  anchor = now.at() ?? null;
+  if (!anchor) return close();
+  count.textContent = `${step + 1} of ${STEPS.length}`;
+  text.textContent = now.text();
+  next.textContent = now.does();
+  card.querySelector(".sv-guide-close").textContent = step === STEPS.length - 1 ? "Done" : "Not now";
+  anchor.classList.add("sv-guided");
+  // With the “?” as its source, the card follows it in the order of Tab.
+  if (!card.matches(":popover-open")) card.showPopover({ source: document.querySelector(".sv-help") });
+  reveal();
+  if (focus) next.focus();
+}
+// Scrolls so far that the card fits beside its anchor, which it never covers.
+function reveal() {
+  anchor.scrollIntoView({ block: "nearest", behavior: "instant" });
+  const room = card.offsetHeight + 16;
+  const { top, bottom } = anchor.getBoundingClientRect();
+  const below = innerHeight - bottom;
+  if (innerWidth <= 900 && below < room && top < room) scrollBy({ top: room - below, behavior: "instant" });
+  settle();
+}
+function settle() {
+  if (at >= 0 && anchor?.isConnected) Sieve.putBeside(card, anchor, STEPS[at].sides, 12);
+}
+function close() {
+  const had = card.contains(document.activeElement);
+  at = -1;
+  anchor?.classList.remove("sv-guided");
+  anchor = null;
+  if (card.matches(":popover-open")) card.hidePopover();
+  if (had) document.getElementById("sv-q")?.focus({ preventScroll: true });
+}
+function start(focus) {
+  remember();
+  if (!example) return;
+  Sieve.showTab("search");
+  requestAnimationFrame(() => show(0, { focus }));
+}
+function remember() {
+  try { localStorage.setItem(KEY, "seen"); } catch { /* storage may be forbidden */ }
+}
+function isNew() {
+  try { return localStorage.getItem(KEY) === null; } catch { return false; }
+}
+
+next.addEventListener("click", () => STEPS[at]?.act());
+card.querySelector(".sv-guide-close").addEventListener("click", close);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && at >= 0 && !document.querySelector("dialog[open]")) close();
+});
+for (const moved of ["scroll", "resize"]) addEventListener(moved, settle, { capture: true, passive: true });
+
+// Steps go on with what is asked; the page has then to be laid out before a place is chosen.
+on("answer", () => {
+  if (at < 0) return;
+  const focus = card.contains(document.activeElement);
+  const step = at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
+  requestAnimationFrame(() => {
+    if (at < 0) return;
+    if (step === at && anchor.isConnected) settle(); // a toggle must not scroll the page
+    else show(step, { focus });
+  });
+});
+on("tab", (tab) => { if (tab !== "search" && at >= 0) close(); });
+on("dimension", (dimension) => { if (dimension !== null && place.tab !== "search") close(); });
+on("guide", () => start(true));
+on("about", ({ can, examples }) => {
+  example = can.text_queries && card.showPopover ? (examples ?? []).find((one) => one.q && one.without) ?? null : null;
+});
+on("glance", () => { if (example && place.tab === "search" && isNew()) start(false); });

@@ -1,0 +1,99 @@
+"""The guided first run: there once, dismissed by a key, never over what it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from browser.steps import go, has_sideways_scroll, settle
+from explorer import desk
+from explorer.app import start
+from explorer.examples import ExampleQuery
+
+APART = """() => {
+  const [card, about] = [".sv-guide", ".sv-guided"].map((one) => document.querySelector(one));
+  const [a, b] = [card, about].map((node) => node.getBoundingClientRect());
+  const beside = a.right <= b.left || b.right <= a.left;
+  return (beside || a.bottom <= b.top || b.bottom <= a.top) && b.bottom > 0 && b.top < innerHeight
+    && a.top >= 0 && a.left >= 0 && a.bottom <= innerHeight && a.right <= innerWidth;
+}"""
+
+
+@pytest.fixture(scope="module")
+def guided(tiny_engine) -> Iterator[str]:
+    """Where a server is whose collection has an example to show."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk, "examples", lambda _: (ExampleQuery("a circle", "the snow"),))
+        served = start(tiny_engine, port=7990)
+    yield served.url
+    served.app.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def newcomer(request: pytest.FixtureRequest, browser: Browser, guided: str) -> Iterator[Page]:
+    """A page in a browser that has never been here."""
+    context = browser.new_context(
+        viewport={"width": request.param, "height": 844},
+        base_url=guided,
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.set_default_timeout(10_000)
+    yield page
+    context.close()
+    assert not faults, faults
+
+
+def check_step(page: Page, number: int) -> None:
+    """The card is on screen and beside what it speaks of."""
+    expect(page.locator(".sv-guide-step")).to_have_text(f"{number} of 4")
+    page.wait_for_function(APART)
+    assert not has_sideways_scroll(page)
+
+
+def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
+    page = newcomer
+    go(page)
+    card = page.get_by_role("dialog", name="How it works")
+    expect(card).to_be_visible()
+    assert page.evaluate("document.activeElement === document.body"), "it takes no focus by itself"
+    check_step(page, 1)
+    assert not Axe().run(page).response["violations"]
+    # From the keyboard: the card follows the “?” of the header.
+    page.get_by_role("button", name="Show how it works").press("Enter")
+    for number in (2, 3, 4):
+        expect(card.locator(".sv-guide-next")).to_be_focused()
+        page.keyboard.press("Enter")
+        settle(page)
+        check_step(page, number)
+    assert "without=" in page.url
+    page.keyboard.press("Enter")
+    page.locator(".sv-page-head").wait_for()
+    expect(card).to_be_hidden()
+    go(page)
+    expect(page.locator(".sv-how")).to_be_visible()
+    expect(card).to_be_hidden()
+
+
+def test_it_steps_aside(newcomer: Page) -> None:
+    page = newcomer
+    go(page)
+    card = page.get_by_role("dialog", name="How it works")
+    page.get_by_role("textbox", name="Find").fill("a circle")
+    page.keyboard.press("Enter")
+    settle(page)
+    check_step(page, 2)
+    expect(page.get_by_role("textbox", name="Find")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    assert page.locator(".sv-guided").count() == 0
+
+
+def test_links_open_without_it(newcomer: Page) -> None:
+    go(newcomer, "?q=a+circle")
+    expect(newcomer.get_by_role("dialog", name="How it works")).to_be_hidden()

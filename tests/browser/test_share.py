@@ -1,0 +1,187 @@
+"""What leaves the page: links that last, files, and a page for strangers behind a proxy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Download, Page, expect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from browser.steps import found, go, preview, search, settle, skip_guide
+from explorer.access import Access
+from explorer.app import Served, start
+
+VIEWS = (
+    "?q=a+circle&without=the+snow&strictness=never&compare=1",
+    "?q=a+circle&off=3,5&strictness=0.4",
+    "?tab=dimensions&dimension=7",
+    '?tab=figure&figure={"rows":[{"query":"a circle"}],"columns":3}',
+)
+
+
+@pytest.fixture
+def granted(page: Page) -> Page:
+    """The page, in a browser that lets it read and write the clipboard."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return page
+
+
+def shared_link(page: Page) -> str:
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_role("status").filter(has_text="Link copied")).to_be_attached()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def look(page: Page) -> list[str]:
+    """What a view shows, whichever tab it is."""
+    settle(page)
+    if "tab=dimensions" in page.url:
+        return [page.locator(".sv-page-head h2").inner_text()]
+    if "tab=figure" in page.url:
+        return [preview(page).get_attribute("src") or ""]
+    return found(page) + page.locator(".sv-dense .sv-text").all_inner_texts()
+
+
+def test_a_shared_link_leads_there_after_a_restart(granted: Page, tiny_engine) -> None:
+    page = granted
+    served = start(tiny_engine, port=7990)
+    seen = []
+    for view in VIEWS:
+        page.goto(f"{served.url}/{view}")
+        seen.append((look(page), shared_link(page)))
+    port = int(served.url.rsplit(":", 1)[1])
+    served.app.close()
+    again = start(tiny_engine, port=port)
+    assert again.url == served.url
+    for shown, link in seen:
+        assert shown and shown[0]
+        page.goto("about:blank")
+        page.goto(link)
+        assert look(page) == shown, link
+    again.app.close()
+
+
+def test_without_a_clipboard_the_link_is_shown_to_be_copied(page: Page) -> None:
+    go(page, "?q=a+circle")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_role("textbox", name="Link to this view")).to_have_value(page.url)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("textbox", name="Link to this view")).to_be_hidden()
+
+
+def exported(page: Page, kind: str) -> Download:
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.locator(".sv-menu:popover-open").get_by_role("button", name=kind).click()
+    expect(page.locator(".sv-menu:popover-open")).to_have_count(0)
+    return download.value
+
+
+def test_results_and_dimensions_are_taken_away_as_files(page: Page) -> None:
+    go(page)
+    expect(page.get_by_role("button", name="Export")).to_be_hidden()
+    search(page, "a circle", "the snow")
+    made = exported(page, "CSV")
+    assert made.suggested_filename == "sieve-results.csv"
+    with Path(made.path()).open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == found(page)
+    page.get_by_role("tab", name="Dimensions").click()
+    page.locator(".sv-table tbody tr").first.wait_for()
+    whole = json.loads(Path(exported(page, "JSON").path()).read_text("utf-8"))
+    assert len(whole["dimensions"]) == 64
+
+
+def test_a_word_is_explained_to_the_keyboard(page: Page) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    word = page.get_by_role("button", name="Strictness")
+    word.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".sv-bubble")).to_be_visible()
+    expect(page.locator(".sv-bubble")).to_contain_text("push away: a result loses")
+    expect(word).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Escape")
+    expect(page.locator(".sv-bubble")).to_be_hidden()
+    expect(word).to_be_focused()
+
+
+@contextmanager
+def proxy(target: str, prefix: str) -> Iterator[str]:
+    """Show a server under a prefix only, as a reverse proxy does."""
+    web = httpx.AsyncClient(base_url=target, timeout=30)
+
+    async def forward(request: Request) -> Response:
+        own = (b"host", b"connection")
+        headers = [pair for pair in request.headers.raw if pair[0] not in own]
+        headers.append((b"x-forwarded-host", request.headers["host"].encode()))
+        url = httpx.URL(path=f"/{request.path_params['path']}", query=request.url.query.encode())
+        body = await request.body()
+        got = await web.request(request.method, url, headers=headers, content=body)
+        kept = {k: v for k, v in got.headers.items() if k in ("content-type", "set-cookie")}
+        return Response(got.content, got.status_code, kept)
+
+    async def outside(_: Request) -> Response:
+        return Response(status_code=404)
+
+    routes = [
+        # It streams until the page is left; the page does without.
+        Route(prefix + "/gradio_api/heartbeat/{rest:path}", outside),
+        Route(prefix + "/{path:path}", forward, methods=["GET", "POST"]),
+    ]
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=7995, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.05)
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:7995{prefix}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def public(tiny_engine) -> Iterator[Served]:
+    access = Access(public=True, root_path="/a/sieve", auth=("guest", "open"))
+    served = start(tiny_engine, port=7990, access=access)
+    yield served
+    served.app.close()
+
+
+def test_strangers_search_behind_a_proxy_after_they_said_who_they_are(
+    browser: Browser, public: Served, tiny_engine
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    skip_guide(context)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    with proxy(public.url, "/a/sieve") as address:
+        page.goto(f"{address}?q=a+circle&without=the+snow")
+        page.get_by_label("username").fill("guest")
+        page.get_by_label("password").fill("open")
+        page.get_by_role("button", name="Login").click()
+        settle(page)
+        query = tiny_engine.encode("a circle", "the snow")
+        assert found(page) == [result.id for result in tiny_engine.search(query).results]
+        expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
+        page.wait_for_function("document.querySelector('.sv-tile img').naturalWidth > 0")
+        expect(page.get_by_role("tab", name="Train")).to_have_count(0)
+        expect(page.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
+        page.get_by_role("button", name="Export").click()
+        expect(page.get_by_text("sieve export")).to_have_count(0)
+        page.keyboard.press("Escape")
+        page.get_by_role("tab", name="Dimensions").click()
+        page.locator(".sv-plot .main-svg").first.wait_for()
+        assert page.url.startswith(f"{address}?") and "tab=dimensions" in page.url
+    context.close()

@@ -1,0 +1,127 @@
+"""`sieve export`: what is written is what the engine has, and Sieve reads its codes again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from command_line import Sieve, fault
+from scipy.sparse import load_npz
+
+
+@pytest.fixture
+def opened(tiny_collection, tiny_checkpoint) -> tuple:
+    return (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
+
+
+def export(sieve: Sieve, what: str, out: Path, opened: tuple, *more: object) -> dict:
+    collection, *checkpoint = opened
+    answer = sieve("export", collection, what, "-o", out, *checkpoint, *more, "--json")
+    assert answer.code == 0, answer.err
+    return answer.data
+
+
+def test_results_in_three_kinds_are_the_same(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
+) -> None:
+    asks = ("--query", "a circle", "--without", "the snow", "--strictness", "never", "-k", 7)
+    for kind in ("csv", "json", "parquet"):
+        export(sieve, "results", tmp_path / f"r.{kind}", opened, *asks)
+    query = tiny_engine.encode("a circle", "the snow")
+    outcome = tiny_engine.search(query, never=True, top=7)
+    ids = [result.id for result in outcome.results]
+    table = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8", newline="")))
+    whole = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    arrow = pq.read_table(tmp_path / "r.parquet")
+    assert [row["id"] for row in table] == ids
+    assert [row["id"] for row in whole["results"]] == arrow["id"].to_pylist() == ids
+    assert arrow["rank"].to_pylist() == list(range(1, len(ids) + 1))
+    assert {row["query"] for row in table} == {"a circle"} and table[0]["without"] == "the snow"
+    assert json.loads(table[0]["captions"]) == list(outcome.results[0].captions)
+    assert json.loads(table[0]["contributions"]) == whole["results"][0]["contributions"]
+    assert whole["off"] == [off.dimension for off in outcome.off] and whole["strictness"] == "never"
+    about = json.loads(arrow.schema.metadata[b"sieve"])
+    assert about["checkpoint_sha256"] == tiny_engine.checkpoint.sha256
+    assert about["off"] == whole["off"]
+
+
+def test_sieve_reads_its_codes_again(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "codes"
+    folder.mkdir()
+    told = export(sieve, "codes", folder / "image_codes.npz", opened)
+    export(sieve, "codes", folder / "text_codes.npz", opened, "--captions")
+    assert told["rows"] == tiny_engine.image_codes.n
+    matrix = load_npz(folder / "image_codes.npz")
+    assert (matrix != tiny_engine.image_codes.by_row).nnz == 0
+    items = tiny_engine.collection.path / "items.parquet"
+    out = tmp_path / "again"
+    answer = sieve("prepare", "codes", folder, "--items", items, "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    from model.collection import Collection
+    from model.engine import Engine
+
+    again = Engine.open(Collection.open(out).path)
+    assert np.allclose(
+        again.image_codes.by_row.toarray(), tiny_engine.image_codes.by_row.toarray(), atol=1e-6
+    )
+    assert again.text_codes.by_row.nnz == tiny_engine.text_codes.by_row.nnz
+
+
+def test_long_codes_name_item_dimension_and_value(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
+) -> None:
+    export(sieve, "codes", tmp_path / "codes.parquet", opened)
+    table = pq.read_table(tmp_path / "codes.parquet").to_pandas()
+    assert list(table.columns) == ["row", "id", "dimension", "value"]
+    dimensions, values = tiny_engine.image_codes.row(5)
+    of_item = table[table["id"].astype(str) == tiny_engine.collection.items["id"].iloc[5]]
+    assert of_item["dimension"].tolist() == dimensions.tolist()
+    assert np.allclose(of_item["value"], values)
+
+
+def test_dimensions_with_names_that_no_spreadsheet_runs(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.engine import Engine
+
+    table = tiny_engine.dimension_table()
+    monkeypatch.setattr(Engine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")'))
+    for kind in ("csv", "json", "parquet"):
+        told = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
+        assert told["rows"] == 64
+    text = (tmp_path / "d.csv").read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert {row["name"] for row in rows} == {'\'=HYPERLINK("x")'}
+    assert [float(row["mean"]) for row in rows] == pytest.approx(table["mean"].tolist())
+    whole = json.loads((tmp_path / "d.json").read_text("utf-8"))["dimensions"]
+    assert len(whole) == 64 and whole[0]["name"] == '=HYPERLINK("x")'
+    assert pq.read_table(tmp_path / "d.parquet").num_rows == 64
+    printed = sieve("dimensions", opened[0], *opened[1:], "--csv").out
+    assert "'=HYPERLINK" in printed
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "more", "line"),
+    [
+        ("results", "r.csv", (), "nothing to search for"),
+        ("results", "r.npz", ("--query", "a"), "a file of results is a .csv, .json or .parquet"),
+        ("codes", "c.csv", (), "a file of codes is a .npz or .parquet"),
+        ("codes", "c.npz", ("--query", "a"), "leave the query out"),
+        ("dimensions", "no/d.csv", (), "there is no folder"),
+        ("dimensions", "d.csv", ("--captions",), "--captions is for codes alone"),
+    ],
+)
+def test_faults_are_one_line_and_leave_nothing(
+    sieve: Sieve, opened: tuple, tmp_path: Path, what: str, name: str, more: tuple, line: str
+) -> None:
+    collection, *checkpoint = opened
+    said = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
+    assert line in said
+    assert not list(tmp_path.glob("[!h]*"))
