@@ -73,8 +73,9 @@ class _Embeddings(Space):
     """(d,) float32: taken off each image, which is then renormalised."""
 
     def score(self, queries: np.ndarray) -> np.ndarray:
+        assert isinstance(self.images, np.ndarray)
         parts = []
-        for start in range(0, self.images.shape[0], _ROWS_AT_ONCE):
+        for start in range(0, len(self.images), _ROWS_AT_ONCE):
             block = np.asarray(self.images[start : start + _ROWS_AT_ONCE], np.float32)
             block = unit(block if self.centre is None else block - self.centre)
             parts.append(queries @ block.T)

@@ -262,7 +262,7 @@ on("figure-row", (row) => {
 });
 on("tab", (tab) => {
   if (tab !== "figure") return;
-  if (!untouched && recipe.rows.length) Sieve.setFigure(JSON.stringify(asked()));
+  if (!untouched && recipe.rows.length) Sieve.setTabText("figure", JSON.stringify(asked()));
   else if (untouched && !place.figure) begin();
 });
 if (place.tab === "figure" && untouched && !place.figure && !recipe.rows.length) begin();
