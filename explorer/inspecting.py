@@ -130,8 +130,9 @@ def why_view(desk: Desk, payload: Any) -> dict[str, Any]:
     ----------
     desk : Desk
     payload : dict
-        The fields of `Place`, `upload`, and `a` and `b`: ids of two items. Where `a` is missing the
-        best result takes its place, and where `b` is, the one that follows `a`.
+        The fields of `Place`, `upload`, and `a` and `b`: ids of two items. By default they are the
+        best result and the best of those that switching off took from the results; beside a
+        given `a` stands the result that follows it.
 
     Raises
     ------
@@ -144,6 +145,8 @@ def why_view(desk: Desk, payload: Any) -> dict[str, Any]:
     query = desk.encode(place.q, place.without, place.item, upload)
     outcome = engine.search(query, place.off, place.strictness, never=place.never, top=N_CHOICES)
     ids = [result.id for result in outcome.results]
+    if not (a or b) and ids and outcome.left:
+        a, b = ids[0], outcome.left[0].id
     a = a or (ids[0] if ids else "")
     b = b or _follower(ids, a)
     told = {
@@ -153,7 +156,10 @@ def why_view(desk: Desk, payload: Any) -> dict[str, Any]:
         "notes": list(query.notes),
         "off": [part.dimension for part in outcome.off],
         "proposed": list(query.proposed),
-        "choices": glance(engine, [result.row for result in outcome.results]),
+        "choices": [
+            {**glance(engine, [result.row])[0], "rank": result.rank}
+            for result in (*outcome.results, *outcome.left)
+        ],
     }
     if not (a and b):
         return told | {"why": None}

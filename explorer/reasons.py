@@ -36,18 +36,20 @@ def tell_reasons(found: ItemComparison, name_of: Name) -> str:
     if not found.reasons:
         return removed or "Both have the same score: no dimension tells them apart."
     told = "; ".join(_reason(part, name_of(part.dimension)) for part in found.reasons)
-    sum_ = sum(abs(part.difference) for part in found.reasons)
     gap = abs(found.left.score - found.right.score)
     ahead = "left" if found.left.score >= found.right.score else "right"
-    return f"{removed}The {ahead} is {decimal(gap)} ahead: {told}{_part_of(sum_, gap)}."
+    return f"{removed}The {ahead} is {decimal(gap)} ahead: {told}{_rest(found.reasons, gap)}."
 
 
-def _part_of(sum_: float, gap: float) -> str:
-    if abs(sum_ - gap) < 0.005:
+def _rest(reasons: tuple[Part, ...], gap: float) -> str:
+    """Say how much of the gap the reasons make up, where it is not all."""
+    total = sum(abs(part.difference) for part in reasons)
+    if abs(total - gap) < 0.005:
         return ""
-    if sum_ < gap:
-        return f" – together {decimal(sum_)} of it"
-    return f" – together {decimal(sum_)}, and others take some of it back"
+    together = f", together {decimal(total)}" if len(reasons) > 1 else ""
+    if total < gap:
+        return f"{together}; smaller differences make up the rest"
+    return f"{together}; others take some of it back"
 
 
 def _removal(found: ItemComparison, name_of: Name) -> str:

@@ -5,6 +5,7 @@ const { q, without } = asks.elements;
 const { method, knob, track, a, b } = sets.elements;
 const [fault, told, fromSearch] = [".sv-fault", ".sv-versus-told", ".sv-from-search"].map(find);
 const MEASURED = 10;
+const USUAL = "subtraction";
 const PLAIN = { q: "", without: "", off: null, strictness: 1, never: false };
 const TRACKS = { label: "labels", caption: "captions" };
 let options = null;
@@ -34,7 +35,7 @@ async function compare() {
 function keep() {
   const { q: query, without: not, off, strictness, never, ...rest } = state;
   const asked = chosen ? { q: query, without: not, off: off === null ? "" : off.join(" ") || "none", strictness: never ? "never" : strictness === 1 ? "" : strictness } : {};
-  Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === options?.methods[2]?.name ? "" : rest.method }));
+  Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === USUAL ? "" : rest.method }));
 }
 
 // What there is to compare with, asked once.
@@ -57,7 +58,7 @@ function fill(answer) {
   const values = [...method.options].map((one) => one.value);
   if (!values.includes(state.method)) {
     if (state.method) fault.textContent = `There is no ${state.method} to compare with here.`;
-    state.method = values.find((value) => value === "subtraction") ?? values[0] ?? "";
+    state.method = values.find((value) => value === USUAL) ?? values[0] ?? "";
   }
   find(".sv-mute").textContent = values.length ? "" : "Nothing to compare with: these codes were made elsewhere, so there is no backbone, and no other checkpoint reads them.";
   track.replaceChildren(...answer.tracks.map((name) => option(name, TRACKS[name])));
@@ -156,7 +157,7 @@ function fillColumn(section, column, other, truth) {
 }
 function tileOf(item, there, truth) {
   const title = item.captions[0] || item.labels.join(", ") || item.id;
-  const marks = { right: `✓ ${truth.b ? `no ${truth.b}` : truth.a}`, both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
+  const marks = { right: "✓ right", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
   const where = there ? (there === item.rank ? "= both" : `${there} there`) : "only here";
   const point = (is) => () => {
     for (const twin of element.querySelectorAll(`[data-id="${item.id}"]`)) twin.classList.toggle("sv-is-twin", is && Boolean(there));
@@ -174,9 +175,7 @@ function tileOf(item, there, truth) {
 function follow() {
   if (place.tab !== "compare") return;
   if (chosen || !place.q || same(state, ofSearch())) return compare();
-  const { method: kept, knob: set } = state;
   use(ofSearch(), { own: false });
-  Object.assign(state, { method: kept, knob: set });
 }
 on("about", ({ can, examples }) => {
   if (!can.text_queries) {
@@ -201,7 +200,7 @@ on("versus", (text) => {
     off: !off || !known ? null : off === "none" ? [] : off.split(" ").map(Number),
   } : ofSearch();
   Object.assign(state, PLAIN, asked, {
-    method: now.method ?? "subtraction", knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
+    method: now.method ?? USUAL, knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
   });
   [q.value, without.value] = [state.q, state.without];
   if (options) fillKnob();

@@ -172,6 +172,7 @@ window.Sieve ??= (() => {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    button?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
     if (place.tab === tab) return;
     place.tab = tab;
     emit("tab", tab);

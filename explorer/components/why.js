@@ -99,9 +99,9 @@ function itemOf(side, item, choices) {
     id, el("button", { type: "submit", class: "sv-plain" }, "Take"));
   const fold = el("details", { open: unfolded.has(side), ontoggle: () => unfolded[fold.open ? "add" : "delete"](side) },
     el("summary", {}, `Choose another for the ${side}`),
-    el("ol", { class: "sv-why-choices" }, ...choices.map((one, at) => el("li", {}, el("button", {
-      type: "button", "aria-label": `Number ${at + 1}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
-    }, Sieve.image(one.id), el("span", {}, String(at + 1)))))), take);
+    el("ol", { class: "sv-why-choices" }, ...choices.map((one) => el("li", {}, el("button", {
+      type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Left the results"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
+    }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "left"))))), take);
   return el("div", { class: "sv-why-item" },
     el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }) }, Sieve.image(item.id)),
     el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-stand" }, item.said), el("p", {}, title), fold));
@@ -129,7 +129,7 @@ function partsOf({ parts, left, right }) {
   const sum = el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "score"), el("td", {}, number(left.score)), el("td", {}, number(right.score)), el("td", {})));
   const table = el("table", { class: "sv-why-table" }, el("colgroup", {}, el("col"), el("col"), el("col"), el("col")),
     el("thead", {}, el("tr", {}, column("Dimension"), column("left"), column("right"),
-      el("th", { scope: "col" }, el("span", { class: "sv-why-head" }, el("span", {}, "← for the left"), el("span", {}, "for the right →"))))), body, sum);
+      el("th", { scope: "col" }, el("span", { class: "sv-why-head" }, el("span", {}, "← left"), el("span", {}, "right →"))))), body, sum);
   const more = rest.length > 0 && el("button", { type: "button", class: "sv-more", onclick: () => {
     body.append(...rest.map((part) => partRow(part, largest)));
     body.children[SHOWN].querySelector("a").focus();
