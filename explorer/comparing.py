@@ -25,12 +25,12 @@ from model.comparing import (
     find_concept,
     known_concepts,
     measure,
+    shown_rows,
     sparse_scores,
     trained_share,
     truth_of,
     with_checkpoint,
 )
-from model.exclusion import best
 from model.questions import TRACKS, TrackName
 from model.words.nouns import benchmark_nouns
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 N_SHOWN = 20
 KEPT_ENGINES = 2
+USUAL = "subtraction"
+"""What is compared with where nobody says."""
 _CHECKPOINT = "checkpoint "
 _SAID = {
     "literal": "the backbone reads “A without B” as plain text",
@@ -70,10 +72,10 @@ class Question(NamedTuple):
         if not place.q.strip():
             raise ValueError("nothing to compare: say what to find")
         knob = payload.get("knob")
-        texts = (read_text(name, payload.get(name) or "") for name in ("track", "a", "b"))
+        texts = (read_text(name, payload.get(name, "")) for name in ("track", "a", "b"))
         return cls(
             place,
-            read_text("method", payload.get("method") or "subtraction"),
+            read_text("method", payload.get("method", USUAL)),
             None if knob is None else read_number("knob", knob),
             *texts,
         )
@@ -147,7 +149,7 @@ class CompareDesk:
         )
         other = self._other(asked, query.text, query.without)
         truth, choice = self._truth(asked, query.text, query.without)
-        hits = [best(column.scores, N_SHOWN).rows.tolist() for column in (own, other)]
+        hits = [shown_rows(column.scores, N_SHOWN) for column in (own, other)]
         return {
             "q": query.text,
             "without": query.without,

@@ -140,7 +140,7 @@ def why_view(desk: Desk, payload: Any) -> dict[str, Any]:
         In one line.
     """
     place = Place.from_payload(payload)
-    upload, a, b = (read_text(name, payload.get(name) or "") for name in ("upload", "a", "b"))
+    upload, a, b = (read_text(name, payload.get(name, "")) for name in ("upload", "a", "b"))
     engine = desk.engine
     query = desk.encode(place.q, place.without, place.item, upload)
     outcome = engine.search(query, place.off, place.strictness, never=place.never, top=N_CHOICES)

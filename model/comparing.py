@@ -18,9 +18,10 @@ from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.encoder import IMAGE, MODALITIES, TEXT
 from model.engine import Engine
-from model.exclusion import scores
-from model.questions import PairLaw, TrackName, measure_rankings
+from model.exclusion import best, scores
+from model.questions import PairLaw, TrackName
 from model.questions.pairs import Concepts, caption_concepts, label_concepts
+from model.questions.ranking import TOP, average_precision, marks_of, ranked_rows
 from model.questions.rules import Range, Rule, Space, unit
 from model.results import EncodedQuery
 from model.words.known import lemma
@@ -147,13 +148,13 @@ def sparse_scores(
     strictness: float = 1.0,
     never: bool = False,
 ) -> np.ndarray:
-    """Score every item by its code, as `Engine.search` ranks: (n,) float32.
+    """Score every item by its code, as `Engine.search` does: (n,) float32."""
+    return scores(engine.image_codes, engine.question(query, off, strictness, never))
 
-    What shares nothing with the query is no result there, so it has -inf here.
-    """
-    total = scores(engine.image_codes, engine.question(query, off, strictness, never))
-    total[total == 0] = -np.inf
-    return total
+
+def shown_rows(total: np.ndarray, top: int) -> list[int]:
+    """Rows that a search shows: the best, without those that score 0 and so share nothing."""
+    return [row for row in best(total, top).rows.tolist() if total[row] != 0]
 
 
 def with_checkpoint(engine: Engine, checkpoint: Checkpoint) -> Engine:
@@ -247,18 +248,25 @@ def truth_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Truth:
 
 
 def measure(total: np.ndarray, truth: Truth) -> Measures | None:
-    """Measure a ranking of all items; None where nothing is relevant.
+    """Measure what a ranking of all items shows; None where nothing is relevant.
+
+    Places of items that score 0 are empty: no search shows them.
 
     Parameters
     ----------
     total : (n,) float32
-        Scores; -inf for what is no result.
+        Scores; -inf for what is left out.
     truth : Truth
     """
-    if not truth.relevant.any():
+    count = truth.relevant.sum()
+    if not count:
         return None
-    found = measure_rankings(total[None], truth.relevant[None], truth.violating[None])
-    return Measures(float(found.ap[0]), float(found.precision[0]), float(found.violation[0]))
+    shown = total != 0
+    rows = ranked_rows(total[None], TOP)
+    right = marks_of(rows, (truth.relevant & shown)[None])
+    broken = marks_of(rows, (truth.violating & shown)[None])
+    ap = average_precision(right, np.array([count]))
+    return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
 
 
 def trained_share(engine: Engine) -> float:
