@@ -88,6 +88,8 @@ class Column(NamedTuple):
     how: str
     scores: np.ndarray
     """(n,) float32"""
+    trained: float = 0.0
+    """Share of the items that its checkpoint was trained on."""
 
 
 class CompareDesk:
@@ -104,7 +106,7 @@ class CompareDesk:
         self._opened: OrderedDict[str, Engine] = OrderedDict()
         self._opening = Lock()
         self._concepts = lru_cache(maxsize=2)(self._known_concepts)
-        self._trained = lru_cache(maxsize=1)(self._trained_share)
+        self._trained = lru_cache(maxsize=8)(trained_share)
 
     def compare_options(self, _: Any) -> dict[str, Any]:
         """Tell what there is to compare with, and what can count as right."""
@@ -146,6 +148,7 @@ class CompareDesk:
             f"Sparse · {self._desk.checkpoint_name}",
             self._switched(off, place),
             sparse_scores(self._engine, query, off, place.strictness, place.never),
+            self._trained(self._engine.checkpoint, self._engine.collection),
         )
         other = self._other(asked, query.text, query.without)
         truth, choice = self._truth(asked, query.text, query.without)
@@ -172,7 +175,8 @@ class CompareDesk:
             with self._opening:  # one text at a time goes through the model
                 query = engine.encode(text, without)
             total = sparse_scores(engine, query, None, place.strictness, place.never)
-            return Column(f"Sparse · {name}", self._switched(query.proposed, place), total)
+            trained = self._trained(engine.checkpoint, engine.collection)
+            return Column(f"Sparse · {name}", self._switched(query.proposed, place), total, trained)
         method = DENSE_METHODS.get(asked.method)
         if method is None:
             known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
@@ -196,6 +200,7 @@ class CompareDesk:
         return {
             "title": column.title,
             "how": column.how,
+            "trained": column.trained,
             "measures": measures and measures._asdict(),
             "results": [
                 {
@@ -232,8 +237,8 @@ class CompareDesk:
         if not a or (without and not b):
             return None, told
         truth = truth_of(self._concepts(track), track, a, b)
-        told |= {"relevant": int(truth.relevant.sum()), "violating": int(truth.violating.sum())}
-        return truth, told | {"trained": self._trained()}
+        counts = {"relevant": int(truth.relevant.sum()), "violating": int(truth.violating.sum())}
+        return truth, told | counts
 
     def _named(
         self, text: str, without: str, tracks: tuple[TrackName, ...]
@@ -259,9 +264,6 @@ class CompareDesk:
 
     def _known_concepts(self, track: TrackName) -> Concepts:
         return known_concepts(self._engine.collection, track)
-
-    def _trained_share(self) -> float:
-        return trained_share(self._engine)
 
     def _checkpoints(self) -> dict[str, Path]:
         """Other checkpoints that read this collection, by a name for each."""

@@ -44,7 +44,7 @@ def tell_reasons(found: ItemComparison, name_of: Name) -> str:
 def _rest(reasons: tuple[Part, ...], gap: float) -> str:
     """Say how much of the gap the reasons make up, where it is not all."""
     total = sum(abs(part.difference) for part in reasons)
-    if abs(total - gap) < 0.005:
+    if abs(total - gap) < max(0.005, gap / 10):
         return ""
     together = f", together {decimal(total)}" if len(reasons) > 1 else ""
     if total < gap:

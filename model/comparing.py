@@ -269,9 +269,8 @@ def measure(total: np.ndarray, truth: Truth) -> Measures | None:
     return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
 
 
-def trained_share(engine: Engine) -> float:
-    """Share of the collection's items that its checkpoint was trained on, as far as it says."""
-    trained = engine.checkpoint.trained_items
-    return sum(item in trained for item in engine.collection.items["id"]) / max(
-        engine.collection.n_items, 1
-    )
+def trained_share(checkpoint: Checkpoint, collection: Collection) -> float:
+    """Share of a collection's items that a checkpoint was trained on, as far as it says."""
+    trained = checkpoint.trained_items
+    shared = sum(item in trained for item in collection.items["id"]) if trained else 0
+    return shared / max(collection.n_items, 1)

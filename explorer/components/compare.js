@@ -135,12 +135,15 @@ function fillTruth({ track: now, a: first, b: second, names }) {
   }
 }
 const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
-function rightness({ truth, without: not }) {
+function flattered(columns) {
+  const told = columns.filter(({ trained }) => trained > 0).map(({ title, trained }) => `${title.split(" · ")[1]} was trained on ${percent(trained)} of the items`);
+  return told.length ? ` ${told.join(", ")}: that flatters; “sieve evaluate” leaves such items out.` : "";
+}
+function rightness({ truth, without: not, columns }) {
   if (!truth.track) return "This collection has no labels and no captions: nothing tells what is right.";
   if (truth.relevant === undefined) return `Choose above what counts as right: no ${truth.track === "label" ? "label" : "noun of the benchmark"} is called ${not && truth.a ? `“${not}”` : "like the query"}.`;
   const said = truth.b ? `has ${truth.a}, not ${truth.b}` : `has ${truth.a}`;
-  const trained = truth.trained ? ` ${percent(truth.trained)} of all items were trained on, which flatters; \`sieve evaluate\` leaves them out.` : "";
-  return `Right: ${said}, by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${trained}`;
+  return `Right: ${said}, by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${flattered(columns)}`;
 }
 function fillColumn(section, column, other, truth) {
   section.querySelector("h2").textContent = column.title;

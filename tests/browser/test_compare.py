@@ -35,7 +35,7 @@ def test_the_method_the_labels_and_the_address(page: Page) -> None:
     facts(page, 0)
     page.get_by_label("Against").select_option("literal")
     expect(page.get_by_role("heading", name="Dense · literal")).to_be_visible()
-    page.get_by_label("and not").select_option("night")
+    page.get_by_role("combobox", name="and not").select_option("night")
     expect(page.locator(".sv-versus-told")).to_contain_text("not night")
     settle(page)
     assert "method:literal" in page.url and "b:night" in page.url
@@ -59,6 +59,6 @@ def test_twins_are_shown_together(page: Page) -> None:
 def test_words_that_no_label_names_ask_for_one(page: Page) -> None:
     go(page, "?tab=compare&versus=q:something+round,without:winter")
     expect(page.locator(".sv-versus-told")).to_contain_text("Choose above what counts as right")
-    page.get_by_label("has", exact=True).select_option("circle")
-    page.get_by_label("and not").select_option("snow")
+    page.get_by_role("combobox", name="has", exact=True).select_option("circle")
+    page.get_by_role("combobox", name="and not").select_option("snow")
     assert len(facts(page, 0)) == 3

@@ -128,4 +128,4 @@ def test_another_checkpoint_shares_the_backbone(engine: Engine) -> None:
 
 def test_what_was_trained_on_is_told(engine: Engine) -> None:
     train = (engine.collection.items["split"] == "train").mean()
-    assert trained_share(engine) == pytest.approx(train)
+    assert trained_share(engine.checkpoint, engine.collection) == pytest.approx(train)

@@ -41,8 +41,8 @@ def test_both_columns_are_what_their_methods_find(desk: CompareDesk, tiny_engine
     sparse, dense = ([item["id"] for item in one["results"]] for one in found["columns"])
     query = tiny_engine.encode("a circle", "the snow")
     assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
-    rows = best(dense_scores(tiny_engine, **{"text": "a circle", "without": "the snow"},
-                             method=DENSE_METHODS["literal"]), 20).rows  # fmt: skip
+    literal = DENSE_METHODS["literal"]
+    rows = best(dense_scores(tiny_engine, "a circle", "the snow", literal), 20).rows
     assert dense == tiny_engine.collection.items["id"].iloc[rows].tolist()
     assert found["both"] == len(set(sparse) & set(dense))
 

@@ -102,11 +102,11 @@ def standing(row: int, score: float) -> Standing:
 
 
 def test_reasons_read_as_a_sentence() -> None:
-    parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.06, False))
-    found = ItemComparison(standing(0, 0.26), standing(1, -0.06), parts, parts[:2], 60)
+    parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.11, False))
+    found = ItemComparison(standing(0, 0.26), standing(1, -0.01), parts, parts[:2], 60)
     names = {4: "snow · ice", 9: "beach", 2: "dog"}
     assert tell_reasons(found, names.__getitem__) == (
-        "The left is .32 ahead: #4 “snow” counts .21 for the left, nothing for the right; "
+        "The left is .27 ahead: #4 “snow” counts .21 for the left, nothing for the right; "
         "#9 “beach” is off and takes .12 from the right, nothing from the left, together .33; "
         "others take some of it back."
     )
