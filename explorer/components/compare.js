@@ -18,15 +18,15 @@ async function compare() {
   if (!(await ready())) return;
   if (place.tab === "compare") keep();
   offer();
-  find(".sv-versus-empty").hidden = Boolean(state.q);
+  const nothing = !state.q || !state.method;
+  find(".sv-versus-empty").hidden = !nothing;
   find(".sv-try").hidden = Boolean(state.q);
-  sets.hidden = !state.q;
-  if (!state.q) {
+  sets.hidden = nothing;
+  if (nothing) {
     find(".sv-versus-columns").hidden = true;
     told.textContent = "";
     return;
   }
-  if (!state.method) return;
   const opening = state.method.startsWith("checkpoint ");
   if (opening) told.textContent = `Opening ${state.method} … The first time the codes of the whole collection are made with it, which takes a moment.`;
   element.setAttribute("aria-busy", "true");
@@ -60,7 +60,10 @@ function fill(answer) {
     if (state.method) fault.textContent = `There is no ${state.method} to compare with here.`;
     state.method = values.find((value) => value === USUAL) ?? values[0] ?? "";
   }
-  find(".sv-mute").textContent = values.length ? "" : "Nothing to compare with: these codes were made elsewhere, so there is no backbone, and no other checkpoint reads them.";
+  if (!values.length) {
+    for (const part of [asks, find(".sv-said")]) part.hidden = true;
+    find(".sv-versus-empty").textContent = "There is nothing to compare with: these codes were made elsewhere, so there is no backbone, and no other checkpoint reads them.";
+  }
   track.replaceChildren(...answer.tracks.map((name) => option(name, TRACKS[name])));
   find(".sv-versus-truth").hidden = !answer.tracks.length;
   fillKnob();

@@ -197,6 +197,7 @@ function fillDimensions({ dimensions, off: now }) {
 const mark = (box) => box.closest(".sv-dim")?.classList.toggle("sv-is-off", !box.checked);
 function switched() {
   off = [...boxes].filter(([, box]) => !box.checked).map(([d]) => d).sort((a, b) => a - b);
+  if (String(off) === String([...proposed].sort((a, b) => a - b))) off = null;
   inspect({ rows: false });
 }
 find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {

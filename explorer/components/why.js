@@ -11,6 +11,7 @@ const fromSlot = find(".sv-from-slot");
 const PLAIN = { q: "", without: "", item: "", upload: "", preview: "", off: null, strictness: 1, never: false };
 let query = { ...PLAIN };
 let pair = { a: "", b: "" };
+let shown = pair; // the last pair that could be explained
 let chosen = false; // whether a person chose the query; else it follows the search
 let leftText = "";
 const unfolded = new Set();
@@ -61,6 +62,7 @@ function use(asked, { own = true, items = {} } = {}) {
   chosen = own;
   query = { ...PLAIN, ...asked };
   pair = { a: "", b: "", ...items };
+  shown = { a: "", b: "" };
   fillQuery();
   return explain();
 }
@@ -74,7 +76,7 @@ form.addEventListener("submit", (event) => {
   }
   if (words.q === query.q && words.without === query.without) return explain();
   const { item, upload, preview, strictness, never } = query;
-  use({ ...words, ...(by.hidden ? {} : { item, upload, preview }), strictness, never }, { items: pair });
+  use({ ...words, ...(by.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
 });
 by.querySelector("button").addEventListener("click", () => {
   query = { ...PLAIN, without: query.without };
@@ -146,7 +148,11 @@ function switches({ off }) {
 function show(answer) {
   element.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
-  if (answer.error) return;
+  if (answer.error) {
+    pair = shown; // an item that is not there is not kept
+    return keep();
+  }
+  shown = pair;
   Object.assign(query, { q: answer.q, without: answer.without });
   fillQuery();
   offer();

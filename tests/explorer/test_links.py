@@ -24,6 +24,8 @@ places = st.builds(
     compare=st.booleans(),
     tab=st.sampled_from(TABS),
     dimension=st.none() | st.integers(0, M - 1),
+    inspect=st.text(max_size=40),
+    versus=st.text(max_size=40),
 )
 
 
