@@ -155,7 +155,7 @@ function showOne(one) {
   if (one.dimensions) fillDimensions(one);
   find(".sv-one .sv-summary").textContent = one.summary;
   const isOff = new Set(one.off);
-  const { preview, text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
+  const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
   const asked = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
   grid.replaceChildren(...one.results.map((item, at) => {
     const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
@@ -221,10 +221,13 @@ function showPair(pair, told) {
   const all = (side) => pair.shared.length + pair[side].length;
   find(".sv-pair-head").replaceChildren(thing("left", told.left), el("dl", { class: "sv-facts" },
     fact("codes' cosine", number(pair.cosine), "How alike the two codes are: the sum of the products below"),
-    fact("backbone's cosine", pair.backbone === null ? "none" : number(pair.backbone), pair.backbone === null ? "These codes were made elsewhere: there is no backbone" : "How alike the backbone alone finds them"),
+    fact("backbone's cosine", pair.backbone === null ? "none" : number(pair.backbone), "How alike the backbone alone finds them"),
     fact("shared", String(pair.shared.length), `Of ${all("left")} dimensions of the left and ${all("right")} of the right`)), thing("right", told.right));
   find(".sv-pair h2").textContent = pair.shared.length ? `Both have · ${pair.shared.length}` : "They share no dimension";
-  find(".sv-pair .sv-hint").textContent = pair.shared.length ? "Each bar is the dimension's strength in the left times that in the right; together they are the codes' cosine." : "So their codes have nothing in common, whatever the backbone says.";
+  find(".sv-pair .sv-hint").textContent = [
+    pair.shared.length ? "Each bar is the dimension's strength in the left times that in the right; together they are the codes' cosine." : "So their codes have nothing in common.",
+    pair.backbone === null && "These codes were made elsewhere: there is no backbone whose cosine could be told.",
+  ].filter(Boolean).join(" ");
   const largest = Math.max(...pair.shared.map((row) => row.product), 1e-9);
   fillGroup(find(".sv-pair .sv-group"), pair.shared, (row) => rowOf(row, {
     bars: [["q", row.product / largest]], source: percent(row.share), about: `${percent(row.share)} of the codes' cosine`,

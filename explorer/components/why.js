@@ -14,6 +14,7 @@ let pair = { a: "", b: "" };
 let shown = pair; // the last pair that could be explained
 let chosen = false; // whether a person chose the query; else it follows the search
 let leftText = "";
+let searchPreview = "";
 const unfolded = new Set();
 
 const ask = Sieve.latest(server.sieve_why, show);
@@ -46,12 +47,14 @@ function fillQuery() {
   q.value = query.q;
   without.value = query.without;
   if (!pictured) return;
-  by.querySelector("img").src = query.preview || (query.item ? Sieve.thumbnail(query.item) : "");
+  const picture = query.preview || (query.item ? Sieve.thumbnail(query.item) : "");
+  by.querySelector("img").src = picture;
+  by.querySelector("img").hidden = !picture;
   by.querySelector("span").textContent = query.upload ? "your image" : "images like this";
 }
 const ofSearch = () => {
   const { q: asked, without: not, item, upload, off, strictness, never } = place;
-  return { ...PLAIN, q: asked, without: not, item, upload, off, strictness, never };
+  return { ...PLAIN, q: asked, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
 };
 const same = (a, b) => ["q", "without", "item", "upload", "strictness", "never"].every((name) => a[name] === b[name]) && String(a.off) === String(b.off);
 function offer() {
@@ -194,9 +197,11 @@ on("inspect", (text) => {
     off: !off || !known ? null : off === "none" ? [] : off.split(" ").map(Number),
   }, { items: { a, b } });
 });
+on("question", ({ preview }) => { searchPreview = preview ?? ""; });
 on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...asked }) => {
-  use(asked, { own: !same({ ...PLAIN, ...asked }, ofSearch()), items: { a, b } });
+  const own = !same({ ...PLAIN, ...asked }, ofSearch());
+  use(own ? asked : ofSearch(), { own, items: { a, b } });
   element.scrollIntoView();
 });
 on("tab", (tab) => { if (tab === "inspect") follow(); });
