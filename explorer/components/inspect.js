@@ -283,7 +283,7 @@ on("about", ({ can, examples }) => {
     ...(can.text_queries ? [pill("an image and its caption", image(true))] : []));
 });
 on("glance", ([item]) => { sample = item ?? sample; });
-on("answer", ({ results: [item] }) => { sample = item ?? sample; });
+on("dimensions", ({ results: [item] }) => { sample = item ?? sample; });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);
   if (!KEYS.some((key) => now[key])) return;

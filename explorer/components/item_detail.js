@@ -38,14 +38,10 @@ function scoreOf(item) {
 }
 
 // What came as a result can be asked why it is where it is, beside the one that follows it.
-let ranked = [];
-on("answer", ({ results }) => { ranked = results.map((result) => result.id); });
 function explain(item) {
   const { q, without, item: like, upload, off, strictness, never } = Sieve.place;
-  const at = item.rank ? ranked.indexOf(item.id) : (item.before ?? 1) - 2;
-  const b = item.next ?? ranked[at + 1] ?? ranked[at - 1] ?? "";
   dialog.close();
-  emit("why", { ...(item.asked ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b });
+  emit("why", { ...(item.asked ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b: item.next ?? "" });
   Sieve.showTab("inspect");
 }
 function inspect(id) {
