@@ -25,8 +25,10 @@ from explorer.annotations.desk import NotesDesk  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
+from explorer.tabs.compare import compare_tab  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.figure import figure_tab  # noqa: E402
+from explorer.tabs.inspect import inspect_tab  # noqa: E402
 from explorer.tabs.notes import notes_piece  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
 from explorer.tabs.train import train_tab  # noqa: E402
@@ -94,9 +96,14 @@ def build_app(
                 search_tab(desk)
             with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
                 dimensions_tab(engine, notes)
+            with gr.Tab("Inspect", id="inspect", elem_id="tab-inspect") as inspect:
+                inspect_tab(desk)
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare:
+                compare_tab(desk)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
                 figure_tab(desk)
             tabs = {"search": search, "dimensions": dimensions, "figure": figure}
+            tabs |= {"inspect": inspect, "compare": compare}
             if training is not None:
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)

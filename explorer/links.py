@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("search", "dimensions", "figure", "train")
-TAB_TEXTS = ("figure", "atlas")
+TABS = ("search", "dimensions", "inspect", "compare", "figure", "train")
+TAB_TEXTS = ("atlas", "inspect", "versus", "figure")
 """Names of what single tabs keep of their own in a link, as text that they read with care."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
@@ -48,6 +48,10 @@ class Place:
     tab: str = TABS[0]
     dimension: int | None = None
     """The dimension whose page is open."""
+    inspect: str = ""
+    """What the Inspect tab shows, as `left:a dog,right:snow`."""
+    versus: str = ""
+    """What the Compare tab compares, as `q:a dog,without:snow,method:literal`."""
     figure: str = ""
     """The figure's recipe as JSON text."""
     atlas: str = ""

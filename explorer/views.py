@@ -129,11 +129,10 @@ def dimension_rows(
     engine: Engine, query: EncodedQuery, off: Sequence[int] | None
 ) -> list[dict[str, Any]]:
     """Write the list of active dimensions, those first that were switched off from elsewhere."""
-    names = engine.names()
     listed = {active.dimension for active in query.dimensions}
     added = [j for j in off or () if j not in listed]
     return [
-        *({**_row(engine, j, names(j)), "q": 0.0, "b": 0.0} for j in added),
+        *({**dimension_row(engine, j), "q": 0.0, "b": 0.0} for j in added),
         *(_active(engine, active) for active in query.dimensions),
     ]
 
@@ -214,20 +213,21 @@ def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 def _active(engine: Engine, active: ActiveDimension) -> dict[str, Any]:
     return {
-        **_row(engine, active.dimension, active.name),
+        **dimension_row(engine, active.dimension),
         "q": _number(active.strength),
         "b": _number(active.without_strength),
     }
 
 
-def _row(engine: Engine, dimension: int, name: str) -> dict[str, Any]:
+def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
+    """Write what a dimension means, in short: its name, top images and best caption."""
     rows, values = engine.image_codes.postings(dimension)
     top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]
     captions, strengths = engine.text_codes.postings(dimension)
     best = int(captions[np.argmax(strengths)]) if len(captions) else -1
     return {
         "d": dimension,
-        "name": name,
+        "name": engine.name_of(dimension),
         "items": engine.collection.items["id"].iloc[top].tolist(),
         "caption": engine.collection.caption_texts[best] if best >= 0 else "",
     }

@@ -203,19 +203,14 @@ def checkpoint_folders() -> list[Path]:
     return [config.parent for config in [*newest_first, *bundled]]
 
 
-def find_checkpoint(collection: Collection) -> Path:
-    """Choose the checkpoint for a collection.
+def fitting_checkpoints(collection: Collection) -> list[Path]:
+    """List the checkpoints that are found by themselves and read a collection, the best first.
 
     One that was trained on a collection of this name goes before others of the same backbone, the
-    user's newest before the bundled ones.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no checkpoint fits the collection's backbone.
+    user's newest before the bundled ones. Of codes that were made elsewhere there is only one.
     """
     if collection.codes:
-        return collection.path
+        return [collection.path]
     fitting = []
     for folder in checkpoint_folders():
         try:
@@ -226,9 +221,21 @@ def find_checkpoint(collection: Collection) -> Path:
             continue  # a damaged neighbour must not keep a collection from opening
         if same_backbone:
             fitting.append((trained_on != collection.name, trained_on == "scenes", folder))
+    return [folder for *_, folder in sorted(fitting, key=lambda entry: entry[:2])]
+
+
+def find_checkpoint(collection: Collection) -> Path:
+    """Choose the checkpoint for a collection: the first of `fitting_checkpoints`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no checkpoint fits the collection's backbone.
+    """
+    fitting = fitting_checkpoints(collection)
     if not fitting:
         raise FileNotFoundError(
             f"no checkpoint fits backbone {collection.backbone.name} of collection "
             f"{collection.name}; train one with `sieve train {collection.path}`"
         )
-    return min(fitting, key=lambda entry: entry[:2])[2]
+    return fitting[0]

@@ -20,7 +20,7 @@ from model.checkpoint import Checkpoint, find_checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
-from model.exclusion import propose_off
+from model.exclusion import Query, propose_off
 from model.phrasing import split_exclusion
 from model.query_encoding import Abilities, query_encoder
 from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
@@ -242,9 +242,7 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        off = query.proposed if off is None else tuple(sorted(set(off)))
-        for dimension in off:
-            self.check_dimension(dimension)
+        off = self._settled(query, off)
         return self._retriever.search(
             query, off, strictness, never, top, self.names(), self._itself(query)
         )
@@ -255,6 +253,16 @@ class Engine:
         listed = tuple(replace(part, name=names(part.dimension)) for part in query.dimensions)
         return replace(query, dimensions=listed)
 
+    def question(
+        self,
+        query: EncodedQuery,
+        off: tuple[int, ...] | None = None,
+        strictness: float = 1.0,
+        never: bool = False,
+    ) -> Query:
+        """Make what `search` scores every item with; parameters and faults are the same."""
+        return self._retriever.question(query, self._settled(query, off), strictness, never)
+
     def understands(self, text: str) -> bool:
         """Whether a text can be asked for, and all its words are known."""
         return self.can.text_queries and not self._queries.unknown(text)
@@ -262,6 +270,13 @@ class Engine:
     def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
         return self._retriever.search_dense(query, top, self._itself(query))
+
+    def _settled(self, query: EncodedQuery, off: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Complete and check what is off: the proposed dimensions where nothing is said."""
+        off = query.proposed if off is None else tuple(sorted(set(off)))
+        for dimension in off:
+            self.check_dimension(dimension)
+        return off
 
     def _itself(self, query: EncodedQuery) -> int | None:
         """Row of the item that is searched with, if there is one."""

@@ -58,10 +58,24 @@ class Retriever:
         ValueError
             If the strictness is out of range.
         """
+        asked = self.question(query, off, strictness, never)
+        started = time.perf_counter()
+        after = self._ranked(asked, top, itself)
+        seconds = time.perf_counter() - started
+        before = self._ranked(Query(query.code), top, itself) if off else after
+        named = tuple(
+            OffDimension(j, names(j), w) for j, w in zip(asked.off, asked.weights, strict=True)
+        )
+        return SearchOutcome(named, *self._compared(asked, names, before, after), seconds)
+
+    def question(
+        self, query: EncodedQuery, off: tuple[int, ...], strictness: float, never: bool
+    ) -> Query:
+        """Make what is scored of a query and what is off; parameters as for `search`."""
         weights = off_weights(
             query.code, query.without_code, np.array(off, np.int64), self.derived.mean_positive
         )
-        asked = Query(
+        return Query(
             query.code,
             off,
             tuple(map(float, weights)),
@@ -69,14 +83,6 @@ class Retriever:
             never,
             self.checkpoint.calibration,
         )
-        started = time.perf_counter()
-        after = self._ranked(asked, top, itself)
-        seconds = time.perf_counter() - started
-        before = self._ranked(Query(query.code), top, itself) if off else after
-        named = tuple(
-            OffDimension(j, names(j), float(w)) for j, w in zip(off, weights, strict=True)
-        )
-        return SearchOutcome(named, *self._compared(asked, names, before, after), seconds)
 
     def search_dense(
         self, query: EncodedQuery, top: int, itself: int | None = None

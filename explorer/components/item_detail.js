@@ -1,4 +1,4 @@
-const { el, on, number } = Sieve;
+const { el, on, emit, number } = Sieve;
 const dialog = element.querySelector("dialog");
 const body = element.querySelector(".sv-detail-body");
 let shownId = "";
@@ -37,6 +37,19 @@ function scoreOf(item) {
   return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(parts, off, 12));
 }
 
+// What came as a result can be asked why it is where it is, beside the one that follows it.
+function explain(item) {
+  const { q, without, item: like, upload, off, strictness, never } = Sieve.place;
+  dialog.close();
+  emit("why", { ...(item.asked ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b: item.next ?? "" });
+  Sieve.showTab("inspect");
+}
+function inspect(id) {
+  dialog.close();
+  emit("inspect-item", id);
+  Sieve.showTab("inspect");
+}
+
 function copyId(id) {
   const button = el("button", { type: "button", class: "sv-copy", title: "Copy the id", onclick: async () => {
     await navigator.clipboard?.writeText(id).catch(() => {});
@@ -53,6 +66,9 @@ async function show(item) {
   body.replaceChildren(
     el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
       el("button", { type: "button", class: "sv-go", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
+      el("div", { class: "sv-detail-do" },
+        el("button", { type: "button", class: "sv-plain", title: "See what it is made of, and what it shares with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
+        item.parts && el("button", { type: "button", class: "sv-plain", title: "Why it stands here, beside the next result", onclick: () => explain(item) }, "Why here?")),
       el("p", { class: "sv-id" }, "id ", copyId(item.id))),
     el("div", { class: "sv-detail-main" },
       el("h2", { id: "sv-detail-title" }, item.captions[0] || "An image without captions"),

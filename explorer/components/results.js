@@ -101,10 +101,10 @@ function arrange(nodes) {
 }
 
 function show(items, names, off) {
-  const nodes = items.map((item) => {
+  const nodes = items.map((item, at) => {
     if (!tiles.has(item.id)) tiles.set(item.id, makeTile(item.id));
     const tile = tiles.get(item.id);
-    fillTile(tile, item, names, off);
+    fillTile(tile, { ...item, next: (items[at + 1] ?? items[at - 1])?.id }, names, off);
     return tile.node;
   });
   arrange(nodes);
@@ -114,13 +114,13 @@ function show(items, names, off) {
   }
 }
 
-function showLeft(items, names, off) {
+function showLeft(items, names, off, results) {
   left.querySelector("ol").replaceChildren(...items.map((item) => {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
       type: "button", class: "sv-gone", "aria-label": `Was ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
-      onclick: () => emit("detail", { ...item, names, off: [...off] }, { keep: false }),
+      onclick: () => emit("detail", { ...item, names, off: [...off], next: results[item.before - 1]?.id }, { keep: false }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
   }));
   leftHint.hidden = items.length > 0;
@@ -155,7 +155,7 @@ on("answer", (answer) => {
   showExport(answer.results.length > 0);
   toFigure.hidden = !Sieve.row(); // an uploaded image is in no recipe
   show(answer.results, answer.names, off);
-  showLeft(answer.left, answer.names, off);
+  showLeft(answer.left, answer.names, off, answer.results);
   left.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;

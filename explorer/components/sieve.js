@@ -18,10 +18,10 @@ window.Sieve ??= (() => {
 
   const place = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
-    compare: false, tab: "search", dimension: null, figure: "",
-    atlas: "",
+    compare: false, tab: "search", dimension: null, atlas: "", inspect: "", versus: "", figure: "",
   };
-  const TAB_TEXTS = { figure: "figure", dimensions: "atlas" }; // by tab, the name in the address
+  // By tab, the name in the address.
+  const TAB_TEXTS = { dimensions: "atlas", inspect: "inspect", compare: "versus", figure: "figure" };
   let server = null;
   let searchLink = "";
   let preview = "";
@@ -189,6 +189,7 @@ window.Sieve ??= (() => {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    button?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
     if (place.tab === tab) return;
     place.tab = tab;
     emit("tab", tab);
@@ -208,6 +209,42 @@ window.Sieve ??= (() => {
   function setTabText(tab, text) {
     place[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
     if (place.tab === tab) writeAddress(false);
+  }
+
+  // A tab's text that people can read, as `left:a dog,off:4 17`; what is empty is left out.
+  const packed = (text) => text.replace(/[%,:]/g, encodeURIComponent);
+  function pack(values) {
+    const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+    return given.map(([name, value]) => `${name}:${packed(String(value))}`).join(",");
+  }
+  function unpack(text) {
+    const parts = text.split(",").map((part) => part.split(":"));
+    try {
+      return Object.fromEntries(parts.filter((part) => part.length === 2).map(([name, value]) => [name, decodeURIComponent(value)]));
+    } catch {
+      return {}; // a stranger's link
+    }
+  }
+
+  // Asks one thing at a time; of those that come meanwhile only the last is asked.
+  let asking = 0;
+  function latest(method, show) {
+    let now = false;
+    let next = null;
+    return async (data) => {
+      next = { data };
+      if (now) return;
+      now = true;
+      asking += 1;
+      while (next) {
+        const { data: sent } = next;
+        next = null;
+        const answer = await call(method, sent);
+        if (!next) show(answer, sent);
+      }
+      asking -= 1;
+      now = false;
+    };
   }
 
   // The search as a row of a figure, or null.
@@ -264,9 +301,9 @@ window.Sieve ??= (() => {
 
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
-    setTabText, row, showFigure, searches, plotly,
+    setTabText, pack, unpack, latest, row, showFigure, searches, plotly,
     el, image, thumbnail, number, percent,
-    get idle() { return opened && !busy && heard.has("answer"); }, // and someone is there to show it
+    get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get server() { return server; },
   };

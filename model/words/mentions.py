@@ -33,8 +33,10 @@ def mentions(wanted: str, captions: Sequence[str], labels: Sequence[str], nouns:
     if asked:
         said = set().union(*(nouns.found_in(text) for text in (*captions, *labels)))
         return asked <= said
-    phrase = _phrase(wanted)
-    return bool(phrase.strip()) and any(phrase in _phrase(text) for text in (*captions, *labels))
+    phrase = f" {bare_phrase(wanted)} "
+    return bool(phrase.strip()) and any(
+        phrase in f" {bare_phrase(text)} " for text in (*captions, *labels)
+    )
 
 
 def _named(text: str, nouns: NounTable) -> set[str]:
@@ -43,9 +45,9 @@ def _named(text: str, nouns: NounTable) -> set[str]:
     return {one for one in found if not any(one != k and one in nouns.kinds(k) for k in found)}
 
 
-def _phrase(text: str) -> str:
-    """Words of a text between single spaces, without articles at its head."""
+def bare_phrase(text: str) -> str:
+    """Words of a text, in small letters between single spaces, without articles at its head."""
     words = _WORD.findall(text.casefold())
     while words and words[0] in _ARTICLES:
         words = words[1:]
-    return f" {' '.join(words)} "
+    return " ".join(words)

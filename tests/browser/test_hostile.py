@@ -79,7 +79,13 @@ def test_an_uploaded_image_is_searched_by(page: Page, mode: str) -> None:
 
 
 def test_markup_in_data_stays_text(page: Page, hostile_address: str) -> None:
-    for place in ("?q=a+red+circle&without=snow&compare=1", "?tab=dimensions&dimension=0", ""):
+    for place in (
+        "?q=a+red+circle&without=snow&compare=1",
+        "?tab=dimensions&dimension=0",
+        "?q=a+red+circle&without=snow&tab=inspect&inspect=left:a+red+circle",
+        "?tab=compare&versus=q:a+red+circle,without:snow",
+        "",
+    ):
         page.goto(f"{hostile_address}/{place}")
         settle(page)
         page.wait_for_timeout(300)

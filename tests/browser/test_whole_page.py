@@ -13,8 +13,19 @@ PLACES = {
     "search": "?q=a+circle&without=the+snow&compare=1",
     "dimensions": "?tab=dimensions&dimension=0",
     "map": "?tab=dimensions&dimension=0&atlas=map:agreement",
+    "inspect": "?q=a+circle&without=the+snow&tab=inspect&inspect=left:a+circle",
+    "pair": "?tab=inspect&inspect=left:a+circle,right:a+red+square",
+    "compare": "?q=a+circle&without=the+snow&tab=compare",
     "figure": "?q=a+circle&without=the+snow&tab=figure",
 }
+SHOWN = {
+    "dimensions": ".sv-page-head",
+    "map": ".sv-map-plot[data-drawn]",
+    "inspect": ".sv-why-table",
+    "pair": ".sv-pair .sv-group .sv-dim",
+    "compare": ".sv-versus-columns dd",
+}
+"""What a place is waited for by."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -27,10 +38,9 @@ def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> 
         assert not violations(page)
         page.locator(".sv-tile-open").first.click()
         page.get_by_role("dialog").wait_for()
-    if place == "dimensions":
-        page.locator(".sv-page-head").wait_for()
+    if place in SHOWN:
+        page.locator(SHOWN[place]).first.wait_for(state="attached")
     if place == "map":
-        page.locator(".sv-map-plot[data-drawn]").wait_for()
         page.locator("summary", has_text="Filters").click()
     if place == "figure":
         preview(page)
@@ -48,10 +58,8 @@ def violations(page: Page) -> list[str]:
 def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     go(page, PLACES[place])
-    if place == "dimensions":
-        page.locator(".sv-page-head").wait_for()
-    if place == "map":
-        page.locator(".sv-map-plot[data-drawn]").wait_for(state="attached")
+    if place in SHOWN:
+        page.locator(SHOWN[place]).first.wait_for(state="attached")
     if place == "figure":
         preview(page)
     assert not has_sideways_scroll(page)

@@ -25,6 +25,8 @@ places = st.builds(
     tab=st.sampled_from(TABS),
     dimension=st.none() | st.integers(0, M - 1),
     atlas=st.text(max_size=40),
+    inspect=st.text(max_size=40),
+    versus=st.text(max_size=40),
 )
 
 

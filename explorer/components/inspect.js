@@ -1,0 +1,300 @@
+const { el, on, emit, place, number, percent } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const SHOWN = 12;
+const ITEM_ID = /^[0-9a-f]{16}$/;
+const KEYS = ["left", "left-item", "right", "right-item", "off"];
+const NOTHING = { text: "", item: "", upload: "", preview: "" };
+const fault = find(".sv-fault");
+const list = find(".sv-one .sv-group");
+const grid = find(".sv-one .sv-grid");
+const slots = { left: { ...NOTHING }, right: { ...NOTHING } };
+const tiles = new Map();
+let off = null; // null: what “without” in a text proposes
+let proposed = [];
+let boxes = new Map();
+let sample = null; // an item to try things with
+
+// Slots.
+const boxOf = (side) => find(`[data-side=${side}]`);
+const isEmpty = (slot) => !(slot.text || slot.item || slot.upload);
+function fillSlot(side, told = null) {
+  const slot = slots[side];
+  const box = boxOf(side);
+  const pictured = Boolean(slot.item || slot.upload);
+  const [by, input] = [box.querySelector(".sv-by"), box.querySelector("input[type=text]")];
+  by.hidden = !pictured;
+  input.hidden = pictured;
+  input.value = slot.text;
+  if (!pictured) return;
+  by.querySelector("img").src = slot.preview || Sieve.thumbnail(slot.item);
+  by.querySelector("span").textContent = slot.upload ? "your image" : told?.item?.captions[0] || slot.item;
+}
+function put(side, slot) {
+  slots[side] = { ...NOTHING, ...slot };
+  off = null;
+  fillSlot(side);
+}
+function readTexts() {
+  for (const side of ["left", "right"]) {
+    if (slots[side].item || slots[side].upload) continue;
+    const text = boxOf(side).querySelector("input[type=text]").value.trim();
+    if (text !== slots[side].text) put(side, ITEM_ID.test(text) ? { item: text } : { text });
+  }
+}
+
+const ask = Sieve.latest(server.sieve_inspect, show);
+function inspect({ rows = true } = {}) {
+  fault.textContent = "";
+  keep();
+  emit("inspect-left", slots.left.text);
+  const nothing = isEmpty(slots.left) && isEmpty(slots.right);
+  find(".sv-inspect-empty").hidden = !nothing;
+  find(".sv-try").hidden = !nothing;
+  if (nothing) {
+    for (const part of [".sv-one", ".sv-pair"]) find(part).hidden = true;
+    find(".sv-notes").replaceChildren();
+    find(".sv-mute").textContent = "";
+    return;
+  }
+  const sent = ({ text, item, upload }) => ({ text: item || upload ? "" : text, item, upload });
+  element.setAttribute("aria-busy", "true");
+  ask({ left: sent(slots.left), right: sent(slots.right), off, list: rows });
+}
+function keep() {
+  const now = Sieve.unpack(place.inspect);
+  for (const key of KEYS) delete now[key];
+  for (const side of ["left", "right"]) Object.assign(now, { [side]: slots[side].text, [`${side}-item`]: slots[side].item });
+  Sieve.setTabText("inspect", Sieve.pack({ ...now, off: off === null ? "" : off.join(" ") || "none" }));
+}
+find("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  readTexts();
+  inspect();
+});
+
+async function take(side, image) {
+  if (!image) return;
+  if (image.size > 20 * 2 ** 20) { fault.textContent = `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most 20 can be read`; return; }
+  element.setAttribute("aria-busy", "true");
+  let found;
+  try {
+    const received = await upload(image);
+    found = await Sieve.call(Sieve.server.sieve_upload, received.path);
+  } catch {
+    found = { error: "The image could not be uploaded; choose a smaller one" };
+  }
+  element.removeAttribute("aria-busy");
+  if (found.error) { fault.textContent = found.error; return; }
+  readTexts();
+  put(side, { upload: found.key, preview: found.preview });
+  inspect();
+}
+const canTake = () => Sieve.about.can.image_queries && Boolean(Sieve.server.sieve_upload);
+for (const side of ["left", "right"]) {
+  const box = boxOf(side);
+  const file = box.querySelector("input[type=file]");
+  box.querySelector(".sv-pick").addEventListener("click", () => file.click());
+  file.addEventListener("change", () => { take(side, file.files[0]); file.value = ""; });
+  box.querySelector(".sv-by button").addEventListener("click", () => {
+    put(side, NOTHING);
+    readTexts();
+    inspect();
+    box.querySelector("input[type=text]").focus();
+  });
+  box.addEventListener("paste", (event) => {
+    const image = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+    if (!image || !canTake()) return;
+    event.preventDefault();
+    take(side, image);
+  });
+  box.addEventListener("dragover", (event) => { event.preventDefault(); box.classList.toggle("sv-drop", canTake()); });
+  box.addEventListener("dragleave", () => box.classList.remove("sv-drop"));
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    box.classList.remove("sv-drop");
+    if (canTake()) take(side, event.dataTransfer?.files?.[0]);
+  });
+}
+
+// Rows of dimensions, each with what it means.
+function rowOf(row, { box = null, isOff = false, bars, value, source = "", about = "" }) {
+  const bar = ([kind, size]) => {
+    const part = el("i", { class: `sv-bar-${kind}` });
+    part.style.width = `${100 * size}%`;
+    return part;
+  };
+  const page = el("a", {
+    class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
+    onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
+  }, `#${row.d} ›`);
+  const name = el("span", { class: "sv-name" }, row.name);
+  return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d },
+    box ? el("label", { class: "sv-dim-name" }, box, name) : el("span", { class: "sv-dim-name" }, name),
+    el("span", { class: "sv-source", title: about }, source), page,
+    el("span", { class: "sv-strength" }, ...bars.filter(([, size]) => size > 0).map(bar)),
+    el("span", { class: "sv-value" }, value),
+    el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
+    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption has it"));
+}
+function fillGroup(group, rows, make = (row) => row) {
+  const ul = group.querySelector("ul");
+  group.querySelector(".sv-more")?.remove();
+  const shown = rows.length > SHOWN + 1 ? SHOWN : rows.length;
+  ul.replaceChildren(...rows.slice(0, shown).map(make));
+  if (shown === rows.length) return;
+  group.append(el("button", { type: "button", class: "sv-more", onclick: ({ target }) => {
+    ul.append(...rows.slice(shown).map(make));
+    ul.children[shown].querySelector("input, a")?.focus();
+    target.remove();
+  } }, `Show all ${rows.length}`));
+}
+
+// One thing: its dimensions to switch, and what they still retrieve.
+function showOne(one) {
+  proposed = one.proposed;
+  if (one.dimensions) fillDimensions(one);
+  find(".sv-one .sv-summary").textContent = one.summary;
+  const isOff = new Set(one.off);
+  const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
+  const asked = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
+  grid.replaceChildren(...one.results.map((item, at) => {
+    const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
+    return tileOf({ ...item, names: one.names, off: one.off, asked, next }, isOff.size > 0);
+  }));
+  find(".sv-one .sv-empty").hidden = one.results.length > 0;
+  find(".sv-one .sv-empty").textContent = "Nothing is retrieved with these dimensions off. Switch some on again.";
+}
+function tileOf(item, anyOff) {
+  if (!tiles.has(item.id)) {
+    if (tiles.size > 500) tiles.clear();
+    tiles.set(item.id, Sieve.image(item.id)); // an image is loaded once
+  }
+  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const moved = item.before === null ? "new" : item.before - item.rank;
+  const [sign, kind] = !anyOff ? ["", ""] : moved === "new" ? ["new", "entered"] : moved === 0 ? ["=", "same"] : moved > 0 ? [`▲${moved}`, "up"] : [`▼${-moved}`, "down"];
+  return el("li", { class: "sv-tile", "data-id": item.id }, el("button", {
+    type: "button", class: "sv-tile-open", "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
+  }, tiles.get(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)),
+    el("span", { class: `sv-badge sv-badge-${kind}` }, sign), el("span", { class: "sv-score" }, number(item.score))),
+  el("span", { class: "sv-text" }, title)));
+}
+function fillDimensions({ dimensions, off: now }) {
+  const isOff = new Set(now);
+  const strength = (row) => Math.max(row.q, row.b);
+  const rows = [...dimensions].sort((a, b) => strength(b) - strength(a));
+  const strongest = Math.max(...rows.map(strength), 1e-9);
+  find(".sv-one h2").textContent = `${rows.length} active dimension${rows.length === 1 ? "" : "s"}`;
+  boxes = new Map(rows.map((row) => {
+    const box = el("input", { type: "checkbox", onchange: () => { mark(box); switched(); } });
+    box.checked = !isOff.has(row.d);
+    return [row.d, box];
+  }));
+  fillGroup(list, rows, (row) => rowOf(row, {
+    box: boxes.get(row.d), isOff: !boxes.get(row.d).checked, value: number(strength(row)), source: row.b > row.q ? "without" : "",
+    bars: [["q", row.q / strongest], ["b", row.b / strongest]],
+  }));
+}
+const mark = (box) => box.closest(".sv-dim")?.classList.toggle("sv-is-off", !box.checked);
+function switched() {
+  off = [...boxes].filter(([, box]) => !box.checked).map(([d]) => d).sort((a, b) => a - b);
+  if (String(off) === String([...proposed].sort((a, b) => a - b))) off = null;
+  inspect({ rows: false });
+}
+find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
+  const { bulk } = target.dataset;
+  if (!bulk) return;
+  for (const [d, box] of boxes) {
+    box.checked = bulk === "reset" ? !proposed.includes(d) : bulk === "on";
+    mark(box);
+  }
+  switched();
+});
+
+// Two things: what they share, and how much of their similarity each dimension explains.
+function thing(side, told) {
+  const slot = slots[side];
+  const picture = slot.upload ? el("img", { alt: "", src: slot.preview }) : slot.item ? Sieve.image(slot.item) : null;
+  return el("div", { class: "sv-thing" }, picture, el("p", {}, slot.upload ? "your image" : told.item ? told.item.captions[0] || slot.item : `“${told.text}”`));
+}
+const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el("dd", {}, value));
+function showPair(pair, told) {
+  const all = (side) => pair.shared.length + pair[side].length;
+  find(".sv-pair-head").replaceChildren(thing("left", told.left), el("dl", { class: "sv-facts" },
+    fact("codes' cosine", number(pair.cosine), "How alike the two codes are: the sum of the products below"),
+    fact("backbone's cosine", pair.backbone === null ? "none" : number(pair.backbone), "How alike the backbone alone finds them"),
+    fact("shared", String(pair.shared.length), `Of ${all("left")} dimensions of the left and ${all("right")} of the right`)), thing("right", told.right));
+  find(".sv-pair h2").textContent = pair.shared.length ? `Both have · ${pair.shared.length}` : "They share no dimension";
+  find(".sv-pair .sv-hint").textContent = [
+    pair.shared.length ? "Each bar is the dimension's strength in the left times that in the right; together they are the codes' cosine." : "So their codes have nothing in common.",
+    pair.backbone === null && "These codes were made elsewhere: there is no backbone whose cosine could be told.",
+  ].filter(Boolean).join(" ");
+  const largest = Math.max(...pair.shared.map((row) => row.product), 1e-9);
+  fillGroup(find(".sv-pair .sv-group"), pair.shared, (row) => rowOf(row, {
+    bars: [["q", row.product / largest]], source: percent(row.share), about: `${percent(row.share)} of the codes' cosine`,
+    value: `${number(row.left)} × ${number(row.right)}`,
+  }));
+  for (const side of ["left", "right"]) showOnly(side, pair[side]);
+}
+function showOnly(side, parts) {
+  const box = find(`[data-only=${side}]`);
+  box.querySelector("h3").textContent = `Only the ${side} has · ${parts.length}`;
+  const largest = Math.max(...parts.map((part) => part.value), 1e-9);
+  const ul = el("ul", { class: "sv-near" });
+  const group = el("div", {}, ul);
+  box.querySelector("div").replaceChildren(group);
+  fillGroup(group, parts, (part) => {
+    const bar = el("i", { class: "sv-bar-q" });
+    bar.style.width = `${(100 * part.value) / largest}%`;
+    return el("li", {}, el("a", {
+      href: `?tab=dimensions&dimension=${part.d}`, onclick: (event) => { event.preventDefault(); Sieve.showDimension(part.d); },
+    }, part.name), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(part.value)));
+  });
+}
+
+function show(answer) {
+  element.removeAttribute("aria-busy");
+  fault.textContent = answer.error ?? "";
+  if (answer.error) return;
+  for (const side of ["left", "right"]) fillSlot(side, answer.slots[side]);
+  find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
+  find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "An image of yours is in no link: the address leaves it out." : "";
+  find(".sv-one").hidden = !answer.one;
+  find(".sv-pair").hidden = !answer.pair;
+  if (answer.one) showOne(answer.one);
+  else showPair(answer.pair, answer.slots);
+}
+
+// What the tab opens with.
+const sentence = (line) => line[0].toUpperCase() + line.slice(1);
+on("about", ({ can, examples }) => {
+  for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !canTake();
+  if (!can.text_queries) {
+    find(".sv-mute").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
+    for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item's id";
+  }
+  const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
+  const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { put("left", { text: q }); inspect(); })) : [];
+  const image = (right) => () => {
+    put("left", { item: sample.id });
+    put("right", right ? { text: sample.captions[0] ?? sample.labels[0] ?? "" } : NOTHING);
+    inspect();
+  };
+  find(".sv-try").replaceChildren(el("span", { class: "sv-try-word" }, "Try"), ...texts, pill("an image", image(false)),
+    ...(can.text_queries ? [pill("an image and its caption", image(true))] : []));
+});
+on("glance", ([item]) => { sample = item ?? sample; });
+on("dimensions", ({ results: [item] }) => { sample = item ?? sample; });
+on("inspect", (text) => {
+  const now = Sieve.unpack(text);
+  if (!KEYS.some((key) => now[key])) return;
+  for (const side of ["left", "right"]) put(side, { text: now[side] ?? "", item: now[`${side}-item`] ?? "" });
+  const made = new URLSearchParams(location.search).get("checkpoint");
+  const known = !made || made === Sieve.about.checkpoint; // dimensions mean nothing with another
+  if (now.off && known) off = now.off === "none" ? [] : now.off.split(" ").map(Number);
+  inspect();
+});
+on("inspect-item", (id) => {
+  const side = isEmpty(slots.left) || !isEmpty(slots.right) ? "left" : "right";
+  put(side, { item: id });
+  inspect();
+});

@@ -1,0 +1,208 @@
+const { el, on, emit, place, number } = Sieve;
+const find = (selector) => element.querySelector(selector);
+const SHOWN = 12;
+const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
+const form = find("form");
+const { q, without } = form.elements;
+const by = find(".sv-by");
+const fault = find(".sv-fault");
+const fromSearch = find(".sv-from-search");
+const fromSlot = find(".sv-from-slot");
+const PLAIN = { q: "", without: "", item: "", upload: "", preview: "", off: null, strictness: 1, never: false };
+let query = { ...PLAIN };
+let pair = { a: "", b: "" };
+let shown = pair; // the last pair that could be explained
+let chosen = false; // whether a person chose the query; else it follows the search
+let leftText = "";
+let searchPreview = "";
+const unfolded = new Set();
+
+const ask = Sieve.latest(server.sieve_why, show);
+function explain() {
+  fault.textContent = "";
+  if (place.tab === "inspect") keep();
+  offer();
+  if (!(query.q || query.item || query.upload)) {
+    find(".sv-why-body").hidden = true;
+    return;
+  }
+  element.setAttribute("aria-busy", "true");
+  const { preview, ...asked } = query;
+  ask({ ...asked, ...pair });
+}
+function keep() {
+  const now = Sieve.unpack(place.inspect);
+  for (const key of KEYS) delete now[key];
+  if (chosen) {
+    Object.assign(now, { q: query.item ? "" : query.q, without: query.without, item: query.item });
+    now["why-off"] = query.off === null ? "" : query.off.join(" ") || "none";
+    now.strictness = query.never ? "never" : query.strictness === 1 ? "" : query.strictness;
+  }
+  Sieve.setTabText("inspect", Sieve.pack({ ...now, ...pair }));
+}
+function fillQuery() {
+  const pictured = Boolean(query.item || query.upload);
+  by.hidden = !pictured;
+  q.hidden = pictured;
+  q.value = query.q;
+  without.value = query.without;
+  if (!pictured) return;
+  const picture = query.preview || (query.item ? Sieve.thumbnail(query.item) : "");
+  by.querySelector("img").src = picture;
+  by.querySelector("img").hidden = !picture;
+  by.querySelector("span").textContent = query.upload ? "your image" : "images like this";
+}
+const ofSearch = () => {
+  const { q: asked, without: not, item, upload, off, strictness, never } = place;
+  return { ...PLAIN, q: asked, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
+};
+const same = (a, b) => ["q", "without", "item", "upload", "strictness", "never"].every((name) => a[name] === b[name]) && String(a.off) === String(b.off);
+function offer() {
+  fromSearch.hidden = !Sieve.asked() || same(query, ofSearch());
+  fromSlot.hidden = !leftText || query.q === leftText;
+}
+function use(asked, { own = true, items = {} } = {}) {
+  chosen = own;
+  query = { ...PLAIN, ...asked };
+  pair = { a: "", b: "", ...items };
+  shown = { a: "", b: "" };
+  fillQuery();
+  return explain();
+}
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const words = { q: by.hidden ? q.value.trim() : "", without: without.value.trim() };
+  if (by.hidden && !words.q) {
+    fault.textContent = words.without ? "Say also what to find: “without” only takes away." : "";
+    q.focus();
+    return;
+  }
+  if (words.q === query.q && words.without === query.without) return explain();
+  const { item, upload, preview, strictness, never } = query;
+  use({ ...words, ...(by.hidden ? {} : { item, upload, preview }), strictness, never }, { items: words.q === query.q ? pair : {} });
+});
+by.querySelector("button").addEventListener("click", () => {
+  query = { ...PLAIN, without: query.without };
+  chosen = true;
+  fillQuery();
+  explain();
+  q.focus();
+});
+fromSearch.addEventListener("click", () => use(ofSearch(), { own: false }));
+fromSlot.addEventListener("click", () => use({ q: leftText }));
+
+// The two items.
+function choose(side, id) {
+  pair = { ...pair, [side === "left" ? "a" : "b"]: id };
+  unfolded.delete(side);
+  explain();
+}
+function itemOf(side, item, choices) {
+  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const id = el("input", { type: "text", "aria-label": `Id of the ${side} item`, placeholder: "or an item's id", maxlength: "16", spellcheck: "false", autocomplete: "off" });
+  const take = el("form", { class: "sv-why-id", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) choose(side, id.value.trim()); } },
+    id, el("button", { type: "submit", class: "sv-plain" }, "Take"));
+  const fold = el("details", { open: unfolded.has(side), ontoggle: () => unfolded[fold.open ? "add" : "delete"](side) },
+    el("summary", {}, `Choose another for the ${side}`),
+    el("ol", { class: "sv-why-choices" }, ...choices.map((one) => el("li", {}, el("button", {
+      type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Left the results"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
+    }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "left"))))), take);
+  return el("div", { class: "sv-why-item" },
+    el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }) }, Sieve.image(item.id)),
+    el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-stand" }, item.said), el("p", {}, title), fold));
+}
+
+// Their contributions, side by side.
+function partRow(part, largest) {
+  const ahead = part.left - part.right;
+  const bar = el("i", { class: `${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}` });
+  bar.style.width = `${(50 * Math.abs(ahead)) / largest}%`;
+  const sign = (value) => (value > 0 ? `+${number(value)}` : value < 0 ? number(value) : "–");
+  return el("tr", {},
+    el("th", { scope: "row" }, el("a", {
+      href: `?tab=dimensions&dimension=${part.d}`, title: part.name, class: part.off ? "sv-had" : "",
+      onclick: (event) => { event.preventDefault(); Sieve.showDimension(part.d); },
+    }, part.name), part.off ? " off" : ""),
+    el("td", {}, sign(part.left)), el("td", {}, sign(part.right)),
+    el("td", { title: `${number(Math.abs(ahead))} in favour of the ${ahead >= 0 ? "left" : "right"}` }, el("span", { class: "sv-tilt" }, bar)));
+}
+function partsOf({ parts, left, right }) {
+  const largest = Math.max(...parts.map((part) => Math.abs(part.left - part.right)), 1e-9);
+  const column = (words, name = "") => el("th", { scope: "col", class: name }, words);
+  const body = el("tbody", {}, ...parts.slice(0, SHOWN).map((part) => partRow(part, largest)));
+  const rest = parts.slice(SHOWN);
+  const sum = el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "score"), el("td", {}, number(left.score)), el("td", {}, number(right.score)), el("td", {})));
+  const table = el("table", { class: "sv-why-table" }, el("colgroup", {}, el("col"), el("col"), el("col"), el("col")),
+    el("thead", {}, el("tr", {}, column("Dimension"), column("left"), column("right"),
+      el("th", { scope: "col" }, el("span", { class: "sv-why-head" }, el("span", {}, "← left"), el("span", {}, "right →"))))), body, sum);
+  const more = rest.length > 0 && el("button", { type: "button", class: "sv-more", onclick: () => {
+    body.append(...rest.map((part) => partRow(part, largest)));
+    body.children[SHOWN].querySelector("a").focus();
+    more.remove();
+  } }, `Show all ${parts.length}`);
+  return [table, more].filter(Boolean);
+}
+
+function switches({ off }) {
+  if (!off.length) return "Every dimension is on.";
+  const how = query.never ? "what has one is never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away, at ${Math.round(query.strictness * 100)} %` : "pushed away";
+  return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
+}
+function show(answer) {
+  element.removeAttribute("aria-busy");
+  fault.textContent = answer.error ?? "";
+  if (answer.error) {
+    pair = shown; // an item that is not there is not kept
+    return keep();
+  }
+  shown = pair;
+  Object.assign(query, { q: answer.q, without: answer.without });
+  fillQuery();
+  offer();
+  find(".sv-mute").textContent = `${switches(answer)}${query.upload ? " An image of yours is in no link." : ""}`;
+  find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
+  find(".sv-why-body").hidden = false;
+  const { why, choices } = answer;
+  find(".sv-why-sentence").textContent = why ? why.sentence : "Fewer than two items share anything with this query: there is nothing to explain.";
+  find(".sv-why-items").replaceChildren(...(why ? [itemOf("left", why.left, choices), itemOf("right", why.right, choices)] : []));
+  find(".sv-why-parts").replaceChildren(...(why ? partsOf(why) : []));
+}
+
+// The query follows the search until a person chooses another.
+function follow() {
+  const now = ofSearch();
+  if (chosen || !Sieve.asked() || same(query, now)) return offer();
+  use(now, { own: false });
+}
+on("about", ({ can }) => {
+  if (can.text_queries) return;
+  for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "" });
+  find(".sv-go").disabled = true;
+  find(".sv-mute").textContent = "Texts cannot be read here: search by an item, then come back.";
+});
+on("inspect", (text) => {
+  const now = Sieve.unpack(text);
+  if (!KEYS.some((key) => now[key])) return;
+  const { a = "", b = "", strictness = "" } = now;
+  if (!now.q && !now.item) {
+    pair = { a, b };
+    return Sieve.asked() ? use(ofSearch(), { own: false, items: pair }) : undefined;
+  }
+  const made = new URLSearchParams(location.search).get("checkpoint");
+  const known = !made || made === Sieve.about.checkpoint; // dimensions mean nothing with another
+  const off = now["why-off"];
+  use({
+    q: now.q ?? "", without: now.without ?? "", item: now.item ?? "", never: strictness === "never",
+    strictness: strictness === "" || strictness === "never" ? 1 : Number(strictness),
+    off: !off || !known ? null : off === "none" ? [] : off.split(" ").map(Number),
+  }, { items: { a, b } });
+});
+on("question", ({ preview }) => { searchPreview = preview ?? ""; });
+on("inspect-left", (text) => { leftText = text; offer(); });
+on("why", ({ a, b, ...asked }) => {
+  const own = !same({ ...PLAIN, ...asked }, ofSearch());
+  use(own ? asked : ofSearch(), { own, items: { a, b } });
+  element.scrollIntoView();
+});
+on("tab", (tab) => { if (tab === "inspect") follow(); });
+if (place.tab === "inspect") follow();

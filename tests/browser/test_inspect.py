@@ -1,0 +1,109 @@
+"""The Inspect tab: one thing, two things, and why one result stands before another."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from browser.steps import go, search, settle
+
+
+def inspect(page: Page, left: str = "", right: str = "") -> None:
+    page.get_by_role("textbox", name="Left: words").fill(left)
+    page.get_by_role("textbox", name="Right: words").fill(right)
+    page.get_by_role("button", name="Inspect", exact=True).click()
+    settle(page)
+
+
+def retrieved(page: Page) -> list[str]:
+    tiles = page.locator(".sv-one .sv-grid .sv-tile")
+    return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
+
+
+def test_a_text_is_taken_apart_and_switched(page: Page, tiny_engine) -> None:
+    go(page, "?tab=inspect")
+    inspect(page, "a circle")
+    boxes = page.locator(".sv-one .sv-dim input[type=checkbox]")
+    expect(boxes.first).to_be_checked()
+    query = tiny_engine.encode("a circle")
+    strongest = query.dimensions[0].dimension
+    assert retrieved(page) == [result.id for result in tiny_engine.search(query, top=12).results]
+    page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input").uncheck()
+    settle(page)
+    expected = tiny_engine.search(query, (strongest,), top=12).results
+    assert retrieved(page) == [result.id for result in expected]
+    assert f"inspect=left:a+circle,off:{strongest}" in page.url
+    page.reload()
+    settle(page)
+    expect(page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input")).not_to_be_checked()
+    assert retrieved(page) == [result.id for result in expected]
+
+
+def test_fast_clicks_end_where_the_person_left_them(page: Page, tiny_engine) -> None:
+    go(page, "?tab=inspect&inspect=left:a+circle")
+    query = tiny_engine.encode("a circle")
+    numbers = [one.dimension for one in query.dimensions[:4]]
+    for j in numbers:
+        page.locator(f".sv-one .sv-dim[data-d='{j}'] input").uncheck()
+    page.locator(f".sv-one .sv-dim[data-d='{numbers[1]}'] input").check()
+    settle(page)
+    off = tuple(j for j in numbers if j != numbers[1])
+    expected = tiny_engine.search(query, off, top=12).results
+    assert retrieved(page) == [result.id for result in expected]
+
+
+def test_an_image_and_a_text_side_by_side(page: Page, tiny_engine) -> None:
+    item = tiny_engine.collection.items["id"].iloc[0]
+    go(page, "?tab=inspect")
+    inspect(page, item, "a circle")
+    shared = page.locator(".sv-pair .sv-group .sv-dim")
+    image, text = tiny_engine.image_codes.dense(0), tiny_engine.encode("a circle").code
+    expect(shared).to_have_count(int(((image > 0) & (text > 0)).sum()))
+    expect(page.get_by_text("backbone's cosine")).to_be_visible()
+    expect(page.get_by_text("Only the left has")).to_be_visible()
+    assert f"left-item:{item},right:a+circle" in page.url or (
+        f"right:a+circle,left-item:{item}" in page.url
+    )
+    page.reload()
+    settle(page)
+    expect(shared.first).to_be_visible()
+    page.get_by_role("button", name="Empty the left slot").click()
+    settle(page)
+    expect(page.locator(".sv-one")).to_be_visible()
+
+
+def test_an_image_of_ones_own_cannot_be_linked(page: Page, pictures) -> None:
+    go(page, "?tab=inspect")
+    page.get_by_label("Left: image file").set_input_files(pictures / "images" / "003.png")
+    page.locator(".sv-one .sv-dim").first.wait_for()
+    expect(page.get_by_text("An image of yours is in no link")).to_be_visible()
+    assert "inspect=" not in page.url
+
+
+def test_a_result_is_explained_beside_the_next(page: Page, tiny_engine) -> None:
+    go(page)
+    search(page, "a circle", "the snow")
+    results = tiny_engine.search(tiny_engine.encode("a circle", "the snow")).results
+    page.locator(f".sv-columns .sv-tile[data-id='{results[1].id}'] .sv-tile-open").click()
+    page.get_by_role("button", name="Why here?").click()
+    standing = page.locator(".sv-why-stand")
+    expect(standing.first).to_contain_text("number 2 with")
+    expect(standing.last).to_contain_text("number 3 with")
+    expect(page.locator(".sv-why-sentence")).to_contain_text("ahead: #")
+    expect(page.get_by_role("textbox", name="Explain: find")).to_have_value("a circle")
+    page.get_by_text("Choose another for the right").click()
+    page.locator(".sv-why-item").last.get_by_role("button", name="Number 1:").click()
+    expect(standing.last).to_contain_text("number 1 with")
+    settle(page)
+    assert f"a:{results[1].id},b:{results[0].id}" in page.url
+    page.reload()
+    settle(page)
+    expect(standing.last).to_contain_text("number 1 with")
+    expect(standing.first).to_contain_text("number 2 with")
+
+
+def test_an_item_is_inspected_from_its_detail(page: Page) -> None:
+    go(page)
+    page.locator(".sv-tile-open").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Inspect").click()
+    page.locator(".sv-one .sv-dim").first.wait_for()
+    expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
