@@ -60,9 +60,9 @@ function show(answer) {
   const first = now === null;
   now = answer;
   if (first) introduce();
-  start.disabled = Boolean(now.refusal) || now.elsewhere || now.opening || RUNNING.includes(now.state);
+  start.disabled = Boolean(now.refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
   find(".sv-train-note").textContent = now.refusal ? sentence(now.refusal)
-    : now.elsewhere ? "A training of another collection is under way. One runs at a time; this one can start when it is done." : "";
+    : now.elsewhere ? `${sentence(now.elsewhere)} is under way. One job runs at a time; this one can start when it is done.` : "";
   tell(heading());
   find(".sv-train-told").replaceChildren(...told());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
