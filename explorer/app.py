@@ -20,6 +20,7 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
+from explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.figure import figure_tab  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
@@ -76,7 +77,10 @@ def build_app(engine: Engine, training: TrainingDesk | None = None) -> gr.Blocks
                 dimensions_tab(engine)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
                 figure_tab(desk)
+            with gr.Tab("Benchmark", id="benchmark", elem_id="tab-benchmark") as benchmark:
+                benchmark_tab(engine, training)
             tabs = {"search": search, "dimensions": dimensions, "figure": figure}
+            tabs["benchmark"] = benchmark
             if training is not None:
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("search", "dimensions", "figure", "train")
-TAB_TEXTS = ("figure",)
+TABS = ("search", "dimensions", "figure", "benchmark", "train")
+TAB_TEXTS = ("figure", "benchmark")
 """Names of what single tabs keep of their own in a link, as text that they read with care."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
@@ -49,6 +49,8 @@ class Place:
     """The dimension whose page is open."""
     figure: str = ""
     """The figure's recipe as JSON text."""
+    benchmark: str = ""
+    """What the Benchmark tab shows: evaluation,track,pair,peer."""
 
     def __post_init__(self) -> None:
         for name in ("q", "without", *TAB_TEXTS):

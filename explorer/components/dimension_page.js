@@ -118,15 +118,6 @@ function fill(page) {
   draw();
 }
 
-// Plotly is large, so it is fetched when the first page is shown, from this machine.
-let library = null;
-function plotly() {
-  library ??= new Promise((resolve, reject) => {
-    const script = el("script", { src: Sieve.about.plotly, onload: () => resolve(window.Plotly), onerror: reject });
-    document.head.append(script);
-  });
-  return library;
-}
 async function draw() {
   if (!drawn || !plot) return;
   const [figure, target] = [drawn, plot];
@@ -134,7 +125,7 @@ async function draw() {
   const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line") };
   const { layout } = figure;
   try {
-    const Plotly = await plotly();
+    const Plotly = await Sieve.plotly();
     if (!target.isConnected) return;
     const data = figure.data.map((trace, i) => ({ ...trace, marker: { color: colour(i ? "--sv-faint" : "--sv-accent") } }));
     await Plotly.react(target, data, {

@@ -19,8 +19,9 @@ window.Sieve ??= (() => {
   const place = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
     compare: false, tab: "search", dimension: null, figure: "",
+    benchmark: "",
   };
-  const TAB_TEXTS = { figure: "figure" }; // by tab, the name in the address
+  const TAB_TEXTS = { figure: "figure", benchmark: "benchmark" }; // by tab, the name in the address
   let server = null;
   let searchLink = "";
   let preview = "";
@@ -172,6 +173,7 @@ window.Sieve ??= (() => {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    button?.scrollIntoView({ block: "nearest", inline: "nearest" });
     if (place.tab === tab) return;
     place.tab = tab;
     emit("tab", tab);
@@ -209,6 +211,16 @@ window.Sieve ??= (() => {
     showTab("figure");
   }
 
+  // Plotly is large, so it is fetched when the first figure is shown, from this machine.
+  let library = null;
+  function plotly() {
+    library ??= new Promise((resolve, reject) => {
+      const script = el("script", { src: about.plotly, onload: () => resolve(window.Plotly), onerror: reject });
+      document.head.append(script);
+    });
+    return library;
+  }
+
   // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -237,7 +249,7 @@ window.Sieve ??= (() => {
 
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
-    setTabText, row, showFigure,
+    setTabText, row, showFigure, plotly,
     el, image, thumbnail, number, percent,
     get idle() { return opened && !busy && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.bundled import collection_word
 from explorer.faults import one_line
 from explorer.jobs.folder import DONE, JobFolder, Progress, Request
 from explorer.training.settings import TrainingSettings
@@ -59,7 +60,7 @@ class TrainingDesk:
         folder = self.trainings.latest()
         progress = self._progress(folder)
         made = Path(progress.made)
-        where = shlex.quote(str(self.collection.path))
+        where = shlex.quote(collection_word(self.collection.path))
         told = asdict(progress)
         del told["made"]
         return {
