@@ -63,7 +63,7 @@ def open_collection_path(name: str | Path, *, device: str = "auto", progress: bo
 
 
 def collection_word(path: Path) -> str:
-    """Tell the shortest word that opens a collection: its name where that is enough, else a path."""
+    """Tell the shortest word that opens a collection: its name where that is enough."""
     path = path.resolve()
     if path == bundled_path().resolve():
         return SCENES

@@ -65,6 +65,7 @@ function tellRun() {
   const { run, elsewhere, refusal } = list;
   const under = Boolean(run?.under_way);
   find(".sv-bench-run").hidden = !mayRun || !list.evaluations.length && !under;
+  start.hidden = under;
   stop.hidden = !under;
   const first = find(".sv-bench-none [data-do=start]");
   for (const button of [start, first]) if (button) button.disabled = under || Boolean(elsewhere || refusal);
@@ -138,6 +139,7 @@ function fill() {
   find(".sv-bench-of").replaceChildren(...about(now));
   find(".sv-bench-says").replaceChildren(...now.verdicts.map((line) => el("li", {}, line)));
   fillTable();
+  fillVariants();
   draw();
   fillPeers();
 }
@@ -162,7 +164,7 @@ const COLUMNS = [
   ["spread", "seeds ±", "Standard deviation over training seeds"],
 ];
 const STANDS = { wins: "beats Sieve", even: "not told apart", loses: "" };
-find("thead tr").replaceChildren(...COLUMNS.map(([by, name, title]) => el("th", { scope: "col", "aria-sort": "none" }, el("button", {
+find(".sv-scores thead tr").replaceChildren(...COLUMNS.map(([by, name, title]) => el("th", { scope: "col", "aria-sort": "none" }, el("button", {
   type: "button", title, "data-by": by, onclick: () => { sort = { by, down: sort.by === by ? !sort.down : by !== "method" }; fillTable(); },
 }, name))));
 function interval(value, ci) {
@@ -185,15 +187,23 @@ function makeRow(one) {
   return el("tr", { class: one.method === "Sieve" ? "sv-own" : "" }, el("th", { scope: "row" }, one.method), ap, ratio, violation,
     cell(one["p@10"]), cell(one["ndcg@10"]), cell(one["plain_ap@10"]), cell(one.kept), cell(one.spread));
 }
+const withKept = (one) => ({ ...one, kept: one["plain_ap@10"] ? one["kept_ap@10"] / one["plain_ap@10"] : null });
 function fillTable() {
-  const rows = track().methods.map((one) => ({ ...one, kept: one["plain_ap@10"] ? one["kept_ap@10"] / one["plain_ap@10"] : null }));
+  const rows = track().methods.map(withKept);
   const { by, down } = sort;
   const compare = by === "method" ? (a, b) => a.method.localeCompare(b.method) : (a, b) => (a[by] ?? -1) - (b[by] ?? -1);
   if (by) rows.sort((a, b) => (down ? -compare(a, b) : compare(a, b)));
-  find("tbody").replaceChildren(...rows.map(makeRow));
-  for (const head of element.querySelectorAll("thead th")) {
+  find(".sv-bench-scroll > .sv-scores tbody").replaceChildren(...rows.map(makeRow));
+  for (const head of element.querySelectorAll("[aria-sort]")) {
     head.setAttribute("aria-sort", head.firstElementChild.dataset.by !== by ? "none" : down ? "descending" : "ascending");
   }
+}
+
+function fillVariants() {
+  const { variants } = track();
+  find(".sv-bench-variants").hidden = !variants.length;
+  const head = el("thead", {}, el("tr", {}, ...COLUMNS.map(([, name, title]) => el("th", { scope: "col", title }, name))));
+  find(".sv-bench-variants .sv-scores").replaceChildren(head, el("tbody", {}, ...variants.map(withKept).map(makeRow)));
 }
 
 // The plot. Names stand in a column at the right where there is room, each joined to its point.
@@ -305,7 +315,7 @@ function showPair() {
   const told = chosen.track === "caption" ? "by their captions" : "by their labels";
   find(".sv-bench-pair").replaceChildren(...(one ? [
     el("div", { class: "sv-bench-asked" }, el("h3", {}, asks(one)),
-      el("p", {}, `${count(one.relevant)} test images have ${one.a} alone, ${count(one.violating)} have both, ${told}.`),
+      el("p", {}, `${count(one.relevant)} test images have “${one.a}” and not “${one.b}” ${told}, ${count(one.violating)} have both.`),
       el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Search it")),
     el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
   ] : []));

@@ -14,6 +14,7 @@ from explorer.jobs.process import Teller, run_job
 from explorer.training.settings import TrainingSettings
 from model.collection import Collection
 from model.training import train
+from model.training.probe import ProbeReport
 from model.training.trainer import StepReport
 
 N_POINTS = 200
@@ -27,6 +28,11 @@ class Curves:
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
         self._begun: tuple[float, int] | None = None
+        self._probed: ProbeReport | None = None
+
+    def on_probe(self, found: ProbeReport) -> None:
+        """Take a probe; the report of its step follows."""
+        self._probed = found
 
     def on_step(self, report: StepReport) -> None:
         """Take a step's report."""
@@ -53,22 +59,29 @@ class Curves:
         points = self._teller.now.points
         while points and points[-1]["step"] >= report.step:
             points = points[:-1]
-        if report.step % every and report.step != report.n_steps:
+        probed, self._probed = self._probed, None
+        if report.step % every and report.step != report.n_steps and probed is None:
             return points
         point = {"step": report.step, "total": report.losses["total"], "live": report.live}
+        if probed is not None:
+            point["recall"] = probed.recall
+            if probed.exclusion is not None:
+                point["exclusion"] = probed.exclusion
         return (*points, point)
 
 
 def train_as_asked(request: Request, collection: Collection, teller: Teller) -> Path:
     """Train, or go on training, and give the finished checkpoint its name."""
     settings = TrainingSettings.from_payload(request.settings)
+    curves = Curves(teller)
     if not teller.folder.draft.exists():
         train(
             collection,
             teller.folder.draft,
             settings.config(),
             device=request.device,
-            on_step=Curves(teller).on_step,
+            on_step=curves.on_step,
+            on_probe=curves.on_probe,
             progress=False,
             save_every=_SAVE_EVERY,
         )

@@ -14,6 +14,7 @@ from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.collection import Collection
 from model.training import PRESETS
+from model.training.probe import probe_refusal
 
 NONE = "none"
 
@@ -39,6 +40,7 @@ class TrainingDesk:
         self.checkpoint = checkpoint
         self.trainings = Trainings(collection, device)
         self._refusal = self.trainings.refusal()
+        self._unprobed = "" if self._refusal else probe_refusal(collection)
         self._asked: Path | None = None
         self._unopened: tuple[Path, str] | None = None
 
@@ -69,6 +71,7 @@ class TrainingDesk:
             "settings": _settings(folder.request() if folder else None),
             "elsewhere": self.trainings.elsewhere(folder),
             "refusal": self._refusal,
+            "probe": self._unprobed,
             "offer": self.checkpoint is None,
             "opening": self.wanted() is not None,
             "unopened": self._unopened[1] if self._unopened else "",
@@ -126,7 +129,10 @@ class TrainingDesk:
             "captions": collection.n_captions,
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint.name if self.checkpoint else "",
-            "presets": {name: {"m": one.m, "k": one.k} for name, one in PRESETS.items()},
+            "presets": {
+                name: {"m": one.m, "k": one.k, "weights": one.weights()}
+                for name, one in PRESETS.items()
+            },
         }
 
 

@@ -46,6 +46,8 @@ def test_settings_are_the_presets_unless_changed() -> None:
     asked = TrainingSettings.from_payload({"preset": "compact", "m": 128, "k": 8.0, "epochs": 3})
     config = asked.config()
     assert (config.m, config.k, config.epochs) == (128, 8, 3)
+    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "narrow": 2.5}}).config()
+    assert (weighed.presence, weighed.narrow, weighed.contrast) == (0, 2.5, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,11 @@ def test_settings_are_the_presets_unless_changed() -> None:
     [
         None, [], "compact", {"preset": "huge"}, {"preset": ["compact"]}, {"m": "64"}, {"m": 0},
         {"m": 10**9}, {"m": float("nan")}, {"m": 16, "k": 17}, {"k": 0}, {"k": True},
+        {"weights": [1]}, {"weights": {"contrast": "1"}}, {"weights": {"contrast": -1}},
+        {"weights": {"contrast": float("inf")}}, {"weights": {"contrast": float("nan")}},
+        {"weights": {"magic": 1}}, {"weights": {"m": 4}}, {"weights": {"x" * 500: 1}},
+        {"preset": "paper", "weights": {"presence": 1}}, {"weights": {"contrast": 10**400}},
+        {"preset": "paper", "weights": {"contrast": 0, "reconstruct": 0}},
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
     ],
 )  # fmt: skip
@@ -78,7 +85,7 @@ def test_a_stopped_one_is_found_again(desk: TrainingDesk, home: Path) -> None:
     leave(desk, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
     told = desk.training_state(None)
     assert (told["state"], told["step"], told["points"]) == ("stopped", 5, (point,))
-    assert told["settings"] == {"preset": "compact", "m": 1024, "k": 64, "epochs": 0}
+    assert told["settings"] == asdict(TrainingSettings())
 
 
 def test_a_finished_one_is_opened_once(
