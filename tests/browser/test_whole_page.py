@@ -13,6 +13,7 @@ PLACES = {
     "search": "?q=a+circle&without=the+snow&compare=1",
     "dimensions": "?tab=dimensions&dimension=0",
     "figure": "?q=a+circle&without=the+snow&tab=figure",
+    "benchmark": "?tab=benchmark",
 }
 
 
@@ -30,6 +31,8 @@ def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> 
         page.locator(".sv-page-head").wait_for()
     if place == "figure":
         preview(page)
+    if place == "benchmark":
+        page.locator(".sv-bench-none").wait_for()
     assert not violations(page)
     context.close()
 
@@ -48,6 +51,8 @@ def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
         page.locator(".sv-page-head").wait_for()
     if place == "figure":
         preview(page)
+    if place == "benchmark":
+        page.locator(".sv-bench-none").wait_for()
     assert not has_sideways_scroll(page)
 
 
