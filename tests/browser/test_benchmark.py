@@ -49,7 +49,7 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     assert rows(page) == ["paper", "Sieve", "subtraction", "A only"]
     page.locator(".sv-bench-drawn .main-svg").first.wait_for()
 
-    page.get_by_label("against").select_option("subtraction")
+    page.get_by_role("combobox", name="against").select_option("subtraction")
     expect(page.locator(".sv-bench-count")).to_contain_text("ahead of subtraction on 1 of 3 pairs")
     page.get_by_role("button", name="square without night").press("Enter")
     sides = page.locator(".sv-bench-sides > div")

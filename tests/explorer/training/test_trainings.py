@@ -21,11 +21,15 @@ from explorer.jobs.folder import (
     Progress,
     Request,
 )
+from explorer.jobs.process import Teller
+from explorer.training.child import N_POINTS, Curves
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.collection import Collection
+from model.training.probe import ProbeReport
 from model.training.state import read_facts
+from model.training.trainer import StepReport
 
 SHORT = TrainingSettings("compact", 32, 4, 30)
 LONG = TrainingSettings("compact", 32, 4, 1000)
@@ -73,6 +77,24 @@ def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
     assert (made.encoder.config.m, made.encoder.config.k) == (32, 4)
     assert find_checkpoint(trainings.collection) == Path(ended.made)
     assert not folder.draft.exists()
+
+
+def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
+    request = Request("training", "/nowhere", "tiny", "", "cpu", {})
+    folder = JobFolder.create(trainings.lane.home, request)
+    curves = Curves(Teller(folder))
+    for step in range(1, 2001):
+        if step in (333, 2000):
+            curves.on_probe(ProbeReport(step, step / 2000, None if step == 333 else 0.5))
+        curves.on_step(StepReport(step, 2000, {"total": 1.0}, 1.0))
+    points = folder.read().points
+    assert len(points) <= N_POINTS + 1
+    assert [point for point in points if "recall" in point] == [
+        {"step": 333, "total": 1.0, "live": 1.0, "recall": 0.1665},
+        {"step": 2000, "total": 1.0, "live": 1.0, "recall": 1.0, "exclusion": 0.5},
+    ]
+    steps = [point["step"] for point in points]
+    assert steps == sorted(set(steps))
 
 
 def test_one_at_a_time_stopped_resumed_and_killed(
