@@ -150,7 +150,7 @@ function measure() {
   for (const target of element.querySelectorAll("[data-curve]")) {
     const { curve } = target.dataset;
     const probed = curve in PROBED;
-    target.closest("figure").hidden = probed && !now.points.some((point) => curve in point);
+    target.closest("figure").hidden = probed && now.points.filter((point) => curve in point).length < 2;
     draw(target, curve);
   }
 }
