@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from evaluations import keep_small
 from playwright.sync_api import Browser, Page, expect
+from ports import FIRST_PORT
 
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
@@ -18,6 +19,11 @@ from model.engine import Engine
 
 PATIENCE = 240_000
 """Milliseconds that a process may take to load torch on a busy machine."""
+
+
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
@@ -94,12 +100,13 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     home: Path,  # noqa: ARG001
 ) -> None:
     desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=7990, training=desk)
+    served = start(tiny_engine, port=FIRST_PORT, training=desk)
     page = browser.new_page(base_url=served.url)
+    page.set_default_timeout(60_000)
     go(page, "?tab=benchmark")
     expect(page.locator(".sv-bench-none")).to_contain_text("sieve evaluate")
     page.get_by_role("button", name="Run a quick one").click()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
     page.reload()  # found again
     # The tiny collection has too few items to ask anything of; it says so.
     expect(page.locator(".sv-bench-now")).to_contain_text("failed", timeout=PATIENCE)
