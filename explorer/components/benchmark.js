@@ -49,11 +49,11 @@ function take(answer) {
   list = answer;
   find(".sv-bench-faults").replaceChildren(...(list.faults ?? []).map((line) => el("li", {}, `Not shown: ${line}`)));
   tellRun();
-  fillWhich();
+  if (JSON.stringify(before?.evaluations) !== JSON.stringify(list.evaluations)) fillWhich();
   const made = list.run?.made;
   const isNew = before?.run?.under_way && made && list.evaluations.some((one) => one.id === made);
   if (isNew) chosen = { id: made, track: chosen.track, pair: "", peer: "" };
-  if (!before || isNew || (!shown && list.evaluations.length)) openChosen();
+  if (isNew || (list.evaluations.length && (!shown || shown.id !== chosen.id))) openChosen();
   again();
 }
 let timer = 0;
@@ -337,7 +337,7 @@ function tile(one, item, rank) {
 
 // Nothing is asked before the tab is shown; a link says what to show.
 on("benchmark", (text) => {
-  if (text === [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",") && shown) return;
+  if (!text || text === [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",")) return;
   chosen = read(text);
   if (list && place.tab === "benchmark") openChosen();
 });
