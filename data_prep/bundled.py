@@ -62,6 +62,14 @@ def open_collection_path(name: str | Path, *, device: str = "auto", progress: bo
     )
 
 
+def collection_word(path: Path) -> str:
+    """Tell the shortest word that opens a collection: its name where that is enough."""
+    path = path.resolve()
+    if path == bundled_path().resolve():
+        return SCENES
+    return path.name if path.parent == (sieve_home() / "collections").resolve() else str(path)
+
+
 def kept_collections() -> list[str]:
     """Names of the collections in `$SIEVE_HOME`, without the bundled ones."""
     found = (sieve_home() / "collections").glob(f"*/{MANIFEST}")

@@ -25,6 +25,7 @@ from explorer.annotations.desk import NotesDesk  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
+from explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from explorer.tabs.compare import compare_tab  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from explorer.tabs.figure import figure_tab  # noqa: E402
@@ -102,8 +103,10 @@ def build_app(
                 compare_tab(desk)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
                 figure_tab(desk)
-            tabs = {"search": search, "dimensions": dimensions, "figure": figure}
-            tabs |= {"inspect": inspect, "compare": compare}
+            with gr.Tab("Benchmark", id="benchmark", elem_id="tab-benchmark") as benchmark:
+                benchmark_tab(engine, training)
+            tabs = {"search": search, "dimensions": dimensions, "inspect": inspect}
+            tabs |= {"compare": compare, "figure": figure, "benchmark": benchmark}
             if training is not None:
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)

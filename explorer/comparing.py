@@ -269,8 +269,8 @@ class CompareDesk:
         """Other checkpoints that read this collection, by a name for each."""
         own = Path(self._engine.checkpoint.path).resolve()
         found: dict[str, Path] = {}
-        if self._engine.collection.codes:
-            return found
+        if self._engine.collection.codes or self._desk.public:
+            return found  # a stranger opens nothing
         for path in fitting_checkpoints(self._engine.collection):
             if path.resolve() != own:
                 taken = path.name in found or path.name == self._desk.checkpoint_name

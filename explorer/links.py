@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-TABS = ("search", "dimensions", "inspect", "compare", "figure", "train")
-TAB_TEXTS = ("atlas", "inspect", "versus", "figure")
+TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark", "train")
+TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
 """Names of what single tabs keep of their own in a link, as text that they read with care."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
@@ -56,6 +56,8 @@ class Place:
     """The figure's recipe as JSON text."""
     atlas: str = ""
     """What of the dimensions is shown and how: `map:agreement images:0.01..0.2 only:3,17-20`."""
+    benchmark: str = ""
+    """What the Benchmark tab shows: evaluation,track,pair,peer."""
 
     def __post_init__(self) -> None:
         for name in ("q", "without", *TAB_TEXTS):

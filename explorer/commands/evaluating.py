@@ -21,8 +21,8 @@ from explorer.commands.printing import print_json, print_text
 
 if TYPE_CHECKING:
     from model.benchmark import BenchmarkConfig
+    from model.checkpoint import Checkpoint
     from model.collection import Collection
-    from model.questions import TrackName
 
 Name = Annotated[str | None, arg(metavar="COLLECTION")]
 Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
@@ -58,6 +58,8 @@ class Evaluate:
     """Of every training; by default the compact preset's."""
     resamples: int = 1000
     """Of the bootstrap."""
+    quick: bool = False
+    """Only one checkpoint and the peers that need no training: a minute or two."""
     out: File = None
     """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
     device: Device = "auto"
@@ -66,20 +68,18 @@ class Evaluate:
     """Print JSON."""
 
     def run(self) -> None:
-        """Measure, and print the table."""
+        """Measure, print the table, and keep it where the explorer finds it."""
         from explorer.benchmark.report import table_text, write_report
-        from model.benchmark import Benchmark
-        from model.checkpoint import Checkpoint
+        from model.benchmark import Benchmark, keep_evaluation
 
         out = parse_out(self.out) if self.out else None
         opened = self._open(self.collection)
+        checkpoint = self._checkpoint(opened)
         benchmark = Benchmark(
             opened,
             self._config(opened),
             train=self._open(self.train) if self.train else None,
-            checkpoint=Checkpoint.load(checkpoint_path(self.checkpoint))
-            if self.checkpoint
-            else None,
+            checkpoint=checkpoint,
             peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
             device=self.device,
             progress=sys.stderr.isatty(),
@@ -88,6 +88,16 @@ class Evaluate:
         if out is not None:
             write_report(result, out)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
+        kept = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
+        if not self.json:
+            print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
+
+    def _checkpoint(self, collection: Collection) -> Checkpoint | None:
+        from model.checkpoint import Checkpoint, find_checkpoint
+
+        if self.checkpoint:
+            return Checkpoint.load(checkpoint_path(self.checkpoint))
+        return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
 
     def _open(self, name: str) -> Collection:
         from data_prep.bundled import open_collection_path
@@ -97,21 +107,12 @@ class Evaluate:
         return Collection.open(open_collection_path(name, device=self.device, progress=progress))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
-        from model.benchmark import METHODS, BenchmarkConfig
-        from model.questions import TRACKS
+        from model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
 
-        has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
-        tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
-        if self.track != "all":
-            tracks = (self.track,)
-        if not tracks:
-            raise ValueError(
-                f"collection {collection.name} has neither labels nor captions to ask for"
-            )
         given = tuple(name.strip() for name in self.methods.split(",") if name.strip())
         config = BenchmarkConfig(
-            tracks=tracks,
-            methods=given or METHODS,
+            tracks=tracks_of(collection) if self.track == "all" else (self.track,),
+            methods=given or (SHORT_METHODS if self.quick else METHODS),
             seeds=_parse_seeds(self.seeds),
             trials=self.trials,
             resamples=self.resamples,

@@ -18,10 +18,13 @@ window.Sieve ??= (() => {
 
   const place = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
-    compare: false, tab: "search", dimension: null, atlas: "", inspect: "", versus: "", figure: "",
+    compare: false, tab: "search", dimension: null,
+    atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
   };
   // By tab, the name in the address.
-  const TAB_TEXTS = { dimensions: "atlas", inspect: "inspect", compare: "versus", figure: "figure" };
+  const TAB_TEXTS = {
+    dimensions: "atlas", inspect: "inspect", compare: "versus", figure: "figure", benchmark: "benchmark",
+  };
   let server = null;
   let searchLink = "";
   let preview = "";

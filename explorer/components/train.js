@@ -11,6 +11,8 @@ const TERMS = {
   contrast: "pairs told apart", reconstruct: "reconstruction", cross: "across modalities", presence: "words present",
   narrow: "one dimension a word", exclude: "exclusion", balance: "balance of modalities", revive: "dead dimensions",
 };
+const SHARES = { live: "Live dimensions" };
+const PROBED = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
 let now = null;
 
 // The form: a preset fills in its numbers, until someone starts from it.
@@ -19,13 +21,24 @@ function fill() {
   m.value = wide;
   k.value = active;
   limit();
+  weigh({});
 }
+// The losses that a preset has, each with its weight.
+const losses = find(".sv-losses .sv-looks");
+function weigh(changed) {
+  const { weights } = now.about.presets[preset.value];
+  losses.replaceChildren(...Object.keys(TERMS).filter((name) => name in weights).map((name) => el("label", { title: TERMS[name] },
+    el("span", {}, name), el("input", { type: "number", name, min: 0, max: 1000, step: "any", required: true, value: changed[name] ?? weights[name] }))));
+}
+const weights = () => Object.fromEntries([...losses.querySelectorAll("input")].map((input) => [input.name, Number(input.value)]));
+// What the browser finds wrong in there must be seen.
+losses.addEventListener("invalid", () => { find(".sv-losses").open = true; }, true);
 const limit = () => { k.max = m.value || "16384"; };
 preset.addEventListener("change", fill);
 m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  act("start", { preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0) });
+  act("start", { preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0), weights: weights() });
 });
 element.addEventListener("click", ({ target }) => {
   const what = target.dataset?.do;
@@ -60,9 +73,9 @@ function show(answer) {
   const first = now === null;
   now = answer;
   if (first) introduce();
-  start.disabled = Boolean(now.refusal) || now.elsewhere || now.opening || RUNNING.includes(now.state);
+  start.disabled = Boolean(now.refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
   find(".sv-train-note").textContent = now.refusal ? sentence(now.refusal)
-    : now.elsewhere ? "A training of another collection is under way. One runs at a time; this one can start when it is done." : "";
+    : now.elsewhere ? `${sentence(now.elsewhere)} is under way. One job runs at a time; this one can start when it is done.` : "";
   tell(heading());
   find(".sv-train-told").replaceChildren(...told());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
@@ -76,13 +89,15 @@ function introduce() {
   find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
   find(".sv-train-why").textContent = now.offer
     ? `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${now.about.captions.toLocaleString("en")} captions of ${now.about.collection}; then this page becomes the explorer.`
-    : `It learns from the captions of ${now.about.collection}, in the background: search goes on meanwhile.`;
+    : `It learns from the captions of ${now.about.collection}, the collection that is open, in the background: search goes on meanwhile.`;
   if (now.settings) {
     preset.value = now.settings.preset;
     m.value = now.settings.m;
     k.value = now.settings.k;
     epochs.value = now.settings.epochs || "";
     limit();
+    weigh(now.settings.weights);
+    find(".sv-losses").open = Object.entries(now.settings.weights).some(([name, value]) => value !== now.about.presets[preset.value].weights[name]);
   } else fill();
 }
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
@@ -129,9 +144,20 @@ function measure() {
   if (now.seconds_left !== null && now.state === "training") facts.left = duration(now.seconds_left);
   define(find(".sv-facts"), facts);
   const terms = Object.entries(now.losses).filter(([name]) => name !== "total");
-  find("details").hidden = !terms.length;
+  find(".sv-parts").hidden = !terms.length;
+  find(".sv-train-probe").textContent = unprobed();
   define(find(".sv-terms"), Object.fromEntries(terms.map(([name, value]) => [TERMS[name] ?? name, value.toFixed(3)])));
-  for (const target of element.querySelectorAll("[data-curve]")) draw(target, target.dataset.curve);
+  for (const target of element.querySelectorAll("[data-curve]")) {
+    const { curve } = target.dataset;
+    const probed = curve in PROBED;
+    target.closest("figure").hidden = probed && now.points.filter((point) => curve in point).length < 2;
+    draw(target, curve);
+  }
+}
+function unprobed() {
+  if (now.probe) return `Recall and exclusion cannot be followed: ${now.probe}.`;
+  const probed = now.points.filter((point) => "recall" in point);
+  return probed.length && !probed.some((point) => "exclusion" in point) ? "Exclusion cannot be followed: too few pairs can be asked of the select items." : "";
 }
 function define(list, facts) {
   list.replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -155,11 +181,11 @@ function draw(target, name) {
   const points = now.points.map((point) => [point.step, point[name]]).filter(([, value]) => Number.isFinite(value));
   if (!width || points.length < 2) return target.replaceChildren();
   const values = points.map(([, value]) => value);
-  const low = name === "live" ? 0 : Math.min(0, ...values);
-  const high = name === "live" ? 1 : Math.max(...values) * 1.02 || 1;
+  const low = name in SHARES ? 0 : Math.min(0, ...values);
+  const high = name in SHARES ? 1 : Math.max(...values) * 1.02 || 1;
   const x = (step) => left + (step / now.n_steps) * (width - left - 4);
   const y = (value) => 4 + (1 - (value - low) / (high - low)) * (height - bottom - 8);
-  const label = (value) => (name === "live" ? `${Math.round(value * 100)} %` : value.toFixed(high < 10 ? 1 : 0));
+  const label = (value) => (name in SHARES ? `${Math.round(value * 100)} %` : name in PROBED ? Sieve.number(value) : value.toFixed(high < 10 ? 1 : 0));
   const lines = [low, (low + high) / 2, high].flatMap((value) => [
     svg("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
     svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, label(value)),
@@ -169,7 +195,7 @@ function draw(target, name) {
     svg("text", { x: width, y: height - 2, "text-anchor": "end" }, `${now.n_steps.toLocaleString("en")} steps`),
   ];
   const path = svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
-  const about = `${name === "live" ? "Live dimensions" : "Loss"}: ${label(values[0])} at first, ${label(values.at(-1))} now`;
+  const about = `${SHARES[name] ?? PROBED[name] ?? "Loss"}: ${label(values[0])} at first, ${label(values.at(-1))} now`;
   target.replaceChildren(svg("svg", { role: "img", "aria-label": about }, ...lines, path, ...steps));
 }
 addEventListener("resize", () => { if (now?.n_steps) measure(); });

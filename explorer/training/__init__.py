@@ -1,1 +1,1 @@
-"""Trainings that the explorer starts: in a process of their own, found again, resumable."""
+"""Trainings that the page starts and follows, and what may be chosen of them."""

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.bundled import collection_word
 from explorer.faults import one_line
-from explorer.training.folder import DONE, Progress, TrainingFolder
+from explorer.jobs.folder import DONE, JobFolder, Progress, Request
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.collection import Collection
 from model.training import PRESETS
+from model.training.probe import probe_refusal
 
 NONE = "none"
 
@@ -36,17 +38,18 @@ class TrainingDesk:
     ) -> None:
         self.collection = collection
         self.checkpoint = checkpoint
-        self._trainings = Trainings(collection, device)
-        self._refusal = self._trainings.refusal()
+        self.trainings = Trainings(collection, device)
+        self._refusal = self.trainings.refusal()
+        self._unprobed = "" if self._refusal else probe_refusal(collection)
         self._asked: Path | None = None
         self._unopened: tuple[Path, str] | None = None
 
     def wanted(self) -> Path | None:
         """Tell which checkpoint is to be opened: the one asked for, or the first there is."""
         if self.checkpoint is None and self._asked is None:
-            progress = self._progress(self._trainings.latest())
+            progress = self._progress(self.trainings.latest())
             if progress.state == DONE:
-                self._asked = Path(progress.checkpoint)
+                self._asked = Path(progress.made)
         failed = self._unopened[0] if self._unopened else None
         return self._asked if self._asked != failed else None
 
@@ -56,19 +59,19 @@ class TrainingDesk:
 
     def training_state(self, _: Any) -> dict[str, Any]:
         """Tell about the newest training of this collection, and whether another is under way."""
-        folder = self._trainings.latest()
+        folder = self.trainings.latest()
         progress = self._progress(folder)
-        under_way = self._trainings.under_way()
-        elsewhere = bool(under_way) and (folder is None or under_way != folder.path.name)
-        request = folder.request() if folder else None
-        made = Path(progress.checkpoint)
-        where = shlex.quote(str(self.collection.path))
+        made = Path(progress.made)
+        where = shlex.quote(collection_word(self.collection.path))
+        told = asdict(progress)
+        del told["made"]
         return {
-            **asdict(progress),
+            **told,
             "about": self._about(),
-            "settings": asdict(request.settings) if request else None,
-            "elsewhere": elsewhere,
+            "settings": _settings(folder.request() if folder else None),
+            "elsewhere": self.trainings.elsewhere(folder),
             "refusal": self._refusal,
+            "probe": self._unprobed,
             "offer": self.checkpoint is None,
             "opening": self.wanted() is not None,
             "unopened": self._unopened[1] if self._unopened else "",
@@ -79,22 +82,22 @@ class TrainingDesk:
 
     def training_start(self, payload: Any) -> dict[str, Any]:
         """Start a training with the settings of the form."""
-        self._trainings.start(TrainingSettings.from_payload(payload))
+        self.trainings.start(TrainingSettings.from_payload(payload))
         return self.training_state(None)
 
     def training_stop(self, _: Any) -> dict[str, Any]:
         """Ask the training to stop after its step."""
-        self._trainings.stop()
+        self.trainings.stop()
         return self.training_state(None)
 
     def training_resume(self, _: Any) -> dict[str, Any]:
         """Go on where it stopped."""
-        self._trainings.resume()
+        self.trainings.resume()
         return self.training_state(None)
 
     def training_discard(self, _: Any) -> dict[str, Any]:
         """Forget a training that stopped or failed."""
-        self._trainings.discard()
+        self.trainings.discard()
         return self.training_state(None)
 
     def training_open(self, _: Any) -> dict[str, Any]:
@@ -105,16 +108,16 @@ class TrainingDesk:
         ValueError
             If there is no finished one.
         """
-        progress = self._progress(self._trainings.latest())
+        progress = self._progress(self.trainings.latest())
         if progress.state != DONE:
             raise ValueError("the newest training has no finished checkpoint; wait, or start one")
-        self._unopened, self._asked = None, Path(progress.checkpoint)
+        self._unopened, self._asked = None, Path(progress.made)
         return self.training_state(None)
 
-    def _progress(self, folder: TrainingFolder | None) -> Progress:
+    def _progress(self, folder: JobFolder | None) -> Progress:
         """Tell how far a training is; none, also where its checkpoint has been removed."""
-        progress = self._trainings.progress(folder) if folder else Progress(NONE)
-        if progress.state == DONE and not Path(progress.checkpoint).is_dir():
+        progress = self.trainings.progress(folder) if folder else Progress(NONE)
+        if progress.state == DONE and not Path(progress.made).is_dir():
             return Progress(NONE)
         return progress
 
@@ -126,5 +129,18 @@ class TrainingDesk:
             "captions": collection.n_captions,
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint.name if self.checkpoint else "",
-            "presets": {name: {"m": one.m, "k": one.k} for name, one in PRESETS.items()},
+            "presets": {
+                name: {"m": one.m, "k": one.k, "weights": one.weights()}
+                for name, one in PRESETS.items()
+            },
         }
+
+
+def _settings(request: Request | None) -> dict[str, Any] | None:
+    """Tell what a training was started with; None where that cannot be read."""
+    if request is None:
+        return None
+    try:
+        return asdict(TrainingSettings.from_payload(request.settings))
+    except ValueError:
+        return None

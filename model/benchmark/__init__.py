@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from model.benchmark.baselines import METHODS, TRAINED, TRAINING_FREE
 from model.benchmark.bootstrap import Interval
-from model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
-from model.benchmark.run import Benchmark, BenchmarkConfig
+from model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
+from model.benchmark.contrasts import Contrast, contrast
+from model.benchmark.evaluations import (
+    Evaluation,
+    keep_evaluation,
+    list_evaluations,
+    read_evaluation,
+)
+from model.benchmark.results import Answer, BenchmarkResult, MethodResult, PairCount, TrackResult
+from model.benchmark.run import Benchmark
 
 __all__ = [
     "METHODS",
+    "SHORT_METHODS",
     "TRAINED",
     "TRAINING_FREE",
+    "Answer",
     "Benchmark",
     "BenchmarkConfig",
     "BenchmarkResult",
+    "Contrast",
+    "Evaluation",
     "Interval",
     "MethodResult",
     "PairCount",
     "TrackResult",
+    "contrast",
+    "keep_evaluation",
+    "list_evaluations",
+    "read_evaluation",
+    "tracks_of",
 ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.benchmark.baselines import METHODS
-from model.questions import PairLaw, TrackName
+from model.benchmark.baselines import METHODS, TRAINING_FREE
+from model.collection import Collection
+from model.questions import TRACKS, PairLaw, TrackName
 from model.training import TrainingConfig
+
+SHORT_METHODS = (*TRAINING_FREE, "Sieve")
+"""What can be measured in a minute or two with one checkpoint, as nothing has to be trained."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,18 @@ class BenchmarkConfig:
             raise ValueError(
                 f"trials and resamples must be at least 1; got {self.trials}, {self.resamples}"
             )
+
+
+def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
+    """List the tracks that a collection has what it takes for.
+
+    Raises
+    ------
+    ValueError
+        If it has neither labels nor captions.
+    """
+    has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
+    tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
+    if not tracks:
+        raise ValueError(f"collection {collection.name} has neither labels nor captions to ask for")
+    return tracks

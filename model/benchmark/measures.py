@@ -19,7 +19,7 @@ from model.benchmark.bootstrap import (
 from model.benchmark.results import MethodResult
 from model.benchmark.tuning import Spaces, tune
 from model.questions.pairs import TrackQuestions
-from model.questions.ranking import measure_rankings, ranked_rows
+from model.questions.ranking import TOP, measure_rankings, ranked_rows
 from model.questions.rules import Rule
 
 
@@ -29,6 +29,8 @@ class Measured:
 
     result: MethodResult
     resampled: Resampled
+    first: np.ndarray
+    """(p, 10) int64: places among the test items of the first seed's results, -1 for none"""
 
     def against(self, sieve: Measured | None, same_rule: Measured | None) -> MethodResult:
         """Add how Sieve compares, in the same resamples."""
@@ -68,12 +70,13 @@ def measure(
     tuned = tune(rules, tuning, asked.tuning.relevant, trials)
     report = asked.report
     relevant, violating = report.relevant, report.violating
-    rankings, figures, by_pair = [], [], []
+    rankings, figures, by_pair, violations = [], [], [], []
     for spaces in final:
         total = tuned.setting.scores(spaces)
         rankings.append(Ranking(ranked_rows(total, DEPTH)))
         found = measure_rankings(total, relevant, violating)
         by_pair.append(found.ap)
+        violations.append(found.violation)
         space = spaces[tuned.setting.space]
         plain = measure_rankings(tuned.setting.rule.plain(space), report.has_a)
         kept = measure_rankings(total, report.has_a)
@@ -94,9 +97,10 @@ def measure(
         kept_ap=kept_ap,
         by_seed=by_seed,
         by_pair=tuple(np.mean(by_pair, axis=0).tolist()),
+        violation_by_pair=tuple(np.mean(violations, axis=0).tolist()),
         spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         knobs=tuned.setting.knobs(),
         tuning_ap=tuned.ap,
         trials=tuned.trials,
     )
-    return Measured(result, resampled)
+    return Measured(result, resampled, rankings[0].rows[:, :TOP])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from model.benchmark.bootstrap import Interval
@@ -43,6 +43,8 @@ class MethodResult:
     """AP@10 of each training seed."""
     by_pair: tuple[float, ...]
     """AP@10 of each pair, over seeds."""
+    violation_by_pair: tuple[float, ...]
+    """violation@10 of each pair, over seeds."""
     spread: float | None
     """Standard deviation of AP@10 over seeds; None with one seed."""
     knobs: Mapping[str, float | str]
@@ -64,33 +66,44 @@ class MethodResult:
 
     def as_json(self) -> dict[str, Any]:
         """Tell it as plain data, rounded to six places."""
-        names = {
-            "method": self.method,
-            "ap@10": self.ap,
-            "ci": self.ci,
-            "ratio": self.ratio,
-            "ratio_ci": self.ratio_ci,
-            "p@10": self.precision,
-            "violation@10": self.violation,
-            "violation_ci": self.violation_ci,
-            "ndcg@10": self.ndcg,
-            "plain_ap@10": self.plain_ap,
-            "kept_ap@10": self.kept_ap,
-            "gap_closed": self.gap,
-            "gap_closed_ci": self.gap_ci,
-            "seeds_ap@10": self.by_seed,
-            "spread": self.spread,
-            "knobs": dict(self.knobs),
-            "tuning_ap@10": self.tuning_ap,
-            "trials": self.trials,
-            "recall": dict(self.recall) if self.recall is not None else None,
-        }
+        names = {told: getattr(self, field) for told, field in TOLD_METHOD.items()}
         if self.same_rule_ratio is not None:
-            names |= {
-                "same_rule_ratio": self.same_rule_ratio,
-                "same_rule_ratio_ci": self.same_rule_ratio_ci,
-            }
-        return _rounded(names)
+            names |= {told: getattr(self, told) for told in TOLD_SAME_RULE}
+        return rounded(names)
+
+
+TOLD_METHOD = {
+    "method": "method",
+    "ap@10": "ap",
+    "ci": "ci",
+    "ratio": "ratio",
+    "ratio_ci": "ratio_ci",
+    "p@10": "precision",
+    "violation@10": "violation",
+    "violation_ci": "violation_ci",
+    "ndcg@10": "ndcg",
+    "plain_ap@10": "plain_ap",
+    "kept_ap@10": "kept_ap",
+    "gap_closed": "gap",
+    "gap_closed_ci": "gap_ci",
+    "seeds_ap@10": "by_seed",
+    "spread": "spread",
+    "knobs": "knobs",
+    "tuning_ap@10": "tuning_ap",
+    "trials": "trials",
+    "recall": "recall",
+}
+"""What JSON calls each field of a `MethodResult`."""
+TOLD_SAME_RULE = ("same_rule_ratio", "same_rule_ratio_ci")
+
+
+class Answer(NamedTuple):
+    """The first results of one method for one pair."""
+
+    items: tuple[str, ...]
+    """Ids, best first, at most 10."""
+    marks: str
+    """One letter for each: r relevant (A alone), v violating (both), n neither (no A)."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,9 @@ class TrackResult:
     methods: tuple[MethodResult, ...]
     variants: tuple[MethodResult, ...]
     """The same methods held to one rule each."""
+    answers: Mapping[str, Mapping[int, Answer]] = field(default_factory=dict)
+    """By method and by place among the pairs, of the first training seed: of each peer where Sieve
+    wins and loses most against it, and Sieve's own of all these."""
 
     @property
     def pairs(self) -> int:
@@ -158,7 +174,7 @@ class BenchmarkResult:
             "collection": self.collection,
             "seeds": list(self.seeds),
             "nouns_sha256": self.nouns_sha256,
-            "backbone_recall": _rounded(dict(self.backbone_recall)),
+            "backbone_recall": rounded(dict(self.backbone_recall)),
             "tracks": [track.as_json() for track in self.tracks],
         }
 
@@ -175,11 +191,12 @@ class BenchmarkResult:
         }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Round all numbers of plain data to six places."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
+        return {name: rounded(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(part) for part in value]
+        return [rounded(part) for part in value]
     return value

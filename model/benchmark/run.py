@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from model.benchmark.baselines import (
 )
 from model.benchmark.bootstrap import draw_resamples
 from model.benchmark.config import BenchmarkConfig
+from model.benchmark.contrasts import shown_answers
 from model.benchmark.inputs import check_inputs, load_text_encoder, modality_means
 from model.benchmark.measures import Measured, measure
 from model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
@@ -98,8 +100,15 @@ class Benchmark:
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
         self.source = Source(collection, self._open(collection), modality_means(self.train))
 
-    def run(self) -> BenchmarkResult:
-        """Measure everything."""
+    def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
+        """Measure everything.
+
+        Parameters
+        ----------
+        on_method : callable, optional
+            Called before each method of each track with how many are done, of how many, and which
+            comes now; an exception from it stops the run.
+        """
         questions: dict[TrackName, TrackQuestions] = {
             track: track_questions(self.collection, track, self.nouns, self.config.law)
             for track in self.config.tracks
@@ -108,8 +117,15 @@ class Benchmark:
         test = self.collection.rows_of_split(["test"])
         recalls = {m.name: _mean_recall(m.recall(test)) for m in methods if m.recall is not None}
         backbone_recall = code_recall(self.source, test) if self.collection.n_captions else {}
+        total = len(questions) * len(methods)
+        begun = count()
+
+        def tell(track: TrackName, method: str) -> None:
+            if on_method is not None:
+                on_method(next(begun), total, f"{track} track, {method}")
+
         tracks = tuple(
-            self._track(track, asked, methods, recalls) for track, asked in questions.items()
+            self._track(track, asked, methods, recalls, tell) for track, asked in questions.items()
         )
         return BenchmarkResult(
             collection=self.collection.name,
@@ -161,12 +177,14 @@ class Benchmark:
         asked: TrackQuestions,
         methods: Sequence[Method],
         recalls: Mapping[str, dict[str, float]],
+        tell: Callable[[TrackName, str], None],
     ) -> TrackResult:
         report = asked.report
         draws = draw_resamples(report.a_names, len(report.rows), self.config.resamples, 0)
         measured: list[Measured] = []
         variants: list[Measured] = []
         for method in tqdm(methods, desc=f"{track} track", disable=not self._progress):
+            tell(track, method.name)
             tuning, final = method.represent(asked.tuning), method.represent(report)
             for name, rules, kept in (
                 (method.name, method.rules, measured),
@@ -198,6 +216,12 @@ class Benchmark:
             tuning_law=asked.tuning_law,
             methods=tuple(map(compared, measured)),
             variants=tuple(map(compared, variants)),
+            answers=shown_answers(
+                by_name.get(SIEVE),
+                [found for found in measured if found.result.method != SIEVE],
+                report,
+                self.collection.items["id"].tolist(),
+            ),
         )
 
 

@@ -141,8 +141,17 @@ def label_concepts(collection: Collection, nouns: NounTable, law: PairLaw) -> Co
     return Concepts(names, asked, has, apart)
 
 
-def caption_concepts(collection: Collection, nouns: NounTable) -> Concepts:
+def caption_concepts(
+    collection: Collection, nouns: NounTable, rows: np.ndarray | None = None
+) -> Concepts:
     """Build the table of frozen nouns that captions of the collection have.
+
+    Parameters
+    ----------
+    collection : Collection
+    nouns : NounTable
+    rows : (r,) int64, optional
+        Look at the captions of these items only: of a large collection, all take long.
 
     Raises
     ------
@@ -156,7 +165,13 @@ def caption_concepts(collection: Collection, nouns: NounTable) -> Concepts:
     names = nouns.lemmas
     apart = np.array([[nouns.apart(one, other) for other in names] for one in names])
     asked = tuple(map(nouns.asked, names))
-    return Concepts(names, asked, nouns.presence(collection.items["captions"]), apart)
+    captions = collection.items["captions"]
+    if rows is None:
+        has = nouns.presence(captions)
+    else:
+        has = np.zeros((collection.n_items, len(names)), bool)
+        has[rows] = nouns.presence(captions.iloc[rows])
+    return Concepts(names, asked, has, apart)
 
 
 def is_tuning(one: str, other: str, share: float) -> bool:

@@ -67,7 +67,7 @@ def calibrate(
     if questions is None:
         log.info("too few pairs to calibrate on; exclusion keeps its defaults")
         return Calibration()
-    space = _space(encoder, collection, questions, encode_texts)
+    space = code_space(encoder, collection, questions, encode_texts)
     found = []
     for push, ratio, floor in product(PUSHES, RATIOS, FLOORS):
         knobs = {"push": push, "ratio": ratio, "floor": floor}
@@ -103,12 +103,13 @@ def _questions(collection: Collection) -> Questions | None:
     return ask(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
 
 
-def _space(
+def code_space(
     encoder: SparseEncoder,
     collection: Collection,
     questions: Questions,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Space:
+    """Encode the items and queries of questions."""
     images = encode_codes(encoder, collection.image_embeddings[questions.rows], IMAGE).by_row
     asked = list(dict.fromkeys((*questions.a, *questions.b)))
     codes = encode_codes(encoder, encode_texts(asked), TEXT).by_row.toarray()

@@ -89,6 +89,11 @@ class TrainingConfig:
         """Losses of a weight above 0."""
         return frozenset(name for name in LOSSES if getattr(self, name) > 0)
 
+    def weights(self) -> dict[str, float]:
+        """Weights of the losses that the objective has, by name."""
+        asks = OBJECTIVES[self.objective].asks
+        return {name: value for name, value in asdict(self).items() if name in asks}
+
     def shape(self, d: int) -> SparseEncoderConfig:
         """Shape of the encoder for embeddings of width d."""
         return SparseEncoderConfig(d, self.m, self.k, self.activation, self.k_text, self.floor)

@@ -8,7 +8,7 @@ disentangled representation learning with natural language supervision"): each d
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ StepLosses = tuple[dict[str, Tensor], Tensor]
 class Objective(Protocol):
     """The start, the steps and the end of a training."""
 
+    asks: ClassVar[frozenset[str]]
+    """Names of the losses that it has; the weights of others do nothing."""
+
     def begin(self, encoder: SparseEncoder) -> None:
         """Set the centres, and weights that do not start at random."""
         ...
@@ -37,13 +40,22 @@ class Objective(Protocol):
         """Compute unweighted losses of a rank's share, and which dimensions fired: (m,) bool."""
         ...
 
-    def finish(self, encoder: SparseEncoder) -> None:
-        """Fold into the weights whatever encoding needs besides them."""
+    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
+        """Fold into the weights whatever encoding needs besides them.
+
+        Parameters
+        ----------
+        encoder : SparseEncoder
+        at_most : int, optional
+            Look at about so many items and captions each, for a look in between.
+        """
         ...
 
 
 class Compact:
     """Contrast, reconstruction, presence: see `model.training.learner`."""
+
+    asks: ClassVar[frozenset[str]] = LOSSES
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class Compact:
         """See `model.training.learner.training_losses`."""
         return training_losses(learner, batch, k, dead, self.wanted, world)
 
-    def finish(self, encoder: SparseEncoder) -> None:
+    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
         """Nothing is left to do."""
 
 
@@ -75,6 +87,8 @@ class Paper:
     is public does not say how captions mark dimensions; here the m most frequent words each own
     one, in order of frequency, and mark it where they stand in a caption of the item.
     """
+
+    asks: ClassVar[frozenset[str]] = frozenset({"contrast", "reconstruct"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         self.data = data
@@ -116,7 +130,7 @@ class Paper:
         return losses, (code[IMAGE] > 0).any(0) | (code[TEXT] > 0).any(0)
 
     @torch.no_grad()
-    def finish(self, encoder: SparseEncoder) -> None:
+    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
         """Divide by the maxima over the training items: ReLU lets them pass into the weights."""
         collection = self.data.collection
         peak = torch.full((self.m,), 1e-6)
@@ -124,6 +138,7 @@ class Paper:
             (IMAGE, collection.image_embeddings, self.data.rows),
             (TEXT, collection.text_embeddings, self.data.pairs),
         ):
+            rows = rows[:: max(len(rows) // at_most, 1)] if at_most else rows
             for start in range(0, len(rows), 8192):
                 part = np.asarray(embeddings[rows[start : start + 8192]], np.float32)
                 active = encoder.activations(encoder.centred(torch.from_numpy(part), name), name)
@@ -140,6 +155,8 @@ class Paper:
 
 class Vocabulary:
     """Each dimension is a word of the training captions; codes meet each other and word sets."""
+
+    asks: ClassVar[frozenset[str]] = frozenset({"contrast"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         n_words = len(data.words.words)
@@ -181,7 +198,7 @@ class Vocabulary:
         terms = [info_nce(one, other, batch.items, scale) for one, other in pairs]
         return {"contrast": torch.stack(terms).mean()}, fired
 
-    def finish(self, encoder: SparseEncoder) -> None:
+    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
         """Nothing is left to do."""
 
 

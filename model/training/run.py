@@ -25,6 +25,7 @@ from model.dimensions.quality import code_quality
 from model.training.calibration import calibrate
 from model.training.config import TrainingConfig
 from model.training.distributed import joined
+from model.training.probe import Pace, Probe, ProbeReport, probe_refusal
 from model.training.state import load_state, read_facts, save_state
 from model.training.trainer import StepReport, Trainer, training_data
 
@@ -39,6 +40,7 @@ def train(
     device: str = "auto",
     backbone: Backbone | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    on_probe: Callable[[ProbeReport], None] | None = None,
     progress: bool = True,
     save_every: float = 30.0,
 ) -> Checkpoint:
@@ -63,6 +65,9 @@ def train(
         Of the collection; loaded by name when not given.
     on_step : callable, optional
         Called after each step, on every rank; an exception from it stops the training, resumably.
+    on_probe : callable, optional
+        Called now and then, before `on_step` of the same step, with what a probe on select items
+        found (see `model.training.probe`); never where there are none. Without it, nothing is.
     progress : bool
         Show a progress bar.
     save_every : float
@@ -79,13 +84,15 @@ def train(
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
     chosen = resolve_device(device)
+    pace = Pace()
     with joined(chosen) as world:
         backbone = backbone or Backbone.load(collection.backbone.name, device)
         data = training_data(collection, config, backbone.encode_texts)
         trainer = Trainer(data, config, chosen, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
         curves = _resume(trainer, unfinished)
-        _run(trainer, curves, unfinished, on_step, progress and world.leads, save_every)
+        look = _prober(trainer, backbone, on_probe, pace) if on_probe and world.leads else None
+        _run(trainer, curves, unfinished, on_step, look, progress and world.leads, save_every)
         if world.leads:
             _finish(trainer, out, curves, backbone)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -116,6 +123,26 @@ def _finish(
     )
 
 
+def _prober(
+    trainer: Trainer, backbone: Backbone, on_probe: Callable[[ProbeReport], None], pace: Pace
+) -> Callable[[], None] | None:
+    """Make what looks, after each step, whether a probe is due; None where none can be."""
+    collection = trainer.data.collection
+    if probe_refusal(collection) or trainer.config.activation == "dense":
+        return None
+    with pace.spending():
+        probe = Probe(collection, backbone.encode_texts)
+
+    def look() -> None:
+        if not pace.due(trainer.step, trainer.n_steps):
+            return
+        with pace.spending(trainer.step):
+            found = probe.measure(trainer.as_it_is(), trainer.step)
+        on_probe(found)
+
+    return look
+
+
 def _identity(trainer: Trainer) -> dict[str, Any]:
     return {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
 
@@ -143,6 +170,7 @@ def _run(
     curves: list[dict[str, float]],
     unfinished: Path,
     on_step: Callable[[StepReport], None] | None,
+    look: Callable[[], None] | None,
     progress: bool,
     save_every: float,
 ) -> None:
@@ -168,6 +196,8 @@ def _run(
                     curves.append({"step": report.step, "live": report.live, **report.losses})
                     shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
                     bar.set_postfix(shown, live=f"{report.live:.1%}", refresh=False)
+                if look is not None:
+                    look()
                 if on_step is not None:
                     on_step(report)
                 if time.monotonic() - saved > save_every:

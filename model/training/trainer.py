@@ -7,6 +7,7 @@ contrast ties the modalities to one code; reconstruction keeps the code true to 
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _IDLE_STEPS = 50
 """A dimension that did not fire for so many steps counts as dead."""
+_FINISH_ON = 2000
+"""Items and captions that a look in between is finished by."""
 
 
 class StepReport(NamedTuple):
@@ -144,6 +147,12 @@ class Trainer:
         """Take the trained encoder out, on the CPU and ready to encode."""
         encoder = self.learner.encoder.cpu().eval()
         self.objective.finish(encoder)
+        return encoder
+
+    def as_it_is(self) -> SparseEncoder:
+        """Copy the encoder as it is now, ready to encode on the CPU; training goes on unchanged."""
+        encoder = copy.deepcopy(self.learner.encoder).cpu().eval()
+        self.objective.finish(encoder, at_most=_FINISH_ON)
         return encoder
 
     def train_step(self) -> StepReport:

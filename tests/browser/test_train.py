@@ -69,11 +69,18 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     assert not violations(page)
 
     fill(page, 1000)
+    page.get_by_text("Losses", exact=True).click()
+    expect(page.get_by_label("exclude")).to_have_value("1")
+    page.get_by_label("narrow").fill("2.5")
     page.get_by_role("button", name="Start").press("Enter")
     expect(page.get_by_role("button", name="Start")).to_be_disabled()
-    expect(page.locator(".sv-curve polyline")).to_have_count(2, timeout=PATIENCE)
+    for curve in ("total", "live"):
+        drawn = page.locator(f"[data-curve={curve}] polyline")
+        expect(drawn).to_have_count(1, timeout=PATIENCE)
     page.reload()  # found again
-    expect(page.locator(".sv-curve polyline")).to_have_count(2)
+    expect(drawn).to_have_count(1)
+    expect(page.get_by_label("narrow")).to_have_value("2.5")
+    expect(page.get_by_label("contrast")).to_have_value("1")
     assert not violations(page)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("heading", name="Stopped")).to_be_visible()

@@ -17,6 +17,7 @@ PLACES = {
     "pair": "?tab=inspect&inspect=left:a+circle,right:a+red+square",
     "compare": "?q=a+circle&without=the+snow&tab=compare",
     "figure": "?q=a+circle&without=the+snow&tab=figure",
+    "benchmark": "?tab=benchmark",
 }
 SHOWN = {
     "dimensions": ".sv-page-head",
@@ -44,6 +45,8 @@ def test_accessible(browser: Browser, address: str, place: str, scheme: str) -> 
         page.locator("summary", has_text="Filters").click()
     if place == "figure":
         preview(page)
+    if place == "benchmark":
+        page.locator(".sv-bench-none").wait_for()
     assert not violations(page)
     context.close()
 
@@ -62,6 +65,8 @@ def test_no_sideways_scroll(page: Page, place: str, width: int) -> None:
         page.locator(SHOWN[place]).first.wait_for(state="attached")
     if place == "figure":
         preview(page)
+    if place == "benchmark":
+        page.locator(".sv-bench-none").wait_for()
     assert not has_sideways_scroll(page)
 
 

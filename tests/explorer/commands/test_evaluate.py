@@ -6,71 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from blip import tiny_blip
 from PIL import Image
+from told import write_told
 
 from explorer.benchmark.plot import save_plot
 from explorer.benchmark.report import verdicts
 from explorer.cli import main
 from model.backbone import Backbone
-from model.benchmark import Interval, MethodResult, PairCount, TrackResult
-from model.collection import (
-    CAPTION_ITEM,
-    IMAGE_EMBEDDINGS,
-    ITEMS,
-    SKIPPED,
-    TEXT_EMBEDDINGS,
-    BackboneIdentity,
-    write_manifest,
-)
+from model.benchmark import Interval, MethodResult, PairCount, TrackResult, list_evaluations
+from model.collection import Collection
 from model.questions import PairLaw
+from model.training import TrainingConfig, train
 
-WORDS = ("dog", "beach", "snow", "car", "tree")
 QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples", "20")
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone) -> Path:
     return write_told(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
-
-
-def write_told(folder: Path, backbone: Backbone) -> Path:
-    """Write 600 items whose embeddings are those of their captions."""
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    has = generator.random((600, len(WORDS))) < 0.5
-    labels = [[w for w, there in zip(WORDS, line, strict=True) if there] for line in has]
-    captions = [" and ".join(f"a {word}" for word in line) or "nothing" for line in labels]
-    texts = backbone.encode_texts(captions)
-    noisy = texts + 0.02 * generator.standard_normal(texts.shape)
-    images = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
-    splits = ("train", "train", "select", "test")
-    pd.DataFrame(
-        {
-            "id": [f"{i:016x}" for i in range(600)],
-            "image": "nowhere.jpg",
-            "captions": [[caption] for caption in captions],
-            "labels": labels,
-            "split": [splits[i % 4] for i in range(600)],
-            "width": 4,
-            "height": 3,
-        }
-    ).to_parquet(folder / ITEMS)
-    np.save(folder / IMAGE_EMBEDDINGS, images.astype(np.float16))
-    np.save(folder / TEXT_EMBEDDINGS, texts.astype(np.float16))
-    np.save(folder / CAPTION_ITEM, np.arange(600, dtype=np.int32))
-    (folder / SKIPPED).write_text("key,image,reason\n")
-    write_manifest(
-        folder,
-        name="told",
-        backbone=BackboneIdentity(backbone.name, backbone.sha256, backbone.width),
-        source="made up",
-        licence="none",
-        counts={"items": 600, "captions": 600},
-    )
-    return folder
 
 
 @pytest.fixture
@@ -129,6 +84,27 @@ def test_evaluate_for_people(evaluate, collection: Path) -> None:
     assert {line.split("  ")[0] for line in lines} >= {"method", "subtraction", "Sieve", "twin"}
     assert "Best training-free peer: subtraction" in said
     assert "backbone" in said
+    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert lines[-1].endswith(f" as {kept.id}") and kept.checkpoint is None
+
+
+def test_a_quick_one_trains_nothing(
+    evaluate, collection: Path, tiny_backbone: Backbone, tmp_path: Path, home: Path
+) -> None:
+    fresh = write_told(tmp_path / "fresh", tiny_backbone, 5)
+    made = train(
+        Collection.open(fresh), tmp_path / "made", TrainingConfig(m=32, k=4, epochs=2),
+        device="cpu", progress=False,
+    )  # fmt: skip
+    said = evaluate(
+        collection, "--quick", "--checkpoint", made.path, "--trials", "2", "--resamples", "5",
+        "--json", "--device", "cpu",
+    )  # fmt: skip
+    assert said[0] == 0, said[2]
+    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert kept.is_short and kept.checkpoint == ("made", made.sha256)
+    assert [track.as_json() for track in kept.tracks] == json.loads(said[1])["tracks"]
+    assert not (home / "peers").exists()
 
 
 def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
@@ -169,8 +145,8 @@ def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, messa
 def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
     near = Interval(ap - 0.02, ap + 0.02)
     return MethodResult(
-        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, ap, ap, (ap,), (ap,), None, {}, ap, 1,
-        ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
+        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, ap, ap, (ap,), (ap,), (0.1,), None, {},
+        ap, 1, ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
@@ -9,8 +10,8 @@ import pytest
 
 from explorer.app import build_app, build_offer
 from explorer.faults import answered
+from explorer.jobs.folder import DONE, STOPPED, JobFolder, Progress, Request
 from explorer.training.desk import TrainingDesk
-from explorer.training.folder import DONE, STOPPED, Progress, Request, TrainingFolder
 from explorer.training.settings import TrainingSettings
 from model.collection import Collection
 from model.training import PRESETS
@@ -23,13 +24,18 @@ def desk(tiny_collection: Collection, home: Path) -> TrainingDesk:  # noqa: ARG0
     return TrainingDesk(tiny_collection, None, "cpu")
 
 
-def leave(desk: TrainingDesk, home: Path, progress: Progress) -> TrainingFolder:
+def leave(desk: TrainingDesk, home: Path, progress: Progress) -> JobFolder:
     """Leave a training as an earlier server did."""
     collection = desk.collection
     request = Request(
-        str(collection.path), collection.name, collection.sha256, "cpu", TrainingSettings()
+        "training",
+        str(collection.path),
+        collection.name,
+        collection.sha256,
+        "cpu",
+        asdict(TrainingSettings()),
     )
-    folder = TrainingFolder.create(home / "trainings", request)
+    folder = JobFolder.create(home / "jobs", request)
     folder.write(progress)
     return folder
 
@@ -40,6 +46,8 @@ def test_settings_are_the_presets_unless_changed() -> None:
     asked = TrainingSettings.from_payload({"preset": "compact", "m": 128, "k": 8.0, "epochs": 3})
     config = asked.config()
     assert (config.m, config.k, config.epochs) == (128, 8, 3)
+    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "narrow": 2.5}}).config()
+    assert (weighed.presence, weighed.narrow, weighed.contrast) == (0, 2.5, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +55,18 @@ def test_settings_are_the_presets_unless_changed() -> None:
     [
         None, [], "compact", {"preset": "huge"}, {"preset": ["compact"]}, {"m": "64"}, {"m": 0},
         {"m": 10**9}, {"m": float("nan")}, {"m": 16, "k": 17}, {"k": 0}, {"k": True},
+        {"weights": [1]}, {"weights": {"contrast": "1"}}, {"weights": {"contrast": -1}},
+        {"weights": {"contrast": float("inf")}}, {"weights": {"contrast": float("nan")}},
+        {"weights": {"magic": 1}}, {"weights": {"m": 4}}, {"weights": {"x" * 500: 1}},
+        {"preset": "paper", "weights": {"presence": 1}}, {"weights": {"contrast": 10**400}},
+        {"preset": "paper", "weights": {"contrast": 0, "reconstruct": 0}},
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
     ],
 )  # fmt: skip
 def test_bad_settings_start_nothing(desk: TrainingDesk, home: Path, payload: object) -> None:
     line = answered(desk.training_start)(payload)["error"]
     assert line and "\n" not in line
-    assert not (home / "trainings").exists()
+    assert not (home / "jobs").exists()
 
 
 def test_at_first_there_is_nothing(desk: TrainingDesk) -> None:
@@ -65,21 +78,21 @@ def test_at_first_there_is_nothing(desk: TrainingDesk) -> None:
 
 
 def test_a_stopped_one_is_found_again(desk: TrainingDesk, home: Path) -> None:
-    first = leave(desk, home, Progress(DONE, checkpoint=str(home / "removed")))
+    first = leave(desk, home, Progress(DONE, made=str(home / "removed")))
     assert desk.training_state(None)["state"] == "none"
     first.path.rename(first.path.with_name("20200101-000000-abcdef"))
     point = {"step": 5, "total": 2.0, "live": 1.0}
     leave(desk, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
     told = desk.training_state(None)
     assert (told["state"], told["step"], told["points"]) == ("stopped", 5, (point,))
-    assert told["settings"] == {"preset": "compact", "m": 1024, "k": 64, "epochs": 0}
+    assert told["settings"] == asdict(TrainingSettings())
 
 
 def test_a_finished_one_is_opened_once(
     desk: TrainingDesk, home: Path, tiny_checkpoint, tiny_collection: Collection
 ) -> None:
     made = Path(tiny_checkpoint.path)
-    leave(desk, home, Progress(DONE, checkpoint=str(made)))
+    leave(desk, home, Progress(DONE, made=str(made)))
     assert desk.wanted() == made and desk.training_state(None)["opening"]
     desk.not_opened(made, ValueError("its weights\nare damaged"))
     told = desk.training_state(None)

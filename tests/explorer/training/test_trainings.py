@@ -7,24 +7,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from explorer.training.folder import (
+from explorer.jobs.folder import (
     DONE,
     FAILED,
     STOPPED,
     UNDER_WAY,
+    JobFolder,
     Progress,
     Request,
-    TrainingFolder,
 )
+from explorer.jobs.process import Teller
+from explorer.training.child import N_POINTS, Curves
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.collection import Collection
+from model.training.probe import ProbeReport
 from model.training.state import read_facts
+from model.training.trainer import StepReport
 
 SHORT = TrainingSettings("compact", 32, 4, 30)
 LONG = TrainingSettings("compact", 32, 4, 1000)
@@ -35,9 +40,9 @@ PATIENCE = 240.0
 def trainings(tiny_collection: Collection, home: Path) -> Iterator[Trainings]:  # noqa: ARG001
     made = Trainings(tiny_collection, "cpu")
     yield made
-    if made.under_way():
+    if made.lane.under_way():
         made.stop()
-        wait(lambda: not made.under_way())
+        wait(lambda: not made.lane.under_way())
 
 
 def wait(holds: Callable[[], bool]) -> None:
@@ -68,10 +73,28 @@ def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
     steps = [point["step"] for point in ended.points]
     assert steps == sorted(set(steps)) and steps[-1] == ended.n_steps
     assert {"total", "presence"} <= set(ended.losses) and 0 < (ended.live or 0) <= 1
-    made = Checkpoint.load(ended.checkpoint)
+    made = Checkpoint.load(ended.made)
     assert (made.encoder.config.m, made.encoder.config.k) == (32, 4)
-    assert find_checkpoint(trainings.collection) == Path(ended.checkpoint)
+    assert find_checkpoint(trainings.collection) == Path(ended.made)
     assert not folder.draft.exists()
+
+
+def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
+    request = Request("training", "/nowhere", "tiny", "", "cpu", {})
+    folder = JobFolder.create(trainings.lane.home, request)
+    curves = Curves(Teller(folder))
+    for step in range(1, 2001):
+        if step in (333, 2000):
+            curves.on_probe(ProbeReport(step, step / 2000, None if step == 333 else 0.5))
+        curves.on_step(StepReport(step, 2000, {"total": 1.0}, 1.0))
+    points = folder.read().points
+    assert len(points) <= N_POINTS + 1
+    assert [point for point in points if "recall" in point] == [
+        {"step": 333, "total": 1.0, "live": 1.0, "recall": 0.1665},
+        {"step": 2000, "total": 1.0, "live": 1.0, "recall": 1.0, "exclusion": 0.5},
+    ]
+    steps = [point["step"] for point in points]
+    assert steps == sorted(set(steps))
 
 
 def test_one_at_a_time_stopped_resumed_and_killed(
@@ -83,9 +106,9 @@ def test_one_at_a_time_stopped_resumed_and_killed(
         with pytest.raises(ValueError, match="a training of tiny is under way already"):
             one.start(SHORT)
     wait(lambda: reached(trainings, 20))
-    assert len(list(trainings.home.glob("*/request.json"))) == 1
+    assert len(list(trainings.lane.home.glob("*/request.json"))) == 1
     other.stop()  # another server of the same person may do so
-    wait(lambda: not trainings.under_way())
+    wait(lambda: not trainings.lane.under_way())
     stopped = now(trainings)
     assert (stopped.state, stopped.fault) == (STOPPED, "")
     assert 20 <= stopped.step < stopped.n_steps
@@ -96,9 +119,9 @@ def test_one_at_a_time_stopped_resumed_and_killed(
     wait(lambda: reached(trainings, stopped.step + 10))
     steps = [point["step"] for point in now(trainings).points]
     assert steps == sorted(set(steps)) and steps[0] < stopped.step < steps[-1]
-    assert other.process is not None
-    other.process.kill()
-    other.process.wait()
+    assert other.lane.process is not None
+    other.lane.process.kill()
+    other.lane.process.wait()
     killed = now(trainings)
     assert killed.state == STOPPED and killed.step > stopped.step
     assert "ended from outside" in killed.fault
@@ -123,7 +146,7 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     wait(lambda: trainings.latest() is not None and reached(trainings, 10))
     server.kill()
     server.wait()
-    wait(lambda: not trainings.under_way())
+    wait(lambda: not trainings.lane.under_way())
     left = now(trainings)
     assert (left.state, left.fault) == (STOPPED, "") and left.step >= 10
     facts = read_facts(trainings.latest().draft.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
@@ -131,11 +154,13 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
 
 
 def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
-    request = Request("/nowhere", "tiny", trainings.collection.sha256, "cpu", SHORT)
-    TrainingFolder.create(trainings.home, request)
+    request = Request(
+        "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
+    )
+    JobFolder.create(trainings.lane.home, request)
     assert now(trainings).state == FAILED  # no process has it
     trainings.resume()
-    wait(lambda: not trainings.under_way())
+    wait(lambda: not trainings.lane.under_way())
     failed = now(trainings)
     assert failed.state == FAILED and "/nowhere is not a collection" in failed.fault
     assert "\n" not in failed.fault

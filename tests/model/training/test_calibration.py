@@ -25,7 +25,7 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     assert found.threshold in THRESHOLDS
     questions = calibration._questions(word_collection)
     assert questions is not None
-    space = calibration._space(word_checkpoint.encoder, word_collection, questions, encode)
+    space = calibration.code_space(word_checkpoint.encoder, word_collection, questions, encode)
 
     def ap(push: float, ratio: float, floor: float) -> float:
         knobs = {"push": push, "ratio": ratio, "floor": floor}

@@ -1,9 +1,9 @@
-"""The folder of one training: what was asked for, and how far it is.
+"""The folder of one job: what was asked for, and how far it is.
 
-$SIEVE_HOME/trainings/ID/request.json     collection, device, settings
-$SIEVE_HOME/trainings/ID/progress.jsonl   points of the curves; the last line says how it stands
-$SIEVE_HOME/trainings/ID/stop             there while a stop is asked for
-$SIEVE_HOME/trainings/ID/log              what the process wrote
+$SIEVE_HOME/jobs/ID/request.json     kind, collection, device, settings
+$SIEVE_HOME/jobs/ID/progress.jsonl   points of the curves; the last line says how it stands
+$SIEVE_HOME/jobs/ID/stop             there while a stop is asked for
+$SIEVE_HOME/jobs/ID/log              what the process wrote
 
 The progress is replaced as a whole, so that who reads it never finds half a line.
 """
@@ -14,11 +14,12 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from explorer.training.settings import TrainingSettings
+from explorer.json_fields import read_object
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
@@ -28,8 +29,10 @@ _SHOWN = 300
 
 @dataclass(frozen=True)
 class Request:
-    """What a training is of."""
+    """What a job is of."""
 
+    kind: str
+    """training or evaluation"""
     collection: str
     """Absolute path."""
     name: str
@@ -37,33 +40,36 @@ class Request:
     sha256: str
     """Of the collection."""
     device: str
-    settings: TrainingSettings
+    settings: Mapping[str, Any]
+    """As they were asked for; what does the job reads them with care."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is."""
+    """How far a job is."""
 
     state: str = STARTING
     step: int = 0
     n_steps: int = 0
     """0 until it is known."""
+    doing: str = ""
+    """What the step under way is, where steps differ."""
     seconds_left: float | None = None
     """Of the steps, from their rate so far."""
     live: float | None = None
-    """Share of the dimensions that fired lately."""
+    """Of a training: share of the dimensions that fired lately."""
     losses: dict[str, float] = field(default_factory=dict)
-    """Unweighted terms and their weighted `total`."""
+    """Of a training: unweighted terms and their weighted `total`."""
     points: tuple[dict[str, float], ...] = ()
-    """step, total and live now and then."""
+    """Of a training's curves: `step`, and what was measured there."""
     fault: str = ""
     """Why it failed or ended, in one line."""
-    checkpoint: str = ""
-    """Path of the finished checkpoint."""
+    made: str = ""
+    """Path of what it made."""
 
 
-class TrainingFolder:
-    """One training's folder.
+class JobFolder:
+    """One job's folder.
 
     Parameters
     ----------
@@ -73,14 +79,14 @@ class TrainingFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.draft = path / "checkpoint"
-        """The checkpoint while it is made."""
+        """A checkpoint while it is made."""
         self.log = path / "log"
         self._stop = path / "stop"
         self._progress = path / "progress.jsonl"
 
     @classmethod
-    def create(cls, parent: Path, request: Request) -> TrainingFolder:
-        """Make the folder of a new training; names sort by time."""
+    def create(cls, parent: Path, request: Request) -> JobFolder:
+        """Make the folder of a new job; names sort by time."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         folder = cls(parent / f"{stamp}-{secrets.token_hex(3)}")
         folder.path.mkdir(parents=True)
@@ -92,7 +98,7 @@ class TrainingFolder:
         """Read what was asked for; None where that cannot be read."""
         try:
             entry = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
-            settings = TrainingSettings.from_payload(entry.pop("settings"))
+            settings = read_object(entry.pop("settings"), "settings")
             words = {name: str(value) for name, value in entry.items()}
             return Request(settings=settings, **words)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

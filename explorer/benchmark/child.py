@@ -1,0 +1,37 @@
+"""The process of one quick evaluation: `python -m explorer.benchmark.child FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from explorer.jobs.folder import MEASURING, Progress, Request
+from explorer.jobs.process import Teller, run_job
+from explorer.json_fields import read_text
+from model.benchmark import (
+    SHORT_METHODS,
+    Benchmark,
+    BenchmarkConfig,
+    keep_evaluation,
+    tracks_of,
+)
+from model.checkpoint import Checkpoint
+from model.collection import Collection
+
+
+def evaluate_as_asked(request: Request, collection: Collection, teller: Teller) -> Path:
+    """Measure one checkpoint against the peers that need no training."""
+
+    def tell(done: int, total: int, doing: str) -> None:
+        teller.tell(Progress(MEASURING, step=done, n_steps=total, doing=doing))
+
+    path = read_text("checkpoint", request.settings.get("checkpoint"))
+    checkpoint = Checkpoint.load(path)
+    config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
+    benchmark = Benchmark(
+        collection, config, checkpoint=checkpoint, device=request.device, progress=False
+    )
+    return keep_evaluation(benchmark.run(tell), checkpoint.path.name)
+
+
+if __name__ == "__main__":
+    run_job(evaluate_as_asked)

@@ -1,0 +1,37 @@
+"""Quick evaluations of one collection, run from the page."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from explorer.jobs.folder import JobFolder
+from explorer.jobs.jobs import Jobs
+from model.benchmark import tracks_of
+
+
+class Runs(Jobs):
+    """Starts, finds and stops quick evaluations."""
+
+    kind = "evaluation"
+    module = "explorer.benchmark.child"
+
+    def start(self, checkpoint: Path) -> JobFolder:
+        """Measure a checkpoint; see `Jobs.begin`. Of an earlier run only the result is kept."""
+        before = self.latest()
+        folder = self.begin({"checkpoint": str(checkpoint)})
+        if before is not None:
+            shutil.rmtree(before.path, ignore_errors=True)
+        return folder
+
+    def refusal(self) -> str:
+        """Tell why this collection cannot be evaluated; empty where it can be tried."""
+        try:
+            self.collection.backbone  # noqa: B018  # codes from elsewhere have none
+            tracks_of(self.collection)
+        except ValueError as error:
+            return str(error)
+        for split in ("select", "test"):
+            if not len(self.collection.rows_of_split([split])):
+                return f"no item of this collection is in its {split} split, which is needed"
+        return ""

@@ -1,0 +1,4 @@
+"""Long work that the page starts: in a process of its own, one at a time, found again.
+
+What a job does is its own room's: `explorer.training` and `explorer.benchmark` have one each.
+"""

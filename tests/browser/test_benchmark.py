@@ -1,0 +1,115 @@
+"""The Benchmark tab: results opened, sorted, compared pair by pair, shared by a link, and run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from evaluations import keep_small
+from playwright.sync_api import Browser, Page, expect
+from ports import FIRST_PORT
+
+from browser.steps import go, has_sideways_scroll, settle
+from browser.test_whole_page import violations
+from explorer.app import start
+from explorer.training.desk import TrainingDesk
+from model.engine import Engine
+
+PATIENCE = 240_000
+"""Milliseconds that a process may take to load torch on a busy machine."""
+
+
+@pytest.fixture(autouse=True)
+def patient() -> None:
+    expect.set_options(timeout=60_000)
+
+
+@pytest.fixture
+def evaluated(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
+    """One of the open checkpoint, and a newer one of another."""
+    own = keep_small(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
+    own = own.rename(own.with_name(f"2020{own.name[4:]}"))
+    other = keep_small(tiny_engine.collection, "zebra", "ab" * 32)
+    yield own.stem, other.stem
+
+
+def rows(page: Page) -> list[str]:
+    return page.locator(".sv-bench-scroll > .sv-scores tbody th").first.evaluate(
+        "head => [...head.closest('tbody').querySelectorAll('th')].map(th => th.textContent)"
+    )
+
+
+def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str, str]) -> None:
+    own, other = evaluated
+    go(page)
+    page.get_by_role("tab", name="Benchmark").click()
+    expect(page.locator(".sv-bench-of b")).to_contain_text("another checkpoint (zebra)")
+    page.wait_for_url(re.compile(f"benchmark={other},label,"))
+    page.get_by_label("Evaluation").select_option(own)
+    expect(page.locator(".sv-bench-of b")).to_have_count(0)
+    assert rows(page) == ["A only", "subtraction", "paper", "Sieve"]
+    expect(page.get_by_role("row", name="paper")).to_contain_text("beats Sieve")
+    page.get_by_role("button", name="AP@10", exact=True).click()
+    assert rows(page) == ["paper", "Sieve", "subtraction", "A only"]
+    page.locator(".sv-bench-drawn .main-svg").first.wait_for()
+
+    page.get_by_role("combobox", name="against").select_option("subtraction")
+    expect(page.locator(".sv-bench-count")).to_contain_text("ahead of subtraction on 1 of 3 pairs")
+    page.get_by_role("button", name="square without night").press("Enter")
+    sides = page.locator(".sv-bench-sides > div")
+    expect(sides).to_have_count(2)
+    expect(sides.nth(0).locator("h4")).to_contain_text("Sieve  AP@10 .600, 0 of 10 violate")
+    expect(sides.nth(1).locator("h4")).to_contain_text("2 of 10 violate")
+    expect(sides.nth(1).get_by_text("✗ night too")).to_have_count(2)
+    assert not violations(page)
+    page.wait_for_url(re.compile(f"benchmark={own},label,1,subtraction"))
+
+    page.get_by_role("button", name="Caption track").click()
+    page.get_by_role("button", name="square without night").click()
+    page.wait_for_url(re.compile(f"benchmark={own},caption,1,subtraction"))
+    page.reload()
+    settle(page)
+    expect(page.locator(".sv-bench-asked h3")).to_have_text("square without night")
+    expect(page.get_by_role("button", name="Caption track")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not has_sideways_scroll(page)
+    page.locator(".sv-bench-found button").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Search it").click()
+    settle(page)
+    assert page.evaluate("[Sieve.place.q, Sieve.place.without, Sieve.place.tab]") == [
+        "square", "night", "search",
+    ]  # fmt: skip
+
+
+def test_a_link_from_anywhere_opens_what_there_is(page: Page, evaluated: tuple[str, str]) -> None:
+    go(page, "?tab=benchmark&benchmark=20200101-x<b>,nothing,99999,magic")
+    expect(page.locator(".sv-bench .sv-fault")).to_contain_text("not here; the newest is shown")
+    page.wait_for_url(re.compile(f"benchmark={evaluated[1]},label,"))
+    assert rows(page)
+
+
+def test_a_quick_one_is_run_and_its_fault_is_told(
+    browser: Browser,
+    tiny_engine: Engine,
+    home: Path,  # noqa: ARG001
+) -> None:
+    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    page = browser.new_page(base_url=served.url)
+    page.set_default_timeout(60_000)
+    go(page, "?tab=benchmark")
+    expect(page.locator(".sv-bench-none")).to_contain_text("sieve evaluate")
+    page.get_by_role("button", name="Run a quick one").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.reload()  # found again
+    # The tiny collection has too few items to ask anything of; it says so.
+    expect(page.locator(".sv-bench-now")).to_contain_text("failed", timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Run a quick one")).to_be_enabled()
+    page.close()
+    served.app.close()
