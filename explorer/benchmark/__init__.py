@@ -1,4 +1,4 @@
-"""The exclusion benchmark told and drawn.
+"""The exclusion benchmark told and drawn, as files and as a tab, and run from there.
 
-Only `sieve evaluate` needs either, once its numbers are there, so nothing is imported here.
+Whoever needs a module of it imports that one, so nothing is imported here.
 """

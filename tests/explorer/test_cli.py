@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
             "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
             "search", "evaluate", "info", "dimensions", "figure", "annotations",
-            "annotations export", "annotations import")  # fmt: skip
+            "annotations export", "annotations import", "export")  # fmt: skip
 
 
 @pytest.fixture
