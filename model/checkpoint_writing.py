@@ -44,7 +44,16 @@ def save_checkpoint(
     ------
     FileExistsError
         If there is something at `path`.
+    ValueError
+        If a weight is beyond float16.
     """
+    weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
+    for name, part in weights.items():
+        if not part.isfinite().all():
+            raise ValueError(
+                f"{name} of the checkpoint for {path} has weights beyond what float16 holds; "
+                "train again with a smaller --learning-rate"
+            )
     config = {
         "schema_version": SCHEMA_VERSION,
         "encoder": asdict(encoder.config),
@@ -54,7 +63,6 @@ def save_checkpoint(
         "training": dict(settings),
     }
     with new_folder(path) as folder:
-        weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
         _write(folder / CONFIG, config)
         _write(folder / TRAINING, dict(training))

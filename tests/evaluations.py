@@ -74,6 +74,8 @@ def _method(name: str) -> MethodResult:
         ndcg=ap,
         plain_ap=0.9,
         kept_ap=0.8,
+        spared_ap=0.8,
+        spared_plain_ap=0.85,
         by_seed=(ap,),
         by_pair=by_pair,
         violation_by_pair=(0.0, 0.2, 0.5),

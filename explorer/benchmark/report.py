@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HEADER = (
     "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",
-    "A kept", "seeds ±",
+    "A kept", "A spared", "seeds ±",
 )  # fmt: skip
 _SIEVE = "Sieve"
 
@@ -56,6 +56,7 @@ def verdicts(track: TrackResult) -> list[str]:
             f"{best.gap or 0:.0%} {_span(best.gap_ci, '.0%')} of its way to a perfect ranking; "
             f"violations {sieve.violation:.3f} against {best.violation:.3f}."
         )
+    lines.append(_keeping(sieve))
     for method in track.methods:
         if method.method in (_SIEVE, "oracle") or method.ratio is None or method.ratio_ci is None:
             continue
@@ -68,6 +69,17 @@ def verdicts(track: TrackResult) -> list[str]:
             ratio = f"{method.same_rule_ratio:.3f} {_span(method.same_rule_ratio_ci)}"
             lines.append(f"Sieve by the same rule ÷ {method.method}: {ratio}.")
     return lines
+
+
+def _keeping(sieve: MethodResult) -> str:
+    """Say what excluding B leaves of A, beside what a faultless exclusion would leave."""
+    plain = max(sieve.plain_ap, 1e-12)
+    spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
+    return (
+        f"With B off, Sieve keeps {sieve.kept_ap / plain:.3f} of A's AP@10 over all that has A; "
+        f"taking exactly what has B out of its plain ranking would keep "
+        f"{sieve.spared_plain_ap / plain:.3f}. Among the items without B it keeps {spared:.3f}."
+    )
 
 
 def write_report(result: BenchmarkResult, out: Path) -> None:
@@ -131,6 +143,7 @@ def _row(method: MethodResult) -> tuple[str, ...]:
         f"{method.ndcg:.3f}",
         f"{method.plain_ap:.3f}",
         f"{method.kept_ap / max(method.plain_ap, 1e-12):.3f}",
+        f"{method.spared_ap / max(method.spared_plain_ap, 1e-12):.3f}",
         "" if method.spread is None else f"{method.spread:.3f}",
     )
 

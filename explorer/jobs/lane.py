@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows: only the jobs of this server are known to be under way
     fcntl = None
 
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 """Seconds that the lock is waited for where it is about to be free: who only looks holds it for a
 moment, and a job that has told its end takes a moment to leave."""
 _ARTICLES = {"training": "a training", "evaluation": "an evaluation"}

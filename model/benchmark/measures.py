@@ -18,7 +18,7 @@ from model.benchmark.bootstrap import (
 )
 from model.benchmark.results import MethodResult
 from model.benchmark.tuning import Spaces, tune
-from model.questions.pairs import TrackQuestions
+from model.questions.pairs import Questions, TrackQuestions
 from model.questions.ranking import TOP, measure_rankings, ranked_rows
 from model.questions.rules import Rule
 
@@ -69,32 +69,30 @@ def measure(
     """Tune a method on the tuning pairs, and measure it once on the others."""
     tuned = tune(rules, tuning, asked.tuning.relevant, trials)
     report = asked.report
-    relevant, violating = report.relevant, report.violating
-    rankings, figures, by_pair, violations = [], [], [], []
+    rankings, by_pair, violations, means = [], [], [], []
     for spaces in final:
         total = tuned.setting.scores(spaces)
+        plain = tuned.setting.rule.plain(spaces[tuned.setting.space])
         rankings.append(Ranking(ranked_rows(total, DEPTH)))
-        found = measure_rankings(total, relevant, violating)
-        by_pair.append(found.ap)
-        violations.append(found.violation)
-        space = spaces[tuned.setting.space]
-        plain = measure_rankings(tuned.setting.rule.plain(space), report.has_a)
-        kept = measure_rankings(total, report.has_a)
-        measures = (found.ap, found.precision, found.violation, found.ndcg, plain.ap, kept.ap)
-        figures.append([float(np.nanmean(measure)) for measure in measures])
-    ap, precision, violation, ndcg, plain_ap, kept_ap = np.mean(figures, axis=0).tolist()
-    by_seed = tuple(figure[0] for figure in figures)
-    resampled = resample(rankings, relevant, violating, draws)
+        figures = _figures(total, plain, report)
+        by_pair.append(figures["ap"])
+        violations.append(figures["violation"])
+        means.append({name: float(np.nanmean(values)) for name, values in figures.items()})
+    mean = {name: float(np.mean([one[name] for one in means])) for name in means[0]}
+    by_seed = tuple(one["ap"] for one in means)
+    resampled = resample(rankings, report.relevant, report.violating, draws)
     result = MethodResult(
         method=name,
-        ap=ap,
-        ci=interval(resampled.ap, ap, 1.0),
-        precision=precision,
-        violation=violation,
-        violation_ci=interval(resampled.violation, violation, 1.0),
-        ndcg=ndcg,
-        plain_ap=plain_ap,
-        kept_ap=kept_ap,
+        ap=mean["ap"],
+        ci=interval(resampled.ap, mean["ap"], 1.0),
+        precision=mean["precision"],
+        violation=mean["violation"],
+        violation_ci=interval(resampled.violation, mean["violation"], 1.0),
+        ndcg=mean["ndcg"],
+        plain_ap=mean["plain_ap"],
+        kept_ap=mean["kept_ap"],
+        spared_ap=mean["spared_ap"],
+        spared_plain_ap=mean["spared_plain_ap"],
         by_seed=by_seed,
         by_pair=tuple(np.mean(by_pair, axis=0).tolist()),
         violation_by_pair=tuple(np.mean(violations, axis=0).tolist()),
@@ -104,3 +102,16 @@ def measure(
         trials=tuned.trials,
     )
     return Measured(result, resampled, rankings[0].rows[:, :TOP])
+
+
+def _figures(total: np.ndarray, plain: np.ndarray, report: Questions) -> dict[str, np.ndarray]:
+    """Measure each pair by the scores that exclude B and by A's own, both (p, n): each (p,)."""
+    found = measure_rankings(total, report.relevant, report.violating)
+    without_b, plain_without_b = (np.where(report.has_b, -np.inf, s) for s in (total, plain))
+    return {
+        **found._asdict(),
+        "plain_ap": measure_rankings(plain, report.has_a).ap,
+        "kept_ap": measure_rankings(total, report.has_a).ap,
+        "spared_ap": measure_rankings(without_b, report.relevant).ap,
+        "spared_plain_ap": measure_rankings(plain_without_b, report.relevant).ap,
+    }

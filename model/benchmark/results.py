@@ -39,6 +39,12 @@ class MethodResult:
     """AP@10 of A alone, without any B, in the same space."""
     kept_ap: float
     """AP@10 for A, whether or not B is there, of the ranking that excludes B."""
+    spared_ap: float
+    """AP@10 for A among the items that lack B alone, which the exclusion should leave as they are,
+    of the ranking that excludes B."""
+    spared_plain_ap: float
+    """The same of A alone. With at least ten relevant items, it is also the kept AP@10 of A's own
+    ranking once exactly what has B is taken out: the most that excluding B leaves of it."""
     by_seed: tuple[float, ...]
     """AP@10 of each training seed."""
     by_pair: tuple[float, ...]
@@ -84,6 +90,8 @@ TOLD_METHOD = {
     "ndcg@10": "ndcg",
     "plain_ap@10": "plain_ap",
     "kept_ap@10": "kept_ap",
+    "spared_ap@10": "spared_ap",
+    "spared_plain_ap@10": "spared_plain_ap",
     "gap_closed": "gap",
     "gap_closed_ci": "gap_ci",
     "seeds_ap@10": "by_seed",

@@ -22,6 +22,10 @@ from model.training.losses import info_nce, reconstruction, soft_contrast
 
 ObjectiveName = Literal["compact", "paper", "vocabulary"]
 StepLosses = tuple[dict[str, Tensor], Tensor]
+_LEAST_PEAK = 1e-6
+"""Maxima of a batch are not divided by less than this."""
+_SILENT = 1e-4
+"""A dimension whose maximum over the training items is no more than this is taken for silent."""
 
 
 class Objective(Protocol):
@@ -116,7 +120,8 @@ class Paper:
         embeddings = {IMAGE: batch.images, TEXT: batch.texts}
         given = {name: encoder.centred(embeddings[name], name) for name in MODALITIES}
         raw = {name: encoder.activations(given[name], name) for name in MODALITIES}
-        peak = world.maximum(torch.maximum(raw[IMAGE].amax(0), raw[TEXT].amax(0))).clamp(min=1e-6)
+        peak = world.maximum(torch.maximum(raw[IMAGE].amax(0), raw[TEXT].amax(0)))
+        peak = peak.clamp(min=_LEAST_PEAK)
         marked = self._marked(world.mine(batch.items))
         code = {}
         for name in MODALITIES:
@@ -131,9 +136,13 @@ class Paper:
 
     @torch.no_grad()
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
-        """Divide by the maxima over the training items: ReLU lets them pass into the weights."""
+        """Divide by the maxima over the training items: ReLU lets them pass into the weights.
+
+        A dimension that no training item has is silenced: it has no maximum to divide by, and
+        dividing by next to nothing gives weights that no float16 holds.
+        """
         collection = self.data.collection
-        peak = torch.full((self.m,), 1e-6)
+        peak = torch.zeros(self.m)
         for name, embeddings, rows in (
             (IMAGE, collection.image_embeddings, self.data.rows),
             (TEXT, collection.text_embeddings, self.data.pairs),
@@ -143,8 +152,9 @@ class Paper:
                 part = np.asarray(embeddings[rows[start : start + 8192]], np.float32)
                 active = encoder.activations(encoder.centred(torch.from_numpy(part), name), name)
                 peak = torch.maximum(peak, active.amax(0))
-        encoder.encode_md.div_(peak[:, None])
-        encoder.bias.div_(peak)
+        scale = torch.where(peak > _SILENT, 1 / peak.clamp(min=_SILENT), 0.0)
+        encoder.encode_md.mul_(scale[:, None])
+        encoder.bias.mul_(scale)
 
     def _marked(self, items: Tensor) -> Tensor:
         marks = np.zeros((len(items), self.m), bool)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import write_word_collection
 
 from model.checkpoint import Checkpoint, find_checkpoint
+from model.checkpoint_writing import save_checkpoint
 from model.collection import Collection
 
 
@@ -78,3 +81,19 @@ def test_a_checkpoint_from_before_activations_opens(copy: Path) -> None:
     del config["encoder"]["activation"]
     (copy / "config.json").write_text(json.dumps(config))
     assert Checkpoint.load(copy).encoder.config.activation == "topk"
+
+
+def test_weights_that_float16_cannot_hold_are_refused(
+    word_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    encoder = deepcopy(word_checkpoint.encoder)
+    with torch.no_grad():
+        encoder.encode_md[3] *= 1e6
+    with pytest.raises(ValueError, match="encode_md .* smaller --learning-rate") as fault:
+        save_checkpoint(
+            tmp_path / "new", encoder, backbone=word_checkpoint.backbone,
+            calibration=word_checkpoint.calibration, trained_on="words", settings={}, training={},
+            names={},
+        )  # fmt: skip
+    assert "\n" not in str(fault.value)
+    assert not list(tmp_path.iterdir())

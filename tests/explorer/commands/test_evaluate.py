@@ -145,8 +145,9 @@ def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, messa
 def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
     near = Interval(ap - 0.02, ap + 0.02)
     return MethodResult(
-        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, ap, ap, (ap,), (ap,), (0.1,), None, {},
-        ap, 1, ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
+        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, 0.8, 0.6, 0.7, 0.75,
+        (ap,), (ap,), (0.1,), None, {}, ap, 1,
+        ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
     )  # fmt: skip
 
 
@@ -163,6 +164,9 @@ def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
     assert "paper wins against Sieve" in said
     assert "SpLiCE and Sieve are not told apart" in said
     assert "subtraction wins" not in said
+    assert "keeps 0.750 of A's AP@10" in said
+    assert "out of its plain ranking would keep 0.938" in said
+    assert "Among the items without B it keeps 0.933" in said
     for name in ("one", "two"):
         save_plot(track, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

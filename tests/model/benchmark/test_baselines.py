@@ -15,12 +15,14 @@ from model.benchmark.splice import decompose
 from model.benchmark.trained_peers import trained_peer
 from model.benchmark.tuning import draw_settings, tune
 from model.collection import Collection
-from model.encoder import IMAGE, TEXT, encode_codes
+from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from model.questions import measure_rankings
 from model.questions.pairs import PairLaw, Questions, track_questions
 from model.questions.rules import unit
 from model.training import PAPER
 from model.training.losses import soft_contrast
+from model.training.objectives import make_objective
+from model.training.trainer import training_data
 from model.words.nouns import benchmark_nouns
 
 SHORT = replace(QUICK, epochs=2)
@@ -102,6 +104,26 @@ def test_the_papers_codes_are_divided_by_their_maxima(large_word_collection: Col
         peaks.append(checkpoint.encoder.activations(given, modality).amax(0))
     peak = torch.maximum(*peaks)
     torch.testing.assert_close(peak[peak > 0], torch.ones(int((peak > 0).sum())), atol=0.02, rtol=0)
+
+
+def test_a_dimension_that_no_training_item_has_is_silent(
+    large_word_collection: Collection,
+) -> None:
+    config = replace(PAPER, m=300, k=256)
+    data = training_data(large_word_collection, config, WordBackbone().encode_texts)
+    objective = make_objective("paper", data, config.m, config.weighted())
+    encoder = SparseEncoder(config.shape(data.collection.backbone.width))
+    objective.begin(encoder)
+    with torch.no_grad():
+        encoder.bias[:, 7] = -1.000001 * encoder.encode_md[7].norm()  # no unit vector reaches it
+        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # none of these does either
+    objective.finish(encoder)
+    given = torch.from_numpy(data.collection.image_embeddings[data.rows].astype(np.float32))
+    active = encoder.activations(encoder.centred(given, IMAGE), IMAGE)
+    assert not active[:, [7, 8]].any()
+    assert active.max() <= 1 + 1e-5
+    assert encoder.encode_md.half().isfinite().all()
+    assert encoder.encode_md[9].any()
 
 
 @pytest.mark.usefixtures("home")

@@ -60,6 +60,7 @@ def test_a_alone_violates_as_often_as_b_comes_with_a(result: BenchmarkResult) ->
     # Each word stands in a quarter of the items, whatever else does.
     assert 0.1 < alone.violation < 0.4
     assert alone.plain_ap == alone.kept_ap
+    assert alone.spared_ap == alone.spared_plain_ap
 
 
 def test_excluding_excludes(result: BenchmarkResult) -> None:

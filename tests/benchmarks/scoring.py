@@ -1,0 +1,184 @@
+"""Whether B is pushed away better than linearly: other forms of the score, for codes and for dense.
+
+    python -m tests.benchmarks.scoring COLLECTION --train OTHER --track caption --epochs 6
+
+Select items and tuning pairs alone, as `tests.benchmarks.ablation`; each form is drawn so many
+times for each method, and the best is printed with its ratio to the same method's linear form and
+a paired interval. The encoders are those that the benchmark trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.bundled import open_collection_path
+from model.benchmark.baselines import Source, coded
+from model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
+from model.benchmark.inputs import load_text_encoder, modality_means
+from model.benchmark.trained_peers import CONTROL, SIEVE, trained_peer
+from model.collection import Collection
+from model.questions import measure_rankings
+from model.questions.pairs import Questions
+from model.questions.ranking import ranked_rows
+from model.questions.rules import Range, Space, dimensions_off
+from model.training import TrainingConfig
+from tests.benchmarks.ablation import select_questions
+
+RESAMPLES = 400
+KNOBS = {
+    "push": Range(0.2, 3.0, 1.0, log=True),
+    "a_limit": Range(0.0, 1.5, 0.5),
+    "b_limit": Range(0.0, 0.9, 0.3),
+    "a_width": Range(0.05, 1.0, 0.3, log=True),
+    "b_width": Range(0.05, 1.0, 0.3, log=True),
+    "ratio": Range(0.7, 3.0, 1.0, log=True),
+    "floor": Range(0.0, 0.3, 0.1),
+}
+"""Limits and widths are in parts of a query's own 99th percentile over the items."""
+
+
+class Parts(NamedTuple):
+    """What a score is made of, in parts of its 99th percentile: (p, n) each."""
+
+    a: np.ndarray
+    b: np.ndarray
+    a_scale: np.ndarray
+    """(p, 1)"""
+    b_scale: np.ndarray
+    """(p, 1)"""
+
+
+Knobs = Mapping[str, float]
+
+
+def _softplus(x: np.ndarray, width: float) -> np.ndarray:
+    return width * np.logaddexp(0, x / width)
+
+
+def _linear(x: Parts, k: Knobs) -> np.ndarray:
+    return x.a * x.a_scale - k["push"] * x.b * x.b_scale
+
+
+def _hinge(x: Parts, k: Knobs) -> np.ndarray:
+    return x.a * x.a_scale - k["push"] * np.maximum(x.b - k["b_limit"], 0) * x.b_scale
+
+
+def _saturating(x: Parts, k: Knobs) -> np.ndarray:
+    return x.a * x.a_scale - k["push"] * np.minimum(x.b, k["b_limit"]) * x.b_scale
+
+
+def _likely(x: Parts, k: Knobs) -> np.ndarray:
+    """Push by the probability that B is there, a logistic of its score."""
+    return x.a - k["push"] / (1 + np.exp(-(x.b - k["b_limit"]) / k["b_width"]))
+
+
+def _product(x: Parts, k: Knobs) -> np.ndarray:
+    """A's score times the probability that B is not there."""
+    return np.maximum(x.a, 0) / (1 + np.exp((x.b - k["b_limit"]) / k["b_width"]))
+
+
+def _both_likely(x: Parts, k: Knobs) -> np.ndarray:
+    """log P(A) + push · log P(not B), each a logistic of its score."""
+    a = -_softplus(k["a_limit"] - x.a, k["a_width"])
+    return a - k["push"] * _softplus(x.b - k["b_limit"], k["b_width"])
+
+
+FORMS: Mapping[str, Callable[[Parts, Knobs], np.ndarray]] = {
+    "linear": _linear,
+    "hinge": _hinge,
+    "saturating": _saturating,
+    "by P(B)": _likely,
+    "A · P(not B)": _product,
+    "log P(A) + log P(not B)": _both_likely,
+}
+
+
+def parts_of(space: Space, knobs: Knobs, of_codes: bool) -> Parts:
+    """Scores of A with B's dimensions off, and of B; a dense space has none to switch."""
+    if of_codes:
+        off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+        a, b = np.where(off, 0, space.a), np.where(off, np.maximum(space.a, space.b), 0)
+    else:
+        a, b = space.a, space.b
+    scores = [space.score(query) for query in (a, b)]
+    scales = [np.maximum(np.quantile(s, 0.99, axis=1, keepdims=True), 1e-3) for s in scores]
+    return Parts(*(s / scale for s, scale in zip(scores, scales, strict=True)), *scales)
+
+
+def best_of(
+    form: str, spaces: Sequence[Space], of_codes: bool, questions: Questions, trials: int
+) -> list[np.ndarray]:
+    """Scores of the best of so many draws, for each space; the same draws for all methods."""
+    generator = np.random.default_rng(0)
+    found: tuple[float, list[np.ndarray]] = (-1.0, [])
+    for _ in range(trials):
+        knobs = {name: knob.draw(generator) for name, knob in KNOBS.items()}
+        totals = [
+            FORMS[form](parts_of(space, knobs, of_codes), knobs).astype(np.float32)
+            for space in spaces
+        ]
+        aps = [np.nanmean(measure_rankings(total, questions.relevant).ap) for total in totals]
+        found = max(found, (float(np.mean(aps)), totals), key=lambda one: one[0])
+    return found[1]
+
+
+def report(
+    name: str, spaces: Sequence[Space], of_codes: bool, questions: Questions, trials: int
+) -> None:
+    """Print a line of Markdown for each form."""
+    draws = draw_resamples(questions.a_names, len(questions.rows), RESAMPLES, 0)
+    plain = [measure_rankings(s.score(s.a), questions.has_a).ap for s in spaces]
+    linear = None
+    for form in FORMS:
+        totals = best_of(form, spaces, of_codes, questions, trials)
+        measured = [measure_rankings(t, questions.relevant, questions.violating) for t in totals]
+        ap = float(np.mean([np.nanmean(one.ap) for one in measured]))
+        violation = float(np.mean([np.nanmean(one.violation) for one in measured]))
+        kept = np.mean([measure_rankings(t, questions.has_a).ap for t in totals]) / np.mean(plain)
+        rankings = [Ranking(ranked_rows(total, DEPTH)) for total in totals]
+        means = resample(rankings, questions.relevant, questions.violating, draws)
+        ap_linear, means_linear = linear = linear or (ap, means)
+        low, high = paired_ratio(means, means_linear, ap / ap_linear)
+        cells = (f"{ap:.3f}", f"{ap / ap_linear:.3f} [{low:.3f}, {high:.3f}]",
+                 f"{violation:.3f}", f"{kept:.3f}")  # fmt: skip
+        print(f"| {name} | {form} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Measure every form with every method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collection")
+    parser.add_argument("--train", help="collection that the encoders were trained on")
+    parser.add_argument("--track", choices=("label", "caption"), default="caption")
+    parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--trials", type=int, default=120)
+    asked = parser.parse_args()
+    collection = Collection.open(open_collection_path(asked.collection))
+    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
+    source = Source(collection, load_text_encoder(collection), modality_means(train))
+    questions = select_questions(collection, asked.track)
+    raw = source.space(questions)
+    report("backbone", [source.centred(raw)], False, questions, asked.trials)
+    for name in (CONTROL, SIEVE):
+        encoders = [
+            trained_peer(
+                name,
+                train,
+                replace(TrainingConfig(epochs=asked.epochs), seed=int(seed)),
+                source.texts,
+                n_words=0,
+            ).encoder
+            for seed in asked.seeds.split(",")
+        ]
+        spaces = [s["codes"] for s in coded(name, source, encoders).represent(questions)]
+        report(name, spaces, name == SIEVE, questions, asked.trials)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What excluding B leaves of A: kept over all that has A, and spared where there is no B."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.benchmark.bootstrap import draw_resamples
+from model.benchmark.measures import measure
+from model.benchmark.results import MethodResult
+from model.questions.pairs import PairLaw, Pairs, Questions, TrackQuestions
+from model.questions.rules import SUBTRACT, Rule, Space
+
+N_ITEMS = 60
+
+
+def measured(rule: Rule) -> MethodResult:
+    """One pair over items whose first column tells A with noise, whose second tells B exactly."""
+    generator = np.random.default_rng(3)
+    has_a, has_b = np.zeros((2, 1, N_ITEMS), bool)
+    has_a[0, :30], has_b[0, 12:40] = True, True
+    items = np.stack([has_a[0] + generator.normal(0, 0.8, N_ITEMS), has_b[0]], 1)
+    questions = Questions(
+        np.arange(N_ITEMS), Pairs(np.array([0]), np.array([1])), ("dog",), ("beach",), ("a dog",),
+        ("a beach",), ("a dog without a beach",), has_a, has_b,
+    )  # fmt: skip
+    a, b = np.eye(2, dtype=np.float32)[:, None]
+    spaces = {"items": Space(items.astype(np.float32), a, b, a)}
+    draws = draw_resamples(("dog",), N_ITEMS, 5, 0)
+    asked = TrackQuestions(questions, questions, PairLaw())
+    return measure("rule", (rule,), [spaces], [spaces], asked, draws, 1).result
+
+
+def faultless(space: Space, _: object) -> np.ndarray:
+    return np.where(space.score(space.b) > 0, -np.inf, space.score(space.a)).astype(np.float32)
+
+
+def test_a_faultless_exclusion_spares_everything_and_keeps_the_most_there_is() -> None:
+    found = measured(Rule("faultless", faultless, {}))
+    assert found.violation == 0
+    assert found.spared_ap == found.spared_plain_ap == found.kept_ap
+    assert found.kept_ap < found.plain_ap  # half of what has A is gone, the noise is not
+
+
+def test_what_lacks_b_keeps_its_order_where_only_b_is_subtracted() -> None:
+    found = measured(SUBTRACT)
+    assert found.spared_ap == found.spared_plain_ap
+    assert found.kept_ap != found.plain_ap
+
+
+def test_a_rule_that_harms_a_spares_less() -> None:
+    def score(space: Space, _: object) -> np.ndarray:
+        return space.score(-space.a)
+
+    found = measured(Rule("harmful", score, {}))
+    assert found.spared_ap < found.spared_plain_ap
+    assert found.plain_ap == pytest.approx(measured(SUBTRACT).plain_ap)
