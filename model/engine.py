@@ -19,6 +19,7 @@ from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension
 from model.exclusion import propose_off
+from model.index import Index, LocalIndex
 from model.phrasing import split_exclusion
 from model.query_encoding import Abilities, query_encoder
 from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
@@ -54,7 +55,8 @@ class Engine:
         self.collection = collection
         self.checkpoint = checkpoint
         self.derived: Derived = derive(collection, checkpoint)
-        self._retriever = Retriever(collection, checkpoint, self.derived)
+        self.index: Index = LocalIndex(self.image_codes, self.derived.mean_positive)
+        self._retriever = Retriever(collection, checkpoint, self.index)
         self._device = device
         self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
         self.can: Abilities = self._queries.can
@@ -182,7 +184,7 @@ class Engine:
                 text, without = split
                 notes.append(f"Read as “{text}” without “{without}”.")
         if item:
-            code = self.image_codes.dense(self.row_of(item))
+            code = self.index.code(self.row_of(item))
             embedding = self._embedding_of(self.row_of(item))
         elif image is not None:
             code, embedding = self._queries.encode_image(image)
@@ -271,8 +273,8 @@ class Engine:
         )
 
     def _check_dimension(self, dimension: int) -> None:
-        if not 0 <= dimension < self.image_codes.m:
+        if not 0 <= dimension < self.checkpoint.m:
             raise ValueError(
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
-                f"{self.image_codes.m - 1}"
+                f"{self.checkpoint.m - 1}"
             )
