@@ -19,7 +19,7 @@ from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension
 from model.exclusion import propose_off
-from model.index import Index, LocalIndex
+from model.index import Index, LocalIndex, QdrantIndex
 from model.phrasing import split_exclusion
 from model.query_encoding import Abilities, query_encoder
 from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
@@ -38,8 +38,8 @@ class Engine:
     ----------
     collection : Collection
     checkpoint : Checkpoint
-    derived : Derived
-        Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`.
+    index : Index
+        What is searched: by default the codes in this process.
     can : Abilities
         What can be asked: codes that were made elsewhere come without a backbone.
     """
@@ -50,12 +50,12 @@ class Engine:
         checkpoint: Checkpoint,
         device: str = "auto",
         allow_code: bool = False,
+        index: Index | None = None,
     ) -> None:
         checkpoint.check_fits(collection)
         self.collection = collection
         self.checkpoint = checkpoint
-        self.derived: Derived = derive(collection, checkpoint)
-        self.index: Index = LocalIndex(self.image_codes, self.derived.mean_positive)
+        self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
         self._retriever = Retriever(collection, checkpoint, self.index)
         self._device = device
         self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
@@ -70,6 +70,7 @@ class Engine:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         allow_code: bool = False,
+        index: str = "",
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the one that fits.
 
@@ -79,6 +80,8 @@ class Engine:
         device : str
         allow_code : bool
             Load the Python function that given codes name to read texts with; it may do anything.
+        index : str
+            Address of an index to search in place of the codes here: see `model.index.address`.
 
         Raises
         ------
@@ -87,7 +90,15 @@ class Engine:
         """
         opened = Collection.open(collection)
         path = Path(checkpoint) if checkpoint else find_checkpoint(opened)
-        return cls(opened, Checkpoint.load(path), device, allow_code)
+        loaded = Checkpoint.load(path)
+        loaded.check_fits(opened)
+        elsewhere = QdrantIndex.open(index, opened, loaded) if index else None
+        return cls(opened, loaded, device, allow_code, elsewhere)
+
+    @cached_property
+    def derived(self) -> Derived:
+        """Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`."""
+        return derive(self.collection, self.checkpoint)
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -2,5 +2,6 @@
 
 from model.index.local import LocalIndex
 from model.index.protocol import Found, Index
+from model.index.qdrant import QdrantIndex
 
-__all__ = ["Found", "Index", "LocalIndex"]
+__all__ = ["Found", "Index", "LocalIndex", "QdrantIndex"]
