@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from explorer.arguments import CheckpointName, CollectionName, IndexName, open_engine
@@ -39,20 +40,20 @@ class Index:
         from model.index.upload import upload
 
         address = IndexAddress.parse(self.to)
-        client = connect(address)
-        engine = open_engine(self.collection, self.checkpoint, "auto")
-        begun = time.perf_counter()
-        done = upload(
-            client,
-            address.name,
-            IndexIdentity.of(engine.collection, engine.checkpoint),
-            engine.image_codes,
-            engine.derived.mean_positive,
-            engine.collection.items["id"].tolist(),
-            where=str(address),
-            batch=self.batch,
-            progress=sys.stderr.isatty(),
-        )
+        with closing(connect(address)) as client:
+            engine = open_engine(self.collection, self.checkpoint, "auto")
+            begun = time.perf_counter()
+            done = upload(
+                client,
+                address.name,
+                IndexIdentity.of(engine.collection, engine.checkpoint),
+                engine.image_codes,
+                engine.derived.mean_positive,
+                engine.collection.items["id"].tolist(),
+                where=str(address),
+                batch=self.batch,
+                progress=sys.stderr.isatty(),
+            )
         report = {
             "index": str(address),
             "items": done.items,

@@ -134,8 +134,8 @@ class QdrantIndex:
                 f"`sieve index {kept.collection} --to {where}`"
             )
         self.identity = kept
-        self.mean_positive = np.array(about.get("mean_positive", ()), np.float32)
-        if self.mean_positive.shape != (kept.m,) or not np.isfinite(self.mean_positive).all():
+        self.mean_positive = _numbers(about.get("mean_positive"))
+        if self.mean_positive.shape != (kept.m,):
             raise ValueError(f"index {where} is damaged; upload the codes under another name")
 
     @classmethod
@@ -207,3 +207,12 @@ class QdrantIndex:
         indices = np.array([j for vector in vectors for j in vector.indices], np.int32)
         values = np.array([v for vector in vectors for v in vector.values], np.float32)
         return SparseCodes(indptr, indices, values, self.identity.m)
+
+
+def _numbers(kept: Any) -> np.ndarray:
+    """Read a list of finite numbers: (x,) float32; (0,) where it is something else."""
+    try:
+        numbers = np.array(kept, np.float32)
+    except (TypeError, ValueError):
+        return np.zeros(0, np.float32)
+    return numbers if np.isfinite(numbers).all() else np.zeros(0, np.float32)
