@@ -112,6 +112,7 @@ class Derived:
     def save(self, folder: Path) -> None:
         """Write into an empty folder."""
         self.image_codes.save(folder, "image")
+        self.image_codes.save_postings(folder, "image")
         self.text_codes.save(folder, "text")
         self.dimensions.to_parquet(folder / _TABLE, index=False)
 
@@ -145,8 +146,7 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
 
     A cache that cannot be read or written is not an error: the codes are then computed again.
     """
-    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{VERSION}"
-    folder = sieve_home() / "codes" / name
+    folder = derived_folder(collection, checkpoint, str(VERSION))
     m = checkpoint.m
     if folder.is_dir():
         try:
@@ -164,3 +164,9 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
     except OSError as error:
         log.warning("codes are not cached: %s", error)
     return derived
+
+
+def derived_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
+    """Where something that follows from both is kept; `what` tells it from the rest."""
+    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
+    return sieve_home() / "codes" / name
