@@ -154,7 +154,7 @@ class Engine:
 
     def row_of(self, item_id: str) -> int:
         """Find the row of an item id; ValueError if there is none."""
-        row = self.collection.row_of_id.get(item_id)
+        row = self.collection.row_of(item_id)
         if row is None:
             raise ValueError(
                 f"collection {self.collection.name} has no item {item_id[:40]!r}; "
