@@ -21,6 +21,7 @@ NEVER = "never"
 CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
 CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
 File = Annotated[Path | None, arg(metavar="PATH")]
+IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 
 
@@ -168,7 +169,11 @@ def default_checkpoint_out(collection: str) -> Path:
 
 
 def open_engine(
-    collection: str, checkpoint: str | None, device: str, allow_code: bool = False
+    collection: str,
+    checkpoint: str | None,
+    device: str,
+    allow_code: bool = False,
+    index: str = "",
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
     from data_prep.bundled import open_collection_path
@@ -177,6 +182,6 @@ def open_engine(
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())
-    engine = Engine.open(path, chosen, device, allow_code)
+    engine = Engine.open(path, chosen, device, allow_code, index)
     annotate(engine)
     return engine

@@ -24,6 +24,11 @@ def code_files(name: str) -> list[str]:
     return [f"{name}_{part}.npy" for part in _PARTS]
 
 
+def _postings_files(name: str) -> list[str]:
+    """Names of the files that codes by dimension are kept in."""
+    return code_files(f"{name}_postings")
+
+
 def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give each column's rows and values in turn: (p,) integer, (p,) float."""
     columns = csc_array(matrix)
@@ -146,9 +151,26 @@ class SparseCodes:
         for file, array in zip(code_files(name), arrays, strict=True):
             np.save(folder / file, array)
 
+    def save_postings(self, folder: Path, name: str) -> None:
+        """Write `NAME_postings_…npy` too: `load` then need not sort all entries by dimension."""
+        codes = self.by_dimension
+        arrays = (codes.indptr, codes.indices, codes.data)
+        for file, array in zip(_postings_files(name), arrays, strict=True):
+            np.save(folder / file, array)
+
     @classmethod
     def load(cls, folder: Path, name: str, m: int) -> SparseCodes:
-        """Read what `save` wrote."""
-        paths = [folder / file for file in code_files(name)]
-        indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
-        return cls(indptr, indices, values, m)
+        """Map what `save` wrote, and what `save_postings` did: read is what a search needs."""
+        codes = cls(*_mapped(folder, code_files(name)), m)
+        if all((folder / file).is_file() for file in _postings_files(name)):
+            indptr, rows, values = _mapped(folder, _postings_files(name))
+            codes.by_dimension = csc_array((values, rows, indptr), shape=(codes.n, m))
+        return codes
+
+
+def _mapped(folder: Path, files: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Map the three arrays of a sparse matrix; pointers are few, and read."""
+    pointers, indices, values = (
+        np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in files
+    )
+    return np.array(pointers), indices, values

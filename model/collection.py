@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.given_codes import NO_BACKBONE, given_files
@@ -100,6 +101,10 @@ def write_manifest(
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(of(kind) for of in (pa.types.is_list, pa.types.is_string, pa.types.is_large_string))
 
 
 class Collection:
@@ -204,10 +209,13 @@ class Collection:
     def items(self) -> pd.DataFrame:
         """One row an item: id, image, captions, labels, split, width, height."""
         table = pq.read_table(self.path / ITEMS)
-        # Lists stay in Arrow's columns: as objects, those of three million items take gigabytes.
+        # Texts stay in Arrow's columns: as objects, those of three million items take gigabytes.
         items = table.to_pandas(
-            types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+            types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text(kind) else None,
+            split_blocks=True,
+            self_destruct=True,
         )
+        del table
         missing = [column for column in ITEM_COLUMNS if column not in items.columns]
         if missing or len(items) != self.n_items:
             raise ValueError(
@@ -236,9 +244,19 @@ class Collection:
         """All captions, in the order of `caption_item`."""
         return Texts(self.items["captions"])
 
+    def row_of(self, item_id: str) -> int | None:
+        """Find the row of one item id, in a pass over Arrow's column; None where there is none."""
+        if not item_id.isascii():
+            return None
+        ids = pa.array(self.items["id"])
+        row = pc.call_function(
+            "index", [ids], pc.IndexOptions(pa.scalar(item_id, ids.type))
+        ).as_py()
+        return None if row < 0 else row
+
     @cached_property
     def row_of_id(self) -> dict[str, int]:
-        """Row of every item id."""
+        """Row of every item id, where many are looked up."""
         return {item_id: row for row, item_id in enumerate(self.items["id"])}
 
     @property

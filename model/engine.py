@@ -21,6 +21,7 @@ from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
 from model.exclusion import Query, propose_off
+from model.index import Index, LocalIndex, QdrantIndex
 from model.phrasing import split_exclusion
 from model.query_encoding import Abilities, query_encoder
 from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
@@ -39,8 +40,8 @@ class Engine:
     ----------
     collection : Collection
     checkpoint : Checkpoint
-    derived : Derived
-        Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`.
+    index : Index
+        What is searched: by default the codes in this process.
     can : Abilities
         What can be asked: codes that were made elsewhere come without a backbone.
     renamed : callable
@@ -53,12 +54,13 @@ class Engine:
         checkpoint: Checkpoint,
         device: str = "auto",
         allow_code: bool = False,
+        index: Index | None = None,
     ) -> None:
         checkpoint.check_fits(collection)
         self.collection = collection
         self.checkpoint = checkpoint
-        self.derived: Derived = derive(collection, checkpoint)
-        self._retriever = Retriever(collection, checkpoint, self.derived)
+        self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
+        self._retriever = Retriever(collection, checkpoint, self.index)
         self._device = device
         self.renamed: Callable[[], Mapping[int, str]] = dict
         self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
@@ -73,6 +75,7 @@ class Engine:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         allow_code: bool = False,
+        index: str = "",
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the one that fits.
 
@@ -82,6 +85,8 @@ class Engine:
         device : str
         allow_code : bool
             Load the Python function that given codes name to read texts with; it may do anything.
+        index : str
+            Address of an index to search in place of the codes here: see `model.index.address`.
 
         Raises
         ------
@@ -90,7 +95,15 @@ class Engine:
         """
         opened = Collection.open(collection)
         path = Path(checkpoint) if checkpoint else find_checkpoint(opened)
-        return cls(opened, Checkpoint.load(path), device, allow_code)
+        loaded = Checkpoint.load(path)
+        loaded.check_fits(opened)
+        elsewhere = QdrantIndex.open(index, opened, loaded) if index else None
+        return cls(opened, loaded, device, allow_code, elsewhere)
+
+    @cached_property
+    def derived(self) -> Derived:
+        """Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`."""
+        return derive(self.collection, self.checkpoint)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -153,7 +166,7 @@ class Engine:
 
     def row_of(self, item_id: str) -> int:
         """Find the row of an item id; ValueError if there is none."""
-        row = self.collection.row_of_id.get(item_id)
+        row = self.collection.row_of(item_id)
         if row is None:
             raise ValueError(
                 f"collection {self.collection.name} has no item {item_id[:40]!r}; "
@@ -194,7 +207,7 @@ class Engine:
                 text, without = split
                 notes.append(f"Read as “{text}” without “{without}”.")
         if item:
-            code = self.image_codes.dense(self.row_of(item))
+            code = self.index.code(self.row_of(item))
             embedding = self._embedding_of(self.row_of(item))
         elif image is not None:
             code, embedding = self._queries.encode_image(image)
@@ -308,8 +321,8 @@ class Engine:
 
     def check_dimension(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
-        if not 0 <= dimension < self.image_codes.m:
+        if not 0 <= dimension < self.checkpoint.m:
             raise ValueError(
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
-                f"{self.image_codes.m - 1}"
+                f"{self.checkpoint.m - 1}"
             )

@@ -70,6 +70,13 @@ class Query:
         """Weight of the off dimensions, s λ."""
         return self.calibration.push * (1.0 if self.never else self.strictness)
 
+    @property
+    def factors(self) -> np.ndarray:
+        """What each dimension of a row counts: (m,) float32, q_j where it is on, else -s λ w_j."""
+        factors = self.code.astype(np.float32)
+        factors[list(self.off)] = -np.float32(self.push) * np.array(self.weights, np.float32)
+        return factors
+
 
 class Hits(NamedTuple):
     """Best rows of a search, best first."""
@@ -141,9 +148,15 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
     """Score of every row: (n,) float32; rows that `never` leaves out have -inf.
 
     Reads only the postings of the query's dimensions and of those that are off.
+
+    Raises
+    ------
+    ValueError
+        If the query is of another width than the codes.
     """
-    factor = query.code.copy()
-    factor[list(query.off)] = -np.float32(query.push) * np.array(query.weights, np.float32)
+    if len(query.code) != codes.m:
+        raise ValueError(f"the query has {len(query.code)} dimensions, the codes {codes.m}")
+    factor = query.factors
     read = np.flatnonzero(factor)
     total = np.asarray(codes.by_dimension[:, read] @ factor[read])
     for j in query.off if query.never else ():
@@ -167,8 +180,6 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
     ValueError
         If the query is of another width than the codes.
     """
-    if len(query.code) != codes.m:
-        raise ValueError(f"the query has {len(query.code)} dimensions, the codes {codes.m}")
     return best(scores(codes, query), top)
 
 
@@ -209,12 +220,9 @@ def contributions(codes: SparseCodes, query: Query, row: int) -> Contributions:
     row : int
     """
     dimensions, values = codes.row(row)
-    factor = query.code.copy()
     is_off = np.zeros(codes.m, bool)
-    off = list(query.off)
-    is_off[off] = True
-    factor[off] = -np.float32(query.push) * np.asarray(query.weights, np.float32)
-    part = factor[dimensions] * values
+    is_off[list(query.off)] = True
+    part = query.factors[dimensions] * values
     shown = (part != 0) | is_off[dimensions]
     dimensions, part = dimensions[shown], part[shown] + np.float32(0)  # + 0 turns -0.0 into 0.0
     order = np.argsort(-part, kind="stable")

@@ -5,17 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from model.checkpoint import Checkpoint
+from model.codes import SparseCodes
 from model.collection import Collection
-from model.dimensions import Derived
-from model.exclusion import Query, best, contributions, off_weights, search
+from model.exclusion import Query, best, contributions, off_weights
+from model.index import Index
 from model.results import Contribution, EncodedQuery, OffDimension, Result, SearchOutcome
 
 Names = Callable[[int], str]
 """Gives a dimension's name."""
+
+
+class _Ranked(NamedTuple):
+    """A row with its score, and where its code stands among those found."""
+
+    row: int
+    score: float
+    codes: SparseCodes
+    place: int
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Retriever:
 
     collection: Collection
     checkpoint: Checkpoint
-    derived: Derived
+    index: Index
 
     def search(
         self,
@@ -73,7 +84,7 @@ class Retriever:
     ) -> Query:
         """Make what is scored of a query and what is off; parameters as for `search`."""
         weights = off_weights(
-            query.code, query.without_code, np.array(off, np.int64), self.derived.mean_positive
+            query.code, query.without_code, np.array(off, np.int64), self.index.mean_positive
         )
         return Query(
             query.code,
@@ -92,59 +103,53 @@ class Retriever:
         hits = best(total.astype(np.float32), top + (itself is not None))
         pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
         kept = [(row, score) for row, score in pairs if row != itself][:top]
-        return tuple(
-            self._result(None, None, row, score, rank, None)
-            for rank, (row, score) in enumerate(kept, 1)
-        )
+        return tuple(self._shown(row, score, rank) for rank, (row, score) in enumerate(kept, 1))
 
-    def _ranked(self, query: Query, top: int, itself: int | None) -> list[tuple[int, float]]:
-        hits = search(self.derived.image_codes, query, top + (itself is not None))
-        pairs = zip(hits.rows.tolist(), hits.scores.tolist(), strict=True)
-        # A score of 0 shares nothing with the query: showing it would be noise, not a result.
-        return [(r, s) for r, s in pairs if r != itself and s != 0][:top]
+    def _ranked(self, query: Query, top: int, itself: int | None) -> list[_Ranked]:
+        found = self.index.search(query, top + (itself is not None))
+        pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        ranked = [_Ranked(row, score, found.codes, place) for place, (row, score) in pairs]
+        return [one for one in ranked if one.row != itself][:top]
 
     def _compared(
-        self,
-        asked: Query,
-        names: Names,
-        before: list[tuple[int, float]],
-        after: list[tuple[int, float]],
+        self, asked: Query, names: Names, before: list[_Ranked], after: list[_Ranked]
     ) -> tuple[tuple[Result, ...], tuple[Result, ...]]:
         """Results, each with its rank before, and those that were among the top before."""
-        rank_before = {row: rank for rank, (row, _) in enumerate(before, 1)}
-        kept = {row for row, _ in after}
+        rank_before = {one.row: rank for rank, one in enumerate(before, 1)}
+        kept = {one.row for one in after}
         results = tuple(
-            self._result(asked, names, row, score, rank, rank_before.get(row))
-            for rank, (row, score) in enumerate(after, 1)
+            self._shown(
+                one.row, one.score, rank, rank_before.get(one.row), self._parts(asked, names, one)
+            )
+            for rank, one in enumerate(after, 1)
         )
-        left = tuple(
-            self._result(asked, names, row, None, 0, rank)
-            for rank, (row, _) in enumerate(before, 1)
-            if row not in kept
-        )
-        return results, left
+        gone = [(rank, one) for rank, one in enumerate(before, 1) if one.row not in kept]
+        left = []
+        for rank, one in gone:
+            parts = self._parts(asked, names, one)
+            left.append(self._shown(one.row, sum(part.value for part in parts), 0, rank, parts))
+        return tuple(results), tuple(left)
 
-    def _result(
+    def _parts(self, query: Query, names: Names, one: _Ranked) -> tuple[Contribution, ...]:
+        found = contributions(one.codes, query, one.place)
+        return tuple(
+            Contribution(j, names(j), value)
+            for j, value in zip(found.dimensions.tolist(), found.values.tolist(), strict=True)
+        )
+
+    def _shown(
         self,
-        query: Query | None,
-        names: Names | None,
         row: int,
-        score: float | None,
+        score: float,
         rank: int,
-        before: int | None,
+        before: int | None = None,
+        parts: tuple[Contribution, ...] = (),
     ) -> Result:
         item = self.collection.items.iloc[row]
-        parts: tuple[Contribution, ...] = ()
-        if query is not None and names is not None:
-            found = contributions(self.derived.image_codes, query, row)
-            parts = tuple(
-                Contribution(j, names(j), value)
-                for j, value in zip(found.dimensions.tolist(), found.values.tolist(), strict=True)
-            )
         return Result(
             id=item["id"],
             row=row,
-            score=sum(part.value for part in parts) if score is None else score,
+            score=score,
             captions=tuple(item["captions"]),
             labels=tuple(item["labels"]),
             contributions=parts,

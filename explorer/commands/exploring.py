@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
@@ -17,6 +18,7 @@ from explorer.arguments import (
     CollectionName,
     Device,
     File,
+    IndexName,
     Off,
     Strictness,
     StrictnessValue,
@@ -27,6 +29,7 @@ from explorer.commands.annotating import AnnotationsCommand
 from explorer.commands.evaluating import Evaluate
 from explorer.commands.exporting import Export
 from explorer.commands.figuring import Figure
+from explorer.commands.indexing import Index
 from explorer.commands.joining import Add, Merge
 from explorer.commands.making import Train
 from explorer.commands.preparing import Prepare
@@ -51,6 +54,8 @@ class Explore:
     """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    index: IndexName = ""
+    """Search this index, which `sieve index` made, in place of the codes on this machine."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 7860
@@ -92,9 +97,15 @@ class Explore:
         path = open_collection_path(
             self.collection, device=self.device, progress=sys.stderr.isatty()
         )
+
+        def opened(checkpoint: Path | None) -> Engine:
+            engine = Engine.open(path, checkpoint, self.device, self.allow_code, self.index)
+            engine.dimension_table()  # the page needs it: better now than at somebody's first click
+            return engine
+
         server = Server(
             Collection.open(path),
-            lambda checkpoint: Engine.open(path, checkpoint, self.device, self.allow_code),
+            opened,
             host=self.host,
             port=self.port,
             device=self.device,
@@ -129,6 +140,8 @@ class Search:
     """How many results."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    index: IndexName = ""
+    """Search this index, which `sieve index` made, in place of the codes on this machine."""
     device: Device = "auto"
     """Where the backbone runs."""
     allow_code: bool = False
@@ -149,7 +162,9 @@ class Search:
                 picture = load_image(self.image)
             except ValueError as error:
                 raise ValueError(f"image {self.image}: {error}; give another --image") from None
-        engine = open_engine(self.collection, self.checkpoint, self.device, self.allow_code)
+        engine = open_engine(
+            self.collection, self.checkpoint, self.device, self.allow_code, self.index
+        )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
             encoded, self.off, self.strictness.value, self.strictness.never, self.top
@@ -235,6 +250,7 @@ Command = (
     | Annotated[Merge, subcommand("merge")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
+    | Annotated[Index, subcommand("index")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]

@@ -113,6 +113,7 @@ class Derived:
     def save(self, folder: Path) -> None:
         """Write into an empty folder."""
         self.image_codes.save(folder, "image")
+        self.image_codes.save_postings(folder, "image")
         self.text_codes.save(folder, "text")
         self.dimensions.to_parquet(folder / _TABLE, index=False)
 

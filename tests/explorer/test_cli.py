@@ -29,7 +29,7 @@ from model.training import PRESETS, TrainingConfig
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
             "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
-            "search", "evaluate", "info", "dimensions", "figure", "annotations",
+            "search", "index", "evaluate", "info", "dimensions", "figure", "annotations",
             "annotations export", "annotations import", "export")  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "{explore,prepare,add,merge,train,search,evaluate,info,dimensions,figure," in ran.stdout
+    assert "{explore,prepare,add,merge,train,search,index,evaluate,info," in ran.stdout
 
 
 @pytest.mark.parametrize(

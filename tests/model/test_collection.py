@@ -92,3 +92,10 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
         (draft / "part").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def test_an_item_is_found_by_its_id(word_collection: Collection) -> None:
+    for row in (0, 7, word_collection.n_items - 1):
+        assert word_collection.row_of(word_collection.items["id"].iloc[row]) == row
+    for nothing in ("", "f" * 16, "\ud800", "é", "0" * 10_000):
+        assert word_collection.row_of(nothing) is None

@@ -1,0 +1,33 @@
+"""The engine of one machine: postings in memory, see `model.exclusion`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.codes import SparseCodes
+from model.exclusion import Query, best, scores
+from model.index.protocol import Found
+
+
+@dataclass(frozen=True)
+class LocalIndex:
+    """Searches codes that this process holds."""
+
+    codes: SparseCodes
+    mean_positive: np.ndarray
+    """(m,) float32"""
+
+    def search(self, query: Query, top: int) -> Found:
+        """Find the best rows that share a dimension with the query; ties go to the smaller row."""
+        total = scores(self.codes, query)
+        hits = best(total, top)
+        if not hits.scores.all():
+            total[total == 0] = -np.inf
+            hits = best(total, top)
+        return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
+
+    def code(self, row: int) -> np.ndarray:
+        """One row's code with its zeros: (m,) float32."""
+        return self.codes.dense(row)

@@ -1,0 +1,57 @@
+"""What a search asks of the codes, whichever engine holds them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from model.codes import SparseCodes
+from model.exclusion import Query
+
+
+class Found(NamedTuple):
+    """Best rows of a search, best first, with what their contributions are counted from."""
+
+    rows: np.ndarray
+    """(h,) int64"""
+    scores: np.ndarray
+    """(h,) float32, none of them 0"""
+    codes: SparseCodes
+    """(h, m): the code of each row found."""
+
+
+class Index(Protocol):
+    """Codes of a collection's images, searched exactly.
+
+    Every engine finds the same rows with the same scores; only rows of equal score may come in
+    another order.
+    """
+
+    @property
+    def mean_positive(self) -> np.ndarray:
+        """Mean of each dimension over the images that have it: (m,) float32."""
+        ...
+
+    def search(self, query: Query, top: int) -> Found:
+        """Find the best rows that share a dimension with the query.
+
+        A row that shares none has a score of 0: it is no result, also where fewer are found. What
+        is pushed away below 0 comes last.
+
+        Parameters
+        ----------
+        query : Query
+        top : int
+            At most so many.
+
+        Raises
+        ------
+        ValueError
+            If the query is of another width, or the engine does not answer.
+        """
+        ...
+
+    def code(self, row: int) -> np.ndarray:
+        """One row's code with its zeros: (m,) float32."""
+        ...

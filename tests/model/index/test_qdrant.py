@@ -1,0 +1,159 @@
+"""Uploads that are stopped, indexes of something else, and servers that do not answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from test_contract import CODES, IDENTITY, IDS, MEAN, ask
+
+from model.exclusion import Calibration
+from model.index import QdrantIndex
+from model.index.address import IndexAddress
+from model.index.identity import IndexIdentity
+from model.index.qdrant import ABOUT, CODE, HAS, connect
+from model.index.upload import Uploaded, upload
+
+qdrant_client = pytest.importorskip("qdrant_client")
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes")
+
+
+@pytest.fixture
+def client() -> Any:
+    return qdrant_client.QdrantClient(":memory:")
+
+
+def put(client: Any, identity: IndexIdentity = IDENTITY, batch: int = 30) -> Uploaded:
+    return upload(client, "photos", identity, CODES, MEAN, IDS, where="here", batch=batch)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> list[int]:
+    """Stop before the call of that number; what was uploaded is noted."""
+    real: Callable[..., Any] = getattr(client, method)
+    sizes: list[int] = []
+
+    def counted(name: str, *arguments: Any, **more: Any) -> Any:
+        if len(sizes) == call:
+            raise Stopped
+        sizes.append(len(arguments[0]))
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr(client, method, counted)
+    return sizes
+
+
+@pytest.mark.parametrize("method", ["upsert", "set_payload"])
+def test_a_stopped_upload_is_told_and_goes_on(
+    client: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(client, patch, method, 3)
+        with pytest.raises(Stopped):
+            put(client)
+    with pytest.raises(ValueError, match=r"has \d+ of 160 items; go on with `sieve index photos"):
+        QdrantIndex(client, "photos", IDENTITY, "here")
+    sizes = stop_at(client, monkeypatch, "upsert", 100)
+    done = put(client)
+    assert 0 < done.before == 160 - sum(sizes)
+    assert client.count("photos").count == 160 + 1
+    index = QdrantIndex(client, "photos", IDENTITY, "here")
+    assert (index.code(100) == CODES.dense(100)).all()
+    assert put(client) == Uploaded(160, 160)
+
+
+def test_an_item_has_its_id_and_what_is_above_the_threshold(client: Any) -> None:
+    put(client)
+    (point,) = client.retrieve("photos", [5])
+    dimensions, values = CODES.row(5)
+    above = dimensions[values > IDENTITY.threshold].tolist()
+    assert point.payload == {"id": IDS[5], HAS: above}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"collection": "cats", "collection_sha256": "c" * 64}, "cats (cccccccccccc)"),
+        ({"checkpoint": "wide", "checkpoint_sha256": "d" * 64}, "wide (dddddddddddd)"),
+    ],
+)
+def test_what_is_of_something_else_is_refused_with_both_names(
+    client: Any, other: dict[str, str], told: str
+) -> None:
+    put(client)
+    wanted = replace(IDENTITY, **other)
+    for attempt in (
+        lambda: QdrantIndex(client, "photos", wanted, "here"),
+        lambda: put(client, wanted),
+    ):
+        with pytest.raises(ValueError) as refused:
+            attempt()
+        message = str(refused.value)
+        assert told in message and "\n" not in message
+        assert "photos (aaaaaaaaaaaa)" in message or "codes (bbbbbbbbbbbb)" in message
+
+
+def test_another_threshold_is_refused(client: Any) -> None:
+    put(client)
+    index = QdrantIndex(client, "photos", IDENTITY, "here")
+    query = replace(ask(0, never=True), calibration=Calibration(threshold=0.1))
+    with pytest.raises(ValueError, match=r"above 0\.25 for `never`, but 0\.1"):
+        index.search(query, 5)
+
+
+def test_what_is_not_sieves_is_left_alone(client: Any) -> None:
+    from qdrant_client import models
+
+    sparse = {CODE: models.SparseVectorParams()}
+    client.create_collection("photos", vectors_config={}, sparse_vectors_config=sparse)
+    vector = {CODE: models.SparseVector(indices=[1], values=[1.0])}
+    client.upsert("photos", [models.PointStruct(id=1, vector=vector)])
+    with pytest.raises(ValueError, match="here holds something else; choose another name"):
+        put(client)
+    with pytest.raises(ValueError, match="no index of Sieve's"):
+        QdrantIndex(client, "photos", IDENTITY, "here")
+    assert client.count("photos").count == 1
+
+
+def test_a_collection_that_stands_ready_is_used(client: Any) -> None:
+    from qdrant_client import models
+
+    sparse = {CODE: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True))}
+    client.create_collection("photos", vectors_config={}, sparse_vectors_config=sparse)
+    assert put(client) == Uploaded(160, 0)
+
+
+@pytest.mark.parametrize("field", ["collection", "items", "uploaded", "mean_positive", "threshold"])
+def test_a_damaged_memory_is_refused(client: Any, field: str) -> None:
+    put(client)
+    client.set_payload("photos", {field: [["<b>"]]}, points=[ABOUT])
+    with pytest.raises(ValueError, match=r"no index of Sieve's|is damaged|has .* of 160 items"):
+        QdrantIndex(client, "photos", IDENTITY, "here")
+
+
+def test_a_name_that_is_not_there(client: Any) -> None:
+    with pytest.raises(FileNotFoundError, match="no index here; make it with `sieve index"):
+        QdrantIndex(client, "photos", IDENTITY, "here")
+
+
+def test_a_server_that_is_gone_is_told_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = IndexAddress.parse(f"qdrant://127.0.0.1:{taken.getsockname()[1]}/photos")
+        with pytest.raises(ValueError, match="no answer from index qdrant://127") as gone:
+            QdrantIndex(connect(address), address.name, IDENTITY, str(address))
+    assert "\n" not in str(gone.value)
+
+
+def test_a_folder_that_another_process_has_open(tmp_path: Any) -> None:
+    address = IndexAddress.parse(f"qdrant://{tmp_path}/photos")
+    first = connect(address)
+    with pytest.raises(ValueError, match="cannot be opened"):
+        connect(address)
+    first.close()
