@@ -22,12 +22,11 @@ from model.collection import Collection, thumbnail_path
 from model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
 from model.exclusion import Query, propose_off
 from model.index import Index, LocalIndex, QdrantIndex
-from model.phrasing import split_exclusion
+from model.phrasing import read_question
 from model.query_encoding import Abilities, query_encoder
-from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
+from model.results import EncodedQuery, Result, SearchOutcome, list_active
 from model.retrieval import Retriever
 
-MAX_QUERY_CHARACTERS = 1000
 MAX_TOP = 200
 _KEPT_NUMBERS = 1 << 22
 """Encoded texts are kept with their zeros, so many numbers of them: 4,096 texts at m = 1024."""
@@ -199,16 +198,11 @@ class Engine:
         ValueError
             If there is nothing to search for, no such item, or nothing that can read it.
         """
-        notes: list[str] = []
-        text, without = self._tidy(text, notes), self._tidy(without, notes)
-        if text and not without:
-            split = split_exclusion(text)
-            if split is not None:
-                text, without = split
-                notes.append(f"Read as “{text}” without “{without}”.")
+        text, without, notes = read_question(text, without)
         if item:
-            code = self.index.code(self.row_of(item))
-            embedding = self._embedding_of(self.row_of(item))
+            row = self.row_of(item)
+            dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
+            code, embedding = self.index.code(row), dense.astype(np.float32)
         elif image is not None:
             code, embedding = self._queries.encode_image(image)
         elif text:
@@ -221,7 +215,8 @@ class Engine:
         without_code = self.encode_text(without).code if without else np.zeros_like(code)
         used_text = f"{'' if item or image is not None else text} {without}"
         notes += map(self._queries.note, self._queries.unknown(used_text))
-        dimensions = self._list_dimensions(code, without_code)
+        proposed = propose_off(code, without_code, self.checkpoint.calibration)
+        dimensions = list_active(code, without_code, proposed, self.names())
         return EncodedQuery(
             text, without, item, code, without_code, embedding, dimensions, tuple(notes)
         )
@@ -294,30 +289,6 @@ class Engine:
     def _itself(self, query: EncodedQuery) -> int | None:
         """Row of the item that is searched with, if there is one."""
         return self.row_of(query.item) if query.item else None
-
-    def _tidy(self, text: str, notes: list[str]) -> str:
-        text = " ".join(text.split())
-        if len(text) > MAX_QUERY_CHARACTERS:
-            notes.append(f"Only the first {MAX_QUERY_CHARACTERS} characters of the text were read.")
-        return text[:MAX_QUERY_CHARACTERS]
-
-    def _embedding_of(self, row: int) -> np.ndarray:
-        """Embedding of an item; (0,) where there are none."""
-        if not self.can.dense_search:
-            return np.zeros(0, np.float32)
-        return self.collection.image_embeddings[row].astype(np.float32)
-
-    def _list_dimensions(
-        self, code: np.ndarray, without: np.ndarray
-    ) -> tuple[ActiveDimension, ...]:
-        proposed = set(propose_off(code, without, self.checkpoint.calibration).tolist())
-        shown = [j for j in np.flatnonzero(code).tolist() if j not in proposed]
-        order = sorted(proposed, key=lambda j: -without[j]) + sorted(shown, key=lambda j: -code[j])
-        names = self.names()
-        return tuple(
-            ActiveDimension(j, names(j), float(code[j]), float(without[j]), j in proposed)
-            for j in order
-        )
 
     def check_dimension(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""

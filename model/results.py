@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,3 +91,26 @@ class SearchOutcome:
     """Items of the top with every dimension on that are no longer there, by their rank then."""
     seconds: float
     """Time of the search itself, without encoding."""
+
+
+def list_active(
+    code: np.ndarray, without: np.ndarray, proposed: np.ndarray, names: Callable[[int], str]
+) -> tuple[ActiveDimension, ...]:
+    """List the dimensions of A and those that "without B" proposes to switch off, these first.
+
+    Parameters
+    ----------
+    code, without : (m,) float32
+        Codes of A and of B.
+    proposed : (p,) int64
+        Strongest in B first; see `model.exclusion.propose_off`.
+    names : callable
+        Gives a dimension's name.
+    """
+    off = set(proposed.tolist())
+    shown = np.setdiff1d(np.flatnonzero(code), proposed)
+    shown = shown[np.argsort(-code[shown], kind="stable")].tolist()
+    return tuple(
+        ActiveDimension(j, names(j), float(code[j]), float(without[j]), j in off)
+        for j in [*proposed.tolist(), *shown]
+    )
