@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from model.dimensions import DimensionPage, Example, Neighbour
     from model.dimensions.layout import DimensionMap
     from model.dimensions.probe import Probe
-    from model.engine import ActiveDimension, EncodedQuery, Engine, Result, SearchOutcome
+    from model.engine import Engine
+    from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
 
 N_THUMBNAILS = 4
 

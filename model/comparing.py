@@ -154,7 +154,7 @@ def sparse_scores(
 
 def shown_rows(total: np.ndarray, top: int) -> list[int]:
     """Rows that a search shows: the best, without those that score 0 and so share nothing."""
-    return [row for row in best(total, top).rows.tolist() if total[row] != 0]
+    return best(_shown(total), top).rows.tolist()
 
 
 def with_checkpoint(engine: Engine, checkpoint: Checkpoint) -> Engine:
@@ -261,12 +261,18 @@ def measure(total: np.ndarray, truth: Truth) -> Measures | None:
     count = truth.relevant.sum()
     if not count:
         return None
-    shown = total != 0
-    rows = ranked_rows(total[None], TOP)
+    ranked = _shown(total)
+    shown = np.isfinite(ranked)
+    rows = ranked_rows(ranked[None], TOP)
     right = marks_of(rows, (truth.relevant & shown)[None])
     broken = marks_of(rows, (truth.violating & shown)[None])
     ap = average_precision(right, np.array([count]))
     return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
+
+
+def _shown(total: np.ndarray) -> np.ndarray:
+    """Leave out what scores 0 and so shares nothing: (n,) float32."""
+    return np.where(total == 0, -np.inf, total)
 
 
 def trained_share(checkpoint: Checkpoint, collection: Collection) -> float:

@@ -8,7 +8,7 @@ let suggested = "";
 const deleted = new Map(); // those that can be brought back, while the menu is open
 let renaming = null;
 
-const menu = el("details", { class: "sv-menu" });
+const menu = el("details", { class: "sv-saved-menu" });
 const opener = el("summary", { class: "sv-plain" });
 const panel = el("div", { class: "sv-menu-panel" });
 const said = el("p", { class: "sv-menu-said", role: "status" });

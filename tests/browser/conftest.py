@@ -76,7 +76,7 @@ def hostile_engine(tiny_engine):
     engine.derived = copy.copy(tiny_engine.derived)
     engine.derived.collection = collection
     engine.derived.dimensions = tiny_engine.derived.dimensions.assign(
-        top_word=PAYLOAD, label=PAYLOAD, runner_up=PAYLOAD
+        name=PAYLOAD, top_word=PAYLOAD, label=PAYLOAD, runner_up=PAYLOAD
     )
     words = {"runner_up": PAYLOAD, "vocabulary": PAYLOAD}
     names = tiny_engine.checkpoint.names

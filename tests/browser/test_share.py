@@ -82,7 +82,7 @@ def test_without_a_clipboard_the_link_is_shown_to_be_copied(page: Page) -> None:
 
 
 def exported(page: Page, kind: str) -> Download:
-    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name="Export", exact=True).click()
     with page.expect_download() as download:
         page.locator(".sv-menu:popover-open").get_by_role("button", name=kind).click()
     expect(page.locator(".sv-menu:popover-open")).to_have_count(0)
@@ -91,7 +91,7 @@ def exported(page: Page, kind: str) -> Download:
 
 def test_results_and_dimensions_are_taken_away_as_files(page: Page) -> None:
     go(page)
-    expect(page.get_by_role("button", name="Export")).to_be_hidden()
+    expect(page.get_by_role("button", name="Export", exact=True)).to_be_hidden()
     search(page, "a circle", "the snow")
     made = exported(page, "CSV")
     assert made.suggested_filename == "sieve-results.csv"
@@ -178,7 +178,7 @@ def test_strangers_search_behind_a_proxy_after_they_said_who_they_are(
         page.wait_for_function("document.querySelector('.sv-tile img').naturalWidth > 0")
         expect(page.get_by_role("tab", name="Train")).to_have_count(0)
         expect(page.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
-        page.get_by_role("button", name="Export").click()
+        page.get_by_role("button", name="Export", exact=True).click()
         expect(page.get_by_text("sieve export")).to_have_count(0)
         page.keyboard.press("Escape")
         page.get_by_role("tab", name="Dimensions").click()

@@ -61,7 +61,7 @@ def call(web: httpx.Client, name: str, data: object, component: int | None = Non
 def test_only_what_reads_is_registered(web: httpx.Client) -> None:
     config = config_of(web)
     assert set(functions(config)) >= READS | DRAWS
-    written = {"upload", "training", "start", "save", "edit", "import", "note", "keep", "remove"}
+    written = {"upload", "training", "start", "save", "write", "edit", "import", "keep", "delete"}
     assert not [f for f in functions(config) if any(word in f for word in written)]
     assert not [c for c in config["components"] if c["props"].get("elem_id") == "tab-train"]
     for name in ("sieve_upload", "sieve_training_start", "sieve_training_state"):

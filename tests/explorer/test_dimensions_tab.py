@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import gradio as gr
 import pytest
 
+from explorer.annotations.desk import NotesDesk
 from explorer.tabs import dimensions
 from explorer.tabs.dimensions import dimensions_tab
 from model.dimensions.layout import dimension_map
@@ -15,7 +16,7 @@ from model.dimensions.layout import dimension_map
 
 def piece(engine, name: str) -> gr.HTML:
     with gr.Blocks() as app:
-        dimensions_tab(engine)
+        dimensions_tab(engine, NotesDesk(engine, editing=False))
     return next(one for one in app.blocks.values() if one.elem_id == f"sieve-dimension-{name}")  # type: ignore[return-value]
 
 
