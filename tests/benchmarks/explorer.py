@@ -27,7 +27,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from data_prep.bundled import open_collection_path  # noqa: E402
 from explorer.app import start  # noqa: E402
 from model.engine import EncodedQuery, Engine  # noqa: E402
-from tests.browser.conftest import installed_browser  # noqa: E402
+from tests.browser.steps import installed_browser  # noqa: E402
 
 LIMIT_MS = 250.0
 # Both pages tell that their results changed by their images' addresses in order of the screen.

@@ -13,9 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from ports import FIRST_PORT
 
-from browser.steps import skip_guide
+from browser.steps import installed_browser, skip_guide
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
 
 
@@ -23,10 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/browser/" in item.path.as_posix():
             item.add_marker(pytest.mark.browser)
-
-
-def installed_browser() -> str | None:
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")

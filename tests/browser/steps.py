@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+
 from playwright.sync_api import BrowserContext, Locator, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def skip_guide(context: BrowserContext) -> None:
     """Come as someone who has been here before."""
     context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
+
+
+def installed_browser() -> str | None:
+    """Find a browser that tests and benchmarks can drive."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def settle(page: Page) -> None:
