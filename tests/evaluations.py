@@ -31,9 +31,16 @@ def keep_small(
     collection: Collection, checkpoint: str = "", sha256: str | None = None, seeds: int = 1
 ) -> Path:
     """Keep an evaluation of a label and a caption track."""
+    return keep_evaluation(small_result(collection, sha256, seeds), checkpoint)
+
+
+def small_result(
+    collection: Collection, sha256: str | None = None, seeds: int = 1
+) -> BenchmarkResult:
+    """Make up a result of a label and a caption track."""
     items = collection.items["id"].tolist()
     tracks = tuple(_track(name, items) for name in ("label", "caption"))
-    result = BenchmarkResult(
+    return BenchmarkResult(
         collection=collection.name,
         collection_sha256=collection.sha256,
         train="elsewhere",
@@ -46,7 +53,6 @@ def keep_small(
         backbone_recall={"recall@10": 0.5},
         tracks=tracks,
     )
-    return keep_evaluation(result, checkpoint)
 
 
 def _track(name: str, items: list[str]) -> TrackResult:

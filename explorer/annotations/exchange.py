@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from explorer.annotations.fields import FIELDS, Annotation, read_field, told_time
 from explorer.annotations.searches import SavedSearch
 from explorer.json_fields import read_object, read_whole, refuse_unknown, shown
+from explorer.tables import read_cell, safe_cell
 
 FORMAT = 1
 KINDS = ("json", "csv")
@@ -24,8 +24,6 @@ MAX_BYTES = 64 << 20
 """Of a file that is read: 4,096 dimensions with the longest notes have 40 MB."""
 _CHANGED = tuple(f"{field}_changed" for field in FIELDS)
 _COLUMNS = ("dimension", *FIELDS, *_CHANGED)
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_ESCAPED = re.compile(r"'+[=+\-@\t\r]")
 _HEAD = {"sieve_annotations", "collection", "checkpoint", "dimensions", "searches"}
 
 
@@ -84,7 +82,7 @@ def write_csv(kept: Mapping[int, Annotation]) -> str:
             tags = {"tags": ", ".join(entry["tags"])} if "tags" in entry else {}
             flag = {"starred": "true"} if "starred" in entry else {}
             cells = {name: str(value) for name, value in (entry | tags | flag).items()}
-            writer.writerow({name: _escaped(cell) for name, cell in cells.items()})
+            writer.writerow({name: safe_cell(cell) for name, cell in cells.items()})
     return stream.getvalue()
 
 
@@ -167,7 +165,7 @@ def _read_csv(text: str, m: int) -> tuple[Said, ...]:
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num}: more cells than columns")
-            rows.append((reader.line_num, {n: _unescaped(v or "") for n, v in row.items()}))
+            rows.append((reader.line_num, {n: read_cell(v or "") for n, v in row.items()}))
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: this is not CSV ({error})") from None
     return _read_entries(rows, m, "line")
@@ -239,11 +237,3 @@ def _time(given: Mapping[str, Any], name: str) -> str:
         raise ValueError(
             f"{name} must be a time, as 2026-01-31T12:00:00Z; got {shown(value)}"
         ) from None
-
-
-def _escaped(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def _unescaped(cell: str) -> str:
-    return cell[1:] if _ESCAPED.match(cell) else cell

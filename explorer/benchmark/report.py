@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.captions import tidy
 from explorer.benchmark.plot import save_plot
+from explorer.tables import csv_bytes
 from model.benchmark import TRAINING_FREE
 from model.home import new_folder
 
@@ -112,23 +112,21 @@ def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
                 low, high = value or (None, None)
                 flat |= {f"{name}_low": low, f"{name}_high": high}
             else:
-                flat[name] = json.dumps(value) if isinstance(value, (dict, list)) else value
+                flat[name] = value
         rows.append(flat)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    path.write_bytes(csv_bytes(columns, ([row.get(name) for name in columns] for row in rows)))
 
 
 def _write_pairs(path: Path, track: TrackResult) -> None:
     """Write AP@10 of every pair by every method, for those who want to look for themselves."""
     methods = track.methods
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["a", "without", "relevant", "violating", *(m.method for m in methods)])
-        for place, pair in enumerate(track.asked):
-            writer.writerow([*pair, *(round(method.by_pair[place], 6) for method in methods)])
+    columns = ["a", "without", "relevant", "violating", *(method.method for method in methods)]
+    rows = (
+        [*pair, *(round(method.by_pair[place], 6) for method in methods)]
+        for place, pair in enumerate(track.asked)
+    )
+    path.write_bytes(csv_bytes(columns, rows))
 
 
 def _row(method: MethodResult) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.tables import csv_bytes, json_bytes, parquet_bytes, safe_cell
+from explorer.tables import csv_bytes, json_bytes, parquet_bytes, read_cell, safe_cell
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -35,6 +35,11 @@ def test_what_is_missing_is_an_empty_cell(missing: object) -> None:
 def test_lists_become_json() -> None:
     assert json.loads(safe_cell(["=1", "ü"])) == ["=1", "ü"]
     assert safe_cell(["=1"]).startswith("[")
+
+
+@given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
+def test_a_cell_is_read_as_it_was(text: str) -> None:
+    assert read_cell(safe_cell(text)) == text
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
