@@ -5,9 +5,10 @@ All that changes anything is among `editing_handlers`: a server for strangers re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from explorer.annotations.exchange import KINDS, read_exchanged
 from explorer.annotations.fields import Annotation, Field, split_tags
@@ -19,7 +20,10 @@ from explorer.json_fields import check_choice, read_object, read_whole, shown
 if TYPE_CHECKING:
     from model.engine import Engine
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[Any], dict[str, Any]]
+T = TypeVar("T")
 
 
 class NotesDesk:
@@ -52,18 +56,19 @@ class NotesDesk:
 
     def notes_state(self, _: Any) -> dict[str, Any]:
         """Tell everything but the notes' own texts, which may be long."""
-        kept = self.annotations.all()
+        kept = self._read(self.annotations.all)
         return {
             "editing": self._editing,
             "fault": self.annotations.fault() if self._editing else "",
             "marks": {str(j): mark for j, of in kept.items() if (mark := _mark(of))},
-            "searches": [search._asdict() for search in self.annotations.searches.all()],
+            **self._searches(),
         }
 
     def notes_of(self, payload: Any) -> dict[str, Any]:
         """Tell what is kept of one dimension, and the name that is suggested for it."""
         dimension = _dimension(payload)
-        kept = self.annotations.of(dimension)
+        self.annotations.check(dimension)
+        kept = self._read(lambda: self.annotations.of(dimension))
         return {
             "suggested": self._suggested(dimension),
             "fields": {name: _field(name, field) for name, field in kept.items()},
@@ -80,7 +85,8 @@ class NotesDesk:
         """Write everything as the text of a file."""
         kind = check_choice("kind", read_object(payload, "a question").get("kind"), KINDS)
         name = f"{self._origin.collection}-notes.{kind}"
-        return {"name": name, "text": export_text(self.annotations, self._origin, kind)}
+        text = self._read(lambda: export_text(self.annotations, self._origin, kind))
+        return {"name": name, "text": text}
 
     def notes_write(self, payload: Any) -> dict[str, Any]:
         """Change a field, if nobody else has meanwhile; tells what is kept now."""
@@ -133,7 +139,18 @@ class NotesDesk:
         return self._searches()
 
     def _searches(self) -> dict[str, Any]:
-        return {"searches": [search._asdict() for search in self.annotations.searches.all()]}
+        searches = self._read(self.annotations.searches.all)
+        return {"searches": [search._asdict() for search in searches]}
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """Read what is kept; strangers are not told where it is that it cannot be read."""
+        try:
+            return read()
+        except ValueError as error:
+            if self._editing:
+                raise
+            log.debug("%s", error)  # the names have warned once
+            raise ValueError("notes cannot be read here") from None
 
 
 def _field(name: str, field: Field) -> dict[str, Any]:

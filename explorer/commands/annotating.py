@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from explorer.arguments import CheckpointName, CollectionName, checkpoint_path
 from explorer.commands.printing import print_json, print_text
+from explorer.commands.writing import kind_of, whole_file
 
 if TYPE_CHECKING:
     from explorer.annotations.store import Annotations
@@ -35,10 +36,10 @@ class ExportAnnotations:
 
     def run(self) -> None:
         """Write the file, and say what is in it."""
+        from explorer.annotations.exchange import KINDS
         from explorer.annotations.transfer import export_text
-        from explorer.commands.writing import whole_file
 
-        kind = _kind(self.file)
+        kind = kind_of(self.file, KINDS, "a file of notes")
         opened, origin = _open(self.collection, self.checkpoint)
         with whole_file(self.file) as draft:
             draft.write_bytes(export_text(opened, origin, kind).encode())
@@ -68,12 +69,12 @@ class ImportAnnotations:
 
     def run(self) -> None:
         """Read the file, and take in what it says."""
-        from explorer.annotations.exchange import MAX_BYTES, read_exchanged
+        from explorer.annotations.exchange import KINDS, MAX_BYTES, read_exchanged
         from explorer.annotations.transfer import carry_out, plan_import
 
-        kind = _kind(self.file)
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
+        kind = kind_of(self.file, KINDS, "a file of notes")
         opened, origin = _open(self.collection, self.checkpoint)
         with self.file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -108,15 +109,6 @@ class AnnotationsCommand:
     def run(self) -> None:
         """Run it."""
         self.what.run()
-
-
-def _kind(path: Path) -> str:
-    from explorer.annotations.exchange import KINDS
-
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise ValueError(f"{path}: a file of notes ends in .json or .csv; choose another name")
-    return kind
 
 
 def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]:

@@ -36,7 +36,7 @@ def kind_of(path: Path, kinds: tuple[str, ...], what: str) -> str:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
         *first, last = (f".{each}" for each in kinds)
-        raise ValueError(f"{path}: {what} is a {', '.join(first)} or {last}; choose another -o")
+        raise ValueError(f"{path}: {what} is a {', '.join(first)} or {last}; choose another name")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}; make it first")
     return kind

@@ -13,6 +13,7 @@ from explorer.annotations.desk import NotesDesk
 from explorer.annotations.store import annotate
 from explorer.app import build_app
 from explorer.desk import Desk
+from explorer.faults import answered
 from explorer.figures.drawing import draw_figure
 from explorer.figures.recipe import Recipe
 from explorer.views import item_view, page_json, query_json, table_view
@@ -133,6 +134,18 @@ def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> N
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
 
 
+def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Path) -> None:
+    (home / "annotations").mkdir(parents=True)
+    desk = NotesDesk(engine, editing=False)
+    desk.annotations.write(3, "name", MINE, 0)
+    (file,) = (home / "annotations").iterdir()
+    file.write_bytes(b"no database" * 100)
+    asked = [desk.notes_state, desk.notes_of, desk.notes_export]
+    for told in (answered(handler)({"dimension": 3, "kind": "csv"}) for handler in asked):
+        assert told == {"error": "Notes cannot be read here"}
+    assert desk.kept(3)["fault"] == "notes cannot be read here"
+
+
 def test_the_command_line_exports_imports_and_names(
     sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
 ) -> None:
@@ -163,4 +176,7 @@ def test_the_command_line_refuses_in_one_line(
     command = ("annotations", "import", tiny_collection.path)
     assert "line 2: there is no dimension 9999" in fault(sieve(*command, bad, *end))
     assert "there is no file" in fault(sieve(*command, tmp_path / "none.json", *end))
-    assert "ends in .json or .csv" in fault(sieve(*command, tmp_path / "x.txt", *end))
+    other = bad.rename(tmp_path / "x.txt")
+    assert "a file of notes is a .json or .csv" in fault(sieve(*command, other, *end))
+    command = ("annotations", "export", tiny_collection.path)
+    assert "there is no folder" in fault(sieve(*command, tmp_path / "no" / "x.csv", *end))
