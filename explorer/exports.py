@@ -17,12 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
-from data_prep.bundled import bundled_path
+from data_prep.bundled import collection_word
 from explorer.json_fields import check_choice
 from explorer.links import NEVER
 from explorer.reports import dimension_records, search_report
 from explorer.tables import csv_bytes, json_bytes, parquet_bytes
-from model.home import sieve_home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,12 +124,7 @@ def download(what: str, kind: str, data: bytes) -> dict[str, str]:
 
 def codes_command(collection: Collection) -> str:
     """Write the command that exports all codes of a collection, which no page could hand over."""
-    path = collection.path.absolute()
-    if path == bundled_path():
-        name = collection.name
-    else:
-        name = path.name if path.parent == sieve_home() / "collections" else str(path)
-    return f"sieve export {shlex.quote(name)} codes -o codes.npz"
+    return f"sieve export {shlex.quote(collection_word(collection.path))} codes -o codes.npz"
 
 
 def table_csv(table: pd.DataFrame) -> bytes:
