@@ -6,7 +6,6 @@ from pathlib import Path
 
 from explorer.jobs.folder import MEASURING, Progress, Request
 from explorer.jobs.process import Teller, run_job
-from explorer.json_fields import read_text
 from model.benchmark import (
     SHORT_METHODS,
     Benchmark,
@@ -24,8 +23,7 @@ def evaluate_as_asked(request: Request, collection: Collection, teller: Teller) 
     def tell(done: int, total: int, doing: str) -> None:
         teller.tell(Progress(MEASURING, step=done, n_steps=total, doing=doing))
 
-    path = read_text("checkpoint", request.settings.get("checkpoint"))
-    checkpoint = Checkpoint.load(path)
+    checkpoint = Checkpoint.load(str(request.settings.get("checkpoint")))
     config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
     benchmark = Benchmark(
         collection, config, checkpoint=checkpoint, device=request.device, progress=False

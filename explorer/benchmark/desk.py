@@ -12,7 +12,7 @@ from explorer.benchmark.report import verdicts
 from explorer.benchmark.runs import Runs
 from explorer.jobs.folder import DONE, UNDER_WAY
 from explorer.jobs.lane import Lane
-from explorer.json_fields import read_object, read_text, refuse_unknown
+from explorer.json_fields import check_choice, read_object, read_text, refuse_unknown
 from model.benchmark import contrast, list_evaluations
 
 if TYPE_CHECKING:
@@ -164,12 +164,8 @@ class EvaluationDesk:
 
 def _named(things: Any, field: str, wanted: Any) -> Any:
     """Find a track or a method by its name."""
-    name = read_text(field, wanted)
-    for one in things:
-        if getattr(one, field) == name:
-            return one
-    known = ", ".join(getattr(one, field) for one in things)
-    raise ValueError(f"there is no {field} {name[:80]!r} here; there are: {known}")
+    by_name = {getattr(one, field): one for one in things}
+    return by_name[check_choice(field, wanted, tuple(by_name))]
 
 
 def _track_view(track: TrackResult) -> dict[str, Any]:

@@ -23,8 +23,9 @@ def test_a_quick_one_is_measured_told_and_kept(
 ) -> None:
     collection = Collection.open(write_told(tmp_path / "told", tiny_backbone))
     fresh = Collection.open(write_told(tmp_path / "fresh", tiny_backbone, 5))
+    (tmp_path / "two  spaces").mkdir()
     made = train(
-        fresh, tmp_path / "made", TrainingConfig(m=32, k=4, epochs=2), device="cpu",
+        fresh, tmp_path / "two  spaces" / "made", TrainingConfig(m=32, k=4, epochs=2), device="cpu",
         backbone=tiny_backbone, progress=False,
     )  # fmt: skip
     of = (str(collection.path), collection.name, collection.sha256)
