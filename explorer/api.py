@@ -18,6 +18,7 @@ from gradio.utils import get_upload_folder
 
 from explorer.faults import one_line
 from explorer.figures.files import Kind, figure_download, keep_file, recipe_for
+from explorer.json_fields import read_whole
 from explorer.links import NEVER
 from explorer.reports import search_report
 from explorer.views import page_json, query_json
@@ -77,7 +78,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
         """  # noqa: D406, D407
         query = desk.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
-        outcome = engine.search(query, _off(off), number, never=never, top=_whole("top", top))
+        outcome = engine.search(query, _off(off), number, never=never, top=read_whole("top", top))
         return search_report(query, outcome)
 
     @_told_in_one_line
@@ -90,7 +91,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
         Returns:
             name, naming, label, statistics, words, top_images, top_captions, similar, coactive.
         """  # noqa: D406, D407
-        return page_json(engine.dimension(_whole("dimension", dimension)))
+        return page_json(engine.dimension(read_whole("dimension", dimension)))
 
     @_told_in_one_line
     def figure(recipe: dict[str, Any], kind: Kind = "pdf") -> FileData:
@@ -152,15 +153,9 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"{name} must be a whole number; got {value!r:.40}")
-    return int(value)
-
-
 def _off(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list):
         raise ValueError(f"off must be a list of dimensions, or null; got {value!r:.40}")
-    return tuple(_whole("off", j) for j in value)
+    return tuple(read_whole("off", j) for j in value)
