@@ -1,6 +1,6 @@
 // What people keep, shared by all tabs: which dimensions have a name, a note, tags or a star, and the
 // saved searches. Notes' own texts come with a dimension's page.
-const { el, on, emit } = Sieve;
+const { el, on, emit, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const dialog = find("dialog");
 const plan = find(".sv-exchange-plan");
@@ -59,9 +59,6 @@ function signs(dimension) {
 }
 
 // Files out and in.
-function count(n, one) {
-  return `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
-}
 function openDialog() {
   const marks = Object.values(state.marks);
   const named = marks.filter((mark) => mark.name).length;

@@ -1,4 +1,4 @@
-const { el, on, place } = Sieve;
+const { el, on, place, whole, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-bench");
 const which = find("[name=evaluation]");
@@ -18,8 +18,6 @@ let pairs = null;
 const track = () => shown?.tracks.find((one) => one.track === chosen.track) ?? shown?.tracks[0];
 const digits = (value) => value.toFixed(3).replace(/^0/, "");
 const span = (ci) => (ci ? `[${digits(ci[0])}, ${digits(ci[1])}]` : "");
-const count = (value) => value.toLocaleString("en");
-const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
 function say(text) {
   if (nowSaid.textContent !== text) nowSaid.textContent = text;
 }
@@ -34,12 +32,11 @@ function write() {
 }
 
 // What there is: the list of evaluations, and the quick one that may be under way.
-let looking = false;
+let looks = 0;
 async function look() {
-  if (looking) return;
-  looking = true;
-  take(await Sieve.call(server.sieve_evaluations, null));
-  looking = false;
+  const mine = (looks += 1);
+  const answer = await Sieve.call(server.sieve_evaluations, null);
+  if (mine === looks) take(answer); // else something newer was asked meanwhile
 }
 function take(answer) {
   section.removeAttribute("aria-busy");
@@ -93,6 +90,7 @@ element.addEventListener("click", async ({ target }) => {
   const what = target.dataset?.do;
   if (!what) return;
   target.disabled = true;
+  looks += 1;
   const answer = await Sieve.call(server[`sieve_evaluation_${what}`], null);
   target.disabled = false;
   take(answer.error && list ? { ...list, error: answer.error } : answer);
@@ -103,7 +101,7 @@ const when = (made) => {
   const date = new Date(made);
   return Number.isNaN(date.getTime()) ? made : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 };
-const measured = (one) => one.checkpoint || `trained on ${one.train}, ${one.seeds} seed${one.seeds === 1 ? "" : "s"}`;
+const measured = (one) => one.checkpoint || `trained on ${one.train}, ${count(one.seeds, "seed")}`;
 function fillWhich() {
   which.replaceChildren(...list.evaluations.map((one) =>
     el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${one.short ? " · short" : ""}`)));
@@ -144,7 +142,7 @@ function fill() {
   fillPeers();
 }
 function about(now) {
-  const says = [`${count(now.pairs)} pairs of ${count(now.a_words)} A-words over ${count(now.items)} test images; knobs tuned on ${count(now.tuning.pairs)} other pairs over ${count(now.tuning.items)} select images. `];
+  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; knobs tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} select images. `];
   if (shown.short) says.push(`The short table: peers that have to be trained are left out${list.command ? "; " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " measures them too. " : " ");
   if (!shown.checkpoint) says.push(el("b", {}, `Sieve here is encoders trained for this evaluation (${measured(shown)}), not ${list.checkpoint}, which is open.`));
   else if (!shown.is_open) says.push(el("b", {}, `This is of another checkpoint (${shown.checkpoint}) than the one that is open (${list.checkpoint}).`));
@@ -206,56 +204,12 @@ function fillVariants() {
   find(".sv-bench-variants .sv-scores").replaceChildren(head, el("tbody", {}, ...variants.map(withKept).map(makeRow)));
 }
 
-// The plot. Names stand in a column at the right where there is room, each joined to its point.
-const KINDS = {
-  Sieve: ["--sv-accent", "circle", "●", "Sieve"], dense: ["--sv-off", "triangle-up", "▲", "rules on the backbone's embeddings"],
-  trained: ["--sv-ink", "square", "■", "trained for it"], other: ["--sv-faint", "diamond", "◆", "no exclusion"],
-};
-function spread(values, gap, low, high) {
-  const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
-  const places = [];
-  let least = low;
-  for (const i of order) { places[i] = Math.max(values[i], least); least = places[i] + gap; }
-  let most = high;
-  for (const i of order.reverse()) { places[i] = Math.min(places[i], most); most = places[i] - gap; }
-  return places;
-}
 async function draw() {
   const target = find(".sv-bench-drawn");
   const { figure } = track();
-  const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
-  const traces = figure.data;
-  const kinds = new Set(traces.map((one) => one.meta));
-  find(".sv-bench-key").textContent = Object.entries(KINDS).filter(([kind]) => kinds.has(kind)).map(([, [, , sign, name]]) => `${sign} ${name}`).join("   ");
-  try {
-    const Plotly = await Sieve.plotly();
-    if (!target.clientWidth || figure !== track()?.figure) return;
-    const axis = { color: colour("--sv-muted"), gridcolor: colour("--sv-line"), zerolinecolor: colour("--sv-line"), linecolor: colour("--sv-line"), fixedrange: true };
-    const wide = target.clientWidth > 560;
-    const right = Math.max(...traces.map((one) => one.x[0] + one.error_x.array[0])) * 1.04 || 1;
-    const low = Math.min(...traces.map((one) => one.y[0] - one.error_y.arrayminus[0]));
-    const high = Math.max(...traces.map((one) => one.y[0] + one.error_y.array[0]));
-    const margin = (high - low) * 0.05 || 0.05;
-    const [bottom, top] = [low - margin, high + margin];
-    const shades = traces.map((one) => colour(KINDS[one.meta]?.[0] ?? "--sv-muted"));
-    const places = spread(traces.map((one) => one.y[0]), (top - bottom) / 18, bottom + margin / 2, top - margin / 2);
-    const annotations = traces.map((one, i) => ({
-      x: one.x[0], y: one.y[0], ax: right, ay: places[i], axref: "x", ayref: "y", xanchor: "left", text: one.name === "Sieve" ? `<b>${one.name}</b>` : one.name.replaceAll("<", "&lt;"),
-      font: { color: shades[i], size: 12 }, showarrow: true, arrowhead: 0, arrowwidth: 0.6, arrowcolor: shades[i], standoff: 6,
-    }));
-    const data = traces.map((one, i) => ({
-      ...one, marker: { color: shades[i], symbol: KINDS[one.meta]?.[1], size: one.name === "Sieve" ? 11 : 8 },
-      error_x: { ...one.error_x, color: shades[i] }, error_y: { ...one.error_y, color: shades[i] },
-    }));
-    await Plotly.react(target, data, {
-      ...figure.layout, paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: "system-ui, sans-serif", size: 12, color: colour("--sv-ink") },
-      xaxis: { ...figure.layout.xaxis, ...axis, range: [0, right] }, yaxis: { ...figure.layout.yaxis, ...axis, range: [bottom, top] },
-      annotations: wide ? annotations : [], margin: { ...figure.layout.margin, r: wide ? 112 : 16 },
-      hoverlabel: { bgcolor: colour("--sv-raised"), bordercolor: colour("--sv-edge"), font: { color: colour("--sv-ink") } },
-    }, { displayModeBar: false, responsive: false });
-  } catch {
-    target.textContent = "The plot could not be drawn; the table has its numbers.";
-  }
+  find(".sv-bench-key").textContent = Sieve.methodsKey(figure);
+  await Sieve.drawMethods(target, figure, () => figure === track()?.figure)
+    .catch(() => { target.textContent = "The plot could not be drawn; the table has its numbers."; });
 }
 on("theme", () => { if (shown && place.tab === "benchmark") draw(); });
 let resizing = 0;
@@ -291,7 +245,7 @@ async function loadPairs() {
   const all = [...pairs.wins, ...pairs.losses];
   if (!all.some((one) => String(one.pair) === chosen.pair)) chosen.pair = String(all[0]?.pair ?? "");
   const even = pairs.pairs - pairs.n_wins - pairs.n_losses;
-  find(".sv-bench-count").textContent = `By AP@10 Sieve is ahead of ${chosen.peer} on ${count(pairs.n_wins)} of ${count(pairs.pairs)} pairs, behind on ${count(pairs.n_losses)}, and even on ${count(even)}.`
+  find(".sv-bench-count").textContent = `By AP@10 Sieve is ahead of ${chosen.peer} on ${whole(pairs.n_wins)} of ${whole(pairs.pairs)} pairs, behind on ${whole(pairs.n_losses)}, and even on ${whole(even)}.`
     + (pairs.seeds > 1 ? ` Numbers are means over ${pairs.seeds} seeds, images the first seed's.` : "");
   fillLists();
 }
@@ -315,7 +269,7 @@ function showPair() {
   const told = chosen.track === "caption" ? "by their captions" : "by their labels";
   find(".sv-bench-pair").replaceChildren(...(one ? [
     el("div", { class: "sv-bench-asked" }, el("h3", {}, asks(one)),
-      el("p", {}, `${count(one.relevant)} test images have “${one.a}” and not “${one.b}” ${told}, ${count(one.violating)} have both.`),
+      el("p", {}, `${whole(one.relevant)} test images have “${one.a}” and not “${one.b}” ${told}, ${whole(one.violating)} have both.`),
       el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Search it")),
     el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
   ] : []));

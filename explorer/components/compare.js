@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent } = Sieve;
+const { el, on, emit, place, number, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [asks, sets] = element.querySelectorAll("form");
 const { q, without } = asks.elements;
@@ -34,7 +34,7 @@ async function compare() {
 }
 function keep() {
   const { q: query, without: not, off, strictness, never, ...rest } = state;
-  const asked = chosen ? { q: query, without: not, off: off === null ? "" : off.join(" ") || "none", strictness: never ? "never" : strictness === 1 ? "" : strictness } : {};
+  const asked = chosen ? { q: query, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
   Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === USUAL ? "" : rest.method }));
 }
 
@@ -137,7 +137,6 @@ function fillTruth({ track: now, a: first, b: second, names }) {
     select.value = value;
   }
 }
-const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 function flattered(columns) {
   const told = columns.filter(({ trained }) => trained > 0).map(({ title, trained }) => `${title.split(" · ")[1]} was trained on ${percent(trained)} of the items`);
   return told.length ? ` ${told.join(", ")}: that flatters; “sieve evaluate” leaves such items out.` : "";
@@ -187,7 +186,7 @@ on("about", ({ can, examples }) => {
   if (!can.text_queries) {
     for (const field of [q, without]) field.disabled = true;
     find(".sv-go").disabled = true;
-    find(".sv-mute").textContent = `${can.no_text[0].toUpperCase()}${can.no_text.slice(1)}`;
+    find(".sv-mute").textContent = Sieve.sentence(can.no_text);
   }
   find(".sv-try").replaceChildren(...(can.text_queries && examples.length ? [el("span", { class: "sv-try-word" }, "Try")] : []),
     ...(can.text_queries ? examples : []).map((example) => el("button", { type: "button", class: "sv-pill", onclick: () => use(example) },
@@ -196,14 +195,9 @@ on("about", ({ can, examples }) => {
 on("versus", (text) => {
   const now = Sieve.unpack(text);
   if (!Object.keys(now).length) return;
-  const { strictness = "", off = "" } = now;
   chosen = Boolean(now.q);
-  const made = new URLSearchParams(location.search).get("checkpoint");
-  const known = !made || made === Sieve.about.checkpoint; // dimensions mean nothing with another
   const asked = chosen ? {
-    q: now.q, without: now.without ?? "", never: strictness === "never",
-    strictness: strictness === "" || strictness === "never" ? 1 : Number(strictness),
-    off: !off || !known ? null : off === "none" ? [] : off.split(" ").map(Number),
+    q: now.q, without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),
   } : ofSearch();
   Object.assign(state, PLAIN, asked, {
     method: now.method ?? USUAL, knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",

@@ -1,5 +1,5 @@
 // Which dimensions are listed, in what order, shown how: the table, the map and the page follow it.
-const { el, on, emit, place } = Sieve;
+const { el, on, emit, place, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
 const fault = find(".sv-fault");
@@ -97,10 +97,9 @@ function arrange() {
   emit("listed", { ...at, table, columns, order });
 }
 function tell() {
-  const count = (n) => n.toLocaleString("en");
-  const all = count(table.id.length);
-  const chosen = at.only && `${count(at.only.size)} chosen on the map${order.length < at.only.size ? `, ${count(order.length)} listed` : ""}`;
-  find("[role=status]").textContent = chosen ?? (order.length < table.id.length ? `${count(order.length)} of ${all}` : `${all} dimensions`);
+  const all = whole(table.id.length);
+  const chosen = at.only && `${whole(at.only.size)} chosen on the map${order.length < at.only.size ? `, ${whole(order.length)} listed` : ""}`;
+  find("[role=status]").textContent = chosen ?? (order.length < table.id.length ? `${whole(order.length)} of ${all}` : `${all} dimensions`);
   clear.hidden = !chosen;
   const on = Object.keys(at.ranges).length;
   find(".sv-filters-on").textContent = on ? ` · ${on} on` : "";

@@ -190,8 +190,8 @@ async function ask() {
   if (found.error) return;
   points = found;
   const total = listed.table.id.length;
-  const n = found.id.length.toLocaleString("en");
-  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${total.toLocaleString("en")}` : ""} dimensions that fire, by ${found.method} of ${
+  const n = Sieve.whole(found.id.length);
+  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${Sieve.whole(total)}` : ""} dimensions that fire, by ${found.method} of ${
     Sieve.about.backbone ? "their directions" : "where they fire"}${found.method === "PCA" && found.id.length > MANY ? " (too many for t-SNE)" : ""}: near each other, alike. Drag to list some.`;
   draw();
 }

@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent } = Sieve;
+const { el, on, emit, place, number, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const body = find(".sv-page-body");
 const none = find(".sv-page-empty");
@@ -101,7 +101,7 @@ function statistics({ statistics: s, label }) {
 function intervals(page) {
   return el("section", {}, heading("From strongest to weakest", "a random few of each stretch"),
     ...page.intervals.map((one) => el("div", { class: "sv-interval" },
-      el("p", {}, `${number(one.low)}–${number(one.high)}`, el("span", {}, `${one.count.toLocaleString("en")} image${one.count === 1 ? "" : "s"}`)),
+      el("p", {}, `${number(one.low)}–${number(one.high)}`, el("span", {}, count(one.count, "image"))),
       gallery(one.examples, "sv-small"))));
 }
 
@@ -125,7 +125,7 @@ function sample(page) {
     const drawn = await Sieve.call(server.sieve_page, { dimension, seed });
     if (!drawn.error && wanted === dimension) shown.replaceChildren(gallery(drawn.random_images, "sv-small"));
   } }, "Another sample");
-  return el("section", { class: "sv-sample" }, heading("A random sample", `of ${having.toLocaleString("en")} image${having === 1 ? "" : "s"} that ha${having === 1 ? "s" : "ve"} it`), another, shown);
+  return el("section", { class: "sv-sample" }, heading("A random sample", `of ${count(having, "image")} that ha${having === 1 ? "s" : "ve"} it`), another, shown);
 }
 
 // What changes when it is off is asked for when one scrolls there.

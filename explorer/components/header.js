@@ -1,6 +1,5 @@
-const { el, on, emit } = Sieve;
+const { el, on, emit, count } = Sieve;
 const about = element.querySelector(".sv-about");
-const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 on("about", (facts) => {
   about.replaceChildren(...[

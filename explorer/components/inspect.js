@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent } = Sieve;
+const { el, on, emit, place, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const ITEM_ID = /^[0-9a-f]{16}$/;
@@ -64,7 +64,7 @@ function keep() {
   const now = Sieve.unpack(place.inspect);
   for (const key of KEYS) delete now[key];
   for (const side of ["left", "right"]) Object.assign(now, { [side]: slots[side].text, [`${side}-item`]: slots[side].item });
-  Sieve.setTabText("inspect", Sieve.pack({ ...now, off: off === null ? "" : off.join(" ") || "none" }));
+  Sieve.setTabText("inspect", Sieve.pack({ ...now, off: Sieve.packOff(off) }));
 }
 find("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -183,7 +183,7 @@ function fillDimensions({ dimensions, off: now }) {
   const strength = (row) => Math.max(row.q, row.b);
   const rows = [...dimensions].sort((a, b) => strength(b) - strength(a));
   const strongest = Math.max(...rows.map(strength), 1e-9);
-  find(".sv-one h2").textContent = `${rows.length} active dimension${rows.length === 1 ? "" : "s"}`;
+  find(".sv-one h2").textContent = count(rows.length, "active dimension");
   boxes = new Map(rows.map((row) => {
     const box = el("input", { type: "checkbox", onchange: () => { mark(box); switched(); } });
     box.checked = !isOff.has(row.d);
@@ -265,7 +265,6 @@ function show(answer) {
 }
 
 // What the tab opens with.
-const sentence = (line) => line[0].toUpperCase() + line.slice(1);
 on("about", ({ can, examples }) => {
   for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !canTake();
   if (!can.text_queries) {
@@ -288,9 +287,7 @@ on("inspect", (text) => {
   const now = Sieve.unpack(text);
   if (!KEYS.some((key) => now[key])) return;
   for (const side of ["left", "right"]) put(side, { text: now[side] ?? "", item: now[`${side}-item`] ?? "" });
-  const made = new URLSearchParams(location.search).get("checkpoint");
-  const known = !made || made === Sieve.about.checkpoint; // dimensions mean nothing with another
-  if (now.off && known) off = now.off === "none" ? [] : now.off.split(" ").map(Number);
+  off = Sieve.unpackOff(now.off);
   inspect();
 });
 on("inspect-item", (id) => {

@@ -1,4 +1,4 @@
-const { el, on, emit, place } = Sieve;
+const { el, on, emit, place, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const form = find("form");
 const q = find("#sv-q");
@@ -9,7 +9,6 @@ const fault = find(".sv-fault");
 const notes = find(".sv-notes");
 const tries = find(".sv-try");
 
-const sentence = (line) => line[0].toUpperCase() + line.slice(1);
 function submit() {
   const text = q.value.trim();
   const rest = { without: without.value.trim() };

@@ -156,11 +156,14 @@ window.Sieve ??= (() => {
 
   let about = {};
   let opened = false;
+  let foreign = false; // whether the link that was opened last was made with another checkpoint
   async function open(link) {
     opened = false;
     const found = await call(server.sieve_open, link);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
+    const made = new URLSearchParams(link).get("checkpoint");
+    foreign = Boolean(made) && made !== about.checkpoint;
     document.documentElement.style.setProperty("--sv-aspect", about.aspect);
     emit("about", about);
     Object.assign(place, found.place, { upload: "" });
@@ -212,21 +215,6 @@ window.Sieve ??= (() => {
   function setTabText(tab, text) {
     place[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
     if (place.tab === tab) writeAddress(false);
-  }
-
-  // A tab's text that people can read, as `left:a dog,off:4 17`; what is empty is left out.
-  const packed = (text) => text.replace(/[%,:]/g, encodeURIComponent);
-  function pack(values) {
-    const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
-    return given.map(([name, value]) => `${name}:${packed(String(value))}`).join(",");
-  }
-  function unpack(text) {
-    const parts = text.split(",").map((part) => part.split(":"));
-    try {
-      return Object.fromEntries(parts.filter((part) => part.length === 2).map(([name, value]) => [name, decodeURIComponent(value)]));
-    } catch {
-      return {}; // a stranger's link
-    }
   }
 
   // Asks one thing at a time; of those that come meanwhile only the last is asked.
@@ -294,20 +282,14 @@ window.Sieve ??= (() => {
     node.src = thumbnail(id);
     return node;
   }
-  function number(value) {
-    const size = Math.abs(value);
-    const digits = size > 0 && size < 0.0095 ? 3 : 2;
-    return (value < 0 ? "−" : "") + size.toFixed(digits).replace(/^0/, "");
-  }
-  const percent = (share) =>
-    share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
   return {
     on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
-    setTabText, pack, unpack, latest, row, showFigure, searches, plotly,
-    el, image, thumbnail, number, percent,
+    setTabText, latest, row, showFigure, searches, plotly,
+    el, image, thumbnail,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
+    get foreign() { return foreign; },
     get server() { return server; },
   };
 })();

@@ -1,4 +1,4 @@
-const { el, emit } = Sieve;
+const { el, emit, sentence, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
@@ -88,7 +88,7 @@ function introduce() {
   if (now.offer) emit("about", now.about);
   find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
   find(".sv-train-why").textContent = now.offer
-    ? `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${now.about.captions.toLocaleString("en")} captions of ${now.about.collection}; then this page becomes the explorer.`
+    ? `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${whole(now.about.captions)} captions of ${now.about.collection}; then this page becomes the explorer.`
     : `It learns from the captions of ${now.about.collection}, the collection that is open, in the background: search goes on meanwhile.`;
   if (now.settings) {
     preset.value = now.settings.preset;
@@ -100,7 +100,6 @@ function introduce() {
     find(".sv-losses").open = Object.entries(now.settings.weights).some(([name, value]) => value !== now.about.presets[preset.value].weights[name]);
   } else fill();
 }
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
 // Said aloud, so only where it changes.
 function tell(text) {
   if (said.textContent !== text) said.textContent = text;
@@ -123,7 +122,7 @@ function told() {
   if (state === "none") return [now.refusal ? "" : "Press Start. You may close this page: the training goes on as long as sieve explore runs."];
   if (state === "starting") return ["The backbone is loaded and the captions' words are embedded."];
   if (state === "measuring") return ["All steps are taken. This may take a minute."];
-  if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${now.step.toLocaleString("en")}.` : "It had not begun."];
+  if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${whole(now.step)}.` : "It had not begun."];
   if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start anew."];
   if (state !== "done") return [];
   if (now.open) return [`${now.checkpoint} is kept, and open in all tabs.`];
@@ -138,7 +137,7 @@ function offered(what) {
 
 function measure() {
   find("progress").value = now.step / now.n_steps;
-  const facts = { step: `${now.step.toLocaleString("en")} of ${now.n_steps.toLocaleString("en")}` };
+  const facts = { step: `${whole(now.step)} of ${whole(now.n_steps)}` };
   if (now.losses.total !== undefined) facts.loss = now.losses.total.toFixed(3);
   if (now.live !== null) facts["live dimensions"] = Sieve.percent(now.live);
   if (now.seconds_left !== null && now.state === "training") facts.left = duration(now.seconds_left);
@@ -192,7 +191,7 @@ function draw(target, name) {
   ]);
   const steps = [
     svg("text", { x: left, y: height - 2 }, "0"),
-    svg("text", { x: width, y: height - 2, "text-anchor": "end" }, `${now.n_steps.toLocaleString("en")} steps`),
+    svg("text", { x: width, y: height - 2, "text-anchor": "end" }, `${whole(now.n_steps)} steps`),
   ];
   const path = svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
   const about = `${SHARES[name] ?? PROBED[name] ?? "Loss"}: ${label(values[0])} at first, ${label(values.at(-1))} now`;

@@ -35,8 +35,8 @@ function keep() {
   for (const key of KEYS) delete now[key];
   if (chosen) {
     Object.assign(now, { q: query.item ? "" : query.q, without: query.without, item: query.item });
-    now["why-off"] = query.off === null ? "" : query.off.join(" ") || "none";
-    now.strictness = query.never ? "never" : query.strictness === 1 ? "" : query.strictness;
+    now["why-off"] = Sieve.packOff(query.off);
+    now.strictness = Sieve.packStrictness(query);
   }
   Sieve.setTabText("inspect", Sieve.pack({ ...now, ...pair }));
 }
@@ -183,18 +183,14 @@ on("about", ({ can }) => {
 on("inspect", (text) => {
   const now = Sieve.unpack(text);
   if (!KEYS.some((key) => now[key])) return;
-  const { a = "", b = "", strictness = "" } = now;
+  const { a = "", b = "" } = now;
   if (!now.q && !now.item) {
     pair = { a, b };
     return Sieve.asked() ? use(ofSearch(), { own: false, items: pair }) : undefined;
   }
-  const made = new URLSearchParams(location.search).get("checkpoint");
-  const known = !made || made === Sieve.about.checkpoint; // dimensions mean nothing with another
-  const off = now["why-off"];
   use({
-    q: now.q ?? "", without: now.without ?? "", item: now.item ?? "", never: strictness === "never",
-    strictness: strictness === "" || strictness === "never" ? 1 : Number(strictness),
-    off: !off || !known ? null : off === "none" ? [] : off.split(" ").map(Number),
+    q: now.q ?? "", without: now.without ?? "", item: now.item ?? "",
+    off: Sieve.unpackOff(now["why-off"]), ...Sieve.unpackStrictness(now.strictness),
   }, { items: { a, b } });
 });
 on("question", ({ preview }) => { searchPreview = preview ?? ""; });

@@ -38,6 +38,13 @@ def test_a_text_is_taken_apart_and_switched(page: Page, tiny_engine) -> None:
     assert retrieved(page) == [result.id for result in expected]
 
 
+def test_dimensions_of_another_checkpoint_are_not_off(page: Page, tiny_engine) -> None:
+    strongest = tiny_engine.encode("a circle").dimensions[0].dimension
+    go(page, f"?tab=inspect&inspect=left:a+circle,off:{strongest}&checkpoint=another")
+    box = page.locator(f".sv-one .sv-dim[data-d='{strongest}'] input")
+    expect(box).to_be_checked()
+
+
 def test_fast_clicks_end_where_the_person_left_them(page: Page, tiny_engine) -> None:
     go(page, "?tab=inspect&inspect=left:a+circle")
     query = tiny_engine.encode("a circle")

@@ -1,0 +1,42 @@
+// How all components write numbers and sentences, and what a tab keeps in the address as text.
+Object.assign(window.Sieve, (() => {
+  function number(value) {
+    const size = Math.abs(value);
+    const digits = size > 0 && size < 0.0095 ? 3 : 2;
+    return (value < 0 ? "−" : "") + size.toFixed(digits).replace(/^0/, "");
+  }
+  const percent = (share) =>
+    share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+  const whole = (n) => n.toLocaleString("en");
+  const count = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
+  const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
+
+  // A text that people can read, as `left:a dog,off:4 17`; what is empty is left out.
+  const packed = (text) => text.replace(/[%,:]/g, encodeURIComponent);
+  function pack(values) {
+    const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+    return given.map(([name, value]) => `${name}:${packed(String(value))}`).join(",");
+  }
+  function unpack(text) {
+    const parts = text.split(",").map((part) => part.split(":"));
+    try {
+      return Object.fromEntries(parts.filter((part) => part.length === 2).map(([name, value]) => [name, decodeURIComponent(value)]));
+    } catch {
+      return {}; // a stranger's link
+    }
+  }
+
+  // Which dimensions are off; null is what “without” proposes. With another checkpoint they mean nothing.
+  const packOff = (off) => (off === null ? "" : off.join(" ") || "none");
+  function unpackOff(text) {
+    if (!text || Sieve.foreign) return null;
+    return text === "none" ? [] : text.split(" ").map(Number);
+  }
+  const packStrictness = ({ strictness, never }) => (never ? "never" : strictness === 1 ? "" : strictness);
+  function unpackStrictness(text = "") {
+    const never = text === "never";
+    return { never, strictness: text === "" || never ? 1 : Number(text) };
+  }
+
+  return { number, percent, whole, count, sentence, pack, unpack, packOff, unpackOff, packStrictness, unpackStrictness };
+})());
