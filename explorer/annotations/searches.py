@@ -75,7 +75,7 @@ class SavedSearches:
         ValueError
             In one line: without a name, or with too many searches.
         """
-        name = _clean(name)
+        name = search_name(name)
         with self._database.writing() as connection:
             same = connection.execute(f"{_SELECT} WHERE gone = 0 AND link = ?", (link,)).fetchone()
             if same:
@@ -99,7 +99,7 @@ class SavedSearches:
         ValueError
             In one line: without a name, or where it was deleted.
         """
-        name = _clean(name)
+        name = search_name(name)
         with self._database.writing() as connection:
             row = connection.execute(f"{_SELECT} WHERE gone = 0 AND id = ?", (number,)).fetchone()
             if row is None:
@@ -159,7 +159,8 @@ _NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
 _SELECT = "SELECT id, name, link, saved, version FROM searches"
 
 
-def _clean(name: str) -> str:
+def search_name(name: str) -> str:
+    """Make one clean line of a search's name; ValueError where it is too long, or nothing."""
     line = check_length("a name", clean_line(name), MAX_SEARCH_NAME)
     if not line:
         raise ValueError("a saved search needs a name")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explorer.annotations.exchange import Exchanged, write_csv, write_json
 from explorer.annotations.fields import Field
-from explorer.annotations.searches import search_link
+from explorer.annotations.searches import search_link, search_name
 from explorer.annotations.store import Annotations, Change
 
 if TYPE_CHECKING:
@@ -152,11 +152,13 @@ def _new_searches(
     for name, link, saved in given.searches:
         try:
             clean = search_link(link, origin.collection, origin.checkpoint, annotations.m)
+            line = search_name(name)
         except ValueError as error:
             notes.append(f"A saved search, {_short(name)}, is left out: {error}.")
             continue
         if clean not in there:
-            found.append((name, clean, saved))
+            there.add(clean)
+            found.append((line, clean, saved))
     return tuple(found), tuple(notes)
 
 

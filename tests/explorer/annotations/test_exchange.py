@@ -145,6 +145,17 @@ def test_a_search_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
     assert [search.link for search in store.searches.all()] == [LINK]
 
 
+def test_a_search_without_a_usable_name_is_left_out(
+    tmp_path: Path,
+) -> None:
+    searches = [{"name": name, "link": LINK} for name in ("", "n" * 121, "a", "b")]
+    data = json.dumps({"sieve_annotations": 1, "searches": searches}).encode()
+    store = opened(tmp_path)
+    plan, left = take(store, data, "json")
+    assert (len(plan.notes), left) == (2, ())
+    assert [search.name for search in store.searches.all()] == ["a"] and len(plan.searches) == 1
+
+
 HOSTILE = {
     b"\xff\xfe\x00": "not UTF-8",
     b"{": "not JSON",
