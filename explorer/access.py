@@ -4,11 +4,13 @@
 of this machine, write one or train is then not registered: `build_app`, the desk and the API leave
 those handlers out. Gradio has routes of its own beside them: one takes uploads, one fetches other
 addresses, one hands out files. The gate here lets only those routes through that the page needs, so
-a route of a later Gradio is refused until someone has looked at it.
+a route of a later Gradio is refused until someone has looked at it. Any question could carry a file
+by its address, which Gradio would fetch and keep: such questions are refused as well.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -21,7 +23,7 @@ from urllib.parse import urlsplit
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1 << 20
 """Of a question: far more than any that the page asks."""
@@ -140,6 +142,12 @@ class Gate:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
+            if scope["method"] == "POST" and not path.startswith("/login"):
+                body = await _read_body(receive)
+                if _names_file(body):
+                    await _said(403, f"a file in {path[:80]} {NOT_SERVED}")(scope, receive, send)
+                    return
+                receive = _replayed(body, receive)
             file = self._file(path)
             if file:
                 path = f"{_API}/file={file}"
@@ -185,6 +193,49 @@ def _body_refusal(scope: Scope, path: str) -> PlainTextResponse | None:
     if kind not in (forms if path.startswith("/login") else ("application/json",)):
         return _said(415, "the body must be JSON")
     return None
+
+
+async def _read_body(receive: Receive) -> bytes:
+    """Read a body whole; it is no longer than it said, which was little."""
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give a body once more, and after it whatever follows."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _names_file(body: bytes) -> bool:
+    """Whether JSON has what Gradio takes for a file: it would fetch its address and keep it."""
+    try:
+        left = [json.loads(body)]
+    except RecursionError:
+        return True
+    except ValueError:
+        return False  # for Gradio to refuse
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if "path" in value and "meta" in value:
+                return True
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return False
 
 
 def _said(status: int, line: str) -> PlainTextResponse:

@@ -260,3 +260,26 @@ def test_else_it_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="--root-path is a path") as raised:
         Access(root_path=bad)
     assert "\n" not in str(raised.value)
+
+
+def test_no_address_is_fetched_for_a_stranger(
+    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    async def fetch(url: str, *_: object, **__: object) -> str:
+        fetched.append(url)
+        raise ValueError("fetched")
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    file = {
+        "path": "http://example.org/a.png",
+        "url": "http://example.org/a.png",
+        "meta": {"_type": "gradio.FileData"},
+    }
+    for data in (["a circle", file, None, 1.0, 5], ["a", "", [file], 1.0, 5]):
+        started = web.post("/gradio_api/call/search", json={"data": data})
+        if started.status_code == 200:
+            web.get(f"/gradio_api/call/search/{started.json()['event_id']}")
+        web.post("/gradio_api/run/search", json={"data": data})
+    assert fetched == []
