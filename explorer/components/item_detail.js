@@ -42,12 +42,12 @@ function explain(item) {
   const { q, without, item: like, upload, off, strictness, never } = Sieve.place;
   dialog.close();
   emit("why", { ...(item.asked ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b: item.next ?? "" });
-  Sieve.showTab("inspect");
+  Sieve.showTab("inspect", { push: true });
 }
 function inspect(id) {
   dialog.close();
   emit("inspect-item", id);
-  Sieve.showTab("inspect");
+  Sieve.showTab("inspect", { push: true });
 }
 
 function copyId(id) {

@@ -52,7 +52,8 @@ async function act(name, payload, words) {
   return answer;
 }
 async function save(name) {
-  await act("search_save", { name, link }, (made) => (made.name === name.trim() ? "Saved" : `It was saved before, as “${made.name}”`));
+  const answer = await act("search_save", { name, link }, (made) => (made.name === name.trim() ? "Saved" : `It was saved before, as “${made.name}”`));
+  if (!answer.error) opener.focus(); // the form is gone; from here Escape closes the menu
 }
 async function rename(search, name) {
   renaming = null;

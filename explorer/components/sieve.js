@@ -190,14 +190,17 @@ window.Sieve ??= (() => {
     return open(location.search);
   }
 
-  // Gradio's own tab is clicked, so that its state and ours cannot differ.
-  function showTab(tab) {
+  // Gradio's own tab is clicked, so that its state and ours cannot differ. A jump with something in
+  // hand is pushed, so that Back leads to where it came from.
+  function showTab(tab, { push = false } = {}) {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
+    const moved = place.tab !== tab;
+    place.tab = tab;
+    if (moved && push) writeAddress(true);
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
     button?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
-    if (place.tab === tab) return;
-    place.tab = tab;
+    if (!moved) return;
     emit("tab", tab);
     writeAddress(false);
   }
@@ -251,7 +254,7 @@ window.Sieve ??= (() => {
   }
   function showFigure(row) {
     emit("figure-row", row);
-    showTab("figure");
+    showTab("figure", { push: true });
   }
 
   // Plotly is large, so it is fetched when the first figure is shown, from this machine.
