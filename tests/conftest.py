@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from command_line import sieve  # noqa: F401  (a fixture, for all)
+from hypothesis import settings
+
+# How long an example takes is the machine's affair, not the code's.
+settings.register_profile("sieve", deadline=None)
+settings.load_profile("sieve")
 
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}

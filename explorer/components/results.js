@@ -18,6 +18,7 @@ on("about", () => {
   if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...place, kind })));
   find(".sv-results-do").append(...exports);
 });
+emit("results-head", find(".sv-results-do"));
 const showExport = (shown) => { for (const part of exports) part.hidden = !shown; };
 on("switches", (now) => { compare.checked = now.compare; });
 

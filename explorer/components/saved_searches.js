@@ -2,7 +2,8 @@
 // small menu from then on.
 const { el, on, place } = Sieve;
 const PILLS = 6;
-let slot = null;
+let slot = null; // beside the question, where nothing is asked yet
+let head = null; // beside the results
 let link = "";
 let suggested = "";
 const deleted = new Map(); // those that can be brought back, while the menu is open
@@ -117,11 +118,12 @@ function draw() {
   const { searches } = Sieve.notes.state;
   const editable = Sieve.notes.editable;
   const asked = Sieve.asked();
-  slot.hidden = !searches.length && !(asked && editable);
-  slot.classList.toggle("sv-saved-first", !asked);
+  slot.hidden = asked || !searches.length;
+  const home = asked && head ? head : slot;
+  if (menu.parentElement !== home) home.append(menu);
+  menu.hidden = asked && !editable && !searches.length;
   const there = searches.some((search) => search.link === link);
   opener.textContent = !asked ? "Manage" : editable && !there ? "Save" : "Saved";
-  pills.hidden = asked;
   pills.replaceChildren(el("span", { class: "sv-try-word" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
@@ -131,7 +133,8 @@ function draw() {
   ].filter(Boolean));
 }
 
-on("saved-slot", (found) => { slot = found; slot.append(pills, menu); draw(); });
+on("saved-slot", (found) => { slot = found; slot.prepend(pills); draw(); });
+on("results-head", (found) => { head = found; draw(); });
 on("question", (now) => {
   const what = now.upload ? "" : now.item ? `like: ${now.like || "an image"}` : now.q;
   suggested = what && now.without ? `${what} without ${now.without}` : what;

@@ -69,7 +69,7 @@ def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: En
     expect(given.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
     search(given, "a dog")
     assert found(given) == ids(engine, [1, 2, 0, 5])
-    expect(given.get_by_text("Compare with the backbone alone")).to_be_hidden()
+    expect(given.get_by_text("Backbone alone beside")).to_be_hidden()
     search(given, "a dog", "a beach")
     assert found(given) == ids(engine, [1, 2, 5, 0, 4, 3])
     switches(given, "off").first.check()

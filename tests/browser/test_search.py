@@ -164,7 +164,7 @@ def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
 
 def test_the_backbone_alone_stands_beside_on_demand(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
-    page.get_by_label("Compare with the backbone alone").check()
+    page.get_by_label("Backbone alone beside").check()
     settle(page)
     dense = tiny_engine.search_dense(tiny_engine.encode("a circle", "the snow"))
     shown = page.locator(".sv-dense .sv-tile")
