@@ -12,6 +12,10 @@ import pytest
 from command_line import sieve  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 
+# Two workers, and the processes that they start, have two cores between them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes is the machine's affair, not the code's.
 settings.register_profile("sieve", deadline=None)
 settings.load_profile("sieve")
