@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from playwright.sync_api import BrowserContext, Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page, TimeoutError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -52,7 +52,13 @@ def number_of(switch: Locator) -> int:
 
 
 def has_sideways_scroll(page: Page) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    """Whether the page is wider than its window, also once plots have followed a new width."""
+    fits = "document.documentElement.scrollWidth <= window.innerWidth"
+    try:
+        page.wait_for_function(fits, timeout=5_000)
+    except TimeoutError:
+        return True
+    return False
 
 
 def preview(page: Page) -> Locator:
