@@ -7,6 +7,7 @@ const fault = find(".sv-fault");
 const nowSaid = find(".sv-bench-now");
 const body = find(".sv-bench-body");
 const none = find(".sv-bench-none");
+const plot = find(".sv-bench-drawn");
 const [start, stop] = ["start", "stop"].map((what) => find(`[data-do=${what}]`));
 const mayRun = Boolean(server.sieve_evaluation_start);
 let list = null; // what there is
@@ -204,19 +205,20 @@ function fillVariants() {
   find(".sv-bench-variants .sv-scores").replaceChildren(head, el("tbody", {}, ...variants.map(withKept).map(makeRow)));
 }
 
-async function draw() {
-  const target = find(".sv-bench-drawn");
+// One drawing at a time: Plotly, asked anew while it draws, stays at the first one's width.
+let drawing = Promise.resolve();
+function draw() {
   const { figure } = track();
   find(".sv-bench-key").textContent = Sieve.methodsKey(figure);
-  await Sieve.drawMethods(target, figure, () => figure === track()?.figure)
-    .catch(() => { target.textContent = "The plot could not be drawn; the table has its numbers."; });
+  drawing = drawing.then(() => Sieve.drawMethods(plot, figure, () => figure === track()?.figure))
+    .catch(() => { plot.textContent = "The plot could not be drawn; the table has its numbers."; });
 }
 on("theme", () => { if (shown && place.tab === "benchmark") draw(); });
 let resizing = 0;
-addEventListener("resize", () => {
+new ResizeObserver(() => {
   clearTimeout(resizing);
-  resizing = setTimeout(() => { if (shown && place.tab === "benchmark") draw(); }, 150);
-});
+  resizing = setTimeout(() => { if (shown && plot.clientWidth) draw(); }, 150);
+}).observe(plot);
 
 // The pairs.
 function fillPeers() {
