@@ -29,6 +29,7 @@ from model.questions.rules import (
     PUSH,
     SPACEVLM,
     SUBTRACT,
+    SUBTRACT_ABOVE,
     ZERO,
     Rule,
     Space,
@@ -134,7 +135,7 @@ def training_free(source: Source, name: str) -> Method:
         plain = rule in (ONLY_A, LITERAL)
         return [{_RAW: raw} if plain else {_RAW: raw, _CENTRED: source.centred(raw)}]
 
-    return Method(name, (rule,), represent)
+    return Method(name, (rule,), represent, (SUBTRACT_ABOVE,) if rule is SUBTRACT else ())
 
 
 def other_backbone(source: Source, name: str) -> Method:
@@ -192,7 +193,7 @@ def coded(name: str, source: Source, encoders: Sequence[SparseEncoder]) -> Metho
 
     if name == "dense control":
         rules = (*DENSE_RULES, PUSH, ZERO)
-        return Method(name, rules, represent, (SUBTRACT, PUSH, ZERO), recall)
+        return Method(name, rules, represent, (SUBTRACT, SUBTRACT_ABOVE, PUSH, ZERO), recall)
     variants = (SUBTRACT, *CODE_RULES) if name == "Sieve" else ()
     return Method(name, CODE_RULES, represent, variants, recall)
 

@@ -90,6 +90,14 @@ def _subtract(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
     return space.score(space.a - knobs["weight"] * space.b)
 
 
+def _subtract_above(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
+    """Subtract only what stands out of B: a·x - λ·max(0, b·x - τ), τ in parts of b's strongest."""
+    similar = space.score(space.b)
+    limit = knobs["limit"] * np.quantile(similar, 0.99, axis=1, keepdims=True)
+    total = space.score(space.a) - knobs["weight"] * np.maximum(similar - limit, 0)
+    return total.astype(np.float32)
+
+
 def _orthogonal(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
     along = (space.a * space.b).sum(1, keepdims=True)
     return space.score(space.a - along * space.b)
@@ -161,6 +169,12 @@ _PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
 ONLY_A = Rule("only A", _only_a, {})
 LITERAL = Rule("literal", _literal, {})
 SUBTRACT = Rule("subtract", _subtract, {"weight": Range(0.05, 2.0, 0.5)})
+SUBTRACT_ABOVE = Rule(
+    "subtract above a threshold",
+    _subtract_above,
+    {"weight": Range(0.1, 4.0, 1.0, log=True), "limit": Range(0.0, 0.9, 0.3)},
+)
+"""Our own, no published peer: on some collections it is a stronger dense rule than those are."""
 ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
 FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
 SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})

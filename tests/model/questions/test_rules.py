@@ -11,10 +11,12 @@ from model.exclusion import Calibration, Query, off_weights, propose_off, scores
 from model.questions.rules import (
     FILTER,
     NEVER,
+    ONLY_A,
     ORTHOGONAL,
     PUSH,
     SPACEVLM,
     SUBTRACT,
+    SUBTRACT_ABOVE,
     ZERO,
     Space,
     unit,
@@ -87,3 +89,22 @@ def test_a_signed_space_is_pushed_against_b() -> None:
     assert pushed.argmin() == 1
     zeroed = ZERO.scores(space, {"ratio": 1.0, "floor": 0.0})[0]
     assert zeroed[0] == pytest.approx(zeroed[1])
+
+
+def test_what_stays_below_the_threshold_costs_nothing() -> None:
+    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
+    space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    # B's strongest is 1 but for the quantile: at half of it, sin 60° and sin 90° stand out.
+    above = SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
+    plain = ONLY_A.scores(space, {})[0]
+    assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]
+    assert (above[2] - plain[2]) == pytest.approx(0.5 * _strongest(space) - 0.5, abs=1e-6)
+    np.testing.assert_allclose(
+        SUBTRACT_ABOVE.scores(space, {"weight": 0.7, "limit": 0.0})[0][1:],
+        SUBTRACT.scores(space, {"weight": 0.7})[0][1:],
+        atol=1e-6,
+    )
+
+
+def _strongest(space: Space) -> float:
+    return float(np.quantile(space.score(space.b), 0.99))
