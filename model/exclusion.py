@@ -18,6 +18,8 @@ from model.codes import SparseCodes
 
 _BLOCK = 256
 """Rows of which the best is looked at first."""
+_AHEAD = 8
+"""`never` looks at so many times the rows that are wanted before it visits all."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,9 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
     ValueError
         If the query is of another width than the codes.
     """
-    if len(query.code) != codes.m:
-        raise ValueError(f"the query has {len(query.code)} dimensions, the codes {codes.m}")
-    factor = query.factors
-    read = np.flatnonzero(factor)
-    total = np.asarray(codes.by_dimension[:, read] @ factor[read])
-    for j in query.off if query.never else ():
-        rows, values = codes.postings(j)
-        total[rows[values > query.calibration.threshold]] = -np.inf
+    total = _sums(codes, query)
+    if query.never:
+        _leave_out(total, codes, query)
     return total
 
 
@@ -180,7 +177,38 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
     ValueError
         If the query is of another width than the codes.
     """
-    return best(scores(codes, query), top)
+    total = _sums(codes, query)
+    if query.never:
+        # What is pushed away seldom stands among the best: there it is cheaper to look whether a
+        # row has an off dimension than to visit all rows that have one.
+        hits = best(total, _AHEAD * top)
+        kept = ~_left_out(codes, query, hits.rows)
+        if np.count_nonzero(kept) >= top:
+            return Hits(hits.rows[kept][:top], hits.scores[kept][:top])
+        _leave_out(total, codes, query)
+    return best(total, top)
+
+
+def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
+    """Score every row, also those that `never` leaves out: (n,) float32."""
+    if len(query.code) != codes.m:
+        raise ValueError(f"the query has {len(query.code)} dimensions, the codes {codes.m}")
+    factor = query.factors
+    read = np.flatnonzero(factor)
+    return np.asarray(codes.by_dimension[:, read] @ factor[read])
+
+
+def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
+    """Set the scores of rows that `never` leaves out to -inf, in place: (n,) float32."""
+    for j in query.off:
+        rows, values = codes.postings(j)
+        total[rows[values > query.calibration.threshold]] = -np.inf
+
+
+def _left_out(codes: SparseCodes, query: Query, rows: np.ndarray) -> np.ndarray:
+    """Tell which of some rows `never` leaves out: (r,) bool."""
+    having = codes.by_row[rows][:, list(query.off)] > query.calibration.threshold
+    return np.asarray(having.sum(1)).ravel() > 0
 
 
 def best(total: np.ndarray, top: int) -> Hits:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.codes import SparseCodes
-from model.exclusion import Query, best, scores
+from model.exclusion import Query, best, scores, search
 from model.index.protocol import Found
 
 
@@ -21,9 +21,9 @@ class LocalIndex:
 
     def search(self, query: Query, top: int) -> Found:
         """Find the best rows that share a dimension with the query; ties go to the smaller row."""
-        total = scores(self.codes, query)
-        hits = best(total, top)
+        hits = search(self.codes, query, top)
         if not hits.scores.all():
+            total = scores(self.codes, query)
             total[total == 0] = -np.inf
             hits = best(total, top)
         return Found(hits.rows, hits.scores, self.codes.take(hits.rows))

@@ -84,6 +84,18 @@ def test_never_returns_nothing_above_the_threshold(world: World, threshold: floa
     assert len(hits.rows) == has_none.sum()
 
 
+@given(worlds(), st.floats(0, 0.9), st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_never_finds_the_same_whether_few_or_all_rows_are_looked_at(
+    world: World, threshold: float, top: int
+) -> None:
+    codes, code, off, weights = world
+    query = Query(code, off, weights, never=True, calibration=Calibration(threshold=threshold))
+    found, all_looked_at = search(codes, query, top), best(scores(codes, query), top)
+    assert found.rows.tolist() == all_looked_at.rows.tolist()
+    assert found.scores.tolist() == all_looked_at.scores.tolist()
+
+
 @given(worlds(), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
 def test_off_then_on_is_the_identity_bit_for_bit(world: World, strictness: float) -> None:
