@@ -1,0 +1,225 @@
+"""Other ways to make a code sparse, and other demands on it, in place of the preset's own.
+
+    python -m tests.benchmarks.sparsity COLLECTION --train OTHER --track caption --epochs 6
+
+Select items and tuning pairs alone, as `tests.benchmarks.ablation`. All keep at most k dimensions
+of an item, so that their codes take the same room.
+
+- BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): in training the k·B largest of a whole batch.
+- JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): a learned threshold for each dimension,
+  with straight-through gradients, and a penalty that holds the mean number of active ones at k.
+- Nested prefixes (Matryoshka; Bussmann et al. 2025, arXiv 2503.17547): the first eighth, quarter
+  and half of the dimensions must rebuild the embedding too.
+- Paired groups: Σ_j |(ū_j, v̄_j)| of an image's and its caption's unit codes, a group lasso.
+- Centres: none, or one for both modalities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_prep.bundled import open_collection_path
+from model.benchmark.baselines import Source
+from model.benchmark.inputs import load_text_encoder, modality_means
+from model.collection import Collection
+from model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
+from model.training import TrainingConfig
+from model.training.data import Batch
+from model.training.distributed import ALONE, World
+from model.training.learner import Learner
+from model.training.losses import reconstruction
+from model.training.objectives import OBJECTIVES, Compact, StepLosses
+from model.training.trainer import Trainer, training_data
+from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
+
+_BANDWIDTH = 0.03
+"""Activations so near to a threshold move it; about a tenth of a typical active one."""
+
+
+class BatchTopK(Compact):
+    """The k·B largest activations of a batch stay."""
+
+    def begin(self, encoder: SparseEncoder) -> None:
+        """Choose over the batch; encoding alone keeps each row's k largest."""
+        super().begin(encoder)
+        encoder.keep = _keep_of_batch
+
+
+def _keep_of_batch(activations: Tensor, k: int) -> Tensor:
+    return keep_top(activations.flatten()[None], k * len(activations)).view_as(activations)
+
+
+class _Jump(torch.autograd.Function):
+    """x·H(x - θ), and H(x - θ) itself; θ's gradient through a box of a small width."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+        ctx.save_for_backward(x, threshold)
+        above = (x > threshold).to(x.dtype)
+        return x * above, above
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+        of_value, of_above = gradients
+        x, threshold = ctx.saved_tensors
+        near = ((x - threshold).abs() < _BANDWIDTH / 2).to(x.dtype) / _BANDWIDTH
+        moved = -near * (threshold * of_value + of_above)
+        return of_value * (x > threshold), moved.sum(0)
+
+
+class JumpReLU(Compact):
+    """A threshold for each dimension, learned with the weights."""
+
+    def begin(self, encoder: SparseEncoder) -> None:
+        """Give the encoder its thresholds, e^t times the bandwidth with t = 0 at first."""
+        super().begin(encoder)
+        encoder.register_parameter("threshold", nn.Parameter(torch.zeros(encoder.config.m)))
+        encoder.keep = lambda activations, k: self._jump(encoder, activations)[0]  # noqa: ARG005
+        encoder.encode = partial(self._encode, encoder)
+
+    def losses(
+        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+    ) -> StepLosses:
+        """Add how far the mean number of active dimensions is from k."""
+        losses, fired = super().losses(learner, batch, k, dead, world)
+        encoder = learner.encoder
+        counts = [
+            self._jump(encoder, encoder.activations(encoder.centred(given, kind), kind))[1].sum(1)
+            for given, kind in ((batch.images, IMAGE), (batch.texts, TEXT))
+        ]
+        losses["reconstruct"] = losses["reconstruct"] + (torch.cat(counts).mean() / k - 1).square()
+        return losses, fired
+
+    @staticmethod
+    def _jump(encoder: SparseEncoder, activations: Tensor) -> tuple[Tensor, Tensor]:
+        return _Jump.apply(activations, _BANDWIDTH * encoder.get_parameter("threshold").exp())
+
+    def _encode(self, encoder: SparseEncoder, embeddings: Tensor, modality: str) -> ActiveCode:
+        active = encoder.activations(encoder.centred(embeddings, modality), modality)
+        kept = self._jump(encoder, active)[0]
+        return ActiveCode(*torch.topk(kept, encoder.config.active(modality), dim=-1))
+
+
+class _More(Compact):
+    """The preset's losses and one more, added to reconstruction, whose weight is 1."""
+
+    def losses(
+        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+    ) -> StepLosses:
+        losses, fired = super().losses(learner, batch, k, dead, world)
+        encoder = learner.encoder
+        sides = []
+        for given, modality in ((batch.images, IMAGE), (batch.texts, TEXT)):
+            target = encoder.centred(given, modality)
+            sides.append((encoder.keep(encoder.activations(target, modality), k), target))
+        losses["reconstruct"] = losses["reconstruct"] + self.more(encoder, sides)
+        return losses, fired
+
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """What is added: codes (B, m) and targets (B, d) of both modalities → ()."""
+        raise NotImplementedError
+
+
+class Nested(_More):
+    """Prefixes of the dimensions rebuild the embedding too."""
+
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean over an eighth, a quarter and a half of the dimensions."""
+        directions = functional.normalize(encoder.decode_md, dim=1)
+        prefixes = [encoder.config.m // part for part in (8, 4, 2)]
+        return sum(
+            (reconstruction(code[:, :p] @ directions[:p], target) for p in prefixes
+             for code, target in sides), torch.zeros(())
+        ) / (2 * len(prefixes))  # fmt: skip
+
+
+class Groups(_More):
+    """An image and its caption share their dimensions' groups."""
+
+    weight = 0.2
+
+    def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:  # noqa: ARG002
+        """Mean group lasso of the pairs."""
+        image, text = (functional.normalize(code, dim=1) for code, _ in sides)
+        return self.weight * (image.square() + text.square() + 1e-8).sqrt().sum(1).mean()
+
+
+class MoreGroups(Groups):
+    """The same, more."""
+
+    weight = 1.0
+
+
+class NotCentred(Compact):
+    """Embeddings as they are."""
+
+    def begin(self, encoder: SparseEncoder) -> None:
+        """No centre."""
+        encoder.centre.zero_()
+
+
+class CentredTogether(Compact):
+    """One centre for images and texts."""
+
+    def begin(self, encoder: SparseEncoder) -> None:
+        """Centre both on the mean of the two means."""
+        encoder.centre.copy_(self.data.centres().mean(0, keepdim=True).expand(2, -1))
+
+
+KINDS: dict[str, type[Compact]] = {
+    "compact": Compact,
+    "BatchTopK": BatchTopK,
+    "JumpReLU": JumpReLU,
+    "nested prefixes": Nested,
+    "paired groups, weight .2": Groups,
+    "paired groups, weight 1": MoreGroups,
+    "not centred": NotCentred,
+    "centred together": CentredTogether,
+}
+
+
+def train_kind(
+    name: str, collection: Collection, config: TrainingConfig, source: Source
+) -> SparseEncoder:
+    """Train one kind to its end."""
+    data = training_data(collection, config, source.texts)
+    trainer = Trainer(data, replace(config, objective=name), torch.device("cpu"))
+    for _ in range(trainer.n_steps):
+        trainer.train_step()
+    return trainer.finished()
+
+
+def main() -> None:
+    """Train, measure and print every kind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collection")
+    parser.add_argument("--train", help="collection to train on")
+    parser.add_argument("--track", choices=("label", "caption"), default="caption")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
+    parser.add_argument("--only", default=";".join(KINDS), help="names, with semicolons between")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    OBJECTIVES.update(KINDS)
+    collection = Collection.open(open_collection_path(asked.collection))
+    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
+    source = Source(collection, load_text_encoder(collection), modality_means(train))
+    questions = select_questions(collection, asked.track)
+    peer = subtraction(source, questions)
+    for name in asked.only.split(";"):
+        encoders = [
+            train_kind(name, train, TrainingConfig(epochs=asked.epochs, seed=int(seed)), source)
+            for seed in asked.seeds.split(",")
+        ]
+        print_row(name, measure(source, encoders, questions), peer)
+
+
+if __name__ == "__main__":
+    main()
