@@ -121,9 +121,9 @@ class Gate:
         try:
             if scope["method"] == "POST":
                 receive = bodies.in_time(receive)
-                if not _takes_form(path):
+                if not _UPLOAD.fullmatch(path):  # too large for the memory of many at once
                     body = await bodies.read_body(receive)
-                    fault = await bodies.json_refusal(body)
+                    fault = None if _takes_form(path) else await bodies.json_refusal(body)
                     if fault is not None:
                         await _said(*fault)(scope, receive, send)
                         return
