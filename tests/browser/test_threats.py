@@ -129,7 +129,7 @@ def evil(tmp_path: Path) -> Iterator[str]:
 ATTACK = """
 <body><iframe name=shown src="{sieve}/"></iframe><iframe name=sunk></iframe>
 <form id=form target=sunk method=post enctype="text/plain"
-  action="{sieve}/gradio_api/component_server"><input name='{{"data":"' value='"}}'></form>
+  action="{sieve}/gradio_api/component_server/"><input name='{{"data":"' value='"}}'></form>
 <script>
 const ask = (path, how) => fetch("{sieve}" + path, how).catch(() => null);
 const body = '{{"data": "", "fn_name": "sieve_open", "component_id": 1, "session_hash": "s"}}';
@@ -157,15 +157,20 @@ def test_another_website_asks_in_vain(
     text = ATTACK.format(sieve=address, item=f"{item[:2]}/{item}.webp")
     (tmp_path / "index.html").write_text(text)
     answers: dict[str, int] = {}
+    failed: set[str] = set()
     page.on("response", lambda a: answers.update({a.url.removeprefix(address): a.status}))
+    page.on("requestfailed", lambda r: failed.add(r.url.removeprefix(address)))
     page.goto(evil)
-    with page.expect_response(
-        lambda a: a.url.endswith("component_server") and a.request.is_navigation_request()
-    ):
-        page.wait_for_function("window.asked")
+    page.wait_for_function("window.asked")
+    asked = {f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")}
+    for _ in range(300):  # the form's answer goes to a frame and comes last
+        if "/gradio_api/component_server/" in {*answers, *failed}:
+            break
+        page.wait_for_timeout(100)
     told = {path: status for path, status in answers.items() if not path.startswith("http")}
     # The frame's own address is answered, as that of a link is; the browser shows nothing of it.
-    assert told.pop("/") == 200 and len(told) == 6 and set(told.values()) == {403}
+    assert told.pop("/") == 200 and set(told.values()) == {403} and set(told) >= asked
+    assert {"/config", "/gradio_api/component_server/"} <= {*told, *failed}
     shown = page.frame("shown")
     assert shown and not shown.url.startswith(address) and shown.locator(".sv-tile").count() == 0
 
@@ -202,7 +207,7 @@ def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str)
     page.goto("/?q=a+red+circle&without=snow&compare=1")
     settle(page)
     before = found(page)
-    switches(page).first.uncheck()
+    switches(page).first.press("Space")
     settle(page)
     assert found(page) != before
     for tab in ("Dimensions", "Inspect", "Compare", "Figure", "Benchmark", "Train", "Search"):
