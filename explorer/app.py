@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-# Gradio reads this when it is imported; nothing of what people explore leaves their machine.
+# Gradio and what it brings read these when imported; nothing of what people explore leaves their
+# machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr  # noqa: E402
 import plotly  # noqa: E402

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from evaluations import keep_small
-from playwright.sync_api import Browser, Page, Playwright, Route, expect
+from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
 from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
@@ -108,7 +108,7 @@ def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> No
     page.goto(everywhere)
     settle(page)
     name = "<img src=x onerror=pwned=1>.png"
-    files = {"name": name, "mimeType": "image/png", "buffer": b"no image"}
+    files = FilePayload(name=name, mimeType="image/png", buffer=b"no image")
     page.locator("input[type=file]").first.set_input_files(files)
     expect(page.locator(".sv-fault").first).to_contain_text("not an image")
     unharmed(page)
