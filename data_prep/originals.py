@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.images import load_image
-from model.collection import Collection, thumbnail_path
+from model.collection import THUMBNAILS, Collection, thumbnail_path
 
 _SCENE = "scene:"
 _MARGIN = 1.05
@@ -75,19 +75,28 @@ def open_thumbnail(collection: Collection, row: int) -> Original:
     """
     path = collection.path / thumbnail_path(str(collection.items["id"].iloc[row]))
     try:
+        _check_inside(path, collection)
         return Original(load_image(path), True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
 
 
+def _check_inside(path: Path, collection: Collection) -> None:
+    """Refuse a link out of the thumbnails: it would show a stranger an image of this machine."""
+    if not path.resolve().is_relative_to(collection.path.resolve() / THUMBNAILS):
+        raise ValueError("is a link that leaves the collection's thumbnails")
+
+
 def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
     from data_prep.scenes.drawing import MAX_SIZE, render_scene
 
-    long_side = short_side * max(size) / min(size) * _MARGIN
+    long_side = short_side * max(size) / max(min(size), 1) * _MARGIN
     return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))
 
 
 def _photograph(reference: str, size: tuple[int, int], thumbnail: Image.Image) -> Image.Image:
+    if reference.startswith(("\\\\", "//")):  # Windows would give another machine its password
+        raise ValueError("is on another machine")
     image = load_image(Path(reference))
     if image.size != size:
         raise ValueError(f"has {image.size} pixels, had {size}")

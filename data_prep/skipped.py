@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from data_prep.cells import read_text, safe_text
+
 COLUMNS = ("key", "image", "reason")
 
 
@@ -64,7 +66,7 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for entry in skipped:
-            writer.writerow(entry)
+            writer.writerow(map(safe_text, entry))
             count += 1
     return count
 
@@ -75,4 +77,4 @@ def read_skipped(path: Path) -> Iterable[Skipped]:
         rows = csv.reader(stream)
         next(rows, None)
         for row in rows:
-            yield Skipped(*row)
+            yield Skipped(*map(read_text, row))

@@ -17,7 +17,7 @@ from gradio.events import api
 from gradio.utils import get_upload_folder
 
 from explorer.faults import one_line
-from explorer.figures.files import Kind, figure_download, keep_file, recipe_for
+from explorer.figures.files import Kind, figure_download, figures_folder, keep_file, recipe_for
 from explorer.json_fields import read_whole
 from explorer.links import NEVER
 from explorer.reports import search_report
@@ -105,7 +105,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
             The file.
         """  # noqa: D406, D407
         made = figure_download(engine, recipe_for(engine, recipe), kind, desk.encode)
-        path = keep_file(made, Path(get_upload_folder()) / "figures")
+        path = keep_file(made, figures_folder(Path(get_upload_folder())))
         return FileData(path=str(path), orig_name=made.name, mime_type=made.mime)
 
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)

@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-# Gradio reads this when it is imported; nothing of what people explore leaves their machine.
+# Gradio and what it brings read these when imported; nothing of what people explore leaves their
+# machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr  # noqa: E402
 import plotly  # noqa: E402
@@ -20,11 +22,13 @@ from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from explorer.access import Access, Gate  # noqa: E402
+from explorer.access import Access  # noqa: E402
 from explorer.annotations.desk import NotesDesk  # noqa: E402
 from explorer.api import add_api  # noqa: E402
 from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
+from explorer.figures.files import figures_folder  # noqa: E402
+from explorer.gate import Gate, Rules  # noqa: E402
 from explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from explorer.tabs.compare import compare_tab  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
@@ -34,6 +38,7 @@ from explorer.tabs.notes import notes_piece  # noqa: E402
 from explorer.tabs.search import search_tab  # noqa: E402
 from explorer.tabs.train import train_tab  # noqa: E402
 from explorer.uploads import MAX_BYTES  # noqa: E402
+from explorer.websites import is_loopback  # noqa: E402
 
 if TYPE_CHECKING:
     from explorer.training.desk import TrainingDesk
@@ -79,10 +84,10 @@ def build_app(
     Returns
     -------
     gradio.Blocks
-        To be served by `start`, which adds its style and, for the public, the gate.
+        To be served by `start`, which adds its style and the gate.
     """
     training = None if public else training
-    desk = Desk(engine, Path(get_upload_folder()), PLOTLY, public=public)
+    desk = Desk(engine, Path(get_upload_folder()), public=public)
     notes = NotesDesk(engine, editing=not public)
     with gr.Blocks(
         title=f"Sieve · {engine.collection.name}",
@@ -161,8 +166,7 @@ def start(
     thumbnails = engine.collection.path.resolve() / "thumbnails"
     gr.set_static_paths([thumbnails, PLOTLY])
     app = build_app(engine, training, public=access.public, mcp=access.mcp)
-    gate = Middleware(Gate, thumbnails=thumbnails, plotly=PLOTLY, mcp=access.mcp)
-    return _serve(app, host, free, access, [gate] if access.public else [])
+    return _serve(app, host, free, access, thumbnails)
 
 
 def start_offer(
@@ -174,10 +178,10 @@ def start_offer(
 ) -> Served:
     """Serve the offer to train a checkpoint in the background; see `start`."""
     free = _free_port(host, port)
-    return _serve(build_offer(training), host, free, replace(access, mcp=False), [])
+    return _serve(build_offer(training), host, free, replace(access, mcp=False), None)
 
 
-def _serve(app: gr.Blocks, host: str, port: int, access: Access, gates: list[Middleware]) -> Served:
+def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None) -> Served:
     if access.mcp and find_spec("mcp") is None:
         raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
     app.launch(
@@ -189,7 +193,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, gates: list[Mid
         auth=[access.auth] if access.auth else None,
         root_path=access.root_path,
         mcp_server=access.mcp,
-        app_kwargs={"middleware": gates},
+        app_kwargs={"middleware": [_gate(host, access, thumbnails)]},
         show_error=False,
         footer_links=["api"],
         allowed_paths=[],
@@ -205,6 +209,19 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, gates: list[Mid
         app.close(verbose=False)
         raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
+
+
+def _gate(host: str, access: Access, thumbnails: Path | None) -> Middleware:
+    # Of a proxy that is told by a path alone nobody knows the name.
+    named = not access.root_path or "://" in access.root_path
+    rules = Rules(
+        public=access.public,
+        mcp=access.mcp,
+        root_path=access.root_path,
+        local_only=is_loopback(host) and named and not access.public and access.auth is None,
+    )
+    made = figures_folder(Path(get_upload_folder()))
+    return Middleware(Gate, rules=rules, thumbnails=thumbnails, plotly=PLOTLY, made=made)
 
 
 def _free_port(host: str, first: int) -> int:

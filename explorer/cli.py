@@ -72,7 +72,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         text = f"{place}{error.strerror}"
-    return " ".join(text.split()) or type(error).__name__
+    # Names in data are anybody's: what a terminal would obey is not written to one.
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(shown.split()) or type(error).__name__
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -13,13 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 
-from explorer.access import PLOTLY, THUMBNAILS
 from explorer.examples import examples
 from explorer.exports import codes_command, download, results_bytes, told_strictness
+from explorer.gate import PLOTLY, THUMBNAILS
 from explorer.links import Place, read_link, write_link
 from explorer.uploads import Uploads
 from explorer.views import dimension_rows, glance, item_view, results_view
@@ -42,18 +41,13 @@ class Desk:
     engine : Engine
     upload_folder : Path
         Where the web server puts uploaded files; nothing else is ever read.
-    plotly : Path
-        The script that draws figures, served from this machine.
     public : bool
         Strangers ask: no image of theirs is taken in, and no path of this machine is told.
     """
 
-    def __init__(
-        self, engine: Engine, upload_folder: Path, plotly: Path, *, public: bool = False
-    ) -> None:
+    def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:
         self.engine = engine
         self.public = public
-        self._plotly = plotly
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
         self._model = Lock()
@@ -79,17 +73,14 @@ class Desk:
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
             "dimensions": self.engine.image_codes.m,
-            "thumbnails": THUMBNAILS if self.public else self._thumbnails(),
-            "plotly": PLOTLY if self.public else _served(self._plotly),
+            "thumbnails": THUMBNAILS,
+            "plotly": PLOTLY,
             "aspect": self._aspect,
             "examples": self._examples,
             "can": asdict(self.engine.can) | (_NO_UPLOADS if self.public else {}),
             "public": self.public,
             "export_codes": self._export_codes,
         }
-
-    def _thumbnails(self) -> str:
-        return _served(self.engine.collection.path.resolve() / "thumbnails") + "/"
 
     def warm_up(self) -> None:
         """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
@@ -228,8 +219,3 @@ def _upload_key(payload: dict[str, Any]) -> str:
     if not isinstance(upload, str):
         raise ValueError("upload must be the key of an uploaded image")
     return upload
-
-
-def _served(path: Path) -> str:
-    """Address of a static file, relative to the page, so that it also works behind a proxy."""
-    return "gradio_api/file=" + quote(path.as_posix())

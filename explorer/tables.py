@@ -1,16 +1,10 @@
-"""Tables that leave: CSV that no spreadsheet runs, JSON and Parquet.
-
-Captions, names and notes are anybody's words. A spreadsheet takes a cell that starts like a formula
-for one, and a formula can send the sheet's contents away; an apostrophe before it makes it text.
-What has apostrophes there already gets one more, so that reading can take one off.
-"""
+"""Tables that leave: CSV that no spreadsheet runs (see `data_prep.cells`), JSON and Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+from data_prep.cells import safe_text
 
 
 def safe_cell(value: Any) -> Any:
@@ -28,15 +22,10 @@ def safe_cell(value: Any) -> Any:
     lists and objects become JSON.
     """
     if isinstance(value, str):
-        return f"'{value}" if _FORMULA.match(value) else value
+        return safe_text(value)
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False)
     return "" if pd.isna(value) else value
-
-
-def read_cell(cell: str) -> str:
-    """Read a text as it was before `safe_cell`."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

@@ -166,6 +166,8 @@ class Checkpoint:
             KeyError,
             TypeError,
             AttributeError,
+            OverflowError,
+            RecursionError,
             RuntimeError,
             UnicodeDecodeError,
             json.JSONDecodeError,
@@ -189,10 +191,20 @@ def _require(path: Path, *parts: str) -> None:
 
 def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
     _require(path, WEIGHTS)
-    encoder = SparseEncoder(SparseEncoderConfig(**config["encoder"]))
+    settings = SparseEncoderConfig(**config["encoder"])
+    _check_shape(path / WEIGHTS, settings)
+    encoder = SparseEncoder(settings)
     weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
     encoder.load_state_dict(weights)
     return encoder
+
+
+def _check_shape(path: Path, config: SparseEncoderConfig) -> None:
+    """Refuse weights of another shape, before memory is taken for the one that is claimed."""
+    with safetensors.safe_open(path, "pt") as file:
+        shape = tuple(file.get_slice("encode_md").get_shape())
+    if shape != (config.m, config.d):
+        raise TypeError(f"{path.name} is of shape {shape}, not {(config.m, config.d)}")
 
 
 def checkpoint_folders() -> list[Path]:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from model.given_codes import NO_BACKBONE, given_files
 from model.identity import BackboneIdentity, CodesIdentity
+from model.item_checks import items_fault
 from model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -167,7 +168,7 @@ class Collection:
             manifest = json.loads(data)
             cls._check(path, manifest)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
-        except _DAMAGE as error:
+        except (*_DAMAGE, RecursionError, OverflowError) as error:
             raise ValueError(
                 f"{manifest_path} is damaged ({error}); prepare the collection again"
             ) from None
@@ -208,7 +209,7 @@ class Collection:
     @cached_property
     def items(self) -> pd.DataFrame:
         """One row an item: id, image, captions, labels, split, width, height."""
-        table = pq.read_table(self.path / ITEMS)
+        table = self._read_items()
         # Texts stay in Arrow's columns: as objects, those of three million items take gigabytes.
         items = table.to_pandas(
             types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text(kind) else None,
@@ -223,6 +224,22 @@ class Collection:
                 f"expected {self.n_items} rows; prepare the collection again"
             )
         return items
+
+    def _read_items(self) -> pa.Table:
+        try:
+            with pq.ParquetFile(self.path / ITEMS) as file:
+                # A small file may claim more rows than any memory holds.
+                n = file.metadata.num_rows
+                table = file.read() if n == self.n_items else None
+            fault = f"it has {n} rows" if table is None else items_fault(table)
+        except (pa.ArrowException, OSError) as error:
+            fault, table = " ".join(str(error).split()), None
+        if fault or table is None:
+            raise ValueError(
+                f"{self.path / ITEMS} cannot be used ({fault[:200]}); expected {self.n_items} "
+                "items; prepare the collection again"
+            )
+        return table
 
     @cached_property
     def image_embeddings(self) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,13 @@ class BackboneIdentity:
     name: str
     sha256: str
     width: int
+
+    def __post_init__(self) -> None:
+        # Windows would send the person's credentials to whatever machine a collection names.
+        if re.match(r"[a-z-]*:?(\\\\|//)", self.name):
+            raise ValueError(
+                f"backbone {self.name[:80]!r} lies on another machine; copy it to this one"
+            )
 
     @classmethod
     def unknown(cls, name: str, width: int) -> BackboneIdentity:

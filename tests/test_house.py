@@ -77,11 +77,11 @@ def test_nothing_but_the_house_stands_at_the_top() -> None:
     if not tracked:
         pytest.skip("not a git checkout")
     fixed = {"pyproject.toml", "README.md", "explorer", "model", "assets", "data_prep", "tests"}
-    beside = {"LICENSE", ".ci", ".gitignore"}
+    beside = {"LICENSE", "SECURITY.md", ".ci", ".gitignore"}
     assert {path.split("/")[0] for path in tracked} <= fixed | beside
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("[!.]*/**/*.md")) + [ROOT / "README.md"], ids=str)
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("[!.]*/**/*.md"), *ROOT.glob("*.md")]), ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert "://" in link or (page.parent / link).exists(), f"{page} links to {link}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ def print_text(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write JSON, in people's own script."""
-    print_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    # JSON leaves some control characters as they are, which a terminal would obey.
+    print_text(re.sub(r"[\x7f-\x9f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 
 
 def print_facts(facts: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ function read(text) {
   state.find = words.join(" find:").trim();
   for (const part of rest.split(" ").filter(Boolean)) {
     const [, key, value] = part.match(/^(\w+):(.*)$/) ?? [];
-    if (key === "map") Object.assign(state, { view: "map", colour: value in COLUMNS ? value : "images" });
+    if (key === "map") Object.assign(state, { view: "map", colour: Object.hasOwn(COLUMNS, value) ? value : "images" });
     if (key === "sort" && [...Object.keys(COLUMNS), "id", ...TEXT_COLUMNS].includes(value.replace(/^-/, ""))) state.sort = value;
     if (key === "only") state.only = readIds(value);
     if (Object.hasOwn(COLUMNS, key ?? "")) {
@@ -256,7 +256,7 @@ async function begin() {
 }
 function restore(text) {
   at = read(text);
-  if (!(at.colour in columns)) at.colour = "images";
+  if (!Object.hasOwn(columns, at.colour)) at.colour = "images";
   for (const column of Object.keys(at.ranges)) if (!(column in columns)) delete at.ranges[column];
   fillForm();
   arrange();

@@ -102,6 +102,11 @@ def _data(drawn: FigureFile, kind: str) -> bytes:
     return drawn.data
 
 
+def figures_folder(uploads: Path) -> Path:
+    """Choose where figures are kept, below the folder that the web server may hand out."""
+    return uploads / "figures"
+
+
 def keep_file(download: Download, folder: Path) -> Path:
     """Write a file where the web server may hand it out, and forget those of an hour ago.
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import originals
 from data_prep.originals import open_original, open_thumbnail
 from data_prep.scenes import render_scene
+from model.collection import thumbnail_path
 
 
 def changed(collection, **columns: object):
@@ -56,3 +58,25 @@ def test_a_missing_thumbnail_is_named(tiny_collection, tmp_path: Path) -> None:
     collection.path = tmp_path
     with pytest.raises(ValueError, match=r"\.webp: file is missing; prepare"):
         open_original(collection, 3, 900)
+
+
+def test_no_link_out_of_the_thumbnails_is_followed(tiny_collection, tmp_path: Path) -> None:
+    collection = changed(tiny_collection, image="nowhere.jpg")
+    collection.path = tmp_path / "c"
+    place = collection.path / thumbnail_path(collection.items["id"].iloc[3])
+    place.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(tmp_path / "private.webp")
+    place.symlink_to(tmp_path / "private.webp")
+    with pytest.raises(ValueError, match="a link that leaves the collection's thumbnails"):
+        open_original(collection, 3, 900)
+
+
+@pytest.mark.parametrize("place", [r"\\evil\share\a.png", "//evil/share/a.png"])
+def test_no_other_machine_is_asked_for_an_image(
+    tiny_collection, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    opens = originals.load_image
+    monkeypatch.setattr(originals, "load_image", lambda p: asked.append(str(p)) or opens(p))
+    assert open_original(changed(tiny_collection, image=place), 3, 900).is_thumbnail
+    assert [Path(path).suffix for path in asked] == [".webp"]

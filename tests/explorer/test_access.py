@@ -14,8 +14,9 @@ from gradio_client import Client
 
 from explorer import access
 from explorer import app as app_module
-from explorer.access import MAX_BODY_BYTES, Access, ask_password
+from explorer.access import Access, ask_password
 from explorer.app import build_app, start
+from explorer.bodies import MAX_BODY_BYTES
 
 READS = {"sieve_open", "sieve_ask", "sieve_item", "sieve_table", "sieve_page"}
 DRAWS = {"sieve_preview", "sieve_download"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from explorer.views import item_view, summary, table_view
 
 @pytest.fixture(scope="module")
 def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"), Path("plotly.min.js"))
+    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
 def test_a_taken_port_gives_way_to_the_next(tiny_engine) -> None:

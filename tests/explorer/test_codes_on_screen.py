@@ -130,7 +130,7 @@ def test_code_is_loaded_only_by_a_flag(
 
 
 def test_the_desk_tells_what_can_be_asked(engine: Engine, tmp_path: Path) -> None:
-    desk = Desk(engine, tmp_path, tmp_path / "plotly.js")
+    desk = Desk(engine, tmp_path)
     desk.warm_up()
     about = desk.about()
     assert about["backbone"] == ""
@@ -151,7 +151,7 @@ def test_the_page_of_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
     folder = write_codes(tmp_path / "mute", texts=False, words=False)
     assert sieve("prepare", "codes", folder).code == 0
     engine = Engine.open(tmp_path / "home" / "collections" / "mute")
-    desk = Desk(engine, tmp_path, tmp_path / "plotly.js")
+    desk = Desk(engine, tmp_path)
     assert desk.about()["examples"] == []
     assert "search by an item" in desk.open("?q=a+dog")["error"]
     assert page_view(engine, engine.dimension(0))["search"] == ""

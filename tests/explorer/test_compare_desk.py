@@ -17,7 +17,7 @@ from model.exclusion import best
 
 @pytest.fixture
 def desk(tiny_engine, tmp_path: Path, home: Path) -> CompareDesk:  # noqa: ARG001
-    return CompareDesk(Desk(tiny_engine, tmp_path, Path("plotly.min.js")))
+    return CompareDesk(Desk(tiny_engine, tmp_path))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from model.explaining import ItemComparison, Part, Standing
 
 @pytest.fixture(scope="module")
 def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"), Path("plotly.min.js"))
+    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def given_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     files = CodeFiles.find(write_codes(tmp_path / "codes", words=False))
     source = Codes(files, tmp_path / "codes" / "photos", name="given")
     made = prepare(source, None, tmp_path / "made", known=source.known(), progress=False)
-    return Desk(Engine.open(made.path), tmp_path, Path("plotly.min.js"))
+    return Desk(Engine.open(made.path), tmp_path)
 
 
 def ids(desk: Desk, *rows: int) -> list[str]:

@@ -30,7 +30,7 @@ def engine(tiny_engine, home: Path):  # noqa: ARG001
 
 @pytest.fixture
 def desk(engine, tmp_path: Path) -> Desk:
-    return Desk(engine, tmp_path, Path("plotly.min.js"))
+    return Desk(engine, tmp_path)
 
 
 def proposed(engine) -> int:

@@ -1,0 +1,227 @@
+"""Markup on every tab, other websites, and a network that is not there, in a real browser."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+from evaluations import keep_small
+from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
+from ports import FIRST_PORT
+
+from browser.conftest import PAYLOAD
+from browser.steps import found, preview, search, settle, skip_guide, switches
+from explorer.app import start
+from explorer.training.desk import TrainingDesk
+
+ODD = "__proto__:a,constructor:b,toString:c"
+PLACES = {
+    "search": ("?q={p}&without={p}&compare=1", ".sv-tile"),
+    "dimensions": ("?tab=dimensions&dimension=3&atlas=find:{p}", ".sv-page-head"),
+    "map": ("?tab=dimensions&dimension=3&atlas=map:__proto__ sort:constructor", ".sv-map-plot"),
+    "inspect": ("?tab=inspect&inspect=left:{w},right:{w}", ".sv-pair .sv-dim"),
+    "why": ("?q={p}&without=snow&tab=inspect", ".sv-why-table"),
+    "compare": ("?tab=compare&versus=q:{w},without:{w},method:{w}", ".sv-versus"),
+    "figure": ('?tab=figure&figure={{"rows":[{{"query":"{p}","title":"{p}"}}]}}', ".sv-sheet"),
+    "benchmark": ("?tab=benchmark&benchmark={p},{p},{p},{p}", ".sv-bench-of"),
+    "train": ("?tab=train", "#tab-train"),
+    "unknown": (
+        "?tab={p}&item={p}&off={p}&strictness={p}&collection={p}&checkpoint={p}",
+        ".sv-tile",
+    ),
+    "odd": (f"?__proto__={{p}}&inspect={ODD}&versus={ODD}&atlas={ODD}&figure={{f}}", ".sv-tile"),
+}
+"""Where markup stands in the address, and what is waited for there."""
+
+
+@pytest.fixture(scope="module")
+def noted_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("noted")
+        patch.setenv("SIEVE_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:  # noqa: ARG001
+    """A page with markup in all that a collection, a checkpoint and an evaluation say."""
+    engine = copy.copy(hostile_engine)
+    engine.collection = copy.copy(engine.collection)
+    engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
+    keep_small(engine.collection, PAYLOAD, engine.checkpoint.sha256)
+    training = TrainingDesk(engine.collection, Path(engine.checkpoint.path), "cpu")
+    served = start(engine, port=FIRST_PORT + 60, training=training)
+    yield served.url
+    served.app.close()
+
+
+def unharmed(page: Page) -> None:
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img[src=x], script:text('pwned=1')").count() == 0
+    assert page.evaluate("Object.getOwnPropertyNames(Object.prototype).length === 12")
+
+
+def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
+    for place, (link, shown) in PLACES.items():
+        packed = quote(PAYLOAD.replace("%", "%25").replace(",", "%2C").replace(":", "%3A"))
+        escaped = PAYLOAD.replace("\\", "\\\\").replace('"', '\\"')
+        polluting = quote('{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}')
+        text = quote(escaped if place == "figure" else PAYLOAD)
+        page.goto(f"{everywhere}/{link.format(p=text, w=packed, f=polluting)}")
+        settle(page)
+        page.locator(shown).first.wait_for(state="attached")
+        if place == "figure":
+            preview(page)
+        unharmed(page)
+    assert "dog" in page.inner_text("body")
+
+
+def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: str) -> None:
+    page.goto(f"{everywhere}/?tab=dimensions&dimension=5")
+    settle(page)
+    for role, name in (("textbox", "Your name for it"), ("textbox", "Notes")):
+        box = page.get_by_role(role, name=name)  # type: ignore[arg-type]
+        box.fill(PAYLOAD[:80])
+        box.press("Tab")
+        expect(page.locator(".sv-told-saved")).to_have_text("Saved")
+    tag = page.get_by_role("combobox", name="Add a tag")
+    tag.fill("<img src=x onerror=pwned=1>")
+    tag.press("Enter")
+    expect(page.locator(".sv-table tr[data-d='5'] .sv-sign-tags")).to_have_count(1)
+    page.reload()
+    settle(page)
+    expect(page.get_by_role("heading", level=2)).to_contain_text("<img src=x")
+    unharmed(page)
+    for place in ("?q=a+circle&off=5", "?tab=inspect&inspect=left:a+circle"):
+        page.goto(f"{everywhere}/{place}")
+        settle(page)
+        unharmed(page)
+
+
+def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> None:
+    page.goto(everywhere)
+    settle(page)
+    name = "<img src=x onerror=pwned=1>.png"
+    files = FilePayload(name=name, mimeType="image/png", buffer=b"no image")
+    page.locator("input[type=file]").first.set_input_files(files)
+    expect(page.locator(".sv-fault").first).to_contain_text("not an image")
+    unharmed(page)
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Iterator[str]:
+    """Somebody's website, at a name of its own, that asks the explorer of whoever opens it."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://evil.localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+ATTACK = """
+<body><iframe name=shown src="{sieve}/"></iframe><iframe name=sunk></iframe>
+<form id=form target=sunk method=post enctype="text/plain"
+  action="{sieve}/gradio_api/component_server/"><input name='{{"data":"' value='"}}'></form>
+<script>
+const ask = (path, how) => fetch("{sieve}" + path, how).catch(() => null);
+const body = '{{"data": "", "fn_name": "sieve_open", "component_id": 1, "session_hash": "s"}}';
+const form = new FormData();
+form.append("files", new Blob(["x"]), "a.png");
+const image = (src) => new Promise((done) => {{
+  const node = new Image(); node.onload = node.onerror = done; node.src = src;
+}});
+Promise.all([
+  ask("/gradio_api/component_server", {{ method: "POST", mode: "no-cors", body }}),
+  ask("/gradio_api/upload", {{ method: "POST", mode: "no-cors", body: form }}),
+  ask("/gradio_api/queue/join", {{ method: "POST", mode: "no-cors", body }}),
+  ask("/config", {{ credentials: "include" }}),
+  ask("/gradio_api/info", {{ mode: "no-cors" }}),
+  image("{sieve}/thumbnails/{item}"),
+]).then(() => {{ document.getElementById("form").submit(); window.asked = true; }});
+</script>
+"""
+
+
+def test_another_website_asks_in_vain(
+    page: Page, address: str, evil: str, tmp_path: Path, tiny_engine
+) -> None:
+    item = tiny_engine.collection.items["id"].iloc[0]
+    text = ATTACK.format(sieve=address, item=f"{item[:2]}/{item}.webp")
+    (tmp_path / "index.html").write_text(text)
+    answers: dict[str, int] = {}
+    failed: set[str] = set()
+    page.on("response", lambda a: answers.update({a.url.removeprefix(address): a.status}))
+    page.on("requestfailed", lambda r: failed.add(r.url.removeprefix(address)))
+    page.goto(evil)
+    page.wait_for_function("window.asked")
+    asked = {f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")}
+    for _ in range(300):  # the form's answer goes to a frame and comes last
+        if "/gradio_api/component_server/" in {*answers, *failed}:
+            break
+        page.wait_for_timeout(100)
+    told = {path: status for path, status in answers.items() if not path.startswith("http")}
+    # The frame's own address is answered, as that of a link is; the browser shows nothing of it.
+    assert told.pop("/") == 200 and set(told.values()) == {403} and set(told) >= asked
+    assert {"/config", "/gradio_api/component_server/"} <= {*told, *failed}
+    shown = page.frame("shown")
+    assert shown and not shown.url.startswith(address) and shown.locator(".sv-tile").count() == 0
+
+
+def test_a_name_led_to_this_machine_shows_nothing(
+    playwright: Playwright, browser_path: str, address: str
+) -> None:
+    led = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
+    browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", led])
+    try:
+        page = browser.new_page()
+        answer = page.goto(f"http://rebound.example:{urlsplit(address).port}/config")
+        assert answer and answer.status == 403
+        assert page.inner_text("body").startswith("this explorer is not rebound.example")
+    finally:
+        browser.close()
+
+
+def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=everywhere)
+    skip_guide(context)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    beyond: list[str] = []
+
+    def refuse(route: Route) -> None:
+        url = route.request.url
+        if urlsplit(url).hostname in ("127.0.0.1", None):
+            return route.continue_()
+        beyond.append(url)
+        return route.abort()
+
+    context.route("**/*", refuse)
+    page.goto("/?q=a+red+circle&without=snow&compare=1")
+    settle(page)
+    before = found(page)
+    switches(page).first.press("Space")
+    settle(page)
+    assert found(page) != before
+    for tab in ("Dimensions", "Inspect", "Compare", "Figure", "Benchmark", "Train", "Search"):
+        page.get_by_role("tab", name=tab).click()
+        settle(page)
+        if tab == "Figure":
+            preview(page)
+    search(page, "a square")
+    page.locator(".sv-tile-open").first.click()
+    page.get_by_role("dialog").wait_for()
+    named = page.evaluate(
+        "[...document.querySelectorAll('link[rel~=preconnect], link[rel~=dns-prefetch],"
+        " link[rel~=stylesheet], script[src], img, iframe')].map(n => n.href || n.src)"
+    )
+    context.close()
+    assert not beyond
+    assert {urlsplit(url).hostname for url in named} <= {"127.0.0.1", None}

@@ -1,0 +1,29 @@
+"""Lists of files that were left out or are alike: no file's name is a formula in them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.cells import read_text, safe_text
+from data_prep.skipped import Skipped, read_skipped, write_skipped
+
+
+@given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
+def test_a_text_is_read_as_it_was(text: str) -> None:
+    assert read_text(safe_text(text)) == text
+    assert not safe_text(text).startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png", "-1+1.jpg", "+a.jpg"])
+def test_a_file_that_was_left_out_is_no_formula(tmp_path: Path, name: str) -> None:
+    entry = Skipped(name, f"={name}", "damaged image")
+    write_skipped(tmp_path / "skipped.csv", [entry])
+    with (tmp_path / "skipped.csv").open(newline="", encoding="utf-8") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert list(read_skipped(tmp_path / "skipped.csv")) == [entry]

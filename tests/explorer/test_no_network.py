@@ -1,0 +1,68 @@
+"""The explorer with its network cut: it searches, switches and draws, and asks no other machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+import pytest
+from ports import FIRST_PORT
+
+from explorer.app import start
+
+
+@pytest.fixture
+def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Refuses every name and address but this machine's, and lists who was asked for."""
+    asked: list[str] = []
+    connect, find = socket.socket.connect, socket.getaddrinfo
+
+    def refuse(host: Any) -> None:
+        try:
+            is_here = host is None or ip_address(host).is_loopback
+        except ValueError:
+            is_here = host == "localhost"
+        if not is_here:
+            asked.append(str(host))
+            raise OSError("the network is cut")
+
+    def connected(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            refuse(address[0])
+        connect(self, address)
+
+    def found(host: Any, *rest: Any, **more: Any) -> Any:
+        refuse(host.decode() if isinstance(host, bytes) else host)
+        return find(host, *rest, **more)
+
+    monkeypatch.setattr(socket.socket, "connect", connected)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    return asked
+
+
+def asked(web: httpx.Client, name: str, data: list[Any]) -> Any:
+    """Ask by bare HTTP: `gradio_client` itself asks its maker's servers."""
+    event = web.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
+    told = web.get(f"/gradio_api/call/{name}/{event}").text
+    return json.loads(told.split("event: complete\ndata: ")[1].splitlines()[0])[0]
+
+
+def test_no_request_leaves_the_machine(tiny_engine, asked_beyond: list[str]) -> None:
+    with pytest.raises(httpx.ConnectError, match="cut"):
+        httpx.get("http://example.org")
+    assert asked_beyond.pop() == "example.org"
+    served = start(tiny_engine, port=FIRST_PORT + 80)
+    try:
+        with httpx.Client(base_url=served.url, timeout=30) as web:
+            found = asked(web, "search", ["a circle", "the snow", None, 1.0, 10])
+            switched = asked(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10])
+            assert found["results"] and switched["off"] != found["off"]
+            made = asked(web, "figure", [{"rows": [{"query": "a circle"}]}, "pdf"])
+            assert web.get(made["url"]).content.startswith(b"%PDF")
+            assert web.get("/").status_code == 200
+    finally:
+        served.app.close()
+    assert not asked_beyond

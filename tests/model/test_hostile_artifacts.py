@@ -1,0 +1,205 @@
+"""A collection, a checkpoint or a backbone from a stranger: refused in one line, nothing run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import write_word_collection
+
+from model.backbone import Backbone
+from model.checkpoint import CONFIG, NAMES, WEIGHTS, Checkpoint
+from model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
+from model.identity import BackboneIdentity
+
+N = 20
+
+
+class Payload:
+    """A pickle that leaves a file behind where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_word_collection(tmp_path / "words", n=N)
+
+
+@pytest.fixture
+def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
+
+
+def put(folder: Path, name: str, data: bytes) -> None:
+    """Put a file of a stranger's into a collection that says so."""
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name]["bytes"] = len(data)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def refusal(act: Any) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as raised:
+        act()
+    line = str(raised.value)
+    assert "\n" not in line and len(line) < 600
+    return line
+
+
+LISTS, TEXTS, WHOLE = pa.list_(pa.string()), pa.string(), pa.int64()
+COLUMNS = {
+    "ids-as-numbers": ("id", pa.array(range(N))),
+    "ids-that-climb": ("id", pa.array([f"../../../../tmp/{n}" for n in range(N)])),
+    "ids-of-another-machine": ("id", pa.array([rf"\\evil\share\{n}" for n in range(N)])),
+    "ids-with-markup": ("id", pa.array([f"<script>{n:08}" for n in range(N)])),
+    "ids-with-a-line-end": ("id", pa.array([f"{n:016x}\n" for n in range(N)])),
+    "no-ids": ("id", pa.nulls(N, TEXTS)),
+    "captions-of-numbers": ("captions", pa.array([[1, 2]] * N)),
+    "captions-as-one-text": ("captions", pa.array(["a dog"] * N)),
+    "no-captions": ("captions", pa.nulls(N, LISTS)),
+    "gaps-in-captions": ("captions", pa.array([[None, "a"]] * N, LISTS)),
+    "nested-captions": ("captions", pa.array([[["a"]]] * N)),
+    "labels-as-objects": ("labels", pa.array([{"__proto__": 1}] * N)),
+    "image-as-bytes": ("image", pa.array([b"\xff"] * N)),
+    "split-as-numbers": ("split", pa.array([1] * N)),
+    "width-as-text": ("width", pa.array(["x"] * N)),
+    "width-nan": ("width", pa.array([float("nan")] * N)),
+    "width-below-nothing": ("width", pa.array([-1] * N)),
+    "no-height": ("height", pa.nulls(N, WHOLE)),
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_odd_columns_are_refused(folder: Path, tmp_path: Path, case: str) -> None:
+    name, column = COLUMNS[case]
+    table = pq.read_table(folder / ITEMS)
+    table = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(table, tmp_path / "odd.parquet")
+    put(folder, ITEMS, (tmp_path / "odd.parquet").read_bytes())
+    line = refusal(lambda: Collection.open(folder).items)
+    assert ITEMS in line and (f"column {name}" in line or "16 hex digits" in line)
+
+
+def test_a_table_of_too_many_rows_is_not_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pq.read_table(folder / ITEMS)
+    pq.write_table(pa.concat_tables([table] * 50), tmp_path / "many.parquet")
+    put(folder, ITEMS, (tmp_path / "many.parquet").read_bytes())
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_: pytest.fail("it was read"))
+    assert "it has 1000 rows" in refusal(lambda: Collection.open(folder).items)
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1" + bytes(200) + b"PAR1", pickle.dumps([1])])
+def test_what_is_no_table_is_refused(folder: Path, data: bytes) -> None:
+    put(folder, ITEMS, data)
+    assert ITEMS in refusal(lambda: Collection.open(folder).items)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": {"name": r"local-dir:\\evil\share", "sha256": "", "d": 48}},
+        {"backbone": {"name": "local-dir://evil/share", "sha256": "", "d": 48}},
+        {"backbone": {"name": ["x"], "sha256": "", "d": 48}},
+        {"backbone": {"name": "x", "sha256": "", "d": float("inf")}},
+        {"files": {"/etc/passwd": {"bytes": 1}}},
+        {"files": {r"..\..\x": {"bytes": 1}}},
+        {"files": {"__proto__": {"bytes": 1}}},
+        {"files": []},
+        {"schema_version": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_hostile_manifest_is_refused(folder: Path, change: dict[str, Any]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | change))
+    refusal(lambda: Collection.open(folder))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    assert "damaged" in refusal(lambda: Collection.open(folder))
+    for part in (CONFIG, NAMES):
+        (copy / part).write_text(text)
+        assert "damaged" in refusal(lambda: Checkpoint.load(copy))
+
+
+@pytest.mark.parametrize("name", [IMAGE_EMBEDDINGS, CAPTION_ITEM])
+def test_no_array_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
+    for data in (pickle.dumps(Payload(tmp_path / "trace")), _object_array(tmp_path / "trace")):
+        put(folder, name, data)
+        opened = Collection.open(folder)
+        refusal(lambda o=opened: o.caption_item if name == CAPTION_ITEM else o.image_embeddings)
+    assert not (tmp_path / "trace").exists()
+
+
+def _object_array(trace: Path) -> bytes:
+    path = trace.with_name("objects.npy")
+    np.save(path, np.array([Payload(trace)], dtype=object), allow_pickle=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "shape", [{"m": 10**9, "k": 1}, {"d": 10**12}, {"m": 63}, {"m": 1e400}, {"m": "64"}], ids=str
+)
+def test_no_memory_is_taken_for_weights_that_are_not_there(
+    copy: Path, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((copy / CONFIG).read_text())
+    config["encoder"] |= shape
+    (copy / CONFIG).write_text(json.dumps(config))
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: pytest.fail("memory was taken"))
+    refusal(lambda: Checkpoint.load(copy))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (2**63).to_bytes(8, "little") + b"{}",
+        (100).to_bytes(8, "little") + b"[" * 100,
+        (60).to_bytes(8, "little")
+        + b'{"encode_md":{"dtype":"F32","shape":[64,48],"data_offsets":[0,'.ljust(60),
+    ],
+)
+def test_weights_with_a_hostile_head_are_refused(copy: Path, data: bytes) -> None:
+    (copy / WEIGHTS).write_bytes(data)
+    assert "damaged" in refusal(lambda: Checkpoint.load(copy))
+
+
+def test_a_pickle_for_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
+    (copy / WEIGHTS).write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    refusal(lambda: Checkpoint.load(copy))
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pth", "model.pt"])
+def test_a_backbone_s_folder_runs_nothing(
+    tiny_backbone_dir: Path, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "evil"))
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save({"state_dict": Payload(tmp_path / "trace")}, folder / name)
+    refusal(lambda: Backbone.load(f"local-dir:{folder}", "cpu"))
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_backbone_on_another_machine_is_no_backbone() -> None:
+    for name in (r"\\evil\share", r"local-dir:\\evil\share", "local-dir://evil/a", "blip://evil/a"):
+        assert "another machine" in refusal(lambda n=name: BackboneIdentity(n, "", 1))
+    assert BackboneIdentity("local-dir:/models/a", "", 1).name
