@@ -1,7 +1,7 @@
 """Turns at a handler: some run at once, more wait, and all others hear at once that it is busy.
 
-Without them a crowd would wait in the web server's own threads, of which there are 40 for everything:
-thumbnails would then wait behind questions, and nobody would be told.
+Without them a crowd would wait in the web server's own threads, of which there are 40 for
+everything: thumbnails would then wait behind questions, and nobody would be told.
 """
 
 from __future__ import annotations
