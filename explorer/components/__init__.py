@@ -47,8 +47,8 @@ def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
 def _named(function: Callable[[Any], Any], turns: Turns) -> Callable[[Any], Awaitable[Any]]:
     """Let a function run when it is its turn.
 
-    What is handed over is wrapped, as Gradio marks the function that it is given. Gradio also makes it an attribute of the component, so the name must be no attribute's: `page`
-    was one.
+    What is handed over is wrapped, as Gradio marks the function that it is given. Gradio also makes
+    it an attribute of the component, so the name must be no attribute's: `page` was one.
     """
 
     @wraps(function)

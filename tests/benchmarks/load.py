@@ -7,8 +7,8 @@ The server is `sieve explore` in a process of its own; the visitors (`visitors.p
 machine with it. At the end the last answer that each of them got is compared with what the engine
 itself answers. Memory is the server's resident memory, sampled every five seconds; its slope,
 after a warm-up of two fifths of the time, comes with its standard error, widened for samples that
-resemble those before them. $SIEVE_HOME is a copy, and the server's temporary files go to a folder of its
-own, so that all that it leaves behind is counted.
+resemble those before them. $SIEVE_HOME is a copy, and the server's temporary files go to a folder
+of its own, so that all that it leaves behind is counted.
 """
 
 from __future__ import annotations
