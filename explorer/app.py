@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 STYLE = Path(__file__).parent / "theme.css"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PORTS_TRIED = 100
+API_THREADS = 8
+"""Threads for calls of the API, apart from those that read thumbnails; the page has its `Turns`."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -198,6 +200,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         footer_links=["api"],
         allowed_paths=[],
         max_file_size=MAX_BYTES,
+        max_threads=API_THREADS,
         enable_monitoring=False,
         run_history=False,
         ssr_mode=False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from explorer.access import Access
 from explorer.app import Served, start, start_offer
+from explorer.arenas import share_arenas
 from explorer.training.desk import TrainingDesk
 from model.checkpoint import find_checkpoint
 
@@ -115,6 +116,7 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
     checkpoint : Path, optional
         By default the best.
     """
+    share_arenas()
     served = server.start(checkpoint)
     taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
     sys.stdout.write(f"Sieve is at {served.url}{taken}\n")

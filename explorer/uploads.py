@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -68,6 +69,9 @@ class Uploads:
             raise ValueError(f"this image cannot be used: {error}") from None
         finally:
             file.unlink(missing_ok=True)
+            if file.parent != self._folder.resolve():
+                with suppress(OSError):
+                    file.parent.rmdir()  # the server makes a folder for each file
         image.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS)
         self._keep(key, image)
         return Upload(key, _preview(image))

@@ -6,6 +6,7 @@ const without = find("#sv-w");
 const by = find(".sv-by");
 const file = find("input[type=file]");
 const fault = find(".sv-fault");
+const again = find(".sv-again");
 const notes = find(".sv-notes");
 const tries = find(".sv-try");
 
@@ -90,6 +91,12 @@ on("question", (now) => {
   tries.hidden = Sieve.asked();
 });
 on("fault", (line) => { fault.textContent = line; });
+let repeat = null;
+on("again", (ask) => {
+  repeat = ask;
+  again.hidden = !ask;
+});
+again.addEventListener("click", () => repeat?.());
 on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));
 on("busy", (busy) => form.toggleAttribute("aria-busy", busy));
 on("about", ({ can }) => {

@@ -42,36 +42,14 @@ window.Sieve ??= (() => {
     while (next) {
       const now = next;
       next = null;
-      const answer = await call(server.sieve_ask, { ...place, list: now.list === true });
-      if (next?.list) continue;
+      const answer = await Sieve.call(server.sieve_ask, { ...place, list: now.list === true }, () => next !== null);
+      if (next && answer.busy) next = { list: next.list || now.list, push: next.push || now.push };
+      if (next?.list || (next && answer.busy)) continue;
       take(answer, now);
+      emit("again", answer.busy ? () => ask(now) : null);
     }
     busy = false;
     emit("busy", false);
-  }
-
-  async function call(method, data) {
-    try {
-      const answer = await method(data);
-      if (answer) return answer;
-    } catch (fault) {
-      console.error(fault);
-    }
-    if (await outdated()) {
-      location.reload(); // the address says where the person is
-      return new Promise(() => {});
-    }
-    return { error: "Sieve does not answer. Is it still running?" };
-  }
-
-  // A server that was started anew, or opened another checkpoint, is another app than this page's.
-  async function outdated() {
-    try {
-      const config = await (await fetch("config", { cache: "no-store" })).json();
-      return Boolean(window.gradio_config) && config.app_id !== window.gradio_config.app_id;
-    } catch {
-      return false;
-    }
   }
 
   function take(answer, { list = false, push = false } = {}) {
@@ -159,7 +137,8 @@ window.Sieve ??= (() => {
   let foreign = false; // whether the link that was opened last was made with another checkpoint
   async function open(link) {
     opened = false;
-    const found = await call(server.sieve_open, link);
+    const found = await Sieve.call(server.sieve_open, link);
+    emit("again", found.busy ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
     const made = new URLSearchParams(link).get("checkpoint");
@@ -233,7 +212,7 @@ window.Sieve ??= (() => {
       while (next) {
         const { data: sent } = next;
         next = null;
-        const answer = await call(method, sent);
+        const answer = await Sieve.call(method, sent, () => next !== null);
         if (!next) show(answer, sent);
       }
       asking -= 1;
@@ -287,7 +266,7 @@ window.Sieve ??= (() => {
   }
 
   return {
-    on, emit, place, search, clear, change, asked, open, connect, call, outdated, showTab, showDimension,
+    on, emit, place, search, clear, change, asked, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, image, thumbnail,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it

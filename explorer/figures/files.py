@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -120,6 +121,8 @@ def keep_file(download: Download, folder: Path) -> Path:
     for old in folder.glob("*/*"):
         if old.stat().st_mtime < oldest:
             old.unlink(missing_ok=True)
+            with suppress(OSError):
+                old.parent.rmdir()
     path = folder / hashlib.sha256(download.data).hexdigest() / download.name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(download.data)

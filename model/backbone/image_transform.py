@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
 _WIDEST_ASPECT = 8.0
@@ -17,6 +16,8 @@ class ImageTransform:
     """Any image to the pixels that a model takes: picklable, without the weights."""
 
     def __init__(self, preprocess: dict[str, Any]) -> None:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
         self._crops = preprocess.get("resize_mode") == "shortest"
         transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
         self._transform = cast(Callable[[Image.Image], torch.Tensor], transform)

@@ -1,4 +1,8 @@
-"""Where a backbone comes from: its name, and opening it through open_clip without the noise."""
+"""Where a backbone comes from: its name, and opening it through open_clip without the noise.
+
+open_clip takes longer to import than all else that the explorer needs before its page is there, so
+this room imports it when a backbone is first opened.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg
 
 from assets import ROOT
 
@@ -56,6 +58,8 @@ def resolve(name: str) -> Source:
         return Source(f"{_LOCAL}{folder}", None, folder)
     if name.startswith(_HUB) and len(name) > len(_HUB):
         return Source(name, None, None)
+    import open_clip
+
     architecture, _, weights = name.partition("/")
     if architecture not in open_clip.list_models():
         raise ValueError(f"unknown backbone {name!r}; expected one like {EXAMPLES}")
@@ -74,6 +78,9 @@ def open_source(name: str, source: Source) -> tuple[Any, Callable[[list[str]], t
     ValueError
         One line, with what to do, whatever went wrong inside open_clip or the hub.
     """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
     # open_clip only warns where weights were trained with OpenAI's activation; without it they are
     # silently worse.
     tag = get_pretrained_cfg(source.model, source.weights) if source.weights else {}

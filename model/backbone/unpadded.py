@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.transformer import TextTransformer
 from torch import Tensor
 
 CHUNKS = 4
@@ -35,6 +34,8 @@ def encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
 
 
 def _reads_only_to_the_end(tower: Any) -> bool:
+    from open_clip.transformer import TextTransformer
+
     return (
         isinstance(tower, TextTransformer)
         and tower.pool_type == "argmax"

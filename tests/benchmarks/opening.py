@@ -2,8 +2,7 @@
 
     python -m tests.benchmarks.opening --folder BIG_DISK --items 1000000 [--keep] [--json]
 
-The collection is made up: codes with the statistics of the bundled one's, a caption an item, and
-embeddings that are all zero, as nothing reads them. A fresh process imports what it needs, then
+The collection is made up (`made_up_collection.py`). A fresh process imports what it needs, then
 opens the collection and searches it by an item, with a dimension off. Resident memory is told
 over that of the process before opening, and of it what is mapped from files: the kernel takes that
 back when others need it. A text is asked last, as it loads the backbone, which is no matter of
@@ -22,71 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from tests.benchmarks.made_up_collection import make
 
-from model import collection as parts
-from model.collection import Collection, write_manifest
-from model.dimensions import Derived
-from model.dimensions.derived import derived_folder
-from model.dimensions.table import VERSION
-from model.home import new_folder
-from tests.benchmarks.made_up import bundled_engine, codes_like
-from tests.benchmarks.memory import caption
-
-_SLICE = 100_000
 SECONDS, RATIO = 5.0, 1.5
-
-
-def make(folder: Path, n: int, home: str) -> None:
-    """Write the collection, and its codes into a $SIEVE_HOME of its own."""
-    real = bundled_engine()
-    os.environ["SIEVE_HOME"] = home
-    path = folder / "collection"
-    with new_folder(path) as draft:
-        _write_items(draft / parts.ITEMS, n)
-        d = real.collection.backbone.width
-        for name in (parts.IMAGE_EMBEDDINGS, parts.TEXT_EMBEDDINGS):
-            np.lib.format.open_memmap(draft / name, "w+", np.float16, (n, d))
-        np.save(draft / parts.CAPTION_ITEM, np.arange(n, dtype=np.int32))
-        (draft / parts.SKIPPED).write_text("key,image,reason\n")
-        write_manifest(
-            draft,
-            name="made-up",
-            backbone=real.collection.backbone,
-            source="made up",
-            licence="CC0",
-            counts={"items": n, "captions": n},
-        )
-    codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
-    made = Derived(Collection.open(path), codes, codes, real.dimension_table())
-    with new_folder(derived_folder(made.collection, real.checkpoint, str(VERSION))) as draft:
-        made.save(draft)
-    (folder / "checkpoint").write_text(str(real.checkpoint.path))
-
-
-def _write_items(path: Path, n: int) -> None:
-    """Write `items.parquet` as Conceptual Captions has it: a long address, one caption."""
-    with pq.ParquetWriter(path, _rows(0, 1).schema) as writer:
-        for start in range(0, n, _SLICE):
-            writer.write_table(_rows(start, min(start + _SLICE, n)))
-
-
-def _rows(start: int, end: int) -> pa.Table:
-    numbers = range(start, end)
-    texts = pa.list_(pa.string())
-    return pa.table(
-        {
-            "id": [f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}" for row in numbers],
-            "image": [f"https://images.example.org/{row:07}/p.jpg" for row in numbers],
-            "captions": pa.array([[caption(row)] for row in numbers], texts),
-            "labels": pa.array([[] for _ in numbers], texts),
-            "split": ["train" if row % 10 else "test" for row in numbers],
-            "width": pa.array([640] * len(numbers), pa.int32()),
-            "height": pa.array([480] * len(numbers), pa.int32()),
-        }
-    )
 
 
 def resident() -> dict[str, float]:

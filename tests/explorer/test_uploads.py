@@ -25,6 +25,16 @@ def test_an_image_is_taken_in_and_its_file_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_folder_that_the_server_made_for_a_file_goes_with_it(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "b" / "another.png").write_bytes(b"")
+    uploads = Uploads(tmp_path)
+    for name in ("a", "b"):
+        uploads.take(str(put(tmp_path / name)))
+    assert [path.name for path in tmp_path.rglob("*")] == ["b", "another.png"]
+
+
 def test_only_the_upload_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / "uploads").mkdir()
     uploads = Uploads(tmp_path / "uploads")

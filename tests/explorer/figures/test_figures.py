@@ -309,7 +309,7 @@ def test_files_are_forgotten_after_an_hour(tmp_path: Path) -> None:
     long_ago = old.stat().st_mtime - KEPT_SECONDS - 1
     os.utime(old, (long_ago, long_ago))
     new = keep_file(Download("figure.pdf", "application/pdf", b"new"), tmp_path)
-    assert new.read_bytes() == b"new" and not old.exists()
+    assert new.read_bytes() == b"new" and not old.parent.exists()
 
 
 def test_nothing_is_cut_off(tiny_engine) -> None:

@@ -1,0 +1,40 @@
+"""The peer of `startup.py`: the least Gradio app that embeds a text by the bundled backbone.
+
+    python -m tests.benchmarks.bare_app PORT
+
+It loads the model and then serves, as such scripts do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr  # noqa: E402
+import open_clip  # noqa: E402
+import torch  # noqa: E402
+
+import assets  # noqa: E402
+
+
+def main() -> None:
+    """Serve until stopped."""
+    name = f"local-dir:{Path(assets.__file__).parent / 'backbones' / 'sieve-lite'}"
+    network, _, _ = open_clip.create_model_and_transforms(name, device="cpu")
+    tokenizer = open_clip.get_tokenizer(name)
+
+    def embed(text: str) -> list[float]:
+        with torch.inference_mode():
+            return network.encode_text(tokenizer([text]))[0].tolist()
+
+    with gr.Blocks(analytics_enabled=False) as app:
+        text, answer = gr.Textbox(), gr.JSON()
+        text.submit(embed, text, answer, queue=False, api_name="embed")
+    app.launch(server_port=int(sys.argv[1]), quiet=True, share=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Many people at one explorer: how fast it answers, and whether it stays as it was.
+
+    python -m tests.benchmarks.load --sessions 50 --minutes 10 [--collection scenes] [--json]
+    python -m tests.benchmarks.load --sessions 300 --minutes 1 --pause 0   # more than it can serve
+
+The server is `sieve explore` in a process of its own; the visitors (`visitors.py`) share the
+machine with it. At the end the last answer that each of them got is compared with what the engine
+itself answers. Memory is the server's resident memory, sampled every five seconds; its slope,
+after a warm-up of two fifths of the time, comes with its standard error, widened for samples that
+resemble those before them. $SIEVE_HOME is a copy, and the server's temporary files go to a folder
+of its own, so that all that it leaves behind is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+
+from data_prep.bundled import open_collection_path
+from explorer.annotations.store import annotate
+from explorer.desk import N_RESULTS
+from model.engine import Engine
+from model.home import sieve_home
+from tests.benchmarks.served import folder_size, memory_mib, running, wait_for
+from tests.benchmarks.visitors import Counts, visit
+
+LIMIT_MS = 250.0
+"""Of the design page, for a toggle in a browser that has the server to itself."""
+SAMPLE_EVERY = 5.0
+WARM_UP = 0.4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the server held at one time."""
+
+    minute: float
+    resident_mib: float
+    temporary: int
+    temporary_mib: float
+    home_mib: float
+
+
+def sampled(process: int, temporary: Path, home: Path, stop: Event) -> list[Sample]:
+    """Look at a server until told to stop."""
+    begun, samples = time.monotonic(), []
+    while not stop.is_set():
+        minute = (time.monotonic() - begun) / 60
+        count, size = folder_size(temporary)
+        samples.append(Sample(minute, memory_mib(process), count, size, folder_size(home)[1]))
+        stop.wait(SAMPLE_EVERY)
+    return samples
+
+
+def slope(minutes: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
+    """Fit a line by least squares: its slope and the slope's standard error, MiB a minute.
+
+    Parameters
+    ----------
+    minutes, mib : (n,) float
+        Errors of samples that follow each other are alike, by a correlation r: n counts as
+        n (1 - r) / (1 + r) then.
+    """
+    if len(minutes) < 4:
+        return float("nan"), float("nan")
+    (a, b), n = np.polyfit(minutes, mib, 1), len(minutes)
+    left = mib - (a * minutes + b)
+    alike = np.corrcoef(left[:-1], left[1:])[0, 1] if left.std() > 0 else 0.0
+    effective = max(n * (1 - max(alike, 0)) / (1 + max(alike, 0)), 3.0)
+    spread = np.sqrt((left**2).sum() / (effective - 2))
+    return float(a), float(spread / np.sqrt(effective) / minutes.std())
+
+
+def latencies(counts: Counts) -> dict[str, dict[str, float]]:
+    """Summarise each kind of request in milliseconds."""
+    told = {}
+    for kind, seconds in sorted(counts.seconds.items()):
+        p50, p95, worst = 1000 * np.percentile(seconds, (50, 95, 100))
+        told[kind] = {"n": len(seconds)} | {
+            name: round(float(ms), 1)
+            for name, ms in (("p50_ms", p50), ("p95_ms", p95), ("worst_ms", worst))
+        }
+    return told
+
+
+def wrong_last_answers(engine: Engine, counts: Counts) -> int:
+    """Ask the engine each visitor's last question, and count the answers that differ.
+
+    Those by an uploaded image are left out: only the server has that image.
+    """
+    wrong = 0
+    for asked, answer in counts.last.values():
+        if "q" not in asked:
+            continue
+        query = engine.encode(asked["q"], asked["without"])
+        outcome = engine.search(
+            query, tuple(asked["off"]), 1.0, never=asked["never"], top=N_RESULTS
+        )
+        told = [(one["id"], one["score"]) for one in answer["results"]]
+        right = [(one.id, one.score) for one in outcome.results]
+        same = [a for a, _ in told] == [a for a, _ in right]
+        wrong += not (same and np.allclose([b for _, b in told], [b for _, b in right], atol=1e-3))
+    return wrong
+
+
+def held(samples: list[Sample], minutes: float) -> dict[str, Any]:
+    """Tell how memory and files went after the warm-up."""
+    after = [one for one in samples if one.minute >= WARM_UP * minutes] or samples
+    rise, error = slope(
+        np.array([one.minute for one in after]), np.array([one.resident_mib for one in after])
+    )
+    first, last = after[0], after[-1]
+    return {
+        "resident_mib": {
+            "start": round(samples[0].resident_mib, 1),
+            "after_warm_up": round(first.resident_mib, 1),
+            "end": round(last.resident_mib, 1),
+            "most": round(max(one.resident_mib for one in samples), 1),
+            "slope_mib_a_minute": round(rise, 3),
+            "standard_error": round(error, 3),
+            "slope_over_error": round(rise / error, 2) if error else 0.0,
+        },
+        "temporary_files": {
+            "after_warm_up": first.temporary,
+            "end": last.temporary,
+            "most": max(one.temporary for one in samples),
+            "most_mib": round(max(one.temporary_mib for one in samples), 2),
+        },
+        "home_grew_mib": round(last.home_mib - samples[0].home_mib, 3),
+    }
+
+
+def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Serve, let people in, and look at what is left."""
+    home, temporary, log = folder / "home", folder / "tmp", folder / "server.log"
+    temporary.mkdir()
+    path = open_collection_path(given.collection)
+    if sieve_home().is_dir():
+        shutil.copytree(sieve_home(), home)
+    environment = {
+        "SIEVE_HOME": str(home),
+        "TMPDIR": str(temporary),
+        "GRADIO_TEMP_DIR": str(temporary / "gradio"),
+    }
+    url = f"http://127.0.0.1:{given.port}"
+    command = [sys.executable, "-m", "explorer", "explore", str(path), "--port", str(given.port)]
+    command += ["--checkpoint", given.checkpoint] if given.checkpoint else []
+    load_before = os.getloadavg()[0]
+    with running(command, environment, log) as process:
+        wait_for(url, process, log)
+        stop, samples = Event(), []
+        watching = Thread(
+            target=lambda: samples.extend(sampled(process.pid, temporary, home, stop))
+        )
+        watching.start()
+        counts = asyncio.run(visit(url, given.sessions, 60 * given.minutes, given.pause))
+        stop.set()
+        watching.join()
+        assert process.poll() is None, "the server ended"
+    engine = Engine.open(path, given.checkpoint, "cpu")
+    annotate(engine)
+    answers = sum(map(len, counts.seconds.values()))
+    found = latencies(counts)
+    return {
+        "collection": engine.collection.name,
+        "items": engine.collection.n_items,
+        "sessions": given.sessions,
+        "minutes": given.minutes,
+        "load_before": round(load_before, 2),
+        "requests": answers,
+        "requests_a_second": round(answers / given.minutes / 60, 1),
+        "latency": found,
+        "limit_ms": LIMIT_MS,
+        "ratio_p95_limit": round(found["toggle"]["p95_ms"] / LIMIT_MS, 3),
+        "errors": dict(counts.faults),
+        "busy_answers": counts.busy,
+        "lost_toggles": len(counts.lost),
+        "last_answers_checked": sum("q" in asked for asked, _ in counts.last.values()),
+        "last_answers_wrong": wrong_last_answers(engine, counts),
+        "server_log": log.read_text()[-2000:].splitlines()[1:],
+        **held(samples, given.minutes),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--collection", default="scenes")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two actions")
+    parser.add_argument("--port", type=int, default=7980)
+    parser.add_argument("--json", action="store_true", help="in one line")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(given, Path(folder))
+    print(json.dumps(found) if given.json else json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

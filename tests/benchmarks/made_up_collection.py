@@ -1,0 +1,109 @@
+"""A collection of any number of items, whose codes have the statistics of the bundled one's.
+
+An item has one caption; embeddings are all zero, as nothing that is measured reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model import collection as parts
+from model.collection import Collection, thumbnail_path, write_manifest
+from model.dimensions import Derived
+from model.dimensions.derived import derived_folder
+from model.dimensions.table import VERSION
+from model.engine import Engine
+from model.home import new_folder
+from tests.benchmarks.made_up import bundled_engine, codes_like
+from tests.benchmarks.memory import caption
+
+_SLICE = 100_000
+_PICTURES = 500
+"""Thumbnails that all items share by hard links, of which a file may have some 65,000."""
+
+
+def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
+    """Write the collection, and its codes into a $SIEVE_HOME of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets `collection`, and in `checkpoint` the path of the checkpoint that fits.
+    n : int
+        Number of items.
+    home : str
+        Becomes this process's $SIEVE_HOME.
+    pictures : bool
+        Whether items have thumbnails: those of the bundled collection, shared between them.
+    """
+    real = bundled_engine()
+    os.environ["SIEVE_HOME"] = home
+    path = folder / "collection"
+    with new_folder(path) as draft:
+        _write_items(draft / parts.ITEMS, n)
+        d = real.collection.backbone.width
+        for name in (parts.IMAGE_EMBEDDINGS, parts.TEXT_EMBEDDINGS):
+            np.lib.format.open_memmap(draft / name, "w+", np.float16, (n, d))
+        np.save(draft / parts.CAPTION_ITEM, np.arange(n, dtype=np.int32))
+        if pictures:
+            _link_thumbnails(draft, n, real)
+        (draft / parts.SKIPPED).write_text("key,image,reason\n")
+        write_manifest(
+            draft,
+            name="made-up",
+            backbone=real.collection.backbone,
+            source="made up",
+            licence="CC0",
+            counts={"items": n, "captions": n},
+        )
+    codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
+    made = Derived(Collection.open(path), codes, codes, real.dimension_table())
+    with new_folder(derived_folder(made.collection, real.checkpoint, str(VERSION))) as draft:
+        made.save(draft)
+    (folder / "checkpoint").write_text(str(real.checkpoint.path))
+
+
+def _write_items(path: Path, n: int) -> None:
+    """Write `items.parquet` as Conceptual Captions has it: a long address, one caption."""
+    with pq.ParquetWriter(path, _rows(0, 1).schema) as writer:
+        for start in range(0, n, _SLICE):
+            writer.write_table(_rows(start, min(start + _SLICE, n)))
+
+
+def _rows(start: int, end: int) -> pa.Table:
+    numbers = range(start, end)
+    texts = pa.list_(pa.string())
+    return pa.table(
+        {
+            "id": [_item_id(row) for row in numbers],
+            "image": [f"https://images.example.org/{row:07}/p.jpg" for row in numbers],
+            "captions": pa.array([[caption(row)] for row in numbers], texts),
+            "labels": pa.array([[] for _ in numbers], texts),
+            "split": ["train" if row % 10 else "test" for row in numbers],
+            "width": pa.array([640] * len(numbers), pa.int32()),
+            "height": pa.array([480] * len(numbers), pa.int32()),
+        }
+    )
+
+
+def _item_id(row: int) -> str:
+    return f"{row * 0x9E3779B97F4A7C15 % 2**64:016x}"
+
+
+def _link_thumbnails(draft: Path, n: int, real: Engine) -> None:
+    """Give every item one of the bundled collection's thumbnails."""
+    pictures = []
+    for row, item in enumerate(real.collection.items["id"].iloc[:_PICTURES]):
+        pictures.append(draft / thumbnail_path(_item_id(row)))
+        pictures[-1].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(real.thumbnail(item), pictures[-1])
+    for row in range(len(pictures), n):
+        path = draft / thumbnail_path(_item_id(row))
+        path.parent.mkdir(exist_ok=True)
+        os.link(pictures[row % len(pictures)], path)

@@ -1,0 +1,73 @@
+"""A server in a process of its own, seen from outside: when it answers, its memory, its files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+_LOOK_EVERY = 0.05
+
+
+@contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; its output goes to `log`."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
+    """Wait until an address answers.
+
+    Raises
+    ------
+    RuntimeError
+        If the server ended, or took too long.
+    """
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end and process.poll() is None:
+        try:
+            if httpx.get(url, timeout=30, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(_LOOK_EVERY)
+    raise RuntimeError(f"nothing answers at {url}: {log.read_text()[-1000:]}")
+
+
+def memory_mib(process: int, name: str = "VmRSS") -> float:
+    """Tell resident memory of a process: VmRSS now, VmHWM at most, RssAnon without files."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"the kernel does not tell {name}")
+
+
+def folder_size(folder: Path) -> tuple[int, float]:
+    """Count the entries below a folder, and their MiB."""
+    entries, size = 0, 0
+    for place, folders, files in os.walk(folder):
+        entries += len(folders) + len(files)
+        for name in files:
+            try:
+                size += (Path(place) / name).stat().st_size
+            except FileNotFoundError:
+                entries -= 1  # removed while we looked
+    return entries, size / 2**20

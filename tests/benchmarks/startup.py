@@ -1,0 +1,122 @@
+"""Starting: from the command to the page, and to the first search; and the most memory it takes.
+
+    python -m tests.benchmarks.startup [--runs 3] [--json]
+
+*first* is `sieve explore scenes` with an empty $SIEVE_HOME, which draws the collection's pictures;
+*again* the same with what that left. The peer is `bare_app.py`: Gradio, torch and open_clip, the
+same backbone loaded, one box to type in, in a process of its own; its first answer is a text's
+embedding. Ratios are of medians, from the same run. Memory is the most that was resident.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+
+from tests.benchmarks.served import memory_mib, running, wait_for
+
+FIRST_LIMIT, AGAIN_LIMIT = 60.0, 10.0
+"""Seconds to the page, of the design page."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start."""
+
+    page_s: float
+    """To the page."""
+    search_s: float
+    """To the first answer."""
+    most_mib: float
+
+
+def search(web: httpx.Client) -> None:
+    """Ask the explorer for a dog."""
+    components = web.get("/config").json()["components"]
+    bar = next(c for c in components if "sieve_ask" in (c["props"].get("server_fns") or ()))
+    asked = {"q": "a dog", "without": "a beach", "list": True}
+    body = {"data": asked, "fn_name": "sieve_ask", "component_id": bar["id"], "session_hash": "s"}
+    answer = web.post("/gradio_api/component_server/", json=body).raise_for_status().json()
+    assert len(answer["results"]) == 24, answer
+
+
+def embed(web: httpx.Client) -> None:
+    """Ask the peer for an embedding."""
+    answer = web.post("/gradio_api/run/embed", json={"data": ["a dog"]}).raise_for_status().json()
+    assert len(answer["data"][0]) > 100, answer
+
+
+def started(
+    command: list[str], home: Path, port: int, ask: Callable[[httpx.Client], None]
+) -> Start:
+    """Start a server, time it and stop it."""
+    log, url = home.parent / "server.log", f"http://127.0.0.1:{port}"
+    begun = time.perf_counter()
+    with running([sys.executable, "-m", *command], {"SIEVE_HOME": str(home)}, log) as process:
+        wait_for(url, process, log)
+        page = time.perf_counter() - begun
+        with httpx.Client(base_url=url, timeout=120, trust_env=False) as web:
+            ask(web)
+        searched = time.perf_counter() - begun
+        most = memory_mib(process.pid, "VmHWM")
+    return Start(round(page, 2), round(searched, 2), round(most, 1))
+
+
+def middle(starts: list[Start]) -> Start:
+    """Take the median of each figure."""
+    return Start(
+        *(median(values) for values in zip(*(asdict(s).values() for s in starts), strict=True))
+    )
+
+
+def measure(runs: int, port: int) -> dict[str, Any]:
+    """Start each, in turn."""
+    load_before = os.getloadavg()[0]
+    explore = ["explorer", "explore", "scenes", "--port", str(port)]
+    bare = ["tests.benchmarks.bare_app", str(port)]
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        first = started(explore, home, port, search)
+        pairs = [
+            (started(explore, home, port, search), started(bare, home, port, embed))
+            for _ in range(runs)
+        ]
+    again, peer = (middle(list(starts)) for starts in zip(*pairs, strict=True))
+    return {
+        "runs": runs,
+        "load_before": round(load_before, 2),
+        "first": asdict(first),
+        "again": asdict(again),
+        "bare_app": asdict(peer),
+        "ratio": {
+            name: round(asdict(again)[name] / asdict(peer)[name], 2) for name in asdict(again)
+        },
+        "limits_s": {"first": FIRST_LIMIT, "again": AGAIN_LIMIT},
+        "holds": first.page_s <= FIRST_LIMIT and again.page_s <= AGAIN_LIMIT,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--runs", type=int, default=3, help="of all but the first start")
+    parser.add_argument("--port", type=int, default=7990)
+    parser.add_argument("--json", action="store_true", help="in one line")
+    given = parser.parse_args()
+    found = measure(given.runs, given.port)
+    print(json.dumps(found) if given.json else json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

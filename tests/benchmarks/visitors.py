@@ -1,0 +1,206 @@
+"""People at the explorer, played over bare HTTP with the requests that the page makes.
+
+A visitor opens the page, searches, and toggles dimensions, with pauses as people make; sometimes
+looks at an item, searches by an image of their own, or loads the page anew. As on the page one
+request is under way at a time, of fast clicks only the last counts, thumbnails are fetched once,
+and a busy server is asked again after a second or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from PIL import Image
+
+THINGS = ("a dog", "a cat", "a car", "a house", "a tree", "a bird", "people", "food", "a boat")
+PLACES = ("a beach", "snow", "a road", "a forest", "a city", "night", "water", "a field")
+COLOURS = ("", "red ", "blue ", "white ", "old ", "small ", "wooden ", "yellow ")
+STEPS_OF_A_PAGE = 25
+"""After about so many steps a visitor loads the page anew."""
+LATEST = 30.0
+"""Seconds after which an answer counts as none."""
+
+
+@dataclass
+class Counts:
+    """What all visitors met."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """By kind of request, of those that were answered."""
+    busy: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    """Answers to something else than was asked."""
+    last: dict[int, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    """By visitor, the last question and its answer."""
+
+
+class Visitor:
+    """One person with one page.
+
+    Parameters
+    ----------
+    number : int
+    web : httpx.AsyncClient
+    counts : Counts
+        Shared by all.
+    pause : float
+        Mean seconds between two actions.
+    """
+
+    def __init__(self, number: int, web: httpx.AsyncClient, counts: Counts, pause: float) -> None:
+        self._number, self._web, self._counts, self._pause = number, web, counts, pause
+        self._random = random.Random(number)
+        self._pages = 0
+        self._functions: dict[str, int] = {}
+        self._thumbnails = ""
+        self._place: dict[str, Any] = {}
+        self._listed: list[int] = []
+        self._shown: list[str] = []
+        self._seen: set[str] = set()
+
+    async def stay(self, until: float) -> None:
+        """Use the explorer until a time of `time.monotonic`."""
+        await asyncio.sleep(self._random.uniform(0, self._pause * 2))
+        await self._open_page()
+        while time.monotonic() < until:
+            await asyncio.sleep(min(self._random.expovariate(1 / self._pause), 10 * self._pause)
+                                if self._pause else 0)  # fmt: skip
+            draw = self._random.random()
+            if draw < 1 / STEPS_OF_A_PAGE:
+                await self._open_page()
+            elif draw < 0.15 or not self._listed:
+                await self._search()
+            elif draw < 0.18:
+                await self._search_by_image()
+            elif draw < 0.22 and self._shown:
+                await self._call("sieve_item", self._random.choice(self._shown))
+            else:
+                await self._toggle()
+
+    async def _open_page(self) -> None:
+        self._pages += 1
+        page = await self._timed("page", self._web.get("/"))
+        config = await self._timed("page", self._web.get("/config"))
+        if page is None or config is None:
+            return
+        self._functions = {
+            name: component["id"]
+            for component in config.json()["components"]
+            for name in component["props"].get("server_fns") or ()
+        }
+        opened = await self._call("sieve_open", "")
+        if opened is not None:
+            self._thumbnails = opened["about"]["thumbnails"]
+            await self._look([item["id"] for item in opened["glance"]])
+        self._listed = []
+
+    async def _search(self) -> None:
+        text = self._random.choice(COLOURS) + self._random.choice(THINGS)
+        without = self._random.choice(PLACES) if self._random.random() < 0.7 else ""
+        self._place = {"q": text, "without": without, "off": None, "strictness": 1, "never": False}
+        await self._ask("search", with_list=True)
+
+    async def _search_by_image(self) -> None:
+        """Upload an image that nobody has sent before."""
+        stream = io.BytesIO()
+        Image.effect_noise((64, 48), 90).convert("RGB").save(stream, "JPEG")
+        files = {"files": ("mine.jpg", stream.getvalue(), "image/jpeg")}
+        sent = await self._timed("upload", self._web.post("/gradio_api/upload", files=files))
+        taken = await self._call("sieve_upload", sent.json()[0]) if sent is not None else None
+        if taken is not None:
+            self._place = {"upload": taken["key"], "off": None, "strictness": 1, "never": False}
+            await self._ask("search", with_list=True)
+
+    async def _toggle(self) -> None:
+        """Switch one dimension, or several faster than answers come: then the last counts."""
+        for _ in range(self._random.choice((1, 1, 1, 2, 4))):
+            off = set(self._place["off"] or ())
+            off ^= {self._random.choice(self._listed)}
+            self._place["off"] = sorted(off)
+        if self._random.random() < 0.1:
+            self._place["never"] = not self._place["never"]
+        await self._ask("toggle", with_list=False)
+
+    async def _ask(self, kind: str, *, with_list: bool) -> None:
+        asked = dict(self._place)
+        answer = await self._call("sieve_ask", {**asked, "list": with_list}, kind)
+        if answer is None:
+            return
+        if with_list:
+            self._place["off"] = answer["off"]
+            self._listed = [row["d"] for row in answer["dimensions"]]
+        elif answer["off"] != asked["off"]:
+            self._counts.lost.append(f"asked for {asked}, got off = {answer['off']}")
+        self._counts.last[self._number] = ({**asked, "off": answer["off"]}, answer)
+        await self._look([item["id"] for item in (*answer["results"], *answer["left"])])
+
+    async def _look(self, items: list[str]) -> None:
+        """Fetch the thumbnails that this browser has not."""
+        self._shown = items
+        for item in items:
+            if item not in self._seen:
+                self._seen.add(item)
+                path = f"/{self._thumbnails}{item[:2]}/{item}.webp"
+                await self._timed("thumbnail", self._web.get(path))
+
+    async def _call(self, name: str, data: object, kind: str = "") -> Any:
+        """Call a server function as the page does; None where it failed."""
+        asked = {
+            "data": data,
+            "fn_name": name,
+            "component_id": self._functions[name],
+            "session_hash": f"visitor{self._number}page{self._pages}",
+        }
+        for _ in range(10):
+            begun = time.perf_counter()
+            got = await self._timed("", self._web.post("/gradio_api/component_server/", json=asked))
+            answer = None if got is None else got.json()
+            if answer is None or not answer.get("busy"):
+                break
+            self._counts.busy += 1
+            await asyncio.sleep(self._random.uniform(1, 2))
+        if answer is None:
+            return None
+        if "error" in answer:
+            self._counts.faults[str(answer["error"])] += 1
+            return None
+        self._counts.seconds.setdefault(kind or name, []).append(time.perf_counter() - begun)
+        return answer
+
+    async def _timed(self, kind: str, request: Any) -> httpx.Response | None:
+        begun = time.perf_counter()
+        try:
+            answer = await request
+        except httpx.HTTPError as error:
+            self._counts.faults[f"{type(error).__name__} at {kind or 'a question'}"] += 1
+            return None
+        if not answer.is_success:
+            self._counts.faults[f"{answer.status_code} at {kind or 'a question'}"] += 1
+            return None
+        if kind:
+            self._counts.seconds.setdefault(kind, []).append(time.perf_counter() - begun)
+        return answer
+
+
+async def visit(url: str, sessions: int, seconds: float, pause: float) -> Counts:
+    """Let so many people use an explorer at once, and count what they meet."""
+    counts, until = Counts(), time.monotonic() + seconds
+    # Connections are left before the server leaves them, after 5 s: a browser would ask once more
+    # where both do at the same moment, httpx does not.
+    limits = httpx.Limits(
+        max_connections=sessions, max_keepalive_connections=sessions, keepalive_expiry=2
+    )
+    async with httpx.AsyncClient(
+        base_url=url, timeout=LATEST, limits=limits, trust_env=False
+    ) as web:
+        people = [Visitor(number, web, counts, pause) for number in range(sessions)]
+        await asyncio.gather(*(person.stay(until) for person in people))
+    return counts

@@ -1,0 +1,88 @@
+"""What a person sees when too many ask at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser.steps import found, go, number_of, search, settle, switches
+from explorer.turns import BUSY
+
+
+@pytest.fixture
+def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Hold every search of the engine until this is set."""
+    event, search = threading.Event(), tiny_engine.search
+    event.set()
+
+    def held(*args: Any, **more: Any) -> Any:
+        assert event.wait(60)
+        return search(*args, **more)
+
+    monkeypatch.setattr(tiny_engine, "search", held)
+    yield event
+    event.set()
+
+
+def crowd(pool: ThreadPoolExecutor, address: str) -> None:
+    """Ask until one is told that it is busy; the others wait."""
+    components = httpx.get(f"{address}/config").json()["components"]
+    bar = next(c for c in components if "sieve_ask" in (c["props"].get("server_fns") or ()))
+    asked = {"data": {"q": "a circle"}, "fn_name": "sieve_ask", "component_id": bar["id"]}
+    busy = threading.Event()
+
+    def ask(number: int) -> None:
+        body = {**asked, "session_hash": f"crowd {number}"}
+        url = f"{address}/gradio_api/component_server/"
+        if httpx.post(url, json=body, timeout=60).json() == BUSY:
+            busy.set()
+
+    for number in range(80):
+        pool.submit(ask, number)
+    assert busy.wait(60)
+
+
+def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
+    page: Page, address: str, let_go: threading.Event
+) -> None:
+    go(page)
+    search(page, "a red circle")
+    before = found(page)
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_hidden()
+    with ThreadPoolExecutor(80) as pool:
+        let_go.clear()
+        crowd(pool, address)
+        switch = switches(page).first
+        off = number_of(switch)
+        switch.uncheck()
+        expect(page.locator(".sv-said .sv-fault")).to_have_text(BUSY["error"])
+        expect(again).to_be_visible()
+        assert found(page) == before, "what stood there stays"
+        let_go.set()
+    again.click()
+    settle(page)
+    expect(again).to_be_hidden()
+    expect(page.locator(".sv-said .sv-fault")).to_have_text("")
+    assert f"off={off}" in page.url and not switch.is_checked()
+
+
+def test_a_page_that_opens_while_it_is_busy_opens_when_it_is_tried_again(
+    page: Page, address: str, let_go: threading.Event
+) -> None:
+    with ThreadPoolExecutor(80) as pool:
+        let_go.clear()
+        crowd(pool, address)
+        page.goto("/?q=a+red+circle")
+        again = page.get_by_role("button", name="Try again")
+        expect(again).to_be_visible()
+        let_go.set()
+    again.click()
+    settle(page)
+    assert found(page)
