@@ -99,7 +99,7 @@ async function list() {
   const told = ({ name, backbone, fits }) => (fits || !backbone ? name : `${name} (${backbone})`);
   collection.replaceChildren(...collections.map((one) => el("option", { value: one.word }, told(one))));
   collection.value = collections.some(({ word }) => word === before) ? before : collections[0].word;
-  collection.disabled = collections.length < 2;
+  collection.disabled = false;
   explain();
 }
 function explain() {
