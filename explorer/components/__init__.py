@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 FOLDER = Path(str(files(__name__)))
-SHARED = ("sieve.js", "words.js", "floating.js", "pictures.js", "methods_plot.js")
+SHARED = ("sieve.js", "words.js", "floating.js", "pictures.js", "tab_keys.js", "methods_plot.js")
 """Scripts of all components, in the order in which they run."""
 
 

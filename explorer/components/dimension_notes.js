@@ -101,7 +101,7 @@ function textField(node, name, field, save) {
 }
 function nameInput(field, kept, save) {
   const input = textField(el("input", {
-    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: kept.suggested, "aria-label": "Your name for it",
+    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Your own name for “${kept.suggested}”`, "aria-label": "Your name for it",
     onkeydown: (event) => {
       if (event.key === "Enter") input.blur();
       if (event.key === "Escape") { input.value = field.value; input.blur(); }

@@ -73,5 +73,9 @@ on("about", ({ examples }) => {
   );
 });
 emit("saved-slot", find(".sv-saved"));
+// Where nothing is asked yet, one can type at once; on a touch screen the keyboard would hide the page.
+on("glance", () => {
+  if (place.tab === "search" && document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) q.focus({ preventScroll: true });
+});
 
 Sieve.connect(server);
