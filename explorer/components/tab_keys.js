@@ -17,3 +17,9 @@ function oneStop() {
     tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
   }
 }
+// What had the focus may be gone with its tab: the keyboard goes on at the new one.
+Sieve.on("tab", () => requestAnimationFrame(() => {
+  const at = document.activeElement;
+  if (at && at !== document.body && at.checkVisibility()) return;
+  document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });
+}));

@@ -52,8 +52,11 @@ async function act(what, payload) {
   if (acting) return;
   acting = true;
   section.setAttribute("aria-busy", "true");
+  const held = element.contains(document.activeElement);
   show(await Sieve.call(server[`sieve_training_${what}`], payload));
   acting = false;
+  // The button that was pressed may be gone; the keyboard goes on at what can be done now.
+  if (held && [document.body, null].includes(document.activeElement)) element.querySelector("[data-do]:not([hidden])")?.focus();
   section.removeAttribute("aria-busy");
 }
 async function look() {

@@ -198,6 +198,7 @@ on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...asked }) => {
   const own = !same({ ...PLAIN, ...asked }, ofSearch());
   use(own ? asked : ofSearch(), { own, items: { a, b } });
+  find("h2").focus({ preventScroll: true }); // the keyboard goes on here
   element.scrollIntoView();
 });
 on("tab", (tab) => { if (tab === "inspect") follow(); });
