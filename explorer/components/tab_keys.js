@@ -19,6 +19,7 @@ function oneStop() {
 }
 // What had the focus may be gone with its tab: the keyboard goes on at the new one.
 Sieve.on("tab", () => requestAnimationFrame(() => {
+  if (!navigator.userActivation?.hasBeenActive) return; // a link was opened
   const at = document.activeElement;
   if (at && at !== document.body && at.checkVisibility()) return;
   document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });

@@ -96,7 +96,7 @@ let collections = [];
 const chosen = () => collections.find(({ word }) => word === collection.value) ?? { refusal: now.refusal, fits: true };
 async function list() {
   const answer = await Sieve.call(server.sieve_training_collections, null);
-  if (answer.error) return;
+  if (answer.error) { fault.textContent = answer.error; return; }
   const before = collection.value || (RUNNING.includes(now.state) ? now.of : "");
   collections = answer.collections;
   const told = ({ name, backbone, fits }) => (fits || !backbone ? name : `${name} (${backbone})`);
