@@ -10,6 +10,9 @@ addEventListener("keydown", (event) => {
   tabs.at(to % tabs.length).focus();
 });
 // Whoever comes back with Tab lands on the tab that is open.
+let typing = false;
+addEventListener("keydown", () => { typing = true; }, true);
+addEventListener("pointerdown", () => { typing = false; }, true);
 Sieve.on("tab", () => requestAnimationFrame(oneStop));
 Sieve.on("about", () => requestAnimationFrame(oneStop));
 function oneStop() {
@@ -19,7 +22,7 @@ function oneStop() {
 }
 // What had the focus may be gone with its tab: the keyboard goes on at the new one.
 Sieve.on("tab", () => requestAnimationFrame(() => {
-  if (!navigator.userActivation?.hasBeenActive) return; // a link was opened
+  if (!typing) return; // nobody goes by keys, or a link was just opened
   const at = document.activeElement;
   if (at && at !== document.body && at.checkVisibility()) return;
   document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });
