@@ -15,6 +15,7 @@ function submit() {
     const { item, upload } = place;
     return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
   }
+  if (/^without\s/i.test(text)) return emit("fault", "Say also what to find: “without” only takes away.");
   if (text) return Sieve.search({ q: text, ...rest });
   emit("fault", rest.without ? "Say also what to find: “without” only takes away." : "");
   q.focus();
