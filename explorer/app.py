@@ -121,7 +121,11 @@ def build_app(
         piece("guide")
         # Selecting a tab changes only the address; no Python has to run.
         for name, tab in tabs.items():
-            tab.select(None, js=f"() => {{ Sieve.showTab('{name}') }}", api_visibility="private")
+            tab.select(
+                None,
+                js=f"() => {{ Sieve.showTab('{name}', {{ push: true }}) }}",
+                api_visibility="private",
+            )
         add_api(desk, mcp=mcp)
     Thread(target=desk.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)

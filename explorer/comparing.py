@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from explorer.desk import upload_key
 from explorer.json_fields import read_number, read_text, shown
+from explorer.judging import Judge
 from explorer.links import Place
 from explorer.reasons import decimal
 from explorer.views import glance
@@ -22,22 +24,18 @@ from model.comparing import (
     DENSE_METHODS,
     Truth,
     dense_scores,
-    find_concept,
-    known_concepts,
+    embed_question,
     measure,
     shown_rows,
     sparse_scores,
     trained_share,
-    truth_of,
     with_checkpoint,
 )
-from model.questions import TRACKS, TrackName
-from model.words.nouns import benchmark_nouns
+from model.encoder import IMAGE
 
 if TYPE_CHECKING:
     from explorer.desk import Desk
-    from model.engine import Engine
-    from model.questions.pairs import Concepts
+    from model.engine import EncodedQuery, Engine
 
 N_SHOWN = 20
 KEPT_ENGINES = 2
@@ -58,6 +56,8 @@ class Question(NamedTuple):
     """What is compared."""
 
     place: Place
+    upload: str
+    """Key of an uploaded image that takes the place of its `q`."""
     method: str
     """A dense method, or `checkpoint NAME`."""
     knob: float | None
@@ -69,12 +69,14 @@ class Question(NamedTuple):
     def from_payload(cls, payload: Any) -> Question:
         """Read what the browser sends; ValueError where it cannot be."""
         place = Place.from_payload(payload)
-        if not place.q.strip():
+        upload = upload_key(payload)
+        if not (place.q.strip() or place.item or upload):
             raise ValueError("nothing to compare: say what to find")
         knob = payload.get("knob")
         texts = (read_text(name, payload.get(name, "")) for name in ("track", "a", "b"))
         return cls(
             place,
+            upload,
             read_text("method", payload.get("method", USUAL)),
             None if knob is None else read_number("knob", knob),
             *texts,
@@ -105,7 +107,7 @@ class CompareDesk:
         self._engine = desk.engine
         self._opened: OrderedDict[str, Engine] = OrderedDict()
         self._opening = Lock()
-        self._concepts = lru_cache(maxsize=2)(self._known_concepts)
+        self._judge = Judge(self._engine.collection)
         self._trained = lru_cache(maxsize=8)(trained_share)
 
     def compare_options(self, _: Any) -> dict[str, Any]:
@@ -123,7 +125,7 @@ class CompareDesk:
                 for method in dense
             ],
             "checkpoints": list(self._checkpoints()),
-            "tracks": list(self._tracks()),
+            "tracks": list(self._judge.tracks()),
         }
 
     def compare(self, payload: Any) -> dict[str, Any]:
@@ -132,8 +134,9 @@ class CompareDesk:
         Parameters
         ----------
         payload : dict
-            The fields of `Place`; `method` and its `knob`; `track`, `a` and `b`: what counts as
-            right, or nothing where the words of the question are to say so.
+            The fields of `Place`; `upload`, the key of an image in place of `q`; `method` and its
+            `knob`; `track`, `a` and `b`: what counts as right, or nothing where the words of the
+            question are to say so.
 
         Raises
         ------
@@ -142,7 +145,8 @@ class CompareDesk:
         """
         asked = Question.from_payload(payload)
         place = asked.place
-        query = self._desk.encode(place.q, place.without, "", "")
+        text = "" if place.item or asked.upload else place.q
+        query = self._desk.encode(text, place.without, place.item, asked.upload)
         off = query.proposed if place.off is None else place.off
         own = Column(
             f"Sparse · {self._desk.checkpoint_name}",
@@ -150,11 +154,15 @@ class CompareDesk:
             sparse_scores(self._engine, query, off, place.strictness, place.never),
             self._trained(self._engine.checkpoint, self._engine.collection),
         )
-        other = self._other(asked, query.text, query.without)
-        truth, choice = self._truth(asked, query.text, query.without)
+        other = self._other(asked, query)
+        truth, choice = self._judge.truth(asked.track, asked.a, asked.b, query)
+        if query.item:  # as in a search, it is no result of itself
+            for column in (own, other):
+                column.scores[self._engine.row_of(query.item)] = -np.inf
         hits = [shown_rows(column.scores, N_SHOWN) for column in (own, other)]
         return {
             "q": query.text,
+            "like": glance(self._engine, [self._engine.row_of(query.item)]) if query.item else [],
             "without": query.without,
             "off": list(off),
             "proposed": list(query.proposed),
@@ -167,23 +175,28 @@ class CompareDesk:
             "truth": choice,
         }
 
-    def _other(self, asked: Question, text: str, without: str) -> Column:
+    def _other(self, asked: Question, query: EncodedQuery) -> Column:
         if asked.method.startswith(_CHECKPOINT):
             name = asked.method.removeprefix(_CHECKPOINT)
             engine = self._open(name)
             place = asked.place
-            with self._opening:  # one text at a time goes through the model
-                query = engine.encode(text, without)
-            total = sparse_scores(engine, query, None, place.strictness, place.never)
+            again = self._desk.encode_by(
+                engine, query.text, query.without, query.item, asked.upload
+            )
+            total = sparse_scores(engine, again, None, place.strictness, place.never)
             trained = self._trained(engine.checkpoint, engine.collection)
-            return Column(f"Sparse · {name}", self._switched(query.proposed, place), total, trained)
+            return Column(f"Sparse · {name}", self._switched(again.proposed, place), total, trained)
         method = DENSE_METHODS.get(asked.method)
         if method is None:
             known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
             raise ValueError(f"there is no method {shown(asked.method)}; there are: {known}")
-        total = dense_scores(self._engine, text, without, method, asked.knob)
+        with self._desk.model:
+            embedded = embed_question(self._engine, query)
+        total = dense_scores(self._engine, embedded, method, asked.knob)
         value = method.value if asked.knob is None else asked.knob
-        said = _SAID[method.name].format(value=decimal(value), rest=f"{1 - value:.0%}")
+        words = method.name == "literal" and embedded.modality == IMAGE
+        name = "A only" if words else method.name  # an image has no words to say “without” in
+        said = _SAID[name].format(value=decimal(value), rest=f"{1 - value:.0%}")
         return Column(f"Dense · {method.name}", said, total)
 
     @staticmethod
@@ -220,50 +233,6 @@ class CompareDesk:
         if truth is None:
             return ""
         return "right" if truth.relevant[row] else "both" if truth.violating[row] else "other"
-
-    def _truth(
-        self, asked: Question, text: str, without: str
-    ) -> tuple[Truth | None, dict[str, Any]]:
-        """Choose what counts as right: what was chosen, else what the words name."""
-        tracks = self._tracks()
-        if not tracks:
-            return None, {"track": "", "a": "", "b": "", "names": []}
-        chosen: tuple[TrackName, ...] = tuple(track for track in tracks if track == asked.track)
-        track, a, b = self._named(text, without, chosen or tracks)
-        if chosen and asked.a:
-            a, b = asked.a, asked.b
-        told: dict[str, Any] = {"track": track, "a": a, "b": b}
-        told["names"] = list(self._names(track))
-        if not a or (without and not b):
-            return None, told
-        truth = truth_of(self._concepts(track), track, a, b)
-        counts = {"relevant": int(truth.relevant.sum()), "violating": int(truth.violating.sum())}
-        return truth, told | counts
-
-    def _named(
-        self, text: str, without: str, tracks: tuple[TrackName, ...]
-    ) -> tuple[TrackName, str, str]:
-        """Find the labels or nouns that the words name, in the first track that has all."""
-        partial: list[tuple[TrackName, str, str]] = []
-        for track in tracks:
-            names = self._names(track)
-            a, b = find_concept(text, names), find_concept(without, names)
-            if a and (b or not without):
-                return track, a, b
-            partial.append((track, a, b))
-        return partial[0]
-
-    def _tracks(self) -> tuple[TrackName, ...]:
-        collection = self._engine.collection
-        has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
-        return tuple(track for track in TRACKS if has[track])
-
-    def _names(self, track: TrackName) -> tuple[str, ...]:
-        """Labels or nouns that can count, without reading all captions for them."""
-        return self._concepts(track).names if track == "label" else benchmark_nouns().lemmas
-
-    def _known_concepts(self, track: TrackName) -> Concepts:
-        return known_concepts(self._engine.collection, track)
 
     def _checkpoints(self) -> dict[str, Path]:
         """Other checkpoints that read this collection, by a name for each."""

@@ -50,7 +50,7 @@ class Desk:
         self.public = public
         self._uploads = Uploads(upload_folder)
         # One question at a time uses the model: two would only share its cores.
-        self._model = Lock()
+        self.model = Lock()
         self._encoded = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
         # Tiles take the collection's usual shape, so that most pictures are seen whole.
@@ -129,12 +129,12 @@ class Desk:
             In one line.
         """
         place = Place.from_payload(payload)
-        return self._answer(place, _upload_key(payload), payload.get("list") is True)
+        return self._answer(place, upload_key(payload), payload.get("list") is True)
 
     def export_results(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Hand over the results that are shown, as a file of the `kind` that is wanted."""
         place = Place.from_payload(payload)
-        query, outcome = self.found(place, _upload_key(payload))
+        query, outcome = self.found(place, upload_key(payload))
         strictness = told_strictness(place.strictness, place.never)
         kind = str(payload.get("kind"))
         data = results_bytes(self.engine, query, outcome, strictness, kind)
@@ -198,9 +198,15 @@ class Desk:
         )
 
     def _encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
+        return self.encode_by(self.engine, q, without, item, upload)
+
+    def encode_by(
+        self, engine: Engine, q: str, without: str = "", item: str = "", upload: str = ""
+    ) -> EncodedQuery:
+        """Make a query by another checkpoint of the same collection; nothing is kept."""
         image = self._uploads.get(upload) if upload else None
-        with self._model:
-            return self.engine.encode(q, without, item=item, image=image)
+        with self.model:
+            return engine.encode(q, without, item=item, image=image)
 
     def _caption(self, item_id: str) -> str:
         if not item_id:
@@ -214,7 +220,8 @@ class Desk:
         return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
 
 
-def _upload_key(payload: dict[str, Any]) -> str:
+def upload_key(payload: dict[str, Any]) -> str:
+    """Read the key of an uploaded image; empty where there is none."""
     upload = payload.get("upload") or ""
     if not isinstance(upload, str):
         raise ValueError("upload must be the key of an uploaded image")

@@ -8,7 +8,7 @@ stricter: only items that nothing was trained on, and knobs that were tuned on o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -83,16 +83,45 @@ class _Embeddings(Space):
         return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
 
 
+class Asked(NamedTuple):
+    """A question as the backbone embeds it, not centred."""
+
+    a: np.ndarray
+    """(d,) float32: A, a text or an image."""
+    b: np.ndarray | None
+    """(d,) float32: B; None where nothing is excluded."""
+    literal: np.ndarray
+    """(d,) float32: "A without B" in these words; A itself where it is an image."""
+    modality: str
+    """A's: `IMAGE` or `TEXT`."""
+
+
+def embed_question(engine: Engine, query: EncodedQuery) -> Asked:
+    """Embed a question's parts; ValueError where there is no backbone.
+
+    Parameters
+    ----------
+    engine : Engine
+    query : EncodedQuery
+        Of a text, an item or an image.
+    """
+    if not engine.can.dense_search:
+        raise ValueError("these codes were made elsewhere: there are no embeddings to compare with")
+    b = engine.encode_text(query.without).embedding if query.without else None
+    if query.item or not query.text:
+        return Asked(query.embedding, b, query.embedding, IMAGE)
+    return Asked(engine.encode_text(query.text).embedding, b, query.embedding, TEXT)
+
+
 def dense_scores(
-    engine: Engine, text: str, without: str, method: DenseMethod, knob: float | None = None
+    engine: Engine, asked: Asked, method: DenseMethod, knob: float | None = None
 ) -> np.ndarray:
     """Score every item by the backbone's embeddings.
 
     Parameters
     ----------
     engine : Engine
-    text, without : str
-        A, and B or nothing.
+    asked : Asked
     method : DenseMethod
     knob : float, optional
         By default the method's own value.
@@ -105,13 +134,12 @@ def dense_scores(
     Raises
     ------
     ValueError
-        If there are no embeddings, or the knob is out of range.
+        If the knob is out of range.
     """
-    if not engine.can.dense_search:
-        raise ValueError("these codes were made elsewhere: there are no embeddings to compare with")
     values = _knobs(method, knob)
-    space = _space(engine, text, without, method.centred)
-    found = method.rule.scores(space, values) if without else method.rule.plain(space)
+    space = _space(engine, asked, method.centred)
+    excludes = asked.b is not None
+    found = method.rule.scores(space, values) if excludes else method.rule.plain(space)
     return found[0]
 
 
@@ -128,17 +156,16 @@ def _knobs(method: DenseMethod, knob: float | None) -> dict[str, float]:
     return {method.knob: value}
 
 
-def _space(engine: Engine, text: str, without: str, centred: bool) -> Space:
-    literal = f"{text} without {without}" if without else text
-    a, c = (engine.encode_text(each).embedding[None] for each in (text, literal))
-    b = engine.encode_text(without).embedding[None] if without else np.zeros_like(a)
+def _space(engine: Engine, asked: Asked, centred: bool) -> Space:
+    a, c = asked.a[None], asked.literal[None]
+    b = np.zeros_like(a) if asked.b is None else asked.b[None]
     images = engine.collection.image_embeddings
     if not centred:
         return _Embeddings(images, unit(a), unit(b), unit(c))
     centre = engine.checkpoint.encoder.centre.numpy()
-    image, said = (centre[MODALITIES.index(one)] for one in (IMAGE, TEXT))
-    b = unit(b - said) if without else b
-    return _Embeddings(images, unit(a - said), b, unit(c - said), centre=image)
+    image, text, own = (centre[MODALITIES.index(one)] for one in (IMAGE, TEXT, asked.modality))
+    b = b if asked.b is None else unit(b - text)
+    return _Embeddings(images, unit(a - own), b, unit(c - own), centre=image)
 
 
 def sparse_scores(
@@ -176,6 +203,11 @@ class Truth:
     """(n,) bool: has A and not B."""
     violating: np.ndarray
     """(n,) bool: has both."""
+
+    def besides(self, row: int) -> Truth:
+        """Leave out an item: the one that is searched by is no result."""
+        others = np.arange(len(self.relevant)) != row
+        return replace(self, relevant=self.relevant & others, violating=self.violating & others)
 
 
 class Measures(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from explorer.annotations.exchange import KINDS, read_exchanged
 from explorer.annotations.fields import Annotation, Field, split_tags
 from explorer.annotations.searches import search_link
 from explorer.annotations.store import annotate
-from explorer.annotations.transfer import Origin, carry_out, export_text, plan_import
+from explorer.annotations.transfer import Origin, carry_out, export_text, plan_import, without_notes
 from explorer.json_fields import check_choice, read_object, read_whole, shown
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class NotesDesk:
     engine : Engine
         Tells people's names from now on.
     editing : bool
-        Whether anything may be changed.
+        Whether anything may be changed. Where it may not, strangers ask: names, tags and stars are
+        shown to them, but what was written for oneself is not: notes and saved searches.
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:
@@ -56,7 +58,7 @@ class NotesDesk:
 
     def notes_state(self, _: Any) -> dict[str, Any]:
         """Tell everything but the notes' own texts, which may be long."""
-        kept = self._read(self.annotations.all)
+        kept = self._read(lambda: self._shown(self.annotations.all()))
         return {
             "editing": self._editing,
             "fault": self.annotations.fault() if self._editing else "",
@@ -68,10 +70,11 @@ class NotesDesk:
         """Tell what is kept of one dimension, and the name that is suggested for it."""
         dimension = _dimension(payload)
         self.annotations.check(dimension)
-        kept = self._read(lambda: self.annotations.of(dimension))
+        kept = self._read(lambda: self._shown({dimension: self.annotations.of(dimension)}))
+        fields = kept.get(dimension, {})
         return {
             "suggested": self._suggested(dimension),
-            "fields": {name: _field(name, field) for name, field in kept.items()},
+            "fields": {name: _field(name, field) for name, field in fields.items()},
         }
 
     def kept(self, dimension: int) -> dict[str, Any]:
@@ -82,11 +85,11 @@ class NotesDesk:
             return {"suggested": self._suggested(dimension), "fields": {}, "fault": str(error)}
 
     def notes_export(self, payload: Any) -> dict[str, Any]:
-        """Write everything as the text of a file."""
+        """Write everything that is shown as the text of a file."""
         kind = check_choice("kind", read_object(payload, "a question").get("kind"), KINDS)
         name = f"{self._origin.collection}-notes.{kind}"
-        text = self._read(lambda: export_text(self.annotations, self._origin, kind))
-        return {"name": name, "text": text}
+        write = partial(export_text, self.annotations, self._origin, kind, private=self._editing)
+        return {"name": name, "text": self._read(write)}
 
     def notes_write(self, payload: Any) -> dict[str, Any]:
         """Change a field, if nobody else has meanwhile; tells what is kept now."""
@@ -138,8 +141,11 @@ class NotesDesk:
         self.annotations.searches.delete(read_whole("id", given.get("id")), undo=undo)
         return self._searches()
 
+    def _shown(self, kept: Mapping[int, Annotation]) -> Mapping[int, Annotation]:
+        return kept if self._editing else without_notes(kept)
+
     def _searches(self) -> dict[str, Any]:
-        searches = self._read(self.annotations.searches.all)
+        searches = self._read(self.annotations.searches.all) if self._editing else []
         return {"searches": [search._asdict() for search in searches]}
 
     def _read(self, read: Callable[[], T]) -> T:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explorer.annotations.exchange import Exchanged, write_csv, write_json
-from explorer.annotations.fields import Field
+from explorer.annotations.fields import Annotation, Field
 from explorer.annotations.searches import search_link, search_name
 from explorer.annotations.store import Annotations, Change
 
@@ -32,12 +33,31 @@ class Origin(NamedTuple):
         return cls(collection.name, name, collection.sha256, checkpoint.sha256)
 
 
-def export_text(annotations: Annotations, origin: Origin, kind: str) -> str:
-    """Write all that is kept, as the text of a JSON or CSV file."""
+def export_text(
+    annotations: Annotations, origin: Origin, kind: str, *, private: bool = True
+) -> str:
+    """Write what is kept, as the text of a JSON or CSV file.
+
+    Parameters
+    ----------
+    annotations : Annotations
+    origin : Origin
+    kind : str
+        json or csv.
+    private : bool
+        Also what was written for oneself: notes and saved searches.
+    """
+    kept = annotations.all() if private else without_notes(annotations.all())
     if kind == "csv":
-        return write_csv(annotations.all())
+        return write_csv(kept)
     hashes = {"collection": origin.collection_sha256, "checkpoint": origin.checkpoint_sha256}
-    return write_json(annotations.all(), annotations.searches.all(), hashes)
+    return write_json(kept, annotations.searches.all() if private else [], hashes)
+
+
+def without_notes(kept: Mapping[int, Annotation]) -> dict[int, Annotation]:
+    """Leave out notes, and dimensions of which nothing else was said."""
+    rest = {j: {name: of[name] for name in of if name != "note"} for j, of in kept.items()}
+    return {j: of for j, of in rest.items() if of}
 
 
 class Plan(NamedTuple):

@@ -19,11 +19,13 @@ function changed(dimension, mark, name) {
   if (!Object.keys(mark).length) delete state.marks[dimension];
   emit("marked", { dimension, name }, { keep: false });
   emit("kept", state);
+  others?.postMessage("changed");
   if (renamed && Sieve.asked()) Sieve.change({}, { list: true });
 }
 function setSearches(searches) {
   state.searches = searches;
   emit("kept", state);
+  others?.postMessage("changed");
 }
 async function take(answer) {
   if (answer.error) {
@@ -45,10 +47,18 @@ async function take(answer) {
   if (renamed.length && Sieve.asked()) Sieve.change({}, { list: true });
 }
 const load = async () => take(await ask("notes_state"));
+async function reload() {
+  if (!loaded || !element.isConnected) return;
+  await load();
+  emit("kept-anew", null, { keep: false });
+}
 
-// What another page has kept meanwhile is seen when a person comes back to this one.
+// What another page has kept meanwhile is seen at once where it is of this browser, and else when a
+// person comes back to this one.
+const others = window.BroadcastChannel && new BroadcastChannel(`sieve-notes ${location.pathname}`);
+others?.addEventListener("message", reload);
 on("about", () => { if (!loaded) load(); });
-addEventListener("focus", () => { if (loaded && element.isConnected) load(); });
+addEventListener("focus", reload);
 
 // Signs beside a name, said as words too; null where there is nothing.
 function signs(dimension) {
@@ -108,6 +118,7 @@ async function carryOut(given) {
   if (done.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, done.error));
   plan.replaceChildren(el("p", {}, "Taken in."), ...done.done.map((line) => el("p", { class: "sv-hint" }, line)));
   await take(done);
+  others?.postMessage("changed");
   emit("dimension", Sieve.place.dimension);
 }
 

@@ -1,15 +1,18 @@
-const { el, on, emit, place, number, percent, count } = Sieve;
+const { el, on, emit, place, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [asks, sets] = element.querySelectorAll("form");
 const { q, without } = asks.elements;
 const { method, knob, track, a, b } = sets.elements;
+const by = find(".sv-by");
 const [fault, told, fromSearch] = [".sv-fault", ".sv-versus-told", ".sv-from-search"].map(find);
 const MEASURED = 10;
 const USUAL = "subtraction";
-const PLAIN = { q: "", without: "", off: null, strictness: 1, never: false };
+const ITEM_ID = /^[0-9a-f]{16}$/;
+const PLAIN = { q: "", item: "", upload: "", without: "", off: null, strictness: 1, never: false };
 const TRACKS = { label: "labels", caption: "captions" };
 let options = null;
 let state = { ...PLAIN, method: "", knob: null, track: "", a: "", b: "" };
+let preview = ""; // of an image of the person's
 let chosen = false; // whether a person chose the query; else it follows the search
 
 const ask = Sieve.latest(server.sieve_compare, show);
@@ -18,9 +21,10 @@ async function compare() {
   if (!(await ready())) return;
   if (place.tab === "compare") keep();
   offer();
-  const nothing = !state.q || !state.method;
+  const nothing = !isAsked(state) || !state.method;
   find(".sv-versus-empty").hidden = !nothing;
-  find(".sv-try").hidden = Boolean(state.q);
+  find(".sv-try").hidden = isAsked(state);
+  find(".sv-mute").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "An image of yours is in no link: the address leaves it out." : "";
   sets.hidden = nothing;
   if (nothing) {
     find(".sv-versus-columns").hidden = true;
@@ -33,8 +37,8 @@ async function compare() {
   ask(state);
 }
 function keep() {
-  const { q: query, without: not, off, strictness, never, ...rest } = state;
-  const asked = chosen ? { q: query, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
+  const { q: query, item, upload: key, without: not, off, strictness, never, ...rest } = state;
+  const asked = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
   Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === USUAL ? "" : rest.method }));
 }
 
@@ -79,30 +83,61 @@ function fillKnob() {
 }
 
 // The question.
+const isAsked = (one) => Boolean(one.q || one.item || one.upload);
+let can = {};
+let searched = ""; // what shows the image that is searched by
+on("question", (now) => { searched = now.preview; });
 const ofSearch = () => {
-  const { q: query, without: not, off, strictness, never } = place;
-  return { q: query, without: not, off, strictness, never };
+  const { q: query, item, upload: key, without: not, off, strictness, never } = place;
+  return { q: query, item, upload: key, without: not, off, strictness, never, preview: searched };
 };
 const same = (one, other) => Object.keys(PLAIN).every((name) => String(one[name]) === String(other[name]));
 function offer() {
-  fromSearch.hidden = !place.q || same(state, ofSearch());
+  fromSearch.hidden = !Sieve.asked() || same(state, ofSearch());
 }
-function use(asked, { own = true } = {}) {
+function use({ preview: picture = "", ...asked }, { own = true } = {}) {
   chosen = own;
+  preview = picture;
   Object.assign(state, PLAIN, asked, { a: "", b: "", track: "" });
-  [q.value, without.value] = [state.q, state.without];
+  write();
   compare();
+}
+function write(like = null) {
+  const pictured = Boolean(state.item || state.upload);
+  by.hidden = !pictured;
+  q.hidden = pictured;
+  if (pictured) {
+    by.querySelector("img").src = preview || Sieve.thumbnail(state.item);
+    by.querySelector("span").textContent = state.upload ? "your image" : `like: ${like?.captions[0] ?? state.item}`;
+  }
+  [q.value, without.value] = [state.q, state.without];
+}
+by.querySelector("button").addEventListener("click", () => {
+  by.hidden = true;
+  q.hidden = false;
+  q.value = "";
+  q.focus();
+});
+Sieve.acceptImages(asks, upload, {
+  busy: (is) => (is ? element.setAttribute("aria-busy", "true") : element.removeAttribute("aria-busy")),
+  fault: (line) => { fault.textContent = line; },
+  take: (found) => use({ ...PLAIN, upload: found.key, preview: found.preview, without: without.value.trim() }),
+});
+function words() {
+  const text = q.value.trim();
+  if (!by.hidden) return { q: "", item: state.item, upload: state.upload };
+  return ITEM_ID.test(text) ? { q: "", item: text, upload: "" } : { q: text, item: "", upload: "" };
 }
 asks.addEventListener("submit", (event) => {
   event.preventDefault();
-  const words = { q: q.value.trim(), without: without.value.trim() };
-  if (!words.q && words.without) {
+  const now = { ...words(), without: without.value.trim() };
+  if (!isAsked(now) && now.without) {
     fault.textContent = "Say also what to find: “without” only takes away.";
     q.focus();
     return;
   }
-  if (words.q === state.q && words.without === state.without) compare();
-  else use({ ...words, strictness: state.strictness, never: state.never });
+  if (same({ ...state, ...now }, state)) compare();
+  else use({ ...now, preview: now.upload && preview, strictness: state.strictness, never: state.never });
 });
 fromSearch.addEventListener("click", () => use(ofSearch(), { own: false }));
 sets.addEventListener("submit", (event) => event.preventDefault());
@@ -121,7 +156,7 @@ function show(answer) {
   fault.textContent = answer.error ?? "";
   if (answer.error) { told.textContent = ""; return; }
   Object.assign(state, { q: answer.q, without: answer.without });
-  [q.value, without.value] = [state.q, state.without];
+  write(answer.like[0]);
   offer();
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   fillTruth(answer.truth);
@@ -143,6 +178,7 @@ function flattered(columns) {
 }
 function rightness({ truth, without: not, columns }) {
   if (!truth.track) return "This collection has no labels and no captions: nothing tells what is right.";
+  if (truth.relevant === undefined && !truth.a && !state.q) return "Choose above what counts as right: an image alone does not say it.";
   if (truth.relevant === undefined) return `Choose above what counts as right: no ${truth.track === "label" ? "label" : "noun of the benchmark"} is called ${not && truth.a ? `“${not}”` : "like the query"}.`;
   const said = truth.b ? `has ${truth.a}, not ${truth.b}` : `has ${truth.a}`;
   return `Right: ${said}, by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${flattered(columns)}`;
@@ -151,10 +187,11 @@ function fillColumn(section, column, other, truth) {
   section.querySelector("h2").textContent = column.title;
   section.querySelector(".sv-versus-how").textContent = column.how;
   const rows = [["AP@10", "ap", 1, "Mean precision at the places of right results, among the first ten"], ["P@10", "precision", 1, "Share of the first ten that is right"], ["violation@10", "violation", -1, "Share of the first ten that has both"]];
-  section.querySelector("dl").replaceChildren(...(column.measures ? rows.map(([name, key, sign, title]) => {
-    const better = sign * (column.measures[key] - other.measures[key]) > 1e-9;
-    return el("div", { title, class: better ? "sv-better" : "" }, el("dt", {}, name), el("dd", {}, number(column.measures[key])));
-  }) : []));
+  section.querySelector("dl").replaceChildren(...rows.map(([name, key, sign, title]) => {
+    const [here, there] = [column.measures?.[key], other.measures?.[key]];
+    const better = sign * (here - there) > 1e-9;
+    return el("div", { title, class: better ? "sv-better" : "" }, el("dt", {}, name), el("dd", {}, here === undefined ? "–" : number(here)));
+  }));
   const ranks = new Map(other.results.map((item) => [item.id, item.rank]));
   const tiles = column.results.map((item) => el("li", {}, tileOf(item, ranks.get(item.id), truth)));
   if (tiles.length > MEASURED && column.measures) tiles.splice(MEASURED, 0, el("li", { class: "sv-versus-line" }, "beyond the ten that are measured"));
@@ -179,14 +216,16 @@ function tileOf(item, there, truth) {
 // What the tab opens with.
 function follow() {
   if (place.tab !== "compare") return;
-  if (chosen || !place.q || same(state, ofSearch())) return compare();
+  if (chosen || !Sieve.asked() || same(state, ofSearch())) return compare();
   use(ofSearch(), { own: false });
 }
-on("about", ({ can, examples }) => {
+on("about", ({ can: able, examples }) => {
+  can = able;
+  find(".sv-pick").hidden = !Sieve.canTake();
   if (!can.text_queries) {
     for (const field of [q, without]) field.disabled = true;
     find(".sv-go").disabled = true;
-    find(".sv-mute").textContent = Sieve.sentence(can.no_text);
+    find(".sv-mute").textContent = sentence(can.no_text);
   }
   find(".sv-try").replaceChildren(...(can.text_queries && examples.length ? [el("span", { class: "sv-try-word" }, "Try")] : []),
     ...(can.text_queries ? examples : []).map((example) => el("button", { type: "button", class: "sv-pill", onclick: () => use(example) },
@@ -195,14 +234,15 @@ on("about", ({ can, examples }) => {
 on("versus", (text) => {
   const now = Sieve.unpack(text);
   if (!Object.keys(now).length) return;
-  chosen = Boolean(now.q);
-  const asked = chosen ? {
-    q: now.q, without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),
+  chosen = Boolean(now.q || now.item);
+  const { preview: picture = "", ...asked } = chosen ? {
+    q: now.item ? "" : now.q, item: now.item ?? "", without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),
   } : ofSearch();
   Object.assign(state, PLAIN, asked, {
     method: now.method ?? USUAL, knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
   });
-  [q.value, without.value] = [state.q, state.without];
+  preview = picture;
+  write();
   if (options) fillKnob();
   compare();
 });

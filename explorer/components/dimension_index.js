@@ -170,6 +170,7 @@ clear.addEventListener("click", () => {
 
 // Moving around.
 function jump() {
+  reading = true;
   const [, digits] = filter.value.trim().match(/^#(\d+)$/) ?? [];
   if (digits === undefined) {
     if (order.length) Sieve.showDimension(table.id[order[0]]);
@@ -177,7 +178,12 @@ function jump() {
   else fault.textContent = `There is no dimension ${digits}; there are 0 to ${table.id.length - 1}.`;
 }
 let shown = null;
+let reading = false; // whether the keyboard goes on at the page that was jumped to
 on("dimension", (dimension) => { shown = dimension; });
+on("page", () => {
+  if (reading) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
+  reading = false;
+});
 function walk(by) {
   if (!order.length) return;
   const now = order.findIndex((i) => table.id[i] === shown);
@@ -195,6 +201,7 @@ find("[data-random]").addEventListener("click", () => walk("random"));
 // Single keys, where no field wants them; whoever speaks to their computer can switch them off.
 const KEYS = {
   j: () => walk(1), ArrowRight: () => walk(1), k: () => walk(-1), ArrowLeft: () => walk(-1), r: () => walk("random"),
+  n: () => document.querySelector(".sv-name-input")?.focus(),
   "/": () => filter.focus(), Escape: () => place.dimension !== null && Sieve.showDimension(null),
 };
 const KEPT = "sieve-keys";

@@ -6,6 +6,7 @@ const hint = find(".sv-hint");
 const bulk = find(".sv-bulk");
 let boxes = new Map();
 let proposed = [];
+find(".sv-skip").addEventListener("click", () => document.querySelector(".sv-results .sv-columns .sv-tile-open")?.focus());
 
 // Strictness: three words, and a slider for all between the first two.
 const slider = find("input[type=range]");

@@ -101,7 +101,7 @@ function textField(node, name, field, save) {
 }
 function nameInput(field, kept, save) {
   const input = textField(el("input", {
-    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: kept.suggested, "aria-label": "Your name for it",
+    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Your own name for “${kept.suggested}”`, "aria-label": "Your name for it",
     onkeydown: (event) => {
       if (event.key === "Enter") input.blur();
       if (event.key === "Escape") { input.value = field.value; input.blur(); }
@@ -168,9 +168,20 @@ function editor(dimension, kept) {
   const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
   const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what it seems to mean, where it fails", "aria-label": "Notes" }), "note", fields.note, save);
-  return el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
+  const box = el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
     el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save)),
     tagList(fields.tags, save), note, clash.box, said);
+  return { box, renew: (now) => renew(fields, now) };
+}
+// Takes what another page has kept meanwhile, but never over what is being written here: that is saved
+// on its own old version, so that both are then shown.
+function renew(fields, now) {
+  for (const [name, field] of Object.entries(fields)) {
+    const { value, version } = now[name] ?? {};
+    if (!(version > field.version) || unsaved.has(field) || field.saving) continue;
+    Object.assign(field, { value, version });
+    field.show(value);
+  }
 }
 // Where nothing can be kept, what was kept is still shown.
 function told(kept, fault) {
@@ -184,6 +195,13 @@ function told(kept, fault) {
   return parts.length ? el("section", { class: "sv-dim-notes", "aria-label": "Names and notes" }, ...parts) : "";
 }
 let at = null;
+let opened = null; // the editor of the dimension that is shown
+on("kept-anew", async () => {
+  const [page, form] = [at, opened];
+  if (!form?.box.isConnected) return;
+  const now = await Sieve.notes.ask("notes_of", { dimension: page.dimension });
+  if (!now.error && opened === form) form.renew(now.fields);
+});
 function show() {
   if (!at || !Sieve.notes) return;
   const { dimension, kept, slot } = at;
@@ -191,7 +209,8 @@ function show() {
   const how = fault || String(Sieve.notes.editable);
   if (slot.dataset.how === how) return;
   slot.dataset.how = how;
-  slot.replaceChildren(Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : told(kept, fault));
+  opened = Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : null;
+  slot.replaceChildren(opened?.box ?? told(kept, fault));
 }
 on("page", (page) => {
   for (const field of unsaved) if (field.stuck) unsaved.delete(field); // its box is gone

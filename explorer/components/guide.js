@@ -36,7 +36,7 @@ const STEPS = [
   },
   {
     at: () => shown(".sv-left"), sides: ["left", "above", "below"],
-    text: () => "What left the results stands here; below, “new” entered and ▲▼ moved. Each dimension has a page with all that it means.",
+    text: () => "What left the results stands here; below, “new” entered and ▲▼ moved. The dimensions did it: check one again, or open its page to see all that it means.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },
     done: () => false,
@@ -104,7 +104,8 @@ for (const moved of ["scroll", "resize"]) addEventListener(moved, settle, { capt
 on("answer", () => {
   if (at < 0) return;
   const focus = card.contains(document.activeElement);
-  const step = at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
+  // Who has said “without” by themselves need not be shown how.
+  const step = at < 3 && place.without ? 3 : at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
   requestAnimationFrame(() => {
     if (at < 0) return;
     if (step === at && anchor.isConnected) settle(); // a toggle must not scroll the page

@@ -72,47 +72,22 @@ find("form").addEventListener("submit", (event) => {
   inspect();
 });
 
-async function take(side, image) {
-  if (!image) return;
-  if (image.size > 20 * 2 ** 20) { fault.textContent = `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most 20 can be read`; return; }
-  element.setAttribute("aria-busy", "true");
-  let found;
-  try {
-    const received = await upload(image);
-    found = await Sieve.call(Sieve.server.sieve_upload, received.path);
-  } catch {
-    found = { error: "The image could not be uploaded; choose a smaller one" };
-  }
-  element.removeAttribute("aria-busy");
-  if (found.error) { fault.textContent = found.error; return; }
-  readTexts();
-  put(side, { upload: found.key, preview: found.preview });
-  inspect();
-}
-const canTake = () => Sieve.about.can.image_queries && Boolean(Sieve.server.sieve_upload);
 for (const side of ["left", "right"]) {
   const box = boxOf(side);
-  const file = box.querySelector("input[type=file]");
-  box.querySelector(".sv-pick").addEventListener("click", () => file.click());
-  file.addEventListener("change", () => { take(side, file.files[0]); file.value = ""; });
+  Sieve.acceptImages(box, upload, {
+    busy: (is) => (is ? element.setAttribute("aria-busy", "true") : element.removeAttribute("aria-busy")),
+    fault: (line) => { fault.textContent = line; },
+    take: ({ key, preview }) => {
+      readTexts();
+      put(side, { upload: key, preview });
+      inspect();
+    },
+  });
   box.querySelector(".sv-by button").addEventListener("click", () => {
     put(side, NOTHING);
     readTexts();
     inspect();
     box.querySelector("input[type=text]").focus();
-  });
-  box.addEventListener("paste", (event) => {
-    const image = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-    if (!image || !canTake()) return;
-    event.preventDefault();
-    take(side, image);
-  });
-  box.addEventListener("dragover", (event) => { event.preventDefault(); box.classList.toggle("sv-drop", canTake()); });
-  box.addEventListener("dragleave", () => box.classList.remove("sv-drop"));
-  box.addEventListener("drop", (event) => {
-    event.preventDefault();
-    box.classList.remove("sv-drop");
-    if (canTake()) take(side, event.dataTransfer?.files?.[0]);
   });
 }
 
@@ -266,7 +241,7 @@ function show(answer) {
 
 // What the tab opens with.
 on("about", ({ can, examples }) => {
-  for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !canTake();
+  for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !Sieve.canTake();
   if (!can.text_queries) {
     find(".sv-mute").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
     for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item's id";

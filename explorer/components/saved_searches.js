@@ -128,8 +128,8 @@ function draw() {
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
   panel.replaceChildren(...[
-    asked && editable && saveForm(), said,
-    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))),
+    asked && editable && saveForm(), asked && said,
+    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !asked && said,
   ].filter(Boolean));
 }
 

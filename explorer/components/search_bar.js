@@ -4,7 +4,6 @@ const form = find("form");
 const q = find("#sv-q");
 const without = find("#sv-w");
 const by = find(".sv-by");
-const file = find("input[type=file]");
 const fault = find(".sv-fault");
 const again = find(".sv-again");
 const notes = find(".sv-notes");
@@ -17,6 +16,7 @@ function submit() {
     const { item, upload } = place;
     return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
   }
+  if (/^without\s/i.test(text)) return emit("fault", "Say also what to find: “without” only takes away.");
   if (text) return Sieve.search({ q: text, ...rest });
   emit("fault", rest.without ? "Say also what to find: “without” only takes away." : "");
   q.focus();
@@ -27,46 +27,10 @@ form.addEventListener("submit", (event) => {
   submit();
 });
 
-async function take(image) {
-  if (!image) return;
-  if (!Sieve.about.can.image_queries) return emit("fault", sentence(Sieve.about.can.no_image));
-  if (image.size > 20 * 2 ** 20) {
-    emit("fault", `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most 20 can be read`);
-    return;
-  }
-  emit("busy", true);
-  let found;
-  try {
-    const received = await upload(image);
-    found = await Sieve.call(server.sieve_upload, received.path);
-  } catch {
-    found = { error: "The image could not be uploaded; choose a smaller one" };
-  }
-  emit("busy", false);
-  if (found.error) return emit("fault", found.error);
-  Sieve.search({ upload: found.key, preview: found.preview, without: without.value.trim() });
-}
-find(".sv-pick").addEventListener("click", () => file.click());
-file.addEventListener("change", () => {
-  take(file.files[0]);
-  file.value = "";
-});
-const images = (list) => [...(list ?? [])].find((one) => one.type.startsWith("image/"));
-form.addEventListener("paste", (event) => {
-  const image = images(event.clipboardData?.files);
-  if (!image) return;
-  event.preventDefault();
-  take(image);
-});
-form.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  form.classList.add("sv-drop");
-});
-form.addEventListener("dragleave", () => form.classList.remove("sv-drop"));
-form.addEventListener("drop", (event) => {
-  event.preventDefault();
-  form.classList.remove("sv-drop");
-  take(event.dataTransfer?.files?.[0]);
+Sieve.acceptImages(form, upload, {
+  busy: (is) => emit("busy", is),
+  fault: (line) => emit("fault", line),
+  take: ({ key, preview }) => Sieve.search({ upload: key, preview, without: without.value.trim() }),
 });
 
 by.querySelector("button").addEventListener("click", () => {
@@ -117,5 +81,9 @@ on("about", ({ examples }) => {
   );
 });
 emit("saved-slot", find(".sv-saved"));
+// Where nothing is asked yet, one can type at once; on a touch screen the keyboard would hide the page.
+on("glance", () => {
+  if (place.tab === "search" && document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) q.focus({ preventScroll: true });
+});
 
 Sieve.connect(server);

@@ -145,6 +145,7 @@ window.Sieve ??= (() => {
     foreign = Boolean(made) && made !== about.checkpoint;
     document.documentElement.style.setProperty("--sv-aspect", about.aspect);
     emit("about", about);
+    const before = place.tab;
     Object.assign(place, found.place, { upload: "" });
     preview = "";
     searchLink = found.answer?.link ?? "";
@@ -160,6 +161,7 @@ window.Sieve ??= (() => {
     emit("dimension", place.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);
     showTab(place.tab);
+    if (place.tab !== before) emit("tab", place.tab);
     writeAddress(false);
     opened = true;
   }

@@ -2,7 +2,7 @@ const { el, emit, sentence, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-train");
 const form = find("form");
-const { preset, m, k, epochs } = form.elements;
+const { collection, preset, m, k, epochs } = form.elements;
 const start = find("form .sv-go");
 const said = find(".sv-train-state");
 const fault = find(".sv-fault");
@@ -38,7 +38,7 @@ preset.addEventListener("change", fill);
 m.addEventListener("input", limit);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  act("start", { preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0), weights: weights() });
+  act("start", { collection: collection.value, preset: preset.value, m: Number(m.value), k: Number(k.value), epochs: Number(epochs.value || 0), weights: weights() });
 });
 element.addEventListener("click", ({ target }) => {
   const what = target.dataset?.do;
@@ -52,8 +52,11 @@ async function act(what, payload) {
   if (acting) return;
   acting = true;
   section.setAttribute("aria-busy", "true");
+  const held = element.contains(document.activeElement);
   show(await Sieve.call(server[`sieve_training_${what}`], payload));
   acting = false;
+  // The button that was pressed may be gone; the keyboard goes on at what can be done now.
+  if (held && [document.body, null].includes(document.activeElement)) element.querySelector("[data-do]:not([hidden])")?.focus();
   section.removeAttribute("aria-busy");
 }
 async function look() {
@@ -73,9 +76,7 @@ function show(answer) {
   const first = now === null;
   now = answer;
   if (first) introduce();
-  start.disabled = Boolean(now.refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
-  find(".sv-train-note").textContent = now.refusal ? sentence(now.refusal)
-    : now.elsewhere ? `${sentence(now.elsewhere)} is under way. One job runs at a time; this one can start when it is done.` : "";
+  allow();
   tell(heading());
   find(".sv-train-told").replaceChildren(...told());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
@@ -83,13 +84,45 @@ function show(answer) {
   if (now.n_steps) measure();
   if (now.opening) follow();
 }
+function allow() {
+  const { refusal } = chosen();
+  start.disabled = Boolean(refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
+  find(".sv-train-note").textContent = refusal ? sentence(refusal)
+    : now.elsewhere ? `${sentence(now.elsewhere)} is under way. One job runs at a time; this one can start when it is done.` : "";
+}
+
+// The collections that there are: the open one first, which is chosen until a person chooses.
+let collections = [];
+const chosen = () => collections.find(({ word }) => word === collection.value) ?? { refusal: now.refusal, fits: true };
+async function list() {
+  const answer = await Sieve.call(server.sieve_training_collections, null);
+  if (answer.error) { fault.textContent = answer.error; return; }
+  const before = collection.value || (RUNNING.includes(now.state) ? now.of : "");
+  collections = answer.collections;
+  const told = ({ name, backbone, fits }) => (fits || !backbone ? name : `${name} (${backbone})`);
+  collection.replaceChildren(...collections.map((one) => el("option", { value: one.word }, told(one))));
+  collection.value = collections.some(({ word }) => word === before) ? before : collections[0].word;
+  collection.disabled = false;
+  explain();
+}
+function explain() {
+  const { name, captions, backbone, fits, refusal } = chosen();
+  if (now.offer && collection.value === collections[0].word) return whatIsOffered();
+  const learns = `It learns from ${captions ? `the ${whole(captions)} captions of ${name}` : `the captions of ${name}, which is prepared first`}, in the background: search goes on meanwhile.`;
+  const then = fits ? "" : ` It will read embeddings of ${backbone}, not those that are open here: its page is opened by a command, shown when it is done.`;
+  find(".sv-train-why").textContent = refusal ? "" : `${learns}${then}`;
+  allow();
+}
+collection.addEventListener("change", explain);
+function whatIsOffered() {
+  find(".sv-train-why").textContent = `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${whole(now.about.captions)} captions of ${now.about.collection}; then this page becomes the explorer.`;
+  allow();
+}
 function introduce() {
   section.removeAttribute("aria-busy");
   if (now.offer) emit("about", now.about);
   find("form h2").textContent = now.offer ? "Train a checkpoint" : "Train a new checkpoint";
-  find(".sv-train-why").textContent = now.offer
-    ? `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${whole(now.about.captions)} captions of ${now.about.collection}; then this page becomes the explorer.`
-    : `It learns from the captions of ${now.about.collection}, the collection that is open, in the background: search goes on meanwhile.`;
+  list();
   if (now.settings) {
     preset.value = now.settings.preset;
     m.value = now.settings.m;
@@ -126,18 +159,20 @@ function told() {
   if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start anew."];
   if (state !== "done") return [];
   if (now.open) return [`${now.checkpoint} is kept, and open in all tabs.`];
+  if (!now.fits) return [`Kept as ${now.checkpoint}. It reads the embeddings of another backbone than those that are open here. Open it from the command line: `, el("code", {}, now.command)];
   return [`Kept as ${now.checkpoint}. From the command line: `, el("code", {}, now.command)];
 }
 function offered(what) {
   if (now.opening) return false;
   if (what === "stop") return RUNNING.includes(now.state);
-  if (what === "open") return now.state === "done" && !now.open;
+  if (what === "open") return now.state === "done" && now.fits && !now.open;
   return ["stopped", "failed"].includes(now.state) && !(what === "resume" && now.elsewhere);
 }
 
 function measure() {
   find("progress").value = now.step / now.n_steps;
-  const facts = { step: `${whole(now.step)} of ${whole(now.n_steps)}` };
+  const facts = collections.length && now.of !== collections[0].word ? { of: now.of } : {};
+  facts.step = `${whole(now.step)} of ${whole(now.n_steps)}`;
   if (now.losses.total !== undefined) facts.loss = now.losses.total.toFixed(3);
   if (now.live !== null) facts["live dimensions"] = Sieve.percent(now.live);
   if (now.seconds_left !== null && now.state === "training") facts.left = duration(now.seconds_left);

@@ -148,8 +148,11 @@ function switches({ off }) {
   const how = query.never ? "what has one is never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away, at ${Math.round(query.strictness * 100)} %` : "pushed away";
   return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
 }
+let arriving = false; // the page is long enough to scroll there only once it is filled
 function show(answer) {
   element.removeAttribute("aria-busy");
+  if (arriving) requestAnimationFrame(() => element.scrollIntoView());
+  arriving = false;
   fault.textContent = answer.error ?? "";
   if (answer.error) {
     pair = shown; // an item that is not there is not kept
@@ -198,6 +201,8 @@ on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...asked }) => {
   const own = !same({ ...PLAIN, ...asked }, ofSearch());
   use(own ? asked : ofSearch(), { own, items: { a, b } });
+  find("h2").focus({ preventScroll: true }); // the keyboard goes on here
+  arriving = true;
   element.scrollIntoView();
 });
 on("tab", (tab) => { if (tab === "inspect") follow(); });

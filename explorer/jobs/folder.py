@@ -34,14 +34,16 @@ class Request:
     kind: str
     """training or evaluation"""
     collection: str
-    """Absolute path."""
+    """Absolute path; the word of a bundled one that is prepared first."""
     name: str
     """The collection's."""
     sha256: str
-    """Of the collection."""
+    """Of the collection; empty where it is prepared first."""
     device: str
     settings: Mapping[str, Any]
     """As they were asked for; what does the job reads them with care."""
+    asked_at: str = ""
+    """SHA-256 of the collection whose page asked, where that is another one."""
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,13 @@ class Jobs:
         self.lane = lane or Lane()
 
     def latest(self) -> JobFolder | None:
-        """Find the newest job of this kind and collection."""
+        """Find the newest job of this kind that is of this collection, or was asked for at it."""
         for path in sorted(self.lane.home.glob("*/request.json"), reverse=True):
             folder = JobFolder(path.parent)
             request = folder.request()
-            wanted = (self.kind, self.collection.sha256)
-            if request and (request.kind, request.sha256) == wanted:
+            if request is None or request.kind != self.kind:
+                continue
+            if self.collection.sha256 in (request.sha256, request.asked_at):
                 return folder
         return None
 
@@ -85,9 +86,14 @@ class Jobs:
         """
         if reason := self.refusal():
             raise ValueError(reason)
-        path = os.path.abspath(self.collection.path)
-        name, sha256 = self.collection.name, self.collection.sha256
-        request = Request(self.kind, path, name, sha256, self.device, settings)
+        return self._run(self._request(self.collection, settings))
+
+    def _request(self, collection: Collection, settings: Mapping[str, Any]) -> Request:
+        path = os.path.abspath(collection.path)
+        about = (self.kind, path, collection.name, collection.sha256, self.device)
+        return Request(*about, settings, asked_at=self.collection.sha256)
+
+    def _run(self, request: Request) -> JobFolder:
         with self.lane.one, self.lane.locked() as lock:
             folder = JobFolder.create(self.lane.home, request)
             self.lane.run(folder, self.module, lock)

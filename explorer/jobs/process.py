@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
 
+from data_prep.bundled import open_collection_path
 from explorer.faults import one_line
 from explorer.jobs.folder import (
     DONE,
@@ -100,8 +101,11 @@ def _opened(folder: JobFolder) -> tuple[Request, Collection]:
     request = folder.request()
     if request is None:
         raise ValueError(f"{folder.path / 'request.json'} cannot be read; start anew")
-    collection = Collection.open(request.collection)
-    if collection.sha256 != request.sha256:
+    path = Path(request.collection)
+    if not request.sha256:  # a bundled one, which is prepared now
+        path = open_collection_path(request.collection, device=request.device, progress=False)
+    collection = Collection.open(path)
+    if request.sha256 and collection.sha256 != request.sha256:
         raise ValueError(f"{collection.path} was prepared anew meanwhile; start anew")
     return request, collection
 

@@ -1,4 +1,4 @@
-"""The Train tab: a new checkpoint for this collection, trained in the background."""
+"""The Train tab: a new checkpoint for this collection or another, trained in the background."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ if TYPE_CHECKING:
 def train_tab(desk: TrainingDesk) -> None:
     """Lay out the tab; call inside a `gr.Tab`, or alone on a page."""
     ends = (desk.training_stop, desk.training_discard, desk.training_open)
-    asks = (desk.training_state, desk.training_start, desk.training_resume, *ends)
+    reads = (desk.training_state, desk.training_collections)
+    asks = (*reads, desk.training_start, desk.training_resume, *ends)
     piece("train", *map(answered, asks))

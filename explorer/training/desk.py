@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_prep.bundled import collection_word
 from explorer.faults import one_line
 from explorer.jobs.folder import DONE, JobFolder, Progress, Request
+from explorer.json_fields import read_object
+from explorer.training.choices import choices, find_choice
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
+from model.checkpoint import Checkpoint
 from model.collection import Collection
 from model.training import PRESETS
 from model.training.probe import probe_refusal
@@ -20,7 +24,7 @@ NONE = "none"
 
 
 class TrainingDesk:
-    """Answers the page's questions about trainings of one collection.
+    """Answers the page's questions about trainings that are asked for at one collection.
 
     A finished checkpoint is opened by whoever serves the page: `wanted` says which one.
 
@@ -41,6 +45,7 @@ class TrainingDesk:
         self.trainings = Trainings(collection, device)
         self._refusal = self.trainings.refusal()
         self._unprobed = "" if self._refusal else probe_refusal(collection)
+        self._reads = lru_cache(maxsize=8)(self._can_read)  # a checkpoint never changes
         self._asked: Path | None = None
         self._unopened: tuple[Path, str] | None = None
 
@@ -48,7 +53,7 @@ class TrainingDesk:
         """Tell which checkpoint is to be opened: the one asked for, or the first there is."""
         if self.checkpoint is None and self._asked is None:
             progress = self._progress(self.trainings.latest())
-            if progress.state == DONE:
+            if progress.state == DONE and self._reads(Path(progress.made)):
                 self._asked = Path(progress.made)
         failed = self._unopened[0] if self._unopened else None
         return self._asked if self._asked != failed else None
@@ -62,13 +67,15 @@ class TrainingDesk:
         folder = self.trainings.latest()
         progress = self._progress(folder)
         made = Path(progress.made)
-        where = shlex.quote(collection_word(self.collection.path))
+        request = folder.request() if folder else None
         told = asdict(progress)
         del told["made"]
         return {
             **told,
             "about": self._about(),
-            "settings": _settings(folder.request() if folder else None),
+            "settings": _settings(request),
+            "of": self._word(request),
+            "fits": progress.state != DONE or self._reads(made),
             "elsewhere": self.trainings.elsewhere(folder),
             "refusal": self._refusal,
             "probe": self._unprobed,
@@ -77,13 +84,21 @@ class TrainingDesk:
             "unopened": self._unopened[1] if self._unopened else "",
             "checkpoint": made.name,
             "open": self.checkpoint is not None and made == self.checkpoint,
-            "command": f"sieve explore {where} --checkpoint {made.name}",
+            "command": f"sieve explore {shlex.quote(self._word(request))} --checkpoint {made.name}",
         }
 
     def training_start(self, payload: Any) -> dict[str, Any]:
-        """Start a training with the settings of the form."""
-        self.trainings.start(TrainingSettings.from_payload(payload))
+        """Start a training with the settings of the form, `collection` among them."""
+        given = dict(read_object(payload, "a training's settings"))
+        choice = find_choice(self.collection, given.pop("collection", ""))
+        self.trainings.start(TrainingSettings.from_payload(given), choice)
         return self.training_state(None)
+
+    def training_collections(self, _: Any) -> dict[str, Any]:
+        """List the collections that can be chosen, the open one first."""
+        told = [choice.as_json(self.collection) for choice in choices(self.collection)]
+        told[0]["refusal"] = self._refusal
+        return {"collections": told}
 
     def training_stop(self, _: Any) -> dict[str, Any]:
         """Ask the training to stop after its step."""
@@ -106,12 +121,18 @@ class TrainingDesk:
         Raises
         ------
         ValueError
-            If there is no finished one.
+            If there is no finished one, or it reads the embeddings of another backbone.
         """
         progress = self._progress(self.trainings.latest())
         if progress.state != DONE:
             raise ValueError("the newest training has no finished checkpoint; wait, or start one")
-        self._unopened, self._asked = None, Path(progress.made)
+        made = Path(progress.made)
+        if not self._reads(made):
+            raise ValueError(
+                f"{made.name} reads the embeddings of another backbone than "
+                f"{self.collection.name}; open it with `{self.training_state(None)['command']}`"
+            )
+        self._unopened, self._asked = None, made
         return self.training_state(None)
 
     def _progress(self, folder: JobFolder | None) -> Progress:
@@ -120,6 +141,22 @@ class TrainingDesk:
         if progress.state == DONE and not Path(progress.made).is_dir():
             return Progress(NONE)
         return progress
+
+    def _can_read(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is for the open collection; of a damaged one, opening it tells."""
+        if self.collection.codes:
+            return False
+        try:
+            backbone = Checkpoint.load(checkpoint).backbone
+        except (ValueError, OSError):
+            return True
+        return backbone.sha256 == self.collection.backbone.sha256
+
+    def _word(self, request: Request | None) -> str:
+        """Tell what opens the collection that a training is of."""
+        if request is None or request.sha256 == self.collection.sha256:
+            return collection_word(self.collection.path)
+        return collection_word(Path(request.collection)) if request.sha256 else request.collection
 
     def _about(self) -> dict[str, Any]:
         collection = self.collection

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from explorer.comparing import KEPT_ENGINES, CompareDesk
 from explorer.desk import Desk
 from explorer.faults import answered
-from model.comparing import DENSE_METHODS, dense_scores
+from model.comparing import DENSE_METHODS, dense_scores, embed_question
 from model.exclusion import best
 
 
@@ -42,7 +44,14 @@ def test_both_columns_are_what_their_methods_find(desk: CompareDesk, tiny_engine
     query = tiny_engine.encode("a circle", "the snow")
     assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
     literal = DENSE_METHODS["literal"]
-    rows = best(dense_scores(tiny_engine, "a circle", "the snow", literal), 20).rows
+    rows = best(
+        dense_scores(
+            tiny_engine,
+            embed_question(tiny_engine, tiny_engine.encode("a circle", "the snow")),
+            literal,
+        ),
+        20,
+    ).rows
     assert dense == tiny_engine.collection.items["id"].iloc[rows].tolist()
     assert found["both"] == len(set(sparse) & set(dense))
 
@@ -108,3 +117,53 @@ def test_a_bad_comparison_is_answered_in_one_line(
 ) -> None:
     line = answered(desk.compare)(payload)["error"]
     assert said in line[0].lower() + line[1:] and "\n" not in line
+
+
+def test_an_item_and_an_image_are_compared_as_they_are_searched(
+    tiny_engine,
+    tmp_path: Path,
+    home: Path,  # noqa: ARG001
+) -> None:
+    desk = Desk(tiny_engine, tmp_path, Path("plotly.min.js"))
+    asks = CompareDesk(desk)
+    items = tiny_engine.collection.items
+    item = str(items["id"].iloc[3])
+    chosen = {"without": "the snow", "track": "label", "a": "circle", "b": "snow"}
+    found = asks.compare({"item": item, **chosen, "method": "literal"})
+    sparse, dense = ([one["id"] for one in column["results"]] for column in found["columns"])
+    query = tiny_engine.encode("", "the snow", item)
+    assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
+    assert item not in dense and found["like"][0]["id"] == item
+    alone = tiny_engine.search_dense(tiny_engine.encode("", "", item), 20)
+    scores = [one["score"] for one in found["columns"][1]["results"]]
+    assert scores == pytest.approx([result.score for result in alone], abs=1e-3)  # it has no words
+    rows = [set(one) for one, row in zip(items["labels"], items["id"], strict=True) if row != item]
+    right = sum("circle" in one and "snow" not in one for one in rows)
+    assert found["truth"]["relevant"] == right
+
+    file = tmp_path / "mine.png"
+    thumbnail = tiny_engine.thumbnail(item)
+    Image.open(thumbnail).save(file)
+    upload = desk.upload(str(file))["key"]
+    shown = asks.compare({"upload": upload, "q": "ignored", "without": "the snow"})
+    assert shown["q"] == "" and shown["columns"][0]["measures"] is None
+    first = desk.ask({"upload": upload, "without": "the snow"})["results"][0]["id"]
+    assert shown["columns"][0]["results"][0]["id"] == first
+
+
+def test_one_question_at_a_time_uses_the_model(
+    tiny_engine, tmp_path: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tiny_engine, tmp_path, Path("plotly.min.js"))
+    read = type(tiny_engine.backbone).encode_texts
+    held: list[bool] = []
+
+    def watched(*given: Any, **more: Any) -> Any:
+        held.append(desk.model.locked())
+        return read(*given, **more)
+
+    monkeypatch.setattr(type(tiny_engine.backbone), "encode_texts", watched)
+    odd = {"q": "a triangle", "without": "the dusk"}
+    for method in ("subtraction", "literal", f"checkpoint {copies[0]}"):
+        CompareDesk(desk).compare({**odd, "method": method})
+    assert held and all(held)

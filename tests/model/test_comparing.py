@@ -7,8 +7,10 @@ import pytest
 
 from model.comparing import (
     DENSE_METHODS,
+    Asked,
     Truth,
     dense_scores,
+    embed_question,
     find_concept,
     known_concepts,
     measure,
@@ -21,6 +23,10 @@ from model.comparing import (
 from model.engine import Engine
 from model.exclusion import best
 from model.questions.rules import Space, unit
+
+
+def asked(engine: Engine, text: str, without: str) -> Asked:
+    return embed_question(engine, engine.encode(text, without))
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
@@ -37,21 +43,26 @@ def test_a_dense_method_scores_as_the_benchmark_does(engine: Engine, name: str) 
     space = Space(*map(unit, (images, a, b, literal)))
     values = {method.knob: method.value} if method.knob else {}
     expected = method.rule.scores(space, values)[0]
-    found = dense_scores(engine, "a dog", "a beach", method)
+    found = dense_scores(engine, asked(engine, "a dog", "a beach"), method)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
 def test_where_nothing_is_excluded_a_is_searched(engine: Engine, name: str) -> None:
     method = DENSE_METHODS[name]
-    found = best(dense_scores(engine, "a dog", "", method), 10).rows
+    found = best(dense_scores(engine, asked(engine, "a dog", ""), method), 10).rows
     has = np.array(["dog" in labels for labels in engine.collection.items["labels"]])
     assert has[found].mean() > has.mean()
 
 
 def test_a_knob_out_of_range_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
-        dense_scores(engine, "a dog", "a beach", DENSE_METHODS["subtraction"], 9.0)
+        dense_scores(
+            engine,
+            asked(engine, "a dog", "a beach"),
+            DENSE_METHODS["subtraction"],
+            9.0,
+        )
 
 
 @pytest.mark.parametrize("top", [10, 200])

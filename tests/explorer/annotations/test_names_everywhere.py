@@ -134,6 +134,24 @@ def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> N
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
 
 
+def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> None:
+    kept = annotate(engine)
+    kept.write(3, "name", MINE, 0)
+    kept.write(3, "note", "SECRET", 0)
+    kept.write(4, "note", "SECRET", 0)
+    kept.searches.save("SECRET", "?q=a+circle")
+    own, strangers = NotesDesk(engine), NotesDesk(engine, editing=False)
+    asked: list[tuple[str, dict[str, object]]] = [("notes_state", {})]
+    asked += [("notes_of", {"dimension": j}) for j in (3, 4)]
+    asked += [("notes_export", {"kind": kind}) for kind in ("json", "csv")]
+    for handler, payload in asked:
+        assert "SECRET" in json.dumps(getattr(own, handler)(payload))
+        assert "SECRET" not in json.dumps(getattr(strangers, handler)(payload))
+    assert "SECRET" not in json.dumps(strangers.kept(3))
+    assert strangers.notes_state(None)["marks"] == {"3": {"name": MINE}}
+    assert MINE in strangers.notes_export({"kind": "csv"})["text"]
+
+
 def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Path) -> None:
     (home / "annotations").mkdir(parents=True)
     desk = NotesDesk(engine, editing=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -130,5 +132,65 @@ def functions_of(app: gr.Blocks) -> set[str]:
 
 def test_a_server_without_training_has_no_handler_of_it(tiny_engine, desk: TrainingDesk) -> None:
     assert not functions_of(build_app(tiny_engine))
-    assert len(functions_of(build_app(tiny_engine, desk))) == len(ASKS) + 1
-    assert len(functions_of(build_offer(desk))) == len(ASKS) + 1
+    assert len(functions_of(build_app(tiny_engine, desk))) == len(ASKS) + 2
+    assert len(functions_of(build_offer(desk))) == len(ASKS) + 2
+
+
+@pytest.fixture
+def others(tiny_collection: Collection, home: Path) -> Path:
+    """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
+    for name in ("same", "foreign", "broken", "bare"):
+        shutil.copytree(tiny_collection.path, home / "collections" / name)
+        manifest = home / "collections" / name / "collection.json"
+        told = json.loads(manifest.read_text())
+        told["name"] = name
+        if name == "foreign":
+            told["backbone"] |= {"name": "ViT-X", "sha256": "f" * 64}
+        if name == "bare":
+            told["counts"]["captions"] = 0
+        manifest.write_text(json.dumps(told) if name != "broken" else "{")
+    return home / "collections"
+
+
+def test_any_collection_at_hand_can_be_chosen(desk: TrainingDesk, others: Path) -> None:  # noqa: ARG001
+    told = {one["word"]: one for one in desk.training_collections(None)["collections"]}
+    own, *rest = told
+    assert own == str(desk.collection.path.resolve()) and told[own]["fits"]
+    assert set(rest) == {"scenes", "same", "foreign", "broken", "bare"}
+    assert (told["same"]["fits"], told["same"]["refusal"]) == (True, "")
+    assert (told["foreign"]["fits"], told["foreign"]["backbone"]) == (False, "ViT-X")
+    assert "is damaged" in told["broken"]["refusal"] and "no captions" in told["bare"]["refusal"]
+    assert told["scenes"]["captions"] is None and told["scenes"]["backbone"] == "sieve-lite"
+    for word in ("broken", "nowhere", "../..", "/etc", 7, ["same"]):
+        line = answered(desk.training_start)({"collection": word})["error"]
+        assert line and "\n" not in line
+    assert not (others.parent / "jobs").exists()
+
+
+def test_what_another_backbone_reads_is_opened_by_a_command(
+    desk: TrainingDesk, others: Path, tiny_checkpoint
+) -> None:
+    made = others.parent / "checkpoints" / "foreign"
+    shutil.copytree(tiny_checkpoint.path, made)
+    config = json.loads((made / "config.json").read_text())
+    config["backbone"]["sha256"] = "f" * 64
+    (made / "config.json").write_text(json.dumps(config))
+    foreign = Collection.open(others / "foreign")
+    request = Request(
+        "training",
+        str(foreign.path),
+        foreign.name,
+        foreign.sha256,
+        "cpu",
+        asdict(TrainingSettings()),
+        asked_at=desk.collection.sha256,
+    )
+    JobFolder.create(others.parent / "jobs", request).write(Progress(DONE, made=str(made)))
+    told = desk.training_state(None)
+    assert (told["state"], told["of"], told["fits"]) == (DONE, "foreign", False)
+    assert told["command"] == "sieve explore foreign --checkpoint foreign"
+    assert desk.wanted() is None and not told["opening"]
+    refused = answered(desk.training_open)(None)["error"]
+    assert "another backbone" in refused and told["command"] in refused
+    at_home = TrainingDesk(foreign, None, "cpu")
+    assert at_home.training_state(None)["fits"] and at_home.wanted() == made

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ from explorer.jobs.folder import (
 )
 from explorer.jobs.process import Teller
 from explorer.training.child import N_POINTS, Curves
+from explorer.training.choices import find_choice
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.checkpoint import Checkpoint, find_checkpoint
@@ -164,3 +167,18 @@ def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
     failed = now(trainings)
     assert failed.state == FAILED and "/nowhere is not a collection" in failed.fault
     assert "\n" not in failed.fault
+
+
+def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
+    shutil.copytree(trainings.collection.path, home / "collections" / "other")
+    manifest = home / "collections" / "other" / "collection.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
+    trainings.start(
+        TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")
+    )
+    wait(lambda: now(trainings).state not in UNDER_WAY)
+    ended = now(trainings)
+    assert (ended.state, ended.fault) == (DONE, "")
+    made = Checkpoint.load(ended.made)
+    assert made.trained_on == "other"
+    made.check_fits(trainings.collection)

@@ -1,0 +1,55 @@
+// Images that people give: chosen, dropped or pasted into a box, and taken in by the server.
+Object.assign(window.Sieve, (() => {
+  const { sentence } = window.Sieve;
+  const MOST_MB = 20;
+  const imageOf = (list) => [...(list ?? [])].find((one) => one.type.startsWith("image/"));
+
+  async function takeIn(image, upload) {
+    if (image.size > MOST_MB * 2 ** 20) return { error: `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most ${MOST_MB} can be read` };
+    try {
+      const received = await upload(image);
+      return await Sieve.call(Sieve.server.sieve_upload, received.path);
+    } catch {
+      return { error: "The image could not be uploaded; choose a smaller one" };
+    }
+  }
+  const canTake = () => Boolean(Sieve.about.can?.image_queries && Sieve.server.sieve_upload);
+
+  // A box with a picture button and a file input; `take` gets the image's key and preview. `upload` is
+  // Gradio's, of the component that the box stands in.
+  function acceptImages(box, upload, { take, busy, fault }) {
+    const file = box.querySelector("input[type=file]");
+    async function receive(image) {
+      if (!image) return;
+      if (!canTake()) return fault(sentence(Sieve.about.can.no_image ?? "no image can be taken in here"));
+      busy(true);
+      const found = await takeIn(image, upload);
+      busy(false);
+      if (found.error) return fault(found.error);
+      take(found);
+    }
+    box.querySelector(".sv-pick").addEventListener("click", () => file.click());
+    file.addEventListener("change", () => {
+      receive(file.files[0]);
+      file.value = "";
+    });
+    box.addEventListener("paste", (event) => {
+      const image = imageOf(event.clipboardData?.files);
+      if (!image) return;
+      event.preventDefault();
+      receive(image);
+    });
+    box.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      box.classList.toggle("sv-drop", canTake());
+    });
+    box.addEventListener("dragleave", () => box.classList.remove("sv-drop"));
+    box.addEventListener("drop", (event) => {
+      event.preventDefault();
+      box.classList.remove("sv-drop");
+      receive(event.dataTransfer?.files?.[0]);
+    });
+  }
+
+  return { acceptImages, canTake };
+})());

@@ -1,0 +1,29 @@
+// The row of tabs is one stop of the Tab key, as everywhere else: arrows go along it, Enter opens.
+addEventListener("keydown", (event) => {
+  const list = event.target.closest?.("#sieve-tabs [role=tablist]");
+  if (!list || event.target.getAttribute("role") !== "tab") return;
+  const tabs = [...list.querySelectorAll("[role=tab]")];
+  const at = tabs.indexOf(event.target);
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  tabs.at(to % tabs.length).focus();
+});
+// Whoever comes back with Tab lands on the tab that is open.
+let typing = false;
+addEventListener("keydown", () => { typing = true; }, true);
+addEventListener("pointerdown", () => { typing = false; }, true);
+Sieve.on("tab", () => requestAnimationFrame(oneStop));
+Sieve.on("about", () => requestAnimationFrame(oneStop));
+function oneStop() {
+  for (const tab of document.querySelectorAll("#sieve-tabs [role=tablist] [role=tab]")) {
+    tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
+  }
+}
+// What had the focus may be gone with its tab: the keyboard goes on at the new one.
+Sieve.on("tab", () => requestAnimationFrame(() => {
+  if (!typing) return; // nobody goes by keys, or a link was just opened
+  const at = document.activeElement;
+  if (at && at !== document.body && at.checkVisibility()) return;
+  document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });
+}));

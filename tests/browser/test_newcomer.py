@@ -1,0 +1,136 @@
+"""What someone does who has read nothing: types, presses Tab, goes back, has two pages open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from ports import FIRST_PORT
+
+from browser.steps import found, go, search, settle
+from explorer.app import start
+from explorer.training.desk import TrainingDesk
+from model.engine import Engine
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_the_first_excluded_search_by_keyboard_alone(page: Page) -> None:
+    go(page)
+    expect(page.get_by_role("textbox", name="Find")).to_be_focused()
+    page.keyboard.type("a circle")
+    press(page, "Tab", "Tab")  # beside Find stands the button for an image
+    page.keyboard.type("the snow")
+    press(page, "Enter")
+    expect(page.locator(".sv-group-off .sv-dim").first).to_be_visible()
+    settle(page)
+    press(page, "Tab", "Tab")
+    expect(page.get_by_role("button", name="Skip to the results")).to_be_focused()
+    press(page, "Enter")
+    expect(page.locator(".sv-columns .sv-tile-open").first).to_be_focused()
+    assert found(page)
+
+
+def test_the_tabs_are_one_stop_and_back_leads_to_the_one_before(page: Page) -> None:
+    go(page)
+    search(page, "a circle", "the snow")
+    page.get_by_role("tab", name="Search").focus()
+    press(page, "ArrowRight", "Enter")
+    dimensions = page.get_by_role("tab", name="Dimensions")
+    expect(dimensions).to_have_attribute("aria-selected", "true")
+    page.locator(".sv-table tbody a").first.wait_for()
+    press(page, "Tab")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("tab", name="Compare").click()
+    page.locator(".sv-versus-columns dd").first.wait_for()
+    page.go_back()
+    expect(dimensions).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Search")).to_have_attribute("aria-selected", "true")
+    settle(page)
+    assert found(page)
+    page.go_forward()
+    expect(dimensions).to_have_attribute("aria-selected", "true")
+
+
+def test_a_dimension_is_found_named_and_found_by_its_name(page: Page, home: Path) -> None:  # noqa: ARG001
+    go(page, "?tab=dimensions")
+    page.locator(".sv-table tbody a").nth(1).wait_for()
+    wanted = page.locator(".sv-table tbody a").nth(1).inner_text()
+    page.get_by_role("searchbox").fill(wanted)
+    press(page, "Enter")
+    expect(page.locator(".sv-page h2")).to_be_focused()
+    press(page, "n")
+    expect(page.get_by_role("textbox", name="Your name for it")).to_be_focused()
+
+
+def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
+    go(page)
+    search(page, "a circle")
+    page.locator(".sv-columns .sv-tile-open").first.click()
+    page.get_by_role("button", name="More like this").click()
+    expect(page.locator("#sieve-search-bar .sv-by")).to_be_visible()
+    settle(page)
+    item, first = page.evaluate("Sieve.place.item"), found(page)
+    page.get_by_role("tab", name="Compare").click()
+    grid = page.locator(".sv-versus-grid").first.locator("[data-id]")
+    grid.first.wait_for()
+    ids = grid.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
+    assert ids == first[: len(ids)] and item not in ids
+    page.get_by_role("textbox", name="Compare: without").fill("the snow")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("combobox", name="has", exact=True).select_option("circle")
+    expect(page.locator(".sv-versus-told")).to_contain_text("Right: has circle, not snow")
+    settle(page)
+    page.reload()
+    expect(page.locator("#sieve-compare .sv-by")).to_contain_text("like: ")
+    expect(page.locator(".sv-versus-told")).to_contain_text("Right: has circle, not snow")
+
+
+@pytest.fixture
+def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]:  # noqa: ARG001
+    """Two pages may be opened here, on notes and trainings of their own."""
+    (home / "collections" / "broken").mkdir(parents=True)
+    (home / "collections" / "broken" / "collection.json").write_text("{")
+    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    context = browser.new_context(base_url=served.url)
+    context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
+    yield context
+    context.close()
+    served.app.close()
+
+
+def test_an_open_note_follows_another_page_but_not_over_what_is_typed(both: BrowserContext) -> None:
+    here, there = both.new_page(), both.new_page()
+    for page in (here, there):
+        go(page, "?tab=dimensions&dimension=0")
+    mine, theirs = (page.get_by_role("textbox", name="Notes") for page in (here, there))
+    theirs.fill("first")
+    theirs.blur()
+    expect(mine).to_have_value("first")
+    mine.press_sequentially("!")
+    theirs.fill("second")
+    theirs.blur()
+    expect(there.locator(".sv-told-saved")).to_have_text("Saved")
+    expect(here.locator(".sv-clash")).to_contain_text("second")
+    assert "first" in mine.input_value()
+
+
+def test_a_collection_is_chosen_to_train_on_or_refused_in_a_line(both: BrowserContext) -> None:
+    page = both.new_page()
+    go(page, "?tab=train")
+    of = page.get_by_role("combobox", name="Collection")
+    expect(of.locator("option")).to_have_text(["tiny", "scenes (sieve-lite)", "broken"])
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
+    of.select_option("broken")
+    expect(page.locator(".sv-train-note")).to_contain_text("is damaged")
+    expect(page.get_by_role("button", name="Start")).to_be_disabled()
+    of.select_option("scenes")
+    expect(page.locator(".sv-train-why")).to_contain_text("It will read embeddings of sieve-lite")
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
