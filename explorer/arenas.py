@@ -1,8 +1,9 @@
 """Memory of a server of many threads: kept in few places, so that what is freed is used again.
 
 glibc gives up to eight times as many arenas as there are cores to the threads that allocate, and
-what one thread has freed is of no use to another. Measured, with 50 people at once, a server grew
-by 21 MiB a minute in its fifth minute, to 1,534 MiB; with two arenas it stayed at 1,245 MiB.
+what one thread has freed is of no use to another. Measured with 50 people at once: a server without
+a limit came to 1,534 MiB after 30,000 requests and still grew, one with two arenas to 1,266 MiB
+after 18,000, its slope within noise.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -23,7 +24,7 @@ import assets  # noqa: E402
 def main() -> None:
     """Serve until stopped."""
     name = f"local-dir:{Path(assets.__file__).parent / 'backbones' / 'sieve-lite'}"
-    network, _, _ = open_clip.create_model_and_transforms(name, device="cpu")
+    network: Any = open_clip.create_model_and_transforms(name, device="cpu")[0]
     tokenizer = open_clip.get_tokenizer(name)
 
     def embed(text: str) -> list[float]:

@@ -186,6 +186,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratio_p95_limit": round(found["toggle"]["p95_ms"] / LIMIT_MS, 3),
         "errors": dict(counts.faults),
         "busy_answers": counts.busy,
+        "connections_reset": counts.resets,
         "lost_toggles": len(counts.lost),
         "last_answers_checked": sum("q" in asked for asked, _ in counts.last.values()),
         "last_answers_wrong": wrong_last_answers(engine, counts),

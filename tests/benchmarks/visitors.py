@@ -35,6 +35,8 @@ class Counts:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """By kind of request, of those that were answered."""
     busy: int = 0
+    resets: int = 0
+    """Kept connections that the server had left; the request was sent again, as browsers do."""
     faults: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     """Answers to something else than was asked."""
@@ -87,8 +89,8 @@ class Visitor:
 
     async def _open_page(self) -> None:
         self._pages += 1
-        page = await self._timed("page", self._web.get("/"))
-        config = await self._timed("page", self._web.get("/config"))
+        page = await self._timed("page", "GET", "/")
+        config = await self._timed("page", "GET", "/config")
         if page is None or config is None:
             return
         self._functions = {
@@ -113,7 +115,7 @@ class Visitor:
         stream = io.BytesIO()
         Image.effect_noise((64, 48), 90).convert("RGB").save(stream, "JPEG")
         files = {"files": ("mine.jpg", stream.getvalue(), "image/jpeg")}
-        sent = await self._timed("upload", self._web.post("/gradio_api/upload", files=files))
+        sent = await self._timed("upload", "POST", "/gradio_api/upload", files=files)
         taken = await self._call("sieve_upload", sent.json()[0]) if sent is not None else None
         if taken is not None:
             self._place = {"upload": taken["key"], "off": None, "strictness": 1, "never": False}
@@ -149,7 +151,7 @@ class Visitor:
             if item not in self._seen:
                 self._seen.add(item)
                 path = f"/{self._thumbnails}{item[:2]}/{item}.webp"
-                await self._timed("thumbnail", self._web.get(path))
+                await self._timed("thumbnail", "GET", path)
 
     async def _call(self, name: str, data: object, kind: str = "") -> Any:
         """Call a server function as the page does; None where it failed."""
@@ -159,9 +161,10 @@ class Visitor:
             "component_id": self._functions[name],
             "session_hash": f"visitor{self._number}page{self._pages}",
         }
+        answer, begun = None, 0.0
         for _ in range(10):
             begun = time.perf_counter()
-            got = await self._timed("", self._web.post("/gradio_api/component_server/", json=asked))
+            got = await self._timed("", "POST", "/gradio_api/component_server/", json=asked)
             answer = None if got is None else got.json()
             if answer is None or not answer.get("busy"):
                 break
@@ -175,10 +178,14 @@ class Visitor:
         self._counts.seconds.setdefault(kind or name, []).append(time.perf_counter() - begun)
         return answer
 
-    async def _timed(self, kind: str, request: Any) -> httpx.Response | None:
+    async def _timed(self, kind: str, method: str, path: str, **more: Any) -> httpx.Response | None:
         begun = time.perf_counter()
         try:
-            answer = await request
+            try:
+                answer = await self._web.request(method, path, **more)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                self._counts.resets += 1
+                answer = await self._web.request(method, path, **more)
         except httpx.HTTPError as error:
             self._counts.faults[f"{type(error).__name__} at {kind or 'a question'}"] += 1
             return None
