@@ -4,6 +4,9 @@ A connection lives for one call, so nothing is lost with the process, a file tha
 not written to, and any number of pages and programs share one. SQLite's own rollback journal, not
 its write-ahead log: that leaves files beside the database, asks for shared memory, and cannot be
 read where nothing can be written; measured with one connection a call, it also took twice as long.
+
+SQLite keeps no checksums, so a byte that a disk has changed would be read as another word: each
+write keeps one of all rows, and each read compares it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,6 +37,13 @@ CREATE TABLE searches (
     saved TEXT NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0
 );
 """
+_CONTENT = "content"
+"""Beside the origin's hashes: the checksum of all rows."""
+_ROWS = (
+    "SELECT * FROM fields NOT INDEXED ORDER BY dimension, field",
+    "SELECT * FROM searches NOT INDEXED ORDER BY id",
+    "SELECT * FROM sqlite_sequence",
+)
 _WHY = {
     "SQLITE_READONLY": "cannot be written",
     "SQLITE_PERM": "cannot be written",
@@ -94,6 +105,8 @@ class Database:
                 if not self._is_ours(connection):
                     self._make(connection)
                 yield connection
+                told = (_CONTENT, _checksum(connection))
+                connection.execute("INSERT OR REPLACE INTO origin VALUES (?, ?)", told)
                 connection.execute("COMMIT")
 
     def fault(self) -> str:
@@ -137,7 +150,12 @@ class Database:
             raise ValueError(self._line("is another program's database"))
         if version != SCHEMA_VERSION:
             raise ValueError(self._line(f"has format {version}, not {SCHEMA_VERSION}"))
-        if dict(connection.execute("SELECT name, sha256 FROM origin")) != self._origin:
+        (whole,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        origin = dict(connection.execute("SELECT name, sha256 FROM origin"))
+        content = origin.pop(_CONTENT, None)
+        if whole != "ok" or content not in (None, _checksum(connection)):
+            raise ValueError(self._line("is damaged"))
+        if origin != self._origin:
             raise ValueError(self._line("is of another collection or checkpoint"))
         return True
 
@@ -166,3 +184,12 @@ class Database:
             f"notes cannot be kept here: {self.path} {why}; move it away, or set $SIEVE_HOME to "
             "another folder"
         )
+
+
+def _checksum(connection: sqlite3.Connection) -> str:
+    """CRC-32 of all that people keep."""
+    crc = 0
+    for asked in _ROWS:
+        for row in connection.execute(asked):
+            crc = zlib.crc32(repr(row).encode("utf-8", "surrogatepass"), crc)
+    return f"{crc:08x}"

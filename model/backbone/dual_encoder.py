@@ -22,6 +22,7 @@ from model.backbone.blip import BLIP, open_blip
 from model.backbone.image_transform import ImageTransform
 from model.backbone.source import open_source, resolve
 from model.backbone.unpadded import encode_unpadded
+from model.checksums import check_files
 from model.words.known import known_bases, unknown_words
 
 _LONGEST_WORD = 100
@@ -115,6 +116,8 @@ class Backbone:
         if name.startswith(BLIP):
             return cls(name, *open_blip(name), target)
         source = resolve(name)
+        if source.folder:
+            check_files(source.folder, "fetch or train the weights again")
         network, tokenizer, config = open_source(name, source)
         words = source.folder / "known_words.txt" if source.folder else None
         known = None
