@@ -1,8 +1,6 @@
 """Tables that leave: CSV that no spreadsheet runs, JSON and Parquet.
 
-Captions, names and notes are anybody's words. A spreadsheet takes a cell that starts like a formula
-for one, and a formula can send the sheet's contents away; an apostrophe before it makes it text.
-What has apostrophes there already gets one more, so that reading can take one off.
+Captions, names and notes are anybody's words: see `data_prep.cells`.
 """
 
 from __future__ import annotations
@@ -10,33 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-
-
-def safe_cell(value: Any) -> Any:
-    """Make a value safe to stand in CSV: a text that starts like a formula gets an apostrophe.
-
-    Numbers stay as they are, also negative ones; what is missing or NaN becomes an empty cell;
-    lists and objects become JSON.
-    """
-    if isinstance(value, str):
-        return f"'{value}" if _FORMULA.match(value) else value
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if pd.isna(value) else value
-
-
-def read_cell(cell: str) -> str:
-    """Read a text as it was before `safe_cell`."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+from data_prep.cells import safe_cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

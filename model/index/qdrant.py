@@ -200,8 +200,14 @@ class QdrantIndex:
         return Found(rows, scores, self._codes(points))
 
     def _codes(self, points: list[Any]) -> SparseCodes:
-        """Read the codes that came back with points."""
-        vectors = [point.vector[CODE] for point in points]
+        """Read the codes that came back with points; ValueError where one came without."""
+        vectors = [(point.vector or {}).get(CODE) for point in points]
+        if None in vectors:
+            row = points[vectors.index(None)].id
+            raise ValueError(
+                f"index {self._where} holds no code of item {row}; upload it anew with "
+                "`sieve index COLLECTION --to ADDRESS`"
+            )
         lengths = [len(vector.indices) for vector in vectors]
         indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         indices = np.array([j for vector in vectors for j in vector.indices], np.int32)
