@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.checksums import check_files
+from model.faults import UNREADABLE
 from model.given_codes import NO_BACKBONE
 from model.identity import BackboneIdentity, CodesIdentity
 from model.texts import Texts
@@ -51,6 +52,16 @@ def file_sha256(path: Path) -> str:
 def thumbnail_path(item_id: str) -> str:
     """Path of an item's thumbnail inside the collection, with forward slashes."""
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
+
+
+def _check_facts(manifest: dict[str, Any]) -> None:
+    """Raise what stands for damage where a fact that is told of every collection is missing."""
+    for name in ("name", "source", "licence"):
+        if not isinstance(manifest[name], str):
+            raise TypeError(f"{name} is no text")
+    for name in ("items", "captions"):
+        if not isinstance(manifest["counts"][name], int) or manifest["counts"][name] < 0:
+            raise TypeError(f"{name} is no count")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -129,6 +140,7 @@ class Collection:
                 f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
+        _check_facts(manifest)
         check_files(path, _AGAIN)
         for name, facts in manifest["files"].items():
             part = path / name
@@ -259,7 +271,7 @@ class Collection:
         path = self.path / name
         try:
             array = np.load(self.checked(name) / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({error}); {_AGAIN}") from None
         if array.shape != shape:
             raise ValueError(f"{path} has shape {array.shape}, expected {shape}; {_AGAIN}")

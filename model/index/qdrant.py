@@ -201,13 +201,13 @@ class QdrantIndex:
 
     def _codes(self, points: list[Any]) -> SparseCodes:
         """Read the codes that came back with points; ValueError where one came without."""
-        vectors = [(point.vector or {}).get(CODE) for point in points]
-        if None in vectors:
-            row = points[vectors.index(None)].id
+        bare = [point.id for point in points if not (point.vector or {}).get(CODE)]
+        if bare:
             raise ValueError(
-                f"index {self._where} holds no code of item {row}; upload it anew with "
+                f"index {self._where} holds no code of item {bare[0]}; upload it anew with "
                 "`sieve index COLLECTION --to ADDRESS`"
             )
+        vectors = [point.vector[CODE] for point in points]
         lengths = [len(vector.indices) for vector in vectors]
         indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         indices = np.array([j for vector in vectors for j in vector.indices], np.int32)

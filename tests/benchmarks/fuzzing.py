@@ -33,7 +33,7 @@ class Target(NamedTuple):
     name: str
     inputs: st.SearchStrategy[Any]
     ask: Callable[[Any], str]
-    """Returns how it ended, in a word; raises, or returns what begins with FAULT, where it broke."""
+    """Returns how it ended, in a word; raises, or returns `FAULT…`, where it broke."""
 
 
 FAULT = "fault: "

@@ -28,17 +28,18 @@ from tests.benchmarks.junk import changed
 
 SLOW = 20.0
 _PLACE = {
-    "q": "a dog", "without": "a beach", "item": "", "off": [3, 17], "strictness": 0.5, "never": False,
-    "compare": False, "list": True, "upload": "",
+    "q": "a dog", "without": "a beach", "item": "", "off": [3, 17], "strictness": 0.5,
+    "never": False, "compare": False, "list": True, "upload": "",
 }  # fmt: skip
 _RECIPE = {
-    "collection": "", "columns": 4, "width_cm": 12, "font_size": 7, "tiles": "square", "label": "fig:a",
+    "collection": "", "columns": 4, "width_cm": 12, "font_size": 7, "tiles": "square",
+    "label": "fig:a",
     "rows": [{"query": "a dog", "without": "a beach", "strictness": "never", "off": [3]}],
 }  # fmt: skip
 _SLOT = {"text": "a dog", "item": "", "upload": ""}
 _SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 1, "seed": 0, "batch_size": 64}
 SEEDS: dict[str, tuple[Any, ...]] = {
-    "open": ("", "?q=a+dog&without=beach&off=17,203&strictness=1&collection=scenes", "?dimension=3"),
+    "open": ("", "?q=a+dog&without=beach&off=17,203&strictness=1", "?dimension=3"),
     "ask": (_PLACE, {"q": "a dog without a beach", "list": True}, {"item": "0123456789abcdef"}),
     "item": ("0123456789abcdef", ""),
     "export_results": (_PLACE | {"kind": "csv"}, _PLACE | {"kind": "parquet"}),

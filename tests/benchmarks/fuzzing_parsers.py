@@ -154,11 +154,13 @@ def _source_targets(folder: Path) -> Iterator[Target]:
     }
     whole = folder / "coco" / "whole.json"
     whole.write_text(json.dumps(captions))
-    ask = _file(folder / "coco" / "captions.json", lambda path: _opened(Coco(images, path)))
+    ask = _file(folder / "coco" / "captions.json", lambda path: _opened(Coco(images, (path,))))
     yield Target("COCO captions", json_or_bytes(captions), ask)
-    ask = _file(folder / "coco" / "instances.json", lambda path: _opened(Coco(images, whole, path)))
+    ask = _file(
+        folder / "coco" / "instances.json", lambda path: _opened(Coco(images, (whole,), (path,)))
+    )
     yield Target("COCO instances", json_or_bytes(instances), ask)
-    table = "a dog\thttp://x.org/1.jpg\na cat\thttp://x.org/2.jpg\n".encode()
+    table = b"a dog\thttp://x.org/1.jpg\na cat\thttp://x.org/2.jpg\n"
     ask = _file(
         folder / "cc" / "Train.tsv",
         lambda path: _opened(conceptual_captions(path, images, name="cc", licence="none")),
