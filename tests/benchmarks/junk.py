@@ -16,10 +16,10 @@ WORDS = (
     "never", "csv", "json", "parquet", "pdf", "svg", "png", "name", "note", "tags", "starred",
     "a" * 1_001, "é" * 20_000, "9" * 400, "[" * 2_000,
 )  # fmt: skip
-KEYS = ("__proto__", "constructor", "prototype", "__class__", "toString", "path", "meta", "", "\x00",
-        "0", "a" * 300, "off", "q", "dimension", "rows", "kind")  # fmt: skip
-NUMBERS = (0, 1, -1, 2, 17, 0.5, 1.5, -0.0, 1e-320, 1e308, 2**31, -(2**31), 2**53 + 1, 2**63, 2**64,
-           10**400, float("nan"), float("inf"), float("-inf"))  # fmt: skip
+KEYS = ("__proto__", "constructor", "prototype", "__class__", "toString", "path", "meta", "",
+        "\x00", "0", "a" * 300, "off", "q", "dimension", "rows", "kind")  # fmt: skip
+NUMBERS = (0, 1, -1, 2, 17, 0.5, 1.5, -0.0, 1e-320, 1e308, 2**31, -(2**31), 2**53 + 1, 2**63,
+           2**64, 10**400, float("nan"), float("inf"), float("-inf"))  # fmt: skip
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.sampled_from(NUMBERS), st.integers(), st.floats(),
@@ -79,9 +79,11 @@ def _change(draw: st.DrawFn, value: Any) -> Any:
 
 
 _PIECES = (
-    b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b"'", b",", b"\t", b"{", b"}", b"[",
-    b"[" * 20_000, b'{"a":' * 20_000, b"NaN", b"Infinity", b"1e999", b"-1", b"9" * 5_000, b"null",
-    b"\\ud800", b"\xed\xa0\x80", b"\xc3", b"\x00" * 512, b"PAR1", b"PK\x03\x04", b"\x93NUMPY", b"\x80\x04.",
+    b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b"'", b",", b"\t", b"{", b"}",
+    b"[", b"[" * 20_000, b'{"a":' * 20_000, b"NaN", b"Infinity", b"1e999", b"-1", b"9" * 5_000,
+    b"null",
+    b"\\ud800", b"\xed\xa0\x80", b"\xc3", b"\x00" * 512, b"PAR1", b"PK\x03\x04", b"\x93NUMPY",
+    b"\x80\x04.",
     b"a" * 70_000, b"__proto__", b"../../etc/passwd", b"\xff\xff\xff\x7f", b"\xff" * 8,
 )  # fmt: skip
 
