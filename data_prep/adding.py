@@ -102,7 +102,7 @@ class _New:
         self._source = source
         self._renamed: dict[str, str] = {}
         self._unnamed: list[Skipped] = []
-        there = pq.read_table(collection.path / ITEMS, columns=["id", "image"])
+        there = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
         ids = np.array([int(item_id, 16) for item_id in there["id"].to_pylist()], np.uint64)
         self._order = np.argsort(ids)
         self._ids, self._images = ids[self._order], there["image"]

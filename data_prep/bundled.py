@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 import assets
+from model.checksums import check_files
 from model.collection import MANIFEST, file_sha256
 from model.home import sieve_home
 
@@ -101,6 +102,7 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     from model.backbone import Backbone
 
     shipped = scenes_embeddings()
+    check_files(shipped.parent, "install Sieve again")
     known = KnownEmbeddings(np.load(shipped, "r")) if shipped.is_file() else None
     log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
     backbone = Backbone.load(BACKBONE, device)

@@ -22,7 +22,8 @@ from data_prep.pipeline.sharding import Shard
 from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from data_prep.skipped import Skipped, read_skipped, write_skipped
 from model import collection as layout
-from model.collection import Collection, thumbnail_path, write_manifest
+from model.collection import Collection, thumbnail_path
+from model.collection_writing import write_manifest
 from model.home import new_folder
 
 _ROWS = 4_096
@@ -77,7 +78,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
                 _link_thumbnails(part.path, folder, rows.items["id"])
         writer.close()
         skipped: Iterator[Skipped] = chain.from_iterable(
-            read_skipped(part.path / layout.SKIPPED) for part in parts
+            read_skipped(part.checked(layout.SKIPPED) / layout.SKIPPED) for part in parts
         )
         counts = {"items": n_items, "captions": n_captions}
         counts["skipped"] = write_skipped(folder / layout.SKIPPED, skipped)
@@ -134,7 +135,7 @@ def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
 def _rows_of(part: Collection) -> Iterator[Rows]:
     """Read a collection a few thousand items at a time."""
     first = first_text = 0
-    for batch in pq.ParquetFile(part.path / layout.ITEMS).iter_batches(_ROWS):
+    for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
         items = pa.Table.from_batches([batch]).select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
         end = first + len(items)
         text_end = int(np.searchsorted(part.caption_item, end))

@@ -8,8 +8,6 @@ out by name. The collection appears under its name only when it is whole.
 
 from __future__ import annotations
 
-import errno
-import shutil
 from pathlib import Path
 
 from data_prep.known import KnownEmbeddings
@@ -24,6 +22,7 @@ from data_prep.pipeline.work import Busy, WorkFolder
 from data_prep.records import Source
 from model.backbone import Backbone
 from model.collection import BackboneIdentity, Collection
+from model.faults import disk_is_full
 
 
 def prepare(
@@ -108,10 +107,7 @@ def _job(
 
 def _plain(error: OSError, parent: Path) -> OSError:
     """Say what an OSError means; those of NumPy and Arrow often carry no number."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    if not full and error.errno is None and parent.is_dir():
-        full = shutil.disk_usage(parent).free < 1 << 20
-    if not full:
+    if not disk_is_full(error, parent):
         return error
     return OSError(
         f"the disk that holds {parent} is full; free some space and run again "

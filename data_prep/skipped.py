@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from data_prep.cells import read_text, safe_text
+from data_prep.cells import read_cell, safe_cell
 
 COLUMNS = ("key", "image", "reason")
 
@@ -60,21 +60,26 @@ class Tally:
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
-    """Write `skipped.csv`; returns how many rows it has."""
+    """Write `skipped.csv`, every cell safe; returns how many rows it has."""
     count = 0
     with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for entry in skipped:
-            writer.writerow(map(safe_text, entry))
+            writer.writerow(map(safe_cell, entry))
             count += 1
     return count
 
 
 def read_skipped(path: Path) -> Iterable[Skipped]:
-    """Read `skipped.csv` row by row."""
+    """Read `skipped.csv` row by row; ValueError where it is something else."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = csv.reader(stream)
         next(rows, None)
         for row in rows:
-            yield Skipped(*map(read_text, row))
+            if len(row) != len(COLUMNS):
+                raise ValueError(
+                    f"{path} is damaged: line {rows.line_num} has {len(row)} columns, not "
+                    f"{len(COLUMNS)}; prepare the collection again"
+                )
+            yield Skipped(*map(read_cell, row))

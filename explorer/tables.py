@@ -1,4 +1,7 @@
-"""Tables that leave: CSV that no spreadsheet runs (see `data_prep.cells`), JSON and Parquet."""
+"""Tables that leave: CSV that no spreadsheet runs, JSON and Parquet.
+
+Captions, names and notes are anybody's words: see `data_prep.cells`.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.cells import safe_text
-
-
-def safe_cell(value: Any) -> Any:
-    """Make a value safe to stand in CSV: a text that starts like a formula gets an apostrophe.
-
-    Numbers stay as they are, also negative ones; what is missing or NaN becomes an empty cell;
-    lists and objects become JSON.
-    """
-    if isinstance(value, str):
-        return safe_text(value)
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if pd.isna(value) else value
+from data_prep.cells import safe_cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

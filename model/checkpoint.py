@@ -7,12 +7,14 @@ CHECKPOINT/config.json        schema_version, encoder, backbone, calibration, tr
 CHECKPOINT/weights.safetensors
 CHECKPOINT/training.json      curves, seeds, hashes of the items that it was trained on
 CHECKPOINT/names.json         a name for each dimension, its score, runner-up and source
+CHECKPOINT/checksums.json     of all of them
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +24,15 @@ import safetensors
 from safetensors.torch import load_file
 
 import assets
+from model.checksums import check_files
 from model.collection import BackboneIdentity, Collection, file_sha256
 from model.dimension_name import DimensionName
 from model.encoder import SparseEncoder, SparseEncoderConfig
 from model.exclusion import Calibration
 from model.home import sieve_home
 from model.identity import CodesIdentity
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 CONFIG = "config.json"
@@ -37,6 +42,7 @@ NAMES = "names.json"
 _NO_ENCODER = (
     "names the dimensions of codes that were made elsewhere: it has no encoder to encode with"
 )
+_AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
 CODES_KIND = "codes"
 
 
@@ -156,7 +162,10 @@ class Checkpoint:
                     f"{path / CONFIG} has schema_version {config['schema_version']!r}, this Sieve "
                     f"reads {SCHEMA_VERSION}; train again with `sieve train COLLECTION`"
                 )
-            encoder = None if config.get("kind") == CODES_KIND else _load_encoder(path, config)
+            is_codes = config.get("kind") == CODES_KIND
+            _require(path, *(() if is_codes else (WEIGHTS,)))
+            check_files(path, _AGAIN)
+            encoder = None if is_codes else _load_encoder(path, config)
             names = {
                 int(entry["dimension"]): DimensionName.read(entry)
                 for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
@@ -190,7 +199,6 @@ def _require(path: Path, *parts: str) -> None:
 
 
 def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
-    _require(path, WEIGHTS)
     settings = SparseEncoderConfig(**config["encoder"])
     _check_shape(path / WEIGHTS, settings)
     encoder = SparseEncoder(settings)
@@ -226,11 +234,14 @@ def fitting_checkpoints(collection: Collection) -> list[Path]:
     fitting = []
     for folder in checkpoint_folders():
         try:
+            check_files(folder, f"{_AGAIN}; it is left out", [CONFIG])
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
             trained_on = config["trained_on"]
-        except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
-            continue  # a damaged neighbour must not keep a collection from opening
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            # A damaged neighbour must not keep a collection from opening.
+            log.warning("%s: %s", folder / CONFIG, error)
+            continue
         if same_backbone:
             fitting.append((trained_on != collection.name, trained_on == "scenes", folder))
     return [folder for *_, folder in sorted(fitting, key=lambda entry: entry[:2])]

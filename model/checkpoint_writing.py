@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
+from model.checksums import write_checksums
 from model.dimension_name import DimensionName
 from model.encoder import SparseEncoder
 from model.exclusion import Calibration
@@ -67,6 +68,7 @@ def save_checkpoint(
         _write(folder / CONFIG, config)
         _write(folder / TRAINING, dict(training))
         _write_names(folder, names)
+        write_checksums(folder, (CONFIG, WEIGHTS, TRAINING, NAMES))
 
 
 def write_codes_checkpoint(

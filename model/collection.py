@@ -4,15 +4,15 @@ In place of embeddings it may hold sparse codes that were made elsewhere: see `m
 
 A collection is immutable once written. `collection.json` holds the size and hash of every other
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
-that hash. Embeddings are memory-mapped: opening a million items reads almost nothing.
+that hash. Embeddings are memory-mapped: opening a million items reads almost nothing. A file's
+hash is compared when it is first used, so that a changed byte is a refusal, never another answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model.given_codes import NO_BACKBONE, given_files
+from model.checksums import check_files
+from model.faults import UNREADABLE
+from model.given_codes import NO_BACKBONE
 from model.identity import BackboneIdentity, CodesIdentity
 from model.item_checks import items_fault
 from model.texts import Texts
@@ -37,6 +39,7 @@ CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
+_AGAIN = "prepare the collection again"
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
 
@@ -52,56 +55,14 @@ def thumbnail_path(item_id: str) -> str:
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
 
 
-def write_manifest(
-    folder: Path,
-    *,
-    name: str,
-    backbone: BackboneIdentity | None,
-    source: str,
-    licence: str,
-    counts: Mapping[str, int],
-    shard: Mapping[str, Any] | None = None,
-    codes: CodesIdentity | None = None,
-) -> None:
-    """Write `collection.json`, the last file of a collection, with sizes and hashes of the others.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds all other files already.
-    backbone : BackboneIdentity or None
-        None where it holds codes instead of embeddings.
-    counts : mapping of str to int
-        At least `items` and `captions`.
-    shard : mapping, optional
-        Where the folder is one part of a larger collection: which one, and of what.
-    codes : CodesIdentity, optional
-        The codes that it holds.
-    """
-    parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
-    if backbone is None:
-        parts = [ITEMS, CAPTION_ITEM, SKIPPED, *given_files(folder), "config.json", "names.json"]
-    parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
-    manifest = {
-        "name": name,
-        "schema_version": SCHEMA_VERSION,
-        "backbone": backbone
-        and {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
-        **({} if codes is None else {"codes": asdict(codes)}),
-        "counts": dict(counts),
-        "source": source,
-        "licence": licence,
-        "files": {
-            part: {
-                "bytes": (folder / part).stat().st_size,
-                "sha256": file_sha256(folder / part),
-            }
-            for part in parts
-        },
-        **({} if shard is None else {"shard": dict(shard)}),
-    }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+def _check_facts(manifest: dict[str, Any]) -> None:
+    """Raise what stands for damage where a fact that is told of every collection is missing."""
+    for name in ("name", "source", "licence"):
+        if not isinstance(manifest[name], str):
+            raise TypeError(f"{name} is no text")
+    for name in ("items", "captions"):
+        if not isinstance(manifest["counts"][name], int) or manifest["counts"][name] < 0:
+            raise TypeError(f"{name} is no count")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -126,6 +87,7 @@ class Collection:
         self.path = path
         self.manifest = manifest
         self.sha256 = sha256
+        self._checked: set[str] = set()
         named = manifest["backbone"]
         self._backbone: BackboneIdentity | None = None
         self.codes: CodesIdentity | None = None
@@ -169,9 +131,7 @@ class Collection:
             cls._check(path, manifest)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
         except (*_DAMAGE, RecursionError, OverflowError) as error:
-            raise ValueError(
-                f"{manifest_path} is damaged ({error}); prepare the collection again"
-            ) from None
+            raise ValueError(f"{manifest_path} is damaged ({error}); {_AGAIN}") from None
 
     @staticmethod
     def _check(path: Path, manifest: dict[str, Any]) -> None:
@@ -179,17 +139,36 @@ class Collection:
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
-                f"{SCHEMA_VERSION}; prepare the collection again"
+                f"{SCHEMA_VERSION}; {_AGAIN}"
             )
+        _check_facts(manifest)
+        check_files(path, _AGAIN)
         for name, facts in manifest["files"].items():
             part = path / name
             if Path(name).name != name or not part.is_file():
                 raise FileNotFoundError(f"{part} is missing; prepare the collection again")
             if part.stat().st_size != facts["bytes"]:
                 raise ValueError(
-                    f"{part} has {part.stat().st_size} bytes, expected {facts['bytes']}; "
-                    "prepare the collection again"
+                    f"{part} has {part.stat().st_size} bytes, expected {facts['bytes']}; {_AGAIN}"
                 )
+
+    def checked(self, *names: str) -> Path:
+        """Compare files with the hashes in the manifest, each once; returns the folder.
+
+        Raises
+        ------
+        ValueError
+            If a byte of one has changed since it was written.
+        """
+        for name in names:
+            facts = self.manifest["files"].get(name, {})
+            if name not in self._checked and "sha256" in facts:
+                if file_sha256(self.path / name) != facts["sha256"]:
+                    raise ValueError(
+                        f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}"
+                    )
+                self._checked.add(name)
+        return self.path
 
     @property
     def name(self) -> str:
@@ -221,13 +200,13 @@ class Collection:
         if missing or len(items) != self.n_items:
             raise ValueError(
                 f"{self.path / ITEMS} has {len(items)} rows and lacks {missing or 'no column'}; "
-                f"expected {self.n_items} rows; prepare the collection again"
+                f"expected {self.n_items} rows; {_AGAIN}"
             )
         return items
 
     def _read_items(self) -> pa.Table:
         try:
-            with pq.ParquetFile(self.path / ITEMS) as file:
+            with pq.ParquetFile(self.checked(ITEMS) / ITEMS) as file:
                 # A small file may claim more rows than any memory holds.
                 n = file.metadata.num_rows
                 table = file.read() if n == self.n_items else None
@@ -308,13 +287,9 @@ class Collection:
     def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.path / name
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}); prepare the collection again"
-            ) from None
+            array = np.load(self.checked(name) / name, mmap_mode="r", allow_pickle=False)
+        except UNREADABLE as error:
+            raise ValueError(f"{path} cannot be read ({error}); {_AGAIN}") from None
         if array.shape != shape:
-            raise ValueError(
-                f"{path} has shape {array.shape}, expected {shape}; prepare the collection again"
-            )
+            raise ValueError(f"{path} has shape {array.shape}, expected {shape}; {_AGAIN}")
         return array

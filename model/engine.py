@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +201,14 @@ class Engine:
         text, without, notes = read_question(text, without)
         if item:
             row = self.row_of(item)
-            dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
-            code, embedding = self.index.code(row), dense.astype(np.float32)
+            code, embedding = self.index.code(row), partial(self._embedding_of, row)
         elif image is not None:
-            code, embedding = self._queries.encode_image(image)
+            encoded = self._queries.encode_image(image)
+            code, embedding = encoded.code, partial(getattr, encoded, "embedding")
         elif text:
             code = self.encode_text(text).code
-            embedding = self.encode_text(f"{text} without {without}" if without else text).embedding
+            whole = self.encode_text(f"{text} without {without}" if without else text)
+            embedding = partial(getattr, whole, "embedding")
             if self.collection.codes and not code.any():
                 raise ValueError(f"nothing in “{text[:80]}” has a code here; try other words")
         else:
@@ -278,6 +279,10 @@ class Engine:
     def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
         return self._retriever.search_dense(query, top, self._itself(query))
+
+    def _embedding_of(self, row: int) -> np.ndarray:
+        dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
+        return dense.astype(np.float32)
 
     def _settled(self, query: EncodedQuery, off: tuple[int, ...] | None) -> tuple[int, ...]:
         """Complete and check what is off: the proposed dimensions where nothing is said."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from model.code_checks import csr_fault
 from model.codes import SparseCodes, code_files
+from model.faults import UNREADABLE
 
 IMAGE_CODES, TEXT_CODES, WORD_CODES = "image", "text", "word"
 WORDS = "words.json"
@@ -51,7 +52,7 @@ def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
     paths = [folder / name for name in code_files(part)]
     try:
         indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"codes of {folder} cannot be read ({reason}); prepare it again") from None
     fault = csr_fault(indptr, indices, values, (n, m))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
+from model.faults import writing_in
+
 
 def sieve_home() -> Path:
     """Root of collections, checkpoints and derived files."""
@@ -38,6 +40,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     ------
     FileExistsError
         If `target` exists already, also where another writer was faster.
+    OSError
+        In one line, where the disk is full.
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another name or remove it first")
@@ -45,7 +49,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     draft.chmod(0o755)
     try:
-        yield draft
+        with writing_in(target.parent):
+            yield draft
         try:
             draft.rename(target)
         except OSError as error:

@@ -20,10 +20,10 @@ from scipy.sparse import csr_array, issparse
 from model.backbone import Backbone
 from model.checkpoint import Checkpoint
 from model.code_checks import csr_fault
-from model.codes import SparseCodes
+from model.codes import SparseCodes, code_files
 from model.collection import Collection
 from model.encoder import IMAGE, TEXT, encode_codes
-from model.given_codes import WORD_CODES, read_codes, read_words
+from model.given_codes import WORD_CODES, WORDS, read_codes, read_words
 from model.words.coded import CodedWords
 
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -182,9 +182,11 @@ def query_encoder(
     if entry and allow_code:
         function = load_entry(entry)
         return GivenQueries(lambda text: _called(function, entry, text, checkpoint.m))
-    words = read_words(collection.path)
+    words = read_words(collection.checked(WORDS))
     if words:
-        codes = read_codes(collection.path, WORD_CODES, len(words), checkpoint.m)
+        codes = read_codes(
+            collection.checked(*code_files(WORD_CODES)), WORD_CODES, len(words), checkpoint.m
+        )
         table = CodedWords(words, codes)
         return GivenQueries(table.code, table)
     if entry:

@@ -32,13 +32,20 @@ class EncodedQuery:
     """(m,) float32: A's code."""
     without_code: np.ndarray
     """(m,) float32: B's code, zeros where there is no B."""
-    embedding: np.ndarray
-    """(d,) float32: what the backbone alone makes of the whole question, "A without B" as text;
-    (0,) where there is no backbone."""
+    read_embedding: Callable[[], np.ndarray]
+    """Gives `embedding`: an item's lies in a file that most searches need not read."""
     dimensions: tuple[ActiveDimension, ...]
     """Proposed-off ones first, then by strength in A."""
     notes: tuple[str, ...]
     """What the person should know: unknown words, a split query, a cut text."""
+
+    @property
+    def embedding(self) -> np.ndarray:
+        """Read what the backbone alone makes of the whole question: (d,) or (0,) float32.
+
+        A question "A without B" is read as that text; (0,) where there is no backbone.
+        """
+        return self.read_embedding()
 
     @property
     def proposed(self) -> tuple[int, ...]:

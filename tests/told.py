@@ -15,8 +15,8 @@ from model.collection import (
     SKIPPED,
     TEXT_EMBEDDINGS,
     BackboneIdentity,
-    write_manifest,
 )
+from model.collection_writing import write_manifest
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 

@@ -14,7 +14,7 @@ from data_prep.pipeline.work import WorkFolder
 from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
 from model import collection as layout
-from model.collection import write_manifest
+from model.collection_writing import write_manifest
 from model.identity import CodesIdentity
 
 

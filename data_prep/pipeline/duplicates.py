@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.cells import safe_text
+from data_prep.cells import safe_cell
 from data_prep.known import forget_pages, read
 from model import collection as layout
 from model.collection import thumbnail_path
@@ -58,8 +58,8 @@ def write_duplicates(folder: Path) -> int:
             paths = [folder / thumbnail_path(item["id"]) for item in (one, other)]
             same = sizes[0] == sizes[1] and filecmp.cmp(*paths, shallow=False)
             kind = "same" if same else "near"
-            names = (one["id"], safe_text(one["image"]), other["id"], safe_text(other["image"]))
-            writer.writerow((*names, kind, f"{cosine:.4f}"))
+            names = (one["id"], one["image"], other["id"], other["image"])
+            writer.writerow((*map(safe_cell, names), kind, f"{cosine:.4f}"))
     return len(found)
 
 

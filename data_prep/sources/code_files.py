@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from data_prep.captions import tidy
 from model.code_checks import csr_fault
 from model.codes import SparseCodes
+from model.faults import UNREADABLE
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120
@@ -136,7 +137,7 @@ def _read_parts(path: Path) -> dict[str, np.ndarray]:
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
             return {part: np.asarray(archive[part]) for part in _PARTS}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:120]
         if "pickle" in reason:  # NumPy's advice is to allow what must not be allowed
             reason = "it holds Python objects"

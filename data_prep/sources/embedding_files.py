@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.captions.formats import numbered_lines
+from model.faults import UNREADABLE
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
@@ -162,7 +163,7 @@ def _array(path: Path) -> np.ndarray:
     """Map an array of embeddings."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
         if (
             "pickle" in reason or "Python objects" in reason

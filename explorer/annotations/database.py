@@ -4,6 +4,9 @@ A connection lives for one call, so nothing is lost with the process, a file tha
 not written to, and any number of pages and programs share one. SQLite's own rollback journal, not
 its write-ahead log: that leaves files beside the database, asks for shared memory, and cannot be
 read where nothing can be written; measured with one connection a call, it also took twice as long.
+
+SQLite keeps no checksums, so a byte that a disk has changed would be read as another word: each
+write keeps one of all rows, and each read compares it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,6 +38,13 @@ CREATE TABLE searches (
     saved TEXT NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0
 );
 """
+_CONTENT = "content"
+"""Beside the origin's hashes: the checksum of all rows."""
+_ROWS = (
+    "SELECT * FROM fields NOT INDEXED ORDER BY dimension, field",
+    "SELECT * FROM searches NOT INDEXED ORDER BY id",
+    "SELECT * FROM sqlite_sequence",
+)
 _WHY = {
     "SQLITE_READONLY": "cannot be written",
     "SQLITE_PERM": "cannot be written",
@@ -76,7 +88,8 @@ class Database:
                 return
             with closing(self._connect("ro")) as connection:
                 connection.execute("BEGIN")
-                yield connection if self._is_ours(connection) else None
+                self._check(connection)
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -89,11 +102,14 @@ class Database:
         """
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect("rwc")) as connection:
+            if not self.path.exists():
+                self._make()
+            with closing(self._connect("rw")) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                if not self._is_ours(connection):
-                    self._make(connection)
+                self._check(connection)
                 yield connection
+                told = (_CONTENT, _checksum(connection))
+                connection.execute("INSERT OR REPLACE INTO origin VALUES (?, ?)", told)
                 connection.execute("COMMIT")
 
     def fault(self) -> str:
@@ -103,7 +119,7 @@ class Database:
                 if self.path.exists():
                     with closing(self._connect("rw")) as connection:
                         connection.execute("BEGIN IMMEDIATE")
-                        self._is_ours(connection)
+                        self._check(connection)
                         # SQLite begins also where it can only read, and tells at the first change.
                         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                         connection.execute("ROLLBACK")
@@ -116,8 +132,8 @@ class Database:
             return str(error)
         return ""
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+    def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
+        address = f"{(path or self.path).absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(
             address, uri=True, timeout=WAIT_SECONDS, isolation_level=None, cached_statements=0
         )
@@ -126,27 +142,44 @@ class Database:
         connection.execute("PRAGMA trusted_schema=OFF")
         return connection
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether there is a schema yet; ValueError if it is another's."""
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Raise a ValueError if the file is another's, or not what was written."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         if not (application or version or tables):
-            return False
+            # It is made under another name: one that is empty, or shorter than a page, was cut.
+            raise ValueError(self._line("is damaged"))
         if application != APPLICATION:
             raise ValueError(self._line("is another program's database"))
         if version != SCHEMA_VERSION:
             raise ValueError(self._line(f"has format {version}, not {SCHEMA_VERSION}"))
-        if dict(connection.execute("SELECT name, sha256 FROM origin")) != self._origin:
+        (whole,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        origin = dict(connection.execute("SELECT name, sha256 FROM origin"))
+        content = origin.pop(_CONTENT, None)
+        if whole != "ok" or content not in (None, _checksum(connection)):
+            raise ValueError(self._line("is damaged"))
+        if origin != self._origin:
             raise ValueError(self._line("is of another collection or checkpoint"))
-        return True
 
-    def _make(self, connection: sqlite3.Connection) -> None:
-        for statement in _SCHEMA.split(";")[:-1]:
-            connection.execute(statement)
-        connection.executemany("INSERT INTO origin VALUES (?, ?)", self._origin.items())
-        connection.execute(f"PRAGMA application_id={APPLICATION}")
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    def _make(self) -> None:
+        """Make the file under another name; where another process is faster, its own stays."""
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
+        os.close(handle)
+        draft = Path(name)
+        try:
+            with closing(self._connect("rw", draft)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _SCHEMA.split(";")[:-1]:
+                    connection.execute(statement)
+                connection.executemany("INSERT INTO origin VALUES (?, ?)", self._origin.items())
+                connection.execute(f"PRAGMA application_id={APPLICATION}")
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                connection.execute("COMMIT")
+            draft.chmod(0o644)
+            _name_first(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -157,6 +190,8 @@ class Database:
             kind = getattr(error, "sqlite_errorname", "") or ""
             short = "_".join(kind.split("_")[:2])
             raise ValueError(self._line(_WHY.get(short, f"fails ({error})"))) from None
+        except UnicodeDecodeError:
+            raise ValueError(self._line("is damaged")) from None
         except OSError as error:
             why = f"cannot be made ({error.strerror or error})"
             raise ValueError(self._line(why)) from None
@@ -166,3 +201,23 @@ class Database:
             f"notes cannot be kept here: {self.path} {why}; move it away, or set $SIEVE_HOME to "
             "another folder"
         )
+
+
+def _name_first(draft: Path, path: Path) -> None:
+    """Give a file its name, unless something has it meanwhile."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk that knows no links
+        if not path.exists():
+            draft.replace(path)
+
+
+def _checksum(connection: sqlite3.Connection) -> str:
+    """CRC-32 of all that people keep."""
+    crc = 0
+    for asked in _ROWS:
+        for row in connection.execute(asked):
+            crc = zlib.crc32(repr(row).encode("utf-8", "surrogatepass"), crc)
+    return f"{crc:08x}"

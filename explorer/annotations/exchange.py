@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from data_prep.cells import read_text
+from data_prep.cells import read_cell, safe_cell
 from explorer.annotations.fields import FIELDS, Annotation, read_field, told_time
 from explorer.annotations.searches import SavedSearch
 from explorer.json_fields import read_object, read_whole, refuse_unknown, shown
-from explorer.tables import safe_cell
 
 FORMAT = 1
 KINDS = ("json", "csv")
@@ -166,7 +165,7 @@ def _read_csv(text: str, m: int) -> tuple[Said, ...]:
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num}: more cells than columns")
-            rows.append((reader.line_num, {n: read_text(v or "") for n, v in row.items()}))
+            rows.append((reader.line_num, {n: read_cell(v or "") for n, v in row.items()}))
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: this is not CSV ({error})") from None
     return _read_entries(rows, m, "line")

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from model.faults import writing_in
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a draft to be written, which takes the file's place when all went well."""
+    with writing_in(path.parent):
+        yield from _draft_of(path)
+
+
+def _draft_of(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
     draft = Path(name)

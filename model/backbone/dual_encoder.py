@@ -11,6 +11,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from model.backbone.blip import BLIP, open_blip
 from model.backbone.image_transform import ImageTransform
 from model.backbone.source import open_source, resolve
 from model.backbone.unpadded import encode_unpadded
+from model.checksums import check_files
 from model.words.known import known_bases, unknown_words
 
 _LONGEST_WORD = 100
@@ -87,6 +89,8 @@ class Backbone:
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
         # Convolutions run about twice as fast on a CPU in this layout; transformers do not mind.
         network = network.eval().requires_grad_(False)
+        # Texts are embedded in turn: a tower's mask is cut to their length meanwhile.
+        self._turn = Lock()
         self._network = network.to(device=device, memory_format=torch.channels_last)
         self.width = self._common_width()
 
@@ -115,6 +119,8 @@ class Backbone:
         if name.startswith(BLIP):
             return cls(name, *open_blip(name), target)
         source = resolve(name)
+        if source.folder:
+            check_files(source.folder, "fetch or train the weights again")
         network, tokenizer, config = open_source(name, source)
         words = source.folder / "known_words.txt" if source.folder else None
         known = None
@@ -163,7 +169,8 @@ class Backbone:
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Embed texts as they are: prompt templates are the caller's.
 
-        A text longer than the model's context is cut; an empty one is embedded as such.
+        A text longer than the model's context is cut; an empty one is embedded as such. Safe to
+        call from several threads.
 
         Returns
         -------
@@ -174,7 +181,8 @@ class Backbone:
         for start in range(0, len(texts), batch_size):
             batch = [_tidy(text, self._longest) for text in texts[start : start + batch_size]]
             tokens = self._tokenizer(batch).to(self.device)
-            parts.append(self._unit(encode_unpadded(self._network, tokens)))
+            with self._turn:
+                parts.append(self._unit(encode_unpadded(self._network, tokens)))
         return np.concatenate(parts)
 
     def unknown_words(self, text: str) -> list[str]:

@@ -19,6 +19,8 @@ CHUNKS = 4
 def encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
     """Embed tokens: (b, t) int64 → (b, d), as `network.encode_text` does but faster.
 
+    Not safe between threads, as the network is changed meanwhile.
+
     Parameters
     ----------
     network : open_clip model

@@ -1,12 +1,14 @@
 """What follows from a collection and a checkpoint: codes and dimension statistics, cached.
 
 Kept in `$SIEVE_HOME/codes` under the hashes of both, so a read-only collection works and nothing is
-ever stale.
+ever stale; a cache whose bytes have changed since is made anew.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,8 @@ import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from model.checkpoint import Checkpoint
-from model.codes import SparseCodes
+from model.checksums import check_files, write_checksums
+from model.codes import SparseCodes, code_files
 from model.collection import Collection
 from model.dimensions.naming import both_modalities, word_association
 from model.dimensions.statistics import mean_caption_codes
@@ -29,6 +32,7 @@ from model.words.content import WordPresence, word_presence
 log = logging.getLogger(__name__)
 
 _TABLE = "dimensions.parquet"
+_ANEW = "it is computed anew"
 _DIMENSIONS_AT_ONCE = 4096
 
 
@@ -133,7 +137,8 @@ def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCode
     if collection.codes:
         counts = {IMAGE_CODES: collection.n_items, TEXT_CODES: collection.n_captions}
         images, texts = (
-            read_codes(collection.path, part, n, collection.codes.m) for part, n in counts.items()
+            read_codes(collection.checked(*code_files(part)), part, n, collection.codes.m)
+            for part, n in counts.items()
         )
         return images, texts
     return (
@@ -151,10 +156,11 @@ def derive(collection: Collection, checkpoint: Checkpoint) -> Derived:
     m = checkpoint.m
     if folder.is_dir():
         try:
+            check_derived(folder)
             return Derived.load(folder, collection, m)
         except (OSError, ValueError, EOFError) as error:
-            log.warning("cached codes in %s cannot be read (%s); computing them", folder, error)
-            return Derived.compute(collection, checkpoint)
+            log.warning("cached codes in %s cannot be read (%s)", folder, error)
+            forget_derived(folder)
     log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
     derived = Derived.compute(collection, checkpoint)
     keep_derived(folder, derived.save)
@@ -172,7 +178,24 @@ def keep_derived(folder: Path, save: Callable[[Path], None]) -> None:
     try:
         with new_folder(folder) as draft:
             save(draft)
+            write_checksums(draft, (path.name for path in draft.iterdir()))
     except FileExistsError:
         pass  # another process was faster; what it wrote is the same
     except OSError as error:
         log.warning("%s is not cached: %s", folder.name, error)
+
+
+def check_derived(folder: Path) -> None:
+    """Raise a ValueError where what is kept is not what was written, or nothing tells."""
+    if not check_files(folder, _ANEW):
+        raise ValueError(f"{folder} has no checksums; {_ANEW}")
+
+
+def forget_derived(folder: Path) -> None:
+    """Move what cannot be used out of the way, so that it can be kept anew."""
+    try:
+        grave = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        folder.rename(grave / folder.name)
+        shutil.rmtree(grave, ignore_errors=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", folder, error)

@@ -20,7 +20,13 @@ from sklearn.preprocessing import normalize
 from model.checkpoint import Checkpoint
 from model.codes import shape_of
 from model.collection import Collection
-from model.dimensions.derived import Derived, derived_folder, keep_derived
+from model.dimensions.derived import (
+    Derived,
+    check_derived,
+    derived_folder,
+    forget_derived,
+    keep_derived,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +64,11 @@ def dimension_map(collection: Collection, checkpoint: Checkpoint, derived: Deriv
     folder = derived_folder(collection, checkpoint, f"map{VERSION}")
     if folder.is_dir():
         try:
+            check_derived(folder)
             return _load(folder)
         except (OSError, ValueError, KeyError) as error:
-            log.warning("the map in %s cannot be read (%s); laying it out", folder, error)
+            log.warning("the map in %s cannot be read (%s)", folder, error)
+            forget_derived(folder)
     live = live_dimensions(derived)
     log.info("laying out %s dimensions", len(live))
     if checkpoint.codes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 PORT = 6333
 _FORM = "qdrant://HOST:6333/NAME, qdrants:// where it speaks TLS, or qdrant:///FOLDER/NAME"
@@ -47,8 +47,9 @@ class IndexAddress(NamedTuple):
         return cls(server, f"/{folder}" if folder else "", name)
 
     def __str__(self) -> str:
-        place = self.url.replace("http", "qdrant", 1) if self.url else f"qdrant://{self.folder}"
-        return f"{place}/{self.name}"
+        folder = quote(self.folder)
+        place = self.url.replace("http", "qdrant", 1) if self.url else f"qdrant://{folder}"
+        return f"{place}/{quote(self.name)}"
 
 
 def _server(parts: SplitResult) -> str:

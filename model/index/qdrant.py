@@ -200,7 +200,13 @@ class QdrantIndex:
         return Found(rows, scores, self._codes(points))
 
     def _codes(self, points: list[Any]) -> SparseCodes:
-        """Read the codes that came back with points."""
+        """Read the codes that came back with points; ValueError where one came without."""
+        bare = [point.id for point in points if not (point.vector or {}).get(CODE)]
+        if bare:
+            raise ValueError(
+                f"index {self._where} holds no code of item {bare[0]}; upload it anew with "
+                "`sieve index COLLECTION --to ADDRESS`"
+            )
         vectors = [point.vector[CODE] for point in points]
         lengths = [len(vector.indices) for vector in vectors]
         indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

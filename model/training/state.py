@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model.faults import writing_in
+
 _STATE = "state.safetensors"
 
 
@@ -47,7 +49,8 @@ def save_state(
     tensors["idle"] = idle
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     draft = folder / f".{os.getpid()}-{_STATE}"
-    save_file(contiguous, draft, {"facts": json.dumps(facts)})
+    with writing_in(folder.parent):
+        save_file(contiguous, draft, {"facts": json.dumps(facts)})
     draft.replace(folder / _STATE)
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model import collection as parts
-from model.collection import Collection, thumbnail_path, write_manifest
+from model.collection import Collection, thumbnail_path
+from model.collection_writing import write_manifest
 from model.dimensions import Derived
 from model.dimensions.derived import derived_folder
 from model.dimensions.table import VERSION
@@ -64,8 +65,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
         )
     codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
     made = Derived(Collection.open(path), codes, codes, real.dimension_table())
-    with new_folder(derived_folder(made.collection, real.checkpoint, str(VERSION))) as draft:
-        made.save(draft)
+    keep_derived(derived_folder(made.collection, real.checkpoint, str(VERSION)), made.save)
     (folder / "checkpoint").write_text(str(real.checkpoint.path))
 
 

@@ -31,8 +31,8 @@ from model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
-    write_manifest,
 )
+from model.collection_writing import write_manifest
 from model.training import TrainingConfig
 from model.training.data import Batch, TrainingData
 from model.training.trainer import Trainer

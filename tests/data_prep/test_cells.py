@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.cells import read_text, safe_text
+from data_prep.cells import read_cell, safe_cell
 from data_prep.skipped import Skipped, read_skipped, write_skipped
 
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
 def test_a_text_is_read_as_it_was(text: str) -> None:
-    assert read_text(safe_text(text)) == text
-    assert not safe_text(text).startswith(("=", "+", "-", "@"))
+    assert read_cell(safe_cell(text)) == text
+    assert not safe_cell(text).startswith(("=", "+", "-", "@"))
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png", "-1+1.jpg", "+a.jpg"])

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.cells import read_text
-from explorer.tables import csv_bytes, json_bytes, parquet_bytes, safe_cell
+from data_prep.cells import read_cell, safe_cell
+from explorer.tables import csv_bytes, json_bytes, parquet_bytes
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -40,7 +40,7 @@ def test_lists_become_json() -> None:
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
 def test_a_cell_is_read_as_it_was(text: str) -> None:
-    assert read_text(safe_cell(text)) == text
+    assert read_cell(safe_cell(text)) == text
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))

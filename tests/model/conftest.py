@@ -17,8 +17,8 @@ from model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
-    write_manifest,
 )
+from model.collection_writing import write_manifest
 from model.engine import Engine
 from model.training import TrainingConfig, train
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_word_collection
 
+from model.checksums import write_checksums
 from model.collection import IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
 from model.home import new_folder
 
@@ -70,6 +71,7 @@ def test_a_manifest_cannot_point_outside(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": ""}
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    write_checksums(folder, [MANIFEST])
     with pytest.raises(FileNotFoundError, match="missing"):
         Collection.open(folder)
 

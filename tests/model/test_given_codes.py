@@ -16,6 +16,7 @@ from scipy.sparse import save_npz
 from data_prep.prepare import prepare
 from data_prep.sources.codes import CodeFiles, Codes
 from model.checkpoint import Checkpoint, find_checkpoint
+from model.checksums import CHECKSUMS
 from model.collection import Collection
 from model.engine import Engine
 from model.meaning import meaning_report
@@ -211,6 +212,7 @@ def test_a_config_from_elsewhere_names_no_function(
     (path / "config.json").write_text(json.dumps(config))
     manifest["files"]["config.json"]["bytes"] = (path / "config.json").stat().st_size
     (path / "collection.json").write_text(json.dumps(manifest))
+    (path / CHECKSUMS).unlink()  # whoever changes files on purpose leaves no trace
     with pytest.raises(ValueError, match=said):
         Engine.open(path, allow_code=True)
 
@@ -223,6 +225,10 @@ def test_codes_that_were_tampered_with_are_refused(
     indices = np.load(copy / "image_indices.npy")
     indices[0] = 2**30
     np.save(copy / "image_indices.npy", indices)
+    manifest = json.loads((copy / "collection.json").read_text())
+    del manifest["files"]["image_indices.npy"]["sha256"]
+    (copy / "collection.json").write_text(json.dumps(manifest))
+    (copy / CHECKSUMS).unlink()
     with pytest.raises(ValueError, match="is damaged: row 0 has dimension 1073741824"):
         Engine.open(copy)
 

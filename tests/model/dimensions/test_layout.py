@@ -83,7 +83,7 @@ def test_the_map_is_of_live_dimensions_and_kept(
 def test_a_damaged_map_is_laid_out_again(engine: Engine, tmp_path: Path) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
     found = dimension_map(*opened)
-    (kept,) = (tmp_path / "codes").glob("*-map*/*")
+    (kept,) = (tmp_path / "codes").glob("*-map*/map.parquet")
     kept.write_bytes(b"no map")
     assert np.array_equal(dimension_map(*opened).positions, found.positions)
 

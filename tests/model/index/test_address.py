@@ -16,12 +16,14 @@ from model.index.qdrant import connect
         ("qdrants://host:443/a", "https://host:443", "", "a", "qdrants://host:443/a"),
         ("qdrant://[::1]:6333/a", "http://[::1]:6333", "", "a", "qdrant://[::1]:6333/a"),
         ("qdrant:///tmp/here/a", "", "/tmp/here", "a", "qdrant:///tmp/here/a"),
+        ("qdrant:///a%20b/c%3F/d", "", "/a b/c?", "d", "qdrant:///a%20b/c%3F/d"),
+        ("qdrant://host/a%23b", "http://host:6333", "", "a#b", "qdrant://host:6333/a%23b"),
     ],
 )
 def test_addresses(text: str, url: str, folder: str, name: str, told: str) -> None:
     address = IndexAddress.parse(text)
     assert address == IndexAddress(url, folder, name)
-    assert str(address) == told
+    assert str(address) == told and IndexAddress.parse(told) == address
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,14 @@ def test_a_damaged_memory_is_refused(client: Any, field: str) -> None:
         QdrantIndex(client, "photos", IDENTITY, "here")
 
 
+def test_an_item_without_its_code_is_named(client: Any) -> None:
+    put(client)
+    client.delete_vectors("photos", vectors=[CODE], points=[7])
+    index = QdrantIndex(client, "photos", IDENTITY, "here")
+    with pytest.raises(ValueError, match="here holds no code of item 7; upload it anew"):
+        index.code(7)
+
+
 def test_a_name_that_is_not_there(client: Any) -> None:
     with pytest.raises(FileNotFoundError, match="no index here; make it with `sieve index"):
         QdrantIndex(client, "photos", IDENTITY, "here")

@@ -1,0 +1,206 @@
+"""Killing a server, and a command, at random moments: what was whole stays whole and opens again.
+
+    python -m tests.benchmarks.faults --times 10 [--seed 0] [--port 8970]
+
+A real `sieve explore` on the bundled collection is killed by signal 9 while a training that its
+page started is under way, and while two clients write names and a third exports results; a real
+`sieve export` is killed while it writes over an older file. A training holds where it is told as
+stopped or done, goes on, and every checkpoint there is opens; writing holds where all that was
+told as saved is read again; an export where its file is the older one or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from data_prep.bundled import open_collection_path
+from explorer.annotations.store import open_annotations
+from explorer.jobs.folder import DONE, FAILED, STOPPED
+from explorer.training.trainings import Trainings
+from model.checkpoint import Checkpoint, find_checkpoint
+from model.collection import Collection
+from model.home import sieve_home
+
+_PATIENCE = 240.0
+_SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 40}
+
+
+class Server:
+    """A running `sieve explore`."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "explorer", "explore", "scenes", "--port", str(port)]
+        self._process = subprocess.Popen(
+            [*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + _PATIENCE
+        while not self._names(until):
+            time.sleep(0.2)
+
+    def _names(self, until: float) -> bool:
+        """Find the components that have server functions, once it answers."""
+        assert self._process.poll() is None and time.monotonic() < until, "it does not open again"
+        try:
+            config = httpx.get(f"{self._url}/config", timeout=20).json()
+        except httpx.HTTPError:
+            return False
+        self._components = {
+            name: component["id"]
+            for component in config["components"]
+            for name in component["props"].get("server_fns") or ()
+        }
+        return True
+
+    def ask(self, name: str, data: Any) -> dict[str, Any]:
+        """Ask as the page does."""
+        name = f"sieve_{name}"
+        body = {"data": data, "fn_name": name, "session_hash": "s"}
+        body["component_id"] = self._components[name]
+        post = f"{self._url}/gradio_api/component_server"
+        return httpx.post(post, json=body, timeout=60).json()
+
+    def kill(self) -> None:
+        """End it, as the kernel does where memory is short."""
+        self._process.kill()
+        self._process.wait()
+
+
+def training(chance: random.Random, port: int, collection: Collection) -> str:
+    """Kill the server while it trains; returns how the training stood."""
+    server = Server(port)
+    told = server.ask("training_start", _SETTINGS)
+    assert "error" not in told, told
+    time.sleep(chance.uniform(0, 25))
+    server.kill()
+    trainings = Trainings(collection, "cpu")
+    _wait(lambda: not trainings.lane.under_way())
+    folder = trainings.latest()
+    assert folder is not None
+    left = trainings.progress(folder)
+    assert left.state in (STOPPED, DONE) or "did not begin" in left.fault, left
+    for path in (sieve_home() / "checkpoints").glob("[!.]*"):
+        Checkpoint.load(path)
+    if left.state == DONE:
+        return "done"
+    trainings.resume()
+    _wait(lambda: trainings.progress(folder).step > left.step
+          or trainings.progress(folder).state in (DONE, FAILED))  # fmt: skip
+    now = trainings.progress(folder)
+    assert now.state != FAILED and now.step >= left.step, now
+    if trainings.lane.under_way():
+        trainings.stop()
+        _wait(lambda: not trainings.lane.under_way())
+    trainings.discard()
+    return "stopped, went on" if left.state == STOPPED else "had not begun, begun"
+
+
+def annotating(chance: random.Random, port: int, collection: Collection) -> str:
+    """Kill the server while two clients write and a third exports; returns how many were told."""
+    server = Server(port)
+    saved: dict[int, tuple[int, str]] = {}
+    checkpoint = Checkpoint.load(find_checkpoint(collection))
+    store = open_annotations(collection.sha256, checkpoint.sha256, checkpoint.m)
+    known = {j: said["name"].version for j, said in store.all().items() if "name" in said}
+
+    def write(first: int) -> None:
+        for number in range(first, first + 400):
+            name, dimension = f"name {chance.random()}", number % 1000
+            version = saved[dimension][0] if dimension in saved else known.get(dimension, 0)
+            asked = {"dimension": dimension, "field": "name", "value": name, "version": version}
+            try:
+                told = server.ask("notes_write", asked)
+            except (httpx.HTTPError, ValueError):
+                return
+            assert "error" not in told, told
+            saved[dimension] = (version + 1, name)
+
+    def export() -> None:
+        while True:
+            try:
+                told = server.ask("export_results", {"q": "a dog", "kind": "csv"})
+            except (httpx.HTTPError, ValueError):
+                return
+            assert "error" not in told, told
+
+    clients = [threading.Thread(target=write, args=(first,)) for first in (0, 500)]
+    clients.append(threading.Thread(target=export))
+    for client in clients:
+        client.start()
+    time.sleep(chance.uniform(0.2, 5))
+    server.kill()
+    for client in clients:
+        client.join()
+    kept = store.all()
+    lost = [j for j, told in saved.items() if kept[j]["name"].version < told[0]]
+    assert not lost and not store.fault(), (lost, store.fault())
+    return f"{len(saved)} told as saved"
+
+
+def exporting(chance: random.Random, _: int, __: Collection) -> str:
+    """Kill an export that writes over an older file; returns which of the two is there."""
+    folder = sieve_home() / "exported"
+    folder.mkdir(exist_ok=True)
+    out = folder / "codes.parquet"
+    command = [sys.executable, "-m", "explorer", "export", "scenes", "codes", "-o", str(out)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if not (folder / "whole").is_file():
+        begun = time.monotonic()
+        subprocess.run(command, check=True, **quiet)
+        (folder / "whole").write_bytes(out.read_bytes())
+        (folder / "seconds").write_text(str(time.monotonic() - begun))
+    out.write_bytes(b"older")
+    takes = float((folder / "seconds").read_text())
+    running = subprocess.Popen(command, **quiet)
+    time.sleep(chance.uniform(0.5 * takes, 1.1 * takes))
+    running.kill()
+    running.wait()
+    data = out.read_bytes()
+    assert data in (b"older", (folder / "whole").read_bytes())
+    return "older" if data == b"older" else "new"
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not until():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
+
+
+def main() -> None:
+    """Kill, look, and print what held."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=int, default=8970)
+    given = parser.parse_args()
+    chance = random.Random(given.seed)
+    shared = open_collection_path("scenes", device="cpu", progress=False)
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        shutil.copytree(sieve_home() / "codes", Path(home) / "codes")
+        (Path(home) / "collections").symlink_to(shared.parent)
+        os.environ["SIEVE_HOME"] = home
+        collection = Collection.open(open_collection_path("scenes"))
+        for case in (training, annotating, exporting):
+            held = [case(chance, given.port, collection) for _ in range(given.times)]
+            report[case.__name__] = {"killed": given.times, "held": len(held), "each": held}
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

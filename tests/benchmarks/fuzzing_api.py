@@ -1,0 +1,238 @@
+"""Every handler of a running explorer, its own and the public one, as targets of the fuzzing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from data_prep.bundled import open_collection_path
+from explorer.access import Access
+from explorer.app import start
+from explorer.faults import OUR_FAULT
+from explorer.jobs.lane import Lane
+from explorer.training.desk import TrainingDesk
+from model.engine import Engine
+from model.home import sieve_home
+from tests.benchmarks.fuzzing import FAULT, Target
+from tests.benchmarks.junk import changed
+
+SLOW = 20.0
+_PLACE = {
+    "q": "a dog", "without": "a beach", "item": "", "off": [3, 17], "strictness": 0.5,
+    "never": False, "compare": False, "list": True, "upload": "",
+}  # fmt: skip
+_RECIPE = {
+    "collection": "", "columns": 4, "width_cm": 12, "font_size": 7, "tiles": "square",
+    "label": "fig:a",
+    "rows": [{"query": "a dog", "without": "a beach", "strictness": "never", "off": [3]}],
+}  # fmt: skip
+_SLOT = {"text": "a dog", "item": "", "upload": ""}
+_SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 1, "seed": 0, "batch_size": 64}
+SEEDS: dict[str, tuple[Any, ...]] = {
+    "open": ("", "?q=a+dog&without=beach&off=17,203&strictness=1", "?dimension=3"),
+    "ask": (_PLACE, {"q": "a dog without a beach", "list": True}, {"item": "0123456789abcdef"}),
+    "item": ("0123456789abcdef", ""),
+    "export_results": (_PLACE | {"kind": "csv"}, _PLACE | {"kind": "parquet"}),
+    "export_dimensions": ({"kind": "csv"}, {"kind": "json"}),
+    "page": ({"dimension": 3, "seed": 1}, {"dimension": 0}),
+    "probe": ({"dimension": 3},),
+    "map": ({}, None),
+    "table": ({}, None),
+    "preview": (_RECIPE,),
+    "download": ({"recipe": _RECIPE, "kind": "png"}, {"recipe": _RECIPE, "kind": "tex"}),
+    "inspect": ({"left": _SLOT, "right": _SLOT | {"text": "a cat"}, "off": [1], "list": True},),
+    "why": ({"left": _SLOT, "ids": ["0123456789abcdef", "0123456789abcdee"], "off": []},
+            _PLACE | {"a": "0123456789abcdef", "b": "0123456789abcdee"}),
+    "compare": (_PLACE | {"method": "subtraction", "knob": 0.5},),
+    "notes_of": ({"dimension": 3},),
+    "notes_write": ({"dimension": 3, "field": "name", "value": "dog", "version": 0},),
+    "notes_export": ({"kind": "json"}, {"kind": "csv"}),
+    "notes_import": (
+        {"text": '{"sieve_annotations": 1, "dimensions": [{"dimension": 3, "name": "dog"}]}',
+         "name": "a.json", "apply": True, "replace": False},
+        {"text": "dimension,name\n3,dog\n", "name": "a.csv", "apply": True, "replace": True},
+    ),
+    "search_save": ({"name": "dogs", "link": "?q=a+dog"},),
+    "search_rename": ({"id": 1, "name": "cats", "version": 1},),
+    "search_delete": ({"id": 1, "undo": False}, {"id": 1, "undo": True}),
+    "training_start": (_SETTINGS, {}),
+    "upload": ("/tmp/gradio/a/b.png",),
+}  # fmt: skip
+_ARGUMENTS: dict[str, tuple[list[Any], ...]] = {
+    "/encode": (["a dog", "a beach"],),
+    "/search": (["a dog", "a beach", None, 1.0, 10], ["a dog", "", [3, 17], "never", 5]),
+    "/dimension": ([3],),
+    "/figure": ([_RECIPE, "png"],),
+}
+
+
+class _Overheard(logging.Handler):
+    """Notes every traceback that reaches the log or the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+        self._terminal = sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0] is not None:
+            self.heard.append(f"{record.name}: {record.exc_info[0].__name__}: {record.exc_info[1]}")
+
+    def write(self, text: str) -> int:
+        if "Traceback" in text or text.startswith('  File "'):
+            self.heard.append(text.strip()[-200:])
+        return len(text)
+
+    def flush(self) -> None:
+        self._terminal.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextmanager
+def running_targets(port: int) -> Iterator[list[Target]]:
+    """Start both explorers on the bundled collection, with a $SIEVE_HOME of their own."""
+    path, ours = open_collection_path("scenes", device="cpu", progress=False), sieve_home()
+    overheard, terminal = _Overheard(), sys.stderr
+    run, home = Lane.run, os.environ.get("SIEVE_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("collections", "codes"):
+            (Path(folder) / name).symlink_to(ours / name)
+        os.environ["SIEVE_HOME"] = folder
+        engine = Engine.open(path, device="cpu")
+        training = TrainingDesk(engine.collection, engine.checkpoint.path, "cpu")
+        served = [
+            start(engine, port=port, training=training),
+            start(engine, port=port + 1, access=Access(public=True)),
+        ]
+        logging.getLogger().addHandler(overheard)
+        for name in ("uvicorn.error", "uvicorn"):
+            logging.getLogger(name).addHandler(overheard)
+        # What a settled form starts is a process that nobody here waits for.
+        Lane.run = lambda *_: None
+        sys.stderr = overheard
+        try:
+            known = [engine.collection.items["id"].iloc[7], engine.collection.items["id"].iloc[99]]
+            with httpx.Client(timeout=120) as web:
+                yield [
+                    target
+                    for kind, each in zip(("own", "public"), served, strict=True)
+                    for target in _targets(web, each.url, kind, known, overheard.heard)
+                ]
+        finally:
+            sys.stderr, Lane.run = terminal, run
+            logging.getLogger().removeHandler(overheard)
+            for each in served:
+                each.app.close(verbose=False)
+            os.environ.pop("SIEVE_HOME") if home is None else os.environ.update(SIEVE_HOME=home)
+
+
+def _targets(
+    web: httpx.Client, url: str, kind: str, ids: list[str], heard: list[str]
+) -> Iterator[Target]:
+    config = web.get(f"{url}/config").json()
+    for component in config["components"]:
+        for name in component["props"].get("server_fns") or ():
+            seeds = SEEDS.get(name.removeprefix("sieve_"), ({}, None))
+            text = (
+                json.dumps(seeds)
+                .replace("0123456789abcdef", ids[0])
+                .replace("0123456789abcdee", ids[1])
+            )
+            asked = {"fn_name": name, "session_hash": "s", "component_id": component["id"]}
+            ask = _server_function(web, f"{url}/gradio_api/component_server", asked, heard)
+            yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
+    named = web.get(f"{url}/gradio_api/info").json()["named_endpoints"]
+    for name in named:
+        data = changed(_ARGUMENTS.get(name, ([],)))
+        yield Target(f"{kind} {name}", data, _endpoint(web, url, name, heard))
+    envelope = {"data": "", "fn_name": "sieve_open", "session_hash": "s", "component_id": 1}
+    post = f"{url}/gradio_api/component_server"
+    yield Target(f"{kind} envelope", changed((envelope,)), _envelope(web, post, heard))
+
+
+def _body(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _fault(answer: httpx.Response, heard: list[str], begun: float) -> str:
+    """What is wrong with an answer, whatever was asked; nothing where it holds."""
+    told, heard[:] = list(heard), []
+    if answer.status_code >= 500:
+        return f"status {answer.status_code} {told[:1]}"
+    if told:
+        return f"overheard {told[0]}"
+    if "Traceback" in answer.text or 'File "' in answer.text:
+        return f"traceback in the answer {answer.text[:100]}"
+    if time.monotonic() - begun > SLOW:
+        return f"took {time.monotonic() - begun:.0f} s"
+    return ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _server_function(
+    web: httpx.Client, post: str, asked: dict[str, Any], heard: list[str]
+) -> Callable[[Any], str]:
+    def ask(value: Any) -> str:
+        begun = time.monotonic()
+        answer = web.post(post, content=_body({**asked, "data": value}), headers=_JSON)
+        if fault := _fault(answer, heard, begun):
+            return FAULT + fault
+        if answer.status_code != 200:
+            return f"status {answer.status_code}"
+        told = json.loads(answer.text, parse_constant=_refuse)
+        line = told.get("error") if isinstance(told, dict) else None
+        if line is None:
+            return "answered"
+        if OUR_FAULT in str(line) or "\n" in str(line):
+            return f"{FAULT}{line}"
+        return "refused in a line"
+
+    return ask
+
+
+def _endpoint(web: httpx.Client, url: str, name: str, heard: list[str]) -> Callable[[Any], str]:
+    def ask(value: Any) -> str:
+        begun = time.monotonic()
+        path = f"{url}/gradio_api/call{name}"
+        begin = web.post(path, content=_body({"data": value}), headers=_JSON)
+        if fault := _fault(begin, heard, begun):
+            return FAULT + fault
+        if begin.status_code != 200:
+            return f"status {begin.status_code}"
+        answer = web.get(f"{path}/{begin.json()['event_id']}")
+        if fault := _fault(answer, heard, begun):
+            return FAULT + fault
+        if "event: complete" in answer.text:
+            return "answered"
+        said = answer.text.partition("data: ")[2].strip()
+        return "refused in a line" if "\n" not in said else f"{FAULT}two lines {said[:100]}"
+
+    return ask
+
+
+def _envelope(web: httpx.Client, post: str, heard: list[str]) -> Callable[[Any], str]:
+    def ask(value: Any) -> str:
+        begun = time.monotonic()
+        answer = web.post(post, content=_body(value), headers=_JSON)
+        fault = _fault(answer, heard, begun)
+        return FAULT + fault if fault else f"status {answer.status_code}"
+
+    return ask
+
+
+_JSON = {"content-type": "application/json"}

@@ -1,0 +1,31 @@
+"""skipped.csv: no spreadsheet runs it, and what was written is read."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from data_prep.skipped import Skipped, read_skipped, write_skipped
+
+
+def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "skipped.csv"
+    left_out = [
+        Skipped("=1+1.jpg", "@SUM(A1)", "damaged image: -2"),
+        Skipped("'=x", "\t=1", "'quoted'"),
+        Skipped("a.jpg", "a.jpg", "empty"),
+    ]
+    assert write_skipped(path, left_out) == 3
+    with path.open(newline="") as stream:
+        cells = [cell for row in csv.reader(stream) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in ("=", "@", "+", "-", "\t", "\r")]
+    assert list(read_skipped(path)) == left_out
+
+
+def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "skipped.csv"
+    path.write_text("key,image,reason\na,b,c\nd,e\n")
+    with pytest.raises(ValueError, match="line 3 has 2 columns, not 3; prepare"):
+        list(read_skipped(path))

@@ -1,0 +1,156 @@
+"""A changed byte is a refusal that names the file, or a cache made anew: never another answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WordBackbone
+from damage import damaged_files
+
+import assets
+from model.checkpoint import Checkpoint, fitting_checkpoints
+from model.checksums import CHECKSUMS, check_files
+from model.collection import Collection
+from model.dimensions import derive
+from model.dimensions.layout import dimension_map
+from model.engine import Engine
+
+Answer = dict[str, object]
+
+
+@pytest.fixture
+def artifacts(
+    word_collection: Collection,
+    word_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A collection, a checkpoint and a $SIEVE_HOME with what follows from both."""
+    shutil.copytree(word_collection.path, tmp_path / "collection")
+    shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint")
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Engine, "backbone", WordBackbone())
+    asked(tmp_path)
+    return tmp_path
+
+
+def asked(folder: Path) -> Answer:
+    """Everything that the artifacts tell."""
+    engine = Engine.open(folder / "collection", folder / "checkpoint", "cpu")
+    collection, checkpoint = engine.collection, engine.checkpoint
+    query = engine.encode(item=str(collection.items["id"].iloc[7]))
+    found = engine.search(query, off=(query.dimensions[0].dimension,))
+    map_ = dimension_map(collection, checkpoint, engine.derived)
+    return {
+        "identity": (collection.sha256, checkpoint.sha256, collection.manifest),
+        "items": collection.items.to_json(),
+        "embeddings": (
+            collection.image_embeddings.tobytes(),
+            collection.text_embeddings.tobytes(),
+            collection.caption_item.tobytes(),
+        ),
+        "found": found.results,
+        "texts": engine.text_codes.by_row.data.tobytes(),
+        "dimensions": engine.dimension_table().to_json(),
+        "map": map_.positions.tobytes(),
+        "names": checkpoint.names,
+        "config": json.dumps(checkpoint.config),
+        "trained": checkpoint.trained_items,
+    }
+
+
+def _is_as(folder: Path, before: Answer) -> bool:
+    try:
+        return asked(folder) == before
+    except ValueError:
+        return False
+
+
+def refused(folder: Path, ask: Callable[[Path], object]) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as fault:
+        ask(folder)
+    return str(fault.value)
+
+
+@pytest.mark.parametrize("part", ["collection", "checkpoint"])
+def test_no_byte_of_an_artifact_changes_unnoticed(artifacts: Path, part: str) -> None:
+    before = asked(artifacts)
+    paths = sorted(path for path in (artifacts / part).iterdir() if path.name != "skipped.csv")
+    assert len(paths) >= 5 and artifacts / part / CHECKSUMS in paths
+    for path, how in damaged_files(paths):
+        if path.name == CHECKSUMS and _is_as(artifacts, before):
+            continue  # only a line's end is gone
+        line = refused(artifacts, asked)
+        assert "\n" not in line and f"{path.parent}" in line, (path, how, line)
+        assert path.name in line or path.name == CHECKSUMS or "damaged" in line, (path, how, line)
+        assert "again" in line, (path, how, line)
+    assert asked(artifacts) == before
+
+
+def test_what_was_left_out_is_compared_before_it_is_copied(artifacts: Path) -> None:
+    for path, how in damaged_files([artifacts / "collection" / "skipped.csv"]):
+        opened = lambda _: Collection.open(path.parent).checked(path.name)  # noqa: B023, E731
+        assert "skipped.csv" in refused(artifacts, opened), how
+
+
+def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = asked(artifacts)
+    kept = sorted((artifacts / "home" / "codes").glob("*/*"))
+    assert {path.name for path in kept} >= {"image_values.npy", "dimensions.parquet", "map.parquet"}
+    for path, how in damaged_files([path for path in kept if path.name != CHECKSUMS]):
+        with pytest.raises(ValueError, match="computed anew"):
+            assert not check_files(path.parent, "it is computed anew"), (path, how)
+    for path in kept:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(bytes(data))
+    caplog.clear()
+    assert asked(artifacts) == before
+    assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
+    caplog.clear()
+    assert asked(artifacts) == before and not caplog.messages, "kept anew, too"
+    assert not list((artifacts / "home" / "codes").glob(".*"))
+
+
+def test_a_cache_from_before_checksums_is_made_anew(artifacts: Path) -> None:
+    for path in (artifacts / "home" / "codes").glob(f"*/{CHECKSUMS}"):
+        path.unlink()
+    values = next((artifacts / "home" / "codes").glob("*/image_values.npy"))
+    np.save(values, np.load(values) * 2)
+    opened = Collection.open(artifacts / "collection")
+    codes = derive(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
+    assert np.allclose(np.sqrt(codes.by_row.power(2).sum(1)), 1)
+
+
+def test_older_artifacts_open_unchecked(artifacts: Path) -> None:
+    before = asked(artifacts)
+    for part in ("collection", "checkpoint"):
+        (artifacts / part / CHECKSUMS).unlink()
+    assert asked(artifacts) == before
+
+
+def test_a_damaged_checkpoint_is_not_passed_over_in_silence(
+    artifacts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = artifacts / "home" / "checkpoints" / "mine"
+    shutil.copytree(artifacts / "checkpoint", own)
+    config = own / "config.json"
+    config.write_text(config.read_text().replace('"ff', '"fe', 1))
+    with caplog.at_level(logging.WARNING):
+        assert own not in fitting_checkpoints(Collection.open(artifacts / "collection"))
+    assert f"{config} is damaged" in caplog.text and "it is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", sorted(assets.ROOT.glob(f"*/*/{CHECKSUMS}")), ids=lambda p: p.parent.name
+)
+def test_what_ships_is_what_was_written(path: Path) -> None:
+    assert check_files(path.parent, "install Sieve again")
+    large = {part.name for part in path.parent.iterdir() if part.suffix in (".npy", ".safetensors")}
+    assert large and large <= set(json.loads(path.read_text()))
