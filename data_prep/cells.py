@@ -11,8 +11,6 @@ import json
 import re
 from typing import Any
 
-import pandas as pd
-
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -26,6 +24,8 @@ def safe_cell(value: Any) -> Any:
         return f"'{value}" if _FORMULA.match(value) else value
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False)
+    import pandas as pd  # not before a table is written: it takes a while
+
     return "" if pd.isna(value) else value
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -104,11 +105,14 @@ async def json_refusal(body: bytes) -> tuple[int, str] | None:
 
 def _json_refusal(body: bytes) -> tuple[int, str] | None:
     try:
-        left = [json.loads(body)]
+        asked = json.loads(body, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         return 400, "the body is nested too deeply"
+    except OverflowError:
+        return 400, "a number in the body is not finite"
     except ValueError:
         return 400, "the body is not JSON"
+    left: list[Any] = [asked]
     while left:
         value = left.pop()
         if isinstance(value, dict):
@@ -118,3 +122,11 @@ def _json_refusal(body: bytes) -> tuple[int, str] | None:
         elif isinstance(value, list):
             left += value
     return None
+
+
+def _finite(number: str) -> float:
+    """Read a number; JSON itself knows none that is not finite, Python and Gradio do."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise OverflowError
+    return value

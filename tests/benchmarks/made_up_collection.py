@@ -17,7 +17,7 @@ from model import collection as parts
 from model.collection import Collection, thumbnail_path
 from model.collection_writing import write_manifest
 from model.dimensions import Derived
-from model.dimensions.derived import derived_folder
+from model.dimensions.derived import derived_folder, keep_derived
 from model.dimensions.table import VERSION
 from model.engine import Engine
 from model.home import new_folder

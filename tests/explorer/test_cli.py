@@ -22,6 +22,7 @@ from explorer.access import Access
 from explorer.commands.making import Train
 from explorer.training.desk import TrainingDesk
 from model.checkpoint import Checkpoint
+from model.checksums import CHECKSUMS
 from model.collection import Collection
 from model.engine import Engine
 from model.training import PRESETS, TrainingConfig
@@ -206,7 +207,7 @@ def test_artifacts_that_do_not_fit_are_one_line(
 ) -> None:
     def changed(**facts: object) -> Path:
         copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(opened[0], copy)
+        shutil.copytree(opened[0], copy, ignore=shutil.ignore_patterns(CHECKSUMS))
         manifest = json.loads((copy / "collection.json").read_text())
         (copy / "collection.json").write_text(json.dumps(manifest | facts))
         return copy

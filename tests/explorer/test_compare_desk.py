@@ -13,6 +13,7 @@ from PIL import Image
 from explorer.comparing import KEPT_ENGINES, CompareDesk
 from explorer.desk import Desk
 from explorer.faults import answered
+from model.checksums import CHECKSUMS
 from model.comparing import DENSE_METHODS, dense_scores, embed_question
 from model.exclusion import best
 
@@ -27,7 +28,11 @@ def copies(tiny_checkpoint, home: Path) -> list[str]:
     """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
     names = [f"copy-{number}" for number in range(KEPT_ENGINES + 1)]
     for name in names:
-        shutil.copytree(tiny_checkpoint.path, home / "checkpoints" / name)
+        shutil.copytree(
+            tiny_checkpoint.path,
+            home / "checkpoints" / name,
+            ignore=shutil.ignore_patterns(CHECKSUMS),
+        )
         names_file = home / "checkpoints" / name / "names.json"
         names_file.write_text(
             json.dumps(json.loads(names_file.read_text())) + f"\n{' ' * len(name)}"
@@ -124,7 +129,7 @@ def test_an_item_and_an_image_are_compared_as_they_are_searched(
     tmp_path: Path,
     home: Path,  # noqa: ARG001
 ) -> None:
-    desk = Desk(tiny_engine, tmp_path, Path("plotly.min.js"))
+    desk = Desk(tiny_engine, tmp_path)
     asks = CompareDesk(desk)
     items = tiny_engine.collection.items
     item = str(items["id"].iloc[3])
@@ -154,7 +159,7 @@ def test_an_item_and_an_image_are_compared_as_they_are_searched(
 def test_one_question_at_a_time_uses_the_model(
     tiny_engine, tmp_path: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(tiny_engine, tmp_path, Path("plotly.min.js"))
+    desk = Desk(tiny_engine, tmp_path)
     read = type(tiny_engine.backbone).encode_texts
     held: list[bool] = []
 

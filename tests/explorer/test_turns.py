@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +34,12 @@ class Held:
         return data
 
 
+def run(crowd: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread, as a browser's test may have left a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, crowd).result()
+
+
 async def asked(turns: Turns, held: Held, count: int) -> list[asyncio.Task[object]]:
     tasks = [asyncio.ensure_future(turns.take(held, n)) for n in range(count)]
     while held.most < turns.at_once:
@@ -52,7 +58,7 @@ def test_some_run_some_wait_and_the_others_hear_at_once_that_it_is_busy() -> Non
         assert answers == [0, 1, 2, 3, 4, BUSY, BUSY, BUSY, BUSY] and held.most == 2
         assert await turns.take(held, 7) == 7  # nothing of the crowd is left
 
-    asyncio.run(crowd())
+    run(crowd())
 
 
 def test_nobody_waits_longer_than_was_said() -> None:
@@ -64,7 +70,7 @@ def test_nobody_waits_longer_than_was_said() -> None:
         held.let_go.set()
         assert await first == 0 and await turns.take(held, 2) == 2
 
-    asyncio.run(wait())
+    run(wait())
 
 
 def test_a_handler_that_fails_gives_its_turn_back() -> None:
@@ -74,7 +80,7 @@ def test_a_handler_that_fails_gives_its_turn_back() -> None:
             with pytest.raises(ZeroDivisionError):
                 await turns.take(lambda n: n / 0, 1)
 
-    asyncio.run(fail())
+    run(fail())
 
 
 @pytest.fixture

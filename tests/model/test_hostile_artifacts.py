@@ -18,7 +18,15 @@ from conftest import write_word_collection
 
 from model.backbone import Backbone
 from model.checkpoint import CONFIG, NAMES, WEIGHTS, Checkpoint
-from model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
+from model.checksums import CHECKSUMS
+from model.collection import (
+    CAPTION_ITEM,
+    IMAGE_EMBEDDINGS,
+    ITEMS,
+    MANIFEST,
+    Collection,
+    file_sha256,
+)
 from model.identity import BackboneIdentity
 
 N = 20
@@ -36,19 +44,23 @@ class Payload:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_word_collection(tmp_path / "words", n=N)
+    folder = write_word_collection(tmp_path / "words", n=N)
+    (folder / CHECKSUMS).unlink()  # whoever changes files on purpose leaves no trace
+    return folder
 
 
 @pytest.fixture
 def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
+    copy = Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
+    (copy / CHECKSUMS).unlink()
+    return copy
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
     """Put a file of a stranger's into a collection that says so."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name]["bytes"] = len(data)
+    manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

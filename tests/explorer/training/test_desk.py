@@ -15,6 +15,7 @@ from explorer.faults import answered
 from explorer.jobs.folder import DONE, STOPPED, JobFolder, Progress, Request
 from explorer.training.desk import TrainingDesk
 from explorer.training.settings import TrainingSettings
+from model.checksums import CHECKSUMS
 from model.collection import Collection
 from model.training import PRESETS
 
@@ -140,7 +141,11 @@ def test_a_server_without_training_has_no_handler_of_it(tiny_engine, desk: Train
 def others(tiny_collection: Collection, home: Path) -> Path:
     """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
     for name in ("same", "foreign", "broken", "bare"):
-        shutil.copytree(tiny_collection.path, home / "collections" / name)
+        shutil.copytree(
+            tiny_collection.path,
+            home / "collections" / name,
+            ignore=shutil.ignore_patterns(CHECKSUMS),
+        )
         manifest = home / "collections" / name / "collection.json"
         told = json.loads(manifest.read_text())
         told["name"] = name
@@ -171,7 +176,7 @@ def test_what_another_backbone_reads_is_opened_by_a_command(
     desk: TrainingDesk, others: Path, tiny_checkpoint
 ) -> None:
     made = others.parent / "checkpoints" / "foreign"
-    shutil.copytree(tiny_checkpoint.path, made)
+    shutil.copytree(tiny_checkpoint.path, made, ignore=shutil.ignore_patterns(CHECKSUMS))
     config = json.loads((made / "config.json").read_text())
     config["backbone"]["sha256"] = "f" * 64
     (made / "config.json").write_text(json.dumps(config))

@@ -29,6 +29,7 @@ from explorer.training.choices import find_choice
 from explorer.training.settings import TrainingSettings
 from explorer.training.trainings import Trainings
 from model.checkpoint import Checkpoint, find_checkpoint
+from model.checksums import CHECKSUMS
 from model.collection import Collection
 from model.training.probe import ProbeReport
 from model.training.state import read_facts
@@ -170,8 +171,9 @@ def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
 
 
 def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
-    shutil.copytree(trainings.collection.path, home / "collections" / "other")
-    manifest = home / "collections" / "other" / "collection.json"
+    other = home / "collections" / "other"
+    shutil.copytree(trainings.collection.path, other, ignore=shutil.ignore_patterns(CHECKSUMS))
+    manifest = other / "collection.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
     trainings.start(
         TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")

@@ -11,6 +11,7 @@ from conftest import QUICK, WordBackbone, write_word_collection
 
 from model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
 from model.checkpoint import Checkpoint
+from model.checksums import CHECKSUMS
 from model.collection import Collection
 
 TRAINING = replace(QUICK, epochs=3)
@@ -143,6 +144,7 @@ def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
 ) -> None:
     copied = Path(shutil.copytree(word_checkpoint.path, tmp_path / "copied"))
     (copied / "training.json").unlink()
+    (copied / CHECKSUMS).unlink()
     if facts is not None:
         (copied / "training.json").write_text(facts)
     with pytest.raises(ValueError, match=message):
