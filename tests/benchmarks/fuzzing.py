@@ -1,6 +1,6 @@
 """Random input for everything that strangers can reach: the explorer's handlers and all parsers.
 
-    python -m tests.benchmarks.fuzzing --minutes 10 --seed 0 [--what api|parsers] [--json]
+    python -m tests.benchmarks.fuzzing --minutes 10 --seed 0 [--what api|parsers]
 
 Inputs begin as the real ones and are changed at random (`tests.benchmarks.junk`, by hypothesis).
 A handler holds where it answers, in strict JSON, with a result or one line that names the fault:
