@@ -22,16 +22,15 @@ from explorer.views import glance
 from model.checkpoint import Checkpoint, fitting_checkpoints
 from model.comparing import (
     DENSE_METHODS,
-    Truth,
     dense_scores,
     embed_question,
-    measure,
     shown_rows,
     sparse_scores,
     trained_share,
     with_checkpoint,
 )
 from model.encoder import IMAGE
+from model.judging import Truth, measure
 
 if TYPE_CHECKING:
     from explorer.desk import Desk

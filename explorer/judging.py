@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from model.comparing import Truth, find_concept, known_concepts, truth_of
+from model.judging import Truth, find_concept, known_concepts, truth_of
 from model.questions import TRACKS, TrackName
 from model.words.nouns import benchmark_nouns
 

@@ -8,20 +8,16 @@ import pytest
 from model.comparing import (
     DENSE_METHODS,
     Asked,
-    Truth,
     dense_scores,
     embed_question,
-    find_concept,
-    known_concepts,
-    measure,
     shown_rows,
     sparse_scores,
     trained_share,
-    truth_of,
     with_checkpoint,
 )
 from model.engine import Engine
 from model.exclusion import best
+from model.judging import Truth, find_concept, known_concepts, measure, truth_of
 from model.questions.rules import Space, unit
 
 
