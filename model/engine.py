@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -201,14 +201,13 @@ class Engine:
         text, without, notes = read_question(text, without)
         if item:
             row = self.row_of(item)
-            code, embedding = self.index.code(row), partial(self._embedding_of, row)
+            code, embedding = self.index.code(row), lambda: self._embedding_of(row)
         elif image is not None:
             encoded = self._queries.encode_image(image)
-            code, embedding = encoded.code, partial(getattr, encoded, "embedding")
+            code, embedding = encoded.code, lambda: encoded.embedding
         elif text:
-            code = self.encode_text(text).code
             whole = self.encode_text(f"{text} without {without}" if without else text)
-            embedding = partial(getattr, whole, "embedding")
+            code, embedding = self.encode_text(text).code, lambda: whole.embedding
             if self.collection.codes and not code.any():
                 raise ValueError(f"nothing in “{text[:80]}” has a code here; try other words")
         else:
