@@ -29,6 +29,7 @@ from explorer.components import page_head, piece  # noqa: E402
 from explorer.desk import Desk  # noqa: E402
 from explorer.figures.files import figures_folder  # noqa: E402
 from explorer.gate import Gate, Rules  # noqa: E402
+from explorer.questions import Questions  # noqa: E402
 from explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from explorer.tabs.compare import compare_tab  # noqa: E402
 from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
@@ -199,7 +200,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         auth=[access.auth] if access.auth else None,
         root_path=access.root_path,
         mcp_server=access.mcp,
-        app_kwargs={"middleware": [_gate(host, access, thumbnails)]},
+        app_kwargs={"middleware": [_gate(app, host, access, thumbnails)]},
         show_error=False,
         footer_links=["api"],
         allowed_paths=[],
@@ -218,7 +219,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
     return Served(app, f"http://{_shown_host(host)}:{port}")
 
 
-def _gate(host: str, access: Access, thumbnails: Path | None) -> Middleware:
+def _gate(app: gr.Blocks, host: str, access: Access, thumbnails: Path | None) -> Middleware:
     # Of a proxy that is told by a path alone nobody knows the name.
     named = not access.root_path or "://" in access.root_path
     rules = Rules(
@@ -228,7 +229,14 @@ def _gate(host: str, access: Access, thumbnails: Path | None) -> Middleware:
         local_only=is_loopback(host) and named and not access.public and access.auth is None,
     )
     made = figures_folder(Path(get_upload_folder()))
-    return Middleware(Gate, rules=rules, thumbnails=thumbnails, plotly=PLOTLY, made=made)
+    return Middleware(
+        Gate,
+        rules=rules,
+        questions=Questions(app),
+        thumbnails=thumbnails,
+        plotly=PLOTLY,
+        made=made,
+    )
 
 
 def _free_port(host: str, first: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -29,11 +29,15 @@ FORM_BYTES = 1 << 16
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
+Refusal = tuple[int, str]
+"""A status and a line."""
+
+
 class TooSlowError(Exception):
     """A body did not come in time."""
 
 
-def body_refusal(headers: Mapping[str, str], most: int, *, form: bool) -> tuple[int, str] | None:
+def body_refusal(headers: Mapping[str, str], most: int, *, form: bool) -> Refusal | None:
     """Tell why a body is not read, by its headers: a status and a line; None where it may be."""
     length = headers.get("content-length", "")
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -93,17 +97,23 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def json_refusal(body: bytes) -> tuple[int, str] | None:
-    """Tell why JSON is not passed on, as a status and a line; None where it may be.
+async def json_refusal(body: bytes, looked_at: Callable[[Any], Refusal | None]) -> Refusal | None:
+    """Tell why JSON is not passed on; None where it may be.
 
     Where it has what Gradio takes for a file, Gradio would fetch its address and keep it.
+
+    Parameters
+    ----------
+    body : bytes
+    looked_at : Callable
+        Tells what else there is to refuse in what was asked.
     """
     if len(body) > MAX_BODY_BYTES:  # takes a while, in which others are answered
-        return await run_in_threadpool(_json_refusal, body)
-    return _json_refusal(body)
+        return await run_in_threadpool(_json_refusal, body, looked_at)
+    return _json_refusal(body, looked_at)
 
 
-def _json_refusal(body: bytes) -> tuple[int, str] | None:
+def _json_refusal(body: bytes, looked_at: Callable[[Any], Refusal | None]) -> Refusal | None:
     try:
         asked = json.loads(body, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
@@ -112,6 +122,10 @@ def _json_refusal(body: bytes) -> tuple[int, str] | None:
         return 400, "a number in the body is not finite"
     except ValueError:
         return 400, "the body is not JSON"
+    return _file_refusal(asked) or looked_at(asked)
+
+
+def _file_refusal(asked: Any) -> Refusal | None:
     left: list[Any] = [asked]
     while left:
         value = left.pop()

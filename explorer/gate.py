@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ from explorer.websites import refusal
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from explorer.questions import Questions
+
 THUMBNAILS, PLOTLY = "thumbnails/", "plotly.min.js"
 NOT_SERVED = "is not served"
 NOT_TO_STRANGERS = (
@@ -39,9 +42,7 @@ _READ = re.compile(
     rf")?|{_API}/(info/?|openapi\.json|theme\.css|startup-events|login_check/?|app_id/?|user/?"
     r"|heartbeat/[^/]+|queue/(data|status)|call/[^/]+/[^/]+)"
 )
-_ASKED = re.compile(
-    rf"/login/?|{_API}/(component_server/?|queue/join|(call(/v2)?|run|api)/[^/]+/?)"
-)
+_ASKED = re.compile(rf"/login/?|{_API}/(component_server/?|queue/join|call(/v2)?/[^/]+/?)")
 _UPLOAD = re.compile(rf"{_API}/upload/?")
 _READ_BY_FRIENDS = re.compile(rf"{_API}/upload_progress")
 _ASKED_BY_FRIENDS = re.compile(rf"{_API}/(upload|cancel|reset)/?")
@@ -82,6 +83,8 @@ class Gate:
     ----------
     app : ASGI application
     rules : Rules
+    questions : Questions
+        What the app can be asked.
     thumbnails, plotly : Path or None
         The static files of the page, reached under `THUMBNAILS` and `PLOTLY`: where they lie on
         this machine is not told.
@@ -90,9 +93,16 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, rules: Rules, thumbnails: Path | None, plotly: Path, made: Path
+        self,
+        app: ASGIApp,
+        rules: Rules,
+        questions: Questions,
+        thumbnails: Path | None,
+        plotly: Path,
+        made: Path,
     ) -> None:
         self._app = app
+        self._questions = questions
         self._rules = rules
         self._thumbnails = "" if thumbnails is None else thumbnails.as_posix()
         self._plotly = plotly.as_posix()
@@ -123,7 +133,7 @@ class Gate:
                 receive = bodies.in_time(receive)
                 if not _UPLOAD.fullmatch(path):  # too large for the memory of many at once
                     body = await bodies.read_body(receive)
-                    fault = None if _takes_form(path) else await bodies.json_refusal(body)
+                    fault = None if _takes_form(path) else await self._looked_at(path, body)
                     if fault is not None:
                         await _said(*fault)(scope, receive, send)
                         return
@@ -133,6 +143,10 @@ class Gate:
             answer = _said(408, f"the body took more than {bodies.SECONDS:.0f} s")
             answer.headers["connection"] = "close"
             await answer(scope, receive, send)
+
+    async def _looked_at(self, path: str, body: bytes) -> bodies.Refusal | None:
+        route = path.removeprefix(_API).strip("/")
+        return await bodies.json_refusal(body, partial(self._questions.refusal, route))
 
     @property
     def _not_served(self) -> str:

@@ -13,7 +13,7 @@ from model.benchmark import TRAINING_FREE
 from model.home import new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
 
@@ -53,8 +53,8 @@ def verdicts(track: TrackResult) -> list[str]:
         best = max(dense, key=lambda method: method.ap)
         lines.append(
             f"Best training-free peer: {best.method}. Sieve's AP@10 is {_ratio(best)} of it, "
-            f"{best.gap or 0:.0%} {_span(best.gap_ci, '.0%')} of its way to a perfect ranking; "
-            f"violations {sieve.violation:.3f} against {best.violation:.3f}."
+            f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of its way to a perfect "
+            f"ranking; violations {_decimal(sieve.violation)} against {_decimal(best.violation)}."
         )
     lines.append(_keeping(sieve))
     for method in track.methods:
@@ -66,7 +66,7 @@ def verdicts(track: TrackResult) -> list[str]:
             lines.append(f"{tidy(method.method)} and Sieve are not told apart ({_ratio(method)}).")
     for method in track.variants:
         if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
-            ratio = f"{method.same_rule_ratio:.3f} {_span(method.same_rule_ratio_ci)}"
+            ratio = f"{_decimal(method.same_rule_ratio)} {_span(method.same_rule_ratio_ci)}"
             lines.append(f"Sieve by the same rule ÷ {method.method}: {ratio}.")
     return lines
 
@@ -76,9 +76,10 @@ def _keeping(sieve: MethodResult) -> str:
     plain = max(sieve.plain_ap, 1e-12)
     spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
     return (
-        f"With B off, Sieve keeps {sieve.kept_ap / plain:.3f} of A's AP@10 over all that has A; "
-        f"taking exactly what has B out of its plain ranking would keep "
-        f"{sieve.spared_plain_ap / plain:.3f}. Among the items without B it keeps {spared:.3f}."
+        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of A's AP@10 over all that "
+        f"has A; taking exactly what has B out of its plain ranking would keep "
+        f"{_decimal(sieve.spared_plain_ap / plain)}. Among the items without B it keeps "
+        f"{_decimal(spared)}."
     )
 
 
@@ -132,17 +133,17 @@ def _write_pairs(path: Path, track: TrackResult) -> None:
 def _row(method: MethodResult) -> tuple[str, ...]:
     return (
         tidy(method.method),
-        f"{method.ap:.3f}",
+        _decimal(method.ap),
         _span(method.ci),
-        "" if method.ratio is None else f"{method.ratio:.3f}",
+        _decimal(method.ratio),
         _span(method.ratio_ci),
-        f"{method.precision:.3f}",
-        f"{method.violation:.3f}",
-        f"{method.ndcg:.3f}",
-        f"{method.plain_ap:.3f}",
-        f"{method.kept_ap / max(method.plain_ap, 1e-12):.3f}",
-        f"{method.spared_ap / max(method.spared_plain_ap, 1e-12):.3f}",
-        "" if method.spread is None else f"{method.spread:.3f}",
+        _decimal(method.precision),
+        _decimal(method.violation),
+        _decimal(method.ndcg),
+        _decimal(method.plain_ap),
+        _decimal(method.kept_ap / max(method.plain_ap, 1e-12)),
+        _decimal(method.spared_ap / max(method.spared_plain_ap, 1e-12)),
+        _decimal(method.spread),
     )
 
 
@@ -161,16 +162,27 @@ def _recalls(result: BenchmarkResult) -> list[str]:
     if not result.tracks or not result.backbone_recall:
         return []
     rows = [("text→image", *(name.replace("recall", "R") for name in result.backbone_recall))]
-    rows.append(("backbone", *(f"{value:.3f}" for value in result.backbone_recall.values())))
+    rows.append(("backbone", *map(_decimal, result.backbone_recall.values())))
     for method in result.tracks[0].methods:
         if method.recall is not None:
-            rows.append((tidy(method.method), *(f"{v:.3f}" for v in method.recall.values())))
+            rows.append((tidy(method.method), *map(_decimal, method.recall.values())))
     return _columns(rows)
 
 
 def _ratio(method: MethodResult) -> str:
-    return f"{method.ratio or 0:.3f} {_span(method.ratio_ci)}"
+    return f"{_decimal(method.ratio or 0)} {_span(method.ratio_ci)}"
 
 
-def _span(interval: Interval | None, form: str = ".3f") -> str:
-    return "" if interval is None else f"[{interval.low:{form}}, {interval.high:{form}}]"
+def _decimal(value: float | None) -> str:
+    """Write a number as the screen does, to three places: `.418`."""
+    if value is None:
+        return ""
+    return ("−" if value < 0 else "") + f"{abs(value):.3f}".removeprefix("0")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %".replace("-", "−")
+
+
+def _span(interval: Interval | None, form: Callable[[float], str] = _decimal) -> str:
+    return "" if interval is None else f"[{form(interval.low)}, {form(interval.high)}]"

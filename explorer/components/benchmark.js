@@ -62,6 +62,7 @@ function again() {
 function tellRun() {
   const { run, elsewhere, refusal } = list;
   const under = Boolean(run?.under_way);
+  const held = document.activeElement?.dataset?.do && section.contains(document.activeElement);
   find(".sv-bench-run").hidden = !mayRun || !list.evaluations.length && !under;
   start.hidden = under;
   stop.hidden = !under;
@@ -73,6 +74,7 @@ function tellRun() {
   else if (run?.state === "stopped") say(run.fault ? `The last quick one stopped: ${run.fault}` : "The quick one was stopped; nothing of it is kept.");
   else say("");
   showNone(under);
+  if (held) [stop, start, find(".sv-bench-none [data-do=start]")].find((button) => button?.checkVisibility() && !button.disabled)?.focus();
 }
 function showNone(under) {
   const empty = !list.evaluations.length;
@@ -87,13 +89,14 @@ function showNone(under) {
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));
 }
+let asking = false; // a button that is switched off would lose the focus
 element.addEventListener("click", async ({ target }) => {
   const what = target.dataset?.do;
-  if (!what) return;
-  target.disabled = true;
+  if (!what || asking) return;
+  asking = true;
   looks += 1;
   const answer = await Sieve.call(server[`sieve_evaluation_${what}`], null);
-  target.disabled = false;
+  asking = false;
   take(answer.error && list ? { ...list, error: answer.error } : answer);
 });
 

@@ -34,6 +34,7 @@ from explorer.training.trainings import Trainings
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.collection import Collection
 from model.home import sieve_home
+from tests.asking import ASK, question, server_functions
 
 _PATIENCE = 240.0
 _SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 40}
@@ -59,20 +60,13 @@ class Server:
             config = httpx.get(f"{self._url}/config", timeout=20).json()
         except httpx.HTTPError:
             return False
-        self._components = {
-            name: component["id"]
-            for component in config["components"]
-            for name in component["props"].get("server_fns") or ()
-        }
+        self._functions = server_functions(config)
         return True
 
     def ask(self, name: str, data: Any) -> dict[str, Any]:
         """Ask as the page does."""
-        name = f"sieve_{name}"
-        body = {"data": data, "fn_name": name, "session_hash": "s"}
-        body["component_id"] = self._components[name]
-        post = f"{self._url}/gradio_api/component_server"
-        return httpx.post(post, json=body, timeout=60).json()
+        body = question(self._functions, f"sieve_{name}", data)
+        return httpx.post(f"{self._url}{ASK}", json=body, timeout=60).json()
 
     def kill(self) -> None:
         """End it, as the kernel does where memory is short."""

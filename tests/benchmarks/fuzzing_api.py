@@ -23,6 +23,7 @@ from explorer.jobs.lane import Lane
 from explorer.training.desk import TrainingDesk
 from model.engine import Engine
 from model.home import sieve_home
+from tests.asking import ASK, question, server_functions
 from tests.benchmarks.fuzzing import FAULT, Target
 from tests.benchmarks.junk import changed
 
@@ -74,6 +75,16 @@ _ARGUMENTS: dict[str, tuple[list[Any], ...]] = {
     "/dimension": ([3],),
     "/figure": ([_RECIPE, "png"],),
 }
+_BODIES = {
+    "queue/join": {
+        "data": ["a dog", "a beach"], "fn_index": 0, "session_hash": "s", "trigger_id": 1,
+        "event_data": None, "batched": False, "simple_format": False, "event_id": "e",
+    },
+    "call/encode": {"data": ["a dog", "a beach"], "session_hash": "s", "fn_index": 0},
+    "call/v2/encode": {"text": "a dog", "without": "a beach"},
+    "cancel": {"session_hash": "s", "fn_index": 0, "event_id": "e"},
+    "reset": {"event_id": "e"},
+}  # fmt: skip
 
 
 class _Overheard(logging.Handler):
@@ -141,25 +152,24 @@ def running_targets(port: int) -> Iterator[list[Target]]:
 def _targets(
     web: httpx.Client, url: str, kind: str, ids: list[str], heard: list[str]
 ) -> Iterator[Target]:
-    config = web.get(f"{url}/config").json()
-    for component in config["components"]:
-        for name in component["props"].get("server_fns") or ():
-            seeds = SEEDS.get(name.removeprefix("sieve_"), ({}, None))
-            text = (
-                json.dumps(seeds)
-                .replace("0123456789abcdef", ids[0])
-                .replace("0123456789abcdee", ids[1])
-            )
-            asked = {"fn_name": name, "session_hash": "s", "component_id": component["id"]}
-            ask = _server_function(web, f"{url}/gradio_api/component_server", asked, heard)
-            yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
+    known = server_functions(web.get(f"{url}/config").json())
+    for name in known:
+        seeds = SEEDS.get(name.removeprefix("sieve_"), ({}, None))
+        text = (
+            json.dumps(seeds)
+            .replace("0123456789abcdef", ids[0])
+            .replace("0123456789abcdee", ids[1])
+        )
+        ask = _server_function(web, url + ASK, question(known, name, None), heard)
+        yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
     named = web.get(f"{url}/gradio_api/info").json()["named_endpoints"]
     for name in named:
         data = changed(_ARGUMENTS.get(name, ([],)))
         yield Target(f"{kind} {name}", data, _endpoint(web, url, name, heard))
-    envelope = {"data": "", "fn_name": "sieve_open", "session_hash": "s", "component_id": 1}
-    post = f"{url}/gradio_api/component_server"
-    yield Target(f"{kind} envelope", changed((envelope,)), _envelope(web, post, heard))
+    bodies = {"component_server": question(known, "sieve_open", ""), **_BODIES}
+    for route, whole in bodies.items():
+        ask = _envelope(web, f"{url}/gradio_api/{route}", heard)
+        yield Target(f"{kind} body of {route}", changed((whole,)), ask)
 
 
 def _body(value: Any) -> bytes:

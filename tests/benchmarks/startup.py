@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from tests.asking import ask
 from tests.benchmarks.served import memory_mib, running, wait_for
 
 FIRST_LIMIT, AGAIN_LIMIT = 60.0, 10.0
@@ -43,11 +44,8 @@ class Start:
 
 def search(web: httpx.Client) -> None:
     """Ask the explorer for a dog."""
-    components = web.get("/config").json()["components"]
-    bar = next(c for c in components if "sieve_ask" in (c["props"].get("server_fns") or ()))
     asked = {"q": "a dog", "without": "a beach", "list": True}
-    body = {"data": asked, "fn_name": "sieve_ask", "component_id": bar["id"], "session_hash": "s"}
-    answer = web.post("/gradio_api/component_server/", json=body).raise_for_status().json()
+    answer = ask(web, "sieve_ask", asked).raise_for_status().json()
     assert len(answer["results"]) == 24, answer
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from tests.asking import server_functions
+
 THINGS = ("a dog", "a cat", "a car", "a house", "a tree", "a bird", "people", "food", "a boat")
 PLACES = ("a beach", "snow", "a road", "a forest", "a city", "night", "water", "a field")
 COLOURS = ("", "red ", "blue ", "white ", "old ", "small ", "wooden ", "yellow ")
@@ -93,11 +95,7 @@ class Visitor:
         config = await self._timed("page", "GET", "/config")
         if page is None or config is None:
             return
-        self._functions = {
-            name: component["id"]
-            for component in config.json()["components"]
-            for name in component["props"].get("server_fns") or ()
-        }
+        self._functions = server_functions(config.json())
         opened = await self._call("sieve_open", "")
         if opened is not None:
             self._thumbnails = opened["about"]["thumbnails"]

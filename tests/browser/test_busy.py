@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asking import ASK, question, server_functions
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, number_of, search, settle, switches
@@ -32,15 +33,12 @@ def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.E
 
 def crowd(pool: ThreadPoolExecutor, address: str) -> None:
     """Ask until one is told that it is busy; the others wait."""
-    components = httpx.get(f"{address}/config").json()["components"]
-    bar = next(c for c in components if "sieve_ask" in (c["props"].get("server_fns") or ()))
-    asked = {"data": {"q": "a circle"}, "fn_name": "sieve_ask", "component_id": bar["id"]}
+    known = server_functions(httpx.get(f"{address}/config").json())
     busy = threading.Event()
 
     def ask(number: int) -> None:
-        body = {**asked, "session_hash": f"crowd {number}"}
-        url = f"{address}/gradio_api/component_server/"
-        if httpx.post(url, json=body, timeout=60).json() == BUSY:
+        body = question(known, "sieve_ask", {"q": "a circle"}, session=f"crowd {number}")
+        if httpx.post(f"{address}{ASK}", json=body, timeout=60).json() == BUSY:
             busy.set()
 
     for number in range(80):

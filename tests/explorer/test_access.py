@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from asking import ASK, ask, question, server_functions
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 
@@ -35,44 +36,22 @@ def web(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def config_of(web: httpx.Client) -> dict:
-    return web.get("/config").json()
-
-
-def functions(config: dict) -> dict[str, int]:
-    """Server functions by name, with the component that has them."""
-    return {
-        name: component["id"]
-        for component in config["components"]
-        for name in component["props"].get("server_fns") or ()
-    }
-
-
-def call(web: httpx.Client, name: str, data: object, component: int | None = None):
-    known = functions(config_of(web))
-    body = {
-        "data": data,
-        "fn_name": name,
-        "session_hash": "s",
-        "component_id": known.get(name, component or next(iter(known.values()))),
-    }
-    return web.post("/gradio_api/component_server", json=body)
-
-
 def test_only_what_reads_is_registered(web: httpx.Client) -> None:
-    config = config_of(web)
-    assert set(functions(config)) >= READS | DRAWS
+    config = web.get("/config").json()
+    known = server_functions(config)
+    assert set(known) >= READS | DRAWS
     written = {"upload", "training", "start", "save", "write", "edit", "import", "keep", "delete"}
-    assert not [f for f in functions(config) if any(word in f for word in written)]
+    assert not [f for f in known if any(word in f for word in written)]
     assert not [c for c in config["components"] if c["props"].get("elem_id") == "tab-train"]
     for name in ("sieve_upload", "sieve_training_start", "sieve_training_state"):
-        for component in functions(config).values():
-            assert call(web, name, {}, component).status_code == 404
+        for component in known.values():
+            body = question({name: component}, name, {})
+            assert web.post(ASK, json=body).status_code == 404
 
 
 def test_training_is_left_out_also_where_a_desk_is_given(tiny_engine) -> None:
     app = build_app(tiny_engine, object(), public=True)  # type: ignore[arg-type]
-    assert "training" not in json.dumps(list(functions(app.get_config_file())))
+    assert "training" not in json.dumps(list(server_functions(app.get_config_file())))
 
 
 def test_an_upload_is_refused_and_nothing_written(web: httpx.Client) -> None:
@@ -128,7 +107,7 @@ def test_bodies_are_json_and_small(web: httpx.Client) -> None:
 
 
 def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tiny_engine) -> None:
-    about = call(web, "sieve_open", "").json()["about"]
+    about = ask(web, "sieve_open", "").json()["about"]
     assert about["thumbnails"] == "thumbnails/"
     assert str(tiny_engine.collection.path) not in json.dumps(about)
     item = tiny_engine.collection.items["id"].iloc[0]
@@ -156,13 +135,13 @@ def test_figures_are_drawn_of_thumbnails(
         ("sieve_preview", recipe),
         ("sieve_download", {"recipe": recipe, "kind": "png"}),
     ):
-        answer = call(web, name, payload).json()
+        answer = ask(web, name, payload).json()
         assert "error" not in answer and len(opened) >= 3
         opened.clear()
 
 
 def test_an_upload_key_of_nobody_is_told_apart(web: httpx.Client) -> None:
-    answer = call(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
+    answer = ask(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
     assert "no longer here" in answer["error"]
 
 
@@ -179,15 +158,16 @@ def test_everyone_is_asked_for_name_and_password(tiny_engine) -> None:
     served = start(tiny_engine, port=8960, access=Access(public=True, auth=("guest", "o:pen")))
     try:
         with httpx.Client(base_url=served.url, timeout=20) as web:
-            asked = {"data": "", "fn_name": "sieve_open", "component_id": 1, "session_hash": "s"}
+            known = server_functions(served.app.get_config_file())
+            asked = question(known, "sieve_open", "")
             item = tiny_engine.collection.items["id"].iloc[0]
-            assert web.post("/gradio_api/component_server", json=asked).status_code == 401
+            assert web.post(ASK, json=asked).status_code == 401
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 401
             assert web.get("/config").status_code == 401
             wrong = {"username": "guest", "password": "open"}
             assert web.post("/login", data=wrong).status_code == 400
             assert web.post("/login", data=wrong | {"password": "o:pen"}).status_code == 200
-            assert call(web, "sieve_open", "").json()["about"]["public"] is True
+            assert ask(web, "sieve_open", "").json()["about"]["public"] is True
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 200
         client = Client(served.url, auth=("guest", "o:pen"), verbose=False)
         assert client.predict("a circle", api_name="/search")["results"]
@@ -282,5 +262,6 @@ def test_no_address_is_fetched_for_a_stranger(
         started = web.post("/gradio_api/call/search", json={"data": data})
         if started.status_code == 200:
             web.get(f"/gradio_api/call/search/{started.json()['event_id']}")
-        web.post("/gradio_api/run/search", json={"data": data})
+        for past_the_queue in ("/gradio_api/run/search", "/gradio_api/api/search"):
+            assert web.post(past_the_queue, json={"data": data}).status_code == 403
     assert fetched == []

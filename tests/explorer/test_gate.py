@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from asking import ASK, ask
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 from PIL import Image
@@ -26,7 +27,6 @@ from explorer.app import start
 from explorer.uploads import MAX_BYTES
 from model.engine import Engine
 
-ASK = "/gradio_api/component_server"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 
@@ -60,17 +60,6 @@ def web(request: pytest.FixtureRequest, hostile: Engine) -> Iterator[httpx.Clien
 
 def is_public(web: httpx.Client) -> bool:
     return ask(web, "sieve_open", "").json()["about"]["public"]
-
-
-def ask(web: httpx.Client, name: str, data: object, **headers: str) -> httpx.Response:
-    config = web.get("/config").json()
-    known = {
-        function: component["id"]
-        for component in config["components"]
-        for function in component["props"].get("server_fns") or ()
-    }
-    body = {"data": data, "fn_name": name, "session_hash": "s", "component_id": known.get(name, 1)}
-    return web.post(ASK, json=body, headers=headers)
 
 
 def raw(web: httpx.Client, path: str) -> tuple[int, bytes]:
@@ -247,7 +236,6 @@ def test_what_is_asked_is_small_json_and_names_no_file(
     for path in (
         ASK,
         "/gradio_api/call/search",
-        "/gradio_api/run/search",
         "/gradio_api/queue/join",
     ):
         for body, status in (

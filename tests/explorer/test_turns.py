@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asking import ask
 from ports import FIRST_PORT
 
 from explorer.app import start
@@ -94,12 +95,8 @@ def web(tiny_engine) -> Iterator[httpx.Client]:
 def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
     web: httpx.Client, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    components = web.get("/config").json()["components"]
-    of = {name: c["id"] for c in components for name in c["props"].get("server_fns") or ()}
-
     def call(name: str, data: object) -> dict:
-        asked = {"data": data, "fn_name": name, "component_id": of[name], "session_hash": "crowd"}
-        return web.post("/gradio_api/component_server/", json=asked).raise_for_status().json()
+        return ask(web, name, data).raise_for_status().json()
 
     question = {"q": "a red circle"}
     whole = call("sieve_ask", question)
