@@ -183,7 +183,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "requests_a_second": round(answers / given.minutes / 60, 1),
         "latency": found,
         "limit_ms": LIMIT_MS,
-        "ratio_p95_limit": round(found["toggle"]["p95_ms"] / LIMIT_MS, 3),
+        "ratio_p95_limit": round(found["toggle"]["p95_ms"] / LIMIT_MS, 3)
+        if "toggle" in found
+        else None,
         "errors": dict(counts.faults),
         "busy_answers": counts.busy,
         "connections_reset": counts.resets,

@@ -36,6 +36,9 @@ def resident() -> dict[str, float]:
 
 def opened(folder: Path) -> dict[str, Any]:
     """Open and search, in a process that has done nothing else."""
+    import pandas  # noqa: F401  (read tables; imported when one is opened)
+    import pyarrow.parquet  # noqa: F401
+
     from model.engine import Engine
 
     checkpoint = (folder / "checkpoint").read_text()
