@@ -196,6 +196,7 @@ class Collection:
             self_destruct=True,
         )
         del table
+        pa.default_memory_pool().release_unused()  # what reading took, as much again as the table
         missing = [column for column in ITEM_COLUMNS if column not in items.columns]
         if missing or len(items) != self.n_items:
             raise ValueError(

@@ -96,7 +96,8 @@ class BackboneQueries:
 
     def unknown(self, text: str) -> list[str]:
         """Words that the backbone has never met."""
-        return self._backbone().unknown_words(text)
+        # Whoever asks for an item alone needs no backbone, which takes seconds to load.
+        return self._backbone().unknown_words(text) if text.strip() else []
 
     def note(self, word: str) -> str:
         """Tell what became of an unknown word."""

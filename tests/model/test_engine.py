@@ -64,6 +64,15 @@ def test_an_unknown_word_is_told(engine: Engine) -> None:
     assert any("xylophone" in note for note in engine.encode("a xylophone").notes)
 
 
+def test_search_by_an_item_loads_no_backbone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Engine(engine.collection, engine.checkpoint, "cpu")
+    monkeypatch.setattr("model.engine.Backbone.load", lambda *_: pytest.fail("it is loaded"))
+    query = fresh.encode(item=engine.collection.items["id"].iloc[3])
+    assert fresh.search(query, off=(query.dimensions[0].dimension,)).results
+
+
 def test_search_by_an_item_leaves_it_out(engine: Engine) -> None:
     item = engine.collection.items["id"].iloc[3]
     query = engine.encode(item=item)
