@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import gradio as gr
     from gradio.block_function import BlockFunction
 
-LONGEST_SESSION = 64
-"""Characters of a session's name: Gradio's page gives 11, its client 36."""
+LONGEST_NAME = 64
+"""Characters of a session's or an event's name: Gradio's page gives 11, its client up to 36."""
+_STOPS = {"cancel": {"session_hash", "event_id", "fn_index"}, "reset": {"event_id"}}
+"""Routes that end a question, and what their bodies have."""
 
 
 class Questions:
@@ -46,15 +48,19 @@ class Questions:
         asked : Any
             The body, parsed.
         """
-        if not route.startswith(("component_server", "queue/", "call/")):
+        if route not in _STOPS and not route.startswith(("component_server", "queue/", "call/")):
             return None
         if not isinstance(asked, dict):
             return 422, "the body must be an object"
-        session = asked.get("session_hash")
-        if session is not None and not (
-            isinstance(session, str) and len(session) <= LONGEST_SESSION
-        ):
-            return 422, f"session_hash must be text of at most {LONGEST_SESSION} characters"
+        for field in ("session_hash", "event_id"):
+            name = asked.get(field)
+            if name is not None and not (
+                isinstance(name, str) and name.isascii() and len(name) <= LONGEST_NAME
+            ):
+                return 422, f"{field} must be at most {LONGEST_NAME} plain characters"
+        if route in _STOPS:
+            fits = asked.keys() <= _STOPS[route] and type(asked.get("fn_index", 0)) is int
+            return None if fits else (422, f"the body may have {', '.join(sorted(_STOPS[route]))}")
         if route == "component_server":
             return self._piece_refusal(asked)
         if route == "queue/join":
@@ -63,7 +69,7 @@ class Questions:
             return _refused_list(known, f"fn_index {number!r:.20}", asked)
         name = route.rsplit("/", 1)[1]
         refused = _refused_names if route.startswith("call/v2/") else _refused_list
-        return refused(self._endpoints.get(name), f"/{name:.40}", asked)
+        return refused(self._endpoints.get(name), f"{name[:40]!r}", asked)
 
     def _piece_refusal(self, asked: dict[str, Any]) -> Refusal | None:
         number, name = asked.get("component_id"), asked.get("fn_name")
@@ -89,5 +95,5 @@ def _refused_names(known: BlockFunction | None, name: str, asked: dict[str, Any]
     try:
         inspect.signature(known.fn).bind(**asked)
     except TypeError as error:
-        return 422, f"{name}: {error}"
+        return 422, f"{name}: {ascii(str(error))[1:-1]:.100}"
     return None

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 from gradio.events import api
 
-from explorer.questions import LONGEST_SESSION, Questions
+from explorer.questions import LONGEST_NAME, Questions
 
 SESSION = {"session_hash": "s"}
 
@@ -43,7 +43,7 @@ def status(questions: Questions, route: str, asked: Any) -> int:
     refused = questions.refusal(route, asked)
     if refused is None:
         return 200
-    assert "\n" not in refused[1] and len(refused[1]) < 200
+    assert "\n" not in refused[1] and refused[1].encode() and len(refused[1]) < 200
     return refused[0]
 
 
@@ -61,7 +61,7 @@ def test_what_the_page_and_its_clients_ask_is_passed_on(
     assert status(questions, "mcp", [{"jsonrpc": "2.0"}]) == 200
 
 
-@pytest.mark.parametrize("session", [3, None, ["s"], "s" * (LONGEST_SESSION + 1)])
+@pytest.mark.parametrize("session", [3, None, ["s"], "s" * (LONGEST_NAME + 1), "\ud800"])
 def test_a_session_has_a_short_name(questions: Questions, piece: int, session: Any) -> None:
     asked = {"component_id": piece, "fn_name": "sieve_open", "data": "", "session_hash": session}
     assert status(questions, "component_server", asked) == (200 if session is None else 422)
@@ -91,12 +91,19 @@ def test_an_endpoint_gets_as_many_values_as_it_takes(
     assert status(questions, "queue/join", joined) == 422
 
 
-@pytest.mark.parametrize("names", [{}, {"top": 3}, {"text": "a", "off": 1}, {"": 1}, {"data": []}])
+@pytest.mark.parametrize("names", [{}, {"top": 3}, {"text": "a", "off": 1}, {"": 1}, {"\ud800": 1}])
 def test_an_endpoint_asked_by_names_gets_its_own(questions: Questions, names: Any) -> None:
     assert status(questions, "call/v2/search", names) == 422
 
 
-@pytest.mark.parametrize("route", ["call/none", "call/v2/none", "call/v2", "queue/join"])
+@pytest.mark.parametrize("route", ["cancel", "reset"])
+def test_what_ends_a_question_has_its_own_fields(questions: Questions, route: str) -> None:
+    assert status(questions, route, {"event_id": "3f2a"}) == 200
+    for odd in ({"event_id": "\ud800"}, {"event_id": ["e"]}, {"more": "\ud800"}, {"fn_index": "0"}):
+        assert status(questions, route, odd) == 422
+
+
+@pytest.mark.parametrize("route", ["call/none", "call/v2/a\nb", "call/v2", "queue/join"])
 def test_what_is_not_there_is_said(questions: Questions, route: str) -> None:
     assert status(questions, route, {**SESSION, "data": [], "fn_index": 99}) == 404
 
