@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
 
 from model.checksums import check_files
 from model.faults import UNREADABLE
@@ -288,7 +289,7 @@ class Collection:
     def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.path / name
         try:
-            array = np.load(self.checked(name) / name, mmap_mode="r", allow_pickle=False)
+            array = open_memmap(self.checked(name) / name, mode="r")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({error}); {_AGAIN}") from None
         if array.shape != shape:

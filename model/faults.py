@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
+from zipfile import BadZipFile
 
-UNREADABLE = (ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error)
+UNREADABLE = (ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error, BadZipFile)
 """What NumPy raises where a file is no array."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAID = ("No space left", "(os error 28)", "(os error 27)", "File too large")

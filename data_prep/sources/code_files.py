@@ -137,7 +137,7 @@ def _read_parts(path: Path) -> dict[str, np.ndarray]:
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
             return {part: np.asarray(archive[part]) for part in _PARTS}
-    except (*UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
+    except (*UNREADABLE, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:120]
         if "pickle" in reason:  # NumPy's advice is to allow what must not be allowed
             reason = "it holds Python objects"

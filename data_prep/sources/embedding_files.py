@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
 
 from data_prep.captions.formats import numbered_lines
 from model.faults import UNREADABLE
@@ -162,17 +163,17 @@ def _plain(folder: Path) -> _Files:
 def _array(path: Path) -> np.ndarray:
     """Map an array of embeddings."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_memmap(path, mode="r")
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120]
-        if (
-            "pickle" in reason or "Python objects" in reason
-        ):  # NumPy's advice is to allow what must not be allowed
+        # NumPy's advice is to allow what must not be allowed.
+        if any(word in reason for word in ("pickle", "Python objects", "magic string")):
             reason = "it holds Python objects or is no array; save plain numbers with numpy.save"
         raise ValueError(f"{path} cannot be read: {reason}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or not array.size:
-        shape = getattr(array, "shape", "none")
-        raise ValueError(f"{path} has shape {shape}; expected (rows, width), neither of them 0")
+    if array.ndim != 2 or not array.size:
+        raise ValueError(
+            f"{path} has shape {array.shape}; expected (rows, width), neither of them 0"
+        )
     if array.dtype.kind != "f":
         raise ValueError(f"{path} holds {array.dtype}; expected floating-point numbers")
     return array

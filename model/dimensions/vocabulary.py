@@ -25,6 +25,7 @@ import torch
 
 import assets
 from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from model.faults import UNREADABLE
 from model.home import sieve_home
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> n
         found = np.load(path, allow_pickle=False)
         if len(found) == len(words):
             return found.astype(np.float32)
-    except (OSError, ValueError, EOFError):
+    except UNREADABLE:
         pass  # not there, or not whole: made again below
     log.info("embedding %s words to name dimensions with", len(words))
     found = np.asarray(backbone.encode_texts(list(words)), np.float32)

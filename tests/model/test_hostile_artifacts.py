@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -154,7 +155,11 @@ def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, te
 
 @pytest.mark.parametrize("name", [IMAGE_EMBEDDINGS, CAPTION_ITEM])
 def test_no_array_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
-    for data in (pickle.dumps(Payload(tmp_path / "trace")), _object_array(tmp_path / "trace")):
+    archive = io.BytesIO()
+    np.savez(archive, np.zeros((3, 4), np.float16))
+    trace = Payload(tmp_path / "trace")
+    others = (b"PK\x03\x04" + b"\0" * 90, archive.getvalue())
+    for data in (pickle.dumps(trace), _object_array(tmp_path / "trace"), *others):
         put(folder, name, data)
         opened = Collection.open(folder)
         refusal(lambda o=opened: o.caption_item if name == CAPTION_ITEM else o.image_embeddings)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import pickle
 from collections.abc import Callable
@@ -223,10 +224,24 @@ def save_objects(path: Path) -> None:
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
 
 
+def archive_of(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, array)
+    return stream.getvalue()
+
+
 Harm = Callable[[Path], Any]
 HARMS: dict[str, tuple[Harm, str]] = {
     "no array": (
         lambda e: write(e / "img_emb" / "img_emb_0.npy", b"nothing"),
+        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
+    ),
+    "half a ZIP archive": (
+        lambda e: write(e / "img_emb" / "img_emb_0.npy", b"PK\x03\x04" + b"\0" * 90),
+        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
+    ),
+    "a ZIP archive of arrays": (
+        lambda e: write(e / "img_emb" / "img_emb_0.npy", archive_of(unit(3))),
         r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
     ),
     "a pickle": (
