@@ -24,7 +24,7 @@ from data_prep.skipped import Skipped, read_skipped, write_skipped
 from model import collection as layout
 from model.collection import Collection, thumbnail_path
 from model.collection_writing import write_manifest
-from model.home import new_folder
+from model.drafts import new_folder
 
 _ROWS = 4_096
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
 from model.checksums import write_checksums
 from model.dimension_name import DimensionName
+from model.drafts import new_folder
 from model.encoder import SparseEncoder
 from model.exclusion import Calibration
-from model.home import new_folder
 from model.identity import BackboneIdentity, CodesIdentity
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from model.drafts import draft_beside, take_name
 
 log = logging.getLogger(__name__)
 
@@ -164,10 +165,7 @@ class Database:
 
     def _make(self) -> None:
         """Make the file under another name; where another process is faster, its own stays."""
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
-        os.close(handle)
-        draft = Path(name)
-        try:
+        with draft_beside(self.path) as draft:
             with closing(self._connect("rw", draft)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA.split(";")[:-1]:
@@ -176,10 +174,7 @@ class Database:
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 connection.execute("COMMIT")
-            draft.chmod(0o644)
-            _name_first(draft, self.path)
-        finally:
-            draft.unlink(missing_ok=True)
+            take_name(draft, self.path)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -201,17 +196,6 @@ class Database:
             f"notes cannot be kept here: {self.path} {why}; move it away, or set $SIEVE_HOME to "
             "another folder"
         )
-
-
-def _name_first(draft: Path, path: Path) -> None:
-    """Give a file its name, unless something has it meanwhile."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a disk that knows no links
-        if not path.exists():
-            draft.replace(path)
 
 
 def _checksum(connection: sqlite3.Connection) -> str:

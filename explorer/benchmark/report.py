@@ -10,7 +10,7 @@ from data_prep.captions import tidy
 from explorer.benchmark.plot import save_plot
 from explorer.tables import csv_bytes
 from model.benchmark import TRAINING_FREE
-from model.home import new_folder
+from model.drafts import new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

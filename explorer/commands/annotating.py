@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg, subcommand
 
 from explorer.arguments import CheckpointName, CollectionName, checkpoint_path
 from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of, whole_file
+from explorer.commands.writing import kind_of
+from model.drafts import whole_file
 
 if TYPE_CHECKING:
     from explorer.annotations.store import Annotations

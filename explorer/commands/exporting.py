@@ -18,7 +18,8 @@ from explorer.arguments import (
     open_engine,
 )
 from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of, whole_file
+from explorer.commands.writing import kind_of
+from model.drafts import whole_file
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from tyro.conf import Positional, arg
 
 from explorer.arguments import CheckpointName, Device, open_engine
 from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of, whole_file
+from explorer.commands.writing import kind_of
+from model.drafts import whole_file
 
 _KINDS = ("pdf", "svg", "png")
 

@@ -1,33 +1,8 @@
-"""Files that commands write over: whole or not at all."""
+"""Which kind of file a command is to write."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from model.faults import writing_in
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a draft to be written, which takes the file's place when all went well."""
-    with writing_in(path.parent):
-        yield from _draft_of(path)
-
-
-def _draft_of(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def kind_of(path: Path, kinds: tuple[str, ...], what: str) -> str:

@@ -11,7 +11,6 @@ The progress is replaced as a whole, so that who reads it never finds half a lin
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.json_fields import read_object
+from model.drafts import whole_file
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
@@ -152,6 +152,5 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")

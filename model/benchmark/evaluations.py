@@ -9,18 +9,19 @@ pairs where Sieve wins and loses most: see `model.benchmark.results`.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.benchmark.baselines import TRAINED
 from model.benchmark.results import BenchmarkResult, TrackResult
 from model.benchmark.told import read_numbers, read_text, read_track, read_whole, tell_track
+from model.drafts import draft_beside, take_name
 from model.home import sieve_home
 
 SCHEMA_VERSION = 1
@@ -95,29 +96,16 @@ def keep_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     word = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
     stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{word}"
-    draft = folder / f".{stem}-{os.getpid()}"
-    draft.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
-    try:
+    with draft_beside(folder / f"{stem}.json") as draft:
+        draft.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
         return _named(draft, folder, stem)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _named(draft: Path, folder: Path, stem: str) -> Path:
     """Give a whole file a name that no other has; names sort by time."""
-    number, name = 1, stem
-    while True:
-        target = folder / f"{name}.json"
-        try:
-            os.link(draft, target)  # unlike a rename, it never replaces another run's file
-        except FileExistsError:
-            number += 1
-            name = f"{stem}-{number}"
-        except OSError:  # a file system without links
-            draft.replace(target)
-            return target
-        else:
-            return target
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    targets = (folder / f"{name}.json" for name in names)
+    return next(target for target in targets if take_name(draft, target))
 
 
 def list_evaluations(collection_sha256: str) -> tuple[list[Evaluation], list[str]]:

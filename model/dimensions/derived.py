@@ -24,9 +24,10 @@ from model.collection import Collection
 from model.dimensions.naming import both_modalities, word_association
 from model.dimensions.statistics import mean_caption_codes
 from model.dimensions.table import VERSION, dimension_table
+from model.drafts import new_folder
 from model.encoder import IMAGE, TEXT, encode_codes
 from model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes
-from model.home import new_folder, sieve_home
+from model.home import sieve_home
 from model.words.content import WordPresence, word_presence
 
 log = logging.getLogger(__name__)

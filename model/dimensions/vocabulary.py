@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 import assets
+from model.drafts import whole_file
 from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from model.faults import UNREADABLE
 from model.home import sieve_home
@@ -163,12 +163,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _keep(path: Path, array: np.ndarray) -> None:
-    """Write under a temporary name and rename; a full or read-only disk is no error."""
-    draft = path.with_name(f".{path.stem}-{os.getpid()}.npy")
+    """Write an array for the next time; a full or read-only disk is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(draft, array)
-        draft.replace(path)
+        with whole_file(path) as draft:
+            np.save(draft, array)
     except OSError as error:
         log.warning("word embeddings are not kept: %s", error)
-        draft.unlink(missing_ok=True)

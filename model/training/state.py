@@ -7,7 +7,6 @@ dimensions, and the curves so far in its metadata.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.faults import writing_in
+from model.drafts import whole_file
 
 _STATE = "state.safetensors"
 
@@ -48,10 +47,8 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     tensors["idle"] = idle
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    draft = folder / f".{os.getpid()}-{_STATE}"
-    with writing_in(folder.parent):
+    with whole_file(folder / _STATE) as draft:
         save_file(contiguous, draft, {"facts": json.dumps(facts)})
-    draft.replace(folder / _STATE)
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:

@@ -19,8 +19,8 @@ from model.collection_writing import write_manifest
 from model.dimensions import Derived
 from model.dimensions.derived import derived_folder, keep_derived
 from model.dimensions.table import VERSION
+from model.drafts import new_folder
 from model.engine import Engine
-from model.home import new_folder
 from tests.benchmarks.made_up import bundled_engine, codes_like
 from tests.benchmarks.memory import caption
 

@@ -9,7 +9,6 @@ from conftest import write_word_collection
 
 from model.checksums import write_checksums
 from model.collection import IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
-from model.home import new_folder
 
 
 @pytest.fixture
@@ -74,26 +73,6 @@ def test_a_manifest_cannot_point_outside(folder: Path) -> None:
     write_checksums(folder, [MANIFEST])
     with pytest.raises(FileNotFoundError, match="missing"):
         Collection.open(folder)
-
-
-def test_two_writers_do_not_mix(tmp_path: Path) -> None:
-    target = tmp_path / "made"
-    with (
-        pytest.raises(FileExistsError, match="another writer"),
-        new_folder(target) as first,
-        new_folder(target) as second,
-    ):
-        (first / "first").touch()
-        (second / "second").touch()
-    assert [path.name for path in target.iterdir()] == ["second"]
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
-def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as draft:
-        (draft / "part").touch()
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
 
 
 def test_an_item_is_found_by_its_id(word_collection: Collection) -> None:
