@@ -13,10 +13,10 @@ from explorer.benchmark.runs import Runs
 from explorer.jobs.folder import DONE, UNDER_WAY
 from explorer.jobs.lane import Lane
 from explorer.json_fields import check_choice, read_object, read_text, refuse_unknown
-from model.benchmark import contrast, list_evaluations
+from model.benchmark import contrast, list_evaluations, read_evaluation
 
 if TYPE_CHECKING:
-    from model.benchmark import Evaluation, MethodResult, TrackResult
+    from model.benchmark import Evaluation, Glance, MethodResult, TrackResult
     from model.checkpoint import Checkpoint
     from model.collection import Collection
 
@@ -68,7 +68,10 @@ class EvaluationDesk:
         given = read_object(payload, "an evaluation")
         refuse_unknown(given, {"id"}, "an evaluation")
         evaluation = self._find(given.get("id"))
-        return {**self._glance(evaluation), "tracks": list(map(_track_view, evaluation.tracks))}
+        return {
+            **self._glance(evaluation.glance),
+            "tracks": list(map(_track_view, evaluation.tracks)),
+        }
 
     def evaluation_pairs(self, payload: Any) -> dict[str, Any]:
         """Tell the pairs where Sieve wins and loses most against a peer, with what both found."""
@@ -85,7 +88,7 @@ class EvaluationDesk:
             "n_wins": against.n_wins,
             "n_losses": against.n_losses,
             "pairs": track.pairs,
-            "seeds": len(evaluation.seeds),
+            "seeds": len(evaluation.glance.seeds),
         }
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
@@ -106,22 +109,22 @@ class EvaluationDesk:
     def _find(self, wanted: Any) -> Evaluation:
         """Find an evaluation by its id; the id never becomes part of a path."""
         name = read_text("id", wanted)
-        for evaluation in list_evaluations(self.collection.sha256)[0]:
-            if evaluation.id == name:
-                return evaluation
+        for glance in list_evaluations(self.collection.sha256)[0]:
+            if glance.id == name:
+                return read_evaluation(glance.path)
         raise ValueError(f"there is no evaluation {name[:80]!r} of this collection")
 
-    def _glance(self, evaluation: Evaluation) -> dict[str, Any]:
-        measured = evaluation.checkpoint
+    def _glance(self, glance: Glance) -> dict[str, Any]:
+        measured = glance.checkpoint
         return {
-            "id": evaluation.id,
-            "made": evaluation.made,
+            "id": glance.id,
+            "made": glance.made,
             "checkpoint": measured.name if measured else "",
             "is_open": measured is not None and measured.sha256 == self.checkpoint.sha256,
-            "train": evaluation.train.name,
-            "seeds": len(evaluation.seeds),
-            "short": evaluation.is_short,
-            "names": [track.track for track in evaluation.tracks],
+            "train": glance.train.name,
+            "seeds": len(glance.seeds),
+            "short": glance.is_short,
+            "names": list(glance.track_names),
         }
 
     def _pair(

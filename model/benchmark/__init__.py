@@ -8,6 +8,7 @@ from model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
 from model.benchmark.contrasts import Contrast, contrast
 from model.benchmark.evaluations import (
     Evaluation,
+    Glance,
     keep_evaluation,
     list_evaluations,
     read_evaluation,
@@ -26,6 +27,7 @@ __all__ = [
     "BenchmarkResult",
     "Contrast",
     "Evaluation",
+    "Glance",
     "Interval",
     "MethodResult",
     "PairCount",

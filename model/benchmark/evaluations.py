@@ -3,7 +3,8 @@
 $SIEVE_HOME/evaluations/COLLECTION_SHA256[:16]/TIME-CHECKPOINT.json
 
 Each holds the table, every pair's AP@10 and violation@10 by every method, and the results of the
-pairs where Sieve wins and loses most: see `model.benchmark.results`.
+pairs where Sieve wins and loses most: see `model.benchmark.results`. Read, one takes a megabyte of
+memory, so of all that are kept only what a list tells of them stays there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,11 +41,10 @@ class Named(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One run of the benchmark, as it is kept."""
+class Glance:
+    """What a list tells of one evaluation."""
 
-    id: str
-    """Name of its file without the ending."""
+    path: Path
     made: str
     """When, as 2026-01-31T12:00:00Z."""
     collection: Named
@@ -52,14 +52,23 @@ class Evaluation:
     checkpoint: Named | None
     """None where encoders were trained for it."""
     seeds: tuple[int, ...]
-    backbone_recall: Mapping[str, float]
-    tracks: tuple[TrackResult, ...]
+    track_names: tuple[str, ...]
+    is_short: bool
+    """Whether peers that have to be trained are missing."""
 
     @property
-    def is_short(self) -> bool:
-        """Whether peers that have to be trained are missing."""
-        names = {method.method for track in self.tracks for method in track.methods}
-        return not names.issuperset(set(TRAINED) - {_SIEVE})
+    def id(self) -> str:
+        """Name of its file without the ending."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run of the benchmark, as it is kept."""
+
+    glance: Glance
+    backbone_recall: Mapping[str, float]
+    tracks: tuple[TrackResult, ...]
 
 
 def evaluations_folder(collection_sha256: str) -> Path:
@@ -108,12 +117,12 @@ def _named(draft: Path, folder: Path, stem: str) -> Path:
     return next(target for target in targets if take_name(draft, target))
 
 
-def list_evaluations(collection_sha256: str) -> tuple[list[Evaluation], list[str]]:
-    """Read all evaluations of a collection.
+def list_evaluations(collection_sha256: str) -> tuple[list[Glance], list[str]]:
+    """List all evaluations of a collection; each file is read once, however often this is asked.
 
     Returns
     -------
-    list of Evaluation
+    list of Glance
         Newest first.
     list of str
         A line for each file that cannot be read.
@@ -122,14 +131,31 @@ def list_evaluations(collection_sha256: str) -> tuple[list[Evaluation], list[str
     paths = evaluations_folder(collection_sha256).glob("[!.]*.json")
     for path in sorted(paths, key=lambda path: path.stem, reverse=True):
         try:
-            evaluation = read_evaluation(path)
-            if evaluation.collection.sha256 != collection_sha256:
-                raise ValueError(f"{path} is of another collection; remove it")
-        except (OSError, ValueError) as error:
-            faults.append(" ".join(str(error).split()))
+            looked = _look(path, *_version(path))
+        except OSError as error:
+            looked = str(error)
+        if isinstance(looked, str):
+            faults.append(" ".join(looked.split()))
+        elif looked.collection.sha256 != collection_sha256:
+            faults.append(f"{path} is of another collection; remove it")
         else:
-            found.append(evaluation)
+            found.append(looked)
     return found, faults
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Tell a file's contents from others: by when it was changed, in ns, and its bytes."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+@cache
+def _look(path: Path, changed: int, size: int) -> Glance | str:
+    """Tell of each contents of a file what a list needs, or why it cannot be read."""
+    try:
+        return _read(path, changed, size).glance
+    except ValueError as error:
+        return str(error)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -142,19 +168,18 @@ def read_evaluation(path: Path) -> Evaluation:
     ValueError
         If it is damaged or of another version, in one line.
     """
-    state = path.stat()
-    if state.st_size > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes: no evaluation; remove it")
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _read(path, *_version(path))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
-    """Read a file once for each of its contents."""
+    """Read a file once for each of its contents, while it is among those that people look at."""
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes: no evaluation; remove it")
     try:
         entry = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         version = entry["schema_version"]
-        evaluation = _evaluation(path.stem, entry) if version == SCHEMA_VERSION else None
+        evaluation = _evaluation(path, entry) if version == SCHEMA_VERSION else None
     except _DAMAGES as error:
         reason = f"{type(error).__name__}: {error}"[:80]
         raise ValueError(
@@ -169,18 +194,21 @@ def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
     return evaluation
 
 
-def _evaluation(name: str, entry: dict[str, Any]) -> Evaluation:
+def _evaluation(path: Path, entry: dict[str, Any]) -> Evaluation:
     given = entry["checkpoint"]
-    return Evaluation(
-        id=name,
+    tracks = tuple(map(read_track, entry["tracks"]))
+    methods = {method.method for track in tracks for method in track.methods}
+    glance = Glance(
+        path=path,
         made=read_text(entry["made"]),
         collection=_named_from(entry["collection"]),
         train=_named_from(entry["train"]),
         checkpoint=None if given is None else _named_from(given),
         seeds=tuple(map(read_whole, entry["seeds"])),
-        backbone_recall=read_numbers(entry["backbone_recall"]),
-        tracks=tuple(map(read_track, entry["tracks"])),
+        track_names=tuple(track.track for track in tracks),
+        is_short=not methods.issuperset(set(TRAINED) - {_SIEVE}),
     )
+    return Evaluation(glance, read_numbers(entry["backbone_recall"]), tracks)
 
 
 def _named_from(entry: dict[str, Any]) -> Named:

@@ -13,7 +13,7 @@ from explorer.jobs.folder import MEASURING, JobFolder, Request
 from explorer.jobs.process import Stopped, Teller
 from explorer.training.trainings import Trainings
 from model.backbone import Backbone
-from model.benchmark import SHORT_METHODS, list_evaluations
+from model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
 from model.collection import Collection
 from model.training import TrainingConfig, train
 
@@ -36,7 +36,8 @@ def test_a_quick_one_is_measured_told_and_kept(
     (evaluation,) = list_evaluations(collection.sha256)[0]
     assert evaluation.id == kept.stem and evaluation.is_short
     assert evaluation.checkpoint == ("made", made.sha256)
-    assert [method.method for method in evaluation.tracks[0].methods] == list(SHORT_METHODS)
+    tracks = read_evaluation(evaluation.path).tracks
+    assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)
     now = teller.now
     n_methods = 2 * len(SHORT_METHODS)
     assert (now.state, now.step, now.n_steps) == (MEASURING, n_methods - 1, n_methods)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def test_what_is_kept_is_read_again(result: BenchmarkResult, home: Path) -> None
     assert path.is_relative_to(home / "evaluations") and path.stem.endswith("my-codes-2")
     assert path.stat().st_size < 2**20
     read = read_evaluation(path)
-    assert read.checkpoint == ("my codes/2", "ab" * 32) and read.is_short
-    assert read.collection == (result.collection, result.collection_sha256)
+    assert read.glance.checkpoint == ("my codes/2", "ab" * 32) and read.glance.is_short
+    assert read.glance.collection == (result.collection, result.collection_sha256)
     for track, kept in zip(result.tracks, read.tracks, strict=True):
         assert kept.as_json() == track.as_json()
         assert (kept.asked, kept.answers) == (track.asked, track.answers)
@@ -64,6 +65,29 @@ def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Pat
     assert [one.id for one in found] == sorted((path.stem for path in paths), reverse=True)
     assert not faults and list_evaluations("00" * 32) == ([], [])
     assert not list(paths[0].parent.glob(".*"))
+
+
+def test_however_many_are_kept_a_list_reads_each_once(
+    result: BenchmarkResult, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keep_evaluation(result)
+    for number in range(80):
+        shutil.copy(kept, kept.with_name(f"20260101-{number:06}-copy.json"))
+    (kept.parent / "20260102-000000-damaged.json").write_text("{")
+    first = list_evaluations(result.collection_sha256)
+    assert len(first[0]) == 81 and len(first[1]) == 1
+    read_text, read = Path.read_text, []
+
+    def noted(path: Path, *args: str, **kwargs: str) -> str:
+        read.append(path)
+        return read_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    assert list_evaluations(result.collection_sha256) == first and not read
+    kept.write_text(json.dumps(json.loads(read_text(kept)) | {"made": "now"}))
+    found, _ = list_evaluations(result.collection_sha256)
+    assert read == [kept] and found[0].made == "now"
+    assert home in kept.parents
 
 
 def test_what_was_answered_fits_what_was_measured(
