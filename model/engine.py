@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from model.backbone import Backbone
+from model.backbone import Backbone, backbone_of
 from model.checkpoint import Checkpoint, find_checkpoint
 from model.codes import SparseCodes
 from model.collection import Collection, thumbnail_path
@@ -107,14 +107,7 @@ class Engine:
     @cached_property
     def backbone(self) -> Backbone:
         """The backbone that made the collection, loaded when first needed."""
-        backbone = Backbone.load(self.collection.backbone.name, self._device)
-        if not self.collection.backbone.may_be(backbone.sha256, backbone.width):
-            raise ValueError(
-                f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
-                f"{self.collection.name} was made with {self.collection.backbone.sha256[:12]}; "
-                "prepare the collection again"
-            )
-        return backbone
+        return backbone_of(self.collection, self._device)
 
     @property
     def image_codes(self) -> SparseCodes:

@@ -6,27 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from model.backbone import Backbone
-from model.benchmark.baselines import METHODS, TextEncoder
+from model.benchmark.baselines import METHODS
 from model.checkpoint import Checkpoint
 from model.collection import Collection
-
-
-def load_text_encoder(collection: Collection, device: str = "auto") -> TextEncoder:
-    """Open the backbone that made a collection, to embed queries with.
-
-    Raises
-    ------
-    ValueError
-        If the backbone of that name has other weights by now.
-    """
-    backbone = Backbone.load(collection.backbone.name, device)
-    if not collection.backbone.may_be(backbone.sha256, backbone.width):
-        raise ValueError(
-            f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
-            f"{collection.name} was made with {collection.backbone.sha256[:12]}; prepare it again"
-        )
-    return backbone.encode_texts
 
 
 def refuse_overlap(collection: Collection, trained: Iterable[str], what: str) -> None:

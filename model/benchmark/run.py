@@ -16,6 +16,7 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
+from model.backbone import backbone_of
 from model.benchmark.baselines import (
     TRAINED,
     TRAINING_FREE,
@@ -32,7 +33,7 @@ from model.benchmark.baselines import (
 from model.benchmark.bootstrap import draw_resamples
 from model.benchmark.config import BenchmarkConfig
 from model.benchmark.contrasts import shown_answers
-from model.benchmark.inputs import check_inputs, load_text_encoder, modality_means
+from model.benchmark.inputs import check_inputs, modality_means
 from model.benchmark.measures import Measured, measure
 from model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
 from model.benchmark.trained_peers import trained_peer
@@ -94,7 +95,7 @@ class Benchmark:
         self.nouns = nouns or benchmark_nouns()
         self._device = device
         self._progress = progress
-        self._open = text_encoder or (lambda opened: load_text_encoder(opened, device))
+        self._open = text_encoder or (lambda opened: backbone_of(opened, device).encode_texts)
         check_inputs(collection, self.train, checkpoint, self.peers)
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from model.backbone import Backbone, resolve_device
+from model.backbone import Backbone, backbone_of, resolve_device
 from model.checkpoint import Checkpoint
 from model.checkpoint_writing import save_checkpoint
 from model.collection import Collection
@@ -62,7 +62,7 @@ def train(
     device : str
         auto, cuda, mps or cpu.
     backbone : Backbone, optional
-        Of the collection; loaded by name when not given.
+        Of the collection; opened when not given.
     on_step : callable, optional
         Called after each step, on every rank; an exception from it stops the training, resumably.
     on_probe : callable, optional
@@ -78,7 +78,8 @@ def train(
     FileExistsError
         If `out` exists.
     ValueError
-        If there is nothing to train on, or an unfinished training with other settings lies there.
+        If there is nothing to train on, the collection's backbone has other weights by now, or an
+        unfinished training with other settings lies there.
     """
     config = config or TrainingConfig()
     if out.exists():
@@ -86,7 +87,7 @@ def train(
     chosen = resolve_device(device)
     pace = Pace()
     with joined(chosen) as world:
-        backbone = backbone or Backbone.load(collection.backbone.name, device)
+        backbone = backbone or backbone_of(collection, device)
         data = training_data(collection, config, backbone.encode_texts)
         trainer = Trainer(data, config, chosen, world)
         unfinished = out.with_name(f".{out.name}.unfinished")

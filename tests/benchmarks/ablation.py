@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.bundled import open_collection_path
+from model.backbone import backbone_of
 from model.benchmark.baselines import Source, coded
-from model.benchmark.inputs import load_text_encoder, modality_means
+from model.benchmark.inputs import modality_means
 from model.benchmark.trained_peers import SIEVE, trained_peer
 from model.benchmark.tuning import tune
 from model.collection import Collection
@@ -129,7 +130,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     collection = Collection.open(open_collection_path(asked.collection))
-    source = Source(collection, load_text_encoder(collection), modality_means(collection))
+    source = Source(collection, backbone_of(collection).encode_texts, modality_means(collection))
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     rows: dict[str, dict[str, Any]] = {}

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.bundled import open_collection_path
+from model.backbone import backbone_of
 from model.benchmark.baselines import Source, coded
 from model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
-from model.benchmark.inputs import load_text_encoder, modality_means
+from model.benchmark.inputs import modality_means
 from model.benchmark.trained_peers import CONTROL, SIEVE, trained_peer
 from model.collection import Collection
 from model.questions import measure_rankings
@@ -161,7 +162,7 @@ def main() -> None:
     asked = parser.parse_args()
     collection = Collection.open(open_collection_path(asked.collection))
     train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
-    source = Source(collection, load_text_encoder(collection), modality_means(train))
+    source = Source(collection, backbone_of(collection).encode_texts, modality_means(train))
     questions = select_questions(collection, asked.track)
     raw = source.space(questions)
     report("backbone", [source.centred(raw)], False, questions, asked.trials)

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.bundled import open_collection_path
+from model.backbone import backbone_of
 from model.benchmark.baselines import Source
-from model.benchmark.inputs import load_text_encoder, modality_means
+from model.benchmark.inputs import modality_means
 from model.collection import Collection
 from model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from model.training import TrainingConfig
@@ -210,7 +211,7 @@ def main() -> None:
     OBJECTIVES.update(KINDS)
     collection = Collection.open(open_collection_path(asked.collection))
     train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
-    source = Source(collection, load_text_encoder(collection), modality_means(train))
+    source = Source(collection, backbone_of(collection).encode_texts, modality_means(train))
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     for name in asked.only.split(";"):
