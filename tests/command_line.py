@@ -8,11 +8,15 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from explorer.cli import main
+
+if TYPE_CHECKING:  # numpy is imported only once conftest has said how many threads it gets
+    from model.checkpoint import Checkpoint
+    from model.collection import Collection
 
 
 class Answer(NamedTuple):
@@ -44,6 +48,12 @@ def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
     with warnings.catch_warnings():
         yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def opened(tiny_collection: Collection, tiny_checkpoint: Checkpoint) -> tuple[str | Path, ...]:
+    """The arguments that open the tiny world."""
+    return tiny_collection.path, "--checkpoint", tiny_checkpoint.path
 
 
 def fault(answer: Answer) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import sieve  # noqa: F401  (a fixture, for all)
+from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hypothesis import settings
 
 # Two workers, and the processes that they start, have two cores between them.

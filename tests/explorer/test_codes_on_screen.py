@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Sieve
 from given_codes import write_codes
 
-from explorer.cli import main
 from explorer.desk import Desk
 from explorer.views import page_view, table_view
 from model.engine import Engine
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Sieve = Callable[..., Answer]
-
-
-@pytest.fixture
-def sieve(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Sieve:
-    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
-
-    def run(*arguments: str | Path) -> Answer:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), said.out, said.err)
-
-    return run
 
 
 @pytest.fixture

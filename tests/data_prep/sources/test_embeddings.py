@@ -1,62 +1,23 @@
+"""Embeddings that were made elsewhere become a collection; nothing is embedded again."""
+
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from published import jpeg, write
+from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
-from data_prep.captions.tile import draw_tile
 from data_prep.known import Joined
 from data_prep.prepare import prepare
 from data_prep.sources.embeddings import Embeddings, Picked, open_identity
 from model.backbone import Backbone
 from model.collection import BackboneIdentity, Collection
-
-D = 16
-PARTS = ("img_emb", "text_emb", "metadata")
-FIRST_TABLE = "metadata/metadata_0.parquet"
-
-
-def unit(count: int, seed: int = 0, width: int = D) -> np.ndarray:
-    rows = np.random.default_rng(seed).normal(size=(count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
-
-
-def write_shard(
-    folder: Path, number: int, images: np.ndarray, texts: np.ndarray | None, facts: dict[str, Any]
-) -> None:
-    """One shard as clip-retrieval's writer leaves it: three files of one number."""
-    for part in PARTS:
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    np.save(folder / "img_emb" / f"img_emb_{number}.npy", images)
-    if texts is None:
-        (folder / "text_emb").rmdir()
-    else:
-        np.save(folder / "text_emb" / f"text_emb_{number}.npy", texts)
-    pd.DataFrame(facts).to_parquet(folder / "metadata" / f"metadata_{number}.parquet")
-
-
-def retrieval(folder: Path, sizes: tuple[int, ...] = (3, 2), **facts: Any) -> Path:
-    start = 0
-    for number, size in enumerate(sizes):
-        rows = range(start, start + size)
-        known = {
-            "image_path": [f"/data/set/{row:03}.jpg" for row in rows],
-            "caption": [f"caption {row}" for row in rows],
-            "url": [f"http://x.org/{row}" for row in rows],
-        }
-        images, texts = (unit(size, seed + number) for seed in (10, 20))
-        write_shard(folder, number, images, texts, known | facts)
-        start += size
-    return folder
 
 
 def export(collection: Collection, folder: Path, shards: int) -> Path:
@@ -74,14 +35,6 @@ def export(collection: Collection, folder: Path, shards: int) -> Path:
             },
         )  # fmt: skip
     return folder
-
-
-def identity(width: int = D) -> BackboneIdentity:
-    return BackboneIdentity.unknown("some-clip", width)
-
-
-def prepared(source: Embeddings, out: Path, **options: Any) -> Collection:
-    return prepare(source, identity(), out, known=source.known(), progress=False, **options)
 
 
 @pytest.mark.parametrize("shards", [1, 3, 12])
@@ -139,18 +92,6 @@ def test_an_image_that_is_not_here_is_shown_by_its_caption(
     }
 
 
-def test_nothing_outside_the_folder_of_images_is_read(tmp_path: Path) -> None:
-    secret = write(tmp_path / "secret.jpg", jpeg("red"))
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "link.jpg").symlink_to(secret)
-    names = [str(secret), "../secret.jpg", "link.jpg", "nul\0.jpg", "x" * 900]
-    source = Embeddings(retrieval(tmp_path / "e", (5,), image_path=names), tmp_path / "images")
-    records = list(source.records())
-    assert [record.key for record in records] == names
-    for record in records:
-        assert source.open_image(record, 320).size == (320, 240)
-
-
 def test_rows_of_one_image_are_one_item(tmp_path: Path) -> None:
     images = unit(5)[[0, 1, 0, 2, 3]]  # the last is another image of the first one's name
     texts = unit(5, 1)
@@ -203,134 +144,6 @@ def test_plain_arrays_and_a_table(tmp_path: Path) -> None:
     assert [record.key for record in Embeddings(folder).records()] == ["row:0", "row:1", "row:2"]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_embeddings_without_a_direction_are_left_out_by_name(tmp_path: Path, value: float) -> None:
-    images = unit(40)
-    images[7] = value
-    facts = {"image_path": [f"{n}.jpg" for n in range(40)], "caption": [f"c{n}" for n in range(40)]}
-    write_shard(tmp_path / "e", 0, images, unit(40, 1), facts)
-    made = prepared(Embeddings(tmp_path / "e"), tmp_path / "c")
-    assert made.n_items == made.n_captions == 39
-    assert "7.jpg,7.jpg,embedding is NaN, infinite or zero" in (
-        made.path / "skipped.csv"
-    ).read_text().replace('"', "")
-    images[:10] = value
-    write_shard(tmp_path / "e", 0, images, unit(40, 1), facts)
-    with pytest.raises(ValueError, match="of the first 40 records cannot be used, more than 5%"):
-        prepared(Embeddings(tmp_path / "e"), tmp_path / "d")
-
-
-def save_objects(path: Path) -> None:
-    np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
-
-
-def archive_of(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, array)
-    return stream.getvalue()
-
-
-Harm = Callable[[Path], Any]
-HARMS: dict[str, tuple[Harm, str]] = {
-    "no array": (
-        lambda e: write(e / "img_emb" / "img_emb_0.npy", b"nothing"),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
-    ),
-    "half a ZIP archive": (
-        lambda e: write(e / "img_emb" / "img_emb_0.npy", b"PK\x03\x04" + b"\0" * 90),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
-    ),
-    "a ZIP archive of arrays": (
-        lambda e: write(e / "img_emb" / "img_emb_0.npy", archive_of(unit(3))),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
-    ),
-    "a pickle": (
-        lambda e: save_objects(e / "img_emb" / "img_emb_0.npy"),
-        r"img_emb_0.npy cannot be read: it holds Python objects",
-    ),
-    "cut off": (
-        lambda e: write(
-            e / "img_emb" / "img_emb_0.npy", (e / "img_emb" / "img_emb_0.npy").read_bytes()[:-9]
-        ),
-        r"img_emb_0.npy cannot be read: ",
-    ),
-    "three dimensions": (
-        lambda e: np.save(e / "img_emb" / "img_emb_0.npy", np.ones((3, 2, 2), np.float16)),
-        r"img_emb_0.npy has shape \(3, 2, 2\); expected \(rows, width\)",
-    ),
-    "whole numbers": (
-        lambda e: np.save(e / "img_emb" / "img_emb_0.npy", np.ones((3, D), np.int32)),
-        r"img_emb_0.npy holds int32; expected floating-point numbers",
-    ),
-    "no rows": (
-        lambda e: np.save(e / "img_emb" / "img_emb_0.npy", np.ones((0, D), np.float16)),
-        r"has shape \(0, 16\); expected",
-    ),
-    "another width": (
-        lambda e: [
-            np.save(e / p / f"{p}_1.npy", unit(2, width=8)) for p in ("img_emb", "text_emb")
-        ],
-        r"img_emb_1.npy is 8 wide, but img_emb_0.npy 16",
-    ),
-    "texts of another width": (
-        lambda e: np.save(e / "text_emb" / "text_emb_1.npy", unit(2, width=8)),
-        r"text_emb_1.npy has shape \(2, 8\), but img_emb_1.npy \(2, 16\)",
-    ),
-    "too few texts": (
-        lambda e: np.save(e / "text_emb" / "text_emb_0.npy", unit(2)),
-        r"text_emb_0.npy has shape \(2, 16\), but img_emb_0.npy \(3, 16\)",
-    ),
-    "a table too short": (
-        lambda e: pd.DataFrame({"caption": ["x"]}).to_parquet(
-            e / "metadata" / "metadata_0.parquet"
-        ),
-        r"metadata_0.parquet has 1 rows, but its array of images 3",
-    ),
-    "a table too long": (
-        lambda e: pd.DataFrame({"caption": ["x"] * 4}).to_parquet(
-            e / "metadata" / "metadata_0.parquet"
-        ),
-        r"metadata_0.parquet has 4 rows, but its array of images 3",
-    ),
-    "a damaged table": (
-        lambda e: write(e / "metadata" / "metadata_1.parquet", b"PAR1 x PAR1"),
-        r"metadata_1.parquet is not a table that can be read: ",
-    ),
-    "a missing table": (
-        lambda e: (e / "metadata" / "metadata_1.parquet").unlink(),
-        r"2 shards in img_emb and 1 in metadata: img_emb_1.npy has no counterpart",
-    ),
-    "a missing array of texts": (
-        lambda e: (e / "text_emb" / "text_emb_0.npy").unlink(),
-        r"2 shards in img_emb and 1 in text_emb: img_emb_0.npy has no counterpart",
-    ),
-    "no arrays": (
-        lambda e: [path.unlink() for path in (e / "img_emb").iterdir()],
-        r"img_emb holds no .npy files",
-    ),
-}
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_what_does_not_fit_is_told_in_a_line(tmp_path: Path, harm: str) -> None:
-    folder = retrieval(tmp_path / "e")
-    apply, message = HARMS[harm]
-    apply(folder)
-    with pytest.raises(ValueError, match=message) as caught:
-        Embeddings(folder).known()
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_places_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no folder .*none; give the folder of the embed"):
-        Embeddings(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="no folder .*none; check --images"):
-        Embeddings(retrieval(tmp_path / "e"), tmp_path / "none")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds none of these; expected clip-retrieval's folders"):
-        Embeddings(tmp_path / "empty")
-
-
 def test_the_backbone_is_known_where_it_can_be_opened(
     tiny_backbone: Backbone, tiny_backbone_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -365,21 +178,3 @@ def test_picked_rows_are_those_asked_for() -> None:
     for start in range(9):
         for stop in range(start, 10):
             assert np.array_equal(picked[start:stop], whole[places[start:stop]])
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["a dog", "", "word " * 500, "x" * 3000, "W" * 90, "<b>&amp;\u202eשלום", "漢字", "a\nb\tc"],
-)
-def test_tiles_hold_any_text(text: str) -> None:
-    tile = draw_tile(text)
-    assert (tile.mode, tile.size) == ("RGB", (320, 240))
-    inside = np.asarray(tile)[10:-10, 10:-10]
-    assert inside.std() > 1, "something is written"
-    edge = np.asarray(tile)[4:-4, -12:-4]
-    assert (edge == edge[0, 0]).all(), "nothing runs out of the tile"
-
-
-def test_tiles_of_other_texts_differ() -> None:
-    assert draw_tile("a dog") == draw_tile("a dog")
-    assert draw_tile("a dog") != draw_tile("a cat")

@@ -1,0 +1,55 @@
+"""`sieve info` and `sieve dimensions`: what is there."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from command_line import Sieve
+
+from model.collection import Collection
+
+
+def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
+    told = sieve("info", *opened, "--json").data
+    assert (told["name"], told["items"], told["captions"]) == ("tiny", 60, 120)
+    assert told["splits"] == {"train": 36, "select": 12, "test": 12}
+    assert (told["labels"], told["skipped"], told["dimensions"]) == (9, 0, 64)
+    assert told["backbone"] == tiny_collection.backbone.name
+    assert told["checkpoint"] == str(opened[-1])
+    assert 0 < told["live"] <= 64
+    assert "items       60\n" in sieve("info", *opened).out
+    without = sieve("info", opened[0], "--json").data
+    assert (without["checkpoint"], without["live"]) == (None, None)
+
+
+def test_dimensions(sieve: Sieve, opened: tuple) -> None:
+    rows = sieve("dimensions", *opened, "--sort", "firing_images", "--json").data
+    assert len(rows) == 64
+    rates = [row["firing_images"] for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    table = list(csv.DictReader(io.StringIO(sieve("dimensions", *opened, "--csv").out)))
+    assert [int(row["dimension"]) for row in table] == list(range(64))
+    word = next(row["top_word"] for row in rows if row["top_word"])
+    matched = sieve("dimensions", *opened, "--match", word.upper(), "--json").data
+    assert 0 < len(matched) < 64
+    assert all(word in row["name"] + row["top_word"] for row in matched)
+    assert len(sieve("dimensions", *opened).out.splitlines()) == 65
+    assert list(rows[0]) == list(table[0])
+    for row in rows:
+        assert row["name_source"] in ("captions", "vocabulary", "")
+        assert row["label_auc"] is None or 0 <= row["label_auc"] <= 1
+        assert (row["label"] == "") == (row["label_auc"] is None)
+
+
+def test_dimensions_summary(sieve: Sieve, opened: tuple) -> None:
+    told = sieve("dimensions", *opened, "--summary", "--json").data
+    assert told["collection"] == "tiny"
+    assert sum(told["naming"][kind] for kind in ("captions", "vocabulary", "unnamed")) == 64
+    assert told["naming"]["words_in_list"] >= 5000
+    assert told["labels"]["labels"] == 9
+    for name in ("with_dimension", "mean_auc", "disentanglement", "completeness"):
+        assert 0 <= told["labels"][name] <= 1
+    assert told["leakage"] is None, "twelve test pictures are too few for a pair"
+    text = sieve("dimensions", *opened, "--summary").out
+    assert "\nnaming\n  captions" in text

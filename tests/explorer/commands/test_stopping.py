@@ -1,0 +1,56 @@
+"""A preparation that is stopped, ended or killed keeps what is done."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (
+            *(signal.SIGINT, 130),
+            r"sieve: stopped; \d+ of 20,000 are done: the same command goes on from there\n",
+        ),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+    ],
+    ids=["Ctrl-C", "terminated", "killed"],
+)
+def test_a_stopped_preparation_keeps_what_is_done(
+    tiny_backbone_dir: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
+) -> None:
+    command = [
+        sys.executable, "-m", "explorer", "prepare", "scenes", "--count", "20000",
+        "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
+    ]  # fmt: skip
+    # A shell that runs the tests in the background makes its children deaf to Ctrl-C.
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        running = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".c.part/parts/*.npz")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    if sent == signal.SIGINT:
+        os.killpg(running.pid, sent)  # as a terminal does, to the decoders too
+    else:
+        running.send_signal(sent)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert re.fullmatch(said, err.decode())
+    assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
