@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from given_codes import write_many_codes
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from browser.conftest import PAYLOAD
-from browser.steps import found, go, has_sideways_scroll, search, settle
+from browser.steps import found, go, search, settle
 from browser.test_dimensions import live, rows
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
 from model.dimensions.layout import dimension_map
 from model.dimensions.probe import probe_dimension
 from model.engine import Engine
@@ -242,63 +238,3 @@ def test_names_on_the_map_are_text(browser: Browser, hostile_address: str) -> No
     assert labels.first.text_content() == f"{PAYLOAD[:17]}…"
     assert page.evaluate("window.pwned") is None
     context.close()
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine on codes of 10,000 dimensions, with a $SIEVE_HOME of its own."""
-    folder = tmp_path_factory.mktemp("many")
-    source = Codes(CodeFiles.find(write_many_codes(folder / "codes", 10_000)), name="many")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIEVE_HOME", str(folder / "home"))
-        made = prepare(source, None, folder / "made", known=source.known(), progress=False)
-        yield Engine.open(made.path)
-
-
-@pytest.fixture
-def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
-    """A page on them."""
-    from explorer.app import start
-
-    served = start(many, port=7960)
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
-    )
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    yield opened
-    context.close()
-    served.app.close()
-
-
-def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many: Engine) -> None:
-    go(crowd, "?tab=dimensions")
-    expect(crowd.locator(".sv-found")).to_contain_text("10,000 dimensions")
-    crowd.get_by_text("Map", exact=True).click()
-    drawn(crowd)
-    expect(crowd.get_by_text("10,000 dimensions that fire, by PCA")).to_be_visible()
-    box = crowd.get_by_role("searchbox")
-    box.fill("#9876")
-    box.press("Enter")
-    expect(crowd.get_by_role("heading", name="thing 9876")).to_be_visible()
-    box.fill("no such thing")
-    expect(crowd.get_by_text("No dimension has this")).to_be_visible()
-    box.fill("")
-    crowd.evaluate("document.querySelector('.sv-scroll').scrollTop = 5000 * 36")
-    crowd.locator(".sv-table tr[aria-rowindex='5002']").wait_for()
-    assert crowd.locator(".sv-table tbody tr").count() < 300
-    # A caption of one word of 5,000 letters, in the list of captions and asked as a probe.
-    assert len(many.collection.caption_texts[0]) == 5000
-    opened = (many.collection, many.checkpoint, many.derived)
-    dimension = next(
-        int(j)
-        for j in many.text_codes.row(0)[0]
-        if any(len(change.text) == 5000 for change in probe_dimension(*opened, int(j)).changes)
-    )
-    crowd.evaluate("d => Sieve.showDimension(d)", dimension)
-    crowd.locator(".sv-page-head", has_text=f"#{dimension}").wait_for()
-    crowd.locator(".sv-probe").scroll_into_view_if_needed()
-    crowd.locator(".sv-asked").first.wait_for()
-    for width in (1280, 390):
-        crowd.set_viewport_size({"width": width, "height": 844})
-        assert not has_sideways_scroll(crowd)
