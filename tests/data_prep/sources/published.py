@@ -79,9 +79,7 @@ def write_tars(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
     """The webdataset layout: a tar and a table of facts a shard."""
     folder.mkdir(parents=True)
     for shard, images in shards.items():
-        pq.write_table(
-            pa.Table.from_pylist([known for known, _ in images]), folder / f"{shard}.parquet"
-        )
+        write_facts(folder / f"{shard}.parquet", images)
         with tarfile.open(folder / f"{shard}.tar", "w") as tar:
             for known, data in images:
                 if data is not None:
@@ -99,9 +97,7 @@ def write_files(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
                 write(folder / shard / f"{known['key']}.jpg", data)
                 write(folder / shard / f"{known['key']}.txt", known["caption"].encode())
                 write_json(folder / shard / f"{known['key']}.json", known)
-        pq.write_table(
-            pa.Table.from_pylist([known for known, _ in images]), folder / f"{shard}.parquet"
-        )
+        write_facts(folder / f"{shard}.parquet", images)
     return folder
 
 
