@@ -132,7 +132,7 @@ class Checkpoint:
             return frozenset()
         try:
             return frozenset(json.loads(path.read_text(encoding="utf-8"))["items"])
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} is damaged ({error}); train again with `sieve train COLLECTION`"
             ) from None
@@ -238,7 +238,7 @@ def fitting_checkpoints(collection: Collection) -> list[Path]:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
             trained_on = config["trained_on"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             # A damaged neighbour must not keep a collection from opening.
             log.warning("%s: %s", folder / CONFIG, error)
             continue

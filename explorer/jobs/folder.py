@@ -103,7 +103,7 @@ class JobFolder:
             settings = read_object(entry.pop("settings"), "settings")
             words = {name: str(value) for name, value in entry.items()}
             return Request(settings=settings, **words)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def write(self, progress: Progress) -> None:
@@ -118,7 +118,7 @@ class JobFolder:
             lines = self._progress.read_text(encoding="utf-8").splitlines()
             *points, last = (_object(line) for line in lines)
             return Progress(points=tuple(points), **last)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             reason = " ".join(str(error).split())
             return Progress(FAILED, fault=f"{self._progress} cannot be read ({reason})")
 

@@ -65,7 +65,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as state:
             return json.loads(state.metadata()["facts"])
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it to train from anew") from None
 
 
