@@ -49,7 +49,8 @@ def placed(tmp_path: Path) -> Path:
 
 
 def test_a_seal_changes_no_picture(placed: Path, tmp_path: Path) -> None:
-    assert np.array_equal(pixels(read_thumbnail(tmp_path, "ab" * 8)), pixels(webp()))
+    assert read_thumbnail(tmp_path, "ab" * 8) == placed.read_bytes()
+    assert np.array_equal(pixels(placed.read_bytes()), pixels(webp()))
 
 
 def test_every_thumbnail_that_is_prepared_is_sealed(prepared: Collection) -> None:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,9 @@ from ports import FIRST_PORT
 
 from explorer import bodies
 from explorer.access import Access
-from explorer.app import start
+from explorer.app import start, start_offer
+from explorer.commands.exploring import Explore
+from explorer.serving import Server
 from explorer.uploads import MAX_BYTES
 from model.engine import Engine
 
@@ -40,7 +43,11 @@ def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathF
     (folder / "secret.txt").write_text("secret")
     thumbnails = folder / "c" / "thumbnails"
     (thumbnails / "00").mkdir(exist_ok=True)
-    for name, target in ((HIDDEN, "secret.txt"), (PRIVATE, "private.webp"), (OTHER, "c/items.webp")):
+    for name, target in (
+        (HIDDEN, "secret.txt"),
+        (PRIVATE, "private.webp"),
+        (OTHER, "c/items.webp"),
+    ):
         (thumbnails / "00" / f"{name}.webp").symlink_to(folder / target)
     (thumbnails / "00" / f"{ENDLESS}.webp").symlink_to("/dev/zero")
     os.mkfifo(thumbnails / "00" / f"{PIPE}.webp")
@@ -345,6 +352,11 @@ def test_browsers_are_told_to_ask_nowhere_else(web: httpx.Client) -> None:
         assert headers["referrer-policy"] == "same-origin"
         # A public page changes nothing, so it may be framed; this one could be clicked unseen.
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
+
+
+@pytest.mark.parametrize("way_in", [Explore, Server, start, start_offer])
+def test_no_way_in_listens_further_unless_told(way_in: Callable[..., object]) -> None:
+    assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 
 
 def test_only_this_machine_is_listened_to_unless_told(hostile: Engine) -> None:
