@@ -21,6 +21,7 @@ from data_prep.pipeline.duplicates import write_duplicates
 from data_prep.pipeline.sharding import Shard
 from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from data_prep.skipped import Skipped, read_skipped, write_skipped
+from data_prep.thumbnails import thumbnail_file
 from model import collection as layout
 from model.collection import Collection, thumbnail_path
 from model.collection_writing import write_manifest
@@ -147,6 +148,10 @@ def _rows_of(part: Collection) -> Iterator[Rows]:
 def _link_thumbnails(source: Path, target: Path, ids: pa.ChunkedArray) -> None:
     for item_id in ids.to_pylist():
         path = thumbnail_path(item_id)
+        try:
+            thumbnail_file(source, item_id)
+        except ValueError as error:
+            raise ValueError(f"{source / path}: {error}; prepare that part again") from None
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source / path, target / path)

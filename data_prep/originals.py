@@ -7,14 +7,16 @@ another image may lie there now, and a collection from elsewhere may name any fi
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from data_prep.images import load_image
-from model.collection import THUMBNAILS, Collection, thumbnail_path
+from data_prep.images import load_image, load_image_bytes
+from data_prep.thumbnails import read_thumbnail
+from model.collection import Collection, thumbnail_path
 
 _SCENE = "scene:"
 _MARGIN = 1.05
@@ -73,18 +75,12 @@ def open_thumbnail(collection: Collection, row: int) -> Original:
     ValueError
         If it cannot be read; the message names it.
     """
-    path = collection.path / thumbnail_path(str(collection.items["id"].iloc[row]))
+    item_id = str(collection.items["id"].iloc[row])
     try:
-        _check_inside(path, collection)
-        return Original(load_image(path), True)
-    except ValueError as error:
+        return Original(load_image_bytes(read_thumbnail(collection.path, item_id)), True)
+    except (ValueError, OSError) as error:
+        path = collection.path / thumbnail_path(item_id)
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
-
-
-def _check_inside(path: Path, collection: Collection) -> None:
-    """Refuse a link out of the thumbnails: it would show a stranger an image of this machine."""
-    if not path.resolve().is_relative_to(collection.path.resolve() / THUMBNAILS):
-        raise ValueError("is a link that leaves the collection's thumbnails")
 
 
 def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
@@ -95,7 +91,7 @@ def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Imag
 
 
 def _photograph(reference: str, size: tuple[int, int], thumbnail: Image.Image) -> Image.Image:
-    if reference.startswith(("\\\\", "//")):  # Windows would give another machine its password
+    if re.match(r"[\\/]{2}", reference):  # Windows would give another machine its password
         raise ValueError("is on another machine")
     image = load_image(Path(reference))
     if image.size != size:

@@ -17,9 +17,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 
+from data_prep.thumbnails import read_thumbnail
 from explorer import bodies
 from explorer.uploads import MAX_BYTES
 from explorer.websites import refusal
@@ -47,7 +49,7 @@ _UPLOAD = re.compile(rf"{_API}/upload/?")
 _READ_BY_FRIENDS = re.compile(rf"{_API}/upload_progress")
 _ASKED_BY_FRIENDS = re.compile(rf"{_API}/(upload|cancel|reset)/?")
 _MCP = re.compile(rf"{_API}/mcp(/|/schema|/sse|/messages/?)?")
-_THUMBNAIL = re.compile(r"/thumbnails/([0-9a-f]{2}/[0-9a-f]{16}\.webp)")
+_THUMBNAIL = re.compile(r"/thumbnails/(([0-9a-f]{2})/\2[0-9a-f]{14}\.webp)")
 _FILE = f"{_API}/file="
 _CROOKED = re.compile(r"(^|/)\.\.?(/|$)|//|\\|\0")
 
@@ -130,23 +132,37 @@ class Gate:
             return
         try:
             if scope["method"] == "POST":
-                receive = bodies.in_time(receive)
-                if not _UPLOAD.fullmatch(path):  # too large for the memory of many at once
-                    body = await bodies.read_body(receive)
-                    fault = None if _takes_form(path) else await self._looked_at(path, body)
-                    if fault is not None:
-                        await _said(*fault)(scope, receive, send)
-                        return
-                    receive = bodies.replayed(body, receive)
-            await self._app(self._shown(scope, path), receive, send)
+                receive, fault = await self._read(path, bodies.in_time(receive))
+            else:
+                fault = await self._thumbnail_refusal(path)
+            if fault is None:
+                await self._app(self._shown(scope, path), receive, send)
+            else:
+                await _said(*fault)(scope, receive, send)
         except bodies.TooSlowError:
             answer = _said(408, f"the body took more than {bodies.SECONDS:.0f} s")
             answer.headers["connection"] = "close"
             await answer(scope, receive, send)
 
-    async def _looked_at(self, path: str, body: bytes) -> bodies.Refusal | None:
-        route = path.removeprefix(_API).strip("/")
-        return await bodies.json_refusal(body, partial(self._questions.refusal, route))
+    async def _read(self, path: str, receive: Receive) -> tuple[Receive, bodies.Refusal | None]:
+        """Read a body and look at it; it can then be received again."""
+        if _UPLOAD.fullmatch(path):  # too large for the memory of many at once
+            return receive, None
+        body = await bodies.read_body(receive)
+        fault = None
+        if not _takes_form(path):
+            route = path.removeprefix(_API).strip("/")
+            fault = await bodies.json_refusal(body, partial(self._questions.refusal, route))
+        return bodies.replayed(body, receive), fault
+
+    async def _thumbnail_refusal(self, path: str) -> bodies.Refusal | None:
+        """Tell why a thumbnail is not shown: of a damaged one a browser would make any picture."""
+        found = _THUMBNAIL.fullmatch(path)
+        if not found or not self._thumbnails:
+            return None
+        collection, item_id = Path(self._thumbnails).parent, PurePath(path).stem
+        fault = await run_in_threadpool(_thumbnail_fault, collection, item_id)
+        return (404, f"{path} {fault}") if fault else None
 
     @property
     def _not_served(self) -> str:
@@ -230,6 +246,15 @@ def _path(scope: Scope) -> str:
     """Path below the root path, whether or not the proxy has taken that off."""
     root, path = scope.get("root_path", ""), str(scope["path"])
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _thumbnail_fault(collection: Path, item_id: str) -> str:
+    """Tell why a thumbnail is not shown, in a few words; nothing where it is whole."""
+    try:
+        read_thumbnail(collection, item_id)
+    except (ValueError, OSError) as error:
+        return str(error) if isinstance(error, ValueError) else "cannot be read"
+    return ""
 
 
 def _takes_form(path: str) -> bool:

@@ -176,7 +176,6 @@ class Checkpoint:
             TypeError,
             AttributeError,
             OverflowError,
-            RecursionError,
             RuntimeError,
             UnicodeDecodeError,
             json.JSONDecodeError,

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
 from model.checksums import check_files
-from model.faults import UNREADABLE
+from model.faults import UNREADABLE, reason_of
 from model.given_codes import NO_BACKBONE
 from model.identity import BackboneIdentity, CodesIdentity
 from model.item_checks import items_fault
@@ -41,6 +41,7 @@ SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
 _AGAIN = "prepare the collection again"
+_KINDS = {"f": "floating-point numbers", "i": "whole numbers"}
 _DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
 ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
 
@@ -235,7 +236,15 @@ class Collection:
     @cached_property
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
-        return self._array(CAPTION_ITEM, (self.n_captions,))
+        items = self._array(CAPTION_ITEM, (self.n_captions,), "i")
+        # They stand in for rows wherever captions are counted: none may lead beyond the items.
+        falls = (items[1:] < items[:-1]).any()
+        if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
+            raise ValueError(
+                f"{self.path / CAPTION_ITEM} is damaged: its rows do not ascend from 0 to "
+                f"{self.n_items - 1}; {_AGAIN}"
+            )
+        return items
 
     @cached_property
     def caption_texts(self) -> Texts:
@@ -286,12 +295,15 @@ class Collection:
         place[rows] = np.arange(len(rows))
         return place[np.asarray(self.caption_item)[captions]]
 
-    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
         path = self.path / name
         try:
             array = open_memmap(self.checked(name) / name, mode="r")
         except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read ({error}); {_AGAIN}") from None
-        if array.shape != shape:
-            raise ValueError(f"{path} has shape {array.shape}, expected {shape}; {_AGAIN}")
+            raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
+        if array.shape != shape or array.dtype.kind != kind:
+            raise ValueError(
+                f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
+                f"{_KINDS[kind]}; {_AGAIN}"
+            )
         return array

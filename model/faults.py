@@ -11,11 +11,19 @@ from pathlib import Path
 from tokenize import TokenError
 from zipfile import BadZipFile
 
-UNREADABLE = (ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error, BadZipFile)
-"""What NumPy raises where a file is no array."""
+UNREADABLE = (
+    ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error, BadZipFile,
+    TypeError, IndexError, OverflowError, MemoryError, RecursionError,
+)  # fmt: skip
+"""What NumPy raises where a file is no array: it reads the head as Python's literals."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAID = ("No space left", "(os error 28)", "(os error 27)", "File too large")
 _LITTLE = 1 << 20
+
+
+def reason_of(error: BaseException) -> str:
+    """Tell in a few words on one line what a library said; its kind where it said nothing."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:

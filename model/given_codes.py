@@ -16,7 +16,7 @@ import numpy as np
 
 from model.code_checks import csr_fault
 from model.codes import SparseCodes, code_files
-from model.faults import UNREADABLE
+from model.faults import UNREADABLE, reason_of
 
 IMAGE_CODES, TEXT_CODES, WORD_CODES = "image", "text", "word"
 WORDS = "words.json"
@@ -53,8 +53,9 @@ def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
     try:
         indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"codes of {folder} cannot be read ({reason}); prepare it again") from None
+        raise ValueError(
+            f"codes of {folder} cannot be read ({reason_of(error)}); prepare it again"
+        ) from None
     fault = csr_fault(indptr, indices, values, (n, m))
     if fault:
         raise ValueError(f"{paths[0]} is damaged: {fault}; prepare the collection again")

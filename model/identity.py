@@ -23,7 +23,7 @@ class BackboneIdentity:
 
     def __post_init__(self) -> None:
         # Windows would send the person's credentials to whatever machine a collection names.
-        if re.match(r"[a-z-]*:?(\\\\|//)", self.name):
+        if re.search(r"(^|[:/])[\\/]{2}", self.name):
             raise ValueError(
                 f"backbone {self.name[:80]!r} lies on another machine; copy it to this one"
             )

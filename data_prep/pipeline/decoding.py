@@ -6,6 +6,7 @@ the order of the records, whatever the number of processes.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_prep.pipeline.record_table import RecordTable
 from data_prep.records import Record, Source
+from data_prep.thumbnails import sealed
 from model.backbone import ImageTransform
 from model.collection import thumbnail_path
 
@@ -69,9 +71,11 @@ class Thumbnails(NamedTuple):
         path.parent.mkdir(parents=True, exist_ok=True)
         small = image.copy()
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
-        draft = self.drafts / f"{os.getpid()}.webp"
+        webp = io.BytesIO()
         # Method 4 takes thrice the time for 4 % less.
-        small.save(draft, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
+        small.save(webp, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
+        draft = self.drafts / f"{os.getpid()}.webp"
+        draft.write_bytes(sealed(webp.getvalue()))
         os.replace(draft, path)
 
     def remove(self, item_id: str) -> None:

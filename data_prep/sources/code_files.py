@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from data_prep.captions import tidy
 from model.code_checks import csr_fault
 from model.codes import SparseCodes
-from model.faults import UNREADABLE
+from model.faults import UNREADABLE, reason_of
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120
@@ -138,11 +138,9 @@ def _read_parts(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"it lacks {', '.join(missing)}")
             return {part: np.asarray(archive[part]) for part in _PARTS}
     except (*UNREADABLE, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)
         if "pickle" in reason:  # NumPy's advice is to allow what must not be allowed
             reason = "it holds Python objects"
-    except MemoryError:
-        reason = "it is too large for this machine's memory"
     raise ValueError(
         f"{path} cannot be read: {reason}; save plain numbers with scipy.sparse.save_npz"
     )

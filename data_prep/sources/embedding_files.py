@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
 from data_prep.captions.formats import numbered_lines
-from model.faults import UNREADABLE
+from model.faults import UNREADABLE, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
@@ -165,7 +165,7 @@ def _array(path: Path) -> np.ndarray:
     try:
         array = open_memmap(path, mode="r")
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)
         # NumPy's advice is to allow what must not be allowed.
         if any(word in reason for word in ("pickle", "Python objects", "magic string")):
             reason = "it holds Python objects or is no array; save plain numbers with numpy.save"

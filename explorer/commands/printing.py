@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Signs that a terminal obeys, but for the end of a line and a tab."""
+
+
 def print_text(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(text)
+    """Write to standard output; names in data are anybody's, so a terminal obeys none of it."""
+    sys.stdout.write(_OBEYED.sub(" ", text))
 
 
 def print_json(value: Any) -> None:

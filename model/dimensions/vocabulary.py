@@ -82,7 +82,7 @@ def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> n
     path = sieve_home() / "words" / f"{sha256[:16]}-{listed[:16]}.npy"
     try:
         found = np.load(path, allow_pickle=False)
-        if len(found) == len(words):
+        if found.ndim == 2 and len(found) == len(words) and found.dtype.kind == "f":
             return found.astype(np.float32)
     except UNREADABLE:
         pass  # not there, or not whole: made again below

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pickle
 from pathlib import Path
 from random import Random
 
@@ -15,6 +17,7 @@ from data_prep.pretrain import (
     PREPROCESS,
     PretrainConfig,
     image_features,
+    new_network,
     photo_split,
     photo_views,
     save,
@@ -194,3 +197,20 @@ def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
     assert recall(texts, images, range(6), (1,))["R@1"] >= 0.8
     assert PREPROCESS["resize_mode"] == "squash"
     assert backbone.width == 512
+
+
+class Payload:
+    """A pickle that leaves a file behind where it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_weights_to_begin_with_run_nothing(tmp_path: Path):
+    torch.save({"trunk": Payload(tmp_path / "trace")}, tmp_path / "weights.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        new_network(100, tmp_path / "weights.pth")
+    assert not (tmp_path / "trace").exists()

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,10 +24,13 @@ from ports import FIRST_PORT
 
 from explorer import bodies
 from explorer.access import Access
-from explorer.app import start
+from explorer.app import start, start_offer
+from explorer.commands.exploring import Explore
+from explorer.serving import Server
 from explorer.uploads import MAX_BYTES
 from model.engine import Engine
 
+HIDDEN, PRIVATE, OTHER, ENDLESS, PIPE, SCRIPT = (f"00{n}{'0' * 13}" for n in range(6))
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 
@@ -39,11 +43,18 @@ def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathF
     (folder / "secret.txt").write_text("secret")
     thumbnails = folder / "c" / "thumbnails"
     (thumbnails / "00").mkdir(exist_ok=True)
-    for name, target in (("0" * 16, "secret.txt"), ("1" * 16, "private.webp")):
+    for name, target in (
+        (HIDDEN, "secret.txt"),
+        (PRIVATE, "private.webp"),
+        (OTHER, "c/items.webp"),
+    ):
         (thumbnails / "00" / f"{name}.webp").symlink_to(folder / target)
-    (thumbnails / "00" / f"{'2' * 16}.webp").symlink_to("/dev/zero")
-    (thumbnails / "00" / f"{'3' * 16}.svg").write_text(SVG)
-    (thumbnails / "00" / f"{'4' * 16}.html").write_text("<script>window.pwned=1</script>")
+    (thumbnails / "00" / f"{ENDLESS}.webp").symlink_to("/dev/zero")
+    os.mkfifo(thumbnails / "00" / f"{PIPE}.webp")
+    shutil.copy(folder / "private.webp", folder / "c" / "items.webp")
+    (thumbnails / "00" / f"{SCRIPT}.svg").write_text(SVG)
+    (thumbnails / "00" / f"{SCRIPT}.html").write_text("<script>window.pwned=1</script>")
+    (thumbnails / "00" / f"{SCRIPT}.webp").write_text(SVG)
     (thumbnails / "out").symlink_to(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(folder / "home"))
@@ -99,9 +110,9 @@ FILES = [
     "/thumbnails/..%2f..{}",
     "/thumbnails/00/..%2f..%2f..%2fsecret.txt",
     "/thumbnails/out/secret.txt",
-    "/thumbnails/00/0000000000000000.webp",  # a link to secret.txt
-    "/thumbnails/00/0000000000000000.webp%00.webp",
-    "/thumbnails/00/0000000000000000.webp/",
+    f"/thumbnails/00/{HIDDEN}.webp",  # a link to secret.txt
+    f"/thumbnails/00/{HIDDEN}.webp%00.webp",
+    f"/thumbnails/00/{HIDDEN}.webp/",
 ]
 
 
@@ -155,11 +166,19 @@ def test_routes_that_nothing_needs_are_closed(
 
 def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: Engine) -> None:
     folder = hostile.collection.path / "thumbnails"
-    for name in (f"{'3' * 16}.svg", f"{'4' * 16}.html"):
+    for name in (f"{SCRIPT}.svg", f"{SCRIPT}.html"):
         assert raw(web, f"/thumbnails/00/{name}")[0] == 403
         assert raw(web, f"/gradio_api/file={folder}/00/{name}")[0] == 403
-    for name in ("1" * 16, "2" * 16):  # links to an image outside and to a device without end
-        assert raw(web, f"/thumbnails/00/{name}.webp")[0] == 403
+    for name, why in (
+        (PRIVATE, "leaves the collection's thumbnails"),
+        (OTHER, "leaves the collection's thumbnails"),
+        (ENDLESS, "leaves the collection's thumbnails"),
+        (PIPE, "file is missing"),
+        (SCRIPT, "it is no WebP image"),
+    ):
+        status, answer = raw(web, f"/thumbnails/00/{name}.webp")
+        said = answer.split(b"\r\n\r\n", 1)[1].decode()
+        assert status == 404 and why in said and said.count("\n") == 1
     item = hostile.collection.items["id"].iloc[0]
     shown = web.get(f"/thumbnails/{item[:2]}/{item}.webp", headers={"Range": "bytes=0-999999999"})
     assert shown.content == hostile.thumbnail(item).read_bytes()
@@ -334,6 +353,11 @@ def test_browsers_are_told_to_ask_nowhere_else(web: httpx.Client) -> None:
         assert headers["referrer-policy"] == "same-origin"
         # A public page changes nothing, so it may be framed; this one could be clicked unseen.
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
+
+
+@pytest.mark.parametrize("way_in", [Explore, Server, start, start_offer])
+def test_no_way_in_listens_further_unless_told(way_in: Callable[..., object]) -> None:
+    assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 
 
 def test_only_this_machine_is_listened_to_unless_told(hostile: Engine) -> None:

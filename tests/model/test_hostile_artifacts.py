@@ -128,6 +128,7 @@ def test_what_is_no_table_is_refused(folder: Path, data: bytes) -> None:
     [
         {"backbone": {"name": r"local-dir:\\evil\share", "sha256": "", "d": 48}},
         {"backbone": {"name": "local-dir://evil/share", "sha256": "", "d": 48}},
+        {"backbone": {"name": "ViT-B-32///evil/share/weights.pt", "sha256": "", "d": 48}},
         {"backbone": {"name": ["x"], "sha256": "", "d": 48}},
         {"backbone": {"name": "x", "sha256": "", "d": float("inf")}},
         {"files": {"/etc/passwd": {"bytes": 1}}},
@@ -142,6 +143,16 @@ def test_a_hostile_manifest_is_refused(folder: Path, change: dict[str, Any]) -> 
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | change))
     refusal(lambda: Collection.open(folder))
+
+
+@pytest.mark.parametrize("name", ["../outside", "{folder}/../outside", "./items.parquet"])
+def test_no_file_outside_is_a_part_of_a_collection(folder: Path, name: str) -> None:
+    outside = folder.parent / "outside"
+    outside.write_bytes((folder / ITEMS).read_bytes())
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name.format(folder=folder)] = manifest["files"][ITEMS]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "is missing" in refusal(lambda: Collection.open(folder))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
@@ -217,6 +228,11 @@ def test_a_backbone_s_folder_runs_nothing(
 
 
 def test_a_backbone_on_another_machine_is_no_backbone() -> None:
-    for name in (r"\\evil\share", r"local-dir:\\evil\share", "local-dir://evil/a", "blip://evil/a"):
+    for name in (
+        *(r"\\evil\share", r"\/evil/share", r"/\evil\share"),
+        *(r"local-dir:\\evil\share", "local-dir://evil/a", r"local-dir:\/evil/a", "blip://evil/a"),
+        *("ViT-B-32///evil/share/weights.pt", r"ViT-B-32/\\evil\share\weights.pt"),
+    ):
         assert "another machine" in refusal(lambda n=name: BackboneIdentity(n, "", 1))
-    assert BackboneIdentity("local-dir:/models/a", "", 1).name
+    for name in ("local-dir:/models/a", r"local-dir:C:\models\a", "ViT-B-32//models/weights.pt"):
+        assert BackboneIdentity(name, "", 1).name

@@ -1,0 +1,51 @@
+"""A thumbnail that a disk has damaged is a blank tile among the others, which are shown."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+from ports import FIRST_PORT
+
+from browser.steps import found, settle
+from explorer.app import start
+from model.collection import Collection, thumbnail_path
+
+WIDTHS = (
+    "nodes => Object.fromEntries(nodes.map(n => [n.src.split('/').pop().slice(0, 16),"
+    " [n.complete, n.naturalWidth]]))"
+)
+
+
+@pytest.fixture
+def damaged(tiny_engine, address: str, tmp_path: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
+    """Address of a page one of whose thumbnails has a flipped bit, and that item's id."""
+    engine = copy.copy(tiny_engine)
+    folder = shutil.copytree(tiny_engine.collection.path, tmp_path / "c")
+    engine.collection = Collection.open(folder)
+    query = engine.encode("a red circle")
+    item = engine.search(query).results[1].id
+    path = folder / thumbnail_path(item)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    served = start(engine, port=FIRST_PORT + 60)
+    yield served.url, item
+    served.app.close()
+
+
+def test_a_damaged_thumbnail_is_a_blank_tile(page: Page, damaged: tuple[str, str]) -> None:
+    address, item = damaged
+    page.goto(f"{address}/?q=a+red+circle")
+    settle(page)
+    assert item in found(page)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.sv-tile img')].slice(0, 4).every(n => n.complete)"
+    )
+    shown = page.locator(".sv-tile img").evaluate_all(WIDTHS)
+    first = [shown[one] for one in found(page)[:4]]
+    assert [bool(width) for _, width in first] == [one != item for one in found(page)[:4]]

@@ -1,0 +1,133 @@
+"""Thumbnails that a disk has damaged: never another picture, always one line."""
+
+from __future__ import annotations
+
+import copy
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from asking import ask
+from damage import damaged_files
+from PIL import Image
+from ports import FIRST_PORT
+
+from data_prep.originals import open_thumbnail
+from data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
+from explorer.app import start
+from model.collection import Collection, thumbnail_path
+from model.engine import Engine
+
+
+def webp(colour: str = "red") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(stream, "WEBP", quality=80)
+    return stream.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture
+def prepared(tiny_collection: Collection, tmp_path: Path) -> Collection:
+    return Collection.open(shutil.copytree(tiny_collection.path, tmp_path / "c"))
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Path:
+    """A thumbnail of an item, by itself."""
+    path = tmp_path / thumbnail_path("ab" * 8)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(sealed(webp()))
+    return path
+
+
+def test_a_seal_changes_no_picture(placed: Path, tmp_path: Path) -> None:
+    assert read_thumbnail(tmp_path, "ab" * 8) == placed.read_bytes()
+    assert np.array_equal(pixels(placed.read_bytes()), pixels(webp()))
+
+
+def test_every_thumbnail_that_is_prepared_is_sealed(prepared: Collection) -> None:
+    for item_id in prepared.items["id"]:
+        assert read_thumbnail(prepared.path, item_id)[-12:-8] == b"SIEV"
+
+
+def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> None:
+    whole = placed.read_bytes()
+    shown = pixels(whole)
+    refused = 0
+    for place in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << place % 8
+        placed.write_bytes(data)
+        try:
+            found = read_thumbnail(tmp_path, "ab" * 8)
+        except ValueError as error:
+            assert "is damaged: " in str(error)
+            refused += 1
+        else:  # only that there was a checksum is gone
+            assert np.array_equal(pixels(found), shown)
+    assert refused >= 8 * (len(whole) - 8)
+
+
+@pytest.mark.parametrize("seal", [sealed, bytes], ids=["sealed", "older"])
+def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> None:
+    whole = seal(webp())
+    for length in range(len(whole)):
+        placed.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="is damaged: it is no"):
+            read_thumbnail(tmp_path, "ab" * 8)
+
+
+def test_an_older_one_is_shown_and_a_huge_one_is_not(placed: Path, tmp_path: Path) -> None:
+    placed.write_bytes(webp("blue"))
+    assert read_thumbnail(tmp_path, "ab" * 8) == webp("blue")
+    placed.write_bytes(webp() + bytes(MAX_BYTES))
+    with pytest.raises(ValueError, match="too large for a thumbnail"):
+        read_thumbnail(tmp_path, "ab" * 8)
+
+
+def test_a_figure_of_a_damaged_one_is_refused_in_a_line(prepared: Collection) -> None:
+    path = prepared.path / thumbnail_path(prepared.items["id"].iloc[3])
+    for _, how in damaged_files([path]):
+        if how == "one byte more" or "bit" in how or "cut" in how or "zeros" in how:
+            with pytest.raises(ValueError, match="damaged.*prepare the collection again") as told:
+                open_thumbnail(prepared, 3)
+            assert str(path) in str(told.value) and "\n" not in str(told.value)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="file is missing"):
+        open_thumbnail(prepared, 3)
+
+
+@pytest.fixture
+def web(tiny_engine: Engine, prepared: Collection) -> Iterator[httpx.Client]:
+    engine = copy.copy(tiny_engine)
+    engine.collection = prepared
+    served = start(engine, port=FIRST_PORT + 20)
+    with httpx.Client(base_url=served.url, timeout=20) as client:
+        yield client
+    served.app.close()
+
+
+def test_the_page_gets_a_line_in_place_of_a_damaged_one(
+    web: httpx.Client, prepared: Collection
+) -> None:
+    item = str(prepared.items["id"].iloc[3])
+    address = f"/thumbnails/{item[:2]}/{item}.webp"
+    path = prepared.path / thumbnail_path(item)
+    whole = path.read_bytes()
+    assert web.get(address).content == whole
+    for _, how in damaged_files([path]):
+        said = web.get(address)
+        assert said.status_code == 404 and "is damaged" in said.text, how
+        assert said.text.count("\n") == 1 and str(prepared.path) not in said.text
+        drawn = ask(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
+        assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
+    assert web.get(address).content == whole
