@@ -18,7 +18,7 @@ import torch
 from conftest import write_word_collection
 
 from model.backbone import Backbone
-from model.checkpoint import CONFIG, NAMES, WEIGHTS, Checkpoint
+from model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
 from model.checksums import CHECKSUMS
 from model.collection import (
     CAPTION_ITEM,
@@ -236,3 +236,9 @@ def test_a_backbone_on_another_machine_is_no_backbone() -> None:
         assert "another machine" in refusal(lambda n=name: BackboneIdentity(n, "", 1))
     for name in ("local-dir:/models/a", r"local-dir:C:\models\a", "ViT-B-32//models/weights.pt"):
         assert BackboneIdentity(name, "", 1).name
+
+
+def test_nested_facts_of_a_training_are_refused(copy: Path) -> None:
+    (copy / TRAINING).write_text('{"items":' + "[" * 100_000)
+    (copy / CHECKSUMS).unlink(missing_ok=True)
+    assert TRAINING in refusal(lambda: Checkpoint.load(copy).trained_items)
