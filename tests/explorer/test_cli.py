@@ -83,6 +83,23 @@ def test_wrong_usage_exits_with_2(sieve: Sieve, arguments: tuple[str, ...]) -> N
     assert answer.err
 
 
+def test_a_mistyped_command_is_one_line_that_says_what_was_meant(sieve: Sieve) -> None:
+    for words, line in (
+        (("explor", "scenes"), "there is no command 'explor'; did you mean `sieve explore`?"),
+        (("fly",), "there is no command 'fly'; there are explore, prepare, "),
+        ((), "say what to do, one of explore, prepare, "),
+    ):
+        answer = sieve(*words)
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert answer.err.startswith(f"sieve: {line}")
+
+
+def test_help_is_a_word_too(sieve: Sieve) -> None:
+    assert sieve("help").out == sieve("--help").out
+    assert sieve("help", "prepare", "folder").out == sieve("prepare", "folder", "--help").out
+    assert re.fullmatch(r"sieve \d+\.\d+\.\d+\n", sieve("--version").out)
+
+
 def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "a night", "-k", "7", "--json").data
     assert list(found) == ["query", "without", "off", "results", "notes", "seconds"]
