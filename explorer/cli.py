@@ -5,13 +5,16 @@ Exit codes: 0 done, 1 a fault of the input in one line on stderr, 2 wrong usage,
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import FrameType
+from typing import get_args
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION = """Explore sparse disentangled codes of images and texts, and search with dimensions
 switched off. Example: sieve search scenes "a dog" --without "a beach"
 """
-_DONE, _FAULT, _INTERRUPTED, _TERMINATED, _BROKEN_PIPE = 0, 1, 130, 143, 141
+_DONE, _FAULT, _WRONG_USAGE, _INTERRUPTED, _TERMINATED, _BROKEN_PIPE = 0, 1, 2, 130, 143, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,15 +38,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         By default those of the process.
     """
     _set_up_messages()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        sys.stdout.write(f"sieve {version('sieve-explorer')}\n")
+        sys.exit(_DONE)
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    if unknown := _unknown_command(given):
+        sys.exit(_tell(unknown, _WRONG_USAGE))
     signal.signal(signal.SIGTERM, _terminate)
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="sieve",
         description=DESCRIPTION,
-        args=arguments,
+        args=given,
         config=(FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes),
     )
     sys.exit(_run(command))
+
+
+def _unknown_command(given: Sequence[str]) -> str:
+    """Say in a line what to write in place of a command that is missing or mistyped."""
+    names = [made.__metadata__[0].name for made in get_args(Command)]
+    if given and (given[0].startswith("-") or given[0] in names):
+        return ""
+    start = "`sieve explore` opens the explorer, `sieve --help` tells all"
+    if not given:
+        return f"say what to do, one of {', '.join(names)}; {start}"
+    near = difflib.get_close_matches(given[0], names, n=1)
+    meant = f"did you mean `sieve {near[0]}`?" if near else f"there are {', '.join(names)}; {start}"
+    return f"there is no command '{given[0]}'; {meant}"
 
 
 def _run(command: Command) -> int:

@@ -166,7 +166,9 @@ def open_images(
     Raises
     ------
     OSError
-        If a thumbnail cannot be written, or a decoder process was killed.
+        If a thumbnail cannot be written.
+    RuntimeError
+        If a decoder process ended before its work; see `decoder_fault`.
     """
     if workers is None:
         workers = default_workers(sum(stop - start for start, stop in batches))
@@ -187,17 +189,25 @@ def open_images(
                 if entry.fault:
                     raise OSError(entry.fault)
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
-            raise
-        raise OSError(
-            "a decoder process was killed, most likely for want of memory; "
-            "run again with fewer --workers"
-        ) from error
     finally:
         # Left to the garbage collector, decoders would still write while their folder is removed.
         if workers:
             opened._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def decoder_fault(error: RuntimeError) -> OSError | None:
+    """Say in words of our own that a decoder process was killed; None if it is another error.
+
+    Torch hears of it by a signal, and raises wherever Python just is: in the backbone's midst too.
+    """
+    if "DataLoader worker (pid" not in str(error):
+        return None
+    if "signal: Terminated" in str(error):
+        return OSError("a decoder process was ended from outside; the same command goes on")
+    return OSError(
+        "a decoder process was killed, most likely for want of memory; "
+        "run again with fewer --workers"
+    )
 
 
 def _as_it_is(batch: list[Opened]) -> list[Opened]:

@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.pipeline.decoding import Batch, Opened, Thumbnails, open_images
+from data_prep.pipeline.decoding import Batch, Opened, Thumbnails, decoder_fault, open_images
 from data_prep.pipeline.embedding import IMAGE_BATCH
 from data_prep.pipeline.job import MAX_BAD_SHARE, Job
 from data_prep.pipeline.work import Part, WorkFolder
@@ -24,6 +24,8 @@ def make_parts(job: Job, work: WorkFolder, workers: int | None, progress: bool) 
     ------
     KeyboardInterrupt
         On Ctrl-C; says how to go on.
+    OSError
+        If a decoder process was killed, or a thumbnail cannot be written.
     ValueError
         If no record can be used, or too many cannot.
     """
@@ -32,6 +34,11 @@ def make_parts(job: Job, work: WorkFolder, workers: int | None, progress: bool) 
         maker.run(workers, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(job, work)) from None
+    except RuntimeError as error:
+        fault = decoder_fault(error)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 class _Maker:

@@ -80,7 +80,7 @@ def gather(source: Source) -> RecordTable:
     for place, record in enumerate(source.records()):
         reading.add(place, record)
     if not reading.counts:
-        raise ValueError(f"{source.name} has no images: there is nothing to prepare")
+        raise ValueError(f"there are no images in {source}: there is nothing to prepare")
     pa.default_memory_pool().release_unused()  # of what the source held while it was read
     return reading.table()
 

@@ -64,11 +64,18 @@ class Folder(NotesSkipped):
     licence: str = "not stated"
 
     def __post_init__(self) -> None:
+        if self.directory.is_file():
+            raise NotADirectoryError(
+                f"{self.directory} is a file; give the folder that holds the images"
+                " (for tar and Parquet shards: `sieve prepare conceptual-captions`)"
+            )
         if not self.directory.is_dir():
             raise FileNotFoundError(
                 f"there is no folder {self.directory}; give the folder that holds the images"
             )
         for path, option in ((self.captions, "--captions"), (self.only, "--only")):
+            if path is not None and path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder; {option} is a file")
             if path is not None and not path.is_file():
                 raise FileNotFoundError(f"there is no file {path}; check {option}")
         object.__setattr__(self, "directory", self.directory.resolve())

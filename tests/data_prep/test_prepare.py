@@ -114,7 +114,7 @@ def test_nothing_usable_is_no_collection(tmp_path: Path, tiny_backbone: Backbone
     torn = Drawn(3, {0: "torn", 1: "torn", 2: "torn"})
     with pytest.raises(ValueError, match=r"none of the 3 records can be used: 3 × torn \(s0\)"):
         prepare(torn, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
-    with pytest.raises(ValueError, match="drawn has no images: there is nothing to prepare"):
+    with pytest.raises(ValueError, match="there are no images in .*: there is nothing to prep"):
         prepare(Drawn(0), tiny_backbone, tmp_path / "c", progress=False)
     assert list(tmp_path.iterdir()) == []
 

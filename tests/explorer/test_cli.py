@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,23 @@ def test_wrong_usage_exits_with_2(sieve: Sieve, arguments: tuple[str, ...]) -> N
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err
+
+
+def test_a_mistyped_command_is_one_line_that_says_what_was_meant(sieve: Sieve) -> None:
+    for words, line in (
+        (("explor", "scenes"), "there is no command 'explor'; did you mean `sieve explore`?"),
+        (("fly",), "there is no command 'fly'; there are explore, prepare, "),
+        ((), "say what to do, one of explore, prepare, "),
+    ):
+        answer = sieve(*words)
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert answer.err.startswith(f"sieve: {line}")
+
+
+def test_help_is_a_word_too(sieve: Sieve) -> None:
+    assert sieve("help").out == sieve("--help").out
+    assert sieve("help", "prepare", "folder").out == sieve("prepare", "folder", "--help").out
+    assert re.fullmatch(r"sieve \d+\.\d+\.\d+\n", sieve("--version").out)
 
 
 def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
