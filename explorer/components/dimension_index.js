@@ -258,8 +258,11 @@ async function begin() {
   find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
   restore(place.atlas);
-  // Beside the list there is room for a page: better the first than none.
-  if (place.dimension === null && innerWidth > 900 && order.length) emit("dimension", table.id[order[0]]);
+  // Beside the list there is room for a page: of the whole list the clearest one, else its first.
+  if (place.dimension === null && innerWidth > 900 && order.length) {
+    const all = !written({ ...at, view: "table" });
+    emit("dimension", (all ? table.first : null) ?? table.id[order[0]]);
+  }
 }
 function restore(text) {
   at = read(text);

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, settle
+from explorer.tabs import dimensions
 
 
 def live(engine) -> int:
@@ -33,6 +34,26 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     assert 7 in rows(page) and len(rows(page)) < len(table)
     page.get_by_role("searchbox", name="Filter by name").fill("no such thing")
     expect(page.get_by_text("No dimension has this")).to_be_visible()
+
+
+def test_a_newcomer_is_shown_the_clearest_one_and_a_link_what_it_says(
+    page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_images = tiny_engine.dimension_table().sort_values(
+        "firing_images", ascending=False, kind="stable"
+    )
+    most, _, third = by_images["dimension"].tolist()[:3]
+    monkeypatch.setattr(dimensions, "clearest_dimension", lambda _: third)
+    head = page.locator(".sv-page-head")
+    for link, shown in (
+        ("", third),
+        ("&atlas=sort:-agreement+images:0..1", None),
+        ("&atlas=images:0..1", most),
+        (f"&dimension={most}", most),
+    ):
+        go(page, f"?tab=dimensions{link}")
+        page.locator(".sv-table tbody tr").first.wait_for()
+        expect(head).to_contain_text(f"#{rows(page)[0] if shown is None else shown}")
 
 
 def test_page_shows_what_the_engine_knows(page: Page, tiny_engine) -> None:
