@@ -179,9 +179,16 @@ function jump() {
 }
 let shown = null;
 let reading = false; // whether the keyboard goes on at the page that was jumped to
-on("dimension", (dimension) => { shown = dimension; });
+// What was pressed may be out of sight by now, and the focus with it; of a page just loaded nothing is lost.
+const lost = () => Sieve.used && [document.body, null].includes(document.activeElement);
+on("dimension", (dimension) => {
+  const left = shown;
+  shown = dimension;
+  if (dimension !== null || left === null) return;
+  setTimeout(() => { if (lost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // when rows are drawn
+});
 on("page", () => {
-  if (reading) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
+  if (reading || lost()) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
   reading = false;
 });
 function walk(by) {

@@ -248,6 +248,9 @@ window.Sieve ??= (() => {
     return library;
   }
 
+  let used = false; // whether a person has done anything on this page
+  for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, () => { used = true; }, { once: true, capture: true });
+
   // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -274,6 +277,7 @@ window.Sieve ??= (() => {
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get foreign() { return foreign; },
+    get used() { return used; },
     get server() { return server; },
   };
 })();

@@ -80,6 +80,21 @@ def test_next_and_previous_follow_the_table(page: Page, tiny_engine) -> None:
     expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
 
 
+def test_the_keyboard_keeps_its_place_where_the_list_makes_room_for_the_page(
+    page: Page, tiny_engine
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    go(page, "?tab=dimensions")
+    row = page.locator(f".sv-table tr[data-d='{live(tiny_engine)}'] a")
+    row.press("Enter")
+    expect(page.locator(".sv-page h2")).to_be_focused()
+    page.get_by_role("button", name="← All").press("Enter")
+    expect(row).to_be_focused()
+    page.reload()
+    page.locator(".sv-table tbody tr").first.wait_for()
+    assert page.evaluate("document.activeElement === document.body")
+
+
 def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> None:
     query = tiny_engine.encode("a red circle")
     mine = {active.dimension for active in query.dimensions}
