@@ -103,6 +103,7 @@ def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> No
     go(page, "?q=a+red+circle")
     page.get_by_role("tab", name="Dimensions").click()
     page.locator(f".sv-table tr[data-d='{other}'] a").click()
+    expect(page.locator(".sv-page-head")).to_contain_text(f"#{other}")
     page.get_by_role("button", name="Exclude it").click()
     settle(page)
     page.wait_for_url(f"**off={other}&**")
