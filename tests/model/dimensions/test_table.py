@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from model.dimensions import clearest_dimension, rename_rows
 
 
-def table(**changed: list[object]) -> pd.DataFrame:
-    columns: dict[str, list[object]] = {
+def table(**changed: Sequence[object]) -> pd.DataFrame:
+    columns: dict[str, Sequence[object]] = {
         "name": ["everything", "forest", "snow", "dimension 3", "rare"],
         "name_source": ["captions", "captions", "captions", "", "captions"],
         "firing_images": [0.99, 0.1, 0.1, 0.1, 0.001],
