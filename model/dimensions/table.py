@@ -121,9 +121,9 @@ def clearest_dimension(table: pd.DataFrame) -> int | None:
     told = table[table["name_source"].ne("") & table["firing_images"].between(*TELLING_RATES)]
     if told.empty:
         return None
-    known = told[["agreement", "monosemanticity", "name_score"]].clip(lower=0)
-    clear = known.fillna(1).prod(axis=1)
-    return int(told.loc[clear.idxmax(), "dimension"])
+    known = told[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)
+    clear = np.maximum(known, 0).prod(axis=1)
+    return int(told["dimension"].to_numpy()[clear.argmax()])
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
