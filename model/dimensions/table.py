@@ -118,7 +118,8 @@ def clearest_dimension(table: pd.DataFrame) -> int | None:
     int or None
         None where no dimension has a name and a middling share of the images.
     """
-    told = table[table["name_source"].ne("") & table["firing_images"].between(*TELLING_RATES)]
+    middling = table["firing_images"].between(*TELLING_RATES)
+    told = pd.DataFrame(table[table["name_source"].ne("") & middling])
     if told.empty:
         return None
     known = told[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)
