@@ -20,7 +20,7 @@ Object.assign(Sieve, (() => {
       location.reload(); // the address says where the person is
       return new Promise(() => {});
     }
-    return { error: "Sieve does not answer. Is it still running?" };
+    return { error: "Sieve does not answer. Is it still running?", gone: true };
   }
 
   // A server that was started anew, or opened another checkpoint, is another app than this page's.

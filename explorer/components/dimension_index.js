@@ -179,9 +179,16 @@ function jump() {
 }
 let shown = null;
 let reading = false; // whether the keyboard goes on at the page that was jumped to
-on("dimension", (dimension) => { shown = dimension; });
+// What was pressed may be out of sight by now, and the focus with it; of a page just loaded nothing is lost.
+const lost = () => Sieve.used && [document.body, null].includes(document.activeElement);
+on("dimension", (dimension) => {
+  const left = shown;
+  shown = dimension;
+  if (dimension !== null || left === null) return;
+  setTimeout(() => { if (lost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // when rows are drawn
+});
 on("page", () => {
-  if (reading) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
+  if (reading || lost()) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
   reading = false;
 });
 function walk(by) {
@@ -258,8 +265,11 @@ async function begin() {
   find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
   restore(place.atlas);
-  // Beside the list there is room for a page: better the first than none.
-  if (place.dimension === null && innerWidth > 900 && order.length) emit("dimension", table.id[order[0]]);
+  // Beside the list there is room for a page: of the whole list the clearest one, else its first.
+  if (place.dimension === null && innerWidth > 900 && order.length) {
+    const all = !written({ ...at, view: "table" });
+    emit("dimension", (all ? table.first : null) ?? table.id[order[0]]);
+  }
 }
 function restore(text) {
   at = read(text);

@@ -56,9 +56,13 @@ on("question", (now) => {
 });
 on("fault", (line) => { fault.textContent = line; });
 let repeat = null;
+let before = null; // where the keyboard was when it went wrong
 on("again", (ask) => {
   repeat = ask;
+  if (ask && again.hidden) before = document.activeElement;
+  const held = !ask && document.activeElement === again;
   again.hidden = !ask;
+  if (held) (before?.isConnected && before !== document.body ? before : find(".sv-go")).focus({ preventScroll: true });
 });
 again.addEventListener("click", () => repeat?.());
 on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));

@@ -46,7 +46,7 @@ window.Sieve ??= (() => {
       if (next && answer.busy) next = { list: next.list || now.list, push: next.push || now.push };
       if (next?.list || (next && answer.busy)) continue;
       take(answer, now);
-      emit("again", answer.busy ? () => ask(now) : null);
+      emit("again", answer.busy || answer.gone ? () => ask(now) : null);
     }
     busy = false;
     emit("busy", false);
@@ -138,7 +138,7 @@ window.Sieve ??= (() => {
   async function open(link) {
     opened = false;
     const found = await Sieve.call(server.sieve_open, link);
-    emit("again", found.busy ? () => open(link) : null);
+    emit("again", found.busy || found.gone ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
     about = found.about;
     const made = new URLSearchParams(link).get("checkpoint");
@@ -248,6 +248,9 @@ window.Sieve ??= (() => {
     return library;
   }
 
+  let used = false; // whether a person has done anything on this page
+  for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, () => { used = true; }, { once: true, capture: true });
+
   // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -274,6 +277,7 @@ window.Sieve ??= (() => {
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get foreign() { return foreign; },
+    get used() { return used; },
     get server() { return server; },
   };
 })();

@@ -13,6 +13,7 @@ const TERMS = {
 };
 const SHARES = { live: "Live dimensions" };
 const PROBED = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
+const CLOSE = "You may close this page: the training goes on as long as sieve explore runs.";
 let now = null;
 
 // The form: a preset fills in its numbers, until someone starts from it.
@@ -43,7 +44,7 @@ form.addEventListener("submit", (event) => {
 element.addEventListener("click", ({ target }) => {
   const what = target.dataset?.do;
   if (what === "discard" && !confirm("Discard this training, with all that it has learned so far?")) return;
-  if (what) act(what, null);
+  if (what && !(what === "stop" && now.stopping)) act(what, null);
 });
 
 // One question at a time; what a person does goes before the next look.
@@ -52,11 +53,8 @@ async function act(what, payload) {
   if (acting) return;
   acting = true;
   section.setAttribute("aria-busy", "true");
-  const held = element.contains(document.activeElement);
   show(await Sieve.call(server[`sieve_training_${what}`], payload));
   acting = false;
-  // The button that was pressed may be gone; the keyboard goes on at what can be done now.
-  if (held && [document.body, null].includes(document.activeElement)) element.querySelector("[data-do]:not([hidden])")?.focus();
   section.removeAttribute("aria-busy");
 }
 async function look() {
@@ -75,15 +73,19 @@ function show(answer) {
   if (now?.offer && !answer.offer) return location.assign(location.pathname); // opened meanwhile
   const first = now === null;
   now = answer;
+  const held = section.contains(document.activeElement) && document.activeElement.matches(".sv-go, [data-do]") && document.activeElement;
   if (first) introduce();
   allow();
   tell(heading());
   find(".sv-train-told").replaceChildren(...told());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
+  // The button that was pressed may be gone; the keyboard goes on at what can be done now.
+  if (held && !canPress(held)) [...element.querySelectorAll("[data-do]"), start].find(canPress)?.focus();
   find(".sv-train-body").hidden = !now.n_steps;
   if (now.n_steps) measure();
   if (now.opening) follow();
 }
+const canPress = (button) => !button.hidden && !button.disabled;
 function allow() {
   const { refusal } = chosen();
   start.disabled = Boolean(refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
@@ -139,6 +141,7 @@ function tell(text) {
 }
 function heading() {
   if (now.opening) return "Opening the explorer …";
+  if (now.stopping) return "Stopping …";
   const tenths = Math.floor((now.step / now.n_steps) * 10) * 10;
   return {
     none: now.offer ? "Nothing trained yet" : "No training yet",
@@ -152,7 +155,9 @@ function heading() {
 }
 function told() {
   const { state } = now;
-  if (state === "none") return [now.refusal ? "" : "Press Start. You may close this page: the training goes on as long as sieve explore runs."];
+  if (state === "none") return [now.refusal ? "" : `Press Start. ${CLOSE}`];
+  if (state === "training") return [CLOSE];
+  if (now.stopping) return [now.step ? "The step under way is finished, and saved." : CLOSE];
   if (state === "starting") return ["The backbone is loaded and the captions' words are embedded."];
   if (state === "measuring") return ["All steps are taken. This may take a minute."];
   if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${whole(now.step)}.` : "It had not begun."];
@@ -173,9 +178,7 @@ function measure() {
   find("progress").value = now.step / now.n_steps;
   const facts = collections.length && now.of !== collections[0].word ? { of: now.of } : {};
   facts.step = `${whole(now.step)} of ${whole(now.n_steps)}`;
-  if (now.losses.total !== undefined) facts.loss = now.losses.total.toFixed(3);
-  if (now.live !== null) facts["live dimensions"] = Sieve.percent(now.live);
-  if (now.seconds_left !== null && now.state === "training") facts.left = duration(now.seconds_left);
+  if (now.state === "training") facts.left = now.seconds_left === null ? "…" : duration(now.seconds_left);
   define(find(".sv-facts"), facts);
   const terms = Object.entries(now.losses).filter(([name]) => name !== "total");
   find(".sv-parts").hidden = !terms.length;
@@ -183,8 +186,7 @@ function measure() {
   define(find(".sv-terms"), Object.fromEntries(terms.map(([name, value]) => [TERMS[name] ?? name, value.toFixed(3)])));
   for (const target of element.querySelectorAll("[data-curve]")) {
     const { curve } = target.dataset;
-    const probed = curve in PROBED;
-    target.closest("figure").hidden = probed && now.points.filter((point) => curve in point).length < 2;
+    target.closest("figure").hidden = curve in PROBED && !mayCome(curve);
     draw(target, curve);
   }
 }
@@ -192,6 +194,12 @@ function unprobed() {
   if (now.probe) return `Recall and exclusion cannot be followed: ${now.probe}.`;
   const probed = now.points.filter((point) => "recall" in point);
   return probed.length && !probed.some((point) => "exclusion" in point) ? "Exclusion cannot be followed: too few pairs can be asked of the select items." : "";
+}
+// A probe's curve keeps its place from the beginning, until it is known that there is nothing to follow.
+function mayCome(curve) {
+  if (now.probe) return false;
+  const probed = now.points.filter((point) => "recall" in point);
+  return probed.length ? probed.some((point) => curve in point) : RUNNING.includes(now.state);
 }
 function define(list, facts) {
   list.replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -210,27 +218,35 @@ function svg(tag, attributes, ...children) {
   node.append(...children);
   return node;
 }
+// The next of 1, 2, 5, 10, … : an axis that does not move with each new value.
+function roundedUp(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * [1, 2, 5, 10].find((times) => times * power >= value * 0.9999);
+}
 function draw(target, name) {
   const width = target.clientWidth, height = 160, left = 44, bottom = 20;
   const points = now.points.map((point) => [point.step, point[name]]).filter(([, value]) => Number.isFinite(value));
-  if (!width || points.length < 2) return target.replaceChildren();
   const values = points.map(([, value]) => value);
-  const low = name in SHARES ? 0 : Math.min(0, ...values);
-  const high = name in SHARES ? 1 : Math.max(...values) * 1.02 || 1;
+  const high = name in SHARES || !values.length ? 1 : roundedUp(Math.max(...values, 1e-6));
+  const low = name in SHARES ? 0 : -roundedUp(Math.max(...values.map((value) => -value), 0));
+  const label = (value) => (name in SHARES ? `${Math.round(value * 100)} %` : name in PROBED ? Sieve.number(value) : value.toFixed(high - low < 10 ? 1 : 0));
+  const last = values.length ? (name in SHARES || name in PROBED ? label(values.at(-1)) : values.at(-1).toFixed(2)) : "";
+  target.closest("figure").querySelector("b").textContent = last;
+  if (!width) return target.replaceChildren();
   const x = (step) => left + (step / now.n_steps) * (width - left - 4);
   const y = (value) => 4 + (1 - (value - low) / (high - low)) * (height - bottom - 8);
-  const label = (value) => (name in SHARES ? `${Math.round(value * 100)} %` : name in PROBED ? Sieve.number(value) : value.toFixed(high < 10 ? 1 : 0));
   const lines = [low, (low + high) / 2, high].flatMap((value) => [
     svg("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
-    svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, label(value)),
+    values.length ? svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, label(value)) : "",
   ]);
   const steps = [
     svg("text", { x: left, y: height - 2 }, "0"),
     svg("text", { x: width, y: height - 2, "text-anchor": "end" }, `${whole(now.n_steps)} steps`),
   ];
-  const path = svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
-  const about = `${SHARES[name] ?? PROBED[name] ?? "Loss"}: ${label(values[0])} at first, ${label(values.at(-1))} now`;
-  target.replaceChildren(svg("svg", { role: "img", "aria-label": about }, ...lines, path, ...steps));
+  const drawn = values.length > 1 ? [svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })]
+    : points.map(([step, value]) => svg("circle", { cx: x(step), cy: y(value), r: 2.5 }));
+  const about = values.length ? `${label(values[0])} at first, ${last} now` : "not measured yet";
+  target.replaceChildren(svg("svg", { role: "img", "aria-label": `${SHARES[name] ?? PROBED[name] ?? "Loss"}: ${about}` }, ...lines, ...drawn, ...steps));
 }
 addEventListener("resize", () => { if (now?.n_steps) measure(); });
 

@@ -14,6 +14,7 @@ from explorer.faults import answered
 from explorer.json_fields import read_object, read_whole
 from explorer.links import Place
 from explorer.views import map_view, page_view, probe_view, table_view
+from model.dimensions import clearest_dimension
 from model.dimensions.layout import dimension_map
 from model.dimensions.probe import probe_dimension
 
@@ -29,7 +30,7 @@ def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
     laid_out = cache(lambda: dimension_map(*opened))
 
     def table(_: Any) -> dict[str, Any]:
-        return table_view(engine)
+        return {**table_view(engine), "first": clearest_dimension(engine.dimension_table())}
 
     def map(_: Any) -> dict[str, Any]:
         with one_at_a_time:  # who asks meanwhile waits for the same map

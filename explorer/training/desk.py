@@ -10,7 +10,7 @@ from typing import Any
 
 from data_prep.bundled import collection_word
 from explorer.faults import one_line
-from explorer.jobs.folder import DONE, JobFolder, Progress, Request
+from explorer.jobs.folder import DONE, UNDER_WAY, JobFolder, Progress, Request
 from explorer.json_fields import read_object
 from explorer.training.choices import choices, find_choice
 from explorer.training.settings import TrainingSettings
@@ -76,6 +76,7 @@ class TrainingDesk:
             "settings": _settings(request),
             "of": self._word(request),
             "fits": progress.state != DONE or self._reads(made),
+            "stopping": progress.state in UNDER_WAY and folder.should_stop() if folder else False,
             "elsewhere": self.trainings.elsewhere(folder),
             "refusal": self._refusal,
             "probe": self._unprobed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model.dimensions.derived import Derived, derive
 from model.dimensions.page import DimensionPage, Example, Histogram, Neighbour, describe_dimension
-from model.dimensions.table import rename_rows
+from model.dimensions.table import clearest_dimension, rename_rows
 
 __all__ = [
     "Derived",
@@ -12,6 +12,7 @@ __all__ = [
     "Example",
     "Histogram",
     "Neighbour",
+    "clearest_dimension",
     "derive",
     "describe_dimension",
     "rename_rows",

@@ -24,6 +24,8 @@ VERSION = 3
 """Of the columns; a cached table of another version is made anew."""
 MIN_IMAGES = 5
 """A dimension of fewer images is not measured by them: two pictures are alike by chance."""
+TELLING_RATES = (0.05, 0.2)
+"""Shares of the images: what more have tells them hardly apart, of fewer there is little to see."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 
@@ -98,6 +100,31 @@ def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame
     table.loc[rows, "name_source"] = PERSON
     table.loc[rows, "name_score"] = np.nan
     return table
+
+
+def clearest_dimension(table: pd.DataFrame) -> int | None:
+    """Choose the dimension that explains best what a dimension is, to show it first.
+
+    Among those that some but few images have: the largest product of what is known of agreement,
+    monosemanticity and the name's score, each in [0, 1].
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `dimension_table`, perhaps with people's names.
+
+    Returns
+    -------
+    int or None
+        None where no dimension has a name and a middling share of the images.
+    """
+    middling = table["firing_images"].between(*TELLING_RATES)
+    told = pd.DataFrame(table[table["name_source"].ne("") & middling])
+    if told.empty:
+        return None
+    known = told[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)
+    clear = np.maximum(known, 0).prod(axis=1)
+    return int(told["dimension"].to_numpy()[clear.argmax()])
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, settle
+from explorer.tabs import dimensions
 
 
 def live(engine) -> int:
@@ -35,6 +36,26 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     expect(page.get_by_text("No dimension has this")).to_be_visible()
 
 
+def test_a_newcomer_is_shown_the_clearest_one_and_a_link_what_it_says(
+    page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_images = tiny_engine.dimension_table().sort_values(
+        "firing_images", ascending=False, kind="stable"
+    )
+    most, _, third = by_images["dimension"].tolist()[:3]
+    monkeypatch.setattr(dimensions, "clearest_dimension", lambda _: third)
+    head = page.locator(".sv-page-head")
+    for link, shown in (
+        ("", third),
+        ("&atlas=sort:-agreement+images:0..1", None),
+        ("&atlas=images:0..1", most),
+        (f"&dimension={most}", most),
+    ):
+        go(page, f"?tab=dimensions{link}")
+        page.locator(".sv-table tbody tr").first.wait_for()
+        expect(head).to_contain_text(f"#{rows(page)[0] if shown is None else shown}")
+
+
 def test_page_shows_what_the_engine_knows(page: Page, tiny_engine) -> None:
     dimension = live(tiny_engine)
     go(page, f"?tab=dimensions&dimension={dimension}")
@@ -59,6 +80,21 @@ def test_next_and_previous_follow_the_table(page: Page, tiny_engine) -> None:
     expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
 
 
+def test_the_keyboard_keeps_its_place_where_the_list_makes_room_for_the_page(
+    page: Page, tiny_engine
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    go(page, "?tab=dimensions")
+    row = page.locator(f".sv-table tr[data-d='{live(tiny_engine)}'] a")
+    row.press("Enter")
+    expect(page.locator(".sv-page h2")).to_be_focused()
+    page.get_by_role("button", name="← All").press("Enter")
+    expect(row).to_be_focused()
+    page.reload()
+    page.locator(".sv-table tbody tr").first.wait_for()
+    assert page.evaluate("document.activeElement === document.body")
+
+
 def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> None:
     query = tiny_engine.encode("a red circle")
     mine = {active.dimension for active in query.dimensions}
@@ -67,6 +103,7 @@ def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> No
     go(page, "?q=a+red+circle")
     page.get_by_role("tab", name="Dimensions").click()
     page.locator(f".sv-table tr[data-d='{other}'] a").click()
+    expect(page.locator(".sv-page-head")).to_contain_text(f"#{other}")
     page.get_by_role("button", name="Exclude it").click()
     settle(page)
     page.wait_for_url(f"**off={other}&**")

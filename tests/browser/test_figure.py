@@ -147,3 +147,30 @@ def test_hostile_figures_are_one_line(page: Page, hostile_address: str, tmp_path
 def test_it_costs_nothing_before_it_is_opened(page: Page) -> None:
     go(page, "?q=a+circle")
     assert page.locator(".sv-figure").count() == 0
+
+
+def test_a_figure_is_downloaded_by_the_keyboard_alone(page: Page, tmp_path: Path) -> None:
+    def tab_to(name: str, key: str = "Tab", at_most: int = 60) -> None:
+        for _ in range(at_most):
+            page.keyboard.press(key)
+            if page.evaluate("document.activeElement.textContent.trim()") == name:
+                return
+        raise AssertionError(f"{at_most} times {key} do not lead to {name}")
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    go(page)
+    expect(field(page, "Find")).to_be_focused()
+    page.keyboard.type("a circle without the snow")
+    page.keyboard.press("Enter")
+    settle(page)
+    tab_to("Skip to the results")
+    page.keyboard.press("Enter")
+    tab_to("Figure", "Shift+Tab")
+    page.keyboard.press("Enter")
+    preview(page)
+    tab_to("PDF")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    expect(page.get_by_role("button", name="PDF")).to_be_focused()

@@ -1,0 +1,40 @@
+"""Which dimension is shown first to whoever sees dimensions for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from model.dimensions import clearest_dimension, rename_rows
+
+
+def table(**changed: Sequence[object]) -> pd.DataFrame:
+    columns: dict[str, Sequence[object]] = {
+        "name": ["everything", "forest", "snow", "dimension 3", "rare"],
+        "name_source": ["captions", "captions", "captions", "", "captions"],
+        "firing_images": [0.99, 0.1, 0.1, 0.1, 0.001],
+        "agreement": [1.0, 0.9, 0.8, 1.0, 1.0],
+        "monosemanticity": [1.0, 0.5, 0.5, 1.0, 1.0],
+        "name_score": [1.0, 0.9, 0.9, 1.0, 1.0],
+    }
+    return pd.DataFrame({"dimension": range(5), **columns, **changed})
+
+
+def test_the_first_is_named_neither_everywhere_nor_rare_and_clear() -> None:
+    assert clearest_dimension(table()) == 1
+    assert clearest_dimension(table(name_score=[1.0, 0.1, 0.9, 1.0, 1.0])) == 2
+    assert clearest_dimension(table(monosemanticity=[1.0, -0.2, 0.1, 1.0, 1.0])) == 2
+    assert clearest_dimension(rename_rows(table(), {3: "mine"})) == 3
+
+
+def test_what_is_not_known_does_not_count_and_equals_go_by_number() -> None:
+    nothing = [np.nan] * 5
+    unknown = table(agreement=nothing, monosemanticity=nothing, name_score=nothing)
+    assert clearest_dimension(unknown) == 1
+
+
+def test_where_none_can_be_told_none_is_chosen() -> None:
+    assert clearest_dimension(table(firing_images=[0.9] * 5)) is None
+    assert clearest_dimension(table(name_source=[""] * 5)) is None
