@@ -94,7 +94,12 @@ function textField(node, name, field, save) {
     if (name === "note") resting = setTimeout(keep, REST);
   });
   node.addEventListener("change", keep);
-  node.addEventListener("blur", () => { if (node.value === field.value && !field.saving) unsaved.delete(field); });
+  node.addEventListener("blur", () => {
+    if (node.value !== field.value || field.saving) return;
+    unsaved.delete(field);
+    if (field.missed) follow(field, field.missed);
+  });
+  field.isHeld = () => node === document.activeElement;
   // What was tidied is shown so, unless the person has typed on.
   field.show = (value, sent) => { if (sent === undefined || node.value === sent) node.value = value; };
   return node;
@@ -173,15 +178,20 @@ function editor(dimension, kept) {
     tagList(fields.tags, save), note, clash.box, said);
   return { box, renew: (now) => renew(fields, now) };
 }
-// Takes what another page has kept meanwhile, but never over what is being written here: that is saved
-// on its own old version, so that both are then shown.
+// Takes what another page has kept meanwhile, but never over what is being written here, nor under the
+// cursor: what is written is saved on its own old version, so that both are then shown.
 function renew(fields, now) {
   for (const [name, field] of Object.entries(fields)) {
-    const { value, version } = now[name] ?? {};
-    if (!(version > field.version) || unsaved.has(field) || field.saving) continue;
-    Object.assign(field, { value, version });
-    field.show(value);
+    if (unsaved.has(field) || field.saving || !now[name]) continue;
+    if (field.isHeld?.()) field.missed = now[name];
+    else follow(field, now[name]);
   }
+}
+function follow(field, { value, version }) {
+  field.missed = undefined;
+  if (!(version > field.version)) return;
+  Object.assign(field, { value, version });
+  field.show(value);
 }
 // Where nothing can be kept, what was kept is still shown.
 function told(kept, fault) {
