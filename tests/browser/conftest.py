@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from ports import FIRST_PORT
 
 from browser.steps import installed_browser, skip_guide
+from model.engine import Engine
 
 PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
 
@@ -62,25 +63,30 @@ def address(tiny_engine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def hostile_engine(tiny_engine):
+def hostile_engine(tiny_engine: Engine) -> Engine:
     """The tiny engine with markup and scripts in every caption, label and name."""
+    return told_otherwise(tiny_engine, PAYLOAD)
+
+
+def told_otherwise(tiny_engine: Engine, words: str) -> Engine:
+    """Copy an engine, and put the same words into every caption, label and name."""
     engine = copy.copy(tiny_engine)
     collection = engine.collection = copy.copy(tiny_engine.collection)
     items = tiny_engine.collection.items.copy()
-    items["captions"] = [[f"{PAYLOAD} {text}" for text in texts] for texts in items["captions"]]
-    items["labels"] = [[PAYLOAD] for _ in range(len(items))]
+    items["captions"] = [[f"{words} {text}" for text in texts] for texts in items["captions"]]
+    items["labels"] = [[words] for _ in range(len(items))]
     collection.__dict__ |= {"items": items}
     collection.__dict__.pop("caption_texts", None)
     checkpoint = engine.checkpoint = copy.copy(tiny_engine.checkpoint)
-    checkpoint.name_of = lambda dimension: f"{PAYLOAD} {dimension}"
+    checkpoint.name_of = lambda dimension: f"{words} {dimension}"
     engine.derived = copy.copy(tiny_engine.derived)
     engine.derived.collection = collection
     engine.derived.dimensions = tiny_engine.derived.dimensions.assign(
-        name=PAYLOAD, top_word=PAYLOAD, label=PAYLOAD, runner_up=PAYLOAD
+        name=words, top_word=words, label=words, runner_up=words
     )
-    words = {"runner_up": PAYLOAD, "vocabulary": PAYLOAD}
+    others = {"runner_up": words, "vocabulary": words}
     names = tiny_engine.checkpoint.names
-    checkpoint.names = {j: replace(name, **words) for j, name in names.items()}
+    checkpoint.names = {j: replace(name, **others) for j, name in names.items()}
     return engine
 
 

@@ -1,0 +1,56 @@
+"""Captions, labels and names that are far too long: they are cut, and move nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+from ports import FIRST_PORT
+
+from browser.conftest import told_otherwise
+from browser.steps import has_sideways_scroll, settle
+from explorer.app import start
+from model.engine import Engine
+
+LONG = "w" * 5_000
+PLACES = {
+    f"?q=a+circle&without={quote('snow ' * 60)}": ".sv-tile",
+    "?tab=dimensions&dimension=3": ".sv-page-head",
+    "?tab=inspect&inspect=left:a+circle,right:a+square": ".sv-pair .sv-dim",
+    "?tab=compare&versus=q:a+circle,without:snow": ".sv-versus-grid img",
+}
+
+
+@pytest.fixture(scope="module")
+def long_address(tiny_engine: Engine) -> Iterator[str]:
+    served = start(told_otherwise(tiny_engine, LONG), port=FIRST_PORT + 70)
+    yield served.url
+    served.app.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_words_move_nothing(page: Page, long_address: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    for place, shown in PLACES.items():
+        page.goto(f"{long_address}/{place}")
+        settle(page)
+        page.locator(shown).first.wait_for()
+        assert not has_sideways_scroll(page), place
+        heights = page.locator(".sv-tile, .sv-dim, .sv-versus-grid li").evaluate_all(
+            "all => all.map(one => one.offsetHeight)"
+        )
+        assert max(heights, default=0) < 400, place
+
+
+def test_a_long_caption_is_whole_in_an_item_s_detail(page: Page, long_address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{long_address}/?q=a+circle")
+    settle(page)
+    page.locator(".sv-tile-open").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(LONG)
+    assert dialog.evaluate("e => e.scrollWidth <= e.clientWidth")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
