@@ -41,8 +41,8 @@ class Judge:
         Parameters
         ----------
         track, a, b : str
-            What a person chose; empty where the words of the question are to say so. An image has
-            none.
+            What a person chose; each empty where the words of the question are to say it. An image
+            has none.
         query : EncodedQuery
 
         Returns
@@ -62,7 +62,7 @@ class Judge:
             return None, {"track": "", "a": "", "b": "", "names": []}
         chosen: tuple[TrackName, ...] = tuple(one for one in tracks if one == track)
         named, *words = self._named(query.text, query.without, chosen or tracks)
-        first, second = (a, b) if chosen and a else words
+        first, second = (a or words[0], b or words[1]) if chosen else words
         told: dict[str, Any] = {"track": named, "a": first, "b": second}
         told["names"] = list(self._names(named))
         if not first or (query.without and not second):

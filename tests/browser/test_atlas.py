@@ -142,8 +142,8 @@ def test_keys_lead_around(page: Page) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     order = rows(page)
-    page.wait_for_function("Sieve.place.dimension !== null")
-    first = order.index(page.evaluate("Sieve.place.dimension"))
+    shown = page.locator(".sv-table tr[aria-selected=true]").get_attribute("data-d")
+    first = order.index(type(order[0])(shown))
     for key, position in (("j", 1), ("ArrowRight", 2), ("k", 1), ("ArrowLeft", 0)):
         page.keyboard.press(key)
         page.wait_for_url(f"**dimension={order[(first + position) % len(order)]}&**")
@@ -155,7 +155,10 @@ def test_keys_lead_around(page: Page) -> None:
     page.keyboard.type("#7")
     page.keyboard.press("Enter")
     page.wait_for_url("**dimension=7&**")
-    page.keyboard.type("777")
+    expect(page.locator(".sv-page h2")).to_be_focused()  # reading goes on there
+    page.keyboard.press("/")
+    expect(box).to_be_focused()
+    box.fill("#7777")
     page.keyboard.press("Enter")
     expect(page.get_by_text("There is no dimension 7777; there are 0 to 63.")).to_be_visible()
     page.keyboard.press("Escape")  # empties the field

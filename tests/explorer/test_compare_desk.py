@@ -87,6 +87,8 @@ def test_what_the_words_do_not_name_is_chosen(desk: CompareDesk) -> None:
     assert set(found["truth"]["names"]) >= {"circle", "snow"}
     chosen = desk.compare({**odd, "track": "label", "a": "circle", "b": "snow"})
     assert chosen["columns"][0]["measures"] is not None
+    half = desk.compare({**odd, "without": "the snow", "track": "label", "a": "circle"})
+    assert (half["truth"]["a"], half["truth"]["b"]) == ("circle", "snow")
     by_caption = desk.compare({**ASKED, "track": "caption", "a": "snow"})
     assert by_caption["truth"]["track"] == "caption"
 
