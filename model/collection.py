@@ -29,6 +29,7 @@ from model.faults import UNREADABLE, reason_of
 from model.given_codes import NO_BACKBONE
 from model.identity import BackboneIdentity, CodesIdentity
 from model.item_checks import items_fault
+from model.manifest import check_facts
 from model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -55,16 +56,6 @@ def file_sha256(path: Path) -> str:
 def thumbnail_path(item_id: str) -> str:
     """Path of an item's thumbnail inside the collection, with forward slashes."""
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
-
-
-def _check_facts(manifest: dict[str, Any]) -> None:
-    """Raise what stands for damage where a fact that is told of every collection is missing."""
-    for name in ("name", "source", "licence"):
-        if not isinstance(manifest[name], str):
-            raise TypeError(f"{name} is no text")
-    for name in ("items", "captions"):
-        if not isinstance(manifest["counts"][name], int) or manifest["counts"][name] < 0:
-            raise TypeError(f"{name} is no count")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -143,7 +134,7 @@ class Collection:
                 f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
-        _check_facts(manifest)
+        check_facts(manifest)
         check_files(path, _AGAIN)
         for name, facts in manifest["files"].items():
             part = path / name

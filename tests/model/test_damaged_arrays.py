@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import struct
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
 from given_codes import write_codes
+from pickled import Payload
 
 from data_prep.prepare import prepare
 from data_prep.sources.codes import CodeFiles, Codes
@@ -28,16 +28,6 @@ from model.dimensions.vocabulary import word_embeddings
 from model.given_codes import IMAGE_CODES, read_codes
 
 N = 20
-
-
-class Payload:
-    """A pickle that leaves a file behind where it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.trace),)
 
 
 def npy(head: str, data: bytes = bytes(64)) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_word_collection
+from pickled import Payload
 
 from model.backbone import Backbone
 from model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
@@ -31,16 +31,6 @@ from model.collection import (
 from model.identity import BackboneIdentity
 
 N = 20
-
-
-class Payload:
-    """A pickle that leaves a file behind where it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.fixture
