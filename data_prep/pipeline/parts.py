@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from data_prep.pipeline.decoding import Batch, Opened, Thumbnails, decoder_fault, open_images
 from data_prep.pipeline.embedding import IMAGE_BATCH
-from data_prep.pipeline.job import MAX_BAD_SHARE, Job
+from data_prep.pipeline.job import Job
 from data_prep.pipeline.work import Part, WorkFolder
-from data_prep.skipped import Tally
+from data_prep.skipped import MAX_BAD_SHARE, Tally
 
 _NO_DIRECTION = "embedding is NaN, infinite or zero"
 
