@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.captions.text import tidy
+from sieve.data_prep.captions.text import tidy
 
 NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
 """What tables write for a missing value, in lower case; a cell that is only that has no caption."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.captions.cell import CellError, captions_in, text_in
+from sieve.data_prep.captions.cell import CellError, captions_in, text_in
 
 
 @pytest.mark.parametrize(
