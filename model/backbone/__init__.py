@@ -6,5 +6,14 @@ from model.backbone.blip import BLIP, blip_folder
 from model.backbone.dual_encoder import Backbone, resolve_device
 from model.backbone.image_transform import ImageTransform
 from model.backbone.of_collection import backbone_of
+from model.backbone.unavailable import BackboneUnavailable
 
-__all__ = ["BLIP", "Backbone", "ImageTransform", "backbone_of", "blip_folder", "resolve_device"]
+__all__ = [
+    "BLIP",
+    "Backbone",
+    "BackboneUnavailable",
+    "ImageTransform",
+    "backbone_of",
+    "blip_folder",
+    "resolve_device",
+]
