@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.backbone.dual_encoder import Backbone, resolve_device
-from model.backbone.unavailable import BackboneUnavailable
+from sieve.model.backbone.dual_encoder import Backbone, resolve_device
+from sieve.model.backbone.unavailable import BackboneUnavailable
 
 if TYPE_CHECKING:
-    from model.collection import Collection
+    from sieve.model.collection import Collection
 
 
 def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
