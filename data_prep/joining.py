@@ -92,8 +92,14 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             source=source,
             licence="; ".join(licences),
             counts=counts,
+            roots=_roots(parts),
         )
     return Collection.open(out)
+
+
+def _roots(parts: Sequence[Collection]) -> tuple[str, ...]:
+    roots = (root for part in parts for root in part.manifest.get("roots", ()))
+    return tuple(dict.fromkeys(roots))
 
 
 def _shard_of(part: Collection) -> Shard:

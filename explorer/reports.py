@@ -29,6 +29,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "results": [
             {
                 "id": result.id,
+                "file": result.file,
                 "score": result.score,
                 "captions": list(result.captions),
                 "labels": list(result.labels),

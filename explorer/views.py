@@ -205,6 +205,7 @@ def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "id": str(items["id"].iloc[row]),
+            "file": engine.collection.file_names[row],
             "captions": list(items["captions"].iloc[row]),
             "labels": list(items["labels"].iloc[row]),
         }
@@ -237,6 +238,7 @@ def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
 def _result(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
+        "file": result.file,
         "score": _number(result.score),
         "rank": result.rank,
         "before": result.rank_before,
@@ -249,6 +251,7 @@ def _result(result: Result) -> dict[str, Any]:
 def _example(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
+        "file": example.file,
         "value": _number(example.value),
         "captions": list(example.captions),
     }

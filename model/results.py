@@ -86,6 +86,8 @@ class Result:
     """1 for the best; 0 for an item that left the results."""
     rank_before: int | None
     """Rank with every dimension on; None where it was not among the top."""
+    file: str
+    """Name of its original inside the source: see `Collection.file_names`."""
 
 
 @dataclass(frozen=True)

@@ -155,4 +155,5 @@ class Retriever:
             contributions=parts,
             rank=rank,
             rank_before=before,
+            file=self.collection.file_names[row],
         )

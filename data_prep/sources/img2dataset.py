@@ -71,6 +71,11 @@ class Img2Dataset(NotesSkipped):
                 "give img2dataset's output folder, or the official TSV"
             )
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.path if self.path.is_dir() else self.path.parent
+
     def __str__(self) -> str:
         return f"img2dataset {self.path}"
 
@@ -83,10 +88,9 @@ class Img2Dataset(NotesSkipped):
         return open_inside(self.path, Path(record.image))
 
     def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        root = self.path if self.path.is_dir() else self.path.parent
         n_found = 0
         for shard in _shards(self.path):
-            name = shard.relative_to(root).as_posix()
+            name = shard.relative_to(self.root).as_posix()
             prefix = name.removesuffix(".tar").removesuffix(".parquet")
             read = _READERS.get(shard.suffix, folder_images) if shard.is_file() else folder_images
             for found in read(shard, name, skipped):
