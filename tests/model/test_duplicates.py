@@ -42,7 +42,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_copies_of_copies_are_one_group(folder: Path) -> None:
-    made = with_duplicates(folder, [(3, 1, "same"), (7, 3, "near"), (12, 7, "same"), (9, 5, "same")])
+    made = with_duplicates(
+        folder, [(3, 1, "same"), (7, 3, "near"), (12, 7, "same"), (9, 5, "same")]
+    )
     groups = duplicate_groups(made).tolist()
     assert [groups[row] for row in (1, 3, 7, 12)] == [1, 1, 1, 1]
     assert groups[9] == 5 and groups[4] == 4
@@ -64,7 +66,8 @@ def test_items_that_resemble_an_earlier_split_are_not_evaluated(folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    "content", ["id,kind\nx,same\n", "id,duplicate_of,kind\n0000000000000000,1,same\n", "id,\xff\nx,y\n"]
+    "content",
+    ["id,kind\nx,same\n", "id,duplicate_of,kind\n0000000000000000,1,same\n", "id,\xff\nx,y\n"],
 )
 def test_a_damaged_list_is_refused_in_a_line(folder: Path, content: str) -> None:
     (folder / DUPLICATES).write_bytes(content.encode("latin-1"))
