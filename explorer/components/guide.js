@@ -35,7 +35,7 @@ const STEPS = [
     done: () => Boolean(place.without),
   },
   {
-    at: () => shown(".sv-group-off .sv-dim") ?? shown(".sv-left"), sides: ["below", "above"],
+    at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-left"), sides: ["below", "above"],
     text: () => "This dimension is off. Check it to bring its images back, or open its page to see what it means. Images that left stand above the results; “new” marks those that entered.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },
