@@ -30,7 +30,7 @@ CONTROLS = {
 UNCOVERED = """(node) => {
   const { left, top, width, height } = node.getBoundingClientRect();
   const found = document.elementFromPoint(left + width / 2, top + height / 2);
-  return Boolean(found) && !found.closest(".sv-guide") && (node === found || node.contains(found));
+  return Boolean(found) && !found.closest(".sv-guide");
 }"""
 
 
