@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sieve.explorer.plots import histogram_figure
+from sieve.explorer.reports import copies_json
 
 if TYPE_CHECKING:
     from sieve.model.dimension_name import DimensionName
@@ -192,6 +193,7 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     names = engine.names()
     return {
         **glance(engine, [row])[0],
+        "copies": glance(engine, engine.copies.of(row)),
         "code": [
             {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
             for j, value in zip(dimensions[order], values[order], strict=True)
@@ -244,6 +246,7 @@ def _result(result: Result) -> dict[str, Any]:
         "before": result.rank_before,
         "captions": list(result.captions),
         "labels": list(result.labels),
+        "copies": copies_json(result),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
     }
 

@@ -61,6 +61,35 @@ def duplicate_groups(collection: Collection, kinds: AnyOf[str] = KINDS) -> np.nd
     return first
 
 
+class Copies:
+    """Which items of a collection show the same picture, by row.
+
+    Parameters
+    ----------
+    groups : (n,) int64
+        See `duplicate_groups`.
+    """
+
+    def __init__(self, groups: np.ndarray) -> None:
+        self.groups = groups
+        repeated = np.flatnonzero(groups != np.arange(len(groups)))
+        self._members = {first: [first] for first in np.unique(groups[repeated]).tolist()}
+        for row in repeated.tolist():
+            self._members[int(groups[row])].append(row)
+
+    def __bool__(self) -> bool:
+        """Whether any picture is there more than once."""
+        return bool(self._members)
+
+    def group(self, row: int) -> int:
+        """Return the first row that shows the same picture."""
+        return int(self.groups[row])
+
+    def of(self, row: int) -> list[int]:
+        """Return all other rows that show the same picture, ascending."""
+        return [other for other in self._members.get(self.group(row), ()) if other != row]
+
+
 def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
     """Return the items of a split that resemble no item of a split used before it.
 

@@ -20,6 +20,7 @@ from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
+from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import Query, propose_off
 from sieve.model.index import Index, LocalIndex, QdrantIndex
 from sieve.model.phrasing import read_question
@@ -59,7 +60,7 @@ class Engine:
         self.collection = collection
         self.checkpoint = checkpoint
         self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
-        self._retriever = Retriever(collection, checkpoint, self.index)
+        self._retriever = Retriever(collection, checkpoint, self.index, lambda: self.copies)
         self._device = device
         self.renamed: Callable[[], Mapping[int, str]] = dict
         self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
@@ -109,6 +110,11 @@ class Engine:
     def backbone(self) -> Backbone:
         """The backbone that made the collection, loaded when first needed."""
         return backbone_of(self.collection, self._device)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Which items show the same picture, as the collection's `duplicates.csv` lists them."""
+        return Copies(duplicate_groups(self.collection))
 
     @property
     def image_codes(self) -> SparseCodes:
@@ -222,6 +228,7 @@ class Engine:
         strictness: float = 1.0,
         never: bool = False,
         top: int = 24,
+        fold: bool = True,
     ) -> SearchOutcome:
         """Retrieve with some dimensions off.
 
@@ -236,6 +243,8 @@ class Engine:
             Also remove what has an off dimension.
         top : int
             1 to 200.
+        fold : bool
+            Show items of the same picture as one result, which lists the others as its copies.
 
         Raises
         ------
@@ -246,7 +255,7 @@ class Engine:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
         off = self._settled(query, off)
         return self._retriever.search(
-            query, off, strictness, never, top, self.names(), self._itself(query)
+            query, off, strictness, never, top, self.names(), self._itself(query), fold
         )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
@@ -269,9 +278,11 @@ class Engine:
         """Whether a text can be asked for, and all its words are known."""
         return self.can.text_queries and not self._queries.unknown(text)
 
-    def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
+    def search_dense(
+        self, query: EncodedQuery, top: int = 24, fold: bool = True
+    ) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
-        return self._retriever.search_dense(query, top, self._itself(query))
+        return self._retriever.search_dense(query, top, self._itself(query), fold)
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,6 +72,13 @@ class OffDimension:
     weight: float
 
 
+class Copy(NamedTuple):
+    """An item that shows the same picture as a result."""
+
+    id: str
+    file: str
+
+
 @dataclass(frozen=True)
 class Result:
     """One retrieved item."""
@@ -88,6 +96,8 @@ class Result:
     """Rank with every dimension on; None where it was not among the top."""
     file: str
     """Name of its original inside the source: see `Collection.file_names`."""
+    copies: tuple[Copy, ...] = ()
+    """Other items that show the same picture and are folded into this result."""
 
 
 @dataclass(frozen=True)
