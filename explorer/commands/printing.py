@@ -48,24 +48,30 @@ def print_outcome(report: dict[str, Any]) -> None:
     print_text(f"off: {off}\n")
     if not report["results"]:
         print_text("Nothing is left: lower the strictness, or switch a dimension on again.\n")
-    files = [tidy(result["file"]) for result in report["results"]]
-    width = min(max(map(len, files), default=0), _FILE_WIDTH)
+    files = [_file_cell(result) for result in report["results"]]
     captions = [
         tidy((result["captions"] or [", ".join(result["labels"])])[0])[:70]
         for result in report["results"]
     ]
+    width = min(max(map(len, files), default=0), _FILE_WIDTH)
     room = max(map(len, captions), default=0)
-    for rank, result in enumerate(report["results"], 1):
+    for rank, (result, file, caption) in enumerate(
+        zip(report["results"], files, captions, strict=True), 1
+    ):
         earned = ", ".join(
             f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
         )
-        n_copies = len(result["copies"])
-        copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
+        told = f"  {caption:<{room}}" if room else ""
         print_text(
-            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {files[rank - 1]:<{width}}{copies}"
-            f"{f'  {captions[rank - 1]:<{room}}' if room else ''}  {earned}\n"
+            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{told}  {earned}\n"
         )
     print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
+
+
+def _file_cell(result: dict[str, Any]) -> str:
+    n_copies = len(result["copies"])
+    copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
+    return tidy(result["file"]) + copies
 
 
 def print_paths(paths: Sequence[str], end: str) -> None:
