@@ -27,15 +27,6 @@ log = logging.getLogger(__name__)
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
-_TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
-
-
-def drawn_split(item_id: str) -> str:
-    """Draw an item's split from its id alone: 80 % train, 10 % select, 10 % test."""
-    place = int(item_id[:8], 16) / 16**8
-    if place < _TRAIN_SHARE:
-        return "train"
-    return "select" if place < _TRAIN_SHARE + _SELECT_SHARE else "test"
 
 
 @dataclass(frozen=True)
@@ -151,7 +142,7 @@ class Folder(NotesSkipped):
                 image=str(self.directory / path),
                 captions=tuple(said.captions),
                 labels=tuple(said.labels),
-                split=said.split or split_of(key) or drawn_split(Record(key, "").id),
+                split=said.split or split_of(key),
             )
         if wanted is None:
             skipped += (Skipped(path, path, unused_reason(path)) for path in others)

@@ -93,25 +93,26 @@ def walk(directory: Path, extensionless: bool = False, follow_links: bool = Fals
     return Walked(files, skipped, others)
 
 
-def open_inside(directory: Path, path: Path, follow_links: bool = False) -> Image.Image:
+def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
     """Open an image file that must lie inside a folder; see `sieve.data_prep.images.load_image`.
 
     Parameters
     ----------
     directory, path : Path
-    follow_links : bool
-        Also open what a link inside the folder leads to, wherever that is.
+    follow_links : bool, optional
+        Also open what a link inside the folder leads to, wherever that is. None is False for
+        sources without this option.
 
     Raises
     ------
     ValueError
         With a one-line reason if it cannot be used or leaves the folder.
     """
-    lexical = Path(os.path.normpath(path))
-    if not lexical.is_relative_to(directory):
+    if not Path(os.path.normpath(path)).is_relative_to(directory):
         raise ValueError("leaves the folder: only images inside it are read")
     if not follow_links and not path.resolve().is_relative_to(directory):
-        raise ValueError(f"link out of the folder: only images inside it are read; {FOLLOW_LINKS}")
+        hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+        raise ValueError(f"link leaves the folder: only images inside it are read{hint}")
     return load_image(path)
 
 
