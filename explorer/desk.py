@@ -87,7 +87,8 @@ class Desk:
         if self.engine.collection.codes:
             return  # there is none
         try:
-            self.encode("a photo")
+            with self.model:
+                self.engine.warm_up()
         except Exception:
             log.exception("the model could not be loaded")
 

@@ -42,6 +42,8 @@ class Server:
         Where to train.
     training : bool
         Whether checkpoints can be trained on the page; without it no handler of that is there.
+    text_encoder : str
+        What reads texts in place of the collection's backbone, where a person named it.
     access : Access
         Who may reach it; where the public may, nothing can be trained.
     """
@@ -55,12 +57,14 @@ class Server:
         port: int = 7860,
         device: str = "auto",
         training: bool = True,
+        text_encoder: str = "",
         access: Access = Access(),  # noqa: B008  (frozen)
     ) -> None:
         self._collection = collection
         self._open_engine = open_engine
         self._host, self._port = host, port
         self._device = device
+        self._text_encoder = text_encoder
         self._access = access
         self._may_train = training and not access.public
         self._desk: TrainingDesk | None = None
@@ -75,7 +79,7 @@ class Server:
             In one line, where the checkpoint cannot be opened or no port is free.
         """
         if checkpoint is None and self._may_train and not _fits(self._collection):
-            self._desk = TrainingDesk(self._collection, None, self._device)
+            self._desk = TrainingDesk(self._collection, None, self._device, self._text_encoder)
             at = {"host": self._host, "port": self._port}
             self.served = start_offer(self._desk, **at, access=self._access)
         else:
@@ -100,7 +104,7 @@ class Server:
     def _serve(self, engine: Engine) -> None:
         if self._may_train:
             path = Path(engine.checkpoint.path)
-            self._desk = TrainingDesk(self._collection, path, self._device)
+            self._desk = TrainingDesk(self._collection, path, self._device, self._text_encoder)
         at = {"host": self._host, "port": self._port}
         self.served = start(engine, **at, training=self._desk, access=self._access)
 

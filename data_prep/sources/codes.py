@@ -35,7 +35,7 @@ from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.codes import SparseCodes
-from sieve.model.query_encoding import check_entry
+from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)
 
