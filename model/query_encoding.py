@@ -24,7 +24,14 @@ from sieve.model.codes import SparseCodes, code_files
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.given_codes import WORD_CODES, WORDS, read_codes, read_words
-from sieve.model.text_encoder import ATTACH, FunctionEncoder, backbone_fault, fault_of, load_entry
+from sieve.model.text_encoder import (
+    ATTACH,
+    FunctionEncoder,
+    backbone_fault,
+    fault_of,
+    load_entry,
+    reason_of,
+)
 from sieve.model.words.coded import CodedWords
 
 _NOTHING = np.zeros(0, np.float32)
@@ -113,7 +120,7 @@ class EmbeddingQueries:
         self._collection, self._checkpoint = collection, checkpoint
         self._open_backbone = open_backbone
         self._attached = attached
-        self._failed: BackboneUnavailable | None = None
+        self._failed = ""
 
     @property
     def can(self) -> Abilities:
@@ -123,11 +130,12 @@ class EmbeddingQueries:
         fault = self._fault
         if not fault:
             return Abilities()
+        why = f"this collection's backbone is unavailable ({fault})"
         return Abilities(
             text_queries=self._has_captions,
             image_queries=False,
-            no_text="" if self._has_captions else f"{fault}; {ATTACH}, or search by an item",
-            no_image=f"{fault}; search by an item of the collection",
+            no_text="" if self._has_captions else f"{why}; {ATTACH}, or search by an item",
+            no_image=f"{why}; search by an item of the collection",
             texts_by_captions=self._has_captions,
         )
 
@@ -162,8 +170,8 @@ class EmbeddingQueries:
         if not text.strip() or not self._failed:
             return ""
         return (
-            f"Texts are read from this collection's captions: {self._failed}; to change that, "
-            f"{ATTACH}."
+            "Texts are read from this collection's captions, because its backbone is unavailable "
+            f"({self._failed}). To use one, {ATTACH}."
         )
 
     def nothing_known(self, text: str) -> str:
@@ -171,8 +179,8 @@ class EmbeddingQueries:
         if not self._failed:
             return f"no dimension of this checkpoint is active for “{text[:80]}”; try other words"
         return (
-            f"no caption of this collection has a word of “{text[:80]}”, and {self._failed}; try "
-            f"other words, search by an item, or {ATTACH}"
+            f"no caption of this collection has a word of “{text[:80]}”, and its backbone is "
+            f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
         )
 
     def text_encoder(self) -> Backbone | FunctionEncoder | CaptionEncoder:
@@ -183,11 +191,11 @@ class EmbeddingQueries:
         BackboneUnavailable
             If there is neither a backbone nor a caption.
         """
-        if self._failed is None:
+        if not self._failed:
             try:
                 return self._open_backbone()
             except BackboneUnavailable as error:
-                self._failed = error  # another try could take as long, and would fail again
+                self._failed = reason_of(error)
         if not self._has_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
@@ -202,9 +210,7 @@ class EmbeddingQueries:
 
     @property
     def _fault(self) -> str:
-        if self._failed:
-            return str(self._failed)
-        return "" if self._attached else self._known_fault
+        return self._failed or ("" if self._attached else self._known_fault)
 
     @cached_property
     def _known_fault(self) -> str:

@@ -148,7 +148,7 @@ def text_tower(
         rows_of = np.arange(collection.n_items) if rows is None else rows
         if not len(collection.captions_of_rows(rows_of)):
             raise
-        return CaptionEncoder.of_collection(collection, rows), str(error)
+        return CaptionEncoder.of_collection(collection, rows), reason_of(error)
 
 
 def backbone_fault(collection: Collection) -> str:
@@ -159,8 +159,13 @@ def backbone_fault(collection: Collection) -> str:
     try:
         resolve(name)
     except (ValueError, OSError) as error:
-        return " ".join(str(error).split())
+        return reason_of(error)
     return ""
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a collection's backbone is unavailable, without the names one could have typed."""
+    return " ".join(str(error).split()).partition("; expected one like ")[0]
 
 
 def is_entry(name: str) -> bool:

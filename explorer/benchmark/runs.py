@@ -32,7 +32,10 @@ class Runs(Jobs):
             tracks_of(self.collection)
             fault = "" if self.text_encoder else backbone_fault(self.collection)
             if fault:
-                return f"the benchmark needs a backbone to embed its queries, but {fault}; {ATTACH}"
+                return (
+                    "the benchmark embeds queries of its own, but this collection's backbone is "
+                    f"unavailable ({fault}); {ATTACH}"
+                )
         except ValueError as error:
             return str(error)
         for split in ("select", "test"):

@@ -41,6 +41,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.questions.pairs import TrackName, TrackQuestions, track_questions
+from sieve.model.text_encoder import ATTACH, reason_of
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
 from sieve.model.words.content import concept_presence
 from sieve.model.words.nouns import NounTable, benchmark_nouns
@@ -158,8 +159,8 @@ class Benchmark:
             return text_encoder_of(opened, self._device, *attached).encode_texts
         except BackboneUnavailable as error:
             raise BackboneUnavailable(
-                f"the benchmark needs a backbone to embed its queries, but {error}; name one that "
-                f"reads texts for {opened.name} with --text-encoder"
+                f"the benchmark embeds queries of its own, but the backbone of {opened.name} is "
+                f"unavailable ({reason_of(error)}); {ATTACH}"
             ) from None
 
     def _methods(self) -> Iterator[Method]:

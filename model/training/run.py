@@ -106,8 +106,8 @@ def train(
             backbone, fault = text_tower(collection, device, text_encoder, allow_code, rows)
         if fault and world.leads:
             log.warning(
-                "words are read from the captions of the train split, because %s; to change that, "
-                "%s", fault, ATTACH,
+                "words are read from the captions of the train split, because the collection's "
+                "backbone is unavailable (%s); to use one, %s", fault, ATTACH,
             )  # fmt: skip
         words_by = "captions of the train split" if fault else text_encoder or OWN_BACKBONE
         data = training_data(collection, config, backbone.encode_texts)
