@@ -139,22 +139,26 @@ def text_encoder_name(name: str) -> str:
 
 
 def checkpoint_path(name: str) -> Path:
-    """Find a checkpoint: an existing path, else a name in `$SIEVE_HOME` or a bundled one.
+    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
+
+    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
 
     Raises
     ------
     FileNotFoundError
         If there is none of that name; the message lists what there is.
     """
-    from sieve.model.checkpoint import checkpoint_folders
+    from sieve.model.checkpoint import CONFIG, checkpoint_folders
 
     path = Path(name).expanduser()
-    if path.exists():
+    if (path / CONFIG).is_file():
         return path
     folders = checkpoint_folders()
     for folder in folders:
         if folder.name == name:
             return folder
+    if path.exists():
+        return path  # opening it says what is wrong with it
     known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
     raise FileNotFoundError(
         f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "

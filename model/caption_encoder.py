@@ -113,11 +113,12 @@ class CaptionEncoder:
 
     def _means(self, presence: csr_array) -> np.ndarray:
         """Mean embedding of the captions that have each word: (c, w) → (w, d) float32."""
-        total = np.zeros((presence.shape[1], self._embeddings.shape[1]), np.float32)
+        counts = np.asarray(presence.sum(0)).reshape(-1, 1)
+        total = np.zeros((len(counts), self._embeddings.shape[1]), np.float32)
         for start in range(0, len(self._captions), _CAPTIONS_AT_ONCE):
             part = slice(start, start + _CAPTIONS_AT_ONCE)
             total += csr_array(presence[part]).T @ np.asarray(self._embeddings[part], np.float32)
-        return total / np.maximum(np.asarray(presence.sum(0)).reshape(-1, 1), 1)
+        return total / np.maximum(counts, 1)
 
 
 class _Directions:

@@ -29,6 +29,7 @@ from sieve.model.collection import BackboneIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
 from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
 from sieve.model.exclusion import Calibration
+from sieve.model.external_sae import external_sae_fault
 from sieve.model.home import sieve_home
 from sieve.model.identity import CodesIdentity
 
@@ -151,9 +152,11 @@ class Checkpoint:
         FileNotFoundError
             If there is none, or a file is missing.
         ValueError
-            If it is of another version, or damaged.
+            If it is of another version or damaged, or another tool's sparse autoencoder.
         """
         path = Path(path)
+        if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
+            raise ValueError(fault)
         _require(path, CONFIG, NAMES)
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))

@@ -154,9 +154,9 @@ class Benchmark:
         )
 
     def _open_text_encoder(self, opened: Collection) -> TextEncoder:
-        attached = self._attached if opened is self.collection else ()
+        name, allow_code = self._attached if opened is self.collection else ("", False)
         try:
-            return text_encoder_of(opened, self._device, *attached).encode_texts
+            return text_encoder_of(opened, self._device, name, allow_code).encode_texts
         except BackboneUnavailable as error:
             raise BackboneUnavailable(
                 f"the benchmark embeds queries of its own, but the backbone of {opened.name} is "
