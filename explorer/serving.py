@@ -17,7 +17,7 @@ from sieve.explorer.access import Access
 from sieve.explorer.app import Served, start, start_offer
 from sieve.explorer.arenas import share_arenas
 from sieve.explorer.training.desk import TrainingDesk
-from sieve.model.checkpoint import find_checkpoint
+from sieve.model.checkpoint import choice_note, find_checkpoint
 
 if TYPE_CHECKING:
     from sieve.model.collection import Collection
@@ -69,6 +69,8 @@ class Server:
         self._may_train = training and not access.public
         self._desk: TrainingDesk | None = None
         self.served: Served | None = None
+        self.note = ""
+        """Why the checkpoint that is open was chosen, if another could be expected."""
 
     def start(self, checkpoint: Path | None = None) -> Served:
         """Serve a checkpoint, by default the best; where none fits, the offer to train one.
@@ -105,6 +107,7 @@ class Server:
         if self._may_train:
             path = Path(engine.checkpoint.path)
             self._desk = TrainingDesk(self._collection, path, self._device, self._text_encoder)
+        self.note = choice_note(self._collection, Path(engine.checkpoint.path))
         at = {"host": self._host, "port": self._port}
         self.served = start(engine, **at, training=self._desk, access=self._access)
 
@@ -124,6 +127,8 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
     served = server.start(checkpoint)
     taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
     sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
+    if server.note:
+        sys.stdout.write(f"{server.note}\n")
     sys.stdout.flush()
     try:
         while True:
