@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Answer, Sieve, fault
-from own_embeddings import BACKBONE, PLACES, N, text_of, write_embeddings
+from own_embeddings import BACKBONE, PLACES, text_of, write_embeddings
 
 from sieve.explorer.benchmark.runs import Runs
 from sieve.explorer.desk import Desk
