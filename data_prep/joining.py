@@ -93,6 +93,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             licence="; ".join(licences),
             counts=counts,
             roots=_roots(parts),
+            follow_links=any(part.manifest.get("follow_links") is True for part in parts),
         )
     return Collection.open(out)
 

@@ -37,6 +37,7 @@ def write_manifest(
     roots: Sequence[str] = (),
     shard: Mapping[str, Any] | None = None,
     codes: CodesIdentity | None = None,
+    follow_links: bool = False,
 ) -> None:
     """Write `collection.json` with sizes and hashes of the other files, and then its own checksum.
 
@@ -54,6 +55,8 @@ def write_manifest(
         Where the folder is one part of a larger collection: which one, and of what.
     codes : CodesIdentity, optional
         The codes that it holds.
+    follow_links : bool
+        Whether links out of the source's folder were followed, and may be later.
     """
     parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
     if backbone is None:
@@ -69,6 +72,7 @@ def write_manifest(
         "source": source,
         "licence": licence,
         **({"roots": list(roots)} if roots else {}),
+        **({"follow_links": True} if follow_links else {}),
         "files": {
             part: {
                 "bytes": (folder / part).stat().st_size,

@@ -44,6 +44,7 @@ def assemble(job: Job, work: WorkFolder) -> None:
         licence=job.source.licence,
         counts=counts,
         roots=roots_of(job.source),
+        follow_links=bool(getattr(job.source, "follow_links", False)),
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )
 
