@@ -11,8 +11,8 @@ import numpy as np
 from sieve.model.collection import DUPLICATES, Collection
 
 SAME, NEAR = "same", "near"
-"""Kinds. `same`: equal pictures. `near`: embeddings of at least cosine .97, such as another
-encoding or a crop."""
+"""Kinds. `same`: equal pictures. `near`: pictures that look alike and have embeddings of at least
+cosine .97, such as another encoding of one photograph."""
 
 _USED_FOR = ("train", "select", "test")
 
@@ -33,8 +33,7 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
     ----------
     collection : Collection
     near : bool
-        Also put near duplicates together, and near duplicates of those: groups can then hold
-        pictures that differ much.
+        Also put near duplicates together, and near duplicates of those.
 
     Returns
     -------

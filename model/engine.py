@@ -157,7 +157,7 @@ class Engine:
     @cached_property
     def copies(self) -> Copies:
         """Which items show the same picture, as the collection's `duplicates.csv` lists them."""
-        return Copies(duplicate_groups(self.collection))
+        return Copies(duplicate_groups(self.collection, near=True))
 
     @property
     def image_codes(self) -> SparseCodes:
