@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -213,9 +214,10 @@ def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
     }
     weights = folder / "open_clip_model.safetensors"
     save_file(halves, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors leaves it to its owner alone
     config = {"model_cfg": {**MODEL, "custom_text": True}, "preprocess_cfg": PREPROCESS}
     _write_json(folder / "open_clip_config.json", config)
+    # safetensors leaves it to its owner alone, whatever the umask says
+    shutil.copymode(folder / "open_clip_config.json", weights)
     words = frequent_words([texts for domain in domains for texts in domain.captions])
     (folder / "known_words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
