@@ -2,7 +2,7 @@
 
 `sieve explore --public-safe` serves a page that anyone on the web may open. What could read a file
 of this machine, write one or train is then not registered: `build_app`, the desk and the API leave
-those handlers out. `explorer.gate` checks every request, in either case.
+those handlers out. `sieve.explorer.gate` checks every request, in either case.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from getpass import getpass
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from explorer.websites import ANY_HOST, Network, is_loopback
+from sieve.explorer.websites import ANY_HOST, Network, is_loopback
 
 PASSWORD = "SIEVE_PASSWORD"
 

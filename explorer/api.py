@@ -17,16 +17,22 @@ from gradio.data_classes import FileData
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from explorer.faults import one_line
-from explorer.figures.files import Kind, figure_download, figures_folder, keep_file, recipe_for
-from explorer.json_fields import read_whole, shown
-from explorer.links import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
-from explorer.reports import search_report
-from explorer.unfetched import MAX_ANSWER_BYTES
-from explorer.views import page_json, query_json
+from sieve.explorer.faults import one_line
+from sieve.explorer.figures.files import (
+    Kind,
+    figure_download,
+    figures_folder,
+    keep_file,
+    recipe_for,
+)
+from sieve.explorer.json_fields import read_whole, shown
+from sieve.explorer.links import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
+from sieve.explorer.reports import search_report
+from sieve.explorer.unfetched import MAX_ANSWER_BYTES
+from sieve.explorer.views import page_json, query_json
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 P = ParamSpec("P")
 R = TypeVar("R")

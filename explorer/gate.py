@@ -36,12 +36,12 @@ from starlette.responses import (
     Response,
 )
 
-from data_prep.thumbnails import read_thumbnail
-from explorer import bodies
-from explorer.faults import OUR_FAULT, one_line
-from explorer.login import Login
-from explorer.uploads import MAX_BYTES
-from explorer.websites import (
+from sieve.data_prep.thumbnails import read_thumbnail
+from sieve.explorer import bodies
+from sieve.explorer.faults import OUR_FAULT, one_line
+from sieve.explorer.login import Login
+from sieve.explorer.uploads import MAX_BYTES
+from sieve.explorer.websites import (
     SINGLE,
     TOKEN_HEADER,
     Network,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from explorer.unfetched import UnfetchedAnswers
+    from sieve.explorer.unfetched import UnfetchedAnswers
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from asking import ASK, ask, question, server_functions, token
 from gradio.utils import get_upload_folder
 from ports import FIRST_PORT
 
-from explorer import bodies, unfetched
-from explorer.access import Access
-from explorer.annotations.store import annotate
-from explorer.app import Served, start
-from explorer.links import MAX_TEXT_CHARACTERS
-from explorer.uploads import MAX_BYTES
-from model.drafts import new_folder, whole_file
+from sieve.explorer import bodies, unfetched
+from sieve.explorer.access import Access
+from sieve.explorer.annotations.store import annotate
+from sieve.explorer.app import Served, start
+from sieve.explorer.links import MAX_TEXT_CHARACTERS
+from sieve.explorer.uploads import MAX_BYTES
+from sieve.model.drafts import new_folder, whole_file
 
 CHUNKED = [
     ("Transfer-Encoding: chunked",),
@@ -213,7 +213,7 @@ def test_answers_that_nobody_fetches_are_few(
 def test_an_answer_is_not_too_large_to_be_kept(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.api.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("sieve.explorer.api.MAX_ANSWER_BYTES", 1000)
     call = {"data": ["a circle", "", None, 1.0, 50]}
     event = web.post("/gradio_api/call/search", json=call).json()["event_id"]
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
@@ -290,7 +290,7 @@ def test_routes_that_do_nothing_here_are_closed(web: httpx.Client, path: str) ->
 def test_each_process_has_a_temporary_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "gradio").write_text("another person's, so nothing can be made in it")
     script = (
-        "import explorer.app, os; from gradio.utils import get_upload_folder;"
+        "import sieve.explorer.app, os; from gradio.utils import get_upload_folder;"
         "print(get_upload_folder()); print(oct(os.stat(get_upload_folder()).st_mode)[-3:]);"
         "from gradio.routes import DEFAULT_TEMP_DIR; print(DEFAULT_TEMP_DIR)"
     )

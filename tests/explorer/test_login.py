@@ -12,9 +12,9 @@ import pytest
 from asking import ASK, ask, token
 from ports import FIRST_PORT
 
-from explorer import login
-from explorer.access import Access
-from explorer.app import start
+from sieve.explorer import login
+from sieve.explorer.access import Access
+from sieve.explorer.app import start
 
 GIVEN = {"username": "guest", "password": "o:pen"}
 WRONG = GIVEN | {"password": "open"}

@@ -11,8 +11,8 @@ from asking import ASK, ask, question, server_functions, token
 from command_line import Sieve, fault
 from ports import FIRST_PORT
 
-from explorer.access import Access
-from explorer.app import Served, start
+from sieve.explorer.access import Access
+from sieve.explorer.app import Served, start
 
 PORT = FIRST_PORT + 110
 EVIL = "evil.example"
