@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,7 @@ import torch
 import tyro
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from sieve.data_prep.pretraining.report import held_out_figures, select_figures
 from sieve.data_prep.pretraining.text import CompactTokens, TermBook, frequent_words
@@ -212,12 +211,10 @@ def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
         key: value.half().contiguous() if value.is_floating_point() else value.contiguous()
         for key, value in state.items()
     }
-    weights = folder / "open_clip_model.safetensors"
-    save_file(halves, weights, metadata={"format": "pt"})
+    weights = serialize(halves, metadata={"format": "pt"})
+    (folder / "open_clip_model.safetensors").write_bytes(weights)
     config = {"model_cfg": {**MODEL, "custom_text": True}, "preprocess_cfg": PREPROCESS}
     _write_json(folder / "open_clip_config.json", config)
-    # safetensors leaves it to its owner alone, whatever the umask says
-    shutil.copymode(folder / "open_clip_config.json", weights)
     words = frequent_words([texts for domain in domains for texts in domain.captions])
     (folder / "known_words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 

@@ -16,9 +16,6 @@ from sieve.data_prep.pipeline.sharding import PART_ROWS, Shard
 from sieve.data_prep.records import Source
 from sieve.data_prep.skipped import Skipped
 
-MAX_BAD_SHARE = 0.05
-"""More bad records than this stop a preparation, unless it is told to keep going."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -72,6 +69,7 @@ class Job:
             "known": self.embedder.known.sha256() if self.embedder.known else "",
             **({"codes": self.codes.sha256()} if self.codes else {}),
             "part": PART_ROWS,
+            "splits": "drawn by content",
             "libraries": f"pillow {PIL.__version__}, numpy {np.__version__}",
         }
 
