@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.images import load_image, load_image_bytes
+from sieve.data_prep.images import load_image, load_image_bytes, original_size
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model.collection import Collection, thumbnail_path
 
@@ -94,8 +94,8 @@ def _photograph(reference: str, size: tuple[int, int], thumbnail: Image.Image) -
     if re.match(r"[\\/]{2}", reference):  # Windows would give another machine its password
         raise ValueError("is on another machine")
     image = load_image(Path(reference))
-    if image.size != size:
-        raise ValueError(f"has {image.size} pixels, had {size}")
+    if original_size(image) != size:
+        raise ValueError(f"has {original_size(image)} pixels, had {size}")
     small = image.copy()
     small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
     if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:
