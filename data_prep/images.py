@@ -1,9 +1,10 @@
-"""Opening image files that nobody has vetted: upright RGB, or a plain reason why not.
+"""Open image files of unknown origin: upright RGB, or a plain reason why not.
 
 Sizes are checked in the header, before a pixel is decoded, so that a file of a few kilobytes cannot
 ask for gigabytes. Images of more than 16 megapixels come reduced, and are decoded one at a time:
 with the limits below, a decode takes about 0.9 GB at most, and all others together wait for it.
 Colours are converted in strips, so that no second copy of the full size is made.
+HEIC is read if pillow-heif is installed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -61,16 +62,33 @@ def original_size(image: Image.Image) -> tuple[int, int]:
     return image.info.get(ORIGINAL_SIZE, image.size)
 
 
+_HEIF = 'pip install "sieve-explorer[heif]"'
+_RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+UNREADABLE_IMAGES = {
+    **dict.fromkeys((".heic", ".heif", ".hif", ".heics", ".heifs"), f"HEIC image: {_HEIF}"),
+    **dict.fromkeys((".avif", ".avifs"), f"AVIF image: {_HEIF}"),
+    ".jxl": "JPEG XL image: convert it to JPEG or PNG",
+    ".svg": "SVG image: convert it to PNG",
+    ".svgz": "SVG image: convert it to PNG",
+    **{f".{name}": "camera RAW image: convert it to JPEG" for name in _RAW.split()},
+}
+"""Reason for each extension of an image that may not be readable, in lower case with its dot."""
+
+
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Names of the formats that are opened, as Pillow calls them."""
+    """Return the names of the formats that are opened, as Pillow calls them."""
     Image.init()
+    with suppress(ImportError):
+        import pillow_heif  # optional
+
+        pillow_heif.register_heif_opener()
     return tuple(sorted(set(Image.OPEN) - _REFUSED_FORMATS))
 
 
 @cache
 def readable_extensions() -> frozenset[str]:
-    """Lower-case file extensions of these formats, with their dot."""
+    """Return the lower-case file extensions of these formats, with their dot."""
     formats = set(readable_formats())
     known = Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in formats)
