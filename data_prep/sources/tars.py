@@ -299,12 +299,10 @@ def _sort_out(key: str, parts: Sequence[_Part]) -> _Group | None:
     rivals = [part for part in images[1:] if not _is_auxiliary(part.qualifier)]
     if first.qualifier and any(part.qualifier != first.qualifier for part in rivals):
         return None
-    if first.qualifier and any(text.qualifier == first.qualifier for text in texts):
-        # `a.v1.jpg`, `a.v1.txt`, `a.v2.txt`: the third is of another picture.
-        if any(text.qualifier not in ("", first.qualifier) for text in texts):
-            return None
-    rival_names = {part.qualifier for part in rivals} - {""}
-    if not first.qualifier and rival_names & {text.qualifier for text in texts}:
+    described = {text.qualifier for text in texts}
+    if first.qualifier in described - {""} and described - {"", first.qualifier}:
+        return None  # `a.v1.jpg`, `a.v1.txt`, `a.v2.txt`: the third is of another picture
+    if not first.qualifier and described & {part.qualifier for part in rivals} - {""}:
         return None  # `a.jpg`, `a.left.jpg`, `a.left.txt`: two pictures with their texts
     unused = [part.member for part in images[1:]]
     return _Group(key, first.member, texts, unused, "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from sieve.explorer.arguments import (
     CheckpointName,
@@ -22,8 +22,10 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TextEncoderName,
     checkpoint_path,
     open_engine,
+    text_encoder_name,
 )
 from sieve.explorer.commands.annotating import AnnotationsCommand
 from sieve.explorer.commands.evaluating import Evaluate
@@ -57,14 +59,18 @@ class Explore:
     index: IndexName = ""
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. Beyond this machine it needs --auth, --public-safe or
+    --open-to-network."""
     port: int = 7860
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
 
     no_training: bool = False
     """Leave out the Train tab."""
@@ -74,8 +80,15 @@ class Explore:
     auth: Annotated[str, arg(metavar="NAME")] = ""
     """Ask everyone for this name and a password. The password is asked for here, or taken from
     $SIEVE_PASSWORD: on the command line others could read it."""
+    open_to_network: bool = False
+    """Let everyone who reaches --host do what you can do, without a password."""
+    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """A name, besides this machine's own, at which browsers may open the page; repeatable, * for
+    any."""
     root_path: Annotated[str, arg(metavar="PATH")] = ""
-    """Where a reverse proxy shows the page, as /sieve."""
+    """Where a reverse proxy shows the page, as /sieve or https://example.org/sieve."""
+    trusted_proxy: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ADDRESS")] = ()
+    """Address or network of a reverse proxy whose X-Forwarded headers are believed; repeatable."""
     mcp: bool = False
     """Let programs search by the Model Context Protocol, at /gradio_api/mcp/."""
 
@@ -92,14 +105,22 @@ class Explore:
             root_path=self.root_path,
             auth=(self.auth, ask_password(self.auth)) if self.auth else None,
             mcp=self.mcp,
+            allow_hosts=self.allow_host,
+            trusted_proxies=self.trusted_proxy,
+            open_to_network=self.open_to_network,
         )
+        access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
         path = open_collection_path(
             self.collection, device=self.device, progress=sys.stderr.isatty()
         )
 
+        text_encoder = text_encoder_name(self.text_encoder)
+
         def opened(checkpoint: Path | None) -> Engine:
-            engine = Engine.open(path, checkpoint, self.device, self.allow_code, self.index)
+            engine = Engine.open(
+                path, checkpoint, self.device, self.allow_code, self.index, text_encoder
+            )
             engine.dimension_table()  # the page needs it: better now than at somebody's first click
             return engine
 
@@ -110,6 +131,7 @@ class Explore:
             port=self.port,
             device=self.device,
             training=not self.no_training,
+            text_encoder=text_encoder,
             access=access,
         )
         launch(server, self.port, chosen)
@@ -144,9 +166,12 @@ class Search:
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     json: bool = False
     """Print JSON."""
 
@@ -163,7 +188,12 @@ class Search:
             except ValueError as error:
                 raise ValueError(f"image {self.image}: {error}; give another --image") from None
         engine = open_engine(
-            self.collection, self.checkpoint, self.device, self.allow_code, self.index
+            self.collection,
+            self.checkpoint,
+            self.device,
+            self.allow_code,
+            self.index,
+            self.text_encoder,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
