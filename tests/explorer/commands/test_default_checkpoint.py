@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from sieve.explorer.desk import Desk
 from sieve.explorer.serving import Server
-from sieve.model.checkpoint import Checkpoint, choice_note, find_checkpoint
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.checkpoint import Checkpoint, explain_choice, find_checkpoint
 from sieve.model.checksums import write_checksums
 from sieve.model.collection import Collection
 from sieve.model.engine import Engine
@@ -47,23 +48,29 @@ def test_a_quick_training_is_not_the_default(
 ) -> None:
     quick = kept(tiny_checkpoint, home, "tiny", steps=20, newer=2)
     assert find_checkpoint(tiny_collection) == quick
-    only = choice_note(tiny_collection, quick)
-    assert (
-        only == "tiny had only a quick training (20 steps); train a longer one with `sieve train`."
+    assert explain_choice(tiny_collection, quick) == (
+        "tiny had only a quick training (20 steps); train a longer one with `sieve train`.",
+        "",
     )
     full = kept(tiny_checkpoint, home, "tiny-full", steps=400, newer=1)
     assert find_checkpoint(tiny_collection) == full
-    note = choice_note(tiny_collection, full)
-    assert note == (
-        "tiny-full is open, because tiny had only a quick training (20 steps); open that one with "
-        "--checkpoint tiny."
-    )
-    assert Desk(Engine.open(tiny_collection.path), tmp_path).about()["checkpoint_note"] == note
+    choice = explain_choice(tiny_collection, full)
+    reason = "tiny-full is open, because tiny had only a quick training (20 steps)."
+    assert choice == (reason, "tiny")
+    assert str(choice) == f"{reason} Open tiny with --checkpoint tiny."
+    about = Desk(Engine.open(tiny_collection.path), tmp_path).about()
+    assert about["checkpoint_choice"] == choice._asdict()
     for_strangers = Desk(Engine.open(tiny_collection.path), tmp_path, public=True)
-    assert for_strangers.about()["checkpoint_note"] == ""
-    assert "tiny-full had a full one: open it with --checkpoint tiny-full" in choice_note(
-        tiny_collection, quick
+    assert not any(for_strangers.about()["checkpoint_choice"].values())
+    assert explain_choice(tiny_collection, quick) == (
+        "tiny had only a quick training (20 steps); tiny-full had a full one.",
+        "tiny-full",
     )
+    desk = TrainingDesk(tiny_collection, full, "cpu")
+    desk.checkpoint_open("tiny")
+    assert desk.wanted() == quick
+    with pytest.raises(ValueError, match="no checkpoint '../tiny' reads this collection"):
+        desk.checkpoint_open("../tiny")
 
 
 @pytest.mark.usefixtures("wide")
@@ -73,14 +80,14 @@ def test_nothing_is_said_where_nothing_else_was_expected(
     older = kept(tiny_checkpoint, home, "tiny", steps=400, newer=1)
     newest = kept(tiny_checkpoint, home, "tiny-2", steps=300, newer=2)
     assert find_checkpoint(tiny_collection) == newest
-    assert choice_note(tiny_collection, newest) == choice_note(tiny_collection, older) == ""
+    assert {explain_choice(tiny_collection, one) for one in (newest, older)} == {("", "")}
 
 
 def test_few_dimensions_are_quick_too(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
     narrow = kept(tiny_checkpoint, home, "narrow", steps=1000, newer=1)
-    assert f"({tiny_checkpoint.m} dimensions)" in choice_note(tiny_collection, narrow)
+    assert f"({tiny_checkpoint.m} dimensions)" in explain_choice(tiny_collection, narrow).reason
 
 
 @pytest.mark.usefixtures("wide")
