@@ -44,6 +44,10 @@ class SkippedRows(list[Skipped]):
         self.n_rows = 0
         self.malformed = Tally()
 
+    def add(self, key: str, image: str, reason: str) -> None:
+        """Note a row or file that is left out."""
+        self.append(Skipped(key, image, reason))
+
     def add_malformed(self, key: str, image: str, reason: str) -> None:
         """Note a row that could not be parsed; it is counted in `n_rows` by its reader."""
         self.append(Skipped(key, image, reason))
@@ -59,8 +63,8 @@ class SkippedRows(list[Skipped]):
         if self.malformed.total > MAX_BAD_SHARE * self.n_rows:
             raise ValueError(
                 f"{self.malformed.total:,} of {self.n_rows:,} rows cannot be read, more than "
-                f"{MAX_BAD_SHARE:.0%}: {self.malformed}; correct them, or leave them out with "
-                "--keep-going"
+                f"{MAX_BAD_SHARE:.0%}: {self.malformed.explain()}; correct them, or leave them "
+                "out with --keep-going"
             )
 
 
