@@ -8,7 +8,11 @@ alarm would teach people to ignore the warning.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from typing import NamedTuple
+
+from model.words.nouns import benchmark_nouns
 
 _STOP = """
 a about above across after again against all along also am among an and another any are around
@@ -25,6 +29,7 @@ STOP_WORDS = frozenset(_STOP.split())
 """Function words: they say nothing of what a picture shows."""
 
 _WORD = re.compile(r"\b[^\W\d_]+(?:'[^\W\d_]+)?\b")
+_PARTS = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*['\u2019]?|\s+|[^\s\w]|[\d_]+[^\W_]*")
 _IRREGULAR = {
     "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot",
     "teeth": "tooth", "mice": "mouse", "geese": "goose", "ran": "run", "sat": "sit",
@@ -37,6 +42,88 @@ zero one two three four five six seven eight nine ten eleven twelve dozen hundre
 first second third
 """
 NUMBER_WORDS = frozenset(_NUMBERS.split())
+
+
+_SPELLINGS = {
+    "colour": "color", "grey": "gray", "jewellery": "jewelry", "moustache": "mustache",
+    "tyre": "tire", "pyjamas": "pajamas", "aeroplane": "airplane", "kerb": "curb",
+    "theatre": "theater", "centre": "center", "harbour": "harbor", "yoghurt": "yogurt",
+    "doughnut": "donut", "plough": "plow", "neighbour": "neighbor", "neighbourhood": "neighborhood",
+    "armour": "armor", "fibre": "fiber", "parlour": "parlor", "mould": "mold", "storey": "story",
+    "favourite": "favorite", "colourful": "colorful", "travelling": "traveling",
+}  # fmt: skip
+"""British spellings and the American ones."""
+_AMERICAN = {american: british for british, american in _SPELLINGS.items()}
+
+
+class WordReading(NamedTuple):
+    """A text as the words that a backbone was trained on."""
+
+    text: str
+    """The text with listed forms in place of its own: a beach for a Beaches."""
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Words and the listed forms that took their place, each once."""
+    unknown: tuple[str, ...] = ()
+    """Words, numbers and symbols that are not listed in any form, each once."""
+    known: str = ""
+    """The text without what is unknown; empty if no content word is left."""
+
+
+class WordList:
+    """The words that a small backbone was trained on.
+
+    Parameters
+    ----------
+    words : iterable of str
+        As its tokenizer reads them, in lower case.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._listed = frozenset(word.lower() for word in words)
+        self._bases = known_bases(self._listed)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that no listed word is akin to; see `unknown_words`."""
+        return unknown_words(text, self._bases)
+
+    def read(self, text: str) -> WordReading:
+        """Replace words that are not listed by a listed form: singular, spelling, inflection."""
+        replaced: dict[str, str] = {}
+        unknown: dict[str, None] = {}
+        parts: list[str] = []
+        known: list[str] = []
+        has_content = False
+        for part in _PARTS.findall(text):
+            plain = part.lower().replace("\u2019", "'").removesuffix("'s").rstrip("'")
+            form = self._form(plain) if _WORD.fullmatch(plain) else None
+            is_function_word = plain in STOP_WORDS or len(plain) == 1 and plain.isalpha()
+            changed = form is not None and form != plain
+            if changed:
+                replaced[part] = str(form)
+            parts.append(str(form) if changed else part)
+            if form is not None or is_function_word:
+                known.append(parts[-1])
+                has_content |= not is_function_word
+            elif _says_something(part):
+                unknown[part] = None
+            else:
+                known.append(part)
+        left = " ".join("".join(known).split()) if has_content else ""
+        return WordReading("".join(parts), tuple(replaced.items()), tuple(unknown), left)
+
+    def _form(self, word: str) -> str | None:
+        """Find a listed form of a lower-case word: itself first."""
+        if word in self._listed or word in STOP_WORDS:
+            return word
+        singular = lemma(word)
+        spelled = (
+            table.get(form) for table in (_SPELLINGS, _AMERICAN) for form in (word, singular)
+        )
+        noun = benchmark_nouns().lemma_of(word)
+        inflected = sorted(_inflections(word) - STOP_WORDS, key=len, reverse=True)
+        return next(
+            (form for form in (singular, *spelled, noun, *inflected) if form in self._listed), None
+        )
 
 
 def split_words(text: str) -> list[str]:
@@ -95,3 +182,19 @@ def _bases(word: str) -> set[str]:
         if stem.endswith("i"):
             bases.add(stem[:-1] + "y")
     return bases
+
+
+def _inflections(word: str) -> set[str]:
+    """Base forms of a verb form, and its other forms: jogs, jogged, jogging."""
+    stems = {word, lemma(word)}
+    for ending in ("ing", "ed"):
+        stem = word.removesuffix(ending)
+        if stem != word and len(stem) >= 3:
+            stems |= {stem, stem + "e", stem[:-1] if stem[-1] == stem[-2] else stem}
+    forms = {stem + ending for stem in stems for ending in ("s", "es", "ing", "ed")}
+    return stems | forms
+
+
+def _says_something(part: str) -> bool:
+    """Whether a part of a text is more than space and punctuation."""
+    return any(unicodedata.category(character)[0] in "LNS" for character in part)
