@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data_prep.joining import join
-from data_prep.pipeline.embedding import Embedder
-from data_prep.pipeline.job import Job
-from data_prep.pipeline.record_table import gather
-from data_prep.pipeline.sharding import Shard
-from data_prep.prepare import prepare
-from data_prep.records import Record, Source
-from data_prep.skipped import NamesSkippedRows, Skipped
-from model.backbone import Backbone
-from model.collection import ITEMS, Collection
+from sieve.data_prep.joining import join
+from sieve.data_prep.pipeline.embedding import Embedder
+from sieve.data_prep.pipeline.job import Job
+from sieve.data_prep.pipeline.record_table import gather
+from sieve.data_prep.pipeline.sharding import Shard
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record, Source
+from sieve.data_prep.skipped import NamesSkippedRows, Skipped
+from sieve.model.backbone import Backbone
+from sieve.model.collection import ITEMS, Collection
 
 
 def add(

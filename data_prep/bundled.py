@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-import assets
-from model.checksums import check_files
-from model.collection import MANIFEST, file_sha256
-from model.home import sieve_home
+from sieve import assets
+from sieve.model.checksums import check_files
+from sieve.model.collection import MANIFEST, file_sha256
+from sieve.model.home import sieve_home
 
 if TYPE_CHECKING:
-    from data_prep.records import Source
+    from sieve.data_prep.records import Source
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,11 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     if (target / MANIFEST).is_file():
         return target
     # Drawing and torch are loaded only here: the second start needs neither.
-    from data_prep.known import KnownEmbeddings
-    from data_prep.pipeline.work import Busy
-    from data_prep.prepare import prepare
-    from data_prep.scenes import Scenes
-    from model.backbone import Backbone
+    from sieve.data_prep.known import KnownEmbeddings
+    from sieve.data_prep.pipeline.work import Busy
+    from sieve.data_prep.prepare import prepare
+    from sieve.data_prep.scenes import Scenes
+    from sieve.model.backbone import Backbone
 
     shipped = scenes_embeddings()
     check_files(shipped.parent, "install Sieve again")

@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.known import read
-from data_prep.pipeline.duplicates import write_duplicates
-from data_prep.pipeline.sharding import Shard
-from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
-from data_prep.skipped import Skipped, read_skipped, write_skipped
-from data_prep.thumbnails import thumbnail_file
-from model import collection as layout
-from model.collection import Collection, thumbnail_path
-from model.collection_writing import write_manifest
-from model.drafts import new_folder
+from sieve.data_prep.known import read
+from sieve.data_prep.pipeline.duplicates import write_duplicates
+from sieve.data_prep.pipeline.sharding import Shard
+from sieve.data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
+from sieve.data_prep.skipped import Skipped, read_skipped, write_skipped
+from sieve.data_prep.thumbnails import thumbnail_file
+from sieve.model import collection as layout
+from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.collection_writing import write_manifest
+from sieve.model.drafts import new_folder
 
 _ROWS = 4_096
 

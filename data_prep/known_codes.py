@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.known import KnownEmbeddings
-from model.checkpoint_writing import write_codes_checkpoint
-from model.codes import SparseCodes
-from model.dimension_name import GIVEN, DimensionName
-from model.given_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
-from model.identity import CodesIdentity
+from sieve.data_prep.known import KnownEmbeddings
+from sieve.model.checkpoint_writing import write_codes_checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.dimension_name import GIVEN, DimensionName
+from sieve.model.given_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
+from sieve.model.identity import CodesIdentity
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_prep.images import load_image, load_image_bytes
-from data_prep.thumbnails import read_thumbnail
-from model.collection import Collection, thumbnail_path
+from sieve.data_prep.images import load_image, load_image_bytes
+from sieve.data_prep.thumbnails import read_thumbnail
+from sieve.model.collection import Collection, thumbnail_path
 
 _SCENE = "scene:"
 _MARGIN = 1.05
@@ -84,7 +84,7 @@ def open_thumbnail(collection: Collection, row: int) -> Original:
 
 
 def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Image:
-    from data_prep.scenes.drawing import MAX_SIZE, render_scene
+    from sieve.data_prep.scenes.drawing import MAX_SIZE, render_scene
 
     long_side = short_side * max(size) / max(min(size), 1) * _MARGIN
     return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.known import KnownEmbeddings
-from data_prep.known_codes import KnownCodes
-from data_prep.pipeline.assembly import assemble
-from data_prep.pipeline.embedding import Embedder
-from data_prep.pipeline.job import Job
-from data_prep.pipeline.parts import make_parts
-from data_prep.pipeline.record_table import RecordTable, gather
-from data_prep.pipeline.sharding import Shard
-from data_prep.pipeline.work import Busy, WorkFolder
-from data_prep.records import Source
-from model.backbone import Backbone
-from model.collection import BackboneIdentity, Collection
-from model.faults import disk_is_full
+from sieve.data_prep.known import KnownEmbeddings
+from sieve.data_prep.known_codes import KnownCodes
+from sieve.data_prep.pipeline.assembly import assemble
+from sieve.data_prep.pipeline.embedding import Embedder
+from sieve.data_prep.pipeline.job import Job
+from sieve.data_prep.pipeline.parts import make_parts
+from sieve.data_prep.pipeline.record_table import RecordTable, gather
+from sieve.data_prep.pipeline.sharding import Shard
+from sieve.data_prep.pipeline.work import Busy, WorkFolder
+from sieve.data_prep.records import Source
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity, Collection
+from sieve.model.faults import disk_is_full
 
 
 def prepare(
@@ -57,7 +57,7 @@ def prepare(
     keep_going : bool
         Leave out bad records even where they are more than 5 %.
     shard : Shard, optional
-        Make only this part; see `data_prep.joining.merge`.
+        Make only this part; see `sieve.data_prep.joining.merge`.
 
     Raises
     ------

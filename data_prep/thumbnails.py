@@ -11,7 +11,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from model.collection import THUMBNAILS, thumbnail_path
+from sieve.model.collection import THUMBNAILS, thumbnail_path
 
 MAX_BYTES = 1 << 20
 """Twice what 320 x 320 pixels take uncompressed."""

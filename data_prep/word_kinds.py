@@ -1,11 +1,11 @@
 """What a noun is a kind of, from WordNet: who says "dog" says "animal" too.
 
-    python -m data_prep.word_kinds DICT    # WordNet 3.0's folder of data.noun, index.noun, …
+    python -m sieve.data_prep.word_kinds DICT    # WordNet 3.0's folder of data.noun, index.noun, …
 
 Captions call a thing by its plainest word, and people search by any: training reads "animal" from a
-caption of a dog (`model.words`). A noun is taken in its most frequent sense; one that is more often
-another part of speech (white, young), or whose first sense cannot be seen (event, cognition), has
-no kinds. Written to `assets/words/kinds.tsv`.
+caption of a dog (`sieve.model.words`). A noun is taken in its most frequent sense; one that is more
+often another part of speech (white, young), or whose first sense cannot be seen (event, cognition),
+has no kinds. Written to `assets/words/kinds.tsv`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import assets
-from model.dimensions.vocabulary import english_words
+from sieve import assets
+from sieve.model.dimensions.vocabulary import english_words
 
 VISIBLE = frozenset({"03", "05", "06", "08", "13", "14", "15", "17", "18", "19", "20", "27"})
 """Lexicographer files of what a picture can show: animals, artifacts, bodies, food, groups, places,

@@ -2,7 +2,7 @@
 
 `sieve explore --public-safe` serves a page that anyone on the web may open. What could read a file
 of this machine, write one or train is then not registered: `build_app`, the desk and the API leave
-those handlers out. Around the app stands `explorer.gate`, in either case.
+those handlers out. Around the app stands `sieve.explorer.gate`, in either case.
 """
 
 from __future__ import annotations

@@ -16,15 +16,21 @@ from gradio.data_classes import FileData
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from explorer.faults import one_line
-from explorer.figures.files import Kind, figure_download, figures_folder, keep_file, recipe_for
-from explorer.json_fields import read_whole
-from explorer.links import NEVER
-from explorer.reports import search_report
-from explorer.views import page_json, query_json
+from sieve.explorer.faults import one_line
+from sieve.explorer.figures.files import (
+    Kind,
+    figure_download,
+    figures_folder,
+    keep_file,
+    recipe_for,
+)
+from sieve.explorer.json_fields import read_whole
+from sieve.explorer.links import NEVER
+from sieve.explorer.reports import search_report
+from sieve.explorer.views import page_json, query_json
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 P = ParamSpec("P")
 R = TypeVar("R")

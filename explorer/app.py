@@ -22,28 +22,28 @@ from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from explorer.access import Access  # noqa: E402
-from explorer.annotations.desk import NotesDesk  # noqa: E402
-from explorer.api import add_api  # noqa: E402
-from explorer.components import page_head, piece  # noqa: E402
-from explorer.desk import Desk  # noqa: E402
-from explorer.figures.files import figures_folder  # noqa: E402
-from explorer.gate import Gate, Rules  # noqa: E402
-from explorer.questions import Questions  # noqa: E402
-from explorer.tabs.benchmark import benchmark_tab  # noqa: E402
-from explorer.tabs.compare import compare_tab  # noqa: E402
-from explorer.tabs.dimensions import dimensions_tab  # noqa: E402
-from explorer.tabs.figure import figure_tab  # noqa: E402
-from explorer.tabs.inspect import inspect_tab  # noqa: E402
-from explorer.tabs.notes import notes_piece  # noqa: E402
-from explorer.tabs.search import search_tab  # noqa: E402
-from explorer.tabs.train import train_tab  # noqa: E402
-from explorer.uploads import MAX_BYTES  # noqa: E402
-from explorer.websites import is_loopback  # noqa: E402
+from sieve.explorer.access import Access  # noqa: E402
+from sieve.explorer.annotations.desk import NotesDesk  # noqa: E402
+from sieve.explorer.api import add_api  # noqa: E402
+from sieve.explorer.components import page_head, piece  # noqa: E402
+from sieve.explorer.desk import Desk  # noqa: E402
+from sieve.explorer.figures.files import figures_folder  # noqa: E402
+from sieve.explorer.gate import Gate, Rules  # noqa: E402
+from sieve.explorer.questions import Questions  # noqa: E402
+from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
+from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
+from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
+from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
+from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
+from sieve.explorer.tabs.notes import notes_piece  # noqa: E402
+from sieve.explorer.tabs.search import search_tab  # noqa: E402
+from sieve.explorer.tabs.train import train_tab  # noqa: E402
+from sieve.explorer.uploads import MAX_BYTES  # noqa: E402
+from sieve.explorer.websites import is_loopback  # noqa: E402
 
 if TYPE_CHECKING:
-    from explorer.training.desk import TrainingDesk
-    from model.engine import Engine
+    from sieve.explorer.training.desk import TrainingDesk
+    from sieve.model.engine import Engine
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from data_prep.pipeline.sharding import Shard
+from sieve.data_prep.pipeline.sharding import Shard
 
 if TYPE_CHECKING:
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
 NEVER = "never"
 
@@ -113,14 +113,14 @@ def collection_out(out: Path | None, name: str) -> Path:
     FileExistsError
         If there is something already.
     """
-    from model.home import sieve_home
+    from sieve.model.home import sieve_home
 
     return parse_out(out or sieve_home() / "collections" / name)
 
 
 def backbone_name(name: str) -> str:
     """Make a local backbone's path absolute: the collection remembers it."""
-    from model.backbone import BLIP, blip_folder
+    from sieve.model.backbone import BLIP, blip_folder
 
     local = "local-dir:"
     if name.startswith(local):
@@ -138,7 +138,7 @@ def checkpoint_path(name: str) -> Path:
     FileNotFoundError
         If there is none of that name; the message lists what there is.
     """
-    from model.checkpoint import checkpoint_folders
+    from sieve.model.checkpoint import checkpoint_folders
 
     path = Path(name).expanduser()
     if path.exists():
@@ -156,7 +156,7 @@ def checkpoint_path(name: str) -> Path:
 
 def default_checkpoint_out(collection: str) -> Path:
     """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
-    from model.home import sieve_home
+    from sieve.model.home import sieve_home
 
     folder = sieve_home() / "checkpoints"
     # A collection's name may be anybody's; a folder's is a word.
@@ -176,9 +176,9 @@ def open_engine(
     index: str = "",
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
-    from data_prep.bundled import open_collection_path
-    from explorer.annotations.store import annotate
-    from model.engine import Engine
+    from sieve.data_prep.bundled import open_collection_path
+    from sieve.explorer.annotations.store import annotate
+    from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())

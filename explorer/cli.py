@@ -19,7 +19,7 @@ from typing import get_args
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
 
-from explorer.commands import Command
+from sieve.explorer.commands import Command
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from explorer.desk import upload_key
-from explorer.json_fields import read_number, read_text, shown
-from explorer.judging import Judge
-from explorer.links import Place
-from explorer.reasons import decimal
-from explorer.views import glance
-from model.checkpoint import Checkpoint, fitting_checkpoints
-from model.comparing import (
+from sieve.explorer.desk import upload_key
+from sieve.explorer.json_fields import read_number, read_text, shown
+from sieve.explorer.judging import Judge
+from sieve.explorer.links import Place
+from sieve.explorer.reasons import decimal
+from sieve.explorer.views import glance
+from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
+from sieve.model.comparing import (
     DENSE_METHODS,
     dense_scores,
     embed_question,
@@ -29,12 +29,12 @@ from model.comparing import (
     trained_share,
     with_checkpoint,
 )
-from model.encoder import IMAGE
-from model.judging import Truth, measure
+from sieve.model.encoder import IMAGE
+from sieve.model.judging import Truth, measure
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
-    from model.engine import EncodedQuery, Engine
+    from sieve.explorer.desk import Desk
+    from sieve.model.engine import EncodedQuery, Engine
 
 N_SHOWN = 20
 KEPT_ENGINES = 2

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.examples import examples
-from explorer.exports import codes_command, download, results_bytes, told_strictness
-from explorer.gate import PLOTLY, THUMBNAILS
-from explorer.links import Place, read_link, write_link
-from explorer.uploads import Uploads
-from explorer.views import dimension_rows, glance, item_view, results_view
+from sieve.explorer.examples import examples
+from sieve.explorer.exports import codes_command, download, results_bytes, told_strictness
+from sieve.explorer.gate import PLOTLY, THUMBNAILS
+from sieve.explorer.links import Place, read_link, write_link
+from sieve.explorer.uploads import Uploads
+from sieve.explorer.views import dimension_rows, glance, item_view, results_view
 
 if TYPE_CHECKING:
-    from model.engine import EncodedQuery, Engine, SearchOutcome
+    from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
 
 log = logging.getLogger(__name__)
 

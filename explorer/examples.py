@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model.words.content import content_words, word_presence
+from sieve.model.words.content import content_words, word_presence
 
 if TYPE_CHECKING:
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
 N_EXAMPLES = 5
 _SAMPLE = 3000

@@ -17,18 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
-from data_prep.bundled import collection_word
-from explorer.json_fields import check_choice
-from explorer.links import NEVER
-from explorer.reports import dimension_records, search_report
-from explorer.tables import csv_bytes, json_bytes, parquet_bytes
+from sieve.data_prep.bundled import collection_word
+from sieve.explorer.json_fields import check_choice
+from sieve.explorer.links import NEVER
+from sieve.explorer.reports import dimension_records, search_report
+from sieve.explorer.tables import csv_bytes, json_bytes, parquet_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from model.codes import SparseCodes
-    from model.collection import Collection
-    from model.engine import EncodedQuery, Engine, SearchOutcome
+    from sieve.model.codes import SparseCodes
+    from sieve.model.collection import Collection
+    from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
 
 TABLE_KINDS = ("csv", "json", "parquet")
 CODE_KINDS = ("npz", "parquet")

@@ -21,15 +21,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 
-from data_prep.thumbnails import read_thumbnail
-from explorer import bodies
-from explorer.uploads import MAX_BYTES
-from explorer.websites import refusal
+from sieve.data_prep.thumbnails import read_thumbnail
+from sieve.explorer import bodies
+from sieve.explorer.uploads import MAX_BYTES
+from sieve.explorer.websites import refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from explorer.questions import Questions
+    from sieve.explorer.questions import Questions
 
 THUMBNAILS, PLOTLY = "thumbnails/", "plotly.min.js"
 NOT_SERVED = "is not served"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from explorer.json_fields import read_object, read_text, shown
-from explorer.links import Place
-from explorer.reasons import tell_reasons, tell_standing
-from explorer.views import dimension_row, dimension_rows, glance, results_view
-from model.explaining import ItemComparison, Standing, cosine, explain, overlap
+from sieve.explorer.json_fields import read_object, read_text, shown
+from sieve.explorer.links import Place
+from sieve.explorer.reasons import tell_reasons, tell_standing
+from sieve.explorer.views import dimension_row, dimension_rows, glance, results_view
+from sieve.model.explaining import ItemComparison, Standing, cosine, explain, overlap
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from explorer.desk import Desk
-    from model.engine import EncodedQuery, Engine
+    from sieve.explorer.desk import Desk
+    from sieve.model.engine import EncodedQuery, Engine
 
 N_RETRIEVED = 12
 N_CHOICES = 24

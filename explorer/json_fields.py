@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from data_prep.captions import tidy
+from sieve.data_prep.captions import tidy
 
 MAX_TEXT = 1000
 """Characters of a text field."""

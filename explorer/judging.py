@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from model.judging import Truth, find_concept, known_concepts, truth_of
-from model.questions import TRACKS, TrackName
-from model.words.nouns import benchmark_nouns
+from sieve.model.judging import Truth, find_concept, known_concepts, truth_of
+from sieve.model.questions import TRACKS, TrackName
+from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
-    from model.collection import Collection
-    from model.engine import EncodedQuery
-    from model.questions.pairs import Concepts
+    from sieve.model.collection import Collection
+    from sieve.model.engine import EncodedQuery
+    from sieve.model.questions.pairs import Concepts
 
 
 class Judge:

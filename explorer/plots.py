@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 if TYPE_CHECKING:
-    from model.dimensions import Histogram
+    from sieve.model.dimensions import Histogram
 
 
 def histogram_figure(histogram: Histogram) -> dict[str, Any]:

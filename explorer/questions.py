@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from explorer.bodies import Refusal
+from sieve.explorer.bodies import Refusal
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from model.explaining import ItemComparison, Part, Standing
+from sieve.model.explaining import ItemComparison, Part, Standing
 
 Name = Callable[[int], str]
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.bundled import open_collection_path
-from data_prep.scenes.synonyms import label_synonyms
-from explorer.arguments import checkpoint_path
-from model.checkpoint import TRAINING, Checkpoint, find_checkpoint
-from model.collection import Collection
-from model.engine import EncodedQuery, Engine, SearchOutcome
-from model.meaning import meaning_report
+from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.scenes.synonyms import label_synonyms
+from sieve.explorer.arguments import checkpoint_path
+from sieve.model.checkpoint import TRAINING, Checkpoint, find_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
+from sieve.model.meaning import meaning_report
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def summary_report(engine: Engine) -> dict[str, Any]:
-    """Describe what an encoder's dimensions mean on a collection: see `model.meaning`."""
+    """Describe what an encoder's dimensions mean on a collection: see `sieve.model.meaning`."""
     is_scenes = str(engine.collection.manifest["source"]).startswith("Scenes(")
     report = meaning_report(engine, label_synonyms() if is_scenes else {})
     return {

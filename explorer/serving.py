@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.access import Access
-from explorer.app import Served, start, start_offer
-from explorer.arenas import share_arenas
-from explorer.training.desk import TrainingDesk
-from model.checkpoint import find_checkpoint
+from sieve.explorer.access import Access
+from sieve.explorer.app import Served, start, start_offer
+from sieve.explorer.arenas import share_arenas
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.checkpoint import find_checkpoint
 
 if TYPE_CHECKING:
-    from model.collection import Collection
-    from model.engine import Engine
+    from sieve.model.collection import Collection
+    from sieve.model.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Server:
     open_engine : callable
         Opens the collection with a checkpoint, by default the one that fits best.
     host, port
-        As for `explorer.app.start`.
+        As for `sieve.explorer.app.start`.
     device : str
         Where to train.
     training : bool

@@ -1,6 +1,6 @@
 """Tables that leave: CSV that no spreadsheet runs, JSON and Parquet.
 
-Captions, names and notes are anybody's words: see `data_prep.cells`.
+Captions, names and notes are anybody's words: see `sieve.data_prep.cells`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.cells import safe_cell
+from sieve.data_prep.cells import safe_cell
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.images import load_image
-from model.collection import file_sha256
+from sieve.data_prep.images import load_image
+from sieve.model.collection import file_sha256
 
 MAX_BYTES = 20 * 2**20
 KEPT_SIDE = 512

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.plots import histogram_figure
+from sieve.explorer.plots import histogram_figure
 
 if TYPE_CHECKING:
-    from model.dimension_name import DimensionName
-    from model.dimensions import DimensionPage, Example, Neighbour
-    from model.dimensions.layout import DimensionMap
-    from model.dimensions.probe import Probe
-    from model.engine import Engine
-    from model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
+    from sieve.model.dimension_name import DimensionName
+    from sieve.model.dimensions import DimensionPage, Example, Neighbour
+    from sieve.model.dimensions.layout import DimensionMap
+    from sieve.model.dimensions.probe import Probe
+    from sieve.model.engine import Engine
+    from sieve.model.results import ActiveDimension, EncodedQuery, Result, SearchOutcome
 
 N_THUMBNAILS = 4
 

@@ -23,14 +23,14 @@ from typing import Any
 import safetensors
 from safetensors.torch import load_file
 
-import assets
-from model.checksums import check_files
-from model.collection import BackboneIdentity, Collection, file_sha256
-from model.dimension_name import DimensionName
-from model.encoder import SparseEncoder, SparseEncoderConfig
-from model.exclusion import Calibration
-from model.home import sieve_home
-from model.identity import CodesIdentity
+from sieve import assets
+from sieve.model.checksums import check_files
+from sieve.model.collection import BackboneIdentity, Collection, file_sha256
+from sieve.model.dimension_name import DimensionName
+from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.exclusion import Calibration
+from sieve.model.home import sieve_home
+from sieve.model.identity import CodesIdentity
 
 log = logging.getLogger(__name__)
 

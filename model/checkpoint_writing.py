@@ -1,4 +1,4 @@
-"""Writing checkpoints: see `model.checkpoint` for what they hold."""
+"""Writing checkpoints: see `sieve.model.checkpoint` for what they hold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
-from model.checksums import write_checksums
-from model.dimension_name import DimensionName
-from model.drafts import new_folder
-from model.encoder import SparseEncoder
-from model.exclusion import Calibration
-from model.identity import BackboneIdentity, CodesIdentity
+from sieve.model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
+from sieve.model.checksums import write_checksums
+from sieve.model.dimension_name import DimensionName
+from sieve.model.drafts import new_folder
+from sieve.model.encoder import SparseEncoder
+from sieve.model.exclusion import Calibration
+from sieve.model.identity import BackboneIdentity, CodesIdentity
 
 
 def save_checkpoint(

@@ -1,6 +1,7 @@
 """A prepared collection: items, captions, labels and frozen embeddings in one folder.
 
-In place of embeddings it may hold sparse codes that were made elsewhere: see `model.given_codes`.
+In place of embeddings it may hold sparse codes that were made elsewhere: see
+`sieve.model.given_codes`.
 
 A collection is immutable once written. `collection.json` holds the size and hash of every other
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
@@ -24,13 +25,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
-from model.checksums import check_files
-from model.faults import UNREADABLE, reason_of
-from model.given_codes import NO_BACKBONE
-from model.identity import BackboneIdentity, CodesIdentity
-from model.item_checks import items_fault
-from model.manifest import check_facts
-from model.texts import Texts
+from sieve.model.checksums import check_files
+from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.given_codes import NO_BACKBONE
+from sieve.model.identity import BackboneIdentity, CodesIdentity
+from sieve.model.item_checks import items_fault
+from sieve.model.manifest import check_facts
+from sieve.model.texts import Texts
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"

@@ -1,4 +1,4 @@
-"""Writing the facts of a collection: see `model.collection` for what it holds."""
+"""Writing the facts of a collection: see `sieve.model.collection` for what it holds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model.checksums import write_checksums
-from model.collection import (
+from sieve.model.checksums import write_checksums
+from sieve.model.collection import (
     CAPTION_ITEM,
     DUPLICATES,
     IMAGE_EMBEDDINGS,
@@ -20,8 +20,8 @@ from model.collection import (
     TEXT_EMBEDDINGS,
     file_sha256,
 )
-from model.given_codes import given_files
-from model.identity import BackboneIdentity, CodesIdentity
+from sieve.model.given_codes import given_files
+from sieve.model.identity import BackboneIdentity, CodesIdentity
 
 _CHECKPOINT = ("config.json", "names.json")
 

@@ -1,4 +1,4 @@
-"""One question answered by two methods; `model.judging` measures them.
+"""One question answered by two methods; `sieve.model.judging` measures them.
 
 The peers are the benchmark's own rules over the backbone's embeddings, one question at a time.
 """
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.benchmark.baselines import TRAINING_FREE
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.encoder import IMAGE, MODALITIES, TEXT
-from model.engine import Engine
-from model.exclusion import best, scores
-from model.judging import found_only
-from model.questions.rules import Range, Rule, Space, unit
-from model.results import EncodedQuery
+from sieve.model.benchmark.baselines import TRAINING_FREE
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, MODALITIES, TEXT
+from sieve.model.engine import Engine
+from sieve.model.exclusion import best, scores
+from sieve.model.judging import found_only
+from sieve.model.questions.rules import Range, Rule, Space, unit
+from sieve.model.results import EncodedQuery
 
 TUNED: Mapping[str, float] = {"subtraction": 0.39}
 """Knobs that tuning chose alike on scenes and on photographs, in the tables of README.md; the

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model.faults import writing_in
+from sieve.model.faults import writing_in
 
 
 @contextmanager

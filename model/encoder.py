@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.codes import SparseCodes
+from sieve.model.codes import SparseCodes
 
 IMAGE = "image"
 TEXT = "text"

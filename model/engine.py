@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from model.backbone import Backbone, backbone_of
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.codes import SparseCodes
-from model.collection import Collection, thumbnail_path
-from model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
-from model.exclusion import Query, propose_off
-from model.index import Index, LocalIndex, QdrantIndex
-from model.phrasing import read_question
-from model.query_encoding import Abilities, query_encoder
-from model.results import EncodedQuery, Result, SearchOutcome, list_active
-from model.retrieval import Retriever
+from sieve.model.backbone import Backbone, backbone_of
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
+from sieve.model.exclusion import Query, propose_off
+from sieve.model.index import Index, LocalIndex, QdrantIndex
+from sieve.model.phrasing import read_question
+from sieve.model.query_encoding import Abilities, query_encoder
+from sieve.model.results import EncodedQuery, Result, SearchOutcome, list_active
+from sieve.model.retrieval import Retriever
 
 MAX_TOP = 200
 _KEPT_NUMBERS = 1 << 22
@@ -85,7 +85,8 @@ class Engine:
         allow_code : bool
             Load the Python function that given codes name to read texts with; it may do anything.
         index : str
-            Address of an index to search in place of the codes here: see `model.index.address`.
+            Address of an index to search in place of the codes here: see
+            `sieve.model.index.address`.
 
         Raises
         ------
@@ -129,7 +130,7 @@ class Engine:
         return self.names()(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
-        """One row a dimension: see `model.dimensions.table`."""
+        """One row a dimension: see `sieve.model.dimensions.table`."""
         return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:

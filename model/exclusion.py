@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.codes import SparseCodes
+from sieve.model.codes import SparseCodes
 
 _BLOCK = 256
 """Rows of which the best is looked at first."""

@@ -1,8 +1,8 @@
 """Why two codes are alike, and why one item stands before another: sums, taken apart.
 
 Two unit codes have the cosine Σ_j l_j r_j, a sum over the dimensions that both have; each earns its
-share. An item's score is such a sum as well (`model.exclusion`), so the difference of two scores is
-a sum of differences, one a dimension: the largest are the reasons.
+share. An item's score is such a sum as well (`sieve.model.exclusion`), so the difference of two
+scores is a sum of differences, one a dimension: the largest are the reasons.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.exclusion import Query, contributions, scores
+from sieve.model.exclusion import Query, contributions, scores
 
 if TYPE_CHECKING:
-    from model.codes import SparseCodes
-    from model.engine import Engine
-    from model.results import EncodedQuery
+    from sieve.model.codes import SparseCodes
+    from sieve.model.engine import Engine
+    from sieve.model.results import EncodedQuery
 
 _TOLD = 3
 """At most so many dimensions are named as reasons."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model.code_checks import csr_fault
-from model.codes import SparseCodes, code_files
-from model.faults import UNREADABLE, reason_of
+from sieve.model.code_checks import csr_fault
+from sieve.model.codes import SparseCodes, code_files
+from sieve.model.faults import UNREADABLE, reason_of
 
 IMAGE_CODES, TEXT_CODES, WORD_CODES = "image", "text", "word"
 WORDS = "words.json"

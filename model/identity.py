@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.codes import SparseCodes
+from sieve.model.codes import SparseCodes
 
 _UNKNOWN = "unknown-"
 

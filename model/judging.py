@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.collection import Collection
-from model.questions import PairLaw, TrackName
-from model.questions.pairs import Concepts, caption_concepts, label_concepts
-from model.questions.ranking import TOP, average_precision, marks_of, ranked_rows
-from model.words.known import lemma
-from model.words.mentions import bare_phrase
-from model.words.nouns import NounTable, benchmark_nouns
+from sieve.model.collection import Collection
+from sieve.model.questions import PairLaw, TrackName
+from sieve.model.questions.pairs import Concepts, caption_concepts, label_concepts
+from sieve.model.questions.ranking import TOP, average_precision, marks_of, ranked_rows
+from sieve.model.words.known import lemma
+from sieve.model.words.mentions import bare_phrase
+from sieve.model.words.nouns import NounTable, benchmark_nouns
 
 
 @dataclass(frozen=True)

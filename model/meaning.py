@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.dimension_name import CAPTIONS, GIVEN, VOCABULARY
-from model.dimensions.disentanglement import disentanglement, probe_importances
-from model.dimensions.labels import LabelFit, best_dimensions, fit_labels
-from model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
-from model.dimensions.quality import live_shares
-from model.dimensions.vocabulary import english_words, vocabulary_of
-from model.engine import Engine
-from model.words.known import lemma
+from sieve.model.dimension_name import CAPTIONS, GIVEN, VOCABULARY
+from sieve.model.dimensions.disentanglement import disentanglement, probe_importances
+from sieve.model.dimensions.labels import LabelFit, best_dimensions, fit_labels
+from sieve.model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
+from sieve.model.dimensions.quality import live_shares
+from sieve.model.dimensions.vocabulary import english_words, vocabulary_of
+from sieve.model.engine import Engine
+from sieve.model.words.known import lemma
 
 GOOD_AUC = 0.95
 """A label has a dimension if the best one separates it so well."""

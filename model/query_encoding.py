@@ -17,14 +17,14 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array, issparse
 
-from model.backbone import Backbone
-from model.checkpoint import Checkpoint
-from model.code_checks import csr_fault
-from model.codes import SparseCodes, code_files
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, encode_codes
-from model.given_codes import WORD_CODES, WORDS, read_codes, read_words
-from model.words.coded import CodedWords
+from sieve.model.backbone import Backbone
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.code_checks import csr_fault
+from sieve.model.codes import SparseCodes, code_files
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.given_codes import WORD_CODES, WORDS, read_codes, read_words
+from sieve.model.words.coded import CodedWords
 
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NOTHING = np.zeros(0, np.float32)

@@ -110,7 +110,7 @@ def list_active(
     code, without : (m,) float32
         Codes of A and of B.
     proposed : (p,) int64
-        Strongest in B first; see `model.exclusion.propose_off`.
+        Strongest in B first; see `sieve.model.exclusion.propose_off`.
     names : callable
         Gives a dimension's name.
     """

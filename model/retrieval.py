@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.checkpoint import Checkpoint
-from model.codes import SparseCodes
-from model.collection import Collection
-from model.exclusion import Query, best, contributions, off_weights
-from model.index import Index
-from model.results import Contribution, EncodedQuery, OffDimension, Result, SearchOutcome
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.exclusion import Query, best, contributions, off_weights
+from sieve.model.index import Index
+from sieve.model.results import Contribution, EncodedQuery, OffDimension, Result, SearchOutcome
 
 Names = Callable[[int], str]
 """Gives a dimension's name."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from explorer.cli import main
+from sieve.explorer.cli import main
 
 if TYPE_CHECKING:  # numpy is imported only once conftest has said how many threads it gets
-    from model.checkpoint import Checkpoint
-    from model.collection import Collection
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
 
 
 class Answer(NamedTuple):

@@ -59,7 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A $SIEVE_HOME with the bundled collection: the person's own, where that has it already."""
-    from data_prep.bundled import bundled_path, bundled_scenes
+    from sieve.data_prep.bundled import bundled_path, bundled_scenes
 
     with pytest.MonkeyPatch.context() as patch:
         if OWN_HOME:
@@ -106,7 +106,7 @@ def tiny_backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_backbone_dir: Path):
     """The same model, opened."""
-    from model.backbone import Backbone
+    from sieve.model.backbone import Backbone
 
     return Backbone.load(f"local-dir:{tiny_backbone_dir}", "cpu")
 
@@ -151,8 +151,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """The pictures, prepared with the tiny backbone; only to be read."""
-    from data_prep.prepare import prepare
-    from data_prep.sources.folder import Folder
+    from sieve.data_prep.prepare import prepare
+    from sieve.data_prep.sources.folder import Folder
 
     source = Folder(pictures / "images", pictures / "captions.csv", name="tiny")
     out = tmp_path_factory.mktemp("collections") / "tiny"
@@ -162,7 +162,7 @@ def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint trained on the tiny collection for a moment."""
-    from model.training import TrainingConfig, train
+    from sieve.model.training import TrainingConfig, train
 
     # Without `narrow` and `exclude` its codes overlap more, so that a query finds a whole page.
     config = TrainingConfig(
@@ -176,7 +176,7 @@ def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory):
     """An engine over both, with a $SIEVE_HOME of its own while it opens."""
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
     before = os.environ.get("SIEVE_HOME")
     os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("home"))

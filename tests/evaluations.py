@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.benchmark import (
+from sieve.model.benchmark import (
     Answer,
     BenchmarkConfig,
     BenchmarkResult,
@@ -14,8 +14,8 @@ from model.benchmark import (
     TrackResult,
     keep_evaluation,
 )
-from model.collection import Collection
-from model.questions import PairLaw
+from sieve.model.collection import Collection
+from sieve.model.questions import PairLaw
 
 PAIRS = (("circle", "snow"), ("square", "night"), ("red", "sand"))
 SHARES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.records import Record
-from model.collection import Collection
+from sieve.data_prep.records import Record
+from sieve.model.collection import Collection
 
 
 class Drawn:

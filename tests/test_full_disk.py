@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from command_line import Sieve, fault
 
-from explorer.annotations.database import Database
-from explorer.annotations.store import Annotations
-from model.checkpoint import Checkpoint
-from model.collection import Collection
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.store import Annotations
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 
 class Disk:

@@ -64,7 +64,9 @@ def test_rooms_import_no_circle() -> None:
                     imported.setdefault(room, set()).add(target)
     order = TopologicalSorter({room: others - {room} for room, others in imported.items()})
     rooms = list(order.static_order())  # raises CycleError, which names the circle
-    assert {"data_prep.pipeline", "explorer.commands", "model.training"} <= set(rooms)
+    assert {"sieve.data_prep.pipeline", "sieve.explorer.commands", "sieve.model.training"} <= set(
+        rooms
+    )
 
 
 def _room(parts: Sequence[str]) -> str:
@@ -100,7 +102,7 @@ def test_the_wheel_searches_outside_the_repository(tmp_path: Path, scenes_home: 
     assert installed.returncode == 0, installed.stderr
     environment = os.environ | {"PYTHONPATH": str(site), "SIEVE_HOME": str(scenes_home)}
     script = (
-        "import explorer, sys; from explorer.cli import main; "
+        "import explorer, sys; from sieve.explorer.cli import main; "
         f"assert explorer.__file__.startswith({str(site)!r}), explorer.__file__; main()"
     )
     searched = subprocess.run(

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import assets
-from data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
-from data_prep.scenes import Scenes
-from model.backbone import Backbone
-from model.checkpoint import Checkpoint
-from model.dimensions.quality import live_shares, recall_of_split
-from model.encoder import IMAGE, TEXT, encode_codes
-from model.engine import Engine, Result
+from sieve import assets
+from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
+from sieve.data_prep.scenes import Scenes
+from sieve.model.backbone import Backbone
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.dimensions.quality import live_shares, recall_of_split
+from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.engine import Engine, Result
 
 CHECKPOINTS = sorted(path.parent for path in (assets.ROOT / "checkpoints").glob("*/config.json"))
 

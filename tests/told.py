@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from model.backbone import Backbone
-from model.collection import (
+from sieve.model.backbone import Backbone
+from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
     ITEMS,
@@ -16,7 +16,7 @@ from model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
 )
-from model.collection_writing import write_manifest
+from sieve.model.collection_writing import write_manifest
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.captions.text import Columns
+from sieve.data_prep.captions.text import Columns
 
 LABEL_SEPARATOR = ";"
 

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.captions.formats import Row, read_rows
-from data_prep.captions.text import Columns, Described, caption_fault, split_named, tidy
-from data_prep.records import SPLITS
-from data_prep.skipped import Skipped
+from sieve.data_prep.captions.formats import Row, read_rows
+from sieve.data_prep.captions.text import Columns, Described, caption_fault, split_named, tidy
+from sieve.data_prep.records import SPLITS
+from sieve.data_prep.skipped import Skipped
 
 MAX_NAME_CHARACTERS = 1_000
 _BETWEEN = "\x1f"
@@ -29,7 +29,7 @@ _CHUNK = 1 << 16
 def read_captions(
     path: Path, columns: Columns | None = None, key_of: Callable[[str], str] = str
 ) -> CaptionsByImage:
-    """Read a caption file: CSV, TSV, JSON lines or Parquet; see `data_prep.captions.formats`.
+    """Read a caption file: CSV, TSV, JSON lines or Parquet; see `sieve.data_prep.captions.formats`.
 
     Several rows may describe one image; a caption that repeats there is kept once.
 

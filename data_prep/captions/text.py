@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.records import SPLITS
-from data_prep.skipped import Skipped
+from sieve.data_prep.records import SPLITS
+from sieve.data_prep.skipped import Skipped
 
 MAX_CAPTION_CHARACTERS = 5_000
 """Longer captions are left out: no backbone reads them, and they hint at a broken file."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_prep.pipeline.duplicates import write_duplicates
-from data_prep.pipeline.job import Job
-from data_prep.pipeline.work import WorkFolder
-from data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
-from data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
-from model import collection as layout
-from model.collection_writing import write_manifest
-from model.identity import CodesIdentity
+from sieve.data_prep.pipeline.duplicates import write_duplicates
+from sieve.data_prep.pipeline.job import Job
+from sieve.data_prep.pipeline.work import WorkFolder
+from sieve.data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
+from sieve.data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
+from sieve.model import collection as layout
+from sieve.model.collection_writing import write_manifest
+from sieve.model.identity import CodesIdentity
 
 
 def assemble(job: Job, work: WorkFolder) -> None:

@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from data_prep.pipeline.record_table import RecordTable
-from data_prep.records import Record, Source
-from data_prep.thumbnails import sealed
-from model.backbone import ImageTransform
-from model.collection import thumbnail_path
+from sieve.data_prep.pipeline.record_table import RecordTable
+from sieve.data_prep.records import Record, Source
+from sieve.data_prep.thumbnails import sealed
+from sieve.model.backbone import ImageTransform
+from sieve.model.collection import thumbnail_path
 
 THUMBNAIL_SIZE = 320
 """Long side of a thumbnail in pixels; smaller images keep their size."""

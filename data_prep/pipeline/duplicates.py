@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.cells import safe_cell
-from data_prep.known import forget_pages, read
-from model import collection as layout
-from model.collection import thumbnail_path
+from sieve.data_prep.cells import safe_cell
+from sieve.data_prep.known import forget_pages, read
+from sieve.model import collection as layout
+from sieve.model.collection import thumbnail_path
 
 NEAR = 0.97
 """Least cosine of near duplicates. Of 1,077 Flickr8k photographs by ViT-B/32 no two reach .93, of

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from data_prep.known import KnownEmbeddings, Rows, read
-from data_prep.pipeline.record_table import RecordTable
-from model.backbone import Backbone, ImageTransform
-from model.collection import BackboneIdentity
+from sieve.data_prep.known import KnownEmbeddings, Rows, read
+from sieve.data_prep.pipeline.record_table import RecordTable
+from sieve.model.backbone import Backbone, ImageTransform
+from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import PIL
 
-from data_prep.known_codes import KnownCodes
-from data_prep.pipeline.embedding import Embedder
-from data_prep.pipeline.record_table import RecordTable
-from data_prep.pipeline.sharding import PART_ROWS, Shard
-from data_prep.records import Source
-from data_prep.skipped import Skipped
+from sieve.data_prep.known_codes import KnownCodes
+from sieve.data_prep.pipeline.embedding import Embedder
+from sieve.data_prep.pipeline.record_table import RecordTable
+from sieve.data_prep.pipeline.sharding import PART_ROWS, Shard
+from sieve.data_prep.records import Source
+from sieve.data_prep.skipped import Skipped
 
 MAX_BAD_SHARE = 0.05
 """More bad records than this stop a preparation, unless it is told to keep going."""

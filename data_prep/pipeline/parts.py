@@ -8,11 +8,11 @@ from contextlib import closing
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.pipeline.decoding import Batch, Opened, Thumbnails, decoder_fault, open_images
-from data_prep.pipeline.embedding import IMAGE_BATCH
-from data_prep.pipeline.job import MAX_BAD_SHARE, Job
-from data_prep.pipeline.work import Part, WorkFolder
-from data_prep.skipped import Tally
+from sieve.data_prep.pipeline.decoding import Batch, Opened, Thumbnails, decoder_fault, open_images
+from sieve.data_prep.pipeline.embedding import IMAGE_BATCH
+from sieve.data_prep.pipeline.job import MAX_BAD_SHARE, Job
+from sieve.data_prep.pipeline.work import Part, WorkFolder
+from sieve.data_prep.skipped import Tally
 
 _NO_DIRECTION = "embedding is NaN, infinite or zero"
 

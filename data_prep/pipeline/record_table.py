@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_prep.pipeline.packed_rows import PackedRows
-from data_prep.records import Record, Source
-from data_prep.skipped import Skipped
+from sieve.data_prep.pipeline.packed_rows import PackedRows
+from sieve.data_prep.records import Record, Source
+from sieve.data_prep.skipped import Skipped
 
 _CHUNK = 1 << 14
 _SCHEMA = pa.schema(

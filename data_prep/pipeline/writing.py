@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model import collection as layout
+from sieve.model import collection as layout
 
 _ROW_GROUP = 1 << 16
 ITEMS_SCHEMA = pa.schema(

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_prep.pretraining.training import Domain, Towers
-from data_prep.scenes import Scenes, describe, full_caption
-from model.backbone import Backbone
-from model.questions import measure_rankings, recall_at
+from sieve.data_prep.pretraining.training import Domain, Towers
+from sieve.data_prep.scenes import Scenes, describe, full_caption
+from sieve.model.backbone import Backbone
+from sieve.model.questions import measure_rankings, recall_at
 
 
 def recall(
     texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Text to image recall, by its short names: see `model.questions.ranking.recall_at`.
+    """Text to image recall, by its short names: see `sieve.model.questions.ranking.recall_at`.
 
     Parameters
     ----------

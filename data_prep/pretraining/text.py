@@ -15,7 +15,7 @@ from random import Random
 import open_clip
 import torch
 
-from model.words.known import NUMBER_WORDS, STOP_WORDS, lemma, split_words
+from sieve.model.words.known import NUMBER_WORDS, STOP_WORDS, lemma, split_words
 
 _SINGULAR = ("{}", "{}", "a {}", "a {}", "the {}", "a photo of a {}", "a picture of a {}")
 _PLURAL = ("{}", "{}", "some {}", "a photo of {}")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from data_prep.pretraining.text import CompactTokens, TermBook, drop_words
+from sieve.data_prep.pretraining.text import CompactTokens, TermBook, drop_words
 
 logger = logging.getLogger(__name__)
 

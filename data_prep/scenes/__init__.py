@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from data_prep.records import Record
-from data_prep.scenes.captions import captions, full_caption
-from data_prep.scenes.composition import compose, describe
-from data_prep.scenes.drawing import draw_scene, render_scene
-from data_prep.scenes.layout import Placement, Scene, parse
-from data_prep.scenes.objects import SceneObject, catalogue
-from data_prep.scenes.places import PLACES, Place
+from sieve.data_prep.records import Record
+from sieve.data_prep.scenes.captions import captions, full_caption
+from sieve.data_prep.scenes.composition import compose, describe
+from sieve.data_prep.scenes.drawing import draw_scene, render_scene
+from sieve.data_prep.scenes.layout import Placement, Scene, parse
+from sieve.data_prep.scenes.objects import SceneObject, catalogue
+from sieve.data_prep.scenes.places import PLACES, Place
 
 __all__ = [
     "PLACES",

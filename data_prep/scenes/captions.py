@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from data_prep.scenes.composition import draw, pick
-from data_prep.scenes.layout import Placement, Scene
-from data_prep.scenes.objects import Name, catalogue
-from data_prep.scenes.places import PLACES
+from sieve.data_prep.scenes.composition import draw, pick
+from sieve.data_prep.scenes.layout import Placement, Scene
+from sieve.data_prep.scenes.objects import Name, catalogue
+from sieve.data_prep.scenes.places import PLACES
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 _HOURS = {

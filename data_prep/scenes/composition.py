@@ -11,9 +11,9 @@ from functools import lru_cache
 from random import Random
 from typing import TypeVar
 
-from data_prep.scenes.layout import Placement, Scene, parse
-from data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
-from data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
+from sieve.data_prep.scenes.layout import Placement, Scene, parse
+from sieve.data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
+from sieve.data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
 
 T = TypeVar("T")
 

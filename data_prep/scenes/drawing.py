@@ -7,13 +7,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from data_prep.scenes import nature, rooms, settled, street
-from data_prep.scenes.brush import Brush, Painter
-from data_prep.scenes.composition import describe
-from data_prep.scenes.layout import Placement, Scene
-from data_prep.scenes.light import LIGHTS
-from data_prep.scenes.objects import sprite
-from data_prep.scenes.places import PLACES
+from sieve.data_prep.scenes import nature, rooms, settled, street
+from sieve.data_prep.scenes.brush import Brush, Painter
+from sieve.data_prep.scenes.composition import describe
+from sieve.data_prep.scenes.layout import Placement, Scene
+from sieve.data_prep.scenes.light import LIGHTS
+from sieve.data_prep.scenes.objects import sprite
+from sieve.data_prep.scenes.places import PLACES
 
 PAINTERS: dict[str, Painter] = {
     **nature.PAINTERS,

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from data_prep.scenes.objects import catalogue
-from data_prep.scenes.places import PLACES
+from sieve.data_prep.scenes.objects import catalogue
+from sieve.data_prep.scenes.places import PLACES
 
 _REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
 

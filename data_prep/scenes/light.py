@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data_prep.scenes.brush import Brush, Colour, mix, rgb, tinted
+from sieve.data_prep.scenes.brush import Brush, Colour, mix, rgb, tinted
 
 
 @dataclass(frozen=True)

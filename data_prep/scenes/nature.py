@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from data_prep.scenes.brush import Brush, Painter, Pen, mix, rgb
-from data_prep.scenes.light import LIGHTS, lit, sky
+from sieve.data_prep.scenes.brush import Brush, Painter, Pen, mix, rgb
+from sieve.data_prep.scenes.light import LIGHTS, lit, sky
 
 
 def choose(brush: Brush, *options: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from assets import ROOT
+from sieve.assets import ROOT
 
 FOLDER: Path = ROOT / "scenes"
 ZONES = ("sky", "wall", "back", "water", "ground", "road", "table", "behind", "front")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.scenes.brush import Brush, Colour, Painter, Pen, mix
-from data_prep.scenes.light import LIGHTS, lit
-from data_prep.scenes.nature import choose
+from sieve.data_prep.scenes.brush import Brush, Colour, Painter, Pen, mix
+from sieve.data_prep.scenes.light import LIGHTS, lit
+from sieve.data_prep.scenes.nature import choose
 
 
 def _wall(brush: Brush, bottom: float, colour: Colour) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.scenes.brush import Brush, Painter, Pen, mix
-from data_prep.scenes.light import LIGHTS, lit, sky
-from data_prep.scenes.nature import choose, meadow, rolling
+from sieve.data_prep.scenes.brush import Brush, Painter, Pen, mix
+from sieve.data_prep.scenes.light import LIGHTS, lit, sky
+from sieve.data_prep.scenes.nature import choose, meadow, rolling
 
 
 def park(brush: Brush, horizon: float, hour: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data_prep.scenes.brush import Brush, Painter, Pen, mix, rgb
-from data_prep.scenes.light import LIGHTS, lit, sky
-from data_prep.scenes.nature import choose
+from sieve.data_prep.scenes.brush import Brush, Painter, Pen, mix, rgb
+from sieve.data_prep.scenes.light import LIGHTS, lit, sky
+from sieve.data_prep.scenes.nature import choose
 
 _WALLS = ("#d98f6a", "#e3c28b", "#c9b7a5", "#b6c4c9", "#d9a3a0", "#a9bfa8", "#e8d9b8", "#b5795e",
           "#9fb0c9", "#e6dccf")  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data_prep.scenes.captions import CATEGORY_WORDS
-from data_prep.scenes.objects import catalogue
+from sieve.data_prep.scenes.captions import CATEGORY_WORDS
+from sieve.data_prep.scenes.objects import catalogue
 
 _FURTHER = {
     "beach": ("seaside",),

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from data_prep.captions import caption_fault, split_named, tidy
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.folder import drawn_split
-from data_prep.sources.image_files import open_inside, walk
-from data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.captions import caption_fault, split_named, tidy
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.folder import drawn_split
+from sieve.data_prep.sources.image_files import open_inside, walk
+from sieve.data_prep.sources.noting import NotesSkipped
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Coco(NotesSkipped):
         return f"COCO images {self.images} with {files}"
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `data_prep.images.load_image`."""
+        """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.images, Path(record.image))
 
     def _find(self, skipped: list[Skipped]) -> Iterator[Record]:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from data_prep.captions import tidy
-from model.code_checks import csr_fault
-from model.codes import SparseCodes
-from model.faults import UNREADABLE, reason_of
+from sieve.data_prep.captions import tidy
+from sieve.model.code_checks import csr_fault
+from sieve.model.codes import SparseCodes
+from sieve.model.faults import UNREADABLE, reason_of
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120

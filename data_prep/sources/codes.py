@@ -17,19 +17,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_prep.captions import split_named, tidy
-from data_prep.captions.formats import CAPTION_NAMES, IMAGE_NAMES, LABEL_SEPARATOR, Row, as_text
-from data_prep.captions.table import CaptionReading, CaptionsByImage
-from data_prep.known_codes import KnownCodes
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.code_files import read_codes_file, read_names, read_word_list
-from data_prep.sources.embedding_files import TABLES, read_table
-from data_prep.sources.folder import drawn_split
-from data_prep.sources.found_images import find_image, open_or_draw
-from data_prep.sources.noting import NotesSkipped
-from model.codes import SparseCodes
-from model.query_encoding import check_entry
+from sieve.data_prep.captions import split_named, tidy
+from sieve.data_prep.captions.formats import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    LABEL_SEPARATOR,
+    Row,
+    as_text,
+)
+from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
+from sieve.data_prep.known_codes import KnownCodes
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
+from sieve.data_prep.sources.embedding_files import TABLES, read_table
+from sieve.data_prep.sources.folder import drawn_split
+from sieve.data_prep.sources.found_images import find_image, open_or_draw
+from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.model.codes import SparseCodes
+from sieve.model.query_encoding import check_entry
 
 log = logging.getLogger(__name__)
 

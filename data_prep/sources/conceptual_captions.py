@@ -3,7 +3,7 @@
 The table has no head: a caption, a tab, a URL (in CC12M the other way round); the labelled part of
 it also has labels. Downloaders name images by a hash of the URL or by the row, most often without
 an extension; which way is seen by what fits the most rows. Without that table, img2dataset's own
-output says all: see `data_prep.sources.img2dataset`.
+output says all: see `sieve.data_prep.sources.img2dataset`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.captions import caption_fault, tidy
-from data_prep.captions.formats import numbered_lines
-from data_prep.images import readable_extensions
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.folder import drawn_split
-from data_prep.sources.image_files import open_inside, walk
-from data_prep.sources.img2dataset import Img2Dataset
-from data_prep.sources.noting import NotesSkipped
-from data_prep.sources.shards import NOT_DOWNLOADED
+from sieve.data_prep.captions import caption_fault, tidy
+from sieve.data_prep.captions.formats import numbered_lines
+from sieve.data_prep.images import readable_extensions
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.folder import drawn_split
+from sieve.data_prep.sources.image_files import open_inside, walk
+from sieve.data_prep.sources.img2dataset import Img2Dataset
+from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.shards import NOT_DOWNLOADED
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class ConceptualCaptions(NotesSkipped):
         return f"Conceptual Captions {self.table.resolve()} with images {self.images}"
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `data_prep.images.load_image`."""
+        """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.images, Path(record.image))
 
     def _find(self, skipped: list[Skipped]) -> Iterator[Record]:

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
-from data_prep.captions.formats import numbered_lines
-from model.faults import UNREADABLE, reason_of
+from sieve.data_prep.captions.formats import numbered_lines
+from sieve.model.faults import UNREADABLE, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""

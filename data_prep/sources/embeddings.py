@@ -15,18 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_prep.captions import split_named
-from data_prep.captions.formats import CAPTION_NAMES, IMAGE_NAMES, LABEL_SEPARATOR, Row, as_text
-from data_prep.captions.table import CaptionReading, CaptionsByImage
-from data_prep.known import Joined, KnownEmbeddings, Rows
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.embedding_files import Shard, open_shards, read_table
-from data_prep.sources.folder import drawn_split
-from data_prep.sources.found_images import find_image, open_or_draw
-from data_prep.sources.noting import NotesSkipped
-from model.backbone import Backbone
-from model.collection import BackboneIdentity
+from sieve.data_prep.captions import split_named
+from sieve.data_prep.captions.formats import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    LABEL_SEPARATOR,
+    Row,
+    as_text,
+)
+from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
+from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
+from sieve.data_prep.sources.folder import drawn_split
+from sieve.data_prep.sources.found_images import find_image, open_or_draw
+from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +91,7 @@ class Embeddings(NotesSkipped):
     Parameters
     ----------
     folder : Path
-        See `data_prep.sources.embedding_files`.
+        See `sieve.data_prep.sources.embedding_files`.
     images : Path, optional
         Folder in which the table's image names are sought, by as much of their end as fits; by
         default `folder`. Nothing outside it is read.

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.captions import Columns, Described, read_side_file
-from data_prep.captions.table import CaptionsByImage, read_captions
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.image_files import Names, open_inside, walk
-from data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.captions import Columns, Described, read_side_file
+from sieve.data_prep.captions.table import CaptionsByImage, read_captions
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.image_files import Names, open_inside, walk
+from sieve.data_prep.sources.noting import NotesSkipped
 
 _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
 
@@ -40,8 +40,8 @@ class Folder(NotesSkipped):
     ----------
     directory : Path
     captions : Path, optional
-        See `data_prep.captions.formats`. It names images by their path inside `directory`, or by
-        the end of that path where only one image has it. Without it, a text file beside an image
+        See `sieve.data_prep.captions.formats`. It names images by their path inside `directory`, or
+        by the end of that path where only one image has it. Without it, a text file beside an image
         (`a.txt` beside `a.jpg`) holds its captions, one a line.
     columns : Columns
     only : Path, optional
@@ -86,7 +86,7 @@ class Folder(NotesSkipped):
         return f"folder {self.directory}{described}"
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `data_prep.images.load_image`."""
+        """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.directory, Path(record.image))
 
     def _find(self, skipped: list[Skipped]) -> Iterator[Record]:

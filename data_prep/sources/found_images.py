@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from data_prep.captions.tile import draw_tile
-from data_prep.records import Record
-from data_prep.sources.image_files import open_inside
+from sieve.data_prep.captions.tile import draw_tile
+from sieve.data_prep.records import Record
+from sieve.data_prep.sources.image_files import open_inside
 
 
 def find_image(folder: Path, name: str) -> Path | None:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.images import load_image, readable_extensions
-from data_prep.skipped import Skipped
+from sieve.data_prep.images import load_image, readable_extensions
+from sieve.data_prep.skipped import Skipped
 
 
 class Walked(NamedTuple):
@@ -61,7 +61,7 @@ def walk(directory: Path, extensionless: bool = False) -> Walked:
 
 
 def open_inside(directory: Path, path: Path) -> Image.Image:
-    """Open an image file that must lie inside a folder; see `data_prep.images.load_image`.
+    """Open an image file that must lie inside a folder; see `sieve.data_prep.images.load_image`.
 
     Raises
     ------

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.captions import caption_fault, tidy
-from data_prep.images import readable_extensions
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.folder import drawn_split
-from data_prep.sources.image_files import open_inside
-from data_prep.sources.noting import NotesSkipped
-from data_prep.sources.parquet_images import Cell, open_cell
-from data_prep.sources.shards import (
+from sieve.data_prep.captions import caption_fault, tidy
+from sieve.data_prep.images import readable_extensions
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.folder import drawn_split
+from sieve.data_prep.sources.image_files import open_inside
+from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.parquet_images import Cell, open_cell
+from sieve.data_prep.sources.shards import (
     NOT_DOWNLOADED,
     failures,
     folder_images,
@@ -30,7 +30,7 @@ from data_prep.sources.shards import (
     table_images,
     tar_images,
 )
-from data_prep.sources.tars import Reference, open_member
+from sieve.data_prep.sources.tars import Reference, open_member
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Img2Dataset(NotesSkipped):
         return f"img2dataset {self.path}"
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image where it lies; see `data_prep.images.load_image`."""
+        """Open the record's image where it lies; see `sieve.data_prep.images.load_image`."""
         if member := Reference.parse(record.image):
             return open_member(member)
         if cell := Cell.parse(record.image):

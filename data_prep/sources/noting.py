@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from data_prep.records import Record
-from data_prep.skipped import Skipped
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
 
 
 class NotesSkipped(ABC):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data_prep.images import load_image_bytes
+from sieve.data_prep.images import load_image_bytes
 
 MAX_GROUP_BYTES = 1 << 30
 """Larger row groups are refused: one is read whole for each of its images."""
@@ -53,7 +53,7 @@ def image_column(schema: pa.Schema) -> str | None:
 
 
 def open_cell(cell: Cell) -> Image.Image:
-    """Open an image in a Parquet file; see `data_prep.images.load_image`."""
+    """Open an image in a Parquet file; see `sieve.data_prep.images.load_image`."""
     value = _group(cell.file, cell.column, cell.group)[cell.row].as_py()
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None:

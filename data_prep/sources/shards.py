@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.captions.formats import as_text
-from data_prep.images import readable_extensions
-from data_prep.skipped import Skipped
-from data_prep.sources.parquet_images import Cell, image_column
-from data_prep.sources.tars import MAX_TEXT_BYTES, read_samples
+from sieve.data_prep.captions.formats import as_text
+from sieve.data_prep.images import readable_extensions
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.parquet_images import Cell, image_column
+from sieve.data_prep.sources.tars import MAX_TEXT_BYTES, read_samples
 
 NOT_DOWNLOADED = "not downloaded"
 """Begins the reason of every image that a downloader did not get."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.images import load_image_bytes, readable_extensions
-from data_prep.skipped import Skipped
+from sieve.data_prep.images import load_image_bytes, readable_extensions
+from sieve.data_prep.skipped import Skipped
 
 MAX_MEMBER_BYTES = 200 << 20
 """Larger members are refused: an image within the limit of pixels is smaller."""
@@ -58,7 +58,7 @@ class Sample(NamedTuple):
 
 
 def open_member(reference: Reference) -> Image.Image:
-    """Open an image in a tar file; see `data_prep.images.load_image`."""
+    """Open an image in a tar file; see `sieve.data_prep.images.load_image`."""
     if reference.size > MAX_MEMBER_BYTES:
         raise ValueError(f"too large: {reference.size:,} bytes, over {MAX_MEMBER_BYTES:,}")
     with reference.tar.open("rb") as stream:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from model.drafts import draft_beside, take_name
+from sieve.model.drafts import draft_beside, take_name
 
 log = logging.getLogger(__name__)
 

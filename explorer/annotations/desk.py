@@ -11,15 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from explorer.annotations.exchange import KINDS, read_exchanged
-from explorer.annotations.fields import Annotation, Field, split_tags
-from explorer.annotations.searches import search_link
-from explorer.annotations.store import annotate
-from explorer.annotations.transfer import Origin, carry_out, export_text, plan_import, without_notes
-from explorer.json_fields import check_choice, read_object, read_whole, shown
+from sieve.explorer.annotations.exchange import KINDS, read_exchanged
+from sieve.explorer.annotations.fields import Annotation, Field, split_tags
+from sieve.explorer.annotations.searches import search_link
+from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.transfer import (
+    Origin,
+    carry_out,
+    export_text,
+    plan_import,
+    without_notes,
+)
+from sieve.explorer.json_fields import check_choice, read_object, read_whole, shown
 
 if TYPE_CHECKING:
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from data_prep.cells import read_cell, safe_cell
-from explorer.annotations.fields import FIELDS, Annotation, read_field, told_time
-from explorer.annotations.searches import SavedSearch
-from explorer.json_fields import read_object, read_whole, refuse_unknown, shown
+from sieve.data_prep.cells import read_cell, safe_cell
+from sieve.explorer.annotations.fields import FIELDS, Annotation, read_field, told_time
+from sieve.explorer.annotations.searches import SavedSearch
+from sieve.explorer.json_fields import read_object, read_whole, refuse_unknown, shown
 
 FORMAT = 1
 KINDS = ("json", "csv")

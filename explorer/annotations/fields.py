@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from data_prep.captions import tidy
-from explorer.json_fields import shown
+from sieve.data_prep.captions import tidy
+from sieve.explorer.json_fields import shown
 
 MAX_NAME = 80
 MAX_NOTE = 10_000

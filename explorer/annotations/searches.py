@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from explorer.annotations.database import Database
-from explorer.annotations.fields import check_length, clean_line
-from explorer.links import TAB_TEXTS, TABS, read_link, write_link
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.fields import check_length, clean_line
+from sieve.explorer.links import TAB_TEXTS, TABS, read_link, write_link
 
 MAX_SEARCHES = 1000
 MAX_SEARCH_NAME = 120

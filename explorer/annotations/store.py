@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
-from explorer.annotations.database import Database
-from explorer.annotations.fields import FIELDS, Annotation, Field, read_field, told_time
-from explorer.annotations.searches import SavedSearches
-from model.home import sieve_home
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, read_field, told_time
+from sieve.explorer.annotations.searches import SavedSearches
+from sieve.model.home import sieve_home
 
 if TYPE_CHECKING:
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
 log = logging.getLogger(__name__)
 

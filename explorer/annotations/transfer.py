@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from explorer.annotations.exchange import Exchanged, write_csv, write_json
-from explorer.annotations.fields import Annotation, Field
-from explorer.annotations.searches import search_link, search_name
-from explorer.annotations.store import Annotations, Change
+from sieve.explorer.annotations.exchange import Exchanged, write_csv, write_json
+from sieve.explorer.annotations.fields import Annotation, Field
+from sieve.explorer.annotations.searches import search_link, search_name
+from sieve.explorer.annotations.store import Annotations, Change
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
-    from model.collection import Collection
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
 
 
 class Origin(NamedTuple):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from explorer.benchmark.plot import kind_of
+from sieve.explorer.benchmark.plot import kind_of
 
 if TYPE_CHECKING:
-    from model.benchmark import MethodResult, TrackResult
+    from sieve.model.benchmark import MethodResult, TrackResult
 
 
 def track_figure(track: TrackResult) -> dict[str, Any]:

@@ -1,20 +1,20 @@
-"""The process of one quick evaluation: `python -m explorer.benchmark.child FOLDER`."""
+"""The process of one quick evaluation: `python -m sieve.explorer.benchmark.child FOLDER`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from explorer.jobs.folder import MEASURING, Progress, Request
-from explorer.jobs.process import Teller, run_job
-from model.benchmark import (
+from sieve.explorer.jobs.folder import MEASURING, Progress, Request
+from sieve.explorer.jobs.process import Teller, run_job
+from sieve.model.benchmark import (
     SHORT_METHODS,
     Benchmark,
     BenchmarkConfig,
     keep_evaluation,
     tracks_of,
 )
-from model.checkpoint import Checkpoint
-from model.collection import Collection
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 
 def evaluate_as_asked(request: Request, collection: Collection, teller: Teller) -> Path:

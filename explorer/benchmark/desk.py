@@ -6,19 +6,19 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.bundled import collection_word
-from explorer.benchmark.chart import track_figure
-from explorer.benchmark.report import verdicts
-from explorer.benchmark.runs import Runs
-from explorer.jobs.folder import DONE, UNDER_WAY
-from explorer.jobs.lane import Lane
-from explorer.json_fields import check_choice, read_object, read_text, refuse_unknown
-from model.benchmark import contrast, list_evaluations, read_evaluation
+from sieve.data_prep.bundled import collection_word
+from sieve.explorer.benchmark.chart import track_figure
+from sieve.explorer.benchmark.report import verdicts
+from sieve.explorer.benchmark.runs import Runs
+from sieve.explorer.jobs.folder import DONE, UNDER_WAY
+from sieve.explorer.jobs.lane import Lane
+from sieve.explorer.json_fields import check_choice, read_object, read_text, refuse_unknown
+from sieve.model.benchmark import contrast, list_evaluations, read_evaluation
 
 if TYPE_CHECKING:
-    from model.benchmark import Evaluation, Glance, MethodResult, TrackResult
-    from model.checkpoint import Checkpoint
-    from model.collection import Collection
+    from sieve.model.benchmark import Evaluation, Glance, MethodResult, TrackResult
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
 
 SIEVE = "Sieve"
 _MARKS = {"r": "fits", "v": "both", "n": "neither"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.benchmark import TRAINED, TRAINING_FREE
+from sieve.model.benchmark import TRAINED, TRAINING_FREE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-    from model.benchmark import MethodResult, TrackResult
+    from sieve.model.benchmark import MethodResult, TrackResult
 
 # Okabe and Ito's colours, told apart with any colour vision; the marker tells the same again.
 _KINDS = {

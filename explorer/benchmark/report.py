@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.captions import tidy
-from explorer.benchmark.plot import save_plot
-from explorer.tables import csv_bytes
-from model.benchmark import TRAINING_FREE
-from model.drafts import new_folder
+from sieve.data_prep.captions import tidy
+from sieve.explorer.benchmark.plot import save_plot
+from sieve.explorer.tables import csv_bytes
+from sieve.model.benchmark import TRAINING_FREE
+from sieve.model.drafts import new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
+    from sieve.model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
 
 _HEADER = (
     "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",

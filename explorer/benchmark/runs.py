@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from explorer.jobs.folder import JobFolder
-from explorer.jobs.jobs import Jobs
-from model.benchmark import tracks_of
+from sieve.explorer.jobs.folder import JobFolder
+from sieve.explorer.jobs.jobs import Jobs
+from sieve.model.benchmark import tracks_of
 
 
 class Runs(Jobs):
     """Starts, finds and stops quick evaluations."""
 
     kind = "evaluation"
-    module = "explorer.benchmark.child"
+    module = "sieve.explorer.benchmark.child"
 
     def start(self, checkpoint: Path) -> JobFolder:
         """Measure a checkpoint; see `Jobs.begin`. Of an earlier run only the result is kept."""

@@ -5,6 +5,6 @@ Nothing here loads torch or gradio before a command runs, so that `sieve --help`
 
 from __future__ import annotations
 
-from explorer.commands.exploring import Command
+from sieve.explorer.commands.exploring import Command
 
 __all__ = ["Command"]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
-from explorer.arguments import CheckpointName, CollectionName, checkpoint_path
-from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of
-from model.drafts import whole_file
+from sieve.explorer.arguments import CheckpointName, CollectionName, checkpoint_path
+from sieve.explorer.commands.printing import print_json, print_text
+from sieve.explorer.commands.writing import kind_of
+from sieve.model.drafts import whole_file
 
 if TYPE_CHECKING:
-    from explorer.annotations.store import Annotations
-    from explorer.annotations.transfer import Origin
+    from sieve.explorer.annotations.store import Annotations
+    from sieve.explorer.annotations.transfer import Origin
 
 NotesFile = Annotated[Positional[Path], arg(metavar="FILE")]
 
@@ -37,8 +37,8 @@ class ExportAnnotations:
 
     def run(self) -> None:
         """Write the file, and say what is in it."""
-        from explorer.annotations.exchange import KINDS
-        from explorer.annotations.transfer import export_text
+        from sieve.explorer.annotations.exchange import KINDS
+        from sieve.explorer.annotations.transfer import export_text
 
         kind = kind_of(self.file, KINDS, "a file of notes")
         opened, origin = _open(self.collection, self.checkpoint)
@@ -70,8 +70,8 @@ class ImportAnnotations:
 
     def run(self) -> None:
         """Read the file, and take in what it says."""
-        from explorer.annotations.exchange import KINDS, MAX_BYTES, read_exchanged
-        from explorer.annotations.transfer import carry_out, plan_import
+        from sieve.explorer.annotations.exchange import KINDS, MAX_BYTES, read_exchanged
+        from sieve.explorer.annotations.transfer import carry_out, plan_import
 
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
@@ -114,11 +114,11 @@ class AnnotationsCommand:
 
 def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]:
     """Open what is kept, without reading any code or model."""
-    from data_prep.bundled import open_collection_path
-    from explorer.annotations.store import open_annotations
-    from explorer.annotations.transfer import Origin
-    from model.checkpoint import Checkpoint, find_checkpoint
-    from model.collection import Collection
+    from sieve.data_prep.bundled import open_collection_path
+    from sieve.explorer.annotations.store import open_annotations
+    from sieve.explorer.annotations.transfer import Origin
+    from sieve.model.checkpoint import Checkpoint, find_checkpoint
+    from sieve.model.collection import Collection
 
     path = open_collection_path(collection, progress=sys.stderr.isatty())
     opened = Collection.open(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     CheckpointName,
     CollectionName,
     Device,
@@ -17,12 +17,12 @@ from explorer.arguments import (
     checkpoint_path,
     parse_out,
 )
-from explorer.commands.printing import print_json, print_text
+from sieve.explorer.commands.printing import print_json, print_text
 
 if TYPE_CHECKING:
-    from model.benchmark import BenchmarkConfig
-    from model.checkpoint import Checkpoint
-    from model.collection import Collection
+    from sieve.model.benchmark import BenchmarkConfig
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
 
 Name = Annotated[str | None, arg(metavar="COLLECTION")]
 Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
@@ -69,8 +69,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Measure, print the table, and keep it where the explorer finds it."""
-        from explorer.benchmark.report import table_text, write_report
-        from model.benchmark import Benchmark, keep_evaluation
+        from sieve.explorer.benchmark.report import table_text, write_report
+        from sieve.model.benchmark import Benchmark, keep_evaluation
 
         out = parse_out(self.out) if self.out else None
         opened = self._open(self.collection)
@@ -93,21 +93,21 @@ class Evaluate:
             print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
 
     def _checkpoint(self, collection: Collection) -> Checkpoint | None:
-        from model.checkpoint import Checkpoint, find_checkpoint
+        from sieve.model.checkpoint import Checkpoint, find_checkpoint
 
         if self.checkpoint:
             return Checkpoint.load(checkpoint_path(self.checkpoint))
         return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
 
     def _open(self, name: str) -> Collection:
-        from data_prep.bundled import open_collection_path
-        from model.collection import Collection
+        from sieve.data_prep.bundled import open_collection_path
+        from sieve.model.collection import Collection
 
         progress = sys.stderr.isatty()
         return Collection.open(open_collection_path(name, device=self.device, progress=progress))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
-        from model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
+        from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
 
         given = tuple(name.strip() for name in self.methods.split(",") if name.strip())
         config = BenchmarkConfig(

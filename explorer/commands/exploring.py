@@ -13,7 +13,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     CheckpointName,
     CollectionName,
     Device,
@@ -25,15 +25,15 @@ from explorer.arguments import (
     checkpoint_path,
     open_engine,
 )
-from explorer.commands.annotating import AnnotationsCommand
-from explorer.commands.evaluating import Evaluate
-from explorer.commands.exporting import Export
-from explorer.commands.figuring import Figure
-from explorer.commands.indexing import Index
-from explorer.commands.joining import Add, Merge
-from explorer.commands.making import Train
-from explorer.commands.preparing import Prepare
-from explorer.commands.printing import (
+from sieve.explorer.commands.annotating import AnnotationsCommand
+from sieve.explorer.commands.evaluating import Evaluate
+from sieve.explorer.commands.exporting import Export
+from sieve.explorer.commands.figuring import Figure
+from sieve.explorer.commands.indexing import Index
+from sieve.explorer.commands.joining import Add, Merge
+from sieve.explorer.commands.making import Train
+from sieve.explorer.commands.preparing import Prepare
+from sieve.explorer.commands.printing import (
     print_dimensions,
     print_facts,
     print_json,
@@ -81,11 +81,11 @@ class Explore:
 
     def run(self) -> None:
         """Serve until stopped."""
-        from data_prep.bundled import open_collection_path
-        from explorer.access import Access, ask_password
-        from explorer.serving import Server, launch
-        from model.collection import Collection
-        from model.engine import Engine
+        from sieve.data_prep.bundled import open_collection_path
+        from sieve.explorer.access import Access, ask_password
+        from sieve.explorer.serving import Server, launch
+        from sieve.model.collection import Collection
+        from sieve.model.engine import Engine
 
         access = Access(
             public=self.public_safe,
@@ -152,11 +152,11 @@ class Search:
 
     def run(self) -> None:
         """Search, and print what was found."""
-        from explorer.reports import search_report
+        from sieve.explorer.reports import search_report
 
         picture = None
         if self.image is not None:
-            from data_prep.images import load_image
+            from sieve.data_prep.images import load_image
 
             try:
                 picture = load_image(self.image)
@@ -189,7 +189,7 @@ class Info:
 
     def run(self) -> None:
         """Print the facts."""
-        from explorer.reports import collection_report
+        from sieve.explorer.reports import collection_report
 
         report = collection_report(self.collection, self.checkpoint)
         print_json(report) if self.json else print_facts(report)
@@ -222,8 +222,8 @@ class Dimensions:
 
     def run(self) -> None:
         """Print the table, or the summary."""
-        from explorer.exports import table_csv
-        from explorer.reports import dimension_records, dimension_rows, summary_report
+        from sieve.explorer.exports import table_csv
+        from sieve.explorer.reports import dimension_records, dimension_rows, summary_report
 
         if self.csv and (self.json or self.summary):
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     CheckpointName,
     CollectionName,
     Device,
@@ -17,9 +17,9 @@ from explorer.arguments import (
     StrictnessValue,
     open_engine,
 )
-from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of
-from model.drafts import whole_file
+from sieve.explorer.commands.printing import print_json, print_text
+from sieve.explorer.commands.writing import kind_of
+from sieve.model.drafts import whole_file
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Export:
 
     def run(self) -> None:
         """Write the file, and say what is in it."""
-        from explorer.exports import CODE_KINDS, TABLE_KINDS
+        from sieve.explorer.exports import CODE_KINDS, TABLE_KINDS
 
         self._check()
         kinds = CODE_KINDS if self.what == "codes" else TABLE_KINDS
@@ -83,7 +83,12 @@ class Export:
             raise ValueError("--captions is for codes alone")
 
     def _write(self, kind: str) -> int:
-        from explorer.exports import dimensions_bytes, results_bytes, told_strictness, write_codes
+        from sieve.explorer.exports import (
+            dimensions_bytes,
+            results_bytes,
+            told_strictness,
+            write_codes,
+        )
 
         engine = open_engine(self.collection, self.checkpoint, self.device)
         if self.what == "codes":

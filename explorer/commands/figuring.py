@@ -9,10 +9,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import CheckpointName, Device, open_engine
-from explorer.commands.printing import print_json, print_text
-from explorer.commands.writing import kind_of
-from model.drafts import whole_file
+from sieve.explorer.arguments import CheckpointName, Device, open_engine
+from sieve.explorer.commands.printing import print_json, print_text
+from sieve.explorer.commands.writing import kind_of
+from sieve.model.drafts import whole_file
 
 _KINDS = ("pdf", "svg", "png")
 
@@ -47,9 +47,9 @@ class Figure:
     def run(self) -> None:
         """Draw, write, and say what was written."""
         kind = kind_of(self.out, _KINDS, "a figure")
-        from explorer.figures.drawing import draw_figure
-        from explorer.figures.latex import latex_block
-        from explorer.figures.recipe import read_recipe, write_recipe
+        from sieve.explorer.figures.drawing import draw_figure
+        from sieve.explorer.figures.latex import latex_block
+        from sieve.explorer.figures.recipe import read_recipe, write_recipe
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
@@ -97,7 +97,7 @@ def _checkpoint_of(sha256: str) -> str | None:
     """
     if not sha256:
         return None
-    from model.checkpoint import Checkpoint, checkpoint_folders
+    from sieve.model.checkpoint import Checkpoint, checkpoint_folders
 
     for folder in checkpoint_folders():
         try:

@@ -7,8 +7,8 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from explorer.arguments import CheckpointName, CollectionName, IndexName, open_engine
-from explorer.commands.printing import print_facts, print_json
+from sieve.explorer.arguments import CheckpointName, CollectionName, IndexName, open_engine
+from sieve.explorer.commands.printing import print_facts, print_json
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Index:
 
     def run(self) -> None:
         """Upload, and say how fast."""
-        from model.index.address import IndexAddress
-        from model.index.identity import IndexIdentity
-        from model.index.qdrant import connect
-        from model.index.upload import upload
+        from sieve.model.index.address import IndexAddress
+        from sieve.model.index.identity import IndexIdentity
+        from sieve.model.index.qdrant import connect
+        from sieve.model.index.upload import upload
 
         address = IndexAddress.parse(self.to)
         with closing(connect(address)) as client:

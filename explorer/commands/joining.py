@@ -10,14 +10,14 @@ from typing import Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
     backbone_name,
     parse_out,
 )
-from explorer.commands.preparing import report_prepared
+from sieve.explorer.commands.preparing import report_prepared
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Merge:
 
     def run(self) -> None:
         """Join, and say what was made."""
-        from data_prep.joining import merge
+        from sieve.data_prep.joining import merge
 
         out = parse_out(self.out)
         report_prepared(merge(self.parts, out, out.name), self.json)
@@ -77,12 +77,12 @@ class Add:
 
     def run(self) -> None:
         """Add, and say what was made."""
-        from data_prep.adding import add
-        from data_prep.bundled import open_collection_path
-        from data_prep.records import Source
-        from data_prep.sources.folder import Folder
-        from model.backbone import Backbone
-        from model.collection import Collection
+        from sieve.data_prep.adding import add
+        from sieve.data_prep.bundled import open_collection_path
+        from sieve.data_prep.records import Source
+        from sieve.data_prep.sources.folder import Folder
+        from sieve.model.backbone import Backbone
+        from sieve.model.collection import Collection
 
         progress = sys.stderr.isatty()
         old = Collection.open(
@@ -104,7 +104,7 @@ class Add:
 
 def _next_version(name: str) -> Path:
     """Choose a free place in `$SIEVE_HOME` for a new version of a collection."""
-    from model.home import sieve_home
+    from sieve.model.home import sieve_home
 
     stem, number = re.sub(r"-\d+$", "", name), 2
     while (out := sieve_home() / "collections" / f"{stem}-{number}").exists():

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
     default_checkpoint_out,
     parse_out,
 )
-from explorer.commands.printing import print_facts, print_json
+from sieve.explorer.commands.printing import print_facts, print_json
 
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: the preset's)")]
@@ -27,7 +27,7 @@ class Train:
     """Train a sparse encoder on a collection's captions.
 
     A run that was killed goes on where it was when the same command is given again. On several
-    GPUs: torchrun --nproc-per-node N -m -- explorer train COLLECTION, with the same options.
+    GPUs: torchrun --nproc-per-node N -m -- sieve train COLLECTION, with the same options.
 
     Example: sieve train my-photos --out my-codes --epochs 30
     """
@@ -86,10 +86,10 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how good the codes are."""
-        from data_prep.bundled import open_collection_path
-        from explorer.reports import training_report
-        from model.collection import Collection
-        from model.training import PRESETS, launched, train
+        from sieve.data_prep.bundled import open_collection_path
+        from sieve.explorer.reports import training_report
+        from sieve.model.collection import Collection
+        from sieve.model.training import PRESETS, launched, train
 
         leads = launched().leads
         progress = sys.stderr.isatty() and leads

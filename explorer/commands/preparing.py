@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg, subcommand
 
-from explorer.arguments import (
+from sieve.explorer.arguments import (
     Device,
     File,
     ShardName,
@@ -18,18 +18,18 @@ from explorer.arguments import (
     collection_out,
     parse_out,
 )
-from explorer.commands.preparing_codes import PrepareCodes
-from explorer.commands.preparing_datasets import (
+from sieve.explorer.commands.preparing_codes import PrepareCodes
+from sieve.explorer.commands.preparing_datasets import (
     PrepareCoco,
     PrepareConceptualCaptions,
     PrepareEmbeddings,
 )
-from explorer.commands.printing import print_json, print_text
+from sieve.explorer.commands.printing import print_json, print_text
 
 if TYPE_CHECKING:
-    from data_prep.pipeline.sharding import Shard
-    from data_prep.records import Source
-    from model.collection import Collection
+    from sieve.data_prep.pipeline.sharding import Shard
+    from sieve.data_prep.records import Source
+    from sieve.model.collection import Collection
 
 Column = Annotated[str | None, arg(metavar="COLUMN")]
 
@@ -64,13 +64,13 @@ class PrepareScenes:
         if self.out is None:
             if replace(self, json=False) != PrepareScenes(device=self.device):
                 raise ValueError("scenes other than the bundled ones need a place: give --out")
-            from data_prep.bundled import bundled_scenes
-            from model.collection import Collection
+            from sieve.data_prep.bundled import bundled_scenes
+            from sieve.model.collection import Collection
 
             path = bundled_scenes(device=self.device, progress=sys.stderr.isatty())
             report_prepared(Collection.open(path), self.json)
             return
-        from data_prep.scenes import Scenes
+        from sieve.data_prep.scenes import Scenes
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
@@ -126,8 +126,8 @@ class PrepareFolder:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
-        from data_prep.captions import Columns
-        from data_prep.sources.folder import Folder
+        from sieve.data_prep.captions import Columns
+        from sieve.data_prep.sources.folder import Folder
 
         out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
         columns = Columns(
@@ -181,8 +181,8 @@ def _prepare(
     keep_going: bool = False,
     shard: Shard | None = None,
 ) -> Collection:
-    from data_prep.prepare import prepare
-    from model.backbone import Backbone
+    from sieve.data_prep.prepare import prepare
+    from sieve.model.backbone import Backbone
 
     return prepare(
         source,
@@ -197,7 +197,7 @@ def _prepare(
 
 def report_prepared(collection: Collection, as_json: bool) -> None:
     """Say what was prepared."""
-    from explorer.reports import collection_facts
+    from sieve.explorer.reports import collection_facts
 
     facts = collection_facts(collection)
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import File, collection_out
+from sieve.explorer.arguments import File, collection_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ class PrepareCodes:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
-        from data_prep.prepare import prepare
-        from data_prep.records import Source
-        from data_prep.sources.codes import CodeFiles, Codes
-        from explorer.commands.preparing import report_prepared
+        from sieve.data_prep.prepare import prepare
+        from sieve.data_prep.records import Source
+        from sieve.data_prep.sources.codes import CodeFiles, Codes
+        from sieve.explorer.commands.preparing import report_prepared
 
         out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
         files = CodeFiles.find(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from explorer.arguments import Device, File, ShardName, backbone_name, collection_out
+from sieve.explorer.arguments import Device, File, ShardName, backbone_name, collection_out
 
 if TYPE_CHECKING:
-    from data_prep.known import KnownEmbeddings
-    from data_prep.known_codes import KnownCodes
-    from data_prep.records import Source
-    from model.backbone import Backbone
-    from model.collection import BackboneIdentity
+    from sieve.data_prep.known import KnownEmbeddings
+    from sieve.data_prep.known_codes import KnownCodes
+    from sieve.data_prep.records import Source
+    from sieve.model.backbone import Backbone
+    from sieve.model.collection import BackboneIdentity
 
 Files = Annotated[tuple[Path, ...], arg(metavar="PATH…")]
 Folder = Annotated[Path, arg(metavar="DIR")]
@@ -48,8 +48,8 @@ class How:
         known: KnownEmbeddings | KnownCodes | None = None,
     ) -> None:
         """Prepare, and say what was made."""
-        from data_prep.prepare import prepare
-        from explorer.commands.preparing import report_prepared
+        from sieve.data_prep.prepare import prepare
+        from sieve.explorer.commands.preparing import report_prepared
 
         made = prepare(
             cast("Source", source),
@@ -90,8 +90,8 @@ class PrepareCoco:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
-        from data_prep.sources.coco import Coco
-        from model.backbone import Backbone
+        from sieve.data_prep.sources.coco import Coco
+        from sieve.model.backbone import Backbone
 
         out = collection_out(self.how.out, "coco")
         source = Coco(self.images, self.captions, self.instances, self.splits, name=out.name)
@@ -123,8 +123,8 @@ class PrepareConceptualCaptions:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
-        from data_prep.sources.conceptual_captions import conceptual_captions
-        from model.backbone import Backbone
+        from sieve.data_prep.sources.conceptual_captions import conceptual_captions
+        from sieve.model.backbone import Backbone
 
         out = collection_out(self.how.out, Path(os.path.abspath(self.source)).stem)
         source = conceptual_captions(
@@ -159,7 +159,7 @@ class PrepareEmbeddings:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
-        from data_prep.sources.embeddings import Embeddings, open_identity
+        from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = collection_out(self.how.out, Path(os.path.abspath(self.directory)).name)
         source = Embeddings(

@@ -8,7 +8,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from data_prep.captions import tidy
+from sieve.data_prep.captions import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def print_facts(facts: dict[str, Any]) -> None:
 
 
 def print_outcome(report: dict[str, Any]) -> None:
-    """Write what a search found: see `explorer.reports.search_report`."""
+    """Write what a search found: see `sieve.explorer.reports.search_report`."""
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
     off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"

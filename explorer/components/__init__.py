@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.turns import Turns
+from sieve.explorer.turns import Turns
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from explorer.figures.recipe import Recipe, Row
-from model.words.mentions import mentions
-from model.words.nouns import benchmark_nouns
+from sieve.explorer.figures.recipe import Recipe, Row
+from sieve.model.words.mentions import mentions
+from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
-    from model.engine import EncodedQuery, Engine
+    from sieve.model.engine import EncodedQuery, Engine
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
 """Makes a query of a text, what it goes without, and an item's id."""

@@ -19,16 +19,22 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
-from data_prep.originals import Original, open_original, open_thumbnail
-from explorer.figures.content import Content, Encode, complete_recipe, figure_content, keep_names
-from explorer.figures.layout import INK, Layout, lay_out
-from explorer.figures.recipe import CM_PER_INCH, Recipe
-from explorer.figures.type import POINTS_PER_INCH, Type
+from sieve.data_prep.originals import Original, open_original, open_thumbnail
+from sieve.explorer.figures.content import (
+    Content,
+    Encode,
+    complete_recipe,
+    figure_content,
+    keep_names,
+)
+from sieve.explorer.figures.layout import INK, Layout, lay_out
+from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
+from sieve.explorer.figures.type import POINTS_PER_INCH, Type
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
 KINDS = ("pdf", "svg", "png")
 DPI = 300

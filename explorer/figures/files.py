@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from explorer.figures.drawing import KINDS, FigureFile, draw_figure
-from explorer.figures.latex import latex_block
-from explorer.figures.recipe import Recipe, write_recipe
+from sieve.explorer.figures.drawing import KINDS, FigureFile, draw_figure
+from sieve.explorer.figures.latex import latex_block
+from sieve.explorer.figures.recipe import Recipe, write_recipe
 
 if TYPE_CHECKING:
-    from explorer.figures.content import Encode
-    from model.engine import Engine
+    from sieve.explorer.figures.content import Encode
+    from sieve.model.engine import Engine
 
 Kind = Literal["pdf", "svg", "png", "tex", "json"]
 MIME: dict[str, str] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from explorer.figures.recipe import MARKS
+from sieve.explorer.figures.recipe import MARKS
 
 if TYPE_CHECKING:
-    from explorer.figures.content import Content
-    from explorer.figures.recipe import Recipe
+    from sieve.explorer.figures.content import Content
+    from sieve.explorer.figures.recipe import Recipe
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

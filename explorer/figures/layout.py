@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from explorer.figures.content import Content
-from explorer.figures.recipe import CM_PER_INCH, Recipe
-from explorer.figures.type import LINE, POINTS_PER_INCH, Type
+from sieve.explorer.figures.content import Content
+from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
+from sieve.explorer.figures.type import LINE, POINTS_PER_INCH, Type
 
 GRID = 150
 """Places in an inch."""

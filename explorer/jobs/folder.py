@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from explorer.json_fields import read_object
-from model.drafts import whole_file
+from sieve.explorer.json_fields import read_object
+from sieve.model.drafts import whole_file
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from explorer.jobs.folder import (
+from sieve.explorer.jobs.folder import (
     DONE,
     FAILED,
     STARTING,
@@ -18,8 +18,8 @@ from explorer.jobs.folder import (
     Progress,
     Request,
 )
-from explorer.jobs.lane import Lane
-from model.collection import Collection
+from sieve.explorer.jobs.lane import Lane
+from sieve.model.collection import Collection
 
 _KILLED = "its process was ended from outside; perhaps memory ran out"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from explorer.jobs.folder import UNDER_WAY, JobFolder
-from model.home import sieve_home
+from sieve.explorer.jobs.folder import UNDER_WAY, JobFolder
+from sieve.model.home import sieve_home
 
 try:
     import fcntl

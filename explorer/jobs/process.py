@@ -18,9 +18,9 @@ from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
 
-from data_prep.bundled import open_collection_path
-from explorer.faults import one_line
-from explorer.jobs.folder import (
+from sieve.data_prep.bundled import open_collection_path
+from sieve.explorer.faults import one_line
+from sieve.explorer.jobs.folder import (
     DONE,
     FAILED,
     STOPPED,
@@ -29,7 +29,7 @@ from explorer.jobs.folder import (
     Progress,
     Request,
 )
-from model.collection import Collection
+from sieve.model.collection import Collection
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.benchmark.desk import EvaluationDesk
-from explorer.components import piece
-from explorer.faults import answered
+from sieve.explorer.benchmark.desk import EvaluationDesk
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
 
 if TYPE_CHECKING:
-    from explorer.training.desk import TrainingDesk
-    from model.engine import Engine
+    from sieve.explorer.training.desk import TrainingDesk
+    from sieve.model.engine import Engine
 
 
 def benchmark_tab(engine: Engine, training: TrainingDesk | None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.comparing import CompareDesk
-from explorer.components import piece
-from explorer.faults import answered
+from sieve.explorer.comparing import CompareDesk
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 
 def compare_tab(desk: Desk) -> None:

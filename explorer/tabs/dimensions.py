@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from explorer.components import piece
-from explorer.exports import dimensions_bytes, download
-from explorer.faults import answered
-from explorer.json_fields import read_object, read_whole
-from explorer.links import Place
-from explorer.views import map_view, page_view, probe_view, table_view
-from model.dimensions import clearest_dimension
-from model.dimensions.layout import dimension_map
-from model.dimensions.probe import probe_dimension
+from sieve.explorer.components import piece
+from sieve.explorer.exports import dimensions_bytes, download
+from sieve.explorer.faults import answered
+from sieve.explorer.json_fields import read_object, read_whole
+from sieve.explorer.links import Place
+from sieve.explorer.views import map_view, page_view, probe_view, table_view
+from sieve.model.dimensions import clearest_dimension
+from sieve.model.dimensions.layout import dimension_map
+from sieve.model.dimensions.probe import probe_dimension
 
 if TYPE_CHECKING:
-    from explorer.annotations.desk import NotesDesk
-    from model.engine import Engine
+    from sieve.explorer.annotations.desk import NotesDesk
+    from sieve.model.engine import Engine
 
 
 def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from explorer.components import piece
-from explorer.faults import answered
-from explorer.figures.drawing import preview_figure
-from explorer.figures.files import figure_download, recipe_for
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
+from sieve.explorer.figures.drawing import preview_figure
+from sieve.explorer.figures.files import figure_download, recipe_for
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 
 def figure_tab(desk: Desk) -> None:

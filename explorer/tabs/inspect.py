@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from explorer.components import piece
-from explorer.faults import answered
-from explorer.inspecting import inspect_view, why_view
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
+from sieve.explorer.inspecting import inspect_view, why_view
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 
 def inspect_tab(desk: Desk) -> None:

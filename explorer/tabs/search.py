@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from explorer.components import piece
-from explorer.faults import answered
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
 
 if TYPE_CHECKING:
-    from explorer.desk import Desk
+    from sieve.explorer.desk import Desk
 
 
 def search_tab(desk: Desk) -> None:

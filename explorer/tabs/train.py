@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.components import piece
-from explorer.faults import answered
+from sieve.explorer.components import piece
+from sieve.explorer.faults import answered
 
 if TYPE_CHECKING:
-    from explorer.training.desk import TrainingDesk
+    from sieve.explorer.training.desk import TrainingDesk
 
 
 def train_tab(desk: TrainingDesk) -> None:

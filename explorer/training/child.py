@@ -1,4 +1,4 @@
-"""The process of one training: `python -m explorer.training.child FOLDER`.
+"""The process of one training: `python -m sieve.explorer.training.child FOLDER`.
 
 Whatever ends it leaves a state from which it goes on.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from explorer.arguments import default_checkpoint_out
-from explorer.jobs.folder import MEASURING, TRAINING, JobFolder, Progress, Request
-from explorer.jobs.process import Teller, run_job
-from explorer.training.settings import TrainingSettings
-from model.collection import Collection
-from model.training import train
-from model.training.probe import ProbeReport
-from model.training.trainer import StepReport
+from sieve.explorer.arguments import default_checkpoint_out
+from sieve.explorer.jobs.folder import MEASURING, TRAINING, JobFolder, Progress, Request
+from sieve.explorer.jobs.process import Teller, run_job
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.model.collection import Collection
+from sieve.model.training import train
+from sieve.model.training.probe import ProbeReport
+from sieve.model.training.trainer import StepReport
 
 N_POINTS = 200
 """Points of a curve."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.bundled import (
+from sieve.data_prep.bundled import (
     BACKBONE,
     BUNDLED,
     bundled_path,
@@ -16,8 +16,8 @@ from data_prep.bundled import (
     kept_collections,
     open_collection_path,
 )
-from explorer.faults import one_line
-from model.collection import MANIFEST, Collection
+from sieve.explorer.faults import one_line
+from sieve.model.collection import MANIFEST, Collection
 
 
 class Choice(NamedTuple):

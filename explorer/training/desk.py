@@ -8,17 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep.bundled import collection_word
-from explorer.faults import one_line
-from explorer.jobs.folder import DONE, UNDER_WAY, JobFolder, Progress, Request
-from explorer.json_fields import read_object
-from explorer.training.choices import choices, find_choice
-from explorer.training.settings import TrainingSettings
-from explorer.training.trainings import Trainings
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.training import PRESETS
-from model.training.probe import probe_refusal
+from sieve.data_prep.bundled import collection_word
+from sieve.explorer.faults import one_line
+from sieve.explorer.jobs.folder import DONE, UNDER_WAY, JobFolder, Progress, Request
+from sieve.explorer.json_fields import read_object
+from sieve.explorer.training.choices import choices, find_choice
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.explorer.training.trainings import Trainings
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.training import PRESETS
+from sieve.model.training.probe import probe_refusal
 
 NONE = "none"
 

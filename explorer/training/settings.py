@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from explorer.json_fields import (
+from sieve.explorer.json_fields import (
     check_choice,
     check_number,
     read_number,
@@ -14,7 +14,7 @@ from explorer.json_fields import (
     read_whole,
     refuse_unknown,
 )
-from model.training import PRESETS, TrainingConfig
+from sieve.model.training import PRESETS, TrainingConfig
 
 MAX_M = 16_384
 MAX_EPOCHS = 1000

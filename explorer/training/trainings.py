@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from explorer.jobs.folder import JobFolder, Request
-from explorer.jobs.jobs import Jobs
-from explorer.training.choices import Choice
-from explorer.training.settings import TrainingSettings
-from model.collection import Collection
+from sieve.explorer.jobs.folder import JobFolder, Request
+from sieve.explorer.jobs.jobs import Jobs
+from sieve.explorer.training.choices import Choice
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.model.collection import Collection
 
 
 class Trainings(Jobs):
     """Starts, finds, stops and resumes the trainings that one page asks for."""
 
     kind = "training"
-    module = "explorer.training.child"
+    module = "sieve.explorer.training.child"
 
     def start(self, settings: TrainingSettings, choice: Choice | None = None) -> JobFolder:
         """Start a training, by default of the page's own collection; see `Jobs.begin`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from model.backbone.blip import BLIP, blip_folder
-from model.backbone.dual_encoder import Backbone, resolve_device
-from model.backbone.image_transform import ImageTransform
-from model.backbone.of_collection import backbone_of
+from sieve.model.backbone.blip import BLIP, blip_folder
+from sieve.model.backbone.dual_encoder import Backbone, resolve_device
+from sieve.model.backbone.image_transform import ImageTransform
+from sieve.model.backbone.of_collection import backbone_of
 
 __all__ = ["BLIP", "Backbone", "ImageTransform", "backbone_of", "blip_folder", "resolve_device"]

@@ -2,7 +2,7 @@
 
 A backbone is an open_clip model, the bundled small one too: it lies in a folder and is opened
 through open_clip's own `local-dir:` path, the way people open models of their own. BLIP, a peer,
-comes from `model.backbone.blip` and is called in the same way.
+comes from `sieve.model.backbone.blip` and is called in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from model.backbone.blip import BLIP, open_blip
-from model.backbone.image_transform import ImageTransform
-from model.backbone.source import open_source, resolve
-from model.backbone.unpadded import encode_unpadded
-from model.checksums import check_files
-from model.words.known import WordList, WordReading
+from sieve.model.backbone.blip import BLIP, open_blip
+from sieve.model.backbone.image_transform import ImageTransform
+from sieve.model.backbone.source import open_source, resolve
+from sieve.model.backbone.unpadded import encode_unpadded
+from sieve.model.checksums import check_files
+from sieve.model.words.known import WordList, WordReading
 
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 24

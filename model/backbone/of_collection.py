@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.backbone.dual_encoder import Backbone
+from sieve.model.backbone.dual_encoder import Backbone
 
 if TYPE_CHECKING:
-    from model.collection import Collection
+    from sieve.model.collection import Collection
 
 
 def backbone_of(collection: Collection, device: str = "auto") -> Backbone:

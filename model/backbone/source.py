@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from assets import ROOT
+from sieve.assets import ROOT
 
 BUNDLED = ("sieve-lite",)
 """Backbones that ship with Sieve; each is a folder under `assets/backbones`."""

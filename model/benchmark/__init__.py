@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from model.benchmark.baselines import METHODS, TRAINED, TRAINING_FREE
-from model.benchmark.bootstrap import Interval
-from model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
-from model.benchmark.contrasts import Contrast, contrast
-from model.benchmark.evaluations import (
+from sieve.model.benchmark.baselines import METHODS, TRAINED, TRAINING_FREE
+from sieve.model.benchmark.bootstrap import Interval
+from sieve.model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
+from sieve.model.benchmark.contrasts import Contrast, contrast
+from sieve.model.benchmark.evaluations import (
     Evaluation,
     Glance,
     keep_evaluation,
     list_evaluations,
     read_evaluation,
 )
-from model.benchmark.results import Answer, BenchmarkResult, MethodResult, PairCount, TrackResult
-from model.benchmark.run import Benchmark
+from sieve.model.benchmark.results import (
+    Answer,
+    BenchmarkResult,
+    MethodResult,
+    PairCount,
+    TrackResult,
+)
+from sieve.model.benchmark.run import Benchmark
 
 __all__ = [
     "METHODS",

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.benchmark.splice import decompose
-from model.benchmark.tuning import Spaces
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
-from model.questions import recall_at
-from model.questions.pairs import Questions
-from model.questions.rules import (
+from sieve.model.benchmark.splice import decompose
+from sieve.model.benchmark.tuning import Spaces
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
+from sieve.model.questions import recall_at
+from sieve.model.questions.pairs import Questions
+from sieve.model.questions.rules import (
     CODE_RULES,
     DENSE_RULES,
     EDIT,

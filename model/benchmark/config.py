@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.benchmark.baselines import METHODS, TRAINING_FREE
-from model.collection import Collection
-from model.questions import TRACKS, PairLaw, TrackName
-from model.training import TrainingConfig
+from sieve.model.benchmark.baselines import METHODS, TRAINING_FREE
+from sieve.model.collection import Collection
+from sieve.model.questions import TRACKS, PairLaw, TrackName
+from sieve.model.training import TrainingConfig
 
 SHORT_METHODS = (*TRAINING_FREE, "Sieve")
 """What can be measured in a minute or two with one checkpoint, as nothing has to be trained."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.benchmark.measures import Measured
-from model.benchmark.results import Answer, MethodResult
-from model.questions.pairs import Questions
+from sieve.model.benchmark.measures import Measured
+from sieve.model.benchmark.results import Answer, MethodResult
+from sieve.model.questions.pairs import Questions
 
 SHOWN = 8
 """So many pairs of each kind are kept with their results."""

@@ -3,8 +3,8 @@
 $SIEVE_HOME/evaluations/COLLECTION_SHA256[:16]/TIME-CHECKPOINT.json
 
 Each holds the table, every pair's AP@10 and violation@10 by every method, and the results of the
-pairs where Sieve wins and loses most: see `model.benchmark.results`. Read, one takes a megabyte of
-memory, so of all that are kept only what a list tells of them stays there.
+pairs where Sieve wins and loses most: see `sieve.model.benchmark.results`. Read, one takes a
+megabyte of memory, so of all that are kept only what a list tells of them stays there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.benchmark.baselines import TRAINED
-from model.benchmark.results import BenchmarkResult, TrackResult
-from model.benchmark.told import read_numbers, read_text, read_track, read_whole, tell_track
-from model.drafts import draft_beside, take_name
-from model.home import sieve_home
+from sieve.model.benchmark.baselines import TRAINED
+from sieve.model.benchmark.results import BenchmarkResult, TrackResult
+from sieve.model.benchmark.told import read_numbers, read_text, read_track, read_whole, tell_track
+from sieve.model.drafts import draft_beside, take_name
+from sieve.model.home import sieve_home
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 16 * 2**20

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from model.benchmark.baselines import METHODS
-from model.checkpoint import Checkpoint
-from model.collection import Collection
+from sieve.model.benchmark.baselines import METHODS
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 
 def refuse_overlap(collection: Collection, trained: Iterable[str], what: str) -> None:

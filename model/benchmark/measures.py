@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.benchmark.bootstrap import (
+from sieve.model.benchmark.bootstrap import (
     DEPTH,
     Ranking,
     Resampled,
@@ -16,11 +16,11 @@ from model.benchmark.bootstrap import (
     paired_ratio,
     resample,
 )
-from model.benchmark.results import MethodResult
-from model.benchmark.tuning import Spaces, tune
-from model.questions.pairs import Questions, TrackQuestions
-from model.questions.ranking import TOP, measure_rankings, ranked_rows
-from model.questions.rules import Rule
+from sieve.model.benchmark.results import MethodResult
+from sieve.model.benchmark.tuning import Spaces, tune
+from sieve.model.questions.pairs import Questions, TrackQuestions
+from sieve.model.questions.ranking import TOP, measure_rankings, ranked_rows
+from sieve.model.questions.rules import Rule
 
 
 @dataclass(frozen=True)

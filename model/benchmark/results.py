@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from model.benchmark.bootstrap import Interval
-from model.benchmark.config import BenchmarkConfig
-from model.questions import PairLaw
+from sieve.model.benchmark.bootstrap import Interval
+from sieve.model.benchmark.config import BenchmarkConfig
+from sieve.model.questions import PairLaw
 
 
 class PairCount(NamedTuple):

@@ -16,8 +16,8 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
-from model.backbone import backbone_of
-from model.benchmark.baselines import (
+from sieve.model.backbone import backbone_of
+from sieve.model.benchmark.baselines import (
     TRAINED,
     TRAINING_FREE,
     Method,
@@ -30,19 +30,19 @@ from model.benchmark.baselines import (
     splice,
     training_free,
 )
-from model.benchmark.bootstrap import draw_resamples
-from model.benchmark.config import BenchmarkConfig
-from model.benchmark.contrasts import shown_answers
-from model.benchmark.inputs import check_inputs, modality_means
-from model.benchmark.measures import Measured, measure
-from model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
-from model.benchmark.trained_peers import trained_peer
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.encoder import SparseEncoder
-from model.questions.pairs import TrackName, TrackQuestions, track_questions
-from model.words.content import concept_presence
-from model.words.nouns import NounTable, benchmark_nouns
+from sieve.model.benchmark.bootstrap import draw_resamples
+from sieve.model.benchmark.config import BenchmarkConfig
+from sieve.model.benchmark.contrasts import shown_answers
+from sieve.model.benchmark.inputs import check_inputs, modality_means
+from sieve.model.benchmark.measures import Measured, measure
+from sieve.model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
+from sieve.model.benchmark.trained_peers import trained_peer
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.encoder import SparseEncoder
+from sieve.model.questions.pairs import TrackName, TrackQuestions, track_questions
+from sieve.model.words.content import concept_presence
+from sieve.model.words.nouns import NounTable, benchmark_nouns
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import math
 import re
 from typing import Any
 
-from model.benchmark.bootstrap import Interval
-from model.benchmark.results import (
+from sieve.model.benchmark.bootstrap import Interval
+from sieve.model.benchmark.results import (
     TOLD_METHOD,
     TOLD_SAME_RULE,
     Answer,
@@ -19,7 +19,7 @@ from model.benchmark.results import (
     PairCount,
     TrackResult,
 )
-from model.questions import PairLaw
+from sieve.model.questions import PairLaw
 
 _TEXTS = {"method"}
 _INTERVALS = {"ci", "ratio_ci", "violation_ci", "gap_closed_ci", "same_rule_ratio_ci"}

@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 import numpy as np
 from tqdm import tqdm
 
-from model.backbone import resolve_device
-from model.checkpoint import Checkpoint
-from model.checkpoint_writing import save_checkpoint
-from model.collection import Collection
-from model.exclusion import Calibration
-from model.home import sieve_home
-from model.training import PAPER, TrainingConfig
-from model.training.learner import LOSSES
-from model.training.trainer import Trainer, training_data
+from sieve.model.backbone import resolve_device
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_writing import save_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.exclusion import Calibration
+from sieve.model.home import sieve_home
+from sieve.model.training import PAPER, TrainingConfig
+from sieve.model.training.learner import LOSSES
+from sieve.model.training.trainer import Trainer, training_data
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from model.dimensions.derived import Derived, derive
-from model.dimensions.page import DimensionPage, Example, Histogram, Neighbour, describe_dimension
-from model.dimensions.table import clearest_dimension, rename_rows
+from sieve.model.dimensions.derived import Derived, derive
+from sieve.model.dimensions.page import (
+    DimensionPage,
+    Example,
+    Histogram,
+    Neighbour,
+    describe_dimension,
+)
+from sieve.model.dimensions.table import clearest_dimension, rename_rows
 
 __all__ = [
     "Derived",

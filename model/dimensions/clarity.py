@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from model.codes import columns_of, shape_of
+from sieve.model.codes import columns_of, shape_of
 
 N_STRONGEST = 20
 """Images of a dimension whose likeness is looked at."""

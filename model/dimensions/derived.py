@@ -17,18 +17,18 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
-from model.checkpoint import Checkpoint
-from model.checksums import check_files, write_checksums
-from model.codes import SparseCodes, code_files
-from model.collection import Collection
-from model.dimensions.naming import both_modalities, word_association
-from model.dimensions.statistics import mean_caption_codes
-from model.dimensions.table import VERSION, dimension_table
-from model.drafts import new_folder
-from model.encoder import IMAGE, TEXT, encode_codes
-from model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes
-from model.home import sieve_home
-from model.words.content import WordPresence, word_presence
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checksums import check_files, write_checksums
+from sieve.model.codes import SparseCodes, code_files
+from sieve.model.collection import Collection
+from sieve.model.dimensions.naming import both_modalities, word_association
+from sieve.model.dimensions.statistics import mean_caption_codes
+from sieve.model.dimensions.table import VERSION, dimension_table
+from sieve.model.drafts import new_folder
+from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes
+from sieve.model.home import sieve_home
+from sieve.model.words.content import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Derived:
     image_codes, text_codes : SparseCodes
         Of the n images and the c captions.
     dimensions : pandas.DataFrame
-        See `model.dimensions.table.dimension_table`, and top_word.
+        See `sieve.model.dimensions.table.dimension_table`, and top_word.
     """
 
     def __init__(

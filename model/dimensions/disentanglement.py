@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
-from model.codes import shape_of
+from sieve.model.codes import shape_of
 
 PENALTY = 0.03
 """On Scenes: probes of about 30 dimensions that lose nothing in AUC; weaker ones spread noise."""

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 from scipy.stats import rankdata
 
-from model.codes import columns_of, shape_of
-from model.collection import Collection
-from model.dimensions.naming import word_association
-from model.dimensions.vocabulary import SHARPNESS
+from sieve.model.codes import columns_of, shape_of
+from sieve.model.collection import Collection
+from sieve.model.dimensions.naming import word_association
+from sieve.model.dimensions.vocabulary import SHARPNESS
 
 MIN_ITEMS = 3
 """A label counts if so many items have it, and so many lack it, in train and in test."""
@@ -143,9 +143,9 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
 def best_labels(fit: LabelFit, codes: csr_array) -> BestLabels:
     """Choose each dimension's label on train items, as names are chosen; score it on test items.
 
-    By association (`model.dimensions.naming.word_association` of cubed activations): the best of
-    all AUCs would favour rare labels, of which some always stands where a dimension happens to be
-    strong.
+    By association (`sieve.model.dimensions.naming.word_association` of cubed activations): the best
+    of all AUCs would favour rare labels, of which some always stands where a dimension happens to
+    be strong.
 
     Parameters
     ----------

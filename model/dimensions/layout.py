@@ -17,10 +17,10 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
-from model.checkpoint import Checkpoint
-from model.codes import shape_of
-from model.collection import Collection
-from model.dimensions.derived import (
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import shape_of
+from sieve.model.collection import Collection
+from sieve.model.dimensions.derived import (
     Derived,
     check_derived,
     derived_folder,

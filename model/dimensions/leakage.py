@@ -27,9 +27,9 @@ from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from model.codes import SparseCodes, shape_of
-from model.dimensions.labels import LabelFit
-from model.exclusion import Calibration, Query, off_weights, propose_off, search
+from sieve.model.codes import SparseCodes, shape_of
+from sieve.model.dimensions.labels import LabelFit
+from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, search
 
 MIN_EITHER = 10
 """A pair counts if so many test items have A without B, and so many have both."""

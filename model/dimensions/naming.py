@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.collection import Collection
-from model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
-from model.dimensions.statistics import mean_caption_codes
-from model.dimensions.vocabulary import (
+from sieve.model.collection import Collection
+from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
+from sieve.model.dimensions.statistics import mean_caption_codes
+from sieve.model.dimensions.vocabulary import (
     SHARPNESS,
     TextTower,
     WordFit,
@@ -28,8 +28,8 @@ from model.dimensions.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.words.content import WordPresence, concept_presence
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.words.content import WordPresence, concept_presence
 
 _AS_GOOD = 0.98
 """A phrase takes a word's place where its association is at least this share of the word's."""

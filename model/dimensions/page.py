@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.checkpoint import Checkpoint
-from model.codes import SparseCodes
-from model.collection import Collection
-from model.dimension_name import DimensionName
-from model.dimensions.derived import Derived
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.dimension_name import DimensionName
+from sieve.model.dimensions.derived import Derived
 
 N_EXAMPLES = 12
 N_INTERVALS = 5

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.dimensions.derived import Derived
-from model.dimensions.page import Example
-from model.exclusion import Query, off_weights, search
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.dimensions.derived import Derived
+from sieve.model.dimensions.page import Example
+from sieve.model.exclusion import Query, off_weights, search
 
 N_PROBES = 100
 TOP = 10

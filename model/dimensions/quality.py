@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.codes import SparseCodes
-from model.collection import Collection
-from model.dimensions.statistics import firing_rate
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.questions import recall_at
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.dimensions.statistics import firing_rate
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.questions import recall_at
 
 
 def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:

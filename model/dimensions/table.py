@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from model.checkpoint import Checkpoint
-from model.codes import SparseCodes
-from model.collection import Collection
-from model.dimension_name import GIVEN, PERSON, DimensionName
-from model.dimensions.clarity import (
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.dimension_name import GIVEN, PERSON, DimensionName
+from sieve.model.dimensions.clarity import (
     ExampleScores,
     centred_features,
     example_scores,
     monosemanticity,
 )
-from model.dimensions.labels import best_labels, fit_labels, label_presence
-from model.dimensions.statistics import dimension_statistics
+from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
+from sieve.model.dimensions.statistics import dimension_statistics
 
 VERSION = 3
 """Of the columns; a cached table of another version is made anew."""
@@ -128,7 +128,7 @@ def clearest_dimension(table: pd.DataFrame) -> int | None:
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
-    """Tell how alike the images of each dimension are: see `model.dimensions.clarity`.
+    """Tell how alike the images of each dimension are: see `sieve.model.dimensions.clarity`.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
 
 
 def label_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
-    """Tell which label each dimension stands for best: see `model.dimensions.labels`.
+    """Tell which label each dimension stands for best: see `sieve.model.dimensions.labels`.
 
     Returns
     -------

@@ -22,11 +22,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-import assets
-from model.drafts import whole_file
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.faults import UNREADABLE
-from model.home import sieve_home
+from sieve import assets
+from sieve.model.drafts import whole_file
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.faults import UNREADABLE
+from sieve.model.home import sieve_home
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.exclusion import Calibration
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.exclusion import Calibration
 
 VERSION = 1
 """Of what an index holds; another version's is refused."""

@@ -1,4 +1,4 @@
-"""The engine of one machine: postings in memory, see `model.exclusion`."""
+"""The engine of one machine: postings in memory, see `sieve.model.exclusion`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.codes import SparseCodes
-from model.exclusion import Query, best, scores, search
-from model.index.protocol import Found
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Query, best, scores, search
+from sieve.model.index.protocol import Found
 
 
 @dataclass(frozen=True)

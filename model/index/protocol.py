@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from model.codes import SparseCodes
-from model.exclusion import Query
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Query
 
 
 class Found(NamedTuple):

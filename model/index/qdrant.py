@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.checkpoint import Checkpoint
-from model.codes import SparseCodes
-from model.collection import Collection
-from model.exclusion import Query
-from model.index.address import IndexAddress
-from model.index.identity import IndexIdentity
-from model.index.protocol import Found
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import Collection
+from sieve.model.exclusion import Query
+from sieve.model.index.address import IndexAddress
+from sieve.model.index.identity import IndexIdentity
+from sieve.model.index.protocol import Found
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

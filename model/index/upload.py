@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from model.codes import SparseCodes
-from model.index.identity import IndexIdentity
-from model.index.qdrant import ABOUT, CODE, HAS, asking, read_about
+from sieve.model.codes import SparseCodes
+from sieve.model.index.identity import IndexIdentity
+from sieve.model.index.qdrant import ABOUT, CODE, HAS, asking, read_about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.questions.pairs import TRACKS, PairLaw, TrackName
-from model.questions.ranking import measure_rankings, recall_at
+from sieve.model.questions.pairs import TRACKS, PairLaw, TrackName
+from sieve.model.questions.ranking import measure_rankings, recall_at
 
 __all__ = ["TRACKS", "PairLaw", "TrackName", "measure_rankings", "recall_at"]

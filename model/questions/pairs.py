@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from model.collection import Collection
-from model.words.nouns import NounTable, with_article
+from sieve.model.collection import Collection
+from sieve.model.words.nouns import NounTable, with_article
 
 TrackName = Literal["label", "caption"]
 TRACKS: tuple[TrackName, ...] = ("label", "caption")

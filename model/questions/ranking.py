@@ -1,7 +1,7 @@
 """How good rankings are: average precision, precision, violations, gain and recall.
 
 All measures look at the first `top` results of many queries at once. Ties go to the smaller row,
-as in `model.exclusion.search`, and a score of -inf means "left out": such a row is no result.
+as in `sieve.model.exclusion.search`, and a score of -inf means "left out": such a row is no result.
 """
 
 from __future__ import annotations

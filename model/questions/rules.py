@@ -1,7 +1,7 @@
 """Rules that exclude: how a space's queries A and B make scores of its items.
 
 A rule declares its knobs; the benchmark draws them. Dense rules move the query in any space of unit
-vectors; rules of dimensions switch those of B off, as `model.exclusion` does for people: with
+vectors; rules of dimensions switch those of B off, as `sieve.model.exclusion` does for people: with
 non-negative codes they give the same scores (a test holds them to that). In a signed space a
 dimension is B's where |b_j| > ρ|a_j|, and is pushed towards -b_j.
 """
@@ -123,7 +123,10 @@ def _spacevlm(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
 
 
 def dimensions_off(space: Space, ratio: float, floor: float) -> np.ndarray:
-    """Dimensions that "without B" switches off, as `model.exclusion.propose_off`: (p, w) bool."""
+    """Return the dimensions that "without B" switches off, (p, w) bool.
+
+    See `sieve.model.exclusion.propose_off`.
+    """
     a, b = np.abs(space.a), np.abs(space.b)
     strongest = b.max(1, keepdims=True, initial=0)
     return (b > np.float32(ratio) * a) & (b > 0) & (b >= np.float32(floor) * strongest)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model.training.config import PAPER, PRESETS, TrainingConfig
-from model.training.distributed import launched
-from model.training.run import train
+from sieve.model.training.config import PAPER, PRESETS, TrainingConfig
+from sieve.model.training.distributed import launched
+from sieve.model.training.run import train
 
 __all__ = ["PAPER", "PRESETS", "TrainingConfig", "launched", "train"]

@@ -1,8 +1,8 @@
 """How hard off dimensions push, and which are proposed: chosen on select items after training.
 
 The questions are tuning pairs of the benchmark, which no benchmark ever reports. Every setting of a
-small grid answers them by `model.exclusion`'s rules; the best AP@10 wins, and of settings that are
-as good the one that switches off the fewest dimensions, for people look through them.
+small grid answers them by `sieve.model.exclusion`'s rules; the best AP@10 wins, and of settings
+that are as good the one that switches off the fewest dimensions, for people look through them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import product
 import numpy as np
 from scipy.sparse import csr_array
 
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.exclusion import Calibration
-from model.questions import measure_rankings
-from model.questions.pairs import (
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.exclusion import Calibration
+from sieve.model.questions import measure_rankings
+from sieve.model.questions.pairs import (
     PairLaw,
     Questions,
     ask,
@@ -26,8 +26,8 @@ from model.questions.pairs import (
     label_concepts,
     select_pairs,
 )
-from model.questions.rules import NEVER, PUSH, Rule, Space, dimensions_off
-from model.words.nouns import benchmark_nouns
+from sieve.model.questions.rules import NEVER, PUSH, Rule, Space, dimensions_off
+from sieve.model.words.nouns import benchmark_nouns
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from model.encoder import Activation, SparseEncoderConfig
-from model.training.learner import LOSSES
-from model.training.objectives import OBJECTIVES, ObjectiveName
+from sieve.model.encoder import Activation, SparseEncoderConfig
+from sieve.model.training.learner import LOSSES
+from sieve.model.training.objectives import OBJECTIVES, ObjectiveName
 
 _EPOCHS = 15
 _MIN_STEPS = 300
@@ -117,7 +117,9 @@ PAPER = TrainingConfig(
     learning_rate=1e-3,
     weight_decay=0.0,
 )
-"""The `paper` preset: see `model.training.objectives.Paper`. The paper's own learning rate, 1e-4
-to 1e-5 at batch 4,096, belongs to many more pairs: of 1e-3, 3e-4 and 1e-4, this one had the highest
-recall on the select items of a small collection."""
+"""The `paper` preset: see `sieve.model.training.objectives.Paper`.
+
+The paper's own learning rate, 1e-4 to 1e-5 at batch 4,096, belongs to many more pairs: of 1e-3,
+3e-4 and 1e-4, this one had the highest recall on the select items of a small collection.
+"""
 PRESETS = {"compact": TrainingConfig(), "paper": PAPER}

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.collection import Collection
-from model.words.content import WordPresence, concept_presence
-from model.words.kinds import with_kinds
+from sieve.model.collection import Collection
+from sieve.model.words.content import WordPresence, concept_presence
+from sieve.model.words.kinds import with_kinds
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")

@@ -141,7 +141,7 @@ def launched() -> World:
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise ValueError(
             f"RANK={rank!r} and WORLD_SIZE={size!r} are no place among processes; start with"
-            " `torchrun --nproc-per-node N -m -- explorer train …`, or unset both"
+            " `torchrun --nproc-per-node N -m -- sieve train …`, or unset both"
         )
     return World(int(rank), int(size))
 

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from model.training.data import Batch, TrainingData
-from model.training.distributed import World
+from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.distributed import World
 
 _AHEAD = 6
 """Batches that wait or are being drawn."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.encoder import IMAGE, TEXT, SparseEncoder, keep_top
-from model.training.data import Batch
-from model.training.distributed import ALONE, World
-from model.training.losses import (
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, keep_top
+from sieve.model.training.data import Batch
+from sieve.model.training.distributed import ALONE, World
+from sieve.model.training.losses import (
     balance,
     exclusion,
     info_nce,

@@ -1,8 +1,9 @@
 """What a training step asks of the encoder: our own losses, and those of two published peers.
 
-`compact` is Sieve's own (`model.training.learner`). `paper` follows what is public of J, Bhatia &
-Bedathur 2025 (arXiv 2504.03184). `vocabulary` follows VDR (Zhou et al. 2024, "Retrieval-based
-disentangled representation learning with natural language supervision"): each dimension is a word.
+`compact` is Sieve's own (`sieve.model.training.learner`). `paper` follows what is public of J,
+Bhatia & Bedathur 2025 (arXiv 2504.03184). `vocabulary` follows VDR (Zhou et al. 2024,
+"Retrieval-based disentangled representation learning with natural language supervision"): each
+dimension is a word.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from model.training.data import Batch, TrainingData
-from model.training.distributed import ALONE, World
-from model.training.learner import LOSSES, Learner, training_losses
-from model.training.losses import info_nce, reconstruction, soft_contrast
+from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
+from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.distributed import ALONE, World
+from sieve.model.training.learner import LOSSES, Learner, training_losses
+from sieve.model.training.losses import info_nce, reconstruction, soft_contrast
 
 ObjectiveName = Literal["compact", "paper", "vocabulary"]
 StepLosses = tuple[dict[str, Tensor], Tensor]
@@ -57,7 +58,7 @@ class Objective(Protocol):
 
 
 class Compact:
-    """Contrast, reconstruction, presence: see `model.training.learner`."""
+    """Contrast, reconstruction, presence: see `sieve.model.training.learner`."""
 
     asks: ClassVar[frozenset[str]] = LOSSES
 
@@ -77,7 +78,7 @@ class Compact:
     def losses(
         self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
     ) -> StepLosses:
-        """See `model.training.learner.training_losses`."""
+        """See `sieve.model.training.learner.training_losses`."""
         return training_losses(learner, batch, k, dead, self.wanted, world)
 
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002

@@ -2,7 +2,7 @@
 
 Nothing is chosen by it and nothing is drawn for it, so a training ends with the same weights with
 and without. Exclusion is asked of tuning pairs of the caption track, which no benchmark reports, by
-`model.exclusion`'s rule as it is before calibration.
+`sieve.model.exclusion`'s rule as it is before calibration.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.exclusion import Calibration
-from model.questions import PairLaw, measure_rankings, recall_at
-from model.questions.pairs import Questions, ask, caption_concepts, select_pairs
-from model.questions.rules import PUSH
-from model.training.calibration import code_space
-from model.words.nouns import benchmark_nouns
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.exclusion import Calibration
+from sieve.model.questions import PairLaw, measure_rankings, recall_at
+from sieve.model.questions.pairs import Questions, ask, caption_concepts, select_pairs
+from sieve.model.questions.rules import PUSH
+from sieve.model.training.calibration import code_space
+from sieve.model.words.nouns import benchmark_nouns
 
 MAX_ITEMS = 500
 MAX_CAPTIONS = 1000

@@ -1,7 +1,7 @@
 """Training the sparse encoder on a collection's embeddings, on a GPU where there is one.
 
-`model.training.trainer` takes the steps; here a training begins or goes on, is saved now and then,
-and becomes a checkpoint.
+`sieve.model.training.trainer` takes the steps; here a training begins or goes on, is saved now and
+then, and becomes a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from model.backbone import Backbone, backbone_of, resolve_device
-from model.checkpoint import Checkpoint
-from model.checkpoint_writing import save_checkpoint
-from model.collection import Collection
-from model.dimensions.naming import name_encoder
-from model.dimensions.quality import code_quality
-from model.training.calibration import calibrate
-from model.training.config import TrainingConfig
-from model.training.distributed import joined
-from model.training.probe import Pace, Probe, ProbeReport, probe_refusal
-from model.training.state import load_state, read_facts, save_state
-from model.training.trainer import StepReport, Trainer, training_data
+from sieve.model.backbone import Backbone, backbone_of, resolve_device
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint_writing import save_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.dimensions.naming import name_encoder
+from sieve.model.dimensions.quality import code_quality
+from sieve.model.training.calibration import calibrate
+from sieve.model.training.config import TrainingConfig
+from sieve.model.training.distributed import joined
+from sieve.model.training.probe import Pace, Probe, ProbeReport, probe_refusal
+from sieve.model.training.state import load_state, read_facts, save_state
+from sieve.model.training.trainer import StepReport, Trainer, training_data
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ def train(
     collection, `out` and configuration, and ends with the same weights as an unbroken one.
 
     Under `torchrun` all processes train together, each on its share of every batch (see
-    `model.training.distributed`); the first alone writes and shows progress, and all return the
-    checkpoint.
+    `sieve.model.training.distributed`); the first alone writes and shows progress, and all return
+    the checkpoint.
 
     Parameters
     ----------
@@ -67,7 +67,8 @@ def train(
         Called after each step, on every rank; an exception from it stops the training, resumably.
     on_probe : callable, optional
         Called now and then, before `on_step` of the same step, with what a probe on select items
-        found (see `model.training.probe`); never where there are none. Without it, nothing is.
+        found (see `sieve.model.training.probe`); never where there are none. Without it, nothing
+        is.
     progress : bool
         Show a progress bar.
     save_every : float

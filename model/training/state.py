@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.drafts import whole_file
+from sieve.model.drafts import whole_file
 
 _STATE = "state.safetensors"
 

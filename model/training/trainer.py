@@ -1,7 +1,7 @@
 """One training's steps: the encoder, its optimiser and its schedules.
 
 One step: encode a batch of pairs, keep the top k (annealed from 4k), and add up the losses of
-`model.training.losses`. Presence teaches what "has w" means, which is what exclusion needs;
+`sieve.model.training.losses`. Presence teaches what "has w" means, which is what exclusion needs;
 contrast ties the modalities to one code; reconstruction keeps the code true to the embedding.
 """
 
@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.collection import Collection
-from model.encoder import SparseEncoder
-from model.training.config import TrainingConfig
-from model.training.data import Batch, TrainingData
-from model.training.distributed import ALONE, World
-from model.training.feed import Feed
-from model.training.learner import WIDE, Learner
-from model.training.objectives import Compact, make_objective
+from sieve.model.collection import Collection
+from sieve.model.encoder import SparseEncoder
+from sieve.model.training.config import TrainingConfig
+from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.distributed import ALONE, World
+from sieve.model.training.feed import Feed
+from sieve.model.training.learner import WIDE, Learner
+from sieve.model.training.objectives import Compact, make_objective
 
 log = logging.getLogger(__name__)
 

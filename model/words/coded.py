@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.codes import SparseCodes
-from model.words.known import NUMBER_WORDS, STOP_WORDS, lemma, split_words
+from sieve.model.codes import SparseCodes
+from sieve.model.words.known import NUMBER_WORDS, STOP_WORDS, lemma, split_words
 
 
 class Reading(NamedTuple):

@@ -1,7 +1,7 @@
 """What a noun is a kind of: whoever tells of a dog has told of an animal.
 
 Captions call a thing by its plainest word, and people search by any. The table is WordNet's
-(Miller 1995), cut down by `data_prep.word_kinds`; `assets/words/SOURCE.md` has its licence.
+(Miller 1995), cut down by `sieve.data_prep.word_kinds`; `assets/words/SOURCE.md` has its licence.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.sparse import csr_array
 
-import assets
-from model.words.content import PLURALS, WordPresence
-from model.words.known import lemma
+from sieve import assets
+from sieve.model.words.content import PLURALS, WordPresence
+from sieve.model.words.known import lemma
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from model.words.nouns import benchmark_nouns
+from sieve.model.words.nouns import benchmark_nouns
 
 _STOP = """
 a about above across after again against all along also am among an and another any are around

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from model.words.nouns import NounTable
+from sieve.model.words.nouns import NounTable
 
 _WORD = re.compile(r"\w+")
 _ARTICLES = {"a", "an", "the", "some"}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-import assets
+from sieve import assets
 
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _LONGEST = 3

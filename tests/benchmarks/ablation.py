@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.bundled import open_collection_path
-from model.backbone import backbone_of
-from model.benchmark.baselines import Source, coded
-from model.benchmark.inputs import modality_means
-from model.benchmark.trained_peers import SIEVE, trained_peer
-from model.benchmark.tuning import tune
-from model.collection import Collection
-from model.dimensions.quality import live_shares, recall_of_split
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.questions import measure_rankings
-from model.questions.pairs import (
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.backbone import backbone_of
+from sieve.model.benchmark.baselines import Source, coded
+from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.trained_peers import SIEVE, trained_peer
+from sieve.model.benchmark.tuning import tune
+from sieve.model.collection import Collection
+from sieve.model.dimensions.quality import live_shares, recall_of_split
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.questions import measure_rankings
+from sieve.model.questions.pairs import (
     PairLaw,
     Questions,
     ask,
@@ -36,9 +36,9 @@ from model.questions.pairs import (
     label_concepts,
     select_pairs,
 )
-from model.questions.rules import PUSH, SUBTRACT
-from model.training import TrainingConfig
-from model.words.nouns import benchmark_nouns
+from sieve.model.questions.rules import PUSH, SUBTRACT
+from sieve.model.training import TrainingConfig
+from sieve.model.words.nouns import benchmark_nouns
 
 CHANGES: dict[str, dict[str, Any]] = {
     "compact": {},

@@ -18,7 +18,7 @@ import gradio as gr  # noqa: E402
 import open_clip  # noqa: E402
 import torch  # noqa: E402
 
-import assets  # noqa: E402
+from sieve import assets  # noqa: E402
 
 
 def main() -> None:

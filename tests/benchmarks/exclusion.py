@@ -13,9 +13,9 @@ import json
 
 import numpy as np
 
-from data_prep.bundled import open_collection_path
-from model.engine import Engine, Result
-from model.words.nouns import with_article
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.engine import Engine, Result
+from sieve.model.words.nouns import with_article
 
 TOP = 10
 

@@ -29,9 +29,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from data_prep.bundled import open_collection_path  # noqa: E402
-from explorer.app import start  # noqa: E402
-from model.engine import EncodedQuery, Engine  # noqa: E402
+from sieve.data_prep.bundled import open_collection_path  # noqa: E402
+from sieve.explorer.app import start  # noqa: E402
+from sieve.model.engine import EncodedQuery, Engine  # noqa: E402
 from tests.benchmarks.made_up_collection import make  # noqa: E402
 from tests.browser.steps import installed_browser  # noqa: E402
 

@@ -27,13 +27,13 @@ from typing import Any
 
 import httpx
 
-from data_prep.bundled import open_collection_path
-from explorer.annotations.store import open_annotations
-from explorer.jobs.folder import DONE, FAILED, STOPPED
-from explorer.training.trainings import Trainings
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.collection import Collection
-from model.home import sieve_home
+from sieve.data_prep.bundled import open_collection_path
+from sieve.explorer.annotations.store import open_annotations
+from sieve.explorer.jobs.folder import DONE, FAILED, STOPPED
+from sieve.explorer.training.trainings import Trainings
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.home import sieve_home
 from tests.asking import ASK, question, server_functions
 
 _PATIENCE = 240.0
@@ -45,7 +45,7 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "explorer", "explore", "scenes", "--port", str(port)]
+        command = [sys.executable, "-m", "sieve", "explore", "scenes", "--port", str(port)]
         self._process = subprocess.Popen(
             [*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -156,7 +156,7 @@ def exporting(chance: random.Random, _: int, __: Collection) -> str:
     folder = sieve_home() / "exported"
     folder.mkdir(exist_ok=True)
     out = folder / "codes.parquet"
-    command = [sys.executable, "-m", "explorer", "export", "scenes", "codes", "-o", str(out)]
+    command = [sys.executable, "-m", "sieve", "export", "scenes", "codes", "-o", str(out)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if not (folder / "whole").is_file():
         begun = time.monotonic()

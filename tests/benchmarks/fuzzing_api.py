@@ -15,14 +15,14 @@ from typing import Any
 
 import httpx
 
-from data_prep.bundled import open_collection_path
-from explorer.access import Access
-from explorer.app import start
-from explorer.faults import OUR_FAULT
-from explorer.jobs.lane import Lane
-from explorer.training.desk import TrainingDesk
-from model.engine import Engine
-from model.home import sieve_home
+from sieve.data_prep.bundled import open_collection_path
+from sieve.explorer.access import Access
+from sieve.explorer.app import start
+from sieve.explorer.faults import OUR_FAULT
+from sieve.explorer.jobs.lane import Lane
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.engine import Engine
+from sieve.model.home import sieve_home
 from tests.asking import ASK, question, server_functions
 from tests.benchmarks.fuzzing import FAULT, Target
 from tests.benchmarks.junk import changed

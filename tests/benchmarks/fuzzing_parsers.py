@@ -11,15 +11,15 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-import assets
-from explorer.annotations.exchange import read_exchanged
-from explorer.figures.recipe import parse_recipe
-from explorer.links import Place, read_link
-from explorer.training.settings import TrainingSettings
-from model.checkpoint import Checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import MANIFEST, Collection
-from model.index.address import IndexAddress
+from sieve import assets
+from sieve.explorer.annotations.exchange import read_exchanged
+from sieve.explorer.figures.recipe import parse_recipe
+from sieve.explorer.links import Place, read_link
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import MANIFEST, Collection
+from sieve.model.index.address import IndexAddress
 from tests.benchmarks.fuzzing import Target
 from tests.benchmarks.fuzzing_api import SEEDS
 from tests.benchmarks.fuzzing_reading import parsed, reading_file
@@ -42,7 +42,7 @@ def parser_targets() -> Iterator[list[Target]]:
 
 def _artifact_targets(folder: Path) -> Iterator[Target]:
     """Without checksums: whoever changes a file on purpose makes them fit."""
-    from data_prep.bundled import bundled_scenes
+    from sieve.data_prep.bundled import bundled_scenes
 
     shipped = bundled_scenes(device="cpu", progress=False)
     manifest = json.loads((shipped / MANIFEST).read_text())

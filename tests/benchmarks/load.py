@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.bundled import open_collection_path
-from explorer.annotations.store import annotate
-from explorer.desk import N_RESULTS
-from model.engine import Engine
-from model.home import sieve_home
+from sieve.data_prep.bundled import open_collection_path
+from sieve.explorer.annotations.store import annotate
+from sieve.explorer.desk import N_RESULTS
+from sieve.model.engine import Engine
+from sieve.model.home import sieve_home
 from tests.benchmarks.served import folder_size, memory_mib, running, wait_for
 from tests.benchmarks.visitors import Counts, visit
 
@@ -155,7 +155,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "GRADIO_TEMP_DIR": str(temporary / "gradio"),
     }
     url = f"http://127.0.0.1:{given.port}"
-    command = [sys.executable, "-m", "explorer", "explore", str(path), "--port", str(given.port)]
+    command = [sys.executable, "-m", "sieve", "explore", str(path), "--port", str(given.port)]
     command += ["--checkpoint", given.checkpoint] if given.checkpoint else []
     load_before = os.getloadavg()[0]
     with running(command, environment, log) as process:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.bundled import open_collection_path
-from model.codes import SparseCodes
-from model.engine import Engine
-from model.exclusion import Query
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.codes import SparseCodes
+from sieve.model.engine import Engine
+from sieve.model.exclusion import Query
 
 _BLOCK = 4096
 

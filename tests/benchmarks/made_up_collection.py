@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model import collection as parts
-from model.collection import Collection, thumbnail_path
-from model.collection_writing import write_manifest
-from model.dimensions import Derived
-from model.dimensions.derived import derived_folder, keep_derived
-from model.dimensions.table import VERSION
-from model.drafts import new_folder
-from model.engine import Engine
+from sieve.model import collection as parts
+from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.collection_writing import write_manifest
+from sieve.model.dimensions import Derived
+from sieve.model.dimensions.derived import derived_folder, keep_derived
+from sieve.model.dimensions.table import VERSION
+from sieve.model.drafts import new_folder
+from sieve.model.engine import Engine
 from tests.benchmarks.made_up import bundled_engine, codes_like
 from tests.benchmarks.memory import caption
 

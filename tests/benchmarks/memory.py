@@ -24,13 +24,13 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from data_prep.known import KnownEmbeddings
-from data_prep.pipeline.decoding import Thumbnails
-from data_prep.prepare import prepare
-from data_prep.records import Record, Source
-from data_prep.sources.folder import Folder
-from model.backbone import Backbone
-from model.collection import BackboneIdentity
+from sieve.data_prep.known import KnownEmbeddings
+from sieve.data_prep.pipeline.decoding import Thumbnails
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record, Source
+from sieve.data_prep.sources.folder import Folder
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity
 
 _SLICE = 1 << 14
 ROWS, WIDTH, BUDGET_MIB = 3_300_000, 512, 2048

@@ -39,7 +39,7 @@ def opened(folder: Path) -> dict[str, Any]:
     import pandas  # noqa: F401  (read tables; imported when one is opened)
     import pyarrow.parquet  # noqa: F401
 
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
     checkpoint = (folder / "checkpoint").read_text()
     before, begun, worked = resident(), time.perf_counter(), time.process_time()

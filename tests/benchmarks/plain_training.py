@@ -1,4 +1,4 @@
-"""The model and losses of `model.training.learner`, written the plain way: the peer in `training`.
+"""A plain version of the losses of `sieve.model.training.learner`, the baseline of `training`.
 
 Float32, `nn.Linear`, a dense 0/1 mask for what is kept, every term of the loss by itself. It is
 meant as most people would write it, neither slowed down nor tuned.
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.training import TrainingConfig
-from model.training.data import Batch
+from sieve.model.training import TrainingConfig
+from sieve.model.training.data import Batch
 
 
 class PlainModel(nn.Module):

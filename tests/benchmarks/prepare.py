@@ -22,11 +22,11 @@ import numpy as np
 import open_clip
 import torch
 
-from data_prep.pipeline.embedding import IMAGE_BATCH, precision
-from data_prep.prepare import prepare
-from data_prep.records import Source
-from data_prep.sources.folder import Folder
-from model.backbone import Backbone, resolve_device
+from sieve.data_prep.pipeline.embedding import IMAGE_BATCH, precision
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Source
+from sieve.data_prep.sources.folder import Folder
+from sieve.model.backbone import Backbone, resolve_device
 
 BUDGET = 0.85
 

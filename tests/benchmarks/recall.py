@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from data_prep.bundled import open_collection_path
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.collection import Collection
-from model.dimensions.quality import code_quality
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.dimensions.quality import code_quality
 
 
 def main() -> None:

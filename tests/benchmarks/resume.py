@@ -42,7 +42,7 @@ def draw(folder: Path, count: int) -> None:
 def command(folder: Path, out: Path) -> list[str]:
     """Give the command that prepares them."""
     return [
-        *(sys.executable, "-m", "explorer", "prepare", "folder", str(folder / "images")),
+        *(sys.executable, "-m", "sieve", "prepare", "folder", str(folder / "images")),
         *("--captions", str(folder / "captions.csv"), "--out", str(out)),
         *("--device", "cpu", "--workers", "2"),
     ]

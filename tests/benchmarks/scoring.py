@@ -16,18 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.bundled import open_collection_path
-from model.backbone import backbone_of
-from model.benchmark.baselines import Source, coded
-from model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
-from model.benchmark.inputs import modality_means
-from model.benchmark.trained_peers import CONTROL, SIEVE, trained_peer
-from model.collection import Collection
-from model.questions import measure_rankings
-from model.questions.pairs import Questions
-from model.questions.ranking import ranked_rows
-from model.questions.rules import Range, Space, dimensions_off
-from model.training import TrainingConfig
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.backbone import backbone_of
+from sieve.model.benchmark.baselines import Source, coded
+from sieve.model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
+from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.trained_peers import CONTROL, SIEVE, trained_peer
+from sieve.model.collection import Collection
+from sieve.model.questions import measure_rankings
+from sieve.model.questions.pairs import Questions
+from sieve.model.questions.ranking import ranked_rows
+from sieve.model.questions.rules import Range, Space, dimensions_off
+from sieve.model.training import TrainingConfig
 from tests.benchmarks.ablation import select_questions
 
 RESAMPLES = 400

@@ -21,8 +21,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from model.codes import SparseCodes
-from model.exclusion import Hits, Query, search
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Hits, Query, search
 from tests.benchmarks.made_up import bundled_engine, codes_like, questions
 from tests.benchmarks.search_peers import Dense, FlatCodes, Peer, RowProduct, Seismic
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import faiss
 import numpy as np
 
-from model.codes import SparseCodes
-from model.exclusion import Hits, Query, best
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Hits, Query, best
 
 Search = Callable[[Query], Hits]
 

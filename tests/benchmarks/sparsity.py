@@ -25,19 +25,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data_prep.bundled import open_collection_path
-from model.backbone import backbone_of
-from model.benchmark.baselines import Source
-from model.benchmark.inputs import modality_means
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
-from model.training import TrainingConfig
-from model.training.data import Batch
-from model.training.distributed import ALONE, World
-from model.training.learner import Learner
-from model.training.losses import reconstruction
-from model.training.objectives import OBJECTIVES, Compact, StepLosses
-from model.training.trainer import Trainer, training_data
+from sieve.data_prep.bundled import open_collection_path
+from sieve.model.backbone import backbone_of
+from sieve.model.benchmark.baselines import Source
+from sieve.model.benchmark.inputs import modality_means
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
+from sieve.model.training import TrainingConfig
+from sieve.model.training.data import Batch
+from sieve.model.training.distributed import ALONE, World
+from sieve.model.training.learner import Learner
+from sieve.model.training.losses import reconstruction
+from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses
+from sieve.model.training.trainer import Trainer, training_data
 from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
 
 _BANDWIDTH = 0.03

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from model.backbone import resolve_device
-from model.collection import (
+from sieve.model.backbone import resolve_device
+from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
     ITEMS,
@@ -32,10 +32,10 @@ from model.collection import (
     BackboneIdentity,
     Collection,
 )
-from model.collection_writing import write_manifest
-from model.training import TrainingConfig
-from model.training.data import Batch, TrainingData
-from model.training.trainer import Trainer
+from sieve.model.collection_writing import write_manifest
+from sieve.model.training import TrainingConfig
+from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.trainer import Trainer
 from tests.benchmarks.plain_training import PlainModel, plain_losses
 
 WIDTH, WORDS, PAIRS, BUDGET = 512, 3000, 600_000, 180.0

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from ports import FIRST_PORT
 
 from browser.steps import installed_browser, skip_guide
-from model.engine import Engine
+from sieve.model.engine import Engine
 
 PAYLOAD = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`${1}{{2}} dog'
 
@@ -55,7 +55,7 @@ def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def address(tiny_engine) -> Iterator[str]:
     """Where the app on the tiny engine is served."""
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(tiny_engine, port=FIRST_PORT)
     yield served.url
@@ -92,7 +92,7 @@ def told_otherwise(tiny_engine: Engine, words: str) -> Engine:
 
 @pytest.fixture(scope="session")
 def hostile_address(hostile_engine, address: str) -> Iterator[str]:  # noqa: ARG001
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(hostile_engine, port=FIRST_PORT)
     yield served.url

@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from browser.conftest import PAYLOAD
 from browser.steps import found, go, search, settle
 from browser.test_dimensions import live, rows
-from model.dimensions.layout import dimension_map
-from model.dimensions.probe import probe_dimension
-from model.engine import Engine
+from sieve.model.dimensions.layout import dimension_map
+from sieve.model.dimensions.probe import probe_dimension
+from sieve.model.engine import Engine
 
 MAP = "?tab=dimensions&atlas=map:agreement"
 WHOLE = 1.06

@@ -13,9 +13,9 @@ from ports import FIRST_PORT
 
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
-from explorer.app import start
-from explorer.training.desk import TrainingDesk
-from model.engine import Engine
+from sieve.explorer.app import start
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.engine import Engine
 
 PATIENCE = 240_000
 """Milliseconds that a process may take to load torch on a busy machine."""

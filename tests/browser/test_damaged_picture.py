@@ -12,8 +12,8 @@ from playwright.sync_api import Page
 from ports import FIRST_PORT
 
 from browser.steps import found, settle
-from explorer.app import start
-from model.collection import Collection, thumbnail_path
+from sieve.explorer.app import start
+from sieve.model.collection import Collection, thumbnail_path
 
 WIDTHS = (
     "nodes => Object.fromEntries(nodes.map(n => [n.src.split('/').pop().slice(0, 16),"

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, settle
-from explorer.tabs import dimensions
+from sieve.explorer.tabs import dimensions
 
 
 def live(engine) -> int:

@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 from ports import FIRST_PORT
 
 from browser.steps import found, go, search, settle, skip_guide, switches
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from model.engine import Engine
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.model.engine import Engine
 
 
 def open_engine(folder: Path, *, words: bool) -> Engine:
@@ -26,7 +26,7 @@ def open_engine(folder: Path, *, words: bool) -> Engine:
 
 
 def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
     context = browser.new_context(

@@ -11,8 +11,8 @@ from ports import FIRST_PORT
 
 from browser.conftest import told_otherwise
 from browser.steps import has_sideways_scroll, settle
-from explorer.app import start
-from model.engine import Engine
+from sieve.explorer.app import start
+from sieve.model.engine import Engine
 
 LONG = "w" * 5_000
 PLACES = {

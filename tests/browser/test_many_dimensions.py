@@ -10,10 +10,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.steps import go, has_sideways_scroll
 from browser.test_atlas import drawn
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from model.dimensions.probe import probe_dimension
-from model.engine import Engine
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.model.dimensions.probe import probe_dimension
+from sieve.model.engine import Engine
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture
 def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
     """A page on them."""
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(many, port=7960)
     context = browser.new_context(

@@ -10,9 +10,9 @@ from playwright.sync_api import BrowserContext, Page, expect
 from ports import FIRST_PORT
 
 from browser.steps import found, go, search, settle
-from explorer.app import start
-from explorer.training.desk import TrainingDesk
-from model.engine import Engine
+from sieve.explorer.app import start
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.engine import Engine
 
 
 def press(page: Page, *keys: str) -> None:

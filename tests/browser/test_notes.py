@@ -30,7 +30,7 @@ def notes_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def notes_address(engine, notes_home: Path) -> Iterator[str]:  # noqa: ARG001
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
     yield served.url
@@ -207,7 +207,7 @@ def test_notes_go_out_to_a_file_and_come_in_from_one(
 def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     page: Page, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     (tmp_path / "annotations").write_text("a file, not a folder")

@@ -17,8 +17,8 @@ from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, preview, search, settle, skip_guide, switches
-from explorer.app import start
-from explorer.training.desk import TrainingDesk
+from sieve.explorer.app import start
+from sieve.explorer.training.desk import TrainingDesk
 
 ODD = "__proto__:a,constructor:b,toString:c"
 PLACES = {

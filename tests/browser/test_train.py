@@ -13,11 +13,11 @@ from ports import FIRST_PORT
 
 from browser.steps import found, has_sideways_scroll, search, skip_guide
 from browser.test_whole_page import violations
-from explorer.app import start
-from explorer.serving import Server
-from explorer.training.desk import TrainingDesk
-from model.collection import Collection
-from model.engine import Engine
+from sieve.explorer.app import start
+from sieve.explorer.serving import Server
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.collection import Collection
+from sieve.model.engine import Engine
 
 PATIENCE = 240_000
 """Milliseconds that a process may take to load torch on a busy machine."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import assets
-from data_prep import bundled
-from data_prep.scenes import Scenes
-from model.collection import Collection
+from sieve import assets
+from sieve.data_prep import bundled
+from sieve.data_prep.scenes import Scenes
+from sieve.model.collection import Collection
 
 
 @pytest.mark.usefixtures("home")
@@ -25,7 +25,7 @@ class TestBundled:
     ) -> None:
         monkeypatch.setattr(assets, "ROOT", tmp_path / "assets")
         monkeypatch.setattr(bundled, "BACKBONE", f"local-dir:{tiny_backbone_dir}")
-        monkeypatch.setattr("data_prep.scenes.Scenes", lambda: Scenes(count=12))
+        monkeypatch.setattr("sieve.data_prep.scenes.Scenes", lambda: Scenes(count=12))
 
     def test_it_is_prepared_once(self, home: Path) -> None:
         path = bundled.open_collection_path("scenes", progress=False)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.cells import read_cell, safe_cell
-from data_prep.pipeline.duplicates import write_duplicates
-from data_prep.skipped import Skipped, read_skipped, write_skipped
-from model.collection import DUPLICATES, IMAGE_EMBEDDINGS, ITEMS, thumbnail_path
+from sieve.data_prep.cells import read_cell, safe_cell
+from sieve.data_prep.pipeline.duplicates import write_duplicates
+from sieve.data_prep.skipped import Skipped, read_skipped, write_skipped
+from sieve.model.collection import DUPLICATES, IMAGE_EMBEDDINGS, ITEMS, thumbnail_path
 
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))

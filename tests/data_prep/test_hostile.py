@@ -10,7 +10,7 @@ import hostile
 import pytest
 from PIL import Image
 
-from model.collection import Collection, thumbnail_path
+from sieve.model.collection import Collection, thumbnail_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def prepared(
     folder = tmp_path_factory.mktemp("hostile")
     expected = hostile.make(folder / "images")
     command = [
-        *(sys.executable, "-m", "explorer", "prepare", "folder", str(folder / "images")),
+        *(sys.executable, "-m", "sieve", "prepare", "folder", str(folder / "images")),
         *("--out", str(folder / "c"), "--keep-going", "--device", "cpu", "--workers", "1"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}"),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.images import load_image, readable_extensions
+from sieve.data_prep.images import load_image, readable_extensions
 
 
 def png_header(width: int, height: int) -> bytes:

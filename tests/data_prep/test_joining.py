@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from squares import Drawn, contents, skipped_rows
 
-from data_prep.adding import add
-from data_prep.joining import merge
-from data_prep.pipeline.sharding import PART_ROWS, Shard
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.folder import Folder
-from model.backbone import Backbone
-from model.collection import Collection, thumbnail_path
+from sieve.data_prep.adding import add
+from sieve.data_prep.joining import merge
+from sieve.data_prep.pipeline.sharding import PART_ROWS, Shard
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.folder import Folder
+from sieve.model.backbone import Backbone
+from sieve.model.collection import Collection, thumbnail_path
 
 
 class Mixed(Drawn):
@@ -166,7 +166,7 @@ def test_killed_while_it_joined_it_embeds_nothing_twice(
     old = prepare(pictures(tmp_path / "p", a="red"), tiny_backbone, tmp_path / "1", progress=False)
     source = pictures(tmp_path / "p", b="blue")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("data_prep.adding.join", _interrupted)
+        patch.setattr("sieve.data_prep.adding.join", _interrupted)
         add(old, source, tiny_backbone, tmp_path / "2", progress=False)
     assert (tmp_path / ".2.new").is_dir()
     with monkeypatch.context() as patch:
@@ -181,7 +181,7 @@ def _interrupted(*_: object, **__: object) -> None:
 
 
 def test_what_decoders_hold_is_small(tiny_backbone: Backbone, tmp_path: Path) -> None:
-    from data_prep.adding import _New
+    from sieve.data_prep.adding import _New
 
     old = prepare(pictures(tmp_path / "p", a="red"), tiny_backbone, tmp_path / "1", progress=False)
     new = _New(pictures(tmp_path / "q", a="blue"), old)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from squares import Drawn, skipped_rows
 
-from data_prep.known import Joined, KnownEmbeddings
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from model.backbone import Backbone
-from model.collection import BackboneIdentity
+from sieve.data_prep.known import Joined, KnownEmbeddings
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity
 
 
 def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbone) -> None:

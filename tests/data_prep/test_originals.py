@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import originals
-from data_prep.originals import open_original, open_thumbnail
-from data_prep.scenes import render_scene
-from model.collection import thumbnail_path
+from sieve.data_prep import originals
+from sieve.data_prep.originals import open_original, open_thumbnail
+from sieve.data_prep.scenes import render_scene
+from sieve.model.collection import thumbnail_path
 
 
 def changed(collection, **columns: object):

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from squares import Drawn, skipped_rows
 
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from data_prep.skipped import Skipped
-from data_prep.sources.folder import Folder
-from model.backbone import Backbone
-from model.collection import Collection, thumbnail_path
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.sources.folder import Folder
+from sieve.model.backbone import Backbone
+from sieve.model.collection import Collection, thumbnail_path
 
 
 def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Backbone) -> None:

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from squares import Drawn
 
-from data_prep.pipeline.decoding import Thumbnails
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from model.backbone import Backbone
+from sieve.data_prep.pipeline.decoding import Thumbnails
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.model.backbone import Backbone
 
 
 def test_a_damaged_backbone_is_refused(
@@ -71,7 +71,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "writer", ["numpy.savez", "data_prep.pipeline.writing.CollectionWriter.add"]
+    "writer", ["numpy.savez", "sieve.data_prep.pipeline.writing.CollectionWriter.add"]
 )
 def test_a_disk_that_fills_up_at_the_end_is_told_too(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str

@@ -12,7 +12,7 @@ import torch
 from open_clip.model import CustomTextCLIP
 from PIL import Image
 
-from data_prep.pretrain import (
+from sieve.data_prep.pretrain import (
     MODEL,
     PREPROCESS,
     PretrainConfig,
@@ -22,10 +22,17 @@ from data_prep.pretrain import (
     photo_views,
     save,
 )
-from data_prep.pretraining.report import recall
-from data_prep.pretraining.text import CompactTokens, TermBook, drop_words, frequent_words
-from data_prep.pretraining.training import Domain, Recipe, Towers, caption_loss, query_loss, train
-from model.backbone import Backbone
+from sieve.data_prep.pretraining.report import recall
+from sieve.data_prep.pretraining.text import CompactTokens, TermBook, drop_words, frequent_words
+from sieve.data_prep.pretraining.training import (
+    Domain,
+    Recipe,
+    Towers,
+    caption_loss,
+    query_loss,
+    train,
+)
+from sieve.model.backbone import Backbone
 
 CAPTIONS = [
     ("A black dog runs on the beach .", "dogs by the sea"),

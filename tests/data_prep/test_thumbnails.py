@@ -16,11 +16,11 @@ from damage import damaged_files
 from PIL import Image
 from ports import FIRST_PORT
 
-from data_prep.originals import open_thumbnail
-from data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
-from explorer.app import start
-from model.collection import Collection, thumbnail_path
-from model.engine import Engine
+from sieve.data_prep.originals import open_thumbnail
+from sieve.data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
+from sieve.explorer.app import start
+from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.engine import Engine
 
 
 def webp(colour: str = "red") -> bytes:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.word_kinds import WordNet, word_kinds
+from sieve.data_prep.word_kinds import WordNet, word_kinds
 
 DATA = """  1 This software and database is being provided to you
 00000001 03 n 01 entity 0 000 | all there is

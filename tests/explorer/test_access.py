@@ -13,11 +13,11 @@ from asking import ASK, ask, question, server_functions
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 
-from explorer import access
-from explorer import app as app_module
-from explorer.access import Access, ask_password
-from explorer.app import build_app, start
-from explorer.bodies import MAX_BODY_BYTES
+from sieve.explorer import access
+from sieve.explorer import app as app_module
+from sieve.explorer.access import Access, ask_password
+from sieve.explorer.app import build_app, start
+from sieve.explorer.bodies import MAX_BODY_BYTES
 
 READS = {"sieve_open", "sieve_ask", "sieve_item", "sieve_table", "sieve_page"}
 DRAWS = {"sieve_preview", "sieve_download"}
@@ -122,7 +122,7 @@ def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tin
 def test_figures_are_drawn_of_thumbnails(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import explorer.figures.drawing as drawing
+    import sieve.explorer.figures.drawing as drawing
 
     opened: list[int] = []
     monkeypatch.setattr(drawing, "open_original", lambda *_: pytest.fail("an original was read"))

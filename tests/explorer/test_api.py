@@ -10,15 +10,15 @@ import pytest
 from gradio_client import Client
 from ports import FIRST_PORT
 
-from explorer.api import read_strictness
-from explorer.figures.drawing import draw_figure
-from explorer.figures.recipe import Recipe
-from explorer.reports import search_report
+from sieve.explorer.api import read_strictness
+from sieve.explorer.figures.drawing import draw_figure
+from sieve.explorer.figures.recipe import Recipe
+from sieve.explorer.reports import search_report
 
 
 @pytest.fixture(scope="module")
 def url(tiny_engine) -> Iterator[str]:
-    from explorer.app import start
+    from sieve.explorer.app import start
 
     served = start(tiny_engine, port=FIRST_PORT)
     yield served.url

@@ -8,12 +8,12 @@ import urllib.request
 
 import pytest
 
-from explorer import components
-from explorer.app import STYLE, build_app, start
-from explorer.components import FOLDER
-from explorer.desk import Desk
-from explorer.faults import OUR_FAULT, answered
-from explorer.views import item_view, summary, table_view
+from sieve.explorer import components
+from sieve.explorer.app import STYLE, build_app, start
+from sieve.explorer.components import FOLDER
+from sieve.explorer.desk import Desk
+from sieve.explorer.faults import OUR_FAULT, answered
+from sieve.explorer.views import item_view, summary, table_view
 
 
 @pytest.fixture(scope="module")

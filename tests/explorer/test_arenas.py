@@ -9,7 +9,7 @@ import pytest
 
 COUNT = """
 import ctypes, sys, threading
-from explorer.arenas import share_arenas
+from sieve.explorer.arenas import share_arenas
 if sys.argv[1] == "share":
     share_arenas()
 libc = ctypes.CDLL(None)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from command_line import Sieve, fault
 
-from model.checksums import CHECKSUMS
-from model.engine import Engine
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
@@ -32,8 +32,8 @@ def test_every_help_gives_an_example(sieve: Sieve, command: str) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     look = (
-        "import sys, explorer.cli\n"
-        "try: explorer.cli.main(['--help'])\n"
+        "import sys, sieve.explorer.cli\n"
+        "try: sieve.explorer.cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit(' '.join({'torch', 'gradio', 'pandas', 'open_clip'} & set(sys.modules)) or 0)"
     )

@@ -9,9 +9,9 @@ import pytest
 from command_line import Sieve
 from given_codes import write_codes
 
-from explorer.desk import Desk
-from explorer.views import page_view, table_view
-from model.engine import Engine
+from sieve.explorer.desk import Desk
+from sieve.explorer.views import page_view, table_view
+from sieve.model.engine import Engine
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from explorer.comparing import KEPT_ENGINES, CompareDesk
-from explorer.desk import Desk
-from explorer.faults import answered
-from model.checksums import CHECKSUMS
-from model.comparing import DENSE_METHODS, dense_scores, embed_question
-from model.exclusion import best
+from sieve.explorer.comparing import KEPT_ENGINES, CompareDesk
+from sieve.explorer.desk import Desk
+from sieve.explorer.faults import answered
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.comparing import DENSE_METHODS, dense_scores, embed_question
+from sieve.model.exclusion import best
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import gradio as gr
 import pytest
 
-from explorer.annotations.desk import NotesDesk
-from explorer.tabs import dimensions
-from explorer.tabs.dimensions import dimensions_tab
-from model.dimensions.layout import dimension_map
+from sieve.explorer.annotations.desk import NotesDesk
+from sieve.explorer.tabs import dimensions
+from sieve.explorer.tabs.dimensions import dimensions_tab
+from sieve.model.dimensions.layout import dimension_map
 
 
 def piece(engine, name: str) -> gr.HTML:

@@ -22,13 +22,13 @@ from gradio_client import Client
 from PIL import Image
 from ports import FIRST_PORT
 
-from explorer import bodies
-from explorer.access import Access
-from explorer.app import start, start_offer
-from explorer.commands.exploring import Explore
-from explorer.serving import Server
-from explorer.uploads import MAX_BYTES
-from model.engine import Engine
+from sieve.explorer import bodies
+from sieve.explorer.access import Access
+from sieve.explorer.app import start, start_offer
+from sieve.explorer.commands.exploring import Explore
+from sieve.explorer.serving import Server
+from sieve.explorer.uploads import MAX_BYTES
+from sieve.model.engine import Engine
 
 HIDDEN, PRIVATE, OTHER, ENDLESS, PIPE, SCRIPT = (f"00{n}{'0' * 13}" for n in range(6))
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'

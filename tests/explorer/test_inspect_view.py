@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from given_codes import write_codes
 
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from explorer.desk import Desk
-from explorer.faults import answered
-from explorer.inspecting import inspect_view, why_view
-from explorer.reasons import decimal, tell_reasons
-from model.engine import Engine
-from model.explaining import ItemComparison, Part, Standing
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.explorer.desk import Desk
+from sieve.explorer.faults import answered
+from sieve.explorer.inspecting import inspect_view, why_view
+from sieve.explorer.reasons import decimal, tell_reasons
+from sieve.model.engine import Engine
+from sieve.model.explaining import ItemComparison, Part, Standing
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.links import TABS, Place, read_link, write_link
+from sieve.explorer.links import TABS, Place, read_link, write_link
 
 M = 1024
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from ports import FIRST_PORT
 
-from explorer.app import start
+from sieve.explorer.app import start
 
 
 @pytest.fixture

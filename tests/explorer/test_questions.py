@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 from gradio.events import api
 
-from explorer.questions import LONGEST_NAME, Questions
+from sieve.explorer.questions import LONGEST_NAME, Questions
 
 SESSION = {"session_hash": "s"}
 

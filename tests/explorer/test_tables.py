@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.cells import read_cell, safe_cell
-from explorer.tables import csv_bytes, json_bytes, parquet_bytes
+from sieve.data_prep.cells import read_cell, safe_cell
+from sieve.explorer.tables import csv_bytes, json_bytes, parquet_bytes
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

@@ -14,8 +14,8 @@ import pytest
 from asking import ask
 from ports import FIRST_PORT
 
-from explorer.app import start
-from explorer.turns import BUSY, Turns
+from sieve.explorer.app import start
+from sieve.explorer.turns import BUSY, Turns
 
 
 class Held:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from explorer.uploads import KEPT_SIDE, Uploads
+from sieve.explorer.uploads import KEPT_SIDE, Uploads
 
 
 def put(folder: Path, name: str = "a.png", size: tuple[int, int] = (1000, 500)) -> Path:

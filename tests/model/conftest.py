@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model.checkpoint import Checkpoint
-from model.collection import (
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
     ITEMS,
@@ -18,9 +18,9 @@ from model.collection import (
     BackboneIdentity,
     Collection,
 )
-from model.collection_writing import write_manifest
-from model.engine import Engine
-from model.training import TrainingConfig, train
+from sieve.model.collection_writing import write_manifest
+from sieve.model.engine import Engine
+from sieve.model.training import TrainingConfig, train
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
 WIDTH = 48

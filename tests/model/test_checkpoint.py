@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import write_word_collection
 
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.checkpoint_writing import save_checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import Collection
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checkpoint_writing import save_checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.codes import SparseCodes
+from sieve.model.codes import SparseCodes
 
 
 def random_codes(n: int = 50, m: int = 20, k: int = 6) -> tuple[SparseCodes, np.ndarray]:

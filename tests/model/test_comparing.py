@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.comparing import (
+from sieve.model.comparing import (
     DENSE_METHODS,
     Asked,
     dense_scores,
@@ -15,10 +15,10 @@ from model.comparing import (
     trained_share,
     with_checkpoint,
 )
-from model.engine import Engine
-from model.exclusion import best
-from model.judging import Truth, find_concept, known_concepts, measure, truth_of
-from model.questions.rules import Space, unit
+from sieve.model.engine import Engine
+from sieve.model.exclusion import best
+from sieve.model.judging import Truth, find_concept, known_concepts, measure, truth_of
+from sieve.model.questions.rules import Space, unit
 
 
 def asked(engine: Engine, text: str, without: str) -> Asked:

@@ -13,13 +13,13 @@ import pytest
 from conftest import WordBackbone
 from damage import damaged_files
 
-import assets
-from model.checkpoint import Checkpoint, fitting_checkpoints
-from model.checksums import CHECKSUMS, check_files
-from model.collection import Collection
-from model.dimensions import derive
-from model.dimensions.layout import dimension_map
-from model.engine import Engine
+from sieve import assets
+from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
+from sieve.model.checksums import CHECKSUMS, check_files
+from sieve.model.collection import Collection
+from sieve.model.dimensions import derive
+from sieve.model.dimensions.layout import dimension_map
+from sieve.model.engine import Engine
 
 Answer = dict[str, object]
 

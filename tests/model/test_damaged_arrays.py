@@ -18,14 +18,14 @@ from conftest import WordBackbone, write_word_collection
 from given_codes import write_codes
 from pickled import Payload
 
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from data_prep.sources.embedding_files import open_shards
-from model.checksums import CHECKSUMS
-from model.codes import SparseCodes
-from model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
-from model.dimensions.vocabulary import word_embeddings
-from model.given_codes import IMAGE_CODES, read_codes
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.data_prep.sources.embedding_files import open_shards
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.codes import SparseCodes
+from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
+from sieve.model.dimensions.vocabulary import word_embeddings
+from sieve.model.given_codes import IMAGE_CODES, read_codes
 
 N = 20
 

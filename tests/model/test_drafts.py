@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.drafts import draft_beside, new_folder, take_name, whole_file
+from sieve.model.drafts import draft_beside, new_folder, take_name, whole_file
 
 
 def test_two_writers_do_not_mix(tmp_path: Path) -> None:

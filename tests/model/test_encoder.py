@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoder import (
+from sieve.model.encoder import (
     IMAGE,
     TEXT,
     SparseEncoder,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import write_word_collection
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.engine import Engine
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.engine import Engine
 
 
 def share_with(results: tuple, label: str) -> float:
@@ -68,7 +68,7 @@ def test_search_by_an_item_loads_no_backbone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = Engine(engine.collection, engine.checkpoint, "cpu")
-    monkeypatch.setattr("model.engine.Backbone.load", lambda *_: pytest.fail("it is loaded"))
+    monkeypatch.setattr("sieve.model.engine.Backbone.load", lambda *_: pytest.fail("it is loaded"))
     query = fresh.encode(item=engine.collection.items["id"].iloc[3])
     assert fresh.search(query, off=(query.dimensions[0].dimension,)).results
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.codes import SparseCodes
-from model.exclusion import (
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import (
     Calibration,
     Query,
     best,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.codes import SparseCodes
-from model.engine import Engine
-from model.exclusion import Calibration, Query, search
-from model.explaining import compare_items, cosine, explain, overlap
+from sieve.model.codes import SparseCodes
+from sieve.model.engine import Engine
+from sieve.model.exclusion import Calibration, Query, search
+from sieve.model.explaining import compare_items, cosine, explain, overlap
 
 M = 12
 

@@ -13,15 +13,15 @@ from given_codes import IMAGES, NAMES, matrix, write_codes
 from PIL import Image
 from scipy.sparse import save_npz
 
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import Collection
-from model.engine import Engine
-from model.meaning import meaning_report
-from model.query_encoding import Abilities
-from model.training import train
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
+from sieve.model.engine import Engine
+from sieve.model.meaning import meaning_report
+from sieve.model.query_encoding import Abilities
+from sieve.model.training import train
 
 UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 

@@ -17,10 +17,10 @@ import torch
 from conftest import write_word_collection
 from pickled import Payload
 
-from model.backbone import Backbone
-from model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import (
+from sieve.model.backbone import Backbone
+from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
     ITEMS,
@@ -28,7 +28,7 @@ from model.collection import (
     Collection,
     file_sha256,
 )
-from model.identity import BackboneIdentity
+from sieve.model.identity import BackboneIdentity
 
 N = 20
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from model.dimensions.table import MIN_IMAGES
-from model.engine import Engine
-from model.meaning import GOOD_AUC, meaning_report, says
+from sieve.model.dimensions.table import MIN_IMAGES
+from sieve.model.engine import Engine
+from sieve.model.meaning import GOOD_AUC, meaning_report, says
 
 
 def test_table_measures_what_has_images_enough(engine: Engine) -> None:
@@ -32,7 +32,7 @@ def test_report_is_of_the_table_and_the_labels(engine: Engine) -> None:
 
 
 def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.meaning.GOOD_AUC", 0.6)
+    monkeypatch.setattr("sieve.model.meaning.GOOD_AUC", 0.6)
     assert GOOD_AUC == 0.95
     every = sorted(name.name for name in engine.checkpoint.names.values())
     told = meaning_report(engine, {word: every for word in WORDS}).labels

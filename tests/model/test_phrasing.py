@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.phrasing import split_exclusion
+from sieve.model.phrasing import split_exclusion
 
 
 @pytest.mark.parametrize(

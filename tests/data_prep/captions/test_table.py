@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.captions import Columns
-from data_prep.captions.table import read_captions
+from sieve.data_prep.captions import Columns
+from sieve.data_prep.captions.table import read_captions
 
 
 def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_prep.captions.tile import draw_tile
+from sieve.data_prep.captions.tile import draw_tile
 
 
 @pytest.mark.parametrize(

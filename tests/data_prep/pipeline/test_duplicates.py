@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.pipeline import duplicates
-from data_prep.pipeline.duplicates import find_duplicates
-from data_prep.prepare import prepare
-from data_prep.scenes import Scenes
-from data_prep.sources.folder import Folder
-from model.backbone import Backbone
+from sieve.data_prep.pipeline import duplicates
+from sieve.data_prep.pipeline.duplicates import find_duplicates
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.scenes import Scenes
+from sieve.data_prep.sources.folder import Folder
+from sieve.model.backbone import Backbone
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

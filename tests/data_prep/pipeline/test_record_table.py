@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.pipeline import record_table
-from data_prep.pipeline.packed_rows import PackedRows
-from data_prep.pipeline.record_table import gather
-from data_prep.records import Record
+from sieve.data_prep.pipeline import record_table
+from sieve.data_prep.pipeline.packed_rows import PackedRows
+from sieve.data_prep.pipeline.record_table import gather
+from sieve.data_prep.records import Record
 
 _SCHEMA = pa.schema({"word": pa.string(), "words": pa.list_(pa.string())})
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from squares import Drawn, contents, skipped_rows
 
-from data_prep.known import KnownEmbeddings
-from data_prep.pipeline.sharding import PART_ROWS
-from data_prep.pipeline.work import Busy, WorkFolder
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from model.backbone import Backbone
-from model.collection import BackboneIdentity
+from sieve.data_prep.known import KnownEmbeddings
+from sieve.data_prep.pipeline.sharding import PART_ROWS
+from sieve.data_prep.pipeline.work import Busy, WorkFolder
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity
 
 ROOT = Path(__file__).parents[3]
 MANY = 3 * PART_ROWS + 40
@@ -121,7 +121,7 @@ def test_a_part_that_is_not_whole_is_made_again(
 def test_two_writers_at_once(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_prep.pipeline.work._PATIENCE", 0.3)
+    monkeypatch.setattr("sieve.data_prep.pipeline.work._PATIENCE", 0.3)
     with WorkFolder.of(tmp_path / "c"), pytest.raises(Busy, match="another process is preparing"):
         prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
     assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
@@ -160,7 +160,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(photographs: Path, backbone: Path, out: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "explorer", "prepare", "folder", str(photographs / "images")),
+        *(sys.executable, "-m", "sieve", "prepare", "folder", str(photographs / "images")),
         *("--captions", str(photographs / "captions.csv"), "--out", str(out)),
         *("--backbone", f"local-dir:{backbone}", "--device", "cpu", "--workers", "2"),
     ]

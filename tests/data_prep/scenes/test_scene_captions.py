@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from data_prep.records import Record
-from data_prep.scenes import PLACES, Scene, catalogue, compose, full_caption, record_of
+from sieve.data_prep.records import Record
+from sieve.data_prep.scenes import PLACES, Scene, catalogue, compose, full_caption, record_of
 
 LEFT_RIGHT = re.compile(
     r"an? ([a-z -]+?) to the (left|right) of an? ([a-z -]+?)(?: (?:in|on|at|by|near) .*)?\.?$"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.records import Record
-from data_prep.scenes import (
+from sieve.data_prep.records import Record
+from sieve.data_prep.scenes import (
     PLACES,
     Scene,
     Scenes,
@@ -25,8 +25,8 @@ from data_prep.scenes import (
     record_of,
     render_scene,
 )
-from data_prep.scenes.objects import FOLDER
-from data_prep.scenes.synonyms import label_synonyms
+from sieve.data_prep.scenes.objects import FOLDER
+from sieve.data_prep.scenes.synonyms import label_synonyms
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip

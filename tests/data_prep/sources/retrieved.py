@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.prepare import prepare
-from data_prep.sources.embeddings import Embeddings
-from model.collection import BackboneIdentity, Collection
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.embeddings import Embeddings
+from sieve.model.collection import BackboneIdentity, Collection
 
 D = 16
 PARTS = ("img_emb", "text_emb", "metadata")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from published import jpeg, write, write_json
 
-from assets import ROOT
-from data_prep.prepare import prepare
-from data_prep.records import Record
-from data_prep.sources.coco import Coco
-from model.backbone import Backbone
-from model.questions.pairs import PairLaw, label_concepts
-from model.words.nouns import NounTable
+from sieve.assets import ROOT
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.data_prep.sources.coco import Coco
+from sieve.model.backbone import Backbone
+from sieve.model.questions.pairs import PairLaw, label_concepts
+from sieve.model.words.nouns import NounTable
 
 CATEGORIES = [
     {"id": 1, "name": "person", "supercategory": "person"},

@@ -14,12 +14,12 @@ import pytest
 from given_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
 from scipy.sparse import csc_matrix, csr_matrix, save_npz
 
-from data_prep.prepare import prepare
-from data_prep.sources.code_files import MAX_NAME_CHARACTERS, read_codes_file, read_names
-from data_prep.sources.codes import CodeFiles, Codes
-from model.backbone import Backbone
-from model.collection import Collection
-from model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.code_files import MAX_NAME_CHARACTERS, read_codes_file, read_names
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.model.backbone import Backbone
+from sieve.model.collection import Collection
+from sieve.model.given_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from published import jpeg, write, write_tars
 
-from data_prep.records import Record
-from data_prep.sources.conceptual_captions import ConceptualCaptions, conceptual_captions
-from data_prep.sources.img2dataset import Img2Dataset
+from sieve.data_prep.records import Record
+from sieve.data_prep.sources.conceptual_captions import ConceptualCaptions, conceptual_captions
+from sieve.data_prep.sources.img2dataset import Img2Dataset
 
 ROWS = [(f"caption {n} of a <b>dog</b>", f"http://x.org/p{n}.jpg?a=1&b=ü") for n in range(12)]
 

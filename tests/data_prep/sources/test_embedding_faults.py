@@ -13,7 +13,7 @@ import pytest
 from published import jpeg, write
 from retrieved import D, prepared, retrieval, unit, write_shard
 
-from data_prep.sources.embeddings import Embeddings
+from sieve.data_prep.sources.embeddings import Embeddings
 
 
 def test_nothing_outside_the_folder_of_images_is_read(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from published import jpeg, write
 from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
-from data_prep.known import Joined
-from data_prep.prepare import prepare
-from data_prep.sources.embeddings import Embeddings, Picked, open_identity
-from model.backbone import Backbone
-from model.collection import BackboneIdentity, Collection
+from sieve.data_prep.known import Joined
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.embeddings import Embeddings, Picked, open_identity
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity, Collection
 
 
 def export(collection: Collection, folder: Path, shards: int) -> Path:

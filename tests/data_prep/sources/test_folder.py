@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_prep.records import Record
-from data_prep.sources.folder import Folder, drawn_split
+from sieve.data_prep.records import Record
+from sieve.data_prep.sources.folder import Folder, drawn_split
 
 
 def save(path: Path, size: tuple[int, int] = (6, 4)) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.annotations.database import Database
-from explorer.annotations.store import Annotations
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.store import Annotations
 
 
 def opened(path: Path) -> Annotations:

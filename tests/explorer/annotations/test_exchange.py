@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.annotations.database import Database
-from explorer.annotations.exchange import read_exchanged, write_csv
-from explorer.annotations.fields import Field, read_field
-from explorer.annotations.store import Annotations
-from explorer.annotations.transfer import Origin, carry_out, export_text, plan_import
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.exchange import read_exchanged, write_csv
+from sieve.explorer.annotations.fields import Field, read_field
+from sieve.explorer.annotations.store import Annotations
+from sieve.explorer.annotations.transfer import Origin, carry_out, export_text, plan_import
 
 M = 64
 ORIGIN = Origin("squares", "codes", "c" * 64, "d" * 64)

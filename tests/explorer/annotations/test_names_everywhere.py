@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from command_line import Sieve, fault
 
-from explorer.annotations.desk import NotesDesk
-from explorer.annotations.store import annotate
-from explorer.app import build_app
-from explorer.desk import Desk
-from explorer.faults import answered
-from explorer.figures.drawing import draw_figure
-from explorer.figures.recipe import Recipe
-from explorer.views import item_view, page_json, query_json, table_view
+from sieve.explorer.annotations.desk import NotesDesk
+from sieve.explorer.annotations.store import annotate
+from sieve.explorer.app import build_app
+from sieve.explorer.desk import Desk
+from sieve.explorer.faults import answered
+from sieve.explorer.figures.drawing import draw_figure
+from sieve.explorer.figures.recipe import Recipe
+from sieve.explorer.views import item_view, page_json, query_json, table_view
 
 MINE = "a name of mine"
 EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_delete"}
@@ -62,7 +62,7 @@ def test_on_every_screen_at_once_also_where_questions_are_kept(engine, desk: Des
 
 
 def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
-    from model.meaning import naming_report
+    from sieve.model.meaning import naming_report
 
     before = naming_report(engine)
     annotate(engine).write(0, "name", MINE, 0)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from explorer.annotations.database import Database
-from explorer.annotations.fields import MAX_NAME, read_field
-from explorer.annotations.store import Annotations, open_annotations
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.fields import MAX_NAME, read_field
+from sieve.explorer.annotations.store import Annotations, open_annotations
 
 COLLECTION, CHECKPOINT = "c" * 64, "d" * 64
 
@@ -91,8 +91,8 @@ def test_names_are_seen_at_once_however_fast_another_writes(store: Annotations, 
 WRITER = """
 import sys
 from pathlib import Path
-from explorer.annotations.database import Database
-from explorer.annotations.store import Annotations
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.store import Annotations
 path, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 store = Annotations(Database(path, "c" * 64, "d" * 64), m=100_000)
 for j in range(first, first + count):

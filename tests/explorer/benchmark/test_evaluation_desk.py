@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from evaluations import SHARES, keep_small
 
-from explorer.app import build_app
-from explorer.benchmark.chart import track_figure
-from explorer.benchmark.desk import EvaluationDesk
-from explorer.faults import answered
-from explorer.jobs.folder import STOPPED, JobFolder, Progress, Request
-from explorer.jobs.lane import Lane
-from explorer.training.desk import TrainingDesk
-from model.benchmark import read_evaluation
-from model.checkpoint import Checkpoint
-from model.collection import Collection
+from sieve.explorer.app import build_app
+from sieve.explorer.benchmark.chart import track_figure
+from sieve.explorer.benchmark.desk import EvaluationDesk
+from sieve.explorer.faults import answered
+from sieve.explorer.jobs.folder import STOPPED, JobFolder, Progress, Request
+from sieve.explorer.jobs.lane import Lane
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.benchmark import read_evaluation
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from evaluations import small_result
 
-from explorer.benchmark.report import write_report
-from model.collection import Collection
+from sieve.explorer.benchmark.report import write_report
+from sieve.model.collection import Collection
 
 
 def test_no_label_and_no_peer_is_a_formula(tiny_collection: Collection, tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from told import write_told
 
-from explorer.benchmark.child import evaluate_as_asked
-from explorer.benchmark.runs import Runs
-from explorer.jobs.folder import MEASURING, JobFolder, Request
-from explorer.jobs.process import Stopped, Teller
-from explorer.training.trainings import Trainings
-from model.backbone import Backbone
-from model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
-from model.collection import Collection
-from model.training import TrainingConfig, train
+from sieve.explorer.benchmark.child import evaluate_as_asked
+from sieve.explorer.benchmark.runs import Runs
+from sieve.explorer.jobs.folder import MEASURING, JobFolder, Request
+from sieve.explorer.jobs.process import Stopped, Teller
+from sieve.explorer.training.trainings import Trainings
+from sieve.model.backbone import Backbone
+from sieve.model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
+from sieve.model.collection import Collection
+from sieve.model.training import TrainingConfig, train
 
 
 def test_a_quick_one_is_measured_told_and_kept(

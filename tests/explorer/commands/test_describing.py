@@ -7,7 +7,7 @@ import io
 
 from command_line import Sieve
 
-from model.collection import Collection
+from sieve.model.collection import Collection
 
 
 def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:

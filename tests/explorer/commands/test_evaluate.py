@@ -11,11 +11,11 @@ from blip import tiny_blip
 from PIL import Image
 from told import write_told
 
-from explorer.benchmark.plot import save_plot
-from explorer.benchmark.report import verdicts
-from explorer.cli import main
-from model.backbone import Backbone
-from model.benchmark import (
+from sieve.explorer.benchmark.plot import save_plot
+from sieve.explorer.benchmark.report import verdicts
+from sieve.explorer.cli import main
+from sieve.model.backbone import Backbone
+from sieve.model.benchmark import (
     Interval,
     MethodResult,
     PairCount,
@@ -23,9 +23,9 @@ from model.benchmark import (
     list_evaluations,
     read_evaluation,
 )
-from model.collection import Collection
-from model.questions import PairLaw
-from model.training import TrainingConfig, train
+from sieve.model.collection import Collection
+from sieve.model.questions import PairLaw
+from sieve.model.training import TrainingConfig, train
 
 QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples", "20")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from command_line import Sieve, fault
 
-from explorer.access import Access
-from explorer.training.desk import TrainingDesk
-from model.engine import Engine
+from sieve.explorer.access import Access
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.model.engine import Engine
 
 
 def test_explore_opens_the_page(
@@ -19,7 +19,7 @@ def test_explore_opens_the_page(
         started.append((engine.collection.name, engine.checkpoint.path, where))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("explorer.serving.start", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.serving.start", stopped_at_once)
     monkeypatch.setenv("SIEVE_PASSWORD", "open")
     published = ("--public-safe", "--auth", "guest", "--root-path", "/sieve")
     for flags in ((), ("--no-training",), published):
@@ -39,6 +39,6 @@ def test_explore_offers_to_train_where_nothing_fits(
         assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("explorer.serving.start_offer", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.serving.start_offer", stopped_at_once)
     assert sieve("explore", opened[0]).code == 130
     assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))

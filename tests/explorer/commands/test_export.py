@@ -64,8 +64,8 @@ def test_sieve_reads_its_codes_again(
     out = tmp_path / "again"
     answer = sieve("prepare", "codes", folder, "--items", items, "--out", out, "--json")
     assert answer.code == 0, answer.err
-    from model.collection import Collection
-    from model.engine import Engine
+    from sieve.model.collection import Collection
+    from sieve.model.engine import Engine
 
     again = Engine.open(Collection.open(out).path)
     assert np.allclose(
@@ -89,7 +89,7 @@ def test_long_codes_name_item_dimension_and_value(
 def test_dimensions_with_names_that_no_spreadsheet_runs(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model.engine import Engine
+    from sieve.model.engine import Engine
 
     table = tiny_engine.dimension_table()
     monkeypatch.setattr(Engine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")'))

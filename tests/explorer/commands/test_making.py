@@ -12,8 +12,8 @@ from typing import get_args, get_type_hints
 from blip import tiny_blip
 from command_line import Sieve, fault
 
-from explorer.commands.making import Train
-from model.training import PRESETS, TrainingConfig
+from sieve.explorer.commands.making import Train
+from sieve.model.training import PRESETS, TrainingConfig
 
 
 def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from command_line import Sieve, fault
 from PIL import Image
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
 
 
 def told(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from explorer.commands import printing
+from sieve.explorer.commands import printing
 
 OBEYED = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
 REPORT = {

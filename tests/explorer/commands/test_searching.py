@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Sieve
 
-from model.engine import Engine
+from sieve.model.engine import Engine
 
 
 def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:

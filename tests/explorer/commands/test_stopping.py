@@ -31,7 +31,7 @@ def test_a_stopped_preparation_keeps_what_is_done(
     tiny_backbone_dir: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
     command = [
-        sys.executable, "-m", "explorer", "prepare", "scenes", "--count", "20000",
+        sys.executable, "-m", "sieve", "prepare", "scenes", "--count", "20000",
         "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
     ]  # fmt: skip
     # A shell that runs the tests in the background makes its children deaf to Ctrl-C.

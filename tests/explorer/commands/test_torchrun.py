@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from processes import torchrun
 
-from model.checkpoint import Checkpoint
+from sieve.model.checkpoint import Checkpoint
 
 
 def train(collection, out: Path, batch_size: int):

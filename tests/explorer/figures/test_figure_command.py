@@ -11,8 +11,8 @@ from pathlib import Path
 from command_line import Sieve, fault
 from drawn import ALL, ROWS
 
-from explorer.figures.drawing import KINDS
-from explorer.figures.recipe import parse_recipe
+from sieve.explorer.figures.drawing import KINDS
+from sieve.explorer.figures.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +29,7 @@ def test_every_process_gives_the_same_bytes(
     full = tmp_path / "one.json"
     commands = [["figure", str(full), "-o", str(tmp_path / f"two.{k}"), *where] for k in KINDS]
     script = (
-        "import sys, json\nfrom explorer.cli import main\n"
+        "import sys, json\nfrom sieve.explorer.cli import main\n"
         "for command in json.loads(sys.argv[1]):\n"
         "    try: main(command)\n    except SystemExit as end: assert not end.code, end.code\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from drawn import ROWS, recipe
 
-from explorer.figures.files import KEPT_SECONDS, Download, figure_download, keep_file, recipe_for
+from sieve.explorer.figures.files import (
+    KEPT_SECONDS,
+    Download,
+    figure_download,
+    keep_file,
+    recipe_for,
+)
 
 
 def test_a_served_recipe_is_of_what_is_open(tiny_engine) -> None:

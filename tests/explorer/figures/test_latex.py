@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from explorer.figures.content import Content, Tile
-from explorer.figures.latex import latex_block, latex_escape
-from explorer.figures.recipe import Recipe, Row
+from sieve.explorer.figures.content import Content, Tile
+from sieve.explorer.figures.latex import latex_block, latex_escape
+from sieve.explorer.figures.recipe import Recipe, Row
 
 ROWS = (
     Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),

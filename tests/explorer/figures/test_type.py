@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from explorer.figures.type import Type
+from sieve.explorer.figures.type import Type
 
 LONG = "a very long query about a dog that runs along the beach, again and again"
 

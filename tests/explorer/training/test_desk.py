@@ -10,14 +10,14 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from explorer.app import build_app, build_offer
-from explorer.faults import answered
-from explorer.jobs.folder import DONE, STOPPED, JobFolder, Progress, Request
-from explorer.training.desk import TrainingDesk
-from explorer.training.settings import TrainingSettings
-from model.checksums import CHECKSUMS
-from model.collection import Collection
-from model.training import PRESETS
+from sieve.explorer.app import build_app, build_offer
+from sieve.explorer.faults import answered
+from sieve.explorer.jobs.folder import DONE, STOPPED, JobFolder, Progress, Request
+from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
+from sieve.model.training import PRESETS
 
 ASKS = ("start", "stop", "resume", "discard", "open")
 

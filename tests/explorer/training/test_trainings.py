@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.jobs.folder import (
+from sieve.explorer.jobs.folder import (
     DONE,
     FAILED,
     STOPPED,
@@ -23,17 +23,17 @@ from explorer.jobs.folder import (
     Progress,
     Request,
 )
-from explorer.jobs.process import Teller
-from explorer.training.child import N_POINTS, Curves
-from explorer.training.choices import find_choice
-from explorer.training.settings import TrainingSettings
-from explorer.training.trainings import Trainings
-from model.checkpoint import Checkpoint, find_checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import Collection
-from model.training.probe import ProbeReport
-from model.training.state import read_facts
-from model.training.trainer import StepReport
+from sieve.explorer.jobs.process import Teller
+from sieve.explorer.training.child import N_POINTS, Curves
+from sieve.explorer.training.choices import find_choice
+from sieve.explorer.training.settings import TrainingSettings
+from sieve.explorer.training.trainings import Trainings
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
+from sieve.model.training.probe import ProbeReport
+from sieve.model.training.state import read_facts
+from sieve.model.training.trainer import StepReport
 
 SHORT = TrainingSettings("compact", 32, 4, 30)
 LONG = TrainingSettings("compact", 32, 4, 1000)
@@ -137,9 +137,9 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     trainings: Trainings, tiny_collection: Collection
 ) -> None:
     script = (
-        "import sys, time; from explorer.training.trainings import Trainings;"
-        "from explorer.training.settings import TrainingSettings;"
-        "from model.collection import Collection;"
+        "import sys, time; from sieve.explorer.training.trainings import Trainings;"
+        "from sieve.explorer.training.settings import TrainingSettings;"
+        "from sieve.model.collection import Collection;"
         "Trainings(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )

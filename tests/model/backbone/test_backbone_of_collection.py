@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from model.backbone import Backbone, backbone_of
-from model.collection import Collection
-from model.training.run import train
+from sieve.model.backbone import Backbone, backbone_of
+from sieve.model.collection import Collection
+from sieve.model.training.run import train
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from blip import SIZE, WIDTH, tiny_blip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from model.backbone import Backbone
+from sieve.model.backbone import Backbone
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from open_clip.model import CustomTextCLIP
 from PIL import Image
 from safetensors.torch import save_file
 
-from assets import ROOT
-from model.backbone import Backbone, resolve_device
+from sieve.assets import ROOT
+from sieve.model.backbone import Backbone, resolve_device
 
 FOLDER = ROOT / "backbones" / "sieve-lite"
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from model.backbone import Backbone
+from sieve.model.backbone import Backbone
 
 
 def test_texts_of_different_lengths_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,21 +9,21 @@ import torch
 from conftest import QUICK, WORDS, WordBackbone
 from sklearn.linear_model import Lasso
 
-from model.benchmark.baselines import Source, codes_of, splice
-from model.benchmark.inputs import modality_means
-from model.benchmark.splice import decompose
-from model.benchmark.trained_peers import trained_peer
-from model.benchmark.tuning import draw_settings, tune
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from model.questions import measure_rankings
-from model.questions.pairs import PairLaw, Questions, track_questions
-from model.questions.rules import unit
-from model.training import PAPER
-from model.training.losses import soft_contrast
-from model.training.objectives import make_objective
-from model.training.trainer import training_data
-from model.words.nouns import benchmark_nouns
+from sieve.model.benchmark.baselines import Source, codes_of, splice
+from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.splice import decompose
+from sieve.model.benchmark.trained_peers import trained_peer
+from sieve.model.benchmark.tuning import draw_settings, tune
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.questions import measure_rankings
+from sieve.model.questions.pairs import PairLaw, Questions, track_questions
+from sieve.model.questions.rules import unit
+from sieve.model.training import PAPER
+from sieve.model.training.losses import soft_contrast
+from sieve.model.training.objectives import make_objective
+from sieve.model.training.trainer import training_data
+from sieve.model.words.nouns import benchmark_nouns
 
 SHORT = replace(QUICK, epochs=2)
 
@@ -79,7 +79,7 @@ def test_every_trained_peer_trains_once(
     other = encoder(seed=1)
     assert not torch.equal(first.encode_md, other.encode_md)
     # The second time nothing is trained.
-    monkeypatch.setattr("model.benchmark.trained_peers.Trainer", None)
+    monkeypatch.setattr("sieve.model.benchmark.trained_peers.Trainer", None)
     assert torch.equal(encoder().encode_md, first.encode_md)
 
 

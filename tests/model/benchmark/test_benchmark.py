@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import QUICK, WordBackbone, write_word_collection
 
-from model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
-from model.checkpoint import Checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import Collection
+from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
 
 TRAINING = replace(QUICK, epochs=3)
 CONFIG = BenchmarkConfig(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.benchmark.bootstrap import (
+from sieve.model.benchmark.bootstrap import (
     DEPTH,
     Ranking,
     Resampled,
@@ -12,7 +12,7 @@ from model.benchmark.bootstrap import (
     paired_ratio,
     resample,
 )
-from model.questions.ranking import measure_rankings, ranked_rows
+from sieve.model.questions.ranking import measure_rankings, ranked_rows
 
 N_ITEMS, N_PAIRS = 80, 6
 

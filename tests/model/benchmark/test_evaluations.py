@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, WordBackbone
 
-from model.benchmark import (
+from sieve.model.benchmark import (
     Benchmark,
     BenchmarkConfig,
     BenchmarkResult,
@@ -19,8 +19,8 @@ from model.benchmark import (
     list_evaluations,
     read_evaluation,
 )
-from model.benchmark.contrasts import SHOWN
-from model.collection import Collection
+from sieve.model.benchmark.contrasts import SHOWN
+from sieve.model.collection import Collection
 
 CONFIG = BenchmarkConfig(
     ("label", "caption"), ("A only", "literal", "subtraction", "Sieve", "oracle"), (0,),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.benchmark.bootstrap import draw_resamples
-from model.benchmark.measures import measure
-from model.benchmark.results import MethodResult
-from model.questions.pairs import PairLaw, Pairs, Questions, TrackQuestions
-from model.questions.rules import SUBTRACT, Rule, Space
+from sieve.model.benchmark.bootstrap import draw_resamples
+from sieve.model.benchmark.measures import measure
+from sieve.model.benchmark.results import MethodResult
+from sieve.model.questions.pairs import PairLaw, Pairs, Questions, TrackQuestions
+from sieve.model.questions.rules import SUBTRACT, Rule, Space
 
 N_ITEMS = 60
 

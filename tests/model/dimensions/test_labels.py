@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.dimensions.labels import (
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.dimensions.labels import (
     auc_matrix,
     best_dimensions,
     best_labels,
@@ -17,7 +17,7 @@ from model.dimensions.labels import (
     label_presence,
     purity,
 )
-from model.encoder import IMAGE, encode_codes
+from sieve.model.encoder import IMAGE, encode_codes
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from given_codes import write_codes
 
-from data_prep.prepare import prepare
-from data_prep.sources.codes import CodeFiles, Codes
-from model.dimensions import layout
-from model.dimensions.layout import (
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.model.dimensions import layout
+from sieve.model.dimensions.layout import (
     BY_PCA,
     T_SNE,
     dimension_map,
@@ -19,7 +19,7 @@ from model.dimensions.layout import (
     lay_out,
     live_dimensions,
 )
-from model.engine import Engine
+from sieve.model.engine import Engine
 
 
 def bundles(n: int, of: int) -> np.ndarray:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from model.codes import SparseCodes
-from model.dimensions.labels import LabelFit, auc_matrix
-from model.dimensions.leakage import (
+from sieve.model.codes import SparseCodes
+from sieve.model.dimensions.labels import LabelFit, auc_matrix
+from sieve.model.dimensions.leakage import (
     MIN_EITHER,
     MIN_TOGETHER,
     Pair,
@@ -19,7 +19,7 @@ from model.dimensions.leakage import (
     pair_reports,
     summarise,
 )
-from model.exclusion import Calibration
+from sieve.model.exclusion import Calibration
 
 M = 12
 

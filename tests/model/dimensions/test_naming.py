@@ -10,12 +10,12 @@ import torch
 from conftest import WORDS, WordBackbone
 from scipy.sparse import csr_array
 
-from model.checkpoint import Checkpoint
-from model.checksums import CHECKSUMS
-from model.collection import Collection
-from model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
-from model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
-from model.dimensions.vocabulary import (
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import Collection
+from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
+from sieve.model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
+from sieve.model.dimensions.vocabulary import (
     WordFit,
     akin,
     best_words,
@@ -24,8 +24,8 @@ from model.dimensions.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
-from model.encoder import SparseEncoder, SparseEncoderConfig
-from model.words.content import WordPresence, with_phrases, word_presence
+from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.words.content import WordPresence, with_phrases, word_presence
 
 
 def names(association: list[list[float]], words: list[str]) -> dict[int, DimensionName]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.dimensions.probe import N_CHANGES, Probe, probe_captions, probe_dimension
-from model.engine import Engine
-from model.exclusion import Query, off_weights, search
+from sieve.model.dimensions.probe import N_CHANGES, Probe, probe_captions, probe_dimension
+from sieve.model.engine import Engine
+from sieve.model.exclusion import Query, off_weights, search
 
 
 def probe(engine: Engine, dimension: int) -> Probe:

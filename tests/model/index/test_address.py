@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from model.index.address import IndexAddress
-from model.index.qdrant import connect
+from sieve.model.index.address import IndexAddress
+from sieve.model.index.qdrant import connect
 
 
 @pytest.mark.parametrize(

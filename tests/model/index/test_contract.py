@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.codes import SparseCodes
-from model.exclusion import Calibration, Query, contributions
-from model.index import Index, LocalIndex, QdrantIndex
-from model.index.identity import IndexIdentity
-from model.index.upload import upload
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Calibration, Query, contributions
+from sieve.model.index import Index, LocalIndex, QdrantIndex
+from sieve.model.index.identity import IndexIdentity
+from sieve.model.index.upload import upload
 
 N, M, K = 160, 30, 6
 CALIBRATION = Calibration(push=1.3, threshold=0.25)

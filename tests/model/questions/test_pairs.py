@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.collection import Collection
-from model.questions.pairs import (
+from sieve.model.collection import Collection
+from sieve.model.questions.pairs import (
     Concepts,
     PairLaw,
     ask,
@@ -14,7 +14,7 @@ from model.questions.pairs import (
     select_pairs,
     track_questions,
 )
-from model.words.nouns import benchmark_nouns
+from sieve.model.words.nouns import benchmark_nouns
 
 NAMES = ("dog", "cat", "beach", "snow", "car", "boat", "tree", "girl")
 

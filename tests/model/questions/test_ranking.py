@@ -6,7 +6,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.questions.ranking import measure_rankings, ranked_rows, recall_at
+from sieve.model.questions.ranking import measure_rankings, ranked_rows, recall_at
 
 
 def oracle(scores: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from model.codes import SparseCodes
-from model.exclusion import Calibration, Query, off_weights, propose_off, scores
-from model.questions.rules import (
+from sieve.model.codes import SparseCodes
+from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
+from sieve.model.questions.rules import (
     FILTER,
     NEVER,
     ONLY_A,

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from conftest import WORDS, WordBackbone
 
-from model.collection import Collection
-from model.training import PAPER, TrainingConfig, train
-from model.training.data import TrainingData
-from model.training.distributed import ALONE, World, joined
-from model.training.trainer import StepReport, Trainer
+from sieve.model.collection import Collection
+from sieve.model.training import PAPER, TrainingConfig, train
+from sieve.model.training.data import TrainingData
+from sieve.model.training.distributed import ALONE, World, joined
+from sieve.model.training.trainer import StepReport, Trainer
 
 SHORT = TrainingConfig(m=64, k=8, epochs=2, batch_size=200, n_words=8, learning_rate=1e-3)
 OBJECTIVES = {

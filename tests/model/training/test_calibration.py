@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 from conftest import WordBackbone
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.exclusion import Calibration
-from model.training import calibration
-from model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.exclusion import Calibration
+from sieve.model.training import calibration
+from sieve.model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
 
 
 def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(

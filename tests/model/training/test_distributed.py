@@ -8,9 +8,9 @@ import torch
 from distributed_run import OBJECTIVES, SHORT, make_trainer, short_training
 from processes import torchrun
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.training.distributed import World, launched
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.training.distributed import World, launched
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from model.training.losses import info_nce, presence, reconstruction, revive
+from sieve.model.training.losses import info_nce, presence, reconstruction, revive
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -9,11 +9,11 @@ import torch
 from conftest import QUICK, WordBackbone, write_word_collection
 from distributed_run import SHORT, make_trainer, short_training
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.training import TrainingConfig, train
-from model.training.feed import device_noise
-from model.training.trainer import StepReport
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.training import TrainingConfig, train
+from sieve.model.training.feed import device_noise
+from sieve.model.training.trainer import StepReport
 
 
 def quality(checkpoint: Checkpoint) -> dict:
@@ -127,7 +127,7 @@ def test_where_compiling_fails_training_goes_on_without(
     for _ in range(2):
         assert trainer.train_step() == plain.train_step()
     (told,) = [
-        record.message for record in caplog.records if record.name == "model.training.trainer"
+        record.message for record in caplog.records if record.name == "sieve.model.training.trainer"
     ]
     assert "no compiler here" in told
     assert "without torch.compile" in told

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import QUICK, WordBackbone
 
-from model.checkpoint import Checkpoint
-from model.collection import Collection
-from model.encoder import IMAGE, TEXT, encode_codes
-from model.questions import recall_at
-from model.training import PAPER, TrainingConfig, train
-from model.training.probe import SHARE, Pace, Probe, ProbeReport, probe_refusal
-from model.training.trainer import StepReport
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.collection import Collection
+from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.questions import recall_at
+from sieve.model.training import PAPER, TrainingConfig, train
+from sieve.model.training.probe import SHARE, Pace, Probe, ProbeReport, probe_refusal
+from sieve.model.training.trainer import StepReport
 
 
 class Clock:
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every step have the time for a probe."""
-    monkeypatch.setattr("model.training.run.Pace", lambda: Pace(lambda: 0.0))
+    monkeypatch.setattr("sieve.model.training.run.Pace", lambda: Pace(lambda: 0.0))
 
 
 def test_it_measures_what_it_says(

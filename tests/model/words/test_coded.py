@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 from given_codes import WORD_CODES, WORDS, matrix
 
-from model.codes import SparseCodes
-from model.words.coded import CodedWords
+from sieve.model.codes import SparseCodes
+from sieve.model.words.coded import CodedWords
 
 TABLE = CodedWords(WORDS, SparseCodes.from_rows(matrix(WORD_CODES)))
 HALF = np.sqrt(0.5)

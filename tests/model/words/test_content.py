@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from model.words.content import concept_presence, content_words, singular_forms, word_presence
+from sieve.model.words.content import concept_presence, content_words, singular_forms, word_presence
 
 
 def test_content_words_drop_what_says_nothing() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.words.content import concept_presence, word_presence
-from model.words.kinds import told_by, with_kinds
+from sieve.model.words.content import concept_presence, word_presence
+from sieve.model.words.kinds import told_by, with_kinds
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from model.words.mentions import mentions
-from model.words.nouns import benchmark_nouns
+from sieve.model.words.mentions import mentions
+from sieve.model.words.nouns import benchmark_nouns
 
 
 @pytest.mark.parametrize(

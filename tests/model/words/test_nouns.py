@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.words.nouns import NounTable, benchmark_nouns
+from sieve.model.words.nouns import NounTable, benchmark_nouns
 
 
 def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:

@@ -1,5 +1,0 @@
-"""`python -m explorer` is `sieve`."""
-
-from explorer.cli import main
-
-main()
