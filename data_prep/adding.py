@@ -19,7 +19,7 @@ from sieve.data_prep.pipeline.record_table import gather
 from sieve.data_prep.pipeline.sharding import Shard
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Source
-from sieve.data_prep.skipped import NamesSkippedRows, Skipped
+from sieve.data_prep.skipped import NamesSkippedRows, Skipped, SkippedRows
 from sieve.model.backbone import Backbone
 from sieve.model.collection import ITEMS, Collection
 
@@ -132,10 +132,15 @@ class _New:
                 self._renamed[free[0].key] = record.key
             yield free[0]
 
-    def skipped_rows(self) -> list[Skipped]:
-        """Name what the source leaves out, and what has an id that is taken."""
-        own = self._source.skipped_rows() if isinstance(self._source, NamesSkippedRows) else []
-        return [*self._unnamed, *own]
+    def skipped_rows(self) -> SkippedRows:
+        """Return what the source leaves out, and what has an id that is taken."""
+        rows = SkippedRows(self._unnamed)
+        if isinstance(self._source, NamesSkippedRows):
+            own = self._source.skipped_rows()
+            rows += own
+            if isinstance(own, SkippedRows):
+                rows.count_rows(own)
+        return rows
 
     def open_image(self, record: Record, size: int) -> Image.Image:
         """Open an image as the source does."""

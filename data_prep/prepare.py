@@ -20,6 +20,7 @@ from sieve.data_prep.pipeline.record_table import RecordTable, gather
 from sieve.data_prep.pipeline.sharding import Shard
 from sieve.data_prep.pipeline.work import Busy, WorkFolder
 from sieve.data_prep.records import Source
+from sieve.data_prep.skipped import NamesSkippedRows, SkippedRows
 from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.faults import disk_is_full
@@ -55,7 +56,7 @@ def prepare(
     progress : bool
         Show a progress bar with rate and time left.
     keep_going : bool
-        Leave out bad records even where they are more than 5 %.
+        Leave out bad records and malformed rows even if they are more than 5 %.
     shard : Shard, optional
         Make only this part; see `sieve.data_prep.joining.merge`.
 
@@ -68,12 +69,17 @@ def prepare(
     OSError
         If the disk is full or cannot be written to, or another process prepares the same.
     ValueError
-        If no record can be used, more than 5 % are bad, `known` does not fit the source, an
-        embedding of the backbone is not finite, or only its identity is given where it has to run.
+        If no record can be used, more than 5 % of the records are bad or of the rows malformed,
+        `known` does not fit the source, an embedding of the backbone is not finite, or only its
+        identity is given where it has to run.
     """
     try:
         with WorkFolder.of(out) as work:
             table = gather(source)
+            if isinstance(source, NamesSkippedRows) and not keep_going:
+                rows = source.skipped_rows()
+                if isinstance(rows, SkippedRows):
+                    rows.check()
             job = _job(source, table, backbone, known, shard, keep_going)
             work.claim(job.fingerprint)
             make_parts(job, work, workers, progress)

@@ -16,9 +16,6 @@ from sieve.data_prep.pipeline.sharding import PART_ROWS, Shard
 from sieve.data_prep.records import Source
 from sieve.data_prep.skipped import Skipped
 
-MAX_BAD_SHARE = 0.05
-"""More bad records than this stop a preparation, unless it is told to keep going."""
-
 
 @dataclass(frozen=True)
 class Job:

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from sieve.data_prep.pipeline.decoding import Batch, Opened, Thumbnails, decoder_fault, open_images
 from sieve.data_prep.pipeline.embedding import IMAGE_BATCH
-from sieve.data_prep.pipeline.job import MAX_BAD_SHARE, Job
+from sieve.data_prep.pipeline.job import Job
 from sieve.data_prep.pipeline.work import Part, WorkFolder
-from sieve.data_prep.skipped import Tally
+from sieve.data_prep.skipped import MAX_BAD_SHARE, Tally
 
 _NO_DIRECTION = "embedding is NaN, infinite or zero"
 

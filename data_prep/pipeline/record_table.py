@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sieve.data_prep.pipeline.packed_rows import PackedRows
 from sieve.data_prep.records import Record, Source
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.skipped import NamesSkippedRows, Skipped, Tally
 
 _CHUNK = 1 << 14
 _SCHEMA = pa.schema(
@@ -80,7 +80,9 @@ def gather(source: Source) -> RecordTable:
     for place, record in enumerate(source.records()):
         reading.add(place, record)
     if not reading.counts:
-        raise ValueError(f"there are no images in {source}: there is nothing to prepare")
+        skipped = source.skipped_rows() if isinstance(source, NamesSkippedRows) else []
+        found = f"; not used: {Tally(skipped).explain()}" if skipped else ""
+        raise ValueError(f"there are no images in {source}: there is nothing to prepare{found}")
     pa.default_memory_pool().release_unused()  # of what the source held while it was read
     return reading.table()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.skipped import SkippedRows
 
 
 class NotesSkipped(ABC):
@@ -18,17 +18,17 @@ class NotesSkipped(ABC):
     """
 
     @abstractmethod
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        """All records, in an order that depends on nothing but the source."""
+    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+        """Yield all records, in an order that depends on nothing but the source."""
 
     def records(self) -> Iterator[Record]:
-        """All records, in an order that depends on nothing but the source."""
-        noted: list[Skipped] = []
+        """Yield all records, in an order that depends on nothing but the source."""
+        noted = SkippedRows()
         vars(self)["_noted"] = noted
         yield from self._find(noted)
 
-    def skipped_rows(self) -> list[Skipped]:
-        """Tell what is left out and is no record of its own."""
+    def skipped_rows(self) -> SkippedRows:
+        """Return the rows and files that are left out and are no records."""
         if "_noted" not in vars(self):
             deque(self.records(), maxlen=0)
         return vars(self)["_noted"]

@@ -196,21 +196,25 @@ def _prepare(
 
 
 def report_prepared(collection: Collection, as_json: bool) -> None:
-    """Say what was prepared."""
+    """Print what was prepared; the last line counts what is not used, by kind."""
+    from sieve.data_prep.captions import tidy
+    from sieve.data_prep.skipped import Tally, read_skipped
     from sieve.explorer.reports import collection_facts
+    from sieve.model.collection import SKIPPED
 
     facts = collection_facts(collection)
+    skipped = Tally(read_skipped(collection.checked(SKIPPED) / SKIPPED))
     if as_json:
-        print_json(facts)
+        print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
         return
-    notes = [f"; {facts['skipped']:,} left out, see skipped.csv"] if facts["skipped"] else []
-    if facts["duplicates"]:
-        notes.append(f"; {facts['duplicates']:,} much like another, see duplicates.csv")
+    notes = f"; {facts['duplicates']:,} much like another, see duplicates.csv"
     shard = collection.manifest.get("shard")
     then = f"Open it with `sieve explore {collection.path}`"
     if shard:
         then = f"This is part {shard['part']}: join all with `sieve merge PART… --out COLLECTION`"
     print_text(
         f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
-        f"{''.join(notes)}\n{then}\n"
+        f"{notes if facts['duplicates'] else ''}\n{then}\n"
     )
+    if skipped.total:
+        print_text(f"Not used: {tidy(skipped.describe())}; see skipped.csv\n")

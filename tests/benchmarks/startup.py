@@ -81,7 +81,7 @@ def middle(starts: list[Start]) -> Start:
 def measure(runs: int, port: int) -> dict[str, Any]:
     """Start each, in turn."""
     load_before = os.getloadavg()[0]
-    explore = ["explorer", "explore", "scenes", "--port", str(port)]
+    explore = ["sieve", "explore", "scenes", "--port", str(port)]
     bare = ["tests.benchmarks.bare_app", str(port)]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"

@@ -12,7 +12,7 @@ from sieve.model.checkpoint import Checkpoint
 def train(collection, out: Path, batch_size: int):
     # Without the two dashes torchrun takes --m for the beginning of an option of its own.
     return torchrun(
-        *("-m", "--", "explorer", "train", collection.path, "--out", out, "--m", 32, "--k", 4),
+        *("-m", "--", "sieve", "train", collection.path, "--out", out, "--m", 32, "--k", 4),
         *("--epochs", 2, "--batch-size", batch_size, "--device", "cpu", "--json"),
     )
 

@@ -1,0 +1,181 @@
+"""Read one cell of a table, of any type, as captions or as a plain text.
+
+Every source reads its cells here, so that a list never becomes its Python representation and a
+missing value never becomes the caption "nan".
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sieve.data_prep.captions.text import tidy
+
+NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
+"""What tables write for a missing value, in lower case; a cell that is only that has no caption."""
+
+CAPTION_KEYS = ("raw", "text", "caption", "captions", "sentence", "sentences")
+"""Keys of a dictionary that hold captions; other keys are ignored where one of these is present."""
+
+MAX_DEPTH = 4
+"""Lists and dictionaries within each other; deeper ones are refused."""
+MAX_LIST_TEXT = 1_000_000
+"""Characters of a text that is read as a list; a longer one is refused."""
+
+_ITEM = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None\b|nan\b)"""
+# As Python and pandas write a list of strings; NumPy writes no commas.
+_STRINGS = re.compile(rf"\[\s*{_ITEM}(?:(?:\s*,\s*|\s+){_ITEM})*\s*(?:,\s*)?\]", re.S)
+_STRING = re.compile(_ITEM, re.S)
+_STARTS_LIKE_DATA = re.compile(r"""[\[{]\s*["'{]""")
+
+
+class CellError(ValueError):
+    """A cell cannot be read; the message says what it holds, in a few words."""
+
+
+def captions_in(value: Any) -> list[str]:
+    """Return the captions that a cell holds.
+
+    Parameters
+    ----------
+    value : object
+        - A text is one caption. A text that is a list or a dictionary, as JSON or as Python and
+          NumPy print it, is read as that list or dictionary.
+        - A list, tuple or array holds several captions: texts or dictionaries.
+        - A dictionary holds captions under `raw`, `text`, `caption` or `sentences` (Karpathy).
+        - None, NaN, an empty text and the words in `NULL_WORDS` are no caption.
+
+    Returns
+    -------
+    list of str
+        Each on one line without control characters, in their order; empty if there is none.
+
+    Raises
+    ------
+    CellError
+        If the cell holds anything else, such as a number, or a dictionary of other keys.
+
+    Examples
+    --------
+    >>> captions_in([{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "a hound"}])
+    ['a dog', 'a hound']
+    >>> captions_in("NULL")
+    []
+    """
+    if isinstance(value, str):
+        value = _structure(value)
+    return list(_captions(value, depth=0))
+
+
+def text_in(value: Any) -> str:
+    """Return a cell that holds one text, such as a file name or a split; empty if it is missing.
+
+    Raises
+    ------
+    CellError
+        If the cell holds a list, a dictionary, or bytes that are not UTF-8.
+    """
+    value = _plain(value)
+    if is_missing(value):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return str(value)
+    raise CellError(f"a text was expected, found {_kind(value)}")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is None, NaN, pandas' NA or an empty text; `NULL_WORDS` are not looked at."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return True
+    return type(value).__name__ in ("NAType", "NaTType") or (
+        isinstance(value, float) and value != value
+    )
+
+
+def _captions(value: Any, depth: int) -> Iterator[str]:
+    value = _plain(value)
+    if is_missing(value) or value == {}:
+        return
+    if isinstance(value, str):
+        caption = tidy(value)
+        if caption and caption.lower() not in NULL_WORDS:
+            yield caption
+    elif isinstance(value, Mapping) and depth < MAX_DEPTH:
+        yield from _captions(_caption_field(value), depth + 1)
+    elif isinstance(value, Sequence) and depth < MAX_DEPTH and not isinstance(value, bytes):
+        for part in value:
+            if isinstance(_plain(part), list | tuple):
+                raise CellError("a list within a list; expected a list of texts")
+            yield from _captions(part, depth + 1)
+    else:
+        raise CellError(f"a caption was expected, found {_kind(value)}")
+
+
+def _caption_field(value: Mapping[Any, Any]) -> Any:
+    """Find the one field of a dictionary that holds its captions."""
+    named = {key: part for key, part in value.items() if str(key).lower() in CAPTION_KEYS}
+    present = {key: part for key, part in named.items() if not is_missing(_plain(part))}
+    if not named:
+        keys = ", ".join(str(key)[:20] for key in list(value)[:5]) or "none"
+        raise CellError(
+            f"a dictionary without raw, text, caption or sentences; its keys are {keys}"
+        )
+    if len({repr(part) for part in present.values()}) > 1:
+        keys = " and ".join(map(str, list(present)[:2]))
+        raise CellError(f"a dictionary with different captions under {keys}")
+    return next(iter(present.values()), None)
+
+
+def _structure(text: str) -> Any:
+    """Read a text that is a printed list or dictionary; any other text stays as it is."""
+    body = text.strip()
+    if not (body[:1] + body[-1:] in ("[]", "{}") or _STARTS_LIKE_DATA.match(body)):
+        return text
+    if len(body) <= MAX_LIST_TEXT:
+        for read in (json.loads, _printed):
+            try:
+                found = read(body)
+            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                continue
+            # "[1] a dog" in brackets is text; a printed list of numbers is no caption.
+            if isinstance(found, list | tuple | dict):
+                return found
+    if _STARTS_LIKE_DATA.match(body):
+        raise CellError("a text that begins like a list but is none")
+    return text
+
+
+def _printed(body: str) -> Any:
+    """Read a list or dictionary as Python or NumPy prints it."""
+    if _STRINGS.fullmatch(body):  # read one by one: Python joins strings without a comma
+        parts = _STRING.findall(body)
+        return [ast.literal_eval(part) if part[0] in "\"'" else None for part in parts]
+    if body[0] == "[" and _STRING.match(body[1:].lstrip()):
+        raise ValueError("not a list of strings")
+    return ast.literal_eval(body)
+
+
+def _plain(value: Any) -> Any:
+    """Convert NumPy's arrays and scalars, and bytes of UTF-8, to Python's own types."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, bytes | bytearray):
+        try:
+            return bytes(value).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise CellError("bytes that are not UTF-8 text") from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"true or false ({value})"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    names = {"dict": "a dictionary", "list": "a list", "tuple": "a list"}
+    return names.get(type(value).__name__, type(value).__name__)
