@@ -12,9 +12,10 @@ clear, a suggestion.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from sieve.model.words.known import says_something
 
 MAX_QUERY_CHARACTERS = 1000
 MAX_EXCLUSIONS = 16
@@ -107,8 +108,15 @@ class ParsedQuery:
     """Another reading, where the wording is ambiguous."""
 
     @property
-    def without_text(self) -> str:
-        """The exclusions as text that the *without* field reads as the same phrases."""
+    def find_field(self) -> str:
+        """What to find as the *Find* field takes it: in quotes if it would be split without."""
+        if _split(self.text) == (self.text, ()):
+            return self.text
+        return f'"{self.text}"'
+
+    @property
+    def without_field(self) -> str:
+        """What to exclude as the *without* field takes it: phrases with commas between them."""
         plain = ", ".join(self.without)
         quoted = ", ".join(f'"{phrase}"' for phrase in self.without)
         return plain if _phrases(plain) == self.without else quoted
@@ -256,12 +264,7 @@ def _phrase(text: str) -> str:
     phrase = _unquoted(text)
     if not quoted:
         phrase = _TRAILING.sub("", _LEADING.sub("", phrase)).strip(_TRIMMED)
-    return phrase if _says_something(phrase) else ""
-
-
-def _says_something(text: str) -> bool:
-    """Whether a text has a letter, a digit or a symbol such as an emoji."""
-    return any(unicodedata.category(character)[0] in "LNS" for character in text)
+    return phrase if says_something(phrase) else ""
 
 
 def _mask(text: str) -> str:

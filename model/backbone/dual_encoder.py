@@ -193,12 +193,14 @@ class Backbone:
         """
         return [] if self._words is None else self._words.unknown(text)
 
-    def read_words(self, text: str) -> WordReading:
+    def read_words(self, text: str, singular: bool = False) -> WordReading:
         """Replace words that the model never saw by a form that it did: beaches by beach.
 
-        A backbone without a word list reads every text as it is.
+        A backbone without a word list reads every text as it is. `singular`: see `WordList.read`.
         """
-        return WordReading(text, known=text) if self._words is None else self._words.read(text)
+        if self._words is None:
+            return WordReading(text, known=text)
+        return self._words.read(text, singular)
 
     def words_read(self, text: str) -> int:
         """Count the words of a text that fit into the model's context."""

@@ -37,6 +37,13 @@ _IRREGULAR = {
     "threw": "throw", "thrown": "throw", "swam": "swim", "caught": "catch", "held": "hold",
     "wore": "wear", "worn": "wear", "ate": "eat", "took": "take", "taken": "take",
 }  # fmt: skip
+PLURALS = frozenset({
+    "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
+    "trousers",
+})  # fmt: skip
+"""Not more than one of their singular: shorts are nothing short."""
+_OTHER_WORDS = PLURALS | {"arms", "blues", "goods", "news", "overalls", "woods"}
+"""Words that end as a plural and mean something else than their singular."""
 _NUMBERS = """
 zero one two three four five six seven eight nine ten eleven twelve dozen hundred thousand million
 first second third
@@ -86,8 +93,15 @@ class WordList:
         """Words of a text that no listed word is akin to; see `unknown_words`."""
         return unknown_words(text, self._bases)
 
-    def read(self, text: str) -> WordReading:
-        """Replace words that are not listed by a listed form: singular, spelling, inflection."""
+    def read(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that are not listed by a listed form: singular, spelling, inflection.
+
+        Parameters
+        ----------
+        text : str
+        singular : bool
+            Replace listed plurals, too, if their singular is listed.
+        """
         replaced: dict[str, str] = {}
         unknown: dict[str, None] = {}
         parts: list[str] = []
@@ -95,7 +109,7 @@ class WordList:
         has_content = False
         for part in _PARTS.findall(text):
             plain = part.lower().replace("\u2019", "'").removesuffix("'s").rstrip("'")
-            form = self._form(plain) if _WORD.fullmatch(plain) else None
+            form = self._form(plain, singular) if _WORD.fullmatch(plain) else None
             is_function_word = plain in STOP_WORDS or len(plain) == 1 and plain.isalpha()
             changed = form is not None and form != plain
             if changed:
@@ -104,18 +118,20 @@ class WordList:
             if form is not None or is_function_word:
                 known.append(parts[-1])
                 has_content |= not is_function_word
-            elif _says_something(part):
+            elif says_something(part):
                 unknown[part] = None
             else:
                 known.append(part)
         left = " ".join("".join(known).split()) if has_content else ""
         return WordReading("".join(parts), tuple(replaced.items()), tuple(unknown), left)
 
-    def _form(self, word: str) -> str | None:
-        """Find a listed form of a lower-case word: itself first."""
-        if word in self._listed or word in STOP_WORDS:
+    def _form(self, word: str, prefer_singular: bool) -> str | None:
+        """Find a listed form of a lower-case word: itself first, or its singular."""
+        singular = word if word in _OTHER_WORDS else lemma(word)
+        if word in STOP_WORDS:
             return word
-        singular = lemma(word)
+        if word in self._listed:
+            return singular if prefer_singular and singular in self._listed else word
         spelled = (
             table.get(form) for table in (_SPELLINGS, _AMERICAN) for form in (word, singular)
         )
@@ -185,16 +201,17 @@ def _bases(word: str) -> set[str]:
 
 
 def _inflections(word: str) -> set[str]:
-    """Base forms of a verb form, and its other forms: jogs, jogged, jogging."""
+    """List the other forms of a verb: jogs, jogged, jogging."""
     stems = {word, lemma(word)}
     for ending in ("ing", "ed"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= 3:
             stems |= {stem, stem + "e", stem[:-1] if stem[-1] == stem[-2] else stem}
-    forms = {stem + ending for stem in stems for ending in ("s", "es", "ing", "ed")}
+    doubled = {stem + stem[-1] for stem in stems}  # jog, jogging
+    forms = {stem + ending for stem in stems | doubled for ending in ("s", "es", "ing", "ed")}
     return stems | forms
 
 
-def _says_something(part: str) -> bool:
-    """Whether a part of a text is more than space and punctuation."""
+def says_something(part: str) -> bool:
+    """Whether a text has a letter, a digit or a symbol such as an emoji."""
     return any(unicodedata.category(character)[0] in "LNS" for character in part)
