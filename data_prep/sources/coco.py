@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, split_named, tidy
-from sieve.data_prep.records import Record
+from sieve.data_prep.records import DRAWN, Record
 from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.image_files import open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
 
@@ -106,7 +105,7 @@ class Coco(NotesSkipped):
                     record.image,
                     tuple(told.captions.get(number, ())),
                     tuple(labels.get(number, ())),
-                    drawn_split(record.id) if splits is None else splits[number],
+                    DRAWN if splits is None else splits[number],
                 )
 
     def _here(self, names: Mapping[int, str], skipped: list[Skipped]) -> dict[int, str]:
@@ -114,7 +113,7 @@ class Coco(NotesSkipped):
 
         The releases of 2014 and 2017 call the same photograph by other names.
         """
-        files, linked = walk(self.images)
+        files, linked, _ = walk(self.images)
         skipped += linked
         by_name = {key.rpartition("/")[2]: path for key, path in files.items()}
         by_number = {_number_in(name): path for name, path in by_name.items()}

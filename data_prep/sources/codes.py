@@ -31,11 +31,11 @@ from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
 from sieve.data_prep.sources.embedding_files import TABLES, read_table
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.codes import SparseCodes
-from sieve.model.query_encoding import check_entry
+from sieve.model.external_sae import external_sae_fault
+from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class CodeFiles:
             if found[field] is None and (named or field in ("images", "table")):
                 wanted = str(named or " or ".join(names))
                 raise FileNotFoundError(
-                    f"there is no {wanted} in {folder}; data_prep/README.md tells the layout"
+                    external_sae_fault(folder)
+                    or f"there is no {wanted} in {folder}; data_prep/README.md tells the layout"
                 )
         if (found["words"] is None) != (found["word_list"] is None):
             raise FileNotFoundError(
@@ -193,9 +194,8 @@ class Codes(NotesSkipped):
             image = table.images.get(key, key)
             path = find_image(self.images, image)
             n_here += path is not None
-            split = said.split or drawn_split(Record(key, "").id)
             shown = str(path or image)
-            yield Record(key, shown, tuple(said.captions), tuple(said.labels), split)
+            yield Record(key, shown, tuple(said.captions), tuple(said.labels), said.split)
         if n_here < n_items:
             log.warning(
                 "%s of %s images are in %s; the others are shown by their captions (--images says "

@@ -28,10 +28,10 @@ from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.source import declared_width
 from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)
@@ -68,21 +68,28 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     name = name.removeprefix(_CLIP_RETRIEVAL)
     if name in _OPENAI:
         name = f"{name.replace('/', '-').replace('@', '-').removesuffix('px')}/openai"
+    declared = declared_width(name)
+    if declared not in (None, width):
+        raise ValueError(_other_width(name, declared, width))
     try:
         backbone = Backbone.load(name, device)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         log.warning(
-            "the weights of backbone %s are unknown here (%s); its name is kept, and a text query "
-            "will ask for it", name, reason,
+            "the weights of backbone %s are unknown here (%s); its name is kept, and texts will be "
+            "read from the captions' embeddings", name, reason,
         )  # fmt: skip
         return BackboneIdentity.unknown(name, width)
     if backbone.width != width:
-        raise ValueError(
-            f"the embeddings are {width} wide, but those of backbone {name} are {backbone.width}; "
-            "name the one that made them with --backbone"
-        )
+        raise ValueError(_other_width(name, backbone.width, width))
     return backbone
+
+
+def _other_width(name: str, expected: int, width: int) -> str:
+    return (
+        f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name the "
+        "one that made them with --backbone"
+    )
 
 
 class Embeddings(NotesSkipped):
@@ -167,7 +174,7 @@ class Embeddings(NotesSkipped):
                 str(path or key),
                 tuple(said.captions) if self.keeps_captions else (),
                 tuple(said.labels),
-                said.split or drawn_split(Record(key, "").id),
+                said.split,
             )
         self._tell(n_here, len(groups), n_mute, skipped)
 

@@ -22,8 +22,10 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TextEncoderName,
     checkpoint_path,
     open_engine,
+    text_encoder_name,
 )
 from sieve.explorer.commands.annotating import AnnotationsCommand
 from sieve.explorer.commands.evaluating import Evaluate
@@ -62,9 +64,12 @@ class Explore:
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
 
     no_training: bool = False
     """Leave out the Train tab."""
@@ -98,8 +103,12 @@ class Explore:
             self.collection, device=self.device, progress=sys.stderr.isatty()
         )
 
+        text_encoder = text_encoder_name(self.text_encoder)
+
         def opened(checkpoint: Path | None) -> Engine:
-            engine = Engine.open(path, checkpoint, self.device, self.allow_code, self.index)
+            engine = Engine.open(
+                path, checkpoint, self.device, self.allow_code, self.index, text_encoder
+            )
             engine.dimension_table()  # the page needs it: better now than at somebody's first click
             return engine
 
@@ -110,6 +119,7 @@ class Explore:
             port=self.port,
             device=self.device,
             training=not self.no_training,
+            text_encoder=text_encoder,
             access=access,
         )
         launch(server, self.port, chosen)
@@ -144,9 +154,12 @@ class Search:
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     json: bool = False
     """Print JSON."""
 
@@ -163,7 +176,12 @@ class Search:
             except ValueError as error:
                 raise ValueError(f"image {self.image}: {error}; give another --image") from None
         engine = open_engine(
-            self.collection, self.checkpoint, self.device, self.allow_code, self.index
+            self.collection,
+            self.checkpoint,
+            self.device,
+            self.allow_code,
+            self.index,
+            self.text_encoder,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(

@@ -15,6 +15,7 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TextEncoderName,
     open_engine,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -57,6 +58,12 @@ class Export:
     """A checkpoint's path or name; by default the one that fits best."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     json: bool = False
     """Print JSON."""
 
@@ -90,7 +97,13 @@ class Export:
             write_codes,
         )
 
-        engine = open_engine(self.collection, self.checkpoint, self.device)
+        engine = open_engine(
+            self.collection,
+            self.checkpoint,
+            self.device,
+            self.allow_code,
+            text_encoder=self.text_encoder,
+        )
         if self.what == "codes":
             ids = engine.collection.items["id"]
             codes = engine.image_codes

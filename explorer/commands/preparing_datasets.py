@@ -32,7 +32,7 @@ class How:
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Decoder processes; by default one a core."""
     keep_going: bool = False
-    """Leave out bad records even where they are more than 5 %."""
+    """Leave out bad records and malformed rows even if they are more than 5 %."""
     shard: ShardName = None
     """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"

@@ -171,7 +171,8 @@ window.Sieve ??= (() => {
       emit("glance", found.glance);
       entitle();
     }
-    emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
+    emit("link-notes", found.notes);
+    emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);

@@ -6,6 +6,7 @@ this room imports it when a backbone is first opened.
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -68,6 +69,28 @@ def resolve(name: str) -> Source:
         known = ", ".join(tags) or "none; give the path of a file"
         raise ValueError(f"backbone {name!r}: say which weights, {architecture}/WEIGHTS: {known}")
     return Source(architecture, weights, None)
+
+
+def declared_width(name: str) -> int | None:
+    """Return the width of a backbone's embeddings by its configuration; None if that is unknown.
+
+    Nothing is downloaded and no weights are read.
+    """
+    if name in BUNDLED:
+        name = f"{_LOCAL}{ROOT / 'backbones' / name}"
+    config: Any
+    if name.startswith(_LOCAL):
+        file = Path(name.removeprefix(_LOCAL)).expanduser() / "open_clip_config.json"
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+    else:
+        import open_clip
+
+        config = open_clip.get_model_config(name.partition("/")[0])
+    width = config.get("embed_dim") if isinstance(config, dict) else None
+    return width if isinstance(width, int) else None
 
 
 def open_source(name: str, source: Source) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:

@@ -148,6 +148,15 @@ def split_words(text: str) -> list[str]:
     return [word.split("'")[0] for word in _WORD.findall(plain)]
 
 
+def drop_words(text: str, words: Iterable[str]) -> str:
+    """Leave words out of a text, whatever their case."""
+    dropped = frozenset(words)
+    if not dropped:
+        return text
+    parts = (p for p in _PARTS.findall(text) if dropped.isdisjoint(split_words(p)))
+    return " ".join("".join(parts).split())
+
+
 def lemma(word: str) -> str:
     """Fold a noun's plural into its singular: one cautious form, for counting words."""
     if word in _IRREGULAR:
