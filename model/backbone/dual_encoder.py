@@ -24,7 +24,7 @@ from sieve.model.backbone.image_transform import ImageTransform
 from sieve.model.backbone.source import open_source, resolve
 from sieve.model.backbone.unpadded import encode_unpadded
 from sieve.model.checksums import check_files
-from sieve.model.words.known import known_bases, unknown_words
+from sieve.model.words.known import WordList, WordReading
 
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 24
@@ -77,7 +77,7 @@ class Backbone:
         tokenizer: Callable[[list[str]], torch.Tensor],
         model_config: dict[str, Any],
         device: torch.device,
-        known: frozenset[str] | None = None,
+        words: WordList | None = None,
     ) -> None:
         preprocess = dict(network.visual.preprocess_cfg)
         self.name = name
@@ -85,7 +85,7 @@ class Backbone:
         self.device = device
         self.transform = ImageTransform(preprocess)
         self._tokenizer = tokenizer
-        self._known = known
+        self._words = words
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
         # Convolutions run about twice as fast on a CPU in this layout; transformers do not mind.
         network = network.eval().requires_grad_(False)
@@ -122,11 +122,11 @@ class Backbone:
         if source.folder:
             check_files(source.folder, "fetch or train the weights again")
         network, tokenizer, config = open_source(name, source)
-        words = source.folder / "known_words.txt" if source.folder else None
-        known = None
-        if words and words.is_file():
-            known = known_bases(words.read_text(encoding="utf-8").split())
-        return cls(name, network, tokenizer, config, target, known)
+        path = source.folder / "known_words.txt" if source.folder else None
+        words = None
+        if path and path.is_file():
+            words = WordList(path.read_text(encoding="utf-8").split())
+        return cls(name, network, tokenizer, config, target, words)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Make of any image the (3, H, W) float32 pixels that the model takes."""
@@ -191,7 +191,29 @@ class Backbone:
         Empty for a backbone without a word list. Numbers and function words are never reported,
         and a plain inflection of a known word counts as known.
         """
-        return [] if self._known is None else unknown_words(text, self._known)
+        return [] if self._words is None else self._words.unknown(text)
+
+    def read_words(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that the model never saw by a form that it did: beaches by beach.
+
+        A backbone without a word list reads every text as it is. `singular`: see `WordList.read`.
+        """
+        if self._words is None:
+            return WordReading(text, known=text)
+        return self._words.read(text, singular)
+
+    def words_read(self, text: str) -> int:
+        """Count the words of a text that fit into the model's context."""
+        words = _tidy(text, self._longest).split()
+        whole = self._tokenizer([" ".join(words)])
+        low, high = 0, len(words)  # the tokens of the first `high` words are those of all
+        while low < high:
+            middle = (low + high) // 2
+            if torch.equal(self._tokenizer([" ".join(words[:middle])]), whole):
+                high = middle
+            else:
+                low = middle + 1
+        return high
 
     def _unit(self, features: torch.Tensor) -> np.ndarray:
         unit = F.normalize(features.float(), dim=-1)
