@@ -119,15 +119,10 @@ def collection_out(out: Path | None, name: str) -> Path:
 
 
 def backbone_name(name: str) -> str:
-    """Make a local backbone's path absolute: the collection remembers it."""
-    from sieve.model.backbone import BLIP, blip_folder
+    """Make a backbone's name canonical, and a local path absolute: the collection keeps it."""
+    from sieve.model.backbone import parse_name
 
-    local = "local-dir:"
-    if name.startswith(local):
-        return local + os.path.abspath(Path(name.removeprefix(local)).expanduser())
-    if name.startswith(BLIP) and (folder := blip_folder(name)):
-        return BLIP + os.path.abspath(folder)
-    return name
+    return parse_name(name).text
 
 
 def checkpoint_path(name: str) -> Path:
