@@ -1,6 +1,6 @@
-// Four steps from a first question to the page of a dimension, each beside what it speaks of. It comes
-// by itself once, where nothing was asked yet, and again by the “?” in the header. Whoever does the
-// thing by hand instead of by its button goes on all the same.
+// A tour of four steps, from a first query to the page of a dimension. Each card stands beside the
+// control that it asks to use and never covers it. The tour starts by itself once, before the first
+// query, and by the “?” in the header. Using a control directly also moves the tour on.
 const { on, place } = Sieve;
 const card = element.querySelector(".sv-guide");
 const text = card.querySelector(".sv-guide-text");
@@ -15,28 +15,28 @@ let anchor = null;
 const STEPS = [
   {
     at: () => shown("#sieve-search-bar"), sides: ["below"],
-    text: () => `Ask for anything in words, say “${example.q}”, or pick an example.`,
+    text: () => `Describe what to find, for example “${example.q}”, or choose an example.`,
     does: () => `Search “${example.q}”`,
     act: () => Sieve.search({ q: example.q }),
     done: () => Sieve.asked(),
   },
   {
     at: () => shown(innerWidth > 900 ? ".sv-group .sv-dim" : ".sv-group") ?? shown(".sv-list-head"), sides: ["below", "right", "above"],
-    text: () => "Your query is made of these dimensions, each shown with the images that have it most. Uncheck one, and what has it drops out of the results.",
+    text: () => "Your query activates these dimensions, each shown with its top images. Uncheck this one to lower the images that have it.",
     does: () => "Next",
     act: () => show(2),
     done: () => false,
   },
   {
     at: () => shown(".sv-field-w"), sides: ["below", "above"],
-    text: () => `Or say in words what you do not want: “${example.without}”. Its dimensions are proposed, already switched off.`,
+    text: () => `Or describe what to exclude: “${example.without}”. Its dimensions are then switched off.`,
     does: () => "Search without it",
     act: () => Sieve.search({ q: place.q || example.q, without: example.without }),
     done: () => Boolean(place.without),
   },
   {
-    at: () => shown(".sv-left"), sides: ["left", "above", "below"],
-    text: () => "What left the results stands here; below, “new” entered and ▲▼ moved. The dimensions did it: check one again, or open its page to see all that it means.",
+    at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-left"), sides: ["below", "above"],
+    text: () => "This dimension is off. Check it to bring its images back, or open its page to see what it means. Images that left stand above the results; “new” marks those that entered.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },
     done: () => false,

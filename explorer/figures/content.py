@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,7 +33,7 @@ class Tile(NamedTuple):
     score: float
     caption: str
     violates: bool
-    """Labels or captions say that it shows what is excluded."""
+    """Whether labels or captions name what its row, or a row with the same A, excludes."""
 
 
 class Content(NamedTuple):
@@ -124,21 +125,50 @@ def figure_content(
     def names(dimension: int) -> str:
         return given.get(dimension) or engine.checkpoint.name_of(dimension)
 
+    queries: dict[int, EncodedQuery] = {}
+    for number, row in enumerate(recipe.rows, 1):
+        if row.dimension is None:
+            with _row_named(number):
+                queries[number] = (encode or engine.encode)(row.query, row.without, row.image)
     found = []
     for number, row in enumerate(recipe.rows, 1):
-        try:
+        with _row_named(number):
             if row.dimension is None:
-                query = (encode or engine.encode)(row.query, row.without, row.image)
-                found.append(_searched(engine, row, query, recipe.columns, names))
+                query = queries[number]
+                excluded = _excluded(query, queries.values())
+                found.append(_searched(engine, row, query, excluded, recipe.columns, names))
             else:
                 found.append(_dimension(engine, row.dimension, recipe.columns, names))
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from None
     return tuple(found)
 
 
+@contextmanager
+def _row_named(number: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
+
+
+def _excluded(query: EncodedQuery, others: Iterable[EncodedQuery]) -> tuple[str, ...]:
+    """Return the texts by which a row's violations are judged.
+
+    A row that excludes nothing is judged by what the rows with the same A exclude: only then can
+    a reader compare how many of its images violate the exclusion.
+    """
+    if query.without:
+        return (query.without,)
+    same = (other for other in others if (other.text, other.item) == (query.text, query.item))
+    return tuple(dict.fromkeys(other.without for other in same if other.without))
+
+
 def _searched(
-    engine: Engine, row: Row, query: EncodedQuery, columns: int, names: Callable[[int], str]
+    engine: Engine,
+    row: Row,
+    query: EncodedQuery,
+    excluded: tuple[str, ...],
+    columns: int,
+    names: Callable[[int], str],
 ) -> Content:
     outcome = engine.search(query, row.off, row.push, row.never, columns)
     tiles = tuple(
@@ -146,7 +176,7 @@ def _searched(
             result.row,
             result.score,
             result.captions[0] if result.captions else ", ".join(result.labels),
-            _violates(query.without, result.captions, result.labels),
+            _violates(excluded, result.captions, result.labels),
         )
         for result in outcome.results
     )
@@ -175,8 +205,10 @@ def _dimension(
     return Content(names(dimension), "", small, None, tuple(tiles), (dimension,))
 
 
-def _violates(without: str, captions: tuple[str, ...], labels: tuple[str, ...]) -> bool:
-    return bool(without) and mentions(without, captions, labels, benchmark_nouns())
+def _violates(
+    excluded: tuple[str, ...], captions: tuple[str, ...], labels: tuple[str, ...]
+) -> bool:
+    return any(mentions(text, captions, labels, benchmark_nouns()) for text in excluded)
 
 
 def _strictness(push: float) -> str:

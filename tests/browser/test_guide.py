@@ -1,4 +1,4 @@
-"""The guided first run: there once, dismissed by a key, never over what it explains."""
+"""The tour: shown once, closed by a key, never over the control that it asks to use."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ APART = """() => {
   const beside = a.right <= b.left || b.right <= a.left;
   return (beside || a.bottom <= b.top || b.bottom <= a.top) && b.bottom > 0 && b.top < innerHeight
     && a.top >= 0 && a.left >= 0 && a.bottom <= innerHeight && a.right <= innerWidth;
+}"""
+
+CONTROLS = {
+    1: ".sv-pill",
+    2: ".sv-group .sv-dim input[type=checkbox]",
+    3: ".sv-field-w input",
+    4: ".sv-group-off .sv-dim input[type=checkbox]",
+}
+UNCOVERED = """(node) => {
+  const { left, top, width, height } = node.getBoundingClientRect();
+  const found = document.elementFromPoint(left + width / 2, top + height / 2);
+  return Boolean(found) && !found.closest(".sv-guide");
 }"""
 
 
@@ -50,9 +62,11 @@ def newcomer(request: pytest.FixtureRequest, browser: Browser, guided: str) -> I
 
 
 def check_step(page: Page, number: int) -> None:
-    """The card is on screen and beside what it speaks of."""
+    """The card is on screen, beside its anchor, and covers no control that it names."""
     expect(page.locator(".sv-guide-step")).to_have_text(f"{number} of 4")
     page.wait_for_function(APART)
+    control = page.locator(CONTROLS[number]).first
+    assert control.evaluate(UNCOVERED), f"step {number} covers {CONTROLS[number]}"
     assert not has_sideways_scroll(page)
 
 

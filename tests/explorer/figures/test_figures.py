@@ -22,12 +22,20 @@ def frames(svg: ElementTree.Element) -> list[ElementTree.Element]:
 def test_violations_are_framed_by_dashes(tiny_engine) -> None:
     rows = figure_content(tiny_engine, recipe())
     labels = tiny_engine.collection.items["labels"]
-    assert [tile.violates for tile in rows[0].tiles] == [False] * 5, "nothing is excluded"
-    expected = ["snow" in labels.iloc[tile.row] for tile in rows[1].tiles]
-    assert [tile.violates for tile in rows[1].tiles] == expected
+    for row in rows:
+        expected = ["snow" in labels.iloc[tile.row] for tile in row.tiles]
+        assert [tile.violates for tile in row.tiles] == expected, "by what the pair excludes"
     assert any(expected), "at strictness 0 some are expected"
-    assert len(frames(svg_of(tiny_engine))) == sum(expected) + 1, "and one that explains them"
+    framed = sum(tile.violates for row in rows for tile in row.tiles)
+    assert len(frames(svg_of(tiny_engine))) == framed + 1, "and one that explains them"
     assert not frames(svg_of(tiny_engine, marks=["names"]))
+
+
+def test_a_row_without_a_pair_has_no_violations(tiny_engine) -> None:
+    rows = [{"query": "a circle"}, {"query": "a square", "without": "snow", "strictness": 0}]
+    alone, other = figure_content(tiny_engine, recipe(rows=rows))
+    assert not any(tile.violates for tile in alone.tiles)
+    assert any(tile.violates for tile in other.tiles)
 
 
 def test_rows_are_the_engines(tiny_engine) -> None:
