@@ -23,6 +23,14 @@ CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
 File = Annotated[Path | None, arg(metavar="PATH")]
 IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
 Device = Literal["auto", "cuda", "mps", "cpu"]
+TrustBackbone = Annotated[
+    bool,
+    arg(
+        help="Load the backbone that the collection names from a folder, a file or the Hub, now and "
+        "from now on, as long as its files stay the same. Backbones that you have prepared a "
+        "collection with need no consent."
+    ),
+]
 
 
 class StrictnessValue(NamedTuple):
@@ -125,6 +133,37 @@ def backbone_name(name: str) -> str:
     return parse_name(name).text
 
 
+def find_collection(
+    name: str, device: str = "auto", trust_backbone: bool = False, progress: bool | None = None
+) -> Path:
+    """Find a collection by name or path.
+
+    Parameters
+    ----------
+    name : str
+    device : str
+        For the preparation of a bundled collection.
+    trust_backbone : bool
+        Remember that the person agrees to load the backbone that it names.
+    progress : bool, optional
+        Show a progress bar; by default if stderr is a terminal.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or its backbone is to be trusted and cannot be found.
+    """
+    from sieve.data_prep.bundled import open_collection_path
+    from sieve.model.backbone import trust_backbone_of
+    from sieve.model.collection import Collection
+
+    shows = sys.stderr.isatty() if progress is None else progress
+    path = open_collection_path(name, device=device, progress=shows)
+    if trust_backbone:
+        trust_backbone_of(Collection.open(path))
+    return path
+
+
 def checkpoint_path(name: str) -> Path:
     """Find a checkpoint: an existing path, else a name in `$SIEVE_HOME` or a bundled one.
 
@@ -169,14 +208,14 @@ def open_engine(
     device: str,
     allow_code: bool = False,
     index: str = "",
+    trust_backbone: bool = False,
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
-    from sieve.data_prep.bundled import open_collection_path
     from sieve.explorer.annotations.store import annotate
     from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
-    path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())
+    path = find_collection(collection, device, trust_backbone)
     engine = Engine.open(path, chosen, device, allow_code, index)
     annotate(engine)
     return engine

@@ -14,7 +14,9 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TrustBackbone,
     checkpoint_path,
+    find_collection,
     parse_out,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -64,6 +66,7 @@ class Evaluate:
     """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
     device: Device = "auto"
     """Where to train and embed."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -100,11 +103,9 @@ class Evaluate:
         return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
 
     def _open(self, name: str) -> Collection:
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.model.collection import Collection
 
-        progress = sys.stderr.isatty()
-        return Collection.open(open_collection_path(name, device=self.device, progress=progress))
+        return Collection.open(find_collection(name, self.device, self.trust_backbone))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
         from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of

@@ -22,7 +22,9 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TrustBackbone,
     checkpoint_path,
+    find_collection,
     open_engine,
 )
 from sieve.explorer.commands.annotating import AnnotationsCommand
@@ -65,7 +67,7 @@ class Explore:
     allow_code: bool = False
     """Load the Python function that a collection of codes names to read texts with. It may do
     anything that you may: only for collections that you trust."""
-
+    trust_backbone: TrustBackbone = False
     no_training: bool = False
     """Leave out the Train tab."""
     public_safe: bool = False
@@ -81,7 +83,6 @@ class Explore:
 
     def run(self) -> None:
         """Serve until stopped."""
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.explorer.access import Access, ask_password
         from sieve.explorer.serving import Server, launch
         from sieve.model.collection import Collection
@@ -94,9 +95,7 @@ class Explore:
             mcp=self.mcp,
         )
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
-        path = open_collection_path(
-            self.collection, device=self.device, progress=sys.stderr.isatty()
-        )
+        path = find_collection(self.collection, self.device, self.trust_backbone)
 
         def opened(checkpoint: Path | None) -> Engine:
             engine = Engine.open(path, checkpoint, self.device, self.allow_code, self.index)
@@ -147,6 +146,7 @@ class Search:
     allow_code: bool = False
     """Load the Python function that a collection of codes names to read texts with. It may do
     anything that you may: only for collections that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -163,7 +163,12 @@ class Search:
             except ValueError as error:
                 raise ValueError(f"image {self.image}: {error}; give another --image") from None
         engine = open_engine(
-            self.collection, self.checkpoint, self.device, self.allow_code, self.index
+            self.collection,
+            self.checkpoint,
+            self.device,
+            self.allow_code,
+            self.index,
+            self.trust_backbone,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
@@ -184,6 +189,7 @@ class Info:
     """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -191,7 +197,8 @@ class Info:
         """Print the facts."""
         from sieve.explorer.reports import collection_report
 
-        report = collection_report(self.collection, self.checkpoint)
+        path = find_collection(self.collection, trust_backbone=self.trust_backbone)
+        report = collection_report(str(path), self.checkpoint)
         print_json(report) if self.json else print_facts(report)
 
 
@@ -215,6 +222,7 @@ class Dimensions:
     """A checkpoint's path or name; by default the one that fits best."""
     summary: bool = False
     """Measure the whole encoder; takes a minute."""
+    trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV, with every column."""
     json: bool = False
@@ -229,7 +237,9 @@ class Dimensions:
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if self.summary and (self.match or self.sort != "dimension"):
             raise ValueError("--summary is of all dimensions: leave out --match and --sort")
-        engine = open_engine(self.collection, self.checkpoint, "auto")
+        engine = open_engine(
+            self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
+        )
         if self.summary:
             report = summary_report(engine)
             print_json(report) if self.json else print_sections(report)

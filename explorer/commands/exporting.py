@@ -15,6 +15,7 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TrustBackbone,
     open_engine,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -57,6 +58,7 @@ class Export:
     """A checkpoint's path or name; by default the one that fits best."""
     device: Device = "auto"
     """Where the backbone runs."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -90,7 +92,9 @@ class Export:
             write_codes,
         )
 
-        engine = open_engine(self.collection, self.checkpoint, self.device)
+        engine = open_engine(
+            self.collection, self.checkpoint, self.device, trust_backbone=self.trust_backbone
+        )
         if self.what == "codes":
             ids = engine.collection.items["id"]
             codes = engine.image_codes

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sieve.explorer.arguments import CheckpointName, Device, open_engine
+from sieve.explorer.arguments import CheckpointName, Device, TrustBackbone, open_engine
 from sieve.explorer.commands.printing import print_json, print_text
 from sieve.explorer.commands.writing import kind_of
 from sieve.model.drafts import whole_file
@@ -41,6 +41,7 @@ class Figure:
     """Where the recipe's checkpoint is, if not in $SIEVE_HOME or bundled."""
     device: Device = "auto"
     """Where the backbone runs."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -56,7 +57,7 @@ class Figure:
         if not name:
             raise ValueError(f"{self.source}: no collection is named; add one, or --collection")
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
-        engine = open_engine(name, checkpoint, self.device)
+        engine = open_engine(name, checkpoint, self.device, trust_backbone=self.trust_backbone)
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
         files = {self.out: drawn.data}
         if self.latex:

@@ -14,7 +14,9 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TrustBackbone,
     backbone_name,
+    find_collection,
     parse_out,
 )
 from sieve.explorer.commands.preparing import report_prepared
@@ -72,28 +74,31 @@ class Add:
     """Leave out bad images even where they are more than 5 %."""
     device: Device = "auto"
     """Where the backbone runs."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         """Add, and say what was made."""
         from sieve.data_prep.adding import add
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.data_prep.records import Source
         from sieve.data_prep.sources.folder import Folder
-        from sieve.model.backbone import Backbone
+        from sieve.model.backbone import Backbone, backbone_of
         from sieve.model.collection import Collection
 
         progress = sys.stderr.isatty()
-        old = Collection.open(
-            open_collection_path(self.collection, device=self.device, progress=progress)
-        )
+        old = Collection.open(find_collection(self.collection, self.device, self.trust_backbone))
         out = parse_out(self.out) if self.out else _next_version(old.name)
         source = Folder(self.directory, self.captions, licence=self.licence)
+        backbone = (
+            Backbone.load(backbone_name(self.backbone), self.device)
+            if self.backbone
+            else backbone_of(old, self.device)
+        )
         made = add(
             old,
             cast(Source, source),
-            Backbone.load(backbone_name(self.backbone or old.backbone.name), self.device),
+            backbone,
             out,
             workers=self.workers,
             progress=progress,

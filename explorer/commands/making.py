@@ -13,7 +13,9 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TrustBackbone,
     default_checkpoint_out,
+    find_collection,
     parse_out,
 )
 from sieve.explorer.commands.printing import print_facts, print_json
@@ -75,6 +77,7 @@ class Train:
     """Of everything that is drawn."""
     device: Device = "auto"
     """Where to train."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -86,14 +89,13 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how good the codes are."""
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.explorer.reports import training_report
         from sieve.model.collection import Collection
         from sieve.model.training import PRESETS, launched, train
 
         leads = launched().leads
         progress = sys.stderr.isatty() and leads
-        path = open_collection_path(self.collection, device=self.device, progress=progress)
+        path = find_collection(self.collection, self.device, self.trust_backbone, progress)
         opened = Collection.open(path)
         given = {name: getattr(self, name) for name in self.SETTINGS}
         changed = {name: value for name, value in given.items() if value is not None}
