@@ -26,7 +26,7 @@ Device = Literal["auto", "cuda", "mps", "cpu"]
 TrustBackbone = Annotated[
     bool,
     arg(
-        help="Load the backbone that the collection names from a folder, a file or the Hub, now and "
+        help="Load the backbone that the collection names in a folder, a file or the Hub, now and "
         "from now on, as long as its files stay the same. Backbones that you have prepared a "
         "collection with need no consent."
     ),

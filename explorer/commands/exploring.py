@@ -6,7 +6,6 @@ inside `run`, so that `sieve --help` answers at once.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
