@@ -33,7 +33,7 @@ import torch
 import tyro
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from sieve.data_prep.pretraining.report import held_out_figures, select_figures
 from sieve.data_prep.pretraining.text import CompactTokens, TermBook, frequent_words
@@ -211,9 +211,8 @@ def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
         key: value.half().contiguous() if value.is_floating_point() else value.contiguous()
         for key, value in state.items()
     }
-    weights = folder / "open_clip_model.safetensors"
-    save_file(halves, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors leaves it to its owner alone
+    weights = serialize(halves, metadata={"format": "pt"})
+    (folder / "open_clip_model.safetensors").write_bytes(weights)
     config = {"model_cfg": {**MODEL, "custom_text": True}, "preprocess_cfg": PREPROCESS}
     _write_json(folder / "open_clip_config.json", config)
     words = frequent_words([texts for domain in domains for texts in domain.captions])

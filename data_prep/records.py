@@ -14,6 +14,8 @@ from typing import Protocol
 from PIL import Image
 
 SPLITS = ("train", "select", "test")
+DRAWN = ""
+"""Split of a record whose source names none: it is drawn by the picture, see `data_prep.splits`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Record:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
+        if self.split not in (*SPLITS, DRAWN):
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {self.split!r}")
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sieve.model.checkpoint import CODES_KIND, CONFIG, NAMES, SCHEMA_VERSION, TRAINING, WEIGHTS
 from sieve.model.checksums import write_checksums
@@ -64,7 +64,8 @@ def save_checkpoint(
         "training": dict(settings),
     }
     with new_folder(path) as folder:
-        save_file(weights, folder / WEIGHTS)
+        # Not `save_file`, which makes files that only their owner can read, whatever the umask.
+        (folder / WEIGHTS).write_bytes(save(weights))
         _write(folder / CONFIG, config)
         _write(folder / TRAINING, dict(training))
         _write_names(folder, names)

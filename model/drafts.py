@@ -1,14 +1,15 @@
 """Files and folders that appear under their name only when they are whole.
 
 Each is written as a draft beside its place, under a name that begins with a dot, and renamed in one
-step. What a failed or killed writer leaves is never found under the name.
+step. What a failed or killed writer leaves is never found under the name. Their permissions follow
+the umask, as those of any other program's files do.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another name or remove it first")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    draft.chmod(0o755)
+    draft = _draft_name(target)
+    draft.mkdir()
     try:
         with writing_in(target.parent):
             yield draft
@@ -55,14 +56,17 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _draft_name(path: Path) -> Path:
+    """Return an unused name; `tempfile` would ignore the umask and make its files private."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}{path.suffix}")
+
+
 @contextmanager
 def draft_beside(path: Path) -> Iterator[Path]:
     """Make an empty draft of a file, with its ending; removed again unless it was renamed."""
-    handle, name = tempfile.mkstemp(path.suffix, f".{path.name}-", path.parent)
-    os.close(handle)
-    draft = Path(name)
+    draft = _draft_name(path)
     try:
-        draft.chmod(0o644)
+        draft.touch(exist_ok=False)
         yield draft
     finally:
         draft.unlink(missing_ok=True)

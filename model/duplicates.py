@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection as AnyOf
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from sieve.model.collection import DUPLICATES, Collection
 
 SAME, NEAR = "same", "near"
-KINDS = (SAME, NEAR)
-"""`same`: equal pictures. `near`: embeddings of at least cosine .97, such as another encoding."""
+"""Kinds. `same`: equal pictures. `near`: embeddings of at least cosine .97, such as another
+encoding or a crop."""
 
 _USED_FOR = ("train", "select", "test")
 
 
-def duplicate_groups(collection: Collection, kinds: AnyOf[str] = KINDS) -> np.ndarray:
-    """Return for each item the first row of its group of duplicates.
+class _Pair(NamedTuple):
+    row: int
+    other: int
+    kind: str
 
-    Groups are transitive: copies of copies belong together. An item without duplicates is its own
-    group, and so is every item of a collection without `duplicates.csv` (codes, or one shard).
+
+def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarray:
+    """Return for each item the first row of its group of equal pictures.
+
+    An item without a copy is its own group, and so is every item of a collection without
+    `duplicates.csv` (codes, or one shard).
 
     Parameters
     ----------
     collection : Collection
-    kinds : collection of str
-        `same` and `near`, or one of them.
+    near : bool
+        Also put near duplicates together, and near duplicates of those: groups can then hold
+        pictures that differ much.
 
     Returns
     -------
@@ -38,34 +46,14 @@ def duplicate_groups(collection: Collection, kinds: AnyOf[str] = KINDS) -> np.nd
     ValueError
         If the file is damaged.
     """
-    first = np.arange(collection.n_items)
-    path = collection.path / DUPLICATES
-    if DUPLICATES not in collection.manifest["files"]:
-        return first
-    collection.checked(DUPLICATES)
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for entry in csv.DictReader(stream):
-                if entry["kind"] in kinds:
-                    row = collection.row_of_id[entry["id"]]
-                    other = collection.row_of_id[entry["duplicate_of"]]
-                    one, two = sorted((_root(first, row), _root(first, other)))
-                    first[two] = one
-    except (KeyError, csv.Error, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise ValueError(
-            f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
-        ) from None
-    for row in np.flatnonzero(first != np.arange(len(first))):
-        first[row] = _root(first, row)
-    return first
+    return _groups(collection.n_items, (p for p in _pairs(collection) if near or p.kind == SAME))
 
 
 def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
     """Return the items of a split that resemble no item of a split used before it.
 
     A test item that is equal or near to a train or select item would be measured on what was
-    trained or tuned on, and so would a select item that is near to a train item. `train` is
+    trained or tuned on, and a select item that is near to a train item likewise. `train` is
     returned whole.
 
     Parameters
@@ -78,18 +66,59 @@ def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
     -------
     (r,) int64
         Ascending.
+
+    Raises
+    ------
+    ValueError
+        If `duplicates.csv` is damaged.
     """
     rows = collection.rows_of_split([split])
     before = collection.rows_of_split(_USED_FOR[: _USED_FOR.index(split)])
     if not len(rows) or not len(before):
         return rows
-    groups = duplicate_groups(collection)
-    return rows[~np.isin(groups[rows], groups[before])]
+    pairs = list(_pairs(collection))
+    groups = _groups(collection.n_items, (pair for pair in pairs if pair.kind == SAME))
+    is_before = np.zeros(collection.n_items, bool)
+    is_before[before] = True
+    seen = np.zeros(collection.n_items, bool)
+    seen[groups[before]] = True
+    for row, other, _ in pairs:
+        seen[groups[row]] |= is_before[other]
+        seen[groups[other]] |= is_before[row]
+    return rows[~seen[groups[rows]]]
 
 
 def n_dropped(collection: Collection, split: str) -> int:
     """Count the items of a split that `evaluation_rows` leaves out."""
     return len(collection.rows_of_split([split])) - len(evaluation_rows(collection, split))
+
+
+def _pairs(collection: Collection) -> Iterator[_Pair]:
+    """Read `duplicates.csv`, if there is one."""
+    if DUPLICATES not in collection.manifest["files"]:
+        return
+    path = collection.checked(DUPLICATES) / DUPLICATES
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for entry in csv.DictReader(stream):
+                row, other = (collection.row_of_id[entry[name]] for name in ("id", "duplicate_of"))
+                yield _Pair(row, other, entry["kind"])
+    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(
+            f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
+        ) from None
+
+
+def _groups(n: int, pairs: Iterator[_Pair]) -> np.ndarray:
+    """Put pairs together, copies of copies too: (n,) int64, the first row of each group."""
+    first = np.arange(n)
+    for row, other, _ in pairs:
+        one, two = sorted((_root(first, row), _root(first, other)))
+        first[two] = one
+    for row in np.flatnonzero(first != np.arange(n)):
+        first[row] = first[first[row]]  # ascending, so that the row before has its root already
+    return first
 
 
 def _root(first: np.ndarray, row: int) -> int:

@@ -13,6 +13,7 @@ from sieve.data_prep.pipeline.job import Job
 from sieve.data_prep.pipeline.work import WorkFolder
 from sieve.data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
 from sieve.data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
+from sieve.data_prep.splits import drawn_split
 from sieve.model import collection as layout
 from sieve.model.collection_writing import write_manifest
 from sieve.model.identity import CodesIdentity
@@ -60,8 +61,12 @@ def _rows(job: Job, work: WorkFolder, start: int) -> Rows:
     columns = job.table.columns.take(part.rows)
     ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
     width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
-    told = {name: columns[name] for name in ("image", "captions", "labels", "split")}
-    items = {"id": ids, **told, "width": width, "height": height}
+    told = {name: columns[name] for name in ("image", "captions", "labels")}
+    splits = [
+        given or drawn_split(content)
+        for given, content in zip(columns["split"].to_pylist(), part.contents.tolist(), strict=True)
+    ]
+    items = {"id": ids, **told, "split": splits, "width": width, "height": height}
     return Rows(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
 
 

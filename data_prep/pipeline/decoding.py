@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.records import Record, Source
+from sieve.data_prep.splits import picture_hash
 from sieve.data_prep.thumbnails import sealed
 from sieve.model.backbone import ImageTransform
 from sieve.model.collection import thumbnail_path
@@ -44,6 +45,8 @@ class Opened(NamedTuple):
     height: int
     pixels: np.ndarray | None
     """(3, H, W) float32, where pixels are wanted."""
+    content: int = 0
+    """Hash of the picture, where its split is drawn by it."""
     reason: str = ""
     """Why the image cannot be used, or nothing."""
     fault: str = ""
@@ -119,7 +122,8 @@ class _Images(Dataset[list[Opened]]):
             self._thumbnails.write(image, self._table.id(row))
         except OSError as error:
             return Opened(row, 0, 0, None, fault=str(error))
-        return Opened(row, image.width, image.height, pixels)
+        content = 0 if record.split else picture_hash(image)
+        return Opened(row, image.width, image.height, pixels, content)
 
 
 def why(error: Exception) -> str:

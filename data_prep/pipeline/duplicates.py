@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sieve.data_prep.cells import safe_cell
 from sieve.data_prep.known import forget_pages, read
+from sieve.data_prep.records import SPLITS
 from sieve.model import collection as layout
 from sieve.model.collection import thumbnail_path
 
@@ -36,7 +38,7 @@ _SLICE = 1 << 13
 
 
 class Duplicate(NamedTuple):
-    """An item with the most alike of those before it."""
+    """An item, and one that is near to it."""
 
     row: int
     of: int
@@ -44,9 +46,19 @@ class Duplicate(NamedTuple):
 
 
 def write_duplicates(folder: Path) -> int:
-    """Write `duplicates.csv` of a collection whose other files are there; returns its rows."""
+    """Write `duplicates.csv` of a collection whose other files are there.
+
+    An item is listed with the most similar item before it and, where that is another, with the most
+    similar item of a split that is used before its own: train before select before test.
+
+    Returns
+    -------
+    int
+        How many items are listed.
+    """
     embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
-    found = sorted(find_duplicates(embeddings))
+    splits = pq.read_table(folder / layout.ITEMS, columns=["split"])["split"]
+    found = sorted(find_duplicates(embeddings, used_in=_order_of_use(splits)))
     places = np.unique([place for row, of, _ in found for place in (row, of)]).astype(np.int64)
     items = dict(zip(places.tolist(), _items(folder / layout.ITEMS, places), strict=True))
     with (folder / layout.DUPLICATES).open("w", encoding="utf-8", newline="") as stream:
@@ -60,7 +72,13 @@ def write_duplicates(folder: Path) -> int:
             kind = "same" if same else "near"
             names = (one["id"], one["image"], other["id"], other["image"])
             writer.writerow((*map(safe_cell, names), kind, f"{cosine:.4f}"))
-    return len(found)
+    return len({row for row, _, _ in found})
+
+
+def _order_of_use(splits: pa.ChunkedArray) -> np.ndarray:
+    """Return the place of each item's split among train, select and test: (n,) int8."""
+    ranks = pc.index_in(splits, pa.array(SPLITS))  # pyright: ignore[reportAttributeAccessIssue]
+    return ranks.to_numpy().astype(np.int8)
 
 
 def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -73,8 +91,10 @@ def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
             start += len(batch)
 
 
-def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Duplicate]:
-    """Find items that are near to one before.
+def find_duplicates(
+    embeddings: np.ndarray, least: float = NEAR, used_in: np.ndarray | None = None
+) -> Iterator[Duplicate]:
+    """Find items that are near to one before, or to one of a split that is used before.
 
     Parameters
     ----------
@@ -82,11 +102,14 @@ def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Dup
         Of length 1.
     least : float
         Cosine from which on two are near.
+    used_in : (n,) int, optional
+        Place of each item's split: lower ones are used before.
 
     Yields
     ------
     Duplicate
-        One an item, with the most alike of those before it.
+        An item with the most similar of those before it; and, if `used_in` is given, with the most
+        similar of those of a lower split, unless it is the same one.
     """
     for rows in _cells(embeddings):
         own = _gather(embeddings, rows)
@@ -95,10 +118,26 @@ def find_duplicates(embeddings: np.ndarray, least: float = NEAR) -> Iterator[Dup
             cosines = block @ own[: start + len(block)].T
             # Only what stands before an item counts.
             cosines[:, start:][np.triu_indices(len(block))] = -1
-            best = cosines.argmax(axis=1)
-            for i in np.flatnonzero(cosines.max(axis=1) >= least).tolist():
-                cosine = min(float(cosines[i, best[i]]), 1.0)
-                yield Duplicate(int(rows[start + i]), int(rows[best[i]]), cosine)
+            before = dict(_nearest(cosines, rows[start:], rows, least))
+            yield from before.values()
+            if used_in is None:
+                continue
+            used = used_in[rows]
+            cosines = block @ own.T
+            cosines[used[start : start + _BLOCK, None] <= used] = -1
+            for row, found in _nearest(cosines, rows[start:], rows, least):
+                if row not in before or before[row].of != found.of:
+                    yield found
+
+
+def _nearest(
+    cosines: np.ndarray, rows: np.ndarray, of: np.ndarray, least: float
+) -> Iterator[tuple[int, Duplicate]]:
+    """Yield each row whose largest cosine is at least `least`, with the item that it is of."""
+    best = cosines.argmax(axis=1)
+    for i in np.flatnonzero(cosines.max(axis=1) >= least).tolist():
+        cosine = min(float(cosines[i, best[i]]), 1.0)
+        yield int(rows[i]), Duplicate(int(rows[i]), int(of[best[i]]), cosine)
 
 
 def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:

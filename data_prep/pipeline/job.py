@@ -69,6 +69,7 @@ class Job:
             "known": self.embedder.known.sha256() if self.embedder.known else "",
             **({"codes": self.codes.sha256()} if self.codes else {}),
             "part": PART_ROWS,
+            "splits": "drawn by content",
             "libraries": f"pillow {PIL.__version__}, numpy {np.__version__}",
         }
 

@@ -13,6 +13,7 @@ from sieve.data_prep.pipeline.embedding import IMAGE_BATCH
 from sieve.data_prep.pipeline.job import Job
 from sieve.data_prep.pipeline.work import Part, WorkFolder
 from sieve.data_prep.skipped import MAX_BAD_SHARE, Tally
+from sieve.data_prep.splits import embedding_hash
 
 _NO_DIRECTION = "embedding is NaN, infinite or zero"
 
@@ -130,11 +131,21 @@ class _Maker:
         return Part(
             rows[kept],
             sizes.reshape(-1, 2)[kept],
+            self._contents(good, images)[kept],
             images[kept],
             texts[kept[owners]],
             np.array(sorted(bad), np.int64),
             np.array([bad[row] for row in sorted(bad)], str),
         )
+
+    def _contents(self, good: list[Opened], images: np.ndarray) -> np.ndarray:
+        """Return a hash of what each item shows: (b,) uint64."""
+        job = self._job
+        if job.codes is not None:
+            return job.table.ids[[entry.row for entry in good]]
+        if job.embedder.known is not None:  # the picture may not be here: a tile shows its caption
+            return np.array([embedding_hash(image) for image in images], np.uint64)
+        return np.array([entry.content for entry in good], np.uint64)
 
     def _count(self, bad: dict[int, str], seen: int) -> None:
         self._seen += seen

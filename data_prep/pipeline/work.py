@@ -41,6 +41,8 @@ class Part(NamedTuple):
     """(b,) int64: the usable ones, ascending"""
     sizes: np.ndarray
     """(b, 2) int32: width, height"""
+    contents: np.ndarray
+    """(b,) uint64: hash of each picture; 0 where a split is given"""
     images: np.ndarray
     """(b, d) float16"""
     texts: np.ndarray

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, split_named, tidy
-from sieve.data_prep.records import Record
+from sieve.data_prep.records import DRAWN, Record
 from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.image_files import open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
 
@@ -106,7 +105,7 @@ class Coco(NotesSkipped):
                     record.image,
                     tuple(told.captions.get(number, ())),
                     tuple(labels.get(number, ())),
-                    drawn_split(record.id) if splits is None else splits[number],
+                    DRAWN if splits is None else splits[number],
                 )
 
     def _here(self, names: Mapping[int, str], skipped: list[Skipped]) -> dict[int, str]:

@@ -31,7 +31,6 @@ from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
 from sieve.data_prep.sources.embedding_files import TABLES, read_table
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.codes import SparseCodes
@@ -193,9 +192,8 @@ class Codes(NotesSkipped):
             image = table.images.get(key, key)
             path = find_image(self.images, image)
             n_here += path is not None
-            split = said.split or drawn_split(Record(key, "").id)
             shown = str(path or image)
-            yield Record(key, shown, tuple(said.captions), tuple(said.labels), split)
+            yield Record(key, shown, tuple(said.captions), tuple(said.labels), said.split)
         if n_here < n_items:
             log.warning(
                 "%s of %s images are in %s; the others are shown by their captions (--images says "

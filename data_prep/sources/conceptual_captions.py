@@ -22,9 +22,8 @@ from PIL import Image
 from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.captions.formats import numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import Record
+from sieve.data_prep.records import DRAWN, Record
 from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.image_files import open_inside, walk
 from sieve.data_prep.sources.img2dataset import Img2Dataset
 from sieve.data_prep.sources.noting import NotesSkipped
@@ -135,7 +134,7 @@ class ConceptualCaptions(NotesSkipped):
                 image=str(self.images / path),
                 captions=() if fault else (caption,),
                 labels=row.labels,
-                split=drawn_split(Record(row.url, "").id),
+                split=DRAWN,
             )
 
     def _naming(self, files: Mapping[str, str]) -> _Naming:

@@ -28,7 +28,6 @@ from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.backbone import Backbone
@@ -167,7 +166,7 @@ class Embeddings(NotesSkipped):
                 str(path or key),
                 tuple(said.captions) if self.keeps_captions else (),
                 tuple(said.labels),
-                said.split or drawn_split(Record(key, "").id),
+                said.split,
             )
         self._tell(n_here, len(groups), n_mute, skipped)
 

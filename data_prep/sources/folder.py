@@ -18,16 +18,6 @@ from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.image_files import Names, open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
 
-_TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
-
-
-def drawn_split(item_id: str) -> str:
-    """Draw an item's split from its id alone: 80 % train, 10 % select, 10 % test."""
-    place = int(item_id[:8], 16) / 16**8
-    if place < _TRAIN_SHARE:
-        return "train"
-    return "select" if place < _TRAIN_SHARE + _SELECT_SHARE else "test"
-
 
 @dataclass(frozen=True)
 class Folder(NotesSkipped):
@@ -116,7 +106,7 @@ class Folder(NotesSkipped):
                 image=str(path),
                 captions=tuple(said.captions),
                 labels=tuple(said.labels),
-                split=said.split or drawn_split(Record(key, "").id),
+                split=said.split,
             )
 
     def _described_beside(self, key: str, path: Path, skipped: list[Skipped]) -> Described:

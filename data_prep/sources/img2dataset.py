@@ -16,9 +16,8 @@ from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import Record
+from sieve.data_prep.records import DRAWN, Record
 from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.folder import drawn_split
 from sieve.data_prep.sources.image_files import open_inside
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.data_prep.sources.parquet_images import Cell, open_cell
@@ -94,8 +93,7 @@ class Img2Dataset(NotesSkipped):
                 caption = tidy(found.caption)
                 if fault := caption_fault(caption):
                     skipped.append(Skipped(key, found.image, fault))
-                split = drawn_split(Record(key, "").id)
-                yield Record(key, found.image, () if fault else (caption,), split=split)
+                yield Record(key, found.image, () if fault else (caption,), split=DRAWN)
                 n_found += 1
             if shard.suffix != ".parquet":
                 failures(

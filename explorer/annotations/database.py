@@ -5,6 +5,11 @@ not written to, and any number of pages and programs share one. SQLite's own rol
 its write-ahead log: that leaves files beside the database, asks for shared memory, and cannot be
 read where nothing can be written; measured with one connection a call, it also took twice as long.
 
+A writer that is killed during its commit leaves this journal beside the database, and the next
+connection that may write restores the last committed state from it. Readers therefore connect for
+writing where the file system allows it. The two files belong together: a database without its
+journal may be half written, and a journal must never meet another database.
+
 SQLite keeps no checksums, so a byte that a disk has changed would be read as another word: each
 write keeps one of all rows, and each read compares it.
 """
@@ -57,6 +62,12 @@ _WHY = {
     "SQLITE_IOERR": "cannot be read or written",
     "SQLITE_BUSY": f"has been in use for {WAIT_SECONDS:g} seconds",
 }
+_REMEDY = {
+    "SQLITE_BUSY": "close the program that uses it, or try again later",
+    "SQLITE_FULL": "free some space and try again",
+}
+_COMPANIONS = ("-journal", "-wal", "-shm")
+"""Endings of the files that SQLite keeps beside a database while it is written."""
 
 
 class Database:
@@ -84,10 +95,13 @@ class Database:
             In one line, if the file cannot be read or is none of ours.
         """
         with self._told():
+            self._check_companions()
             if not self.path.exists():
                 yield None
                 return
-            with closing(self._connect("ro")) as connection:
+            # Not "ro", which could not restore what an interrupted writer has left half written;
+            # where the file is write-protected, SQLite falls back to reading by itself.
+            with closing(self._connect("rw")) as connection:
                 connection.execute("BEGIN")
                 self._check(connection)
                 yield connection
@@ -102,6 +116,7 @@ class Database:
             In one line, if nothing can be written here; then nothing was.
         """
         with self._told():
+            self._check_companions()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
                 self._make()
@@ -117,6 +132,7 @@ class Database:
         """Tell why nothing can be written here, or nothing; tries, and leaves all as it was."""
         try:
             with self._told():
+                self._check_companions()
                 if self.path.exists():
                     with closing(self._connect("rw")) as connection:
                         connection.execute("BEGIN IMMEDIATE")
@@ -132,6 +148,21 @@ class Database:
         except ValueError as error:
             return str(error)
         return ""
+
+    def _companions(self) -> list[str]:
+        """Names of the files that SQLite has left beside the database."""
+        paths = (self.path.with_name(self.path.name + ending) for ending in _COMPANIONS)
+        return [path.name for path in paths if path.exists()]
+
+    def _check_companions(self) -> None:
+        """Refuse a journal without its database: SQLite would write its pages into a new one."""
+        left = self._companions()  # first: a writer at work has made its database before them
+        if left and not self.path.exists():
+            raise ValueError(
+                f"notes cannot be kept here: {self.path} is missing, but {' and '.join(left)} "
+                "is still there; put the database back beside it, or move that file to where the "
+                "database is now"
+            )
 
     def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
         address = f"{(path or self.path).absolute().as_uri()}?mode={mode}"
@@ -184,18 +215,24 @@ class Database:
             log.debug("%s", error, exc_info=True)
             kind = getattr(error, "sqlite_errorname", "") or ""
             short = "_".join(kind.split("_")[:2])
-            raise ValueError(self._line(_WHY.get(short, f"fails ({error})"))) from None
+            why = _WHY.get(short, f"fails ({error})")
+            raise ValueError(self._line(why, _REMEDY.get(short, ""))) from None
         except UnicodeDecodeError:
             raise ValueError(self._line("is damaged")) from None
         except OSError as error:
             why = f"cannot be made ({error.strerror or error})"
             raise ValueError(self._line(why)) from None
 
-    def _line(self, why: str) -> str:
-        return (
-            f"notes cannot be kept here: {self.path} {why}; move it away, or set $SIEVE_HOME to "
-            "another folder"
-        )
+    def _line(self, why: str, remedy: str = "") -> str:
+        if not remedy:
+            remedy = "move it away, or set $SIEVE_HOME to another folder"
+            if left := self._companions():
+                remedy = (
+                    f"{' and '.join(left)} beside it holds an unfinished write: keep the files "
+                    "together, and open them once where they can be written to restore the last "
+                    "saved state; or set $SIEVE_HOME to another folder"
+                )
+        return f"notes cannot be kept here: {self.path} {why}; {remedy}"
 
 
 def _checksum(connection: sqlite3.Connection) -> str:

@@ -57,3 +57,17 @@ def test_a_name_that_is_taken_stays_with_its_file(
             assert take_name(draft, path) is taken
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "notes.json") as draft:
+            draft.write_text("mine")
+        with new_folder(tmp_path / "made") as folder:
+            (folder / "part").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "notes.json").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o777 & ~umask

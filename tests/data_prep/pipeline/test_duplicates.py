@@ -73,3 +73,13 @@ def test_copies_and_new_encodings_are_told(tmp_path: Path) -> None:
         }
     assert found == {("copy-of-03.png", "03.png", "same"), ("jpeg-of-07.jpg", "07.png", "near")}
     assert made.manifest["counts"]["duplicates"] == 2
+
+
+def test_the_most_similar_item_of_an_earlier_split_is_listed_too() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((12, 32))
+    rows[[5, 9]] = rows[2]  # 2 is test, 5 test, 9 train: 2 and 5 leak from 9
+    rows[11] = rows[10]  # both train
+    used_in = np.array([2, 0, 2, 0, 0, 2, 0, 1, 0, 0, 0, 0], np.int8)
+    found = sorted((entry.row, entry.of) for entry in find_duplicates(unit(rows), 0.97, used_in))
+    assert found == [(2, 9), (5, 2), (5, 9), (9, 2), (11, 10)]

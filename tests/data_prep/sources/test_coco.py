@@ -154,18 +154,6 @@ def test_karpathys_splits(tmp_path: Path) -> None:
         list(source.records())
 
 
-def test_splits_are_drawn_by_image_alone(tmp_path: Path) -> None:
-    numbers = range(1, 301)
-    images = folder_of(tmp_path, *(f"{number:012}.jpg" for number in numbers))
-    described = [image(number) for number in numbers]
-    first = Coco(images, (captions_file(tmp_path / "a", images=described, annotations=[]),))
-    other = Coco(images, (captions_file(tmp_path / "b", images=described[::-1], annotations=[]),))
-    splits = {record.key: record.split for record in first.records()}
-    assert splits == {record.key: record.split for record in other.records()}
-    counts = Counter(splits.values())
-    assert 200 < counts["train"] < 270 and counts["select"] > 15 and counts["test"] > 15
-
-
 def test_several_files_are_one_collection(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "train2014/COCO_train2014_000000000009.jpg", "000000000139.jpg")
     name = "COCO_train2014_000000000009.jpg"

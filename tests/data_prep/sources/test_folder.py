@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 import pickle
 import unicodedata
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from sieve.data_prep.records import Record
-from sieve.data_prep.sources.folder import Folder, drawn_split
+from sieve.data_prep.records import DRAWN, Record
+from sieve.data_prep.sources.folder import Folder
 
 
 def save(path: Path, size: tuple[int, int] = (6, 4)) -> Path:
@@ -42,7 +41,7 @@ def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
     source = Folder(tmp_path)
     records = list(source.records())
     assert [record.key for record in records] == ["a/deep/x.webp", "a/z.jpg", "b.PNG"]
-    assert all(record.split == drawn_split(record.id) for record in records)
+    assert {record.split for record in records} == {DRAWN}
     assert source.open_image(records[0], 320).size == (6, 4)
     assert source.name == tmp_path.name
 
@@ -141,12 +140,6 @@ def test_missing_places_are_named(tmp_path: Path) -> None:
     shard = save(tmp_path / "shard.png")
     with pytest.raises(NotADirectoryError, match=r"shard\.png is a file; give the folder"):
         Folder(shard)
-
-
-def test_drawn_splits_have_their_shares() -> None:
-    drawn = Counter(drawn_split(Record(f"{i}.jpg", "").id) for i in range(5000))
-    assert abs(drawn["train"] / 5000 - 0.8) < 0.02
-    assert abs(drawn["select"] / 5000 - 0.1) < 0.02
 
 
 def test_a_source_travels_light(tmp_path: Path) -> None:

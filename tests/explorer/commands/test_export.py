@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import Sieve, fault
 from scipy.sparse import load_npz
+
+from sieve.explorer.annotations.store import annotate
 
 
 @pytest.fixture
@@ -125,3 +128,18 @@ def test_faults_are_one_line_and_leave_nothing(
     said = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
     assert line in said
     assert not list(tmp_path.glob("[!h]*"))
+
+
+def test_a_private_umask_keeps_everything_private(
+    sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
+) -> None:
+    before = os.umask(0o077)
+    try:
+        export(sieve, "codes", tmp_path / "codes.npz", opened)
+        annotate(tiny_engine).write(1, "name", "mine", 0)
+        tiny_engine.renamed = dict
+    finally:
+        os.umask(before)
+    made = [*home.rglob("*"), home, tmp_path / "codes.npz"]
+    assert {path.suffix for path in made} >= {".npz", ".sqlite", ".npy", ".parquet"}
+    assert not [path for path in made if path.stat().st_mode & 0o077]

@@ -45,10 +45,10 @@ def test_copies_of_copies_are_one_group(folder: Path) -> None:
     made = with_duplicates(
         folder, [(3, 1, "same"), (7, 3, "near"), (12, 7, "same"), (9, 5, "same")]
     )
-    groups = duplicate_groups(made).tolist()
+    groups = duplicate_groups(made, near=True).tolist()
     assert [groups[row] for row in (1, 3, 7, 12)] == [1, 1, 1, 1]
     assert groups[9] == 5 and groups[4] == 4
-    same = duplicate_groups(made, ("same",)).tolist()
+    same = duplicate_groups(made).tolist()
     assert [same[row] for row in (1, 3, 7, 12)] == [1, 1, 7, 7]
 
 
