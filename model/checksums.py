@@ -34,7 +34,12 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def check_files(
-    folder: Path, remedy: str, only: Iterable[str] | None = None, *, required: bool = True
+    folder: Path,
+    remedy: str,
+    only: Iterable[str] | None = None,
+    *,
+    needs: Iterable[str] = (),
+    required: bool = True,
 ) -> bool:
     """Compare files with what they were when they were written.
 
@@ -45,6 +50,8 @@ def check_files(
         What to do where one is damaged, to end the line with.
     only : iterable of str, optional
         Leave out the others.
+    needs : iterable of str
+        Files that must have a checksum.
     required : bool
         Refuse a folder without `checksums.json`; only a folder that Sieve did not write may lack
         it.
@@ -70,7 +77,8 @@ def check_files(
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in told.items()}
-        wanted = sums if only is None else {name: sums[name] for name in only}
+        wanted = dict(sums) if only is None else {name: sums[name] for name in only}
+        wanted |= {name: sums[name] for name in needs}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ValueError(f"{path} is damaged ({reason}); {remedy}") from None
