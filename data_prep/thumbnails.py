@@ -72,11 +72,13 @@ def _fault(data: bytes) -> str:
         return "it is too large for a thumbnail"
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return "it is no WebP image"
+    if not _is_whole(data):
+        return "it is not whole"
     if data[-12:-4] != _MARK:
         return "it has no checksum"
     if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         return "its bytes have changed"
-    return "" if _is_whole(data) else "it is not whole"
+    return ""
 
 
 def _is_whole(data: bytes) -> bool:

@@ -289,9 +289,9 @@ class Collection:
         return place[np.asarray(self.caption_item)[captions]]
 
     def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
-        path = self.path / name
+        path = self.checked(name) / name
         try:
-            array = open_memmap(self.checked(name) / name, mode="r")
+            array = open_memmap(path, mode="r")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
         if array.shape != shape or array.dtype.kind != kind:
