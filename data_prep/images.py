@@ -1,13 +1,14 @@
-"""Opening image files that nobody has vetted: upright RGB, or a plain reason why not.
+"""Open image files of unknown origin: upright RGB, or a plain reason why not.
 
 Sizes are checked in the header, before a pixel is decoded, so that a file of a few kilobytes cannot
-ask for gigabytes.
+ask for gigabytes. HEIC is read if pillow-heif is installed.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -22,16 +23,33 @@ MAX_PIXELS = 100_000_000
 _REFUSED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
+_HEIF = 'pip install "sieve-explorer[heif]"'
+_RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+UNREADABLE_IMAGES = {
+    **dict.fromkeys((".heic", ".heif", ".hif", ".heics", ".heifs"), f"HEIC image: {_HEIF}"),
+    **dict.fromkeys((".avif", ".avifs"), f"AVIF image: {_HEIF}"),
+    ".jxl": "JPEG XL image: convert it to JPEG or PNG",
+    ".svg": "SVG image: convert it to PNG",
+    ".svgz": "SVG image: convert it to PNG",
+    **{f".{name}": "camera RAW image: convert it to JPEG" for name in _RAW.split()},
+}
+"""Reason for each extension of an image that may not be readable, in lower case with its dot."""
+
+
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Names of the formats that are opened, as Pillow calls them."""
+    """Return the names of the formats that are opened, as Pillow calls them."""
     Image.init()
+    with suppress(ImportError):
+        import pillow_heif  # optional
+
+        pillow_heif.register_heif_opener()
     return tuple(sorted(set(Image.OPEN) - _REFUSED_FORMATS))
 
 
 @cache
 def readable_extensions() -> frozenset[str]:
-    """Lower-case file extensions of these formats, with their dot."""
+    """Return the lower-case file extensions of these formats, with their dot."""
     formats = set(readable_formats())
     known = Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in formats)

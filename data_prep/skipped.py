@@ -44,6 +44,10 @@ class SkippedRows(list[Skipped]):
         self.n_rows = 0
         self.malformed = Tally()
 
+    def add(self, key: str, image: str, reason: str) -> None:
+        """Note a row or file that is left out."""
+        self.append(Skipped(key, image, reason))
+
     def add_malformed(self, key: str, image: str, reason: str) -> None:
         """Note a row that could not be parsed; it is counted in `n_rows` by its reader."""
         self.append(Skipped(key, image, reason))

@@ -21,6 +21,7 @@ NEVER = "never"
 CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
 CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
 File = Annotated[Path | None, arg(metavar="PATH")]
+TextEncoderName = Annotated[str, arg(metavar="BACKBONE|package.module:function")]
 IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 TrustBackbone = Annotated[
@@ -164,23 +165,34 @@ def find_collection(
     return path
 
 
+def text_encoder_name(name: str) -> str:
+    """Make the path of a local backbone absolute; leave the name of a function as it is."""
+    from sieve.model.text_encoder import is_entry
+
+    return name if not name or is_entry(name) else backbone_name(name)
+
+
 def checkpoint_path(name: str) -> Path:
-    """Find a checkpoint: an existing path, else a name in `$SIEVE_HOME` or a bundled one.
+    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
+
+    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
 
     Raises
     ------
     FileNotFoundError
         If there is none of that name; the message lists what there is.
     """
-    from sieve.model.checkpoint import checkpoint_folders
+    from sieve.model.checkpoint import CONFIG, checkpoint_folders
 
     path = Path(name).expanduser()
-    if path.exists():
+    if (path / CONFIG).is_file():
         return path
     folders = checkpoint_folders()
     for folder in folders:
         if folder.name == name:
             return folder
+    if path.exists():
+        return path  # opening it says what is wrong with it
     known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
     raise FileNotFoundError(
         f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
@@ -209,6 +221,7 @@ def open_engine(
     allow_code: bool = False,
     index: str = "",
     trust_backbone: bool = False,
+    text_encoder: str = "",
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
     from sieve.explorer.annotations.store import annotate
@@ -216,6 +229,7 @@ def open_engine(
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = find_collection(collection, device, trust_backbone)
-    engine = Engine.open(path, chosen, device, allow_code, index)
+    named = text_encoder_name(text_encoder)
+    engine = Engine.open(path, chosen, device, allow_code, index, named)
     annotate(engine)
     return engine

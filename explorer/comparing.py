@@ -27,7 +27,6 @@ from sieve.model.comparing import (
     shown_rows,
     sparse_scores,
     trained_share,
-    with_checkpoint,
 )
 from sieve.model.encoder import IMAGE
 from sieve.model.judging import Truth, measure
@@ -253,7 +252,7 @@ class CompareDesk:
         with self._opening:
             key = str(path)
             if key not in self._opened:
-                self._opened[key] = with_checkpoint(self._engine, Checkpoint.load(path))
+                self._opened[key] = self._engine.with_checkpoint(Checkpoint.load(path))
             self._opened.move_to_end(key)
             while len(self._opened) > KEPT_ENGINES:
                 self._opened.popitem(last=False)

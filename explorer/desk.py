@@ -22,6 +22,7 @@ from sieve.explorer.gate import PLOTLY, THUMBNAILS
 from sieve.explorer.links import Place, read_link, write_link
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.views import dimension_rows, glance, item_view, results_view
+from sieve.model.checkpoint import choice_note
 
 if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
@@ -56,6 +57,9 @@ class Desk:
         # Tiles take the collection's usual shape, so that most pictures are seen whole.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
         self._export_codes = "" if public else codes_command(engine.collection)
+        self._checkpoint_note = (
+            "" if public else choice_note(engine.collection, Path(engine.checkpoint.path))
+        )
         self._examples = [example._asdict() for example in examples(engine)]
 
     @property
@@ -72,6 +76,7 @@ class Desk:
             "captions": collection.n_captions,
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
+            "checkpoint_note": self._checkpoint_note,
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
@@ -87,7 +92,8 @@ class Desk:
         if self.engine.collection.codes:
             return  # there is none
         try:
-            self.encode("a photo")
+            with self.model:
+                self.engine.warm_up()
         except Exception:
             log.exception("the model could not be loaded")
 

@@ -17,7 +17,7 @@ from sieve.explorer.access import Access
 from sieve.explorer.app import Served, start, start_offer
 from sieve.explorer.arenas import share_arenas
 from sieve.explorer.training.desk import TrainingDesk
-from sieve.model.checkpoint import find_checkpoint
+from sieve.model.checkpoint import choice_note, find_checkpoint
 
 if TYPE_CHECKING:
     from sieve.model.collection import Collection
@@ -42,6 +42,8 @@ class Server:
         Where to train.
     training : bool
         Whether checkpoints can be trained on the page; without it no handler of that is there.
+    text_encoder : str
+        What reads texts in place of the collection's backbone, where a person named it.
     access : Access
         Who may reach it; where the public may, nothing can be trained.
     """
@@ -55,16 +57,20 @@ class Server:
         port: int = 7860,
         device: str = "auto",
         training: bool = True,
+        text_encoder: str = "",
         access: Access = Access(),  # noqa: B008  (frozen)
     ) -> None:
         self._collection = collection
         self._open_engine = open_engine
         self._host, self._port = host, port
         self._device = device
+        self._text_encoder = text_encoder
         self._access = access
         self._may_train = training and not access.public
         self._desk: TrainingDesk | None = None
         self.served: Served | None = None
+        self.note = ""
+        """Why the checkpoint that is open was chosen, if another could be expected."""
 
     def start(self, checkpoint: Path | None = None) -> Served:
         """Serve a checkpoint, by default the best; where none fits, the offer to train one.
@@ -75,7 +81,7 @@ class Server:
             In one line, where the checkpoint cannot be opened or no port is free.
         """
         if checkpoint is None and self._may_train and not _fits(self._collection):
-            self._desk = TrainingDesk(self._collection, None, self._device)
+            self._desk = TrainingDesk(self._collection, None, self._device, self._text_encoder)
             at = {"host": self._host, "port": self._port}
             self.served = start_offer(self._desk, **at, access=self._access)
         else:
@@ -100,7 +106,8 @@ class Server:
     def _serve(self, engine: Engine) -> None:
         if self._may_train:
             path = Path(engine.checkpoint.path)
-            self._desk = TrainingDesk(self._collection, path, self._device)
+            self._desk = TrainingDesk(self._collection, path, self._device, self._text_encoder)
+        self.note = choice_note(self._collection, Path(engine.checkpoint.path))
         at = {"host": self._host, "port": self._port}
         self.served = start(engine, **at, training=self._desk, access=self._access)
 
@@ -120,6 +127,8 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
     served = server.start(checkpoint)
     taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
     sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
+    if server.note:
+        sys.stdout.write(f"{server.note}\n")
     sys.stdout.flush()
     try:
         while True:

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 from safetensors.torch import load_file
@@ -29,6 +29,7 @@ from sieve.model.collection import BackboneIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
 from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
 from sieve.model.exclusion import Calibration
+from sieve.model.external_sae import external_sae_fault
 from sieve.model.home import sieve_home
 from sieve.model.identity import CodesIdentity
 
@@ -44,6 +45,9 @@ _NO_ENCODER = (
 )
 _AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
 CODES_KIND = "codes"
+QUICK_STEPS = 300
+QUICK_DIMENSIONS = 256
+"""A training of fewer steps or dimensions is a trial: it is no default where there is another."""
 
 
 class Checkpoint:
@@ -151,9 +155,11 @@ class Checkpoint:
         FileNotFoundError
             If there is none, or a file is missing.
         ValueError
-            If it is of another version, or damaged.
+            If it is of another version or damaged, or another tool's sparse autoencoder.
         """
         path = Path(path)
+        if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
+            raise ValueError(fault)
         _require(path, CONFIG, NAMES)
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
@@ -223,14 +229,34 @@ def checkpoint_folders() -> list[Path]:
     return [config.parent for config in [*newest_first, *bundled]]
 
 
-def fitting_checkpoints(collection: Collection) -> list[Path]:
+class FittingCheckpoint(NamedTuple):
+    """A checkpoint that reads a collection."""
+
+    path: Path
+    own: bool
+    """Whether it was trained on a collection of this name."""
+    quick: str
+    """How short its training was, as "20 steps"; empty if it was long enough."""
+
+    @property
+    def name(self) -> str:
+        """What opens it on the command line, and where it is from."""
+        return f"{self.path.name}{' (bundled)' if is_bundled(self.path) else ''}"
+
+
+def is_bundled(checkpoint: Path) -> bool:
+    """Whether a checkpoint ships with Sieve."""
+    return checkpoint.resolve().parent == (assets.ROOT / "checkpoints").resolve()
+
+
+def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
     """List the checkpoints that are found by themselves and read a collection, the best first.
 
-    One that was trained on a collection of this name goes before others of the same backbone, the
-    user's newest before the bundled ones. Of codes that were made elsewhere there is only one.
+    A full training goes before a quick one, one on a collection of this name before others of the
+    same backbone, the user's newest before the bundled ones. External codes have only one.
     """
     if collection.codes:
-        return [collection.path]
+        return [FittingCheckpoint(collection.path, own=True, quick="")]
     fitting = []
     for folder in checkpoint_folders():
         try:
@@ -238,13 +264,69 @@ def fitting_checkpoints(collection: Collection) -> list[Path]:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
             trained_on = config["trained_on"]
+            quick = _quick(folder, config) if same_backbone else ""
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             # A damaged neighbour must not keep a collection from opening.
             log.warning("%s: %s", folder / CONFIG, error)
             continue
         if same_backbone:
-            fitting.append((trained_on != collection.name, trained_on == "scenes", folder))
-    return [folder for *_, folder in sorted(fitting, key=lambda entry: entry[:2])]
+            found = FittingCheckpoint(folder, trained_on == collection.name, quick)
+            fitting.append((bool(quick), not found.own, trained_on == "scenes", found))
+    return [found for *_, found in sorted(fitting, key=lambda entry: entry[:3])]
+
+
+def fitting_checkpoints(collection: Collection) -> list[Path]:
+    """List the folders of `list_fitting`."""
+    return [found.path for found in list_fitting(collection)]
+
+
+def _quick(folder: Path, config: Mapping[str, Any]) -> str:
+    """Say how short a training was; empty if it was long enough, or that is not known."""
+    m = int(config["encoder"]["m"])
+    try:
+        curves = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["curves"]
+        steps = int(curves[-1]["step"])
+    except (OSError, KeyError, IndexError, TypeError, ValueError, RecursionError):
+        steps = QUICK_STEPS
+    if steps < QUICK_STEPS:
+        return f"{steps} step{'' if steps == 1 else 's'}"
+    return f"{m} dimensions" if m < QUICK_DIMENSIONS else ""
+
+
+def choice_note(collection: Collection, opened: Path) -> str:
+    """Say why a checkpoint is open by default, if that is not plain, and how to open the other.
+
+    Parameters
+    ----------
+    collection : Collection
+    opened : Path
+        The checkpoint that is open.
+
+    Returns
+    -------
+    str
+        Empty if nobody could have expected another.
+    """
+    fitting = list_fitting(collection)
+    now = next((one for one in fitting if one.path.resolve() == opened.resolve()), None)
+    if now is None:
+        return ""
+    # Where a quick one of this collection is newest, it would have been expected.
+    passed = [one for one in fitting if one.quick and (one.own or not now.own)]
+    if now.quick:
+        full = next((one for one in fitting if not one.quick), None)
+        other = (
+            f"{full.name} had a full one: open it with --checkpoint {full.path.name}"
+            if full
+            else "train a longer one with `sieve train`"
+        )
+        return f"{now.name} had only a quick training ({now.quick}); {other}."
+    if not passed:
+        return ""
+    return (
+        f"{now.name} is open, because {passed[0].name} had only a quick training "
+        f"({passed[0].quick}); open that one with --checkpoint {passed[0].path.name}."
+    )
 
 
 def find_checkpoint(collection: Collection) -> Path:

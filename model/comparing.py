@@ -177,13 +177,6 @@ def shown_rows(total: np.ndarray, top: int) -> list[int]:
     return best(found_only(total), top).rows.tolist()
 
 
-def with_checkpoint(engine: Engine, checkpoint: Checkpoint) -> Engine:
-    """Open the same collection with another checkpoint; they share the backbone."""
-    other = Engine(engine.collection, checkpoint)
-    other.backbone = engine.backbone
-    return other
-
-
 def trained_share(checkpoint: Checkpoint, collection: Collection) -> float:
     """Share of a collection's items that a checkpoint was trained on, as far as it says."""
     trained = checkpoint.trained_items

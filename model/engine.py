@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sieve.model.backbone import Backbone, backbone_of
+from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
+from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.exclusion import Query, propose_off
 from sieve.model.index import Index, LocalIndex, QdrantIndex
 from sieve.model.phrasing import read_question
 from sieve.model.query_encoding import Abilities, query_encoder
 from sieve.model.results import EncodedQuery, Result, SearchOutcome, list_active
 from sieve.model.retrieval import Retriever
+from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
 
 MAX_TOP = 200
 _KEPT_NUMBERS = 1 << 22
@@ -41,8 +43,6 @@ class Engine:
     checkpoint : Checkpoint
     index : Index
         What is searched: by default the codes in this process.
-    can : Abilities
-        What can be asked: codes that were made elsewhere come without a backbone.
     renamed : callable
         Tells people's names, which go before the checkpoint's; quick, as it is asked often.
     """
@@ -54,16 +54,23 @@ class Engine:
         device: str = "auto",
         allow_code: bool = False,
         index: Index | None = None,
+        text_encoder: str = "",
+        open_backbone: Callable[[], Backbone | FunctionEncoder] | None = None,
     ) -> None:
         checkpoint.check_fits(collection)
         self.collection = collection
         self.checkpoint = checkpoint
         self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
         self._retriever = Retriever(collection, checkpoint, self.index)
-        self._device = device
+        self._open_backbone = open_backbone or partial(
+            open_text_encoder, collection, device, text_encoder, allow_code
+        )
         self.renamed: Callable[[], Mapping[int, str]] = dict
-        self._queries = query_encoder(collection, checkpoint, lambda: self.backbone, allow_code)
-        self.can: Abilities = self._queries.can
+        if text_encoder and not collection.codes:
+            self.backbone  # noqa: B018  # one that does not fit is refused before the first query
+        self._queries = query_encoder(
+            collection, checkpoint, lambda: self.backbone, allow_code, text_encoder
+        )
         kept = max(_KEPT_NUMBERS // checkpoint.m, 16)
         self.encode_text = lru_cache(maxsize=kept)(self._queries.encode_text)
 
@@ -75,6 +82,7 @@ class Engine:
         device: str = "auto",
         allow_code: bool = False,
         index: str = "",
+        text_encoder: str = "",
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the one that fits.
 
@@ -98,17 +106,52 @@ class Engine:
         loaded = Checkpoint.load(path)
         loaded.check_fits(opened)
         elsewhere = QdrantIndex.open(index, opened, loaded) if index else None
-        return cls(opened, loaded, device, allow_code, elsewhere)
+        return cls(opened, loaded, device, allow_code, elsewhere, text_encoder)
 
     @cached_property
     def derived(self) -> Derived:
         """Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`."""
         return derive(self.collection, self.checkpoint)
 
+    @property
+    def can(self) -> Abilities:
+        """What can be asked; less once the backbone turned out to be unavailable."""
+        return self._queries.can
+
     @cached_property
-    def backbone(self) -> Backbone:
-        """The backbone that made the collection, loaded when first needed."""
-        return backbone_of(self.collection, self._device)
+    def backbone(self) -> Backbone | FunctionEncoder:
+        """The backbone that made the collection, or the attached one, loaded when first needed.
+
+        Raises
+        ------
+        BackboneUnavailable
+            At every access after it could not be loaded once.
+        """
+        if isinstance(self._loaded_backbone, BackboneUnavailable):
+            raise self._loaded_backbone
+        return self._loaded_backbone
+
+    @cached_property
+    def _loaded_backbone(self) -> Backbone | FunctionEncoder | BackboneUnavailable:
+        try:
+            return self._open_backbone()
+        except BackboneUnavailable as error:
+            return error  # offline, another try would take as long
+
+    def with_checkpoint(self, checkpoint: Checkpoint) -> Engine:
+        """Open the same collection with another checkpoint; both share the backbone."""
+        return Engine(self.collection, checkpoint, open_backbone=lambda: self.backbone)
+
+    def warm_up(self) -> None:
+        """Load what reads texts, so that the first query does not wait for it."""
+        if self.can.text_queries:
+            self.encode_text("a photo")
+
+    def vocabulary(self) -> list[str]:
+        """Words of the general vocabulary that queries can use."""
+        if not self.can.text_queries:
+            return []
+        return [word for word in english_words() if not self._queries.unknown(word)]
 
     @property
     def image_codes(self) -> SparseCodes:
@@ -202,13 +245,14 @@ class Engine:
         elif text:
             whole = self.encode_text(f"{text} without {without}" if without else text)
             code, embedding = self.encode_text(text).code, lambda: whole.embedding
-            if self.collection.codes and not code.any():
-                raise ValueError(f"nothing in “{text[:80]}” has a code here; try other words")
+            if not code.any():
+                raise ValueError(self._queries.nothing_known(text))
         else:
             raise ValueError("nothing to search for: give a text, an image or an item")
         without_code = self.encode_text(without).code if without else np.zeros_like(code)
         used_text = f"{'' if item or image is not None else text} {without}"
         notes += map(self._queries.note, self._queries.unknown(used_text))
+        notes += filter(None, [self._queries.about_reading(used_text)])
         proposed = propose_off(code, without_code, self.checkpoint.calibration)
         dimensions = list_active(code, without_code, proposed, self.names())
         return EncodedQuery(

@@ -17,7 +17,7 @@ from sieve.model.dimensions.disentanglement import disentanglement, probe_import
 from sieve.model.dimensions.labels import LabelFit, best_dimensions, fit_labels
 from sieve.model.dimensions.leakage import LeakageReport, label_pairs, pair_reports, summarise
 from sieve.model.dimensions.quality import live_shares
-from sieve.model.dimensions.vocabulary import english_words, vocabulary_of
+from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.engine import Engine
 from sieve.model.words.known import lemma
 
@@ -118,7 +118,7 @@ def naming_report(engine: Engine) -> NamingReport:
         vocabulary=sources.count(VOCABULARY),
         given=sources.count(GIVEN),
         unnamed=sources.count(""),
-        words=0 if engine.checkpoint.codes else len(vocabulary_of(engine.backbone)),
+        words=0 if engine.checkpoint.codes else len(engine.vocabulary()),
         words_in_list=len(english_words()),
     )
 

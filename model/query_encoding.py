@@ -1,32 +1,39 @@
 """How texts and images become codes to search with, and what can be asked at all.
 
-A backbone with a sparse encoder reads both. Codes that were made elsewhere come without: a table of
-word codes reads words, and a Python function named in the config reads texts, if a person allows
-its code to run.
+A backbone with a sparse encoder reads both; where it is unavailable, texts are read from the
+collection's captions. Codes that were made elsewhere come without a backbone: a table of word codes
+reads words, and a Python function reads texts, if a person allows its code to run.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array, issparse
 
-from sieve.model.backbone import Backbone
+from sieve.model.backbone import Backbone, BackboneUnavailable
+from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.code_checks import csr_fault
 from sieve.model.codes import SparseCodes, code_files
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.given_codes import WORD_CODES, WORDS, read_codes, read_words
+from sieve.model.text_encoder import (
+    ATTACH,
+    FunctionEncoder,
+    backbone_fault,
+    fault_of,
+    load_entry,
+    reason_of,
+)
 from sieve.model.words.coded import CodedWords
 
-_ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -42,6 +49,8 @@ class Abilities:
     """Why no text can be read, in a line."""
     no_image: str = ""
     """Why no image from outside can be read, in a line."""
+    texts_by_captions: bool = False
+    """Whether texts are read from the collection's captions, as its backbone is unavailable."""
 
 
 class Encoded(NamedTuple):
@@ -77,31 +86,135 @@ class QueryEncoder(Protocol):
         """Tell what became of an unknown word."""
         ...
 
+    def about_reading(self, text: str) -> str:
+        """Say how a text was read if that is not as a person would expect; else empty."""
+        ...
 
-class BackboneQueries:
-    """Texts and images are embedded by the backbone and encoded by the sparse encoder."""
+    def nothing_known(self, text: str) -> str:
+        """Say why a text has an empty code."""
+        ...
 
-    can = Abilities()
 
-    def __init__(self, backbone: Callable[[], Backbone], checkpoint: Checkpoint) -> None:
-        self._backbone, self._checkpoint = backbone, checkpoint
+class EmbeddingQueries:
+    """Texts and images are embedded and encoded by the sparse encoder.
+
+    Where the backbone is unavailable, texts are read from the collection's captions instead (see
+    `model.caption_encoder`), and no image from outside can be read.
+
+    Parameters
+    ----------
+    collection, checkpoint
+    open_backbone : callable
+        Opens the backbone, or another text encoder that was attached; raises `BackboneUnavailable`.
+    attached : bool
+        Whether a text encoder was attached by name.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        checkpoint: Checkpoint,
+        open_backbone: Callable[[], Backbone | FunctionEncoder],
+        attached: bool = False,
+    ) -> None:
+        self._collection, self._checkpoint = collection, checkpoint
+        self._open_backbone = open_backbone
+        self._attached = attached
+        self._failed = ""
+
+    @property
+    def can(self) -> Abilities:
+        """What can be asked, as far as it is known without loading the backbone."""
+        if self._attached and isinstance(self._open_backbone(), FunctionEncoder):
+            return Abilities(image_queries=False, no_image="the attached encoder reads only texts")
+        fault = self._fault
+        if not fault:
+            return Abilities()
+        why = f"this collection's backbone is unavailable ({fault})"
+        return Abilities(
+            text_queries=self._has_captions,
+            image_queries=False,
+            no_text="" if self._has_captions else f"{why}; {ATTACH}, or search by an item",
+            no_image=f"{why}; search by an item of the collection",
+            texts_by_captions=self._has_captions,
+        )
 
     def encode_text(self, text: str) -> Encoded:
-        """Embed and encode a text."""
-        return self._encoded(self._backbone().encode_texts([text])[0], TEXT)
+        """Embed and encode a text; zeros if no caption has a word of it."""
+        encoder = self.text_encoder()
+        embedding = encoder.encode_texts([text])[0]
+        if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
+            return Encoded(np.zeros(self._checkpoint.m, np.float32), embedding)
+        return self._encoded(embedding, TEXT)
 
     def encode_image(self, image: Image.Image) -> Encoded:
         """Embed and encode an image."""
-        return self._encoded(self._backbone().encode_images([image])[0], IMAGE)
+        encoder = self.text_encoder()
+        if not isinstance(encoder, CaptionEncoder | FunctionEncoder):
+            return self._encoded(encoder.encode_images([image])[0], IMAGE)
+        raise ValueError(self.can.no_image)
 
     def unknown(self, text: str) -> list[str]:
-        """Words that the backbone has never met."""
+        """Words that the backbone, or the captions, have never had."""
         # Whoever asks for an item alone needs no backbone, which takes seconds to load.
-        return self._backbone().unknown_words(text) if text.strip() else []
+        return self.text_encoder().unknown_words(text) if text.strip() else []
 
     def note(self, word: str) -> str:
         """Tell what became of an unknown word."""
+        if self._failed:
+            return f"No caption of this collection has “{word}”; it was left out."
         return f"This backbone does not know “{word}”; it was left to guess."
+
+    def about_reading(self, text: str) -> str:
+        """Say how a text was read if the backbone did not read it."""
+        if not text.strip() or not self._failed:
+            return ""
+        return (
+            "Texts are read from this collection's captions, because its backbone is unavailable "
+            f"({self._failed}). To use one, {ATTACH}."
+        )
+
+    def nothing_known(self, text: str) -> str:
+        """Say why a text has an empty code."""
+        if not self._failed:
+            return f"no dimension of this checkpoint is active for “{text[:80]}”; try other words"
+        return (
+            f"no caption of this collection has a word of “{text[:80]}”, and its backbone is "
+            f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
+        )
+
+    def text_encoder(self) -> Backbone | FunctionEncoder | CaptionEncoder:
+        """Open what reads texts.
+
+        Raises
+        ------
+        BackboneUnavailable
+            If there is neither a backbone nor a caption.
+        """
+        if not self._failed:
+            try:
+                return self._open_backbone()
+            except BackboneUnavailable as error:
+                self._failed = reason_of(error)
+        if not self._has_captions:
+            raise BackboneUnavailable(self.can.no_text)
+        return self._captions
+
+    @cached_property
+    def _captions(self) -> CaptionEncoder:
+        return CaptionEncoder.of_collection(self._collection)
+
+    @property
+    def _has_captions(self) -> bool:
+        return self._collection.n_captions > 0
+
+    @property
+    def _fault(self) -> str:
+        return self._failed or ("" if self._attached else self._known_fault)
+
+    @cached_property
+    def _known_fault(self) -> str:
+        return backbone_fault(self._collection)
 
     def _encoded(self, embedding: np.ndarray, modality: str) -> Encoded:
         codes = encode_codes(self._checkpoint.encoder, embedding[None], modality)
@@ -155,22 +268,34 @@ class GivenQueries:
         """Tell what became of an unknown word."""
         return f"“{word}” has no code here; it was left out."
 
+    def about_reading(self, text: str) -> str:  # noqa: ARG002
+        """Nothing: that words are read by their codes is how such a collection was made."""
+        return ""
+
+    def nothing_known(self, text: str) -> str:
+        """Say why a text has an empty code."""
+        return f"nothing in “{text[:80]}” has a code here; try other words"
+
 
 def query_encoder(
     collection: Collection,
     checkpoint: Checkpoint,
-    backbone: Callable[[], Backbone],
+    open_backbone: Callable[[], Backbone | FunctionEncoder],
     allow_code: bool = False,
+    text_encoder: str = "",
 ) -> QueryEncoder:
     """Choose what reads queries.
 
     Parameters
     ----------
     collection, checkpoint
-    backbone : callable
-        Opens the collection's backbone when it is first needed.
+    open_backbone : callable
+        Opens the collection's backbone, or the attached one, when it is first needed.
     allow_code : bool
-        Load the Python function that the config names, if it names one.
+        Load the Python function that reads texts, if one is named.
+    text_encoder : str
+        Attached by a person: see `model.text_encoder`. Of codes, a function that makes codes; it
+        goes before the one that the config names.
 
     Raises
     ------
@@ -178,8 +303,13 @@ def query_encoder(
         If a table of words is damaged, or the function cannot be loaded.
     """
     if not collection.codes:
-        return BackboneQueries(backbone, checkpoint)
-    entry = str(checkpoint.config.get("text_encoder") or "")
+        return EmbeddingQueries(collection, checkpoint, open_backbone, bool(text_encoder))
+    entry = text_encoder or str(checkpoint.config.get("text_encoder") or "")
+    if text_encoder and not allow_code:
+        raise ValueError(
+            f"collection {collection.name} holds codes: --text-encoder must name a Python function "
+            f"that makes codes, as package.module:function, with --allow-code; got {entry!r}"
+        )
     if entry and allow_code:
         function = load_entry(entry)
         return GivenQueries(lambda text: _called(function, entry, text, checkpoint.m))
@@ -201,34 +331,6 @@ def query_encoder(
     )
 
 
-def load_entry(entry: str) -> Callable[[list[str]], Any]:
-    """Import `package.module:function`: runs its code, so only where a person has allowed it.
-
-    Raises
-    ------
-    ValueError
-        In one line.
-    """
-    check_entry(entry)
-    module, _, name = entry.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # anything may happen in other people's code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(
-            f"{entry} cannot be loaded ({reason}); is it installed, or on PYTHONPATH?"
-        ) from None
-    if not callable(function):
-        raise ValueError(f"{entry} is no function but {type(function).__name__}")
-    return function
-
-
-def check_entry(entry: str) -> None:
-    """Refuse what is no `package.module:function`."""
-    if not _ENTRY.fullmatch(entry):
-        raise ValueError(f"expected package.module:function; got {entry[:80]!r}")
-
-
 def _called(function: Callable[[list[str]], Any], entry: str, text: str, m: int) -> np.ndarray:
     """Have a function read a text, and check what it gives."""
     try:
@@ -236,8 +338,7 @@ def _called(function: Callable[[list[str]], Any], entry: str, text: str, m: int)
         dense = made.toarray() if issparse(made) else np.asarray(made, np.float64)
         rows = csr_array(np.atleast_2d(dense))
     except Exception as error:  # as above
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"{entry} could not read the text ({reason})") from None
+        raise ValueError(f"{entry} could not read the text ({fault_of(error)})") from None
     fault = csr_fault(rows.indptr, rows.indices, rows.data, (1, m))
     if not fault and rows.shape != (1, m):
         fault = f"its shape is {rows.shape}"

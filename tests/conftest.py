@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
+from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 
 # Two workers, and the processes that they start, have two cores between them.

@@ -9,9 +9,8 @@ from sieve.data_prep.captions.text import (
     Columns,
     Described,
     caption_fault,
-    read_side_file,
     split_named,
     tidy,
 )
 
-__all__ = ["Columns", "Described", "caption_fault", "read_side_file", "split_named", "tidy"]
+__all__ = ["Columns", "Described", "caption_fault", "split_named", "tidy"]

@@ -7,9 +7,10 @@ Captions take some hundred megabytes.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +19,36 @@ import pyarrow.compute as pc
 from sieve.data_prep.captions.formats import Row, read_rows
 from sieve.data_prep.captions.text import Columns, Described, caption_fault, split_named, tidy
 from sieve.data_prep.records import SPLITS
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.skipped import SkippedRows
 
 MAX_NAME_CHARACTERS = 1_000
 _BETWEEN = "\x1f"
 """Stands between an image's labels; no tidy label has it."""
 _CHUNK = 1 << 16
+_FILE_BITS = 40
+
+
+class ResolvesNames(Protocol):
+    """Finds the images that the names in a caption file mean."""
+
+    def resolve(self, names: Iterable[str]) -> Resolved:
+        """Resolve all names of a file at once, so that a match can be unique on both sides."""
+        ...
+
+
+class Resolved(NamedTuple):
+    """What the names of a file mean."""
+
+    keys: Mapping[str, str]
+    """Key of the image, for each name that is not its own key."""
+    refused: Mapping[str, str]
+    """Reason, for each name that may mean several images."""
 
 
 def read_captions(
-    path: Path, columns: Columns | None = None, key_of: Callable[[str], str] = str
+    path: Path, columns: Columns | None = None, names: ResolvesNames | None = None
 ) -> CaptionsByImage:
-    """Read a caption file: CSV, TSV, JSON lines or Parquet; see `sieve.data_prep.captions.formats`.
+    """Read a caption file; see `sieve.data_prep.captions.formats`.
 
     Several rows may describe one image; a caption that repeats there is kept once.
 
@@ -37,8 +56,8 @@ def read_captions(
     ----------
     path : Path
     columns : Columns, optional
-    key_of : callable
-        The key of the image that a name means; by default the name itself.
+    names : ResolvesNames, optional
+        Finds the images that are meant; by default a name is its own key.
 
     Raises
     ------
@@ -49,79 +68,134 @@ def read_captions(
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no caption file {path}; check --captions")
-    read = CaptionReading(path.name, key_of)
-    for row in read_rows(path, columns or Columns(), read.skip):
-        read.add(row)
-    return read.whole()
+    reading = CaptionReading(path.name)
+    for row in read_rows(path, columns or Columns(), reading.add_malformed):
+        reading.add(row)
+    return reading.whole(names)
 
 
 class CaptionReading:
-    """Rows that are being read; those that say nothing are left out by name.
+    """Collect rows as they are read; rows that say nothing are skipped with their reason.
 
     Parameters
     ----------
     name : str
-        What the rows stand in.
-    key_of : callable
-        The key of the image that a name means; by default the name itself.
+        Of the file, for the places of skipped rows.
     """
 
-    def __init__(self, name: str, key_of: Callable[[str], str] = str) -> None:
-        self._name, self._key_of = name, key_of
-        self._skipped: list[Skipped] = []
+    def __init__(self, name: str) -> None:
+        self._names = [name]
+        self._skipped = SkippedRows()
+        self._places: list[int] = []
         self._last = ""
-        # Rows of one image mostly stand together: a run of them has one key.
+        self._last_line = -1
+        # Rows of one image are mostly neighbours: a run of them has one key.
         self._runs, self._lines = array("i"), array("q")
         self._keys = _Column(pa.large_string())
         self._splits = array("b")  # 0: none, else 1 + place in SPLITS
         self._captions, self._labels = _Column(pa.string()), _Column(pa.string())
 
+    def next_file(self, name: str) -> None:
+        """Begin another file, whose rows are counted from 1 again."""
+        self._names.append(name)
+        self._last_line = -1
+
     def add(self, row: Row) -> None:
-        """Take in one row; one without a usable caption still says split and labels."""
+        """Add one row; one without a usable caption still has a split and labels."""
+        if row.line != self._last_line:
+            self._skipped.n_rows += 1
+            self._last_line = row.line
         if not row.image:
-            self.skip(row.line, "", "no image name")
+            self._malformed(row.line, "", "no image name")
             return
         if len(row.image) > MAX_NAME_CHARACTERS:
-            self.skip(row.line, row.image, "huge image name")
+            self._malformed(row.line, row.image, "huge image name")
             return
         split = split_named(row.split)
         if row.split.strip() and split is None:
             raise ValueError(
-                f"{self._name}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
+                f"{self._names[-1]}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
                 f"{', '.join(SPLITS)} (or val, dev), or nothing to have it drawn"
             )
         caption = tidy(row.caption)
         fault = caption_fault(caption)
         if fault:
-            self.skip(row.line, row.image, fault)
+            self._skip(self._place(row.line), row.image, fault)
         if row.image != self._last:
-            self._keys.append(self._key_of(row.image))
+            self._keys.append(row.image)
             self._last = row.image
         self._runs.append(len(self._keys) - 1)
-        self._lines.append(row.line)
+        self._lines.append(self._place(row.line))
         self._splits.append(SPLITS.index(split) + 1 if split else 0)
         self._captions.append(None if fault else caption)
         self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
 
-    def skip(self, line: int, image: str, reason: str) -> None:
-        """Note a row that is left out."""
-        self._skipped.append(Skipped(f"{self._name}:{line}", tidy(image)[:200], reason))
+    def add_malformed(self, line: int, image: str, reason: str) -> None:
+        """Note a row that cannot be read."""
+        self._skipped.n_rows += 1
+        self._last_line = line
+        self._malformed(line, image, reason)
 
-    def whole(self) -> CaptionsByImage:
-        """Put rows of one image together."""
+    def _malformed(self, line: int, image: str, reason: str) -> None:
+        self._note(self._place(line), image, reason, malformed=True)
+
+    def _place(self, line: int) -> int:
+        """Pack the number of the file and the line in it."""
+        return ((len(self._names) - 1) << _FILE_BITS) + line
+
+    def _skip(self, place: int, image: str, reason: str) -> None:
+        self._note(place, image, reason, malformed=False)
+
+    def _note(self, place: int, image: str, reason: str, malformed: bool) -> None:
+        self._places.append(place)
+        key = f"{self._names[place >> _FILE_BITS]}:{place & ((1 << _FILE_BITS) - 1)}"
+        note = self._skipped.add_malformed if malformed else self._skipped.add
+        note(key, tidy(image)[:200], reason)
+
+    def whole(self, names: ResolvesNames | None = None) -> CaptionsByImage:
+        """Group the rows by image.
+
+        Parameters
+        ----------
+        names : ResolvesNames, optional
+            Finds the images that are meant; by default a name is its own key.
+        """
         keys, numbers = _numbered(self._keys.whole())
-        rows = _Rows(
-            numbers[np.array(self._runs, np.int32)],
-            self._captions.whole(),
-            self._labels.whole(),
-            np.array(self._splits, np.int8),
-            np.array(self._lines, np.int64),
-        )
+        owners = numbers[np.array(self._runs, np.int32)]
+        captions, labels = self._captions.whole(), self._labels.whole()
+        splits, lines = np.array(self._splits, np.int8), np.array(self._lines, np.int64)
+        if names is not None:
+            resolved = names.resolve(_Strings(keys))
+            if resolved.keys or resolved.refused:
+                keys, owners = self._renamed(keys, owners, lines, resolved)
+                kept = owners >= 0
+                mask = pa.array(kept)
+                captions, labels = captions.filter(mask), labels.filter(mask)
+                owners, splits, lines = owners[kept], splits[kept], lines[kept]
+        rows = _Rows(owners, captions, labels, splits, lines)
         pa.default_memory_pool().release_unused()
         for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
-            self.skip(self._lines[row], keys[int(rows.owners[row])].as_py(), reason)
-        self._skipped.sort(key=lambda entry: int(entry.key.rpartition(":")[2]))
+            self._skip(int(lines[row]), keys[int(rows.owners[row])].as_py(), reason)
+        order = sorted(range(len(self._places)), key=self._places.__getitem__)
+        self._skipped[:] = [self._skipped[place] for place in order]
         return CaptionsByImage(keys, rows, self._skipped)
+
+    def _renamed(
+        self, keys: pa.Array, owners: np.ndarray, lines: np.ndarray, resolved: Resolved
+    ) -> tuple[pa.Array, np.ndarray]:
+        """Give rows the key of their image, or -1 if it is refused."""
+        names = [key.as_py() for key in keys]
+        is_refused = np.array([name in resolved.refused for name in names], bool)
+        for row in np.flatnonzero(is_refused[owners]).tolist():
+            name = names[owners[row]]
+            self._note(int(lines[row]), name, resolved.refused[name], malformed=True)
+        kept: dict[str, int] = {}
+        renumbered = np.full(len(names), -1, np.int32)
+        for number, name in enumerate(names):
+            if name not in resolved.refused:
+                key = resolved.keys.get(name, name)
+                renumbered[number] = kept.setdefault(key, len(kept))
+        return pa.array(list(kept), pa.large_string()), renumbered[owners]
 
 
 def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
@@ -149,6 +223,16 @@ def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     which = np.empty(len(names), np.int32)
     which[order] = numbers[np.cumsum(begins, dtype=np.int32) - 1]
     return names.take(np.sort(firsts)), which
+
+
+class _Strings:
+    """Strings of an Arrow array, made as they are iterated."""
+
+    def __init__(self, values: pa.Array) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[str]:
+        return (value.as_py() for value in self._values)
 
 
 class _Column:
@@ -242,11 +326,11 @@ class CaptionsByImage(Mapping[str, Described]):
 
     Attributes
     ----------
-    skipped : list of Skipped
+    skipped : SkippedRows
         Rows that are left out, in the file's order.
     """
 
-    def __init__(self, keys: pa.Array, rows: _Rows, skipped: list[Skipped]) -> None:
+    def __init__(self, keys: pa.Array, rows: _Rows, skipped: SkippedRows) -> None:
         self.skipped = skipped
         self._keys = keys
         self._rows = rows
@@ -272,11 +356,11 @@ class CaptionsByImage(Mapping[str, Described]):
         return described
 
     def lines(self, number: int) -> list[int]:
-        """Tell where one image's rows stand, all of them."""
+        """Return the lines of all rows of one image."""
         return self._rows.lines[self._rows.of(number)].tolist()
 
     def caption_lines(self, number: int) -> list[int]:
-        """Tell where one image's captions stand, in the order in which they are given."""
+        """Return the lines of one image's captions, in the order of the captions."""
         rows = self._rows.of(number)
         kept = [r for r in rows if self._rows.captions[r].is_valid and not self._rows.dropped[r]]
         return self._rows.lines[kept].tolist()

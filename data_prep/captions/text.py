@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 from sieve.data_prep.records import SPLITS
-from sieve.data_prep.skipped import Skipped
 
 MAX_CAPTION_CHARACTERS = 5_000
 """Longer captions are left out: no backbone reads them, and they hint at a broken file."""
-MAX_SIDE_BYTES = 1 << 20
-"""Larger text files beside images are no captions."""
 
 _SPLIT_ALIASES = {
     "val": "select", "valid": "select", "validation": "select", "dev": "select",
@@ -24,16 +19,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a caption file say what."""
+    """Names of a caption file's columns, and its encoding."""
 
     image: str | None = None
-    """By default `image`, `image_name`, `file_name`, `filename`, `image_path` or `filepath`."""
+    """By default `image`, `file_name`, `filename`, `filepath` or another usual name."""
     caption: str | None = None
-    """By default `caption`, `captions`, `comment`, `sentence` or `text`."""
+    """By default `caption`, `captions`, `comment`, `sentence`, `text`, `title` or `prompt`."""
     split: str | None = None
-    """By default `split`, where the file has such a column."""
+    """By default `split`, if the file has such a column."""
     labels: str | None = None
-    """By default `labels`, where the file has such a column."""
+    """By default `labels`, if the file has such a column."""
+    encoding: str | None = None
+    """Of a text table; by default UTF-8, or what a byte-order mark states."""
 
 
 @dataclass
@@ -65,39 +62,3 @@ def split_named(said: str) -> str | None:
     said = said.strip().lower()
     split = _SPLIT_ALIASES.get(said, said)
     return split if split in SPLITS else None
-
-
-class SideCaptions(NamedTuple):
-    """Captions of a text file beside an image."""
-
-    captions: list[str]
-    skipped: list[Skipped]
-
-
-def read_side_file(path: Path, key: str) -> SideCaptions:
-    """Read the text file beside an image: a caption a line.
-
-    Parameters
-    ----------
-    path : Path
-    key : str
-        How the file is called where a line of it is left out.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_SIDE_BYTES:
-            reason = f"huge caption file: {size:,} bytes, over {MAX_SIDE_BYTES:,}"
-            return SideCaptions([], [Skipped(key, str(path), reason)])
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = " ".join(f"caption file cannot be read: {error}".split())
-        return SideCaptions([], [Skipped(key, str(path), reason)])
-    captions: dict[str, None] = {}
-    skipped: list[Skipped] = []
-    for number, caption in enumerate(map(tidy, lines), 1):
-        fault = "duplicate caption" if caption in captions else caption and caption_fault(caption)
-        if fault:
-            skipped.append(Skipped(f"{key}:{number}", str(path), fault))
-        elif caption:
-            captions[caption] = None
-    return SideCaptions(list(captions), skipped)

@@ -113,7 +113,7 @@ class Coco(NotesSkipped):
 
         The releases of 2014 and 2017 call the same photograph by other names.
         """
-        files, linked = walk(self.images)
+        files, linked, _ = walk(self.images)
         skipped += linked
         by_name = {key.rpartition("/")[2]: path for key, path in files.items()}
         by_number = {_number_in(name): path for name, path in by_name.items()}

@@ -34,7 +34,8 @@ from sieve.data_prep.sources.embedding_files import TABLES, read_table
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.codes import SparseCodes
-from sieve.model.query_encoding import check_entry
+from sieve.model.external_sae import external_sae_fault
+from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class CodeFiles:
             if found[field] is None and (named or field in ("images", "table")):
                 wanted = str(named or " or ".join(names))
                 raise FileNotFoundError(
-                    f"there is no {wanted} in {folder}; data_prep/README.md tells the layout"
+                    external_sae_fault(folder)
+                    or f"there is no {wanted} in {folder}; data_prep/README.md tells the layout"
                 )
         if (found["words"] is None) != (found["word_list"] is None):
             raise FileNotFoundError(

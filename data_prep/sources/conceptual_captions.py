@@ -116,7 +116,7 @@ class ConceptualCaptions(NotesSkipped):
 
     def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
         """All rows with an image, in the table's order."""
-        walked, linked = walk(self.images, extensionless=True)
+        walked, linked, _ = walk(self.images, extensionless=True)
         skipped += linked
         files = {_plain_name(key): path for key, path in walked.items()}
         del walked  # of millions of files

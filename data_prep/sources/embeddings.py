@@ -31,6 +31,8 @@ from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_tab
 from sieve.data_prep.sources.found_images import find_image, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.names import known_name, parse_name
+from sieve.model.backbone.source import declared_width
 from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,6 @@ SAME_IMAGE = 0.999
 """Rows of one name and at least this cosine are one image."""
 
 _NAMES = (*IMAGE_NAMES, "path", "key", "url")
-_CLIP_RETRIEVAL = "open_clip:"
-_OPENAI = {"ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101"}
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
@@ -49,7 +49,7 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Parameters
     ----------
     name : str
-        As for `Backbone.load`, or as clip-retrieval calls it (`ViT-B/32`, `open_clip:…`).
+        As for `Backbone.load`; another name is kept as it is.
     width : int
         Of the embeddings.
     device : str
@@ -62,26 +62,38 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Raises
     ------
     ValueError
-        If a backbone of that name gives embeddings of another width.
+        If a backbone of that name gives embeddings of another width, or open_clip calls it by
+        another name.
     """
-    name = name.removeprefix(_CLIP_RETRIEVAL)
-    if name in _OPENAI:
-        name = f"{name.replace('/', '-').replace('@', '-').removesuffix('px')}/openai"
+    try:
+        parsed = parse_name(name)
+        name = parsed.text
+        declared = declared_width(parsed)
+    except ValueError:
+        if known_name(name):
+            raise
+        declared = None
+    if declared not in (None, width):
+        raise ValueError(_other_width(name, declared, width))
     try:
         backbone = Backbone.load(name, device)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         log.warning(
-            "the weights of backbone %s are unknown here (%s); its name is kept, and a text query "
-            "will ask for it", name, reason,
+            "the weights of backbone %s are unknown here (%s); its name is kept, and texts will be "
+            "read from the captions' embeddings", name, reason,
         )  # fmt: skip
         return BackboneIdentity.unknown(name, width)
     if backbone.width != width:
-        raise ValueError(
-            f"the embeddings are {width} wide, but those of backbone {name} are {backbone.width}; "
-            "name the one that made them with --backbone"
-        )
+        raise ValueError(_other_width(name, backbone.width, width))
     return backbone
+
+
+def _other_width(name: str, expected: int, width: int) -> str:
+    return (
+        f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name the "
+        "one that made them with --backbone"
+    )
 
 
 class Embeddings(NotesSkipped):

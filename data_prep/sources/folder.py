@@ -1,9 +1,12 @@
-"""A folder of images, with a caption file or without: how most people keep theirs."""
+"""A folder of images, with a caption file, with files beside the images, or without captions."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+import logging
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -11,12 +14,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from sieve.data_prep.captions import Columns, Described, read_side_file
-from sieve.data_prep.captions.table import CaptionsByImage, read_captions
+from sieve.data_prep.captions import Columns, Described, split_named, tidy
+from sieve.data_prep.captions.formats import detect_encoding, read_rows
+from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage, read_captions
 from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.image_files import Names, open_inside, walk
+from sieve.data_prep.skipped import Skipped, SkippedRows
+from sieve.data_prep.sources.image_files import FOLLOW_LINKS, ImageNames, open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.sidecars import Sidecars, unused_reason
+
+log = logging.getLogger(__name__)
+
+_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+_MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
 
 
 @dataclass(frozen=True)
@@ -24,21 +34,25 @@ class Folder(NotesSkipped):
     """All images of a folder and its subfolders.
 
     An image's key is its path inside the folder, with forward slashes. What only the caption file
-    or `only` names is a record too, so that each missing image is named when it is left out.
+    or `only` names is a record too, so that each missing image is named when it is left out. Files
+    that are not used are skipped with the reason.
 
     Parameters
     ----------
     directory : Path
     captions : Path, optional
-        See `sieve.data_prep.captions.formats`. It names images by their path inside `directory`, or
-        by the end of that path where only one image has it. Without it, a text file beside an image
-        (`a.txt` beside `a.jpg`) holds its captions, one a line.
+        See `sieve.data_prep.captions.formats`. It names images by their path inside `directory`;
+        other names are matched if that is unique, see `ImageNames`. Without it, `metadata.jsonl`,
+        `metadata.csv` or `metadata.parquet` in a folder describe its images (Hugging Face's
+        `imagefolder`), else caption files beside the images, see `Sidecars`.
     columns : Columns
     only : Path, optional
         A text file with an image's name a line: all others stay out.
     name : str
         The collection's name; by default the directory's.
     licence : str
+    follow_links : bool
+        Also read what links inside the folder lead to, wherever that is.
 
     Raises
     ------
@@ -52,6 +66,7 @@ class Folder(NotesSkipped):
     only: Path | None = None
     name: str = ""
     licence: str = "not stated"
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.directory.is_file():
@@ -77,54 +92,156 @@ class Folder(NotesSkipped):
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
-        return open_inside(self.directory, Path(record.image))
+        return open_inside(self.directory, Path(record.image), self.follow_links)
 
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        """Put the walk, the caption file and `only` together: all images, by key."""
-        files, linked = walk(self.directory)
-        names = Names(self.directory, files)
-        table = None
+    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+        """Yield all images by key, with what the caption files and `only` say."""
+        walked = walk(self.directory, follow_links=self.follow_links)
+        files, others = walked.files, dict.fromkeys(walked.others)
+        skipped += walked.skipped
+        for path in (self.captions, self.only):
+            if path is not None and path.absolute().is_relative_to(self.directory):
+                others.pop(path.absolute().relative_to(self.directory).as_posix(), None)
+        names = ImageNames(self.directory, files)
+        table, sidecars = None, None
         if self.captions is not None:
-            table = read_captions(self.captions, self.columns, names.key_of)
-        wanted = None if self.only is None else {names.key_of(name) for name in _lines(self.only)}
-        left_out = [*linked, *(table.skipped if table else ())]
-        skipped += (
-            entry
-            for entry in left_out
-            if wanted is None or not entry.image or names.key_of(entry.image) in wanted
-        )
+            table = read_captions(self.captions, self.columns, names)
+        else:
+            table = self._read_metadata(others, names, skipped)
+            encoding = self.columns.encoding
+            sidecars = Sidecars(self.directory, files, others, encoding, self.follow_links)
+            others = dict.fromkeys(sidecars.unused)
+            sidecars.note_ambiguous(skipped)
+        wanted = self._wanted(files, skipped)
+        if table is not None:
+            self._check(names, table, files)
+            skipped.count_rows(table.skipped)
+            skipped += (
+                entry
+                for entry in table.skipped
+                if wanted is None or not entry.image or names.key_of(entry.image) in wanted
+            )
+        split_of = _folder_splits(files)
+        n_images = n_undescribed = 0
         for key, number in _merged(files if wanted is None else wanted, table):
             if wanted is not None and key not in wanted:
                 continue
-            path = self.directory / files.get(key, key)
-            if table is None or number is None:
-                said = self._described_beside(key, path, skipped)
-            else:
+            path = files.get(key, key)
+            others.pop(path, None)
+            said = Described()
+            if table is not None and number is not None:
                 said = table.describe(number)
+                if sidecars is not None:
+                    sidecars.note_unread(key, skipped)
+            elif sidecars is not None:
+                said = Described(sidecars.read(key, skipped))
+            n_images += 1
+            n_undescribed += table is not None and number is None and not said.captions
             yield Record(
                 key=key,
-                image=str(path),
+                image=str(self.directory / path),
                 captions=tuple(said.captions),
                 labels=tuple(said.labels),
-                split=said.split,
+                split=said.split or split_of(key),
+            )
+        if wanted is None:
+            skipped += (Skipped(path, path, unused_reason(path)) for path in others)
+        if n_undescribed:
+            log.warning(
+                "%s of %s images have no row in %s, and so no captions",
+                *(f"{n_undescribed:,}", f"{n_images:,}", self._described_by()),
             )
 
-    def _described_beside(self, key: str, path: Path, skipped: list[Skipped]) -> Described:
-        """Read the captions in the text file beside an image, where there is no caption file."""
-        side = path.with_suffix(".txt")
-        if self.captions is not None or not side.is_file():
-            return Described()
-        if not side.resolve().is_relative_to(self.directory):
-            skipped.append(Skipped(key, str(side), "caption file leaves the folder"))
-            return Described()
-        read = read_side_file(side, side.relative_to(self.directory).as_posix())
-        skipped += read.skipped
-        return Described(read.captions)
+    def _read_metadata(
+        self, others: dict[str, None], names: ImageNames, skipped: SkippedRows
+    ) -> CaptionsByImage | None:
+        """Read Hugging Face's metadata files, each about the images of its folder."""
+        reading: CaptionReading | None = None
+        for path in [one for one in others if posixpath.basename(one) in _METADATA]:
+            others.pop(path)
+            file = self.directory / path
+            if not self.follow_links and not file.resolve().is_relative_to(self.directory):
+                skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
+                continue
+            if reading is None:
+                reading = CaptionReading(path)
+            else:
+                reading.next_file(path)
+            rows = read_rows(file, self.columns, reading.add_malformed)
+            while True:
+                try:
+                    row = next(rows, None)
+                except ValueError as error:
+                    skipped.add(path, str(file), f"caption file that is not read: {error}")
+                    break
+                if row is None:
+                    break
+                inside = posixpath.join(posixpath.dirname(path), row.image) if row.image else ""
+                reading.add(row._replace(image=inside))
+        table = None if reading is None else reading.whole(names)
+        return table if table else None
+
+    def _wanted(self, files: Mapping[str, str], skipped: SkippedRows) -> set[str] | None:
+        """Find the keys of the images that `only` names."""
+        if self.only is None:
+            return None
+        names = ImageNames(self.directory, files)
+        lines = dict.fromkeys(_lines(self.only))
+        refused = names.resolve(lines).refused
+        skipped.n_rows += len(lines)
+        for name in refused:
+            skipped.add_malformed(f"{self.only.name}: {name}"[:200], name, refused[name])
+        return {names.key_of(name) for name in lines if name not in refused}
+
+    def _check(self, names: ImageNames, table: CaptionsByImage, files: Mapping[str, str]) -> None:
+        """Report names that are no path, and refuse a table that names no image of the folder."""
+        where = self._described_by()
+        if names.loose:
+            log.warning(
+                "%s names some images otherwise than the folder; matched where only one fits: %s",
+                *(where, tidy(names.describe_loose())),
+            )
+        there = (key in files or os.path.isfile(self.directory / key) for key in table)
+        if len(table) and files and not any(there):
+            first, held = next(iter(table)), next(iter(files))
+            raise ValueError(
+                f"none of the {len(table):,} images that {where} names is in {self.directory}: it "
+                f"names {tidy(first)[:100]!r}, the folder holds {tidy(held)[:100]!r}; give the "
+                "folder that the names begin at, or name the column with --image-column"
+            )
+
+    def _described_by(self) -> str:
+        return self.captions.name if self.captions is not None else "metadata files"
+
+
+def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
+    """Return a function from keys to splits, for a folder that is divided into split folders.
+
+    It returns "" for all keys if not all images are in folders named after splits, or in one only.
+    """
+    for depth in range(_MAX_SPLIT_DEPTH):
+        distinct: set[str] = set()
+        for key in files:
+            distinct.add(_folder_at(key, depth))
+            if len(distinct) > _MAX_SPLIT_FOLDERS:
+                return lambda _: ""
+        splits = {name: split_named(name) or "" for name in distinct}
+        if "" not in splits.values() and len(set(splits.values())) > 1:
+            log.warning("splits are those of the folders %s", ", ".join(sorted(distinct)))
+            return lambda key, depth=depth: splits.get(_folder_at(key, depth), "")
+        if len(distinct) != 1:
+            break
+    return lambda _: ""
+
+
+def _folder_at(key: str, depth: int) -> str:
+    parts = key.split("/", depth + 1)
+    return parts[depth] if len(parts) > depth + 1 else ""
 
 
 def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:
-    """All keys of both, sorted, each once, with its number in the table."""
-    told = table.in_order() if table else ()
+    """Yield all keys of both, sorted, each once, with its number in the table."""
+    told = table.in_order() if table is not None else ()
     both = heapq.merge(((key, None) for key in sorted(keys)), told, key=itemgetter(0))
     for key, group in groupby(both, key=itemgetter(0)):
         yield key, next((number for _, number in group if number is not None), None)
@@ -132,9 +249,7 @@ def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tupl
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        lines = path.read_text(encoding=detect_encoding(path)).splitlines()
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from None
     return [line.strip() for line in lines if line.strip()]

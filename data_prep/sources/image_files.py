@@ -1,121 +1,319 @@
-"""Image files on disk: walking folders, and finding the file that a caption file means.
+"""Image files on disk: listing folders, and finding the file that a name in a table means.
 
-Folders come from others: links out of them are not followed, and nothing outside them is read.
+Folders come from others: links out of them are followed only if the user asks for it.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 import unicodedata
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from PIL import Image
 
-from sieve.data_prep.images import load_image, readable_extensions
+from sieve.data_prep.captions.table import Resolved
+from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
 from sieve.data_prep.skipped import Skipped
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+FOLLOW_LINKS = "--follow-links reads it"
 
 
 class Walked(NamedTuple):
-    """What a folder holds."""
+    """The files of a folder."""
 
     files: dict[str, str]
-    """Path of every image file inside the folder, by key: the same path in one form of accents."""
+    """Path of every image file inside the folder, by key: the same path with composed accents."""
     skipped: list[Skipped]
-    """Linked folders and names that are not UTF-8."""
+    """Linked folders, and names that are not UTF-8."""
+    others: list[str]
+    """Paths of all other files inside the folder, but for hidden ones."""
 
 
-def walk(directory: Path, extensionless: bool = False) -> Walked:
-    """Find all image files by their extension; hidden ones are no part of a collection.
+def walk(directory: Path, extensionless: bool = False, follow_links: bool = False) -> Walked:
+    """List all files of a folder; image files are known by their extension.
 
     Parameters
     ----------
     directory : Path
     extensionless : bool
-        Also take files without an extension, as some downloaders write them.
+        Also take files without an extension for images, as some downloaders write them.
+    follow_links : bool
+        Also list what linked folders hold.
     """
     wanted = readable_extensions() | ({""} if extensionless else set())
     files: dict[str, str] = {}
     skipped: list[Skipped] = []
+    others: list[str] = []
     root = os.fspath(directory)
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, names in os.walk(root, followlinks=follow_links):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
-        for name in subfolders:
-            if os.path.islink(os.path.join(folder, name)):
-                reason = "linked folder: links are not followed"
-                skipped.append(Skipped(prefix + name, os.path.join(folder, name), reason))
+        kept = []
+        for name in sorted(name for name in subfolders if not name.startswith(".")):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                reason = f"linked folder: links are not followed; {FOLLOW_LINKS}"
+                if follow_links:
+                    target = os.path.realpath(path)
+                    loops = any(target == one or one.startswith(target + os.sep) for one in seen)
+                    reason = "linked folder: it holds a folder that is read already"
+                    if not loops:
+                        seen.add(target)
+                        kept.append(name)
+                        continue
+                skipped.append(Skipped(prefix + name, path, reason))
+                continue
+            kept.append(name)
+        subfolders[:] = kept
         for name in sorted(names):
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in wanted:
+            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
                 continue
             path = prefix + name
-            if any("\ud800" <= c <= "\udfff" for c in path):  # how Python marks undecodable bytes
+            if os.path.splitext(name)[1].lower() not in wanted:
+                others.append(path)
+            elif any("\ud800" <= c <= "\udfff" for c in path):  # bytes that are not UTF-8
                 reason = "file name is not UTF-8: rename it"
                 skipped.append(Skipped(path, os.path.join(folder, name), reason))
             else:
                 key = normal(path)
-                files[key] = key if key == path else path  # one string, not two
-    return Walked(files, skipped)
+                if key in files:  # both forms of the accents are there: each is its own key
+                    other = files.pop(key)
+                    files[other] = other
+                    files[path] = path
+                else:
+                    files[key] = key if key == path else path  # one string, not two
+    return Walked(files, skipped, others)
 
 
-def open_inside(directory: Path, path: Path) -> Image.Image:
+def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
     """Open an image file that must lie inside a folder; see `sieve.data_prep.images.load_image`.
+
+    Parameters
+    ----------
+    directory, path : Path
+    follow_links : bool, optional
+        Also open what a link inside the folder leads to, wherever that is. None is False for
+        sources without this option.
 
     Raises
     ------
     ValueError
-        With a one-line reason where it cannot be used or leaves the folder.
+        With a one-line reason if it cannot be used or leaves the folder.
     """
-    if not path.resolve().is_relative_to(directory):
+    if not Path(os.path.normpath(path)).is_relative_to(directory):
         raise ValueError("leaves the folder: only images inside it are read")
+    if not follow_links and not path.resolve().is_relative_to(directory):
+        hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+        raise ValueError(f"link leaves the folder: only images inside it are read{hint}")
     return load_image(path)
 
 
-class Names:
-    """Keys of the names by which caption files and lists call images.
+class Match(NamedTuple):
+    """The image file that a name means."""
+
+    key: str
+    how: str
+    """How the name differs from the path; empty if it does not."""
+
+
+class ImageNames:
+    """Find the images that the names in a table or list mean.
+
+    A name that is the path of a file inside the folder means that file. Any other name is matched
+    by what people and tools change in names: letter case, accents, blanks, percent-encoding, the
+    extension, leading folders. Such a match counts only if exactly one file fits, and no other name
+    means that file. Folders are never exchanged for others, and numbers within a name mean nothing.
 
     Parameters
     ----------
     directory : Path
         Absolute.
-    files : mapping
-        As `walk` finds them.
+    files : mapping of str to str
+        As `walk` lists them.
     """
 
     def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
         self._directory = directory
         self._files = files
-        self._by_file_name: dict[str, list[str]] | None = None
+        self._by_path = {path: key for key, path in files.items() if path != key}
+        self._keys: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        """Reason, by name."""
+        self.loose: dict[str, Match] = {}
+        """Matches of names that are no path of a file."""
+
+    def resolve(self, names: Iterable[str]) -> Resolved:
+        """Find the image of each name of one table; a name that fits no file is its own key.
+
+        Parameters
+        ----------
+        names : iterable of str
+            All names, each once; it is iterated twice.
+        """
+        stems: set[str] | None = None
+        wanted: dict[str, _Folded] = {}
+        for name in names:
+            key = self._exact(name)
+            if key is None:
+                if stems is None:
+                    stems = {_Folded.of(path).stem for path in self._files}
+                folded = _Folded.of(name)
+                if folded.stem in stems:
+                    wanted[name] = folded
+            elif key != name:
+                self._keys[name] = key
+        del stems  # of millions of files
+        if wanted:
+            self._match(names, wanted)
+        return Resolved(self._keys, self.refused)
 
     def key_of(self, name: str) -> str:
-        """Find the image that is meant; a name that fits none is its own key."""
-        name = normal(name)
-        if name in self._files:
-            return name
-        for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
-            path = PurePosixPath(candidate)
-            if path.is_absolute() and path.is_relative_to(self._directory):
-                path = path.relative_to(self._directory)
-            key = path.as_posix()
-            if key in self._files or os.path.isfile(self._directory / key):
-                return key
-            tail = f"/{key}"
-            ending = [k for k in self._named(path.name) if k.endswith(tail)]
-            if len(ending) == 1:
-                return ending[0]
-        return name
+        """Return the key that was found for a name, or the name itself."""
+        return self._keys.get(name, name)
 
-    def _named(self, file_name: str) -> list[str]:
-        """Keys of the files of this name; sought only where full paths do not fit."""
-        if self._by_file_name is None:
-            self._by_file_name = {}
-            for key in self._files:
-                self._by_file_name.setdefault(key.rpartition("/")[2], []).append(key)
-        return self._by_file_name.get(file_name, [])
+    def describe_loose(self) -> str:
+        """Return how many names were matched, by how they differ, with an example each."""
+        counts = Counter(match.how for match in self.loose.values())
+        first = {match.how: (name, match.key) for name, match in reversed(self.loose.items())}
+        return ", ".join(
+            f"{count:,} by {how} ({first[how][0]} is {first[how][1]})"
+            for how, count in counts.most_common()
+        )
+
+    def _exact(self, name: str) -> str | None:
+        """Find the file whose path is written like this, perhaps with `./` or backslashes."""
+        if self._files.get(name) == name:
+            return name
+        if name in self._by_path:
+            return self._by_path[name]
+        if name in self._files:  # composed accents in the table, decomposed ones on disk
+            return None
+        path = name.removeprefix("file://")
+        for candidate in dict.fromkeys((path, path.replace("\\", "/"))):
+            if os.path.isabs(candidate):
+                inside = os.path.relpath(os.path.normpath(candidate), self._directory)
+            else:
+                inside = posixpath.normpath(candidate)
+            inside = inside.replace(os.sep, "/")
+            if inside.startswith("../") or inside in (".", "..") or os.path.isabs(inside):
+                continue
+            if self._files.get(inside) == inside:
+                return inside
+            if inside in self._by_path:
+                return self._by_path[inside]
+            # A file that is no image by its name is one if a table says so.
+            unlisted = not _is_image_extension(posixpath.splitext(inside)[1].lower())
+            unlisted = unlisted or inside.startswith(".") or "/." in inside
+            if unlisted and os.path.isfile(self._directory / inside):
+                return inside
+        return None
+
+    def _match(self, names: Iterable[str], wanted: Mapping[str, _Folded]) -> None:
+        """Match names that are no path."""
+        stems = {folded.stem for folded in wanted.values()}
+        by_stem: dict[str, list[tuple[str, _Folded]]] = {}
+        for key in self._files:
+            folded = _Folded.of(key)
+            if folded.stem in stems:
+                by_stem.setdefault(folded.stem, []).append((key, folded))
+        found: dict[str, Match] = {}
+        for name, folded in wanted.items():
+            candidates = [
+                Match(key, how)
+                for key, other in by_stem.get(folded.stem, ())
+                if (how := folded.difference(other, name, self._files[key]))
+            ]
+            if len(candidates) > 1:
+                self._refuse(name, candidates[0].key, candidates[1].key)
+            elif candidates:
+                found[name] = candidates[0]
+        by_key: dict[str, list[str]] = {}
+        for name, match in found.items():
+            by_key.setdefault(match.key, []).append(name)
+        for name in names:
+            key = self._exact(name) if name not in wanted else None
+            if key in by_key:
+                by_key[key].append(name)
+        for key, claims in by_key.items():
+            for name in claims:
+                if len(claims) == 1:
+                    self.loose[name] = found[name]
+                    self._keys[name] = key
+                elif name in found:
+                    other = next(one for one in claims if one != name)
+                    self.refused[name] = (
+                        f"ambiguous image name: {key} is also what {other[:200]} means; "
+                        "write its path inside the folder"
+                    )
+
+    def _refuse(self, name: str, first: str, second: str) -> None:
+        self.refused[name] = (
+            f"ambiguous image name: it may be {first[:200]} or {second[:200]}; write its path "
+            "inside the folder"
+        )
+
+
+class _Folded(NamedTuple):
+    """A path without what people and tools change in it."""
+
+    folders: tuple[str, ...]
+    stem: str
+    extension: str
+
+    @classmethod
+    def of(cls, path: str) -> _Folded:
+        """Fold letter case, accents, blanks, percent-encoding and separators."""
+        plain = normal(unquote(path)).casefold().replace("\\", "/")
+        *folders, name = [part.strip() for part in plain.split("/") if part not in ("", ".")] or [
+            ""
+        ]
+        stem, extension = os.path.splitext(name)
+        if re.fullmatch(r"\.\d", extension):  # Flickr8k's `a.jpg.1`
+            inner, inner_extension = os.path.splitext(stem)
+            if _is_image_extension(inner_extension):
+                stem, extension = inner, inner_extension
+        if not _is_image_extension(extension):
+            stem, extension = name, ""
+        return cls(tuple(folders), stem.strip(), extension)
+
+    def difference(self, other: _Folded, name: str, path: str) -> str:
+        """Say in a few words how a name differs from a path that it may mean; "" if it may not."""
+        short, long = sorted((self.folders, other.folders), key=len)
+        if len(short) and long[-len(short) :] != short:
+            return ""
+        how = []
+        if len(short) < len(long):
+            how.append("leading folder")
+        if self.extension != other.extension:
+            how.append("extension")
+        return " and ".join(how) or _spelling(name, path)
+
+
+def _spelling(name: str, path: str) -> str:
+    """Say how two spellings of one path differ."""
+    for how, fold in (
+        ("Unicode form", normal),
+        ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
+        ("letter case", str.casefold),
+        ("percent-encoding", unquote),
+    ):
+        if fold(name) == fold(path):
+            return how
+    return "spelling"
+
+
+def _is_image_extension(extension: str) -> bool:
+    return extension in readable_extensions() or extension in UNREADABLE_IMAGES
 
 
 def normal(name: str) -> str:
-    """One form of each accented letter: file systems and caption files differ in it."""
+    """Return a name with composed accents: file systems and tables differ in it."""
     return unicodedata.normalize("NFC", name)

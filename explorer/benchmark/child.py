@@ -26,7 +26,13 @@ def evaluate_as_asked(request: Request, collection: Collection, teller: Teller) 
     checkpoint = Checkpoint.load(str(request.settings.get("checkpoint")))
     config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
     benchmark = Benchmark(
-        collection, config, checkpoint=checkpoint, device=request.device, progress=False
+        collection,
+        config,
+        checkpoint=checkpoint,
+        text_encoder=request.text_encoder,
+        allow_code=bool(request.text_encoder),
+        device=request.device,
+        progress=False,
     )
     return keep_evaluation(benchmark.run(tell), checkpoint.path.name)
 

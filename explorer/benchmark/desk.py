@@ -37,6 +37,8 @@ class EvaluationDesk:
     lane : Lane, optional
         Where it runs, shared with trainings; without it none can be run, and nothing of this
         machine's folders is told.
+    text_encoder : str
+        What a quick run embeds with in place of the collection's backbone, where a person named it.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class EvaluationDesk:
         checkpoint: Checkpoint,
         device: str = "auto",
         lane: Lane | None = None,
+        text_encoder: str = "",
     ) -> None:
         self.collection = collection
         self.checkpoint = checkpoint
-        self._runs = Runs(collection, device, lane) if lane else None
+        self._runs = Runs(collection, device, lane, text_encoder) if lane else None
 
     def evaluations(self, _: Any) -> dict[str, Any]:
         """List the evaluations of this collection, newest first, and how a quick one stands."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from sieve.explorer.jobs.folder import JobFolder
 from sieve.explorer.jobs.jobs import Jobs
 from sieve.model.benchmark import tracks_of
+from sieve.model.text_encoder import ATTACH, backbone_fault
 
 
 class Runs(Jobs):
@@ -29,6 +30,12 @@ class Runs(Jobs):
         try:
             self.collection.backbone  # noqa: B018  # codes from elsewhere have none
             tracks_of(self.collection)
+            fault = "" if self.text_encoder else backbone_fault(self.collection)
+            if fault:
+                return (
+                    "the benchmark embeds queries of its own, but this collection's backbone is "
+                    f"unavailable ({fault}); {ATTACH}"
+                )
         except ValueError as error:
             return str(error)
         for split in ("select", "test"):

@@ -14,10 +14,12 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TextEncoderName,
     TrustBackbone,
     checkpoint_path,
     find_collection,
     parse_out,
+    text_encoder_name,
 )
 from sieve.explorer.commands.printing import print_json, print_text
 
@@ -66,6 +68,12 @@ class Evaluate:
     """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
     device: Device = "auto"
     """Where to train and embed."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -84,6 +92,8 @@ class Evaluate:
             train=self._open(self.train) if self.train else None,
             checkpoint=checkpoint,
             peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            text_encoder=text_encoder_name(self.text_encoder),
+            allow_code=self.allow_code,
             device=self.device,
             progress=sys.stderr.isatty(),
         )

@@ -21,10 +21,12 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TextEncoderName,
     TrustBackbone,
     checkpoint_path,
     find_collection,
     open_engine,
+    text_encoder_name,
 )
 from sieve.explorer.commands.annotating import AnnotationsCommand
 from sieve.explorer.commands.evaluating import Evaluate
@@ -63,9 +65,12 @@ class Explore:
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     no_training: bool = False
     """Leave out the Train tab."""
@@ -96,8 +101,12 @@ class Explore:
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
         path = find_collection(self.collection, self.device, self.trust_backbone)
 
+        text_encoder = text_encoder_name(self.text_encoder)
+
         def opened(checkpoint: Path | None) -> Engine:
-            engine = Engine.open(path, checkpoint, self.device, self.allow_code, self.index)
+            engine = Engine.open(
+                path, checkpoint, self.device, self.allow_code, self.index, text_encoder
+            )
             engine.dimension_table()  # the page needs it: better now than at somebody's first click
             return engine
 
@@ -108,6 +117,7 @@ class Explore:
             port=self.port,
             device=self.device,
             training=not self.no_training,
+            text_encoder=text_encoder,
             access=access,
         )
         launch(server, self.port, chosen)
@@ -142,9 +152,12 @@ class Search:
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that a collection of codes names to read texts with. It may do
-    anything that you may: only for collections that you trust."""
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -168,6 +181,7 @@ class Search:
             self.allow_code,
             self.index,
             self.trust_backbone,
+            self.text_encoder,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(

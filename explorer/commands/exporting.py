@@ -15,6 +15,7 @@ from sieve.explorer.arguments import (
     Off,
     Strictness,
     StrictnessValue,
+    TextEncoderName,
     TrustBackbone,
     open_engine,
 )
@@ -58,6 +59,12 @@ class Export:
     """A checkpoint's path or name; by default the one that fits best."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -93,7 +100,12 @@ class Export:
         )
 
         engine = open_engine(
-            self.collection, self.checkpoint, self.device, trust_backbone=self.trust_backbone
+            self.collection,
+            self.checkpoint,
+            self.device,
+            self.allow_code,
+            text_encoder=self.text_encoder,
+            trust_backbone=self.trust_backbone,
         )
         if self.what == "codes":
             ids = engine.collection.items["id"]

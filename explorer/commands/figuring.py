@@ -9,7 +9,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sieve.explorer.arguments import CheckpointName, Device, TrustBackbone, open_engine
+from sieve.explorer.arguments import (
+    CheckpointName,
+    Device,
+    TextEncoderName,
+    TrustBackbone,
+    open_engine,
+)
 from sieve.explorer.commands.printing import print_json, print_text
 from sieve.explorer.commands.writing import kind_of
 from sieve.model.drafts import whole_file
@@ -41,6 +47,12 @@ class Figure:
     """Where the recipe's checkpoint is, if not in $SIEVE_HOME or bundled."""
     device: Device = "auto"
     """Where the backbone runs."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -57,7 +69,14 @@ class Figure:
         if not name:
             raise ValueError(f"{self.source}: no collection is named; add one, or --collection")
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
-        engine = open_engine(name, checkpoint, self.device, trust_backbone=self.trust_backbone)
+        engine = open_engine(
+            name,
+            checkpoint,
+            self.device,
+            self.allow_code,
+            trust_backbone=self.trust_backbone,
+            text_encoder=self.text_encoder,
+        )
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
         files = {self.out: drawn.data}
         if self.latex:

@@ -61,6 +61,8 @@ class Add:
     """Folder of images, with subfolders; it may hold the old ones too."""
     captions: File = None
     """Caption file of the new images; as for `sieve prepare folder`."""
+    follow_links: bool = False
+    """Also read what links inside the folder lead to; as for `sieve prepare folder`."""
     out: File = None
     """Folder of the new version; by default $SIEVE_HOME/collections/NAME-2, or the next number
     that is free."""
@@ -71,7 +73,7 @@ class Add:
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Decoder processes; by default one a core."""
     keep_going: bool = False
-    """Leave out bad images even where they are more than 5 %."""
+    """Leave out bad images and malformed rows even if they are more than 5 %."""
     device: Device = "auto"
     """Where the backbone runs."""
     trust_backbone: TrustBackbone = False
@@ -89,7 +91,12 @@ class Add:
         progress = sys.stderr.isatty()
         old = Collection.open(find_collection(self.collection, self.device, self.trust_backbone))
         out = parse_out(self.out) if self.out else _next_version(old.name)
-        source = Folder(self.directory, self.captions, licence=self.licence)
+        source = Folder(
+            self.directory,
+            self.captions,
+            licence=self.licence,
+            follow_links=self.follow_links,
+        )
         backbone = (
             Backbone.load(backbone_name(self.backbone), self.device)
             if self.backbone

@@ -13,10 +13,12 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TextEncoderName,
     TrustBackbone,
     default_checkpoint_out,
     find_collection,
     parse_out,
+    text_encoder_name,
 )
 from sieve.explorer.commands.printing import print_facts, print_json
 
@@ -77,6 +79,12 @@ class Train:
     """Of everything that is drawn."""
     device: Device = "auto"
     """Where to train."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -102,7 +110,15 @@ class Train:
         config = replace(PRESETS[self.preset], **changed)
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
-        checkpoint = train(opened, out, config, device=self.device, progress=progress)
+        checkpoint = train(
+            opened,
+            out,
+            config,
+            device=self.device,
+            text_encoder=text_encoder_name(self.text_encoder),
+            allow_code=self.allow_code,
+            progress=progress,
+        )
         if not leads:
             return
         report = training_report(checkpoint, time.perf_counter() - started)

@@ -84,7 +84,8 @@ class PrepareScenes:
 class PrepareFolder:
     """Make a collection of a folder of images, with a caption file or without.
 
-    Images that cannot be used are left out and named in skipped.csv.
+    Images, rows and files that cannot be used are named in skipped.csv with the reason; the last
+    line counts them.
 
     Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
     """
@@ -94,20 +95,28 @@ class PrepareFolder:
     out: File = None
     """Folder of the new collection, not there yet; by default $SIEVE_HOME/collections/NAME."""
     captions: File = None
-    """CSV, TSV, JSON lines or Parquet with a row a caption: columns image,caption and, if you like,
-    split and labels (separated by semicolons). Flickr30k's results.csv and .token files are read as
-    they are. Without it, a.txt beside a.jpg holds its captions, one a line."""
+    """CSV, TSV, JSON, JSON lines or Parquet with a row a caption: columns image,caption and,
+    optionally, split and labels (separated by semicolons). Files of Flickr8k, Flickr30k, Karpathy
+    and COCO are read as they are. Without it, metadata.jsonl or metadata.csv in a folder describe
+    its images (Hugging Face), else a.txt, a.caption or a.json beside a.jpg."""
     only: File = None
     """Text file with an image's name a line: take only these."""
     image_column: Column = None
-    """Column of the caption file that names the image; by default image, image_name, file_name,
-    filename, image_path or filepath."""
+    """Column of the caption file that names the image; by default image, file_name, filename,
+    filepath or another usual name."""
     caption_column: Column = None
-    """Column that holds the caption; by default caption, captions, comment, sentence or text."""
+    """Column that holds the caption; by default caption, comment, sentence, text, title or
+    prompt."""
     split_column: Column = None
     """Column of train, select or test; by default `split` where there is one, else drawn."""
     labels_column: Column = None
     """Column of labels; by default `labels` where there is one."""
+    encoding: Annotated[str | None, arg(metavar="NAME")] = None
+    """Encoding of text files with captions, such as latin-1; by default UTF-8, or UTF-16 with a
+    byte-order mark."""
+    follow_links: bool = False
+    """Also read what links inside the folder lead to, as in the caches of Hugging Face, DVC and
+    git-annex."""
     backbone: str = "sieve-lite"
     """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
     blip:ORG/MODEL or blip:/PATH."""
@@ -116,7 +125,7 @@ class PrepareFolder:
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Decoder processes; by default one a core."""
     keep_going: bool = False
-    """Leave out bad images even where they are more than 5 %."""
+    """Leave out bad images and malformed rows even if they are more than 5 %."""
     shard: ShardName = None
     """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"
@@ -131,10 +140,20 @@ class PrepareFolder:
 
         out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
         columns = Columns(
-            self.image_column, self.caption_column, self.split_column, self.labels_column
+            self.image_column,
+            self.caption_column,
+            self.split_column,
+            self.labels_column,
+            self.encoding,
         )
         source = Folder(
-            self.directory, self.captions, columns, self.only, name=out.name, licence=self.licence
+            self.directory,
+            self.captions,
+            columns,
+            self.only,
+            name=out.name,
+            licence=self.licence,
+            follow_links=self.follow_links,
         )
         made = _prepare(
             cast("Source", source),

@@ -32,7 +32,7 @@ class How:
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Decoder processes; by default one a core."""
     keep_going: bool = False
-    """Leave out bad records even where they are more than 5 %."""
+    """Leave out bad records and malformed rows even if they are more than 5 %."""
     shard: ShardName = None
     """Make only part i of n, here; `sieve merge` joins the parts."""
     device: Device = "auto"
@@ -169,5 +169,5 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
-        backbone = open_identity(backbone_name(self.backbone), source.width, self.how.device)
+        backbone = open_identity(self.backbone, source.width, self.how.device)
         self.how.prepare(source, backbone, out, source.known())

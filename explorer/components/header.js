@@ -13,6 +13,19 @@ on("about", (facts) => {
   ].filter(Boolean));
 });
 
+// Lines that hold for the whole page, on every tab: what of a link could not be used, and which
+// checkpoint is open if another could be expected.
+const banner = element.querySelector(".sv-banner");
+const lines = { link: [], checkpoint: [] };
+function tell(kind, told) {
+  lines[kind] = told;
+  banner.replaceChildren(...Object.entries(lines).flatMap(([of, texts]) => texts.map((text) => el("li", {},
+    el("span", {}, text),
+    el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => tell(of, lines[of].filter((one) => one !== text)) }, "×")))));
+}
+on("link-notes", (told) => tell("link", told));
+on("about", ({ checkpoint_note: note }) => tell("checkpoint", note ? [note] : []));
+
 // Gradio follows the system; a choice made here is kept for the next visit.
 const KEY = "sieve-theme";
 function wear(theme) {

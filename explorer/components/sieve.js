@@ -156,7 +156,8 @@ window.Sieve ??= (() => {
       emit("glance", found.glance);
       entitle();
     }
-    emit("notes", [...found.notes, ...(found.answer?.notes ?? [])]);
+    emit("link-notes", found.notes);
+    emit("notes", found.answer?.notes ?? []);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);

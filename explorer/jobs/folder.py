@@ -44,6 +44,8 @@ class Request:
     """As they were asked for; what does the job reads them with care."""
     asked_at: str = ""
     """SHA-256 of the collection whose page asked, where that is another one."""
+    text_encoder: str = ""
+    """What reads texts in place of the collection's backbone."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Jobs:
         auto, cuda, mps or cpu.
     lane : Lane, optional
         Where they run, shared with the jobs of other kinds.
+    text_encoder : str
+        What reads texts in place of the collection's backbone; a function was allowed to run.
     """
 
     kind: ClassVar[str]
@@ -42,10 +44,15 @@ class Jobs:
     """What its process runs, with the folder as argument."""
 
     def __init__(
-        self, collection: Collection, device: str = "auto", lane: Lane | None = None
+        self,
+        collection: Collection,
+        device: str = "auto",
+        lane: Lane | None = None,
+        text_encoder: str = "",
     ) -> None:
         self.collection = collection
         self.device = device
+        self.text_encoder = text_encoder
         self.lane = lane or Lane()
 
     def latest(self) -> JobFolder | None:
@@ -91,7 +98,13 @@ class Jobs:
     def _request(self, collection: Collection, settings: Mapping[str, Any]) -> Request:
         path = os.path.abspath(collection.path)
         about = (self.kind, path, collection.name, collection.sha256, self.device)
-        return Request(*about, settings, asked_at=self.collection.sha256)
+        own = collection.sha256 == self.collection.sha256
+        return Request(
+            *about,
+            settings,
+            asked_at=self.collection.sha256,
+            text_encoder=self.text_encoder if own else "",
+        )
 
     def _run(self, request: Request) -> JobFolder:
         with self.lane.one, self.lane.locked() as lock:

@@ -28,6 +28,7 @@ def benchmark_tab(engine: Engine, training: TrainingDesk | None) -> None:
         engine.checkpoint,
         jobs.device if jobs else "auto",
         jobs.lane if jobs else None,
+        jobs.text_encoder if jobs else "",
     )
     runs = (desk.evaluation_start, desk.evaluation_stop) if jobs else ()
     asks = (desk.evaluations, desk.evaluation, desk.evaluation_pairs, *runs)

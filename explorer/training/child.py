@@ -80,6 +80,8 @@ def train_as_asked(request: Request, collection: Collection, teller: Teller) -> 
             teller.folder.draft,
             settings.config(),
             device=request.device,
+            text_encoder=request.text_encoder,
+            allow_code=bool(request.text_encoder),
             on_step=curves.on_step,
             on_probe=curves.on_probe,
             progress=False,

@@ -35,14 +35,20 @@ class TrainingDesk:
         The one that is open; none where the page only offers to train one.
     device : str
         Where to train.
+    text_encoder : str
+        What reads texts in place of the collection's backbone, where a person named it.
     """
 
     def __init__(
-        self, collection: Collection, checkpoint: Path | None = None, device: str = "auto"
+        self,
+        collection: Collection,
+        checkpoint: Path | None = None,
+        device: str = "auto",
+        text_encoder: str = "",
     ) -> None:
         self.collection = collection
         self.checkpoint = checkpoint
-        self.trainings = Trainings(collection, device)
+        self.trainings = Trainings(collection, device, text_encoder=text_encoder)
         self._refusal = self.trainings.refusal()
         self._unprobed = "" if self._refusal else probe_refusal(collection)
         self._reads = lru_cache(maxsize=8)(self._can_read)  # a checkpoint never changes

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ class BackboneFiles:
         """Hash of the names and contents of all files: another byte is another backbone."""
         digest = hashlib.sha256(f"{self.name.architecture}\n".encode())
         for file, path in sorted(self.own.items()):
-            with path.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            facts = path.stat()
+            content = _file_sha256(path, facts.st_size, facts.st_mtime_ns)
             digest.update(f"{file} {content}\n".encode())
         return digest.hexdigest()
 
@@ -90,6 +90,12 @@ class BackboneFiles:
         if self.name.kind == "file":
             return self.name.path
         return next(path for file, path in self.own.items() if _is_weights(file))
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  (they key the cache)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def find_files(name: BackboneName) -> BackboneFiles:

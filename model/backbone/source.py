@@ -28,7 +28,7 @@ from sieve.model.backbone.files import (
     safe_copy,
 )
 from sieve.model.backbone.hub import hub_file, hub_folder
-from sieve.model.backbone.names import CONFIG, LOCAL
+from sieve.model.backbone.names import CONFIG, LOCAL, BackboneName
 from sieve.model.backbone.weights_file import check_no_torchscript
 
 
@@ -49,6 +49,25 @@ def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.
         raise cannot_open(
             files.name.text, error, local=files.name.kind in ("bundled", "folder")
         ) from error
+
+
+def declared_width(name: BackboneName) -> int | None:
+    """Return the width of a backbone's embeddings by its configuration; None if that is unknown.
+
+    Nothing is downloaded and no weights are read.
+    """
+    config: Any = None
+    if name.architecture:
+        import open_clip
+
+        config = open_clip.get_model_config(name.architecture)
+    elif name.kind in ("bundled", "folder") and not name.is_blip:
+        try:
+            config = read_settings(name.path / CONFIG)["model_cfg"]
+        except (OSError, ValueError, KeyError):
+            return None
+    width = config.get("embed_dim") if isinstance(config, dict) else None
+    return width if isinstance(width, int) else None
 
 
 def _built(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:

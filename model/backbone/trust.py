@@ -41,14 +41,29 @@ def trusted_files(name: str) -> BackboneFiles:
     if parsed.kind in _FREE:
         return find_files(parsed)
     trusted = _read()
-    if parsed.kind == "hub" and parsed.text not in trusted.values():
-        raise _not_trusted(parsed, "is not one that you have used")
+    if parsed.kind == "hub":
+        _check_repository(parsed, trusted)
     files = find_files(parsed)
     if files.sha256 not in trusted:
         changed = parsed.text in trusted.values()
         why = "has changed since you used it" if changed else "is not one that you have used"
         raise _not_trusted(parsed, why)
     return files
+
+
+def check_consent(name: str) -> None:
+    """Check, without the network, that a backbone that a collection names may be loaded.
+
+    Raises
+    ------
+    BackboneUnavailable, FileNotFoundError, ValueError
+        As for `trusted_files`; not if only the Hub would have to be asked.
+    """
+    parsed = parse_name(name)
+    if parsed.kind == "hub":
+        _check_repository(parsed, _read())
+    elif parsed.kind not in _FREE:
+        trusted_files(name)
 
 
 def trust(files: BackboneFiles) -> None:
@@ -79,6 +94,11 @@ def trust_if_possible(files: BackboneFiles | None) -> None:
             trust(files)
     except OSError as error:
         log.warning("backbone %s is not remembered as yours: %s", files and files.name.text, error)
+
+
+def _check_repository(name: BackboneName, trusted: dict[str, str]) -> None:
+    if name.text not in trusted.values():
+        raise _not_trusted(name, "is not one that you have used")
 
 
 def _not_trusted(name: BackboneName, why: str) -> BackboneUnavailable:

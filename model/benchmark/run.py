@@ -16,7 +16,7 @@ from itertools import count
 import numpy as np
 from tqdm import tqdm
 
-from sieve.model.backbone import backbone_of
+from sieve.model.backbone import BackboneUnavailable
 from sieve.model.benchmark.baselines import (
     TRAINED,
     TRAINING_FREE,
@@ -41,6 +41,8 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.questions.pairs import TrackName, TrackQuestions, track_questions
+from sieve.model.text_encoder import ATTACH, reason_of
+from sieve.model.text_encoder import open_text_encoder as text_encoder_of
 from sieve.model.words.content import concept_presence
 from sieve.model.words.nouns import NounTable, benchmark_nouns
 
@@ -63,13 +65,19 @@ class Benchmark:
         Measured as Sieve, in place of encoders trained here.
     peers : mapping of str to Collection, optional
         The same items by other backbones.
-    text_encoder : callable, optional
+    open_text_encoder : callable, optional
         Opens a collection's text encoder; by default its backbone, by name.
+    text_encoder : str
+        What embeds texts in place of the collection's own backbone: see `model.text_encoder`.
+    allow_code : bool
+        Whether a Python function may be loaded for that.
     device : str
     progress : bool
 
     Raises
     ------
+    BackboneUnavailable
+        If queries cannot be embedded.
     ValueError
         If something does not fit, or items were trained on that would be scored.
     """
@@ -83,7 +91,9 @@ class Benchmark:
         checkpoint: Checkpoint | None = None,
         peers: Mapping[str, Collection] | None = None,
         nouns: NounTable | None = None,
-        text_encoder: Callable[[Collection], TextEncoder] | None = None,
+        open_text_encoder: Callable[[Collection], TextEncoder] | None = None,
+        text_encoder: str = "",
+        allow_code: bool = False,
         device: str = "auto",
         progress: bool = True,
     ) -> None:
@@ -95,7 +105,8 @@ class Benchmark:
         self.nouns = nouns or benchmark_nouns()
         self._device = device
         self._progress = progress
-        self._open = text_encoder or (lambda opened: backbone_of(opened, device).encode_texts)
+        self._attached = (text_encoder, allow_code)
+        self._open = open_text_encoder or self._open_text_encoder
         check_inputs(collection, self.train, checkpoint, self.peers)
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
@@ -141,6 +152,16 @@ class Benchmark:
             backbone_recall=backbone_recall,
             tracks=tracks,
         )
+
+    def _open_text_encoder(self, opened: Collection) -> TextEncoder:
+        name, allow_code = self._attached if opened is self.collection else ("", False)
+        try:
+            return text_encoder_of(opened, self._device, name, allow_code).encode_texts
+        except BackboneUnavailable as error:
+            raise BackboneUnavailable(
+                f"the benchmark embeds queries of its own, but the backbone of {opened.name} is "
+                f"unavailable ({reason_of(error)}); {ATTACH}"
+            ) from None
 
     def _methods(self) -> Iterator[Method]:
         for name in self.config.methods:

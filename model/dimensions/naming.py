@@ -145,10 +145,10 @@ def name_encoder(
     rows : (r,) int
         Items to look at, those of the train split.
     backbone : TextTower
-        Of the collection; reads the vocabulary.
+        Of the collection, or what reads texts in its place; reads the vocabulary.
     """
     words = vocabulary_of(backbone)
-    embeddings = word_embeddings(words, backbone, collection.backbone.sha256)
+    embeddings = word_embeddings(words, backbone, backbone.sha256)
     fits = fit_words(encoder, collection.image_embeddings[rows], words, embeddings)
     return add_vocabulary(names_from_captions(encoder, collection, rows), fits)
 

@@ -36,7 +36,10 @@ _DIMENSIONS_A_BATCH = 256
 
 
 class TextTower(Protocol):
-    """What is needed of a backbone."""
+    """What is needed of a backbone, or of what reads texts in its place."""
+
+    sha256: str
+    """Of the weights; empty if nothing may be cached by it."""
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """Embed texts: (n, d) float32, unit rows."""
@@ -76,8 +79,10 @@ def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> n
     words : sequence of str
     backbone : TextTower
     sha256 : str
-        Of the backbone.
+        Of the backbone; if empty, nothing is kept.
     """
+    if not sha256:
+        return np.asarray(backbone.encode_texts(list(words)), np.float32)
     listed = hashlib.sha256("\n".join(words).encode()).hexdigest()
     path = sieve_home() / "words" / f"{sha256[:16]}-{listed[:16]}.npy"
     try:

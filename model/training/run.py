@@ -16,12 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sieve.model.backbone import Backbone, backbone_of, resolve_device
+from sieve.model.backbone import resolve_device
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.checkpoint_writing import save_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import name_encoder
 from sieve.model.dimensions.quality import code_quality
+from sieve.model.dimensions.vocabulary import TextTower
+from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.config import TrainingConfig
 from sieve.model.training.distributed import joined
@@ -31,6 +33,9 @@ from sieve.model.training.trainer import StepReport, Trainer, training_data
 
 log = logging.getLogger(__name__)
 
+OWN_BACKBONE = "backbone"
+"""`words_by` in `training.json` if the collection's own backbone embedded the words."""
+
 
 def train(
     collection: Collection,
@@ -38,7 +43,9 @@ def train(
     config: TrainingConfig | None = None,
     *,
     device: str = "auto",
-    backbone: Backbone | None = None,
+    backbone: TextTower | None = None,
+    text_encoder: str = "",
+    allow_code: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
     on_probe: Callable[[ProbeReport], None] | None = None,
     progress: bool = True,
@@ -62,7 +69,13 @@ def train(
     device : str
         auto, cuda, mps or cpu.
     backbone : Backbone, optional
-        Of the collection; opened when not given.
+        Of the collection; opened when not given. Where it is unavailable, words are embedded from
+        the captions of the train split: see `model.caption_encoder`. `training.json` says so.
+    text_encoder : str
+        A backbone or `package.module:function` to embed words with, in place of the collection's
+        own backbone: see `model.text_encoder`.
+    allow_code : bool
+        Whether such a function may be loaded.
     on_step : callable, optional
         Called after each step, on every rank; an exception from it stops the training, resumably.
     on_probe : callable, optional
@@ -79,8 +92,7 @@ def train(
     FileExistsError
         If `out` exists.
     ValueError
-        If there is nothing to train on, the collection's backbone has other weights by now, or an
-        unfinished training with other settings lies there.
+        If there is nothing to train on, or an unfinished training with other settings lies there.
     """
     config = config or TrainingConfig()
     if out.exists():
@@ -88,22 +100,45 @@ def train(
     chosen = resolve_device(device)
     pace = Pace()
     with joined(chosen) as world:
-        backbone = backbone or backbone_of(collection, device)
+        fault = ""
+        if backbone is None:
+            rows = collection.rows_of_split(["train"])
+            backbone, fault = text_tower(collection, device, text_encoder, allow_code, rows)
+        if fault and world.leads:
+            log.warning(
+                "words are read from the captions of the train split, because the collection's "
+                "backbone is unavailable (%s); to use one, %s", fault, ATTACH,
+            )  # fmt: skip
+        words_by = "captions of the train split" if fault else text_encoder or OWN_BACKBONE
         data = training_data(collection, config, backbone.encode_texts)
         trainer = Trainer(data, config, chosen, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
-        curves = _resume(trainer, unfinished)
+        identity = _identity(trainer, words_by)
+        curves = _resume(trainer, unfinished, identity)
         look = _prober(trainer, backbone, on_probe, pace) if on_probe and world.leads else None
-        _run(trainer, curves, unfinished, on_step, look, progress and world.leads, save_every)
+        _run(
+            trainer,
+            curves,
+            unfinished,
+            identity,
+            on_step,
+            look,
+            progress and world.leads,
+            save_every,
+        )
         if world.leads:
-            _finish(trainer, out, curves, backbone)
+            _finish(trainer, out, curves, backbone, words_by)
             shutil.rmtree(unfinished, ignore_errors=True)
         world.wait()
     return Checkpoint.load(out)
 
 
 def _finish(
-    trainer: Trainer, out: Path, curves: list[dict[str, float]], backbone: Backbone
+    trainer: Trainer,
+    out: Path,
+    curves: list[dict[str, float]],
+    backbone: TextTower,
+    words_by: str,
 ) -> None:
     """Measure, name and write what was trained."""
     encoder, data = trainer.finished(), trainer.data
@@ -119,6 +154,7 @@ def _finish(
         training={
             "curves": curves,
             "quality": quality,
+            "words_by": words_by,
             "items": collection.items["id"].iloc[data.rows].tolist(),
         },
         names=name_encoder(encoder, collection, data.rows, backbone),
@@ -126,7 +162,7 @@ def _finish(
 
 
 def _prober(
-    trainer: Trainer, backbone: Backbone, on_probe: Callable[[ProbeReport], None], pace: Pace
+    trainer: Trainer, backbone: TextTower, on_probe: Callable[[ProbeReport], None], pace: Pace
 ) -> Callable[[], None] | None:
     """Make what looks, after each step, whether a probe is due; None where none can be."""
     collection = trainer.data.collection
@@ -145,17 +181,18 @@ def _prober(
     return look
 
 
-def _identity(trainer: Trainer) -> dict[str, Any]:
-    return {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
+def _identity(trainer: Trainer, words_by: str) -> dict[str, Any]:
+    named = {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
+    return named if words_by == OWN_BACKBONE else {**named, "words_by": words_by}
 
 
-def _resume(trainer: Trainer, unfinished: Path) -> list[dict[str, float]]:
+def _resume(trainer: Trainer, unfinished: Path, identity: dict[str, Any]) -> list[dict[str, float]]:
     """Load an unfinished training's state; returns its curves."""
     facts = read_facts(unfinished)
     trainer.world.agree(int(facts["step"]) if facts else 0, f"the step of {unfinished}")
     if facts is None:
         return []
-    if facts["identity"] != _identity(trainer):
+    if facts["identity"] != identity:
         raise ValueError(
             f"{unfinished} holds an unfinished training with other settings or data; go on with "
             "those, choose another --out, or remove that folder"
@@ -171,6 +208,7 @@ def _run(
     trainer: Trainer,
     curves: list[dict[str, float]],
     unfinished: Path,
+    identity: dict[str, Any],
     on_step: Callable[[StepReport], None] | None,
     look: Callable[[], None] | None,
     progress: bool,
@@ -181,7 +219,7 @@ def _run(
     def save() -> None:
         if not trainer.world.leads:
             return
-        facts = {"identity": _identity(trainer), "step": trainer.step, "curves": curves}
+        facts = {"identity": identity, "step": trainer.step, "curves": curves}
         save_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle, facts)
 
     every = max(trainer.n_steps // 200, 1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sieve.model.codes import SparseCodes
 from sieve.model.words.known import NUMBER_WORDS, STOP_WORDS, lemma, split_words
 
 
@@ -19,6 +18,19 @@ class Reading(NamedTuple):
     """Words that say something and are not there, each once."""
 
 
+class WordVectors(Protocol):
+    """A vector for each entry: sparse codes, or any other."""
+
+    @property
+    def m(self) -> int:
+        """Width."""
+        ...
+
+    def dense(self, row: int) -> np.ndarray:
+        """One row: (m,) float32."""
+        ...
+
+
 class CodedWords:
     """A table of words and short texts with their codes.
 
@@ -28,11 +40,11 @@ class CodedWords:
     Parameters
     ----------
     words : sequence of str
-    codes : SparseCodes
-        A row each.
+    codes : WordVectors
+        A row each, as `SparseCodes`.
     """
 
-    def __init__(self, words: Sequence[str], codes: SparseCodes) -> None:
+    def __init__(self, words: Sequence[str], codes: WordVectors) -> None:
         self._codes = codes
         self._whole: dict[str, int] = {}
         for row, word in enumerate(words):

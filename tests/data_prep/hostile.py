@@ -78,7 +78,7 @@ FILES: dict[str, tuple[bytes | Callable[[], bytes], Expected]] = {
     "program.gif": (b"\x7fELF" + bytes(100), UNKNOWN),
     "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UNKNOWN),
     "pdf.png": (b"%PDF-1.7\n1 0 obj\n", UNKNOWN),
-    "script.svg": (SVG, Expected(IGNORED)),
+    "script.svg": (SVG, Expected(SKIPPED, "SVG image: convert it")),
     "script-svg.png": (SVG, UNKNOWN),
     "half.jpg": (lambda: encoded("JPEG")[:1500], Expected(SKIPPED, "damaged image")),
     "half.png": (lambda: encoded("PNG")[:2000], Expected(SKIPPED, "damaged image")),
@@ -159,7 +159,7 @@ FILES: dict[str, tuple[bytes | Callable[[], bytes], Expected]] = {
     "new\nline-bad.jpg": (b"torn", UNKNOWN),
     'it\'s "bad".jpg': (b"torn", UNKNOWN),
     ".hidden.jpg": (b"torn", Expected(IGNORED)),
-    "notes.txt": (b"", Expected(IGNORED)),
+    "notes.txt": (b"", Expected(SKIPPED, "text file without an image of its name")),
 }
 
 
@@ -190,7 +190,7 @@ def make(folder: Path) -> dict[str, Expected]:
     ):
         os.symlink(target, folder / name)
     os.mkfifo(folder / "pipe.png")
-    leaves = Expected(SKIPPED, "leaves the folder")
+    leaves = Expected(SKIPPED, "link leaves the folder")
     return expected | {
         "link-inside.jpg": Expected(GOOD, "64x48"),
         "link-outside.png": leaves,

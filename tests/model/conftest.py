@@ -35,6 +35,7 @@ class WordBackbone:
     """Stands in for a backbone: a text is the sum of the directions of its words."""
 
     def __init__(self) -> None:
+        self.sha256 = "ff" * 32
         self.directions = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH))
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:

@@ -13,7 +13,6 @@ from sieve.model.comparing import (
     shown_rows,
     sparse_scores,
     trained_share,
-    with_checkpoint,
 )
 from sieve.model.engine import Engine
 from sieve.model.exclusion import best
@@ -126,7 +125,7 @@ def test_captions_tell_by_synonyms_and_kinds_too(engine: Engine) -> None:
 
 
 def test_another_checkpoint_shares_the_backbone(engine: Engine) -> None:
-    other = with_checkpoint(engine, engine.checkpoint)
+    other = engine.with_checkpoint(engine.checkpoint)
     assert other is not engine
     assert other.backbone is engine.backbone
     query = engine.encode("a dog", "a beach")

@@ -66,12 +66,12 @@ def test_html_and_emoji_stay_text_and_control_characters_go(tmp_path: Path) -> N
 
 
 def test_a_missing_column_is_answered_with_those_found(tmp_path: Path) -> None:
-    path = written(tmp_path, "file,comment\na.jpg,a dog\n")
-    with pytest.raises(ValueError, match="no column 'image'; its columns are: file, comment"):
+    path = written(tmp_path, "picture,comment\na.jpg,a dog\n")
+    with pytest.raises(ValueError, match="no column 'image'; its columns are: picture, comment"):
         read_captions(path)
     with pytest.raises(ValueError, match="no column 'fold'"):
-        read_captions(path, Columns("file", "comment", split="fold"))
-    assert read_captions(path, Columns("file", "comment"))["a.jpg"].captions == ["a dog"]
+        read_captions(path, Columns("picture", "comment", split="fold"))
+    assert read_captions(path, Columns("picture", "comment"))["a.jpg"].captions == ["a dog"]
     with pytest.raises(ValueError, match="its columns are: none"):
         read_captions(written(tmp_path, ""))
 
@@ -201,10 +201,12 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "captions.json"
+    path = tmp_path / "captions.xlsx"
     path.write_text("{}")
-    with pytest.raises(ValueError, match="of no known format: .*use `sieve prepare coco`"):
+    with pytest.raises(ValueError, match="of no known format; expected one of .csv, .json, "):
         read_captions(path)
+    with pytest.raises(ValueError, match="captions.csv.gz is compressed; decompress it first"):
+        read_captions(path.rename(tmp_path / "captions.csv.gz"))
 
 
 @settings(max_examples=60, deadline=None)

@@ -41,6 +41,7 @@ def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
     source = Folder(tmp_path)
     records = list(source.records())
     assert [record.key for record in records] == ["a/deep/x.webp", "a/z.jpg", "b.PNG"]
+    assert [entry.key for entry in source.skipped_rows()] == ["notes.txt"]
     assert {record.split for record in records} == {DRAWN}
     assert source.open_image(records[0], 320).size == (6, 4)
     assert source.name == tmp_path.name
@@ -48,7 +49,7 @@ def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
 
 def test_captions_find_their_images(tmp_path: Path) -> None:
     images = tmp_path / "images"
-    for name in ("a.png", "sub/b.png", "one/c.png", "two/c.png", "noext.png"):
+    for name in ("a.png", "sub/b.png", "sub/d.png", "one/c.png", "two/c.png", "noext.png"):
         save(images / name)
     (images / "noext.png").rename(images / "noext")
     accented = unicodedata.normalize("NFD", "café.png")
@@ -57,19 +58,28 @@ def test_captions_find_their_images(tmp_path: Path) -> None:
         tmp_path,
         "a.png,first",
         "./a.png,second",
-        "b.png,by its file name",
+        "b.png,by its file name and the same file by its path",
+        "d.png,by its file name",
         f"{images}/one/c.png,by its full path",
         "c.png,ambiguous",
         "sub\\b.png,from Windows",
         f"{unicodedata.normalize('NFC', 'café.png')},accented",
         "noext,without extension",
     )
-    records = by_key(Folder(images, captions))
+    source = Folder(images, captions)
+    records = by_key(source)
     assert records["a.png"].captions == ("first", "second")
-    assert records["sub/b.png"].captions == ("by its file name", "from Windows")
+    assert records["sub/b.png"].captions == ("from Windows",)
+    assert records["sub/d.png"].captions == ("by its file name",)
     assert records["one/c.png"].captions == ("by its full path",)
     assert records["two/c.png"].captions == ()
-    assert records["c.png"].captions == ("ambiguous",)
+    assert not {"b.png", "c.png"} & records.keys()
+    assert [(entry.key, entry.reason) for entry in source.skipped_rows()] == [
+        ("captions.csv:4", "ambiguous image name: sub/b.png is also what sub\\b.png means; "
+         "write its path inside the folder"),
+        ("captions.csv:7", "ambiguous image name: it may be one/c.png or two/c.png; "
+         "write its path inside the folder"),
+    ]  # fmt: skip
     assert records["café.png"].captions == ("accented",)
     assert Path(records["café.png"].image).name == accented
     assert records["noext"].captions == ("without extension",)
@@ -90,12 +100,13 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
     os.symlink(tmp_path, images / "loop")
     source = Folder(images, table(tmp_path, "../outside.png,x", f"{outside},y"))
     leaves = "leaves the folder: only images inside it are read"
-    assert reason(source, "link.png") == leaves
+    link = "link leaves the folder: only images inside it are read; --follow-links reads it"
+    assert reason(source, "link.png") == link
     assert reason(source, "../outside.png") == leaves
     assert reason(source, str(outside)) == leaves
     assert source.open_image(by_key(source)["inside.png"], 320).size == (6, 4)
     assert [(s.key, s.reason) for s in source.skipped_rows()] == [
-        ("loop", "linked folder: links are not followed")
+        ("loop", "linked folder: links are not followed; --follow-links reads it")
     ]
 
 
@@ -182,6 +193,6 @@ def test_text_files_beside_images_hold_their_captions(tmp_path: Path) -> None:
         "a.txt:4": "duplicate caption",
         "huge.txt": "huge caption file",
         "latin.txt": "caption file cannot be read",
-        "link.png": "caption file leaves the folder",
+        "link.txt": "caption file leaves the folder",
     }
     assert by_key(Folder(images, table(tmp_path, "a.jpg,told")))["sub/b.png"].captions == ()

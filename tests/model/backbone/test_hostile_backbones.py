@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers
 from blip import tiny_blip
-from hub_cache import PutRepository, put_repository  # noqa: F401  (a fixture)
+from hub_cache import PutRepository
 from pickled import Payload
 
 from sieve.model.backbone import Backbone

@@ -24,7 +24,7 @@ def benchmark(collection: Collection, config: BenchmarkConfig = CONFIG, **option
     return Benchmark(
         collection,
         config,
-        text_encoder=lambda _: WordBackbone().encode_texts,
+        open_text_encoder=lambda _: WordBackbone().encode_texts,
         device="cpu",
         progress=False,
         **options,

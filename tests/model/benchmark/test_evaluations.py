@@ -37,7 +37,7 @@ def result(
         return Benchmark(
             large_word_collection,
             CONFIG,
-            text_encoder=lambda _: WordBackbone().encode_texts,
+            open_text_encoder=lambda _: WordBackbone().encode_texts,
             device="cpu",
             progress=False,
         ).run()

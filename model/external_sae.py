@@ -1,0 +1,128 @@
+"""Recognise sparse autoencoders that other tools saved; nothing of them is loaded or run.
+
+SAELens           cfg.json (architecture, d_sae), sae_weights.safetensors
+sparsify          cfg.json (num_latents, k), sae.safetensors
+dictionary_learning, sae-for-vlm      config.json (trainer), ae.pt
+overcomplete, openai/sparse_autoencoder   a file of PyTorch, known by the names of its weights
+"""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sieve.model.faults import UNREADABLE
+
+_PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_MAX_JSON = 1 << 20
+_MAX_PICKLE = 1 << 24
+_DEPTH = 2
+_LOOKED_AT = 200
+"""At most so many files and folders of one folder."""
+
+
+class _Tool(NamedTuple):
+    name: str
+    encode: str
+    """Python that makes codes of embeddings x."""
+
+
+_SAELENS = _Tool("SAELens", "SAE.load_from_disk({path!r}).encode(x)")
+_SPARSIFY = _Tool("sparsify", "SparseCoder.load_from_disk({path!r}).encode(x)")
+_OVERCOMPLETE = _Tool("overcomplete", "sae.encode(x)[1]")
+_DICTIONARY = _Tool("dictionary_learning", "AutoEncoder.from_pretrained({path!r}).encode(x)")
+_OPENAI = _Tool("openai/sparse_autoencoder", "Autoencoder.from_state_dict(state).encode(x)[0]")
+_PYTORCH = _Tool("PyTorch", "model.encode(x)")
+
+_WEIGHTS = {
+    "dictionary._weights": _OVERCOMPLETE,
+    "overcomplete": _OVERCOMPLETE,
+    "latent_bias": _OPENAI,
+}
+"""Names of weights or modules in a pickled file, by the tool that they belong to."""
+
+
+def external_sae_fault(path: Path) -> str:
+    """Say which tool made a sparse autoencoder, and how its codes get into Sieve.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder; folders in it are looked at, too.
+
+    Returns
+    -------
+    str
+        One line; empty if no such autoencoder is there.
+    """
+    found = _find(path, _DEPTH)
+    if found is None:
+        return ""
+    tool, place, size = found
+    what = "pickled weights" if tool is _PYTORCH else f"a sparse autoencoder of {tool.name}"
+    encode = tool.encode.format(path=str(place))
+    return (
+        f"{place} holds {what}{size}, not a Sieve checkpoint; encode your embeddings x with it "
+        f"({encode}), save the codes with scipy.sparse.save_npz as image_codes.npz beside a table "
+        "items.csv (id, image, caption), and open them with `sieve prepare codes DIR`"
+    )
+
+
+def _find(path: Path, depth: int) -> tuple[_Tool, Path, str] | None:
+    if path.is_file():
+        tool = _of_pickle(path)
+        return (tool, path, "") if tool else _of_folder(path.parent)
+    if not path.is_dir():
+        return None
+    if found := _of_folder(path):
+        return found
+    parts = sorted(path.iterdir())[:_LOOKED_AT]
+    for part in parts:
+        if part.is_file() and (tool := _of_pickle(part)):
+            return tool, part, ""
+    nested = (_find(part, depth - 1) for part in parts if depth and part.is_dir())
+    return next((found for found in nested if found), None)
+
+
+def _of_folder(folder: Path) -> tuple[_Tool, Path, str] | None:
+    config = _read(folder / "cfg.json")
+    if "d_sae" in config or (folder / "sae_weights.safetensors").is_file():
+        return _SAELENS, folder, _size(config.get("d_in"), config.get("d_sae"))
+    if (folder / "sae.safetensors").is_file() or {"num_latents", "expansion_factor"} <= set(config):
+        return _SPARSIFY, folder, _size(config.get("d_in"), config.get("num_latents"))
+    trainer = _read(folder / "config.json").get("trainer")
+    if isinstance(trainer, dict) and (folder / "ae.pt").is_file():
+        size = _size(trainer.get("activation_dim"), trainer.get("dict_size"))
+        return _DICTIONARY, folder / "ae.pt", size
+    return None
+
+
+def _size(d: object, m: object) -> str:
+    return f" ({d} → {m} dimensions)" if isinstance(d, int) and isinstance(m, int) and m else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            value = json.loads(stream.read(_MAX_JSON))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _of_pickle(path: Path) -> _Tool | None:
+    """Recognise a file of PyTorch by the strings in it; pickle's code is listed, never run."""
+    if path.suffix.lower() not in _PICKLED:
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(inside) as stream:
+                code = stream.read(_MAX_PICKLE)
+        said = "\n".join(str(part) for _, part, _ in pickletools.genops(code) if part is not None)
+    except (*UNREADABLE, StopIteration):
+        return _PYTORCH
+    return next((tool for word, tool in _WEIGHTS.items() if word in said), _PYTORCH)
