@@ -66,13 +66,12 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
         another name.
     """
     try:
-        parsed = parse_name(name)
-        name = parsed.text
-        declared = declared_width(parsed)
+        name = parse_name(name).text
     except ValueError:
         if known_name(name):
             raise
-        declared = None
+        name = name.removeprefix("open_clip:")
+    declared = declared_width(name)
     if declared not in (None, width):
         raise ValueError(_other_width(name, declared, width))
     try:

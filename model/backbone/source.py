@@ -28,7 +28,7 @@ from sieve.model.backbone.files import (
     safe_copy,
 )
 from sieve.model.backbone.hub import hub_file, hub_folder
-from sieve.model.backbone.names import CONFIG, LOCAL, BackboneName
+from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
 from sieve.model.backbone.weights_file import check_no_torchscript
 
 
@@ -51,21 +51,23 @@ def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.
         ) from error
 
 
-def declared_width(name: BackboneName) -> int | None:
+def declared_width(name: str) -> int | None:
     """Return the width of a backbone's embeddings by its configuration; None if that is unknown.
 
     Nothing is downloaded and no weights are read.
     """
     config: Any = None
-    if name.architecture:
+    try:
+        parsed = parse_name(name)
+        architecture = parsed.architecture
+        if parsed.kind in ("bundled", "folder") and not parsed.is_blip:
+            config = read_settings(parsed.path / CONFIG)["model_cfg"]
+    except (OSError, ValueError, KeyError):
+        architecture = name.partition("/")[0]
+    if architecture:
         import open_clip
 
-        config = open_clip.get_model_config(name.architecture)
-    elif name.kind in ("bundled", "folder") and not name.is_blip:
-        try:
-            config = read_settings(name.path / CONFIG)["model_cfg"]
-        except (OSError, ValueError, KeyError):
-            return None
+        config = open_clip.get_model_config(architecture)
     width = config.get("embed_dim") if isinstance(config, dict) else None
     return width if isinstance(width, int) else None
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _FREE = ("bundled", "tag")
 """Kinds of names that lead to nothing but what ships with Sieve or stands in open_clip's list."""
-_ADVICE = "if you trust whoever made it, give --trust-backbone once"
+_ADVICE = "if you trust where it is from, give --trust-backbone once"
 
 
 def trusted_files(name: str) -> BackboneFiles:
