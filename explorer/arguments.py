@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -15,6 +16,8 @@ from sieve.data_prep.pipeline.sharding import Shard
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
+
+log = logging.getLogger(__name__)
 
 NEVER = "never"
 
@@ -132,6 +135,12 @@ def backbone_name(name: str) -> str:
     from sieve.model.backbone import parse_name
 
     return parse_name(name).text
+
+
+def announce_backbone(name: str) -> None:
+    """Log that a backbone is looked for, before the libraries that load it are imported."""
+    if name.strip() not in ("", "sieve-lite") and not name.startswith(("local-dir:", "blip:/")):
+        log.warning("loading backbone %s; what is not on this machine is downloaded", name)
 
 
 def find_collection(

@@ -15,6 +15,7 @@ from sieve.explorer.arguments import (
     Device,
     File,
     TrustBackbone,
+    announce_backbone,
     backbone_name,
     find_collection,
     parse_out,
@@ -82,6 +83,7 @@ class Add:
 
     def run(self) -> None:
         """Add, and say what was made."""
+        announce_backbone(self.backbone or "")
         from sieve.data_prep.adding import add
         from sieve.data_prep.records import Source
         from sieve.data_prep.sources.folder import Folder

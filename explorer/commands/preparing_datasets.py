@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from sieve.explorer.arguments import Device, File, ShardName, backbone_name, collection_out
+from sieve.explorer.arguments import (
+    Device,
+    File,
+    ShardName,
+    announce_backbone,
+    backbone_name,
+    collection_out,
+)
 
 if TYPE_CHECKING:
     from sieve.data_prep.known import KnownEmbeddings
@@ -90,6 +97,7 @@ class PrepareCoco:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.coco import Coco
         from sieve.model.backbone import Backbone
 
@@ -123,6 +131,7 @@ class PrepareConceptualCaptions:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
         from sieve.model.backbone import Backbone
 
@@ -159,6 +168,7 @@ class PrepareEmbeddings:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = collection_out(self.how.out, Path(os.path.abspath(self.directory)).name)

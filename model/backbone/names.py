@@ -25,7 +25,7 @@ _OPENAI = (
     "ViT-L/14@336px",
 )  # fmt: skip
 """What OpenAI's own package and clip-retrieval call these models."""
-_TRANSFORMERS = {
+TRANSFORMERS = {
     "openai/clip-vit-base-patch32": "ViT-B-32/openai",
     "openai/clip-vit-base-patch16": "ViT-B-16/openai",
     "openai/clip-vit-large-patch14": "ViT-L-14/openai",
@@ -50,6 +50,7 @@ _TRANSFORMERS = {
     "facebook/metaclip-h14-fullcc2.5b": "ViT-H-14-quickgelu/metaclip_fullcc",
 }
 """Repositories in the format of transformers, and what open_clip calls the same weights."""
+WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -97,27 +98,35 @@ def parse_name(name: str) -> BackboneName:
     if name.startswith(LOCAL) and name != LOCAL:
         return _folder(name.removeprefix(LOCAL))
     place = name.removeprefix(HUB)
-    if name.startswith(HUB) and place and place.lower() not in _TRANSFORMERS:
+    if name.startswith(HUB) and place and place.lower() not in TRANSFORMERS:
         return BackboneName(name, "hub", place)
     if found := _of_transformers(name):
         raise ValueError(
-            f"backbone {name!r} is a name of transformers; use --backbone {found}, which open_clip "
-            "reads"
+            f"backbone {name!r} is not a name of open_clip; use {found}, which reads the same "
+            "weights"
         )
-    path = Path(name).expanduser()
-    if path.is_absolute() or name.startswith(("./", "../", "~")):
-        if (path / CONFIG).is_file():
-            return _folder(name)
-        if path.is_file():
-            from sieve.model.backbone.weights_file import architecture_of
-
-            return _file(architecture_of(path), str(path))
-    return _of_open_clip(name)
+    return _path(name) or _of_open_clip(name)
 
 
 def known_name(name: str) -> str | None:
     """Return open_clip's name of a model that transformers calls otherwise; None if unknown."""
     return _of_transformers(name.strip().removeprefix(_CLIP_RETRIEVAL))
+
+
+def _path(name: str) -> BackboneName | None:
+    """Resolve the bare path of a folder or of a file of weights; None if a name is no path."""
+    path = Path(name).expanduser()
+    is_weights = path.suffix in WEIGHT_SUFFIXES
+    is_path = path.is_absolute() or name.startswith(("./", "../", "~"))
+    if is_path and (path / CONFIG).is_file():
+        return _folder(name)
+    if (is_path or is_weights) and path.is_file():
+        from sieve.model.backbone.weights_file import architecture_of
+
+        return _file(architecture_of(path), str(path))
+    if is_weights and (is_path or "/" not in name):
+        raise ValueError(f"backbone {name!r}: there is no file {path}; check the path")
+    return None
 
 
 def _folder(place: str) -> BackboneName:
@@ -149,9 +158,8 @@ def _of_transformers(name: str) -> str | None:
         text = f"sentence-transformers/{text}"
     if text.startswith("salesforce/blip-itm"):
         return BLIP + name
-    if text in _TRANSFORMERS:
-        return _TRANSFORMERS[text]
-    return None if not text.startswith("timm/") else _tag_of_repository(text)
+    is_repository = _REPOSITORY.fullmatch(text) is not None
+    return TRANSFORMERS.get(text) or (_tag_of_repository(text) if is_repository else None)
 
 
 def _tag_of_repository(repository: str) -> str | None:
@@ -194,6 +202,8 @@ def _nearest(name: str, architectures: list[str]) -> str:
     if not name or name.startswith(("/", ".", "~")):
         return ""
     of = {each.lower(): each for each in architectures}
+    if same := of.get(name.partition("/")[0].lower()):
+        return f"; did you mean {same}/{name.partition('/')[2] or 'WEIGHTS'}?"
     # As in OpenAI's spelling, the slash may stand inside the architecture: ViT-H/14.
     asked = [name.replace("/", "-").lower(), name.partition("/")[0].lower()]
     near = dict.fromkeys(
