@@ -92,6 +92,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             source=source,
             licence="; ".join(licences),
             counts=counts,
+            follow_links=any(part.manifest.get("follow_links") is True for part in parts),
         )
     return Collection.open(out)
 

@@ -3,6 +3,7 @@
 A scene is drawn anew at the wanted size. A photograph is read from where it was when the collection
 was prepared, and only if it still has the size that it had then and looks like its thumbnail:
 another image may lie there now, and a collection from elsewhere may name any file of this machine.
+Links out of its folder are opened only if the collection was prepared with `--follow-links`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.images import load_image, load_image_bytes
+from sieve.data_prep.images import load_image, load_image_bytes, original_size
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model.collection import Collection, thumbnail_path
 
@@ -61,8 +62,9 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         except ValueError:
             return open_thumbnail(collection, row)
     thumbnail = open_thumbnail(collection, row)
+    follow_links = collection.manifest.get("follow_links") is True
     try:
-        return Original(_photograph(reference, size, thumbnail.image), False)
+        return Original(_photograph(reference, size, thumbnail.image, follow_links), False)
     except ValueError:
         return thumbnail  # moved, replaced or never a file
 
@@ -90,17 +92,27 @@ def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Imag
     return render_scene(reference, min(max(round(long_side), 16), MAX_SIZE))
 
 
-def _photograph(reference: str, size: tuple[int, int], thumbnail: Image.Image) -> Image.Image:
+def _photograph(
+    reference: str, size: tuple[int, int], thumbnail: Image.Image, follow_links: bool
+) -> Image.Image:
     if re.match(r"[\\/]{2}", reference):  # Windows would give another machine its password
         raise ValueError("is on another machine")
-    image = load_image(Path(reference))
-    if image.size != size:
-        raise ValueError(f"has {image.size} pixels, had {size}")
+    path = Path(reference)
+    if not follow_links and path.is_symlink() and not _stays(path):
+        raise ValueError("is a link, and links were not followed")
+    image = load_image(path)
+    if original_size(image) != size:
+        raise ValueError(f"has {original_size(image)} pixels, had {size}")
     small = image.copy()
     small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
     if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:
         raise ValueError("looks unlike its thumbnail")
     return image
+
+
+def _stays(path: Path) -> bool:
+    """Whether a link leads to a file below its own folder."""
+    return path.resolve().is_relative_to(path.parent.resolve())
 
 
 def _coarse(image: Image.Image) -> np.ndarray:

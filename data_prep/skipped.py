@@ -63,8 +63,8 @@ class SkippedRows(list[Skipped]):
         if self.malformed.total > MAX_BAD_SHARE * self.n_rows:
             raise ValueError(
                 f"{self.malformed.total:,} of {self.n_rows:,} rows cannot be read, more than "
-                f"{MAX_BAD_SHARE:.0%}: {self.malformed}; correct them, or leave them out with "
-                "--keep-going"
+                f"{MAX_BAD_SHARE:.0%}: {self.malformed.explain()}; correct them, or leave them "
+                "out with --keep-going"
             )
 
 

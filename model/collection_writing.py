@@ -36,6 +36,7 @@ def write_manifest(
     counts: Mapping[str, int],
     shard: Mapping[str, Any] | None = None,
     codes: CodesIdentity | None = None,
+    follow_links: bool = False,
 ) -> None:
     """Write `collection.json` with sizes and hashes of the other files, and then its own checksum.
 
@@ -51,6 +52,8 @@ def write_manifest(
         Where the folder is one part of a larger collection: which one, and of what.
     codes : CodesIdentity, optional
         The codes that it holds.
+    follow_links : bool
+        Whether links out of the source's folder were followed, and may be later.
     """
     parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
     if backbone is None:
@@ -65,6 +68,7 @@ def write_manifest(
         "counts": dict(counts),
         "source": source,
         "licence": licence,
+        **({"follow_links": True} if follow_links else {}),
         "files": {
             part: {
                 "bytes": (folder / part).stat().st_size,

@@ -391,7 +391,10 @@ def _starts_a_row(line: str, dialect: _Dialect, at_image: int, name: str) -> boo
     cells = line.rstrip("\r\n").split(dialect.delimiter)
     if len(cells) <= max(at_image, 1):
         return False
-    found = cells[at_image].strip().strip('"')
+    found = cells[at_image].strip()
+    if found.count('"') % 2:  # the end of a quoted name that has a line break
+        return False
+    found = found.strip('"')
     if IMAGE_SUFFIX.search(name.strip().strip('"')):
         return bool(IMAGE_SUFFIX.search(found))
     return bool(found) and not re.search(r"\s", found)  # names without an extension, as ids
@@ -443,6 +446,12 @@ def _rows_of_json(value: Any, path: Path, columns: Columns, fault: Fault) -> Ite
     if isinstance(value, dict):
         images, annotations = value.get("images"), value.get("annotations")
         if _objects(images) and _objects(annotations):
+            if not any(isinstance(entry, dict) and "caption" in entry for entry in annotations):
+                keys = ", ".join(next(entry for entry in annotations if isinstance(entry, dict)))
+                raise ValueError(
+                    f"{path}: no annotation has a caption, their keys are {keys[:200]}; expected "
+                    "COCO's captions_*.json"
+                )
             return _coco_rows(images, annotations, fault)
         lists = [name for name in _LISTS if _objects(value.get(name))]
         if len(lists) == 1:

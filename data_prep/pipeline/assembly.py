@@ -42,6 +42,7 @@ def assemble(job: Job, work: WorkFolder) -> None:
         source=str(job.source),
         licence=job.source.licence,
         counts=counts,
+        follow_links=bool(getattr(job.source, "follow_links", False)),
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )
 

@@ -72,7 +72,7 @@ class _Maker:
                 work.save(part.start, self._make(part, opened, bar))
         if self._bad.total == job.total and job.shard is None:
             work.keep_only(set())
-            raise ValueError(f"none of the {job.total} records can be used: {self._bad}")
+            raise ValueError(f"none of the {job.total} records can be used: {self._bad.explain()}")
 
     def _stands(self, rows: range) -> bool:
         """Whether a part of an earlier run stands: not where a bad file was mended since."""
@@ -158,7 +158,7 @@ class _Maker:
         if self._bad.total > MAX_BAD_SHARE * job.total and not job.keep_going:
             raise ValueError(
                 f"{self._bad.total} of the first {self._seen} records cannot be used, more than "
-                f"{MAX_BAD_SHARE:.0%} of all {job.total}: {self._bad}; "
+                f"{MAX_BAD_SHARE:.0%} of all {job.total}: {self._bad.explain()}; "
                 "mend them, or leave them out with --keep-going"
             )
 

@@ -1,14 +1,16 @@
-"""MSCOCO as it is published: captions, categories and images, of which any part may be there.
+"""MSCOCO and data sets in its format: captions, categories, and images that may be missing.
 
-An image's key is its number, the same in the releases of 2014 and 2017. Its labels are its
-categories with their supercategories; as a supercategory comes with each of its own categories, the
-benchmark sees that the one is a kind of the other, and never asks for both.
+An image's key is its id, the same in the releases of 2014 and 2017. Its labels are its categories
+with their supercategories; as a supercategory comes with each of its own categories, the benchmark
+sees that the one is a kind of the other, and never asks for both.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +20,30 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, split_named, tidy
+from sieve.data_prep.captions.cell import CellError, captions_in
+from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import DRAWN, Record
-from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.image_files import open_inside, walk
+from sieve.data_prep.skipped import SkippedRows
+from sieve.data_prep.sources.image_files import ImageNames, may_be_same, open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.sidecars import unused_reason
 
 log = logging.getLogger(__name__)
 
 LICENCE = "COCO annotations CC BY 4.0; images under the licences of their Flickr authors"
-# What is read of an annotation file: its polygons, which are most of it, are dropped in parsing.
+# The other fields, most of all polygons, are dropped while the JSON is parsed.
 _FIELDS = frozenset(
     ("images", "annotations", "categories", "id", "image_id", "category_id", "caption", "name",
-     "supercategory", "file_name", "cocoid", "split")
+     "supercategory", "file_name", "coco_url", "width", "height", "cocoid", "filename", "split",
+     "raw", "text", "sentences")
 )  # fmt: skip
-_LAST_NUMBER = re.compile(r"(\d{1,18})\D*$")
+# One release calls a photograph 000000000139.jpg, another COCO_val2014_000000000139.jpg.
+_RELEASE_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 
 
 @dataclass(frozen=True)
 class Coco(NotesSkipped):
-    """Images that COCO's caption files describe and that are on this disk.
+    """Images that caption files in COCO's format describe and that are on this disk.
 
     Parameters
     ----------
@@ -51,6 +58,8 @@ class Coco(NotesSkipped):
         tests, and what it does not name stays out. Without it splits are drawn by image id.
     name : str
     licence : str
+    follow_links : bool
+        Also read what links inside the folder lead to, wherever that is.
 
     Raises
     ------
@@ -64,6 +73,7 @@ class Coco(NotesSkipped):
     splits: Path | None = None
     name: str = "coco"
     licence: str = LICENCE
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if not self.images.is_dir():
@@ -84,51 +94,112 @@ class Coco(NotesSkipped):
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
-        return open_inside(self.images, Path(record.image))
+        return open_inside(self.images, Path(record.image), self.follow_links)
 
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        """All images that are here, in the order of the caption files."""
+    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+        """Yield all images that are here, in the order of the caption files."""
         told = _read_captions(self.captions, skipped)
-        labels = _read_labels(self.instances, skipped)
-        splits = _read_splits(self.splits) if self.splits else None
-        here = self._here(told.names, skipped)
-        self._tell(len(told.names), len(here), len(here.keys() & labels.keys()))
-        for number, name in told.names.items():
-            if number not in here:
-                skipped.append(Skipped(str(number), name, "not in the folder of images"))
-            elif splits is not None and number not in splits:
-                skipped.append(Skipped(str(number), name, "not in the file of splits"))
-            else:
-                record = Record(str(number), str(self.images / here[number]))
-                yield Record(
-                    record.key,
-                    record.image,
-                    tuple(told.captions.get(number, ())),
-                    tuple(labels.get(number, ())),
-                    DRAWN if splits is None else splits[number],
-                )
+        labels = _read_labels(self.instances, told.images, skipped)
+        splits = _read_splits(self.splits, told.images) if self.splits else None
+        here = self._here(told.images, skipped)
+        self._tell(told.images, here, len(here.keys() & labels.keys()))
+        for image_id, entry in told.images.items():
+            if image_id not in here:
+                continue
+            if splits is not None and image_id not in splits:
+                skipped.add(image_id, entry.name, "not in the file of splits")
+                continue
+            yield Record(
+                image_id,
+                str(self.images / here[image_id]),
+                tuple(told.captions.get(image_id, ())),
+                tuple(labels.get(image_id, ())),
+                DRAWN if splits is None else splits[image_id],
+            )
 
-    def _here(self, names: Mapping[int, str], skipped: list[Skipped]) -> dict[int, str]:
-        """Find the files that are here: by their name, else by the number at its end.
+    def _here(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
+        """Find the files that are here: path by image id.
 
-        The releases of 2014 and 2017 call the same photograph by other names.
+        An image is found by its `file_name`, else by the end of its `coco_url`, else by what
+        another release calls the same photograph.
         """
-        files, linked, _ = walk(self.images)
+        files, linked, others = walk(self.images, follow_links=self.follow_links)
         skipped += linked
-        by_name = {key.rpartition("/")[2]: path for key, path in files.items()}
-        by_number = {_number_in(name): path for name, path in by_name.items()}
-        found = {
-            number: by_name.get(name.rpartition("/")[2]) or by_number.get(number)
-            for number, name in names.items()
-        }
-        return {number: path for number, path in found.items() if path is not None}
+        by_name = ImageNames(self.images, files)
+        refused = by_name.resolve(dict.fromkeys(image.name for image in images.values())).refused
+        found: dict[str, str] = {}
+        for image_id, image in images.items():
+            if image.name not in refused and by_name.key_of(image.name) in files:
+                found[image_id] = by_name.key_of(image.name)
+        n_found = len(found)
+        self._find_by_url(images, files, found)
+        n_by_release = self._find_by_release(images, files, found)
+        if by_name.loose:
+            log.warning(
+                "some images are named otherwise than in %s; matched where only one fits: %s",
+                *(self.images, tidy(by_name.describe_loose())),
+            )
+        if n_by_url := len(found) - n_found - n_by_release:
+            log.warning("%s images were found by their coco_url", f"{n_by_url:,}")
+        if n_by_release:
+            log.warning("%s images have the file name of another release", f"{n_by_release:,}")
+        for image_id, image in images.items():
+            if image_id in found:
+                continue
+            if image.name in refused:
+                skipped.add_malformed(image_id, image.name, refused[image.name])
+            else:
+                skipped.add(image_id, image.name, "not in the folder of images")
+        used = set(found.values())
+        for key, path in files.items():
+            if key not in used:
+                skipped.add(key, str(self.images / path), "image that no caption file names")
+        for path in others:
+            if os.path.splitext(path)[1].lower() in UNREADABLE_IMAGES:
+                skipped.add(path, str(self.images / path), unused_reason(path))
+        return {image_id: files[key] for image_id, key in found.items()}
 
-    def _tell(self, n_named: int, n_here: int, n_labelled: int) -> None:
+    def _find_by_url(
+        self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
+    ) -> None:
+        """Find images by the last folder and the name in their URL, which may name them fully."""
+        urls = {i: image.url for i, image in images.items() if i not in found and image.url}
+        names = ImageNames(self.images, files)
+        refused = names.resolve(dict.fromkeys(urls.values())).refused
+        used = set(found.values())
+        for image_id, url in urls.items():
+            key = names.key_of(url)
+            if url not in refused and key in files and key not in used:
+                found[image_id] = key
+
+    def _find_by_release(
+        self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
+    ) -> int:
+        """Find official photographs by the name that another release gives them; count them."""
+        by_number: dict[str, list[str]] = {}
+        for key in files:
+            if name := _RELEASE_NAME.fullmatch(posixpath.basename(key)):
+                by_number.setdefault(str(int(name[1])), []).append(key)
+        used = set(found.values())
+        n_found = 0
+        for image_id, image in images.items():
+            name = _RELEASE_NAME.fullmatch(posixpath.basename(image.name))
+            keys = by_number.get(image_id, [])
+            if image_id in found or name is None or str(int(name[1])) != image_id:
+                continue
+            if len(keys) == 1 and keys[0] not in used:
+                found[image_id] = keys[0]
+                n_found += 1
+        return n_found
+
+    def _tell(self, images: Mapping[str, _Image], here: Mapping[str, str], n_labelled: int) -> None:
         """Say in a line how much of the data set is here."""
+        n_named, n_here = len(images), len(here)
         if not n_here:
+            first = f"; it names {next(iter(images.values())).name[:100]!r}" if images else ""
             raise ValueError(
                 f"none of the {n_named:,} images that {self.captions[0]} names is in "
-                f"{self.images}; check --images"
+                f"{self.images}; check --images{first}"
             )
         labelled = f"; {n_labelled:,} of them have labels" if self.instances else ""
         if n_here < n_named:
@@ -140,80 +211,152 @@ class Coco(NotesSkipped):
             log.warning("all %s images are in %s%s", f"{n_here:,}", self.images, labelled)
 
 
+class _Image(NamedTuple):
+    """What an annotation file says of an image."""
+
+    name: str
+    """`file_name`, else the end of `coco_url`."""
+    url: str
+    """The last folder and the name in `coco_url`, or nothing."""
+    size: tuple[Any, Any]
+    """Width and height, if they are there."""
+    file: str
+    """The annotation file."""
+
+    def may_be(self, other: _Image) -> bool:
+        """Whether two entries of one id may mean one image."""
+        sizes = [size for size in (self.size, other.size) if None not in size]
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            return False
+        ours, theirs = (posixpath.basename(image.name) for image in (self, other))
+        both = _RELEASE_NAME.fullmatch(ours), _RELEASE_NAME.fullmatch(theirs)
+        if both[0] and both[1]:
+            return both[0][1] == both[1][1]
+        return may_be_same(self.name, other.name)
+
+
 class _Told(NamedTuple):
     """What caption files say."""
 
-    names: dict[int, str]
-    """File name of every image, by its number."""
-    captions: dict[int, dict[str, None]]
+    images: dict[str, _Image]
+    """By id."""
+    captions: dict[str, dict[str, None]]
     """Each image's, in the order of the files, each once."""
 
 
-def _read_captions(paths: Sequence[Path], skipped: list[Skipped]) -> _Told:
+def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Told:
     told = _Told({}, {})
+    ambiguous: set[str] = set()
     for path in paths:
         parts = _read(path, ("images", "annotations"))
+        annotations = parts["annotations"]
+        objects = [entry for entry in annotations if isinstance(entry, dict)]
+        if objects and not any("caption" in entry for entry in objects):
+            raise ValueError(
+                f"no annotation of {path} has a caption; give instance files with --instances"
+            )
         for place, entry in enumerate(parts["images"]):
-            number, name = _whole(entry, "id"), _text(entry, "file_name")
-            if number is None or not name:
-                reason = "an image without a number as id and a file_name"
-                skipped.append(Skipped(f"{path.name}:images[{place}]", "", reason))
-            else:
-                told.names.setdefault(number, name)
-        for place, entry in enumerate(parts["annotations"]):
-            number = _whole(entry, "image_id")
-            caption = tidy(_text(entry, "caption"))
-            known = told.captions.setdefault(number, {}) if number in told.names else None
-            fault = caption_fault(caption)
-            if known is None:
-                fault = "caption of an image that the file does not name"
-            elif caption in known:
-                fault = "duplicate caption"
-            if fault or known is None:
-                key = f"{path.name}:annotations[{place}]"
-                skipped.append(Skipped(key, told.names.get(number or 0, ""), fault))
-            else:
-                known[caption] = None
+            skipped.n_rows += 1
+            key = f"{path.name}:images[{place}]"
+            image_id, image = _id(entry, "id"), _image(entry, path)
+            if image_id is None or image is None:
+                skipped.add_malformed(key, "", "an image without an id and a file_name")
+                continue
+            known = told.images.setdefault(image_id, image)
+            if known is not image and not known.may_be(image):
+                ambiguous.add(image_id)
+                skipped.add_malformed(
+                    key, image.name,
+                    f"ambiguous image id: {image_id} is {known.name[:200]} in {known.file} and "
+                    f"{image.name[:200]} in {image.file}; prepare the files separately",
+                )  # fmt: skip
+        for place, entry in enumerate(annotations):
+            skipped.n_rows += 1
+            _read_caption(f"{path.name}:annotations[{place}]", entry, told, skipped)
+    for image_id in ambiguous:
+        told.images.pop(image_id)
+        told.captions.pop(image_id, None)
     return told
 
 
-def _read_labels(paths: Sequence[Path], skipped: list[Skipped]) -> dict[int, list[str]]:
-    """Categories and supercategories of every image that instance files know, sorted."""
-    found: dict[int, set[str]] = {}
+def _read_caption(key: str, entry: Any, told: _Told, skipped: SkippedRows) -> None:
+    """Add the captions of one annotation."""
+    image_id = _id(entry, "image_id")
+    if image_id is None or image_id not in told.images:
+        skipped.add(key, "", "caption of an image that the file does not name")
+        return
+    name = told.images[image_id].name
+    try:
+        captions = captions_in(entry.get("caption"))
+    except CellError as error:
+        skipped.add_malformed(key, name, f"caption cannot be read: {error}")
+        return
+    known = told.captions.setdefault(image_id, {})
+    for caption in captions or [""]:
+        fault = "duplicate caption" if caption in known else caption_fault(caption)
+        if fault:
+            skipped.add(key, name, fault)
+        else:
+            known[caption] = None
+
+
+def _read_labels(
+    paths: Sequence[Path], images: Mapping[str, _Image], skipped: SkippedRows
+) -> dict[str, list[str]]:
+    """Return categories and supercategories of every image in instance files, sorted."""
+    found: dict[str, set[str]] = {}
+    others: set[str] = set()
     for path in paths:
         parts = _read(path, ("images", "annotations", "categories"))
-        named: dict[int, set[str]] = {}
+        named: dict[str, set[str]] = {}
         for entry in parts["categories"]:
-            number = _whole(entry, "id")
+            category = _id(entry, "id")
             names = (_text(entry, field) for field in ("name", "supercategory"))
-            if number is not None:
-                named[number] = {tidy(name) for name in names if name and tidy(name)}
-        for entry in parts["images"]:
-            number = _whole(entry, "id")
-            if number is not None:
-                found.setdefault(number, set())  # looked at, and perhaps none of the 80 is there
+            if category is not None:
+                named[category] = {tidy(name) for name in names if name and tidy(name)}
+        for place, entry in enumerate(parts["images"]):
+            skipped.n_rows += 1
+            image_id, image = _id(entry, "id"), _image(entry, path)
+            if image_id is None:
+                continue
+            known = images.get(image_id)
+            if known is not None and image is not None and not known.may_be(image):
+                others.add(image_id)
+                skipped.add_malformed(
+                    f"{path.name}:images[{place}]", image.name,
+                    f"ambiguous image id: {image_id} is {image.name[:200]} in {path.name} and "
+                    f"{known.name[:200]} in {known.file}; its labels are left out",
+                )  # fmt: skip
+            found.setdefault(image_id, set())  # looked at, perhaps without any category
         for place, entry in enumerate(parts["annotations"]):
-            image, category = _whole(entry, "image_id"), _whole(entry, "category_id")
-            if image is None or category not in named:
+            skipped.n_rows += 1
+            image_id, category = _id(entry, "image_id"), _id(entry, "category_id")
+            if image_id is None or category not in named:
                 reason = f"unknown category {category}"
-                skipped.append(Skipped(f"{path.name}:annotations[{place}]", str(image), reason))
+                skipped.add(f"{path.name}:annotations[{place}]", str(image_id), reason)
             else:
-                found.setdefault(image, set()).update(named[category])
-    return {number: sorted(labels) for number, labels in found.items()}
+                found.setdefault(image_id, set()).update(named[category])
+    return {i: sorted(labels) for i, labels in found.items() if i not in others}
 
 
-def _read_splits(path: Path) -> dict[int, str]:
-    """Split of every image that Karpathy's file names, by its COCO number."""
-    splits: dict[int, str] = {}
+def _read_splits(path: Path, images: Mapping[str, _Image]) -> dict[str, str]:
+    """Return the split of every image that Karpathy's file names, by its COCO id."""
+    splits: dict[str, str] = {}
     for place, entry in enumerate(_read(path, ("images",))["images"]):
-        number, said = _whole(entry, "cocoid"), _text(entry, "split")
+        image_id, said = _id(entry, "cocoid"), _text(entry, "split")
         split = split_named(said)
-        if number is None or split is None:
+        if image_id is None or split is None:
             raise ValueError(
-                f"{path}: images[{place}] has cocoid {number} and split {tidy(said)[:40]!r}; "
+                f"{path}: images[{place}] has cocoid {image_id} and split {tidy(said)[:40]!r}; "
                 "expected Karpathy's dataset_coco.json, with train, restval, val or test"
             )
-        splits[number] = split
+        name, known = _text(entry, "filename"), images.get(image_id)
+        if name and known and not known.may_be(_Image(name, "", (None, None), path.name)):
+            raise ValueError(
+                f"{path}: cocoid {image_id} is {name[:200]}, but {known.name[:200]} in "
+                f"{known.file}; they are of different data sets"
+            )
+        splits[image_id] = split
     return splits
 
 
@@ -232,7 +375,10 @@ def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
         raise ValueError(f"{path} is not JSON: {reason}; download it again") from None
     for name in lists:
         if not isinstance(value, dict) or not isinstance(value.get(name), list):
-            raise ValueError(f"{path} has no list {name!r}; expected COCO's own JSON file")
+            raise ValueError(
+                f"{path} has no list {name!r}; expected COCO's own JSON file (for Karpathy's and "
+                "for other layouts use --splits, or `sieve prepare folder --captions`)"
+            )
     return value
 
 
@@ -240,19 +386,26 @@ def _thin(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in entry.keys() & _FIELDS}
 
 
-def _whole(entry: Any, name: str) -> int | None:
-    """Read a field that should be a whole number; None where it is not."""
+def _image(entry: Any, path: Path) -> _Image | None:
+    """Read an entry of `images`; None if it names no file."""
+    url = "/".join(_text(entry, "coco_url").split("/")[-2:])
+    name = _text(entry, "file_name") or url
+    if not name:
+        return None
+    return _Image(name, url, (entry.get("width"), entry.get("height")), path.name)
+
+
+def _id(entry: Any, name: str) -> str | None:
+    """Read a field that should be an id: a whole number or a text; None if it is not."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return str(value).strip() or None
 
 
 def _text(entry: Any, name: str) -> str:
-    """Read a field that should be a text; empty where it is not."""
+    """Read a field that should be a text; empty if it is not."""
     value = entry.get(name) if isinstance(entry, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _number_in(name: str) -> int:
-    """Find the number at the end of a file name; -1 where there is none."""
-    found = _LAST_NUMBER.search(name.rpartition(".")[0])
-    return int(found[1]) if found else -1

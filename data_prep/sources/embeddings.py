@@ -28,7 +28,7 @@ from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
-from sieve.data_prep.sources.found_images import find_image, open_or_draw
+from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.names import known_name, parse_name
@@ -167,9 +167,10 @@ class Embeddings(NotesSkipped):
         groups = self._read()
         skipped += groups.skipped
         n_here = n_mute = 0
+        found = find_images(self.images, groups)
         for number, key in enumerate(groups):
             said = groups.describe(number)
-            path = find_image(self.images, key)
+            path = found.get(key)
             n_here += path is not None
             n_mute += not self.keeps_captions and len(said.captions)
             yield Record(

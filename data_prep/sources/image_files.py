@@ -297,6 +297,14 @@ class _Folded(NamedTuple):
         return " and ".join(how) or _spelling(name, path)
 
 
+def may_be_same(name: str, other: str) -> bool:
+    """Whether two names differ at most in spelling, extension and leading folders."""
+    if name == other:
+        return True
+    ours, theirs = _Folded.of(name), _Folded.of(other)
+    return ours.stem == theirs.stem and ours.difference(theirs, name, other) != ""
+
+
 def _spelling(name: str, path: str) -> str:
     """Say how two spellings of one path differ."""
     for how, fold in (

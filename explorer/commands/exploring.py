@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from sieve.explorer.arguments import (
     CheckpointName,
@@ -60,7 +60,8 @@ class Explore:
     index: IndexName = ""
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. Beyond this machine it needs --auth, --public-safe or
+    --open-to-network."""
     port: int = 7860
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
@@ -80,8 +81,15 @@ class Explore:
     auth: Annotated[str, arg(metavar="NAME")] = ""
     """Ask everyone for this name and a password. The password is asked for here, or taken from
     $SIEVE_PASSWORD: on the command line others could read it."""
+    open_to_network: bool = False
+    """Let everyone who reaches --host do what you can do, without a password."""
+    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """A name, besides this machine's own, at which browsers may open the page; repeatable, * for
+    any."""
     root_path: Annotated[str, arg(metavar="PATH")] = ""
-    """Where a reverse proxy shows the page, as /sieve."""
+    """Where a reverse proxy shows the page, as /sieve or https://example.org/sieve."""
+    trusted_proxy: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ADDRESS")] = ()
+    """Address or network of a reverse proxy whose X-Forwarded headers are believed; repeatable."""
     mcp: bool = False
     """Let programs search by the Model Context Protocol, at /gradio_api/mcp/."""
 
@@ -97,7 +105,11 @@ class Explore:
             root_path=self.root_path,
             auth=(self.auth, ask_password(self.auth)) if self.auth else None,
             mcp=self.mcp,
+            allow_hosts=self.allow_host,
+            trusted_proxies=self.trusted_proxy,
+            open_to_network=self.open_to_network,
         )
+        access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
         path = find_collection(self.collection, self.device, self.trust_backbone)
 

@@ -73,11 +73,11 @@ class How:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCoco:
-    """Make a collection of MSCOCO, of what is on this disk of it.
+    """Make a collection of MSCOCO, or of a data set in its format, of what is on this disk of it.
 
-    Captions and instances are the official JSON files, of 2014 or 2017. Categories and
-    supercategories become labels. Images that are not there are told in a line and named in
-    skipped.csv; they do not count as bad.
+    Captions and instances are the official JSON files, of 2014 or 2017, or files like them.
+    Categories and supercategories become labels. Images that are not there are counted and named
+    in skipped.csv; they do not count as bad.
 
     Example: sieve prepare coco --images val2017/ --captions captions_val2017.json --instances
     instances_val2017.json
@@ -91,6 +91,9 @@ class PrepareCoco:
     """Official instance files, for labels."""
     splits: File = None
     """Karpathy's dataset_coco.json: what it lacks stays out; by default splits are drawn."""
+    follow_links: bool = False
+    """Also read what links inside the folder lead to, as in the caches of Hugging Face, DVC and
+    git-annex."""
     backbone: str = "sieve-lite"
     """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
     how: How = field(default_factory=How)
@@ -102,7 +105,14 @@ class PrepareCoco:
         from sieve.model.backbone import Backbone
 
         out = collection_out(self.how.out, "coco")
-        source = Coco(self.images, self.captions, self.instances, self.splits, name=out.name)
+        source = Coco(
+            self.images,
+            self.captions,
+            self.instances,
+            self.splits,
+            name=out.name,
+            follow_links=self.follow_links,
+        )
         self.how.prepare(source, Backbone.load(backbone_name(self.backbone), self.how.device), out)
 
 

@@ -25,7 +25,7 @@ from sieve.model.backbone.image_transform import ImageTransform
 from sieve.model.backbone.names import parse_name
 from sieve.model.backbone.source import open_source
 from sieve.model.backbone.unpadded import encode_unpadded
-from sieve.model.words.known import known_bases, unknown_words
+from sieve.model.words.known import WordList, WordReading
 
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 24
@@ -82,7 +82,7 @@ class Backbone:
         tokenizer: Callable[[list[str]], torch.Tensor],
         model_config: dict[str, Any],
         device: torch.device,
-        known: frozenset[str] | None = None,
+        words: WordList | None = None,
     ) -> None:
         preprocess = dict(network.visual.preprocess_cfg)
         self.name = name
@@ -90,7 +90,7 @@ class Backbone:
         self.device = device
         self.transform = ImageTransform(preprocess)
         self._tokenizer = tokenizer
-        self._known = known
+        self._words = words
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
         # Convolutions run about twice as fast on a CPU in this layout; transformers do not mind.
         network = network.eval().requires_grad_(False)
@@ -136,10 +136,10 @@ class Backbone:
             made = cls(name.text, *open_blip(files), target)
         else:
             network, tokenizer, config = open_source(files)
-            known = None
-            if words := files.own.get(KNOWN_WORDS):
-                known = known_bases(words.read_text(encoding="utf-8").split())
-            made = cls(name.text, network, tokenizer, config, target, known)
+            words = None
+            if path := files.own.get(KNOWN_WORDS):
+                words = WordList(path.read_text(encoding="utf-8").split())
+            made = cls(name.text, network, tokenizer, config, target, words)
         made.files = files
         return made
 
@@ -206,7 +206,29 @@ class Backbone:
         Empty for a backbone without a word list. Numbers and function words are never reported,
         and a plain inflection of a known word counts as known.
         """
-        return [] if self._known is None else unknown_words(text, self._known)
+        return [] if self._words is None else self._words.unknown(text)
+
+    def read_words(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that the model never saw by a form that it did: beaches by beach.
+
+        A backbone without a word list reads every text as it is. `singular`: see `WordList.read`.
+        """
+        if self._words is None:
+            return WordReading(text, known=text)
+        return self._words.read(text, singular)
+
+    def words_read(self, text: str) -> int:
+        """Count the words of a text that fit into the model's context."""
+        words = _tidy(text, self._longest).split()
+        whole = self._tokenizer([" ".join(words)])
+        low, high = 0, len(words)  # the tokens of the first `high` words are those of all
+        while low < high:
+            middle = (low + high) // 2
+            if torch.equal(self._tokenizer([" ".join(words[:middle])]), whole):
+                high = middle
+            else:
+                low = middle + 1
+        return high
 
     def _unit(self, features: torch.Tensor) -> np.ndarray:
         unit = F.normalize(features.float(), dim=-1)

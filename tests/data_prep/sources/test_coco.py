@@ -89,7 +89,10 @@ def test_what_is_here_is_taken_and_the_rest_told(
     assert records[1].labels == ("car", "vehicle")
     assert source.open_image(records[1], 320).size == (12, 8)
     assert caplog.messages == [
-        f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv names the other 2"
+        f"some images are named otherwise than in {images}; matched where only one fits: 1 by "
+        "leading folder (000000000139.jpg is val2017/000000000139.jpg)",
+        "1 images have the file name of another release",
+        f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv names the other 2",
     ]
     assert source.skipped_rows() == [
         ("285", "000000000285.jpg", "not in the folder of images"),
@@ -180,14 +183,14 @@ def test_hostile_entries_are_named(tmp_path: Path) -> None:
     assert record.captions == ("<b>x</b>\u202e y",)
     assert record.labels == ("animal", "dog")
     assert Counter(entry.reason.split(":")[0] for entry in source.skipped_rows()) == {
-        "an image without a number as id and a file_name": 4,
+        "an image without an id and a file_name": 4,
+        "not in the folder of images": 1,
         "empty caption": 3,
         "huge caption": 1,
         "duplicate caption": 1,
         "caption of an image that the file does not name": 2,
         "unknown category 99": 1,
         "unknown category None": 1,
-        "not in the folder of images": 1,
     }
     with pytest.raises(ValueError, match="leaves the folder"):
         source.open_image(Record("7", str(images / "../secret.jpg")), 320)
