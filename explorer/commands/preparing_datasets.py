@@ -131,8 +131,8 @@ class PrepareConceptualCaptions:
     """A folder of shards, one shard, or the official TSV."""
     images: Annotated[File, arg(metavar="DIR")] = None
     """Folder of the images, where they are not beside the TSV."""
-    first_row: int = 0
-    """What image names call the first row of the TSV, where they are numbers of rows."""
+    first_row: Annotated[int | None, arg(metavar="INT")] = None
+    """Number of the first row, if images are named by row; by default 0 or 1, as fits all files."""
     licence: str = "not stated"
     """Licence of the images, to be kept with the collection."""
     backbone: str = "sieve-lite"
