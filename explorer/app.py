@@ -36,6 +36,7 @@ from sieve.explorer.annotations.desk import NotesDesk  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.components import page_head, piece  # noqa: E402
 from sieve.explorer.desk import Desk  # noqa: E402
+from sieve.explorer.faults import answered  # noqa: E402
 from sieve.explorer.figures.files import figures_folder  # noqa: E402
 from sieve.explorer.gate import Gate, Rules, explain  # noqa: E402
 from sieve.explorer.login import Login  # noqa: E402
@@ -110,7 +111,7 @@ def build_app(
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        piece("header")
+        piece("header", *([answered(training.checkpoint_open)] if training else []))
         notes_piece(notes)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
