@@ -33,6 +33,7 @@ from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.names import known_name, parse_name
 from sieve.model.backbone.source import declared_width
 from sieve.model.collection import BackboneIdentity
 
@@ -45,8 +46,6 @@ _LENGTH_TOLERANCE = 0.01
 """Embeddings whose length differs more from 1 are said to be scaled."""
 _NAMES = (*IMAGE_NAMES, "path", "key", "url")
 _CAPTION_NAMES = tuple(dict.fromkeys(name.lower() for name in CAPTION_NAMES))
-_CLIP_RETRIEVAL = "open_clip:"
-_OPENAI = {"ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101"}
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
@@ -55,7 +54,7 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Parameters
     ----------
     name : str
-        As for `Backbone.load`, or as clip-retrieval calls it (`ViT-B/32`, `open_clip:…`).
+        As for `Backbone.load`; another name is kept as it is.
     width : int
         Of the embeddings.
     device : str
@@ -68,11 +67,15 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Raises
     ------
     ValueError
-        If a backbone of that name gives embeddings of another width.
+        If a backbone of that name gives embeddings of another width, or open_clip calls it by
+        another name.
     """
-    name = name.removeprefix(_CLIP_RETRIEVAL)
-    if name in _OPENAI:
-        name = f"{name.replace('/', '-').replace('@', '-').removesuffix('px')}/openai"
+    try:
+        name = parse_name(name).text
+    except ValueError:
+        if known_name(name):
+            raise
+        name = name.removeprefix("open_clip:")
     declared = declared_width(name)
     if declared not in (None, width):
         raise ValueError(_other_width(name, declared, width))
