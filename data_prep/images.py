@@ -1,26 +1,65 @@
 """Open image files of unknown origin: upright RGB, or a plain reason why not.
 
 Sizes are checked in the header, before a pixel is decoded, so that a file of a few kilobytes cannot
-ask for gigabytes. HEIC is read if pillow-heif is installed.
+ask for gigabytes. Images of more than 16 megapixels come reduced, and are decoded one at a time:
+with the limits below, a decode takes about 0.9 GB at most, and all others together wait for it.
+Colours are converted in strips, so that no second copy of the full size is made.
+HEIC is read if pillow-heif is installed.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import threading
 import warnings
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
-"""Larger images are refused: 100 megapixels take 300 MB once decoded."""
+"""Images with more pixels are refused: decoded, 100 megapixels take 400 MB."""
+MAX_HEAVY_PIXELS = 50_000_000
+"""The limit for formats whose decoders hold three or four copies of the image."""
+LARGE_PIXELS = 1 << 24
+"""Images with more pixels come reduced to at most as many, and are decoded one at a time."""
+ORIGINAL_SIZE = "original_size"
+"""Key in `Image.info` of the upright size before the reduction: see `original_size`."""
 
-# They start other programs (EPS), know no pixels (stubs), or are no pictures (MPEG, WMF).
-_REFUSED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+_HEAVY_FORMATS = {"AVIF", "HEIF", "JPEG2000", "WEBP"}
+_STRIP_PIXELS = 1 << 21
+_TRANSPOSED = (
+    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)  # fmt: skip
+"""What EXIF's orientations 2 to 8 ask for."""
+
+# Pillow raises DecompressionBombError at twice this, also for images inside others, such as the
+# PNG in an ICO, whose size stands in no header that is seen here.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+
+_one_at_a_time: AbstractContextManager[object] = threading.Lock()
+
+# They start other programs (EPS), know no pixels (stubs), are no pictures (MPEG, WMF), or are
+# decoded pixel by pixel in Python (FITS).
+_REFUSED_FORMATS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+def share_decoding_lock(lock: AbstractContextManager[object]) -> None:
+    """Let this process decode large images only while it holds a lock of several processes."""
+    global _one_at_a_time
+    _one_at_a_time = lock
+
+
+def original_size(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height that a loaded image has in its file, upright."""
+    return image.info.get(ORIGINAL_SIZE, image.size)
 
 
 _HEIF = 'pip install "sieve-explorer[heif]"'
@@ -63,7 +102,7 @@ def load_image(path: Path) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        RGB, in its full size.
+        RGB, without metadata; of at most 16 megapixels, see `original_size`.
 
     Raises
     ------
@@ -94,8 +133,11 @@ def _checked(file: Path | BytesIO) -> Image.Image:
             return _decode(file)
     except _TooLarge as error:
         raise ValueError(str(error)) from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"too large: more than {MAX_PIXELS:,} pixels") from None
+    except Image.DecompressionBombError as error:
+        found = re.search(r"\d+", str(error))
+        raise ValueError(
+            f"too large: {int(found[0]) if found else 0:,} pixels; the limit is {MAX_PIXELS:,}"
+        ) from None
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
     except MemoryError:
@@ -113,24 +155,69 @@ class _TooLarge(ValueError):
 
 def _decode(file: Path | BytesIO) -> Image.Image:
     with Image.open(file, formats=readable_formats()) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _TooLarge(
-                f"too large: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels"
-            )
-        image.load()
-        return _as_rgb(_upright(image))
+        _check_size(image)
+        size = image.size
+        factor = _factor(image)
+        is_progressive = factor > 1 and "progressive" in image.info
+        if factor > 1:
+            # Reduces a JPEG while it is decoded, by a power of two; does nothing to other formats.
+            image.draft(None, (size[0] // factor, size[1] // factor))
+        is_drafted = image.size != size
+        # The decoder of a progressive JPEG holds it in full size all the same.
+        is_large = is_progressive or image.width * image.height > LARGE_PIXELS
+        with _one_at_a_time if is_large else nullcontext():
+            image.load()
+            orientation = _orientation(image)
+            width, height = size if is_drafted else image.size
+            upright = _as_rgb(image)
+    if 2 <= orientation <= 8:
+        upright = upright.transpose(_TRANSPOSED[orientation - 2])
+    upright.info = {ORIGINAL_SIZE: (height, width) if orientation >= 5 else (width, height)}
+    return upright
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _check_size(image: Image.Image) -> None:
+    """Raise an error if decoding would take too much memory."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF, which may keep a small image in a large tile
+    tile = [number for tag in (322, 323) if isinstance(number := tags.get(tag), int)]
+    most = MAX_HEAVY_PIXELS if image.format in _HEAVY_FORMATS else MAX_PIXELS
+    found = max(image.width * image.height, math.prod(tile))
+    if found > most:
+        kind = f" for {image.format}" if most < MAX_PIXELS else ""
+        raise _TooLarge(f"too large: {found:,} pixels; the limit{kind} is {most:,}")
+
+
+def _factor(image: Image.Image) -> int:
+    """Find the whole number by which both sides of a large image are divided."""
+    factor = math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
+    return max(min(factor, image.width, image.height), 1)
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(0x0112, 1)
     except Exception:  # damaged EXIF says nothing of the pixels, which are whole
-        return image
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+    """Convert an image of any mode to RGB and reduce it if it is large, strip by strip."""
+    factor = _factor(image)
+    width, height = image.size
+    rows = max(_STRIP_PIXELS // width // factor, 1) * factor
+    strips = ((0, top, width, min(top + rows, height)) for top in range(0, height, rows))
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    full = _full_scale(image, rows) if is_deep else 0.0
+    reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    for box in strips:
+        strip = image.crop(box)
+        strip = _over_white(_eight_bits(strip, full) if is_deep else strip)
+        reduced.paste(strip.reduce(factor) if factor > 1 else strip, (0, box[1] // factor))
+    return reduced
+
+
+def _over_white(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, "white")
@@ -138,13 +225,22 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits or more scaled to 8; Pillow's own conversion would clip them."""
-    grey = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-    peak = grey.max(initial=0.0)
+def _full_scale(image: Image.Image, rows: int) -> float:
+    """Find the value that stands for white in an image of 16 bits or more."""
     if image.mode.startswith("I;16"):
-        full = 65535.0
-    else:  # `I` and `F` do not say their range: take the smallest usual one that holds the values
-        full = next((top for top in (1.0, 255.0, 65535.0) if peak <= top), peak)
-    scaled = (grey / full).clip(0, 1) * 255
+        return 65535.0
+    # `I` and `F` do not say their range: take the smallest usual one that holds the values.
+    tops = range(0, image.height, rows)
+    boxes = ((0, top, image.width, min(top + rows, image.height)) for top in tops)
+    peak = max((_numbers(image.crop(box)).max(initial=0.0) for box in boxes), default=0.0)
+    return next((top for top in (1.0, 255.0, 65535.0) if peak <= top), float(peak))
+
+
+def _eight_bits(image: Image.Image, full: float) -> Image.Image:
+    """Scale grey values to 8 bits; Pillow's own conversion would clip them."""
+    scaled = (_numbers(image) / full).clip(0, 1) * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.images import load_image, load_image_bytes
+from sieve.data_prep.images import load_image, load_image_bytes, original_size
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model.collection import Collection, thumbnail_path
 
@@ -120,8 +120,8 @@ def _photograph(
     if not follow_links and path.is_symlink() and not _stays(path):
         raise ValueError("is a link, and links were not followed")
     image = load_image(path)
-    if image.size != size:
-        raise ValueError(f"has {image.size} pixels, had {size}")
+    if original_size(image) != size:
+        raise ValueError(f"has {original_size(image)} pixels, had {size}")
     small = image.copy()
     small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
     if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -24,9 +25,10 @@ from sieve.explorer.figures.files import (
     keep_file,
     recipe_for,
 )
-from sieve.explorer.json_fields import read_whole
-from sieve.explorer.links import NEVER
+from sieve.explorer.json_fields import read_whole, shown
+from sieve.explorer.links import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
 from sieve.explorer.reports import search_report
+from sieve.explorer.unfetched import MAX_ANSWER_BYTES
 from sieve.explorer.views import page_json, query_json
 
 if TYPE_CHECKING:
@@ -145,7 +147,9 @@ def read_strictness(value: float | str) -> tuple[float, bool]:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise ValueError(f"strictness must be a number from 0 to 1, or {NEVER!r}; got {value!r}")
+        raise ValueError(
+            f"strictness must be a number from 0 to 1, or {NEVER!r}; got {shown(value)}"
+        )
     return number, False
 
 
@@ -153,9 +157,14 @@ def _told_in_one_line(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            answer = function(*args, **kwargs)
+            if isinstance(answer, dict) and len(json.dumps(answer)) > MAX_ANSWER_BYTES:
+                raise ValueError(
+                    f"the answer has more than {MAX_ANSWER_BYTES >> 20} MB; ask for fewer results"
+                )
         except (ValueError, FileNotFoundError) as error:
             raise gr.Error(one_line(error), print_exception=False) from None
+        return answer
 
     return call
 
@@ -163,6 +172,10 @@ def _told_in_one_line(function: Callable[P, R]) -> Callable[P, R]:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text; got {value!r:.40}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ValueError(
+            f"{name} has {len(value):,} characters; at most {MAX_TEXT_CHARACTERS:,} are read"
+        )
     return value
 
 
@@ -171,4 +184,6 @@ def _off(value: Any) -> tuple[int, ...] | None:
         return None
     if not isinstance(value, list):
         raise ValueError(f"off must be a list of dimensions, or null; got {value!r:.40}")
+    if len(value) > MAX_OFF:
+        raise ValueError(f"off may name {MAX_OFF:,} dimensions; got {len(value):,}")
     return tuple(read_whole("off", j) for j in value)

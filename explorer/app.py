@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
+from sieve.explorer.temporary import private_folder
+
 # Gradio and what it brings read these when imported; nothing of what people explore leaves their
 # machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+private_folder()
+# uvicorn would believe X-Forwarded headers of every program on this machine; the gate reads them.
+os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 import gradio as gr  # noqa: E402
 import plotly  # noqa: E402
+from fastapi import FastAPI  # noqa: E402
+from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
-from starlette.middleware import Middleware  # noqa: E402
 
 from sieve.explorer.access import Access  # noqa: E402
 from sieve.explorer.annotations.desk import NotesDesk  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.components import page_head, piece  # noqa: E402
 from sieve.explorer.desk import Desk  # noqa: E402
+from sieve.explorer.faults import answered  # noqa: E402
 from sieve.explorer.figures.files import figures_folder  # noqa: E402
-from sieve.explorer.gate import Gate, Rules  # noqa: E402
-from sieve.explorer.questions import Questions  # noqa: E402
+from sieve.explorer.gate import Gate, Rules, explain  # noqa: E402
+from sieve.explorer.login import Login  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
@@ -38,10 +48,13 @@ from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
 from sieve.explorer.tabs.notes import notes_piece  # noqa: E402
 from sieve.explorer.tabs.search import search_tab  # noqa: E402
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
+from sieve.explorer.unfetched import UnfetchedAnswers  # noqa: E402
 from sieve.explorer.uploads import MAX_BYTES  # noqa: E402
-from sieve.explorer.websites import is_loopback  # noqa: E402
+from sieve.explorer.websites import host_names  # noqa: E402
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from sieve.explorer.training.desk import TrainingDesk
     from sieve.model.engine import Engine
 
@@ -98,7 +111,7 @@ def build_app(
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        piece("header")
+        piece("header", *([answered(training.checkpoint_open)] if training else []))
         notes_piece(notes)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
@@ -156,7 +169,7 @@ def start(
     ----------
     engine : Engine
     host : str
-        Address to listen on; beyond 127.0.0.1 everyone in the network can search the collection.
+        Address to listen on; beyond 127.0.0.1 only if `access` says who may do what.
     port : int
         The first port to try; the next 99 follow.
     training : TrainingDesk, optional
@@ -167,11 +180,12 @@ def start(
     Raises
     ------
     ValueError
-        If none of these ports is free, or the extra for the Model Context Protocol is missing.
+        If none of these ports is free, the host is open to everyone in the network, or the extra
+        for the Model Context Protocol is missing.
     """
+    access.check_host(host)
     free = _free_port(host, port)
     thumbnails = engine.collection.path.resolve() / "thumbnails"
-    gr.set_static_paths([thumbnails, PLOTLY])
     app = build_app(engine, training, public=access.public, mcp=access.mcp)
     return _serve(app, host, free, access, thumbnails)
 
@@ -184,6 +198,7 @@ def start_offer(
     access: Access = Access(),  # noqa: B008  (frozen)
 ) -> Served:
     """Serve the offer to train a checkpoint in the background; see `start`."""
+    access.check_host(host)
     free = _free_port(host, port)
     return _serve(build_offer(training), host, free, replace(access, mcp=False), None)
 
@@ -191,16 +206,34 @@ def start_offer(
 def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None) -> Served:
     if access.mcp and find_spec("mcp") is None:
         raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
+    gates: list[Gate] = []
+
+    @asynccontextmanager
+    async def gated(server: FastAPI) -> AsyncIterator[None]:
+        # Gradio adds its own layers last and so outside of ours; when the server starts, and before
+        # it accepts a request, all of them exist.
+        assert server.middleware_stack is not None
+        gate = _gate(server.middleware_stack, app, host, port, access, thumbnails)
+        server.middleware_stack = gate
+        gates.append(gate)
+        sweeping = asyncio.create_task(gate.unfetched.sweep_always())
+        yield
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+
     app.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
         share=False,
-        auth=[access.auth] if access.auth else None,
         root_path=access.root_path,
         mcp_server=access.mcp,
-        app_kwargs={"middleware": [_gate(app, host, access, thumbnails)]},
+        app_kwargs={
+            "lifespan": gated,
+            "exception_handlers": {RequestValidationError: explain, Exception: explain},
+        },
         show_error=False,
         footer_links=["api"],
         allowed_paths=[],
@@ -213,29 +246,35 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
+    if not gates or app.app.middleware_stack is not gates[0]:
+        app.close(verbose=False)
+        raise ValueError("this version of Gradio starts a server that Sieve cannot guard")
+    gates[0].is_started = True
     if access.mcp and app.mcp_error:
         app.close(verbose=False)
         raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
 
 
-def _gate(app: gr.Blocks, host: str, access: Access, thumbnails: Path | None) -> Middleware:
-    # Of a proxy that is told by a path alone nobody knows the name.
-    named = not access.root_path or "://" in access.root_path
+def _gate(
+    inner: ASGIApp, app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None
+) -> Gate:
     rules = Rules(
         public=access.public,
         mcp=access.mcp,
         root_path=access.root_path,
-        local_only=is_loopback(host) and named and not access.public and access.auth is None,
+        hosts=host_names(host, access.root_path, access.allow_hosts),
+        proxies=access.proxy_networks,
     )
-    made = figures_folder(Path(get_upload_folder()))
-    return Middleware(
-        Gate,
-        rules=rules,
-        questions=Questions(app),
-        thumbnails=thumbnails,
-        plotly=PLOTLY,
-        made=made,
+    return Gate(
+        inner,
+        rules,
+        Login(access.auth, port),
+        app.fns,
+        UnfetchedAnswers(app._queue),  # noqa: SLF001  (there is no public way)
+        thumbnails,
+        PLOTLY,
+        figures_folder(Path(get_upload_folder())),
     )
 
 
@@ -257,4 +296,5 @@ def _free_port(host: str, first: int) -> int:
 
 
 def _shown_host(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host

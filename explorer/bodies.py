@@ -1,50 +1,74 @@
-"""What comes in the body of a request: how much, how slowly, and that it names no file.
+"""Limits on the body of a request: its size, its duration, and that it names no file.
 
-A question could carry a file by its address, which Gradio would fetch and keep: such questions are
-refused, as the page asks none.
+A call could carry a file by its address, which Gradio would fetch and keep: such calls are refused,
+as the page makes none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
 if TYPE_CHECKING:
+    from gradio.block_function import BlockFunction
     from starlette.types import Message, Receive
 
 SECONDS = 60.0
-"""How long a body may take to come in."""
+"""How long a body may take to arrive."""
 MAX_BODY_BYTES = 1 << 20
-"""Of a stranger's question: far more than any that the page asks."""
+"""Of a call: far more than the page sends."""
 MAX_IMPORT_BYTES = 128 << 20
-"""Of a question where notes can be taken in: their file, of 64 MB at most, as JSON text."""
+"""Of the one call that takes in notes: their file, of 64 MB at most, as JSON text."""
+IMPORT = "sieve_notes_import"
 FORM_BYTES = 1 << 16
 """What a form adds to the file that it carries."""
+MAX_NAME = 64
+"""Characters of a session's or an event's name: Gradio's page sends 11, its client up to 36."""
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_IMPORTS = re.compile(rf'"fn_name"\s*:\s*"{IMPORT}"'.encode())
 
 
 Refusal = tuple[int, str]
 """A status and a line."""
 
 
-class TooSlowError(Exception):
-    """A body did not come in time."""
+class BodyError(Exception):
+    """A body that is not read to its end."""
+
+    status = 413
 
 
-def body_refusal(headers: Mapping[str, str], most: int, *, form: bool) -> Refusal | None:
-    """Tell why a body is not read, by its headers: a status and a line; None where it may be."""
-    length = headers.get("content-length", "")
-    kind = headers.get("content-type", "").split(";")[0].strip().lower()
-    if not (length.isascii() and length.isdigit() and len(length) < 20):
-        return 411, "say how long the body is, by Content-Length"
+class TooSlowError(BodyError):
+    """A body that did not arrive in time."""
+
+    status = 408
+
+
+def body_refusal(
+    method: str, headers: Mapping[str, str], most: int, *, form: bool
+) -> Refusal | None:
+    """Explain by its headers why a body is not read, as a status and a line; None if it is."""
+    length = headers.get("content-length")
+    if "transfer-encoding" in headers:  # it would overrule the length that is compared here
+        status = 411 if length is None else 400
+        return status, "the length of the body must be given by Content-Length alone"
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 20):
+        return 400, "Content-Length must be a number"
+    if method != "POST":
+        return (400, f"a {method} request has no body") if int(length or 0) else None
+    if length is None:
+        return 411, "the length of the body must be given by Content-Length"
     if int(length) > most:
         return 413, f"the body has {int(length):,} bytes; at most {most:,} are read"
+    kind = headers.get("content-type", "").split(";")[0].strip().lower()
     if form and kind not in _FORMS:
         return 415, "the body must be a form"
     if not form and kind != "application/json":
@@ -52,29 +76,40 @@ def body_refusal(headers: Mapping[str, str], most: int, *, form: bool) -> Refusa
     return None
 
 
-def in_time(receive: Receive) -> Receive:
-    """Let a body come as it comes, but raise `TooSlowError` where it takes too long."""
+def limited(receive: Receive, most: int) -> Receive:
+    """Pass a body on as it arrives.
+
+    Raises
+    ------
+    TooSlowError
+        After `SECONDS`.
+    BodyError
+        If more than `most` bytes arrive, whatever its headers said.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + SECONDS
-    whole = False
+    whole, size = False, 0
 
-    async def timed() -> Message:
-        nonlocal whole
-        if whole:  # what follows is only that the asker has gone, hours later
+    async def next_part() -> Message:
+        nonlocal whole, size
+        if whole:  # what follows is only that the client has gone, hours later
             return await receive()
         try:
             async with asyncio.timeout_at(until):
                 message = await receive()
         except TimeoutError:
-            raise TooSlowError from None
+            raise TooSlowError(f"the body took more than {SECONDS:.0f} s") from None
+        size += len(message.get("body", b""))
+        if size > most:
+            raise BodyError(f"the body has more than {most:,} bytes")
         whole = message["type"] != "http.request" or not message.get("more_body")
         return message
 
-    return timed
+    return next_part
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Read a body whole; it is no longer than it said."""
+    """Read a whole body."""
     parts = []
     while True:
         message = await receive()
@@ -83,8 +118,13 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
+def is_import(body: bytes) -> bool:
+    """Whether a large body is the call that takes in notes, before it is parsed."""
+    return bool(_IMPORTS.search(body[:512]) or _IMPORTS.search(body[-512:]))
+
+
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Give a body once more, and after it whatever follows."""
+    """Give a body that was read once more, and after it whatever follows."""
     given = False
 
     async def again() -> Message:
@@ -97,41 +137,77 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def json_refusal(body: bytes, looked_at: Callable[[Any], Refusal | None]) -> Refusal | None:
-    """Tell why JSON is not passed on; None where it may be.
-
-    Where it has what Gradio takes for a file, Gradio would fetch its address and keep it.
+async def parse_call(
+    body: bytes, check: Callable[[dict[str, Any]], Refusal | None]
+) -> tuple[dict[str, Any], Refusal | None]:
+    """Parse the JSON of a call, and explain why it is refused, if it is.
 
     Parameters
     ----------
     body : bytes
-    looked_at : Callable
-        Tells what else there is to refuse in what was asked.
+    check : Callable
+        Explains what else there is to refuse.
     """
     if len(body) > MAX_BODY_BYTES:  # takes a while, in which others are answered
-        return await run_in_threadpool(_json_refusal, body, looked_at)
-    return _json_refusal(body, looked_at)
+        return await run_in_threadpool(_parse_call, body, check)
+    return _parse_call(body, check)
 
 
-def _json_refusal(body: bytes, looked_at: Callable[[Any], Refusal | None]) -> Refusal | None:
+def _parse_call(
+    body: bytes, check: Callable[[dict[str, Any]], Refusal | None]
+) -> tuple[dict[str, Any], Refusal | None]:
     try:
-        asked = json.loads(body, parse_constant=_finite, parse_float=_finite)
+        call = json.loads(body, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
-        return 400, "the body is nested too deeply"
+        return {}, (400, "the body is nested too deeply")
     except OverflowError:
-        return 400, "a number in the body is not finite"
+        return {}, (400, "a number in the body is not finite")
     except ValueError:
-        return 400, "the body is not JSON"
-    return _file_refusal(asked) or looked_at(asked)
+        return {}, (400, "the body is not JSON")
+    if not isinstance(call, dict):
+        return {}, (422, "the body must be an object")
+    return call, _file_refusal(call) or _name_refusal(call) or check(call)
 
 
-def _file_refusal(asked: Any) -> Refusal | None:
-    left: list[Any] = [asked]
+def arguments_refusal(function: BlockFunction | None, call: dict[str, Any]) -> Refusal | None:
+    """Explain why a call does not fit an endpoint: Gradio would log a traceback."""
+    if function is None or function.fn is None:
+        return 404, "there is no such endpoint"
+    needed, data = len(function.inputs), call.get("data")
+    if not isinstance(data, list) or len(data) != needed:
+        got = f"a list of {len(data)}" if isinstance(data, list) else type(data).__name__
+        return 422, f"data must be a list of {needed} values; got {got}"
+    return None
+
+
+def keywords_refusal(function: BlockFunction | None, call: dict[str, Any]) -> Refusal | None:
+    """Explain the same of a call that names its arguments."""
+    if function is None or function.fn is None:
+        return 404, "there is no such endpoint"
+    try:
+        inspect.signature(function.fn).bind(**call)
+    except TypeError as error:
+        return 422, f"{ascii(str(error))[1:-1]:.100}"
+    return None
+
+
+def _name_refusal(call: dict[str, Any]) -> Refusal | None:
+    for field in ("session_hash", "event_id"):
+        name = call.get(field)
+        if name is not None and not (
+            isinstance(name, str) and name.isascii() and len(name) <= MAX_NAME
+        ):
+            return 422, f"{field} must be at most {MAX_NAME} plain characters"
+    return None
+
+
+def _file_refusal(call: Any) -> Refusal | None:
+    left: list[Any] = [call]
     while left:
         value = left.pop()
         if isinstance(value, dict):
             if "path" in value and "meta" in value:
-                return 403, "a question here carries no file"
+                return 403, "a call carries no file"
             left += value.values()
         elif isinstance(value, list):
             left += value

@@ -22,7 +22,7 @@ from sieve.explorer.gate import PLOTLY, THUMBNAILS
 from sieve.explorer.links import Place, read_link, write_link
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.views import dimension_rows, glance, item_view, results_view
-from sieve.model.checkpoint import choice_note
+from sieve.model.checkpoint import CheckpointChoice, explain_choice
 
 if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
@@ -57,8 +57,10 @@ class Desk:
         # Tiles take the collection's usual shape, so that most pictures are seen whole.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
         self._export_codes = "" if public else codes_command(engine.collection)
-        self._checkpoint_note = (
-            "" if public else choice_note(engine.collection, Path(engine.checkpoint.path))
+        self._choice = (
+            CheckpointChoice()
+            if public
+            else explain_choice(engine.collection, Path(engine.checkpoint.path))
         )
         self._examples = [example._asdict() for example in examples(engine)]
 
@@ -76,7 +78,7 @@ class Desk:
             "captions": collection.n_captions,
             "backbone": "" if collection.codes else Path(collection.backbone.name).name,
             "checkpoint": self.checkpoint_name,
-            "checkpoint_note": self._checkpoint_note,
+            "checkpoint_choice": {"reason": self._choice.reason, "other": self._choice.other},
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
@@ -182,6 +184,7 @@ class Desk:
             "like": self._caption(place.item),
             "without": query.without,
             "notes": list(query.notes),
+            "suggestion": query.suggested,
             "link": "" if upload else write_link(self._settled(place, query, outcome), *names),
         }
         if with_list:

@@ -1,35 +1,64 @@
-"""The gate around the app: it lets through what the page needs, and answers all else in one line.
+"""The gate around the app: the first to see a request and the last to see an answer.
 
 Gradio has routes of its own beside ours: some fetch other addresses, hand out files or read them.
-The gate names those that the page and its API need, one by one, so a route of a later Gradio is
-refused until someone has looked at it. Of the collection only thumbnails are handed out, by a short
-address that tells no path of the machine. Answers forbid the browser to ask anywhere else.
+The gate lists those that the page and its API need, so a route of a later Gradio is refused until
+someone has looked at it. It also stands outside of Gradio's CORS layer, which would answer other
+websites. Of the collection only thumbnails are handed out, by a short address that shows no path of
+this machine. Answers forbid the browser to send requests anywhere else.
 
-For strangers (`--public-safe`) it is narrower: no upload, no file that was written here.
+With `--public-safe` it is narrower: no upload, no file that was written here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
+from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request, cookie_parser
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.explorer import bodies
+from sieve.explorer.faults import OUR_FAULT, one_line
+from sieve.explorer.login import Login
 from sieve.explorer.uploads import MAX_BYTES
-from sieve.explorer.websites import refusal
+from sieve.explorer.websites import (
+    SINGLE,
+    TOKEN_HEADER,
+    Network,
+    host_refusal,
+    is_browser,
+    is_in,
+    is_proxy_header,
+    origin_refusal,
+)
 
 if TYPE_CHECKING:
+    from gradio.block_function import BlockFunction
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from sieve.explorer.questions import Questions
+    from sieve.explorer.unfetched import UnfetchedAnswers
+
+log = logging.getLogger(__name__)
 
 THUMBNAILS, PLOTLY = "thumbnails/", "plotly.min.js"
 NOT_SERVED = "is not served"
@@ -38,20 +67,26 @@ NOT_TO_STRANGERS = (
 )
 
 _API = "/gradio_api"
+_STARTUP = f"{_API}/startup-events"
+_TOKEN, _LOGIN, _LOGOUT = "/csrf-token", "/login", "/logout"
 _READ = re.compile(
-    r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|logout|login/?"
-    r"|(static|assets|svelte)/.*"
-    rf")?|{_API}/(info/?|openapi\.json|theme\.css|startup-events|login_check/?|app_id/?|user/?"
-    r"|heartbeat/[^/]+|queue/(data|status)|call/[^/]+/[^/]+)"
+    r"/(config/?|theme\.css|favicon\.ico|manifest\.json|(static|assets|svelte)/.*)?"
+    rf"|{_API}/(info/?|openapi\.json|theme\.css|app_id/?|heartbeat/[\w-]{{1,64}}"
+    r"|queue/data|call/[^/]+/[^/]+)"
 )
-_ASKED = re.compile(rf"/login/?|{_API}/(component_server/?|queue/join|call(/v2)?/[^/]+/?)")
+_ASKED = re.compile(rf"{_API}/(component_server/?|queue/join|call(/v2)?/[^/]+/?)")
 _UPLOAD = re.compile(rf"{_API}/upload/?")
 _READ_BY_FRIENDS = re.compile(rf"{_API}/upload_progress")
-_ASKED_BY_FRIENDS = re.compile(rf"{_API}/(upload|cancel|reset)/?")
+_ASKED_BY_FRIENDS = re.compile(rf"{_API}/(upload/?|cancel)")
 _MCP = re.compile(rf"{_API}/mcp(/|/schema|/sse|/messages/?)?")
-_THUMBNAIL = re.compile(r"/thumbnails/(([0-9a-f]{2})/\2[0-9a-f]{14}\.webp)")
+_COMPONENT = re.compile(rf"{_API}/component_server/?")
+_CALL = re.compile(rf"{_API}/call(/v2)?/([^/]+)/?")
+_EVENT = re.compile(rf"{_API}/call/[^/]+/([^/]+)")
+_THUMBNAIL = re.compile(r"/thumbnails/(([0-9a-f]{2})/(\2[0-9a-f]{14})\.webp)")
 _FILE = f"{_API}/file="
 _CROOKED = re.compile(r"(^|/)\.\.?(/|$)|//|\\|\0")
+_BEFORE_LOGIN = {_TOKEN, _LOGIN, "/favicon.ico", _STARTUP}
+_MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 # Gradio's page has scripts and styles in its text, and compiles ours.
 _PAGE = (
@@ -74,22 +109,42 @@ class Rules:
     """Whether the route of the Model Context Protocol is open."""
     root_path: str = ""
     """Where a reverse proxy shows the page."""
-    local_only: bool = False
-    """Whether names that are not this machine's are refused: see `websites.refusal`."""
+    hosts: frozenset[str] = frozenset({"localhost"})
+    """Names that the Host header may have: see `websites.host_names`."""
+    proxies: tuple[Network, ...] = ()
+    """Where the reverse proxies are whose X-Forwarded headers count."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One request, as the gate reads it."""
+
+    method: str
+    path: str
+    """Below the root path."""
+    query: str
+    headers: Mapping[str, str]
+    client: str
+    """Address of the browser or program."""
+    is_secure: bool
+    session: str
+    """The open session it belongs to; empty if there is none."""
 
 
 class Gate:
-    """Lets through what the page and its API need, and answers 403 in one line to all else.
+    """Lets through what the page and its API need, and answers everything else in one line.
 
     Parameters
     ----------
     app : ASGI application
+        All of Gradio, its own layers included.
     rules : Rules
-    questions : Questions
-        What the app can be asked.
+    login : Login
+    functions : mapping of int to BlockFunction
+        Endpoints of the app.
+    unfetched : UnfetchedAnswers
     thumbnails, plotly : Path or None
-        The static files of the page, reached under `THUMBNAILS` and `PLOTLY`: where they lie on
-        this machine is not told.
+        The static files of the page, served as `THUMBNAILS` and `PLOTLY`.
     made : Path
         Folder of the files that the API hands over.
     """
@@ -98,94 +153,285 @@ class Gate:
         self,
         app: ASGIApp,
         rules: Rules,
-        questions: Questions,
+        login: Login,
+        functions: Mapping[int, BlockFunction],
+        unfetched: UnfetchedAnswers,
         thumbnails: Path | None,
         plotly: Path,
         made: Path,
     ) -> None:
-        self._app = app
-        self._questions = questions
+        self.app = app
+        self.is_started = False
+        """Set when Gradio has asked itself to start; the route for that is closed then."""
         self._rules = rules
-        self._thumbnails = "" if thumbnails is None else thumbnails.as_posix()
-        self._plotly = plotly.as_posix()
+        self._login = login
+        self._functions = functions
+        self.unfetched = unfetched
+        self._thumbnails = thumbnails
+        self._plotly = plotly
         self._made = PurePath(made)
         self._headers = _headers(rules)
+        self._home = urlsplit(rules.root_path).path
+        self._import = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, self._guarded(send))
+            await self._serve(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path(scope)
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in scope["headers"]
-        }
-        refused = self._refusal(scope["method"], path, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_answered = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                is_answered = True
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+                headers.update(self._headers)
+                if message["status"] < 400:  # no website may show it as a part of itself
+                    headers["cross-origin-resource-policy"] = "same-origin"
+            await send(message)
+
         try:
-            if scope["method"] == "POST":
-                receive, fault = await self._read(path, bodies.in_time(receive))
-            else:
-                fault = await self._thumbnail_refusal(path)
-            if fault is None:
-                await self._app(self._shown(scope, path), receive, send)
-            else:
-                await _said(*fault)(scope, receive, send)
-        except bodies.TooSlowError:
-            answer = _said(408, f"the body took more than {bodies.SECONDS:.0f} s")
-            answer.headers["connection"] = "close"
-            await answer(scope, receive, send)
+            answer = await self._answer(scope, receive, guarded)
+        except Exception as error:  # in one line: Starlette raises also what it has answered
+            log.info("%s %.80s: %s", scope["method"], scope["path"], one_line(error))
+            answer = None if is_answered else _answer_to(error)
+        if answer is not None:
+            await answer(scope, receive, guarded)
 
-    async def _read(self, path: str, receive: Receive) -> tuple[Receive, bodies.Refusal | None]:
-        """Read a body and look at it; it can then be received again."""
-        if _UPLOAD.fullmatch(path):  # too large for the memory of many at once
-            return receive, None
-        body = await bodies.read_body(receive)
-        fault = None
-        if not _takes_form(path):
-            route = path.removeprefix(_API).strip("/")
-            fault = await bodies.json_refusal(body, partial(self._questions.refusal, route))
-        return bodies.replayed(body, receive), fault
-
-    async def _thumbnail_refusal(self, path: str) -> bodies.Refusal | None:
-        """Tell why a thumbnail is not shown: of a damaged one a browser would make any picture."""
-        found = _THUMBNAIL.fullmatch(path)
-        if not found or not self._thumbnails:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """Answer a request; None if Gradio has."""
+        names = [name.decode("latin-1").lower() for name, _ in scope["headers"]]
+        if any(names.count(name) > 1 for name in SINGLE):
+            return _line(400, "a header that may occur once occurs twice")
+        asked, scope = self._read(scope)
+        if refused := self._refusal(asked):
+            return refused
+        most = self._most(asked)
+        receive = bodies.limited(receive, most)
+        if answer := await self._own_answer(asked, scope, receive):
+            return answer
+        if _UPLOAD.fullmatch(asked.path):  # too large for the memory of many at once
+            await self.app(scope, receive, send)
             return None
-        collection, item_id = Path(self._thumbnails).parent, PurePath(path).stem
-        fault = await run_in_threadpool(_thumbnail_fault, collection, item_id)
-        return (404, f"{path} {fault}") if fault else None
+        if asked.method != "POST":
+            await self.app(self._reading(scope, asked.path), receive, send)
+            return None
+        return await self._call(asked, scope, receive, send)
+
+    def _read(self, scope: Scope) -> tuple[_Asked, Scope]:
+        """Read a request, and take away the headers that only a trusted proxy may send."""
+        rules = self._rules
+        peer = (scope.get("client") or ("", 0))[0]
+        is_proxied = bool(rules.root_path) and is_in(peer, rules.proxies)
+        kept, headers = [], {}
+        for name, value in scope["headers"]:
+            lower = name.decode("latin-1").lower()
+            if is_proxy_header(lower) and not (is_proxied and lower in _FORWARDED):
+                continue
+            kept.append((name, value))
+            joined = [headers[lower]] if lower in headers else []
+            headers[lower] = "; ".join([*joined, value.decode("latin-1")])
+        client = headers.get("x-forwarded-for", "").rsplit(",")[-1].strip() or peer
+        is_secure = rules.root_path.startswith("https:") or (
+            headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
+        )
+        asked = _Asked(
+            scope["method"],
+            _path(scope),
+            scope["query_string"].decode("latin-1"),
+            headers,
+            client,
+            is_secure,
+            self._login.session(cookie_parser(headers.get("cookie", ""))),
+        )
+        return asked, {**scope, "headers": kept}
+
+    def _refusal(self, asked: _Asked) -> Response | None:
+        rules, headers = self._rules, asked.headers
+        shown_at = headers.get("x-forwarded-host", "").split(",")[0].strip()
+        line = (
+            host_refusal(headers.get("host", ""), rules.hosts)
+            or (host_refusal(shown_at, rules.hosts) if shown_at else None)
+            or origin_refusal(asked.method, headers, rules.root_path, shown_at)
+        )
+        if line is not None:
+            return _line(403, line)
+        if not self._is_open(asked.method, asked.path):
+            return _line(403, f"{asked.method} {asked.path[:80]} {self._not_served}")
+        if self._login.account and not asked.session and asked.path not in _BEFORE_LOGIN:
+            return self._login_needed(asked)
+        if self._lacks_token(asked):
+            return _line(403, f"a browser's POST request must carry the token of {_TOKEN}")
+        fault = bodies.body_refusal(
+            asked.method, headers, self._most(asked), form=_takes_form(asked.path)
+        )
+        return None if fault is None else _line(*fault)
+
+    def _lacks_token(self, asked: _Asked) -> bool:
+        if asked.method != "POST" or asked.path in (_LOGIN, _LOGOUT) or _MCP.fullmatch(asked.path):
+            return False  # forms carry it in a field
+        if not is_browser(asked.headers) and not _UPLOAD.fullmatch(asked.path):
+            return False
+        return not self._login.has_token(asked.session, asked.headers.get(TOKEN_HEADER, ""))
+
+    def _most(self, asked: _Asked) -> int:
+        """Return how many bytes a body may have."""
+        if _takes_form(asked.path):
+            return bodies.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(asked.path) else 0)
+        is_import = _COMPONENT.fullmatch(asked.path) and not self._rules.public
+        return bodies.MAX_IMPORT_BYTES if is_import else bodies.MAX_BODY_BYTES
+
+    async def _own_answer(self, asked: _Asked, scope: Scope, receive: Receive) -> Response | None:
+        """Answer what the gate itself serves; None for everything else."""
+        path = asked.path
+        if path == _TOKEN:
+            return PlainTextResponse(self._login.token(asked.session), headers=_NEVER_KEPT)
+        if path == f"/{PLOTLY}":
+            return FileResponse(self._plotly)
+        if (found := _THUMBNAIL.fullmatch(path)) and self._thumbnails:
+            return await self._thumbnail(self._thumbnails.parent, found[3], path)
+        if path == _LOGIN:
+            return await self._log_in(asked, scope, receive)
+        if path == _LOGOUT:
+            return await self._log_out(asked, scope, receive)
+        if (event := _EVENT.fullmatch(path)) and not self.unfetched.has_event(event[1]):
+            return _line(404, "there is no such event, or its answer is no longer kept; call again")
+        if path == f"{_API}/queue/data":
+            session = parse_qs(asked.query).get("session_hash", [""])[0]
+            if not self.unfetched.has_session(session):
+                return _line(404, "this session has no answers, or they are no longer kept")
+        return None
+
+    async def _thumbnail(self, collection: Path, item_id: str, path: str) -> Response:
+        """Serve a thumbnail that was checked: of a damaged one a browser would make any picture."""
+        try:
+            data = await run_in_threadpool(read_thumbnail, collection, item_id)
+        except ValueError as error:
+            return _line(404, f"{path} {error}")
+        except OSError:
+            return _line(404, f"{path} cannot be read")
+        return Response(data, media_type="image/webp", headers=_KEPT)
+
+    async def _call(
+        self, asked: _Asked, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
+        """Check a call of the page or the API, and pass it on; None if Gradio has answered."""
+        if int(asked.headers["content-length"]) <= bodies.MAX_BODY_BYTES:
+            return await self._checked(asked, scope, receive, send)
+        if self._import.locked():
+            return _line(429, "another file of notes is being taken in; try again in a moment")
+        async with self._import:
+            return await self._checked(asked, scope, receive, send)
+
+    async def _checked(
+        self, asked: _Asked, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
+        body = await bodies.read_body(receive)
+        if len(body) > bodies.MAX_BODY_BYTES and not bodies.is_import(body):
+            return _line(413, f"a call has at most {bodies.MAX_BODY_BYTES:,} bytes")
+        if not _MCP.fullmatch(asked.path):
+            call, fault = await bodies.parse_call(body, partial(self._call_refusal, asked.path))
+            if fault is not None:
+                return _line(*fault)
+            if "fn_name" not in call and "data" in call:  # nothing else of Gradio's fields is used
+                known = ("data", "session_hash", "fn_index")
+                body = json.dumps({name: call[name] for name in known if name in call}).encode()
+                scope = {**scope, "headers": _sized(scope["headers"], len(body))}
+            await self.unfetched.sweep()
+        await self.app(scope, bodies.replayed(body, receive), send)
+        return None
+
+    def _call_refusal(self, path: str, call: dict) -> bodies.Refusal | None:
+        if path == f"{_API}/queue/join":
+            number = call.get("fn_index")
+            function = self._functions.get(number) if type(number) is int else None
+            return bodies.arguments_refusal(function, call)
+        if found := _CALL.fullmatch(path):
+            named = (f for f in self._functions.values() if f.api_name == found[2])
+            check = bodies.keywords_refusal if found[1] else bodies.arguments_refusal
+            return check(next(named, None), call)
+        return None
+
+    async def _log_in(self, asked: _Asked, scope: Scope, receive: Receive) -> Response:
+        action, link = f"{self._home}{_LOGIN}", ""
+        if asked.method != "POST":
+            return HTMLResponse(self._login.login_page(action, link), headers=_NEVER_KEPT)
+        form = await _form(scope, receive)
+        given = asked.headers.get(TOKEN_HEADER, form.get("token", ""))
+        if is_browser(asked.headers) and not self._login.has_token("", given):
+            return _line(403, "this login page is no longer valid; reload it")
+        is_page, link = "text/html" in asked.headers.get("accept", ""), form.get("link", "")
+        wait = self._login.wait(asked.client)
+        if wait:
+            status, fault = 429, f"Too many attempts; try again in {wait:.0f} s"
+        else:
+            session = self._login.open_session(
+                asked.client, form.get("username", ""), form.get("password", "")
+            )
+            if session:
+                return self._logged_in(asked, session, link if is_page else None)
+            status, fault = 400, "Wrong username or password"
+        headers = {"retry-after": f"{wait:.0f}"} if wait else {}
+        if is_page:
+            text = self._login.login_page(action, link, fault)
+            return HTMLResponse(text, status, headers | _NEVER_KEPT)
+        return PlainTextResponse(f"{fault}\n", status, headers)
+
+    def _logged_in(self, asked: _Asked, session: str, link: str | None) -> Response:
+        """Answer a login with a session's cookie; a page goes on to what was asked for."""
+        answer: Response = JSONResponse({"success": True})
+        if link is not None:
+            answer = self._home_page(link)
+        answer.set_cookie(
+            self._login.cookie,
+            session,
+            path=self._home or "/",
+            httponly=True,
+            samesite="lax",
+            secure=asked.is_secure,
+        )
+        return answer
+
+    async def _log_out(self, asked: _Asked, scope: Scope, receive: Receive) -> Response:
+        if asked.method != "POST":
+            text = self._login.logout_page(f"{self._home}{_LOGOUT}", asked.session)
+            return HTMLResponse(text, headers=_NEVER_KEPT)
+        form = await _form(scope, receive)
+        given = asked.headers.get(TOKEN_HEADER, form.get("token", ""))
+        if not self._login.has_token(asked.session, given):
+            return _line(403, "this page is no longer valid; reload it")
+        self._login.close_session(asked.session)
+        answer = self._home_page("")
+        answer.delete_cookie(self._login.cookie, path=self._home or "/")
+        return answer
+
+    def _home_page(self, link: str) -> RedirectResponse:
+        query = f"?{quote(link, safe='=&%+,:*.~-_')}" if link else ""
+        return RedirectResponse(f"{self._home}/{query}", 303)
+
+    def _login_needed(self, asked: _Asked) -> Response:
+        if asked.path == "/":
+            text = self._login.login_page(f"{self._home}{_LOGIN}", asked.query)
+            return HTMLResponse(text, 401, _NEVER_KEPT)
+        return _line(401, "log in first, by a POST request with username and password to /login")
 
     @property
     def _not_served(self) -> str:
         return NOT_TO_STRANGERS if self._rules.public else NOT_SERVED
 
-    def _refusal(self, method: str, path: str, headers: dict[str, str]) -> PlainTextResponse | None:
-        rules = self._rules
-        line = refusal(method, headers, rules.root_path, local_only=rules.local_only)
-        if line is not None:
-            return _said(403, line)
-        if not self._is_open(method, path):
-            return _said(403, f"{method} {path[:80]} {self._not_served}")
-        if method != "POST":
-            return None
-        most = bodies.MAX_BODY_BYTES if rules.public else bodies.MAX_IMPORT_BYTES
-        if _takes_form(path):
-            most = bodies.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(path) else 0)
-        fault = bodies.body_refusal(headers, most, form=_takes_form(path))
-        return None if fault is None else _said(*fault)
-
     def _is_open(self, method: str, path: str) -> bool:
-        if method == "OPTIONS" or (self._rules.mcp and _MCP.fullmatch(path)):
-            return True
+        if self._rules.mcp and _MCP.fullmatch(path):
+            return method in ("GET", "POST", "DELETE")
+        if path in (_LOGIN, _LOGOUT):
+            return bool(self._login.account) and method in ("GET", "HEAD", "POST")
         read, asked = [_READ], [_ASKED]
         if not self._rules.public:
             read, asked = [_READ, _READ_BY_FRIENDS], [_ASKED, _ASKED_BY_FRIENDS]
@@ -193,8 +439,10 @@ class Gate:
             straight = not _CROOKED.search(path)
             return bool(
                 (straight and any(route.fullmatch(path) for route in read))
-                or self._file(path)
+                or path in (_TOKEN, f"/{PLOTLY}")
+                or (self._thumbnails and _THUMBNAIL.fullmatch(path))
                 or self._is_made(path)
+                or (path == _STARTUP and not self.is_started)
             )
         return method == "POST" and any(route.fullmatch(path) for route in asked)
 
@@ -205,29 +453,43 @@ class Gate:
         file = PurePath(path.removeprefix(_FILE))
         return ".." not in file.parts and self._made in file.parents
 
-    def _file(self, path: str) -> str:
-        """Find the static file that a short address shows, if it is one."""
-        if path == f"/{PLOTLY}":
-            return self._plotly
-        found = _THUMBNAIL.fullmatch(path)
-        return f"{self._thumbnails}/{found[1]}" if found and self._thumbnails else ""
-
-    def _shown(self, scope: Scope, path: str) -> Scope:
-        """Say to Gradio which file a short address shows, and to give it whole."""
-        file = self._file(path)
-        if not file and not path.startswith(_FILE):
+    @staticmethod
+    def _reading(scope: Scope, path: str) -> Scope:
+        """Leave out what Gradio shall not read: a file's range, and the query of our page."""
+        if path == "/":  # Gradio would look for pages and saved states of its own
+            return {**scope, "query_string": b""}
+        if not path.startswith(_FILE):
             return scope
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
-        place = scope.get("root_path", "") + (f"{_FILE}{file}" if file else path)
-        return {**scope, "headers": headers, "path": place}
+        return {**scope, "headers": headers, "path": scope.get("root_path", "") + path}
 
-    def _guarded(self, send: Send) -> Send:
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
-            await send(message)
 
-        return guarded
+async def explain(request: Request, error: Exception) -> PlainTextResponse:
+    """Answer what Gradio raised with a line: most often a call that fits nothing in the app."""
+    is_misfit = request.method == "POST" and isinstance(error, _MISFITS)
+    if is_misfit or isinstance(error, RequestValidationError):
+        return _line(422, "this page has no such function, or other values; reload it")
+    answer = _answer_to(error)
+    if answer.status_code == 500:
+        log.error("%s %.80s failed", request.method, request.url.path, exc_info=error)
+    return answer
+
+
+def _answer_to(error: Exception) -> PlainTextResponse:
+    if isinstance(error, HTTPException):
+        return _line(error.status_code, one_line(ValueError(error.detail)))
+    if isinstance(error, ClientDisconnect):
+        return _line(400, "the request ended too early")
+    if not isinstance(error, bodies.BodyError):
+        return _line(500, OUR_FAULT)
+    answer = _line(error.status, str(error))
+    answer.headers["connection"] = "close"
+    return answer
+
+
+_FORWARDED = frozenset({"x-forwarded-host", "x-forwarded-proto", "x-forwarded-for"})
+_NEVER_KEPT = {"cache-control": "no-store"}
+_KEPT = {"cache-control": "private, max-age=3600"}
 
 
 def _headers(rules: Rules) -> dict[str, str]:
@@ -245,21 +507,26 @@ def _headers(rules: Rules) -> dict[str, str]:
 def _path(scope: Scope) -> str:
     """Path below the root path, whether or not the proxy has taken that off."""
     root, path = scope.get("root_path", ""), str(scope["path"])
-    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+    path = path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+    return path.rstrip("/") if path in (f"{_LOGIN}/", f"{_LOGOUT}/") else path
 
 
-def _thumbnail_fault(collection: Path, item_id: str) -> str:
-    """Tell why a thumbnail is not shown, in a few words; nothing where it is whole."""
-    try:
-        read_thumbnail(collection, item_id)
-    except (ValueError, OSError) as error:
-        return str(error) if isinstance(error, ValueError) else "cannot be read"
-    return ""
+async def _form(scope: Scope, receive: Receive) -> dict[str, str]:
+    """Read the text fields of a small form."""
+    body = await bodies.read_body(receive)
+    request = Request(scope, bodies.replayed(body, receive))
+    async with request.form(max_files=0, max_fields=16) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def _sized(headers: list[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+    return [*kept, (b"content-length", str(size).encode())]
 
 
 def _takes_form(path: str) -> bool:
-    return path.startswith("/login") or bool(_UPLOAD.fullmatch(path))
+    return path in (_LOGIN, _LOGOUT) or bool(_UPLOAD.fullmatch(path))
 
 
-def _said(status: int, line: str) -> PlainTextResponse:
+def _line(status: int, line: str) -> PlainTextResponse:
     return PlainTextResponse(f"{line}\n", status)

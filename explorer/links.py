@@ -9,6 +9,7 @@ and one that cannot be used is left out with a note, so that the rest of the lin
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -187,10 +188,8 @@ def _check_origin(
     """Drop what has no meaning here, as it was made with another checkpoint or collection."""
     notes = []
     made_with = given.get("checkpoint", checkpoint)
-    named = values.keys() & _OF_CHECKPOINT
-    if made_with != checkpoint and named:
-        for name in named:
-            del values[name]
+    foreign = made_with != checkpoint
+    if foreign and _drop_dimensions(values):
         notes.append(
             f"This link was made with checkpoint {_shown(made_with)}; its dimensions mean nothing "
             f"with {checkpoint!r} and were left out."
@@ -201,6 +200,32 @@ def _check_origin(
             f"This link was made for collection {_shown(made_for)}; here {collection!r} is open."
         )
     return notes
+
+
+def _drop_dimensions(values: dict[str, Any]) -> bool:
+    """Remove what names dimensions of another checkpoint; returns whether anything did."""
+    named = values.keys() & _OF_CHECKPOINT
+    for name in named:
+        del values[name]
+    # The page itself passes over what these two say is off.
+    switched = any(re.search(r"\boff:", values.get(name, "")) for name in ("inspect", "versus"))
+    figure = values.get("figure", "")
+    values |= {"figure": _drop_from_figure(figure)} if figure else {}
+    return bool(named) or switched or values.get("figure", "") != figure
+
+
+def _drop_from_figure(text: str) -> str:
+    """Remove rows of dimensions, and what is off in others, from a figure's recipe."""
+    try:
+        recipe = json.loads(text)
+        rows = list(recipe["rows"])
+        searches = (row for row in rows if "dimension" not in row)
+        kept = [{name: row[name] for name in row if name != "off"} for row in searches]
+        if kept == rows:
+            return text
+        return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text  # the Figure tab says what is wrong with it
 
 
 def _read_strictness(text: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sieve.explorer.access import Access
 from sieve.explorer.app import Served, start, start_offer
 from sieve.explorer.arenas import share_arenas
 from sieve.explorer.training.desk import TrainingDesk
-from sieve.model.checkpoint import choice_note, find_checkpoint
+from sieve.model.checkpoint import explain_choice, find_checkpoint
 
 if TYPE_CHECKING:
     from sieve.model.collection import Collection
@@ -107,7 +107,7 @@ class Server:
         if self._may_train:
             path = Path(engine.checkpoint.path)
             self._desk = TrainingDesk(self._collection, path, self._device, self._text_encoder)
-        self.note = choice_note(self._collection, Path(engine.checkpoint.path))
+        self.note = str(explain_choice(self._collection, Path(engine.checkpoint.path)))
         at = {"host": self._host, "port": self._port}
         self.served = start(engine, **at, training=self._desk, access=self._access)
 

@@ -1,25 +1,79 @@
-"""Which websites may speak to an explorer through somebody's browser: its own page, and no other.
+"""Which websites may send requests to an explorer through somebody's browser: its own page only.
 
-Any website can have its visitors' browsers ask an address on their own machine or network. Gradio
-answers that: it takes JSON under any content type, so a page elsewhere could start a training or
-change notes here; and where a website lets its own name lead to 127.0.0.1 (DNS rebinding), it reads
-the answers as well. A browser tells which site asks, which no script can change; programs that are
-no browsers tell nothing of it and are answered.
+Any website can make its visitors' browsers send requests to an address on their own machine or
+network, and Gradio accepts them. Four checks stop that:
+
+- the `Host` header must name this machine or a name that was allowed (DNS rebinding);
+- `Sec-Fetch-Site`, `Origin` and `Referer`, which scripts cannot set, must not name another origin;
+- no answer carries a CORS header, and a preflight request is refused;
+- a browser's POST request carries a token that only a page of the same origin can read.
+
+Programs that are no browsers send none of these headers and need no token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import ip_address
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+ANY_HOST = "*"
+TOKEN_HEADER = "x-sieve-token"
+SINGLE = frozenset(
+    {"host", "origin", "referer", "content-length", "content-type", "transfer-encoding"}
+    | {"sec-fetch-site", "sec-fetch-mode", TOKEN_HEADER}
+)
+"""Headers that may occur once: of two, this server and Gradio could each read another."""
+
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
+_PROXY_HEADERS = re.compile(
+    r"forwarded|via|x-(forwarded|original|rewrite|gradio|http-method|real|client|host)\b.*"
+)
+"""Headers by which a proxy, or whoever pretends to be one, changes what a server believes."""
+
+Network = IPv4Network | IPv6Network
 
 
-def refusal(
-    method: str, headers: Mapping[str, str], root_path: str, *, local_only: bool
+def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> frozenset[str]:
+    """Return the names by which an explorer may be addressed.
+
+    Parameters
+    ----------
+    listens_to : str
+        The host that the server listens to.
+    root_path : str
+        Where a reverse proxy shows the page; the host of an address is included.
+    allowed : iterable of str
+        Further names, or `*` for any.
+    """
+    known = {"localhost", listens_to, socket.gethostname(), urlsplit(root_path).hostname or ""}
+    return frozenset(name.lower() for name in known | set(allowed) if name)
+
+
+def host_refusal(host: str, names: frozenset[str]) -> str | None:
+    """Explain in one line why a `Host` header is refused; None if it is accepted.
+
+    IP addresses are accepted: a name of another website can lead here, an address cannot.
+    """
+    parts = _HOST.fullmatch(host.lower())
+    if parts is None:
+        return "the Host header must be a name or an address"
+    name = parts[1]
+    if ANY_HOST in names or name in names or name.endswith(".localhost") or _is_address(name):
+        return None
+    return (
+        f"this explorer is not {name[:80]}: open it by its address, or start it with "
+        f"--allow-host {name[:80]} if that name is yours"
+    )
+
+
+def origin_refusal(
+    method: str, headers: Mapping[str, str], root_path: str, shown_at: str
 ) -> str | None:
-    """Tell in one line why a request is not answered; None where it may be.
+    """Explain in one line why a request of another website is refused; None if it is not one.
 
     Parameters
     ----------
@@ -27,20 +81,26 @@ def refusal(
     headers : mapping of str to str
         By their names in lower case.
     root_path : str
-        Where a reverse proxy shows the page; an address names a host that is this explorer's too.
-    local_only : bool
-        Whether only this machine's own names are: nobody is asked for a password, and the explorer
-        listens to this machine alone.
+        Where a reverse proxy shows the page; an address names an origin of this explorer.
+    shown_at : str
+        The host that a trusted proxy was asked for; empty if there is none.
     """
-    host = headers.get("host", "")
-    if local_only and host and not _is_local(_name(host), _name(urlsplit(root_path).netloc)):
-        return (
-            f"this explorer is not {host[:80]}: open it by its address on this machine, or start "
-            "it with --root-path and the address at which a proxy shows it"
-        )
-    if _from_elsewhere(method, headers, root_path):
+    if _is_from_elsewhere(method, headers, root_path, shown_at):
         return "another website may not ask this explorer; open it in a window of its own"
     return None
+
+
+def is_browser(headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from a browser: no website can leave out all of these headers."""
+    return (
+        not headers.keys().isdisjoint({"origin", "referer", "sec-fetch-site", "sec-fetch-mode"})
+        or headers.get("user-agent", "").startswith("Mozilla/")
+    )  # fmt: skip
+
+
+def is_proxy_header(name: str) -> bool:
+    """Whether a header, by its name in lower case, counts only from a trusted proxy."""
+    return _PROXY_HEADERS.fullmatch(name) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -51,36 +111,43 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _from_elsewhere(method: str, headers: Mapping[str, str], root_path: str) -> bool:
-    site = headers.get("sec-fetch-site")
+def is_in(address: str, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks."""
+    try:
+        return any(ip_address(address) in network for network in networks)
+    except ValueError:
+        return False
+
+
+def _is_from_elsewhere(
+    method: str, headers: Mapping[str, str], root_path: str, shown_at: str
+) -> bool:
+    site, is_read = headers.get("sec-fetch-site"), method in ("GET", "HEAD")
     if site in ("same-origin", "none"):
         return False
     if site is not None:  # a link to the page is followed; nothing more, also from another port
-        return not (method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate")
+        return not (is_read and headers.get("sec-fetch-mode") == "navigate")
     origin = headers.get("origin")
+    if origin is None:  # a link to the page has a Referer, too
+        origin = None if is_read else headers.get("referer")
     if origin is None:
         return False
-    parts = urlsplit(origin)
-    port = _DEFAULT_PORTS.get(parts.scheme, "")
-    own = {headers.get("host"), headers.get("x-forwarded-host"), urlsplit(root_path).netloc}
-    known = {name.lower().removesuffix(port) for name in own if name}
-    return parts.netloc.lower().removesuffix(port) not in known
-
-
-def _is_local(name: str, shown_at: str) -> bool:
-    """Whether a name cannot be led here by whoever owns it: an address, or this machine's own."""
-    if name == "localhost" or name.endswith(".localhost") or (name and name == shown_at):
-        return True
     try:
-        ip_address(name)
+        parts = urlsplit(origin)
+        root = urlsplit(root_path)
+    except ValueError:
+        return True
+    port = _DEFAULT_PORTS.get(parts.scheme)
+    if port is None:
+        return True
+    asked = parts.netloc.lower().removesuffix(port)
+    own = {headers["host"], shown_at} | ({root.netloc} if root.scheme == parts.scheme else set())
+    return asked not in {name.lower().removesuffix(port) for name in own if name}
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
     except ValueError:
         return False
     return True
-
-
-def _name(host: str) -> str:
-    """Host without its port, in lower case; empty where it is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""

@@ -32,6 +32,7 @@ from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.home import sieve_home
 from sieve.model.identity import CodesIdentity
+from sieve.model.opened_files import OpenedFiles
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Checkpoint:
         names: Mapping[int, DimensionName],
     ) -> None:
         self.path = path
+        parts = (CONFIG, NAMES) if encoder is None else (CONFIG, WEIGHTS, NAMES)
+        self._files = OpenedFiles(*(path / part for part in parts))
         self._encoder = None if encoder is None else encoder.eval()
         self.config = config
         self.codes = None if encoder else CodesIdentity(**config["codes"])
@@ -124,6 +127,7 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the hashes of config, weights and names."""
+        self._files.check()
         parts = (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
         hashes = (file_sha256(self.path / part) for part in parts)
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -170,7 +174,8 @@ class Checkpoint:
                 )
             is_codes = config.get("kind") == CODES_KIND
             _require(path, *(() if is_codes else (WEIGHTS,)))
-            check_files(path, _AGAIN)
+            parts = (CONFIG, NAMES) if is_codes else (CONFIG, NAMES, WEIGHTS, TRAINING)
+            check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
             encoder = None if is_codes else _load_encoder(path, config)
             names = {
                 int(entry["dimension"]): DimensionName.read(entry)
@@ -292,39 +297,45 @@ def _quick(folder: Path, config: Mapping[str, Any]) -> str:
     return f"{m} dimensions" if m < QUICK_DIMENSIONS else ""
 
 
-def choice_note(collection: Collection, opened: Path) -> str:
-    """Say why a checkpoint is open by default, if that is not plain, and how to open the other.
+class CheckpointChoice(NamedTuple):
+    """Why a checkpoint is open, if another one could have been expected."""
+
+    reason: str = ""
+    """A sentence; empty if nobody could have expected another."""
+    other: str = ""
+    """Name of the other one; empty if there is none."""
+
+    def __str__(self) -> str:
+        offer = f" Open {self.other} with --checkpoint {self.other}." if self.other else ""
+        return self.reason + offer
+
+
+def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
+    """Say why a checkpoint is open by default, if that is not plain, and what the other one is.
 
     Parameters
     ----------
     collection : Collection
     opened : Path
         The checkpoint that is open.
-
-    Returns
-    -------
-    str
-        Empty if nobody could have expected another.
     """
     fitting = list_fitting(collection)
     now = next((one for one in fitting if one.path.resolve() == opened.resolve()), None)
     if now is None:
-        return ""
-    # Where a quick one of this collection is newest, it would have been expected.
-    passed = [one for one in fitting if one.quick and (one.own or not now.own)]
+        return CheckpointChoice()
     if now.quick:
+        short = f"{now.name} had only a quick training ({now.quick})"
         full = next((one for one in fitting if not one.quick), None)
-        other = (
-            f"{full.name} had a full one: open it with --checkpoint {full.path.name}"
-            if full
-            else "train a longer one with `sieve train`"
-        )
-        return f"{now.name} had only a quick training ({now.quick}); {other}."
-    if not passed:
-        return ""
-    return (
-        f"{now.name} is open, because {passed[0].name} had only a quick training "
-        f"({passed[0].quick}); open that one with --checkpoint {passed[0].path.name}."
+        if full is None:
+            return CheckpointChoice(f"{short}; train a longer one with `sieve train`.")
+        return CheckpointChoice(f"{short}; {full.name} had a full one.", full.path.name)
+    # A quick one could be expected if it is of this collection, or if the open one is not.
+    passed = next((one for one in fitting if one.quick and (one.own or not now.own)), None)
+    if passed is None:
+        return CheckpointChoice()
+    return CheckpointChoice(
+        f"{now.name} is open, because {passed.name} had only a quick training ({passed.quick}).",
+        passed.path.name,
     )
 
 

@@ -94,14 +94,16 @@ class Retriever:
         """
         asked = self.question(query, off, strictness, never)
         copies = self.copies() if fold else None
+        is_on = np.setdiff1d(np.flatnonzero(query.code), off)
         started = time.perf_counter()
-        after = self._ranked(asked, top, itself, copies)
+        after = self._ranked(asked, top, itself, copies) if len(is_on) or not off else []
         seconds = time.perf_counter() - started
         before = self._ranked(Query(query.code), top, itself, copies) if off else after
         named = tuple(
             OffDimension(j, names(j), w) for j, w in zip(asked.off, asked.weights, strict=True)
         )
-        return SearchOutcome(named, *self._compared(asked, names, before, after, copies), seconds)
+        results, left = self._compared(asked, names, before, after, copies)
+        return SearchOutcome(named, results, left, seconds, bool(off) and not len(is_on))
 
     def question(
         self, query: EncodedQuery, off: tuple[int, ...], strictness: float, never: bool
@@ -144,7 +146,11 @@ class Retriever:
             pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
             return [_Ranked(row, score, found.codes, place) for place, (row, score) in pairs]
 
-        return self._distinct(find, top, itself, copies)
+        found = self._distinct(find, top, itself, copies)
+        if not query.never:
+            return found
+        # With much left out, what shares nothing with the query would fill the places.
+        return [one for one in found if _shares(query, one)]
 
     def _distinct(
         self, find: Callable[[int], list[Hit]], top: int, itself: int | None, copies: Copies | None
@@ -238,3 +244,8 @@ class Retriever:
 def _picture(row: int, copies: Copies | None) -> int:
     """Return what identifies a row's picture: the row itself if copies are not folded."""
     return copies.group(row) if copies else row
+
+
+def _shares(query: Query, one: _Ranked) -> bool:
+    """Whether a row has a dimension of the query that is on."""
+    return bool((contributions(one.codes, query, one.place).values > 0).any())

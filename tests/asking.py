@@ -29,3 +29,8 @@ def ask(web: httpx.Client, name: str, data: object, **headers: str) -> httpx.Res
     """Ask a server function."""
     known = server_functions(web.get("/config").json())
     return web.post(ASK, json=question(known, name, data), headers=headers)
+
+
+def token(web: httpx.Client) -> dict[str, str]:
+    """Header that a browser's POST requests carry, as the page's script asks for it."""
+    return {"X-Sieve-Token": web.get("/csrf-token").text}

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch.multiprocessing
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from sieve.data_prep.images import original_size, share_decoding_lock
 from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.records import Record, Source
 from sieve.data_prep.splits import picture_hash
@@ -123,7 +125,7 @@ class _Images(Dataset[list[Opened]]):
         except OSError as error:
             return Opened(row, 0, 0, None, fault=str(error))
         content = 0 if record.split else picture_hash(image)
-        return Opened(row, image.width, image.height, pixels, content)
+        return Opened(row, *original_size(image), pixels, content)
 
 
 def why(error: Exception) -> str:
@@ -224,8 +226,10 @@ class _Worker:
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
+        self._lock = torch.multiprocessing.get_context().Lock()
 
     def __call__(self, _: int) -> None:
+        share_decoding_lock(self._lock)
         # Ctrl-C is for the main process, which ends its decoders in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

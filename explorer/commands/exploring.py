@@ -6,12 +6,11 @@ inside `run`, so that `sieve --help` answers at once.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from sieve.explorer.arguments import (
     CheckpointName,
@@ -23,7 +22,9 @@ from sieve.explorer.arguments import (
     Strictness,
     StrictnessValue,
     TextEncoderName,
+    TrustBackbone,
     checkpoint_path,
+    find_collection,
     open_engine,
     text_encoder_name,
 )
@@ -60,7 +61,8 @@ class Explore:
     index: IndexName = ""
     """Search this index, which `sieve index` made, in place of the codes on this machine."""
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. Beyond this machine it needs --auth, --public-safe or
+    --open-to-network."""
     port: int = 7860
     """Port; the next free one is taken where it is in use."""
     device: Device = "auto"
@@ -71,7 +73,7 @@ class Explore:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
-
+    trust_backbone: TrustBackbone = False
     no_training: bool = False
     """Leave out the Train tab."""
     public_safe: bool = False
@@ -80,14 +82,20 @@ class Explore:
     auth: Annotated[str, arg(metavar="NAME")] = ""
     """Ask everyone for this name and a password. The password is asked for here, or taken from
     $SIEVE_PASSWORD: on the command line others could read it."""
+    open_to_network: bool = False
+    """Let everyone who reaches --host do what you can do, without a password."""
+    allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """A name, besides this machine's own, at which browsers may open the page; repeatable, * for
+    any."""
     root_path: Annotated[str, arg(metavar="PATH")] = ""
-    """Where a reverse proxy shows the page, as /sieve."""
+    """Where a reverse proxy shows the page, as /sieve or https://example.org/sieve."""
+    trusted_proxy: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ADDRESS")] = ()
+    """Address or network of a reverse proxy whose X-Forwarded headers are believed; repeatable."""
     mcp: bool = False
     """Let programs search by the Model Context Protocol, at /gradio_api/mcp/."""
 
     def run(self) -> None:
         """Serve until stopped."""
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.explorer.access import Access, ask_password
         from sieve.explorer.serving import Server, launch
         from sieve.model.collection import Collection
@@ -98,11 +106,13 @@ class Explore:
             root_path=self.root_path,
             auth=(self.auth, ask_password(self.auth)) if self.auth else None,
             mcp=self.mcp,
+            allow_hosts=self.allow_host,
+            trusted_proxies=self.trusted_proxy,
+            open_to_network=self.open_to_network,
         )
+        access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
-        path = open_collection_path(
-            self.collection, device=self.device, progress=sys.stderr.isatty()
-        )
+        path = find_collection(self.collection, self.device, self.trust_backbone)
 
         text_encoder = text_encoder_name(self.text_encoder)
 
@@ -168,6 +178,7 @@ class Search:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -194,6 +205,7 @@ class Search:
             self.device,
             self.allow_code,
             self.index,
+            self.trust_backbone,
             self.text_encoder,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
@@ -225,6 +237,7 @@ class Info:
     """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -232,7 +245,8 @@ class Info:
         """Print the facts."""
         from sieve.explorer.reports import collection_report
 
-        report = collection_report(self.collection, self.checkpoint)
+        path = find_collection(self.collection, trust_backbone=self.trust_backbone)
+        report = collection_report(str(path), self.checkpoint)
         print_json(report) if self.json else print_facts(report)
 
 
@@ -256,6 +270,7 @@ class Dimensions:
     """A checkpoint's path or name; by default the one that fits best."""
     summary: bool = False
     """Measure the whole encoder; takes a minute."""
+    trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV, with every column."""
     json: bool = False
@@ -270,7 +285,9 @@ class Dimensions:
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if self.summary and (self.match or self.sort != "dimension"):
             raise ValueError("--summary is of all dimensions: leave out --match and --sort")
-        engine = open_engine(self.collection, self.checkpoint, "auto")
+        engine = open_engine(
+            self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
+        )
         if self.summary:
             report = summary_report(engine)
             print_json(report) if self.json else print_sections(report)

@@ -14,8 +14,8 @@ from sieve.explorer.turns import Turns
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (
-    "sieve.js", "calling.js", "words.js", "floating.js", "pictures.js", "tab_keys.js",
-    "methods_plot.js",
+    "csrf_token.js", "sieve.js", "calling.js", "words.js", "floating.js", "pictures.js",
+    "tab_keys.js", "methods_plot.js",
 )  # fmt: skip
 """Scripts of all components, in the order in which they run."""
 

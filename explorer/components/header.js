@@ -7,7 +7,7 @@ on("about", (facts) => {
     el("span", {}, count(facts.items, "image")),
     facts.dimensions && el("span", {}, count(facts.dimensions, "dimension")),
     ...(facts.backbone ? [
-      el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}`),
+      el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}${facts.can?.texts_by_captions || facts.can?.no_text ? " (unavailable)" : ""}`),
       el("span", { title: "The sparse encoder" }, facts.checkpoint ? `checkpoint ${facts.checkpoint}` : "no checkpoint yet"),
     ] : [el("span", { title: "There is no backbone: the codes came with the collection" }, "codes from elsewhere")]),
   ].filter(Boolean));
@@ -16,15 +16,34 @@ on("about", (facts) => {
 // Lines that hold for the whole page, on every tab: what of a link could not be used, and which
 // checkpoint is open if another could be expected.
 const banner = element.querySelector(".sv-banner");
-const lines = { link: [], checkpoint: [] };
-function tell(kind, told) {
-  lines[kind] = told;
-  banner.replaceChildren(...Object.entries(lines).flatMap(([of, texts]) => texts.map((text) => el("li", {},
-    el("span", {}, text),
-    el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => tell(of, lines[of].filter((one) => one !== text)) }, "×")))));
+const shown = { link: [], checkpoint: [] };
+function tell(kind, lines) {
+  shown[kind] = lines;
+  banner.replaceChildren(...Object.entries(shown).flatMap(([of, texts]) => texts.map(([text, ...offer]) => el("li", {},
+    el("span", {}, text, ...offer),
+    el("button", { type: "button", class: "sv-icon", "aria-label": "Dismiss", onclick: () => tell(of, shown[of].filter(([one]) => one !== text)) }, "×")))));
 }
-on("link-notes", (told) => tell("link", told));
-on("about", ({ checkpoint_note: note }) => tell("checkpoint", note ? [note] : []));
+on("link-notes", (lines) => tell("link", lines.map((line) => [line])));
+on("about", ({ collection, checkpoint_choice: choice }) => {
+  const { reason, other } = choice ?? {};
+  const mayOpen = server?.sieve_checkpoint_open;
+  const offer = other && (mayOpen
+    ? el("button", { type: "button", class: "sv-link", onclick: ({ target }) => change(other, target) }, `Open ${other}`)
+    : el("code", {}, `sieve explore ${collection} --checkpoint ${other}`));
+  tell("checkpoint", reason ? [[reason, ...(offer ? [" ", offer] : [])]] : []);
+});
+
+// The server opens the other checkpoint at the same address, and the page comes back with it.
+async function change(other, button) {
+  Object.assign(button, { disabled: true, textContent: `Opening ${other} …` });
+  const answer = await Sieve.call(server.sieve_checkpoint_open, other);
+  if (answer.error) return tell("checkpoint", [[answer.error]]);
+  for (let tries = 0; tries < 120; tries += 1) {
+    await new Promise((done) => { setTimeout(done, 700); });
+    if (await Sieve.outdated()) return location.reload();
+  }
+  tell("checkpoint", [[`${other} could not be opened; the output of sieve explore says why.`]]);
+}
 
 // Gradio follows the system; a choice made here is kept for the next visit.
 const KEY = "sieve-theme";

@@ -25,6 +25,7 @@ MIME: dict[str, str] = {
     "json": "application/json",
 }
 KEPT_SECONDS = 3600
+KEPT_FILES = 100
 _NAME = "figure"
 
 
@@ -109,7 +110,7 @@ def figures_folder(uploads: Path) -> Path:
 
 
 def keep_file(download: Download, folder: Path) -> Path:
-    """Write a file where the web server may hand it out, and forget those of an hour ago.
+    """Write a file where the web server may hand it out; only the newest of the last hour stay.
 
     Parameters
     ----------
@@ -118,8 +119,9 @@ def keep_file(download: Download, folder: Path) -> Path:
         Of these files alone.
     """
     oldest = time.time() - KEPT_SECONDS
-    for old in folder.glob("*/*"):
-        if old.stat().st_mtime < oldest:
+    times = {old: old.stat().st_mtime for old in folder.glob("*/*")}
+    for number, old in enumerate(sorted(times, key=lambda old: -times[old]), start=2):
+        if times[old] < oldest or number > KEPT_FILES:
             old.unlink(missing_ok=True)
             with suppress(OSError):
                 old.parent.rmdir()

@@ -15,7 +15,7 @@ from sieve.explorer.json_fields import read_object
 from sieve.explorer.training.choices import choices, find_choice
 from sieve.explorer.training.settings import TrainingSettings
 from sieve.explorer.training.trainings import Trainings
-from sieve.model.checkpoint import Checkpoint
+from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.collection import Collection
 from sieve.model.training import PRESETS
 from sieve.model.training.probe import probe_refusal
@@ -141,6 +141,23 @@ class TrainingDesk:
             )
         self._unopened, self._asked = None, made
         return self.training_state(None)
+
+    def checkpoint_open(self, name: Any) -> dict[str, Any]:
+        """Ask for another checkpoint of this collection to be opened in all tabs.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint of that name reads this collection.
+        """
+        fitting = {one.path.name: one.path for one in reversed(list_fitting(self.collection))}
+        if not isinstance(name, str) or name not in fitting:
+            raise ValueError(
+                f"no checkpoint {str(name)[:60]!r} reads this collection; there are: "
+                f"{', '.join(fitting) or 'none'}"
+            )
+        self._unopened, self._asked = None, fitting[name]
+        return {"opening": True}
 
     def _progress(self, folder: JobFolder | None) -> Progress:
         """Tell how far a training is; none, also where its checkpoint has been removed."""

@@ -115,7 +115,7 @@ def test_markup_in_data_stays_text(page: Page, hostile_address: str) -> None:
 )
 def test_bad_links_keep_what_can_be_kept(page: Page, link: str, line: str) -> None:
     go(page, link)
-    expect(page.locator(".sv-notes")).to_contain_text(line)
+    expect(page.locator(".sv-banner")).to_contain_text(line)
     assert len(found(page)) == 24
 
 

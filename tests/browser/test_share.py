@@ -129,7 +129,8 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         url = httpx.URL(path=f"/{request.path_params['path']}", query=request.url.query.encode())
         body = await request.body()
         got = await web.request(request.method, url, headers=headers, content=body)
-        kept = {k: v for k, v in got.headers.items() if k in ("content-type", "set-cookie")}
+        passed_on = ("content-type", "set-cookie", "location")
+        kept = {k: v for k, v in got.headers.items() if k in passed_on}
         return Response(got.content, got.status_code, kept)
 
     async def outside(_: Request) -> Response:
@@ -153,7 +154,12 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
 
 @pytest.fixture
 def public(tiny_engine) -> Iterator[Served]:
-    access = Access(public=True, root_path="/a/sieve", auth=("guest", "open"))
+    access = Access(
+        public=True,
+        root_path="/a/sieve",
+        auth=("guest", "open"),
+        trusted_proxies=("127.0.0.1",),
+    )
     served = start(tiny_engine, port=7990, access=access)
     yield served
     served.app.close()

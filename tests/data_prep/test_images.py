@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sieve.data_prep.images import load_image, readable_extensions
+from sieve.data_prep.images import LARGE_PIXELS, load_image, original_size, readable_extensions
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -30,10 +32,10 @@ def gradient() -> Image.Image:
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(png_header(20_000, 6_000))
-    with pytest.raises(ValueError, match="too large: 20000 x 6000 is more than 100,000,000"):
+    with pytest.raises(ValueError, match="too large: 120,000,000 pixels; the limit is 100,000,000"):
         load_image(bomb)
     bomb.write_bytes(png_header(2_000_000, 2_000_000))
-    with pytest.raises(ValueError, match="too large: more than 100,000,000 pixels"):
+    with pytest.raises(ValueError, match="too large: 4,000,000,000,000 pixels"):
         load_image(bomb)
 
 
@@ -130,3 +132,130 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path, gradient: Image.Im
 def test_extensions_are_those_of_pictures() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".bmp"} <= readable_extensions()
     assert not {".pdf", ".eps", ".mpg", ".h5", ".csv"} & readable_extensions()
+
+
+def png_of_zeros(path: Path, side: int, header: bytes, bits: int, extra: bytes = b"") -> None:
+    """Write a square PNG whose pixels are all 0, which takes a few kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    pixels = zlib.compress(bytes((1 + -(-side * bits // 8)) * side), 1)
+    head = chunk(b"IHDR", struct.pack(">II", side, side) + header)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+MEASURE = """
+import resource, sys, threading
+from pathlib import Path
+from PIL import Image
+from sieve.data_prep.images import load_image, load_image_bytes
+Image.init()
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+paths = [Path(path) for path in sys.argv[1:]]
+threads = [threading.Thread(target=load_image, args=(path,)) for path in paths]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+"""
+
+
+def peak_megabytes(*paths: Path) -> float:
+    """Measure what a process needs to load images, all at once."""
+    command = [sys.executable, "-c", MEASURE, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout) / (1024 if sys.platform == "linux" else 1 << 20)
+
+
+def palette_of(path: Path, side: int) -> Path:
+    """Write a palette image with transparent colours."""
+    table = b"PLTE" + bytes(6)
+    clear = b"tRNS" + b"\0\x80"
+    extra = b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in (table, clear)
+    )
+    png_of_zeros(path, side, bytes([8, 3, 0, 0, 0]), 8, extra)
+    return path
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="measures memory as Unix does")
+def test_large_images_take_little_memory_one_after_the_other(tmp_path: Path) -> None:
+    palette = palette_of(tmp_path / "palette.png", 10_000)
+    assert palette.stat().st_size < 1 << 19
+    assert peak_megabytes(palette) < 260  # composited whole, it took 1,720
+    half = palette_of(tmp_path / "half.png", 7000)
+    assert peak_megabytes(*[half] * 4) < 250  # 3,400
+    png_of_zeros(tmp_path / "deep.png", 7000, bytes([16, 0, 0, 0, 0]), 16)
+    assert peak_megabytes(tmp_path / "deep.png") < 280  # 1,360
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="measures memory as Unix does")
+def test_formats_whose_decoders_hold_several_copies_have_a_lower_limit(tmp_path: Path) -> None:
+    path = tmp_path / "clear.webp"
+    Image.new("RGBA", (9000, 6000), (1, 2, 3, 99)).save(path, lossless=True, method=0)
+    assert path.stat().st_size < 100
+    with pytest.raises(ValueError, match=r"54,000,000 pixels; the limit for WEBP is 50,000,000"):
+        load_image(path)
+    assert peak_megabytes(path) < 30
+
+
+def test_an_image_inside_an_icon_has_the_same_limit(tmp_path: Path) -> None:
+    inside = png_header(11_000, 10_000)
+    entry = struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, 32, len(inside), 22)
+    (tmp_path / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inside)
+    with pytest.raises(ValueError, match="110,000,000 pixels; the limit is 100,000,000"):
+        load_image(tmp_path / "a.ico")
+
+
+def test_a_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
+    data = zlib.compress(bytes(1000))
+    tags = {256: 10, 257: 10, 258: 8, 259: 8, 262: 1, 277: 1}
+    tags |= {322: 20_000, 323: 20_000, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    (tmp_path / "a.tif").write_bytes(head + struct.pack("<H", len(tags)) + entries + bytes(4))
+    with pytest.raises(ValueError, match="400,000,000 pixels; the limit is 100,000,000"):
+        load_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg", "a.tif", "a.gif", "a.bmp"])
+def test_a_large_image_comes_reduced_and_tells_its_size(tmp_path: Path, name: str) -> None:
+    """Left half red, right half blue, turned by EXIF where the format has it."""
+    large = Image.new("RGB", (6000, 3000), "red")
+    large.paste("blue", (3000, 0, 6000, 3000))
+    assert LARGE_PIXELS < 6000 * 3000
+    options: dict = {"progressive": True} if "progressive" in name else {}
+    turned = name.endswith((".png", ".jpg"))
+    if turned:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # shown turned by 90° to the right
+        options["exif"] = exif
+    large.save(tmp_path / name, **options)
+    image = load_image(tmp_path / name)
+    assert original_size(image) == ((3000, 6000) if turned else (6000, 3000))
+    assert image.size == ((1500, 3000) if turned else (3000, 1500))
+    places = ((700, 100), (700, 2900)) if turned else ((100, 700), (2900, 700))
+    for place, colour in zip(places, ((255, 0, 0), (0, 0, 255)), strict=True):
+        found = image.getpixel(place)
+        assert isinstance(found, tuple)
+        assert max(abs(a - b) for a, b in zip(found, colour, strict=True)) < 8
+
+
+def test_strips_change_no_pixel(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 255, (2100, 1050, 4), np.uint8)  # more than a strip
+    whole = Image.fromarray(pixels)
+    whole.save(tmp_path / "a.png", compress_level=0)
+    white = Image.new("RGBA", whole.size, "white")
+    wanted = np.asarray(Image.alpha_composite(white, whole).convert("RGB"))
+    assert np.array_equal(np.asarray(load_image(tmp_path / "a.png")), wanted)
+
+
+def test_a_long_line_is_not_reduced_to_nothing(tmp_path: Path) -> None:
+    Image.new("L", (20_000_000, 1), 9).save(tmp_path / "line.png")
+    assert load_image(tmp_path / "line.png").size == (20_000_000, 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asking import ASK, ask
+from asking import ASK, ask, token
 from gradio.utils import get_upload_folder
 from gradio_client import Client
 from PIL import Image
@@ -227,7 +227,8 @@ def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, st
 def test_the_page_itself_and_links_to_it_are_answered(web: httpx.Client) -> None:
     own = str(web.base_url).rstrip("/")
     for headers in ({"Origin": own}, {"Sec-Fetch-Site": "same-origin"}, {}):
-        assert ask(web, "sieve_open", "", **headers).status_code == 200
+        assert ask(web, "sieve_open", "", **headers, **token(web)).status_code == 200
+    assert ask(web, "sieve_open", "").status_code == 200, "a program needs no token"
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert web.get("/?q=a", headers=link).status_code == 200
 
@@ -237,8 +238,7 @@ def test_a_name_that_was_led_here_is_not_this_page(web: httpx.Client, name: str)
     """DNS rebinding: the browser takes the attacker's page and this one for the same site."""
     for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
         read = web.get("/config", headers=headers)
-        # Strangers may search a public page by whatever name it has.
-        assert read.status_code == (200 if is_public(web) else 403)
+        assert read.status_code == 403 and "--allow-host" in read.text
 
 
 def test_what_is_asked_is_small_json_and_names_no_file(
@@ -289,7 +289,8 @@ def test_unknown_fields_change_nothing(web: httpx.Client, name: str) -> None:
 
 def test_an_upload_is_no_larger_than_it_may_be(web: httpx.Client) -> None:
     large = b"x" * (MAX_BYTES + bodies.FORM_BYTES + 1)
-    answer = web.post("/gradio_api/upload", files={"files": ("a.png", large)})
+    files = {"files": ("a.png", large)}
+    answer = web.post("/gradio_api/upload", files=files, headers=token(web))
     assert answer.status_code == (403 if is_public(web) else 413)
     assert answer.text.count("\n") == 1
 
@@ -297,7 +298,8 @@ def test_an_upload_is_no_larger_than_it_may_be(web: httpx.Client) -> None:
 def test_what_was_uploaded_is_not_handed_out_again(web: httpx.Client) -> None:
     if is_public(web):
         pytest.skip("strangers upload nothing")
-    sent = web.post("/gradio_api/upload", files={"files": ("../../a.svg", SVG)})
+    files = {"files": ("../../a.svg", SVG)}
+    sent = web.post("/gradio_api/upload", files=files, headers=token(web))
     assert sent.status_code == 200
     path = Path(sent.json()[0])
     assert path.is_relative_to(get_upload_folder())
@@ -320,11 +322,13 @@ def test_slow_senders_keep_nobody_waiting(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "SECONDS", 1.0)
-    path = "/login" if is_public(web) else "/gradio_api/upload"
+    path = "/gradio_api/queue/join" if is_public(web) else "/gradio_api/upload"
+    kind = "application/json" if is_public(web) else "multipart/form-data; boundary=x"
+    key = token(web)["X-Sieve-Token"]
     place = (web.base_url.host, web.base_url.port or 80)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
-        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        f"Content-Type: {kind}\r\nX-Sieve-Token: {key}\r\n\r\n--x\r\n"
     )
     asked = (
         f"POST {ASK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
@@ -374,7 +378,8 @@ def test_only_this_machine_is_listened_to_unless_told(hostile: Engine) -> None:
 
 
 def test_with_a_password_no_other_website_uses_somebody_s_cookie(hostile: Engine) -> None:
-    served = start(hostile, port=FIRST_PORT + 40, access=Access(auth=("guest", "o:pen")))
+    access = Access(auth=("guest", "o:pen"), allow_hosts=("sieve.example",))
+    served = start(hostile, port=FIRST_PORT + 40, access=access)
     try:
         with httpx.Client(base_url=served.url, timeout=20) as web:
             given = {"username": "guest", "password": "o:pen"}

@@ -99,6 +99,37 @@ def test_any_text_is_read_without_fault(query: str) -> None:
     assert isinstance(place, Place) and all(isinstance(note, str) for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("link", "kept"),
+    [
+        ("tab=dimensions&dimension=7", {"dimension": None}),
+        ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog,off:3"}),
+        ("tab=compare&versus=q:a+dog,off:3", {"versus": "q:a dog,off:3"}),
+        ('figure={"rows":[{"dimension":7}]}', {"figure": ""}),
+        (
+            'figure={"rows":[{"query":"a+dog","off":[3]},{"dimension":7}],"columns":2}',
+            {"figure": '{"rows": [{"query": "a dog"}], "columns": 2}'},
+        ),
+    ],
+)
+def test_a_link_of_another_checkpoint_says_so_on_every_tab(link: str, kept: dict) -> None:
+    place, notes = read(f"?{link}&checkpoint=mine")
+    assert notes == (
+        "This link was made with checkpoint 'mine'; its dimensions mean nothing with 'default' and "
+        "were left out.",
+    )
+    assert {name: getattr(place, name) for name in kept} == kept
+    assert read(f"?{link}&checkpoint=default")[1] == ()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"rows":[{"query":"a dog"}]}', '{"rows":[3]}', '{"rows":', "[]", '{"rows":{}}']
+)
+def test_figures_without_dimensions_stay_as_they_are(text: str) -> None:
+    place, notes = read(f"?figure={text}&checkpoint=mine")
+    assert (place.figure, notes) == (text, ())
+
+
 def test_dimensions_of_another_checkpoint_are_dropped() -> None:
     place, notes = read("?q=a&off=1,2&atlas=only:3&checkpoint=mine")
     assert not place.atlas

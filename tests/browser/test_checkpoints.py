@@ -1,0 +1,73 @@
+"""Which checkpoint is open, said on every tab."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from ports import FIRST_PORT
+
+from browser.steps import go
+from sieve.explorer.serving import Server
+from sieve.model.checksums import CHECKSUMS, write_checksums
+from sieve.model.engine import Engine
+
+TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark")
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_link_of_another_checkpoint_says_so_on_every_tab(page: Page, tab: str) -> None:
+    go(page, f"?tab={tab}&dimension=7&checkpoint=other")
+    banner = page.locator(".sv-banner")
+    expect(banner).to_be_visible()
+    expect(banner).to_contain_text("made with checkpoint 'other'")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(banner).to_be_empty()
+
+
+@pytest.fixture
+def server(
+    tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """The tiny collection with two checkpoints, of which the newer one had a quick training."""
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
+    for newer, (name, steps) in enumerate((("full", 400), ("trial", 20)), 1):
+        folder = Path(shutil.copytree(tiny_engine.checkpoint.path, tmp_path / "checkpoints" / name))
+        training = json.loads((folder / "training.json").read_text())
+        training["curves"][-1]["step"] = steps
+        (folder / "training.json").write_text(json.dumps(training))
+        write_checksums(folder, (file.name for file in folder.iterdir() if file.name != CHECKSUMS))
+        os.utime(folder / "config.json", (newer, newer))
+    path = tiny_engine.collection.path
+    opened = Server(
+        tiny_engine.collection, lambda chosen: Engine.open(path, chosen, "cpu"), port=FIRST_PORT
+    )
+    opened.start()
+    yield opened
+    assert opened.served is not None
+    opened.served.app.close()
+
+
+def test_the_other_checkpoint_is_offered_and_opened(server: Server, page: Page) -> None:
+    assert server.served is not None
+    page.goto(server.served.url)
+    banner = page.locator(".sv-banner")
+    expect(banner).to_contain_text(
+        "full is open, because trial had only a quick training (20 steps)."
+    )
+    with page.expect_request(lambda request: "component_server" in request.url):
+        page.get_by_role("button", name="Open trial").click()
+    expect(page.get_by_role("button", name="Opening trial")).to_be_disabled()
+    while page.locator(".sv-about").inner_text().find("checkpoint trial") < 0:
+        server.follow()
+        page.wait_for_timeout(100)
+    expect(banner).to_contain_text(
+        "trial had only a quick training (20 steps); full had a full one."
+    )
+    expect(page.get_by_role("button", name="Open full")).to_be_visible()
