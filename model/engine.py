@@ -192,6 +192,7 @@ class Engine:
         ValueError
             If there is no such dimension.
         """
+        self.collection.check_unchanged()
         self.check_dimension(dimension)
         return describe_dimension(
             self.collection, self.checkpoint, self.derived, dimension, self.names(), seed
@@ -323,6 +324,7 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
+        self.collection.check_unchanged()
         off = self._settled(query, off)
         return self._retriever.search(
             query, off, strictness, never, top, self.names(), self._itself(query)
