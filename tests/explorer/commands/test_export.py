@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,7 @@ def test_faults_are_one_line_and_leave_nothing(
 def test_a_private_umask_keeps_everything_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
+    shutil.rmtree(home)  # which the fixture has made
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)
