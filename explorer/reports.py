@@ -21,10 +21,11 @@ from sieve.model.meaning import meaning_report
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
-    """Describe one search: query, without, off, results, notes, seconds."""
+    """Describe one search: query, without, excluded, off, results, notes, suggestion, seconds."""
     return {
         "query": query.text,
         "without": query.without,
+        "excluded": list(query.excluded),
         "off": [asdict(off) for off in outcome.off],
         "results": [
             {
@@ -37,6 +38,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
             for result in outcome.results
         ],
         "notes": list(query.notes),
+        "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
 

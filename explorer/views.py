@@ -29,6 +29,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
     return {
         "query": query.text or query.item,
         "without": query.without,
+        "excluded": list(query.excluded),
         "dimensions": [
             {
                 "dimension": active.dimension,
@@ -40,6 +41,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
             for active in query.dimensions
         ],
         "notes": list(query.notes),
+        "suggestion": query.suggested,
     }
 
 
@@ -103,6 +105,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
         "left": [_result(result) for result in outcome.left],
         "dense": None if dense is None else [_result(result) for result in dense],
         "summary": summary(outcome),
+        "all_off": outcome.all_off,
         "seconds": round(outcome.seconds, 6),
     }
 
@@ -112,6 +115,8 @@ def summary(outcome: SearchOutcome) -> str:
 
     Also the line that a screen reader hears, so it says what is there when nothing changed.
     """
+    if outcome.all_off:
+        return "No results: every dimension of the query is off"
     n = len(outcome.results)
     found = "No results" if n == 0 else "1 result" if n == 1 else f"{n} results"
     if n == 0 and not outcome.left:

@@ -170,7 +170,8 @@ class Checkpoint:
                 )
             is_codes = config.get("kind") == CODES_KIND
             _require(path, *(() if is_codes else (WEIGHTS,)))
-            check_files(path, _AGAIN)
+            parts = (CONFIG, NAMES) if is_codes else (CONFIG, NAMES, WEIGHTS, TRAINING)
+            check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
             encoder = None if is_codes else _load_encoder(path, config)
             names = {
                 int(entry["dimension"]): DimensionName.read(entry)

@@ -136,7 +136,7 @@ class Collection:
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
         check_facts(manifest)
-        check_files(path, _AGAIN)
+        check_files(path, _AGAIN, needs=[MANIFEST])
         for name, facts in manifest["files"].items():
             part = path / name
             if Path(name).name != name or not part.is_file():
@@ -152,16 +152,17 @@ class Collection:
         Raises
         ------
         ValueError
-            If a byte of one has changed since it was written.
+            If a byte of one has changed since it was written, or the manifest has no hash of it.
         """
         for name in names:
-            facts = self.manifest["files"].get(name, {})
-            if name not in self._checked and "sha256" in facts:
-                if file_sha256(self.path / name) != facts["sha256"]:
-                    raise ValueError(
-                        f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}"
-                    )
-                self._checked.add(name)
+            if name in self._checked or not (self.path / name).exists():
+                continue
+            expected = self.manifest["files"].get(name, {}).get("sha256")
+            if not expected:
+                raise ValueError(f"{self.path / name} has no sha256 in {MANIFEST}; {_AGAIN}")
+            if file_sha256(self.path / name) != expected:
+                raise ValueError(f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}")
+            self._checked.add(name)
         return self.path
 
     @property
@@ -288,9 +289,9 @@ class Collection:
         return place[np.asarray(self.caption_item)[captions]]
 
     def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
-        path = self.path / name
+        path = self.checked(name) / name
         try:
-            array = open_memmap(self.checked(name) / name, mode="r")
+            array = open_memmap(path, mode="r")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
         if array.shape != shape or array.dtype.kind != kind:

@@ -70,14 +70,16 @@ class Retriever:
             If the strictness is out of range.
         """
         asked = self.question(query, off, strictness, never)
+        is_on = np.setdiff1d(np.flatnonzero(query.code), off)
         started = time.perf_counter()
-        after = self._ranked(asked, top, itself)
+        after = self._ranked(asked, top, itself) if len(is_on) or not off else []
         seconds = time.perf_counter() - started
         before = self._ranked(Query(query.code), top, itself) if off else after
         named = tuple(
             OffDimension(j, names(j), w) for j, w in zip(asked.off, asked.weights, strict=True)
         )
-        return SearchOutcome(named, *self._compared(asked, names, before, after), seconds)
+        results, left = self._compared(asked, names, before, after)
+        return SearchOutcome(named, results, left, seconds, bool(off) and not len(is_on))
 
     def question(
         self, query: EncodedQuery, off: tuple[int, ...], strictness: float, never: bool
@@ -109,7 +111,11 @@ class Retriever:
         found = self.index.search(query, top + (itself is not None))
         pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
         ranked = [_Ranked(row, score, found.codes, place) for place, (row, score) in pairs]
-        return [one for one in ranked if one.row != itself][:top]
+        found_rows = [one for one in ranked if one.row != itself][:top]
+        if not query.never:
+            return found_rows
+        # With much left out, what shares nothing with the query would fill the places.
+        return [one for one in found_rows if _shares(query, one)]
 
     def _compared(
         self, asked: Query, names: Names, before: list[_Ranked], after: list[_Ranked]
@@ -156,3 +162,8 @@ class Retriever:
             rank=rank,
             rank_before=before,
         )
+
+
+def _shares(query: Query, one: _Ranked) -> bool:
+    """Whether a row has a dimension of the query that is on."""
+    return bool((contributions(one.codes, query, one.place).values > 0).any())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sieve.model.backbone import Backbone, BackboneUnavailable, backbone_of
-from sieve.model.backbone.source import BUNDLED, resolve
+from sieve.model.backbone.trust import check_consent
 from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
@@ -153,11 +153,8 @@ def text_tower(
 
 def backbone_fault(collection: Collection) -> str:
     """Return why a backbone cannot be loaded, as far as that is known without loading it."""
-    name = collection.backbone.name
-    if name in BUNDLED:
-        return ""
     try:
-        resolve(name)
+        check_consent(collection.backbone.name)
     except (ValueError, OSError) as error:
         return reason_of(error)
     return ""

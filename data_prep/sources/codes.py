@@ -31,7 +31,7 @@ from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
 from sieve.data_prep.sources.embedding_files import TABLES, read_table
-from sieve.data_prep.sources.found_images import find_image, open_or_draw
+from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.codes import SparseCodes
 from sieve.model.external_sae import external_sae_fault
@@ -189,10 +189,11 @@ class Codes(NotesSkipped):
         table = self._read()
         skipped += table.groups.skipped
         n_here, n_items = 0, len(table.groups)
+        found = find_images(self.images, dict.fromkeys(table.images.values()))
         for number, key in enumerate(table.groups):
             said = table.groups.describe(number)
             image = table.images.get(key, key)
-            path = find_image(self.images, image)
+            path = found.get(image)
             n_here += path is not None
             shown = str(path or image)
             yield Record(key, shown, tuple(said.captions), tuple(said.labels), said.split)

@@ -28,9 +28,10 @@ from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
-from sieve.data_prep.sources.found_images import find_image, open_or_draw
+from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.names import known_name, parse_name
 from sieve.model.backbone.source import declared_width
 from sieve.model.collection import BackboneIdentity
 
@@ -40,8 +41,6 @@ SAME_IMAGE = 0.999
 """Rows of one name and at least this cosine are one image."""
 
 _NAMES = (*IMAGE_NAMES, "path", "key", "url")
-_CLIP_RETRIEVAL = "open_clip:"
-_OPENAI = {"ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101"}
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
@@ -50,7 +49,7 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Parameters
     ----------
     name : str
-        As for `Backbone.load`, or as clip-retrieval calls it (`ViT-B/32`, `open_clip:…`).
+        As for `Backbone.load`; another name is kept as it is.
     width : int
         Of the embeddings.
     device : str
@@ -63,11 +62,15 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Raises
     ------
     ValueError
-        If a backbone of that name gives embeddings of another width.
+        If a backbone of that name gives embeddings of another width, or open_clip calls it by
+        another name.
     """
-    name = name.removeprefix(_CLIP_RETRIEVAL)
-    if name in _OPENAI:
-        name = f"{name.replace('/', '-').replace('@', '-').removesuffix('px')}/openai"
+    try:
+        name = parse_name(name).text
+    except ValueError:
+        if known_name(name):
+            raise
+        name = name.removeprefix("open_clip:")
     declared = declared_width(name)
     if declared not in (None, width):
         raise ValueError(_other_width(name, declared, width))
@@ -164,9 +167,10 @@ class Embeddings(NotesSkipped):
         groups = self._read()
         skipped += groups.skipped
         n_here = n_mute = 0
+        found = find_images(self.images, groups)
         for number, key in enumerate(groups):
             said = groups.describe(number)
-            path = find_image(self.images, key)
+            path = found.get(key)
             n_here += path is not None
             n_mute += not self.keeps_captions and len(said.captions)
             yield Record(

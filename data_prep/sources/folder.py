@@ -18,7 +18,7 @@ from sieve.data_prep.captions import Columns, Described, split_named, tidy
 from sieve.data_prep.captions.formats import detect_encoding, read_rows
 from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage, read_captions
 from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped, SkippedRows
+from sieve.data_prep.skipped import SkippedRows
 from sieve.data_prep.sources.image_files import FOLLOW_LINKS, ImageNames, open_inside, walk
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.data_prep.sources.sidecars import Sidecars, unused_reason
@@ -145,7 +145,8 @@ class Folder(NotesSkipped):
                 split=said.split or split_of(key),
             )
         if wanted is None:
-            skipped += (Skipped(path, path, unused_reason(path)) for path in others)
+            for path in others:
+                skipped.add(path, str(self.directory / path), unused_reason(path))
         if n_undescribed:
             log.warning(
                 "%s of %s images have no row in %s, and so no captions",

@@ -1,25 +1,60 @@
-"""Images that a table from elsewhere names: shown where they are here, else by their caption."""
+"""Images that an external table names: shown if found in a folder, else by their caption."""
 
 from __future__ import annotations
 
+import logging
 import os
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
 
 from PIL import Image
 
+from sieve.data_prep.captions import tidy
 from sieve.data_prep.captions.tile import draw_tile
 from sieve.data_prep.records import Record
-from sieve.data_prep.sources.image_files import open_inside
+from sieve.data_prep.sources.image_files import ImageNames, open_inside, walk
+
+log = logging.getLogger(__name__)
 
 
-def find_image(folder: Path, name: str) -> Path | None:
-    """Find an image inside a folder by as much of the end of its name as fits."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    for start in range(len(parts)):
-        path = folder.joinpath(*parts[start:])
-        if os.path.isfile(path) and path.resolve().is_relative_to(folder):
-            return path
-    return None
+def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Find the images that the names in a table mean; see `ImageNames`.
+
+    A warning states how names that are no path were matched, and which may mean several images.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute.
+    names : iterable of str
+        All names of the table; it is iterated twice.
+
+    Returns
+    -------
+    dict of str to Path
+        Only for names whose image is found.
+    """
+    files = walk(folder).files
+    resolver = ImageNames(folder, files)
+    refused = resolver.resolve(names).refused
+    if resolver.loose:
+        log.warning(
+            "the table names some images otherwise than %s; matched where only one fits: %s",
+            *(folder, tidy(resolver.describe_loose())),
+        )
+    if refused:
+        log.warning(
+            "%s images are shown by their captions: %s",
+            *(f"{len(refused):,}", tidy(next(iter(refused.values())))),
+        )
+    found = {}
+    for name in names:
+        key = resolver.key_of(name)
+        if name not in refused and (key in files or os.path.isfile(folder / key)):
+            path = folder / files.get(key, key)
+            if path.resolve().is_relative_to(folder):
+                found[name] = path
+    return found
 
 
 def open_or_draw(folder: Path, record: Record) -> Image.Image:

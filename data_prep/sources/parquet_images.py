@@ -16,7 +16,18 @@ from sieve.data_prep.images import load_image_bytes
 MAX_GROUP_BYTES = 1 << 30
 """Larger row groups are refused: one is read whole for each of its images."""
 
-_COLUMNS = ("jpg", "png", "webp", "image")
+_COLUMNS = (
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "image_bytes",
+    "bytes",
+)
 _REFERENCE = re.compile(
     r"(?P<file>.+\.parquet)::(?P<column>[^:\[\]]+)\[(?P<group>\d+),(?P<row>\d+)\]", re.S
 )
@@ -46,9 +57,10 @@ class Cell(NamedTuple):
 
 def image_column(schema: pa.Schema) -> str | None:
     """Find the column that holds image files as bytes: by itself, or in Hugging Face's struct."""
-    for name in _COLUMNS:
-        if name in schema.names and _holds_bytes(schema.field(name).type):
-            return name
+    for wanted in _COLUMNS:
+        for name in schema.names:
+            if name.lower() == wanted and _holds_bytes(schema.field(name).type):
+                return name
     return None
 
 
@@ -57,7 +69,9 @@ def open_cell(cell: Cell) -> Image.Image:
     value = _group(cell.file, cell.column, cell.group)[cell.row].as_py()
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None:
-        raise ValueError("no image in this row")
+        path = value.get("path") if isinstance(value, dict) else None
+        named = f": only its path, {str(path)[:100]}" if path else ""
+        raise ValueError(f"no image in this row{named}")
     return load_image_bytes(data)
 
 

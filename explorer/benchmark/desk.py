@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sieve.data_prep.bundled import collection_word
 from sieve.explorer.benchmark.chart import track_figure
-from sieve.explorer.benchmark.report import verdicts
+from sieve.explorer.benchmark.report import dropped_text, verdicts
 from sieve.explorer.benchmark.runs import Runs
 from sieve.explorer.jobs.folder import DONE, UNDER_WAY
 from sieve.explorer.jobs.lane import Lane
@@ -179,6 +179,7 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
     told = track.as_json()
     return {
         **{name: told[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
+        "left_out": dropped_text(track),
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
         "verdicts": verdicts(track),

@@ -31,7 +31,7 @@ def table_text(result: BenchmarkResult) -> str:
         lines += [
             f"{result.collection}, {track.track} track: {track.pairs:,} pairs of {track.a_words:,} "
             f"A-words over {track.items:,} test items; tuned on {track.tuning_pairs:,} other pairs "
-            f"over {track.tuning_items:,} select items",
+            f"over {track.tuning_items:,} select items{dropped_text(track)}",
             *_columns([_HEADER, *map(_row, track.methods)]),
         ]
         if track.variants:
@@ -39,6 +39,14 @@ def table_text(result: BenchmarkResult) -> str:
         lines += ["", *verdicts(track), ""]
     recall = _recalls(result)
     return "\n".join([*lines, *([*recall, ""] if recall else [])])
+
+
+def dropped_text(track: TrackResult) -> str:
+    """Say how many items were left out as near duplicates; nothing if none were."""
+    counts = [f"{count:,} {split}" for split, count in track.dropped.items() if count]
+    if not counts:
+        return ""
+    return f"; {' and '.join(counts)} items left out as near duplicates of an earlier split"
 
 
 def verdicts(track: TrackResult) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sieve.explorer.jobs.folder import JobFolder
 from sieve.explorer.jobs.jobs import Jobs
 from sieve.model.benchmark import tracks_of
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.text_encoder import ATTACH, backbone_fault
 
 
@@ -41,4 +42,6 @@ class Runs(Jobs):
         for split in ("select", "test"):
             if not len(self.collection.rows_of_split([split])):
                 return f"no item of this collection is in its {split} split, which is needed"
+            if not len(evaluation_rows(self.collection, split)):
+                return f"every {split} item is a near duplicate of an item of an earlier split"
         return ""

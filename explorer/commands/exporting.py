@@ -16,6 +16,7 @@ from sieve.explorer.arguments import (
     Strictness,
     StrictnessValue,
     TextEncoderName,
+    TrustBackbone,
     open_engine,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -64,6 +65,7 @@ class Export:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -103,6 +105,7 @@ class Export:
             self.device,
             self.allow_code,
             text_encoder=self.text_encoder,
+            trust_backbone=self.trust_backbone,
         )
         if self.what == "codes":
             ids = engine.collection.items["id"]

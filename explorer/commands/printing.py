@@ -41,10 +41,18 @@ def print_outcome(report: dict[str, Any]) -> None:
     """Write what a search found: see `sieve.explorer.reports.search_report`."""
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
+    if other := report["suggestion"]:
+        print_text(
+            f'To exclude it: "{tidy(other["query"])}" --without "{tidy(other["without"])}"\n'
+        )
+    if report["excluded"]:
+        find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
+        excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
+        print_text(f"{find}without: {excluded}\n")
     off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
     print_text(f"off: {off}\n")
     if not report["results"]:
-        print_text("Nothing is left: lower the strictness, or switch a dimension on again.\n")
+        print_text("No results: lower the strictness, or switch a dimension on again.\n")
     for rank, result in enumerate(report["results"], 1):
         caption = tidy((result["captions"] or [", ".join(result["labels"])])[0])
         earned = ", ".join(

@@ -146,7 +146,7 @@ function fill() {
   fillPeers();
 }
 function about(now) {
-  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; knobs tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} select images. `];
+  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; knobs tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} select images${now.left_out}. `];
   if (shown.short) says.push(`The short table: peers that have to be trained are left out${list.command ? "; " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " measures them too. " : " ");
   if (!shown.checkpoint) says.push(el("b", {}, `Sieve here is encoders trained for this evaluation (${measured(shown)}), not ${list.checkpoint}, which is open.`));
   else if (!shown.is_open) says.push(el("b", {}, `This is of another checkpoint (${shown.checkpoint}) than the one that is open (${list.checkpoint}).`));

@@ -160,7 +160,9 @@ on("answer", (answer) => {
   left.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
-  empty.textContent = answer.left.length
+  empty.textContent = answer.all_off
+    ? "Every dimension of the query is off, so there is nothing to search for. Switch one on."
+    : answer.left.length
     ? "Nothing is left with these dimensions off. Switch some on again, or choose “push away” instead of “never”."
     : "Nothing in this collection shares a dimension with the query. Try plainer words, such as the names of things.";
 });
@@ -178,14 +180,21 @@ on("point", (d) => {
     grid.classList.toggle("sv-pointing", any);
   }, d === null ? 0 : 150);
 });
-on("glance", (items) => {
-  summary.textContent = "A look at the collection";
+function showAlone(words) {
+  summary.textContent = words;
   find(".sv-switch").hidden = true;
   toFigure.hidden = true;
   showExport(false);
   left.hidden = true;
   dense.hidden = true;
   empty.hidden = true;
+}
+on("cleared", () => {
+  showAlone("");
+  show([], {}, new Set());
+});
+on("glance", (items) => {
+  showAlone("A look at the collection");
   show(items.map((item) => ({ ...item, before: null })), {}, new Set());
 });
 on("busy", (busy) => element.toggleAttribute("aria-busy", busy));

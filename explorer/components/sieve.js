@@ -53,13 +53,14 @@ window.Sieve ??= (() => {
   }
 
   function take(answer, { list = false, push = false } = {}) {
-    if (answer.error) return emit("fault", answer.error);
+    if (answer.error) return list && !answer.busy && !answer.gone ? refuse(answer.error) : emit("fault", answer.error);
     emit("fault", "");
     if (list) {
       Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
       proposed = answer.proposed;
       emit("question", { ...place, preview, like: answer.like });
       emit("notes", answer.notes);
+      emit("suggestion", answer.suggestion);
       emit("dimensions", answer);
       remember(answer);
     }
@@ -67,6 +68,19 @@ window.Sieve ??= (() => {
     searchLink = answer.link;
     entitle();
     writeAddress(push);
+  }
+
+  // A query that cannot be answered leaves nothing of the one before it on the page.
+  function refuse(line) {
+    for (const name of ["answer", "dimensions"]) last.delete(name);
+    Object.assign(place, { q: "", item: "", upload: "", off: null });
+    searchLink = "";
+    emit("cleared");
+    emit("notes", []);
+    emit("suggestion", null);
+    emit("fault", line);
+    entitle();
+    writeAddress(false);
   }
 
   // The searches of this browser tab, for the pages of the dimensions that they used.
@@ -147,6 +161,7 @@ window.Sieve ??= (() => {
     emit("about", about);
     const before = place.tab;
     Object.assign(place, found.place, { upload: "" });
+    if (found.error) place.item = ""; // there may be no such item
     preview = "";
     searchLink = found.answer?.link ?? "";
     emit("question", { ...place, preview });
@@ -158,6 +173,7 @@ window.Sieve ??= (() => {
     }
     emit("link-notes", found.notes);
     emit("notes", found.answer?.notes ?? []);
+    emit("suggestion", found.answer?.suggestion ?? null);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);
@@ -272,7 +288,7 @@ window.Sieve ??= (() => {
   }
 
   return {
-    on, emit, place, search, clear, change, asked, open, connect, showTab, showDimension,
+    on, emit, place, search, refuse, clear, change, asked, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, image, thumbnail,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it

@@ -73,7 +73,8 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const words = { q: by.hidden ? q.value.trim() : "", without: without.value.trim() };
   if (by.hidden && !words.q) {
-    fault.textContent = words.without ? "Say also what to find: “without” only takes away." : "";
+    if (words.without) refuse(Sieve.ONLY_EXCLUDES);
+    else fault.textContent = "";
     q.focus();
     return;
   }
@@ -148,14 +149,21 @@ function switches({ off }) {
   const how = query.never ? "what has one is never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away, at ${Math.round(query.strictness * 100)} %` : "pushed away";
   return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
 }
+function refuse(line) {
+  fault.textContent = line;
+  find(".sv-mute").textContent = "";
+  find(".sv-notes").replaceChildren();
+  find(".sv-why-body").hidden = true;
+}
 let arriving = false; // the page is long enough to scroll there only once it is filled
 function show(answer) {
   element.removeAttribute("aria-busy");
   if (arriving) requestAnimationFrame(() => element.scrollIntoView());
   arriving = false;
-  fault.textContent = answer.error ?? "";
+  fault.textContent = "";
   if (answer.error) {
     pair = shown; // an item that is not there is not kept
+    refuse(answer.error);
     return keep();
   }
   shown = pair;

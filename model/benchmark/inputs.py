@@ -9,6 +9,7 @@ import numpy as np
 from sieve.model.benchmark.baselines import METHODS
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.duplicates import evaluation_rows
 
 
 def refuse_overlap(collection: Collection, trained: Iterable[str], what: str) -> None:
@@ -19,8 +20,7 @@ def refuse_overlap(collection: Collection, trained: Iterable[str], what: str) ->
     ValueError
         The message names how many items there are.
     """
-    rows = collection.rows_of_split(["select", "test"])
-    scored = set(collection.items["id"].iloc[rows])
+    scored = set(collection.items["id"].iloc[_scored_rows(collection)])
     shared = len(scored.intersection(trained))
     if shared:
         raise ValueError(
@@ -59,7 +59,7 @@ def check_inputs(
                 "be scored; train again with `sieve train COLLECTION`"
             )
         refuse_overlap(collection, checkpoint.trained_items, f"checkpoint {checkpoint.path}")
-    scored = collection.items["id"].iloc[collection.rows_of_split(["select", "test"])]
+    scored = collection.items["id"].iloc[_scored_rows(collection)]
     for name, peer in peers.items():
         if name in METHODS:
             raise ValueError(f"{name!r} is a method already; give the peer another name")
@@ -69,6 +69,11 @@ def check_inputs(
                 f"peer {name} lacks {missing:,} of the {len(scored):,} items that are scored; "
                 "prepare its collection of the same images"
             )
+
+
+def _scored_rows(collection: Collection) -> np.ndarray:
+    """Return the select and test items that are scored: (r,) int64."""
+    return np.concatenate([evaluation_rows(collection, split) for split in ("select", "test")])
 
 
 def modality_means(collection: Collection) -> np.ndarray:

@@ -131,6 +131,9 @@ class TrackResult:
     answers: Mapping[str, Mapping[int, Answer]] = field(default_factory=dict)
     """By method and by place among the pairs, of the first training seed: of each peer where Sieve
     wins and loses most against it, and Sieve's own of all these."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Select and test items that were left out, as they are equal or near to an item of an earlier
+    split."""
 
     @property
     def pairs(self) -> int:
@@ -149,6 +152,7 @@ class TrackResult:
             "pairs": self.pairs,
             "a_words": self.a_words,
             "items": self.items,
+            "dropped": dict(self.dropped),
             "tuning": {
                 "pairs": self.tuning_pairs,
                 "items": self.tuning_items,

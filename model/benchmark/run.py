@@ -39,6 +39,7 @@ from sieve.model.benchmark.results import BenchmarkResult, MethodResult, PairCou
 from sieve.model.benchmark.trained_peers import trained_peer
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.duplicates import evaluation_rows, n_dropped
 from sieve.model.encoder import SparseEncoder
 from sieve.model.questions.pairs import TrackName, TrackQuestions, track_questions
 from sieve.model.text_encoder import ATTACH, reason_of
@@ -126,7 +127,7 @@ class Benchmark:
             for track in self.config.tracks
         }
         methods = list(self._methods())
-        test = self.collection.rows_of_split(["test"])
+        test = evaluation_rows(self.collection, "test")
         recalls = {m.name: _mean_recall(m.recall(test)) for m in methods if m.recall is not None}
         backbone_recall = code_recall(self.source, test) if self.collection.n_captions else {}
         total = len(questions) * len(methods)
@@ -233,6 +234,7 @@ class Benchmark:
                 )
             ),
             items=len(report.rows),
+            dropped={split: n_dropped(self.collection, split) for split in ("select", "test")},
             tuning_pairs=len(asked.tuning.pairs),
             tuning_items=len(asked.tuning.rows),
             tuning_law=asked.tuning_law,

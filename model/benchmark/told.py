@@ -62,6 +62,9 @@ def read_track(entry: dict[str, Any]) -> TrackResult:
         tuning_law=PairLaw(**tuning["law"]),
         methods=tuple(_method(one, len(asked)) for one in entry["methods"]),
         variants=tuple(_method(one, 0) for one in entry["variants"]),
+        dropped={
+            read_text(split): read_whole(count) for split, count in entry.get("dropped", {}).items()
+        },
         answers={
             read_text(method): {
                 _pair(pair, len(asked)): _answer(one) for pair, one in answers.items()

@@ -17,6 +17,7 @@ from sieve.model.codes import columns_of, shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import word_association
 from sieve.model.dimensions.vocabulary import SHARPNESS
+from sieve.model.duplicates import evaluation_rows
 
 MIN_ITEMS = 3
 """A label counts if so many items have it, and so many lack it, in train and in test."""
@@ -127,7 +128,7 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
         None where there is no such label, or no train or test split.
     """
     names, presence = label_presence(collection.items["labels"].tolist())
-    train, test = (collection.rows_of_split([split]) for split in ("train", "test"))
+    train, test = (evaluation_rows(collection, split) for split in ("train", "test"))
     enough = np.ones(len(names), bool)
     for rows in (train, test):
         having = np.asarray(presence[rows].sum(0)).ravel()

@@ -7,6 +7,7 @@ import numpy as np
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import firing_rate
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.questions import recall_at
 
@@ -37,13 +38,14 @@ def recall_of_split(
         Of the whole collection.
     collection : Collection
     split : str
+        Without items that resemble those of an earlier split.
 
     Returns
     -------
     dict
         `codes` and `backbone`: see `recall_at`.
     """
-    rows = collection.rows_of_split([split])
+    rows = evaluation_rows(collection, split)
     captions = collection.captions_of_rows(rows)
     item = collection.place_among(rows, captions)
     by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sieve.model.collection import Collection
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.words.nouns import NounTable, with_article
 
 TrackName = Literal["label", "caption"]
@@ -228,12 +229,15 @@ def track_questions(
 ) -> TrackQuestions:
     """Choose a track's tuning pairs on select items and its report pairs on test items.
 
+    Items that are equal or near to an item of train, or a test item to one of select, are left out;
+    see `sieve.model.duplicates`.
+
     Raises
     ------
     ValueError
         If either split has too few items for a single pair.
     """
-    select, test = collection.rows_of_split(["select"]), collection.rows_of_split(["test"])
+    select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":
         concepts = label_concepts(collection, nouns, law)
     else:

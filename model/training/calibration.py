@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sieve.model.collection import Collection
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.exclusion import Calibration
 from sieve.model.questions import measure_rankings
@@ -92,7 +93,7 @@ def calibrate(
 
 def _questions(collection: Collection) -> Questions | None:
     """Ask of labels where there are any, else of captions; None where too few pairs are left."""
-    rows, nouns = collection.rows_of_split(["select"]), benchmark_nouns()
+    rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
     if not len(rows) or not (collection.has_labels or collection.n_captions):
         return None
     if collection.has_labels:

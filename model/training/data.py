@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from sieve.model.collection import Collection
+from sieve.model.duplicates import duplicate_groups
 from sieve.model.words.content import WordPresence, concept_presence
 from sieve.model.words.kinds import with_kinds
 
@@ -33,7 +35,7 @@ class Batch(NamedTuple):
     texts: Tensor
     """(b, d) float32"""
     items: Tensor
-    """(B,) int64: item row of each pair"""
+    """(B,) int64: item row of each pair; that of the first copy where pictures are equal"""
     words: Tensor
     """(W, d) float32: embeddings of sampled words in their prompt"""
     stands: Tensor
@@ -92,7 +94,10 @@ class TrainingData:
         self.noise = noise
         self.seed = seed
         self.n_exclusions = n_exclusions
-        self.words = self._vocabulary(collection, kinds)
+        # Equal pictures count as one item: no copy is a negative of another.
+        self._first_copy = duplicate_groups(collection)
+        words = self._vocabulary(collection, kinds)
+        self.words = words._replace(presence=_over_copies(words.presence, self._first_copy))
         self.n_words = min(n_words, len(self.words.words))
         asked = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
@@ -130,17 +135,18 @@ class TrainingData:
         epoch, place = divmod(step, self.steps_per_epoch)
         order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
         chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
-        items = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
+        rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
+        items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
         stands = self.words.presence[items][:, words].toarray()
         noise = self._generator(_NOISE, step)
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
             # Drawn for all rows, so that a row's noise does not depend on who asks for it.
-            image = self._noisy(images[items], noise)[share]
+            image = self._noisy(images[rows], noise)[share]
             text = self._noisy(texts[chosen], noise)[share]
         else:
-            image = torch.from_numpy(images[items[share]])
+            image = torch.from_numpy(images[rows[share]])
             text = torch.from_numpy(texts[chosen[share]])
         return Batch(
             image,
@@ -206,3 +212,20 @@ class TrainingData:
 
     def _generator(self, kind: int, count: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, kind, count])
+
+
+def _over_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
+    """Give the first of equal pictures the words of all its copies, and the others none.
+
+    Parameters
+    ----------
+    presence : (n, w) float32 of 0 and 1
+    first_copy : (n,) int64
+    """
+    n = len(first_copy)
+    if np.array_equal(first_copy, np.arange(n)):
+        return presence
+    joins = csr_array((np.ones(n, np.float32), (first_copy, np.arange(n))), shape=(n, n))
+    joined = csr_array(joins @ presence)
+    joined.data[:] = 1
+    return joined

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sieve.model.collection import Collection
+from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.exclusion import Calibration
 from sieve.model.questions import PairLaw, measure_rankings, recall_at
@@ -43,9 +44,9 @@ class ProbeReport(NamedTuple):
 
 def probe_refusal(collection: Collection) -> str:
     """Tell why a training on a collection cannot be probed; empty where it can."""
-    if len(collection.captions_of_rows(collection.rows_of_split(["select"]))):
+    if len(collection.captions_of_rows(evaluation_rows(collection, "select"))):
         return ""
-    return "no captioned image of this collection is in its select split"
+    return "no captioned image is in the select split alone, without a near copy in train"
 
 
 class Probe:
@@ -63,7 +64,7 @@ class Probe:
         self, collection: Collection, encode_texts: Callable[[list[str]], np.ndarray]
     ) -> None:
         self._collection = collection
-        rows = _thinned(collection.rows_of_split(["select"]), MAX_ITEMS)
+        rows = _thinned(evaluation_rows(collection, "select"), MAX_ITEMS)
         captions = _thinned(collection.captions_of_rows(rows), MAX_CAPTIONS)
         self._images = np.asarray(collection.image_embeddings[rows], np.float32)
         self._texts = np.asarray(collection.text_embeddings[captions], np.float32)

@@ -62,7 +62,7 @@ def test_encode_proposes(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", api_name="/encode")
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
-    assert set(found) == {"query", "without", "dimensions", "notes"}
+    assert set(found) == {"query", "without", "excluded", "dimensions", "notes", "suggestion"}
 
 
 def test_dimension_is_told(client: Client, tiny_engine) -> None:
