@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sieve.model.backbone.blip import BLIP, open_blip
+from sieve.model.backbone.blip import open_blip
+from sieve.model.backbone.files import KNOWN_WORDS, BackboneFiles, find_files
 from sieve.model.backbone.image_transform import ImageTransform
-from sieve.model.backbone.source import open_source, resolve
+from sieve.model.backbone.names import parse_name
+from sieve.model.backbone.source import open_source
 from sieve.model.backbone.unpadded import encode_unpadded
-from sieve.model.checksums import check_files
 from sieve.model.words.known import WordList, WordReading
 
 _LONGEST_WORD = 100
@@ -59,7 +60,7 @@ class Backbone:
     Attributes
     ----------
     name : str
-        As it was asked for.
+        Canonical: see `sieve.model.backbone.names`.
     sha256 : str
         Hash of the loaded weights (names and bytes, in order), the configuration and the
         preprocessing: two backbones with the same hash give the same embeddings.
@@ -68,7 +69,11 @@ class Backbone:
     device : torch.device
     transform : ImageTransform
         What `preprocess` applies, by itself, for decoder processes.
+    files : BackboneFiles or None
+        What it was loaded from.
     """
+
+    files: BackboneFiles | None = None
 
     def __init__(
         self,
@@ -96,14 +101,13 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Backbone:
-        """Open a backbone.
+        """Load a backbone.
 
         Parameters
         ----------
         name : str
-            `sieve-lite` (bundled), `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`; its
-            weights are fetched on first use), `hf-hub:ORG/MODEL`, `local-dir:/PATH` of a folder
-            with `open_clip_config.json` and the weights, `blip:ORG/MODEL` or `blip:/PATH`.
+            See `sieve.model.backbone.names.parse_name`. Weights of the Hub are downloaded on first
+            use.
         device : str, default "auto"
             See `resolve_device`.
 
@@ -115,18 +119,29 @@ class Backbone:
             If the name is unknown, the weights cannot be fetched or do not fit, or the device is
             absent.
         """
-        target = resolve_device(device)
-        if name.startswith(BLIP):
-            return cls(name, *open_blip(name), target)
-        source = resolve(name)
-        if source.folder:
-            check_files(source.folder, "fetch or train the weights again")
-        network, tokenizer, config = open_source(name, source)
-        path = source.folder / "known_words.txt" if source.folder else None
-        words = None
-        if path and path.is_file():
-            words = WordList(path.read_text(encoding="utf-8").split())
-        return cls(name, network, tokenizer, config, target, words)
+        resolve_device(device)
+        return cls.of_files(find_files(parse_name(name)), device)
+
+    @classmethod
+    def of_files(cls, files: BackboneFiles, device: str = "auto") -> Backbone:
+        """Load a backbone from files that were found before.
+
+        Raises
+        ------
+        ValueError
+            As for `load`.
+        """
+        target, name = resolve_device(device), files.name
+        if name.is_blip:
+            made = cls(name.text, *open_blip(files), target)
+        else:
+            network, tokenizer, config = open_source(files)
+            words = None
+            if path := files.own.get(KNOWN_WORDS):
+                words = WordList(path.read_text(encoding="utf-8").split())
+            made = cls(name.text, network, tokenizer, config, target, words)
+        made.files = files
+        return made
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Make of any image the (3, H, W) float32 pixels that the model takes."""
