@@ -230,7 +230,7 @@ def _plain(folder: Path) -> list[Shard]:
         )
     arrays: dict[str, np.ndarray] = {}
     for path in vectors:
-        arrays |= _arrays_in(path)
+        arrays |= embedding_arrays(path)
     return [_shard(tables[0], arrays, found)]
 
 
@@ -265,9 +265,20 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
     )
 
 
-def _arrays_in(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a file, by name; ValueError in one line if it cannot be read."""
+def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a file by name, without executing anything.
+
+    Raises
+    ------
+    ValueError
+        In one line, if it cannot be read.
+    """
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        try:
+            return _parquet_arrays(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
     if suffix == ".npy":
         return {path.name: _mapped(path)}
     if suffix in (".h5", ".hdf5"):
