@@ -24,6 +24,7 @@ from damage import reseal
 from safetensors.numpy import load_file, save_file
 
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
+from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
@@ -158,7 +159,9 @@ def weight_mutations(path: Path) -> Iterator[tuple[str, Act]]:
         fewer = {key: part for key, part in weights.items() if key != name}
         yield f"{path.name} {name} missing", lambda w=fewer: put(w)
     yield f"{path.name} one more", lambda: put(weights | {"more": np.zeros(3, np.float32)})
-    head = json.dumps({"encode_md": {"dtype": "x" * 1_000_000, "shape": [1], "data_offsets": [0, 4]}})
+    head = json.dumps(
+        {"encode_md": {"dtype": "x" * 1_000_000, "shape": [1], "data_offsets": [0, 4]}}
+    )
     data = len(head).to_bytes(8, "little") + head.encode() + bytes(4)
     yield f"{path.name} long head", lambda: write(path, data)
 
@@ -175,7 +178,12 @@ def write(path: Path, data: bytes) -> None:
 
 
 def mutations(collection: Path, checkpoint: Path) -> Iterator[tuple[str, Act]]:
-    for path in (collection / MANIFEST, checkpoint / CONFIG, checkpoint / NAMES, checkpoint / TRAINING):
+    for path in (
+        collection / MANIFEST,
+        checkpoint / CONFIG,
+        checkpoint / NAMES,
+        checkpoint / TRAINING,
+    ):
         yield from json_mutations(path)
     yield from column_mutations(collection / ITEMS)
     for name in (IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM):
@@ -195,5 +203,75 @@ def use(collection: Path, checkpoint: Path) -> None:
     assert engine.search_dense(query) is not None
     assert len(engine.dimension_table()) == engine.checkpoint.m
     assert engine.dimension(int(query.dimensions[0].dimension)).name
-    assert all(len(item) < 100 for item in engine.checkpoint.trained_items)
+    assert all(isinstance(item, str) for item in engine.checkpoint.trained_items)
     json.dumps([*engine.checkpoint.names.values()], allow_nan=False, default=vars)
+
+
+@pytest.fixture(scope="module")
+def artifacts(
+    word_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    collection = write_word_collection(folder / "collection", n=N)
+    return collection, Path(shutil.copytree(word_checkpoint.path, folder / "checkpoint"))
+
+
+# Each of these once ended in a traceback, a page of text or a wrong answer.
+ONCE = (
+    "collection.json ('backbone', 'sha256') None",
+    "collection.json ('schema_version',) 'xxx",
+    "collection.json ('files', 'items.parquet', 'bytes') 'two",
+    "config.json ('encoder', 'k') 1.5",
+    "config.json ('encoder', 'k_text') True",
+    "config.json ('encoder', 'activation') 'xxx",
+    "config.json ('backbone', 'sha256') [1]",
+    "config.json ('trained_on',) {'a'",
+    "names.json (0, 'score') 'xxx",
+    "training.json ('items', 0) None",
+    *("items.parquet id doubled", "items.parquet width doubled", "items.parquet captions lists"),
+    *("items.parquet id first repeated", "caption_item.npy zeros"),
+    *("weights.safetensors encode_md nan", "weights.safetensors decode_md inf"),
+    "weights.safetensors long head",
+)
+SAMPLE = 150
+
+
+def test_each_mutation_is_refused_in_a_line_or_read(
+    artifacts: tuple[Path, Path], tmp_path: Path, home: Path
+) -> None:
+    whole = artifacts[0].parent
+    copies = Path(shutil.copytree(whole, tmp_path / "artifacts"))
+    collection, checkpoint = copies / "collection", copies / "checkpoint"
+    listed = dict(mutations(collection, checkpoint))
+    pinned = [name for name in listed if name.startswith(ONCE)]
+    assert len(pinned) >= len(ONCE) and len(listed) > 1500
+    refused = 0
+    for name in [*pinned, *random.Random(0).sample(sorted(listed), SAMPLE)]:
+        shutil.copytree(whole, copies, dirs_exist_ok=True)
+        listed[name]()
+        try:
+            use(collection, checkpoint)
+        except (ValueError, OSError) as error:
+            line = str(error)
+            assert "\n" not in line and 20 < len(line) < 600, (name, line[:700])
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}"[:600]) from error
+        else:
+            assert name not in pinned, f"{name} was accepted"
+    assert refused > SAMPLE // 4 and home.is_dir()
+    shutil.copytree(whole, copies, dirs_exist_ok=True)
+    use(collection, checkpoint)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, CONFIG, NAMES, TRAINING, CHECKSUMS])
+def test_a_sparse_file_of_40_gb_is_not_read(
+    artifacts: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    copies = Path(shutil.copytree(artifacts[0].parent, tmp_path / "artifacts"))
+    folder = copies / ("checkpoint" if name in (CONFIG, NAMES, TRAINING) else "collection")
+    with (folder / name).open("r+b") as stream:
+        stream.truncate(40 << 30)
+    opened = Engine.open if folder.name == "collection" else Checkpoint.load
+    with pytest.raises(ValueError, match=f"{name}.* 42,949,672,960 bytes"):
+        opened(folder)
