@@ -52,6 +52,12 @@ def test_results_in_three_kinds_are_the_same(
     about = json.loads(arrow.schema.metadata[b"sieve"])
     assert about["checkpoint_sha256"] == tiny_engine.checkpoint.sha256
     assert about["off"] == whole["off"]
+    for row, result, found in zip(table, whole["results"], outcome.results, strict=True):
+        assert row["file"] == result["file"] == found.file
+        assert json.loads(row["off"]) == whole["off"] and row["strictness"] == "never"
+    assert arrow["off"].to_pylist() == [whole["off"]] * len(ids)
+    assert set(arrow["strictness"].to_pylist()) == {"never"}
+    assert arrow["file"].to_pylist() == [row["file"] for row in table]
 
 
 def test_sieve_reads_its_codes_again(
