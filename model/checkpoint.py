@@ -178,10 +178,11 @@ class Checkpoint:
             check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
             encoder = None if is_codes else _load_encoder(path, config)
             names = {
-                int(entry["dimension"]): DimensionName.read(entry)
+                int(entry["dimension"]): DimensionName.read(entry).without_labels()
                 for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
             }
-            return cls(path, encoder, config, names)
+            named = {dimension: name for dimension, name in names.items() if name is not None}
+            return cls(path, encoder, config, named)
         except (
             KeyError,
             TypeError,

@@ -28,6 +28,7 @@ from numpy.lib.format import open_memmap
 
 from sieve.model.checksums import check_files
 from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.file_names import FileNames
 from sieve.model.given_codes import NO_BACKBONE
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.item_checks import items_fault
@@ -203,6 +204,11 @@ class Collection:
                 f"expected {self.n_items} rows; {_AGAIN}"
             )
         return items
+
+    @cached_property
+    def file_names(self) -> FileNames:
+        """Name of each item's original file inside its source, by row."""
+        return FileNames(self.items["image"], self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:

@@ -144,6 +144,11 @@ class Codes(NotesSkipped):
         self.licence = licence
         self.text_encoder = text_encoder
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
+
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
 

@@ -116,6 +116,11 @@ class ConceptualCaptions(NotesSkipped):
             raise FileNotFoundError(f"there is no folder {self.images}; check --images")
         object.__setattr__(self, "images", self.images.resolve())
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
+
     def __str__(self) -> str:
         return f"Conceptual Captions {self.table.resolve()} with images {self.images}"
 

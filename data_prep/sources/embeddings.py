@@ -142,6 +142,11 @@ class Embeddings(NotesSkipped):
         self.has_texts = all(shard.texts is not None for shard in self._shards)
         self.keeps_captions = self.has_texts or keep_captions
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
+
     def __str__(self) -> str:
         return f"embeddings {self.folder}"
 
