@@ -203,8 +203,12 @@ class Checkpoint:
                 except ValueError as error:
                     raise TypeError(f"{part}: {error}") from None
             encoder = None if is_codes else _load_encoder(path, config)
-            names = {entry["dimension"]: DimensionName.read(entry) for entry in json.loads(listed)}
-            opened = cls(path, encoder, config, names)
+            names = {
+                entry["dimension"]: DimensionName.read(entry).without_labels()
+                for entry in json.loads(listed)
+            }
+            named = {dimension: name for dimension, name in names.items() if name is not None}
+            opened = cls(path, encoder, config, named)
             if max(names, default=0) >= opened.m:
                 raise TypeError(f"{NAMES} names dimension {max(names)}; there are {opened.m}")
             return opened
