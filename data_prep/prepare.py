@@ -22,6 +22,7 @@ from sieve.data_prep.pipeline.work import Busy, WorkFolder
 from sieve.data_prep.records import Source
 from sieve.data_prep.skipped import NamesSkippedRows, SkippedRows
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.trust import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.faults import disk_is_full
 
@@ -85,6 +86,8 @@ def prepare(
             make_parts(job, work, workers, progress)
             assemble(job, work)
             work.finish()
+            if isinstance(backbone, Backbone):
+                trust_if_possible(backbone.files)
     except (FileExistsError, Busy):
         raise
     except OSError as error:

@@ -2,7 +2,7 @@
 
 They are too many to be compared when a collection is opened, and WebP has no checksum: of a flipped
 bit a decoder makes another picture. So each file ends in a chunk of ours, which decoders pass over,
-with the CRC-32 of all that stands before it. One without is older, and only its length is compared.
+with the CRC-32 of all that stands before it. A thumbnail without it is refused.
 """
 
 from __future__ import annotations
@@ -72,9 +72,13 @@ def _fault(data: bytes) -> str:
         return "it is too large for a thumbnail"
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return "it is no WebP image"
-    if data[-12:-4] == _MARK and zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+    if not _is_whole(data):
+        return "it is not whole"
+    if data[-12:-4] != _MARK:
+        return "it has no checksum"
+    if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         return "its bytes have changed"
-    return "" if _is_whole(data) else "it is not whole"
+    return ""
 
 
 def _is_whole(data: bytes) -> bool:

@@ -223,7 +223,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
             await sweeping
 
     app.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
@@ -296,4 +296,5 @@ def _free_port(host: str, first: int) -> int:
 
 
 def _shown_host(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,8 @@ from sieve.data_prep.pipeline.sharding import Shard
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
 
+log = logging.getLogger(__name__)
+
 NEVER = "never"
 
 CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
@@ -24,6 +27,14 @@ File = Annotated[Path | None, arg(metavar="PATH")]
 TextEncoderName = Annotated[str, arg(metavar="BACKBONE|package.module:function")]
 IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
 Device = Literal["auto", "cuda", "mps", "cpu"]
+TrustBackbone = Annotated[
+    bool,
+    arg(
+        help="Load the backbone that the collection names in a folder, a file or the Hub, now and "
+        "from now on, as long as its files stay the same. Backbones that you have prepared a "
+        "collection with need no consent."
+    ),
+]
 
 
 class StrictnessValue(NamedTuple):
@@ -120,15 +131,47 @@ def collection_out(out: Path | None, name: str) -> Path:
 
 
 def backbone_name(name: str) -> str:
-    """Make a local backbone's path absolute: the collection remembers it."""
-    from sieve.model.backbone import BLIP, blip_folder
+    """Make a backbone's name canonical, and a local path absolute: the collection keeps it."""
+    from sieve.model.backbone import parse_name
 
-    local = "local-dir:"
-    if name.startswith(local):
-        return local + os.path.abspath(Path(name.removeprefix(local)).expanduser())
-    if name.startswith(BLIP) and (folder := blip_folder(name)):
-        return BLIP + os.path.abspath(folder)
-    return name
+    return parse_name(name).text
+
+
+def announce_backbone(name: str) -> None:
+    """Log that a backbone is looked for, before the libraries that load it are imported."""
+    if name.strip() not in ("", "sieve-lite") and not name.startswith(("local-dir:", "blip:/")):
+        log.warning("loading backbone %s; what is not on this machine is downloaded", name)
+
+
+def find_collection(
+    name: str, device: str = "auto", trust_backbone: bool = False, progress: bool | None = None
+) -> Path:
+    """Find a collection by name or path.
+
+    Parameters
+    ----------
+    name : str
+    device : str
+        For the preparation of a bundled collection.
+    trust_backbone : bool
+        Remember that the person agrees to load the backbone that it names.
+    progress : bool, optional
+        Show a progress bar; by default if stderr is a terminal.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or its backbone is to be trusted and cannot be found.
+    """
+    from sieve.data_prep.bundled import open_collection_path
+    from sieve.model.backbone import trust_backbone_of
+    from sieve.model.collection import Collection
+
+    shows = sys.stderr.isatty() if progress is None else progress
+    path = open_collection_path(name, device=device, progress=shows)
+    if trust_backbone:
+        trust_backbone_of(Collection.open(path))
+    return path
 
 
 def text_encoder_name(name: str) -> str:
@@ -186,15 +229,15 @@ def open_engine(
     device: str,
     allow_code: bool = False,
     index: str = "",
+    trust_backbone: bool = False,
     text_encoder: str = "",
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
-    from sieve.data_prep.bundled import open_collection_path
     from sieve.explorer.annotations.store import annotate
     from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
-    path = open_collection_path(collection, device=device, progress=sys.stderr.isatty())
+    path = find_collection(collection, device, trust_backbone)
     named = text_encoder_name(text_encoder)
     engine = Engine.open(path, chosen, device, allow_code, index, named)
     annotate(engine)

@@ -184,6 +184,7 @@ class Desk:
             "like": self._caption(place.item),
             "without": query.without,
             "notes": list(query.notes),
+            "suggestion": query.suggested,
             "link": "" if upload else write_link(self._settled(place, query, outcome), *names),
         }
         if with_list:

@@ -222,7 +222,7 @@ class Gate:
             await self.app(scope, receive, send)
             return None
         if asked.method != "POST":
-            await self.app(self._without_range(scope, asked.path), receive, send)
+            await self.app(self._reading(scope, asked.path), receive, send)
             return None
         return await self._call(asked, scope, receive, send)
 
@@ -454,8 +454,10 @@ class Gate:
         return ".." not in file.parts and self._made in file.parents
 
     @staticmethod
-    def _without_range(scope: Scope, path: str) -> Scope:
-        """Let Gradio give a file whole."""
+    def _reading(scope: Scope, path: str) -> Scope:
+        """Leave out what Gradio shall not read: a file's range, and the query of our page."""
+        if path == "/":  # Gradio would look for pages and saved states of its own
+            return {**scope, "query_string": b""}
         if not path.startswith(_FILE):
             return scope
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]

@@ -16,27 +16,36 @@ from sieve.data_prep.scenes.synonyms import label_synonyms
 from sieve.explorer.arguments import checkpoint_path
 from sieve.model.checkpoint import TRAINING, Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
+from sieve.model.engine import EncodedQuery, Engine, Result, SearchOutcome
 from sieve.model.meaning import meaning_report
 
 
+def copies_json(result: Result) -> list[dict[str, str]]:
+    """List the items that are folded into a result, as they show the same picture."""
+    return [copy._asdict() for copy in result.copies]
+
+
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
-    """Describe one search: query, without, off, results, notes, seconds."""
+    """Describe one search: query, without, excluded, off, results, notes, suggestion, seconds."""
     return {
         "query": query.text,
         "without": query.without,
+        "excluded": list(query.excluded),
         "off": [asdict(off) for off in outcome.off],
         "results": [
             {
                 "id": result.id,
+                "file": result.file,
                 "score": result.score,
                 "captions": list(result.captions),
                 "labels": list(result.labels),
+                "copies": copies_json(result),
                 "contributions": [asdict(part) for part in result.contributions],
             }
             for result in outcome.results
         ],
         "notes": list(query.notes),
+        "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
 

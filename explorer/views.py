@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sieve.explorer.plots import histogram_figure
+from sieve.explorer.reports import copies_json
 
 if TYPE_CHECKING:
     from sieve.model.dimension_name import DimensionName
@@ -29,6 +30,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
     return {
         "query": query.text or query.item,
         "without": query.without,
+        "excluded": list(query.excluded),
         "dimensions": [
             {
                 "dimension": active.dimension,
@@ -40,6 +42,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
             for active in query.dimensions
         ],
         "notes": list(query.notes),
+        "suggestion": query.suggested,
     }
 
 
@@ -103,6 +106,7 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
         "left": [_result(result) for result in outcome.left],
         "dense": None if dense is None else [_result(result) for result in dense],
         "summary": summary(outcome),
+        "all_off": outcome.all_off,
         "seconds": round(outcome.seconds, 6),
     }
 
@@ -112,6 +116,8 @@ def summary(outcome: SearchOutcome) -> str:
 
     Also the line that a screen reader hears, so it says what is there when nothing changed.
     """
+    if outcome.all_off:
+        return "No results: every dimension of the query is off"
     n = len(outcome.results)
     found = "No results" if n == 0 else "1 result" if n == 1 else f"{n} results"
     if n == 0 and not outcome.left:
@@ -192,6 +198,7 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     names = engine.names()
     return {
         **glance(engine, [row])[0],
+        "copies": glance(engine, engine.copies.of(row)),
         "code": [
             {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
             for j, value in zip(dimensions[order], values[order], strict=True)
@@ -205,6 +212,7 @@ def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "id": str(items["id"].iloc[row]),
+            "file": engine.collection.file_names[row],
             "captions": list(items["captions"].iloc[row]),
             "labels": list(items["labels"].iloc[row]),
         }
@@ -237,11 +245,13 @@ def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
 def _result(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
+        "file": result.file,
         "score": _number(result.score),
         "rank": result.rank,
         "before": result.rank_before,
         "captions": list(result.captions),
         "labels": list(result.labels),
+        "copies": copies_json(result),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
     }
 
@@ -249,6 +259,7 @@ def _result(result: Result) -> dict[str, Any]:
 def _example(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
+        "file": example.file,
         "value": _number(example.value),
         "captions": list(example.captions),
     }

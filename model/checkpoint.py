@@ -32,6 +32,7 @@ from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.home import sieve_home
 from sieve.model.identity import CodesIdentity
+from sieve.model.opened_files import OpenedFiles
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Checkpoint:
         names: Mapping[int, DimensionName],
     ) -> None:
         self.path = path
+        parts = (CONFIG, NAMES) if encoder is None else (CONFIG, WEIGHTS, NAMES)
+        self._files = OpenedFiles(*(path / part for part in parts))
         self._encoder = None if encoder is None else encoder.eval()
         self.config = config
         self.codes = None if encoder else CodesIdentity(**config["codes"])
@@ -124,6 +127,7 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the hashes of config, weights and names."""
+        self._files.check()
         parts = (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
         hashes = (file_sha256(self.path / part) for part in parts)
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -170,13 +174,15 @@ class Checkpoint:
                 )
             is_codes = config.get("kind") == CODES_KIND
             _require(path, *(() if is_codes else (WEIGHTS,)))
-            check_files(path, _AGAIN)
+            parts = (CONFIG, NAMES) if is_codes else (CONFIG, NAMES, WEIGHTS, TRAINING)
+            check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
             encoder = None if is_codes else _load_encoder(path, config)
             names = {
-                int(entry["dimension"]): DimensionName.read(entry)
+                int(entry["dimension"]): DimensionName.read(entry).without_labels()
                 for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
             }
-            return cls(path, encoder, config, names)
+            named = {dimension: name for dimension, name in names.items() if name is not None}
+            return cls(path, encoder, config, named)
         except (
             KeyError,
             TypeError,

@@ -3,8 +3,8 @@
 A byte that a disk or a copy has changed is otherwise still a number, only another one. CRC-32
 finds every fault of up to 32 bits in a row, and reads several gigabytes in a second; against
 people who change files on purpose it is no help. They stand in a file of their own, so that an
-artifact's identity, which is the hash of its other files, does not change with them; an artifact
-that has none is older, and opens unchecked.
+artifact's identity, which is the hash of its other files, does not change with them. An artifact
+without them is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
     (folder / CHECKSUMS).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def check_files(folder: Path, remedy: str, only: Iterable[str] | None = None) -> bool:
+def check_files(
+    folder: Path,
+    remedy: str,
+    only: Iterable[str] | None = None,
+    *,
+    needs: Iterable[str] = (),
+    required: bool = True,
+) -> bool:
     """Compare files with what they were when they were written.
 
     Parameters
@@ -43,6 +50,11 @@ def check_files(folder: Path, remedy: str, only: Iterable[str] | None = None) ->
         What to do where one is damaged, to end the line with.
     only : iterable of str, optional
         Leave out the others.
+    needs : iterable of str
+        Files that must have a checksum.
+    required : bool
+        Refuse a folder without `checksums.json`; only a folder that Sieve did not write may lack
+        it.
 
     Returns
     -------
@@ -52,15 +64,21 @@ def check_files(folder: Path, remedy: str, only: Iterable[str] | None = None) ->
     Raises
     ------
     ValueError
-        If a file is damaged or missing, in one line that names it.
+        If a file, or `checksums.json` itself, is damaged or missing; in one line that names it.
     """
     path = folder / CHECKSUMS
     if not path.is_file():
+        if required:
+            raise ValueError(
+                f"{folder} has no {CHECKSUMS}, which is written with it: it is incomplete or was "
+                f"changed; {remedy}"
+            )
         return False
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in told.items()}
-        wanted = sums if only is None else {name: sums[name] for name in only}
+        wanted = dict(sums) if only is None else {name: sums[name] for name in only}
+        wanted |= {name: sums[name] for name in needs}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ValueError(f"{path} is damaged ({reason}); {remedy}") from None

@@ -7,6 +7,7 @@ A collection is immutable once written. `collection.json` holds the size and has
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
 that hash. Embeddings are memory-mapped: opening a million items reads almost nothing. A file's
 hash is compared when it is first used, so that a changed byte is a refusal, never another answer.
+Files must not change while a collection is open: their sizes and times are compared at each use.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from numpy.lib.format import open_memmap
 
 from sieve.model.checksums import check_files
 from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.file_names import FileNames
 from sieve.model.given_codes import NO_BACKBONE
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.item_checks import items_fault
 from sieve.model.manifest import check_facts
+from sieve.model.opened_files import OpenedFiles
 from sieve.model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -82,6 +85,8 @@ class Collection:
         self.manifest = manifest
         self.sha256 = sha256
         self._checked: set[str] = set()
+        self._manifest_file = OpenedFiles(path / MANIFEST)
+        self._mapped: dict[str, tuple[OpenedFiles, np.ndarray]] = {}
         named = manifest["backbone"]
         self._backbone: BackboneIdentity | None = None
         self.codes: CodesIdentity | None = None
@@ -136,7 +141,7 @@ class Collection:
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
         check_facts(manifest)
-        check_files(path, _AGAIN)
+        check_files(path, _AGAIN, needs=[MANIFEST])
         for name, facts in manifest["files"].items():
             part = path / name
             if Path(name).name != name or not part.is_file():
@@ -152,16 +157,17 @@ class Collection:
         Raises
         ------
         ValueError
-            If a byte of one has changed since it was written.
+            If a byte of one has changed since it was written, or the manifest has no hash of it.
         """
         for name in names:
-            facts = self.manifest["files"].get(name, {})
-            if name not in self._checked and "sha256" in facts:
-                if file_sha256(self.path / name) != facts["sha256"]:
-                    raise ValueError(
-                        f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}"
-                    )
-                self._checked.add(name)
+            if name in self._checked or not (self.path / name).exists():
+                continue
+            expected = self.manifest["files"].get(name, {}).get("sha256")
+            if not expected:
+                raise ValueError(f"{self.path / name} has no sha256 in {MANIFEST}; {_AGAIN}")
+            if file_sha256(self.path / name) != expected:
+                raise ValueError(f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}")
+            self._checked.add(name)
         return self.path
 
     @property
@@ -199,6 +205,11 @@ class Collection:
             )
         return items
 
+    @cached_property
+    def file_names(self) -> FileNames:
+        """Name of each item's original file inside its source, by row."""
+        return FileNames(self.items["image"], self.manifest.get("roots", ()))
+
     def _read_items(self) -> pa.Table:
         try:
             with pq.ParquetFile(self.checked(ITEMS) / ITEMS) as file:
@@ -215,20 +226,28 @@ class Collection:
             )
         return table
 
-    @cached_property
+    def check_unchanged(self) -> None:
+        """Raise a ValueError if another collection has taken this one's place since it was opened.
+
+        Every change of a collection changes its manifest, as long as it was made by Sieve.
+        """
+        self._manifest_file.check()
+
+    @property
     def image_embeddings(self) -> np.ndarray:
         """(n, d) float16, L2-normalised, memory-mapped."""
-        return self._array(IMAGE_EMBEDDINGS, (self.n_items, self.backbone.width))
+        return self._embeddings(IMAGE_EMBEDDINGS, self.n_items)
 
-    @cached_property
+    @property
     def text_embeddings(self) -> np.ndarray:
         """(c, d) float16, L2-normalised, memory-mapped."""
-        return self._array(TEXT_EMBEDDINGS, (self.n_captions, self.backbone.width))
+        return self._embeddings(TEXT_EMBEDDINGS, self.n_captions)
 
     @cached_property
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
-        items = self._array(CAPTION_ITEM, (self.n_captions,), "i")
+        _, mapped = self._array(CAPTION_ITEM, (self.n_captions,), "i")
+        items = np.array(mapped)
         # They stand in for rows wherever captions are counted: none may lead beyond the items.
         falls = (items[1:] < items[:-1]).any()
         if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
@@ -287,10 +306,20 @@ class Collection:
         place[rows] = np.arange(len(rows))
         return place[np.asarray(self.caption_item)[captions]]
 
-    def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
-        path = self.path / name
+    def _embeddings(self, name: str, n: int) -> np.ndarray:
+        if name not in self._mapped:
+            self._mapped[name] = self._array(name, (n, self.backbone.width))
+        file, array = self._mapped[name]
+        file.check()
+        return array
+
+    def _array(
+        self, name: str, shape: tuple[int, ...], kind: str = "f"
+    ) -> tuple[OpenedFiles, np.ndarray]:
+        path = self.checked(name) / name
         try:
-            array = open_memmap(self.checked(name) / name, mode="r")
+            file = OpenedFiles(path)
+            array = open_memmap(path, mode="r")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
         if array.shape != shape or array.dtype.kind != kind:
@@ -298,4 +327,4 @@ class Collection:
                 f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
                 f"{_KINDS[kind]}; {_AGAIN}"
             )
-        return array
+        return file, array

@@ -21,13 +21,22 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
 from sieve.model.dimensions.vocabulary import english_words
+from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import Query, propose_off
 from sieve.model.index import Index, LocalIndex, QdrantIndex
-from sieve.model.phrasing import read_question
-from sieve.model.query_encoding import Abilities, query_encoder
+from sieve.model.phrasing import ParsedQuery, describe, parse_query
+from sieve.model.query_encoding import (
+    Abilities,
+    encode_exclusions,
+    query_encoder,
+    query_notes,
+    shortened,
+)
 from sieve.model.results import EncodedQuery, Result, SearchOutcome, list_active
 from sieve.model.retrieval import Retriever
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
+from sieve.model.words.known import lemma, says_something
+from sieve.model.words.mentions import bare_phrase
 
 MAX_TOP = 200
 _KEPT_NUMBERS = 1 << 22
@@ -61,7 +70,7 @@ class Engine:
         self.collection = collection
         self.checkpoint = checkpoint
         self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
-        self._retriever = Retriever(collection, checkpoint, self.index)
+        self._retriever = Retriever(collection, checkpoint, self.index, lambda: self.copies)
         self._open_backbone = open_backbone or partial(
             open_text_encoder, collection, device, text_encoder, allow_code
         )
@@ -153,6 +162,11 @@ class Engine:
             return []
         return [word for word in english_words() if not self._queries.unknown(word)]
 
+    @cached_property
+    def copies(self) -> Copies:
+        """Which items show the same picture, as the collection's `duplicates.csv` lists them."""
+        return Copies(duplicate_groups(self.collection, near=True))
+
     @property
     def image_codes(self) -> SparseCodes:
         """Codes of all images."""
@@ -184,6 +198,7 @@ class Engine:
         ValueError
             If there is no such dimension.
         """
+        self.collection.check_unchanged()
         self.check_dimension(dimension)
         return describe_dimension(
             self.collection, self.checkpoint, self.derived, dimension, self.names(), seed
@@ -222,9 +237,9 @@ class Engine:
         Parameters
         ----------
         text : str
-            A. Where it says "A without B" in clear words and `without` is empty, it is split.
+            A. Exclusions in it are split off: see `sieve.model.phrasing`.
         without : str
-            B.
+            B; several phrases with commas, "or" or "and" are encoded one by one.
         item : str
             Id of an item whose image takes A's place.
         image : PIL image, optional
@@ -235,29 +250,56 @@ class Engine:
         ValueError
             If there is nothing to search for, no such item, or nothing that can read it.
         """
-        text, without, notes = read_question(text, without)
+        parsed = parse_query(text, without)
+        text, without, notes = parsed.text, parsed.without_field, [*parsed.notes]
         if item:
-            row = self.row_of(item)
+            text, row = "", self.row_of(item)
             code, embedding = self.index.code(row), lambda: self._embedding_of(row)
         elif image is not None:
-            encoded = self._queries.encode_image(image)
+            text, encoded = "", self._queries.encode_image(image)
             code, embedding = encoded.code, lambda: encoded.embedding
-        elif text:
+        else:
+            self._check_text(parsed)
             whole = self.encode_text(f"{text} without {without}" if without else text)
             code, embedding = self.encode_text(text).code, lambda: whole.embedding
             if not code.any():
                 raise ValueError(self._queries.nothing_known(text))
-        else:
-            raise ValueError("nothing to search for: give a text, an image or an item")
-        without_code = self.encode_text(without).code if without else np.zeros_like(code)
-        used_text = f"{'' if item or image is not None else text} {without}"
-        notes += map(self._queries.note, self._queries.unknown(used_text))
-        notes += filter(None, [self._queries.about_reading(used_text)])
-        proposed = propose_off(code, without_code, self.checkpoint.calibration)
-        dimensions = list_active(code, without_code, proposed, self.names())
-        return EncodedQuery(
-            text, without, item, code, without_code, embedding, dimensions, tuple(notes)
+        notes += query_notes(self._queries, text)
+        without_codes, unknown = encode_exclusions(
+            self._queries, self.encode_text, parsed.without, len(code)
         )
+        notes += unknown
+        notes += filter(None, [self._queries.about_reading(f"{text} {without}")])
+        proposed = propose_off(code, without_codes, self.checkpoint.calibration)
+        if without_codes.any() and not len(proposed):
+            notes.append(_nothing_proposed(text, parsed.without))
+        without_code = without_codes.max(axis=0, initial=0)
+        return EncodedQuery(
+            parsed.find_field if text else "",
+            without,
+            item,
+            code,
+            without_code,
+            embedding,
+            list_active(code, without_code, proposed, self.names()),
+            tuple(dict.fromkeys(notes)),
+            parsed.without,
+            None if item or image is not None else parsed.suggestion,
+        )
+
+    @staticmethod
+    def _check_text(parsed: ParsedQuery) -> None:
+        """Raise a ValueError if a query does not say what to find."""
+        if says_something(parsed.text):
+            return
+        if parsed.without:
+            raise ValueError(
+                f"nothing to search for: the query is read as {describe('', parsed.without)}; "
+                "enter something to find as well"
+            )
+        if parsed.text:
+            raise ValueError(f"“{shortened(parsed.text)}” has no words to search for; enter some")
+        raise ValueError("nothing to search for: give a text, an image or an item")
 
     def search(
         self,
@@ -266,6 +308,7 @@ class Engine:
         strictness: float = 1.0,
         never: bool = False,
         top: int = 24,
+        fold: bool = True,
     ) -> SearchOutcome:
         """Retrieve with some dimensions off.
 
@@ -280,6 +323,8 @@ class Engine:
             Also remove what has an off dimension.
         top : int
             1 to 200.
+        fold : bool
+            Show items of the same picture as one result, which lists the others as its copies.
 
         Raises
         ------
@@ -288,9 +333,10 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
+        self.collection.check_unchanged()
         off = self._settled(query, off)
         return self._retriever.search(
-            query, off, strictness, never, top, self.names(), self._itself(query)
+            query, off, strictness, never, top, self.names(), self._itself(query), fold
         )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
@@ -313,9 +359,11 @@ class Engine:
         """Whether a text can be asked for, and all its words are known."""
         return self.can.text_queries and not self._queries.unknown(text)
 
-    def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
+    def search_dense(
+        self, query: EncodedQuery, top: int = 24, fold: bool = True
+    ) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
-        return self._retriever.search_dense(query, top, self._itself(query))
+        return self._retriever.search_dense(query, top, self._itself(query), fold)
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
@@ -339,3 +387,12 @@ class Engine:
                 f"there is no dimension {dimension}; this checkpoint has 0 to "
                 f"{self.checkpoint.m - 1}"
             )
+
+
+def _nothing_proposed(text: str, phrases: tuple[str, ...]) -> str:
+    """Say why an exclusion that is known switches nothing off."""
+    excluded = describe("", phrases)
+    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
+    if text and len(words) == 1:
+        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
+    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."

@@ -105,8 +105,10 @@ def propose_off(
 
     Parameters
     ----------
-    code, without : (m,) float32
-        Codes of A and of B.
+    code : (m,) float32
+        Code of A.
+    without : (m,) or (t, m) float32
+        Code of B, or of each of several B, whose proposals are united.
     calibration : Calibration, optional
 
     Returns
@@ -114,11 +116,16 @@ def propose_off(
     (p,) int64
     """
     calibration = calibration or Calibration()
-    floor = calibration.proposal_floor * without.max(initial=0)
-    proposed = np.flatnonzero(
-        (without > calibration.proposal_ratio * code) & (without > 0) & (without >= floor)
+    without_tm = np.atleast_2d(without)
+    floor_t1 = calibration.proposal_floor * without_tm.max(axis=1, initial=0, keepdims=True)
+    is_proposed_tm = (
+        (without_tm > calibration.proposal_ratio * code)
+        & (without_tm > 0)
+        & (without_tm >= floor_t1)
     )
-    return proposed[np.argsort(-without[proposed], kind="stable")]
+    proposed = np.flatnonzero(is_proposed_tm.any(axis=0))
+    strength = without_tm.max(axis=0, initial=0)[proposed]
+    return proposed[np.argsort(-strength, kind="stable")]
 
 
 def off_weights(

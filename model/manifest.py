@@ -19,3 +19,6 @@ def check_facts(manifest: dict[str, Any]) -> None:
     for name in ("items", "captions"):
         if not isinstance(manifest["counts"][name], int) or manifest["counts"][name] < 0:
             raise TypeError(f"{name} is no count")
+    roots = manifest.get("roots", [])
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise TypeError("roots is no list of folders")

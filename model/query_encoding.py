@@ -7,7 +7,8 @@ reads words, and a Python function reads texts, if a person allows its code to r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -33,7 +34,9 @@ from sieve.model.text_encoder import (
     reason_of,
 )
 from sieve.model.words.coded import CodedWords
+from sieve.model.words.known import WordReading, drop_words
 
+_FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -82,8 +85,16 @@ class QueryEncoder(Protocol):
         """Words of a text that are not known."""
         ...
 
+    def read(self, text: str, singular: bool = False) -> WordReading:
+        """Read a text as words that are known here, plurals as singulars if `singular`."""
+        ...
+
+    def words_read(self, text: str) -> int:
+        """Count the words of a text that are read, from its beginning."""
+        ...
+
     def note(self, word: str) -> str:
-        """Tell what became of an unknown word."""
+        """Say in a sentence that a word of what to find is unknown."""
         ...
 
     def about_reading(self, text: str) -> str:
@@ -93,6 +104,85 @@ class QueryEncoder(Protocol):
     def nothing_known(self, text: str) -> str:
         """Say why a text has an empty code."""
         ...
+
+
+def query_notes(queries: QueryEncoder, text: str) -> list[str]:
+    """Say how a text to find is read: words replaced, unknown, or beyond the model's context.
+
+    Parameters
+    ----------
+    queries : QueryEncoder
+    text : str
+        What to find; empty if the query is an image.
+    """
+    if not text:
+        return []
+    reading = queries.read(text)
+    notes = _replaced(reading)
+    if reading.known:
+        notes += map(queries.note, queries.unknown(text))
+    else:
+        notes.append(f"“{shortened(text)}” has no word that is known here; results are unreliable.")
+    n_read, n_words = queries.words_read(text), len(text.split())
+    if n_read < n_words:
+        notes.append(f"Only the first {n_read} of {n_words} words were read.")
+    return notes
+
+
+class Exclusions(NamedTuple):
+    """Codes of what to exclude."""
+
+    codes: np.ndarray
+    """(t, m) float32: one row for each phrase, zeros if nothing of it is known."""
+    notes: list[str]
+    """One sentence for each word that was replaced or is unknown."""
+
+
+def encode_exclusions(
+    queries: QueryEncoder,
+    encode_text: Callable[[str], Encoded],
+    phrases: Sequence[str],
+    m: int,
+) -> Exclusions:
+    """Encode phrases to exclude, each by its known words only.
+
+    A word that the encoder does not know has an arbitrary code, which would switch off arbitrary
+    dimensions, so it is left out and named.
+
+    Parameters
+    ----------
+    queries : QueryEncoder
+    encode_text : callable
+        `queries.encode_text`, or a cache of it.
+    phrases : sequence of str
+    m : int
+        Number of dimensions.
+    """
+    codes = np.zeros((len(phrases), m), np.float32)
+    notes: list[str] = []
+    for row, phrase in enumerate(phrases):
+        reading = queries.read(phrase, singular=True)
+        notes += _replaced(reading)
+        if reading.known:
+            codes[row] = encode_text(reading.known).code
+        if not (reading.known or reading.unknown):
+            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
+        elif not codes[row].any():
+            notes.append(f"“{shortened(phrase)}” is not known here, so it switches nothing off.")
+        elif reading.unknown:
+            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
+            known = shortened(reading.known)
+            notes.append(f"{words} is not known here; only “{known}” is excluded.")
+    return Exclusions(codes, notes)
+
+
+def _replaced(reading: WordReading) -> list[str]:
+    return [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+
+
+def shortened(text: str) -> str:
+    """Cut a text to what fits into a sentence."""
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 class EmbeddingQueries:
@@ -142,7 +232,7 @@ class EmbeddingQueries:
     def encode_text(self, text: str) -> Encoded:
         """Embed and encode a text; zeros if no caption has a word of it."""
         encoder = self.text_encoder()
-        embedding = encoder.encode_texts([text])[0]
+        embedding = encoder.encode_texts([self.read(text).text])[0]
         if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
             return Encoded(np.zeros(self._checkpoint.m, np.float32), embedding)
         return self._encoded(embedding, TEXT)
@@ -159,11 +249,29 @@ class EmbeddingQueries:
         # Whoever asks for an item alone needs no backbone, which takes seconds to load.
         return self.text_encoder().unknown_words(text) if text.strip() else []
 
+    def read(self, text: str, singular: bool = False) -> WordReading:
+        """Read a text as words of the captions, or as words that the backbone was trained on."""
+        encoder = self.text_encoder()
+        if isinstance(encoder, FunctionEncoder):
+            return WordReading(text, known=text)
+        if not isinstance(encoder, CaptionEncoder):
+            return encoder.read_words(text, singular)
+        unknown = encoder.unknown_words(text)
+        known = drop_words(text, unknown) if encoder.reads(text) else ""
+        return WordReading(text, unknown=tuple(unknown), known=known)
+
+    def words_read(self, text: str) -> int:
+        """Count the words that fit into the backbone's context; captions have none."""
+        encoder = self.text_encoder()
+        if isinstance(encoder, CaptionEncoder | FunctionEncoder):
+            return len(text.split())
+        return encoder.words_read(text)
+
     def note(self, word: str) -> str:
-        """Tell what became of an unknown word."""
+        """Say that a word is unknown."""
         if self._failed:
             return f"No caption of this collection has “{word}”; it was left out."
-        return f"This backbone does not know “{word}”; it was left to guess."
+        return f"“{word}” is not in this backbone's vocabulary; results may be unreliable."
 
     def about_reading(self, text: str) -> str:
         """Say how a text was read if the backbone did not read it."""
@@ -195,7 +303,7 @@ class EmbeddingQueries:
             try:
                 return self._open_backbone()
             except BackboneUnavailable as error:
-                self._failed = reason_of(error)
+                self._failed = _without_folders(reason_of(error))
         if not self._has_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
@@ -214,11 +322,16 @@ class EmbeddingQueries:
 
     @cached_property
     def _known_fault(self) -> str:
-        return backbone_fault(self._collection)
+        return _without_folders(backbone_fault(self._collection))
 
     def _encoded(self, embedding: np.ndarray, modality: str) -> Encoded:
         codes = encode_codes(self._checkpoint.encoder, embedding[None], modality)
         return Encoded(codes.dense(0), embedding)
+
+
+def _without_folders(text: str) -> str:
+    """Shorten absolute paths to their last part: notes of queries are shown on public pages."""
+    return _FOLDERS.sub("…/", text)
 
 
 class GivenQueries:
@@ -264,8 +377,20 @@ class GivenQueries:
         """Words that have no code."""
         return list(self._words.read(text).unknown) if self._words else []
 
+    def read(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
+        """Find the words that have codes."""
+        if self._words is None:
+            return WordReading(text, known=text)
+        found = self._words.read(text)
+        known = drop_words(text, found.unknown) if found.rows else ""
+        return WordReading(text, unknown=found.unknown, known=known)
+
+    def words_read(self, text: str) -> int:
+        """Count the words: all are read."""
+        return len(text.split())
+
     def note(self, word: str) -> str:
-        """Tell what became of an unknown word."""
+        """Say that a word is unknown."""
         return f"“{word}” has no code here; it was left out."
 
     def about_reading(self, text: str) -> str:  # noqa: ARG002

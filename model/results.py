@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+from sieve.model.phrasing import ParsedQuery
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,24 @@ class EncodedQuery:
     """A query as codes and embeddings; what is on or off comes on top."""
 
     text: str
+    """A as the *Find* field takes it; empty for an item or an image."""
     without: str
+    """B as the *without* field takes it: several phrases with commas."""
     item: str
     code: np.ndarray
     """(m,) float32: A's code."""
     without_code: np.ndarray
-    """(m,) float32: B's code, zeros where there is no B."""
+    """(m,) float32: B's code, the maximum over several phrases; zeros if there is no B."""
     read_embedding: Callable[[], np.ndarray]
     """Gives `embedding`: an item's lies in a file that most searches need not read."""
     dimensions: tuple[ActiveDimension, ...]
     """Proposed-off ones first, then by strength in A."""
     notes: tuple[str, ...]
-    """What the person should know: unknown words, a split query, a cut text."""
+    """What the user should know: unknown words, a split query, a cut text."""
+    excluded: tuple[str, ...] = ()
+    """The phrases of B, each encoded by itself."""
+    suggestion: ParsedQuery | None = None
+    """Another reading of an ambiguous query."""
 
     @property
     def embedding(self) -> np.ndarray:
@@ -46,6 +55,13 @@ class EncodedQuery:
         A question "A without B" is read as that text; (0,) where there is no backbone.
         """
         return self.read_embedding()
+
+    @property
+    def suggested(self) -> dict[str, str] | None:
+        """Another reading of an ambiguous query as `query` and `without`, or None."""
+        if self.suggestion is None:
+            return None
+        return {"query": self.suggestion.find_field, "without": self.suggestion.without_field}
 
     @property
     def proposed(self) -> tuple[int, ...]:
@@ -71,6 +87,13 @@ class OffDimension:
     weight: float
 
 
+class Copy(NamedTuple):
+    """An item that shows the same picture as a result."""
+
+    id: str
+    file: str
+
+
 @dataclass(frozen=True)
 class Result:
     """One retrieved item."""
@@ -86,6 +109,10 @@ class Result:
     """1 for the best; 0 for an item that left the results."""
     rank_before: int | None
     """Rank with every dimension on; None where it was not among the top."""
+    file: str
+    """Name of its original inside the source: see `Collection.file_names`."""
+    copies: tuple[Copy, ...] = ()
+    """Other items that show the same picture and are folded into this result."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,8 @@ class SearchOutcome:
     """Items of the top with every dimension on that are no longer there, by their rank then."""
     seconds: float
     """Time of the search itself, without encoding."""
+    all_off: bool = False
+    """Whether every dimension of the query is off, so that nothing was searched for."""
 
 
 def list_active(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sieve.model.backbone import Backbone, BackboneUnavailable, backbone_of
-from sieve.model.backbone.source import BUNDLED, resolve
+from sieve.model.backbone.trust import check_consent
 from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
@@ -142,8 +142,10 @@ def text_tower(
     BackboneUnavailable
         If there are no captions either.
     """
-    try:
+    if name:  # captions do not stand in for what a person has named
         return open_text_encoder(collection, device, name, allow_code), ""
+    try:
+        return open_text_encoder(collection, device), ""
     except BackboneUnavailable as error:
         rows_of = np.arange(collection.n_items) if rows is None else rows
         if not len(collection.captions_of_rows(rows_of)):
@@ -153,11 +155,8 @@ def text_tower(
 
 def backbone_fault(collection: Collection) -> str:
     """Return why a backbone cannot be loaded, as far as that is known without loading it."""
-    name = collection.backbone.name
-    if name in BUNDLED:
-        return ""
     try:
-        resolve(name)
+        check_consent(collection.backbone.name)
     except (ValueError, OSError) as error:
         return reason_of(error)
     return ""

@@ -34,8 +34,8 @@ Sieve = Callable[..., Answer]
 
 @pytest.fixture
 def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
-    """Run one command in this process, with an empty $SIEVE_HOME."""
-    assert not home.exists()
+    """Run one command in this process, with a $SIEVE_HOME of its own."""
+    assert [path.name for path in home.iterdir()] == ["trusted_backbones.json"]
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: str | Path) -> Answer:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
+from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 
 # Two workers, and the processes that they start, have two cores between them.
@@ -49,10 +50,15 @@ def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty $SIEVE_HOME of this test alone."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path) -> Path:
+    """A $SIEVE_HOME of this test alone, empty but for the consent to load the tiny backbone."""
+    from sieve.model.backbone.files import find_files
+    from sieve.model.backbone.names import parse_name
+    from sieve.model.backbone.trust import trust
+
     folder = tmp_path / "home"
     monkeypatch.setenv("SIEVE_HOME", str(folder))
+    trust(find_files(parse_name(f"local-dir:{tiny_backbone_dir}")))
     return folder
 
 

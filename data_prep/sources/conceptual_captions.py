@@ -1,33 +1,39 @@
 """Conceptual Captions: Google's table of captions and URLs, with what was downloaded of it.
 
-The table has no head: a caption, a tab, a URL (in CC12M the other way round); the labelled part of
-it also has labels. Downloaders name images by a hash of the URL or by the row, most often without
-an extension; which way is seen by what fits the most rows. Without that table, img2dataset's own
-output says all: see `sieve.data_prep.sources.img2dataset`.
+The official table has no header: a caption, a tab, a URL (in CC12M the other way round); the
+labelled part of it also has labels. Tables with a header, such as LAION's, name their columns.
+Downloaders name images by a hash of the URL, by a column, or by the number of the row, counted from
+0 or 1; numbers are only used if one way to count fits all files. Without that table, img2dataset's
+own output says all: see `sieve.data_prep.sources.img2dataset`.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, tidy
-from sieve.data_prep.captions.formats import numbered_lines
+from sieve.data_prep.captions.cell import CellError, captions_in
+from sieve.data_prep.captions.formats import IMAGE_NAMES, numbered_lines
 from sieve.data_prep.images import readable_extensions
 from sieve.data_prep.records import DRAWN, Record
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.skipped import Skipped, SkippedRows
 from sieve.data_prep.sources.image_files import open_inside, walk
 from sieve.data_prep.sources.img2dataset import Img2Dataset
 from sieve.data_prep.sources.noting import NotesSkipped
-from sieve.data_prep.sources.shards import NOT_DOWNLOADED
+from sieve.data_prep.sources.shards import CAPTION_FIELDS, NOT_DOWNLOADED, read_split
+from sieve.data_prep.sources.url_tables import URL_FIELDS, column_of, url_table_advice
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +43,13 @@ MAX_LINE_BYTES = 1 << 16
 _TABLE_SUFFIXES = (".tsv", ".txt", ".csv")
 _URL = re.compile(r"(?i)https?://\S")
 _ROW_AND_HASH = re.compile(r"\d+_(\d+)")
+_FILE_FIELDS = (*IMAGE_NAMES, "key", "sample_id", "id", "name", "hash", "md5")
+"""Names of columns that may say how files are called, in any case."""
 _LABELS_AT, _LABELLED_WIDTH = 2, 5  # caption, URL, labels, their machine ids, their confidences
 
 
 def conceptual_captions(
-    path: Path, images: Path | None = None, *, first_row: int = 0, name: str, licence: str
+    path: Path, images: Path | None = None, *, first_row: int | None = None, name: str, licence: str
 ) -> ConceptualCaptions | Img2Dataset:
     """Tell by what is at a path which of the two it is.
 
@@ -51,7 +59,7 @@ def conceptual_captions(
         The table, a folder with it and the images, or img2dataset's output.
     images : Path, optional
         Folder of the images, where they are not beside the table.
-    first_row : int
+    first_row : int, optional
         See `ConceptualCaptions`.
     name, licence : str
 
@@ -83,8 +91,9 @@ class ConceptualCaptions(NotesSkipped):
     table : Path
     images : Path
         Folder of the images, with subfolders.
-    first_row : int
-        What file names that count rows call the first one.
+    first_row : int, optional
+        Number of the first row in file names that count rows; by default 0 or 1, if only one of
+        them fits all files.
     name : str
     licence : str
 
@@ -96,7 +105,7 @@ class ConceptualCaptions(NotesSkipped):
 
     table: Path
     images: Path
-    first_row: int = 0
+    first_row: int | None = None
     name: str = "conceptual-captions"
     licence: str = "not stated"
 
@@ -107,6 +116,11 @@ class ConceptualCaptions(NotesSkipped):
             raise FileNotFoundError(f"there is no folder {self.images}; check --images")
         object.__setattr__(self, "images", self.images.resolve())
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
+
     def __str__(self) -> str:
         return f"Conceptual Captions {self.table.resolve()} with images {self.images}"
 
@@ -114,50 +128,131 @@ class ConceptualCaptions(NotesSkipped):
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.images, Path(record.image))
 
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        """All rows with an image, in the table's order."""
-        walked, linked, _ = walk(self.images, extensionless=True)
-        skipped += linked
-        files = {_plain_name(key): path for key, path in walked.items()}
+    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+        """Yield all rows with an image, in the table's order."""
+        walked = walk(self.images, extensionless=True)
+        skipped += walked.skipped
+        files: dict[str, list[str]] = {}
+        for key, path in walked.files.items():
+            files.setdefault(_plain_name(key), []).append(path)
+        unused = set(walked.files.values())
         del walked  # of millions of files
         naming = self._naming(files)
+        n_found = 0
         for row in _rows(self.table, skipped):
-            path = files.get(naming.name_of(row))
-            caption = tidy(row.caption)
-            if path is None:
+            paths = files.get(naming.name_of(row), [])
+            if len(paths) > 1 and not naming.is_hash:
+                raise ValueError(
+                    f"{row.place} means {paths[0]} or {paths[1]} in {self.images}: both fit "
+                    f"{naming.told}; rename or remove one of them"
+                )
+            if not paths:
                 skipped.append(Skipped(row.place, row.url, f"{NOT_DOWNLOADED}: no such file"))
                 continue
-            if fault := caption_fault(caption):
-                skipped.append(Skipped(row.place, row.url, fault))
+            captions = []
+            for caption in row.captions or ("",):
+                if fault := caption_fault(caption):
+                    skipped.append(Skipped(row.place, row.url, fault))
+                else:
+                    captions.append(caption)
+            unused.discard(paths[0])
+            n_found += 1
             yield Record(
                 key=row.url,
-                image=str(self.images / path),
-                captions=() if fault else (caption,),
+                image=str(self.images / paths[0]),
+                captions=tuple(captions),
                 labels=row.labels,
-                split=DRAWN,
+                split=row.split or DRAWN,
             )
+        self._explain(naming, n_found, skipped.n_rows)
+        for path in sorted(unused - {self._inside(self.table)}):
+            reason = "image without a row in the table"
+            skipped.append(Skipped(path, str(self.images / path), reason))
 
-    def _naming(self, files: Mapping[str, str]) -> _Naming:
-        """Find out how the files are named: the way that fits the most rows."""
-        ways = _ways(self.first_row)
+    def _inside(self, path: Path) -> str:
+        path = path.resolve()
+        inside = path.is_relative_to(self.images)
+        return path.relative_to(self.images).as_posix() if inside else ""
+
+    def _explain(self, naming: _Naming, n_found: int, n_rows: int) -> None:
+        if n_found < n_rows:
+            log.warning(
+                "%s of %s rows have an image in %s, named by %s; skipped.csv names the others",
+                *(f"{n_found:,}", f"{n_rows:,}", self.images, naming.told),
+            )
+        elif not naming.is_hash:
+            log.warning("images in %s are named by %s", self.images, naming.told)
+
+    def _naming(self, files: Mapping[str, list[str]]) -> _Naming:
+        """Find out how the files are named."""
+        ways = _ways(_header(self.table))
         fitting = [0] * len(ways)
-        n_rows = 0
-        for row in _rows(self.table, []):
-            n_rows += 1
+        rows = SkippedRows()
+        lines = array("q")
+        for row in _rows(self.table, rows):
+            lines.append(hash((row.url, *row.captions)))
             for at, way in enumerate(ways):
                 fitting[at] += way.name_of(row) in files
         best = max(range(len(ways)), key=fitting.__getitem__)
-        if not fitting[best]:
+        numbers = [int(name) for name in files if name.isdecimal() and len(name) < 10]
+        n_by_number = sum(0 <= number <= rows.n_rows for number in numbers)
+        if fitting[best] and fitting[best] >= n_by_number:
+            return ways[best]
+        by_number = self._numbered(numbers, rows.n_rows)
+        if by_number is not None and fitting[best] and self.first_row is None:
             raise ValueError(
-                f"none of the {n_rows:,} rows of {self.table} has an image in {self.images}; files "
-                f"were sought by {', '.join(way.told for way in ways)}; check --images"
+                f"{fitting[best]:,} files in {self.images} fit {ways[best].told} and "
+                f"{n_by_number:,} the {by_number.told}, so it is not clear which row each belongs "
+                "to; remove the column, or say --first-row 0 or --first-row 1"
             )
-        if fitting[best] < n_rows:
-            log.warning(
-                "%s of %s rows have an image in %s, named by %s; skipped.csv names the others",
-                *(f"{fitting[best]:,}", f"{n_rows:,}", self.images, ways[best].told),
+        if by_number is not None:
+            if len(numbers) < rows.n_rows and self.first_row is None:
+                self._refuse_repeated(lines, by_number)
+            return by_number
+        if not files and (advice := url_table_advice(self.table)):
+            raise ValueError(f"there are no images in {self.images}: {advice}")
+        sought = [*(way.told for way in ways), "number of the row"]
+        raise ValueError(
+            f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.images}; "
+            f"files were sought by {', '.join(sought)}; check --images"
+        )
+
+    def _refuse_repeated(self, lines: array[int], naming: _Naming) -> None:
+        """Refuse rows that come twice: a downloader may have counted them once."""
+        n_repeated = len(lines) - len(np.unique(np.frombuffer(lines, np.int64)))
+        if n_repeated:
+            raise ValueError(
+                f"{n_repeated:,} rows of {self.table} come twice and images are missing, so it is "
+                f"not clear whether the {naming.told} counts them; remove them, or confirm with "
+                "--first-row"
             )
-        return ways[best]
+
+    def _numbered(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
+        """Find out from which number file names count rows; None if no file is such a number.
+
+        Raises
+        ------
+        ValueError
+            If files fit both ways to count, or some fit neither.
+        """
+        firsts = (0, 1) if self.first_row is None else (self.first_row,)
+        fits = {
+            first: sum(first <= number < first + n_rows for number in numbers) for first in firsts
+        }
+        if not any(fits.values()):
+            return None
+        whole = [first for first, count in fits.items() if count == len(numbers)]
+        if len(whole) == 1 or self.first_row is not None:
+            first = whole[0] if whole else firsts[0]
+            others = "".join(f", from {n} {count:,}" for n, count in fits.items() if n != first)
+            told = f"number of the row, counted from {first} ({fits[first]:,} files fit{others})"
+            return _Naming(told, lambda row: str(row.number + first))
+        counts = " and ".join(f"from {first} {count:,}" for first, count in fits.items())
+        raise ValueError(
+            f"{self.images} holds {len(numbers):,} files named by a number, and {self.table} "
+            f"{n_rows:,} rows: counted {counts} of the files fit, so it is not clear which row "
+            "each belongs to; say it with --first-row 0 or --first-row 1"
+        )
 
 
 class _Row(NamedTuple):
@@ -165,10 +260,13 @@ class _Row(NamedTuple):
 
     place: str
     number: int
-    """Counted from 0, without a head."""
-    caption: str
+    """Counted from 0, without a header."""
+    captions: list[str]
     url: str
     labels: tuple[str, ...]
+    split: str
+    cells: Mapping[str, str]
+    """By column; empty if the table has no header."""
 
 
 class _Naming(NamedTuple):
@@ -177,18 +275,24 @@ class _Naming(NamedTuple):
     told: str
     """In words."""
     name_of: Callable[[_Row], str]
+    is_hash: bool = False
+    """Whether equal names mean the same URL."""
 
 
-def _ways(first_row: int) -> list[_Naming]:
-    """All known ways; names are compared as `_plain_name` gives them."""
+def _ways(header: Sequence[str]) -> list[_Naming]:
+    """Return all known ways but row numbers; names are compared as `_plain_name` gives them."""
     hashes = {name: getattr(hashlib, name) for name in ("md5", "sha1", "sha256")}
+    columns = [name for wanted in _FILE_FIELDS for name in header if name.lower() == wanted]
     return [
-        _Naming("CRC-32 of the URL", lambda row: str(zlib.crc32(row.url.encode()))),
+        _Naming("CRC-32 of the URL", lambda row: str(zlib.crc32(row.url.encode())), True),
         *(
-            _Naming(f"{name} of the URL", lambda row, h=h: h(row.url.encode()).hexdigest())
+            _Naming(f"{name} of the URL", lambda row, h=h: h(row.url.encode()).hexdigest(), True)
             for name, h in hashes.items()
         ),
-        _Naming(f"row from {first_row}", lambda row: str(row.number + first_row)),
+        *(
+            _Naming(f"column {name}", lambda row, name=name: _plain_name(row.cells[name].strip()))
+            for name in columns
+        ),
     ]
 
 
@@ -202,20 +306,70 @@ def _plain_name(key: str) -> str:
     return stem.lstrip("0") or "0" if stem.isdigit() else stem
 
 
-def _rows(path: Path, skipped: list[Skipped]) -> Iterator[_Row]:
-    """All rows that have a URL; a first line without one names the columns."""
+def _header(path: Path) -> list[str]:
+    """Return the names of the columns, if the first line names them."""
+    with path.open("rb") as stream:
+        line = next(iter(numbered_lines(stream, MAX_LINE_BYTES)), (1, b""))[1]
+    text = line.decode("utf-8-sig", "replace").rstrip("\r\n")
+    cells = [cell.strip().strip('"') for cell in text.split(_delimiter(text))]
+    if any(_URL.match(cell) for cell in cells):
+        return []
+    return cells if column_of((*URL_FIELDS, *CAPTION_FIELDS), cells) else []
+
+
+def _delimiter(first_line: str) -> str:
+    return "\t" if "\t" in first_line else ","
+
+
+def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
+    """Yield all rows that have a URL; a first line without one may name the columns."""
+    header = _header(path)
     number = 0
     with path.open("rb") as stream:
         for line, data in numbered_lines(stream, MAX_LINE_BYTES):
-            cells = data.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
-            at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
-            if at is None or len(cells) < 2:
-                if data.strip() and line > 1:
-                    reason = "no caption and URL in this row"
-                    skipped.append(Skipped(f"{path.name}:{line}", tidy(cells[-1])[:200], reason))
-                    number += 1
+            if not data.strip() or (header and line == 1):
                 continue
-            labels = cells[_LABELS_AT] if len(cells) == _LABELLED_WIDTH else ""
-            named = tuple(dict.fromkeys(filter(None, map(tidy, labels.split(",")))))
-            yield _Row(f"{path.name}:{line}", number, cells[1 - at], cells[at].strip(), named)
+            place = f"{path.name}:{line}"
+            text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
+            skipped.n_rows += 1
+            try:
+                yield _row(place, number, text, header)
+            except CellError as error:
+                skipped.add_malformed(place, tidy(text)[-200:], str(error))
             number += 1
+
+
+def _row(place: str, number: int, text: str, header: Sequence[str]) -> _Row:
+    """Read one line; CellError if it is no row."""
+    if not header:
+        cells = text.split("\t")
+        at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
+        if at is None or len(cells) < 2:
+            raise CellError("no caption and URL in this row")
+        labels = cells[_LABELS_AT] if len(cells) == _LABELLED_WIDTH else ""
+        named = tuple(dict.fromkeys(filter(None, map(tidy, labels.split(",")))))
+        return _Row(place, number, captions_in(cells[1 - at]), cells[at].strip(), named, "", {})
+    by_name = dict(zip(header, _cells(text, header), strict=True))
+    url, caption, split = (
+        by_name.get(column_of(fields, header) or "", "")
+        for fields in (URL_FIELDS, CAPTION_FIELDS, ("split",))
+    )
+    if not _URL.match(url.strip()):
+        raise CellError("no URL in this row")
+    return _Row(
+        place, number, captions_in(caption), url.strip(), (), read_split(split, place), by_name
+    )
+
+
+def _cells(text: str, header: Sequence[str]) -> list[str]:
+    """Split a line of a table with a header; CellError if it has more or fewer fields."""
+    delimiter = "\t" if "\t" in text else ","
+    plain = text.split(delimiter)
+    try:
+        quoted = next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        quoted = []
+    for cells in (quoted, plain):
+        if len(cells) == len(header):
+            return cells
+    raise CellError(f"number of fields is not that of the header: {len(plain)}, not {len(header)}")

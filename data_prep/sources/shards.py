@@ -107,7 +107,7 @@ def table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]
                             continue
                         skipped.n_rows += 1
                         said, fault = _first(value, captions)
-                        given = _split(value.get(split), f"{path}, row {key}") if split else ""
+                        given = read_split(value.get(split), f"{path}, row {key}") if split else ""
                         image = str(Cell(path, column, group, row))
                         yield Found(key, image, said, given, fault)
                     start += batch.num_rows
@@ -196,7 +196,7 @@ def _first(value: Mapping[str, Any], fields: Sequence[str]) -> tuple[list[str], 
     return [], ""
 
 
-def _split(said: Any, place: str) -> str:
+def read_split(said: Any, place: str) -> str:
     """Return Sieve's word for a split; ValueError if it is none that is known."""
     named = text_in(said).strip()
     if named and split_named(named) is None:

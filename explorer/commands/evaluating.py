@@ -15,7 +15,9 @@ from sieve.explorer.arguments import (
     Device,
     File,
     TextEncoderName,
+    TrustBackbone,
     checkpoint_path,
+    find_collection,
     parse_out,
     text_encoder_name,
 )
@@ -72,6 +74,7 @@ class Evaluate:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -110,11 +113,9 @@ class Evaluate:
         return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
 
     def _open(self, name: str) -> Collection:
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.model.collection import Collection
 
-        progress = sys.stderr.isatty()
-        return Collection.open(open_collection_path(name, device=self.device, progress=progress))
+        return Collection.open(find_collection(name, self.device, self.trust_backbone))
 
     def _config(self, collection: Collection) -> BenchmarkConfig:
         from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of

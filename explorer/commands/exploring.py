@@ -6,7 +6,6 @@ inside `run`, so that `sieve --help` answers at once.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,9 @@ from sieve.explorer.arguments import (
     Strictness,
     StrictnessValue,
     TextEncoderName,
+    TrustBackbone,
     checkpoint_path,
+    find_collection,
     open_engine,
     text_encoder_name,
 )
@@ -40,6 +41,7 @@ from sieve.explorer.commands.printing import (
     print_facts,
     print_json,
     print_outcome,
+    print_paths,
     print_sections,
     print_text,
 )
@@ -71,7 +73,7 @@ class Explore:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
-
+    trust_backbone: TrustBackbone = False
     no_training: bool = False
     """Leave out the Train tab."""
     public_safe: bool = False
@@ -94,7 +96,6 @@ class Explore:
 
     def run(self) -> None:
         """Serve until stopped."""
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.explorer.access import Access, ask_password
         from sieve.explorer.serving import Server, launch
         from sieve.model.collection import Collection
@@ -111,9 +112,7 @@ class Explore:
         )
         access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
-        path = open_collection_path(
-            self.collection, device=self.device, progress=sys.stderr.isatty()
-        )
+        path = find_collection(self.collection, self.device, self.trust_backbone)
 
         text_encoder = text_encoder_name(self.text_encoder)
 
@@ -160,6 +159,13 @@ class Search:
     """Search by this image file instead."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
     """How many results."""
+    copies: bool = False
+    """Give every copy of a picture a place of its own."""
+    paths: bool = False
+    """Print only the results' files, one a line: absolute if the file is still there, else as the
+    source names it."""
+    null: Annotated[bool, arg(aliases=["-0"])] = False
+    """For --paths: end each with a NUL in place of a line break, for xargs -0."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
     index: IndexName = ""
@@ -172,13 +178,19 @@ class Search:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         """Search, and print what was found."""
+        from sieve.data_prep.originals import original_path
         from sieve.explorer.reports import search_report
 
+        if self.paths and self.json:
+            raise ValueError("give --paths or --json, not both")
+        if self.null and not self.paths:
+            raise ValueError("--null is for --paths alone")
         picture = None
         if self.image is not None:
             from sieve.data_prep.images import load_image
@@ -193,12 +205,23 @@ class Search:
             self.device,
             self.allow_code,
             self.index,
+            self.trust_backbone,
             self.text_encoder,
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
-            encoded, self.off, self.strictness.value, self.strictness.never, self.top
+            encoded,
+            self.off,
+            self.strictness.value,
+            self.strictness.never,
+            self.top,
+            fold=not self.copies,
         )
+        if self.paths:
+            rows = [result.row for result in outcome.results]
+            paths = [original_path(engine.collection, row) for row in rows]
+            print_paths(paths, "\0" if self.null else "\n")
+            return
         report = search_report(encoded, outcome)
         print_json(report) if self.json else print_outcome(report)
 
@@ -214,6 +237,7 @@ class Info:
     """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -221,7 +245,8 @@ class Info:
         """Print the facts."""
         from sieve.explorer.reports import collection_report
 
-        report = collection_report(self.collection, self.checkpoint)
+        path = find_collection(self.collection, trust_backbone=self.trust_backbone)
+        report = collection_report(str(path), self.checkpoint)
         print_json(report) if self.json else print_facts(report)
 
 
@@ -245,6 +270,7 @@ class Dimensions:
     """A checkpoint's path or name; by default the one that fits best."""
     summary: bool = False
     """Measure the whole encoder; takes a minute."""
+    trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV, with every column."""
     json: bool = False
@@ -259,7 +285,9 @@ class Dimensions:
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if self.summary and (self.match or self.sort != "dimension"):
             raise ValueError("--summary is of all dimensions: leave out --match and --sort")
-        engine = open_engine(self.collection, self.checkpoint, "auto")
+        engine = open_engine(
+            self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
+        )
         if self.summary:
             report = summary_report(engine)
             print_json(report) if self.json else print_sections(report)

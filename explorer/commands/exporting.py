@@ -16,6 +16,7 @@ from sieve.explorer.arguments import (
     Strictness,
     StrictnessValue,
     TextEncoderName,
+    TrustBackbone,
     open_engine,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -52,6 +53,8 @@ class Export:
     """For results: search by the image of this item instead."""
     top: Annotated[int, arg(aliases=["-k"])] = 24
     """For results: how many."""
+    copies: bool = False
+    """For results: give every copy of a picture a place of its own."""
     captions: bool = False
     """For codes: those of all captions, a row each, in place of the images'."""
     checkpoint: CheckpointName = None
@@ -64,6 +67,7 @@ class Export:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -83,7 +87,7 @@ class Export:
         )
 
     def _check(self) -> None:
-        asks = any((self.query, self.without, self.item, self.off is not None))
+        asks = any((self.query, self.without, self.item, self.off is not None, self.copies))
         if self.what != "results" and asks:
             raise ValueError(f"{self.what} are of the whole collection: leave the query out")
         if self.what != "codes" and self.captions:
@@ -103,6 +107,7 @@ class Export:
             self.device,
             self.allow_code,
             text_encoder=self.text_encoder,
+            trust_backbone=self.trust_backbone,
         )
         if self.what == "codes":
             ids = engine.collection.items["id"]
@@ -117,7 +122,9 @@ class Export:
         else:
             level = self.strictness
             query = engine.encode(self.query, self.without, self.item)
-            outcome = engine.search(query, self.off, level.value, level.never, self.top)
+            outcome = engine.search(
+                query, self.off, level.value, level.never, self.top, fold=not self.copies
+            )
             told = told_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         with whole_file(self.out) as draft:

@@ -9,7 +9,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sieve.explorer.arguments import CheckpointName, Device, TextEncoderName, open_engine
+from sieve.explorer.arguments import (
+    CheckpointName,
+    Device,
+    TextEncoderName,
+    TrustBackbone,
+    open_engine,
+)
 from sieve.explorer.commands.printing import print_json, print_text
 from sieve.explorer.commands.writing import kind_of
 from sieve.model.drafts import whole_file
@@ -47,6 +53,7 @@ class Figure:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -63,7 +70,12 @@ class Figure:
             raise ValueError(f"{self.source}: no collection is named; add one, or --collection")
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
         engine = open_engine(
-            name, checkpoint, self.device, self.allow_code, text_encoder=self.text_encoder
+            name,
+            checkpoint,
+            self.device,
+            self.allow_code,
+            trust_backbone=self.trust_backbone,
+            text_encoder=self.text_encoder,
         )
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
         files = {self.out: drawn.data}

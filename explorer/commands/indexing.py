@@ -7,7 +7,13 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from sieve.explorer.arguments import CheckpointName, CollectionName, IndexName, open_engine
+from sieve.explorer.arguments import (
+    CheckpointName,
+    CollectionName,
+    IndexName,
+    TrustBackbone,
+    open_engine,
+)
 from sieve.explorer.commands.printing import print_facts, print_json
 
 
@@ -29,6 +35,7 @@ class Index:
     """A checkpoint's path or name; by default the one that fits best."""
     batch: int = 1000
     """Items a request."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -41,7 +48,9 @@ class Index:
 
         address = IndexAddress.parse(self.to)
         with closing(connect(address)) as client:
-            engine = open_engine(self.collection, self.checkpoint, "auto")
+            engine = open_engine(
+                self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
+            )
             begun = time.perf_counter()
             done = upload(
                 client,

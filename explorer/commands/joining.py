@@ -14,7 +14,10 @@ from sieve.explorer.arguments import (
     CollectionName,
     Device,
     File,
+    TrustBackbone,
+    announce_backbone,
     backbone_name,
+    find_collection,
     parse_out,
 )
 from sieve.explorer.commands.preparing import report_prepared
@@ -74,22 +77,21 @@ class Add:
     """Leave out bad images and malformed rows even if they are more than 5 %."""
     device: Device = "auto"
     """Where the backbone runs."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
         """Add, and say what was made."""
+        announce_backbone(self.backbone or "")
         from sieve.data_prep.adding import add
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.data_prep.records import Source
         from sieve.data_prep.sources.folder import Folder
-        from sieve.model.backbone import Backbone
+        from sieve.model.backbone import Backbone, backbone_of
         from sieve.model.collection import Collection
 
         progress = sys.stderr.isatty()
-        old = Collection.open(
-            open_collection_path(self.collection, device=self.device, progress=progress)
-        )
+        old = Collection.open(find_collection(self.collection, self.device, self.trust_backbone))
         out = parse_out(self.out) if self.out else _next_version(old.name)
         source = Folder(
             self.directory,
@@ -97,10 +99,15 @@ class Add:
             licence=self.licence,
             follow_links=self.follow_links,
         )
+        backbone = (
+            Backbone.load(backbone_name(self.backbone), self.device)
+            if self.backbone
+            else backbone_of(old, self.device)
+        )
         made = add(
             old,
             cast(Source, source),
-            Backbone.load(backbone_name(self.backbone or old.backbone.name), self.device),
+            backbone,
             out,
             workers=self.workers,
             progress=progress,

@@ -14,7 +14,9 @@ from sieve.explorer.arguments import (
     Device,
     File,
     TextEncoderName,
+    TrustBackbone,
     default_checkpoint_out,
+    find_collection,
     parse_out,
     text_encoder_name,
 )
@@ -83,6 +85,7 @@ class Train:
     allow_code: bool = False
     """Load the Python function that reads texts, if one is named. It may do anything that you may:
     only for code that you trust."""
+    trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
@@ -94,14 +97,13 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how good the codes are."""
-        from sieve.data_prep.bundled import open_collection_path
         from sieve.explorer.reports import training_report
         from sieve.model.collection import Collection
         from sieve.model.training import PRESETS, launched, train
 
         leads = launched().leads
         progress = sys.stderr.isatty() and leads
-        path = open_collection_path(self.collection, device=self.device, progress=progress)
+        path = find_collection(self.collection, self.device, self.trust_backbone, progress)
         opened = Collection.open(path)
         given = {name: getattr(self, name) for name in self.SETTINGS}
         changed = {name: value for name, value in given.items() if value is not None}

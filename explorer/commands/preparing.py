@@ -14,6 +14,7 @@ from sieve.explorer.arguments import (
     Device,
     File,
     ShardName,
+    announce_backbone,
     backbone_name,
     collection_out,
     parse_out,
@@ -61,6 +62,7 @@ class PrepareScenes:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         if self.out is None:
             if replace(self, json=False) != PrepareScenes(device=self.device):
                 raise ValueError("scenes other than the bundled ones need a place: give --out")
@@ -135,6 +137,7 @@ class PrepareFolder:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.captions import Columns
         from sieve.data_prep.sources.folder import Folder
 

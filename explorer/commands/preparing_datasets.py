@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg
 
-from sieve.explorer.arguments import Device, File, ShardName, backbone_name, collection_out
+from sieve.explorer.arguments import (
+    Device,
+    File,
+    ShardName,
+    announce_backbone,
+    backbone_name,
+    collection_out,
+)
 
 if TYPE_CHECKING:
     from sieve.data_prep.known import KnownEmbeddings
@@ -93,6 +100,7 @@ class PrepareCoco:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.coco import Coco
         from sieve.model.backbone import Backbone
 
@@ -123,8 +131,8 @@ class PrepareConceptualCaptions:
     """A folder of shards, one shard, or the official TSV."""
     images: Annotated[File, arg(metavar="DIR")] = None
     """Folder of the images, where they are not beside the TSV."""
-    first_row: int = 0
-    """What image names call the first row of the TSV, where they are numbers of rows."""
+    first_row: Annotated[int | None, arg(metavar="INT")] = None
+    """Number of the first row, if images are named by row; by default 0 or 1, as fits all files."""
     licence: str = "not stated"
     """Licence of the images, to be kept with the collection."""
     backbone: str = "sieve-lite"
@@ -133,6 +141,7 @@ class PrepareConceptualCaptions:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
         from sieve.model.backbone import Backbone
 
@@ -169,6 +178,7 @@ class PrepareEmbeddings:
 
     def run(self) -> None:
         """Prepare, and say what was made."""
+        announce_backbone(self.backbone)
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
         out = collection_out(self.how.out, Path(os.path.abspath(self.directory)).name)
@@ -179,5 +189,5 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
-        backbone = open_identity(backbone_name(self.backbone), source.width, self.how.device)
+        backbone = open_identity(self.backbone, source.width, self.how.device)
         self.how.prepare(source, backbone, out, source.known())

@@ -132,7 +132,7 @@ asks.addEventListener("submit", (event) => {
   event.preventDefault();
   const now = { ...words(), without: without.value.trim() };
   if (!isAsked(now) && now.without) {
-    fault.textContent = "Say also what to find: “without” only takes away.";
+    show({ error: Sieve.ONLY_EXCLUDES });
     q.focus();
     return;
   }
@@ -154,7 +154,12 @@ sets.addEventListener("change", ({ target }) => {
 function show(answer) {
   element.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
-  if (answer.error) { told.textContent = ""; return; }
+  if (answer.error) {
+    told.textContent = "";
+    find(".sv-notes").replaceChildren();
+    find(".sv-versus-columns").hidden = true;
+    return;
+  }
   Object.assign(state, { q: answer.q, without: answer.without });
   write(answer.like[0]);
   offer();
@@ -198,7 +203,7 @@ function fillColumn(section, column, other, truth) {
   section.querySelector("ol").replaceChildren(...tiles);
 }
 function tileOf(item, there, truth) {
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const marks = { right: "✓ right", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
   const where = there ? (there === item.rank ? "= both" : `${there} there`) : "only here";
   const point = (is) => () => {

@@ -55,6 +55,16 @@ function currentOff() {
 }
 function showOff(row, off) {
   row.classList.toggle("sv-is-off", off);
+  showCounts();
+}
+// How many of a group are as it is named: off, or on.
+function showCounts() {
+  for (const [kind, group] of Object.entries(groups)) {
+    const rows = [...group.querySelectorAll(".sv-dim")];
+    const same = rows.filter((row) => row.classList.contains("sv-is-off") === (kind === "off")).length;
+    const count = group.querySelector(".sv-count");
+    if (count) count.textContent = same === rows.length ? ` · ${same}` : ` · ${same} of ${rows.length} ${kind}`;
+  }
 }
 function toggled(box) {
   showOff(box.closest(".sv-dim"), !box.checked);
@@ -131,8 +141,9 @@ on("dimensions", (answer) => {
 
 function fill(group, title, rows, shown) {
   group.hidden = rows.length === 0;
-  group.querySelector("h3").replaceChildren(...title, ` · ${rows.length}`);
+  group.querySelector("h3").replaceChildren(...title, el("span", { class: "sv-count" }));
   group.querySelector("ul").replaceChildren(...rows);
+  showCounts();
   group.querySelector(".sv-more")?.remove();
   const rest = rows.slice(shown);
   if (rest.length < 2) return;
@@ -144,11 +155,13 @@ function fill(group, title, rows, shown) {
   } }, `Show all ${rows.length}`);
   group.append(button);
 }
-on("glance", () => {
+function showNothing() {
   boxes = new Map();
   proposed = [];
   showWelcome(true);
-});
+}
+on("glance", showNothing);
+on("cleared", showNothing);
 showStrictness(place);
 on("about", ({ can }) => {
   if (!can.text_queries) element.querySelector(".sv-steps-how li").textContent = "Choose an image, then “more like this”.";

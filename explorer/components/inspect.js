@@ -3,7 +3,7 @@ const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const ITEM_ID = /^[0-9a-f]{16}$/;
 const KEYS = ["left", "left-item", "right", "right-item", "off"];
-const NOTHING = { text: "", item: "", upload: "", preview: "" };
+const NOTHING = { text: "", item: "", upload: "", preview: "", known: false }; // known: there is such an item
 const fault = find(".sv-fault");
 const list = find(".sv-one .sv-group");
 const grid = find(".sv-one .sv-grid");
@@ -20,11 +20,11 @@ const isEmpty = (slot) => !(slot.text || slot.item || slot.upload);
 function fillSlot(side, told = null) {
   const slot = slots[side];
   const box = boxOf(side);
-  const pictured = Boolean(slot.item || slot.upload);
+  const pictured = Boolean((slot.item && slot.known) || slot.upload);
   const [by, input] = [box.querySelector(".sv-by"), box.querySelector("input[type=text]")];
   by.hidden = !pictured;
   input.hidden = pictured;
-  input.value = slot.text;
+  input.value = slot.text || (pictured ? "" : slot.item);
   if (!pictured) return;
   by.querySelector("img").src = slot.preview || Sieve.thumbnail(slot.item);
   by.querySelector("span").textContent = slot.upload ? "your image" : told?.item?.captions[0] || slot.item;
@@ -36,9 +36,9 @@ function put(side, slot) {
 }
 function readTexts() {
   for (const side of ["left", "right"]) {
-    if (slots[side].item || slots[side].upload) continue;
+    if (slots[side].known || slots[side].upload) continue;
     const text = boxOf(side).querySelector("input[type=text]").value.trim();
-    if (text !== slots[side].text) put(side, ITEM_ID.test(text) ? { item: text } : { text });
+    if (text !== (slots[side].text || slots[side].item)) put(side, ITEM_ID.test(text) ? { item: text } : { text });
   }
 }
 
@@ -144,11 +144,11 @@ function tileOf(item, anyOff) {
     if (tiles.size > 500) tiles.clear();
     tiles.set(item.id, Sieve.image(item.id)); // an image is loaded once
   }
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const moved = item.before === null ? "new" : item.before - item.rank;
   const [sign, kind] = !anyOff ? ["", ""] : moved === "new" ? ["new", "entered"] : moved === 0 ? ["=", "same"] : moved > 0 ? [`▲${moved}`, "up"] : [`▼${-moved}`, "down"];
   return el("li", { class: "sv-tile", "data-id": item.id }, el("button", {
-    type: "button", class: "sv-tile-open", "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
+    type: "button", class: "sv-tile-open", title: item.file, "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
   }, tiles.get(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)),
     el("span", { class: `sv-badge sv-badge-${kind}` }, sign), el("span", { class: "sv-score" }, number(item.score))),
   el("span", { class: "sv-text" }, title)));
@@ -229,8 +229,15 @@ function showOnly(side, parts) {
 function show(answer) {
   element.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
-  if (answer.error) return;
-  for (const side of ["left", "right"]) fillSlot(side, answer.slots[side]);
+  if (answer.error) {
+    for (const part of [".sv-one", ".sv-pair"]) find(part).hidden = true;
+    find(".sv-notes").replaceChildren();
+    return;
+  }
+  for (const side of ["left", "right"]) {
+    slots[side].known = Boolean(answer.slots[side]?.item);
+    fillSlot(side, answer.slots[side]);
+  }
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "An image of yours is in no link: the address leaves it out." : "";
   find(".sv-one").hidden = !answer.one;
@@ -249,7 +256,7 @@ on("about", ({ can, examples }) => {
   const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
   const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { put("left", { text: q }); inspect(); })) : [];
   const image = (right) => () => {
-    put("left", { item: sample.id });
+    put("left", { item: sample.id, known: true });
     put("right", right ? { text: sample.captions[0] ?? sample.labels[0] ?? "" } : NOTHING);
     inspect();
   };
@@ -267,6 +274,6 @@ on("inspect", (text) => {
 });
 on("inspect-item", (id) => {
   const side = isEmpty(slots.left) || !isEmpty(slots.right) ? "left" : "right";
-  put(side, { item: id });
+  put(side, { item: id, known: true });
   inspect();
 });

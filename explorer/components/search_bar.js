@@ -7,6 +7,7 @@ const by = find(".sv-by");
 const fault = find(".sv-fault");
 const again = find(".sv-again");
 const notes = find(".sv-notes");
+const suggestion = find(".sv-suggestion");
 const tries = find(".sv-try");
 
 function submit() {
@@ -16,11 +17,10 @@ function submit() {
     const { item, upload } = place;
     return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
   }
-  if (/^without\s/i.test(text)) return emit("fault", "Say also what to find: “without” only takes away.");
   if (text) return Sieve.search({ q: text, ...rest });
-  emit("fault", rest.without ? "Say also what to find: “without” only takes away." : "");
   q.focus();
-  return rest.without ? undefined : Sieve.clear();
+  if (!rest.without) return Sieve.clear();
+  return Sieve.refuse(Sieve.ONLY_EXCLUDES);
 }
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -66,6 +66,12 @@ on("again", (ask) => {
 });
 again.addEventListener("click", () => repeat?.());
 on("notes", (lines) => notes.replaceChildren(...lines.map((line) => el("li", {}, line))));
+on("suggestion", (other) => {
+  suggestion.hidden = !other;
+  if (!other) return;
+  suggestion.replaceChildren("Search ", other.query, el("span", { class: "sv-minus" }, " without "), other.without);
+  suggestion.onclick = () => Sieve.search({ q: other.query, without: other.without });
+});
 on("busy", (busy) => form.toggleAttribute("aria-busy", busy));
 on("about", ({ can }) => {
   find(".sv-pick").hidden = !can.image_queries;

@@ -53,13 +53,14 @@ window.Sieve ??= (() => {
   }
 
   function take(answer, { list = false, push = false } = {}) {
-    if (answer.error) return emit("fault", answer.error);
+    if (answer.error) return list && !answer.busy && !answer.gone ? refuse(answer.error) : emit("fault", answer.error);
     emit("fault", "");
     if (list) {
       Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
       proposed = answer.proposed;
       emit("question", { ...place, preview, like: answer.like });
       emit("notes", answer.notes);
+      emit("suggestion", answer.suggestion);
       emit("dimensions", answer);
       remember(answer);
     }
@@ -67,6 +68,19 @@ window.Sieve ??= (() => {
     searchLink = answer.link;
     entitle();
     writeAddress(push);
+  }
+
+  // A query that cannot be answered leaves nothing of the one before it on the page.
+  function refuse(line) {
+    for (const name of ["answer", "dimensions"]) last.delete(name);
+    Object.assign(place, { q: "", item: "", upload: "", off: null });
+    searchLink = "";
+    emit("cleared");
+    emit("notes", []);
+    emit("suggestion", null);
+    emit("fault", line);
+    entitle();
+    writeAddress(false);
   }
 
   // The searches of this browser tab, for the pages of the dimensions that they used.
@@ -111,6 +125,7 @@ window.Sieve ??= (() => {
   }
   const asked = () => Boolean(place.q || place.item || place.upload);
 
+  const hadUpload = () => Boolean(history.state?.uploaded);
   // The address: what the server wrote of the search, and which tab and dimension are shown.
   function writeAddress(push) {
     const old = new URLSearchParams(location.search);
@@ -128,8 +143,10 @@ window.Sieve ??= (() => {
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (link ? `?${link}` : "");
-    if (address === location.pathname + location.search) return;
-    history[push ? "pushState" : "replaceState"](null, "", address);
+    // An uploaded image is in no address; the history says that there was one.
+    const uploaded = Boolean(place.upload);
+    if (address === location.pathname + location.search && uploaded === hadUpload()) return;
+    history[push ? "pushState" : "replaceState"](uploaded ? { uploaded } : null, "", address);
   }
 
   let about = {};
@@ -137,6 +154,7 @@ window.Sieve ??= (() => {
   let foreign = false; // whether the link that was opened last was made with another checkpoint
   async function open(link) {
     opened = false;
+    const lost = hadUpload() ? ["Your uploaded image is not kept when a page is loaded again. Add it again to repeat the search."] : [];
     const found = await Sieve.call(server.sieve_open, link);
     emit("again", found.busy || found.gone ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
@@ -147,6 +165,7 @@ window.Sieve ??= (() => {
     emit("about", about);
     const before = place.tab;
     Object.assign(place, found.place, { upload: "" });
+    if (found.error) place.item = ""; // there may be no such item
     preview = "";
     searchLink = found.answer?.link ?? "";
     emit("question", { ...place, preview });
@@ -156,8 +175,9 @@ window.Sieve ??= (() => {
       emit("glance", found.glance);
       entitle();
     }
-    emit("link-notes", found.notes);
+    emit("link-notes", [...lost, ...found.notes]);
     emit("notes", found.answer?.notes ?? []);
+    emit("suggestion", found.answer?.suggestion ?? null);
     emit("fault", found.error ?? "");
     emit("dimension", place.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);
@@ -271,10 +291,12 @@ window.Sieve ??= (() => {
     return node;
   }
 
+  const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
+
   return {
-    on, emit, place, search, clear, change, asked, open, connect, showTab, showDimension,
+    on, emit, place, search, refuse, clear, change, asked, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, image, thumbnail,
+    el, image, thumbnail, titleOf,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get foreign() { return foreign; },

@@ -73,7 +73,8 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const words = { q: by.hidden ? q.value.trim() : "", without: without.value.trim() };
   if (by.hidden && !words.q) {
-    fault.textContent = words.without ? "Say also what to find: “without” only takes away." : "";
+    if (words.without) refuse(Sieve.ONLY_EXCLUDES);
+    else fault.textContent = "";
     q.focus();
     return;
   }
@@ -98,7 +99,7 @@ function choose(side, id) {
   explain();
 }
 function itemOf(side, item, choices) {
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const id = el("input", { type: "text", "aria-label": `Id of the ${side} item`, placeholder: "or an item's id", maxlength: "16", spellcheck: "false", autocomplete: "off" });
   const take = el("form", { class: "sv-why-id", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) choose(side, id.value.trim()); } },
     id, el("button", { type: "submit", class: "sv-plain" }, "Take"));
@@ -148,14 +149,21 @@ function switches({ off }) {
   const how = query.never ? "what has one is never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away, at ${Math.round(query.strictness * 100)} %` : "pushed away";
   return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
 }
+function refuse(line) {
+  fault.textContent = line;
+  find(".sv-mute").textContent = "";
+  find(".sv-notes").replaceChildren();
+  find(".sv-why-body").hidden = true;
+}
 let arriving = false; // the page is long enough to scroll there only once it is filled
 function show(answer) {
   element.removeAttribute("aria-busy");
   if (arriving) requestAnimationFrame(() => element.scrollIntoView());
   arriving = false;
-  fault.textContent = answer.error ?? "";
+  fault.textContent = "";
   if (answer.error) {
     pair = shown; // an item that is not there is not kept
+    refuse(answer.error);
     return keep();
   }
   shown = pair;

@@ -5,6 +5,7 @@ Object.assign(window.Sieve, (() => {
     const digits = size > 0 && size < 0.0095 ? 3 : 2;
     return (value < 0 ? "−" : "") + size.toFixed(digits).replace(/^0/, "");
   }
+  const ONLY_EXCLUDES = "Enter something to find; “without” only excludes.";
   const percent = (share) =>
     share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
   const whole = (n) => n.toLocaleString("en");
@@ -38,5 +39,5 @@ Object.assign(window.Sieve, (() => {
     return { never, strictness: text === "" || never ? 1 : Number(text) };
   }
 
-  return { number, percent, whole, count, sentence, pack, unpack, packOff, unpackOff, packStrictness, unpackStrictness };
+  return { ONLY_EXCLUDES, number, percent, whole, count, sentence, pack, unpack, packOff, unpackOff, packStrictness, unpackStrictness };
 })());

@@ -156,10 +156,10 @@ def _excluded(query: EncodedQuery, others: Iterable[EncodedQuery]) -> tuple[str,
     A row that excludes nothing is judged by what the rows with the same A exclude: only then can
     a reader compare how many of its images violate the exclusion.
     """
-    if query.without:
-        return (query.without,)
+    if query.excluded:
+        return query.excluded
     same = (other for other in others if (other.text, other.item) == (query.text, query.item))
-    return tuple(dict.fromkeys(other.without for other in same if other.without))
+    return tuple(dict.fromkeys(phrase for other in same for phrase in other.excluded))
 
 
 def _searched(

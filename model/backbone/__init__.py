@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sieve.model.backbone.blip import BLIP, blip_folder
 from sieve.model.backbone.dual_encoder import Backbone, resolve_device
 from sieve.model.backbone.image_transform import ImageTransform
-from sieve.model.backbone.of_collection import backbone_of
+from sieve.model.backbone.names import parse_name
+from sieve.model.backbone.of_collection import backbone_of, trust_backbone_of
 from sieve.model.backbone.unavailable import BackboneUnavailable
 
 __all__ = [
-    "BLIP",
     "Backbone",
     "BackboneUnavailable",
     "ImageTransform",
     "backbone_of",
-    "blip_folder",
+    "parse_name",
     "resolve_device",
+    "trust_backbone_of",
 ]

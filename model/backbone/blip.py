@@ -9,19 +9,17 @@ optional library transformers; nothing here loads it before a BLIP model is aske
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-BLIP = "blip:"
-"""Names of BLIP backbones begin so; a hub id or a folder follows."""
-EXAMPLE = "blip:Salesforce/blip-itm-base-coco"
+from sieve.model.backbone.files import BackboneFiles, safe_copy
 
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """What PIL calls by number."""
@@ -66,57 +64,47 @@ class BlipNetwork(nn.Module):
         return self.text_proj(states.last_hidden_state[:, 0])
 
 
-def blip_folder(name: str) -> Path | None:
-    """Folder that a BLIP backbone's name means; None where it is a hub id."""
-    text = name.removeprefix(BLIP)
-    local = text.startswith(("/", "~", ".")) or (text and Path(text).is_dir())
-    return Path(text).expanduser() if local else None
-
-
-def open_blip(name: str) -> tuple[BlipNetwork, Callable[[list[str]], Tensor], dict[str, Any]]:
+def open_blip(
+    files: BackboneFiles,
+) -> tuple[BlipNetwork, Callable[[list[str]], Tensor], dict[str, Any]]:
     """Build the network with its weights, its tokenizer and its configuration.
 
     Parameters
     ----------
-    name : str
-        `blip:ORG/MODEL` or `blip:/PATH` of a folder as `save_pretrained` of BLIP's model and of its
-        processor leave it.
+    files : BackboneFiles
+        As `save_pretrained` of BLIP's model and of its processor write them.
 
     Raises
     ------
-    FileNotFoundError
-        If a local folder, or a file in it, is missing.
     ValueError
-        One line, with what to do, whatever else is wrong: transformers is missing, the hub is out
-        of reach, it is another kind of model, or weights are missing, damaged or do not fit.
+        One line, with what to do, whatever is wrong: it is another kind of model, it
+        asks for code to be run, or weights are missing, damaged or do not fit.
     """
-    if name == BLIP:
-        raise ValueError(f"unknown backbone {name!r}; expected one like {EXAMPLE} or blip:/PATH")
-    transformers = _transformers(name)
-    folder = _checked_folder(name)
-    source = str(folder) if folder else name.removeprefix(BLIP)
+    transformers: Any = importlib.import_module("transformers")
+    name = files.name.text
+    options = {"local_files_only": True, "trust_remote_code": False}
     try:
         # Building a network draws random numbers, which must not shift those of the caller.
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):
-            options = {"local_files_only": folder is not None}
-            config = transformers.AutoConfig.from_pretrained(source, **options)
+        with (
+            _quiet(transformers),
+            torch.random.fork_rng(devices=[]),
+            safe_copy(files.own) as folder,
+        ):
+            config = transformers.AutoConfig.from_pretrained(folder, **options)
             _check_kind(config)
-            processor = transformers.BlipProcessor.from_pretrained(source, **options)
+            processor = transformers.BlipProcessor.from_pretrained(folder, **options)
             model, loading = transformers.BlipForImageTextRetrieval.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, **options
+                folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
             )
             _check_loaded(loading)
             return _assemble(model, processor)
     except Exception as error:
         # Its faults range from JSON errors over missing keys to those of the network libraries.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        advice = (
-            "check the files there, or fetch the model again"
-            if folder
-            else "weights are fetched on first use: check the name and the connection, or give"
-            " blip:/PATH of a folder, which needs none"
-        )
-        raise ValueError(f"backbone {name!r} cannot be opened: {reason}; {advice}") from error
+        raise ValueError(
+            f"backbone {name!r} cannot be opened: {reason}; check the files there, or fetch the "
+            "model again"
+        ) from error
 
 
 def _assemble(
@@ -184,35 +172,6 @@ def _check_loaded(loading: dict[str, Any]) -> None:
             f"its weights lack {len(missing)} of the model's, such as {missing[0]}; a model for "
             "image-text retrieval is needed"
         )
-
-
-def _checked_folder(name: str) -> Path | None:
-    folder = blip_folder(name)
-    if folder is None:
-        return None
-    advice = "give a folder as save_pretrained of the model and of its processor leave it"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"backbone {name!r}: no folder at {folder}; {advice}")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"backbone {name!r}: no config.json at {folder}; {advice}")
-    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    if not any((folder / file).is_file() for file in weights):
-        raise FileNotFoundError(f"backbone {name!r}: no model.safetensors at {folder}; {advice}")
-    tokens = ("tokenizer.json", "vocab.txt")
-    if not any((folder / file).is_file() for file in tokens):
-        raise FileNotFoundError(f"backbone {name!r}: no tokenizer.json at {folder}; {advice}")
-    return folder
-
-
-def _transformers(name: str) -> ModuleType:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError(
-            f"backbone {name!r} needs the library transformers; install it with "
-            '`pip install "sieve-explorer[peers]"`'
-        ) from error
-    return transformers
 
 
 @contextmanager

@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sieve.model.backbone.blip import BLIP, open_blip
+from sieve.model.backbone.blip import open_blip
+from sieve.model.backbone.files import KNOWN_WORDS, BackboneFiles, find_files
 from sieve.model.backbone.image_transform import ImageTransform
-from sieve.model.backbone.source import open_source, resolve
+from sieve.model.backbone.names import parse_name
+from sieve.model.backbone.source import open_source
 from sieve.model.backbone.unpadded import encode_unpadded
-from sieve.model.checksums import check_files
-from sieve.model.words.known import known_bases, unknown_words
+from sieve.model.words.known import WordList, WordReading
 
 _LONGEST_WORD = 100
 _CHARACTERS_PER_TOKEN = 24
@@ -59,7 +60,7 @@ class Backbone:
     Attributes
     ----------
     name : str
-        As it was asked for.
+        Canonical: see `sieve.model.backbone.names`.
     sha256 : str
         Hash of the loaded weights (names and bytes, in order), the configuration and the
         preprocessing: two backbones with the same hash give the same embeddings.
@@ -68,7 +69,11 @@ class Backbone:
     device : torch.device
     transform : ImageTransform
         What `preprocess` applies, by itself, for decoder processes.
+    files : BackboneFiles or None
+        What it was loaded from.
     """
+
+    files: BackboneFiles | None = None
 
     def __init__(
         self,
@@ -77,7 +82,7 @@ class Backbone:
         tokenizer: Callable[[list[str]], torch.Tensor],
         model_config: dict[str, Any],
         device: torch.device,
-        known: frozenset[str] | None = None,
+        words: WordList | None = None,
     ) -> None:
         preprocess = dict(network.visual.preprocess_cfg)
         self.name = name
@@ -85,7 +90,7 @@ class Backbone:
         self.device = device
         self.transform = ImageTransform(preprocess)
         self._tokenizer = tokenizer
-        self._known = known
+        self._words = words
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
         # Convolutions run about twice as fast on a CPU in this layout; transformers do not mind.
         network = network.eval().requires_grad_(False)
@@ -96,14 +101,13 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Backbone:
-        """Open a backbone.
+        """Load a backbone.
 
         Parameters
         ----------
         name : str
-            `sieve-lite` (bundled), `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`; its
-            weights are fetched on first use), `hf-hub:ORG/MODEL`, `local-dir:/PATH` of a folder
-            with `open_clip_config.json` and the weights, `blip:ORG/MODEL` or `blip:/PATH`.
+            See `sieve.model.backbone.names.parse_name`. Weights of the Hub are downloaded on first
+            use.
         device : str, default "auto"
             See `resolve_device`.
 
@@ -115,18 +119,29 @@ class Backbone:
             If the name is unknown, the weights cannot be fetched or do not fit, or the device is
             absent.
         """
-        target = resolve_device(device)
-        if name.startswith(BLIP):
-            return cls(name, *open_blip(name), target)
-        source = resolve(name)
-        if source.folder:
-            check_files(source.folder, "fetch or train the weights again")
-        network, tokenizer, config = open_source(name, source)
-        words = source.folder / "known_words.txt" if source.folder else None
-        known = None
-        if words and words.is_file():
-            known = known_bases(words.read_text(encoding="utf-8").split())
-        return cls(name, network, tokenizer, config, target, known)
+        resolve_device(device)
+        return cls.of_files(find_files(parse_name(name)), device)
+
+    @classmethod
+    def of_files(cls, files: BackboneFiles, device: str = "auto") -> Backbone:
+        """Load a backbone from files that were found before.
+
+        Raises
+        ------
+        ValueError
+            As for `load`.
+        """
+        target, name = resolve_device(device), files.name
+        if name.is_blip:
+            made = cls(name.text, *open_blip(files), target)
+        else:
+            network, tokenizer, config = open_source(files)
+            words = None
+            if path := files.own.get(KNOWN_WORDS):
+                words = WordList(path.read_text(encoding="utf-8").split())
+            made = cls(name.text, network, tokenizer, config, target, words)
+        made.files = files
+        return made
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Make of any image the (3, H, W) float32 pixels that the model takes."""
@@ -191,7 +206,29 @@ class Backbone:
         Empty for a backbone without a word list. Numbers and function words are never reported,
         and a plain inflection of a known word counts as known.
         """
-        return [] if self._known is None else unknown_words(text, self._known)
+        return [] if self._words is None else self._words.unknown(text)
+
+    def read_words(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that the model never saw by a form that it did: beaches by beach.
+
+        A backbone without a word list reads every text as it is. `singular`: see `WordList.read`.
+        """
+        if self._words is None:
+            return WordReading(text, known=text)
+        return self._words.read(text, singular)
+
+    def words_read(self, text: str) -> int:
+        """Count the words of a text that fit into the model's context."""
+        words = _tidy(text, self._longest).split()
+        whole = self._tokenizer([" ".join(words)])
+        low, high = 0, len(words)  # the tokens of the first `high` words are those of all
+        while low < high:
+            middle = (low + high) // 2
+            if torch.equal(self._tokenizer([" ".join(words[:middle])]), whole):
+                high = middle
+            else:
+                low = middle + 1
+        return high
 
     def _unit(self, features: torch.Tensor) -> np.ndarray:
         unit = F.normalize(features.float(), dim=-1)

@@ -1,7 +1,7 @@
-"""Where a backbone comes from: its name, and opening it through open_clip without the noise.
+"""Building open_clip's networks and tokenizers from checked files, without the noise.
 
 open_clip takes longer to import than all else that the explorer needs before its page is there, so
-this room imports it when a backbone is first opened.
+it is imported when a backbone is first loaded.
 """
 
 from __future__ import annotations
@@ -11,64 +11,44 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from sieve.assets import ROOT
-
-BUNDLED = ("sieve-lite",)
-"""Backbones that ship with Sieve; each is a folder under `assets/backbones`."""
-EXAMPLES = "sieve-lite, ViT-B-32/openai, hf-hub:ORG/MODEL, local-dir:/PATH or blip:ORG/MODEL"
-
-_LOCAL, _HUB = "local-dir:", "hf-hub:"
-
-
-class Source(NamedTuple):
-    """What open_clip is asked for."""
-
-    model: str
-    weights: str | None
-    """A tag or a file, where the model's name alone does not say which."""
-    folder: Path | None
-    """Where it is local."""
+from sieve.model.backbone.files import (
+    TOKENIZER,
+    VOCABULARIES,
+    BackboneFiles,
+    cannot_open,
+    check_clip_config,
+    copy_checked,
+    read_settings,
+    safe_copy,
+)
+from sieve.model.backbone.hub import hub_file, hub_folder
+from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
+from sieve.model.backbone.weights_file import check_no_torchscript
 
 
-def resolve(name: str) -> Source:
-    """Find out what a backbone's name stands for, without opening it.
+def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
+    """Build the network with its weights, its tokenizer and its configuration.
 
     Raises
     ------
-    FileNotFoundError
-        If a local folder or its configuration is missing.
     ValueError
-        If the name or its weights are unknown.
+        One line, with what to do, whatever went wrong inside open_clip or the Hub.
     """
-    if name in BUNDLED:
-        name = f"{_LOCAL}{ROOT / 'backbones' / name}"
-    if name.startswith(_LOCAL):
-        folder = Path(name.removeprefix(_LOCAL)).expanduser()
-        config = folder / "open_clip_config.json"
-        if not folder.is_dir() or not config.is_file():
-            what = "open_clip_config.json" if folder.is_dir() else "folder"
-            raise FileNotFoundError(
-                f"backbone {name!r}: no {what} at {folder}; give a folder with"
-                " open_clip_config.json and open_clip_model.safetensors"
-            )
-        return Source(f"{_LOCAL}{folder}", None, folder)
-    if name.startswith(_HUB) and len(name) > len(_HUB):
-        return Source(name, None, None)
-    import open_clip
-
-    architecture, _, weights = name.partition("/")
-    if architecture not in open_clip.list_models():
-        raise ValueError(f"unknown backbone {name!r}; expected one like {EXAMPLES}")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if weights not in tags and not (weights and Path(weights).is_file()):
-        known = ", ".join(tags) or "none; give the path of a file"
-        raise ValueError(f"backbone {name!r}: say which weights, {architecture}/WEIGHTS: {known}")
-    return Source(architecture, weights, None)
+    try:
+        # Building a network draws random numbers, which must not shift those of the caller.
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            return _built(files)
+    except Exception as error:
+        # Its faults range from JSON errors over missing keys to those of the network libraries.
+        raise cannot_open(
+            files.name.text, error, local=files.name.kind in ("bundled", "folder")
+        ) from error
 
 
 def declared_width(name: str) -> int | None:
@@ -76,68 +56,90 @@ def declared_width(name: str) -> int | None:
 
     Nothing is downloaded and no weights are read.
     """
-    if name in BUNDLED:
-        name = f"{_LOCAL}{ROOT / 'backbones' / name}"
-    config: Any
-    if name.startswith(_LOCAL):
-        file = Path(name.removeprefix(_LOCAL)).expanduser() / "open_clip_config.json"
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
-    else:
+    config: Any = None
+    try:
+        parsed = parse_name(name)
+        architecture = parsed.architecture
+        if parsed.kind in ("bundled", "folder") and not parsed.is_blip:
+            config = read_settings(parsed.path / CONFIG)["model_cfg"]
+    except (OSError, ValueError, KeyError):
+        architecture = name.partition("/")[0]
+    if architecture:
         import open_clip
 
-        config = open_clip.get_model_config(name.partition("/")[0])
+        config = open_clip.get_model_config(architecture)
     width = config.get("embed_dim") if isinstance(config, dict) else None
     return width if isinstance(width, int) else None
 
 
-def open_source(name: str, source: Source) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
-    """Build the network with its weights, its tokenizer and its configuration.
+def _built(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
+    import open_clip
 
-    Raises
-    ------
-    ValueError
-        One line, with what to do, whatever went wrong inside open_clip or the hub.
+    config, preprocess, quick_gelu = _configuration(files)
+    check_clip_config({"model_cfg": config})
+    text = config["text_cfg"]
+    weights = files.weights
+    check_no_torchscript(weights)
+    own = {} if files.name.kind == "hub" else files.own
+    tokens = {file: path for file, path in own.items() if file in TOKENIZER}
+    if text.get("hf_tokenizer_name") and not tokens:
+        folder = hub_folder(text["hf_tokenizer_name"], TOKENIZER, VOCABULARIES)
+        tokens = {file: folder / file for file in TOKENIZER if (folder / file).is_file()}
+    with safe_copy(tokens) as folder:
+        used = deepcopy(config)
+        if text.get("hf_model_name"):
+            used["text_cfg"]["hf_model_name"] = str(_text_tower(text["hf_model_name"], folder))
+        written = {"model_cfg": used, "preprocess_cfg": preprocess}
+        (folder / CONFIG).write_text(json.dumps(written), encoding="utf-8")
+        network: Any = open_clip.create_model(
+            f"{LOCAL}{folder}",
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+        )
+        open_clip.load_checkpoint(network, str(weights), strict=True, weights_only=True)
+        tokenizer = open_clip.get_tokenizer(f"{LOCAL}{folder}")
+    return network, tokenizer, config
+
+
+def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Read the configurations of the model and of preprocessing, and whether to use QuickGELU.
+
+    open_clip only warns if weights were trained with OpenAI's activation; without it they are
+    silently worse.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
-    # open_clip only warns where weights were trained with OpenAI's activation; without it they are
-    # silently worse.
-    tag = get_pretrained_cfg(source.model, source.weights) if source.weights else {}
-    try:
-        # Building a network draws random numbers, which must not shift those of the caller.
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            network = open_clip.create_model_from_pretrained(
-                source.model,
-                source.weights,
-                force_quick_gelu=bool(tag.get("quick_gelu", False)),
-                return_transform=False,
-            )
-            tokenizer = open_clip.get_tokenizer(source.model)
-            config = open_clip.get_model_config(source.model)
-    except Exception as error:
-        # Its faults range from JSON errors over missing keys to those of the network libraries.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        advice = (
-            "check open_clip_config.json and the weights beside it"
-            if source.folder
-            else "weights are fetched on first use: check the name and the connection, or use"
-            " sieve-lite or local-dir:/PATH, which need none"
+    name = files.name
+    if not name.architecture:
+        settings = read_settings(files.own[CONFIG])
+        check_clip_config(settings)
+        return settings["model_cfg"], settings.get("preprocess_cfg") or {}, False
+    config = open_clip.get_model_config(name.architecture) or {}
+    tag = get_pretrained_cfg(name.architecture, name.place) if name.kind == "tag" else {}
+    return config, dict(tag), bool(tag.get("quick_gelu", False))
+
+
+def _text_tower(repository: str, folder: Path) -> Path:
+    """Put the checked configuration of a text tower of transformers into a folder of its own."""
+    from open_clip.hf_configs import arch_dict
+
+    tower = folder / "text-tower"
+    tower.mkdir()
+    config = hub_file(repository, "config.json")
+    kind = read_settings(config).get("model_type")
+    if kind not in arch_dict:
+        raise ValueError(
+            f"{repository} is a model of type {str(kind)[:40]!r}, unknown to open_clip"
         )
-        raise ValueError(f"backbone {name!r} cannot be opened: {reason}; {advice}") from error
-    return network, tokenizer, config or {}
+    copy_checked(config, tower / "config.json")
+    return tower
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries' own log lines and warnings from the person; errors still raise."""
     root, handler = logging.getLogger(), logging.NullHandler()
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.CRITICAL)  # it tells of every one of a dozen tries to connect
 
     def drop(record: logging.LogRecord) -> bool:
         return "open_clip" not in record.pathname
@@ -151,4 +153,3 @@ def _quiet() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.removeFilter(drop)
-        hub.setLevel(level)

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
+from sieve.model.words.known import PLURALS
+
 _COMPOUNDS = (
     "cotton candy", "dragon fruit", "ferris wheel", "guinea pig", "hot dog", "ice cream",
     "roller coaster", "sea horse", "sea lion", "teddy bear",
@@ -21,12 +23,6 @@ _TOKEN = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
 _STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
     "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
 }  # fmt: skip
-
-PLURALS = frozenset({
-    "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
-    "trousers",
-})  # fmt: skip
-"""Not more than one of their singular: shorts are nothing short."""
 
 
 class WordPresence(NamedTuple):

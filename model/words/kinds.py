@@ -13,8 +13,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sieve import assets
-from sieve.model.words.content import PLURALS, WordPresence
-from sieve.model.words.known import lemma
+from sieve.model.words.content import WordPresence
+from sieve.model.words.known import PLURALS, lemma
 
 
 @lru_cache(maxsize=1)

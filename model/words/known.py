@@ -8,7 +8,11 @@ alarm would teach people to ignore the warning.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from typing import NamedTuple
+
+from sieve.model.words.nouns import benchmark_nouns
 
 _STOP = """
 a about above across after again against all along also am among an and another any are around
@@ -25,6 +29,7 @@ STOP_WORDS = frozenset(_STOP.split())
 """Function words: they say nothing of what a picture shows."""
 
 _WORD = re.compile(r"\b[^\W\d_]+(?:'[^\W\d_]+)?\b")
+_PARTS = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*['\u2019]?|\s+|[^\s\w]|[\d_]+[^\W_]*")
 _IRREGULAR = {
     "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot",
     "teeth": "tooth", "mice": "mouse", "geese": "goose", "ran": "run", "sat": "sit",
@@ -32,6 +37,13 @@ _IRREGULAR = {
     "threw": "throw", "thrown": "throw", "swam": "swim", "caught": "catch", "held": "hold",
     "wore": "wear", "worn": "wear", "ate": "eat", "took": "take", "taken": "take",
 }  # fmt: skip
+PLURALS = frozenset({
+    "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
+    "trousers",
+})  # fmt: skip
+"""Not more than one of their singular: shorts are nothing short."""
+_OTHER_WORDS = PLURALS | {"arms", "blues", "goods", "news", "overalls", "woods"}
+"""Words that end as a plural and mean something else than their singular."""
 _NUMBERS = """
 zero one two three four five six seven eight nine ten eleven twelve dozen hundred thousand million
 first second third
@@ -39,10 +51,110 @@ first second third
 NUMBER_WORDS = frozenset(_NUMBERS.split())
 
 
+_SPELLINGS = {
+    "colour": "color", "grey": "gray", "jewellery": "jewelry", "moustache": "mustache",
+    "tyre": "tire", "pyjamas": "pajamas", "aeroplane": "airplane", "kerb": "curb",
+    "theatre": "theater", "centre": "center", "harbour": "harbor", "yoghurt": "yogurt",
+    "doughnut": "donut", "plough": "plow", "neighbour": "neighbor", "neighbourhood": "neighborhood",
+    "armour": "armor", "fibre": "fiber", "parlour": "parlor", "mould": "mold", "storey": "story",
+    "favourite": "favorite", "colourful": "colorful", "travelling": "traveling",
+}  # fmt: skip
+"""British spellings and the American ones."""
+_AMERICAN = {american: british for british, american in _SPELLINGS.items()}
+
+
+class WordReading(NamedTuple):
+    """A text as the words that a backbone was trained on."""
+
+    text: str
+    """The text with listed forms in place of its own: a beach for a Beaches."""
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Words and the listed forms that took their place, each once."""
+    unknown: tuple[str, ...] = ()
+    """Words, numbers and symbols that are not listed in any form, each once."""
+    known: str = ""
+    """The text without what is unknown; empty if no content word is left."""
+
+
+class WordList:
+    """The words that a small backbone was trained on.
+
+    Parameters
+    ----------
+    words : iterable of str
+        As its tokenizer reads them, in lower case.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._listed = frozenset(word.lower() for word in words)
+        self._bases = known_bases(self._listed)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that no listed word is akin to; see `unknown_words`."""
+        return unknown_words(text, self._bases)
+
+    def read(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that are not listed by a listed form: singular, spelling, inflection.
+
+        Parameters
+        ----------
+        text : str
+        singular : bool
+            Replace listed plurals, too, if their singular is listed.
+        """
+        replaced: dict[str, str] = {}
+        unknown: dict[str, None] = {}
+        parts: list[str] = []
+        known: list[str] = []
+        has_content = False
+        for part in _PARTS.findall(text):
+            plain = part.lower().replace("\u2019", "'").removesuffix("'s").rstrip("'")
+            form = self._form(plain, singular) if _WORD.fullmatch(plain) else None
+            is_function_word = plain in STOP_WORDS or len(plain) == 1 and plain.isalpha()
+            changed = form is not None and form != plain
+            if changed:
+                replaced[part] = str(form)
+            parts.append(str(form) if changed else part)
+            if form is not None or is_function_word:
+                known.append(parts[-1])
+                has_content |= not is_function_word
+            elif says_something(part):
+                unknown[part] = None
+            else:
+                known.append(part)
+        left = " ".join("".join(known).split()) if has_content else ""
+        return WordReading("".join(parts), tuple(replaced.items()), tuple(unknown), left)
+
+    def _form(self, word: str, prefer_singular: bool) -> str | None:
+        """Find a listed form of a lower-case word: itself first, or its singular."""
+        singular = word if word in _OTHER_WORDS else lemma(word)
+        if word in STOP_WORDS:
+            return word
+        if word in self._listed:
+            return singular if prefer_singular and singular in self._listed else word
+        spelled = (
+            table.get(form) for table in (_SPELLINGS, _AMERICAN) for form in (word, singular)
+        )
+        noun = benchmark_nouns().lemma_of(word)
+        inflected = sorted(_inflections(word) - STOP_WORDS, key=len, reverse=True)
+        return next(
+            (form for form in (singular, *spelled, noun, *inflected) if form in self._listed), None
+        )
+
+
 def split_words(text: str) -> list[str]:
     """Lower-case words of a text, without punctuation, digits and possessive endings."""
     plain = text.lower().replace("\u2019", "'")
     return [word.split("'")[0] for word in _WORD.findall(plain)]
+
+
+def drop_words(text: str, words: Iterable[str]) -> str:
+    """Leave words out of a text, whatever their case."""
+    dropped = frozenset(words)
+    if not dropped:
+        return text
+    parts = (p for p in _PARTS.findall(text) if dropped.isdisjoint(split_words(p)))
+    return " ".join("".join(parts).split())
 
 
 def lemma(word: str) -> str:
@@ -95,3 +207,20 @@ def _bases(word: str) -> set[str]:
         if stem.endswith("i"):
             bases.add(stem[:-1] + "y")
     return bases
+
+
+def _inflections(word: str) -> set[str]:
+    """List the other forms of a verb: jogs, jogged, jogging."""
+    stems = {word, lemma(word)}
+    for ending in ("ing", "ed"):
+        stem = word.removesuffix(ending)
+        if stem != word and len(stem) >= 3:
+            stems |= {stem, stem + "e", stem[:-1] if stem[-1] == stem[-2] else stem}
+    doubled = {stem + stem[-1] for stem in stems}  # jog, jogging
+    forms = {stem + ending for stem in stems | doubled for ending in ("s", "es", "ing", "ed")}
+    return stems | forms
+
+
+def says_something(part: str) -> bool:
+    """Whether a text has a letter, a digit or a symbol such as an emoji."""
+    return any(unicodedata.category(character)[0] in "LNS" for character in part)

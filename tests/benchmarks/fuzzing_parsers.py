@@ -16,8 +16,8 @@ from sieve.explorer.annotations.exchange import read_exchanged
 from sieve.explorer.figures.recipe import parse_recipe
 from sieve.explorer.links import Place, read_link
 from sieve.explorer.training.settings import TrainingSettings
-from sieve.model.checkpoint import Checkpoint
-from sieve.model.checksums import CHECKSUMS
+from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
+from sieve.model.checksums import write_checksums
 from sieve.model.collection import MANIFEST, Collection
 from sieve.model.index.address import IndexAddress
 from tests.benchmarks.fuzzing import Target
@@ -50,11 +50,16 @@ def _artifact_targets(folder: Path) -> Iterator[Target]:
     collection.mkdir()
     for name in manifest["files"]:
         (collection / name).symlink_to(shipped / name)
-    ask = reading_file(collection / MANIFEST, lambda path: _described(Collection.open(path.parent)))
+
+    def described(path: Path) -> None:
+        write_checksums(path.parent, [MANIFEST])
+        _described(Collection.open(path.parent))
+
+    ask = reading_file(collection / MANIFEST, described)
     yield Target("collection.json", json_or_bytes(manifest), ask)
     from_checkpoint = assets.ROOT / "checkpoints" / "scenes"
     checkpoint = folder / "checkpoint"
-    whole = shutil.copytree(from_checkpoint, checkpoint, ignore=shutil.ignore_patterns(CHECKSUMS))
+    whole = shutil.copytree(from_checkpoint, checkpoint)
     names = json.loads((whole / "names.json").read_text())[:5]
     (checkpoint / "names.json").write_text(json.dumps(names))
     for name, seeds in (
@@ -67,6 +72,7 @@ def _artifact_targets(folder: Path) -> Iterator[Target]:
 
         def read(path: Path, data: bytes = data) -> None:
             try:
+                write_checksums(path.parent, (CONFIG, WEIGHTS, TRAINING, NAMES))
                 opened = Checkpoint.load(path.parent)
                 opened.trained_items, opened.sha256, opened.name_of(3)  # noqa: B018
             finally:

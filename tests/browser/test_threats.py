@@ -11,12 +11,15 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from asking import server_functions
 from evaluations import keep_small
+from gradio.utils import get_upload_folder
 from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
 from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, preview, search, settle, skip_guide, switches
+from sieve.explorer.access import Access
 from sieve.explorer.app import start
 from sieve.explorer.training.desk import TrainingDesk
 
@@ -187,6 +190,95 @@ def test_a_name_led_to_this_machine_shows_nothing(
         assert page.inner_text("body").startswith("this explorer is not rebound.example")
     finally:
         browser.close()
+
+
+OVER_HTTP = """
+<body><script>
+const read = [];
+const forwarded = ["X-Forwarded-Host", "X-Gradio-Server", "Forwarded", "X-Sieve-Token"];
+const note = JSON.stringify({{
+  fn_name: "sieve_notes_write", component_id: {component}, session_hash: "s",
+  data: {{ dimension: 3, version: 0, field: "name", value: "pwned" }},
+}});
+async function ask(path, how) {{
+  try {{
+    const answer = await fetch("{sieve}" + path, how);
+    read.push([path, answer.type, answer.status, (await answer.text()).slice(0, 40)]);
+  }} catch {{ read.push([path, "refused"]); }}
+}}
+async function all() {{
+  const form = new FormData();
+  form.append("files", new Blob(["x"]), "a.png");
+  for (const credentials of ["omit", "include"]) {{
+    for (const path of ["/config", "/csrf-token", "/", "/gradio_api/info"]) {{
+      await ask(path, {{ credentials }});
+      for (const name of forwarded) {{
+        await ask(path, {{ credentials, headers: {{ [name]: location.host }} }});
+      }}
+    }}
+    for (const type of ["text/plain", "application/json"]) {{
+      for (const mode of ["no-cors", "cors"]) {{
+        for (const referrerPolicy of ["no-referrer", "unsafe-url"]) {{
+          const headers = {{ "Content-Type": type }};
+          const how = {{ method: "POST", credentials, mode, referrerPolicy, body: note, headers }};
+          await ask("/gradio_api/component_server", how);
+          for (const name of forwarded) {{
+            how.headers = {{ ...headers, [name]: location.host }};
+            await ask("/gradio_api/component_server", how);
+          }}
+        }}
+      }}
+    }}
+    await ask("/gradio_api/upload", {{ method: "POST", credentials, mode: "no-cors", body: form }});
+  }}
+  window.read = read;
+}}
+all();
+</script>
+"""
+
+
+def test_another_website_over_plain_http_reads_and_writes_nothing(
+    playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, evil: str
+) -> None:
+    """There the browser says nothing in Sec-Fetch-Site, as this is no secure context."""
+    access = Access(allow_hosts=("sieve.example",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+        served = start(tiny_engine, port=FIRST_PORT + 70, access=access)
+    evil_port, port = urlsplit(evil).port, urlsplit(served.url).port
+    led = "--host-resolver-rules=MAP *.example 127.0.0.1"
+    browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", led])
+    uploaded = set(Path(get_upload_folder()).rglob("*"))
+    try:
+        page = browser.new_page()
+        skip_guide(page.context)
+        statuses: list[tuple[str, int]] = []
+        page.on("response", lambda a: statuses.append((a.url, a.status)))
+        page.goto(f"http://sieve.example:{port}/?q=a+circle&tab=dimensions&dimension=3")
+        settle(page)
+        assert not page.evaluate("window.isSecureContext"), "the test tries what it says"
+        box = page.get_by_role("textbox", name="Your name for it")
+        box.fill("mine")
+        box.press("Tab")
+        expect(page.locator(".sv-told-saved")).to_have_text("Saved")
+        config = page.evaluate("fetch('config').then((answer) => answer.json())")
+        component = server_functions(config)["sieve_notes_write"]
+        sieve = f"http://sieve.example:{port}"
+        (tmp_path / "index.html").write_text(OVER_HTTP.format(sieve=sieve, component=component))
+        statuses.clear()
+        page.goto(f"http://evil.example:{evil_port}/")
+        page.wait_for_function("window.read")
+        read = page.evaluate("window.read")
+        assert {len(one) == 2 or one[1:] == ["opaque", 0, ""] for one in read} == {True}
+        assert {status for url, status in statuses if url.startswith(sieve)} <= {403}
+        page.goto(f"{sieve}/?tab=dimensions&dimension=3")
+        settle(page)
+        expect(page.get_by_role("textbox", name="Your name for it")).to_have_value("mine")
+    finally:
+        browser.close()
+        served.app.close()
+    assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
 def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str) -> None:

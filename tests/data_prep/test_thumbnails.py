@@ -60,23 +60,15 @@ def test_every_thumbnail_that_is_prepared_is_sealed(prepared: Collection) -> Non
 
 def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> None:
     whole = placed.read_bytes()
-    shown = pixels(whole)
-    refused = 0
     for place in range(8 * len(whole)):
         data = bytearray(whole)
         data[place // 8] ^= 1 << place % 8
         placed.write_bytes(data)
-        try:
-            found = read_thumbnail(tmp_path, "ab" * 8)
-        except ValueError as error:
-            assert "is damaged: " in str(error)
-            refused += 1
-        else:  # only that there was a checksum is gone
-            assert np.array_equal(pixels(found), shown)
-    assert refused >= 8 * (len(whole) - 8)
+        with pytest.raises(ValueError, match="is damaged: "):
+            read_thumbnail(tmp_path, "ab" * 8)
 
 
-@pytest.mark.parametrize("seal", [sealed, bytes], ids=["sealed", "older"])
+@pytest.mark.parametrize("seal", [sealed, bytes], ids=["sealed", "unsealed"])
 def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> None:
     whole = seal(webp())
     for length in range(len(whole)):
@@ -85,9 +77,10 @@ def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> 
             read_thumbnail(tmp_path, "ab" * 8)
 
 
-def test_an_older_one_is_shown_and_a_huge_one_is_not(placed: Path, tmp_path: Path) -> None:
+def test_one_without_a_checksum_and_a_huge_one_are_refused(placed: Path, tmp_path: Path) -> None:
     placed.write_bytes(webp("blue"))
-    assert read_thumbnail(tmp_path, "ab" * 8) == webp("blue")
+    with pytest.raises(ValueError, match="is damaged: it has no checksum"):
+        read_thumbnail(tmp_path, "ab" * 8)
     placed.write_bytes(webp() + bytes(MAX_BYTES))
     with pytest.raises(ValueError, match="too large for a thumbnail"):
         read_thumbnail(tmp_path, "ab" * 8)

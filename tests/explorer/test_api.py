@@ -38,7 +38,7 @@ def test_only_four_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
     assert set(named) == {"/encode", "/search", "/dimension", "/figure"}
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
-    assert search == {"text", "without", "off", "strictness", "top"}
+    assert search == {"text", "without", "off", "strictness", "top", "copies"}
 
 
 def test_search_gives_what_the_engine_finds(client: Client, tiny_engine) -> None:
@@ -62,7 +62,7 @@ def test_encode_proposes(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", api_name="/encode")
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
-    assert set(found) == {"query", "without", "dimensions", "notes"}
+    assert set(found) == {"query", "without", "excluded", "dimensions", "notes", "suggestion"}
 
 
 def test_dimension_is_told(client: Client, tiny_engine) -> None:

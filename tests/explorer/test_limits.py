@@ -264,6 +264,8 @@ def test_calls_that_fit_nothing_are_a_line(
         answer = web.get(f"/gradio_api/{path}")
         assert 400 <= answer.status_code < 500 and answer.text.count("\n") <= 1, path
         assert len(answer.text) < 200
+    for path in ("/?page=none", "/?deep_link=none&page=__proto__", "/config?page=none"):
+        assert web.get(path).status_code == 200
     for body in ({"session_hash": "s", "fn_index": 3, "event_id": "none"}, {}, {"event_id": 3}):
         assert web.post("/gradio_api/cancel", json=body).status_code in (200, 403, 422)
     extra = {"event_data": "x", "trigger_id": 10**9, "batched": True, "event_id": "e"}

@@ -166,6 +166,13 @@ def test_a_rebound_name_gets_no_answer(serve: Callable[..., Served], way: dict) 
         assert head(url, "GET", "/csrf-token", f"Host: {host}") == 200, host
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_an_ipv6_address_is_listened_to(serve: Callable[..., Served]) -> None:
+    for served in (serve(host="::1"), serve(host="::", public=True)):
+        assert served.url.startswith("http://[::1]:")
+        assert httpx.get(f"{served.url}/config").status_code == 200
+
+
 def test_a_name_is_answered_if_it_is_allowed(serve: Callable[..., Served]) -> None:
     url = serve(host="0.0.0.0", public=True, allow_hosts=("sieve.example", "other.example")).url
     for host in ("sieve.example", "Sieve.Example:7860", "other.example"):

@@ -21,6 +21,7 @@ from sieve.model.collection import (
 from sieve.model.collection_writing import write_manifest
 from sieve.model.engine import Engine
 from sieve.model.training import TrainingConfig, train
+from sieve.model.words.known import WordList, WordReading
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
 WIDTH = 48
@@ -48,6 +49,12 @@ class WordBackbone:
 
     def unknown_words(self, text: str) -> list[str]:
         return [word for word in text.split() if word == "xylophone"]
+
+    def read_words(self, text: str, singular: bool = False) -> WordReading:
+        return WordList([*WORDS, "animal", "bus"]).read(text, singular)
+
+    def words_read(self, text: str) -> int:
+        return len(text.split())
 
 
 def write_word_collection(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_word_collection
+from damage import reseal
 
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.checkpoint_writing import save_checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import Collection
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_from_before_activations_opens(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     del config["encoder"]["activation"]
     (copy / "config.json").write_text(json.dumps(config))
-    (copy / CHECKSUMS).unlink()  # older than they are, too
+    reseal(copy)
     assert Checkpoint.load(copy).encoder.config.activation == "topk"
 
 

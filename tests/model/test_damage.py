@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WordBackbone
-from damage import damaged_files
+from damage import damaged_files, reseal
 
 from sieve import assets
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
@@ -128,11 +128,33 @@ def test_a_cache_from_before_checksums_is_made_anew(artifacts: Path) -> None:
     assert np.allclose(np.sqrt(codes.by_row.power(2).sum(1)), 1)
 
 
-def test_older_artifacts_open_unchecked(artifacts: Path) -> None:
-    before = asked(artifacts)
-    for part in ("collection", "checkpoint"):
-        (artifacts / part / CHECKSUMS).unlink()
-    assert asked(artifacts) == before
+@pytest.mark.parametrize("part", ["collection", "checkpoint"])
+def test_an_artifact_without_checksums_is_refused(artifacts: Path, part: str) -> None:
+    (artifacts / part / CHECKSUMS).unlink()
+    line = refused(artifacts, asked)
+    assert f"{artifacts / part} has no {CHECKSUMS}" in line and "again" in line
+
+
+@pytest.mark.parametrize("change", ["no hash", "not listed"])
+def test_a_file_without_a_hash_in_the_manifest_is_refused(artifacts: Path, change: str) -> None:
+    folder = artifacts / "collection"
+    manifest = json.loads((folder / "collection.json").read_text())
+    facts = manifest["files"].pop("image_embeddings.npy")
+    if change == "no hash":
+        manifest["files"]["image_embeddings.npy"] = {"bytes": facts["bytes"]}
+    (folder / "collection.json").write_text(json.dumps(manifest))
+    reseal(folder)
+    line = refused(artifacts, asked)
+    assert "image_embeddings.npy has no sha256 in collection.json" in line and "again" in line
+
+
+@pytest.mark.parametrize("left_out", ["config.json", "weights.safetensors", "names.json"])
+def test_a_checkpoint_s_file_without_a_checksum_is_refused(artifacts: Path, left_out: str) -> None:
+    sums = artifacts / "checkpoint" / CHECKSUMS
+    listed = json.loads(sums.read_text())
+    del listed[left_out]
+    sums.write_text(json.dumps(listed))
+    assert left_out in refused(artifacts, asked)
 
 
 def test_a_damaged_checkpoint_is_not_passed_over_in_silence(

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
+from damage import reseal
 from given_codes import write_codes
 from pickled import Payload
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.codes import CodeFiles, Codes
 from sieve.data_prep.sources.embedding_files import open_shards
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
 from sieve.model.dimensions.vocabulary import word_embeddings
@@ -85,11 +85,11 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def put(folder: Path, name: str, data: bytes) -> Collection:
     """Open a collection in which a stranger has put a file that it tells of."""
-    (folder / CHECKSUMS).unlink(missing_ok=True)
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    reseal(folder)
     return Collection.open(folder)
 
 

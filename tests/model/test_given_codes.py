@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import reseal
 from given_codes import IMAGES, NAMES, matrix, write_codes
 from PIL import Image
 from scipy.sparse import save_npz
@@ -16,8 +17,7 @@ from scipy.sparse import save_npz
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.codes import CodeFiles, Codes
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
-from sieve.model.checksums import CHECKSUMS
-from sieve.model.collection import Collection
+from sieve.model.collection import Collection, file_sha256
 from sieve.model.engine import Engine
 from sieve.model.meaning import meaning_report
 from sieve.model.query_encoding import Abilities
@@ -173,6 +173,18 @@ def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
         engine.encode("nichts")
 
 
+def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
+    path = made(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
+    assert not Engine.open(path).can.text_queries
+    named = f"{encoder_module}:encode"
+    for wrong, allowed in ((named, False), ("sieve-lite", True)):
+        with pytest.raises(ValueError, match=r"package\.module:function"):
+            Engine.open(path, allow_code=allowed, text_encoder=wrong)
+    assert encoder_module not in sys.modules
+    engine = Engine.open(path, allow_code=True, text_encoder=named)
+    assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -212,7 +224,7 @@ def test_a_config_from_elsewhere_names_no_function(
     (path / "config.json").write_text(json.dumps(config))
     manifest["files"]["config.json"]["bytes"] = (path / "config.json").stat().st_size
     (path / "collection.json").write_text(json.dumps(manifest))
-    (path / CHECKSUMS).unlink()  # whoever changes files on purpose leaves no trace
+    reseal(path)
     with pytest.raises(ValueError, match=said):
         Engine.open(path, allow_code=True)
 
@@ -226,9 +238,10 @@ def test_codes_that_were_tampered_with_are_refused(
     indices[0] = 2**30
     np.save(copy / "image_indices.npy", indices)
     manifest = json.loads((copy / "collection.json").read_text())
-    del manifest["files"]["image_indices.npy"]["sha256"]
+    facts = manifest["files"]["image_indices.npy"]
+    facts["sha256"] = file_sha256(copy / "image_indices.npy")
     (copy / "collection.json").write_text(json.dumps(manifest))
-    (copy / CHECKSUMS).unlink()
+    reseal(copy)
     with pytest.raises(ValueError, match="is damaged: row 0 has dimension 1073741824"):
         Engine.open(copy)
 

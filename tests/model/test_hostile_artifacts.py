@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_word_collection
+from damage import reseal
 from pickled import Payload
 
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
@@ -35,16 +35,12 @@ N = 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = write_word_collection(tmp_path / "words", n=N)
-    (folder / CHECKSUMS).unlink()  # whoever changes files on purpose leaves no trace
-    return folder
+    return write_word_collection(tmp_path / "words", n=N)
 
 
 @pytest.fixture
 def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    copy = Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
-    (copy / CHECKSUMS).unlink()
-    return copy
+    return Path(shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint"))
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
@@ -53,6 +49,7 @@ def put(folder: Path, name: str, data: bytes) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    reseal(folder)
 
 
 def refusal(act: Any) -> str:
@@ -132,6 +129,7 @@ def test_what_is_no_table_is_refused(folder: Path, data: bytes) -> None:
 def test_a_hostile_manifest_is_refused(folder: Path, change: dict[str, Any]) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | change))
+    reseal(folder)
     refusal(lambda: Collection.open(folder))
 
 
@@ -142,15 +140,18 @@ def test_no_file_outside_is_a_part_of_a_collection(folder: Path, name: str) -> N
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name.format(folder=folder)] = manifest["files"][ITEMS]
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    reseal(folder)
     assert "is missing" in refusal(lambda: Collection.open(folder))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
 def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, text: str) -> None:
     (folder / MANIFEST).write_text(text)
+    reseal(folder)
     assert "damaged" in refusal(lambda: Collection.open(folder))
     for part in (CONFIG, NAMES):
         (copy / part).write_text(text)
+        reseal(copy)
         assert "damaged" in refusal(lambda: Checkpoint.load(copy))
 
 
@@ -182,6 +183,7 @@ def test_no_memory_is_taken_for_weights_that_are_not_there(
     config = json.loads((copy / CONFIG).read_text())
     config["encoder"] |= shape
     (copy / CONFIG).write_text(json.dumps(config))
+    reseal(copy)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: pytest.fail("memory was taken"))
     refusal(lambda: Checkpoint.load(copy))
 
@@ -197,11 +199,13 @@ def test_no_memory_is_taken_for_weights_that_are_not_there(
 )
 def test_weights_with_a_hostile_head_are_refused(copy: Path, data: bytes) -> None:
     (copy / WEIGHTS).write_bytes(data)
+    reseal(copy)
     assert "damaged" in refusal(lambda: Checkpoint.load(copy))
 
 
 def test_a_pickle_for_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
     (copy / WEIGHTS).write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    reseal(copy)
     refusal(lambda: Checkpoint.load(copy))
     assert not (tmp_path / "trace").exists()
 
@@ -230,5 +234,5 @@ def test_a_backbone_on_another_machine_is_no_backbone() -> None:
 
 def test_nested_facts_of_a_training_are_refused(copy: Path) -> None:
     (copy / TRAINING).write_text('{"items":' + "[" * 100_000)
-    (copy / CHECKSUMS).unlink(missing_ok=True)
+    reseal(copy)
     assert TRAINING in refusal(lambda: Checkpoint.load(copy).trained_items)

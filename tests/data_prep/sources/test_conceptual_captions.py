@@ -50,7 +50,7 @@ def captions(made: ConceptualCaptions) -> dict[str, tuple[str, ...]]:
 def test_images_are_found_by_how_they_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, naming: str
 ) -> None:
-    here = [1, 4, 7, 10]
+    here = [0, 4, 7, 10]  # no row is numbered 0 if the first is 1
     for number in here:
         write(tmp_path / "images" / NAMINGS[naming](number, ROWS[number][1]), jpeg())
     made = source(table(tmp_path), tmp_path / "images")
@@ -62,7 +62,7 @@ def test_images_are_found_by_how_they_are_named(
     assert caplog.messages[0].startswith(f"4 of 12 rows have an image in {tmp_path / 'images'}, ")
     left_out = made.skipped_rows()
     assert len(left_out) == 8
-    assert left_out[0] == ("Train_GCC-training.tsv:1", ROWS[0][1], "not downloaded: no such file")
+    assert left_out[0] == ("Train_GCC-training.tsv:2", ROWS[1][1], "not downloaded: no such file")
 
 
 def test_rows_may_be_counted_from_one(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_hostile_rows(tmp_path: Path) -> None:
         b"a dog again\thttp://x.org/0",
     ]
     path = write(tmp_path / "cc.tsv", b"\n".join(rows))
-    for number in range(9):
+    for number in range(8):
         write(tmp_path / "images" / f"{number}.jpg", jpeg())
     made = source(path, tmp_path / "images")
     records = list(made.records())
@@ -118,6 +118,8 @@ def test_hostile_rows(tmp_path: Path) -> None:
         ("cc.tsv:4", "empty caption"),
         ("cc.tsv:6", "no caption and URL in this row"),
         ("cc.tsv:8", "huge caption"),
+        ("1.jpg", "image without a row in the table"),
+        ("4.jpg", "image without a row in the table"),
     ]
 
 
@@ -160,3 +162,73 @@ def test_what_is_meant_is_seen_or_asked_for(tmp_path: Path) -> None:
         source(tmp_path)
     with pytest.raises(FileNotFoundError, match="give the folder of the shards"):
         conceptual_captions(tmp_path / "nothing", name="cc", licence="")
+
+
+def numbered_images(folder: Path, *numbers: int) -> Path:
+    for number in numbers:
+        write(folder / f"{number:05}.jpg", jpeg())
+    return folder
+
+
+def test_rows_that_are_counted_from_one_are_recognised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = numbered_images(tmp_path / "images", *range(1, 13))
+    with caplog.at_level(logging.WARNING):
+        assert captions(source(table(tmp_path), images)) == {url: (c,) for c, url in ROWS}
+    assert "number of the row, counted from 1 (12 files fit, from 0 11)" in caplog.text
+    (images / "00001.jpg").unlink()  # 12 is only a row if the first is 1
+    assert len(captions(source(table(tmp_path), images))) == 11
+
+
+@pytest.mark.parametrize("numbers", [(1, 5, 9), (0, 5, 12), (3, 40)])
+def test_numbers_that_fit_several_rows_are_refused(
+    tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    images = numbered_images(tmp_path / "images", *numbers)
+    with pytest.raises(ValueError, match=r"from 0 \d and from 1 \d of the files fit"):
+        list(source(table(tmp_path), images).records())
+    found = [Path(r.image).name for r in source(table(tmp_path), images, first_row=1).records()]
+    assert found == [f"{number:05}.jpg" for number in numbers if 1 <= number <= 12]
+
+
+def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
+    numbered_images(tmp_path / "images" / "a", 0, 1)
+    numbered_images(tmp_path / "images" / "b", 1)
+    with pytest.raises(ValueError, match=r"tsv:2 means a/00001.jpg or b/00001.jpg"):
+        list(source(table(tmp_path), tmp_path / "images").records())
+
+
+def test_a_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
+    images = numbered_images(tmp_path / "images", *range(13))
+    made = source(table(tmp_path, head="a row without its address\n"), images)
+    assert [Path(r.image).name for r in made.records()][:2] == ["00001.jpg", "00002.jpg"]
+    with pytest.raises(ValueError, match="1 of 13 rows cannot be read, more than 5%"):
+        made.skipped_rows().check()
+
+
+@pytest.mark.parametrize(
+    "head", ["URL\tTEXT", "TEXT\tsimilarity\tURL", "title\turl\tNSFW", "Prompt\tImage_URL"]
+)
+def test_columns_are_found_by_their_names(tmp_path: Path, head: str) -> None:
+    names = head.split("\t")
+    url = next(i for i, name in enumerate(names) if "url" in name.lower())
+    said = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
+    lines = [head]
+    for caption, address in ROWS:
+        cells = ["0.3"] * len(names)
+        cells[url], cells[said] = address, caption
+        lines.append("\t".join(cells))
+    path = write(tmp_path / "laion.tsv", "\n".join([*lines, "too\tmany\tcells\there"]).encode())
+    for _, address in ROWS:
+        write(tmp_path / "images" / f"{crc(address)}.jpg", jpeg())
+    made = source(path, tmp_path / "images")
+    assert captions(made) == {address: (caption,) for caption, address in ROWS}
+    assert made.skipped_rows()[0].reason.startswith("number of fields is not that of the header: 4")
+
+
+def test_a_table_without_images_says_how_to_download_them(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    path = table(tmp_path, head="caption\turl\n")
+    with pytest.raises(ValueError, match=r"run img2dataset first: .* tsv --url_col url"):
+        list(source(path, tmp_path / "images").records())

@@ -19,6 +19,8 @@ REPORT = {
         {
             "score": 0.5,
             "id": "0" * 16,
+            "file": OBEYED,
+            "copies": [{"id": "0" * 16, "file": OBEYED}],
             "captions": [OBEYED],
             "labels": [OBEYED],
             "contributions": [{"name": OBEYED, "value": 0.5}],

@@ -13,18 +13,80 @@ from sieve.model.engine import Engine
 
 def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "a night", "-k", "7", "--json").data
-    assert list(found) == ["query", "without", "off", "results", "notes", "seconds"]
+    assert list(found) == [
+        "query", "without", "excluded", "off", "results", "notes", "suggestion", "seconds",
+    ]  # fmt: skip
     assert (found["query"], found["without"]) == ("a circle", "a night")
     assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight"}
     assert len(found["results"]) == 7
     assert 0 <= found["seconds"] < 5
     for result in found["results"]:
-        assert list(result) == ["id", "score", "captions", "labels", "contributions"]
+        assert list(result) == [
+            "id", "file", "score", "captions", "labels", "copies", "contributions"
+        ]  # fmt: skip
+        assert re.fullmatch(r"\d{3}\.png", result["file"]) and result["copies"] == []
         earned = sum(part["value"] for part in result["contributions"])
         assert result["score"] == pytest.approx(earned, abs=1e-5)
         assert set(result["contributions"][0]) == {"dimension", "name", "value"}
     scores = [result["score"] for result in found["results"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_exclusions_are_read_and_shown(sieve: Sieve, opened: tuple) -> None:
+    for query in (
+        "a circle -night -snow",
+        'a circle -"night" NOT snow',
+        "a circle, no night or snow",
+    ):
+        found = sieve("search", *opened, query, "--json").data
+        assert (found["query"], found["excluded"]) == ("a circle", ["night", "snow"])
+        assert found["without"] == "night, snow"
+        shown = sieve("search", *opened, query).out
+        assert "Read as “a circle” without “night” or “snow”.\n" in shown
+        assert "find: “a circle”  without: “night” or “snow”\n" in shown
+
+
+def test_ambiguous_wording_is_searched_as_written_and_suggested(
+    sieve: Sieve, opened: tuple
+) -> None:
+    found = sieve("search", *opened, "a circle - night", "--json").data
+    assert (found["query"], found["excluded"]) == ("a circle - night", [])
+    assert found["suggestion"] == {"query": "a circle", "without": "night"}
+    shown = sieve("search", *opened, "a circle - night").out
+    assert "“-” was searched as written, not read as an exclusion.\n" in shown
+    assert 'To exclude it: "a circle" --without "night"\n' in shown
+
+
+@pytest.mark.parametrize("query", ["not a circle", "-night", "without the night"])
+def test_a_query_that_only_excludes_is_refused(sieve: Sieve, opened: tuple, query: str) -> None:
+    answer = sieve("search", *opened, "--", query)
+    assert answer.code == 1
+    assert "nothing to search for: the query is read as without “" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_bundled_plurals_unknown_words_and_symbols(
+    sieve: Sieve, scenes_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
+
+    def found(without: str) -> dict:
+        return sieve(
+            "search", "scenes", "an animal", "--without", without, "-k", "1", "--json"
+        ).data
+
+    beach = found("beach")
+    assert any("beach" in off["name"] for off in beach["off"])
+    for plural in ("beaches", "BEACHES"):
+        assert found(plural)["off"] == beach["off"]
+        assert f"“{plural}” is read as “beach”." in found(plural)["notes"]
+    assert found("cars")["off"] == found("car")["off"] != []
+    assert found("aeroplanes")["off"] == found("airplane")["off"] != []
+    assert found("quokka beach")["off"] == beach["off"]
+    for nothing in ("quokka", "🏖️", "42", "???", "the"):
+        answer = found(nothing)
+        assert answer["off"] == []
+        assert any(f"“{nothing}” " in note for note in answer["notes"])
 
 
 def test_search_is_the_engines(sieve: Sieve, opened: tuple, tiny_engine: Engine) -> None:
@@ -55,5 +117,5 @@ def test_search_for_people(sieve: Sieve, opened: tuple) -> None:
     answer = sieve("search", *opened, "a circle but not in the night", "-k", "3")
     assert answer.code == 0
     assert "Read as “a circle” without “the night”." in answer.out
-    assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  a ", answer.out, re.MULTILINE)
+    assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  \d{3}\.png  a ", answer.out, re.MULTILINE)
     assert re.search(r"^3 results in \d+\.\d ms$", answer.out, re.MULTILINE)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from damage import reseal
 
 from sieve.explorer.app import build_app, build_offer
 from sieve.explorer.faults import answered
 from sieve.explorer.jobs.folder import DONE, STOPPED, JobFolder, Progress, Request
 from sieve.explorer.training.desk import TrainingDesk
 from sieve.explorer.training.settings import TrainingSettings
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import Collection
 from sieve.model.training import PRESETS
 
@@ -144,7 +144,6 @@ def others(tiny_collection: Collection, home: Path) -> Path:
         shutil.copytree(
             tiny_collection.path,
             home / "collections" / name,
-            ignore=shutil.ignore_patterns(CHECKSUMS),
         )
         manifest = home / "collections" / name / "collection.json"
         told = json.loads(manifest.read_text())
@@ -154,6 +153,7 @@ def others(tiny_collection: Collection, home: Path) -> Path:
         if name == "bare":
             told["counts"]["captions"] = 0
         manifest.write_text(json.dumps(told) if name != "broken" else "{")
+        reseal(manifest.parent)
     return home / "collections"
 
 
@@ -176,10 +176,11 @@ def test_what_another_backbone_reads_is_opened_by_a_command(
     desk: TrainingDesk, others: Path, tiny_checkpoint
 ) -> None:
     made = others.parent / "checkpoints" / "foreign"
-    shutil.copytree(tiny_checkpoint.path, made, ignore=shutil.ignore_patterns(CHECKSUMS))
+    shutil.copytree(tiny_checkpoint.path, made)
     config = json.loads((made / "config.json").read_text())
     config["backbone"]["sha256"] = "f" * 64
     (made / "config.json").write_text(json.dumps(config))
+    reseal(made)
     foreign = Collection.open(others / "foreign")
     request = Request(
         "training",

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from damage import reseal
 
 from sieve.explorer.jobs.folder import (
     DONE,
@@ -29,7 +30,6 @@ from sieve.explorer.training.choices import find_choice
 from sieve.explorer.training.settings import TrainingSettings
 from sieve.explorer.training.trainings import Trainings
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import Collection
 from sieve.model.training.probe import ProbeReport
 from sieve.model.training.state import read_facts
@@ -172,9 +172,10 @@ def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
 
 def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
     other = home / "collections" / "other"
-    shutil.copytree(trainings.collection.path, other, ignore=shutil.ignore_patterns(CHECKSUMS))
+    shutil.copytree(trainings.collection.path, other)
     manifest = other / "collection.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
+    reseal(other)
     trainings.start(
         TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sieve.model.backbone import Backbone, backbone_of
 from sieve.model.collection import Collection
-from sieve.model.training.run import train
+from sieve.model.training import TrainingConfig, train
 
 
 @pytest.fixture
@@ -29,9 +30,11 @@ def test_other_weights_of_the_same_name_are_refused(of_other_weights: Collection
         backbone_of(of_other_weights, "cpu")
 
 
-def test_nothing_is_trained_with_other_weights(
-    of_other_weights: Collection, tmp_path: Path
+def test_words_are_not_read_with_other_weights_in_training(
+    of_other_weights: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ValueError, match="prepare the collection again"):
-        train(of_other_weights, tmp_path / "made", device="cpu", progress=False)
-    assert not list(tmp_path.iterdir())
+    config = TrainingConfig(m=32, k=4, epochs=1)
+    train(of_other_weights, tmp_path / "made", config, device="cpu", progress=False)
+    training = json.loads((tmp_path / "made" / "training.json").read_text())
+    assert training["words_by"] == "captions of the train split"
+    assert "has weights" in caplog.text

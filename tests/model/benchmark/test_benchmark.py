@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK, WordBackbone, write_word_collection
+from damage import reseal
 
 from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import Collection
 
 TRAINING = replace(QUICK, epochs=3)
@@ -144,9 +144,9 @@ def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
 ) -> None:
     copied = Path(shutil.copytree(word_checkpoint.path, tmp_path / "copied"))
     (copied / "training.json").unlink()
-    (copied / CHECKSUMS).unlink()
     if facts is not None:
         (copied / "training.json").write_text(facts)
+    reseal(copied)
     with pytest.raises(ValueError, match=message):
         benchmark(large_word_collection, checkpoint=Checkpoint.load(copied))
 

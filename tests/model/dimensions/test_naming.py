@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, WordBackbone
+from damage import reseal
 from scipy.sparse import csr_array
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
 from sieve.model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
@@ -136,6 +136,6 @@ def test_names_of_older_checkpoints_are_read(word_checkpoint: Checkpoint, tmp_pa
     shutil.copytree(word_checkpoint.path, old)
     entry = {"dimension": 3, "name": "dog", "score": 0.5, "runner_up": "cat", "other": 1}
     (old / "names.json").write_text(json.dumps([entry]))
-    (old / CHECKSUMS).unlink()  # older than they are, too
+    reseal(old)
     assert Checkpoint.load(old).names == {3: DimensionName("dog", 0.5, "cat")}
     assert Checkpoint.load(word_checkpoint.path).names == word_checkpoint.names

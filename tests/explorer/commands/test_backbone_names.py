@@ -1,0 +1,79 @@
+"""Every command that takes a backbone understands the same names, and answers alike."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Sieve, fault
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("openai/clip-vit-base-patch32", "use ViT-B-32/openai, which reads the same weights"),
+        ("no-backbone", "unknown backbone"),
+        ("ViT-B-32//path/to/file.pt", "there is no file /path/to/file.pt; check the path"),
+    ],
+)
+def test_a_name_is_answered_alike(
+    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, said: str
+) -> None:
+    images = pictures / "images"
+    out = ("--out", tmp_path / "made")
+    commands: list[tuple[object, ...]] = [
+        ("prepare", "folder", images, "--backbone", name, *out),
+        ("prepare", "scenes", "--count", "3", "--backbone", name, *out),
+        ("prepare", "conceptual-captions", images, "--backbone", name, *out),
+        ("add", opened[0], images, "--backbone", name, *out),
+        ("search", *opened, "a circle", "--text-encoder", name),
+    ]
+    for command in commands:
+        answer = sieve(*command)
+        lines = answer.err.splitlines()
+        assert answer.code == 1 and said in lines[-1], answer
+
+
+def test_embeddings_by_transformers_name(sieve: Sieve, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    np.save(folder / "images.npy", np.eye(6, 512, dtype=np.float32))
+    (folder / "items.csv").write_text("image\n" + "".join(f"{n}.jpg\n" for n in range(6)))
+    answer = sieve("prepare", "embeddings", folder, "--backbone", "openai/clip-vit-base-patch32",
+                   "--out", tmp_path / "made")  # fmt: skip
+    assert answer.code == 1 and "use ViT-B-32/openai" in answer.err
+
+
+def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> None:
+    began = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "sieve", "prepare", "folder", str(pictures / "images"),
+         "--backbone", "ViT-B-32/laion2b_s34b_b79k", "--out", str(tmp_path / "made")],
+        env=os.environ | {"SIEVE_HOME": str(home), "HF_ENDPOINT": "http://127.0.0.1:9",
+                          "HF_HOME": str(tmp_path / "hub")},
+        stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        first = running.stderr.readline()
+        _, rest = running.communicate(timeout=60)
+    assert time.monotonic() - began < 60  # 20 s on a machine that does nothing else
+    assert first.startswith("sieve: loading backbone ViT-B-32/laion2b_s34b_b79k; what is not on")
+    assert re.fullmatch(
+        r"sieve: downloading laion/[^\n]+ from http://127.0.0.1:9; this happens once\n"
+        r"sieve: backbone 'ViT-B-32/laion2b_s34b_b79k' cannot be opened: http://127.0.0.1:9 cannot "
+        r"be reached [^\n]+\n",
+        rest,
+    ), rest
+
+
+def test_the_notice_of_what_is_done_is_in_the_first_lines(
+    sieve: Sieve, pictures: Path, tmp_path: Path
+) -> None:
+    line = fault(sieve("prepare", "folder", pictures / "none", "--out", tmp_path / "made"))
+    assert "loading backbone" not in line, "the bundled one needs no notice"

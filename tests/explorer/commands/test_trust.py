@@ -1,0 +1,213 @@
+"""A collection's backbone is loaded only with the person's consent, in every command alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Answer, Sieve, fault
+from damage import reseal
+from hub_cache import PutRepository
+from ports import FIRST_PORT
+
+from sieve.model.collection import Collection
+
+ASK = "is not one that you have used; if you trust where it is from, give --trust-backbone once"
+MODULE = """
+open({trace!r}, "w").close()
+import transformers
+class Evil(transformers.PreTrainedTokenizer):
+    vocab_size = 0
+    def get_vocab(self): return {{}}
+"""
+
+
+def named(collection: Collection, folder: Path, name: str) -> Path:
+    """Copy a collection, and have the copy name another backbone, as its maker can."""
+    shutil.copytree(collection.path, folder)
+    manifest = json.loads((folder / "collection.json").read_text())
+    manifest["backbone"]["name"] = name
+    (folder / "collection.json").write_text(json.dumps(manifest))
+    reseal(folder)
+    return folder
+
+
+@pytest.fixture
+def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
+    """The tiny backbone with another file beside it: nobody has used these contents before."""
+    folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
+    (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
+    return folder
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    return tmp_path / "trace"
+
+
+@pytest.fixture
+def hostile(
+    tiny_collection: Collection, own: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A collection whose backbone beside it has a tokenizer that comes with Python code."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    config = json.loads((own / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {
+        "hf_tokenizer_name": "any/name",
+        "tokenizer_kwargs": {"trust_remote_code": True},
+    }
+    (own / "open_clip_config.json").write_text(json.dumps(config))
+    (own / "evil.py").write_text(MODULE.format(trace=str(trace)))
+    mapped = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
+    (own / "tokenizer_config.json").write_text(json.dumps(mapped))
+    return named(tiny_collection, own.parent / "hostile", f"local-dir:{own}")
+
+
+def test_a_hostile_collection_runs_nothing_in_any_command(
+    sieve: Sieve, hostile: Path, trace: Path, opened: tuple, tmp_path: Path, pictures: Path
+) -> None:
+    with_codes = (hostile, *opened[1:])
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"collection": str(hostile), "rows": [{"query": "a circle"}]}))
+    found = sieve("search", *with_codes, "a circle", "--json")
+    assert ASK in found.data["notes"][0], found
+    commands: list[tuple[Any, ...]] = [
+        ("search", *with_codes, "--image", pictures / "images" / "000.png"),
+        ("info", *with_codes),
+        ("dimensions", *with_codes),
+        ("export", *with_codes, "results", "--query", "a circle", "-o", tmp_path / "r.json"),
+        ("figure", recipe, "-o", tmp_path / "f.png", *opened[1:]),
+        ("evaluate", *with_codes, "--quick", "--trials", "1", "--resamples", "5"),
+        ("add", hostile, pictures / "images", "--out", tmp_path / "more"),
+        ("train", hostile, "--out", tmp_path / "codes", "--m", "32", "--k", "4", "--epochs", "1"),
+    ]
+    said = {command[0]: sieve(*command) for command in commands}
+    assert not trace.exists()
+    assert {name: answer.code for name, answer in said.items() if answer.code} == {
+        "search": 1,
+        "add": 1,
+        "evaluate": 1,
+    }
+    for name in ("search", "add", "evaluate"):
+        assert ASK in fault(said[name])
+
+
+def test_consent_does_not_let_code_run(
+    sieve: Sieve, hostile: Path, trace: Path, opened: tuple
+) -> None:
+    found = sieve("search", hostile, "a circle", *opened[1:], "--trust-backbone", "--json")
+    assert "asks for code to be run (trust_remote_code)" in found.data["notes"][0]
+    assert not trace.exists()
+
+
+def test_a_public_page_of_a_hostile_collection_runs_nothing(
+    hostile: Path, trace: Path, opened: tuple, home: Path
+) -> None:
+    port = FIRST_PORT + 90
+    command = [sys.executable, "-m", "sieve", "explore", hostile, "--public-safe", "--port", port]
+    with subprocess.Popen(
+        [*map(str, command), *map(str, opened[1:])],
+        env=os.environ | {"SIEVE_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as running:
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                assert running.poll() is None and time.monotonic() < deadline
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/?q=a+circle") as page:
+                        assert page.status == 200
+                    break
+                except OSError:
+                    time.sleep(0.2)
+        finally:
+            running.kill()
+    assert not trace.exists()
+
+
+def search(sieve: Sieve, folder: Path, opened: tuple, *more: str) -> Answer:
+    answer = sieve("search", folder, "a circle", *opened[1:], *more, "--json")
+    assert answer.code == 0, answer
+    return answer
+
+
+def notes(answer: Answer) -> str:
+    return " ".join(answer.data["notes"])
+
+
+def test_consent_is_kept_for_contents(
+    sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
+) -> None:
+    folder = named(tiny_collection, tmp_path / "c", f"local-dir:{own}")
+    assert f"local-dir:{own}' in a folder, which {ASK}" in notes(search(sieve, folder, opened))
+    assert not notes(search(sieve, folder, opened, "--trust-backbone"))
+    assert not notes(search(sieve, folder, opened)), "remembered"
+    moved = own.rename(tmp_path / "moved")
+    elsewhere = named(tiny_collection, tmp_path / "d", f"local-dir:{moved}")
+    assert not notes(search(sieve, elsewhere, opened)), "the same contents elsewhere"
+    (moved / "known_words.txt").write_text("circle\nevil\n")
+    shutil.copytree(moved, own)
+    said = notes(search(sieve, folder, opened))
+    assert "which has changed since you used it; if you trust where" in said
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"backbones": [1]}', "{" * 10_000])
+def test_a_damaged_list_trusts_nothing(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    opened: tuple,
+    home: Path,
+    damage: str,
+) -> None:
+    assert not notes(search(sieve, tiny_collection.path, opened))
+    (home / "trusted_backbones.json").write_text(damage)
+    assert ASK in notes(search(sieve, tiny_collection.path, opened))
+
+
+def test_who_prepares_with_a_backbone_is_not_asked(
+    sieve: Sieve, own: Path, opened: tuple, pictures: Path, tmp_path: Path
+) -> None:
+    made = sieve(
+        "prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv",
+        "--backbone", f"local-dir:{own}", "--out", tmp_path / "made", "--workers", "0",
+    )  # fmt: skip
+    assert made.code == 0, made
+    assert not notes(search(sieve, tmp_path / "made", opened))
+
+
+def test_a_repository_is_not_asked_for_without_consent(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    own: Path,
+    opened: tuple,
+    tmp_path: Path,
+    put_repository: PutRepository,
+) -> None:
+    repository = put_repository("some/model", own)
+    folder = named(tiny_collection, tmp_path / "c", "hf-hub:some/model")
+    assert f"'hf-hub:some/model' of the Hub, which {ASK}" in notes(search(sieve, folder, opened))
+    assert not notes(search(sieve, folder, opened, "--trust-backbone"))
+    assert not notes(search(sieve, folder, opened))
+    config = json.loads((repository / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["mean"] = [0.1, 0.1, 0.1]
+    (repository / "open_clip_config.json").write_text(json.dumps(config))
+    found = search(sieve, folder, opened)
+    assert "has changed since you used it" in notes(found)
+
+
+def test_a_file_under_an_architecture_s_name_is_asked_for(
+    sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
+) -> None:
+    weights = own / "open_clip_model.safetensors"
+    folder = named(tiny_collection, tmp_path / "c", f"ViT-B-32/{weights}")
+    assert f"ViT-B-32/{weights}' in a file, which {ASK}" in notes(search(sieve, folder, opened))

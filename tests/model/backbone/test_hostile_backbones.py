@@ -1,0 +1,284 @@
+"""Backbones that ask for code to be run: refused in one line, and none of it runs.
+
+Every test leaves a Python file, or a pickle, that writes a trace when it is run. Consent is not the
+subject here: these backbones are named by the person who loads them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import transformers
+from blip import tiny_blip
+from hub_cache import PutRepository
+from pickled import Payload
+
+from sieve.model.backbone import Backbone
+
+CONFIG = "open_clip_config.json"
+MAPPED = {
+    "AutoTokenizer": ["evil.Evil", None],
+    "AutoConfig": "evil.EvilConfig",
+    "AutoModel": "evil.Evil",
+    "AutoProcessor": "evil.Evil",
+    "AutoImageProcessor": "evil.Evil",
+    "AutoModelForImageTextRetrieval": "evil.Evil",
+}
+MODULE = """
+open({trace!r}, "w").close()
+import transformers
+class Evil(transformers.PreTrainedTokenizer):
+    vocab_size = 0
+    def get_vocab(self): return {{}}
+class EvilConfig(transformers.PretrainedConfig):
+    model_type = "evil"
+"""
+
+
+@pytest.fixture
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where hostile code would leave a trace; whoever is asked whether to run code says yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
+    return tmp_path / "trace"
+
+
+@pytest.fixture
+def folder(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_backbone_dir, tmp_path / "backbone"))
+
+
+@pytest.fixture
+def blip(tmp_path: Path) -> Path:
+    return tiny_blip(tmp_path / "blip")
+
+
+def configure(folder: Path, part: str, **settings: Any) -> None:
+    """Change a part of open_clip's configuration."""
+    path = folder / CONFIG
+    config = json.loads(path.read_text())
+    config["model_cfg"][part] |= settings
+    path.write_text(json.dumps(config))
+
+
+def map_code(folder: Path, trace: Path, *files: str) -> None:
+    """Put a Python module into a folder, and have configurations ask for it."""
+    (folder / "evil.py").write_text(MODULE.format(trace=str(trace)))
+    for file in files:
+        path = folder / file
+        settings = json.loads(path.read_text()) if path.is_file() else {}
+        if file == "tokenizer_config.json":
+            settings |= {"tokenizer_class": "Evil"}
+        path.write_text(json.dumps(settings | {"auto_map": MAPPED}))
+
+
+def refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Backbone.load(name, "cpu")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def tokenizer_with_code(folder: Path, trace: Path, **options: Any) -> None:
+    configure(folder, "text_cfg", hf_tokenizer_name="any/name", tokenizer_kwargs=options)
+    map_code(folder, trace, "tokenizer_config.json")
+
+
+def test_open_clip_itself_runs_the_code_of_a_tokenizer(folder: Path, trace: Path) -> None:
+    """The other tests are worth something only as long as the attack works."""
+    tokenizer_with_code(folder, trace, trust_remote_code=True)
+    open_clip.get_tokenizer(f"local-dir:{folder}")
+    assert trace.exists()
+
+
+def test_transformers_itself_runs_the_code_of_a_processor(blip: Path, trace: Path) -> None:
+    map_code(blip, trace, "tokenizer_config.json")
+    transformers.AutoTokenizer.from_pretrained(blip, trust_remote_code=True)
+    assert trace.exists()
+
+
+def test_a_tokenizer_s_trust_remote_code_is_refused(folder: Path, trace: Path) -> None:
+    tokenizer_with_code(folder, trace, trust_remote_code=True)
+    refused(f"local-dir:{folder}", "asks for code to be run .trust_remote_code")
+    assert not trace.exists()
+
+
+def test_a_tokenizer_s_auto_map_is_refused(folder: Path, trace: Path) -> None:
+    tokenizer_with_code(folder, trace)
+    refused(f"local-dir:{folder}", "tokenizer_config.json asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+def test_an_auto_map_of_the_config_beside_a_tokenizer_is_refused(folder: Path, trace: Path) -> None:
+    configure(folder, "text_cfg", hf_tokenizer_name="any/name")
+    (folder / "tokenizer_config.json").write_text("{}")
+    map_code(folder, trace, "config.json")
+    refused(f"local-dir:{folder}", "config.json asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"bpe_path": "/dev/zero"}, {"subfolder": ".."}, {"use_fast": False}], ids=str
+)
+def test_other_options_of_a_tokenizer_are_refused(folder: Path, options: dict[str, Any]) -> None:
+    configure(folder, "text_cfg", tokenizer_kwargs=options)
+    refused(f"local-dir:{folder}", "tokenizer_kwargs")
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_text_tower_in_a_folder_is_refused(
+    folder: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
+) -> None:
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    map_code(tower, trace, "config.json", "tokenizer_config.json")
+    monkeypatch.chdir(tmp_path)
+    name = "tower" if is_relative else str(tower)
+    configure(folder, "text_cfg", hf_model_name=name, hf_tokenizer_name=name)
+    refused(f"local-dir:{folder}", "hf_model_name .*expected a repository of the Hub")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", ["local-dir", "hf-hub"])
+def test_a_text_tower_of_the_hub_runs_no_code(
+    folder: Path, trace: Path, tmp_path: Path, put_repository: PutRepository, kind: str
+) -> None:
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    map_code(tower, trace, "config.json")
+    put_repository("evil/tower", tower)
+    configure(folder, "text_cfg", hf_model_name="evil/tower", hf_model_pretrained=True)
+    put_repository("some/model", folder)
+    place = f"local-dir:{folder}" if kind == "local-dir" else "hf-hub:some/model"
+    refused(place, "config.json asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+def test_a_tokenizer_of_the_hub_runs_no_code(
+    folder: Path, trace: Path, tmp_path: Path, put_repository: PutRepository
+) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "vocab.txt").write_text("a\n")
+    map_code(tokenizer, trace, "tokenizer_config.json")
+    put_repository("evil/tokenizer", tokenizer)
+    configure(folder, "text_cfg", hf_tokenizer_name="evil/tokenizer")
+    put_repository("some/model", folder)
+    refused("hf-hub:some/model", "tokenizer_config.json asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("tower", ["hf-hub:evil/tower", "local-dir:{}", "{}", "evil/tower"])
+def test_an_image_tower_from_elsewhere_is_refused(folder: Path, tmp_path: Path, tower: str) -> None:
+    name = tower.format(tmp_path / "tower")
+    configure(folder, "vision_cfg", timm_model_name=name, timm_model_pretrained=True)
+    refused(f"local-dir:{folder}", "as image tower; expected an architecture of timm")
+
+
+def test_a_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
+    configure(folder, "text_cfg", hf_tokenizer_name="any/name")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "TransfoXLTokenizer"}')
+    for name in ("vocab.pkl", "vocab.bin", "vocab.txt", "tokenizer.json"):
+        torch.save(Payload(trace), folder / name)
+    refused(f"local-dir:{folder}", "cannot be opened")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"])
+def test_pickled_weights_are_refused(folder: Path, trace: Path, name: str) -> None:
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save({"state_dict": Payload(trace)}, folder / name)
+    refused(f"local-dir:{folder}", "cannot be opened")
+    assert not trace.exists()
+
+
+def test_pickled_weights_of_the_hub_are_refused(
+    folder: Path, trace: Path, put_repository: PutRepository
+) -> None:
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save(Payload(trace), folder / "open_clip_pytorch_model.bin")
+    put_repository("some/model", folder)
+    refused("hf-hub:some/model", "cannot be opened")
+    assert not trace.exists()
+
+
+def test_a_pickle_as_a_bare_file_of_weights_is_refused(tmp_path: Path, trace: Path) -> None:
+    torch.save(Payload(trace), tmp_path / "weights.pt")
+    refused(str(tmp_path / "weights.pt"), "Sieve runs no code from a file")
+    refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "cannot be opened")
+    assert not trace.exists()
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "weights.pt")
+    refused(str(tmp_path / "weights.pt"), "TorchScript program, which Sieve does not run")
+    refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "TorchScript program, which Sieve does not run")
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"],
+)
+def test_blip_s_auto_map_is_refused(blip: Path, trace: Path, file: str) -> None:
+    map_code(blip, trace, file)
+    refused(f"blip:{blip}", f"{file} asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+def test_blip_of_the_hub_runs_no_code(
+    blip: Path, trace: Path, put_repository: PutRepository
+) -> None:
+    map_code(blip, trace, "config.json", "tokenizer_config.json")
+    put_repository("evil/blip", blip)
+    refused("blip:evil/blip", "asks for code to be run .auto_map")
+    assert not trace.exists()
+
+
+def test_blip_s_pickled_weights_are_refused(blip: Path, trace: Path) -> None:
+    (blip / "model.safetensors").unlink()
+    torch.save(Payload(trace), blip / "pytorch_model.bin")
+    refused(f"blip:{blip}", "cannot be opened")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_implementation": "evil/kernel"},
+        {"_attn_implementation": "evil/kernel:Evil"},
+        {"text_config": {"auto_map": MAPPED}},
+        {"quantization_config": {"quant_method": "evil"}},
+        {"custom_generate": "evil/repository"},
+        {"trust_remote_code": True},
+    ],
+    ids=str,
+)
+def test_other_settings_that_run_code_are_refused(blip: Path, change: dict[str, Any]) -> None:
+    settings = json.loads((blip / "config.json").read_text())
+    (blip / "config.json").write_text(json.dumps(settings | change))
+    refused(f"blip:{blip}", "config.json asks for code to be run")
+
+
+def test_only_known_files_reach_the_libraries(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, trace: Path
+) -> None:
+    map_code(folder, trace)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/base"}')
+    seen: list[str] = []
+    create: Callable[..., Any] = open_clip.create_model
+
+    def watched(name: str, *given: Any, **options: Any) -> Any:
+        seen.extend(path.name for path in Path(name.removeprefix("local-dir:")).iterdir())
+        return create(name, *given, **options)
+
+    monkeypatch.setattr(open_clip, "create_model", watched)
+    assert Backbone.load(f"local-dir:{folder}", "cpu").width == 32
+    assert seen == [CONFIG]
