@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from ports import FIRST_PORT
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,3 +56,31 @@ def test_a_stopped_preparation_keeps_what_is_done(
     assert running.returncode == code
     assert re.fullmatch(said, err.decode())
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_the_explorer_stops_at_once_with_pages_open(
+    opened: tuple, home: Path, sent: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "sieve", "explore", *map(str, opened)]
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        running = subprocess.Popen(
+            [*command, "--port", str(FIRST_PORT + 90)],
+            env={**os.environ, "SIEVE_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    assert running.stdout is not None
+    url = running.stdout.readline().split()[3]
+    streams = [urlopen(f"{url}/gradio_api/heartbeat/page{n}", timeout=60) for n in range(5)]
+    started = time.monotonic()
+    running.send_signal(sent)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (code, "")
+    assert time.monotonic() - started < 4  # 1.4 s with Chromium's pages; more under load
+    for stream in streams:
+        stream.close()
