@@ -165,7 +165,7 @@ def test_a_refused_query_leaves_no_results(page: Page) -> None:
     assert found(page)
     page.get_by_role("textbox", name="Find").fill("not a circle")
     page.get_by_role("button", name="Search", exact=True).click()
-    expect(page.locator(".sv-fault").first).to_contain_text("nothing to search for")
+    expect(page.locator(".sv-fault").first).to_contain_text("Nothing to search for")
     expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
 
 
