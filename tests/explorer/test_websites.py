@@ -168,6 +168,7 @@ def test_a_rebound_name_gets_no_answer(serve: Callable[..., Served], way: dict) 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_an_ipv6_address_is_listened_to(serve: Callable[..., Served]) -> None:
+    serve()  # so that its port is taken on 127.0.0.1 alone
     for served in (serve(host="::1"), serve(host="::", public=True)):
         assert served.url.startswith("http://[::1]:")
         assert httpx.get(f"{served.url}/config").status_code == 200
