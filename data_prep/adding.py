@@ -99,6 +99,7 @@ class _New:
 
     def __init__(self, source: Source, collection: Collection) -> None:
         self.name, self.licence = source.name, source.licence
+        self.root: Path | None = getattr(source, "root", None)
         self.follow_links = bool(getattr(source, "follow_links", False))
         self._source = source
         self._renamed: dict[str, str] = {}

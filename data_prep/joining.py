@@ -92,9 +92,15 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             source=source,
             licence="; ".join(licences),
             counts=counts,
+            roots=_roots(parts),
             follow_links=any(part.manifest.get("follow_links") is True for part in parts),
         )
     return Collection.open(out)
+
+
+def _roots(parts: Sequence[Collection]) -> tuple[str, ...]:
+    roots = (root for part in parts for root in part.manifest.get("roots", ()))
+    return tuple(dict.fromkeys(roots))
 
 
 def _shard_of(part: Collection) -> Shard:

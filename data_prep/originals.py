@@ -8,6 +8,7 @@ Links out of its folder are opened only if the collection was prepared with `--f
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +70,24 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         return thumbnail  # moved, replaced or never a file
 
 
+def original_path(collection: Collection, row: int) -> str:
+    """Return where an item's file is: its absolute path, or the name in its source if it is gone.
+
+    A collection from elsewhere may name any file of this machine, and what is printed may be
+    handed to another program: only an image of the recorded size counts as the item's file.
+    """
+    item = collection.items.iloc[row]
+    path = str(item["image"])
+    try:
+        if os.path.isabs(path) and not _is_remote(path):
+            with Image.open(path) as image:
+                if sorted(image.size) == sorted((int(item["width"]), int(item["height"]))):
+                    return path
+    except (OSError, ValueError, Image.DecompressionBombError):
+        pass
+    return collection.file_names[row]
+
+
 def open_thumbnail(collection: Collection, row: int) -> Original:
     """Open an item's thumbnail, 320 pixels on the long side.
 
@@ -95,7 +114,7 @@ def _scene(reference: str, size: tuple[int, int], short_side: int) -> Image.Imag
 def _photograph(
     reference: str, size: tuple[int, int], thumbnail: Image.Image, follow_links: bool
 ) -> Image.Image:
-    if re.match(r"[\\/]{2}", reference):  # Windows would give another machine its password
+    if _is_remote(reference):
         raise ValueError("is on another machine")
     path = Path(reference)
     if not follow_links and path.is_symlink() and not _stays(path):
@@ -108,6 +127,11 @@ def _photograph(
     if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:
         raise ValueError("looks unlike its thumbnail")
     return image
+
+
+def _is_remote(reference: str) -> bool:
+    """Whether a path is on another machine, to which Windows would give a password."""
+    return bool(re.match(r"[\\/]{2}", reference))
 
 
 def _stays(path: Path) -> bool:

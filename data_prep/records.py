@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -65,3 +66,9 @@ class Source(Protocol):
             With a one-line reason where the image cannot be used.
         """
         ...
+
+
+def roots_of(source: Source) -> tuple[str, ...]:
+    """Return the folder that a source's files are named relative to, if its files lie in one."""
+    root: Path | None = getattr(source, "root", None)
+    return () if root is None else (str(root),)

@@ -78,10 +78,10 @@ class WordNet:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.synsets = dict(map(_synset, _lines(folder / "data.noun")))
-        self.first_sense = dict(map(_first_sense, _lines(folder / "index.noun")))
+        self.synsets = dict(map(_synset, wordnet_lines(folder / "data.noun")))
+        self.first_sense = dict(map(_first_sense, wordnet_lines(folder / "index.noun")))
         self._tagged: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for line in _lines(folder / "cntlist.rev"):
+        for line in wordnet_lines(folder / "cntlist.rev"):
             key, _, count = line.split()
             lemma, sense = key.split("%")
             self._tagged[_plain(lemma)][sense[0]] += int(count)
@@ -110,7 +110,8 @@ class WordNet:
         return self.synsets[offset].file in VISIBLE or SPORT in self.climb(offset)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def wordnet_lines(path: Path) -> Iterator[str]:
+    """Read the lines of one of WordNet's files, without its licence."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there; give the folder that holds WordNet 3.0's data.noun"

@@ -71,6 +71,7 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
         off: list[int] | None = None,
         strictness: float | str = 1.0,
         top: int = 10,
+        copies: bool = False,
     ) -> dict[str, Any]:
         """Find images that show one thing without another, with a code's dimensions switched off.
 
@@ -80,13 +81,19 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
             off: The complete set of dimensions that are off; null for what "without" proposes.
             strictness: From 0 (off dimensions are ignored) to 1 (they push away), or "never".
             top: How many results, 1 to 200.
+            copies: Whether every copy of a picture takes a place of its own.
 
         Returns:
-            query, without, off, results (id, score, captions, labels, contributions) and notes.
+            query, without, off, results (id, file, score, captions, labels, copies, contributions)
+            and notes.
         """  # noqa: D406, D407
         query = desk.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
-        outcome = engine.search(query, _off(off), number, never=never, top=read_whole("top", top))
+        if not isinstance(copies, bool):
+            raise ValueError(f"copies must be true or false; got {copies!r:.40}")
+        outcome = engine.search(
+            query, _off(off), number, never, read_whole("top", top), fold=not copies
+        )
         return search_report(query, outcome)
 
     @_told_in_one_line

@@ -43,11 +43,15 @@ _PART = pa.struct([("dimension", pa.int32()), ("name", pa.string()), ("value", p
 _RESULT_FIELDS = (
     ("query", pa.string()),
     ("without", pa.string()),
+    ("off", pa.list_(pa.int32())),
+    ("strictness", pa.string()),
     ("rank", pa.int32()),
     ("id", pa.string()),
+    ("file", pa.string()),
     ("score", pa.float64()),
     ("captions", _TEXTS),
     ("labels", _TEXTS),
+    ("copies", _TEXTS),
     ("contributions", pa.list_(_PART)),
 )
 
@@ -85,8 +89,14 @@ def results_bytes(
     ranked = [{"rank": rank, **each} for rank, each in enumerate(report["results"], 1)]
     if kind == "json":
         return json_bytes({**asked, "results": ranked})
-    told = {"query": _storable(query.text or query.item), "without": _storable(query.without)}
-    rows = [{**told, **each} for each in ranked]
+    told = {
+        "query": _storable(query.text or query.item),
+        "without": _storable(query.without),
+        "off": asked["off"],
+        "strictness": str(strictness),
+    }
+    files = [[copy["file"] for copy in each["copies"]] for each in ranked]
+    rows = [{**told, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
     schema = pa.schema(_RESULT_FIELDS)
     if kind == "csv":
         return csv_bytes(schema.names, ([row[name] for name in schema.names] for row in rows))

@@ -196,10 +196,13 @@ def _why(engine: Engine, found: ItemComparison, query: EncodedQuery) -> dict[str
 
 
 def _standing(engine: Engine, standing: Standing, itself: int | None) -> dict[str, Any]:
+    said = tell_standing(standing, itself)
+    if itself is not None and standing.row in engine.copies.of(itself):
+        said = "shows the same picture as what you search with, so no result"
     return {
         **glance(engine, [standing.row])[0],
         "rank": standing.rank,
         "score": round(standing.score, 6),
         "removed": standing.removed,
-        "said": tell_standing(standing, itself),
+        "said": said,
     }

@@ -16,8 +16,13 @@ from sieve.data_prep.scenes.synonyms import label_synonyms
 from sieve.explorer.arguments import checkpoint_path
 from sieve.model.checkpoint import TRAINING, Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
+from sieve.model.engine import EncodedQuery, Engine, Result, SearchOutcome
 from sieve.model.meaning import meaning_report
+
+
+def copies_json(result: Result) -> list[dict[str, str]]:
+    """List the items that are folded into a result, as they show the same picture."""
+    return [copy._asdict() for copy in result.copies]
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
@@ -30,9 +35,11 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "results": [
             {
                 "id": result.id,
+                "file": result.file,
                 "score": result.score,
                 "captions": list(result.captions),
                 "labels": list(result.labels),
+                "copies": copies_json(result),
                 "contributions": [asdict(part) for part in result.contributions],
             }
             for result in outcome.results

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sieve.explorer.plots import histogram_figure
+from sieve.explorer.reports import copies_json
 
 if TYPE_CHECKING:
     from sieve.model.dimension_name import DimensionName
@@ -197,6 +198,7 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     names = engine.names()
     return {
         **glance(engine, [row])[0],
+        "copies": glance(engine, engine.copies.of(row)),
         "code": [
             {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
             for j, value in zip(dimensions[order], values[order], strict=True)
@@ -210,6 +212,7 @@ def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "id": str(items["id"].iloc[row]),
+            "file": engine.collection.file_names[row],
             "captions": list(items["captions"].iloc[row]),
             "labels": list(items["labels"].iloc[row]),
         }
@@ -242,11 +245,13 @@ def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
 def _result(result: Result) -> dict[str, Any]:
     return {
         "id": result.id,
+        "file": result.file,
         "score": _number(result.score),
         "rank": result.rank,
         "before": result.rank_before,
         "captions": list(result.captions),
         "labels": list(result.labels),
+        "copies": copies_json(result),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
     }
 
@@ -254,6 +259,7 @@ def _result(result: Result) -> dict[str, Any]:
 def _example(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
+        "file": example.file,
         "value": _number(example.value),
         "captions": list(example.captions),
     }

@@ -8,13 +8,14 @@ entry: an int32 index and a float32 value.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
+
+from sieve.model.opened_files import OpenedFiles
 
 _PARTS = ("indptr", "indices", "values")
 
@@ -55,14 +56,20 @@ class SparseCodes:
         Positive; each row has L2 norm 1, or no entry at all.
     m : int
         Number of dimensions.
+
+    Notes
+    -----
+    Codes that were mapped by `load` raise a ValueError once one of their files has changed.
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
         # scipy gives both index arrays the wider of their types; int32 holds 2³¹ entries.
         narrow = np.int32 if len(values) < 2**31 else np.int64
         parts = (values, indices.astype(narrow, copy=False), indptr.astype(narrow, copy=False))
-        self.by_row = csr_array(parts, shape=(len(indptr) - 1, m))
+        self._by_row = csr_array(parts, shape=(len(indptr) - 1, m))
+        self._by_dimension: csc_array | None = None
         self._m = m
+        self._files, self._postings_files = OpenedFiles(), OpenedFiles()
 
     @classmethod
     def from_active(cls, values: np.ndarray, indices: np.ndarray, m: int) -> SparseCodes:
@@ -115,22 +122,32 @@ class SparseCodes:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.by_row.indptr) - 1
+        return len(self._by_row.indptr) - 1
 
     @property
     def m(self) -> int:
         """Number of dimensions."""
         return self._m
 
-    @cached_property
+    @property
+    def by_row(self) -> csr_array:
+        """The codes: (n, m), dimensions ascending in each row."""
+        self._files.check()
+        return self._by_row
+
+    @property
     def by_dimension(self) -> csc_array:
         """The postings: (n, m), rows ascending in each dimension."""
-        return self.by_row.tocsc()
+        self._postings_files.check()
+        if self._by_dimension is None:
+            self._by_dimension = self.by_row.tocsc()
+        return self._by_dimension
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Active dimensions of one row and their values: (a,) int32, (a,) float32."""
-        span = slice(self.by_row.indptr[row], self.by_row.indptr[row + 1])
-        return self.by_row.indices[span], self.by_row.data[span]
+        codes = self.by_row
+        span = slice(codes.indptr[row], codes.indptr[row + 1])
+        return codes.indices[span], codes.data[span]
 
     def postings(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows that have a dimension and its values there: (p,) int32, (p,) float32."""
@@ -147,7 +164,8 @@ class SparseCodes:
 
     def save(self, folder: Path, name: str) -> None:
         """Write `NAME_indptr.npy`, `NAME_indices.npy`, `NAME_values.npy`."""
-        arrays = (self.by_row.indptr, self.by_row.indices, self.by_row.data)
+        codes = self.by_row
+        arrays = (codes.indptr, codes.indices, codes.data)
         for file, array in zip(code_files(name), arrays, strict=True):
             np.save(folder / file, array)
 
@@ -161,16 +179,21 @@ class SparseCodes:
     @classmethod
     def load(cls, folder: Path, name: str, m: int) -> SparseCodes:
         """Map what `save` wrote, and what `save_postings` did: read is what a search needs."""
-        codes = cls(*_mapped(folder, code_files(name)), m)
+        files, arrays = _mapped(folder, code_files(name))
+        codes = cls(*arrays, m)
+        codes._files = files
         if all((folder / file).is_file() for file in _postings_files(name)):
-            indptr, rows, values = _mapped(folder, _postings_files(name))
-            codes.by_dimension = csc_array((values, rows, indptr), shape=(codes.n, m))
+            codes._postings_files, (indptr, rows, values) = _mapped(folder, _postings_files(name))
+            codes._by_dimension = csc_array((values, rows, indptr), shape=(codes.n, m))
         return codes
 
 
-def _mapped(folder: Path, files: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mapped(
+    folder: Path, files: list[str]
+) -> tuple[OpenedFiles, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Map the three arrays of a sparse matrix; pointers are few, and read."""
+    opened = OpenedFiles(*(folder / file for file in files[1:]))
     pointers, indices, values = (
         np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in files
     )
-    return np.array(pointers), indices, values
+    return opened, (np.array(pointers), indices, values)

@@ -7,6 +7,7 @@ A collection is immutable once written. `collection.json` holds the size and has
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
 that hash. Embeddings are memory-mapped: opening a million items reads almost nothing. A file's
 hash is compared when it is first used, so that a changed byte is a refusal, never another answer.
+Files must not change while a collection is open: their sizes and times are compared at each use.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from numpy.lib.format import open_memmap
 
 from sieve.model.checksums import check_files
 from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.file_names import FileNames
 from sieve.model.given_codes import NO_BACKBONE
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.item_checks import items_fault
-from sieve.model.manifest import check_facts
+from sieve.model.manifest import MAX_HEAD_BYTES, Manifest, check_json, read_limited
+from sieve.model.opened_files import OpenedFiles
 from sieve.model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -82,6 +85,8 @@ class Collection:
         self.manifest = manifest
         self.sha256 = sha256
         self._checked: set[str] = set()
+        self._manifest_file = OpenedFiles(path / MANIFEST)
+        self._mapped: dict[str, tuple[OpenedFiles, np.ndarray]] = {}
         named = manifest["backbone"]
         self._backbone: BackboneIdentity | None = None
         self.codes: CodesIdentity | None = None
@@ -119,23 +124,26 @@ class Collection:
                 f"{path} is not a collection (no {MANIFEST}); "
                 "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
             )
-        data = manifest_path.read_bytes()
+        data = read_limited(manifest_path, MAX_HEAD_BYTES)
         try:
             manifest = json.loads(data)
-            cls._check(path, manifest)
+            cls._check(path, manifest, data)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
         except (*_DAMAGE, RecursionError, OverflowError) as error:
-            raise ValueError(f"{manifest_path} is damaged ({error}); {_AGAIN}") from None
+            raise ValueError(f"{manifest_path} is damaged ({reason_of(error)}); {_AGAIN}") from None
 
     @staticmethod
-    def _check(path: Path, manifest: dict[str, Any]) -> None:
+    def _check(path: Path, manifest: dict[str, Any], data: bytes) -> None:
         version = manifest["schema_version"]
-        if version != SCHEMA_VERSION:
+        if version is True or version != SCHEMA_VERSION:
             raise ValueError(
-                f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
+                f"{path / MANIFEST} has schema_version {repr(version)[:40]}, this Sieve reads "
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
-        check_facts(manifest)
+        try:
+            check_json(Manifest, data)
+        except ValueError as error:
+            raise ValueError(f"{path / MANIFEST} is damaged ({error}); {_AGAIN}") from None
         check_files(path, _AGAIN, needs=[MANIFEST])
         for name, facts in manifest["files"].items():
             part = path / name
@@ -198,7 +206,23 @@ class Collection:
                 f"{self.path / ITEMS} has {len(items)} rows and lacks {missing or 'no column'}; "
                 f"expected {self.n_items} rows; {_AGAIN}"
             )
+        n_captions = int(self._captions_per_item(items).sum())
+        if n_captions != self.n_captions:
+            raise ValueError(
+                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} tells of "
+                f"{self.n_captions}; {_AGAIN}"
+            )
         return items
+
+    @staticmethod
+    def _captions_per_item(items: pd.DataFrame) -> np.ndarray:
+        lengths = pc.call_function("list_value_length", [pa.array(items["captions"])])
+        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def file_names(self) -> FileNames:
+        """Name of each item's original file inside its source, by row."""
+        return FileNames(self.items["image"], self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:
@@ -216,26 +240,40 @@ class Collection:
             )
         return table
 
-    @cached_property
+    def check_unchanged(self) -> None:
+        """Raise a ValueError if another collection has taken this one's place since it was opened.
+
+        Every change of a collection changes its manifest, as long as it was made by Sieve.
+        """
+        self._manifest_file.check()
+
+    @property
     def image_embeddings(self) -> np.ndarray:
         """(n, d) float16, L2-normalised, memory-mapped."""
-        return self._array(IMAGE_EMBEDDINGS, (self.n_items, self.backbone.width))
+        return self._embeddings(IMAGE_EMBEDDINGS, self.n_items)
 
-    @cached_property
+    @property
     def text_embeddings(self) -> np.ndarray:
         """(c, d) float16, L2-normalised, memory-mapped."""
-        return self._array(TEXT_EMBEDDINGS, (self.n_captions, self.backbone.width))
+        return self._embeddings(TEXT_EMBEDDINGS, self.n_captions)
 
     @cached_property
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
-        items = self._array(CAPTION_ITEM, (self.n_captions,), "i")
+        _, mapped = self._array(CAPTION_ITEM, (self.n_captions,), "i")
+        items = np.array(mapped)
         # They stand in for rows wherever captions are counted: none may lead beyond the items.
         falls = (items[1:] < items[:-1]).any()
         if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
             raise ValueError(
                 f"{self.path / CAPTION_ITEM} is damaged: its rows do not ascend from 0 to "
                 f"{self.n_items - 1}; {_AGAIN}"
+            )
+        of_items = self._captions_per_item(self.items)
+        if not np.array_equal(np.bincount(items, minlength=self.n_items), of_items):
+            raise ValueError(
+                f"{self.path / CAPTION_ITEM} gives items other numbers of captions than {ITEMS}; "
+                f"{_AGAIN}"
             )
         return items
 
@@ -288,9 +326,19 @@ class Collection:
         place[rows] = np.arange(len(rows))
         return place[np.asarray(self.caption_item)[captions]]
 
-    def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
+    def _embeddings(self, name: str, n: int) -> np.ndarray:
+        if name not in self._mapped:
+            self._mapped[name] = self._array(name, (n, self.backbone.width))
+        file, array = self._mapped[name]
+        file.check()
+        return array
+
+    def _array(
+        self, name: str, shape: tuple[int, ...], kind: str = "f"
+    ) -> tuple[OpenedFiles, np.ndarray]:
         path = self.checked(name) / name
         try:
+            file = OpenedFiles(path)
             array = open_memmap(path, mode="r")
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
@@ -299,4 +347,4 @@ class Collection:
                 f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
                 f"{_KINDS[kind]}; {_AGAIN}"
             )
-        return array
+        return file, array

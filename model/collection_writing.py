@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def write_manifest(
     source: str,
     licence: str,
     counts: Mapping[str, int],
+    roots: Sequence[str] = (),
     shard: Mapping[str, Any] | None = None,
     codes: CodesIdentity | None = None,
     follow_links: bool = False,
@@ -48,6 +49,8 @@ def write_manifest(
         None where it holds codes instead of embeddings.
     counts : mapping of str to int
         At least `items` and `captions`.
+    roots : sequence of str
+        Folders that the items' files are named relative to.
     shard : mapping, optional
         Where the folder is one part of a larger collection: which one, and of what.
     codes : CodesIdentity, optional
@@ -68,6 +71,7 @@ def write_manifest(
         "counts": dict(counts),
         "source": source,
         "licence": licence,
+        **({"roots": list(roots)} if roots else {}),
         **({"follow_links": True} if follow_links else {}),
         "files": {
             part: {

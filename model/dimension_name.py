@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from sieve.model.words.person_labels import labels_people
 
 CAPTIONS = "captions"
 VOCABULARY = "vocabulary"
@@ -33,6 +35,45 @@ class DimensionName:
     vocabulary_score: float = 0.0
     vocabulary_runner_up: str = ""
     vocabulary_runner_up_score: float = 0.0
+
+    def without_labels(self) -> DimensionName | None:
+        """Replace automatic words that label people by the next best; None if none is left.
+
+        Names that were given with the codes, or by a person, stay.
+        """
+        if self.source not in (CAPTIONS, VOCABULARY):
+            return self
+        found = self
+        if labels_people(found.vocabulary_runner_up):
+            found = replace(found, vocabulary_runner_up="", vocabulary_runner_up_score=0.0)
+        if labels_people(found.vocabulary):
+            found = replace(
+                found,
+                vocabulary=found.vocabulary_runner_up,
+                vocabulary_score=found.vocabulary_runner_up_score,
+                vocabulary_runner_up="",
+                vocabulary_runner_up_score=0.0,
+            )
+        if labels_people(found.runner_up):
+            found = replace(found, runner_up="", runner_up_score=0.0)
+        if not labels_people(found.name):
+            return found
+        word = found.name.split(" · ")[0]
+        if not labels_people(word):
+            return replace(found, name=word)
+        if found.runner_up:
+            return replace(
+                found,
+                name=found.runner_up,
+                score=found.runner_up_score,
+                runner_up="",
+                runner_up_score=0.0,
+            )
+        if found.vocabulary:
+            return replace(
+                found, name=found.vocabulary, score=found.vocabulary_score, source=VOCABULARY
+            )
+        return None
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> DimensionName:

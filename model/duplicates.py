@@ -11,8 +11,8 @@ import numpy as np
 from sieve.model.collection import DUPLICATES, Collection
 
 SAME, NEAR = "same", "near"
-"""Kinds. `same`: equal pictures. `near`: embeddings of at least cosine .97, such as another
-encoding or a crop."""
+"""Kinds. `same`: equal pictures. `near`: pictures that look alike and have embeddings of at least
+cosine .97, such as another encoding of one photograph."""
 
 _USED_FOR = ("train", "select", "test")
 
@@ -33,8 +33,7 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
     ----------
     collection : Collection
     near : bool
-        Also put near duplicates together, and near duplicates of those: groups can then hold
-        pictures that differ much.
+        Also put near duplicates together, and near duplicates of those.
 
     Returns
     -------
@@ -47,6 +46,35 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
         If the file is damaged.
     """
     return _groups(collection.n_items, (p for p in _pairs(collection) if near or p.kind == SAME))
+
+
+class Copies:
+    """Which items of a collection show the same picture, by row.
+
+    Parameters
+    ----------
+    groups : (n,) int64
+        See `duplicate_groups`.
+    """
+
+    def __init__(self, groups: np.ndarray) -> None:
+        self.groups = groups
+        repeated = np.flatnonzero(groups != np.arange(len(groups)))
+        self._members = {first: [first] for first in np.unique(groups[repeated]).tolist()}
+        for row in repeated.tolist():
+            self._members[int(groups[row])].append(row)
+
+    def __bool__(self) -> bool:
+        """Whether any picture is there more than once."""
+        return bool(self._members)
+
+    def group(self, row: int) -> int:
+        """Return the first row that shows the same picture."""
+        return int(self.groups[row])
+
+    def of(self, row: int) -> list[int]:
+        """Return all other rows that show the same picture, ascending."""
+        return [other for other in self._members.get(self.group(row), ()) if other != row]
 
 
 def evaluation_rows(collection: Collection, split: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.dimensions import Derived, DimensionPage, derive, describe_dimension, rename_rows
 from sieve.model.dimensions.vocabulary import english_words
+from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import Query, propose_off
 from sieve.model.index import Index, LocalIndex, QdrantIndex
 from sieve.model.phrasing import ParsedQuery, describe, parse_query
@@ -69,7 +70,7 @@ class Engine:
         self.collection = collection
         self.checkpoint = checkpoint
         self.index = index or LocalIndex(self.image_codes, self.derived.mean_positive)
-        self._retriever = Retriever(collection, checkpoint, self.index)
+        self._retriever = Retriever(collection, checkpoint, self.index, lambda: self.copies)
         self._open_backbone = open_backbone or partial(
             open_text_encoder, collection, device, text_encoder, allow_code
         )
@@ -161,6 +162,11 @@ class Engine:
             return []
         return [word for word in english_words() if not self._queries.unknown(word)]
 
+    @cached_property
+    def copies(self) -> Copies:
+        """Which items show the same picture, as the collection's `duplicates.csv` lists them."""
+        return Copies(duplicate_groups(self.collection, near=True))
+
     @property
     def image_codes(self) -> SparseCodes:
         """Codes of all images."""
@@ -192,6 +198,7 @@ class Engine:
         ValueError
             If there is no such dimension.
         """
+        self.collection.check_unchanged()
         self.check_dimension(dimension)
         return describe_dimension(
             self.collection, self.checkpoint, self.derived, dimension, self.names(), seed
@@ -301,6 +308,7 @@ class Engine:
         strictness: float = 1.0,
         never: bool = False,
         top: int = 24,
+        fold: bool = True,
     ) -> SearchOutcome:
         """Retrieve with some dimensions off.
 
@@ -315,6 +323,8 @@ class Engine:
             Also remove what has an off dimension.
         top : int
             1 to 200.
+        fold : bool
+            Show items of the same picture as one result, which lists the others as its copies.
 
         Raises
         ------
@@ -323,9 +333,10 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
+        self.collection.check_unchanged()
         off = self._settled(query, off)
         return self._retriever.search(
-            query, off, strictness, never, top, self.names(), self._itself(query)
+            query, off, strictness, never, top, self.names(), self._itself(query), fold
         )
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
@@ -348,9 +359,11 @@ class Engine:
         """Whether a text can be asked for, and all its words are known."""
         return self.can.text_queries and not self._queries.unknown(text)
 
-    def search_dense(self, query: EncodedQuery, top: int = 24) -> tuple[Result, ...]:
+    def search_dense(
+        self, query: EncodedQuery, top: int = 24, fold: bool = True
+    ) -> tuple[Result, ...]:
         """Retrieve with the backbone alone, "A without B" as its literal text, to compare."""
-        return self._retriever.search_dense(query, top, self._itself(query))
+        return self._retriever.search_dense(query, top, self._itself(query), fold)
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)

@@ -128,7 +128,12 @@ def _only(code: np.ndarray, other: np.ndarray) -> tuple[tuple[int, float], ...]:
 
 
 def compare_items(
-    codes: SparseCodes, query: Query, left: int, right: int, itself: int | None = None
+    codes: SparseCodes,
+    query: Query,
+    left: int,
+    right: int,
+    itself: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> ItemComparison:
     """Set two items side by side in the full ranking of a query.
 
@@ -141,13 +146,20 @@ def compare_items(
         Rows.
     itself : int, optional
         Row of the item that is searched with, which is no result.
+    groups : (n,) int64, optional
+        Items of one group show the same picture and are one result: see
+        `sieve.model.duplicates`. By default every item is its own.
     """
+    groups = np.arange(codes.n) if groups is None else groups
     total = scores(codes, query)
     kept = scores(codes, replace(query, strictness=1.0, never=False)) if query.never else total
-    one, other = (_standing(codes, query, row, itself, total, kept) for row in (left, right))
+    one, other = (
+        _standing(codes, query, row, itself, total, kept, groups) for row in (left, right)
+    )
     parts = _parts(codes, query, left, right)
     reasons = _reasons(parts, 1 if one.score >= other.score else -1)
-    return ItemComparison(one, other, parts, reasons, int(_is_result(total, itself).sum()))
+    ranked = len(np.unique(groups[_is_result(total, itself, groups)]))
+    return ItemComparison(one, other, parts, reasons, ranked)
 
 
 def explain(
@@ -178,7 +190,7 @@ def explain(
     asked = engine.question(query, off, strictness, never)
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.row_of(query.item) if query.item else None
-    return compare_items(engine.image_codes, asked, one, other, itself)
+    return compare_items(engine.image_codes, asked, one, other, itself, engine.copies.groups)
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float | None:
@@ -187,20 +199,21 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float | None:
     return float(left @ right) / norms if norms else None
 
 
-def _is_result(total: np.ndarray, itself: int | None) -> np.ndarray:
+def _is_result(total: np.ndarray, itself: int | None, groups: np.ndarray) -> np.ndarray:
     """Which rows a search may show: (n,) bool. What scores 0 shares nothing with the query."""
     shown = (total != 0) & (total > -np.inf)
     if itself is not None:
-        shown[itself] = False
+        shown[groups == groups[itself]] = False
     return shown
 
 
-def _rank(total: np.ndarray, row: int, itself: int | None) -> int | None:
-    shown = _is_result(total, itself)
+def _rank(total: np.ndarray, row: int, itself: int | None, groups: np.ndarray) -> int | None:
+    shown = _is_result(total, itself, groups)
     if not shown[row]:
         return None
     before = (total > total[row]) | ((total == total[row]) & (np.arange(len(total)) < row))
-    return int((before & shown).sum()) + 1
+    others = np.unique(groups[before & shown])
+    return int((others != groups[row]).sum()) + 1
 
 
 def _standing(
@@ -210,10 +223,12 @@ def _standing(
     itself: int | None,
     total: np.ndarray,
     kept: np.ndarray,
+    groups: np.ndarray,
 ) -> Standing:
     removed = bool(np.isneginf(total[row]))
     score = float(contributions(codes, query, row).values.sum()) if removed else float(total[row])
-    return Standing(row, score, _rank(total, row, itself), removed, _rank(kept, row, itself))
+    rank, rank_if_kept = (_rank(some, row, itself, groups) for some in (total, kept))
+    return Standing(row, score, rank, removed, rank_if_kept)
 
 
 def _parts(codes: SparseCodes, query: Query, left: int, right: int) -> tuple[Part, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -86,6 +87,13 @@ class OffDimension:
     weight: float
 
 
+class Copy(NamedTuple):
+    """An item that shows the same picture as a result."""
+
+    id: str
+    file: str
+
+
 @dataclass(frozen=True)
 class Result:
     """One retrieved item."""
@@ -101,6 +109,10 @@ class Result:
     """1 for the best; 0 for an item that left the results."""
     rank_before: int | None
     """Rank with every dimension on; None where it was not among the top."""
+    file: str
+    """Name of its original inside the source: see `Collection.file_names`."""
+    copies: tuple[Copy, ...] = ()
+    """Other items that show the same picture and are folded into this result."""
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,10 @@ def text_tower(
     BackboneUnavailable
         If there are no captions either.
     """
-    try:
+    if name:  # captions do not stand in for what a person has named
         return open_text_encoder(collection, device, name, allow_code), ""
+    try:
+        return open_text_encoder(collection, device), ""
     except BackboneUnavailable as error:
         rows_of = np.arange(collection.n_items) if rows is None else rows
         if not len(collection.captions_of_rows(rows_of)):

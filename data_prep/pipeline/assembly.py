@@ -12,6 +12,7 @@ from sieve.data_prep.pipeline.duplicates import write_duplicates
 from sieve.data_prep.pipeline.job import Job
 from sieve.data_prep.pipeline.work import WorkFolder
 from sieve.data_prep.pipeline.writing import ITEMS_SCHEMA, CollectionWriter, Rows
+from sieve.data_prep.records import roots_of
 from sieve.data_prep.skipped import NamesSkippedRows, Skipped, write_skipped
 from sieve.data_prep.splits import drawn_split
 from sieve.model import collection as layout
@@ -42,6 +43,7 @@ def assemble(job: Job, work: WorkFolder) -> None:
         source=str(job.source),
         licence=job.source.licence,
         counts=counts,
+        roots=roots_of(job.source),
         follow_links=bool(getattr(job.source, "follow_links", False)),
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )

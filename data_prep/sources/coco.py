@@ -88,6 +88,11 @@ class Coco(NotesSkipped):
                 raise FileNotFoundError(f"there is no file {path}; check {option}")
         object.__setattr__(self, "images", self.images.resolve())
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
+
     def __str__(self) -> str:
         files = ", ".join(str(path.resolve()) for path in (*self.captions, *self.instances))
         return f"COCO images {self.images} with {files}"

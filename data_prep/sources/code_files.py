@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sieve.data_prep.captions import tidy
+from sieve.data_prep.sources.embedding_files import embedding_arrays
 from sieve.model.code_checks import csr_fault
 from sieve.model.codes import SparseCodes
 from sieve.model.faults import UNREADABLE, reason_of
@@ -25,18 +26,30 @@ MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120
 """Longer names are cut: they stand on every chip."""
 
-_PARTS = ("format", "shape", "indptr", "indices", "data")
+_PARTS = {
+    "csr": ("shape", "indptr", "indices", "data"),
+    "csc": ("shape", "indptr", "indices", "data"),
+    "coo": ("shape", "row", "col", "data"),
+}
+_ALIASES = {
+    "crow_indices": "indptr", "col_indices": "indices", "values": "data", "rows": "row",
+    "cols": "col", "columns": "col",
+}  # fmt: skip
+"""What PyTorch and others call the arrays of a sparse matrix."""
+CODE_SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".parquet")
 _LARGE, _BOMB_RATIO = 1 << 30, 200
 _DIMENSION_COLUMNS = ("dimension", "index", "latent", "feature", "id")
 _NAME_COLUMNS = ("name", "concept", "word", "token", "label", "explanation", "description")
 
 
 def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
-    """Read a matrix that `scipy.sparse.save_npz` wrote, its rows scaled to length 1.
+    """Read a matrix of codes, sparse or dense, its rows scaled to length 1.
 
     Parameters
     ----------
     path : Path
+        CSR, CSC or COO as `scipy.sparse.save_npz` writes them, or in `.safetensors`; a dense array
+        in `.npy`, `.npz`, `.pt`, `.safetensors`, or in a list column of `.parquet`.
     m : int, optional
         How many dimensions it must have.
 
@@ -45,19 +58,9 @@ def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
     FileNotFoundError
         If there is no such file.
     ValueError
-        In one line, if it is no CSR matrix of finite numbers of 0 or more, in canonical form.
+        In one line, if it is no matrix of finite numbers of 0 or more, in canonical form.
     """
-    parts = _read_parts(path)
-    kind = bytes(parts["format"].item()) if parts["format"].dtype.kind == "S" else b"?"
-    if kind != b"csr":
-        raise ValueError(
-            f"{path} holds a matrix of format {kind.decode(errors='replace')[:20]}; save it as "
-            "CSR: scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(codes))"
-        )
-    shape = parts["shape"]
-    if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
-        raise ValueError(f"{path} has no shape of two whole numbers; save it with scipy again")
-    rows, width = shape.tolist()
+    parts, (rows, width) = _csr_parts(path, _read_parts(path))
     fault = csr_fault(parts["indptr"], parts["indices"], parts["data"], (rows, width))
     if fault:
         raise ValueError(f"{path} cannot be used: {fault}")
@@ -125,18 +128,22 @@ def read_word_list(path: Path, n: int) -> list[str]:
 
 
 def _read_parts(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a file, by name."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; save it with scipy.sparse.save_npz")
+    if path.suffix == ".parquet":
+        return embedding_arrays(path)
+    if path.suffix != ".npz":
+        found = embedding_arrays(path)
+        # Several arrays are called FILE[NAME].
+        return {name.partition("[")[2].rstrip("]") or name: array for name, array in found.items()}
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > _LARGE and unpacked > _BOMB_RATIO * path.stat().st_size:
             raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, no plausible codes")
         with np.load(path, allow_pickle=False) as archive:
-            missing = [part for part in _PARTS if part not in archive]
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            return {part: np.asarray(archive[part]) for part in _PARTS}
+            return {part: np.asarray(archive[part]) for part in archive.files}
     except (*UNREADABLE, NotImplementedError) as error:
         reason = reason_of(error)
         if "pickle" in reason:  # NumPy's advice is to allow what must not be allowed
@@ -144,6 +151,76 @@ def _read_parts(path: Path) -> dict[str, np.ndarray]:
     raise ValueError(
         f"{path} cannot be read: {reason}; save plain numbers with scipy.sparse.save_npz"
     )
+
+
+def _csr_parts(
+    path: Path, parts: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Convert a matrix in any usual format to the arrays of CSR and its shape.
+
+    Read are SciPy's CSR, CSC and COO, their arrays under PyTorch's names, and one dense array.
+    """
+    named = {_ALIASES.get(name, name): array for name, array in parts.items()}
+    if len(parts) == 1:
+        (dense,) = parts.values()
+        if dense.ndim == 2 and dense.dtype.kind in "fiub":
+            rows, columns = np.nonzero(dense)
+            return _from_coordinates(path, rows, columns, dense[rows, columns], dense.shape)
+    kind = _format(named)
+    missing = [part for part in _PARTS.get(kind, ()) if part not in named]
+    if kind not in _PARTS or missing:
+        what = f"it lacks {', '.join(missing)}" if missing else f"it is of format {kind[:20]!r}"
+        if not missing and len(parts) == 1:
+            what = f"its array has shape {next(iter(parts.values())).shape}"
+        raise ValueError(
+            f"{path} cannot be read: {what}; save it as CSR: "
+            "scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(codes))"
+        )
+    shape = named["shape"]
+    if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
+        raise ValueError(f"{path} has no shape of two whole numbers; save it with scipy again")
+    n, m = shape.tolist()
+    if kind == "csr":
+        return {part: named[part] for part in ("indptr", "indices", "data")}, (n, m)
+    if kind == "coo":
+        return _from_coordinates(path, named["row"], named["col"], named["data"], (n, m))
+    indptr = named["indptr"]
+    if indptr.ndim != 1 or indptr.dtype.kind not in "iu" or len(indptr) != m + 1 or (
+        (np.diff(indptr.astype(np.int64)) < 0).any() or indptr[-1] != len(named["data"])
+    ):  # fmt: skip
+        raise ValueError(f"{path} cannot be used: its indptr does not fit {m:,} columns")
+    columns = np.repeat(np.arange(m), np.diff(indptr.astype(np.int64)))
+    return _from_coordinates(path, named["indices"], columns, named["data"], (n, m))
+
+
+def _format(named: Mapping[str, np.ndarray]) -> str:
+    """Return the format that SciPy notes, or that the names of the arrays imply."""
+    if "format" in named:
+        kind = named["format"]
+        return bytes(kind.item()).decode(errors="replace") if kind.dtype.kind == "S" else "?"
+    return "coo" if "row" in named else "csr"
+
+
+def _from_coordinates(
+    path: Path, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Sort coordinates into the arrays of CSR, without zeros."""
+    n, m = shape
+    same = rows.shape == columns.shape == values.shape and rows.ndim == 1
+    if not same or rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path} cannot be used: its rows, columns and values have shapes {rows.shape}, "
+            f"{columns.shape} and {values.shape}; expected as many whole numbers as values"
+        )
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < n:
+        raise ValueError(
+            f"{path} cannot be used: it has row {int(rows.max())}; rows are 0 to {n - 1}"
+        )
+    kept = values != 0
+    rows, columns, values = rows[kept].astype(np.int64), columns[kept], values[kept]
+    order = np.lexsort((columns, rows))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return {"indptr": indptr, "indices": columns[order], "data": values[order]}, (n, m)
 
 
 def _read_text(path: Path) -> str:

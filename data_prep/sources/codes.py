@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import split_named, tidy
+from sieve.data_prep.captions.cell import captions_in
 from sieve.data_prep.captions.formats import (
     CAPTION_NAMES,
     IMAGE_NAMES,
@@ -29,10 +30,16 @@ from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
 from sieve.data_prep.known_codes import KnownCodes
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped
-from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
+from sieve.data_prep.sources.code_files import (
+    CODE_SUFFIXES,
+    read_codes_file,
+    read_names,
+    read_word_list,
+)
 from sieve.data_prep.sources.embedding_files import TABLES, read_table
 from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.codes import SparseCodes
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.text_encoder import check_entry
@@ -71,11 +78,11 @@ class CodeFiles:
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}; give the folder of the codes")
         usual = {
-            "images": ("image_codes.npz",),
+            "images": tuple(f"image_codes{suffix}" for suffix in CODE_SUFFIXES),
             "table": tuple(f"items{suffix}" for suffix in TABLES),
             "names": ("names.json", "names.csv", "names.txt"),
-            "texts": ("text_codes.npz",),
-            "words": ("word_codes.npz",),
+            "texts": tuple(f"text_codes{suffix}" for suffix in CODE_SUFFIXES),
+            "words": tuple(f"word_codes{suffix}" for suffix in CODE_SUFFIXES),
             "word_list": ("words.txt",),
         }
         found: dict[str, Path | None] = {}
@@ -136,6 +143,11 @@ class Codes(NotesSkipped):
         self.name = name or files.images.parent.resolve().name
         self.licence = licence
         self.text_encoder = text_encoder
+
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
 
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
@@ -215,7 +227,7 @@ class Codes(NotesSkipped):
             image = as_text(columns.image and value.get(columns.image)).strip()
             key = tidy(as_text(columns.key and value.get(columns.key))) or image or f"row:{number}"
             images.setdefault(key, image or key)
-            captions = _texts(columns.caption and value.get(columns.caption))
+            captions = captions_in(value.get(columns.caption)) if columns.caption else []
             # Captions are numbered as they come, so that codes of texts can be looked up.
             for caption in captions or [""]:
                 reading.add(_row(n_captions, key, caption, value))
@@ -248,14 +260,8 @@ class _Columns(NamedTuple):
 
 def _columns(value: Mapping[str, Any]) -> _Columns:
     """Choose the columns of a table by their usual names."""
-    wanted = (("id", "key"), _NAMES, CAPTION_NAMES)
-    return _Columns(*(next((name for name in names if name in value), None) for names in wanted))
-
-
-def _texts(value: Any) -> list[str]:
-    """Read captions: a list of them, or one."""
-    texts = [as_text(part) for part in value] if isinstance(value, list) else [as_text(value)]
-    return [text for text in map(tidy, texts) if text]
+    wanted = (("id", "key"), _NAMES, tuple(map(str.lower, CAPTION_NAMES)))
+    return _Columns(*(column_of(names, list(value)) for names in wanted))
 
 
 def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> Row:

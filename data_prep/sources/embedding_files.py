@@ -1,45 +1,61 @@
 """Files of embeddings with the tables that say what each row is of.
 
 Either clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
-`text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`), or one `.npy` of images, perhaps one of
-texts, and a table. Row i of each belongs together. Arrays are mapped, not read.
+`text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); or arrays of images and perhaps of texts
+(`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`) and a table; or Parquet
+files with embeddings in a list column. Arrays in `.npy` are mapped, not read.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
-from sieve.data_prep.captions.formats import numbered_lines
+from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
 from sieve.model.faults import UNREADABLE, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
 
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
+_LISTS = (".txt",)
+"""A name or a caption a line."""
+_ARRAYS = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
 _NUMBER = re.compile(r"_(\d+)$")
-_OF_TEXTS = re.compile(r"(?i)te?xt|caption")
+_OF_TEXTS = re.compile(r"(?i)te?xt|caption|sentence|prompt")
+_OF_INDEX = re.compile(r"(?i)index|item|owner|mapping|_to_|2im")
+_VECTORS = re.compile(r"(?i)(vectors?|tensors?|embeddings?)\.tsv")
+_DELIMITERS = (",", ";", "\t", "|")
 _BATCH = 4096
 _MAX_LINE = 1 << 20
+_LARGE, _BOMB_RATIO = 1 << 30, 200
 
 
 class Shard(NamedTuple):
     """Files whose rows belong together."""
 
     images: np.ndarray
-    """(r, d) float, mapped"""
+    """(n, d) float"""
     texts: np.ndarray | None
-    """(r, d) float, mapped"""
+    """(c, d) float, or (n, k, d) for k captions of each image"""
     table: Path
+    owners: np.ndarray | None = None
+    """(c,) int: the image row that each text belongs to, if a file says so"""
+    name: str = ""
+    """Of the array of images, for messages."""
+    n_rows: int = 0
+    """Of the table."""
 
 
 def open_shards(folder: Path) -> list[Shard]:
@@ -50,25 +66,45 @@ def open_shards(folder: Path) -> list[Shard]:
     FileNotFoundError
         If there is no such folder.
     ValueError
-        In one line, where files are missing, are no tables of numbers, or do not fit together.
+        In one line, if files are missing, are no tables of numbers, or do not fit together.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder of the embeddings")
-    files = _numbered(folder) if (folder / IMAGES).is_dir() else [_plain(folder)]
-    shards = [Shard(_array(i), None if t is None else _array(t), table) for i, t, table in files]
+    if not (folder / IMAGES).is_dir():
+        shards = _plain(folder)
+    else:
+        shards = [_numbered_shard(files) for files in _numbered(folder)]
     first = shards[0]
-    for (images, texts, _), shard in zip(files, shards, strict=True):
+    for shard in shards:
         if shard.images.shape[1] != first.images.shape[1]:
             raise ValueError(
-                f"{images} is {shard.images.shape[1]} wide, but {files[0].images.name} "
+                f"{shard.name} is {shard.images.shape[1]} wide, but {first.name} "
                 f"{first.images.shape[1]}; all shards must be of one backbone"
             )
-        if shard.texts is not None and shard.texts.shape != shard.images.shape:
-            raise ValueError(
-                f"{texts} has shape {shard.texts.shape}, but {images.name} {shard.images.shape}; "
-                "one row a caption is expected, of the same backbone"
-            )
-    return shards
+    return [shard._replace(n_rows=count_rows(shard.table)) for shard in shards]
+
+
+def _numbered_shard(files: _Files) -> Shard:
+    images = _array(files.images)
+    if files.texts is None:
+        return Shard(images, None, files.table, name=files.images.name)
+    texts = _array(files.texts)
+    if texts.shape != images.shape:
+        raise ValueError(
+            f"{files.texts} has shape {texts.shape}, but {files.images.name} {images.shape}; "
+            "one row a caption is expected, of the same backbone"
+        )
+    return Shard(images, texts, files.table, name=files.images.name)
+
+
+def count_rows(path: Path) -> int:
+    """Count the rows of a table."""
+    if path.suffix == ".parquet":
+        try:
+            return pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError):
+            pass  # read_table says what is wrong
+    return sum(1 for _ in read_table(path))
 
 
 def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -82,22 +118,53 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         if path.suffix == ".parquet":
             with pq.ParquetFile(path) as table:
-                for batch in table.iter_batches(_BATCH):
-                    yield from batch.to_pylist()
-            return
-        if path.suffix == ".jsonl":
+                wanted = [field.name for field in table.schema_arrow if not _is_vector(field.type)]
+                for batch in table.iter_batches(_BATCH, columns=wanted):
+                    yield from batch.to_pylist() if wanted else [{}] * batch.num_rows
+        elif path.suffix == ".jsonl":
             yield from _json_lines(path)
-            return
-        separator = "\t" if path.suffix == ".tsv" else ","
-        parts = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-            chunksize=_BATCH,
-        )  # fmt: skip
-        for part in parts:
-            yield from part.to_dict("records")  # type: ignore[misc]
-    except (pa.ArrowException, OSError, ValueError) as error:
+        else:
+            yield from _delimited(path)
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a table that can be read: {reason}") from None
+
+
+def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Read CSV and its like; a file of one column without a delimiter is a list."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        first = stream.readline(_MAX_LINE)
+        if not first.strip():
+            raise ValueError("its first line is empty; expected the names of its columns")
+        # Of several delimiters in the header, the most frequent one stands between columns.
+        delimiter = max(_DELIMITERS, key=first.count)
+        if path.suffix in _LISTS or (path.suffix == ".tsv" and delimiter not in first):
+            yield from _lines([first, *stream])
+            return
+        stream.seek(0)
+        rows = csv.reader(stream, delimiter=delimiter, strict=True)
+        header = [name.strip() for name in next(rows, [])]
+        if len(set(header)) < len(header):
+            raise ValueError(f"a column comes twice: {', '.join(header)[:80]}")
+        for row in rows:
+            if row and len(row) != len(header):
+                raise ValueError(
+                    f"line {rows.line_num} has {len(row)} fields, but the header {len(header)}"
+                )
+            if row:
+                yield dict(zip(header, row, strict=True))
+
+
+def _lines(lines: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Read a list of image names, or of captions, without a header."""
+    texts = [line.rstrip("\r\n") for line in lines]
+    named = sum(bool(IMAGE_SUFFIX.search(text)) for text in texts)
+    if named not in (0, len(texts)):
+        raise ValueError(
+            f"{named} of its {len(texts)} lines are names of images; expected names or captions"
+        )
+    column = "image" if named else "caption"
+    yield from ({column: text} for text in texts)
 
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -144,36 +211,207 @@ def _by_number(folder: Path) -> dict[int, Path]:
     return {int(found[1]): path for found, path in numbers if found}
 
 
-def _plain(folder: Path) -> _Files:
-    """Find one array of images, perhaps one of texts, and one table."""
-    arrays = sorted(folder.glob("*.npy"))
-    tables = sorted(path for path in folder.iterdir() if path.suffix in TABLES)
-    texts = [path for path in arrays if _OF_TEXTS.search(path.stem)]
-    images = [path for path in arrays if path not in texts]
-    if len(images) != 1 or len(texts) > 1 or len(tables) != 1:
-        found = ", ".join(path.name for path in [*arrays, *tables][:8]) or "none of these"
+def _plain(folder: Path) -> list[Shard]:
+    """Find arrays of images and perhaps of texts, and one table; or Parquet files with vectors."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in files if not path.name.startswith(".")]
+    vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
+    tables = [path for path in files if path.suffix in TABLES and path not in vectors]
+    tables = tables or [path for path in files if path.suffix in _LISTS]
+    found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
+    if not vectors and tables and all(map(_has_vectors, tables)):
+        return [_shard(path, _parquet_arrays(path), found) for path in tables]
+    if not vectors or len(tables) != 1:
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
-            f"{FACTS}, or one .npy of images, perhaps one named text….npy, and one table "
-            "(.csv, .tsv, .jsonl, .parquet) with a row each"
+            f"{FACTS}, or one array of images ({', '.join(_ARRAYS[:5])}), perhaps one named "
+            "text…, and one table (.csv, .tsv, .jsonl, .parquet, or .txt with a name or a caption "
+            "a line) with a row each"
         )
-    return _Files(images[0], texts[0] if texts else None, tables[0])
+    arrays: dict[str, np.ndarray] = {}
+    for path in vectors:
+        arrays |= embedding_arrays(path)
+    return [_shard(tables[0], arrays, found)]
+
+
+def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
+    """Tell arrays of images, texts and owners by their names and shapes."""
+    owners = {
+        name: array for name, array in arrays.items()
+        if array.ndim == 1 and array.dtype.kind in "iu" and _OF_INDEX.search(name)
+    }  # fmt: skip
+    # Ids and labels beside embeddings say nothing that is needed.
+    rest = {name: array for name, array in arrays.items() if array.ndim > 1 or len(arrays) == 1}
+    texts = {name: array for name, array in rest.items() if _OF_TEXTS.search(name)}
+    images = {name: array for name, array in rest.items() if name not in texts}
+    if len(images) != 1 or len(texts) > 1 or len(owners) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:8])
+        raise ValueError(
+            f"{table.parent} holds {found} with the arrays {shapes or 'none'}; expected one of "
+            "images and perhaps one whose name contains text or caption: rename or remove others"
+        )
+    name, array = next(iter(images.items()))
+    text = next(((key, value) for key, value in texts.items()), None)
+    _check(name, array, (2,))
+    if text is not None:
+        _check(*text, (2, 3))
+        if text[1].shape[-1] != array.shape[1]:
+            raise ValueError(
+                f"{text[0]} has shape {text[1].shape}, but {name} {array.shape}; texts and images "
+                "of the same backbone are as wide"
+            )
+    return Shard(
+        array, None if text is None else text[1], table, next(iter(owners.values()), None), name
+    )
+
+
+def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a file by name, without executing anything.
+
+    Raises
+    ------
+    ValueError
+        In one line, if it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        try:
+            return _parquet_arrays(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
+    if suffix == ".npy":
+        return {path.name: _mapped(path)}
+    if suffix in (".h5", ".hdf5"):
+        return _hdf5(path)
+    try:
+        if suffix == ".npz":
+            named = _npz(path)
+        elif suffix == ".tsv":
+            named = {"": np.loadtxt(path, np.float32, delimiter="\t", ndmin=2)}
+        elif suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            named = {name: _numpy(tensor) for name, tensor in load_file(path).items()}
+        else:
+            named = _torch(path)
+    except (*UNREADABLE, ValueError, NotImplementedError, RuntimeError) as error:
+        reason = reason_of(error)
+    except Exception as error:  # safetensors and pickle have errors of their own
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+    else:
+        alone = len(named) == 1
+        return {path.name if alone else f"{path.name}[{name}]": a for name, a in named.items()}
+    if "pickle" in reason.lower() or "weights" in reason.lower():
+        reason = "it holds Python objects, which are never loaded"  # not what torch advises
+    raise ValueError(f"{path} cannot be read: {reason[:200]}; save plain arrays with numpy.save")
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > _LARGE and unpacked > _BOMB_RATIO * path.stat().st_size:
+        raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, no plausible embeddings")
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _torch(path: Path) -> dict[str, np.ndarray]:
+    import torch
+
+    value = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(value, torch.Tensor):
+        return {"": _numpy(value)}
+    if isinstance(value, list | tuple) and all(isinstance(one, torch.Tensor) for one in value):
+        return {"": _numpy(torch.stack([one.squeeze() for one in value]))}
+    if isinstance(value, dict):
+        tensors = {str(k): _numpy(v) for k, v in value.items() if isinstance(v, torch.Tensor)}
+        if tensors:
+            return tensors
+    raise ValueError(f"it holds {type(value).__name__}, not a tensor or a dictionary of tensors")
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    """Convert a tensor; NumPy has no bfloat16."""
+    import torch
+
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _hdf5(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import h5py  # type: ignore[import-not-found]  # no dependency
+    except ImportError:
+        raise ValueError(
+            f'{path} is HDF5, which needs h5py; convert it once: python -c "import h5py, numpy; '
+            f"numpy.save('{path.stem}.npy', h5py.File('{path.name}')['KEY'][:])\" with the name of "
+            "its data set for KEY, after `pip install h5py`"
+        ) from None
+    try:
+        with h5py.File(path) as file:
+            arrays = {name: np.asarray(file[name]) for name in file if hasattr(file[name], "shape")}
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
+    return {f"{path.name}[{name}]": array for name, array in arrays.items()}
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(of(kind) for of in lists) and pa.types.is_floating(kind.value_type)
+
+
+def _has_vectors(path: Path) -> bool:
+    try:
+        return path.suffix == ".parquet" and any(map(_is_vector, pq.read_schema(path).types))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the list columns of a Parquet file as arrays, by name."""
+    arrays = {}
+    for field in pq.read_schema(path):
+        if not _is_vector(field.type):
+            continue
+        column = pq.read_table(path, columns=[field.name]).column(0).combine_chunks()
+        lengths = pc.list_value_length(column)  # pyright: ignore[reportAttributeAccessIssue]
+        width = lengths[0].as_py()
+        wrong = [row for row, length in enumerate(lengths.to_pylist()) if length != width]
+        if wrong or not width:
+            row = wrong[0] if wrong else 0
+            raise ValueError(
+                f"{path}, column {field.name}: row {row} has {lengths[row].as_py() or 'no'} "
+                f"numbers, the first {width}; one embedding a row is expected"
+            )
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        arrays[f"{path.name}[{field.name}]"] = values.reshape(-1, width)
+    return arrays
 
 
 def _array(path: Path) -> np.ndarray:
     """Map an array of embeddings."""
+    array = _mapped(path)
+    _check(str(path), array, (2,))
+    return array
+
+
+def _mapped(path: Path) -> np.ndarray:
     try:
-        array = open_memmap(path, mode="r")
+        return open_memmap(path, mode="r")
     except UNREADABLE as error:
         reason = reason_of(error)
         # NumPy's advice is to allow what must not be allowed.
         if any(word in reason for word in ("pickle", "Python objects", "magic string")):
             reason = "it holds Python objects or is no array; save plain numbers with numpy.save"
         raise ValueError(f"{path} cannot be read: {reason}") from None
-    if array.ndim != 2 or not array.size:
+
+
+def _check(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> None:
+    """Refuse what is no table of floating-point numbers."""
+    if array.ndim not in dimensions or not array.size:
         raise ValueError(
-            f"{path} has shape {array.shape}; expected (rows, width), neither of them 0"
+            f"{name} has shape {array.shape}; expected (rows, width), neither of them 0 "
+            "(numpy.squeeze drops a dimension of 1)"
         )
     if array.dtype.kind != "f":
-        raise ValueError(f"{path} holds {array.dtype}; expected floating-point numbers")
-    return array
+        raise ValueError(f"{name} holds {array.dtype}; expected floating-point numbers")

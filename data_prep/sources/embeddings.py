@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import split_named
+from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.captions.formats import (
     CAPTION_NAMES,
     IMAGE_NAMES,
@@ -26,10 +27,11 @@ from sieve.data_prep.captions.formats import (
 from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
 from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.skipped import Skipped, SkippedRows
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
 from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.names import known_name, parse_name
 from sieve.model.backbone.source import declared_width
@@ -40,7 +42,10 @@ log = logging.getLogger(__name__)
 SAME_IMAGE = 0.999
 """Rows of one name and at least this cosine are one image."""
 
+_LENGTH_TOLERANCE = 0.01
+"""Embeddings whose length differs more from 1 are said to be scaled."""
 _NAMES = (*IMAGE_NAMES, "path", "key", "url")
+_CAPTION_NAMES = tuple(dict.fromkeys(name.lower() for name in CAPTION_NAMES))
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
@@ -132,8 +137,15 @@ class Embeddings(NotesSkipped):
         self.images = (images or folder).resolve()
         self.name = name or self.folder.name
         self.licence = licence
+        for shard in self._shards:
+            _check_rows(shard)
         self.has_texts = all(shard.texts is not None for shard in self._shards)
         self.keeps_captions = self.has_texts or keep_captions
+
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.images
 
     def __str__(self) -> str:
         return f"embeddings {self.folder}"
@@ -145,14 +157,15 @@ class Embeddings(NotesSkipped):
 
     def known(self) -> KnownEmbeddings:
         """Give the embeddings of all records, and of their captions where they have some."""
-        groups = self._read()
+        groups, image_rows = self._read()
         numbers = range(len(groups))
         texts = [line for number in numbers for line in groups.caption_lines(number)]
-        images = [groups.lines(number)[0] for number in numbers]
+        images = [image_rows[key] for key in groups]
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
+        flat = [part.reshape(-1, part.shape[-1]) for part in parts]
         return KnownEmbeddings(
             Picked(Joined([shard.images for shard in self._shards]), np.array(images, np.int64)),
-            Picked(Joined(parts), np.array(texts, np.int64)) if self.has_texts else None,
+            Picked(Joined(flat), np.array(texts, np.int64)) if self.has_texts else None,
         )
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
@@ -163,9 +176,10 @@ class Embeddings(NotesSkipped):
     def _shards(self) -> list[Shard]:
         return open_shards(self.folder)
 
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
-        groups = self._read()
+    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+        groups, _ = self._read()
         skipped += groups.skipped
+        skipped.count_rows(groups.skipped)
         n_here = n_mute = 0
         found = find_images(self.images, groups)
         for number, key in enumerate(groups):
@@ -184,6 +198,10 @@ class Embeddings(NotesSkipped):
 
     def _tell(self, n_here: int, n_items: int, n_mute: int, skipped: list[Skipped]) -> None:
         """Say in a line each what cannot be shown, and what is left out."""
+        lengths = np.linalg.norm(np.asarray(self._shards[0].images[:1000], np.float32), axis=1)
+        typical = float(np.nanmedian(lengths))
+        if abs(typical - 1) > _LENGTH_TOLERANCE:
+            log.warning("embeddings are %.2f long, not 1; they are scaled to length 1", typical)
         if n_here < n_items:
             log.warning(
                 "%s of %s images are in %s; the others are shown by their captions (--images says "
@@ -194,31 +212,173 @@ class Embeddings(NotesSkipped):
             skipped.append(Skipped("captions", str(self.folder), reason))
             log.warning("left out %s", reason)
 
-    def _read(self) -> CaptionsByImage:
-        """Go over all tables, and put rows of one image together."""
-        reading = CaptionReading("row")
-        firsts: dict[str, int] = {}
-        images = Joined([shard.images for shard in self._shards])
-        start = 0
-        for shard in self._shards:
-            columns = None
-            count = 0
-            for count, value in enumerate(read_table(shard.table), 1):  # noqa: B007
-                columns = columns or _columns(value)
-                line = start + count - 1
-                name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
-                first = firsts.setdefault(name, line)
-                if first < line < images.shape[0] and not _same(images, first, line):
-                    name = f"{name}#{line}"
-                    firsts.setdefault(name, line)
-                reading.add(_row(line, name, value, columns))
-            if count != len(shard.images):
+    def _read(self) -> _Items:
+        """Read all tables, and put rows of one image together."""
+        shards = self._shards
+        per_row = all(_texts_per_row(shard) == 1 for shard in shards)
+        reading = CaptionReading("row" if per_row else "caption")
+        images = Joined([shard.images for shard in shards])
+        image_rows: dict[str, int] = {}
+        places = _Places(0, 0, 0)
+        faulty: list[tuple[str, str, str]] = []
+        for shard in shards:
+            for row in _rows(shard, places):
+                name = row.name
+                first = image_rows.setdefault(name, row.image)
+                if first != row.image and not _same(images, first, row.image):
+                    name = f"{name}#{row.line}"
+                    image_rows.setdefault(name, row.image)
+                if row.fault:
+                    faulty.append((f"row:{row.line}", name, f"caption not read: {row.fault}"))
+                for at, caption in enumerate(row.captions or [""]):
+                    line = row.line if shard.texts is None else row.text + at
+                    reading.add(_row(line, name, caption, row.value))
+            n_texts = 0 if shard.texts is None else int(np.prod(shard.texts.shape[:-1]))
+            places = _Places(
+                places.line + shard.n_rows, places.image + len(shard.images),
+                places.text + n_texts,
+            )  # fmt: skip
+        groups = reading.whole()
+        for key, name, reason in faulty:
+            groups.skipped.add_malformed(key, name, reason)
+        return _Items(groups, image_rows)
+
+
+class _Items(NamedTuple):
+    groups: CaptionsByImage
+    image_rows: dict[str, int]
+    """Row of the arrays of images, by key."""
+
+
+class _Places(NamedTuple):
+    """Where a shard begins among all rows of tables, of images and of texts."""
+
+    line: int
+    image: int
+    text: int
+
+
+class _TableRow(NamedTuple):
+    """One row of a table, with the rows of the arrays that belong to it."""
+
+    line: int
+    name: str
+    image: int
+    text: int
+    """Of its first caption."""
+    captions: list[str]
+    fault: str
+    value: Mapping[str, Any]
+
+
+def _check_rows(shard: Shard) -> None:
+    """Refuse a table that cannot say what the rows of the arrays are of.
+
+    Raises
+    ------
+    ValueError
+        With both counts.
+    """
+    n_rows = shard.n_rows
+    n = len(shard.images)
+    n_texts = None if shard.texts is None else int(np.prod(shard.texts.shape[:-1]))
+    if shard.owners is not None and (
+        len(shard.owners) != n_texts or shard.owners.min() < 0 or shard.owners.max() >= n
+    ):
+        raise ValueError(
+            f"the index beside {shard.name} has {len(shard.owners):,} entries up to "
+            f"{shard.owners.max():,}; expected {n_texts or 0:,}, each a row of {n:,} images"
+        )
+    several = n_rows > n and n_texts in (None, n_rows)
+    if n != n_rows and not several:
+        _refuse_transposed(shard)
+        raise ValueError(
+            f"{shard.table} has {n_rows:,} rows, but its array of images {n:,}; they must belong "
+            "together row by row"
+        )
+
+
+def _refuse_transposed(shard: Shard) -> None:
+    if shard.images.shape[1] == shard.n_rows:
+        raise ValueError(
+            f"{shard.name} has shape {shard.images.shape}, but {shard.table.name} "
+            f"{shard.n_rows:,} rows: it seems to be transposed; save array.T, a row an image"
+        )
+
+
+def _texts_per_row(shard: Shard) -> int:
+    """Return k if each row of the table has k texts, 0 if the captions are counted."""
+    if shard.texts is None or int(np.prod(shard.texts.shape[:-1])) == shard.n_rows:
+        return 1
+    return shard.texts.shape[1] if shard.texts.ndim == 3 else 0
+
+
+def _rows(shard: Shard, places: _Places) -> Iterator[_TableRow]:
+    """Read a table, and find which rows of the arrays each of its rows is of.
+
+    Raises
+    ------
+    ValueError
+        If the counts of the table and the arrays disagree, or a row has another number of captions
+        than texts.
+    """
+    n = len(shard.images)
+    by_name = shard.n_rows != n
+    per_row = _texts_per_row(shard)
+    order: dict[str, int] = {}
+    columns = None
+    n_captions = row = 0
+    for row, value in enumerate(read_table(shard.table)):
+        columns = columns or _columns(value)
+        line = places.line + row
+        name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
+        if not by_name:
+            image = row
+        elif shard.owners is not None:
+            image = int(shard.owners[row])
+        else:
+            image = order.setdefault(name, len(order))
+        captions, fault = _captions(value, columns)
+        text = row * per_row if per_row else n_captions
+        if (
+            shard.texts is not None
+            and not fault
+            and (len(captions) > 1 if per_row == 1 else per_row and len(captions) != per_row)
+        ):
+            raise ValueError(
+                f"row {line} of {shard.table} has {len(captions)} captions, but the array of texts "
+                f"{per_row} a row"
+            )
+        if shard.owners is not None and not by_name:
+            own = shard.owners[text : text + (per_row or len(captions))]
+            if (own != row).any():
                 raise ValueError(
-                    f"{shard.table} has {count:,} rows, but its array of images "
-                    f"{len(shard.images):,}; they must belong together row by row"
+                    f"the index beside {shard.name} says that text {text} is of image "
+                    f"{int(own[0])}, but {shard.table} that it is of row {row}"
                 )
-            start += count
-        return reading.whole()
+        n_captions += len(captions)
+        yield _TableRow(
+            line, name, places.image + image, places.text + text, captions, fault, value
+        )
+    if by_name and shard.owners is None and len(order) != n:
+        _refuse_transposed(shard)
+        raise ValueError(
+            f"{shard.table} has {row + 1:,} rows, which name {len(order):,} images, but its array "
+            f"of images {n:,}; expected a row an image, or a row a caption with the image's name"
+        )
+    if not per_row and shard.texts is not None and n_captions != len(shard.texts):
+        raise ValueError(
+            f"{shard.table} has {n_captions:,} captions, but its array of texts "
+            f"{len(shard.texts):,} rows; one row a caption is expected, in the table's order"
+        )
+
+
+def _captions(value: Mapping[str, Any], columns: _Columns) -> tuple[list[str], str]:
+    """Return the captions of a row, or why they cannot be read."""
+    try:
+        return captions_in(value.get(columns.caption)) if columns.caption else [], ""
+    except CellError as error:
+        return [], str(error)
 
 
 class Picked:
@@ -256,17 +416,14 @@ class _Columns(NamedTuple):
 
 
 def _columns(value: Mapping[str, Any]) -> _Columns:
-    """Choose the columns of a table by their usual names."""
-    image, caption = (
-        next((name for name in names if name in value), None) for names in (_NAMES, CAPTION_NAMES)
-    )
-    return _Columns(image, caption)
+    """Choose the columns of a table by their usual names, in any case."""
+    found = list(value)
+    return _Columns(*(column_of(names, found) for names in (_NAMES, _CAPTION_NAMES)))
 
 
-def _row(line: int, name: str, value: Mapping[str, Any], columns: _Columns) -> Row:
+def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> Row:
     labels = value.get("labels")
     named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
-    caption = as_text(value.get(columns.caption)) if columns.caption else ""
     split = as_text(value.get("split"))  # other people's words for other things are passed over
     return Row(line, name, caption, split if split_named(split) else "", list(map(as_text, named)))
 

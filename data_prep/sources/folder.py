@@ -86,6 +86,11 @@ class Folder(NotesSkipped):
         object.__setattr__(self, "directory", self.directory.resolve())
         object.__setattr__(self, "name", self.name or self.directory.name)
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.directory
+
     def __str__(self) -> str:
         described = f" with captions {self.captions.resolve()}" if self.captions else ""
         return f"folder {self.directory}{described}"

@@ -71,6 +71,11 @@ class Img2Dataset(NotesSkipped):
         if not _shards(self.path):
             raise ValueError(_explain(self.path))
 
+    @property
+    def root(self) -> Path:
+        """Folder that the images' files are named relative to."""
+        return self.path if self.path.is_dir() else self.path.parent
+
     def __str__(self) -> str:
         return f"img2dataset {self.path}"
 
@@ -83,14 +88,13 @@ class Img2Dataset(NotesSkipped):
         return open_inside(self.path, Path(record.image))
 
     def _find(self, skipped: SkippedRows) -> Iterator[Record]:
-        root = self.path if self.path.is_dir() else self.path.parent
         shards = _shards(self.path)
         skipped += _unused(self.path, shards)
         splits = _splits_by_name(shards)
         n_found = 0
         said: Counter[str] = Counter()
         for shard in shards:
-            name = shard.relative_to(root).as_posix()
+            name = shard.relative_to(self.root).as_posix()
             prefix = name.removesuffix(".tar").removesuffix(".parquet")
             read = _READERS.get(shard.suffix, folder_images) if shard.is_file() else folder_images
             for found in read(shard, name, skipped):

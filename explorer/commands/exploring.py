@@ -41,6 +41,7 @@ from sieve.explorer.commands.printing import (
     print_facts,
     print_json,
     print_outcome,
+    print_paths,
     print_sections,
     print_text,
 )
@@ -158,6 +159,13 @@ class Search:
     """Search by this image file instead."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
     """How many results."""
+    copies: bool = False
+    """Give every copy of a picture a place of its own."""
+    paths: bool = False
+    """Print only the results' files, one a line: absolute if the file is still there, else as the
+    source names it."""
+    null: Annotated[bool, arg(aliases=["-0"])] = False
+    """For --paths: end each with a NUL in place of a line break, for xargs -0."""
     checkpoint: CheckpointName = None
     """A checkpoint's path or name; by default the one that fits best."""
     index: IndexName = ""
@@ -176,8 +184,13 @@ class Search:
 
     def run(self) -> None:
         """Search, and print what was found."""
+        from sieve.data_prep.originals import original_path
         from sieve.explorer.reports import search_report
 
+        if self.paths and self.json:
+            raise ValueError("give --paths or --json, not both")
+        if self.null and not self.paths:
+            raise ValueError("--null is for --paths alone")
         picture = None
         if self.image is not None:
             from sieve.data_prep.images import load_image
@@ -197,8 +210,18 @@ class Search:
         )
         encoded = engine.encode(self.query, self.without, self.item, picture)
         outcome = engine.search(
-            encoded, self.off, self.strictness.value, self.strictness.never, self.top
+            encoded,
+            self.off,
+            self.strictness.value,
+            self.strictness.never,
+            self.top,
+            fold=not self.copies,
         )
+        if self.paths:
+            rows = [result.row for result in outcome.results]
+            paths = [original_path(engine.collection, row) for row in rows]
+            print_paths(paths, "\0" if self.null else "\n")
+            return
         report = search_report(encoded, outcome)
         print_json(report) if self.json else print_outcome(report)
 

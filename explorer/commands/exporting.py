@@ -53,6 +53,8 @@ class Export:
     """For results: search by the image of this item instead."""
     top: Annotated[int, arg(aliases=["-k"])] = 24
     """For results: how many."""
+    copies: bool = False
+    """For results: give every copy of a picture a place of its own."""
     captions: bool = False
     """For codes: those of all captions, a row each, in place of the images'."""
     checkpoint: CheckpointName = None
@@ -85,7 +87,7 @@ class Export:
         )
 
     def _check(self) -> None:
-        asks = any((self.query, self.without, self.item, self.off is not None))
+        asks = any((self.query, self.without, self.item, self.off is not None, self.copies))
         if self.what != "results" and asks:
             raise ValueError(f"{self.what} are of the whole collection: leave the query out")
         if self.what != "codes" and self.captions:
@@ -120,7 +122,9 @@ class Export:
         else:
             level = self.strictness
             query = engine.encode(self.query, self.without, self.item)
-            outcome = engine.search(query, self.off, level.value, level.never, self.top)
+            outcome = engine.search(
+                query, self.off, level.value, level.never, self.top, fold=not self.copies
+            )
             told = told_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         with whole_file(self.out) as draft:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sieve.data_prep.captions import tidy
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_FILE_WIDTH = 40
+"""Columns that are kept for file names; longer ones are shown whole."""
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Signs that a terminal obeys, but for the end of a line and a tab."""
 
@@ -25,7 +28,9 @@ def print_text(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write JSON, in people's own script."""
-    text = json.dumps(value, ensure_ascii=False, indent=1)
+    # In other encodings a sign may have no bytes, and only JSON's own escapes are read back.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not unicode, indent=1)
     # JSON leaves some control characters as they are, which a terminal would obey.
     print_text(re.sub(r"[\x7f-\x9f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 
@@ -53,15 +58,39 @@ def print_outcome(report: dict[str, Any]) -> None:
     print_text(f"off: {off}\n")
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension on again.\n")
-    for rank, result in enumerate(report["results"], 1):
-        caption = tidy((result["captions"] or [", ".join(result["labels"])])[0])
+    files = [_file_cell(result) for result in report["results"]]
+    captions = [
+        tidy((result["captions"] or [", ".join(result["labels"])])[0])[:70]
+        for result in report["results"]
+    ]
+    width = min(max(map(len, files), default=0), _FILE_WIDTH)
+    room = max(map(len, captions), default=0)
+    for rank, (result, file, caption) in enumerate(
+        zip(report["results"], files, captions, strict=True), 1
+    ):
         earned = ", ".join(
             f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
         )
+        told = f"  {caption:<{room}}" if room else ""
         print_text(
-            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {caption[:70]:<70}  {earned}\n"
+            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{told}  {earned}\n"
         )
     print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
+
+
+def _file_cell(result: dict[str, Any]) -> str:
+    n_copies = len(result["copies"])
+    copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
+    return tidy(result["file"]) + copies
+
+
+def print_paths(paths: Sequence[str], end: str) -> None:
+    """Write paths for other programs: unchanged, unless a terminal would obey what is in them."""
+    for path in paths:
+        if sys.stdout.isatty():
+            print_text(path + "\n")
+        else:
+            sys.stdout.write(path + end)
 
 
 def print_sections(report: dict[str, Any]) -> None:

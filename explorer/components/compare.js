@@ -203,7 +203,7 @@ function fillColumn(section, column, other, truth) {
   section.querySelector("ol").replaceChildren(...tiles);
 }
 function tileOf(item, there, truth) {
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const marks = { right: "✓ right", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
   const where = there ? (there === item.rank ? "= both" : `${there} there`) : "only here";
   const point = (is) => () => {

@@ -10,7 +10,7 @@ let shown = null;
 const openItem = (example) => emit("detail", { ...example, labels: [] }, { keep: false });
 function tile(example, side = 0) {
   const caption = example.captions[0] ?? "";
-  return el("li", {}, el("button", { type: "button", class: "sv-example", "aria-label": caption || example.id, title: caption, onclick: () => openItem(example) },
+  return el("li", {}, el("button", { type: "button", class: "sv-example", "aria-label": caption || example.file, title: caption ? `${caption}\n${example.file}` : example.file, onclick: () => openItem(example) },
     Sieve.image(example.id), side ? null : el("span", { class: "sv-text" }, caption)));
 }
 const gallery = (examples, kind = "") => el("ol", { class: `sv-gallery ${kind}` }, ...examples.map((one) => tile(one, kind ? 1 : 0)));

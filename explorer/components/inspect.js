@@ -144,11 +144,11 @@ function tileOf(item, anyOff) {
     if (tiles.size > 500) tiles.clear();
     tiles.set(item.id, Sieve.image(item.id)); // an image is loaded once
   }
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const moved = item.before === null ? "new" : item.before - item.rank;
   const [sign, kind] = !anyOff ? ["", ""] : moved === "new" ? ["new", "entered"] : moved === 0 ? ["=", "same"] : moved > 0 ? [`▲${moved}`, "up"] : [`▼${-moved}`, "down"];
   return el("li", { class: "sv-tile", "data-id": item.id }, el("button", {
-    type: "button", class: "sv-tile-open", "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
+    type: "button", class: "sv-tile-open", title: item.file, "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
   }, tiles.get(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)),
     el("span", { class: `sv-badge sv-badge-${kind}` }, sign), el("span", { class: "sv-score" }, number(item.score))),
   el("span", { class: "sv-text" }, title)));

@@ -50,35 +50,47 @@ function inspect(id) {
   Sieve.showTab("inspect", { push: true });
 }
 
-function copyId(id) {
-  const button = el("button", { type: "button", class: "sv-copy", title: "Copy the id", onclick: async () => {
-    await navigator.clipboard?.writeText(id).catch(() => {});
+function copyText(text, about) {
+  const button = el("button", { type: "button", class: "sv-copy", title: about, onclick: async () => {
+    await navigator.clipboard?.writeText(text).catch(() => {});
     button.textContent = "copied";
-    setTimeout(() => { button.textContent = id; }, 1200);
-  } }, id);
+    setTimeout(() => { button.textContent = text; }, 1200);
+  } }, text);
   return button;
+}
+// The other items that show the same picture; results show only one of them.
+function copiesOf({ copies }) {
+  if (!copies?.length) return null;
+  return el("section", {}, el("h3", {}, `The same picture · ${copies.length}`),
+    el("ul", { class: "sv-copies-list" }, ...copies.map((copy) => el("li", {}, el("button", {
+      type: "button", class: "sv-example", title: copy.file, onclick: () => emit("detail", copy, { keep: false }),
+    }, Sieve.image(copy.id), el("span", { class: "sv-text" }, copy.file))))));
 }
 
 async function show(item) {
   shownId = item.id;
   const code = el("section", {}, el("h3", {}, "What the image is made of"), el("p", { class: "sv-hint" }, "…"));
   const labels = item.labels ?? [];
+  const file = el("p", { class: "sv-id" }, ...(item.file ? ["file ", copyText(item.file, "Copy the file name")] : []));
+  const copies = el("div", {});
   body.replaceChildren(
     el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
       el("button", { type: "button", class: "sv-go", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
       el("div", { class: "sv-detail-do" },
         el("button", { type: "button", class: "sv-plain", title: "See what it is made of, and what it shares with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
         item.parts && el("button", { type: "button", class: "sv-plain", title: "Why it stands here, beside the next result", onclick: () => explain(item) }, "Why here?")),
-      el("p", { class: "sv-id" }, "id ", copyId(item.id))),
+      file, el("p", { class: "sv-id" }, "id ", copyText(item.id, "Copy the id"))),
     el("div", { class: "sv-detail-main" },
       el("h2", { id: "sv-detail-title" }, item.captions[0] || "An image without captions"),
       el("ul", { class: "sv-captions" }, ...item.captions.slice(1).map((text) => el("li", {}, text))),
       labels.length ? el("p", { class: "sv-labels" }, ...labels.map((label) => el("span", { class: "sv-chip" }, label))) : null,
-      scoreOf(item), code));
+      scoreOf(item), code, copies));
   if (!dialog.open) dialog.showModal();
   body.scrollTop = 0;
   const found = await Sieve.call(Sieve.server.sieve_item, item.id);
   if (shownId !== item.id) return;
+  if (found.file) file.replaceChildren("file ", copyText(found.file, "Copy the file name"));
+  copies.replaceChildren(...[copiesOf(found)].filter(Boolean));
   code.replaceChildren(el("h3", {}, "What the image is made of"),
     found.error ? el("p", { class: "sv-fault" }, found.error) : longList(found.code, new Set(item.off ?? []), 8));
 }

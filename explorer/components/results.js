@@ -22,7 +22,8 @@ emit("results-head", find(".sv-results-do"));
 const showExport = (shown) => { for (const part of exports) part.hidden = !shown; };
 on("switches", (now) => { compare.checked = now.compare; });
 
-const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.id;
+const { titleOf } = Sieve;
+const copiesOf = (item) => { const n = item.copies?.length ?? 0; return n ? `+${n} ${n === 1 ? "copy" : "copies"}` : ""; };
 
 // A tile is made once for an item and then only changed: its image never loads again.
 function makeTile(id) {
@@ -30,12 +31,13 @@ function makeTile(id) {
     image: Sieve.image(id),
     rank: el("span", { class: "sv-rank" }),
     badge: el("span", { class: "sv-badge" }),
+    copies: el("span", { class: "sv-copies", title: "The same picture is in the collection more than once" }),
     score: el("span", { class: "sv-score" }),
     text: el("span", { class: "sv-text" }),
     chips: el("span", { class: "sv-chips" }),
   };
   const open = el("button", { type: "button", class: "sv-tile-open", onclick: () => emit("detail", tile.shown, { keep: false }) },
-    parts.image, el("span", { class: "sv-meta" }, parts.rank, parts.badge, parts.score), parts.text, parts.chips);
+    parts.image, el("span", { class: "sv-meta" }, parts.rank, parts.badge, parts.copies, parts.score), parts.text, parts.chips);
   const like = el("button", {
     type: "button", class: "sv-like", title: "More like this", onclick: () => Sieve.search({ item: id }),
   }, "more like this");
@@ -76,10 +78,13 @@ function fillTile(tile, item, names, off) {
   parts.badge.className = `sv-badge sv-badge-${kind}`;
   parts.score.textContent = item.score === undefined ? "" : number(item.score);
   parts.text.textContent = titleOf(item);
+  parts.copies.textContent = copiesOf(item);
+  tile.open.title = item.file;
   parts.chips.replaceChildren(...(item.parts ? chipsOf(item, names, off) : []));
   tile.node.classList.toggle("sv-is-new", kind === "entered");
   const where = item.rank ? `${item.rank}${spoken ? `, ${spoken}` : ""}: ` : "";
-  tile.open.setAttribute("aria-label", `${where}${titleOf(item)}`);
+  const copies = copiesOf(item);
+  tile.open.setAttribute("aria-label", `${where}${titleOf(item)}${copies ? `, ${copies}` : ""}`);
   tile.like.setAttribute("aria-label", `More like ${titleOf(item)}`);
 }
 

@@ -125,6 +125,7 @@ window.Sieve ??= (() => {
   }
   const asked = () => Boolean(place.q || place.item || place.upload);
 
+  const hadUpload = () => Boolean(history.state?.uploaded);
   // The address: what the server wrote of the search, and which tab and dimension are shown.
   function writeAddress(push) {
     const old = new URLSearchParams(location.search);
@@ -142,8 +143,10 @@ window.Sieve ??= (() => {
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (link ? `?${link}` : "");
-    if (address === location.pathname + location.search) return;
-    history[push ? "pushState" : "replaceState"](null, "", address);
+    // An uploaded image is in no address; the history says that there was one.
+    const uploaded = Boolean(place.upload);
+    if (address === location.pathname + location.search && uploaded === hadUpload()) return;
+    history[push ? "pushState" : "replaceState"](uploaded ? { uploaded } : null, "", address);
   }
 
   let about = {};
@@ -151,6 +154,7 @@ window.Sieve ??= (() => {
   let foreign = false; // whether the link that was opened last was made with another checkpoint
   async function open(link) {
     opened = false;
+    const lost = hadUpload() ? ["Your uploaded image is not kept when a page is loaded again. Add it again to repeat the search."] : [];
     const found = await Sieve.call(server.sieve_open, link);
     emit("again", found.busy || found.gone ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
@@ -171,7 +175,7 @@ window.Sieve ??= (() => {
       emit("glance", found.glance);
       entitle();
     }
-    emit("link-notes", found.notes);
+    emit("link-notes", [...lost, ...found.notes]);
     emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
     emit("fault", found.error ?? "");
@@ -287,10 +291,12 @@ window.Sieve ??= (() => {
     return node;
   }
 
+  const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
+
   return {
     on, emit, place, search, refuse, clear, change, asked, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, image, thumbnail,
+    el, image, thumbnail, titleOf,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
     get about() { return about; },
     get foreign() { return foreign; },

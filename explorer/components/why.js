@@ -99,7 +99,7 @@ function choose(side, id) {
   explain();
 }
 function itemOf(side, item, choices) {
-  const title = item.captions[0] || item.labels.join(", ") || item.id;
+  const title = Sieve.titleOf(item);
   const id = el("input", { type: "text", "aria-label": `Id of the ${side} item`, placeholder: "or an item's id", maxlength: "16", spellcheck: "false", autocomplete: "off" });
   const take = el("form", { class: "sv-why-id", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) choose(side, id.value.trim()); } },
     id, el("button", { type: "submit", class: "sv-plain" }, "Take"));

@@ -21,7 +21,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.checksums import check_files, write_checksums
 from sieve.model.codes import SparseCodes, code_files
 from sieve.model.collection import Collection
-from sieve.model.dimensions.naming import both_modalities, word_association
+from sieve.model.dimensions.naming import both_modalities, nameable, word_association
 from sieve.model.dimensions.statistics import mean_caption_codes
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.drafts import new_folder
@@ -67,7 +67,7 @@ class Derived:
 
     @cached_property
     def _words(self) -> WordPresence:
-        return word_presence(self.collection.items["captions"].tolist(), min_items=3)
+        return nameable(word_presence(self.collection.items["captions"].tolist(), min_items=3))
 
     @cached_property
     def _both(self) -> csr_array:

@@ -30,6 +30,7 @@ from sieve.model.dimensions.vocabulary import (
 )
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.content import WordPresence, concept_presence
+from sieve.model.words.person_labels import labels_people
 
 _AS_GOOD = 0.98
 """A phrase takes a word's place where its association is at least this share of the word's."""
@@ -51,6 +52,12 @@ def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
     strength = np.sqrt(np.asarray((activations**2).sum(0)).ravel())
     counts = np.sqrt(np.asarray(presence.sum(0)).ravel())
     return (shared / np.maximum(np.outer(strength, counts), 1e-12)).astype(np.float32)
+
+
+def nameable(words: WordPresence) -> WordPresence:
+    """Leave out the words and phrases that label people: see `sieve.model.words.person_labels`."""
+    kept = [at for at, word in enumerate(words.words) if not labels_people(word)]
+    return WordPresence([words.words[at] for at in kept], csr_array(words.presence[:, kept]))
 
 
 def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
@@ -108,7 +115,7 @@ def names_from_captions(
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))
     told = collection.items["captions"].iloc[rows].tolist()
-    words = concept_presence(told)
+    words = nameable(concept_presence(told))
     return name_dimensions(word_association(activations, words.presence), words)
 
 
@@ -175,7 +182,8 @@ def _told_apart(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
     found: dict[int, DimensionName] = {}
     taken: set[str] = set()
     for j, name in sorted(names.items(), key=lambda entry: -entry[1].score):
-        shared = name.name in taken and name.runner_up and "·" not in name.name
+        fuller = f"{name.name} · {name.runner_up}"
+        is_shared = name.name in taken and name.runner_up and "·" not in name.name
         taken.add(name.name)
-        found[j] = replace(name, name=f"{name.name} · {name.runner_up}") if shared else name
+        found[j] = replace(name, name=fuller) if is_shared and not labels_people(fuller) else name
     return found

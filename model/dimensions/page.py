@@ -27,12 +27,14 @@ class Example(NamedTuple):
     value: float
     """z̄_j, in [0, 1]"""
     captions: tuple[str, ...]
+    file: str
+    """Name of its original inside the source."""
 
     @classmethod
     def of(cls, collection: Collection, row: int, value: float) -> Example:
         """Look up the item of a row."""
         item = collection.items.iloc[row]
-        return cls(item["id"], row, value, tuple(item["captions"]))
+        return cls(item["id"], row, value, tuple(item["captions"]), collection.file_names[row])
 
 
 class CaptionExample(NamedTuple):

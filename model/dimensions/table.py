@@ -20,7 +20,7 @@ from sieve.model.dimensions.clarity import (
 from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
 from sieve.model.dimensions.statistics import dimension_statistics
 
-VERSION = 3
+VERSION = 4
 """Of the columns; a cached table of another version is made anew."""
 MIN_IMAGES = 5
 """A dimension of fewer images is not measured by them: two pictures are alike by chance."""

@@ -38,7 +38,7 @@ def test_only_four_endpoints_are_public(client: Client) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
     assert set(named) == {"/encode", "/search", "/dimension", "/figure"}
     search = {one["parameter_name"] for one in named["/search"]["parameters"]}
-    assert search == {"text", "without", "off", "strictness", "top"}
+    assert search == {"text", "without", "off", "strictness", "top", "copies"}
 
 
 def test_search_gives_what_the_engine_finds(client: Client, tiny_engine) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from given_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
-from scipy.sparse import csc_matrix, csr_matrix, save_npz
+from safetensors.numpy import save_file
+from scipy.sparse import bsr_matrix, coo_matrix, csc_matrix, csr_matrix, save_npz
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.code_files import MAX_NAME_CHARACTERS, read_codes_file, read_names
@@ -193,7 +195,11 @@ HOSTILE = {
     "objects": (parts(data=np.array([1, None, {}], object)), "holds Python objects"),
     "bomb": (bomb, "would unpack to 1 GiB"),
     "lacks": (parts(indptr=None), "lacks indptr"),
-    "csc": (lambda path: save_npz(path, csc_matrix(np.eye(3))), "of format csc; save it as CSR"),
+    "bsr": (lambda path: save_npz(path, bsr_matrix(np.eye(3))), "of format 'bsr'; save it as CSR"),
+    "doubled": (
+        lambda path: save_npz(path, coo_matrix(([1.0, 2.0], ([1, 1], [2, 2])), shape=(3, 3))),
+        "row 1 has dimension 2 twice",
+    ),
     "format": (parts(format=np.array([1, 2])), "format"),
     "shape": (parts(shape=np.array([2.5, 4])), "no shape of two whole numbers"),
     "negative shape": (parts(shape=np.array([-2, 4])), "no shape of two whole numbers"),
@@ -278,3 +284,37 @@ def test_images_outside_of_the_folder_are_not_read(folder: Path, tmp_path: Path)
     (folder / "items.csv").write_text(text)
     made = prepared(folder, tmp_path / "made")
     assert made.items["width"].iloc[5] == 320  # a tile, not the 80 pixels of the secret
+
+
+def _safetensors(path: Path, **arrays: np.ndarray) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+LAYOUTS: dict[str, Callable[[Path, np.ndarray], None]] = {
+    "codes.npz": lambda path, codes: save_npz(path, csr_matrix(codes)),
+    "csc.npz": lambda path, codes: save_npz(path, csc_matrix(codes)),
+    "coo.npz": lambda path, codes: save_npz(path, coo_matrix(codes)),
+    "dense.npz": lambda path, codes: np.savez(path, codes),
+    "dense.npy": lambda path, codes: np.save(path, codes.astype(np.float64)),
+    "dense.safetensors": lambda path, codes: _safetensors(path, codes=codes),
+    "csr.safetensors": lambda path, codes: _safetensors(
+        path,
+        crow_indices=csr_matrix(codes).indptr,
+        col_indices=csr_matrix(codes).indices,
+        values=csr_matrix(codes).data,
+        shape=np.array(codes.shape),
+    ),
+    "dense.pt": lambda path, codes: torch.save(torch.from_numpy(codes), path),
+    "dense.parquet": lambda path, codes: pd.DataFrame({"codes": list(codes)}).to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_gives_the_same_codes(tmp_path: Path, name: str) -> None:
+    generator = np.random.default_rng(0)
+    codes = generator.random((7, 9), np.float32) * (generator.random((7, 9)) < 0.4)
+    codes[3] = 0
+    LAYOUTS[name](tmp_path / name, codes)
+    read = read_codes_file(tmp_path / name)
+    lengths = np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-9)
+    assert np.allclose(read.by_row.toarray(), codes / lengths, atol=1e-3)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_results_in_three_kinds_are_the_same(
     about = json.loads(arrow.schema.metadata[b"sieve"])
     assert about["checkpoint_sha256"] == tiny_engine.checkpoint.sha256
     assert about["off"] == whole["off"]
+    for row, result, found in zip(table, whole["results"], outcome.results, strict=True):
+        assert row["file"] == result["file"] == found.file
+        assert json.loads(row["off"]) == whole["off"] and row["strictness"] == "never"
+    assert arrow["off"].to_pylist() == [whole["off"]] * len(ids)
+    assert set(arrow["strictness"].to_pylist()) == {"never"}
+    assert arrow["file"].to_pylist() == [row["file"] for row in table]
 
 
 def test_sieve_reads_its_codes_again(
@@ -133,6 +140,7 @@ def test_faults_are_one_line_and_leave_nothing(
 def test_a_private_umask_keeps_everything_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
+    shutil.rmtree(home)  # which the fixture has made
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)

@@ -13,12 +13,17 @@ from sieve.explorer.commands import printing
 
 OBEYED = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
 REPORT = {
+    "query": OBEYED,
     "notes": [OBEYED],
+    "suggestion": {"query": OBEYED, "without": OBEYED},
+    "excluded": [OBEYED],
     "off": [{"dimension": 3, "name": OBEYED}],
     "results": [
         {
             "score": 0.5,
             "id": "0" * 16,
+            "file": OBEYED,
+            "copies": [{"id": "0" * 16, "file": OBEYED}],
             "captions": [OBEYED],
             "labels": [OBEYED],
             "contributions": [{"name": OBEYED, "value": 0.5}],

@@ -21,7 +21,10 @@ def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
     assert len(found["results"]) == 7
     assert 0 <= found["seconds"] < 5
     for result in found["results"]:
-        assert list(result) == ["id", "score", "captions", "labels", "contributions"]
+        assert list(result) == [
+            "id", "file", "score", "captions", "labels", "copies", "contributions"
+        ]  # fmt: skip
+        assert re.fullmatch(r"\d{3}\.png", result["file"]) and result["copies"] == []
         earned = sum(part["value"] for part in result["contributions"])
         assert result["score"] == pytest.approx(earned, abs=1e-5)
         assert set(result["contributions"][0]) == {"dimension", "name", "value"}
@@ -114,5 +117,5 @@ def test_search_for_people(sieve: Sieve, opened: tuple) -> None:
     answer = sieve("search", *opened, "a circle but not in the night", "-k", "3")
     assert answer.code == 0
     assert "Read as “a circle” without “the night”." in answer.out
-    assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  a ", answer.out, re.MULTILINE)
+    assert re.search(r"^  1  \+0\.\d{3}  [0-9a-f]{16}  \d{3}\.png  a ", answer.out, re.MULTILINE)
     assert re.search(r"^3 results in \d+\.\d ms$", answer.out, re.MULTILINE)

@@ -56,6 +56,11 @@ def test_bundled_files_are_small_and_half_precision():
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float16}
 
 
+def test_the_bundled_backbone_is_the_one_that_bundled_checkpoints_read(lite: Backbone):
+    for path in (ROOT / "checkpoints").glob("*/config.json"):
+        assert json.loads(path.read_text())["backbone"]["sha256"] == lite.sha256
+
+
 def test_bundled_backbone_loads_through_local_dir(lite: Backbone):
     again = Backbone.load(f"local-dir:{FOLDER}", device="cpu")
     assert (lite.name, lite.width, lite.device.type) == ("sieve-lite", 512, "cpu")

@@ -1,0 +1,114 @@
+"""A file that changes while an engine has it open ends in one line, never in another answer.
+
+What is truncated under a memory map ends a process with SIGBUS, so that is tried in a child.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
+from sieve.model.engine import Engine
+
+LINE = "has changed or was removed while it was open; restart Sieve"
+CODES = [
+    *("image_indices.npy", "image_values.npy"),
+    *("image_postings_indices.npy", "image_postings_values.npy"),
+]
+
+
+@pytest.fixture
+def engine(tiny_collection, tiny_checkpoint, tmp_path: Path, home: Path) -> Engine:  # noqa: ARG001
+    """An engine over copies, with mapped codes in a $SIEVE_HOME of its own."""
+    collection = shutil.copytree(tiny_collection.path, tmp_path / "collection")
+    checkpoint = shutil.copytree(tiny_checkpoint.path, tmp_path / "checkpoint")
+    Engine.open(collection, checkpoint, "cpu")  # writes the codes that the next one maps
+    return Engine.open(collection, checkpoint, "cpu")
+
+
+def overwrite(path: Path) -> None:
+    """Change the last bytes in place; the size stays."""
+    with path.open("r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"\x12\x34\x56\x3e")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 200)
+
+
+def replace(path: Path) -> None:
+    """Put another file of the same size and time under the name."""
+    stat, other = path.stat(), path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [overwrite, truncate, replace, Path.unlink])
+@pytest.mark.parametrize("name", [*CODES, MANIFEST])
+def test_a_search_refuses_files_that_have_changed(
+    engine: Engine, home: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    query = engine.encode(item=engine.collection.items["id"][0])
+    assert engine.search(query, off=(1,), never=True).results
+    path = engine.collection.path / name if name == MANIFEST else next(home.rglob(name))
+    change(path)
+    with pytest.raises(ValueError, match=LINE) as told:
+        engine.search(query, off=(1,), never=True)
+    assert str(path) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_dense_search_and_dimension_pages_refuse_them_too(engine: Engine, home: Path) -> None:
+    query = engine.encode(item=engine.collection.items["id"][0])
+    assert engine.search_dense(query)
+    dimension = query.dimensions[0].dimension
+    assert engine.dimension(dimension)
+    truncate(engine.collection.path / IMAGE_EMBEDDINGS)
+    with pytest.raises(ValueError, match=f"{IMAGE_EMBEDDINGS} {LINE}"):
+        engine.search_dense(query)
+    truncate(next(home.rglob("image_postings_values.npy")))
+    with pytest.raises(ValueError, match=f"image_postings_values.npy {LINE}"):
+        engine.dimension(dimension)
+
+
+def test_a_file_that_is_only_read_or_linked_is_no_change(engine: Engine, home: Path) -> None:
+    query = engine.encode(item=engine.collection.items["id"][0])
+    before = engine.search(query)
+    for name in CODES:
+        path = next(home.rglob(name))
+        path.read_bytes()
+        path.chmod(0o600)
+        os.link(path, path.with_name(f"backup-{name}"))
+    assert engine.search(query).results == before.results
+
+
+TRUNCATED = """
+import os, sys
+from pathlib import Path
+from sieve.model.engine import Engine
+engine = Engine.open(sys.argv[1], sys.argv[2], "cpu")
+for path in Path(os.environ["SIEVE_HOME"]).rglob("image_*.npy"):
+    os.truncate(path, 200)
+first = engine.collection.items["id"][0]
+for ask in (lambda: engine.encode(item=first), lambda: engine.dimension(3)):
+    try:
+        ask()
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_truncated_codes_do_not_end_the_process(engine: Engine) -> None:
+    folders = (engine.collection.path, engine.checkpoint.path)
+    command = [sys.executable, "-c", TRUNCATED, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [LINE in line for line in done.stdout.splitlines()] == [True, True]

@@ -1,0 +1,86 @@
+"""Words that label people are never automatic names."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from sieve import assets
+from sieve.model.checkpoint import NAMES, Checkpoint
+from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName
+from sieve.model.dimensions.naming import name_dimensions, nameable
+from sieve.model.dimensions.vocabulary import english_words
+from sieve.model.words.content import WordPresence
+from sieve.model.words.person_labels import labels_people
+
+BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES}"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arab", "oriental", "oriental man", "african-american woman", "chinese", "Mexicans",
+        "muslim", "jews", "catholic", "lesbian", "queer", "midget", "retarded", "gypsy",
+        "michael jackson", "michael · jackson", "obama t-shirt", "einstein", "black man",
+        "man · white", "frenchmen",
+    ],
+)  # fmt: skip
+def test_labels_of_people(name: str) -> None:
+    assert labels_people(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "man", "crowd", "nurse", "monk", "turkey", "china", "china plate", "german shepherd",
+        "french fries", "black dog", "white", "polish", "mohawk", "santa claus", "ferris wheel",
+        "christmas", "lens", "light-colored dog", "jack o'lantern", "hamburger",
+    ],
+)  # fmt: skip
+def test_other_names(name: str) -> None:
+    assert not labels_people(name)
+
+
+def test_the_vocabulary_has_none() -> None:
+    assert [word for word in english_words() if labels_people(word)] == []
+
+
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_bundled_checkpoints_have_none(folder) -> None:
+    kept = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
+    entries = json.loads((folder / NAMES).read_text())
+    assert len(entries) > 1000
+    assert [e[key] for e in entries for key in kept if labels_people(e[key])] == []
+    names = Checkpoint.load(folder).names  # its checksums hold
+    assert {j: name.name for j, name in names.items()} == {
+        entry["dimension"]: entry["name"] for entry in entries
+    }
+
+
+def test_captions_name_no_person() -> None:
+    words = WordPresence(
+        ["crowd", "arab", "michael jackson", "black man"],
+        csr_array(np.array([[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], np.float32)),
+    )
+    assert nameable(words).words == ["crowd"]
+    activations = np.array([[1.0], [1.0], [0.0]], np.float32)
+    association = activations.T @ nameable(words).presence.toarray()
+    assert name_dimensions(association, nameable(words))[0].name == "crowd"
+
+
+def test_older_names_are_replaced_by_the_next_best_word() -> None:
+    entry = {"name": "arab", "score": 0.5, "runner_up": "crowd", "runner_up_score": 0.4}
+    name = DimensionName.read({**entry, "source": CAPTIONS}).without_labels()
+    assert name is not None and (name.name, name.score) == ("crowd", 0.4)
+    alone = DimensionName("arab", 0.5, "muslim", 0.4, CAPTIONS, "oriental", 0.3)
+    assert alone.without_labels() is None
+    joined = DimensionName("dress · african-american woman", 0.5, "woman").without_labels()
+    assert joined is not None and joined.name == "dress"
+
+
+def test_names_that_people_gave_stay() -> None:
+    given = DimensionName("arab", 0.0, "", source=GIVEN)
+    assert given.without_labels() == given
