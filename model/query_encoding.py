@@ -7,6 +7,7 @@ reads words, and a Python function reads texts, if a person allows its code to r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,7 @@ from sieve.model.text_encoder import (
 from sieve.model.words.coded import CodedWords
 from sieve.model.words.known import WordReading, drop_words
 
+_FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -301,7 +303,7 @@ class EmbeddingQueries:
             try:
                 return self._open_backbone()
             except BackboneUnavailable as error:
-                self._failed = reason_of(error)
+                self._failed = _without_folders(reason_of(error))
         if not self._has_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
@@ -320,11 +322,16 @@ class EmbeddingQueries:
 
     @cached_property
     def _known_fault(self) -> str:
-        return backbone_fault(self._collection)
+        return _without_folders(backbone_fault(self._collection))
 
     def _encoded(self, embedding: np.ndarray, modality: str) -> Encoded:
         codes = encode_codes(self._checkpoint.encoder, embedding[None], modality)
         return Encoded(codes.dense(0), embedding)
+
+
+def _without_folders(text: str) -> str:
+    """Shorten absolute paths to their last part: notes of queries are shown on public pages."""
+    return _FOLDERS.sub("…/", text)
 
 
 class GivenQueries:

@@ -9,6 +9,7 @@ optional library transformers; nothing here loads it before a BLIP model is aske
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,8 +80,7 @@ def open_blip(
         One line, with what to do, whatever is wrong: it is another kind of model, it
         asks for code to be run, or weights are missing, damaged or do not fit.
     """
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     name = files.name.text
     options = {"local_files_only": True, "trust_remote_code": False}
     try:

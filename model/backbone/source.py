@@ -91,7 +91,7 @@ def _built(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tenso
             used["text_cfg"]["hf_model_name"] = str(_text_tower(text["hf_model_name"], folder))
         written = {"model_cfg": used, "preprocess_cfg": preprocess}
         (folder / CONFIG).write_text(json.dumps(written), encoding="utf-8")
-        network = open_clip.create_model(
+        network: Any = open_clip.create_model(
             f"{LOCAL}{folder}",
             force_quick_gelu=quick_gelu,
             pretrained_text=False,

@@ -173,6 +173,18 @@ def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
         engine.encode("nichts")
 
 
+def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
+    path = made(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
+    assert not Engine.open(path).can.text_queries
+    named = f"{encoder_module}:encode"
+    for wrong, allowed in ((named, False), ("sieve-lite", True)):
+        with pytest.raises(ValueError, match=r"package\.module:function"):
+            Engine.open(path, allow_code=allowed, text_encoder=wrong)
+    assert encoder_module not in sys.modules
+    engine = Engine.open(path, allow_code=True, text_encoder=named)
+    assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [

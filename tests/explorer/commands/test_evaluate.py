@@ -129,6 +129,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
         "cpu",
         "--peer",
         f"BLIP={peer}",
+        "--trust-backbone",
     )
     assert code == 0, err
     methods = json.loads(said)["tracks"][0]["methods"]

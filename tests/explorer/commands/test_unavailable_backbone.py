@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_a_backbone_that_fails_later_is_tried_once(made: tuple[Path, Path]) -> N
     """As one whose weights are not on this machine: nobody knows before it is loaded."""
     tried = []
 
-    def offline() -> None:
+    def offline() -> NoReturn:
         tried.append(1)
         raise BackboneUnavailable("no connection; try again later")
 
@@ -224,3 +225,16 @@ def test_a_text_is_read_as_the_mean_direction_of_its_words() -> None:
     assert encoder.unknown_words("a dog and a quokka") == ["quokka"]
     assert encoder.unknown_words("a photo of grass") == []
     assert not encoder.reads("a quokka") and encoder.reads("an animal")
+
+
+def test_notes_name_no_folder_of_this_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
+    def gone() -> NoReturn:
+        raise BackboneUnavailable(
+            f"backbone 'local-dir:{tmp_path}/own': no folder at {tmp_path}/own"
+        )
+
+    engine = Engine(Collection.open(made[0]), Checkpoint.load(made[1]), open_backbone=gone)
+    desk = Desk(engine, tmp_path, public=True)
+    desk.ask({"q": "a dog"})
+    told = json.dumps([desk.ask({"q": "a dog", "list": True})["notes"], desk.about()["can"]])
+    assert "/own" in told and str(tmp_path) not in told
