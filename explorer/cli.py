@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a fault of the input in one line on stderr, 2 wrong usage,
 from __future__ import annotations
 
 import difflib
+import io
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
 
 from sieve.explorer.commands import Command
+from sieve.explorer.usage_errors import UsageError, usage_errors
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +41,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     _set_up_messages()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _main(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; Python would complain again while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BROKEN_PIPE
+    sys.exit(code)
+
+
+def _main(given: list[str]) -> int:
     if given == ["--version"]:
         sys.stdout.write(f"sieve {version('sieve-explorer')}\n")
-        sys.exit(_DONE)
+        return _DONE
     if given[:1] == ["help"]:
         given = [*given[1:], "--help"]
     if unknown := _unknown_command(given):
-        sys.exit(_tell(unknown, _WRONG_USAGE))
+        return _tell(unknown, _WRONG_USAGE)
     signal.signal(signal.SIGTERM, _terminate)
-    command = tyro.cli(
+    try:
+        with usage_errors(given, _parse):
+            command = _parse(given)
+    except UsageError as error:
+        return _tell(str(error), _WRONG_USAGE)
+    except SystemExit as done:  # it printed help
+        return int(done.code or _DONE)
+    return _run(command)
+
+
+def _parse(given: list[str]) -> Command:
+    return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="sieve",
         description=DESCRIPTION,
         args=given,
         config=(FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes),
     )
-    sys.exit(_run(command))
 
 
 def _unknown_command(given: Sequence[str]) -> str:
@@ -73,12 +96,9 @@ def _unknown_command(given: Sequence[str]) -> str:
 def _run(command: Command) -> int:
     try:
         command.run()
-        sys.stdout.flush()
         return _DONE
     except BrokenPipeError:
-        # The reader has gone, as with `| head`; Python would complain again while it closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        raise
     except KeyboardInterrupt as stop:
         return _tell(str(stop) or "stopped", _INTERRUPTED)
     except (ValueError, OSError) as error:
@@ -108,6 +128,10 @@ def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def _set_up_messages() -> None:
     """Keep stderr for what a person should read; SIEVE_LOG=debug shows everything."""
+    # Names and captions may have signs that a terminal's encoding, such as ASCII, lacks.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     level = os.environ.get("SIEVE_LOG", "warning").upper()
     known = logging.getLevelNamesMapping()
     logging.basicConfig(level=known.get(level, logging.WARNING), format="sieve: %(message)s")

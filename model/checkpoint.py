@@ -30,8 +30,19 @@ from sieve.model.dimension_name import DimensionName
 from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
+from sieve.model.faults import reason_of
 from sieve.model.home import sieve_home
 from sieve.model.identity import CodesIdentity
+from sieve.model.manifest import (
+    MAX_HEAD_BYTES,
+    MAX_JSON_BYTES,
+    CheckpointConfig,
+    Names,
+    Training,
+    check_json,
+    check_size,
+    read_limited,
+)
 from sieve.model.opened_files import OpenedFiles
 
 log = logging.getLogger(__name__)
@@ -139,10 +150,12 @@ class Checkpoint:
         if not path.is_file():
             return frozenset()
         try:
-            return frozenset(json.loads(path.read_text(encoding="utf-8"))["items"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            data = path.read_bytes()
+            check_json(Training, data)
+            return frozenset(json.loads(data)["items"])
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}); train again with `sieve train COLLECTION`"
+                f"{path} is damaged ({reason_of(error)}); train again with `sieve train COLLECTION`"
             ) from None
 
     def name_of(self, dimension: int) -> str:
@@ -166,36 +179,52 @@ class Checkpoint:
             raise ValueError(fault)
         _require(path, CONFIG, NAMES)
         try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            if config["schema_version"] != SCHEMA_VERSION:
+            data = read_limited(path / CONFIG, MAX_HEAD_BYTES)
+            config = json.loads(data)
+            version = config["schema_version"]
+            if version is True or version != SCHEMA_VERSION:
                 raise ValueError(
-                    f"{path / CONFIG} has schema_version {config['schema_version']!r}, this Sieve "
+                    f"{path / CONFIG} has schema_version {repr(version)[:40]}, this Sieve "
                     f"reads {SCHEMA_VERSION}; train again with `sieve train COLLECTION`"
                 )
             is_codes = config.get("kind") == CODES_KIND
             _require(path, *(() if is_codes else (WEIGHTS,)))
             parts = (CONFIG, NAMES) if is_codes else (CONFIG, NAMES, WEIGHTS, TRAINING)
+            listed = read_limited(path / NAMES, MAX_JSON_BYTES)
+            if (path / TRAINING).is_file():
+                check_size(path / TRAINING, MAX_JSON_BYTES)
             check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
+            for schema, part, text in (
+                (CheckpointConfig, CONFIG, data),
+                (Names, NAMES, listed),
+            ):
+                try:
+                    check_json(schema, text)
+                except ValueError as error:
+                    raise TypeError(f"{part}: {error}") from None
             encoder = None if is_codes else _load_encoder(path, config)
             names = {
-                int(entry["dimension"]): DimensionName.read(entry).without_labels()
-                for entry in json.loads((path / NAMES).read_text(encoding="utf-8"))
+                entry["dimension"]: DimensionName.read(entry).without_labels()
+                for entry in json.loads(listed)
             }
             named = {dimension: name for dimension, name in names.items() if name is not None}
-            return cls(path, encoder, config, named)
+            opened = cls(path, encoder, config, named)
+            if max(names, default=0) >= opened.m:
+                raise TypeError(f"{NAMES} names dimension {max(names)}; there are {opened.m}")
+            return opened
         except (
             KeyError,
             TypeError,
             AttributeError,
             OverflowError,
+            RecursionError,
             RuntimeError,
             UnicodeDecodeError,
             json.JSONDecodeError,
             safetensors.SafetensorError,
         ) as error:
-            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"checkpoint {path} is damaged ({reason}); train again with "
+                f"checkpoint {path} is damaged ({reason_of(error)}); train again with "
                 "`sieve train COLLECTION`"
             ) from None
 
@@ -214,6 +243,9 @@ def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
     _check_shape(path / WEIGHTS, settings)
     encoder = SparseEncoder(settings)
     weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
+    for name, part in weights.items():
+        if not part.isfinite().all():
+            raise TypeError(f"{WEIGHTS} has a number in {name[:40]} that is not finite")
     encoder.load_state_dict(weights)
     return encoder
 
@@ -266,7 +298,7 @@ def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
     for folder in checkpoint_folders():
         try:
             check_files(folder, f"{_AGAIN}; it is left out", [CONFIG])
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads(read_limited(folder / CONFIG, MAX_HEAD_BYTES))
             same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
             trained_on = config["trained_on"]
             quick = _quick(folder, config) if same_backbone else ""

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 CHECKSUMS = "checksums.json"
 _CHUNK = 1 << 20
+_MOST = 16 << 20
+"""Bytes that a list of checksums can have."""
 
 
 class _Sum(NamedTuple):
@@ -75,6 +77,8 @@ def check_files(
             )
         return False
     try:
+        if path.stat().st_size > _MOST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
         told = json.loads(path.read_text(encoding="utf-8"))
         sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in told.items()}
         wanted = dict(sums) if only is None else {name: sums[name] for name in only}
@@ -85,7 +89,8 @@ def check_files(
     for name, expected in wanted.items():
         if Path(name).name != name or not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {remedy}")
-        if _sum(folder / name) != expected:
+        size = (folder / name).stat().st_size
+        if size != expected.size or _sum(folder / name) != expected:
             raise ValueError(f"{folder / name} is damaged: its bytes have changed; {remedy}")
     return True
 

@@ -32,7 +32,7 @@ from sieve.model.file_names import FileNames
 from sieve.model.given_codes import NO_BACKBONE
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.item_checks import items_fault
-from sieve.model.manifest import check_facts
+from sieve.model.manifest import MAX_HEAD_BYTES, Manifest, check_json, read_limited
 from sieve.model.opened_files import OpenedFiles
 from sieve.model.texts import Texts
 
@@ -124,23 +124,26 @@ class Collection:
                 f"{path} is not a collection (no {MANIFEST}); "
                 "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
             )
-        data = manifest_path.read_bytes()
+        data = read_limited(manifest_path, MAX_HEAD_BYTES)
         try:
             manifest = json.loads(data)
-            cls._check(path, manifest)
+            cls._check(path, manifest, data)
             return cls(path, manifest, hashlib.sha256(data).hexdigest())
         except (*_DAMAGE, RecursionError, OverflowError) as error:
-            raise ValueError(f"{manifest_path} is damaged ({error}); {_AGAIN}") from None
+            raise ValueError(f"{manifest_path} is damaged ({reason_of(error)}); {_AGAIN}") from None
 
     @staticmethod
-    def _check(path: Path, manifest: dict[str, Any]) -> None:
+    def _check(path: Path, manifest: dict[str, Any], data: bytes) -> None:
         version = manifest["schema_version"]
-        if version != SCHEMA_VERSION:
+        if version is True or version != SCHEMA_VERSION:
             raise ValueError(
-                f"{path / MANIFEST} has schema_version {version!r}, this Sieve reads "
+                f"{path / MANIFEST} has schema_version {repr(version)[:40]}, this Sieve reads "
                 f"{SCHEMA_VERSION}; {_AGAIN}"
             )
-        check_facts(manifest)
+        try:
+            check_json(Manifest, data)
+        except ValueError as error:
+            raise ValueError(f"{path / MANIFEST} is damaged ({error}); {_AGAIN}") from None
         check_files(path, _AGAIN, needs=[MANIFEST])
         for name, facts in manifest["files"].items():
             part = path / name
@@ -203,12 +206,23 @@ class Collection:
                 f"{self.path / ITEMS} has {len(items)} rows and lacks {missing or 'no column'}; "
                 f"expected {self.n_items} rows; {_AGAIN}"
             )
+        n_captions = int(self._captions_per_item(items).sum())
+        if n_captions != self.n_captions:
+            raise ValueError(
+                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} tells of "
+                f"{self.n_captions}; {_AGAIN}"
+            )
         return items
+
+    @staticmethod
+    def _captions_per_item(items: pd.DataFrame) -> np.ndarray:
+        lengths = pc.call_function("list_value_length", [pa.array(items["captions"])])
+        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
 
     @cached_property
     def file_names(self) -> FileNames:
         """Name of each item's original file inside its source, by row."""
-        return FileNames(self.items["image"], self.manifest.get("roots", ()))
+        return FileNames(pd.Series(self.items["image"]), self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:
@@ -254,6 +268,12 @@ class Collection:
             raise ValueError(
                 f"{self.path / CAPTION_ITEM} is damaged: its rows do not ascend from 0 to "
                 f"{self.n_items - 1}; {_AGAIN}"
+            )
+        of_items = self._captions_per_item(self.items)
+        if not np.array_equal(np.bincount(items, minlength=self.n_items), of_items):
+            raise ValueError(
+                f"{self.path / CAPTION_ITEM} gives items other numbers of captions than {ITEMS}; "
+                f"{_AGAIN}"
             )
         return items
 

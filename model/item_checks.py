@@ -20,6 +20,9 @@ def items_fault(table: pa.Table) -> str:
     table : pyarrow.Table
         As it was read; columns that it lacks are not looked at.
     """
+    doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if doubled:
+        return f"it has column {min(doubled)} twice"
     for names, is_right, kind in (
         (("id",), _is_text, "texts without a gap"),
         (("image", "split"), lambda column: _is_text(column, gaps=True), "texts"),
@@ -35,6 +38,8 @@ def items_fault(table: pa.Table) -> str:
         )
         if not pc.call_function("all", [good]).as_py() and len(table):
             return "an id is not 16 hex digits"
+        if pc.call_function("count_distinct", [table["id"]]).as_py() < len(table):
+            return "two items have the same id"
     return ""
 
 

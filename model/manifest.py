@@ -1,24 +1,122 @@
-"""What the manifest of a collection must tell, whoever wrote it."""
+"""Schemas of an artifact's JSON files, which may come from anybody."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from sieve.model.encoder import SparseEncoderConfig
+from sieve.model.exclusion import Calibration
+
+MAX_HEAD_BYTES = 16 << 20
+"""The most that a manifest, a configuration or a list of checksums can have."""
+MAX_JSON_BYTES = 1 << 29
+"""The most that a list with an entry for each dimension or item can have."""
+_MAX = 2**31 - 1
+
+Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-z-]{0,64}$")]
+Count = Annotated[int, Field(ge=0, le=_MAX)]
+Size = Annotated[int, Field(ge=1, le=_MAX)]
 
 
-def check_facts(manifest: dict[str, Any]) -> None:
-    """Look at the facts that are told of every collection.
+class _Schema(BaseModel):
+    """Fields of the right type only: no text for a number, no number for true."""
 
-    Raises
-    ------
-    KeyError, TypeError
-        Where one is missing or of another kind.
-    """
-    for name in ("name", "source", "licence"):
-        if not isinstance(manifest[name], str):
-            raise TypeError(f"{name} is no text")
-    for name in ("items", "captions"):
-        if not isinstance(manifest["counts"][name], int) or manifest["counts"][name] < 0:
-            raise TypeError(f"{name} is no count")
-    roots = manifest.get("roots", [])
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise TypeError("roots is no list of folders")
+    model_config = ConfigDict(strict=True)
+
+
+class _Backbone(_Schema):
+    name: Line
+    sha256: Hash
+    d: Size
+
+
+class _Codes(_Schema):
+    m: Size
+    sha256: Hash
+
+
+class _Counts(_Schema):
+    items: Count
+    captions: Count
+
+
+class _File(_Schema):
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Hash = ""
+
+
+class Manifest(_Schema):
+    """`collection.json`, without the fields that only reports show."""
+
+    name: Line
+    source: Line
+    licence: Line
+    backbone: _Backbone | None
+    codes: _Codes | None = None
+    counts: _Counts
+    files: dict[str, _File]
+    follow_links: bool = False
+    roots: list[str] = []
+
+
+class CheckpointConfig(_Schema):
+    """`config.json` of a checkpoint."""
+
+    kind: str = ""
+    encoder: SparseEncoderConfig | None = None
+    backbone: _Backbone | None = None
+    codes: _Codes | None = None
+    calibration: Calibration
+    trained_on: Line
+    training: dict[str, Any] = {}
+    text_encoder: str = ""
+
+
+class _Name(_Schema):
+    dimension: Count
+    name: Line
+    score: float
+    runner_up: Line
+    runner_up_score: float = 0.0
+    source: Line = ""
+    vocabulary: Line = ""
+    vocabulary_score: float = 0.0
+    vocabulary_runner_up: Line = ""
+    vocabulary_runner_up_score: float = 0.0
+
+
+Names = list[_Name]
+
+
+class Training(_Schema):
+    """`training.json` of a checkpoint, as far as it is read again."""
+
+    items: list[Line]
+
+
+def check_size(path: Path, most: int) -> None:
+    """Raise a ValueError if a file has more bytes than one that Sieve wrote can have."""
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """Read a file of at most `most` bytes; see `check_size`."""
+    check_size(path, most)
+    return path.read_bytes()
+
+
+def check_json(schema: Any, data: bytes) -> None:
+    """Raise a ValueError of a few words that names the first field that fits no schema."""
+    try:
+        TypeAdapter(schema).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))[:80]
+        found = " ".join(first["msg"].split())[:160]
+        raise ValueError(f"{place}: {found}" if place else found) from None

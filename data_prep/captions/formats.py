@@ -43,8 +43,9 @@ _NUMBERED_CAPTION = re.compile(r"(?i)(caption|comment|sentence|text)s?[ _-]?\d{1
 # What Flickr8k, Flickr30k and Multi30k write after a file name to number its captions.
 _MARKER = re.compile(r"(?i)(?P<name>.+\.[a-z0-9]{1,5})\s*#(?:[a-z]{1,8}#)?\d{1,3}#?$", re.S)
 _TOKEN_LINE = re.compile(
-    r"(?i)(?P<name>[^\t,;|]+?\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?)"
-    r"[\t ,;|]\s*(?P<caption>.*)$",
+    r"(?i)(?:(?P<name>[^\t]+?\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?)\s*\t"
+    r"|(?P<other>[^\t,;|]+?\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?)[ ,;|])"
+    r"\s*(?P<caption>.*)$",
     re.S,
 )
 _PLAIN_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".token"}
@@ -298,7 +299,9 @@ def _delimited(lines: Iterator[str], path: Path, columns: Columns, fault: Fault)
             cells.pop()
         if len(cells) > len(names):
             # An unquoted comma in a caption; only the last column can hold it without doubt.
-            if at_captions != [len(names) - 1] or not dialect.is_verbatim(record):
+            two_rows = any(IMAGE_SUFFIX.search(cell.strip()) for cell in cells[len(names) - 1 :])
+            last = at_captions == [len(names) - 1]
+            if not last or two_rows or not dialect.is_verbatim(record):
                 reason = f"too many fields: {len(cells)}, expected {len(names)}"
                 fault(record.line, name, f"{reason}; quote fields that hold a delimiter")
                 continue
@@ -408,10 +411,11 @@ def _token_rows(
     for number, line in chain([first], lines):
         found = _TOKEN_LINE.match(line.rstrip("\r\n"))
         if found:
-            value = {"image": found["name"], "caption": found["caption"]}
+            value = {"image": found["name"] or found["other"], "caption": found["caption"]}
             yield from _rows_of(number, value, places, fault)
         elif line.strip():
-            fault(number, "", "no numbered image name, such as a.jpg#0, at the start of the line")
+            reason = "no numbered image name, such as a.jpg#0, at the start of the line"
+            fault(number, line[:200], reason)
 
 
 def _unmarked(name: str) -> str:

@@ -14,11 +14,13 @@ import hashlib
 import logging
 import re
 import zlib
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, tidy
@@ -186,7 +188,9 @@ class ConceptualCaptions(NotesSkipped):
         ways = _ways(_header(self.table))
         fitting = [0] * len(ways)
         rows = SkippedRows()
+        lines = array("q")
         for row in _rows(self.table, rows):
+            lines.append(hash((row.url, *row.captions)))
             for at, way in enumerate(ways):
                 fitting[at] += way.name_of(row) in files
         best = max(range(len(ways)), key=fitting.__getitem__)
@@ -202,6 +206,8 @@ class ConceptualCaptions(NotesSkipped):
                 "to; remove the column, or say --first-row 0 or --first-row 1"
             )
         if by_number is not None:
+            if len(numbers) < rows.n_rows and self.first_row is None:
+                self._refuse_repeated(lines, by_number)
             return by_number
         if not files and (advice := url_table_advice(self.table)):
             raise ValueError(f"there are no images in {self.images}: {advice}")
@@ -210,6 +216,16 @@ class ConceptualCaptions(NotesSkipped):
             f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.images}; "
             f"files were sought by {', '.join(sought)}; check --images"
         )
+
+    def _refuse_repeated(self, lines: array[int], naming: _Naming) -> None:
+        """Refuse rows that come twice: a downloader may have counted them once."""
+        n_repeated = len(lines) - len(np.unique(np.frombuffer(lines, np.int64)))
+        if n_repeated:
+            raise ValueError(
+                f"{n_repeated:,} rows of {self.table} come twice and images are missing, so it is "
+                f"not clear whether the {naming.told} counts them; remove them, or confirm with "
+                "--first-row"
+            )
 
     def _numbered(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
         """Find out from which number file names count rows; None if no file is such a number.

@@ -280,12 +280,7 @@ def _check_rows(shard: Shard) -> None:
         With both counts.
     """
     n_rows = shard.n_rows
-    n, width = shard.images.shape
-    if n != n_rows and width == n_rows:
-        raise ValueError(
-            f"{shard.name} has shape {shard.images.shape}, but {shard.table.name} {n_rows:,} rows: "
-            "it seems to be transposed; save array.T, a row an image"
-        )
+    n = len(shard.images)
     n_texts = None if shard.texts is None else int(np.prod(shard.texts.shape[:-1]))
     if shard.owners is not None and (
         len(shard.owners) != n_texts or shard.owners.min() < 0 or shard.owners.max() >= n
@@ -296,9 +291,18 @@ def _check_rows(shard: Shard) -> None:
         )
     several = n_rows > n and n_texts in (None, n_rows)
     if n != n_rows and not several:
+        _refuse_transposed(shard)
         raise ValueError(
             f"{shard.table} has {n_rows:,} rows, but its array of images {n:,}; they must belong "
             "together row by row"
+        )
+
+
+def _refuse_transposed(shard: Shard) -> None:
+    if shard.images.shape[1] == shard.n_rows:
+        raise ValueError(
+            f"{shard.name} has shape {shard.images.shape}, but {shard.table.name} "
+            f"{shard.n_rows:,} rows: it seems to be transposed; save array.T, a row an image"
         )
 
 
@@ -357,6 +361,7 @@ def _rows(shard: Shard, places: _Places) -> Iterator[_TableRow]:
             line, name, places.image + image, places.text + text, captions, fault, value
         )
     if by_name and shard.owners is None and len(order) != n:
+        _refuse_transposed(shard)
         raise ValueError(
             f"{shard.table} has {row + 1:,} rows, which name {len(order):,} images, but its array "
             f"of images {n:,}; expected a row an image, or a row a caption with the image's name"

@@ -33,7 +33,7 @@ class Merge:
     """
 
     parts: Annotated[Positional[tuple[Path, ...]], arg(metavar="PART")]
-    """Folders of all the parts, in any order."""
+    """Paths of all the parts, or names in $SIEVE_HOME/collections, in any order."""
     out: Path
     """Folder of the new collection; must not exist yet."""
     json: bool = False
@@ -41,10 +41,12 @@ class Merge:
 
     def run(self) -> None:
         """Join, and say what was made."""
+        from sieve.data_prep.bundled import open_collection_path
         from sieve.data_prep.joining import merge
 
         out = parse_out(self.out)
-        report_prepared(merge(self.parts, out, out.name), self.json)
+        parts = [open_collection_path(part, progress=False) for part in self.parts]
+        report_prepared(merge(parts, out, out.name), self.json)
 
 
 @dataclass(frozen=True)

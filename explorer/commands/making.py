@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from sieve.explorer.arguments import (
     text_encoder_name,
 )
 from sieve.explorer.commands.printing import print_facts, print_json
+
+log = logging.getLogger(__name__)
 
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: the preset's)")]
@@ -98,6 +101,7 @@ class Train:
     def run(self) -> None:
         """Train, and say how good the codes are."""
         from sieve.explorer.reports import training_report
+        from sieve.model.checkpoint import list_fitting
         from sieve.model.collection import Collection
         from sieve.model.training import PRESETS, launched, train
 
@@ -121,5 +125,12 @@ class Train:
         )
         if not leads:
             return
+        fitting = list_fitting(opened)
+        made = next((one for one in fitting if one.path == out and one.quick), None)
+        if made and not fitting[0].quick:
+            log.warning(
+                "a quick training (%s) is not opened by default; open it with --checkpoint %s",
+                made.quick, made.path.name,
+            )  # fmt: skip
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)

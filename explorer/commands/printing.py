@@ -28,7 +28,9 @@ def print_text(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write JSON, in people's own script."""
-    text = json.dumps(value, ensure_ascii=False, indent=1)
+    # In other encodings a sign may have no bytes, and only JSON's own escapes are read back.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not unicode, indent=1)
     # JSON leaves some control characters as they are, which a terminal would obey.
     print_text(re.sub(r"[\x7f-\x9f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 

@@ -91,6 +91,23 @@ def test_few_dimensions_are_quick_too(
 
 
 @pytest.mark.usefixtures("wide")
+def test_train_says_that_a_quick_one_is_no_default(
+    sieve: Sieve,
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quick = ("train", tiny_collection.path, "--m", "16", "--k", "4", "--epochs", "1")
+    assert sieve(*quick).code == 0
+    assert "by default" not in caplog.text
+    full = kept(tiny_checkpoint, home, "full", steps=400, newer=1)
+    assert sieve(*quick).code == 0
+    assert "is not opened by default; open it with --checkpoint tiny-2" in caplog.text
+    assert find_checkpoint(tiny_collection) == full
+
+
+@pytest.mark.usefixtures("wide")
 def test_explore_says_which_is_open(
     sieve: Sieve,
     home: Path,

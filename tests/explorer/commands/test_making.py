@@ -76,7 +76,9 @@ def test_shards_and_more_items(
         "parts are missing: 2/2"
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
-    merged = sieve("merge", tmp_path / "2", tmp_path / "1", "--out", tmp_path / "c", "--json").data
+    (home / "collections").mkdir(parents=True)
+    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
     assert (merged["items"], merged["captions"]) == (60, 120)
     assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2
     more = tmp_path / "more"

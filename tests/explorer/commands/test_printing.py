@@ -13,7 +13,10 @@ from sieve.explorer.commands import printing
 
 OBEYED = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
 REPORT = {
+    "query": OBEYED,
     "notes": [OBEYED],
+    "suggestion": {"query": OBEYED, "without": OBEYED},
+    "excluded": [OBEYED],
     "off": [{"dimension": 3, "name": OBEYED}],
     "results": [
         {

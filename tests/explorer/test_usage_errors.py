@@ -1,0 +1,98 @@
+"""Wrong use is one line; a reader that leaves, or that lacks signs, is no fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import Sieve
+
+CASES = {
+    "search scenes dog --stictness 1": "there is no option --stictness; did you mean --strictness?",
+    "train x --epoch 3": "there is no option --epoch; did you mean --epochs?",
+    "prepare folder x --cptions y": "there is no option --cptions; did you mean --captions?",
+    "--hlp": "there is no option --hlp; did you mean --help?",
+    "search scenes -x": "there is no option -x",
+    "serch": "there is no command 'serch'; did you mean `sieve search`?",
+    "prepare foldr x": "`sieve prepare` has no 'foldr'; did you mean folder?",
+    "annotations exprt": "`sieve annotations` has no 'exprt'; did you mean export?",
+    "prepare": "`sieve prepare` needs one of folder, coco,",
+    "search": "`sieve search` needs COLLECTION",
+    "prepare folder": "`sieve prepare folder` needs DIRECTORY",
+    "export scenes results": "`sieve export` needs -o/--out",
+    "search scenes a dog": "'dog' is one value too many; put a text with spaces in quotes",
+    "search scenes dog -k": "-k/--top needs a value",
+    "search scenes dog -k x": "-k/--top: expected a whole number; got 'x'",
+    "search scenes dog --off a,b": "--off: expected a whole number; got 'a'",
+    "search scenes dog --strictness banana": "--strictness: expected a number; got 'banana'",
+    "search scenes dog --strictness 7": "strictness is a number from 0 to 1, or never",
+    "search scenes dog --device gpu": "--device cannot be 'gpu'; did you mean cpu?",
+    "export scenes reslts -o x.csv": "cannot be 'reslts'; did you mean results?",
+}
+
+
+@pytest.mark.parametrize("line", CASES)
+def test_wrong_use_is_one_line(sieve: Sieve, line: str) -> None:
+    answer = sieve(*line.split())
+    assert answer.code == 2 and answer.out == ""
+    assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err
+    assert CASES[line] in answer.err
+
+
+def run(arguments: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "sieve", *arguments],
+        env={**os.environ, "SIEVE_HOME": str(home), **environment},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["search", "--help"], ["--version"], ["dimensions", "--csv"]]
+)
+def test_a_reader_that_leaves_is_no_fault(arguments: list[str], home: Path, opened: tuple) -> None:
+    if arguments[0] == "dimensions":
+        arguments = [arguments[0], *map(str, opened), *arguments[1:]]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "sieve", *arguments],
+        env={**os.environ, "SIEVE_HOME": str(home)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_is_read_back_from_any_encoding(home: Path, opened: tuple, encoding: str) -> None:
+    arguments = ["search", *map(str, opened), "café 🐕 犬", "--json"]
+    done = run(arguments, home, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode(encoding))["query"] == "café 🐕 犬"
+
+
+def test_everything_is_printed_in_ascii(home: Path, opened: tuple) -> None:
+    plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    for arguments in (
+        ["search", *map(str, opened), "a circle but not in the night"],
+        ["dimensions", *map(str, opened)],
+        ["dimensions", *map(str, opened), "--csv"],
+        ["search", "--help"],
+    ):
+        done = run(arguments, home, **plain)
+        assert (done.returncode, done.stderr) == (0, b""), arguments
+        done.stdout.decode("ascii")
+    missing = run(["info", "café-犬"], home, **plain)
+    assert missing.returncode == 1
+    assert missing.stderr.decode("ascii").count("\n") == 1

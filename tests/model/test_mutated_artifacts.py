@@ -1,0 +1,280 @@
+"""Every field, column and array of an artifact, changed in every way: refused in a line, or read.
+
+The mutations are those of a program with another idea of the format, or of a stranger who makes
+all checksums right again. The generator is seeded; a run tries a share of the mutations.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_word_collection
+from damage import reseal
+from safetensors.numpy import load_file, save_file
+
+from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
+from sieve.model.checksums import CHECKSUMS
+from sieve.model.collection import (
+    CAPTION_ITEM,
+    IMAGE_EMBEDDINGS,
+    ITEMS,
+    MANIFEST,
+    TEXT_EMBEDDINGS,
+    file_sha256,
+)
+from sieve.model.engine import Engine
+
+N = 20
+SWAPS: tuple[Any, ...] = (
+    None, [], {}, [1], {"a": 1}, True, -1, 1.5, 10**40, math.nan, math.inf, "", "x", "x" * 100_000,
+    "two\nlines",
+)  # fmt: skip
+MISSING = object()
+Act = Callable[[], None]
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Give the path of every value in JSON; of lists only the first entry."""
+    yield path
+    entries = value.items() if isinstance(value, dict) else ()
+    for key, part in entries or enumerate(value[:1] if isinstance(value, list) else ()):
+        yield from places(part, (*path, key))
+
+
+def swapped(value: Any, path: tuple, other: Any) -> Any:
+    """Copy JSON with another value in one place, or without it."""
+    if not path:
+        return other
+    changed = copy.deepcopy(value)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    if other is MISSING:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = other
+    return changed
+
+
+def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
+    """Swap each value of a JSON file for one of another kind."""
+    whole = json.loads(path.read_text())
+    if path.name == MANIFEST:  # fields that only some collections have
+        whole |= {"roots": ["/photos"], "follow_links": False}
+    for place in places(whole):
+        for other in (*SWAPS, *([MISSING] if place else [])):
+            name = "missing" if other is MISSING else repr(other)[:20]
+            changed = json.dumps(swapped(whole, place, other))
+            yield f"{path.name} {place} {name}", lambda t=changed: write(path, t.encode())
+
+
+def column_mutations(path: Path) -> Iterator[tuple[str, Act]]:
+    """Drop, double and empty each column of a table, and change its type."""
+    table = pq.read_table(path)
+
+    def put(changed: pa.Table) -> None:
+        pq.write_table(changed, path)
+        write(path, path.read_bytes())
+
+    for i, name in enumerate(table.column_names):
+        others = {
+            "missing": table.remove_column(i),
+            "doubled": table.append_column(name, table[name]),
+            "nulls": table.set_column(i, name, pa.nulls(N, table[name].type)),
+            "texts": table.set_column(i, name, pa.array(["x"] * N)),
+            "numbers": table.set_column(i, name, pa.array([0.5] * N)),
+            "bytes": table.set_column(i, name, pa.array([b"\xff"] * N)),
+            "lists": table.set_column(i, name, pa.array([[]] * N, pa.list_(pa.string()))),
+            "first repeated": table.set_column(
+                i, name, pa.chunked_array([table[name].slice(0, 1)] * N)
+            ),
+        }
+        for kind, changed in others.items():
+            yield f"{path.name} {name} {kind}", lambda t=changed: put(t)
+    yield f"{path.name} shorter", lambda: put(table.slice(1))
+    yield f"{path.name} empty", lambda: put(table.slice(0, 0))
+
+
+def changed_arrays(array: np.ndarray) -> dict[str, np.ndarray]:
+    """Give arrays of other types, shapes and values."""
+    flat = array.reshape(-1)
+    first = {}
+    for name, value in (("nan", math.nan), ("inf", math.inf), ("huge", 6e4), ("negative", -1)):
+        if array.dtype.kind == "f" or name == "negative":
+            other = flat.copy()
+            other[0] = value
+            first[name] = other.reshape(array.shape)
+    return first | {
+        "float64": array.astype(np.float64),
+        "int8": array.astype(np.int8),
+        "bool": array.astype(bool),
+        "complex": array.astype(np.complex64),
+        "texts": array.astype("U4"),
+        "big-endian": array.astype(array.dtype.newbyteorder(">")),
+        "flat": flat,
+        "deeper": array[None],
+        "shorter": array[:-1],
+        "longer": np.concatenate([array, array[:1]]),
+        "empty": array[:0],
+        "zeros": np.zeros_like(array),
+    }
+
+
+def array_mutations(path: Path) -> Iterator[tuple[str, Act]]:
+    """Change a NumPy file: its numbers, its shape and its bytes."""
+    for name, array in changed_arrays(np.load(path)).items():
+        yield f"{path.name} {name}", lambda a=array: save(path, a)
+    whole = path.read_bytes()
+    for name, data in (("cut", whole[:-7]), ("longer file", whole + bytes(9)), ("nothing", b"")):
+        yield f"{path.name} {name}", lambda d=data: write(path, d)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    np.save(path, array)
+    write(path, path.read_bytes())
+
+
+def weight_mutations(path: Path) -> Iterator[tuple[str, Act]]:
+    """Change each array of the weights."""
+    weights = load_file(path)
+
+    def put(others: dict[str, np.ndarray]) -> None:
+        save_file(others, path)
+        reseal(path.parent)
+
+    for name, array in weights.items():
+        for kind, other in changed_arrays(array).items():
+            if other.dtype.kind in "fib" and other.dtype.isnative:
+                changed = weights | {name: np.ascontiguousarray(other)}
+                yield f"{path.name} {name} {kind}", lambda w=changed: put(w)
+        fewer = {key: part for key, part in weights.items() if key != name}
+        yield f"{path.name} {name} missing", lambda w=fewer: put(w)
+    yield f"{path.name} one more", lambda: put(weights | {"more": np.zeros(3, np.float32)})
+    head = json.dumps(
+        {"encode_md": {"dtype": "x" * 1_000_000, "shape": [1], "data_offsets": [0, 4]}}
+    )
+    data = len(head).to_bytes(8, "little") + head.encode() + bytes(4)
+    yield f"{path.name} long head", lambda: write(path, data)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file of an artifact, and make all that is told of it right."""
+    path.write_bytes(data)
+    manifest = path.parent / MANIFEST
+    if path.name != MANIFEST and manifest.is_file():
+        told = json.loads(manifest.read_text())
+        told["files"][path.name] = {"bytes": len(data), "sha256": file_sha256(path)}
+        manifest.write_text(json.dumps(told))
+    reseal(path.parent)
+
+
+def mutations(collection: Path, checkpoint: Path) -> Iterator[tuple[str, Act]]:
+    for path in (
+        collection / MANIFEST,
+        checkpoint / CONFIG,
+        checkpoint / NAMES,
+        checkpoint / TRAINING,
+    ):
+        yield from json_mutations(path)
+    yield from column_mutations(collection / ITEMS)
+    for name in (IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM):
+        yield from array_mutations(collection / name)
+    yield from weight_mutations(checkpoint / WEIGHTS)
+
+
+def use(collection: Path, checkpoint: Path) -> None:
+    """Do what the page does when it opens an artifact."""
+    engine = Engine.open(collection, checkpoint, "cpu")
+    first = engine.collection.items["id"][0]
+    query = engine.encode(item=first)
+    assert query.code.any() and np.isfinite(query.code).all()
+    found = engine.search(query, off=(1,))
+    assert found.results and all(math.isfinite(result.score) for result in found.results)
+    assert all(isinstance(text, str) for result in found.results for text in result.captions)
+    assert engine.search_dense(query) is not None
+    assert len(engine.dimension_table()) == engine.checkpoint.m
+    assert engine.dimension(int(query.dimensions[0].dimension)).name
+    assert all(isinstance(item, str) for item in engine.checkpoint.trained_items)
+    json.dumps([*engine.checkpoint.names.values()], allow_nan=False, default=vars)
+
+
+@pytest.fixture(scope="module")
+def artifacts(
+    word_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    collection = write_word_collection(folder / "collection", n=N)
+    return collection, Path(shutil.copytree(word_checkpoint.path, folder / "checkpoint"))
+
+
+# Each of these once ended in a traceback, a page of text or a wrong answer.
+ONCE = (
+    "collection.json ('backbone', 'sha256') None",
+    "collection.json ('schema_version',) 'xxx",
+    "collection.json ('files', 'items.parquet', 'bytes') 'two",
+    *("collection.json ('roots',) True", "collection.json ('roots', 0) None"),
+    "config.json ('encoder', 'k') 1.5",
+    "config.json ('encoder', 'k_text') True",
+    "config.json ('encoder', 'activation') 'xxx",
+    "config.json ('backbone', 'sha256') [1]",
+    "config.json ('trained_on',) {'a'",
+    "names.json (0, 'score') 'xxx",
+    "training.json ('items', 0) None",
+    *("items.parquet id doubled", "items.parquet width doubled", "items.parquet captions lists"),
+    *("items.parquet id first repeated", "caption_item.npy zeros"),
+    *("weights.safetensors encode_md nan", "weights.safetensors decode_md inf"),
+    "weights.safetensors long head",
+)
+SAMPLE = 150
+
+
+def test_each_mutation_is_refused_in_a_line_or_read(
+    artifacts: tuple[Path, Path], tmp_path: Path, home: Path
+) -> None:
+    whole = artifacts[0].parent
+    copies = Path(shutil.copytree(whole, tmp_path / "artifacts"))
+    collection, checkpoint = copies / "collection", copies / "checkpoint"
+    listed = dict(mutations(collection, checkpoint))
+    pinned = [name for name in listed if name.startswith(ONCE)]
+    assert len(pinned) >= len(ONCE) and len(listed) > 1500
+    refused = 0
+    for name in [*pinned, *random.Random(0).sample(sorted(listed), SAMPLE)]:
+        shutil.copytree(whole, copies, dirs_exist_ok=True)
+        listed[name]()
+        try:
+            use(collection, checkpoint)
+        except (ValueError, OSError) as error:
+            line = str(error)
+            assert "\n" not in line and 20 < len(line) < 600, (name, line[:700])
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}"[:600]) from error
+        else:
+            assert name not in pinned, f"{name} was accepted"
+    assert refused > SAMPLE // 4 and home.is_dir()
+    shutil.copytree(whole, copies, dirs_exist_ok=True)
+    use(collection, checkpoint)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, CONFIG, NAMES, TRAINING, CHECKSUMS])
+def test_a_sparse_file_of_40_gb_is_not_read(
+    artifacts: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    copies = Path(shutil.copytree(artifacts[0].parent, tmp_path / "artifacts"))
+    folder = copies / ("checkpoint" if name in (CONFIG, NAMES, TRAINING) else "collection")
+    with (folder / name).open("r+b") as stream:
+        stream.truncate(40 << 30)
+    opened = Engine.open if folder.name == "collection" else Checkpoint.load
+    with pytest.raises(ValueError, match=f"{name}.* 42,949,672,960 bytes"):
+        opened(folder)
