@@ -283,16 +283,22 @@ def _free_port(host: str, first: int) -> int:
         raise ValueError(f"a port is a number from 1 to 65535; got {first}")
     last = min(first + PORTS_TRIED, 65536)
     for port in range(first, last):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            # As the server itself does: a port left a moment ago is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                log.debug("port %s: %s", port, error)
-                continue
-        return port
+        # Whatever the host is, Gradio wants the port of 127.0.0.1 to be free, too.
+        if all(_is_free(one, port) for one in {host, "127.0.0.1"}):
+            return port
     raise ValueError(f"no port from {first} to {last - 1} is free on {host}; choose one by --port")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As the server itself does: a port left a moment ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            log.debug("port %s: %s", port, error)
+            return False
+    return True
 
 
 def _shown_host(host: str) -> str:

@@ -137,36 +137,35 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def parse_call(
+async def call_refusal(
     body: bytes, check: Callable[[dict[str, Any]], Refusal | None]
-) -> tuple[dict[str, Any], Refusal | None]:
-    """Parse the JSON of a call, and explain why it is refused, if it is.
+) -> Refusal | None:
+    """Explain why a call is not passed on; None if it is.
 
     Parameters
     ----------
     body : bytes
+        JSON.
     check : Callable
         Explains what else there is to refuse.
     """
     if len(body) > MAX_BODY_BYTES:  # takes a while, in which others are answered
-        return await run_in_threadpool(_parse_call, body, check)
-    return _parse_call(body, check)
+        return await run_in_threadpool(_call_refusal, body, check)
+    return _call_refusal(body, check)
 
 
-def _parse_call(
-    body: bytes, check: Callable[[dict[str, Any]], Refusal | None]
-) -> tuple[dict[str, Any], Refusal | None]:
+def _call_refusal(body: bytes, check: Callable[[dict[str, Any]], Refusal | None]) -> Refusal | None:
     try:
         call = json.loads(body, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
-        return {}, (400, "the body is nested too deeply")
+        return 400, "the body is nested too deeply"
     except OverflowError:
-        return {}, (400, "a number in the body is not finite")
+        return 400, "a number in the body is not finite"
     except ValueError:
-        return {}, (400, "the body is not JSON")
+        return 400, "the body is not JSON"
     if not isinstance(call, dict):
-        return {}, (422, "the body must be an object")
-    return call, _file_refusal(call) or _name_refusal(call) or check(call)
+        return 422, "the body must be an object"
+    return _file_refusal(call) or _name_refusal(call) or check(call)
 
 
 def arguments_refusal(function: BlockFunction | None, call: dict[str, Any]) -> Refusal | None:

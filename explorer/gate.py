@@ -12,7 +12,6 @@ With `--public-safe` it is narrower: no upload, no file that was written here.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -40,9 +39,8 @@ from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.explorer import bodies
 from sieve.explorer.faults import OUR_FAULT, one_line
 from sieve.explorer.login import Login
-from sieve.explorer.uploads import MAX_BYTES
+from sieve.explorer.uploads import MAX_BYTES, has_room
 from sieve.explorer.websites import (
-    SINGLE,
     TOKEN_HEADER,
     Network,
     host_refusal,
@@ -169,7 +167,8 @@ class Gate:
         self.unfetched = unfetched
         self._thumbnails = thumbnails
         self._plotly = plotly
-        self._made = PurePath(made)
+        self._made = made
+        self._not_uploads = frozenset({made.name, "vibe_edit_history"})
         self._headers = _headers(rules)
         self._home = urlsplit(rules.root_path).path
         self._import = asyncio.Lock()
@@ -208,9 +207,6 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Answer a request; None if Gradio has."""
-        names = [name.decode("latin-1").lower() for name, _ in scope["headers"]]
-        if any(names.count(name) > 1 for name in SINGLE):
-            return _line(400, "a header that may occur once occurs twice")
         asked, scope = self._read(scope)
         if refused := self._refusal(asked):
             return refused
@@ -219,6 +215,8 @@ class Gate:
         if answer := await self._own_answer(asked, scope, receive):
             return answer
         if _UPLOAD.fullmatch(asked.path):  # too large for the memory of many at once
+            if not await run_in_threadpool(has_room, self._made.parent, self._not_uploads):
+                return _line(429, "too many uploaded images wait to be read; try again later")
             await self.app(scope, receive, send)
             return None
         if asked.method != "POST":
@@ -237,6 +235,7 @@ class Gate:
             if is_proxy_header(lower) and not (is_proxied and lower in _FORWARDED):
                 continue
             kept.append((name, value))
+            # Of two values none is chosen: both together are no valid host, origin or length.
             joined = [headers[lower]] if lower in headers else []
             headers[lower] = "; ".join([*joined, value.decode("latin-1")])
         client = headers.get("x-forwarded-for", "").rsplit(",")[-1].strip() or peer
@@ -338,13 +337,9 @@ class Gate:
         if len(body) > bodies.MAX_BODY_BYTES and not bodies.is_import(body):
             return _line(413, f"a call has at most {bodies.MAX_BODY_BYTES:,} bytes")
         if not _MCP.fullmatch(asked.path):
-            call, fault = await bodies.parse_call(body, partial(self._call_refusal, asked.path))
+            fault = await bodies.call_refusal(body, partial(self._call_refusal, asked.path))
             if fault is not None:
                 return _line(*fault)
-            if "fn_name" not in call and "data" in call:  # nothing else of Gradio's fields is used
-                known = ("data", "session_hash", "fn_index")
-                body = json.dumps({name: call[name] for name in known if name in call}).encode()
-                scope = {**scope, "headers": _sized(scope["headers"], len(body))}
             await self.unfetched.sweep()
         await self.app(scope, bodies.replayed(body, receive), send)
         return None
@@ -517,11 +512,6 @@ async def _form(scope: Scope, receive: Receive) -> dict[str, str]:
     request = Request(scope, bodies.replayed(body, receive))
     async with request.form(max_files=0, max_fields=16) as form:
         return {name: value for name, value in form.items() if isinstance(value, str)}
-
-
-def _sized(headers: list[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
-    kept = [(name, value) for name, value in headers if name.lower() != b"content-length"]
-    return [*kept, (b"content-length", str(size).encode())]
 
 
 def _takes_form(path: str) -> bool:

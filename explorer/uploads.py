@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,10 @@ from sieve.data_prep.images import load_image
 from sieve.model.collection import file_sha256
 
 MAX_BYTES = 20 * 2**20
+MAX_WAITING = 64
+"""Uploads on the disk that were not read yet."""
+WAITING_SECONDS = 600.0
+"""How long they stay: the page reads an image as soon as it has arrived."""
 KEPT_SIDE = 512
 PREVIEW_SIDE = 96
 
@@ -98,6 +104,30 @@ class Uploads:
             return None
         inside = file.is_relative_to(self._folder.resolve())
         return file if inside and file.is_file() else None
+
+
+def has_room(folder: Path, kept: frozenset[str]) -> bool:
+    """Remove uploads that nobody has read for ten minutes, and tell whether one more has room.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the web server puts uploaded files.
+    kept : frozenset of str
+        Names in it that are no uploads.
+    """
+    waiting, oldest = 0, time.time() - WAITING_SECONDS
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in kept:
+            continue
+        with suppress(FileNotFoundError):  # it was read just now
+            if path.stat().st_mtime >= oldest:
+                waiting += 1
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+    return waiting < MAX_WAITING
 
 
 def _preview(image: Image.Image) -> str:

@@ -21,11 +21,6 @@ from urllib.parse import urlsplit
 
 ANY_HOST = "*"
 TOKEN_HEADER = "x-sieve-token"
-SINGLE = frozenset(
-    {"host", "origin", "referer", "content-length", "content-type", "transfer-encoding"}
-    | {"sec-fetch-site", "sec-fetch-mode", TOKEN_HEADER}
-)
-"""Headers that may occur once: of two, this server and Gradio could each read another."""
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")

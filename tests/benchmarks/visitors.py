@@ -65,6 +65,7 @@ class Visitor:
         self._pages = 0
         self._functions: dict[str, int] = {}
         self._thumbnails = ""
+        self._token = ""
         self._place: dict[str, Any] = {}
         self._listed: list[int] = []
         self._shown: list[str] = []
@@ -96,6 +97,8 @@ class Visitor:
         if page is None or config is None:
             return
         self._functions = server_functions(config.json())
+        token = await self._timed("page", "GET", "/csrf-token")
+        self._token = token.text if token is not None else ""
         opened = await self._call("sieve_open", "")
         if opened is not None:
             self._thumbnails = opened["about"]["thumbnails"]
@@ -113,7 +116,10 @@ class Visitor:
         stream = io.BytesIO()
         Image.effect_noise((64, 48), 90).convert("RGB").save(stream, "JPEG")
         files = {"files": ("mine.jpg", stream.getvalue(), "image/jpeg")}
-        sent = await self._timed("upload", "POST", "/gradio_api/upload", files=files)
+        headers = {"X-Sieve-Token": self._token}
+        sent = await self._timed(
+            "upload", "POST", "/gradio_api/upload", files=files, headers=headers
+        )
         taken = await self._call("sieve_upload", sent.json()[0]) if sent is not None else None
         if taken is not None:
             self._place = {"upload": taken["key"], "off": None, "strictness": 1, "never": False}

@@ -20,7 +20,7 @@ from asking import ASK, ask, question, server_functions, token
 from gradio.utils import get_upload_folder
 from ports import FIRST_PORT
 
-from sieve.explorer import bodies, unfetched
+from sieve.explorer import bodies, unfetched, uploads
 from sieve.explorer.access import Access
 from sieve.explorer.annotations.store import annotate
 from sieve.explorer.app import Served, start
@@ -219,6 +219,27 @@ def test_an_answer_is_not_too_large_to_be_kept(
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
 
 
+def test_uploads_that_nobody_reads_are_few_and_go(
+    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_public(web):
+        pytest.skip("strangers upload nothing")
+
+    def upload(content: str) -> int:
+        files = {"files": ("a.png", content.encode())}
+        return web.post("/gradio_api/upload", files=files, headers=token(web)).status_code
+
+    monkeypatch.setattr(uploads, "WAITING_SECONDS", 0.0)
+    assert upload("first") == 200
+    monkeypatch.setattr(uploads, "WAITING_SECONDS", 600.0)
+    monkeypatch.setattr(uploads, "MAX_WAITING", 3)
+    assert [upload(f"{n}") for n in range(4)] == [200, 200, 429, 429]
+    monkeypatch.setattr(uploads, "WAITING_SECONDS", 0.0)
+    assert upload("again") == 200
+    left = [path for path in Path(get_upload_folder()).rglob("a.png") if path.is_file()]
+    assert [path.read_text() for path in left] == ["again"]
+
+
 ODD: list[Any] = [None, -1, 999, 0.5, "1", [], {}, True, 10**30, "\ud800", "x" * 70, "__class__"]
 
 
@@ -272,7 +293,7 @@ def test_calls_that_fit_nothing_are_a_line(
     joined = {"session_hash": "extra", "data": search, "fn_index": number}
     assert web.post("/gradio_api/queue/join", json=joined | extra).status_code == 200
     told = web.get("/gradio_api/queue/data?session_hash=extra").text
-    assert '"success":true' in told, "what Gradio alone uses is left out"
+    assert '"success":true' in told
     said = capfd.readouterr()
     assert "Traceback" not in said.out + said.err
 

@@ -118,6 +118,21 @@ def test_only_the_whole_origin_is_ours(web: httpx.Client, origin: str) -> None:
     assert sent.status_code == 403 and sent.text.count("\n") == 1
 
 
+def test_of_a_header_sent_twice_none_is_believed(web: httpx.Client) -> None:
+    url, ours, evil = str(web.base_url), f"http://{own(web)}", f"http://{EVIL}"
+    for name, first, second in (
+        ("Origin", ours, evil),
+        ("Origin", evil, ours),
+        ("Sec-Fetch-Site", "same-origin", "cross-site"),
+        ("Sec-Fetch-Site", "cross-site", "same-origin"),
+        ("Host", own(web), EVIL),
+        ("Host", EVIL, own(web)),
+    ):
+        host = () if name == "Host" else (f"Host: {own(web)}",)
+        twice = (f"{name}: {first}", f"{name}: {second}")
+        assert head(url, "GET", "/config", *host, *twice) in (400, 403)
+
+
 def test_a_browser_s_post_request_carries_the_page_s_token(web: httpx.Client) -> None:
     known = server_functions(web.get("/config").json())
     body, origin = question(known, "sieve_open", ""), {"Origin": f"http://{own(web)}"}
@@ -168,6 +183,7 @@ def test_a_rebound_name_gets_no_answer(serve: Callable[..., Served], way: dict) 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_an_ipv6_address_is_listened_to(serve: Callable[..., Served]) -> None:
+    serve()  # so that its port is taken on 127.0.0.1 alone
     for served in (serve(host="::1"), serve(host="::", public=True)):
         assert served.url.startswith("http://[::1]:")
         assert httpx.get(f"{served.url}/config").status_code == 200
