@@ -4,12 +4,18 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import write_word_collection
+from conftest import WordBackbone, write_word_collection
 
+from sieve.model.benchmark.inputs import refuse_overlap
 from sieve.model.checksums import write_checksums
 from sieve.model.collection import DUPLICATES, MANIFEST, Collection, file_sha256
 from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
+from sieve.model.questions import PairLaw
+from sieve.model.questions.pairs import track_questions
+from sieve.model.training.data import TrainingData
+from sieve.model.words.nouns import benchmark_nouns
 
 COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine")
 
@@ -74,3 +80,44 @@ def test_a_damaged_list_is_refused_in_a_line(folder: Path, content: str) -> None
     made = with_file(folder, DUPLICATES)
     with pytest.raises(ValueError, match=r"duplicates.csv is damaged .*prepare the collection"):
         duplicate_groups(made)
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """1,500 items: 30 test items resemble train items, 5 select items too; 40 train items copy."""
+    folder = write_word_collection(tmp_path_factory.mktemp("l") / "w", 1500, select=12, test=7)
+    made = Collection.open(folder)
+    train, select, test = (made.rows_of_split([s]).tolist() for s in ("train", "select", "test"))
+    pairs = [(row, train[0], "near") for row in test[:20]]
+    pairs += [(train[5], row, "same") for row in test[20:30]]
+    pairs += [(row, train[9], "same") for row in select[:5]]
+    pairs += [(row, train[100], "same") for row in train[101:141]]
+    return with_duplicates(folder, pairs)
+
+
+def test_the_benchmark_asks_of_items_that_nothing_was_trained_on(leaky: Collection) -> None:
+    asked = track_questions(leaky, "label", benchmark_nouns(), PairLaw(relevant=5, violating=3))
+    test, select = leaky.rows_of_split(["test"]), leaky.rows_of_split(["select"])
+    assert asked.report.rows.tolist() == test[30:].tolist()
+    assert asked.tuning.rows.tolist() == select[5:].tolist()
+    scored = leaky.items["id"].iloc[asked.report.rows[:1]].tolist()
+    refuse_overlap(leaky, leaky.items["id"].iloc[test[:30]].tolist(), "x")  # they are not scored
+    with pytest.raises(ValueError, match="trained on 1 of the"):
+        refuse_overlap(leaky, scored, "x")
+
+
+def test_training_takes_equal_pictures_for_one_item(leaky: Collection) -> None:
+    data = TrainingData(
+        leaky, WordBackbone().encode_texts, batch_size=64, n_words=8, n_exclusions=0, noise=0.0,
+        seed=0,
+    )  # fmt: skip
+    first, *copies = leaky.rows_of_split(["train"])[100:141].tolist()
+    seen = np.concatenate([data.batch(step).items.numpy() for step in range(data.steps_per_epoch)])
+    assert not set(seen) & set(copies)
+    assert (seen == first).sum() > 80  # three captions each
+    said = {
+        word for row in (first, *copies) for text in leaky.items["captions"].iloc[row]
+        for word in text.replace(" and ", " ").split() if word in data.words.words
+    }  # fmt: skip
+    present = data.words.presence[[first]].toarray()[0] > 0
+    assert {word for word, there in zip(data.words.words, present, strict=True) if there} == said

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -236,3 +238,111 @@ def test_rows_group_as_a_plain_loop_groups_them(
     assert all_of(path) == captions and list(read) == list(captions)
     assert {key: said.split for key, said in read.items() if said.split} == splits
     assert len(read.skipped) == n_faults
+
+
+def captions_of(path: Path) -> dict[str, list[str]]:
+    return {key: said.captions for key, said in read_captions(path).items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "split"),
+    [
+        ([{"image": "a.jpg", "caption": ["one", "two"]}, {"image": "b.jpg", "caption": "b"}], ""),
+        ({"a.jpg": ["one", "two"], "b.jpg": "b"}, ""),
+        ({"a.jpg": {"caption": ["one", "two"], "tags": "x, y"}, "b.jpg": {"caption": "b"}}, ""),
+        (
+            {
+                "images": [
+                    {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "one"},
+                                                                        {"raw": "two"}]},
+                    {"filename": "b.jpg", "split": "val", "sentences": [{"raw": "b"}]},
+                ],
+                "dataset": "flickr8k",
+            },
+            "select",
+        ),
+        (
+            {
+                "images": [{"id": "x", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+                "annotations": [
+                    {"image_id": "x", "caption": "one"},
+                    {"image_id": "x", "caption": "two"},
+                    {"image_id": 2, "caption": "b"},
+                ],
+            },
+            "",
+        ),
+    ],
+)  # fmt: skip
+def test_json_of_several_layouts(tmp_path: Path, value: object, split: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(value))
+    assert captions_of(path) == {"a.jpg": ["one", "two"], "b.jpg": ["b"]}
+    assert read_captions(path)["a.jpg"].split == split
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"info": 1, "images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": []}]}',
+         "no annotation has a caption, their keys are image_id, bbox"),
+        ('{"a.jpg": "x", "a.jpg": "y"}', "the key 'a.jpg' occurs twice"),
+        ("[1, 2]", "holds a list of int; expected a list of objects"),
+        ('[{"image_id": 1, "caption": "x"}]', "has no column 'image'; its columns are: image_id"),
+        ('{"version": 1, "n": 2}', "the keys version, n, none of them with captions"),
+        ("{", "is not JSON"),
+    ],
+)  # fmt: skip
+def test_other_json_is_refused_with_what_would_fit(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_captions(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "captions"),
+    [
+        ("sep=;\nimage;caption\na.jpg;one, two\n", ["one, two"]),
+        ("Image_Name,Comment\na.jpg,one\n", ["one"]),
+        ('image, caption\na.jpg, "one, two"\n', ["one, two"]),
+        ("image,caption\na.jpg,one, two, three\n", ["one, two, three"]),
+        ("image,caption_1,caption_2\na.jpg,one,two\n", ["one", "two"]),
+        ('a.jpg,"one, two"\n', ["one, two"]),
+        ("a.jpg#0#\tone\na.jpg#1#\ttwo\n", ["one", "two"]),
+        ("a.jpg#enc#0\tone\n", ["one"]),
+        ("image,caption\na.jpg,\"['one', 'two']\"\n", ["one", "two"]),
+        ('image\tcaption\na.jpg\t"one" and two\n', ['"one" and two']),
+        ("image,caption\na.jpg,NULL\na.jpg,nan\n", []),
+    ],
+)
+def test_text_tables_as_people_write_them(tmp_path: Path, text: str, captions: list[str]) -> None:
+    assert captions_of(written(tmp_path, text)) == {"a.jpg": captions}
+
+
+def test_fields_beyond_the_header_are_a_caption_only_in_its_last_column(tmp_path: Path) -> None:
+    text = "image,caption,split\na.jpg,one, two,train\nb.jpg,b,train\n"
+    read = read_captions(written(tmp_path, text))
+    assert list(read) == ["b.jpg"]
+    assert read.skipped[0].reason.startswith("too many fields: 4, expected 3")
+    joined = read_captions(written(tmp_path, "image,caption\na.jpg,oneb.jpg,two\n"))
+    assert (list(joined), joined.skipped.malformed.total) == ([], 1)
+
+
+def test_several_caption_columns_are_refused_with_their_names(tmp_path: Path) -> None:
+    path = written(tmp_path, "path,title,description\na.jpg,x,y\n")
+    with pytest.raises(ValueError, match="'title' or 'description'; name one with --caption-col"):
+        read_captions(path)
+    assert read_captions(path, Columns(caption="title"))["a.jpg"].captions == ["x"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_states_the_encoding(tmp_path: Path, encoding: str) -> None:
+    assert captions_of(written(tmp_path, "image,caption\na.jpg,é\n", encoding)) == {"a.jpg": ["é"]}
+
+
+def test_an_encoding_can_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "image,caption\na.jpg,é\n", "latin-1")
+    assert read_captions(path, Columns(encoding="latin-1"))["a.jpg"].captions == ["é"]
+    with pytest.raises(ValueError, match="no encoding 'klingon'"):
+        read_captions(path, Columns(encoding="klingon"))

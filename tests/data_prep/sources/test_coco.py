@@ -246,3 +246,49 @@ def test_the_official_files(shared_data: Path, caplog: pytest.LogCaptureFixture)
     named = {label for record in records for label in record.labels}
     categories = {entry["name"] for entry in json.loads(instances.read_text())["categories"]}
     assert named <= categories
+
+
+def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+    images = folder_of(tmp_path, "cam1/1.jpg", "cam2/1.jpg", "cam2/2.jpg")
+    named = [image(1, "cam1/1.jpg"), image(2, "cam2/1.jpg"), image(3, "cam1/2.jpg")]
+    path = captions_file(tmp_path, images=named, annotations=[caption(n, f"{n}") for n in (1, 2)])
+    source = Coco(images, (path,))
+    found = {record.key: Path(record.image).parent.name for record in source.records()}
+    assert found == {"1": "cam1", "2": "cam2"}  # 3 is not cam2/2.jpg
+    bare = captions_file(tmp_path, images=[image(9, "1.jpg"), image(8, "2.jpg")], annotations=[])
+    source = Coco(images, (bare,))
+    assert [record.key for record in source.records()] == ["8"]
+    reason = next(entry.reason for entry in source.skipped_rows() if entry.key == "9")
+    assert "it may be cam1/1.jpg or cam2/1.jpg" in reason
+
+
+def test_ids_may_be_texts(tmp_path: Path) -> None:
+    images = folder_of(tmp_path, "a.jpg")
+    named = [{"id": "x7", "file_name": "a.jpg"}]
+    path = captions_file(tmp_path, images=named, annotations=[{"image_id": "x7", "caption": "a"}])
+    (record,) = Coco(images, (path,)).records()
+    assert (record.key, record.captions) == ("x7", ("a",))
+
+
+def test_an_id_of_two_images_is_left_out_with_both_names(tmp_path: Path) -> None:
+    images = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    first = captions_file(
+        tmp_path / "1", images=[image(1, "a.jpg"), image(2, "c.jpg")],
+        annotations=[caption(1, "a"), caption(2, "c")],
+    )  # fmt: skip
+    other = captions_file(tmp_path / "2", images=[image(1, "b.jpg")], annotations=[caption(1, "b")])
+    source = Coco(images, (first, other))
+    assert {record.key: record.captions for record in source.records()} == {"2": ("c",)}
+    reasons = [entry.reason for entry in source.skipped_rows() if "ambiguous" in entry.reason]
+    assert len(reasons) == 1 and "1 is a.jpg in" in reasons[0] and "and b.jpg in" in reasons[0]
+    assert source.skipped_rows().malformed.total == 1
+    instances = instances_file(tmp_path, images=[image(2, "b.jpg")], annotations=[instance(2, 18)])
+    assert next(Coco(images, (first,), (instances,)).records()).labels == ()
+
+
+def test_a_url_names_an_image_that_has_no_file_name(tmp_path: Path) -> None:
+    images = folder_of(tmp_path, "train2017/1.jpg", "val2017/1.jpg")
+    named = [{"id": 1, "coco_url": "http://images.cocodataset.org/val2017/1.jpg"}]
+    path = captions_file(tmp_path, images=named, annotations=[caption(1, "a")])
+    (record,) = Coco(images, (path,)).records()
+    assert Path(record.image).parent.name == "val2017"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_a_backbone_that_fails_later_is_tried_once(made: tuple[Path, Path]) -> N
     """As one whose weights are not on this machine: nobody knows before it is loaded."""
     tried = []
 
-    def offline() -> None:
+    def offline() -> NoReturn:
         tried.append(1)
         raise BackboneUnavailable("no connection; try again later")
 
@@ -227,7 +228,7 @@ def test_a_text_is_read_as_the_mean_direction_of_its_words() -> None:
 
 
 def test_notes_name_no_folder_of_this_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
-    def gone() -> None:
+    def gone() -> NoReturn:
         raise BackboneUnavailable(
             f"backbone 'local-dir:{tmp_path}/own': no folder at {tmp_path}/own"
         )
