@@ -60,7 +60,8 @@ def add_api(desk: Desk, *, mcp: bool = False) -> None:
             without: What is not wanted, in words; empty for nothing.
 
         Returns:
-            query, without, dimensions (dimension, name, strength, without_strength, off) and notes.
+            query, without, excluded (its phrases), dimensions (dimension, name, strength,
+            without_strength, off), notes and suggestion (another reading, or null).
         """  # noqa: D406, D407
         return query_json(desk.encode(_text("text", text), _text("without", without)))
 

@@ -222,7 +222,7 @@ class Collection:
     @cached_property
     def file_names(self) -> FileNames:
         """Name of each item's original file inside its source, by row."""
-        return FileNames(self.items["image"], self.manifest.get("roots", ()))
+        return FileNames(pd.Series(self.items["image"]), self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:

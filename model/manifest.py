@@ -60,6 +60,7 @@ class Manifest(_Schema):
     counts: _Counts
     files: dict[str, _File]
     follow_links: bool = False
+    roots: list[str] = []
 
 
 class CheckpointConfig(_Schema):

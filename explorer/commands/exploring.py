@@ -146,9 +146,9 @@ class Search:
     collection: CollectionName
     """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
-    """What to search for; "a dog but not on a beach" is read as "a dog" without "a beach"."""
+    """What to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
     without: str = ""
-    """What should not be seen; it proposes the dimensions to switch off."""
+    """What to exclude, a phrase or several with commas; it proposes what to switch off."""
     strictness: Strictness = StrictnessValue(1.0)
     """0 ignores what is off, 1 pushes it away; `never` also leaves out all that has it."""
     off: Off = None

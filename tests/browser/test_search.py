@@ -144,6 +144,49 @@ def test_one_box_is_read_as_two_and_says_so(page: Page) -> None:
     expect(page.get_by_text("Read as “a circle” without “the snow”.")).to_be_visible()
 
 
+def test_ambiguous_wording_offers_the_exclusion(page: Page) -> None:
+    go(page)
+    search(page, "a circle - snow")
+    expect(
+        page.get_by_text("“-” was searched as written, not read as an exclusion.")
+    ).to_be_visible()
+    page.get_by_role("button", name="Search a circle without snow").click()
+    expect(page.get_by_role("textbox", name="without")).to_have_value("snow")
+    expect(page.locator(".sv-suggestion")).to_be_hidden()
+
+
+def test_a_refused_query_leaves_no_results(page: Page) -> None:
+    go(page, "?q=a+circle&without=the+snow")
+    page.get_by_role("textbox", name="Find").fill("")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_text("Enter something to find; “without” only excludes.")).to_be_visible()
+    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
+    search(page, "a circle")
+    assert found(page)
+    page.get_by_role("textbox", name="Find").fill("not a circle")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator(".sv-fault").first).to_contain_text("Nothing to search for")
+    expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
+
+
+def test_counts_of_groups_follow_the_switches(page: Page) -> None:
+    go(page, "?q=a+circle")
+    title = page.locator(".sv-group-on h3")
+    n = page.locator(".sv-group-on .sv-dim").count()
+    expect(title).to_have_text(f"In “a circle” · {n}")
+    page.locator(".sv-group-on input").first.click()
+    expect(title).to_have_text(f"In “a circle” · {n - 1} of {n} on")
+
+
+def test_nothing_is_listed_with_every_dimension_off(page: Page) -> None:
+    go(page, "?q=a+circle&strictness=never")
+    page.get_by_role("button", name="All off").first.click()
+    expect(page.locator(".sv-results .sv-columns .sv-tile")).to_have_count(0)
+    expect(page.locator(".sv-results .sv-empty")).to_contain_text(
+        "Every dimension of the query is off"
+    )
+
+
 def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
     go(page, "?q=a+red+circle")
     item = found(page)[2]

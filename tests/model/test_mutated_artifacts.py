@@ -70,6 +70,8 @@ def swapped(value: Any, path: tuple, other: Any) -> Any:
 def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
     """Swap each value of a JSON file for one of another kind."""
     whole = json.loads(path.read_text())
+    if path.name == MANIFEST:  # fields that only some collections have
+        whole |= {"roots": ["/photos"], "follow_links": False}
     for place in places(whole):
         for other in (*SWAPS, *([MISSING] if place else [])):
             name = "missing" if other is MISSING else repr(other)[:20]
@@ -221,6 +223,7 @@ ONCE = (
     "collection.json ('backbone', 'sha256') None",
     "collection.json ('schema_version',) 'xxx",
     "collection.json ('files', 'items.parquet', 'bytes') 'two",
+    *("collection.json ('roots',) True", "collection.json ('roots', 0) None"),
     "config.json ('encoder', 'k') 1.5",
     "config.json ('encoder', 'k_text') True",
     "config.json ('encoder', 'activation') 'xxx",
