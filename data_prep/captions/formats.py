@@ -627,8 +627,8 @@ def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault)
     image = ""
     try:
         image = _unmarked(_name_in(value.get(places.image)))
-        split = text_in(value.get(places.split or ""))
-        labels = _labels_in(value.get(places.labels or ""))
+        split = text_in(None if places.split is None else value.get(places.split))
+        labels = _labels_in(None if places.labels is None else value.get(places.labels))
     except CellError as error:
         fault(line, image, f"row cannot be read: {error}")
         return
