@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -480,7 +480,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _objects(value: Any) -> bool:
+def _objects(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
 
 
@@ -627,8 +627,8 @@ def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault)
     image = ""
     try:
         image = _unmarked(_name_in(value.get(places.image)))
-        split = text_in(value.get(places.split))
-        labels = _labels_in(value.get(places.labels))
+        split = text_in(None if places.split is None else value.get(places.split))
+        labels = _labels_in(None if places.labels is None else value.get(places.labels))
     except CellError as error:
         fault(line, image, f"row cannot be read: {error}")
         return

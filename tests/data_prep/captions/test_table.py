@@ -305,6 +305,7 @@ def test_other_json_is_refused_with_what_would_fit(tmp_path: Path, text: str, me
     [
         ("sep=;\nimage;caption\na.jpg;one, two\n", ["one, two"]),
         ("Image_Name,Comment\na.jpg,one\n", ["one"]),
+        (",image,caption\n0,a.jpg,one\n", ["one"]),
         ('image, caption\na.jpg, "one, two"\n', ["one, two"]),
         ("image,caption\na.jpg,one, two, three\n", ["one, two, three"]),
         ("image,caption_1,caption_2\na.jpg,one,two\n", ["one", "two"]),
