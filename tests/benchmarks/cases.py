@@ -187,7 +187,8 @@ def caption_encodings(case: Case) -> tuple[str, str, bool]:
 
     for name in ("bom_crlf", "utf16", "latin1", "mac", "sepline", "semicolon", "Header"):
         run, found, _ = read(f"{name}.csv")
-        if found != {f"{n}.png": [f"{text}, café"] for n, text in enumerate(texts)}:
+        asks = name == "latin1" and run.is_one_line and "--encoding" in run.err
+        if found != {f"{n}.png": [f"{text}, café"] for n, text in enumerate(texts)} and not asks:
             wrong.append(f"{name}: {run.told[-60:]}")
     run, found, made = read("openquote.csv")
     told = "openquote" in run.told or "quote" in run.told.lower() or run.is_one_line
