@@ -165,7 +165,7 @@ function show(answer) {
   offer();
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   fillTruth(answer.truth);
-  told.textContent = `${rightness(answer)} ${answer.both} of the first ${answer.columns[0].results.length} stand in both.`;
+  told.textContent = `${rightness(answer)} ${answer.both} of the first ${answer.columns[0].results.length} are in both.`;
   const [left, right] = answer.columns;
   find(".sv-versus-columns").hidden = false;
   element.querySelectorAll(".sv-versus-columns > section").forEach((section, at) => fillColumn(section, [left, right][at], [right, left][at], answer.truth));

@@ -21,10 +21,10 @@ function showStrictness({ strictness, never }) {
   told.textContent = {
     ignore: "Off dimensions have no effect.",
     push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)} %` : ""}.`,
-    never: "Results with an off dimension are removed.",
+    never: "Results with an off dimension above the threshold are removed.",
   }[word];
   slider.setAttribute("aria-valuetext",
-    never ? "never: what has an off dimension is removed" : `${word}, ${strictness}`);
+    never ? "never: results with an off dimension above the threshold are removed" : `${word}, ${strictness}`);
 }
 on("switches", showStrictness);
 for (const one of words) {
