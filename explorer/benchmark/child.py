@@ -18,7 +18,7 @@ from sieve.model.collection import Collection
 
 
 def evaluate_as_asked(request: Request, collection: Collection, teller: Teller) -> Path:
-    """Measure one checkpoint against the peers that need no training."""
+    """Measure one checkpoint against the baselines that need no training."""
 
     def tell(done: int, total: int, doing: str) -> None:
         teller.tell(Progress(MEASURING, step=done, n_steps=total, doing=doing))

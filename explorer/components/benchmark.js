@@ -68,10 +68,10 @@ function tellRun() {
   stop.hidden = !under;
   const first = find(".sv-bench-none [data-do=start]");
   for (const button of [start, first]) if (button) button.disabled = under || Boolean(elsewhere || refusal);
-  if (under) say(run.of ? `Measuring ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You may close this page.` : `Getting ready to measure ${list.checkpoint} …`);
+  if (under) say(run.of ? `Measuring ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You may close this page.` : `Preparing to measure ${list.checkpoint} …`);
   else if (elsewhere) say(`${sentence(elsewhere)} is under way. One job runs at a time; a quick evaluation can start when it is done.`);
-  else if (run?.state === "failed") say(`The last quick one failed: ${run.fault}`);
-  else if (run?.state === "stopped") say(run.fault ? `The last quick one stopped: ${run.fault}` : "The quick one was stopped; nothing of it is kept.");
+  else if (run?.state === "failed") say(`The last quick benchmark failed: ${run.fault}`);
+  else if (run?.state === "stopped") say(run.fault ? `The last quick benchmark stopped: ${run.fault}` : "The quick benchmark was stopped; its results were discarded.");
   else say("");
   showNone(under);
   if (held) [stop, start, find(".sv-bench-none [data-do=start]")].find((button) => button?.checkVisibility() && !button.disabled)?.focus();
@@ -84,8 +84,8 @@ function showNone(under) {
   none.replaceChildren(...[
     el("p", {}, `${list.collection} has not been evaluated yet.`),
     list.command ? el("p", {}, "The whole table, with encoders trained for it: ", el("code", {}, list.command)) : null,
-    mayRun ? el("p", {}, `Or the short one: ${list.checkpoint}, against the peers that need no training, in a minute or two.`) : null,
-    mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run a quick one") : null,
+    mayRun ? el("p", {}, `Or the short one: ${list.checkpoint}, against the baselines that need no training, in a minute or two.`) : null,
+    mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));
 }
@@ -146,8 +146,8 @@ function fill() {
   fillPeers();
 }
 function about(now) {
-  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; knobs tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} select images${now.left_out}. `];
-  if (shown.short) says.push(`The short table: peers that have to be trained are left out${list.command ? "; " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " measures them too. " : " ");
+  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; hyperparameters tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
+  if (shown.short) says.push(`The short table: baselines that have to be trained are left out${list.command ? "; " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " measures them too. " : " ");
   if (!shown.checkpoint) says.push(el("b", {}, `Sieve here is encoders trained for this evaluation (${measured(shown)}), not ${list.checkpoint}, which is open.`));
   else if (!shown.is_open) says.push(el("b", {}, `This is of another checkpoint (${shown.checkpoint}) than the one that is open (${list.checkpoint}).`));
   return says;
@@ -161,11 +161,11 @@ const COLUMNS = [
   ["violation@10", "viol@10", "Share of the first ten that show both A and B; lower is better"],
   ["p@10", "P@10", "Share of the first ten that show A and not B"],
   ["ndcg@10", "nDCG@10", "Discounted gain of the first ten"],
-  ["plain_ap@10", "plain A", "AP@10 of A alone, without any B"],
-  ["kept", "A kept", "How much of plain A's AP@10 stays for A while B is excluded"],
+  ["plain_ap@10", "AP@10 for A", "AP@10 of A alone, without any B"],
+  ["kept", "A kept", "Share of A's AP@10 without exclusion that is kept while B is excluded"],
   ["spread", "seeds ±", "Standard deviation over training seeds"],
 ];
-const STANDS = { wins: "beats Sieve", even: "not told apart", loses: "" };
+const STANDS = { wins: "beats Sieve", even: "not significantly different", loses: "" };
 find(".sv-scores thead tr").replaceChildren(...COLUMNS.map(([by, name, title]) => el("th", { scope: "col", "aria-sort": "none" }, el("button", {
   type: "button", title, "data-by": by, onclick: () => { sort = { by, down: sort.by === by ? !sort.down : by !== "method" }; fillTable(); },
 }, name))));

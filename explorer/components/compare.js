@@ -199,13 +199,13 @@ function fillColumn(section, column, other, truth) {
   }));
   const ranks = new Map(other.results.map((item) => [item.id, item.rank]));
   const tiles = column.results.map((item) => el("li", {}, tileOf(item, ranks.get(item.id), truth)));
-  if (tiles.length > MEASURED && column.measures) tiles.splice(MEASURED, 0, el("li", { class: "sv-versus-line" }, "beyond the ten that are measured"));
+  if (tiles.length > MEASURED && column.measures) tiles.splice(MEASURED, 0, el("li", { class: "sv-versus-line" }, "below the top 10 (not scored)"));
   section.querySelector("ol").replaceChildren(...tiles);
 }
 function tileOf(item, there, truth) {
   const title = Sieve.titleOf(item);
   const marks = { right: "✓ right", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
-  const where = there ? (there === item.rank ? "= both" : `${there} there`) : "only here";
+  const where = there ? (there === item.rank ? "= both" : `rank ${there} there`) : "only here";
   const point = (is) => () => {
     for (const twin of element.querySelectorAll(`[data-id="${item.id}"]`)) twin.classList.toggle("sv-is-twin", is && Boolean(there));
   };

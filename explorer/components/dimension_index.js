@@ -10,7 +10,7 @@ const COLUMNS = {
   images: { name: "Images", share: true, about: "Share of the images that have it" },
   texts: { name: "Captions", share: true, about: "Share of the captions that have it" },
   agreement: { name: "Agreement", about: "How far it fires on the same items in images and captions, 0 to 1" },
-  mono: { name: "One meaning", about: "Monosemanticity: how alike the images are that have it, up to 1" },
+  mono: { name: "Monosemanticity", about: "How alike the images are that have it, up to 1" },
   auc: { name: "Label AUC", about: "How well it tells images with its best label from others; 0.5 is chance" },
 };
 const TEXT_COLUMNS = ["name", "word"];

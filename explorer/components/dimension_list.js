@@ -19,9 +19,9 @@ function showStrictness({ strictness, never }) {
   slider.style.setProperty("--part", `${slider.value * 100}%`);
   slider.disabled = never;
   told.textContent = {
-    ignore: "What is off does not count.",
-    push: `What is off pushes away${strictness < 1 ? `, at ${Math.round(strictness * 100)} %` : ""}.`,
-    never: "What has an off dimension is not shown.",
+    ignore: "Off dimensions have no effect.",
+    push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)} %` : ""}.`,
+    never: "Results with an off dimension are removed.",
   }[word];
   slider.setAttribute("aria-valuetext",
     never ? "never: what has an off dimension is removed" : `${word}, ${strictness}`);

@@ -65,7 +65,7 @@ function head(page) {
 // How the dimension is called and why, in one line; all that was suggested stands further down.
 function naming({ name, suggested, naming: n }) {
   if (!n) return null;
-  if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by whoever made the codes");
+  if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the codes' author");
   return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
     `${name === suggested ? "Named" : `Suggested “${suggested}”,`} after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`);
 }
@@ -92,7 +92,7 @@ function statistics({ statistics: s, label }) {
     fact("images have it", percent(s.firing_images), "Share of the images"),
     s.firing_texts !== undefined && fact("captions have it", percent(s.firing_texts), "Share of the captions"),
     s.agreement !== undefined && fact(Sieve.term("agreement", AGREEMENT), number(s.agreement)),
-    s.monosemanticity !== undefined && fact(Sieve.term("one meaning", MEANING), number(s.monosemanticity)),
+    s.monosemanticity !== undefined && fact(Sieve.term("monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
     fact("mean where it fires", number(s.mean), "Of the images that have it"),
     fact("strongest", number(s.max), "Over all images"));
@@ -159,7 +159,7 @@ function changedRow(dimension, { text, left, before, after }) {
   const again = Sieve.about.can.text_queries && el("button", { type: "button", class: "sv-more", onclick: () => {
     Sieve.search({ q: text });
     Sieve.change({ off: [dimension] }, { list: true });
-  } }, "Search it so");
+  } }, "Try this search");
   return el("div", { class: "sv-change" }, el("p", {}, el("span", { class: "sv-asked", title: text }, `“${text}”`), el("span", { class: "sv-count" }, left ? `${left} of ${before.length} left` : "only their order changes"), again),
     row("on", before, has, "sv-gone-from", "left"), row("off", after, had, "sv-came", "entered"));
 }

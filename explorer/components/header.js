@@ -68,7 +68,7 @@ share.addEventListener("click", async () => {
   if (Sieve.place.upload && Sieve.place.tab === "search") {
     return Sieve.explain(share, "A search by an image of yours has no link: the image is not kept.");
   }
-  if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It leads to just this view.");
+  if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It opens exactly this view.");
   const field = el("input", { type: "text", readonly: true, "aria-label": "Link to this view" });
   field.value = link;
   Sieve.explain(share, "Copy the link to this view:", field);

@@ -132,7 +132,7 @@ function showLeft(items, names, off, results) {
   leftHint.hidden = items.length > 0;
   leftHint.textContent = off.size
     ? "Nothing left: the same images, perhaps in another order."
-    : "Uncheck a dimension, and what drops out of the results is kept in view here.";
+    : "Results that drop out when you turn dimensions off appear here.";
 }
 
 function showDense(answer) {

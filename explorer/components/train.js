@@ -145,7 +145,7 @@ function heading() {
   const tenths = Math.floor((now.step / now.n_steps) * 10) * 10;
   return {
     none: now.offer ? "Nothing trained yet" : "No training yet",
-    starting: "Getting ready …",
+    starting: "Loading the backbone …",
     training: `Training, ${tenths} % done`,
     measuring: "Measuring and naming the dimensions …",
     stopped: "Stopped",
@@ -161,7 +161,7 @@ function told() {
   if (state === "starting") return ["The backbone is loaded and the captions' words are embedded."];
   if (state === "measuring") return ["All steps are taken. This may take a minute."];
   if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${whole(now.step)}.` : "It had not begun."];
-  if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start anew."];
+  if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start again."];
   if (state !== "done") return [];
   if (now.open) return [`${now.checkpoint} is kept, and open in all tabs.`];
   if (!now.fits) return [`Kept as ${now.checkpoint}. It reads the embeddings of another backbone than those that are open here. Open it from the command line: `, el("code", {}, now.command)];

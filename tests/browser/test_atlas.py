@@ -190,7 +190,7 @@ def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> 
         shown = rows_of.nth(row).locator("img").evaluate_all("i => i.map(x => x.src)")
         assert [src.rsplit("/", 1)[1] for src in shown] == [f"{one.id}.webp" for one in wanted]
     assert rows_of.first.locator(".sv-gone-from").count() == first.left
-    page.get_by_role("button", name="Search it so").first.click()
+    page.get_by_role("button", name="Try this search").first.click()
     page.wait_for_url(f"**off={dimension}&**")
     settle(page)
     assert found(page)

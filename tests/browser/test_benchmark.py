@@ -105,11 +105,11 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     page.set_default_timeout(60_000)
     go(page, "?tab=benchmark")
     expect(page.locator(".sv-bench-none")).to_contain_text("sieve evaluate")
-    page.get_by_role("button", name="Run a quick one").click()
+    page.get_by_role("button", name="Run quick benchmark").click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     page.reload()  # found again
     # The tiny collection has too few items to ask anything of; it says so.
     expect(page.locator(".sv-bench-now")).to_contain_text("failed", timeout=PATIENCE)
-    expect(page.get_by_role("button", name="Run a quick one")).to_be_enabled()
+    expect(page.get_by_role("button", name="Run quick benchmark")).to_be_enabled()
     page.close()
     served.app.close()

@@ -93,7 +93,7 @@ def test_unknown_words_are_told_on_the_page(given: Page) -> None:
 def test_the_dimensions_have_their_pages(given: Page) -> None:
     go(given, "?tab=dimensions&dimension=1")
     expect(given.get_by_role("heading", name="beach")).to_be_visible()
-    expect(given.get_by_text("Named by whoever made the codes")).to_be_visible()
+    expect(given.get_by_text("Named by the codes' author")).to_be_visible()
     expect(given.get_by_role("heading", name="Similar")).to_have_count(0)
     given.get_by_role("button", name="Search “beach”").click()
     settle(given)
