@@ -102,8 +102,10 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     from sieve.model.backbone import Backbone
 
     shipped = scenes_embeddings()
-    check_files(shipped.parent, "install Sieve again")
-    known = KnownEmbeddings(np.load(shipped, "r")) if shipped.is_file() else None
+    known = None
+    if shipped.is_file():
+        check_files(shipped.parent, "install Sieve again")
+        known = KnownEmbeddings(np.load(shipped, "r"))
     log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
     backbone = Backbone.load(BACKBONE, device)
     while not (target / MANIFEST).is_file():

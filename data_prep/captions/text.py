@@ -50,8 +50,8 @@ def tidy(text: str) -> str:
 
 def caption_fault(caption: str) -> str:
     """Why a tidy caption is left out, or nothing."""
-    if not caption:
-        return "empty caption"
+    if not any(map(str.isprintable, caption.replace(" ", ""))):
+        return "empty caption"  # Zero-width characters alone are empty too
     if len(caption) > MAX_CAPTION_CHARACTERS:
         return f"huge caption: {len(caption):,} characters, over {MAX_CAPTION_CHARACTERS:,}"
     return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from sieve.model.backbone.files import (
 from sieve.model.backbone.hub import hub_file, hub_folder
 from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
 from sieve.model.backbone.weights_file import check_no_torchscript
+from sieve.model.faults import disk_is_full, writing_in
 
 
 def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
@@ -39,16 +41,21 @@ def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.
     ------
     ValueError
         One line, with what to do, whatever went wrong inside open_clip or the Hub.
+    OSError
+        If the disk of temporary files is full.
     """
-    try:
-        # Building a network draws random numbers, which must not shift those of the caller.
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            return _built(files)
-    except Exception as error:
-        # Its faults range from JSON errors over missing keys to those of the network libraries.
-        raise cannot_open(
-            files.name.text, error, local=files.name.kind in ("bundled", "folder")
-        ) from error
+    temporary = Path(tempfile.gettempdir())
+    with writing_in(temporary):
+        try:
+            # Building a network draws random numbers, which must not shift those of the caller.
+            with _quiet(), torch.random.fork_rng(devices=[]):
+                return _built(files)
+        except Exception as error:
+            if disk_is_full(error, temporary):
+                raise
+            # The errors range from JSON errors over missing keys to those of network libraries.
+            local = files.name.kind in ("bundled", "folder")
+            raise cannot_open(files.name.text, error, local=local) from error
 
 
 def declared_width(name: str) -> int | None:

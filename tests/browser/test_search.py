@@ -237,7 +237,7 @@ def test_all_of_it_works_from_the_keyboard(page: Page) -> None:
 def test_an_empty_search_says_what_is_missing(page: Page) -> None:
     go(page)
     search(page, "", "snow")
-    expect(page.get_by_role("alert").filter(has_text="Say also what to find")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Enter something to find")).to_be_visible()
 
 
 def test_nothing_left_says_what_to_do(page: Page) -> None:
@@ -245,4 +245,4 @@ def test_nothing_left_says_what_to_do(page: Page) -> None:
     page.get_by_role("button", name="All off").click()
     settle(page)
     assert found(page) == []
-    expect(page.get_by_text("Switch some on again")).to_be_visible()
+    expect(page.get_by_text("Switch one on")).to_be_visible()

@@ -12,6 +12,7 @@ import pytest
 from sieve import assets
 from sieve.data_prep import bundled
 from sieve.data_prep.scenes import Scenes
+from sieve.model.checksums import write_checksums
 from sieve.model.collection import Collection
 
 
@@ -41,6 +42,7 @@ class TestBundled:
         shipped.parent.mkdir(parents=True)
         known = np.random.default_rng(0).standard_normal((12, 32)).astype(np.float16)
         np.save(shipped, known)
+        write_checksums(shipped.parent, [shipped.name])
         path = bundled.bundled_scenes(progress=False)
         assert path != computed
         first = Collection.open(path).image_embeddings[0].astype(float)

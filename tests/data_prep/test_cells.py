@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from sieve.data_prep.cells import read_cell, safe_cell
 from sieve.data_prep.pipeline.duplicates import write_duplicates
@@ -36,13 +37,13 @@ def test_a_file_that_was_left_out_is_no_formula(tmp_path: Path, name: str) -> No
 def test_a_file_that_is_like_another_is_no_formula(tmp_path: Path) -> None:
     names = ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png"]
     ids = [f"{n:016x}" for n in range(2)]
-    table = pd.DataFrame({"id": ids, "image": names, "width": 4, "height": 3})
+    table = pd.DataFrame({"id": ids, "image": names, "width": 4, "height": 3, "split": "train"})
     table.to_parquet(tmp_path / ITEMS)
     np.save(tmp_path / IMAGE_EMBEDDINGS, np.array([[1, 0], [1, 0]], np.float16))
     for item_id in ids:
         place = tmp_path / thumbnail_path(item_id)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(b"the same")
+        Image.new("RGB", (4, 3)).save(place)
     assert write_duplicates(tmp_path) == 1
     with (tmp_path / DUPLICATES).open(newline="", encoding="utf-8") as stream:
         cells = [cell for row in csv.reader(stream) for cell in row]

@@ -156,7 +156,7 @@ def test_only_the_file_of_notes_may_be_large(
     else:
         assert answer.status_code == 200 and "error" in answer.json()
     for path in PATHS[1:]:
-        call = {"data": [text, "", None, 1.0, 10], "fn_name": "sieve_notes_import"}
+        call = {"data": [text, "", None, 1.0, 10, False], "fn_name": "sieve_notes_import"}
         assert web.post(path, json=call).status_code == 413
 
 
@@ -169,15 +169,15 @@ def test_texts_of_the_api_are_as_short_as_the_page_s(web: httpx.Client) -> None:
     for told in (
         asked("encode", long, ""),
         asked("encode", "a", long),
-        asked("search", long, "", None, 1.0, 5),
-        asked("search", "a", long, None, 1.0, 5),
-        asked("search", "a", "", None, long, 5),
-        asked("search", "a", "", [0] * 5000, 1.0, 5),
-        asked("search", "a", "", None, 1.0, long),
+        asked("search", long, "", None, 1.0, 5, False),
+        asked("search", "a", long, None, 1.0, 5, False),
+        asked("search", "a", "", None, long, 5, False),
+        asked("search", "a", "", [0] * 5000, 1.0, 5, False),
+        asked("search", "a", "", None, 1.0, long, False),
         asked("dimension", long),
     ):
         assert "event: error" in told and len(told) < 400
-    assert "event: complete" in asked("search", long[:-1], "", None, 1.0, 5)
+    assert "event: complete" in asked("search", long[:-1], "", None, 1.0, 5, False)
 
 
 def test_answers_that_nobody_fetches_are_few(
@@ -214,7 +214,7 @@ def test_an_answer_is_not_too_large_to_be_kept(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sieve.explorer.api.MAX_ANSWER_BYTES", 1000)
-    call = {"data": ["a circle", "", None, 1.0, 50]}
+    call = {"data": ["a circle", "", None, 1.0, 50, False]}
     event = web.post("/gradio_api/call/search", json=call).json()["event_id"]
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
 
@@ -248,7 +248,7 @@ def test_calls_that_fit_nothing_are_a_line(
 ) -> None:
     known = server_functions(web.get("/config").json())
     (number,) = [n for n, f in served.app.fns.items() if f.api_name == "search"]
-    search = ["a", "", None, 1.0, 5]
+    search = ["a", "", None, 1.0, 5, False]
     posted: list[tuple[str, Any]] = []
     for odd in ODD:
         joined = {"session_hash": "s", "data": search, "fn_index": number}

@@ -57,8 +57,8 @@ def test_no_request_leaves_the_machine(tiny_engine, asked_beyond: list[str]) -> 
     served = start(tiny_engine, port=FIRST_PORT + 80)
     try:
         with httpx.Client(base_url=served.url, timeout=30) as web:
-            found = asked(web, "search", ["a circle", "the snow", None, 1.0, 10])
-            switched = asked(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10])
+            found = asked(web, "search", ["a circle", "the snow", None, 1.0, 10, False])
+            switched = asked(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False])
             assert found["results"] and switched["off"] != found["off"]
             made = asked(web, "figure", [{"rows": [{"query": "a circle"}]}, "pdf"])
             assert web.get(made["url"]).content.startswith(b"%PDF")

@@ -42,6 +42,17 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
     assert read["a.jpg"].captions == ["ein Hündchen"]
 
 
+def test_captions_of_invisible_characters_are_empty(tmp_path: Path) -> None:
+    rows = ["image,caption", "a.jpg,\u200b", "b.jpg,\u2060 \ufeff", "c.jpg,a\u200bdog", "d.jpg,🐕"]
+    read = read_captions(written(tmp_path, "\n".join(rows)))
+    assert [(s.key, s.reason) for s in read.skipped] == [
+        ("captions.csv:2", "empty caption"),
+        ("captions.csv:3", "empty caption"),
+    ]
+    assert read["c.jpg"].captions == ["a\u200bdog"]
+    assert read["d.jpg"].captions == ["🐕"]
+
+
 def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:
     rows = ["image,caption", "a.jpg,", "b.jpg", ",lonely", f"c.jpg,{'x' * 6000}", "", "d.jpg,good"]
     read = read_captions(written(tmp_path, "\n".join(rows)))

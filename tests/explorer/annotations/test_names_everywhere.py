@@ -125,7 +125,7 @@ def test_hostile_writes_are_refused(engine, payload: object) -> None:
 
 
 def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> None:
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     (home / "annotations").write_text("a file where a folder should be")
     desk = NotesDesk(engine)
     kept = desk.kept(3)
