@@ -194,7 +194,7 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
         excluded += _phrases(text[match.end() : at])
     if not excluded:
         whole = _QUOTED.fullmatch(text.translate(_PLAIN))
-        return (" ".join(whole[1].split()) if whole else text), ()
+        return (" ".join(text[slice(*whole.span(1))].split()) if whole else text), ()
     found.append(text[at:])
     return _unquoted("".join(found)).strip(" ,;:"), _distinct(excluded)
 

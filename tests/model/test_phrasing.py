@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sieve.model.phrasing import MAX_EXCLUSIONS, MAX_QUERY_CHARACTERS, parse_query
@@ -154,6 +154,7 @@ _TEXTS = (
 
 
 @given(_TEXTS, _TEXTS)
+@example('0"\u2010A', "a")
 def test_a_printed_query_parses_to_the_same(text: str, without: str) -> None:
     parsed = parse_query(text, without)
     again = parse_query(str(parsed))
