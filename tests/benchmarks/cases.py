@@ -38,9 +38,9 @@ class Run(NamedTuple):
 
     @property
     def is_one_line(self) -> bool:
-        """Whether it failed with one line that is no traceback."""
-        said = self.err.strip()
-        return self.code in (1, 2) and "\n" not in said and said.startswith("sieve: ")
+        """Whether it failed with one line, beside the notice that a backbone is loaded."""
+        said = [line for line in self.err.splitlines() if "loading backbone" not in line]
+        return self.code in (1, 2) and len(said) == 1 and said[0].startswith("sieve: ")
 
     @property
     def told(self) -> str:
