@@ -38,7 +38,7 @@ _TRANSPOSED = (
     Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 )  # fmt: skip
-"""What EXIF's orientations 2 to 8 ask for."""
+"""The transposition for each EXIF orientation from 2 to 8."""
 
 # Pillow raises DecompressionBombError at twice this, also for images inside others, such as the
 # PNG in an ICO, whose size stands in no header that is seen here.

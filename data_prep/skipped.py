@@ -28,7 +28,7 @@ class Skipped(NamedTuple):
 
 
 class SkippedRows(list[Skipped]):
-    """What a source leaves out while it reads, with a count of the rows that were read.
+    """Records that a source skips while it reads, with a count of the rows that were read.
 
     Attributes
     ----------

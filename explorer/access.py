@@ -1,4 +1,4 @@
-"""Who may reach the explorer, and how.
+"""Access to the explorer: authentication, public pages and reverse proxies.
 
 `sieve explore --public-safe` serves a page that anyone on the web may open. What could read a file
 of this machine, write one or train is then not registered: `build_app`, the desk and the API leave

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
 SECONDS = 60.0
-"""How long a body may take to arrive."""
+"""Time limit for a request body to arrive, in seconds."""
 MAX_BODY_BYTES = 1 << 20
-"""Of a call: far more than the page sends."""
+"""Size limit of a call, far above what the page sends."""
 MAX_IMPORT_BYTES = 128 << 20
-"""Of the one call that takes in notes: their file, of 64 MB at most, as JSON text."""
+"""Size limit of the call that imports notes: a file of at most 64 MB, as JSON text."""
 IMPORT = "sieve_notes_import"
 FORM_BYTES = 1 << 16
 """What a form adds to the file that it carries."""
@@ -119,7 +119,7 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def is_import(body: bytes) -> bool:
-    """Whether a large body is the call that takes in notes, before it is parsed."""
+    """Return whether a large body is the call that imports notes, without parsing it."""
     return bool(_IMPORTS.search(body[:512]) or _IMPORTS.search(body[-512:]))
 
 

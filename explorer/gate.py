@@ -110,7 +110,7 @@ class Rules:
     hosts: frozenset[str] = frozenset({"localhost"})
     """Names that the Host header may have: see `websites.host_names`."""
     proxies: tuple[Network, ...] = ()
-    """Where the reverse proxies are whose X-Forwarded headers count."""
+    """Addresses of the reverse proxies whose X-Forwarded headers are trusted."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 MAX_ANSWERS = 32
 MAX_ANSWER_BYTES = 2 << 20
-"""Of one answer as JSON, checked where it is made; so they take 64 MB at most together."""
+"""Size limit of one answer as JSON; together they take at most 64 MB."""
 SECONDS = 300.0
-"""How long an answer waits to be fetched."""
+"""Time after which an answer that was not fetched is dropped, in seconds."""
 _SWEEP_EVERY = 1.0
 
 

@@ -21,7 +21,7 @@ MAX_BYTES = 20 * 2**20
 MAX_WAITING = 64
 """Uploads on the disk that were not read yet."""
 WAITING_SECONDS = 600.0
-"""How long they stay: the page reads an image as soon as it has arrived."""
+"""Time that an upload is kept, in seconds; the page reads an image at once."""
 KEPT_SIDE = 512
 PREVIEW_SIDE = 96
 

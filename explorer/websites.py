@@ -1,4 +1,4 @@
-"""Which websites may send requests to an explorer through somebody's browser: its own page only.
+"""Origin and Host checks: only the explorer's own page may send requests from a browser.
 
 Any website can make its visitors' browsers send requests to an address on their own machine or
 network, and Gradio accepts them. Four checks stop that:

@@ -273,11 +273,11 @@ class FittingCheckpoint(NamedTuple):
     own: bool
     """Whether it was trained on a collection of this name."""
     quick: str
-    """How short its training was, as "20 steps"; empty if it was long enough."""
+    """Length of a quick training, such as "20 steps"; empty if it was long enough."""
 
     @property
     def name(self) -> str:
-        """What opens it on the command line, and where it is from."""
+        """Option that opens it on the command line, and its origin."""
         return f"{self.path.name}{' (bundled)' if is_bundled(self.path) else ''}"
 
 

@@ -49,7 +49,7 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
 
 
 class Copies:
-    """Which items of a collection show the same picture, by row.
+    """Groups of items of a collection that show the same picture, by row.
 
     Parameters
     ----------

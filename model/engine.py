@@ -124,7 +124,7 @@ class Engine:
 
     @property
     def can(self) -> Abilities:
-        """What can be asked; less once the backbone turned out to be unavailable."""
+        """Supported kinds of query; fewer once the backbone is found to be unavailable."""
         return self._queries.can
 
     @cached_property
@@ -164,7 +164,7 @@ class Engine:
 
     @cached_property
     def copies(self) -> Copies:
-        """Which items show the same picture, as the collection's `duplicates.csv` lists them."""
+        """Groups of items that show the same picture, from the collection's `duplicates.csv`."""
         return Copies(duplicate_groups(self.collection, near=True))
 
     @property

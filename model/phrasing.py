@@ -99,24 +99,24 @@ class ParsedQuery:
     """
 
     text: str
-    """What to find; may be empty."""
+    """Text to find; may be empty."""
     without: tuple[str, ...] = ()
-    """What to exclude, one phrase each; none contains a double quote."""
+    """Phrases to exclude; none contains a double quote."""
     notes: tuple[str, ...] = ()
-    """How the query was read, for the user."""
+    """Explanations of the parse, for the user."""
     suggestion: ParsedQuery | None = None
     """Another reading, where the wording is ambiguous."""
 
     @property
     def find_field(self) -> str:
-        """What to find as the *Find* field takes it: in quotes if it would be split without."""
+        """The text as the *Find* field takes it: quoted if it would be split otherwise."""
         if _split(self.text) == (self.text, ()):
             return self.text
         return f'"{self.text}"'
 
     @property
     def without_field(self) -> str:
-        """What to exclude as the *without* field takes it: phrases with commas between them."""
+        """The exclusions as the *without* field takes them, separated by commas."""
         plain = ", ".join(self.without)
         quoted = ", ".join(f'"{phrase}"' for phrase in self.without)
         return plain if _phrases(plain) == self.without else quoted

@@ -214,7 +214,7 @@ class EmbeddingQueries:
 
     @property
     def can(self) -> Abilities:
-        """What can be asked, as far as it is known without loading the backbone."""
+        """Supported kinds of query, as far as known without loading the backbone."""
         if self._attached and isinstance(self._open_backbone(), FunctionEncoder):
             return Abilities(image_queries=False, no_image="the attached encoder reads only texts")
         fault = self._fault

@@ -42,7 +42,7 @@ class EncodedQuery:
     dimensions: tuple[ActiveDimension, ...]
     """Proposed-off ones first, then by strength in A."""
     notes: tuple[str, ...]
-    """What the user should know: unknown words, a split query, a cut text."""
+    """Notes for the user: unknown words, a split query, a truncated text."""
     excluded: tuple[str, ...] = ()
     """The phrases of B, each encoded by itself."""
     suggestion: ParsedQuery | None = None

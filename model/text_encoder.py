@@ -1,4 +1,4 @@
-"""What embeds texts into a collection's space: its backbone, one attached by name, or its captions.
+"""Text encoders of a collection: its backbone, one attached by name, or its captions.
 
 A collection may name a backbone that is not at hand. Texts are then read by another one of the same
 space (`--text-encoder`), or from the embeddings of the collection's captions.

@@ -28,7 +28,7 @@ def embed(words: tuple[str, ...], shift: float, seed: int) -> np.ndarray:
 
 
 def embed_texts(texts: list[str]) -> np.ndarray:
-    """What `--text-encoder own_embeddings:embed_texts` runs."""
+    """The function that `--text-encoder own_embeddings:embed_texts` calls."""
     known = set(THINGS + PLACES)
     return np.array([embed(tuple(w for w in t.split() if w in known), 1, 0) for t in texts])
 

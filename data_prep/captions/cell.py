@@ -15,7 +15,7 @@ from typing import Any
 from sieve.data_prep.captions.text import tidy
 
 NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
-"""What tables write for a missing value, in lower case; a cell that is only that has no caption."""
+"""Lower-case markers of a missing value; a cell that holds only one of them has no caption."""
 
 CAPTION_KEYS = ("raw", "text", "caption", "captions", "sentence", "sentences")
 """Keys of a dictionary that hold captions; other keys are ignored where one of these is present."""

@@ -229,7 +229,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 
 class _Dialect(NamedTuple):
-    """How fields are separated and quoted."""
+    """The delimiter and quoting of a table."""
 
     delimiter: str
     quoted: bool = True

@@ -37,7 +37,7 @@ class ResolvesNames(Protocol):
 
 
 class Resolved(NamedTuple):
-    """What the names of a file mean."""
+    """The roles of a file's columns."""
 
     keys: Mapping[str, str]
     """Key of the image, for each name that is not its own key."""

@@ -30,7 +30,7 @@ class Columns:
     labels: str | None = None
     """By default `labels`, if the file has such a column."""
     encoding: str | None = None
-    """Of a text table; by default UTF-8, or what a byte-order mark states."""
+    """Encoding of a text table; by default UTF-8, or as the byte-order mark states."""
 
 
 @dataclass

@@ -217,7 +217,7 @@ class Coco(NotesSkipped):
 
 
 class _Image(NamedTuple):
-    """What an annotation file says of an image."""
+    """An image's entry in an annotation file."""
 
     name: str
     """`file_name`, else the end of `coco_url`."""

@@ -35,7 +35,7 @@ _ALIASES = {
     "crow_indices": "indptr", "col_indices": "indices", "values": "data", "rows": "row",
     "cols": "col", "columns": "col",
 }  # fmt: skip
-"""What PyTorch and others call the arrays of a sparse matrix."""
+"""Names that PyTorch and other libraries give to the arrays of a sparse matrix."""
 CODE_SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".parquet")
 _LARGE, _BOMB_RATIO = 1 << 30, 200
 _DIMENSION_COLUMNS = ("dimension", "index", "latent", "feature", "id")

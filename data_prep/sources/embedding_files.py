@@ -53,9 +53,9 @@ class Shard(NamedTuple):
     owners: np.ndarray | None = None
     """(c,) int: the image row that each text belongs to, if a file says so"""
     name: str = ""
-    """Of the array of images, for messages."""
+    """Name of the array of images, for messages."""
     n_rows: int = 0
-    """Of the table."""
+    """Name of the table, for messages."""
 
 
 def open_shards(folder: Path) -> list[Shard]:
@@ -235,7 +235,7 @@ def _plain(folder: Path) -> list[Shard]:
 
 
 def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
-    """Tell arrays of images, texts and owners by their names and shapes."""
+    """Identify the arrays of images, texts and caption owners by name and shape."""
     owners = {
         name: array for name, array in arrays.items()
         if array.ndim == 1 and array.dtype.kind in "iu" and _OF_INDEX.search(name)

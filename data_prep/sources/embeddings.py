@@ -251,7 +251,7 @@ class _Items(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """Where a shard begins among all rows of tables, of images and of texts."""
+    """Offsets of a shard among all rows of tables, images and texts."""
 
     line: int
     image: int
@@ -265,7 +265,7 @@ class _TableRow(NamedTuple):
     name: str
     image: int
     text: int
-    """Of its first caption."""
+    """Row of its first caption."""
     captions: list[str]
     fault: str
     value: Mapping[str, Any]

@@ -144,7 +144,7 @@ def _shards(path: Path) -> list[Path]:
 
 
 class _Layouts(NamedTuple):
-    """What a folder holds, by layout."""
+    """Contents of a folder, by layout."""
 
     tars: list[Path]
     tables: list[Path]

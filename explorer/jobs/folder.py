@@ -45,7 +45,7 @@ class Request:
     asked_at: str = ""
     """SHA-256 of the collection whose page asked, where that is another one."""
     text_encoder: str = ""
-    """What reads texts in place of the collection's backbone."""
+    """Text encoder to use in place of the collection's backbone."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ _CODE = {
 }  # fmt: skip
 """Settings by which transformers imports other people's modules, or kernels."""
 _PATHS = {"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "name_or_path"}
-"""Where a tokenizer once lay; left out, as they may lead anywhere."""
+"""Settings that hold a tokenizer's former paths; removed, as they may point anywhere."""
 
 
 @dataclass(frozen=True)

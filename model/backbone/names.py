@@ -24,7 +24,7 @@ _OPENAI = (
     "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14",
     "ViT-L/14@336px",
 )  # fmt: skip
-"""What OpenAI's own package and clip-retrieval call these models."""
+"""Names of the same models in OpenAI's package and clip-retrieval."""
 TRANSFORMERS = {
     "openai/clip-vit-base-patch32": "ViT-B-32/openai",
     "openai/clip-vit-base-patch16": "ViT-B-16/openai",
@@ -63,7 +63,7 @@ class BackboneName(NamedTuple):
     place: str
     """A bundled name, a tag, a path or a repository of the Hub."""
     architecture: str = ""
-    """Of open_clip, if the name is of a tag or of a file."""
+    """Architecture in open_clip, for names of a tag or a file."""
     is_blip: bool = False
 
     @property

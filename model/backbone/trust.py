@@ -1,4 +1,4 @@
-"""Which backbones this person has agreed to load, kept in `$SIEVE_HOME/trusted_backbones.json`.
+"""Backbones that the user has agreed to load, kept in `$SIEVE_HOME/trusted_backbones.json`.
 
 A collection that somebody else made names a backbone. The bundled one, and weights that open_clip
 lists under a tag, are loaded. A folder, a file or a repository of the Hub is loaded only if the

@@ -1,4 +1,4 @@
-"""Which of open_clip's architectures a file of weights fits, judged by names and shapes alone."""
+"""Find the open_clip architecture of a weights file by the names and shapes of its tensors."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def clearest_dimension(table: pd.DataFrame) -> int | None:
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
-    """Tell how alike the images of each dimension are: see `sieve.model.dimensions.clarity`.
+    """Return how similar each dimension's images are: see `sieve.model.dimensions.clarity`.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
 
 
 def label_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
-    """Tell which label each dimension stands for best: see `sieve.model.dimensions.labels`.
+    """Return the label that each dimension predicts best: see `sieve.model.dimensions.labels`.
 
     Returns
     -------

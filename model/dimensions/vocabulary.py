@@ -36,10 +36,10 @@ _DIMENSIONS_A_BATCH = 256
 
 
 class TextTower(Protocol):
-    """What is needed of a backbone, or of what reads texts in its place."""
+    """Interface of a text encoder: a backbone, or its replacement."""
 
     sha256: str
-    """Of the weights; empty if nothing may be cached by it."""
+    """Hash of the weights; empty if results must not be cached under it."""
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """Embed texts: (n, d) float32, unit rows."""

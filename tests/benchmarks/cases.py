@@ -29,7 +29,7 @@ LIMIT_S = 300
 
 
 class Run(NamedTuple):
-    """What a command did."""
+    """Outcome of a command."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""Which checkpoint is open, said on every tab."""
+"""Tests of the banner that names the open checkpoint on every tab."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class World:
 
 
 class Source(Protocol):
-    """What `check` needs of a source."""
+    """Interface of a source that `check` uses."""
 
     def records(self) -> Iterator[Record]: ...
     def open_image(self, record: Record, size: int) -> Image.Image: ...
@@ -274,7 +274,7 @@ TEXT_MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
 
 
 class Checked(NamedTuple):
-    """What became of a mutated layout."""
+    """Outcome of preparing a mutated layout."""
 
     n_pairs: int
     refusal: str

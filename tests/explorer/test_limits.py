@@ -104,7 +104,7 @@ FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r
 
 @pytest.mark.parametrize("path", [ASK, "/gradio_api/call/search", "/gradio_api/upload"])
 def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
-    """Whatever the server in front of the app makes of the headers."""
+    """An app behind a server that rewrites headers."""
     key = httpx.get(f"{served.url}/csrf-token").text
     kind = KINDS.get(path, "application/json")
     headers = {"host": "localhost", "content-type": kind, "content-length": "9"}

@@ -1,4 +1,4 @@
-"""What a page of another website can make a browser send, by bare HTTP, and what it gets."""
+"""Tests of requests that another website can make a browser send."""
 
 from __future__ import annotations
 

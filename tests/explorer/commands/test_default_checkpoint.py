@@ -1,4 +1,4 @@
-"""Which checkpoint a name leads to, and which one is open by default."""
+"""Tests of how checkpoint names resolve, and of the default checkpoint."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class EvilConfig(transformers.PretrainedConfig):
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where hostile code would leave a trace; whoever is asked whether to run code says yes."""
+    """Path of the trace that hostile code would leave; prompts to run code are answered yes."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     monkeypatch.setattr(
         "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
