@@ -47,6 +47,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
+    expect.set_options(timeout=60_000)
     launched = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
     yield launched
     launched.close()
@@ -110,7 +111,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
     yield opened
     context.close()
     assert not faults, faults

@@ -29,6 +29,11 @@ def go(page: Page, link: str = "") -> None:
     settle(page)
 
 
+def saved(page: Page) -> None:
+    """Wait until the notes of a dimension say that they are saved, which they do for 4 seconds."""
+    page.wait_for_function("document.querySelector('.sv-told-saved')?.textContent === 'Saved'")
+
+
 def search(page: Page, text: str, without: str = "") -> None:
     page.get_by_role("textbox", name="Find").fill(text)
     page.get_by_role("textbox", name="without").fill(without)

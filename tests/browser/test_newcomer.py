@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 from ports import FIRST_PORT
 
-from browser.steps import found, go, search, settle
+from browser.steps import found, go, saved, search, settle
 from sieve.explorer.app import start
 from sieve.explorer.training.desk import TrainingDesk
 from sieve.model.engine import Engine
@@ -107,6 +107,7 @@ def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]: 
 
 
 def test_an_open_note_follows_another_page_but_not_over_what_is_typed(both: BrowserContext) -> None:
+    both.clock.install()
     here, there = both.new_page(), both.new_page()
     for page in (here, there):
         go(page, "?tab=dimensions&dimension=0")
@@ -114,12 +115,18 @@ def test_an_open_note_follows_another_page_but_not_over_what_is_typed(both: Brow
     theirs.fill("first")
     theirs.blur()
     expect(mine).to_have_value("first")
+    # Autosave of what is typed waits until the other page has saved.
+    both.clock.pause_at(here.evaluate("Date.now()") + 60_000)
     mine.press_sequentially("!")
-    theirs.fill("second")
-    theirs.blur()
-    expect(there.locator(".sv-told-saved")).to_have_text("Saved")
+    with here.expect_response(lambda answer: "sieve_notes_of" in (answer.request.post_data or "")):
+        theirs.fill("second")
+        theirs.blur()
+    saved(there)
+    typed = mine.input_value()
+    assert typed in ("first!", "!first")
+    both.clock.resume()
     expect(here.locator(".sv-clash")).to_contain_text("second")
-    assert "first" in mine.input_value()
+    expect(mine).to_have_value(typed)
 
 
 def test_a_collection_is_chosen_to_train_on_or_refused_in_a_line(both: BrowserContext) -> None:

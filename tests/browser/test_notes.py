@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
-from browser.steps import found, has_sideways_scroll, search, settle
+from browser.steps import found, has_sideways_scroll, saved, search, settle
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,6 @@ def name(page: Page) -> Locator:
 def say(box: Locator, text: str) -> None:
     box.fill(text)
     box.press("Tab")
-
-
-def saved(page: Page) -> None:
-    expect(page.locator(".sv-told-saved")).to_have_text("Saved")
 
 
 def violations(page: Page) -> list[str]:

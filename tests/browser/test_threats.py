@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, e
 from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
-from browser.steps import found, preview, search, settle, skip_guide, switches
+from browser.steps import found, preview, saved, search, settle, skip_guide, switches
 from sieve.explorer.access import Access
 from sieve.explorer.app import start
 from sieve.explorer.training.desk import TrainingDesk
@@ -92,7 +92,7 @@ def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: s
         box = page.get_by_role(role, name=name)  # type: ignore[arg-type]
         box.fill(PAYLOAD[:80])
         box.press("Tab")
-        expect(page.locator(".sv-told-saved")).to_have_text("Saved")
+        saved(page)
     tag = page.get_by_role("combobox", name="Add a tag")
     tag.fill("<img src=x onerror=pwned=1>")
     tag.press("Enter")
@@ -261,7 +261,7 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
         box = page.get_by_role("textbox", name="Your name for it")
         box.fill("mine")
         box.press("Tab")
-        expect(page.locator(".sv-told-saved")).to_have_text("Saved")
+        saved(page)
         config = page.evaluate("fetch('config').then((answer) => answer.json())")
         component = server_functions(config)["sieve_notes_write"]
         sieve = f"http://sieve.example:{port}"
