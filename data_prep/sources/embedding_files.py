@@ -3,7 +3,8 @@
 Either clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
 `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); or arrays of images and perhaps of texts
 (`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`) and a table; or Parquet
-files with embeddings in a list column. Arrays in `.npy` are mapped, not read.
+files with embeddings in a list column. Arrays in `.npy` are mapped, not read; a file that changes
+while it is in use is an error.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
 
 from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
 from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.opened_files import MappedArray
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
@@ -418,7 +419,7 @@ def _array(path: Path) -> np.ndarray:
 
 def _mapped(path: Path) -> np.ndarray:
     try:
-        return open_memmap(path, mode="r")
+        return MappedArray.open(path)
     except UNREADABLE as error:
         reason = reason_of(error)
         # NumPy's advice is to allow what must not be allowed.
