@@ -17,6 +17,8 @@ import pytest
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
 from sieve.model.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 LINE = "has changed or was removed while it was open; restart Sieve"
 CODES = [
     *("image_indices.npy", "image_values.npy"),
