@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from sieve.data_prep.cells import read_cell, safe_cell
 
 COLUMNS = ("key", "image", "reason")
+_SEVERAL = re.compile(r"[^:]+: (\d[\d,]{0,14}) of them(?:;.*)?")
 
 
 MAX_BAD_SHARE = 0.05
@@ -24,7 +26,8 @@ class Skipped(NamedTuple):
     """The record's key, or the place of a row: `captions.csv:17`."""
     image: str
     reason: str
-    """`KIND: details; what to do`; entries are counted by kind, the part before the colon."""
+    """`KIND: details; what to do`; entries are counted by kind, the part before the colon. Details
+    such as `512 of them` state how many an entry stands for."""
 
 
 class SkippedRows(list[Skipped]):
@@ -94,10 +97,12 @@ class Tally:
             self.add(entry.key, entry.reason)
 
     def add(self, key: str, reason: str) -> None:
-        """Count one more."""
+        """Count one more, or as many as the reason states."""
         kind = reason.split(":")[0]
-        self.total += 1
-        self._counts[kind] += 1
+        several = _SEVERAL.fullmatch(reason)
+        count = int(several[1].replace(",", "")) if several else 1
+        self.total += count
+        self._counts[kind] += count
         self._examples.setdefault(kind, key)
         self._reasons.setdefault(kind, reason)
 

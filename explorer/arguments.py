@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from sieve.data_prep.captions import tidy
 from sieve.data_prep.pipeline.sharding import Shard
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEVER = "never"
+_MAX_MANIFEST = 1 << 24
 
 CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
 CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
@@ -139,8 +142,38 @@ def backbone_name(name: str) -> str:
 
 def announce_backbone(name: str) -> None:
     """Log that a backbone is looked for, before the libraries that load it are imported."""
-    if name.strip() not in ("", "sieve-lite") and not name.startswith(("local-dir:", "blip:/")):
-        log.warning("loading backbone %s; what is not on this machine is downloaded", name)
+    if _may_be_downloaded(name):
+        log.warning("loading backbone %s; what is not on this machine is downloaded", tidy(name))
+
+
+def announce_backbone_of(collection: str, text_encoder: str = "") -> None:
+    """Log that the backbone of a collection, or the attached one, is looked for.
+
+    The libraries that read and check a collection take seconds to import; this reads the name
+    alone. A collection that is missing or damaged is reported by what opens it.
+    """
+    from sieve.model.home import sieve_home
+
+    if text_encoder:
+        if ":" not in text_encoder or text_encoder.startswith(("hf-hub:", "blip:")):
+            announce_backbone(text_encoder)
+        return
+    for folder in (Path(collection).expanduser(), sieve_home() / "collections" / collection):
+        try:
+            with (folder / "collection.json").open("rb") as stream:
+                name = json.loads(stream.read(_MAX_MANIFEST))["backbone"]["name"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
+        if isinstance(name, str) and _may_be_downloaded(name):
+            log.warning("looking for the collection's backbone, %s", tidy(name)[:200])
+        return
+
+
+def _may_be_downloaded(name: str) -> bool:
+    is_local = name.startswith(("local-dir:", "blip:/", "/", ".", "~"))
+    return name.strip() not in ("", "sieve-lite") and not is_local
 
 
 def find_collection(

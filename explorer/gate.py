@@ -200,7 +200,8 @@ class Gate:
         try:
             answer = await self._answer(scope, receive, guarded)
         except Exception as error:  # in one line: Starlette raises also what it has answered
-            log.info("%s %.80s: %s", scope["method"], scope["path"], one_line(error))
+            path = _printable(scope["path"][:80])
+            log.info("%s %s: %s", scope["method"], path, one_line(error))
             answer = None if is_answered else _answer_to(error)
         if answer is not None:
             await answer(scope, receive, guarded)
@@ -519,4 +520,9 @@ def _takes_form(path: str) -> bool:
 
 
 def _line(status: int, line: str) -> PlainTextResponse:
-    return PlainTextResponse(f"{line}\n", status)
+    """Answer one line; control characters of the request that it quotes are escaped."""
+    return PlainTextResponse(f"{_printable(line)}\n", status)
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -7,12 +7,13 @@ entry: an int32 index and a float32 value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.lib.format import write_array_header_1_0
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.opened_files import OpenedFiles
@@ -25,9 +26,9 @@ def code_files(name: str) -> list[str]:
     return [f"{name}_{part}.npy" for part in _PARTS]
 
 
-def _postings_files(name: str) -> list[str]:
-    """Names of the files that codes by dimension are kept in."""
-    return code_files(f"{name}_postings")
+def cached_files(name: str) -> list[str]:
+    """Names of the files that `SparseCodes.save_cache` writes."""
+    return [f"{name}_entries.npy", f"{name}_indptr.npy", f"{name}_postings_indptr.npy"]
 
 
 def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -59,7 +60,7 @@ class SparseCodes:
 
     Notes
     -----
-    Codes that were mapped by `load` raise a ValueError once one of their files has changed.
+    Codes that `load_cache` mapped raise a ValueError once their file has changed.
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
@@ -69,7 +70,7 @@ class SparseCodes:
         self._by_row = csr_array(parts, shape=(len(indptr) - 1, m))
         self._by_dimension: csc_array | None = None
         self._m = m
-        self._files, self._postings_files = OpenedFiles(), OpenedFiles()
+        self._file = OpenedFiles()
 
     @classmethod
     def from_active(cls, values: np.ndarray, indices: np.ndarray, m: int) -> SparseCodes:
@@ -132,13 +133,13 @@ class SparseCodes:
     @property
     def by_row(self) -> csr_array:
         """The codes: (n, m), dimensions ascending in each row."""
-        self._files.check()
+        self._file.check()
         return self._by_row
 
     @property
     def by_dimension(self) -> csc_array:
         """The postings: (n, m), rows ascending in each dimension."""
-        self._postings_files.check()
+        self._file.check()
         if self._by_dimension is None:
             self._by_dimension = self.by_row.tocsc()
         return self._by_dimension
@@ -169,31 +170,44 @@ class SparseCodes:
         for file, array in zip(code_files(name), arrays, strict=True):
             np.save(folder / file, array)
 
-    def save_postings(self, folder: Path, name: str) -> None:
-        """Write `NAME_postings_…npy` too: `load` then need not sort all entries by dimension."""
-        codes = self.by_dimension
-        arrays = (codes.indptr, codes.indices, codes.data)
-        for file, array in zip(_postings_files(name), arrays, strict=True):
-            np.save(folder / file, array)
+    def save_cache(self, folder: Path, name: str, postings: bool = False) -> None:
+        """Write codes for `load_cache`, with all large arrays in one file.
+
+        Parameters
+        ----------
+        folder : Path
+        name : str
+        postings : bool
+            Write the postings as well, so that `load_cache` need not sort all entries.
+        """
+        copies = [self.by_row, *([self.by_dimension] if postings else [])]
+        entries, *pointers = (folder / file for file in cached_files(name))
+        for path, copy in zip(pointers, copies, strict=False):
+            np.save(path, copy.indptr)
+        _write_rows(entries, [part for copy in copies for part in (copy.indices, copy.data)])
 
     @classmethod
-    def load(cls, folder: Path, name: str, m: int) -> SparseCodes:
-        """Map what `save` wrote, and what `save_postings` did: read is what a search needs."""
-        files, arrays = _mapped(folder, code_files(name))
-        codes = cls(*arrays, m)
-        codes._files = files
-        if all((folder / file).is_file() for file in _postings_files(name)):
-            codes._postings_files, (indptr, rows, values) = _mapped(folder, _postings_files(name))
-            codes._by_dimension = csc_array((values, rows, indptr), shape=(codes.n, m))
+    def load_cache(cls, folder: Path, name: str, m: int) -> SparseCodes:
+        """Map what `save_cache` wrote; only the pointers are read."""
+        entries, *pointers = (folder / file for file in cached_files(name))
+        file = OpenedFiles(entries)
+        rows = np.load(entries, mmap_mode="r", allow_pickle=False)
+        starts = [np.load(path, allow_pickle=False) for path in pointers if path.is_file()]
+        if rows.dtype != np.int32 or rows.ndim != 2 or len(rows) != 2 * len(starts):
+            raise ValueError(f"{entries} has shape {rows.shape} of {rows.dtype}")
+        codes = cls(starts[0], rows[0], rows[1].view(np.float32), m)
+        if len(starts) > 1:
+            parts = (rows[3].view(np.float32), rows[2], starts[1])
+            codes._by_dimension = csc_array(parts, shape=(codes.n, m))
+        codes._file = file
         return codes
 
 
-def _mapped(
-    folder: Path, files: list[str]
-) -> tuple[OpenedFiles, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Map the three arrays of a sparse matrix; pointers are few, and read."""
-    opened = OpenedFiles(*(folder / file for file in files[1:]))
-    pointers, indices, values = (
-        np.load(folder / file, mmap_mode="r", allow_pickle=False) for file in files
-    )
-    return opened, (np.array(pointers), indices, values)
+def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:
+    """Write arrays of e 4-byte numbers as one (p, e) int32 array, without a copy of them all."""
+    head = {"descr": "<i4", "fortran_order": False, "shape": (len(parts), len(parts[0]))}
+    with path.open("wb") as stream:
+        write_array_header_1_0(stream, head)
+        for part in parts:
+            narrow = part if part.dtype == np.float32 else part.astype(np.int32, copy=False)
+            stream.write(np.ascontiguousarray(narrow).data)

@@ -24,7 +24,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
 
 from sieve.model.checksums import check_files
 from sieve.model.faults import UNREADABLE, reason_of
@@ -33,7 +32,7 @@ from sieve.model.given_codes import NO_BACKBONE
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.item_checks import items_fault
 from sieve.model.manifest import MAX_HEAD_BYTES, Manifest, check_json, read_limited
-from sieve.model.opened_files import OpenedFiles
+from sieve.model.opened_files import MappedArray, OpenedFiles
 from sieve.model.texts import Texts
 
 SCHEMA_VERSION = 1
@@ -86,7 +85,7 @@ class Collection:
         self.sha256 = sha256
         self._checked: set[str] = set()
         self._manifest_file = OpenedFiles(path / MANIFEST)
-        self._mapped: dict[str, tuple[OpenedFiles, np.ndarray]] = {}
+        self._mapped: dict[str, MappedArray] = {}
         named = manifest["backbone"]
         self._backbone: BackboneIdentity | None = None
         self.codes: CodesIdentity | None = None
@@ -260,8 +259,7 @@ class Collection:
     @cached_property
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
-        _, mapped = self._array(CAPTION_ITEM, (self.n_captions,), "i")
-        items = np.array(mapped)
+        items = np.array(self._array(CAPTION_ITEM, (self.n_captions,), "i"))
         # They stand in for rows wherever captions are counted: none may lead beyond the items.
         falls = (items[1:] < items[:-1]).any()
         if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
@@ -329,17 +327,13 @@ class Collection:
     def _embeddings(self, name: str, n: int) -> np.ndarray:
         if name not in self._mapped:
             self._mapped[name] = self._array(name, (n, self.backbone.width))
-        file, array = self._mapped[name]
-        file.check()
-        return array
+        self._mapped[name].check()
+        return self._mapped[name]
 
-    def _array(
-        self, name: str, shape: tuple[int, ...], kind: str = "f"
-    ) -> tuple[OpenedFiles, np.ndarray]:
+    def _array(self, name: str, shape: tuple[int, ...], kind: str = "f") -> MappedArray:
         path = self.checked(name) / name
         try:
-            file = OpenedFiles(path)
-            array = open_memmap(path, mode="r")
+            array = MappedArray.open(path)
         except UNREADABLE as error:
             raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
         if array.shape != shape or array.dtype.kind != kind:
@@ -347,4 +341,4 @@ class Collection:
                 f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
                 f"{_KINDS[kind]}; {_AGAIN}"
             )
-        return file, array
+        return array

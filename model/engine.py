@@ -24,6 +24,7 @@ from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import Query, propose_off
 from sieve.model.index import Index, LocalIndex, QdrantIndex
+from sieve.model.opened_files import checked_once
 from sieve.model.phrasing import ParsedQuery, describe, parse_query
 from sieve.model.query_encoding import (
     Abilities,
@@ -333,11 +334,11 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        self.collection.check_unchanged()
         off = self._settled(query, off)
-        return self._retriever.search(
-            query, off, strictness, never, top, self.names(), self._itself(query), fold
-        )
+        names, itself = self.names(), self._itself(query)
+        with checked_once():
+            self.collection.check_unchanged()
+            return self._retriever.search(query, off, strictness, never, top, names, itself, fold)
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Give a query that was encoded a while ago the names that dimensions have now."""

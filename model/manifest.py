@@ -116,7 +116,12 @@ def check_json(schema: Any, data: bytes) -> None:
     try:
         TypeAdapter(schema).validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))[:80]
-        found = " ".join(first["msg"].split())[:160]
-        raise ValueError(f"{place}: {found}" if place else found) from None
+        raise ValueError(fault_in(error)) from None
+
+
+def fault_in(error: ValidationError) -> str:
+    """Name the first field that does not fit a schema, and why, on one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:80]
+    found = " ".join(first["msg"].split())[:160]
+    return f"{place}: {found}" if place else found

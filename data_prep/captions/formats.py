@@ -121,6 +121,8 @@ class _Places(NamedTuple):
     """Several for `caption_1`, `caption_2`, …"""
     split: str | None
     labels: str | None
+    other_images: tuple[str, ...] = ()
+    """Further columns that may name the image, unless the user named one."""
 
 
 def _plain_name(name: object) -> str:
@@ -157,7 +159,10 @@ def _places(found: Sequence[str], columns: Columns, path: Path) -> _Places:
     for given, column in ((columns.split, split), (columns.labels, labels)):
         if given is not None and column is None:
             raise missing(given)
-    return _Places(image, captions, split, labels)
+    usual = [by_plain_name[name] for name in IMAGE_NAMES if name in by_plain_name]
+    others = tuple(dict.fromkeys(usual)) if columns.image is None else ()
+    taken = {image, *captions, split, labels}
+    return _Places(image, captions, split, labels, tuple(n for n in others if n not in taken))
 
 
 def _caption_columns(
@@ -563,6 +568,8 @@ def _coco_rows(images: Sequence[Any], annotations: Sequence[Any], fault: Fault) 
 
 def _json_line_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
     places = None
+    if (encoding := detect_encoding(path)) != "utf-8-sig":
+        raise ValueError(f"{path} is {encoding.upper()}; JSON lines are UTF-8: save it as UTF-8")
     with path.open("rb") as stream:
         for number, line in numbered_lines(stream, _MAX_LINE):
             text = line.removeprefix(codecs.BOM_UTF8)
@@ -607,7 +614,10 @@ def _parquet_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
                     f"{path}: column {places.image!r} holds {kind}, not names of files; if it "
                     "holds the images themselves, use `sieve prepare conceptual-captions`"
                 )
-            others = (*places.captions, places.split, places.labels)
+            schema = table.schema_arrow
+            texts = [n for n in places.other_images if pa.types.is_string(schema.field(n).type)]
+            places = places._replace(other_images=tuple(texts))
+            others = (*places.captions, places.split, places.labels, *texts)
             wanted = [image, *(name for name in others if name is not None)]
             number = 0
             for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
@@ -626,7 +636,7 @@ def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault)
     """Yield a row a caption; one without a caption if there is none."""
     image = ""
     try:
-        image = _unmarked(_name_in(value.get(places.image)))
+        image = _unmarked(_image_in(value, places))
         split = text_in(None if places.split is None else value.get(places.split))
         labels = _labels_in(None if places.labels is None else value.get(places.labels))
     except CellError as error:
@@ -639,6 +649,32 @@ def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault)
         return
     for caption in captions or [""]:
         yield Row(line, image, caption, "" if split.lower() in NULL_WORDS else split, labels)
+
+
+def _image_in(value: Mapping[str, Any], places: _Places) -> str:
+    """Return the name of an image; of several columns, from the first that holds file names.
+
+    Raises
+    ------
+    CellError
+        If two columns name different files.
+    """
+    first = _name_in(value.get(places.image))
+    others = {column: _name_in(value.get(column)) for column in places.other_images}
+    files = {column: name for column, name in others.items() if IMAGE_SUFFIX.search(name.strip())}
+    if not IMAGE_SUFFIX.search(_unmarked(first.strip())):  # perhaps a number
+        return next(iter(files.values()), first)
+    for column, name in files.items():
+        if _base_name(name) != _base_name(first):
+            raise CellError(
+                f"ambiguous image name, {first[:100]} in {places.image} and {name[:100]} in "
+                f"{column}; name the column with --image-column"
+            )
+    return first
+
+
+def _base_name(name: str) -> str:
+    return _unmarked(name.strip()).replace("\\", "/").rpartition("/")[2].casefold()
 
 
 def _name_in(value: Any) -> str:

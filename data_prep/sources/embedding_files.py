@@ -3,7 +3,8 @@
 Either clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
 `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); or arrays of images and perhaps of texts
 (`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`) and a table; or Parquet
-files with embeddings in a list column. Arrays in `.npy` are mapped, not read.
+files with embeddings in a list column. Arrays in `.npy` are mapped, not read; a file that changes
+while it is in use is an error.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
 
 from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
 from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.opened_files import MappedArray
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""
@@ -213,11 +214,7 @@ def _by_number(folder: Path) -> dict[int, Path]:
 
 def _plain(folder: Path) -> list[Shard]:
     """Find arrays of images and perhaps of texts, and one table; or Parquet files with vectors."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    files = [path for path in files if not path.name.startswith(".")]
-    vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
-    tables = [path for path in files if path.suffix in TABLES and path not in vectors]
-    tables = tables or [path for path in files if path.suffix in _LISTS]
+    vectors, tables, _ = _sorted_files(folder)
     found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
     if not vectors and tables and all(map(_has_vectors, tables)):
         return [_shard(path, _parquet_arrays(path), found) for path in tables]
@@ -232,6 +229,31 @@ def _plain(folder: Path) -> list[Shard]:
     for path in vectors:
         arrays |= embedding_arrays(path)
     return [_shard(tables[0], arrays, found)]
+
+
+def unused_files(folder: Path) -> list[Path]:
+    """List the files of a folder that are neither arrays, tables nor images."""
+    rest = _sorted_files(folder).rest
+    if (folder / IMAGES).is_dir():
+        rest = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    return sorted(path for path in rest if not IMAGE_SUFFIX.search(path.name))
+
+
+class _SortedFiles(NamedTuple):
+    vectors: list[Path]
+    tables: list[Path]
+    rest: list[Path]
+
+
+def _sorted_files(folder: Path) -> _SortedFiles:
+    """Sort the files of a folder by what they are read as."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in files if not path.name.startswith(".")]
+    vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
+    tables = [path for path in files if path.suffix in TABLES and path not in vectors]
+    tables = tables or [path for path in files if path.suffix in _LISTS]
+    used = {*vectors, *tables}
+    return _SortedFiles(vectors, tables, [path for path in files if path not in used])
 
 
 def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
@@ -397,7 +419,7 @@ def _array(path: Path) -> np.ndarray:
 
 def _mapped(path: Path) -> np.ndarray:
     try:
-        return open_memmap(path, mode="r")
+        return MappedArray.open(path)
     except UNREADABLE as error:
         reason = reason_of(error)
         # NumPy's advice is to allow what must not be allowed.

@@ -28,7 +28,7 @@ from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
 from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
 from sieve.data_prep.records import Record
 from sieve.data_prep.skipped import Skipped, SkippedRows
-from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table
+from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table, unused_files
 from sieve.data_prep.sources.found_images import find_images, open_or_draw
 from sieve.data_prep.sources.noting import NotesSkipped
 from sieve.data_prep.sources.url_tables import column_of
@@ -180,6 +180,9 @@ class Embeddings(NotesSkipped):
         groups, _ = self._read()
         skipped += groups.skipped
         skipped.count_rows(groups.skipped)
+        for path in unused_files(self.folder):
+            reason = "file beside embeddings: only arrays and one table with a row each are read"
+            skipped.add(path.name, str(path), reason)
         n_here = n_mute = 0
         found = find_images(self.images, groups)
         for number, key in enumerate(groups):
@@ -208,9 +211,13 @@ class Embeddings(NotesSkipped):
                 "where they are)", f"{n_here:,}", f"{n_items:,}", self.images,
             )  # fmt: skip
         if n_mute:
-            reason = f"{n_mute:,} captions without embeddings; --embed-captions embeds them"
+            count = f"{n_mute:,} of them; --embed-captions embeds them"
+            reason = f"caption without an embedding: {count}"
             skipped.append(Skipped("captions", str(self.folder), reason))
-            log.warning("left out %s", reason)
+            log.warning(
+                "left out %s captions without embeddings; --embed-captions embeds them",
+                f"{n_mute:,}",
+            )
 
     def _read(self) -> _Items:
         """Read all tables, and put rows of one image together."""

@@ -102,6 +102,8 @@ class Img2Dataset(NotesSkipped):
                 if found.fault:
                     reason = f"caption cannot be read: {found.fault}"
                     skipped.add_malformed(key, found.image, reason)
+                if found.note:
+                    skipped.add(key, found.image, found.note)
                 captions = []
                 for caption in found.captions:
                     if fault := caption_fault(caption):

@@ -49,6 +49,8 @@ class Found(NamedTuple):
     """As the shard gives it, in Sieve's words; empty if it gives none."""
     fault: str = ""
     """Why its captions cannot be read, or nothing."""
+    note: str = ""
+    """What is left out beside captions that are read, or nothing."""
 
 
 def is_image_table(path: Path) -> bool:
@@ -154,10 +156,10 @@ def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
     """Read the captions of an image: those of its plain texts, else of its `.json`.
 
     Several plain texts are several captions; a JSON file is an object with one of
-    `CAPTION_FIELDS`, or a list of captions.
+    `CAPTION_FIELDS`, or a list of captions. One that disagrees with the plain texts is noted.
     """
     captions: list[str] = []
-    split = ""
+    split = note = ""
     try:
         for text in texts:
             content = text.content.decode("utf-8-sig", "replace")
@@ -168,6 +170,7 @@ def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
                 value = json.loads(content)
             except (ValueError, RecursionError) as error:
                 if captions:
+                    note = f"JSON file not read: .{text.extension} is not JSON"
                     continue
                 raise CellError(f"not JSON, {' '.join(str(error).split())[:80]}") from None
             if isinstance(value, dict):
@@ -175,14 +178,20 @@ def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
                 fields = [name for wanted in CAPTION_FIELDS for name in value
                           if name.lower() == wanted]  # fmt: skip
                 found, fault = _first(value, fields)
-                if fault:
-                    raise CellError(fault)
             else:
-                found = captions_in(value)
+                found, fault = _first({"captions": value}, ["captions"])
+            if fault and not captions:
+                raise CellError(fault)
+            others = [caption for caption in found if caption not in captions]
+            if fault and captions:
+                note = f"JSON file not read: its caption: {fault}"
+            elif captions and others:
+                said = f".{text.extension} says {others[0][:80]!r}"
+                note = f"caption not used: {said}; the text file counts"
             captions = captions or found
     except CellError as error:
         return Found(key, image, [], split, str(error))
-    return Found(key, image, list(dict.fromkeys(captions)), split)
+    return Found(key, image, list(dict.fromkeys(captions)), split, note=note)
 
 
 def _first(value: Mapping[str, Any], fields: Sequence[str]) -> tuple[list[str], str]:

@@ -16,6 +16,7 @@ from sieve.explorer.arguments import (
     File,
     TextEncoderName,
     TrustBackbone,
+    announce_backbone_of,
     checkpoint_path,
     find_collection,
     parse_out,
@@ -80,6 +81,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Measure, print the table, and keep it where the explorer finds it."""
+        announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.benchmark.report import table_text, write_report
         from sieve.model.benchmark import Benchmark, keep_evaluation
 

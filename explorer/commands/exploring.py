@@ -23,6 +23,7 @@ from sieve.explorer.arguments import (
     StrictnessValue,
     TextEncoderName,
     TrustBackbone,
+    announce_backbone_of,
     checkpoint_path,
     find_collection,
     open_engine,
@@ -96,6 +97,7 @@ class Explore:
 
     def run(self) -> None:
         """Serve until stopped."""
+        announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.access import Access, ask_password
         from sieve.explorer.serving import Server, launch
         from sieve.model.collection import Collection
@@ -184,6 +186,8 @@ class Search:
 
     def run(self) -> None:
         """Search, and print what was found."""
+        if self.query or self.without or self.image:
+            announce_backbone_of(self.collection, self.text_encoder)
         from sieve.data_prep.originals import original_path
         from sieve.explorer.reports import search_report
 

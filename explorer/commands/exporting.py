@@ -17,6 +17,7 @@ from sieve.explorer.arguments import (
     StrictnessValue,
     TextEncoderName,
     TrustBackbone,
+    announce_backbone_of,
     open_engine,
 )
 from sieve.explorer.commands.printing import print_json, print_text
@@ -73,9 +74,11 @@ class Export:
 
     def run(self) -> None:
         """Write the file, and say what is in it."""
+        self._check()
+        if self.query or self.without:
+            announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.exports import CODE_KINDS, TABLE_KINDS
 
-        self._check()
         kinds = CODE_KINDS if self.what == "codes" else TABLE_KINDS
         kind = kind_of(self.out, kinds, f"a file of {self.what}")
         rows = self._write(kind)

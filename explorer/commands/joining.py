@@ -16,6 +16,7 @@ from sieve.explorer.arguments import (
     File,
     TrustBackbone,
     announce_backbone,
+    announce_backbone_of,
     backbone_name,
     find_collection,
     parse_out,
@@ -85,7 +86,10 @@ class Add:
 
     def run(self) -> None:
         """Add, and say what was made."""
-        announce_backbone(self.backbone or "")
+        if self.backbone:
+            announce_backbone(self.backbone)
+        else:
+            announce_backbone_of(self.collection)
         from sieve.data_prep.adding import add
         from sieve.data_prep.records import Source
         from sieve.data_prep.sources.folder import Folder

@@ -16,6 +16,7 @@ from sieve.explorer.arguments import (
     File,
     TextEncoderName,
     TrustBackbone,
+    announce_backbone_of,
     default_checkpoint_out,
     find_collection,
     parse_out,
@@ -100,6 +101,7 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how good the codes are."""
+        announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.reports import training_report
         from sieve.model.checkpoint import list_fitting
         from sieve.model.collection import Collection

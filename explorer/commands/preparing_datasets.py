@@ -189,5 +189,6 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
+        known = source.known()  # files that do not fit together are refused before anything loads
         backbone = open_identity(self.backbone, source.width, self.how.device)
-        self.how.prepare(source, backbone, out, source.known())
+        self.how.prepare(source, backbone, out, known)

@@ -34,11 +34,12 @@ function put(side, slot) {
   off = null;
   fillSlot(side);
 }
+const typed = (text) => (ITEM_ID.test(text) ? { item: text } : { text });
 function readTexts() {
   for (const side of ["left", "right"]) {
     if (slots[side].known || slots[side].upload) continue;
     const text = boxOf(side).querySelector("input[type=text]").value.trim();
-    if (text !== (slots[side].text || slots[side].item)) put(side, ITEM_ID.test(text) ? { item: text } : { text });
+    if (text !== (slots[side].text || slots[side].item)) put(side, typed(text));
   }
 }
 
@@ -268,7 +269,10 @@ on("dimensions", ({ results: [item] }) => { sample = item ?? sample; });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);
   if (!KEYS.some((key) => now[key])) return;
-  for (const side of ["left", "right"]) put(side, { text: now[side] ?? "", item: now[`${side}-item`] ?? "" });
+  for (const side of ["left", "right"]) {
+    const item = now[`${side}-item`];
+    put(side, item ? { item } : typed((now[side] ?? "").trim()));
+  }
   off = Sieve.unpackOff(now.off);
   inspect();
 });

@@ -18,18 +18,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sieve.explorer.json_fields import read_object
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from sieve.model.drafts import whole_file
+from sieve.model.manifest import Line, fault_in
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
 UNDER_WAY = (STARTING, TRAINING, MEASURING)
+_STATES = (*UNDER_WAY, STOPPED, FAILED, DONE)
+_EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
+MAX_FAULT = 2000
+"""Characters of a fault that are kept."""
 
 
 @dataclass(frozen=True)
 class Request:
     """What a job is of."""
+
+    __pydantic_config__ = _EXACT
 
     kind: str
     """training or evaluation"""
@@ -52,11 +60,13 @@ class Request:
 class Progress:
     """How far a job is."""
 
+    __pydantic_config__ = _EXACT
+
     state: str = STARTING
     step: int = 0
     n_steps: int = 0
     """0 until it is known."""
-    doing: str = ""
+    doing: Line = ""
     """What the step under way is, where steps differ."""
     seconds_left: float | None = None
     """Of the steps, from their rate so far."""
@@ -66,10 +76,13 @@ class Progress:
     """Of a training: unweighted terms and their weighted `total`."""
     points: tuple[dict[str, float], ...] = ()
     """Of a training's curves: `step`, and what was measured there."""
-    fault: str = ""
+    fault: Line = ""
     """Why it failed or ended, in one line."""
     made: str = ""
     """Path of what it made."""
+
+
+_REQUEST, _PROGRESS = TypeAdapter(Request), TypeAdapter(Progress)
 
 
 class JobFolder:
@@ -99,13 +112,10 @@ class JobFolder:
         return folder
 
     def request(self) -> Request | None:
-        """Read what was asked for; None where that cannot be read."""
+        """Read what was asked for; None if that cannot be read."""
         try:
-            entry = json.loads((self.path / "request.json").read_text(encoding="utf-8"))
-            settings = read_object(entry.pop("settings"), "settings")
-            words = {name: str(value) for name, value in entry.items()}
-            return Request(settings=settings, **words)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return _REQUEST.validate_json((self.path / "request.json").read_bytes())
+        except (OSError, ValueError):
             return None
 
     def write(self, progress: Progress) -> None:
@@ -115,14 +125,19 @@ class JobFolder:
         _replace(self._progress, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def read(self) -> Progress:
-        """Read the progress; where it is missing or damaged, that it failed."""
+        """Read the progress; a missing or damaged file is a job that failed."""
         try:
             lines = self._progress.read_text(encoding="utf-8").splitlines()
             *points, last = (_object(line) for line in lines)
-            return Progress(points=tuple(points), **last)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            progress = _PROGRESS.validate_json(json.dumps({**last, "points": points}))
+            if progress.state not in _STATES:
+                raise ValueError(f"there is no state {progress.state[:40]!r}")
+            return progress
+        except ValidationError as error:
+            reason = fault_in(error)
+        except (OSError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
-            return Progress(FAILED, fault=f"{self._progress} cannot be read ({reason})")
+        return Progress(FAILED, fault=f"{self._progress} cannot be read ({reason[:_SHOWN]})")
 
     def last_words(self) -> str:
         """Read the last line that its process wrote, if it wrote any."""

@@ -23,6 +23,7 @@ from sieve.explorer.faults import one_line
 from sieve.explorer.jobs.folder import (
     DONE,
     FAILED,
+    MAX_FAULT,
     STOPPED,
     TRAINING,
     JobFolder,
@@ -66,7 +67,9 @@ class Teller:
     def end(self, state: str, fault: str = "", made: str = "") -> None:
         """Write how it ended; from then on nothing can stop it."""
         self.ended.set()
-        self.now = replace(self.now, state=state, fault=fault, made=made, seconds_left=None)
+        self.now = replace(
+            self.now, state=state, fault=fault[:MAX_FAULT], made=made, seconds_left=None
+        )
         if self.folder.path.is_dir():
             self.folder.write(self.now)
 

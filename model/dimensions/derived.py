@@ -117,9 +117,8 @@ class Derived:
 
     def save(self, folder: Path) -> None:
         """Write into an empty folder."""
-        self.image_codes.save(folder, "image")
-        self.image_codes.save_postings(folder, "image")
-        self.text_codes.save(folder, "text")
+        self.image_codes.save_cache(folder, IMAGE_CODES, postings=True)
+        self.text_codes.save_cache(folder, TEXT_CODES)
         self.dimensions.to_parquet(folder / _TABLE, index=False)
 
     @classmethod
@@ -127,8 +126,8 @@ class Derived:
         """Read what `save` wrote."""
         return cls(
             collection,
-            SparseCodes.load(folder, "image", m),
-            SparseCodes.load(folder, "text", m),
+            SparseCodes.load_cache(folder, IMAGE_CODES, m),
+            SparseCodes.load_cache(folder, TEXT_CODES, m),
             pd.read_parquet(folder / _TABLE),
         )
 

@@ -20,8 +20,8 @@ from sieve.model.dimensions.clarity import (
 from sieve.model.dimensions.labels import best_labels, fit_labels, label_presence
 from sieve.model.dimensions.statistics import dimension_statistics
 
-VERSION = 4
-"""Of the columns; a cached table of another version is made anew."""
+VERSION = 5
+"""Version of the columns and of the cached codes; a cache of another version is computed again."""
 MIN_IMAGES = 5
 """A dimension of fewer images is not measured by them: two pictures are alike by chance."""
 TELLING_RATES = (0.05, 0.2)

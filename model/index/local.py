@@ -9,6 +9,7 @@ import numpy as np
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Query, best, scores, search
 from sieve.model.index.protocol import Found
+from sieve.model.opened_files import checked_once
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,13 @@ class LocalIndex:
 
     def search(self, query: Query, top: int) -> Found:
         """Find the best rows that share a dimension with the query; ties go to the smaller row."""
-        hits = search(self.codes, query, top)
-        if not hits.scores.all():
-            total = scores(self.codes, query)
-            total[total == 0] = -np.inf
-            hits = best(total, top)
-        return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
+        with checked_once():
+            hits = search(self.codes, query, top)
+            if not hits.scores.all():
+                total = scores(self.codes, query)
+                total[total == 0] = -np.inf
+                hits = best(total, top)
+            return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
 
     def code(self, row: int) -> np.ndarray:
         """One row's code with its zeros: (m,) float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from browser.steps import go, search, settle
@@ -76,6 +77,19 @@ def test_an_image_and_a_text_side_by_side(page: Page, tiny_engine) -> None:
     page.get_by_role("button", name="Empty the left slot").click()
     settle(page)
     expect(page.locator(".sv-one")).to_be_visible()
+
+
+@pytest.mark.parametrize("slot", ["left-item:{}", "right:a+square,left-item:{}", "left:{}"])
+def test_an_unknown_item_in_the_address_is_one_line(page: Page, tiny_engine, slot: str) -> None:
+    item = tiny_engine.collection.items["id"].iloc[0]
+    go(page, f"?tab=inspect&inspect=left-item:{item},right:a+circle")
+    expect(page.locator(".sv-pair .sv-dim").first).to_be_visible()
+    go(page, f"?tab=inspect&inspect={slot.format('0' * 16)}")
+    line = page.locator(".sv-fault:visible")
+    expect(line).to_contain_text("0" * 16)
+    assert "\n" not in line.inner_text() and len(line.inner_text()) < 300
+    for shown in page.locator(".sv-one, .sv-pair").all():
+        expect(shown).to_be_hidden()
 
 
 def test_an_image_of_ones_own_cannot_be_linked(page: Page, pictures) -> None:

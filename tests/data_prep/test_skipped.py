@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sieve.data_prep.skipped import Skipped, read_skipped, write_skipped
+from sieve.data_prep.skipped import Skipped, Tally, read_skipped, write_skipped
 
 
 def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> None:
@@ -29,3 +29,15 @@ def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
     path.write_text("key,image,reason\na,b,c\nd,e\n")
     with pytest.raises(ValueError, match="line 3 has 2 columns, not 3; prepare"):
         list(read_skipped(path))
+
+
+def test_an_entry_that_stands_for_several_counts_as_many() -> None:
+    tally = Tally([
+        Skipped("captions", "e", "caption without an embedding: 1,512 of them; embed them"),
+        Skipped("a.jpg", "a.jpg", "damaged image: 3 of 4 bytes"),
+        Skipped("b.jpg", "b.jpg", "damaged image: truncated"),
+    ])  # fmt: skip
+    assert tally.total == 1514
+    assert tally.describe() == (
+        "1,512 × caption without an embedding (captions), 2 × damaged image (a.jpg)"
+    )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from own_embeddings import write_embeddings
 
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
 from sieve.model.engine import Engine
@@ -20,10 +21,7 @@ from sieve.model.engine import Engine
 pytestmark = pytest.mark.slow
 
 LINE = "has changed or was removed while it was open; restart Sieve"
-CODES = [
-    *("image_indices.npy", "image_values.npy"),
-    *("image_postings_indices.npy", "image_postings_values.npy"),
-]
+CODES = "image_entries.npy"
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [overwrite, truncate, replace, Path.unlink])
-@pytest.mark.parametrize("name", [*CODES, MANIFEST])
+@pytest.mark.parametrize("name", [CODES, MANIFEST])
 def test_a_search_refuses_files_that_have_changed(
     engine: Engine, home: Path, name: str, change: Callable[[Path], None]
 ) -> None:
@@ -76,20 +74,32 @@ def test_dense_search_and_dimension_pages_refuse_them_too(engine: Engine, home: 
     truncate(engine.collection.path / IMAGE_EMBEDDINGS)
     with pytest.raises(ValueError, match=f"{IMAGE_EMBEDDINGS} {LINE}"):
         engine.search_dense(query)
-    truncate(next(home.rglob("image_postings_values.npy")))
-    with pytest.raises(ValueError, match=f"image_postings_values.npy {LINE}"):
+    truncate(next(home.rglob(CODES)))
+    with pytest.raises(ValueError, match=f"{CODES} {LINE}"):
         engine.dimension(dimension)
 
 
 def test_a_file_that_is_only_read_or_linked_is_no_change(engine: Engine, home: Path) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     before = engine.search(query)
-    for name in CODES:
-        path = next(home.rglob(name))
-        path.read_bytes()
-        path.chmod(0o600)
-        os.link(path, path.with_name(f"backup-{name}"))
+    path = next(home.rglob(CODES))
+    path.read_bytes()
+    path.chmod(0o600)
+    os.link(path, path.with_name("backup.npy"))
     assert engine.search(query).results == before.results
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_a_search_checks_each_file_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, never: bool
+) -> None:
+    query = engine.encode(item=engine.collection.items["id"][0])
+    engine.search(query, off=(1,), never=never)  # reads what is read once
+    looked_at, stat = [], os.stat
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda path, **more: looked_at.append(path) or stat(path, **more))
+        engine.search(query, off=(1,), never=never)
+    assert sorted(Path(path).name for path in looked_at) == sorted((MANIFEST, CODES))
 
 
 TRUNCATED = """
@@ -97,7 +107,7 @@ import os, sys
 from pathlib import Path
 from sieve.model.engine import Engine
 engine = Engine.open(sys.argv[1], sys.argv[2], "cpu")
-for path in Path(os.environ["SIEVE_HOME"]).rglob("image_*.npy"):
+for path in Path(os.environ["SIEVE_HOME"]).rglob("image_entries.npy"):
     os.truncate(path, 200)
 first = engine.collection.items["id"][0]
 for ask in (lambda: engine.encode(item=first), lambda: engine.dimension(3)):
@@ -114,3 +124,71 @@ def test_truncated_codes_do_not_end_the_process(engine: Engine) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [LINE in line for line in done.stdout.splitlines()] == [True, True]
+
+
+TRUNCATED_INPUT = """
+import os, sys
+from pathlib import Path
+from sieve.data_prep.known import KnownEmbeddings
+from sieve.explorer.cli import main
+folder, out = Path(sys.argv[1]), sys.argv[2]
+check = KnownEmbeddings.check
+def checked(*given):
+    os.truncate(folder / "text_features.npy", 200)  # as a copy that is still being written
+    return check(*given)
+KnownEmbeddings.check = checked
+main(["prepare", "embeddings", str(folder), "--backbone", "my-lab/own", "--out", out])
+"""
+TRUNCATED_TRAINING = """
+import os, sys
+from pathlib import Path
+from sieve.model.collection import Collection
+from sieve.model.training import TrainingConfig, train
+folder = Path(sys.argv[1])
+config = TrainingConfig(m=64, k=8, epochs=20, batch_size=32, n_words=8)
+def on_step(report):
+    if report.step == 3:
+        os.truncate(folder / "image_embeddings.npy", 200)
+try:
+    collection, out = Collection.open(folder), Path(sys.argv[2])
+    train(collection, out, config, device="cpu", progress=False, on_step=on_step)
+except ValueError as error:
+    print(f"sieve: {error}", file=sys.stderr)
+    sys.exit(1)
+"""
+TRUNCATED_CAPTIONS = """
+import os, sys
+from pathlib import Path
+from sieve.model.caption_encoder import CaptionEncoder
+from sieve.model.collection import Collection
+collection = Collection.open(sys.argv[1])
+encoder = CaptionEncoder.of_collection(collection)
+os.truncate(Path(sys.argv[1]) / "text_embeddings.npy", 200)
+try:
+    encoder.encode_texts(["a red circle"])
+except ValueError as error:
+    print(f"sieve: {error}", file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+def run_to_its_fault(script: str, *arguments: Path) -> str:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_embeddings_that_are_truncated_while_they_are_prepared(tmp_path: Path, home: Path) -> None:
+    folder = write_embeddings(tmp_path / "own")
+    line = run_to_its_fault(TRUNCATED_INPUT, folder, tmp_path / "out")
+    assert line.startswith(f"sieve: {folder / 'text_features.npy'} {LINE}")
+    assert home.is_dir() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", [TRUNCATED_TRAINING, TRUNCATED_CAPTIONS], ids=["train", "read"])
+def test_embeddings_that_are_truncated_while_they_are_used(engine: Engine, script: str) -> None:
+    folder = engine.collection.path
+    line = run_to_its_fault(script, folder, folder.with_name("trained"))
+    assert line.startswith(f"sieve: {folder}/") and LINE in line

@@ -42,17 +42,17 @@ def test_a_copy_takes_at_most_8_bytes_an_active_entry() -> None:
 
 def test_saved_codes_come_back(tmp_path: Path) -> None:
     codes, _ = random_codes()
-    codes.save(tmp_path, "image")
-    again = SparseCodes.load(tmp_path, "image", codes.m)
+    codes.save_cache(tmp_path, "image")
+    again = SparseCodes.load_cache(tmp_path, "image", codes.m)
     assert again.by_row.toarray().tobytes() == codes.by_row.toarray().tobytes()
 
 
 def test_postings_come_back_mapped_and_the_same(tmp_path: Path) -> None:
     codes, _ = random_codes()
-    codes.save(tmp_path, "image")
-    plain = SparseCodes.load(tmp_path, "image", codes.m)
-    codes.save_postings(tmp_path, "image")
-    mapped = SparseCodes.load(tmp_path, "image", codes.m)
+    codes.save_cache(tmp_path, "image")
+    plain = SparseCodes.load_cache(tmp_path, "image", codes.m)
+    codes.save_cache(tmp_path, "sorted", postings=True)
+    mapped = SparseCodes.load_cache(tmp_path, "sorted", codes.m)
     assert not mapped.by_dimension.data.flags.owndata, "it is no copy"
     for j in range(codes.m):
         for ours, theirs in zip(plain.postings(j), mapped.postings(j), strict=True):

@@ -102,7 +102,11 @@ def test_what_was_left_out_is_compared_before_it_is_copied(artifacts: Path) -> N
 def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = asked(artifacts)
     kept = sorted((artifacts / "home" / "codes").glob("*/*"))
-    assert {path.name for path in kept} >= {"image_values.npy", "dimensions.parquet", "map.parquet"}
+    assert {path.name for path in kept} >= {
+        "image_entries.npy",
+        "dimensions.parquet",
+        "map.parquet",
+    }
     for path, how in damaged_files([path for path in kept if path.name != CHECKSUMS]):
         with pytest.raises(ValueError, match="computed anew"):
             assert not check_files(path.parent, "it is computed anew"), (path, how)
@@ -121,8 +125,10 @@ def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCapture
 def test_a_cache_from_before_checksums_is_made_anew(artifacts: Path) -> None:
     for path in (artifacts / "home" / "codes").glob(f"*/{CHECKSUMS}"):
         path.unlink()
-    values = next((artifacts / "home" / "codes").glob("*/image_values.npy"))
-    np.save(values, np.load(values) * 2)
+    entries = next((artifacts / "home" / "codes").glob("*/image_entries.npy"))
+    numbers = np.load(entries)
+    numbers[1].view(np.float32)[:] *= 2
+    np.save(entries, numbers)
     opened = Collection.open(artifacts / "collection")
     codes = derive(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
     assert np.allclose(np.sqrt(codes.by_row.power(2).sum(1)), 1)
@@ -133,6 +139,15 @@ def test_an_artifact_without_checksums_is_refused(artifacts: Path, part: str) ->
     (artifacts / part / CHECKSUMS).unlink()
     line = refused(artifacts, asked)
     assert f"{artifacts / part} has no {CHECKSUMS}" in line and "again" in line
+
+
+def test_a_manifest_without_a_checksum_is_refused(artifacts: Path) -> None:
+    sums = artifacts / "collection" / CHECKSUMS
+    listed = json.loads(sums.read_text())
+    del listed["collection.json"]
+    sums.write_text(json.dumps(listed))
+    line = refused(artifacts, asked)
+    assert f"{sums} is damaged" in line and "collection.json" in line and "again" in line
 
 
 @pytest.mark.parametrize("change", ["no hash", "not listed"])

@@ -190,7 +190,7 @@ def test_codes_are_cached_and_a_broken_cache_is_made_anew(engine: Engine, tmp_pa
     cached = next((tmp_path / "codes").iterdir())
     again = Engine(engine.collection, engine.checkpoint)
     assert again.dimension_table().equals(engine.dimension_table())
-    (cached / "image_values.npy").write_bytes(b"broken")
+    (cached / "image_entries.npy").write_bytes(b"broken")
     mended = Engine(engine.collection, engine.checkpoint)
     assert mended.dimension_table().equals(engine.dimension_table())
 

@@ -6,14 +6,12 @@ all checksums right again. The generator is seeded; a run tries a share of the m
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_word_collection
 from damage import reseal
+from given_codes import write_codes
+from mutations import mutated_json
 from safetensors.numpy import load_file, save_file
 
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.codes import CodeFiles, Codes
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
 from sieve.model.checksums import CHECKSUMS
+from sieve.model.codes import code_files
 from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
@@ -34,37 +37,10 @@ from sieve.model.collection import (
     file_sha256,
 )
 from sieve.model.engine import Engine
+from sieve.model.given_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
 
 N = 20
-SWAPS: tuple[Any, ...] = (
-    None, [], {}, [1], {"a": 1}, True, -1, 1.5, 10**40, math.nan, math.inf, "", "x", "x" * 100_000,
-    "two\nlines",
-)  # fmt: skip
-MISSING = object()
 Act = Callable[[], None]
-
-
-def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    """Give the path of every value in JSON; of lists only the first entry."""
-    yield path
-    entries = value.items() if isinstance(value, dict) else ()
-    for key, part in entries or enumerate(value[:1] if isinstance(value, list) else ()):
-        yield from places(part, (*path, key))
-
-
-def swapped(value: Any, path: tuple, other: Any) -> Any:
-    """Copy JSON with another value in one place, or without it."""
-    if not path:
-        return other
-    changed = copy.deepcopy(value)
-    inner = changed
-    for key in path[:-1]:
-        inner = inner[key]
-    if other is MISSING:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = other
-    return changed
 
 
 def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
@@ -72,11 +48,8 @@ def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
     whole = json.loads(path.read_text())
     if path.name == MANIFEST:  # fields that only some collections have
         whole |= {"roots": ["/photos"], "follow_links": False}
-    for place in places(whole):
-        for other in (*SWAPS, *([MISSING] if place else [])):
-            name = "missing" if other is MISSING else repr(other)[:20]
-            changed = json.dumps(swapped(whole, place, other))
-            yield f"{path.name} {place} {name}", lambda t=changed: write(path, t.encode())
+    for name, changed in mutated_json(whole):
+        yield f"{path.name} {name}", lambda t=changed: write(path, t.encode())
 
 
 def column_mutations(path: Path) -> Iterator[tuple[str, Act]]:
@@ -265,6 +238,46 @@ def test_each_mutation_is_refused_in_a_line_or_read(
     assert refused > SAMPLE // 4 and home.is_dir()
     shutil.copytree(whole, copies, dirs_exist_ok=True)
     use(collection, checkpoint)
+
+
+def code_mutations(collection: Path) -> Iterator[tuple[str, Act]]:
+    for name in (MANIFEST, CONFIG, NAMES, WORDS):
+        yield from json_mutations(collection / name)
+    for part in (IMAGE_CODES, TEXT_CODES, WORD_CODES):
+        for name in code_files(part):
+            yield from array_mutations(collection / name)
+
+
+def use_codes(collection: Path) -> None:
+    """Do what the page does when it opens codes that were made elsewhere."""
+    engine = Engine.open(collection, device="cpu")
+    for query in (engine.encode("a dog"), engine.encode(item=engine.collection.items["id"][0])):
+        found = engine.search(query, off=(1,))
+        assert all(math.isfinite(result.score) for result in found.results)
+    assert len(engine.dimension_table()) == engine.checkpoint.m
+    assert isinstance(engine.dimension(0).name, str)
+
+
+def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
+    tmp_path: Path, home: Path
+) -> None:
+    source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), tmp_path, name="mine")
+    whole = prepare(source, None, tmp_path / "whole", known=source.known(), progress=False).path
+    copy = Path(shutil.copytree(whole, tmp_path / "copy"))
+    listed = dict(code_mutations(copy))
+    refused = 0
+    for name in random.Random(0).sample(sorted(listed), SAMPLE):
+        shutil.copytree(whole, copy, dirs_exist_ok=True)
+        listed[name]()
+        try:
+            use_codes(copy)
+        except (ValueError, OSError) as error:
+            line = str(error)
+            assert "\n" not in line and 20 < len(line) < 600, (name, line[:700])
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}"[:600]) from error
+    assert refused > SAMPLE // 4 and home.is_dir()
 
 
 @pytest.mark.parametrize("name", [MANIFEST, CONFIG, NAMES, TRAINING, CHECKSUMS])

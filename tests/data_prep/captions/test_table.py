@@ -358,3 +358,38 @@ def test_an_encoding_can_be_named(tmp_path: Path) -> None:
     assert read_captions(path, Columns(encoding="latin-1"))["a.jpg"].captions == ["é"]
     with pytest.raises(ValueError, match="no encoding 'klingon'"):
         read_captions(path, Columns(encoding="klingon"))
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "image"),
+    [
+        ("image,filename,caption", "3,0.png,a dog", "0.png"),
+        ("image,path,caption", "0.png,/data/0.PNG,a dog", "0.png"),
+        ("image,path,caption", "0,/data/x,a dog", "0"),
+        ("file_name,img,caption", "0.png#1,C:\\p\\0.png,a dog", "0.png"),
+    ],
+)
+def test_of_several_columns_the_one_with_file_names_counts(
+    tmp_path: Path, header: str, line: str, image: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n{line}\n")
+    assert list(read_captions(tmp_path / "a.csv")) == [image]
+
+
+def test_columns_that_name_different_files_are_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("image,filename,caption\n3.png,0.png,a dog\n1.png,1.png,a cat\n")
+    read = read_captions(file)
+    assert list(read) == ["1.png"]
+    assert [entry.reason for entry in read.skipped] == [
+        "row cannot be read: ambiguous image name, 3.png in image and 0.png in filename; name the "
+        "column with --image-column"
+    ]
+    assert list(read_captions(file, Columns(image="filename"))) == ["0.png", "1.png"]
+
+
+def test_json_lines_of_another_encoding_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"image": "0.png", "caption": "a dog"}\n' * 2, encoding="utf-16")
+    with pytest.raises(ValueError, match="a.jsonl is UTF-16; JSON lines are UTF-8"):
+        read_captions(file)

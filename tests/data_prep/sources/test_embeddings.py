@@ -15,6 +15,7 @@ from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
 from sieve.data_prep.known import Joined
 from sieve.data_prep.prepare import prepare
+from sieve.data_prep.skipped import Tally, read_skipped
 from sieve.data_prep.sources.embeddings import Embeddings, Picked, open_identity
 from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
@@ -108,6 +109,19 @@ def test_rows_of_one_image_are_one_item(tmp_path: Path) -> None:
         assert ["row:3", "c", "empty caption"] in list(csv.reader(stream))
 
 
+def test_files_beside_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    folder.mkdir()
+    np.save(folder / "images.npy", unit(2))
+    (folder / "items.csv").write_text("image\na.jpg\nb.jpg\n")
+    for name in ("captions.json", "names.txt", "old.zip", "a.jpg", ".DS_Store"):
+        (folder / name).write_text("[]")
+    skipped = Embeddings(folder).skipped_rows()
+    assert {entry.key for entry in skipped if entry.reason.startswith("file beside")} == {
+        "captions.json", "names.txt", "old.zip",
+    }  # fmt: skip
+
+
 def test_captions_without_embeddings(
     tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,6 +135,8 @@ def test_captions_without_embeddings(
         )
     assert made.n_captions == 0 and made.text_embeddings.shape == (0, width)
     assert "left out 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
+    left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
+    assert left_out == [("caption without an embedding", 2)]
     kept = Embeddings(tmp_path / "e", keep_captions=True)
     told = prepare(kept, tiny_backbone, tmp_path / "told", known=kept.known(), progress=False)
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])

@@ -260,3 +260,22 @@ Make = Callable[[Path], Path]
 def test_what_is_no_data_set_is_refused(tmp_path: Path, make: Make, message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         Img2Dataset(make(tmp_path))
+
+
+def test_a_json_file_that_contradicts_the_text_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "shards" / "00000"
+    folder.mkdir(parents=True)
+    for number, value in enumerate(
+        ({"caption": "a dog"}, {"caption": "a cat"}, {"caption": 3}, [1], ["a dog", "a hound"])
+    ):
+        (folder / f"{number}.jpg").write_bytes(jpeg())
+        (folder / f"{number}.txt").write_text("a dog")
+        write_json(folder / f"{number}.json", value)
+    source = Img2Dataset(tmp_path / "shards")
+    assert {record.captions for record in source.records()} == {("a dog",)}
+    assert reasons(source) == {
+        "00000/1": "caption not used: .json says 'a cat'; the text file counts",
+        "00000/2": "JSON file not read: its caption: a caption was expected, found the number 3",
+        "00000/3": "JSON file not read: its caption: a caption was expected, found the number 1",
+        "00000/4": "caption not used: .json says 'a hound'; the text file counts",
+    }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import pytest
 from evaluations import SHARES, keep_small
+from mutations import mutated_json
 
 from sieve.explorer.app import build_app
 from sieve.explorer.benchmark.chart import track_figure
@@ -96,6 +99,31 @@ def test_damaged_evaluations_are_told_beside_the_others(
     assert str(bad) in line
     for_strangers = EvaluationDesk(tiny_collection, tiny_checkpoint).evaluations(None)
     assert str(bad.parent) not in str(for_strangers)
+
+
+def test_mutated_evaluations_are_told_in_one_line_or_read(
+    desk: EvaluationDesk, tiny_collection: Collection
+) -> None:
+    path = keep_small(tiny_collection)
+    listed = dict(mutated_json(json.loads(path.read_text())))
+    n_faults = 0
+    for mutation in random.Random(0).sample(sorted(listed), 200):
+        path.write_text(listed[mutation])
+        told = desk.evaluations(None)
+        views = [told]
+        for line in told["faults"]:
+            assert str(path) in line and "\n" not in line and len(line) < 500, mutation
+            n_faults += 1
+        for one in told["evaluations"]:
+            views.append(view := desk.evaluation({"id": one["id"]}))
+            for track in view["tracks"]:
+                for peer in track["peers"]:
+                    asked = {"id": one["id"], "track": track["track"], "peer": peer}
+                    pairs = answered(desk.evaluation_pairs)(asked)
+                    assert "\n" not in pairs.get("error", ""), mutation
+                    views.append(pairs)
+        json.dumps(views, allow_nan=False)
+    assert n_faults > 100
 
 
 def test_a_job_of_another_kind_keeps_it_from_starting(

@@ -74,6 +74,37 @@ def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> Non
     ), rest
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prepare", "folder", ".", "--backbone", "ViT-B-32/openai", "--out", "made"),
+        ("add", "made-before", "."),
+        ("search", "made-before", "a dog"),
+        ("export", "made-before", "results", "--query", "a dog", "-o", "r.csv"),
+        ("train", "made-before"),
+        ("evaluate", "made-before"),
+        ("explore", "made-before"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_backbone_is_named_before_the_slow_libraries_are_imported(
+    tmp_path: Path, home: Path, command: tuple[str, ...]
+) -> None:
+    """Importing torch takes seconds, in which nothing would be said."""
+    (tmp_path / "torch.py").write_text("import sys; sys.exit('torch is imported')")
+    made = home / "collections" / "made-before"
+    made.mkdir(parents=True)
+    (made / "collection.json").write_text('{"backbone": {"name": "ViT-B-32/openai"}}')
+    run = subprocess.run(
+        [sys.executable, "-m", "sieve", *command],
+        cwd=tmp_path, env=os.environ | {"SIEVE_HOME": str(home), "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    first, *rest = run.stderr.splitlines()
+    assert re.match("sieve: (loading|looking for).* backbone,? ViT-B-32/openai", first), run
+    assert rest == ["torch is imported"]
+
+
 def test_the_notice_of_what_is_done_is_in_the_first_lines(
     sieve: Sieve, pictures: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blip import tiny_blip
 from command_line import Answer, Sieve, fault
 from damage import reseal
 from hub_cache import PutRepository
@@ -100,6 +101,80 @@ def test_a_hostile_collection_runs_nothing_in_any_command(
     }
     for name in ("search", "add", "evaluate"):
         assert ASK in fault(said[name])
+
+
+VARIANTS = (
+    "relative", "text tower", "text tower of the Hub", "tokenizer of the Hub", "Hub", "BLIP",
+    "BLIP of the Hub",
+)  # fmt: skip
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(
+    request: pytest.FixtureRequest,
+    own: Path,
+    hostile: Path,
+    trace: Path,
+    tmp_path: Path,
+    put_repository: PutRepository,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """Another name by which a collection leads to Python code, or other files behind the name."""
+    assert hostile.is_dir()  # it has put the code beside the backbone
+    elsewhere = tiny_blip(tmp_path / "elsewhere")
+    shutil.copy(own / "evil.py", elsewhere)
+    mapped = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoProcessor")}
+    mapped |= {"AutoTokenizer": ["evil.Evil", None]}
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        settings = json.loads((elsewhere / name).read_text())
+        (elsewhere / name).write_text(json.dumps(settings | {"auto_map": mapped}))
+    put_repository("evil/elsewhere", elsewhere)
+    path = own / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    text = config["model_cfg"]["text_cfg"]
+    kind = str(request.param)
+    if kind.startswith("text tower"):
+        of_hub = kind.endswith("Hub")
+        text |= {"hf_model_name": "evil/elsewhere" if of_hub else str(elsewhere)}
+    if kind.startswith("tokenizer"):
+        (own / "tokenizer_config.json").unlink()
+        text |= {"hf_tokenizer_name": "evil/elsewhere"}
+    if kind.endswith("of the Hub"):
+        text.pop("tokenizer_kwargs")  # what is in the repository is enough
+    path.write_text(json.dumps(config))
+    put_repository("evil/model", own)
+    monkeypatch.chdir(own.parent)
+    assert not trace.exists()
+    return {
+        "relative": f"local-dir:{own.name}",
+        "Hub": "hf-hub:evil/model",
+        "BLIP": f"blip:{elsewhere}",
+        "BLIP of the Hub": "blip:evil/elsewhere",
+    }.get(kind, f"local-dir:{own}")
+
+
+def test_no_variant_of_the_attack_runs_code(
+    sieve: Sieve,
+    tiny_collection: Collection,
+    variant: str,
+    trace: Path,
+    opened: tuple,
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    folder = named(tiny_collection, tmp_path / "variant", variant)
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"collection": str(folder), "rows": [{"query": "a circle"}]}))
+    assert ASK in notes(search(sieve, folder, opened))
+    assert sieve("figure", recipe, "-o", tmp_path / "f.png", *opened[1:]).code == 0
+    said = (
+        notes(search(sieve, folder, opened, "--trust-backbone")),
+        fault(sieve("add", folder, pictures / "images", "--out", tmp_path / "a")),
+        fault(sieve("search", *opened, "a circle", "--text-encoder", variant)),
+    )
+    for line in said:
+        assert "asks for code to be run" in line and "Sieve runs none of a model's code" in line
+    assert not trace.exists()
 
 
 def test_consent_does_not_let_code_run(

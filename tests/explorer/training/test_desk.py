@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 from damage import reseal
+from mutations import mutated_json
 
 from sieve.explorer.app import build_app, build_offer
 from sieve.explorer.faults import answered
@@ -112,6 +113,31 @@ def test_damaged_files_are_told_in_one_line(desk: TrainingDesk, home: Path) -> N
     assert told["state"] == "failed" and "cannot be read" in told["fault"]
     (folder.path / "request.json").write_text("{}")
     assert desk.training_state(None)["state"] == "none"
+
+
+def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
+    desk: TrainingDesk, home: Path
+) -> None:
+    point = {"step": 5, "total": 2.0, "live": 1.0}
+    folder = leave(
+        desk, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
+    )
+    for name, kinds in (("progress.jsonl", (int, float)), ("request.json", ())):
+        path = folder.path / name
+        whole = path.read_text()
+        first, *rest = whole.splitlines()
+        lines = {0: first, 1: rest[0]} if rest else {0: first}
+        for number, line in lines.items():
+            for mutation, text in mutated_json(json.loads(line)):
+                path.write_text(whole.replace(line, text))
+                told = desk.training_state(None)
+                json.dumps(told, allow_nan=False)
+                assert "\n" not in told["fault"] and len(told["fault"]) < 2100, mutation
+                assert told["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
+                assert not kinds or isinstance(told["step"], kinds)
+                assert all(isinstance(one, float) for p in told["points"] for one in p.values())
+        path.write_text(whole)
+        assert desk.training_state(None)["state"] == STOPPED
 
 
 def test_without_captions_the_page_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001

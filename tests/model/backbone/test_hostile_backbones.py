@@ -147,6 +147,13 @@ def test_a_text_tower_in_a_folder_is_refused(
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("place", ["/nowhere/tower", "../tower", "~/tower", "a/b/c", "a//b"])
+@pytest.mark.parametrize("key", ["hf_model_name", "hf_tokenizer_name"])
+def test_a_text_tower_at_a_path_is_refused(folder: Path, place: str, key: str) -> None:
+    configure(folder, "text_cfg", **{key: place})
+    refused(f"local-dir:{folder}", f"{key} to '{place}'; expected a repository of the Hub")
+
+
 @pytest.mark.parametrize("kind", ["local-dir", "hf-hub"])
 def test_a_text_tower_of_the_hub_runs_no_code(
     folder: Path, trace: Path, tmp_path: Path, put_repository: PutRepository, kind: str
@@ -258,6 +265,9 @@ def test_blip_s_pickled_weights_are_refused(blip: Path, trace: Path) -> None:
         {"quantization_config": {"quant_method": "evil"}},
         {"custom_generate": "evil/repository"},
         {"trust_remote_code": True},
+        {"code_revision": "main"},
+        {"use_kernels": True},
+        {"towers": [{"auto_map": MAPPED}]},
     ],
     ids=str,
 )
@@ -265,6 +275,81 @@ def test_other_settings_that_run_code_are_refused(blip: Path, change: dict[str, 
     settings = json.loads((blip / "config.json").read_text())
     (blip / "config.json").write_text(json.dumps(settings | change))
     refused(f"blip:{blip}", "config.json asks for code to be run")
+
+
+def swap_once_read(patch: pytest.MonkeyPatch, path: Path, settings: dict[str, Any]) -> None:
+    """Replace a configuration as soon as it has been read for the first time."""
+    read = Path.read_text
+
+    def read_text(self: Path, *given: Any, **options: Any) -> str:
+        text = read(self, *given, **options)
+        if self == path:
+            path.write_text(json.dumps(settings))
+        return text
+
+    patch.setattr(Path, "read_text", read_text)
+
+
+def test_a_model_s_configuration_that_changes_after_its_check_is_not_used(
+    folder: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    map_code(tokenizer, trace, "tokenizer_config.json")
+    settings = json.loads((folder / CONFIG).read_text())
+    settings["model_cfg"]["text_cfg"] |= {
+        "hf_tokenizer_name": str(tokenizer),
+        "tokenizer_kwargs": {"trust_remote_code": True},
+    }
+    swap_once_read(monkeypatch, folder / CONFIG, settings)
+    assert Backbone.load(f"local-dir:{folder}", "cpu").width == 32
+    assert json.loads((folder / CONFIG).read_bytes()) == settings and not trace.exists()
+
+
+def test_a_tokenizer_s_configuration_that_changes_after_its_check_is_not_used(
+    folder: Path,
+    blip: Path,
+    trace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_repository: PutRepository,
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "evil.py").write_text(MODULE.format(trace=str(trace)))
+    put_repository("evil/code", code)
+    configure(folder, "text_cfg", hf_tokenizer_name="any/name")
+    for path in blip.glob("*token*"):
+        shutil.copy(path, folder)
+    mapped = {
+        "tokenizer_class": "Evil",
+        "auto_map": {"AutoTokenizer": ["evil/code--evil.Evil"] * 2},
+    }
+    path = folder / "tokenizer_config.json"
+    swap_once_read(monkeypatch, path, mapped)
+    assert Backbone.load(f"local-dir:{folder}", "cpu").width == 32
+    assert json.loads(path.read_bytes()) == mapped and not trace.exists()
+
+
+def test_paths_in_a_tokenizer_s_configuration_do_not_reach_the_libraries(
+    folder: Path, blip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(folder, "text_cfg", hf_tokenizer_name="any/name")
+    for path in blip.glob("*token*"):
+        shutil.copy(path, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    places = dict.fromkeys(("tokenizer_file", "vocab_file", "name_or_path"), "/etc/passwd")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | places))
+    seen: list[str] = []
+    get: Callable[..., Any] = open_clip.get_tokenizer
+
+    def watched(name: str) -> Any:
+        seen.append((Path(name.removeprefix("local-dir:")) / "tokenizer_config.json").read_text())
+        return get(name)
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", watched)
+    Backbone.load(f"local-dir:{folder}", "cpu")
+    assert json.loads(seen[0]) == settings
 
 
 def test_only_known_files_reach_the_libraries(

@@ -1,0 +1,45 @@
+"""Commands, options, API endpoints and addresses of views stay as users know them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import pytest
+
+from sieve.explorer.cli import main
+from tests.public_interface import HELP_WIDTH, address_lines, command_lines, endpoint_lines
+
+RECORDED = Path(__file__).with_suffix(".txt")
+UPDATE = "SIEVE_UPDATE_INTERFACE"
+
+
+def test_the_public_interface_is_the_recorded_one(
+    tiny_engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sieve.explorer.app import build_app
+
+    monkeypatch.setenv("COLUMNS", str(HELP_WIDTH))
+
+    def print_help(words: tuple[str, ...]) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    sections = {
+        "Commands and options": command_lines(print_help),
+        "API endpoints": endpoint_lines(build_app(tiny_engine).get_api_info()),
+        "Addresses: given, and as they are written once read": address_lines(),
+    }
+    lines = [line for title, part in sections.items() for line in (f"## {title}", *part, "")]
+    if os.environ.get(UPDATE):
+        RECORDED.write_text("\n".join(lines), encoding="utf-8")
+    recorded = RECORDED.read_text(encoding="utf-8").split("\n")
+    changes = difflib.unified_diff(recorded, lines, "recorded", "now", n=1, lineterm="")
+    assert recorded == lines, (
+        "users would notice these changes; undo them, or if they are meant, record them with "
+        f"`{UPDATE}=1 pytest tests/explorer/{Path(__file__).name}`:\n" + "\n".join(changes)
+    )
