@@ -21,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("sieve", deadline=None)
 settings.load_profile("sieve")
 
+# The markers of tests before and after which the unmarked, fast ones run.
+STAGES = ("house", None, "slow", "browser")
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}
 SHAPES = ("circle", "square", "triangle")
@@ -38,6 +40,17 @@ MODEL = {
 }
 OWN_HOME = os.environ.get("SIEVE_HOME")
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order tests by stage, fast first; each file stays whole."""
+
+    def stage(item: pytest.Item) -> int:
+        marked = (n for n, mark in enumerate(STAGES) if mark and item.get_closest_marker(mark))
+        return next(marked, STAGES.index(None))
+
+    items.sort(key=stage)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,6 +22,8 @@ from sieve.explorer.annotations.store import Annotations
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
+pytestmark = pytest.mark.slow
+
 
 class Disk:
     """A folder on which little can be written once it is full."""

@@ -16,6 +16,8 @@ from sieve.model.dimensions.quality import live_shares, recall_of_split
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import Engine, Result
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINTS = sorted(path.parent for path in (assets.ROOT / "checkpoints").glob("*/config.json"))
 
 

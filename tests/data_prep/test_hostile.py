@@ -12,6 +12,8 @@ from PIL import Image
 
 from sieve.model.collection import Collection, thumbnail_path
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

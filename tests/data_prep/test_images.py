@@ -13,6 +13,8 @@ from PIL import Image
 
 from sieve.data_prep.images import LARGE_PIXELS, load_image, original_size, readable_extensions
 
+pytestmark = pytest.mark.slow
+
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG of a few bytes that claims to be of any size."""

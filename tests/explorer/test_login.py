@@ -16,6 +16,8 @@ from sieve.explorer import login
 from sieve.explorer.access import Access
 from sieve.explorer.app import start
 
+pytestmark = pytest.mark.slow
+
 GIVEN = {"username": "guest", "password": "o:pen"}
 WRONG = GIVEN | {"password": "open"}
 EVIL = {"Origin": "http://evil.example"}

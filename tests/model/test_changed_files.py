@@ -18,6 +18,8 @@ from own_embeddings import write_embeddings
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
 from sieve.model.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 LINE = "has changed or was removed while it was open; restart Sieve"
 CODES = "image_entries.npy"
 

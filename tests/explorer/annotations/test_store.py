@@ -19,6 +19,8 @@ from sieve.explorer.annotations.database import Database
 from sieve.explorer.annotations.fields import MAX_NAME, read_field
 from sieve.explorer.annotations.store import Annotations, open_annotations
 
+pytestmark = pytest.mark.slow
+
 COLLECTION, CHECKPOINT = "c" * 64, "d" * 64
 
 

@@ -17,6 +17,8 @@ from sieve.model.benchmark import SHORT_METHODS, list_evaluations, read_evaluati
 from sieve.model.collection import Collection
 from sieve.model.training import TrainingConfig, train
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_quick_one_is_measured_told_and_kept(
     tiny_backbone: Backbone, tmp_path: Path, home: Path

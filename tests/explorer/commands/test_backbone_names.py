@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from command_line import Sieve, fault
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "said"),

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from processes import torchrun
 
 from sieve.model.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def train(collection, out: Path, batch_size: int):

@@ -21,6 +21,8 @@ from ports import FIRST_PORT
 
 from sieve.model.collection import Collection
 
+pytestmark = pytest.mark.slow
+
 ASK = "is not one that you have used; if you trust where it is from, give --trust-backbone once"
 MODULE = """
 open({trace!r}, "w").close()

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command_line import Sieve, fault
 from drawn import ALL, ROWS
 
 from sieve.explorer.figures.drawing import KINDS
 from sieve.explorer.figures.recipe import parse_recipe
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 

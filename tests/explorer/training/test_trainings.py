@@ -35,6 +35,8 @@ from sieve.model.training.probe import ProbeReport
 from sieve.model.training.state import read_facts
 from sieve.model.training.trainer import StepReport
 
+pytestmark = pytest.mark.slow
+
 SHORT = TrainingSettings("compact", 32, 4, 30)
 LONG = TrainingSettings("compact", 32, 4, 1000)
 PATIENCE = 240.0

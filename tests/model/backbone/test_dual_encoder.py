@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from sieve.assets import ROOT
 from sieve.model.backbone import Backbone, resolve_device
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "backbones" / "sieve-lite"
 
 TINY = {

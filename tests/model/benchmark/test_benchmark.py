@@ -14,6 +14,8 @@ from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, Benchmark
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
+pytestmark = pytest.mark.slow
+
 TRAINING = replace(QUICK, epochs=3)
 CONFIG = BenchmarkConfig(
     tracks=("label", "caption"), seeds=(0, 1), trials=9, resamples=30, training=TRAINING

@@ -12,6 +12,8 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.distributed import World, launched
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

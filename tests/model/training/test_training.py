@@ -15,6 +15,8 @@ from sieve.model.training import TrainingConfig, train
 from sieve.model.training.feed import device_noise
 from sieve.model.training.trainer import StepReport
 
+pytestmark = pytest.mark.slow
+
 
 def quality(checkpoint: Checkpoint) -> dict:
     return json.loads((checkpoint.path / "training.json").read_text())["quality"]
