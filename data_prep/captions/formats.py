@@ -697,6 +697,17 @@ def _labels_in(value: Any) -> list[str]:
     return [text for text in map(text_in, value) if text.strip().lower() not in {"", *NULL_WORDS}]
 
 
+def image_column_of(names: Sequence[str], value: Mapping[str, Any]) -> str | None:
+    """Return the column of a table's first row that names the image; None if there is none.
+
+    Of several, it is the first that holds a file name: beside those, `image` may be a number.
+    """
+    lower = {column.strip().lower(): column for column in reversed(list(value))}
+    found = [lower[name] for name in names if name in lower]
+    files = [column for column in found if IMAGE_SUFFIX.search(as_text(value[column]).strip())]
+    return next(iter([*files, *found]), None)
+
+
 def as_text(value: Any) -> str:
     """Read a cell of a typed table as text: empty for null and NaN."""
     if value is None or value != value:

@@ -25,6 +25,7 @@ from sieve.data_prep.captions.formats import (
     LABEL_SEPARATOR,
     Row,
     as_text,
+    image_column_of,
 )
 from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
 from sieve.data_prep.known_codes import KnownCodes
@@ -260,8 +261,10 @@ class _Columns(NamedTuple):
 
 def _columns(value: Mapping[str, Any]) -> _Columns:
     """Choose the columns of a table by their usual names."""
-    wanted = (("id", "key"), _NAMES, tuple(map(str.lower, CAPTION_NAMES)))
-    return _Columns(*(column_of(names, list(value)) for names in wanted))
+    found = list(value)
+    captions = tuple(map(str.lower, CAPTION_NAMES))
+    image = image_column_of(_NAMES, value)
+    return _Columns(column_of(("id", "key"), found), image, column_of(captions, found))
 
 
 def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> Row:

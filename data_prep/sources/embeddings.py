@@ -23,6 +23,7 @@ from sieve.data_prep.captions.formats import (
     LABEL_SEPARATOR,
     Row,
     as_text,
+    image_column_of,
 )
 from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
 from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
@@ -424,8 +425,7 @@ class _Columns(NamedTuple):
 
 def _columns(value: Mapping[str, Any]) -> _Columns:
     """Choose the columns of a table by their usual names, in any case."""
-    found = list(value)
-    return _Columns(*(column_of(names, found) for names in (_NAMES, _CAPTION_NAMES)))
+    return _Columns(image_column_of(_NAMES, value), column_of(_CAPTION_NAMES, list(value)))
 
 
 def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> Row:

@@ -122,6 +122,19 @@ def test_files_beside_arrays_that_are_not_read_are_named(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def test_a_number_beside_a_file_name_names_no_image(tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    folder.mkdir()
+    np.save(folder / "images.npy", unit(2))
+    (folder / "items.csv").write_text("image,filename,caption\n1,0.jpg,a dog\n0,1.jpg,a cat\n")
+    for name in ("0.jpg", "1.jpg"):
+        write(folder / name, jpeg())
+    found = {
+        r.captions: Path(r.image).name for r in Embeddings(folder, keep_captions=True).records()
+    }
+    assert found == {("a dog",): "0.jpg", ("a cat",): "1.jpg"}
+
+
 def test_captions_without_embeddings(
     tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
