@@ -130,7 +130,7 @@ class ConceptualCaptions(NotesSkipped):
 
     def _find(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all rows with an image, in the table's order."""
-        walked = walk(self.images, extensionless=True)
+        walked = walk(self.images, extensionless=True, follow_links=None)
         skipped += walked.skipped
         files: dict[str, list[str]] = {}
         for key, path in walked.files.items():

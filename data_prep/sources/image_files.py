@@ -36,7 +36,7 @@ class Walked(NamedTuple):
     """Paths of all other files inside the folder, but for hidden ones."""
 
 
-def walk(directory: Path, extensionless: bool = False, follow_links: bool = False) -> Walked:
+def walk(directory: Path, extensionless: bool = False, follow_links: bool | None = False) -> Walked:
     """List all files of a folder; image files are known by their extension.
 
     Parameters
@@ -44,8 +44,8 @@ def walk(directory: Path, extensionless: bool = False, follow_links: bool = Fals
     directory : Path
     extensionless : bool
         Also take files without an extension for images, as some downloaders write them.
-    follow_links : bool
-        Also list what linked folders hold.
+    follow_links : bool, optional
+        Also list what linked folders hold. None is False for sources without this option.
     """
     wanted = readable_extensions() | ({""} if extensionless else set())
     files: dict[str, str] = {}
@@ -53,14 +53,15 @@ def walk(directory: Path, extensionless: bool = False, follow_links: bool = Fals
     others: list[str] = []
     root = os.fspath(directory)
     seen = {os.path.realpath(root)}
-    for folder, subfolders, names in os.walk(root, followlinks=follow_links):
+    for folder, subfolders, names in os.walk(root, followlinks=bool(follow_links)):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
         kept = []
         for name in sorted(name for name in subfolders if not name.startswith(".")):
             path = os.path.join(folder, name)
             if os.path.islink(path):
-                reason = f"linked folder: links are not followed; {FOLLOW_LINKS}"
+                hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+                reason = f"linked folder: links are not followed{hint}"
                 if follow_links:
                     target = os.path.realpath(path)
                     loops = any(target == one or one.startswith(target + os.sep) for one in seen)

@@ -232,3 +232,13 @@ def test_a_table_without_images_says_how_to_download_them(tmp_path: Path) -> Non
     path = table(tmp_path, head="caption\turl\n")
     with pytest.raises(ValueError, match=r"run img2dataset first: .* tsv --url_col url"):
         list(source(path, tmp_path / "images").records())
+
+
+def test_a_linked_folder_is_named_without_an_option_that_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path / "outside" / "2.jpg", jpeg())
+    write(tmp_path / "images" / "0.jpg", jpeg())
+    (tmp_path / "images" / "more").symlink_to(tmp_path / "outside")
+    (tmp_path / "a.tsv").write_text("a dog\thttps://example.org/a\na cat\thttps://example.org/b\n")
+    made = ConceptualCaptions(tmp_path / "a.tsv", tmp_path / "images", first_row=0)
+    assert [record.captions for record in made.records()] == [("a dog",)]
+    assert "linked folder: links are not followed" in {e.reason for e in made.skipped_rows()}
