@@ -77,7 +77,9 @@ def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
     expect(card).to_be_visible()
     expect(page.get_by_role("textbox", name="Find")).to_be_focused()  # it takes no focus by itself
     check_step(page, 1)
-    assert not Axe().run(page).response["violations"]
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        assert not Axe().run(page).response["violations"]
     # From the keyboard: the card follows the “?” of the header.
     page.get_by_role("button", name="Show how it works").press("Enter")
     for number in (2, 3, 4):

@@ -270,7 +270,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.shared
 def test_recall_on_photographs_it_was_not_trained_on(lite: Backbone, shared_data: Path):
     photos = shared_data / "flickr8k"
-    names = (photos / "dev_images.txt").read_text().split()[:200]
+    names = (photos / "dev_images.txt").read_text().split()[:100]
     written: dict[str, list[str]] = {name: [] for name in names}
     for line in (photos / "captions.csv").read_text(encoding="utf-8").splitlines()[1:]:
         name, _, caption = line.partition(",")
@@ -281,4 +281,4 @@ def test_recall_on_photographs_it_was_not_trained_on(lite: Backbone, shared_data
     owner = np.repeat(np.arange(len(names)), [len(written[name]) for name in names])
     scores = texts @ images.T
     rank = (scores >= scores[np.arange(len(texts)), owner][:, None]).sum(1)
-    assert (rank <= 10).mean() >= 0.70
+    assert (rank <= 5).mean() >= 0.70
