@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from sieve import assets
-from sieve.model.checksums import check_files
 from sieve.model.collection import MANIFEST, file_sha256
-from sieve.model.home import sieve_home
+from sieve.model.files import check_files, sieve_home
 
 if TYPE_CHECKING:
     from sieve.data_prep.records import Source
@@ -95,8 +94,8 @@ def bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     if (target / MANIFEST).is_file():
         return target
     # Drawing and torch are loaded only here: the second start needs neither.
-    from sieve.data_prep.known import KnownEmbeddings
-    from sieve.data_prep.pipeline.work import Busy
+    from sieve.data_prep.pipeline.work_dir import Busy
+    from sieve.data_prep.precomputed import KnownEmbeddings
     from sieve.data_prep.prepare import prepare
     from sieve.data_prep.scenes import Scenes
     from sieve.model.backbone import Backbone

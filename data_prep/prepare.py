@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sieve.data_prep.known import KnownEmbeddings
-from sieve.data_prep.known_codes import KnownCodes
-from sieve.data_prep.pipeline.assembly import assemble
-from sieve.data_prep.pipeline.embedding import Embedder
-from sieve.data_prep.pipeline.job import Job
-from sieve.data_prep.pipeline.parts import make_parts
+from sieve.data_prep.pipeline.build import build_chunks
+from sieve.data_prep.pipeline.embed import Embedder
+from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.record_table import RecordTable, gather
-from sieve.data_prep.pipeline.sharding import Shard
-from sieve.data_prep.pipeline.work import Busy, WorkFolder
-from sieve.data_prep.records import Source
-from sieve.data_prep.skipped import NamesSkippedRows, SkippedRows
+from sieve.data_prep.pipeline.shard import Shard
+from sieve.data_prep.pipeline.work_dir import Busy, WorkDir
+from sieve.data_prep.pipeline.write import assemble
+from sieve.data_prep.precomputed import KnownCodes, KnownEmbeddings
+from sieve.data_prep.records import NamesSkippedRows, SkippedRows, Source
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.trust import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
-from sieve.model.faults import disk_is_full
+from sieve.model.files import disk_is_full
 
 
 def prepare(
@@ -59,7 +57,7 @@ def prepare(
     keep_going : bool
         Leave out bad records and malformed rows even if they are more than 5 %.
     shard : Shard, optional
-        Make only this part; see `sieve.data_prep.joining.merge`.
+        Make only this part; see `sieve.data_prep.merge.merge`.
 
     Raises
     ------
@@ -75,7 +73,7 @@ def prepare(
         identity is given where it has to run.
     """
     try:
-        with WorkFolder.of(out) as work:
+        with WorkDir.of(out) as work:
             table = gather(source)
             if isinstance(source, NamesSkippedRows) and not keep_going:
                 rows = source.skipped_rows()
@@ -83,7 +81,7 @@ def prepare(
                     rows.check()
             job = _job(source, table, backbone, known, shard, keep_going)
             work.claim(job.fingerprint)
-            make_parts(job, work, workers, progress)
+            build_chunks(job, work, workers, progress)
             assemble(job, work)
             work.finish()
             if isinstance(backbone, Backbone):
@@ -102,16 +100,18 @@ def _job(
     known: KnownEmbeddings | KnownCodes | None,
     shard: Shard | None,
     keep_going: bool,
-) -> Job:
+) -> PreparationPlan:
     if isinstance(known, KnownCodes):
         n_records, n_captions = len(table.text_starts) - 1, int(table.text_starts[-1])
         known.check(n_records, n_captions, source.name)
         nothing = BackboneIdentity("none", "", 0)
         embedder = Embedder(nothing, known.embeddings(n_captions), table, source.name)
-        return Job(source, table, embedder, shard, keep_going, known)
+        return PreparationPlan(source, table, embedder, shard, keep_going, known)
     if backbone is None:
         raise ValueError(f"embeddings of {source.name} need a backbone")
-    return Job(source, table, Embedder(backbone, known, table, source.name), shard, keep_going)
+    return PreparationPlan(
+        source, table, Embedder(backbone, known, table, source.name), shard, keep_going
+    )
 
 
 def _plain(error: OSError, parent: Path) -> OSError:

@@ -17,33 +17,32 @@ from gradio.data_classes import FileData
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from sieve.explorer.faults import one_line
-from sieve.explorer.figures.files import (
+from sieve.explorer.concurrency import MAX_ANSWER_BYTES
+from sieve.explorer.errors import one_line
+from sieve.explorer.figures.render import (
     Kind,
     figure_download,
     figures_folder,
     keep_file,
     recipe_for,
 )
-from sieve.explorer.json_fields import read_whole, shown
-from sieve.explorer.links import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
-from sieve.explorer.reports import search_report
-from sieve.explorer.unfetched import MAX_ANSWER_BYTES
-from sieve.explorer.views import page_json, query_json
+from sieve.explorer.json_validation import read_whole, shown
+from sieve.explorer.serialize import page_json, query_json, search_report
+from sieve.explorer.view_state import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
 
 if TYPE_CHECKING:
-    from sieve.explorer.desk import Desk
+    from sieve.explorer.tabs.search import SearchHandlers
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(desk: Desk, *, mcp: bool = False) -> None:
+def add_api(desk: SearchHandlers, *, mcp: bool = False) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
     Parameters
     ----------
-    desk : Desk
+    desk : SearchHandlers
         Where strangers ask it, `/figure` is left out: its answer is a file that has to be written.
     mcp : bool
         The public endpoints are tools of the Model Context Protocol too; those only read, so

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-from sieve.explorer.temporary import private_folder
+from sieve.explorer.private_folder import private_folder
 
 # Gradio and what it brings read these when imported; nothing of what people explore leaves their
 # machine.
@@ -31,31 +31,35 @@ from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
-from sieve.explorer.access import Access  # noqa: E402
-from sieve.explorer.annotations.desk import NotesDesk  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.components import page_head, piece  # noqa: E402
-from sieve.explorer.desk import Desk  # noqa: E402
-from sieve.explorer.faults import answered  # noqa: E402
-from sieve.explorer.figures.files import figures_folder  # noqa: E402
-from sieve.explorer.gate import Gate, Rules, explain  # noqa: E402
-from sieve.explorer.login import Login  # noqa: E402
+from sieve.explorer.concurrency import UnfetchedAnswers  # noqa: E402
+from sieve.explorer.errors import json_errors  # noqa: E402
+from sieve.explorer.figures.render import figures_folder  # noqa: E402
+from sieve.explorer.security.access import Access  # noqa: E402
+from sieve.explorer.security.login import Login  # noqa: E402
+from sieve.explorer.security.middleware import RouteAllowList, Rules, explain  # noqa: E402
+from sieve.explorer.security.origins import host_names  # noqa: E402
+from sieve.explorer.tabs.annotations import (
+    AnnotationHandlers,  # noqa: E402
+    notes_piece,  # noqa: E402
+)
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
-from sieve.explorer.tabs.notes import notes_piece  # noqa: E402
-from sieve.explorer.tabs.search import search_tab  # noqa: E402
+from sieve.explorer.tabs.search import (
+    SearchHandlers,  # noqa: E402
+    search_tab,  # noqa: E402
+)
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
-from sieve.explorer.unfetched import UnfetchedAnswers  # noqa: E402
 from sieve.explorer.uploads import MAX_BYTES  # noqa: E402
-from sieve.explorer.websites import host_names  # noqa: E402
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from sieve.explorer.training.desk import TrainingDesk
+    from sieve.explorer.tabs.train import TrainHandlers
     from sieve.model.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -78,7 +82,7 @@ class Served(NamedTuple):
 
 def build_app(
     engine: Engine,
-    training: TrainingDesk | None = None,
+    training: TrainHandlers | None = None,
     *,
     public: bool = False,
     mcp: bool = False,
@@ -89,7 +93,7 @@ def build_app(
     ----------
     engine : Engine
         Shared by all pages, read-only.
-    training : TrainingDesk, optional
+    training : TrainHandlers, optional
         Answers the Train tab; without it there is none, nor any handler of it.
     public : bool
         Strangers may open the page: no handler that takes files, trains, writes or edits is
@@ -103,15 +107,15 @@ def build_app(
         To be served by `start`, which adds its style and the gate.
     """
     training = None if public else training
-    desk = Desk(engine, Path(get_upload_folder()), public=public)
-    notes = NotesDesk(engine, editing=not public)
+    desk = SearchHandlers(engine, Path(get_upload_folder()), public=public)
+    notes = AnnotationHandlers(engine, editing=not public)
     with gr.Blocks(
         title=f"Sieve · {engine.collection.name}",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        piece("header", *([answered(training.checkpoint_open)] if training else []))
+        piece("header", *([json_errors(training.checkpoint_open)] if training else []))
         notes_piece(notes)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
@@ -145,7 +149,7 @@ def build_app(
     return app.queue(max_size=64, default_concurrency_limit=2)
 
 
-def build_offer(training: TrainingDesk) -> gr.Blocks:
+def build_offer(training: TrainHandlers) -> gr.Blocks:
     """Make the app of a collection that no checkpoint fits: it offers to train one."""
     with gr.Blocks(
         title=f"Sieve · {training.collection.name}", analytics_enabled=False, fill_width=True
@@ -160,7 +164,7 @@ def start(
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
-    training: TrainingDesk | None = None,
+    training: TrainHandlers | None = None,
     access: Access = Access(),  # noqa: B008  (frozen)
 ) -> Served:
     """Serve the explorer in the background.
@@ -172,7 +176,7 @@ def start(
         Address to listen on; beyond 127.0.0.1 only if `access` says who may do what.
     port : int
         The first port to try; the next 99 follow.
-    training : TrainingDesk, optional
+    training : TrainHandlers, optional
         As for `build_app`.
     access : Access
         Who may reach it, and by which way.
@@ -191,7 +195,7 @@ def start(
 
 
 def start_offer(
-    training: TrainingDesk,
+    training: TrainHandlers,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -206,7 +210,7 @@ def start_offer(
 def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None) -> Served:
     if access.mcp and find_spec("mcp") is None:
         raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
-    gates: list[Gate] = []
+    gates: list[RouteAllowList] = []
 
     @asynccontextmanager
     async def gated(server: FastAPI) -> AsyncIterator[None]:
@@ -258,7 +262,7 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
 
 def _gate(
     inner: ASGIApp, app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None
-) -> Gate:
+) -> RouteAllowList:
     rules = Rules(
         public=access.public,
         mcp=access.mcp,
@@ -266,7 +270,7 @@ def _gate(
         hosts=host_names(host, access.root_path, access.allow_hosts),
         proxies=access.proxy_networks,
     )
-    return Gate(
+    return RouteAllowList(
         inner,
         rules,
         Login(access.auth, port),

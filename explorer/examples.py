@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sieve.model.words.content import content_words, word_presence
+from sieve.model.words.text import content_words, word_presence
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine

@@ -20,9 +20,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sieve.model.collection import Collection
-from sieve.model.words.coded import CodedWords
-from sieve.model.words.content import content_words, with_phrases, word_presence
-from sieve.model.words.kinds import with_kinds
+from sieve.model.words.hypernyms import with_kinds
+from sieve.model.words.text import content_words, with_phrases, word_presence
+from sieve.model.words.word_codes import CodedWords
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -8,6 +8,8 @@ CHECKPOINT/weights.safetensors
 CHECKPOINT/training.json      curves, seeds, hashes of the items that it was trained on
 CHECKPOINT/names.json         a name for each dimension, its score, runner-up and source
 CHECKPOINT/checksums.json     of all of them
+
+Writing checkpoints: see `sieve.model.checkpoint` for what they hold.
 """
 
 from __future__ import annotations
@@ -16,24 +18,30 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from sieve import assets
-from sieve.model.checksums import check_files
-from sieve.model.collection import BackboneIdentity, Collection, file_sha256
+from sieve.model.collection import Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
 from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
-from sieve.model.faults import reason_of
-from sieve.model.home import sieve_home
-from sieve.model.identity import CodesIdentity
-from sieve.model.manifest import (
+from sieve.model.files import (
+    OpenedFiles,
+    check_files,
+    new_folder,
+    reason_of,
+    sieve_home,
+    write_checksums,
+)
+from sieve.model.identity import BackboneIdentity, CodesIdentity
+from sieve.model.schemas import (
     MAX_HEAD_BYTES,
     MAX_JSON_BYTES,
     CheckpointConfig,
@@ -43,7 +51,6 @@ from sieve.model.manifest import (
     check_size,
     read_limited,
 )
-from sieve.model.opened_files import OpenedFiles
 
 log = logging.getLogger(__name__)
 
@@ -387,3 +394,94 @@ def find_checkpoint(collection: Collection) -> Path:
             f"{collection.name}; train one with `sieve train {collection.path}`"
         )
     return fitting[0]
+
+
+def save_checkpoint(
+    path: Path,
+    encoder: SparseEncoder,
+    *,
+    backbone: BackboneIdentity,
+    calibration: Calibration,
+    trained_on: str,
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+    names: Mapping[int, DimensionName],
+) -> None:
+    """Write a checkpoint under a temporary name and rename it; weights in float16.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist yet.
+    settings : mapping
+        The training configuration.
+    training : mapping
+        Curves, seeds, items.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at `path`.
+    ValueError
+        If a weight is beyond float16.
+    """
+    weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
+    for name, part in weights.items():
+        if not part.isfinite().all():
+            raise ValueError(
+                f"{name} of the checkpoint for {path} has weights beyond what float16 holds; "
+                "train again with a smaller --learning-rate"
+            )
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "encoder": asdict(encoder.config),
+        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        "calibration": asdict(calibration),
+        "trained_on": trained_on,
+        "training": dict(settings),
+    }
+    with new_folder(path) as folder:
+        # Not `save_file`, which makes files that only their owner can read, whatever the umask.
+        (folder / WEIGHTS).write_bytes(save(weights))
+        _write(folder / CONFIG, config)
+        _write(folder / TRAINING, dict(training))
+        _write_names(folder, names)
+        write_checksums(folder, (CONFIG, WEIGHTS, TRAINING, NAMES))
+
+
+def write_codes_checkpoint(
+    folder: Path, codes: CodesIdentity, name: str, names: Mapping[int, DimensionName], entry: str
+) -> None:
+    """Write what makes the folder of given codes their own checkpoint; their knobs are defaults.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a collection that is being made.
+    codes : CodesIdentity
+    name : str
+        The collection's.
+    names : mapping
+    entry : str
+        `package.module:function` that encodes texts, or nothing.
+    """
+    config = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": CODES_KIND,
+        "codes": asdict(codes),
+        "calibration": asdict(Calibration()),
+        "trained_on": name,
+        "text_encoder": entry,
+    }
+    _write(folder / CONFIG, config)
+    _write_names(folder, names)
+
+
+def _write_names(folder: Path, names: Mapping[int, DimensionName]) -> None:
+    named = [{"dimension": j, **asdict(name)} for j, name in sorted(names.items())]
+    _write(folder / NAMES, named)
+
+
+def _write(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")

@@ -1,13 +1,20 @@
 """A prepared collection: items, captions, labels and frozen embeddings in one folder.
 
 In place of embeddings it may hold sparse codes that were made elsewhere: see
-`sieve.model.given_codes`.
+`sieve.model.external_codes`.
 
 A collection is immutable once written. `collection.json` holds the size and hash of every other
 file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
 that hash. Embeddings are memory-mapped: opening a million items reads almost nothing. A file's
 hash is compared when it is first used, so that a changed byte is a refusal, never another answer.
 Files must not change while a collection is open: their sizes and times are compared at each use.
+
+Many texts, kept in Arrow: three million captions are no Python strings until they are read.
+
+Checks of a collection's table of items, whoever wrote it: kinds of columns, ids, no holes.
+
+An id becomes the name of a file and a part of addresses, captions and labels are joined as texts,
+sizes are divided: what is checked here once need not be doubted anywhere else.
 """
 
 from __future__ import annotations
@@ -16,8 +23,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import pandas as pd
@@ -25,15 +33,95 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sieve.model.checksums import check_files
-from sieve.model.faults import UNREADABLE, reason_of
+from sieve.model.external_codes import NO_BACKBONE
 from sieve.model.file_names import FileNames
-from sieve.model.given_codes import NO_BACKBONE
+from sieve.model.files import UNREADABLE, MappedArray, OpenedFiles, check_files, reason_of
 from sieve.model.identity import BackboneIdentity, CodesIdentity
-from sieve.model.item_checks import items_fault
-from sieve.model.manifest import MAX_HEAD_BYTES, Manifest, check_json, read_limited
-from sieve.model.opened_files import MappedArray, OpenedFiles
-from sieve.model.texts import Texts
+from sieve.model.schemas import MAX_HEAD_BYTES, Manifest, check_json, read_limited
+
+
+class Texts(Sequence[str]):
+    """The strings of lists of strings, one after the other, as a sequence.
+
+    Parameters
+    ----------
+    lists : iterable of lists of str
+        A pandas column, best one of Arrow's type.
+    """
+
+    def __init__(self, lists: object) -> None:
+        array = pa.array(lists, pa.list_(pa.string()))
+        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        self._texts = pa.chunked_array([chunk.flatten() for chunk in chunks], pa.string())
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> str | list[str]:
+        """Read one text, or a list of them."""
+        if isinstance(place, slice):
+            return self._texts[place].to_pylist()
+        return self._texts[index(place)].as_py()
+
+
+ITEM_ID = r"^[0-9a-f]{16}$"
+
+
+def items_fault(table: pa.Table) -> str:
+    """Tell what is wrong with a table of items, in a few words; nothing where it is sound.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        As it was read; columns that it lacks are not looked at.
+    """
+    doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if doubled:
+        return f"it has column {min(doubled)} twice"
+    for names, is_right, kind in (
+        (("id",), _is_text_column, "texts without a gap"),
+        (("image", "split"), lambda column: _is_text_column(column, gaps=True), "texts"),
+        (("captions", "labels"), _is_text_list_column, "lists of texts without a gap"),
+        (("width", "height"), _is_size, "whole numbers of at least 0"),
+    ):
+        for name in set(names) & set(table.column_names):
+            if not is_right(table[name]):
+                return f"column {name} must hold {kind}; it holds {table[name].type}"
+    if "id" in table.column_names:
+        good = pc.call_function(
+            "match_substring_regex", [table["id"]], pc.MatchSubstringOptions(ITEM_ID)
+        )
+        if not pc.call_function("all", [good]).as_py() and len(table):
+            return "an id is not 16 hex digits"
+        if pc.call_function("count_distinct", [table["id"]]).as_py() < len(table):
+            return "two items have the same id"
+    return ""
+
+
+def _is_text_column(column: pa.ChunkedArray, *, gaps: bool = False) -> bool:
+    kind = column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return (is_text or (gaps and pa.types.is_null(kind))) and (gaps or not column.null_count)
+
+
+def _is_text_list_column(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or column.null_count:
+        return False
+    inner = pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type)
+    # Where no item has a label, there is no text to tell the kind by.
+    return _is_text_column(inner) or (pa.types.is_null(inner.type) and not len(inner))
+
+
+def _is_size(column: pa.ChunkedArray) -> bool:
+    if not pa.types.is_integer(column.type) or column.null_count:
+        return False
+    return not len(column) or pc.call_function("min", [column]).as_py() >= 0
+
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"
@@ -61,7 +149,7 @@ def thumbnail_path(item_id: str) -> str:
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text_type(kind: pa.DataType) -> bool:
     return any(of(kind) for of in (pa.types.is_list, pa.types.is_string, pa.types.is_large_string))
 
 
@@ -193,7 +281,7 @@ class Collection:
         table = self._read_items()
         # Texts stay in Arrow's columns: as objects, those of three million items take gigabytes.
         items = table.to_pandas(
-            types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text(kind) else None,
+            types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text_type(kind) else None,
             split_blocks=True,
             self_destruct=True,
         )

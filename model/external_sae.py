@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sieve.model.faults import UNREADABLE
+from sieve.model.files import UNREADABLE
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _MAX_JSON = 1 << 20

@@ -65,7 +65,7 @@ def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path) -> Path:
     """A $SIEVE_HOME of this test alone, empty but for the consent to load the tiny backbone."""
-    from sieve.model.backbone.files import find_files
+    from sieve.model.backbone.checked_files import find_files
     from sieve.model.backbone.names import parse_name
     from sieve.model.backbone.trust import trust
 

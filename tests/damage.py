@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sieve.model.checksums import CHECKSUMS, write_checksums
+from sieve.model.files import CHECKSUMS, write_checksums
 
 Damage = Callable[[bytes], bytes]
 

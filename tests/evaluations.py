@@ -15,7 +15,7 @@ from sieve.model.benchmark import (
     keep_evaluation,
 )
 from sieve.model.collection import Collection
-from sieve.model.questions import PairLaw
+from sieve.model.evaluation import PairCriteria
 
 PAIRS = (("circle", "snow"), ("square", "night"), ("red", "sand"))
 SHARES = {
@@ -63,7 +63,7 @@ def _track(name: str, items: list[str]) -> TrackResult:
     }
     answers = {method: dict.fromkeys(range(len(PAIRS)), found[method]) for method in SHARES}
     methods = tuple(_method(method) for method in SHARES)
-    return TrackResult(name, asked, 12, 4, 12, PairLaw(), methods, (), answers)
+    return TrackResult(name, asked, 12, 4, 12, PairCriteria(), methods, (), answers)
 
 
 def _method(name: str) -> MethodResult:

@@ -61,7 +61,7 @@ def rewrite_address(address: str) -> tuple[str, int]:
     int
         Number of lines that say what could not be used.
     """
-    from sieve.explorer.links import read_link, write_link
+    from sieve.explorer.view_state import read_link, write_link
 
     state, notes = read_link(address, COLLECTION, CHECKPOINT, N_DIMENSIONS)
     return write_link(state, COLLECTION, CHECKPOINT), len(notes)

@@ -12,7 +12,7 @@ from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.dimensions.quality import live_shares, recall_of_split
+from sieve.model.dimensions.statistics import live_shares, recall_of_split
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.engine import Engine, Result
 

@@ -16,7 +16,7 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
 )
-from sieve.model.collection_writing import write_manifest
+from sieve.model.collection_writer import write_manifest
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 

@@ -5,7 +5,7 @@ Only `text.py` is imported here: the command line uses it, and waits for no pyar
 
 from __future__ import annotations
 
-from sieve.data_prep.captions.text import (
+from sieve.data_prep.captions.caption_text import (
     Columns,
     Described,
     caption_fault,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sieve.data_prep.captions.text import tidy
+from sieve.data_prep.captions.caption_text import tidy
 
 NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
 """Lower-case markers of a missing value; a cell that holds only one of them has no caption."""

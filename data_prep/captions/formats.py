@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, NamedTuple, TextIO, TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sieve.data_prep.captions.caption_text import Columns
 from sieve.data_prep.captions.cell import NULL_WORDS, CellError, captions_in, is_missing, text_in
-from sieve.data_prep.captions.text import Columns
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from sieve.data_prep.records import Record
 from sieve.data_prep.scenes.captions import captions, full_caption
-from sieve.data_prep.scenes.composition import compose, describe
-from sieve.data_prep.scenes.drawing import draw_scene, render_scene
-from sieve.data_prep.scenes.layout import Placement, Scene, parse
+from sieve.data_prep.scenes.compose import compose, describe
 from sieve.data_prep.scenes.objects import SceneObject, catalogue
 from sieve.data_prep.scenes.places import PLACES, Place
+from sieve.data_prep.scenes.render import draw_scene, render_scene
+from sieve.data_prep.scenes.scene import Placement, Scene, parse
 
 __all__ = [
     "PLACES",

@@ -1,14 +1,17 @@
-"""Words for scenes: five captions as people write them, all true of the layout."""
+"""Words for scenes: five captions as people write them, all true of the layout.
+
+Other right names for Scenes' labels, as its captions use them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from sieve.data_prep.scenes.composition import draw, pick
-from sieve.data_prep.scenes.layout import Placement, Scene
+from sieve.data_prep.scenes.compose import draw, pick
 from sieve.data_prep.scenes.objects import Name, catalogue
 from sieve.data_prep.scenes.places import PLACES
+from sieve.data_prep.scenes.scene import Placement, Scene
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 _HOURS = {
@@ -250,4 +253,35 @@ def _relations(a: Placement, b: Placement) -> list[str]:
         found.append("in front of")
     elif b.y > a.y + 0.1 and b.zone not in (*overhead, "behind"):
         found.append("behind")
+    return found
+
+
+_FURTHER = {
+    "beach": ("seaside",),
+    "clothing": ("clothes",),
+    "desert": ("dune", "dry desert"),
+    "dish": ("kitchenware",),
+    "farm": ("farmyard",),
+    "field": ("meadow", "grassy field"),
+    "forest": ("woods",),
+    "garden": ("yard", "back yard", "flower garden"),
+    "night": ("dark night",),
+    "restaurant": ("cafe",),
+    "sea": ("ocean", "open sea", "blue ocean"),
+    "snow": ("snowy landscape",),
+    "sports gear": ("sports equipment",),
+    "stadium": ("sports stadium",),
+    "street": ("city street",),
+}
+"""What `captions` and `places` say in the label's stead: places, and categories without number."""
+
+
+def label_synonyms() -> dict[str, tuple[str, ...]]:
+    """List the names of each label that has any: of objects, categories and places."""
+    found = dict(_FURTHER)
+    for category, forms in CATEGORY_WORDS.items():
+        found[category] = (*found.get(category, ()), *forms)
+    for label, what in catalogue().items():
+        names = [form for name in what.synonyms for form in (name.singular, name.plural)]
+        found[label] = (*found.get(label, ()), what.name.plural, *names)
     return found

@@ -22,10 +22,9 @@ from PIL import Image
 from sieve.data_prep.captions import caption_fault, split_named, tidy
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.images import UNREADABLE_IMAGES
-from sieve.data_prep.records import DRAWN, Record
-from sieve.data_prep.skipped import SkippedRows
-from sieve.data_prep.sources.image_files import ImageNames, may_be_same, open_inside, walk
-from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.records import DRAWN, Record, SkippedRows
+from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.local_images import ImageNames, may_be_same, open_inside, walk
 from sieve.data_prep.sources.sidecars import unused_reason
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ _RELEASE_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 
 
 @dataclass(frozen=True)
-class Coco(NotesSkipped):
+class Coco(SkippedNotes):
     """Images that caption files in COCO's format describe and that are on this disk.
 
     Parameters

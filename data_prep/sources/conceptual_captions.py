@@ -27,12 +27,15 @@ from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.captions.formats import IMAGE_NAMES, numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import DRAWN, Record
-from sieve.data_prep.skipped import Skipped, SkippedRows
-from sieve.data_prep.sources.image_files import open_inside, walk
-from sieve.data_prep.sources.img2dataset import Img2Dataset
-from sieve.data_prep.sources.noting import NotesSkipped
-from sieve.data_prep.sources.shards import CAPTION_FIELDS, NOT_DOWNLOADED, read_split
+from sieve.data_prep.records import DRAWN, Record, Skipped, SkippedRows
+from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.img2dataset import (
+    CAPTION_FIELDS,
+    NOT_DOWNLOADED,
+    Img2Dataset,
+    read_split,
+)
+from sieve.data_prep.sources.local_images import open_inside, walk
 from sieve.data_prep.sources.url_tables import URL_FIELDS, column_of, url_table_advice
 
 log = logging.getLogger(__name__)
@@ -83,7 +86,7 @@ def conceptual_captions(
 
 
 @dataclass(frozen=True)
-class ConceptualCaptions(NotesSkipped):
+class ConceptualCaptions(SkippedNotes):
     """The rows of the official table whose images are on this disk; the URL is an image's key.
 
     Parameters

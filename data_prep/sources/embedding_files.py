@@ -23,8 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
-from sieve.model.faults import UNREADABLE, reason_of
-from sieve.model.opened_files import MappedArray
+from sieve.model.files import UNREADABLE, MappedArray, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
 """clip-retrieval's folders; its files begin with these names too."""

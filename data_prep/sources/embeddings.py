@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import split_named
+from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.captions.formats import (
     CAPTION_NAMES,
@@ -25,17 +26,15 @@ from sieve.data_prep.captions.formats import (
     as_text,
     image_column_of,
 )
-from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage
-from sieve.data_prep.known import Joined, KnownEmbeddings, Rows
-from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped, SkippedRows
+from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings, Rows
+from sieve.data_prep.records import Record, Skipped, SkippedRows
+from sieve.data_prep.sources.base import SkippedNotes
 from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table, unused_files
-from sieve.data_prep.sources.found_images import find_images, open_or_draw
-from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.sources.local_images import find_images, open_or_draw
 from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.backbone import Backbone
+from sieve.model.backbone.clip import declared_width
 from sieve.model.backbone.names import known_name, parse_name
-from sieve.model.backbone.source import declared_width
 from sieve.model.collection import BackboneIdentity
 
 log = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ def _other_width(name: str, expected: int, width: int) -> str:
     )
 
 
-class Embeddings(NotesSkipped):
+class Embeddings(SkippedNotes):
     """Rows of embedding files, put together by image.
 
     Parameters
@@ -165,8 +164,10 @@ class Embeddings(NotesSkipped):
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
         flat = [part.reshape(-1, part.shape[-1]) for part in parts]
         return KnownEmbeddings(
-            Picked(Joined([shard.images for shard in self._shards]), np.array(images, np.int64)),
-            Picked(Joined(flat), np.array(texts, np.int64)) if self.has_texts else None,
+            RowSubset(
+                ConcatRows([shard.images for shard in self._shards]), np.array(images, np.int64)
+            ),
+            RowSubset(ConcatRows(flat), np.array(texts, np.int64)) if self.has_texts else None,
         )
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
@@ -225,7 +226,7 @@ class Embeddings(NotesSkipped):
         shards = self._shards
         per_row = all(_texts_per_row(shard) == 1 for shard in shards)
         reading = CaptionReading("row" if per_row else "caption")
-        images = Joined([shard.images for shard in shards])
+        images = ConcatRows([shard.images for shard in shards])
         image_rows: dict[str, int] = {}
         places = _Places(0, 0, 0)
         faulty: list[tuple[str, str, str]] = []
@@ -389,7 +390,7 @@ def _captions(value: Mapping[str, Any], columns: _Columns) -> tuple[list[str], s
         return [], str(error)
 
 
-class Picked:
+class RowSubset:
     """Some rows of embeddings, read as one array.
 
     Parameters
@@ -435,7 +436,7 @@ def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> Row:
     return Row(line, name, caption, split if split_named(split) else "", list(map(as_text, named)))
 
 
-def _same(images: Joined, one: int, other: int) -> bool:
+def _same(images: ConcatRows, one: int, other: int) -> bool:
     """Whether two rows are embeddings of one image."""
     a, b = (images[row : row + 1].astype(np.float32)[0] for row in (one, other))
     with np.errstate(all="ignore"):

@@ -15,12 +15,11 @@ from pathlib import Path
 from PIL import Image
 
 from sieve.data_prep.captions import Columns, Described, split_named, tidy
+from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage, read_captions
 from sieve.data_prep.captions.formats import detect_encoding, read_rows
-from sieve.data_prep.captions.table import CaptionReading, CaptionsByImage, read_captions
-from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import SkippedRows
-from sieve.data_prep.sources.image_files import FOLLOW_LINKS, ImageNames, open_inside, walk
-from sieve.data_prep.sources.noting import NotesSkipped
+from sieve.data_prep.records import Record, SkippedRows
+from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.local_images import FOLLOW_LINKS, ImageNames, open_inside, walk
 from sieve.data_prep.sources.sidecars import Sidecars, unused_reason
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ _MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
 
 
 @dataclass(frozen=True)
-class Folder(NotesSkipped):
+class Folder(SkippedNotes):
     """All images of a folder and its subfolders.
 
     An image's key is its path inside the folder, with forward slashes. What only the caption file

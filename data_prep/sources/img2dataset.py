@@ -2,44 +2,332 @@
 
 An image's key is its shard and its name there (`00000/000000012`): the same in every layout. What
 could not be downloaded is named with the reason that img2dataset gives.
+
+Images inside Parquet files, as img2dataset and Hugging Face write them: read in place.
+
+Shards of downloaded images with a caption each: tar files, Parquet files, or folders.
+
+Each reader goes over one shard, in its order, without the images themselves; what is of no use is
+noted on the way.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
-from sieve.data_prep.captions import caption_fault, split_named
-from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import DRAWN, SPLITS, Record
-from sieve.data_prep.skipped import Skipped, SkippedRows
-from sieve.data_prep.sources.image_files import open_inside
-from sieve.data_prep.sources.noting import NotesSkipped
-from sieve.data_prep.sources.parquet_images import Cell, open_cell
-from sieve.data_prep.sources.shards import (
-    NOT_DOWNLOADED,
-    failures,
-    folder_images,
-    is_image_table,
-    table_images,
-    tar_images,
-)
-from sieve.data_prep.sources.tars import Reference, open_member
+from sieve.data_prep.captions import caption_fault, split_named, tidy
+from sieve.data_prep.captions.cell import CellError, captions_in, text_in
+from sieve.data_prep.captions.formats import as_text
+from sieve.data_prep.images import load_image_bytes, readable_extensions
+from sieve.data_prep.records import DRAWN, SPLITS, Record, Skipped, SkippedRows
+from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.local_images import open_inside
 from sieve.data_prep.sources.url_tables import url_table_advice
+from sieve.data_prep.sources.webdataset import (
+    MAX_TEXT_BYTES,
+    Reference,
+    Text,
+    open_member,
+    read_samples,
+)
+
+MAX_GROUP_BYTES = 1 << 30
+"""Larger row groups are refused: one is read whole for each of its images."""
+
+_COLUMNS = (
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "image",
+    "img",
+    "picture",
+    "photo",
+    "image_bytes",
+    "bytes",
+)
+_REFERENCE = re.compile(
+    r"(?P<file>.+\.parquet)::(?P<column>[^:\[\]]+)\[(?P<group>\d+),(?P<row>\d+)\]", re.S
+)
+
+
+class Cell(NamedTuple):
+    """Where an image stands in a Parquet file; written `FILE::COLUMN[GROUP,ROW]`."""
+
+    file: Path
+    column: str
+    group: int
+    """Number of the row group."""
+    row: int
+    """In that group."""
+
+    def __str__(self) -> str:
+        return f"{self.file}::{self.column}[{self.group},{self.row}]"
+
+    @classmethod
+    def parse(cls, text: str) -> Cell | None:
+        """Read a reference; None where it is none."""
+        found = _REFERENCE.fullmatch(text)
+        if not found:
+            return None
+        return cls(Path(found["file"]), found["column"], int(found["group"]), int(found["row"]))
+
+
+def image_column(schema: pa.Schema) -> str | None:
+    """Find the column that holds image files as bytes: by itself, or in Hugging Face's struct."""
+    for wanted in _COLUMNS:
+        for name in schema.names:
+            if name.lower() == wanted and _holds_bytes(schema.field(name).type):
+                return name
+    return None
+
+
+def open_cell(cell: Cell) -> Image.Image:
+    """Open an image in a Parquet file; see `sieve.data_prep.images.load_image`."""
+    value = _group(cell.file, cell.column, cell.group)[cell.row].as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if data is None:
+        path = value.get("path") if isinstance(value, dict) else None
+        named = f": only its path, {str(path)[:100]}" if path else ""
+        raise ValueError(f"no image in this row{named}")
+    return load_image_bytes(data)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+@lru_cache(maxsize=1)  # decoders open rows in order: the next is mostly of the same group
+def _group(file: Path, column: str, group: int) -> Any:
+    try:
+        with pq.ParquetFile(file) as table:
+            facts = table.metadata.row_group(group)
+            parts = [facts.column(at) for at in range(facts.num_columns)]
+            own = [part for part in parts if part.path_in_schema.split(".")[0] == column]
+            size = sum(part.total_uncompressed_size for part in own)
+            if size > MAX_GROUP_BYTES:
+                raise ValueError(
+                    f"too large: row group {group} has {size:,} bytes, over {MAX_GROUP_BYTES:,}; "
+                    "write the file again with smaller row groups"
+                )
+            return table.read_row_group(group, columns=[column]).column(0)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"damaged Parquet file: {reason}") from None
+
+
+NOT_DOWNLOADED = "not downloaded"
+"""Begins the reason of every image that a downloader did not get."""
+
+CAPTION_FIELDS = (
+    "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
+    "description", "comment",
+)  # fmt: skip
+"""Names of columns and JSON fields that hold captions, in any case; the first with one counts."""
+_NOTES = ("key", "url", "status", "error_message")
+_SUCCESS = "success"
+_BATCH = 1024
+
+
+class Found(NamedTuple):
+    """One image of a shard."""
+
+    key: str
+    """Its name in the shard."""
+    image: str
+    """Where it is: a path, or a reference into a tar or Parquet file."""
+    captions: list[str]
+    split: str = ""
+    """As the shard gives it, in Sieve's words; empty if it gives none."""
+    fault: str = ""
+    """Why its captions cannot be read, or nothing."""
+    note: str = ""
+    """What is left out beside captions that are read, or nothing."""
+
+
+def is_image_table(path: Path) -> bool:
+    """Whether a Parquet file holds images, and not only facts about them."""
+    try:
+        return image_column(pq.read_schema(path)) is not None
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def tar_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+    """Find the images of a tar shard; see `_described` for their captions."""
+    for sample in read_samples(path, name, skipped):
+        yield _described(sample.key, str(sample.image), sample.texts)
+
+
+def folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+    """Find the images right inside a folder, with `.txt` and `.json` files beside them."""
+    for file in sorted(os.listdir(path)):
+        stem, suffix = os.path.splitext(file)
+        if file.startswith(".") or suffix.lower() not in readable_extensions():
+            continue
+        texts: list[Text] = []
+        for kind in ("txt", "caption", "text", "json"):
+            beside = path / f"{stem}.{kind}"
+            if not beside.is_file() or beside.is_symlink():
+                continue
+            if beside.stat().st_size > MAX_TEXT_BYTES:
+                reason = f"too large: over {MAX_TEXT_BYTES:,} bytes"
+                skipped.append(Skipped(f"{name}/{beside.name}", str(beside), reason))
+            else:
+                texts.append(Text(kind, beside.read_bytes()))
+        skipped.n_rows += 1
+        yield _described(stem, str(path / file), texts)
+
+
+def table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+    """Find the images inside a Parquet file; rows that were not downloaded are noted."""
+    try:
+        with pq.ParquetFile(path) as table:
+            present = table.schema_arrow.names
+            column = image_column(table.schema_arrow)
+            assert column is not None, f"{path} was taken for a shard"
+            captions = [named for wanted in CAPTION_FIELDS for named in present
+                        if named.lower() == wanted and named != column]  # fmt: skip
+            split = next((named for named in present if named.lower() == "split"), None)
+            wanted = [field for field in _NOTES if field in present]
+            wanted += [*captions, *([split] if split else [])]
+            for group in range(table.num_row_groups):
+                start = 0
+                for batch in table.iter_batches(_BATCH, row_groups=[group], columns=wanted):
+                    for row, value in enumerate(_rows(batch), start):
+                        key = as_text(value.get("key")) or f"{group}-{row}"
+                        if failed := _failure(value):
+                            skipped.append(Skipped(f"{name}/{key}", failed[0], failed[1]))
+                            continue
+                        skipped.n_rows += 1
+                        said, fault = _first(value, captions)
+                        given = read_split(value.get(split), f"{path}, row {key}") if split else ""
+                        image = str(Cell(path, column, group, row))
+                        yield Found(key, image, said, given, fault)
+                    start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        skipped.append(_damaged(path, name, error))
+
+
+def failures(path: Path, name: str, skipped: SkippedRows) -> None:
+    """Note what could not be downloaded, by the facts that img2dataset writes beside a shard."""
+    if not path.is_file():
+        return
+    try:
+        with pq.ParquetFile(path) as table:
+            wanted = [field for field in _NOTES if field in table.schema_arrow.names]
+            if "status" not in wanted:
+                return
+            for batch in table.iter_batches(_BATCH, columns=wanted):
+                for value in _rows(batch):
+                    if failed := _failure(value):
+                        key = f"{name}/{as_text(value.get('key'))}"
+                        skipped.append(Skipped(key, failed[0], failed[1]))
+    except (pa.ArrowException, OSError) as error:
+        skipped.append(_damaged(path, name, error))
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    return batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
+
+
+def _failure(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    """URL and reason of a row that was not downloaded."""
+    status = value.get("status")
+    if status is None or status == _SUCCESS:
+        return None
+    why = " ".join((as_text(value.get("error_message")) or as_text(status)).split())[:200]
+    return as_text(value.get("url"))[:500], f"{NOT_DOWNLOADED}: {why}"
+
+
+def _damaged(path: Path, name: str, error: Exception) -> Skipped:
+    return Skipped(name, str(path), f"damaged Parquet file: {' '.join(str(error).split())[:120]}")
+
+
+def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
+    """Read the captions of an image: those of its plain texts, else of its `.json`.
+
+    Several plain texts are several captions; a JSON file is an object with one of
+    `CAPTION_FIELDS`, or a list of captions. One that disagrees with the plain texts is noted.
+    """
+    captions: list[str] = []
+    split = note = ""
+    try:
+        for text in texts:
+            content = text.content.decode("utf-8-sig", "replace")
+            if not text.extension.endswith("json"):
+                captions += captions_in(content)
+                continue
+            try:
+                value = json.loads(content)
+            except (ValueError, RecursionError) as error:
+                if captions:
+                    note = f"JSON file not read: .{text.extension} is not JSON"
+                    continue
+                raise CellError(f"not JSON, {' '.join(str(error).split())[:80]}") from None
+            if isinstance(value, dict):
+                split = split or split_named(as_text(value.get("split"))) or ""
+                fields = [name for wanted in CAPTION_FIELDS for name in value
+                          if name.lower() == wanted]  # fmt: skip
+                found, fault = _first(value, fields)
+            else:
+                found, fault = _first({"captions": value}, ["captions"])
+            if fault and not captions:
+                raise CellError(fault)
+            others = [caption for caption in found if caption not in captions]
+            if fault and captions:
+                note = f"JSON file not read: its caption: {fault}"
+            elif captions and others:
+                said = f".{text.extension} says {others[0][:80]!r}"
+                note = f"caption not used: {said}; the text file counts"
+            captions = captions or found
+    except CellError as error:
+        return Found(key, image, [], split, str(error))
+    return Found(key, image, list(dict.fromkeys(captions)), split, note=note)
+
+
+def _first(value: Mapping[str, Any], fields: Sequence[str]) -> tuple[list[str], str]:
+    """Return the captions of the first field that has some, or why they cannot be read."""
+    try:
+        for field in fields:
+            if captions := captions_in(value.get(field)):
+                return list(dict.fromkeys(captions)), ""
+    except CellError as error:
+        return [], str(error)
+    return [], ""
+
+
+def read_split(said: Any, place: str) -> str:
+    """Return Sieve's word for a split; ValueError if it is none that is known."""
+    named = text_in(said).strip()
+    if named and split_named(named) is None:
+        raise ValueError(
+            f"{place} has split {tidy(named)[:40]!r}; expected {', '.join(SPLITS)} (or val, "
+            "validation, dev, restval), or nothing to have it drawn"
+        )
+    return split_named(named) or ""
+
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Img2Dataset(NotesSkipped):
+class Img2Dataset(SkippedNotes):
     """A folder of shards, or one shard.
 
     Parameters

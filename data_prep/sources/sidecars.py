@@ -11,8 +11,8 @@ from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.captions.cell import NULL_WORDS, CellError, captions_in
 from sieve.data_prep.captions.formats import SUFFIXES, detect_encoding
 from sieve.data_prep.images import UNREADABLE_IMAGES
-from sieve.data_prep.skipped import SkippedRows
-from sieve.data_prep.sources.image_files import FOLLOW_LINKS
+from sieve.data_prep.records import SkippedRows
+from sieve.data_prep.sources.local_images import FOLLOW_LINKS
 
 MAX_BYTES = 1 << 20
 """Larger files beside images are no captions."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sieve.data_prep.sources.shards import CAPTION_FIELDS
+from sieve.data_prep.sources.img2dataset import CAPTION_FIELDS
 
 URL_FIELDS = ("url", "image_url", "img_url", "image_link", "link")
 """Names of columns that hold URLs, in any case."""

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sieve.model.drafts import draft_beside, take_name
+from sieve.model.files import draft_beside, take_name
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sieve.data_prep.captions import tidy
-from sieve.explorer.json_fields import shown
+from sieve.explorer.json_validation import shown
 
 MAX_NAME = 80
 MAX_NOTE = 10_000

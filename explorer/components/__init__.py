@@ -10,11 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from sieve.explorer.turns import Turns
+from sieve.explorer.concurrency import RequestLimiter
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (
-    "csrf_token.js", "sieve.js", "calling.js", "words.js", "floating.js", "pictures.js",
+    "csrf_token.js", "sieve.js", "request.js", "format.js", "popover.js", "image_input.js",
     "tab_keys.js", "methods_plot.js",
 )  # fmt: skip
 """Scripts of all components, in the order in which they run."""
@@ -35,7 +35,7 @@ def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     functions : callables
         Each takes one JSON value and returns one; private to the page.
     """
-    turns = Turns()
+    turns = RequestLimiter()
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.
     return gr.HTML(
         value="",
@@ -47,7 +47,9 @@ def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     )
 
 
-def _named(function: Callable[[Any], Any], turns: Turns) -> Callable[[Any], Awaitable[Any]]:
+def _named(
+    function: Callable[[Any], Any], turns: RequestLimiter
+) -> Callable[[Any], Awaitable[Any]]:
     """Let a function run when it is its turn.
 
     What is handed over is wrapped, as Gradio marks the function that it is given. Gradio also makes

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sieve.explorer.figures.recipe import Recipe, Row
-from sieve.model.words.mentions import mentions
-from sieve.model.words.nouns import benchmark_nouns
+from sieve.model.words.nouns import benchmark_nouns, mentions
 
 if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve.explorer.figures.content import Content
+from sieve.explorer.figures.fonts import LINE, POINTS_PER_INCH, FontMetrics
 from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
-from sieve.explorer.figures.type import LINE, POINTS_PER_INCH, Type
 
 GRID = 150
 """Places in an inch."""
@@ -87,14 +87,16 @@ class _Box(NamedTuple):
     height: float
 
 
-def lay_out(recipe: Recipe, rows: Sequence[Content], face: Type, shape: float = 1.0) -> Layout:
+def lay_out(
+    recipe: Recipe, rows: Sequence[Content], face: FontMetrics, shape: float = 1.0
+) -> Layout:
     """Place tiles, labels and marks.
 
     Parameters
     ----------
     recipe : Recipe
     rows : sequence of Content
-    face : Type
+    face : FontMetrics
     shape : float
         Height of a tile as a share of its width, in (0, 1].
 
@@ -133,7 +135,7 @@ def _place_row(
     row: Content,
     label: _Block,
     recipe: Recipe,
-    face: Type,
+    face: FontMetrics,
     box: _Box,
     y: float,
     pictures: list[Picture],
@@ -164,7 +166,7 @@ def _place_row(
     return _on_grid(lowest + _ROW_GAP)
 
 
-def _label(row: Content, recipe: Recipe, face: Type, width: float) -> _Block:
+def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float) -> _Block:
     """Break a row's label: narrow figures give it a larger share."""
     room = min(0.26 * width, max(0.19 * width, 1.0))
     names = "names" in recipe.marks
@@ -183,7 +185,7 @@ def _label(row: Content, recipe: Recipe, face: Type, width: float) -> _Block:
     )
 
 
-def _under(score: float, caption: str, recipe: Recipe, face: Type, side: float) -> _Block:
+def _under(score: float, caption: str, recipe: Recipe, face: FontMetrics, side: float) -> _Block:
     lines: list[tuple[str, float, str]] = []
     if "scores" in recipe.marks:
         lines.append((_decimal(score), face.small, INK))

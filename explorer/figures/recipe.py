@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sieve.explorer.json_fields import (
+from sieve.explorer.json_validation import (
     check_choice,
     check_number,
     read_number,
@@ -26,7 +26,7 @@ from sieve.explorer.json_fields import (
     refuse_unknown,
     shown,
 )
-from sieve.explorer.links import MAX_OFF, NEVER
+from sieve.explorer.view_state import MAX_OFF, NEVER
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from sieve.explorer.components import piece
-from sieve.explorer.exports import dimensions_bytes, download
-from sieve.explorer.faults import answered
-from sieve.explorer.json_fields import read_object, read_whole
-from sieve.explorer.links import Place
-from sieve.explorer.views import map_view, page_view, probe_view, table_view
+from sieve.explorer.downloads import dimensions_bytes, download
+from sieve.explorer.errors import json_errors
+from sieve.explorer.json_validation import read_object, read_whole
+from sieve.explorer.serialize import map_view, page_view, probe_view, table_view
+from sieve.explorer.view_state import ViewState
 from sieve.model.dimensions import clearest_dimension
-from sieve.model.dimensions.layout import dimension_map
-from sieve.model.dimensions.probe import probe_dimension
+from sieve.model.dimensions.ablation import ablate_dimension
+from sieve.model.dimensions.map import dimension_map
 
 if TYPE_CHECKING:
-    from sieve.explorer.annotations.desk import NotesDesk
+    from sieve.explorer.tabs.annotations import AnnotationHandlers
     from sieve.model.engine import Engine
 
 
-def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
+def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
     one_at_a_time = Lock()
     opened = (engine.collection, engine.checkpoint, engine.derived)
@@ -42,7 +42,7 @@ def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
         return {**shown, "kept": notes.kept(dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
-        return probe_view(probe_dimension(*opened, _dimension(payload)))
+        return probe_view(ablate_dimension(*opened, _dimension(payload)))
 
     def export_dimensions(payload: Any) -> dict[str, Any]:
         kind = str(read_object(payload, "an export").get("kind"))
@@ -50,15 +50,15 @@ def dimensions_tab(engine: Engine, notes: NotesDesk) -> None:
 
     with gr.Row(elem_classes="sv-atlas"):
         with gr.Column(elem_classes="sv-atlas-list"):
-            piece("dimension_index", answered(table), answered(export_dimensions))
-            piece("dimension_map", answered(map))
+            piece("dimension_index", json_errors(table), json_errors(export_dimensions))
+            piece("dimension_map", json_errors(map))
             piece("dimension_table")
-        piece("dimension_page", answered(page), answered(probe))
+        piece("dimension_page", json_errors(page), json_errors(probe))
     piece("dimension_notes")
 
 
 def _dimension(payload: Any) -> int:
-    place = Place.from_payload(payload)
+    place = ViewState.from_payload(payload)
     if place.dimension is None:
         raise ValueError("choose a dimension")
     return place.dimension

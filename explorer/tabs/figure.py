@@ -6,15 +6,14 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from sieve.explorer.components import piece
-from sieve.explorer.faults import answered
-from sieve.explorer.figures.drawing import preview_figure
-from sieve.explorer.figures.files import figure_download, recipe_for
+from sieve.explorer.errors import json_errors
+from sieve.explorer.figures.render import figure_download, preview_figure, recipe_for
 
 if TYPE_CHECKING:
-    from sieve.explorer.desk import Desk
+    from sieve.explorer.tabs.search import SearchHandlers
 
 
-def figure_tab(desk: Desk) -> None:
+def figure_tab(desk: SearchHandlers) -> None:
     """Lay out the tab; call inside a `gr.Tab`."""
 
     def preview(payload: Any) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def figure_tab(desk: Desk) -> None:
         made = figure_download(desk.engine, recipe, kind, desk.encode, originals=originals)
         return {"name": made.name, "url": _data_url(made.mime, made.data)}
 
-    piece("figure_editor", answered(preview), answered(download))
+    piece("figure_editor", json_errors(preview), json_errors(download))
 
 
 def _data_url(mime: str, data: bytes) -> str:

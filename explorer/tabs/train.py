@@ -1,19 +1,418 @@
-"""The Train tab: a new checkpoint for this collection or another, trained in the background."""
+"""What the Train tab asks, answered as JSON.
+
+What a person may choose of a training, read as a stranger's input.
+
+The collections to train on: the open one, those in `$SIEVE_HOME`, the bundled ones.
+
+A person chooses by a word of this list; what a page sends never becomes part of a path.
+
+Trainings that are asked for at one collection: of itself, or of another one.
+
+The Train tab: a new checkpoint for this collection or another, trained in the background.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from sieve.data_prep.bundled import (
+    BACKBONE,
+    BUNDLED,
+    bundled_path,
+    collection_word,
+    kept_collections,
+    open_collection_path,
+)
 from sieve.explorer.components import piece
-from sieve.explorer.faults import answered
+from sieve.explorer.errors import json_errors, one_line
+from sieve.explorer.jobs.directory import DONE, UNDER_WAY, JobDirectory, Progress, Request
+from sieve.explorer.jobs.manager import JobManager
+from sieve.explorer.json_validation import (
+    check_choice,
+    check_number,
+    read_number,
+    read_object,
+    read_whole,
+    refuse_unknown,
+)
+from sieve.model.checkpoint import Checkpoint, list_fitting
+from sieve.model.collection import MANIFEST, Collection
+from sieve.model.training import PRESETS, TrainingConfig
+from sieve.model.training.validation import validation_refusal
 
-if TYPE_CHECKING:
-    from sieve.explorer.training.desk import TrainingDesk
+MAX_M = 16_384
+MAX_EPOCHS = 1000
+MAX_WEIGHT = 1000
+_NUMBERS = ("m", "k", "epochs")
+_FIELDS = {"preset", "weights", *_NUMBERS}
 
 
-def train_tab(desk: TrainingDesk) -> None:
+@dataclass(frozen=True)
+class TrainingSettings:
+    """A preset, and what is changed of it."""
+
+    preset: str = "compact"
+    m: int = PRESETS["compact"].m
+    """Dimensions of a code."""
+    k: int = PRESETS["compact"].k
+    """At most this many are active."""
+    epochs: int = 0
+    """Passes over all captions; 0: as many as the size of the collection asks for."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of losses, by the names of `TrainingConfig`; those left out are the preset's."""
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, tuple(PRESETS))
+        check_number("m, the dimensions of a code,", self.m, 1, MAX_M)
+        check_number("k, the active dimensions,", self.k, 1, self.m, "(m)")
+        check_number("epochs", self.epochs, 0, MAX_EPOCHS)
+        known = PRESETS[self.preset].weights()
+        for name, weight in self.weights.items():
+            check_number(f"the weight of {name}", weight, 0, MAX_WEIGHT)
+        # Reviving dead dimensions is a care, no aim: with nothing else there is nothing to learn.
+        aims = {name: self.weights.get(name, known[name]) for name in known if name != "revive"}
+        if not any(aims.values()):
+            raise ValueError("at least one loss needs a weight above 0")
+
+    @classmethod
+    def from_payload(cls, payload: Any) -> TrainingSettings:
+        """Read what a browser or a file says; what is missing is the preset's.
+
+        Raises
+        ------
+        ValueError
+            In one line that names the field.
+        """
+        given = read_object(payload, "a training's settings")
+        refuse_unknown(given, _FIELDS, "a training's settings")
+        name = check_choice("preset", given.get("preset", "compact"), tuple(PRESETS))
+        preset = PRESETS[name]
+        numbers = {
+            field: read_whole(field, given.get(field, getattr(preset, field))) for field in _NUMBERS
+        }
+        weights = read_object(given.get("weights", {}), "weights")
+        refuse_unknown(weights, set(preset.weights()), f"the losses of {name}")
+        read = {loss: read_number(f"the weight of {loss}", weights[loss]) for loss in weights}
+        return cls(name, weights=read, **numbers)
+
+    def config(self) -> TrainingConfig:
+        """Make the whole configuration."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return replace(PRESETS[self.preset], **numbers, **self.weights)
+
+
+class Choice(NamedTuple):
+    """A collection to train on."""
+
+    word: str
+    """What opens it on the command line: a name, or the path of the open one."""
+    collection: Collection | None
+    """None for a bundled one that is first drawn, or one that cannot be opened."""
+    fault: str = ""
+    """Why it cannot be opened, in one line."""
+
+    def as_json(self, open_one: Collection) -> dict[str, Any]:
+        """Tell it to the page; `fits`: its checkpoint reads the embeddings of the open one too."""
+        found = self.collection
+        if found is None:
+            bare = {"name": self.word, "captions": None, "backbone": "", "fits": False}
+            return {"word": self.word, **bare, "refusal": self.fault} | self._drawn(open_one)
+        given = found.codes or open_one.codes
+        same = not given and found.backbone.sha256 == open_one.backbone.sha256
+        return {
+            "word": self.word,
+            "name": found.name,
+            "captions": found.n_captions,
+            "backbone": "" if found.codes else Path(found.backbone.name).name,
+            "fits": same,
+            "refusal": quick_refusal(found),
+        }
+
+    def _drawn(self, open_one: Collection) -> dict[str, Any]:
+        """Tell what is known of a bundled one before it is there."""
+        if self.fault:
+            return {}
+        named = "" if open_one.codes else Path(open_one.backbone.name).name
+        return {"backbone": BACKBONE, "fits": named == BACKBONE}
+
+
+def choices(open_one: Collection) -> list[Choice]:
+    """List the collections to choose from, the open one first."""
+    own = collection_word(open_one.path)
+    words = dict.fromkeys([*BUNDLED, *kept_collections()])
+    others = (_choice(word) for word in words if word != own)
+    return [Choice(own, open_one), *others]
+
+
+def find_choice(open_one: Collection, word: Any) -> Choice:
+    """Find a collection by its word; an empty one means the open one.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that word, or it cannot be opened.
+    """
+    found = choices(open_one)
+    if word in ("", None):
+        return found[0]
+    for choice in found:
+        if choice.word == word:
+            if choice.fault:
+                raise ValueError(choice.fault)
+            return choice
+    known = ", ".join(choice.word for choice in found)
+    raise ValueError(f"there is no collection {str(word)[:60]!r} to train on; there are: {known}")
+
+
+def quick_refusal(collection: Collection) -> str:
+    """Tell why a collection cannot be trained on, as far as its manifest says."""
+    if collection.codes:
+        return f"{collection.name} holds codes that were made elsewhere: there is nothing to train"
+    return "" if collection.n_captions else f"{collection.name} has no captions to learn from"
+
+
+def _choice(word: str) -> Choice:
+    if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
+        return Choice(word, None)
+    try:
+        return Choice(word, Collection.open(open_collection_path(word)))
+    except (ValueError, OSError) as error:
+        return Choice(word, None, one_line(error))
+
+
+class Trainings(JobManager):
+    """Starts, finds, stops and resumes the trainings that one page asks for."""
+
+    kind = "training"
+    module = "sieve.explorer.jobs.training_worker"
+
+    def start(self, settings: TrainingSettings, choice: Choice | None = None) -> JobDirectory:
+        """Start a training, by default of the page's own collection; see `JobManager.begin`."""
+        given = asdict(settings)
+        if choice is None or choice.collection is self.collection:
+            return self.begin(given)
+        if choice.collection is None:
+            about = (self.kind, choice.word, choice.word, "", self.device)
+            return self._run(Request(*about, given, asked_at=self.collection.sha256))
+        if reason := training_refusal(choice.collection):
+            raise ValueError(f"{choice.collection.name}: {reason}")
+        return self._run(self._request(choice.collection, given))
+
+    def refusal(self) -> str:
+        """Tell why this collection cannot be trained on; empty where it can."""
+        return training_refusal(self.collection)
+
+
+def training_refusal(collection: Collection) -> str:
+    """Tell why a collection cannot be trained on; empty where it can."""
+    try:
+        collection.backbone  # noqa: B018  # codes from elsewhere have none
+        rows = collection.rows_of_split(["train"])
+        if len(collection.captions_of_rows(rows)):
+            return ""
+    except ValueError as error:
+        return str(error)
+    return (
+        "training needs images with captions, and the train split of this collection has "
+        "none; prepare it with a caption file"
+    )
+
+
+def train_tab(desk: TrainHandlers) -> None:
     """Lay out the tab; call inside a `gr.Tab`, or alone on a page."""
     ends = (desk.training_stop, desk.training_discard, desk.training_open)
     reads = (desk.training_state, desk.training_collections)
     asks = (*reads, desk.training_start, desk.training_resume, *ends)
-    piece("train", *map(answered, asks))
+    piece("train", *map(json_errors, asks))
+
+
+NONE = "none"
+
+
+class TrainHandlers:
+    """Answers the page's questions about trainings that are asked for at one collection.
+
+    A finished checkpoint is opened by whoever serves the page: `wanted` says which one.
+
+    Parameters
+    ----------
+    collection : Collection
+    checkpoint : Path, optional
+        The one that is open; none where the page only offers to train one.
+    device : str
+        Where to train.
+    text_encoder : str
+        What reads texts in place of the collection's backbone, where a person named it.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        checkpoint: Path | None = None,
+        device: str = "auto",
+        text_encoder: str = "",
+    ) -> None:
+        self.collection = collection
+        self.checkpoint = checkpoint
+        self.trainings = Trainings(collection, device, text_encoder=text_encoder)
+        self._refusal = self.trainings.refusal()
+        self._unprobed = "" if self._refusal else validation_refusal(collection)
+        self._reads = lru_cache(maxsize=8)(self._can_read)  # a checkpoint never changes
+        self._asked: Path | None = None
+        self._unopened: tuple[Path, str] | None = None
+
+    def wanted(self) -> Path | None:
+        """Tell which checkpoint is to be opened: the one asked for, or the first there is."""
+        if self.checkpoint is None and self._asked is None:
+            progress = self._progress(self.trainings.latest())
+            if progress.state == DONE and self._reads(Path(progress.made)):
+                self._asked = Path(progress.made)
+        failed = self._unopened[0] if self._unopened else None
+        return self._asked if self._asked != failed else None
+
+    def not_opened(self, checkpoint: Path, error: Exception) -> None:
+        """Note that a checkpoint could not be opened."""
+        self._unopened = (checkpoint, f"{checkpoint.name} could not be opened: {one_line(error)}")
+
+    def training_state(self, _: Any) -> dict[str, Any]:
+        """Tell about the newest training of this collection, and whether another is under way."""
+        folder = self.trainings.latest()
+        progress = self._progress(folder)
+        made = Path(progress.made)
+        request = folder.request() if folder else None
+        told = asdict(progress)
+        del told["made"]
+        return {
+            **told,
+            "about": self._about(),
+            "settings": _settings(request),
+            "of": self._word(request),
+            "fits": progress.state != DONE or self._reads(made),
+            "stopping": progress.state in UNDER_WAY and folder.should_stop() if folder else False,
+            "elsewhere": self.trainings.elsewhere(folder),
+            "refusal": self._refusal,
+            "probe": self._unprobed,
+            "offer": self.checkpoint is None,
+            "opening": self.wanted() is not None,
+            "unopened": self._unopened[1] if self._unopened else "",
+            "checkpoint": made.name,
+            "open": self.checkpoint is not None and made == self.checkpoint,
+            "command": f"sieve explore {shlex.quote(self._word(request))} --checkpoint {made.name}",
+        }
+
+    def training_start(self, payload: Any) -> dict[str, Any]:
+        """Start a training with the settings of the form, `collection` among them."""
+        given = dict(read_object(payload, "a training's settings"))
+        choice = find_choice(self.collection, given.pop("collection", ""))
+        self.trainings.start(TrainingSettings.from_payload(given), choice)
+        return self.training_state(None)
+
+    def training_collections(self, _: Any) -> dict[str, Any]:
+        """List the collections that can be chosen, the open one first."""
+        told = [choice.as_json(self.collection) for choice in choices(self.collection)]
+        told[0]["refusal"] = self._refusal
+        return {"collections": told}
+
+    def training_stop(self, _: Any) -> dict[str, Any]:
+        """Ask the training to stop after its step."""
+        self.trainings.stop()
+        return self.training_state(None)
+
+    def training_resume(self, _: Any) -> dict[str, Any]:
+        """Go on where it stopped."""
+        self.trainings.resume()
+        return self.training_state(None)
+
+    def training_discard(self, _: Any) -> dict[str, Any]:
+        """Forget a training that stopped or failed."""
+        self.trainings.discard()
+        return self.training_state(None)
+
+    def training_open(self, _: Any) -> dict[str, Any]:
+        """Ask for the finished checkpoint to be opened in all tabs.
+
+        Raises
+        ------
+        ValueError
+            If there is no finished one, or it reads the embeddings of another backbone.
+        """
+        progress = self._progress(self.trainings.latest())
+        if progress.state != DONE:
+            raise ValueError("the newest training has no finished checkpoint; wait, or start one")
+        made = Path(progress.made)
+        if not self._reads(made):
+            raise ValueError(
+                f"{made.name} reads the embeddings of another backbone than "
+                f"{self.collection.name}; open it with `{self.training_state(None)['command']}`"
+            )
+        self._unopened, self._asked = None, made
+        return self.training_state(None)
+
+    def checkpoint_open(self, name: Any) -> dict[str, Any]:
+        """Ask for another checkpoint of this collection to be opened in all tabs.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint of that name reads this collection.
+        """
+        fitting = {one.path.name: one.path for one in reversed(list_fitting(self.collection))}
+        if not isinstance(name, str) or name not in fitting:
+            raise ValueError(
+                f"no checkpoint {str(name)[:60]!r} reads this collection; there are: "
+                f"{', '.join(fitting) or 'none'}"
+            )
+        self._unopened, self._asked = None, fitting[name]
+        return {"opening": True}
+
+    def _progress(self, folder: JobDirectory | None) -> Progress:
+        """Tell how far a training is; none, also where its checkpoint has been removed."""
+        progress = self.trainings.progress(folder) if folder else Progress(NONE)
+        if progress.state == DONE and not Path(progress.made).is_dir():
+            return Progress(NONE)
+        return progress
+
+    def _can_read(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is for the open collection; of a damaged one, opening it tells."""
+        if self.collection.codes:
+            return False
+        try:
+            backbone = Checkpoint.load(checkpoint).backbone
+        except (ValueError, OSError):
+            return True
+        return backbone.sha256 == self.collection.backbone.sha256
+
+    def _word(self, request: Request | None) -> str:
+        """Tell what opens the collection that a training is of."""
+        if request is None or request.sha256 == self.collection.sha256:
+            return collection_word(self.collection.path)
+        return collection_word(Path(request.collection)) if request.sha256 else request.collection
+
+    def _about(self) -> dict[str, Any]:
+        collection = self.collection
+        return {
+            "collection": collection.name,
+            "items": collection.n_items,
+            "captions": collection.n_captions,
+            "backbone": "" if collection.codes else Path(collection.backbone.name).name,
+            "checkpoint": self.checkpoint.name if self.checkpoint else "",
+            "presets": {
+                name: {"m": one.m, "k": one.k, "weights": one.weights()}
+                for name, one in PRESETS.items()
+            },
+        }
+
+
+def _settings(request: Request | None) -> dict[str, Any] | None:
+    """Tell what a training was started with; None where that cannot be read."""
+    if request is None:
+        return None
+    try:
+        return asdict(TrainingSettings.from_payload(request.settings))
+    except ValueError:
+        return None

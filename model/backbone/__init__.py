@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sieve.model.backbone.dual_encoder import Backbone, resolve_device
-from sieve.model.backbone.image_transform import ImageTransform
+from sieve.model.backbone.clip import Backbone, backbone_of, resolve_device, trust_backbone_of
 from sieve.model.backbone.names import parse_name
-from sieve.model.backbone.of_collection import backbone_of, trust_backbone_of
+from sieve.model.backbone.transforms import ImageTransform
 from sieve.model.backbone.unavailable import BackboneUnavailable
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sieve.model.backbone.files import BackboneFiles, safe_copy
+from sieve.model.backbone.checked_files import BackboneFiles, safe_copy
 
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """What PIL calls by number."""

@@ -12,11 +12,10 @@ import json
 import logging
 from pathlib import Path
 
-from sieve.model.backbone.files import BackboneFiles, find_files
+from sieve.model.backbone.checked_files import BackboneFiles, find_files
 from sieve.model.backbone.names import BackboneName, parse_name
 from sieve.model.backbone.unavailable import BackboneUnavailable
-from sieve.model.drafts import whole_file
-from sieve.model.home import sieve_home
+from sieve.model.files import sieve_home, whole_file
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from sieve.model.benchmark.baselines import METHODS, TRAINED, TRAINING_FREE
 from sieve.model.benchmark.bootstrap import Interval
 from sieve.model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
-from sieve.model.benchmark.contrasts import Contrast, contrast
-from sieve.model.benchmark.evaluations import (
-    Evaluation,
-    Glance,
-    keep_evaluation,
-    list_evaluations,
-    read_evaluation,
-)
+from sieve.model.benchmark.measures import Contrast, contrast
+from sieve.model.benchmark.methods import METHODS, TRAINED, TRAINING_FREE
 from sieve.model.benchmark.results import (
     Answer,
     BenchmarkResult,
@@ -21,6 +14,13 @@ from sieve.model.benchmark.results import (
     TrackResult,
 )
 from sieve.model.benchmark.run import Benchmark
+from sieve.model.benchmark.store import (
+    Evaluation,
+    EvaluationSummary,
+    keep_evaluation,
+    list_evaluations,
+    read_evaluation,
+)
 
 __all__ = [
     "METHODS",
@@ -33,7 +33,7 @@ __all__ = [
     "BenchmarkResult",
     "Contrast",
     "Evaluation",
-    "Glance",
+    "EvaluationSummary",
     "Interval",
     "MethodResult",
     "PairCount",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.model.questions.ranking import TOP, average_precision, marks_of
+from sieve.model.evaluation.metrics import TOP, average_precision, marks_of
 
 DEPTH = 40
 

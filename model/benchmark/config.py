@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sieve.model.benchmark.baselines import METHODS, TRAINING_FREE
+from sieve.model.benchmark.methods import METHODS, TRAINING_FREE
 from sieve.model.collection import Collection
-from sieve.model.questions import TRACKS, PairLaw, TrackName
+from sieve.model.evaluation import TRACKS, PairCriteria, TrackName
 from sieve.model.training import TrainingConfig
 
 SHORT_METHODS = (*TRAINING_FREE, "Sieve")
@@ -25,7 +25,7 @@ class BenchmarkConfig:
     """Settings that each method draws."""
     resamples: int = 1000
     """Of the bootstrap."""
-    law: PairLaw = field(default_factory=PairLaw)
+    law: PairCriteria = field(default_factory=PairCriteria)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Sieve's; its peers take their length and batches from it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sieve.model.benchmark.baselines import METHODS
+from sieve.model.benchmark.methods import METHODS
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows

@@ -1,9 +1,13 @@
-"""Measuring one method: tuned on some pairs, measured once on others, set against Sieve."""
+"""Measuring one method: tuned on some pairs, measured once on others, set against Sieve.
+
+Where Sieve wins and loses most against a peer, pair by pair, with what each found.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,11 +20,11 @@ from sieve.model.benchmark.bootstrap import (
     paired_ratio,
     resample,
 )
-from sieve.model.benchmark.results import MethodResult
+from sieve.model.benchmark.results import Answer, MethodResult
 from sieve.model.benchmark.tuning import Spaces, tune
-from sieve.model.questions.pairs import Questions, TrackQuestions
-from sieve.model.questions.ranking import TOP, measure_rankings, ranked_rows
-from sieve.model.questions.rules import Rule
+from sieve.model.evaluation.metrics import TOP, measure_rankings, ranked_rows
+from sieve.model.evaluation.pairs import PairSet, TrackPairs
+from sieve.model.evaluation.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def measure(
     rules: Sequence[Rule],
     tuning: Sequence[Spaces],
     final: Sequence[Spaces],
-    asked: TrackQuestions,
+    asked: TrackPairs,
     draws: Resamples,
     trials: int,
 ) -> Measured:
@@ -104,7 +108,7 @@ def measure(
     return Measured(result, resampled, rankings[0].rows[:, :TOP])
 
 
-def _figures(total: np.ndarray, plain: np.ndarray, report: Questions) -> dict[str, np.ndarray]:
+def _figures(total: np.ndarray, plain: np.ndarray, report: PairSet) -> dict[str, np.ndarray]:
     """Measure each pair by the scores that exclude B and by A's own, both (p, n): each (p,)."""
     found = measure_rankings(total, report.relevant, report.violating)
     without_b, plain_without_b = (np.where(report.has_b, -np.inf, s) for s in (total, plain))
@@ -115,3 +119,64 @@ def _figures(total: np.ndarray, plain: np.ndarray, report: Questions) -> dict[st
         "spared_ap": measure_rankings(without_b, report.relevant).ap,
         "spared_plain_ap": measure_rankings(plain_without_b, report.relevant).ap,
     }
+
+
+SHOWN = 8
+"""So many pairs of each kind are kept with their results."""
+
+
+class Contrast(NamedTuple):
+    """Sieve against one peer, over the report pairs."""
+
+    wins: tuple[int, ...]
+    """Places of pairs where Sieve's AP@10 is higher, by how much, at most `SHOWN`."""
+    losses: tuple[int, ...]
+    """Where it is lower."""
+    n_wins: int
+    """Of all pairs."""
+    n_losses: int
+
+
+def contrast(sieve: MethodResult, peer: MethodResult) -> Contrast:
+    """Find the pairs where two methods differ most in AP@10; the earlier pair where two tie."""
+    lead = np.round(np.subtract(sieve.by_pair, peer.by_pair), 6)
+    order = np.argsort(-lead, kind="stable")
+    back = np.argsort(lead, kind="stable")
+    return Contrast(
+        wins=tuple(order[lead[order] > 0][:SHOWN].tolist()),
+        losses=tuple(back[lead[back] < 0][:SHOWN].tolist()),
+        n_wins=int((lead > 0).sum()),
+        n_losses=int((lead < 0).sum()),
+    )
+
+
+def shown_answers(
+    sieve: Measured | None, peers: Sequence[Measured], report: PairSet, ids: Sequence[str]
+) -> dict[str, dict[int, Answer]]:
+    """Keep the first results of Sieve and each peer for the pairs of their contrast.
+
+    Parameters
+    ----------
+    sieve : Measured, optional
+        Without it there is nothing to compare with.
+    peers : sequence of Measured
+    report : PairSet
+    ids : sequence of str
+        Of the collection's items, by row.
+    """
+    if sieve is None:
+        return {}
+    found: dict[str, dict[int, Answer]] = {sieve.result.method: {}}
+    for peer in peers:
+        against = contrast(sieve.result, peer.result)
+        pairs = (*against.wins, *against.losses)
+        for measured in (sieve, peer):
+            kept = found.setdefault(measured.result.method, {})
+            kept |= {pair: _answer(measured.first[pair], pair, report, ids) for pair in pairs}
+    return {method: dict(sorted(answers.items())) for method, answers in found.items()}
+
+
+def _answer(places: np.ndarray, pair: int, report: PairSet, ids: Sequence[str]) -> Answer:
+    kept = places[places >= 0]
+    marks = np.where(report.has_a[pair, kept], np.where(report.has_b[pair, kept], "v", "r"), "n")
+    return Answer(tuple(str(ids[row]) for row in report.rows[kept].tolist()), "".join(marks))

@@ -17,7 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from sieve.model.backbone import BackboneUnavailable
-from sieve.model.benchmark.baselines import (
+from sieve.model.benchmark.bootstrap import draw_resamples
+from sieve.model.benchmark.config import BenchmarkConfig
+from sieve.model.benchmark.inputs import check_inputs, modality_means
+from sieve.model.benchmark.measures import Measured, measure, shown_answers
+from sieve.model.benchmark.methods import (
     TRAINED,
     TRAINING_FREE,
     Method,
@@ -28,24 +32,19 @@ from sieve.model.benchmark.baselines import (
     oracle,
     other_backbone,
     splice,
+    trained_peer,
     training_free,
 )
-from sieve.model.benchmark.bootstrap import draw_resamples
-from sieve.model.benchmark.config import BenchmarkConfig
-from sieve.model.benchmark.contrasts import shown_answers
-from sieve.model.benchmark.inputs import check_inputs, modality_means
-from sieve.model.benchmark.measures import Measured, measure
 from sieve.model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
-from sieve.model.benchmark.trained_peers import trained_peer
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
 from sieve.model.encoder import SparseEncoder
-from sieve.model.questions.pairs import TrackName, TrackQuestions, track_questions
+from sieve.model.evaluation.pairs import TrackName, TrackPairs, track_pairs
 from sieve.model.text_encoder import ATTACH, reason_of
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
-from sieve.model.words.content import concept_presence
 from sieve.model.words.nouns import NounTable, benchmark_nouns
+from sieve.model.words.text import concept_presence
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +121,8 @@ class Benchmark:
             Called before each method of each track with how many are done, of how many, and which
             comes now; an exception from it stops the run.
         """
-        questions: dict[TrackName, TrackQuestions] = {
-            track: track_questions(self.collection, track, self.nouns, self.config.law)
+        questions: dict[TrackName, TrackPairs] = {
+            track: track_pairs(self.collection, track, self.nouns, self.config.law)
             for track in self.config.tracks
         }
         methods = list(self._methods())
@@ -197,7 +196,7 @@ class Benchmark:
     def _track(
         self,
         track: TrackName,
-        asked: TrackQuestions,
+        asked: TrackPairs,
         methods: Sequence[Method],
         recalls: Mapping[str, dict[str, float]],
         tell: Callable[[TrackName, str], None],

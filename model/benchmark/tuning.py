@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.model.questions import measure_rankings
-from sieve.model.questions.rules import Rule, Space
+from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.rules import Rule, Space
 
 Spaces = Mapping[str, Space]
 """Representations that a method may choose among, by name."""

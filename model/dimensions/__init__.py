@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sieve.model.dimensions.derived import Derived, derive
+from sieve.model.dimensions.cache import CodeCache, derive
 from sieve.model.dimensions.page import (
     DimensionPage,
     Example,
@@ -13,7 +13,7 @@ from sieve.model.dimensions.page import (
 from sieve.model.dimensions.table import clearest_dimension, rename_rows
 
 __all__ = [
-    "Derived",
+    "CodeCache",
     "DimensionPage",
     "Example",
     "Histogram",

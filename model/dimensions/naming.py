@@ -29,8 +29,8 @@ from sieve.model.dimensions.vocabulary import (
     word_embeddings,
 )
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.words.content import WordPresence, concept_presence
 from sieve.model.words.person_labels import labels_people
+from sieve.model.words.text import WordPresence, concept_presence
 
 _AS_GOOD = 0.98
 """A phrase takes a word's place where its association is at least this share of the word's."""

@@ -12,7 +12,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import DimensionName
-from sieve.model.dimensions.derived import Derived
+from sieve.model.dimensions.cache import CodeCache
 
 N_EXAMPLES = 12
 N_INTERVALS = 5
@@ -107,7 +107,7 @@ class DimensionPage:
 def describe_dimension(
     collection: Collection,
     checkpoint: Checkpoint,
-    derived: Derived,
+    derived: CodeCache,
     dimension: int,
     names: Callable[[int], str],
     seed: int = 0,

@@ -23,10 +23,8 @@ import numpy as np
 import torch
 
 from sieve import assets
-from sieve.model.drafts import whole_file
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.faults import UNREADABLE
-from sieve.model.home import sieve_home
+from sieve.model.files import UNREADABLE, sieve_home, whole_file
 
 log = logging.getLogger(__name__)
 

@@ -6,27 +6,184 @@ negative weights exactly (it only skips less of the postings then), and `never` 
 dimensions kept. Its index of sparse vectors is exact. One more point, without a vector and so never
 found, remembers what the index is of. Sharding, replication and storage are Qdrant's affair: a
 collection that was made empty with such a sparse vector before is uploaded to as it is.
+
+Where an index is: `qdrant://HOST:PORT/NAME`, or a folder of this machine to try it with.
+
+What an index is of: one collection's images, coded by one checkpoint.
+
+Uploading codes to Qdrant in batches; an upload that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import numpy as np
+from tqdm import tqdm
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
-from sieve.model.exclusion import Query
-from sieve.model.index.address import IndexAddress
-from sieve.model.index.identity import IndexIdentity
+from sieve.model.exclusion import Calibration, Query
 from sieve.model.index.protocol import Found
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from collections.abc import Sequence
+
+    from qdrant_client import QdrantClient, models
+
+PORT = 6333
+_FORM = "qdrant://HOST:6333/NAME, qdrants:// where it speaks TLS, or qdrant:///FOLDER/NAME"
+
+
+class IndexAddress(NamedTuple):
+    """Where an index is, and what it is called there."""
+
+    url: str
+    """Of the server; empty where it is a folder."""
+    folder: str
+    """Of this machine; empty where it is a server."""
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> IndexAddress:
+        """Read an address.
+
+        Parameters
+        ----------
+        text : str
+            `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
+            `qdrant:///FOLDER/NAME`, which keeps everything in memory and a folder: to try it with.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        """
+        try:
+            parts = urlsplit(text.strip())
+            server = _server(parts)
+        except ValueError:
+            parts, server = SplitResult("", "", "", "", ""), ""
+        folder, _, name = unquote(parts.path).strip("/").rpartition("/")
+        known = parts.scheme in ("qdrant", "qdrants") and not (parts.query or parts.fragment)
+        if not (known and name and bool(server) != bool(folder)):
+            raise ValueError(f"{text[:200]!r} is no address of an index; write {_FORM}")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("keep the key out of the index's address: set QDRANT_API_KEY")
+        return cls(server, f"/{folder}" if folder else "", name)
+
+    def __str__(self) -> str:
+        folder = quote(self.folder)
+        place = self.url.replace("http", "qdrant", 1) if self.url else f"qdrant://{folder}"
+        return f"{place}/{quote(self.name)}"
+
+
+def _server(parts: SplitResult) -> str:
+    """Address of the server for its own protocol; empty where there is no host."""
+    if not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http{'s' if parts.scheme == 'qdrants' else ''}://{host}:{parts.port or PORT}"
+
+
+VERSION = 1
+"""Of what an index holds; another version's is refused."""
+
+
+@dataclass(frozen=True)
+class IndexIdentity:
+    """Names, hashes and calibration that an index remembers, and how far its upload is."""
+
+    collection: str
+    collection_sha256: str
+    checkpoint: str
+    checkpoint_sha256: str
+    items: int
+    m: int
+    push: float
+    threshold: float
+    """τ: of each item the dimensions above it are kept, for `never`."""
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, collection: Collection, checkpoint: Checkpoint) -> IndexIdentity:
+        """Identify the codes that a checkpoint makes of a collection."""
+        return cls(
+            collection.name,
+            collection.sha256,
+            checkpoint.path.resolve().name,
+            checkpoint.sha256,
+            collection.n_items,
+            checkpoint.m,
+            checkpoint.calibration.push,
+            checkpoint.calibration.threshold,
+        )
+
+    @classmethod
+    def read(cls, kept: Any) -> IndexIdentity | None:
+        """Read what `written` wrote; None where it is something else."""
+        parts = fields(cls)
+        if not isinstance(kept, dict) or not all(_fits(kept.get(p.name), p.type) for p in parts):
+            return None
+        return cls(**{part.name: kept[part.name] for part in parts})
+
+    def written(self) -> dict[str, Any]:
+        """Tell it as plain data."""
+        return asdict(self)
+
+    def check(self, wanted: IndexIdentity, where: str) -> None:
+        """Refuse an index of something else.
+
+        Raises
+        ------
+        ValueError
+            In one line that names both.
+        """
+        if self.version != wanted.version:
+            raise ValueError(
+                f"index {where} is of version {self.version}, this Sieve reads {wanted.version}; "
+                "upload the codes under another name with `sieve index COLLECTION --to …`"
+            )
+        for what in ("collection", "checkpoint"):
+            theirs, ours = (
+                f"{getattr(one, what)} ({getattr(one, what + '_sha256')[:12]})"
+                for one in (self, wanted)
+            )
+            if getattr(self, what + "_sha256") != getattr(wanted, what + "_sha256"):
+                raise ValueError(
+                    f"index {where} is of {what} {theirs}, but {ours} is opened; open that one, or "
+                    "upload these codes under another name with `sieve index COLLECTION --to …`"
+                )
+        if (self.items, self.m) != (wanted.items, wanted.m):
+            raise ValueError(
+                f"index {where} says {self.items} items of {self.m} dimensions, the collection "
+                f"{wanted.items} of {wanted.m}; upload it again under another name"
+            )
+
+    def check_calibration(self, calibration: Calibration, where: str) -> None:
+        """Refuse a threshold that the index cannot answer with."""
+        if calibration.threshold != self.threshold:
+            raise ValueError(
+                f"index {where} keeps what is above {self.threshold} for `never`, but "
+                f"{calibration.threshold} is asked; upload the codes under another name"
+            )
+
+
+def _fits(value: object, kind: object) -> bool:
+    """Whether a value that came from outside is of a field's type."""
+    if kind == "str":
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
+        return False
+    return math.isfinite(value)
+
 
 CODE = "code"
 """Name of the sparse vector."""
@@ -222,3 +379,121 @@ def _numbers(kept: Any) -> np.ndarray:
     except (TypeError, ValueError):
         return np.zeros(0, np.float32)
     return numbers if np.isfinite(numbers).all() else np.zeros(0, np.float32)
+
+
+BATCH = 1000
+
+
+class Uploaded(NamedTuple):
+    """What an upload did."""
+
+    items: int
+    """How many the index has now: all."""
+    before: int
+    """How many it had already."""
+
+
+def upload(
+    client: QdrantClient,
+    name: str,
+    identity: IndexIdentity,
+    codes: SparseCodes,
+    mean_positive: np.ndarray,
+    item_ids: Sequence[str],
+    *,
+    where: str,
+    batch: int = BATCH,
+    progress: bool = False,
+) -> Uploaded:
+    """Put all codes into an index.
+
+    Each batch is there before the index remembers it, so that what a killed upload repeats is at
+    most one batch, which then overwrites itself.
+
+    Parameters
+    ----------
+    client : QdrantClient
+    name : str
+        Of the collection in Qdrant; made where there is none.
+    identity : IndexIdentity
+        What the codes are of.
+    codes : SparseCodes
+    mean_positive : (m,) float32
+    item_ids : sequence of str
+        Of each row.
+    where : str
+        The index's address, for messages.
+    batch : int
+        Items a request.
+    progress : bool
+        Show a bar.
+
+    Raises
+    ------
+    ValueError
+        If the index holds something else, or does not answer.
+    """
+    if batch < 1:
+        raise ValueError(f"a batch must have at least 1 item; got {batch}")
+    with asking(where):
+        before = _begin(client, name, identity, mean_positive, where)
+        with tqdm(
+            total=codes.n, initial=before, unit="item", unit_scale=True, disable=not progress
+        ) as bar:
+            for start in range(before, codes.n, batch):
+                end = min(start + batch, codes.n)
+                rows = range(start, end)
+                points = _points(codes, rows, item_ids[start:end], identity.threshold)
+                client.upsert(name, points, wait=True)
+                client.set_payload(name, {"uploaded": end}, points=[ABOUT], wait=True)
+                bar.update(len(rows))
+    return Uploaded(codes.n, before)
+
+
+def _begin(
+    client: QdrantClient, name: str, identity: IndexIdentity, mean: np.ndarray, where: str
+) -> int:
+    """Make the index, or find out how far it is."""
+    from qdrant_client import models
+
+    if not client.collection_exists(name):
+        client.create_collection(
+            name,
+            vectors_config={},
+            sparse_vectors_config={CODE: models.SparseVectorParams()},
+            on_disk_payload=True,
+        )
+    about = read_about(client, name)
+    if about is not None:
+        kept, uploaded = IndexIdentity.read(about), about.get("uploaded")
+        if kept is None or not isinstance(uploaded, int) or not 0 <= uploaded <= kept.items:
+            raise ValueError(f"{where} is no index of Sieve's; choose another name")
+        kept.check(identity, where)
+        return uploaded
+    sparse = client.get_collection(name).config.params.sparse_vectors or {}
+    if client.count(name, exact=True).count or CODE not in sparse:
+        raise ValueError(f"{where} holds something else; choose another name")
+    integers = models.IntegerIndexParams(
+        type=models.IntegerIndexType.INTEGER, lookup=True, range=False
+    )
+    client.create_payload_index(name, HAS, integers, wait=True)
+    about = {**identity.written(), "mean_positive": mean.tolist(), "uploaded": 0}
+    client.upsert(name, [models.PointStruct(id=ABOUT, vector={}, payload=about)], wait=True)
+    return 0
+
+
+def _points(
+    codes: SparseCodes, rows: range, item_ids: Sequence[str], threshold: float
+) -> list[models.PointStruct]:
+    """Make the points of some rows."""
+    from qdrant_client import models
+
+    points = []
+    for row, item_id in zip(rows, item_ids, strict=True):
+        dimensions, values = codes.row(row)
+        vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
+        has = dimensions[values > threshold].tolist()
+        points.append(
+            models.PointStruct(id=row, vector={CODE: vector}, payload={"id": item_id, HAS: has})
+        )
+    return points

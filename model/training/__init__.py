@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sieve.model.training.config import PAPER, PRESETS, TrainingConfig
-from sieve.model.training.distributed import launched
-from sieve.model.training.run import train
+from sieve.model.training.distributed import world_from_env
+from sieve.model.training.training_run import train
 
-__all__ = ["PAPER", "PRESETS", "TrainingConfig", "launched", "train"]
+__all__ = ["PAPER", "PRESETS", "TrainingConfig", "world_from_env", "train"]

@@ -17,17 +17,17 @@ from scipy.sparse import csr_array
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.exclusion import Calibration
-from sieve.model.questions import measure_rankings
-from sieve.model.questions.pairs import (
-    PairLaw,
-    Questions,
-    ask,
+from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.pairs import (
+    PairCriteria,
+    PairSet,
     caption_concepts,
     label_concepts,
+    select_pair_set,
     select_pairs,
 )
-from sieve.model.questions.rules import NEVER, PUSH, Rule, Space, dimensions_off
+from sieve.model.evaluation.rules import NEVER, PUSH, Rule, Space, dimensions_off
+from sieve.model.exclusion import Calibration
 from sieve.model.words.nouns import benchmark_nouns
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ AS_GOOD = 0.005
 KEPT = 0.9
 """`never` leaves out as much as it can while it keeps this share of pushing's AP@10."""
 MIN_PAIRS = 20
-LAW = PairLaw(relevant=5, violating=5, at_most=200)
+CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 
 
 def calibrate(
@@ -91,23 +91,23 @@ def calibrate(
     )
 
 
-def _questions(collection: Collection) -> Questions | None:
+def _questions(collection: Collection) -> PairSet | None:
     """Ask of labels where there are any, else of captions; None where too few pairs are left."""
     rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
     if not len(rows) or not (collection.has_labels or collection.n_captions):
         return None
     if collection.has_labels:
-        concepts = label_concepts(collection, nouns, LAW)
+        concepts = label_concepts(collection, nouns, CRITERIA)
     else:
         concepts = caption_concepts(collection, nouns)
-    pairs = select_pairs(concepts, rows, LAW, tuning=True)
-    return ask(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
+    pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
+    return select_pair_set(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
 
 
 def code_space(
     encoder: SparseEncoder,
     collection: Collection,
-    questions: Questions,
+    questions: PairSet,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Space:
     """Encode the items and queries of questions."""
@@ -119,5 +119,5 @@ def code_space(
     return Space(csr_array(images), a, b, a)
 
 
-def _ap(rule: Rule, space: Space, knobs: dict[str, float], questions: Questions) -> float:
+def _ap(rule: Rule, space: Space, knobs: dict[str, float], questions: PairSet) -> float:
     return float(np.nanmean(measure_rankings(rule.scores(space, knobs), questions.relevant).ap))

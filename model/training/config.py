@@ -6,8 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from sieve.model.encoder import Activation, SparseEncoderConfig
-from sieve.model.training.learner import LOSSES
-from sieve.model.training.objectives import OBJECTIVES, ObjectiveName
+from sieve.model.training.objectives import LOSSES, OBJECTIVES, ObjectiveName
 
 _EPOCHS = 15
 _MIN_STEPS = 300

@@ -129,7 +129,7 @@ def _gather(part: Tensor, world: World) -> Tensor:
     return _Gather.apply(part, world)  # pyright: ignore[reportReturnType]
 
 
-def launched() -> World:
+def world_from_env() -> World:
     """Tell this process's place from what `torchrun` says in the environment.
 
     Raises
@@ -147,7 +147,7 @@ def launched() -> World:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[World]:
     """Join the other processes that `torchrun` started, for as long as the block lasts.
 
     Over NCCL on CUDA, each rank on the GPU of its local number; over Gloo elsewhere. Without
@@ -158,7 +158,7 @@ def joined(device: torch.device) -> Iterator[World]:
     ValueError
         If there are more processes than GPUs.
     """
-    world = launched()
+    world = world_from_env()
     if world.size == 1 or dist.is_initialized():
         yield world
         return

@@ -123,7 +123,7 @@ def exclusion(images: Tensor, queries: Tensor, answers: Tensor, scale: Tensor) -
     images : (B, m) float
         Codes of images.
     queries : (P, m) float
-        u, "A without B" as a signed query: see `sieve.model.training.learner.exclusion_query`.
+        u, "A without B" as a signed query: see `sieve.model.training.objectives.exclusion_query`.
     answers : (P, B) bool
         Where the image's captions have A and none has B; at least one a row.
     scale : () float

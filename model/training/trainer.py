@@ -21,11 +21,9 @@ from torch import Tensor, nn
 from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.training.config import TrainingConfig
-from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
 from sieve.model.training.distributed import ALONE, World
-from sieve.model.training.feed import Feed
-from sieve.model.training.learner import WIDE, Learner
-from sieve.model.training.objectives import Compact, make_objective
+from sieve.model.training.objectives import WIDE, Compact, TrainingModule, make_objective
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +103,7 @@ class Trainer:
         encoder = SparseEncoder(config.shape(width), generator)
         self.objective = make_objective(config.objective, data, config.m, config.weighted())
         self.objective.begin(encoder)
-        self.learner = Learner(encoder).to(device)
+        self.learner = TrainingModule(encoder).to(device)
         scalars = [part for part in self.learner.parameters() if part.ndim == 0]
         # These scalars set the scale of all cosines; they have farther to go than a weight.
         groups = [
@@ -116,7 +114,7 @@ class Trainer:
         self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
         self.bfloat16 = multiplies_bfloat16(device)
         self.n_steps = config.steps(data.steps_per_epoch)
-        self.feed = Feed(data, device, world, self.n_steps)
+        self.feed = PrefetchLoader(data, device, world, self.n_steps)
         self.step = 0
         self.whole = True
         """False while a step changes the weights: what is saved then would be half a step."""

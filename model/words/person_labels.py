@@ -1,7 +1,7 @@
 """Words that label people, which are never printed as automatic names.
 
 Labels by ethnicity, religion, nationality, sexual orientation or disability, and names of persons.
-The list is built by `sieve.data_prep.person_labels`; `assets/words/SOURCE.md` describes it.
+The list is built by `sieve.data_prep.wordnet_person_labels`; `assets/words/SOURCE.md` describes it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from sieve import assets
-from sieve.model.words.known import lemma
+from sieve.model.words.text import lemma
 
 _COLOURS = frozenset(
     {"black", "white", "brown", "yellow", "dark", "dark-skinned", "light-skinned", "colored"}

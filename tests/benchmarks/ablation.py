@@ -20,23 +20,22 @@ import numpy as np
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.baselines import Source, coded
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.trained_peers import SIEVE, trained_peer
+from sieve.model.benchmark.methods import SIEVE, Source, coded, trained_peer
 from sieve.model.benchmark.tuning import tune
 from sieve.model.collection import Collection
-from sieve.model.dimensions.quality import live_shares, recall_of_split
+from sieve.model.dimensions.statistics import live_shares, recall_of_split
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.questions import measure_rankings
-from sieve.model.questions.pairs import (
-    PairLaw,
-    Questions,
-    ask,
+from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.pairs import (
+    PairCriteria,
+    PairSet,
     caption_concepts,
     label_concepts,
+    select_pair_set,
     select_pairs,
 )
-from sieve.model.questions.rules import PUSH, SUBTRACT
+from sieve.model.evaluation.rules import PUSH, SUBTRACT
 from sieve.model.training import TrainingConfig
 from sieve.model.words.nouns import benchmark_nouns
 
@@ -66,22 +65,22 @@ CHANGES: dict[str, dict[str, Any]] = {
     "m = 2048": {"m": 2048},
     "dense control": {"activation": "dense"},
 }
-LAW = PairLaw(relevant=5, violating=5)
+LAW = PairCriteria(relevant=5, violating=5)
 TRIALS = 60
 
 
-def select_questions(collection: Collection, track: str) -> Questions:
+def select_questions(collection: Collection, track: str) -> PairSet:
     """Tuning pairs over the select items."""
     if track == "label":
         concepts = label_concepts(collection, benchmark_nouns(), LAW)
     else:
         concepts = caption_concepts(collection, benchmark_nouns())
     rows = collection.rows_of_split(["select"])
-    return ask(concepts, rows, select_pairs(concepts, rows, LAW, tuning=True))
+    return select_pair_set(concepts, rows, select_pairs(concepts, rows, LAW, tuning=True))
 
 
 def measure(
-    source: Source, encoders: Sequence[SparseEncoder], questions: Questions
+    source: Source, encoders: Sequence[SparseEncoder], questions: PairSet
 ) -> dict[str, Any]:
     """AP@10 by seed at the best of 60 settings of pushing away, and what must hold beside it."""
     spaces = coded(SIEVE, source, encoders).represent(questions)
@@ -111,7 +110,7 @@ def _quality(encoder: SparseEncoder, collection: Collection) -> dict[str, float]
     return {"recall@10 ratio": ratio, **live_shares(images, texts)}
 
 
-def subtraction(source: Source, questions: Questions) -> float:
+def subtraction(source: Source, questions: PairSet) -> float:
     """AP@10 of tuned subtraction on the backbone's own embeddings, raw or centred."""
     raw = source.space(questions)
     spaces = {"raw": raw, "centred": source.centred(raw)}

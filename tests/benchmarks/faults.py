@@ -29,11 +29,11 @@ import httpx
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.explorer.annotations.store import open_annotations
-from sieve.explorer.jobs.folder import DONE, FAILED, STOPPED
-from sieve.explorer.training.trainings import Trainings
+from sieve.explorer.jobs.directory import DONE, FAILED, STOPPED
+from sieve.explorer.tabs.train import Trainings
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
-from sieve.model.home import sieve_home
+from sieve.model.files import sieve_home
 from tests.asking import ASK, question, server_functions
 
 _PATIENCE = 240.0

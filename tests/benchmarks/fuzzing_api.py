@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 
 from sieve.data_prep.bundled import open_collection_path
-from sieve.explorer.access import Access
 from sieve.explorer.app import start
-from sieve.explorer.faults import OUR_FAULT
-from sieve.explorer.jobs.lane import Lane
-from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.errors import OUR_FAULT
+from sieve.explorer.jobs.manager import JobLock
+from sieve.explorer.security.access import Access
+from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
-from sieve.model.home import sieve_home
+from sieve.model.files import sieve_home
 from tests.asking import ASK, question, server_functions
 from tests.benchmarks.fuzzing import FAULT, Target
 from tests.benchmarks.junk import changed
@@ -116,13 +116,13 @@ def running_targets(port: int) -> Iterator[list[Target]]:
     """Start both explorers on the bundled collection, with a $SIEVE_HOME of their own."""
     path, ours = open_collection_path("scenes", device="cpu", progress=False), sieve_home()
     overheard, terminal = _Overheard(), sys.stderr
-    run, home = Lane.run, os.environ.get("SIEVE_HOME")
+    run, home = JobLock.run, os.environ.get("SIEVE_HOME")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("collections", "codes"):
             (Path(folder) / name).symlink_to(ours / name)
         os.environ["SIEVE_HOME"] = folder
         engine = Engine.open(path, device="cpu")
-        training = TrainingDesk(engine.collection, engine.checkpoint.path, "cpu")
+        training = TrainHandlers(engine.collection, engine.checkpoint.path, "cpu")
         served = [
             start(engine, port=port, training=training),
             start(engine, port=port + 1, access=Access(public=True)),
@@ -131,7 +131,7 @@ def running_targets(port: int) -> Iterator[list[Target]]:
         for name in ("uvicorn.error", "uvicorn"):
             logging.getLogger(name).addHandler(overheard)
         # What a settled form starts is a process that nobody here waits for.
-        Lane.run = lambda *_: None
+        JobLock.run = lambda *_: None
         sys.stderr = overheard
         try:
             known = [engine.collection.items["id"].iloc[7], engine.collection.items["id"].iloc[99]]
@@ -142,7 +142,7 @@ def running_targets(port: int) -> Iterator[list[Target]]:
                     for target in _targets(web, each.url, kind, known, overheard.heard)
                 ]
         finally:
-            sys.stderr, Lane.run = terminal, run
+            sys.stderr, JobLock.run = terminal, run
             logging.getLogger().removeHandler(overheard)
             for each in served:
                 each.app.close(verbose=False)

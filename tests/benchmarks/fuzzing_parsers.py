@@ -12,14 +12,14 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from sieve import assets
-from sieve.explorer.annotations.exchange import read_exchanged
+from sieve.explorer.annotations.import_export import read_exchanged
 from sieve.explorer.figures.recipe import parse_recipe
-from sieve.explorer.links import Place, read_link
-from sieve.explorer.training.settings import TrainingSettings
+from sieve.explorer.tabs.train import TrainingSettings
+from sieve.explorer.view_state import ViewState, read_link
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
-from sieve.model.checksums import write_checksums
 from sieve.model.collection import MANIFEST, Collection
-from sieve.model.index.address import IndexAddress
+from sieve.model.files import write_checksums
+from sieve.model.index.qdrant import IndexAddress
 from tests.benchmarks.fuzzing import Target
 from tests.benchmarks.fuzzing_api import SEEDS
 from tests.benchmarks.fuzzing_reading import parsed, reading_file
@@ -111,7 +111,7 @@ def _text_targets() -> Iterator[Target]:
         st.sampled_from(WORDS),
     )
     yield Target("link", texts, parsed(lambda text: read_link(text, "scenes", "scenes", 64)))
-    yield Target("question", changed(SEEDS["ask"]), parsed(Place.from_payload))
+    yield Target("question", changed(SEEDS["ask"]), parsed(ViewState.from_payload))
     yield Target(
         "training form", changed(SEEDS["training_start"]), parsed(TrainingSettings.from_payload)
     )

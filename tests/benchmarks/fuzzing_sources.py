@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 from scipy.sparse import random_array, save_npz
 
-from sieve.data_prep.captions.table import read_captions
+from sieve.data_prep.captions.caption_table import read_captions
 from sieve.data_prep.images import load_image
 from sieve.data_prep.sources.coco import Coco
-from sieve.data_prep.sources.code_files import read_codes_file, read_names, read_word_list
 from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.img2dataset import Img2Dataset
+from sieve.data_prep.sources.sparse_codes import read_codes_file, read_names, read_word_list
 from tests.benchmarks.fuzzing import Target
 from tests.benchmarks.fuzzing_reading import reading_file
 from tests.benchmarks.junk import changed, damaged, json_or_bytes

@@ -30,9 +30,9 @@ import numpy as np
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.explorer.annotations.store import annotate
-from sieve.explorer.desk import N_RESULTS
+from sieve.explorer.tabs.search import N_RESULTS
 from sieve.model.engine import Engine
-from sieve.model.home import sieve_home
+from sieve.model.files import sieve_home
 from tests.benchmarks.served import folder_size, memory_mib, running, wait_for
 from tests.benchmarks.visitors import Counts, visit
 

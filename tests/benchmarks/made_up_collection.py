@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from sieve.model import collection as parts
 from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.collection_writing import write_manifest
-from sieve.model.dimensions import Derived
-from sieve.model.dimensions.derived import derived_folder, keep_derived
+from sieve.model.collection_writer import write_manifest
+from sieve.model.dimensions import CodeCache
+from sieve.model.dimensions.cache import derived_folder, keep_derived
 from sieve.model.dimensions.table import VERSION
-from sieve.model.drafts import new_folder
 from sieve.model.engine import Engine
+from sieve.model.files import new_folder
 from tests.benchmarks.made_up import bundled_engine, codes_like
 from tests.benchmarks.memory import caption
 
@@ -64,7 +64,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
             counts={"items": n, "captions": n},
         )
     codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
-    made = Derived(Collection.open(path), codes, codes, real.dimension_table())
+    made = CodeCache(Collection.open(path), codes, codes, real.dimension_table())
     keep_derived(derived_folder(made.collection, real.checkpoint, str(VERSION)), made.save)
     (folder / "checkpoint").write_text(str(real.checkpoint.path))
 

@@ -24,8 +24,8 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.known import KnownEmbeddings
-from sieve.data_prep.pipeline.decoding import Thumbnails
+from sieve.data_prep.pipeline.decode import Thumbnails
+from sieve.data_prep.precomputed import KnownEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Source
 from sieve.data_prep.sources.folder import Folder

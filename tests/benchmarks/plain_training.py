@@ -1,4 +1,4 @@
-"""A plain version of the losses of `sieve.model.training.learner`, the baseline of `training`.
+"""A plain version of the losses of `sieve.model.training.objectives`, the baseline of `training`.
 
 Float32, `nn.Linear`, a dense 0/1 mask for what is kept, every term of the loss by itself. It is
 meant as most people would write it, neither slowed down nor tuned.

@@ -22,7 +22,7 @@ import numpy as np
 import open_clip
 import torch
 
-from sieve.data_prep.pipeline.embedding import IMAGE_BATCH, precision
+from sieve.data_prep.pipeline.embed import IMAGE_BATCH, precision
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Source
 from sieve.data_prep.sources.folder import Folder

@@ -18,15 +18,14 @@ import numpy as np
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.baselines import Source, coded
 from sieve.model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.trained_peers import CONTROL, SIEVE, trained_peer
+from sieve.model.benchmark.methods import CONTROL, SIEVE, Source, coded, trained_peer
 from sieve.model.collection import Collection
-from sieve.model.questions import measure_rankings
-from sieve.model.questions.pairs import Questions
-from sieve.model.questions.ranking import ranked_rows
-from sieve.model.questions.rules import Range, Space, dimensions_off
+from sieve.model.evaluation import measure_rankings
+from sieve.model.evaluation.metrics import ranked_rows
+from sieve.model.evaluation.pairs import PairSet
+from sieve.model.evaluation.rules import Range, Space, dimensions_off
 from sieve.model.training import TrainingConfig
 from tests.benchmarks.ablation import select_questions
 
@@ -112,7 +111,7 @@ def parts_of(space: Space, knobs: Knobs, of_codes: bool) -> Parts:
 
 
 def best_of(
-    form: str, spaces: Sequence[Space], of_codes: bool, questions: Questions, trials: int
+    form: str, spaces: Sequence[Space], of_codes: bool, questions: PairSet, trials: int
 ) -> list[np.ndarray]:
     """Scores of the best of so many draws, for each space; the same draws for all methods."""
     generator = np.random.default_rng(0)
@@ -129,7 +128,7 @@ def best_of(
 
 
 def report(
-    name: str, spaces: Sequence[Space], of_codes: bool, questions: Questions, trials: int
+    name: str, spaces: Sequence[Space], of_codes: bool, questions: PairSet, trials: int
 ) -> None:
     """Print a line of Markdown for each form."""
     draws = draw_resamples(questions.a_names, len(questions.rows), RESAMPLES, 0)

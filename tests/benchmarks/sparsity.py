@@ -27,16 +27,15 @@ from torch.nn import functional
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.baselines import Source
 from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.methods import Source
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch
 from sieve.model.training.distributed import ALONE, World
-from sieve.model.training.learner import Learner
 from sieve.model.training.losses import reconstruction
-from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses
+from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
 from sieve.model.training.trainer import Trainer, training_data
 from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
 
@@ -86,7 +85,12 @@ class JumpReLU(Compact):
         encoder.encode = partial(self._encode, encoder)
 
     def losses(
-        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+        self,
+        learner: TrainingModule,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,
+        world: World = ALONE,
     ) -> StepLosses:
         """Add how far the mean number of active dimensions is from k."""
         losses, fired = super().losses(learner, batch, k, dead, world)
@@ -112,7 +116,12 @@ class _More(Compact):
     """The preset's losses and one more, added to reconstruction, whose weight is 1."""
 
     def losses(
-        self, learner: Learner, batch: Batch, k: int, dead: Tensor | None, world: World = ALONE
+        self,
+        learner: TrainingModule,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,
+        world: World = ALONE,
     ) -> StepLosses:
         losses, fired = super().losses(learner, batch, k, dead, world)
         encoder = learner.encoder

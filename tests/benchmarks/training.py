@@ -32,7 +32,7 @@ from sieve.model.collection import (
     BackboneIdentity,
     Collection,
 )
-from sieve.model.collection_writing import write_manifest
+from sieve.model.collection_writer import write_manifest
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer

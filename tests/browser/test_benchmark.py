@@ -14,7 +14,7 @@ from ports import FIRST_PORT
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
 from sieve.explorer.app import start
-from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 
 PATIENCE = 240_000
@@ -99,7 +99,7 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
 ) -> None:
-    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=desk)
     page = browser.new_page(base_url=served.url)
     page.set_default_timeout(60_000)

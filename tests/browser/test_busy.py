@@ -13,7 +13,7 @@ from asking import ASK, question, server_functions
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, number_of, search, settle, switches
-from sieve.explorer.turns import BUSY
+from sieve.explorer.concurrency import BUSY
 
 
 @pytest.fixture

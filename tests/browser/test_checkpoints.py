@@ -13,9 +13,9 @@ from playwright.sync_api import Page, expect
 from ports import FIRST_PORT
 
 from browser.steps import go
-from sieve.explorer.serving import Server
-from sieve.model.checksums import CHECKSUMS, write_checksums
+from sieve.explorer.server import Server
 from sieve.model.engine import Engine
+from sieve.model.files import CHECKSUMS, write_checksums
 
 TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark")
 

@@ -9,9 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from browser.steps import go, has_sideways_scroll, settle
-from sieve.explorer import desk
 from sieve.explorer.app import start
 from sieve.explorer.examples import ExampleQuery
+from sieve.explorer.tabs import search as desk
 
 APART = """() => {
   const [card, about] = [".sv-guide", ".sv-guided"].map((one) => document.querySelector(one));

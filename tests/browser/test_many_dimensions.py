@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from browser.steps import go, has_sideways_scroll
 from browser.test_atlas import drawn
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.sources.codes import CodeFiles, Codes
-from sieve.model.dimensions.probe import probe_dimension
+from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
+from sieve.model.dimensions.ablation import ablate_dimension
 from sieve.model.engine import Engine
 
 
@@ -65,7 +65,7 @@ def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many:
     dimension = next(
         int(j)
         for j in many.text_codes.row(0)[0]
-        if any(len(change.text) == 5000 for change in probe_dimension(*opened, int(j)).changes)
+        if any(len(change.text) == 5000 for change in ablate_dimension(*opened, int(j)).changes)
     )
     crowd.evaluate("d => Sieve.showDimension(d)", dimension)
     crowd.locator(".sv-page-head", has_text=f"#{dimension}").wait_for()

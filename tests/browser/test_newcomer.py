@@ -11,7 +11,7 @@ from ports import FIRST_PORT
 
 from browser.steps import found, go, saved, search, settle
 from sieve.explorer.app import start
-from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 
 
@@ -97,7 +97,7 @@ def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]: 
     """Two pages may be opened here, on notes and trainings of their own."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")
-    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=desk)
     context = browser.new_context(base_url=served.url)
     context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from browser.steps import found, go, preview, search, settle, skip_guide
-from sieve.explorer.access import Access
 from sieve.explorer.app import Served, start
+from sieve.explorer.security.access import Access
 
 VIEWS = (
     "?q=a+circle&without=the+snow&strictness=never&compare=1",

@@ -19,9 +19,9 @@ from ports import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, preview, saved, search, settle, skip_guide, switches
-from sieve.explorer.access import Access
 from sieve.explorer.app import start
-from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.security.access import Access
+from sieve.explorer.tabs.train import TrainHandlers
 
 ODD = "__proto__:a,constructor:b,toString:c"
 PLACES = {
@@ -58,7 +58,7 @@ def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
     keep_small(engine.collection, PAYLOAD, engine.checkpoint.sha256)
-    training = TrainingDesk(engine.collection, Path(engine.checkpoint.path), "cpu")
+    training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
     served = start(engine, port=FIRST_PORT + 60, training=training)
     yield served.url
     served.app.close()

@@ -14,8 +14,8 @@ from ports import FIRST_PORT
 from browser.steps import found, has_sideways_scroll, search, skip_guide
 from browser.test_whole_page import violations
 from sieve.explorer.app import start
-from sieve.explorer.serving import Server
-from sieve.explorer.training.desk import TrainingDesk
+from sieve.explorer.server import Server
+from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
 from sieve.model.engine import Engine
 
@@ -128,7 +128,7 @@ def test_the_train_tab_is_accessible_and_fits(
     home: Path,  # noqa: ARG001
     scheme: str,
 ) -> None:
-    desk = TrainingDesk(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
     served = start(tiny_engine, port=FIRST_PORT, training=desk)
     context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
     skip_guide(context)

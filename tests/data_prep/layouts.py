@@ -22,8 +22,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from sieve.data_prep.captions import tidy
-from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import SkippedRows
+from sieve.data_prep.records import Record, SkippedRows
 
 _NUMBER = re.compile(r"\bp(\d{4}) view (\d)\b")
 

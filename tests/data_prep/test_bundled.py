@@ -12,8 +12,8 @@ import pytest
 from sieve import assets
 from sieve.data_prep import bundled
 from sieve.data_prep.scenes import Scenes
-from sieve.model.checksums import write_checksums
 from sieve.model.collection import Collection
+from sieve.model.files import write_checksums
 
 
 @pytest.mark.usefixtures("home")

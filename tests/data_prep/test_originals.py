@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sieve.data_prep import originals
-from sieve.data_prep.originals import open_original, open_thumbnail
+from sieve.data_prep import images as originals
+from sieve.data_prep.images import open_original, open_thumbnail
 from sieve.data_prep.scenes import render_scene
 from sieve.model.collection import thumbnail_path
 

@@ -11,8 +11,7 @@ from PIL import Image
 from squares import Drawn, skipped_rows
 
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.records import Record
-from sieve.data_prep.skipped import Skipped
+from sieve.data_prep.records import Record, Skipped
 from sieve.data_prep.sources.folder import Folder
 from sieve.model.backbone import Backbone
 from sieve.model.collection import Collection, thumbnail_path

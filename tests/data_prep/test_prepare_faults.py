@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from squares import Drawn
 
-from sieve.data_prep.pipeline.decoding import Thumbnails
+from sieve.data_prep.pipeline.decode import Thumbnails
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
@@ -71,7 +71,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "writer", ["numpy.savez", "sieve.data_prep.pipeline.writing.CollectionWriter.add"]
+    "writer", ["numpy.savez", "sieve.data_prep.pipeline.write.CollectionWriter.add"]
 )
 def test_a_disk_that_fills_up_at_the_end_is_told_too(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sieve.data_prep.skipped import Skipped, Tally, read_skipped, write_skipped
+from sieve.data_prep.records import Skipped, Tally, read_skipped, write_skipped
 
 
 def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> None:

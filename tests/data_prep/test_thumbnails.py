@@ -16,7 +16,7 @@ from damage import damaged_files
 from PIL import Image
 from ports import FIRST_PORT
 
-from sieve.data_prep.originals import open_thumbnail
+from sieve.data_prep.images import open_thumbnail
 from sieve.data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
 from sieve.explorer.app import start
 from sieve.model.collection import Collection, thumbnail_path

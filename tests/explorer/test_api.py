@@ -11,9 +11,9 @@ from gradio_client import Client
 from ports import FIRST_PORT
 
 from sieve.explorer.api import read_strictness
-from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.figures.recipe import Recipe
-from sieve.explorer.reports import search_report
+from sieve.explorer.figures.render import draw_figure
+from sieve.explorer.serialize import search_report
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import pytest
 from sieve.explorer import components
 from sieve.explorer.app import STYLE, build_app, start
 from sieve.explorer.components import FOLDER
-from sieve.explorer.desk import Desk
-from sieve.explorer.faults import OUR_FAULT, answered
-from sieve.explorer.views import item_view, summary, table_view
+from sieve.explorer.errors import OUR_FAULT, json_errors
+from sieve.explorer.serialize import item_view, summary, table_view
+from sieve.explorer.tabs.search import SearchHandlers
 
 
 @pytest.fixture(scope="module")
-def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return Desk(tiny_engine, tmp_path_factory.mktemp("uploads"))
+def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
+    return SearchHandlers(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
 def test_a_taken_port_gives_way_to_the_next(tiny_engine) -> None:
@@ -65,7 +65,7 @@ def test_templates_are_constant_and_scripts_write_no_markup() -> None:
         assert not markup.search(path.read_text()), path
 
 
-def test_opening_a_link_answers_it(desk: Desk) -> None:
+def test_opening_a_link_answers_it(desk: SearchHandlers) -> None:
     found = desk.open("?q=a+circle&without=the+snow&strictness=never")
     assert found["place"]["never"] is True and found["notes"] == []
     answer = found["answer"]
@@ -74,26 +74,28 @@ def test_opening_a_link_answers_it(desk: Desk) -> None:
     assert desk.open(answer["link"])["answer"]["results"] == answer["results"]
 
 
-def test_an_empty_link_shows_the_collection(desk: Desk) -> None:
+def test_an_empty_link_shows_the_collection(desk: SearchHandlers) -> None:
     found = desk.open("")
     assert len(found["glance"]) == 24 and "answer" not in found
     assert len({item["id"] for item in found["glance"]}) == 24
 
 
-def test_a_toggle_sends_no_list(desk: Desk) -> None:
+def test_a_toggle_sends_no_list(desk: SearchHandlers) -> None:
     asked = {"q": "a circle", "off": [1], "list": False}
     assert "dimensions" not in desk.ask(asked)
     assert "dimensions" in desk.ask({**asked, "list": True})
 
 
-def test_dimensions_switched_off_elsewhere_are_listed_first(desk: Desk) -> None:
+def test_dimensions_switched_off_elsewhere_are_listed_first(desk: SearchHandlers) -> None:
     mine = {row["d"] for row in desk.ask({"q": "a circle", "list": True})["dimensions"]}
     other = next(j for j in range(64) if j not in mine)
     rows = desk.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
     assert rows[0]["d"] == other and rows[0]["q"] == rows[0]["b"] == 0
 
 
-def test_a_toggle_does_not_encode_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_toggle_does_not_encode_again(
+    desk: SearchHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk.ask({"q": "a green square"})
     monkeypatch.setattr(desk.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
     desk.ask({"q": "a green square", "off": [2]})
@@ -103,8 +105,8 @@ def test_a_toggle_does_not_encode_again(desk: Desk, monkeypatch: pytest.MonkeyPa
     "payload",
     [None, "a", {"q": ""}, {"q": "a", "upload": 3}, {"q": "a", "off": [10**6]}, {"item": "f" * 16}],
 )
-def test_a_bad_question_is_answered_in_one_line(desk: Desk, payload: object) -> None:
-    line = answered(desk.ask)(payload)["error"]
+def test_a_bad_question_is_answered_in_one_line(desk: SearchHandlers, payload: object) -> None:
+    line = json_errors(desk.ask)(payload)["error"]
     assert line and "\n" not in line and line[0].isupper()
 
 
@@ -112,7 +114,7 @@ def test_our_own_faults_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -
     def broken(_: object) -> dict:
         raise KeyError("secret")
 
-    assert answered(broken)(None) == {"error": OUR_FAULT}
+    assert json_errors(broken)(None) == {"error": OUR_FAULT}
     assert "secret" in caplog.text
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.folder import Folder
 from sieve.data_prep.sources.img2dataset import Img2Dataset
-from sieve.explorer.desk import Desk
+from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import Engine
-from sieve.model.explaining import explain
+from sieve.model.explain import explain
 
 N_COPIES = 4
 
@@ -153,7 +153,7 @@ def test_only_the_items_own_image_is_a_path(
 
 
 def test_the_page_says_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
-    desk = Desk(engine, tmp_path, public=True)
+    desk = SearchHandlers(engine, tmp_path, public=True)
     answers = [desk.ask({"item": item}) for item in engine.collection.items["id"][:20]]
     shown = [one for each in answers for one in each["results"] if one["file"] in GROUP]
     assert shown and {shown[0]["file"], *files(shown[0]["copies"])} == GROUP

@@ -18,10 +18,10 @@ from sieve.model.collection import (
     BackboneIdentity,
     Collection,
 )
-from sieve.model.collection_writing import write_manifest
+from sieve.model.collection_writer import write_manifest
 from sieve.model.engine import Engine
 from sieve.model.training import TrainingConfig, train
-from sieve.model.words.known import WordList, WordReading
+from sieve.model.words.text import WordList, WordReading
 
 WORDS = ("dog", "cat", "beach", "tree", "car", "boat", "snow", "girl", "boy", "ball")
 WIDTH = 48

@@ -129,7 +129,7 @@ def test_truncated_codes_do_not_end_the_process(engine: Engine) -> None:
 TRUNCATED_INPUT = """
 import os, sys
 from pathlib import Path
-from sieve.data_prep.known import KnownEmbeddings
+from sieve.data_prep.precomputed import KnownEmbeddings
 from sieve.explorer.cli import main
 folder, out = Path(sys.argv[1]), sys.argv[2]
 check = KnownEmbeddings.check

@@ -10,8 +10,7 @@ import torch
 from conftest import write_word_collection
 from damage import reseal
 
-from sieve.model.checkpoint import Checkpoint, find_checkpoint
-from sieve.model.checkpoint_writing import save_checkpoint
+from sieve.model.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
 from sieve.model.collection import Collection
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import write_word_collection
 
-from sieve.model.checksums import write_checksums
 from sieve.model.collection import IMAGE_EMBEDDINGS, ITEMS, MANIFEST, Collection
+from sieve.model.files import write_checksums
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from damage import damaged_files, reseal
 
 from sieve import assets
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
-from sieve.model.checksums import CHECKSUMS, check_files
 from sieve.model.collection import Collection
 from sieve.model.dimensions import derive
-from sieve.model.dimensions.layout import dimension_map
+from sieve.model.dimensions.map import dimension_map
 from sieve.model.engine import Engine
+from sieve.model.files import CHECKSUMS, check_files
 
 Answer = dict[str, object]
 

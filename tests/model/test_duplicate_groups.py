@@ -9,11 +9,11 @@ import pytest
 from conftest import WordBackbone, write_word_collection
 
 from sieve.model.benchmark.inputs import refuse_overlap
-from sieve.model.checksums import write_checksums
 from sieve.model.collection import DUPLICATES, MANIFEST, Collection, file_sha256
 from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
-from sieve.model.questions import PairLaw
-from sieve.model.questions.pairs import track_questions
+from sieve.model.evaluation import PairCriteria
+from sieve.model.evaluation.pairs import track_pairs
+from sieve.model.files import write_checksums
 from sieve.model.training.data import TrainingData
 from sieve.model.words.nouns import benchmark_nouns
 
@@ -96,7 +96,7 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 def test_the_benchmark_asks_of_items_that_nothing_was_trained_on(leaky: Collection) -> None:
-    asked = track_questions(leaky, "label", benchmark_nouns(), PairLaw(relevant=5, violating=3))
+    asked = track_pairs(leaky, "label", benchmark_nouns(), PairCriteria(relevant=5, violating=3))
     test, select = leaky.rows_of_split(["test"]), leaky.rows_of_split(["select"])
     assert asked.report.rows.tolist() == test[30:].tolist()
     assert asked.tuning.rows.tolist() == select[5:].tolist()

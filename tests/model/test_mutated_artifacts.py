@@ -24,9 +24,8 @@ from mutations import mutated_json
 from safetensors.numpy import load_file, save_file
 
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.sources.codes import CodeFiles, Codes
+from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
-from sieve.model.checksums import CHECKSUMS
 from sieve.model.codes import code_files
 from sieve.model.collection import (
     CAPTION_ITEM,
@@ -37,7 +36,8 @@ from sieve.model.collection import (
     file_sha256,
 )
 from sieve.model.engine import Engine
-from sieve.model.given_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
+from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
+from sieve.model.files import CHECKSUMS
 
 N = 20
 Act = Callable[[], None]

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve.data_prep.pipeline import record_table
-from sieve.data_prep.pipeline.packed_rows import PackedRows
-from sieve.data_prep.pipeline.record_table import gather
+from sieve.data_prep.pipeline.record_table import PackedRows, gather
 from sieve.data_prep.records import Record
 
 _SCHEMA = pa.schema({"word": pa.string(), "words": pa.list_(pa.string())})

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from squares import Drawn, contents, skipped_rows
 
-from sieve.data_prep.known import KnownEmbeddings
-from sieve.data_prep.pipeline.sharding import PART_ROWS
-from sieve.data_prep.pipeline.work import Busy, WorkFolder
+from sieve.data_prep.pipeline.shard import CHUNK_ROWS
+from sieve.data_prep.pipeline.work_dir import Busy, WorkDir
+from sieve.data_prep.precomputed import KnownEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
@@ -25,7 +25,7 @@ from sieve.model.collection import BackboneIdentity
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-MANY = 3 * PART_ROWS + 40
+MANY = 3 * CHUNK_ROWS + 40
 
 
 class Stopping(Drawn):
@@ -61,8 +61,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert stop(out, tiny_backbone, 5) == "stopped; nothing is left behind"
     assert list(tmp_path.iterdir()) == []
     told = "are done: the same command goes on from there"
-    assert stop(out, tiny_backbone, PART_ROWS + 5) == f"stopped; 256 of 808 {told}"
-    assert stop(out, tiny_backbone, 2 * PART_ROWS) == f"stopped; 512 of 808 {told}"
+    assert stop(out, tiny_backbone, CHUNK_ROWS + 5) == f"stopped; 256 of 808 {told}"
+    assert stop(out, tiny_backbone, 2 * CHUNK_ROWS) == f"stopped; 512 of 808 {told}"
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
     opened = []
 
@@ -74,14 +74,14 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     source = Counting(-1)
     source.__class__.__name__ = "Stopping"
     prepare(source, tiny_backbone, out, workers=0, progress=False)
-    assert opened == [7, *range(2 * PART_ROWS, MANY)]  # what was bad is looked at once more
+    assert opened == [7, *range(2 * CHUNK_ROWS, MANY)]  # what was bad is looked at once more
     assert contents(out) == unbroken
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_what_was_mended_since_is_taken_in(tmp_path: Path, tiny_backbone: Backbone) -> None:
     out = tmp_path / "c"
-    stop(out, tiny_backbone, 2 * PART_ROWS)
+    stop(out, tiny_backbone, 2 * CHUNK_ROWS)
     mended = Stopping(-1)
     mended.bad = {600: "torn"}
     made = prepare(mended, tiny_backbone, out, workers=0, progress=False)
@@ -98,7 +98,7 @@ def test_what_another_command_left_is_not_used(
     known = KnownEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Stopping(PART_ROWS), identity, out, known=known, workers=0, progress=False)
+        prepare(Stopping(CHUNK_ROWS), identity, out, known=known, workers=0, progress=False)
     other = KnownEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
     made = prepare(Stopping(-1), identity, out, known=other, workers=0, progress=False)
     assert "was left by a run of other records, settings or backbone" in caplog.text
@@ -110,7 +110,7 @@ def test_a_part_that_is_not_whole_is_made_again(
     tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
-    stop(out, tiny_backbone, 2 * PART_ROWS)
+    stop(out, tiny_backbone, 2 * CHUNK_ROWS)
     first, second = sorted((tmp_path / ".c.part" / "parts").iterdir())
     first.write_bytes(first.read_bytes()[:-99])
     damaged = bytearray(second.read_bytes())
@@ -123,8 +123,8 @@ def test_a_part_that_is_not_whole_is_made_again(
 def test_two_writers_at_once(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.data_prep.pipeline.work._PATIENCE", 0.3)
-    with WorkFolder.of(tmp_path / "c"), pytest.raises(Busy, match="another process is preparing"):
+    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._PATIENCE", 0.3)
+    with WorkDir.of(tmp_path / "c"), pytest.raises(Busy, match="another process is preparing"):
         prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
     assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 

@@ -25,8 +25,8 @@ from sieve.data_prep.scenes import (
     record_of,
     render_scene,
 )
+from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.data_prep.scenes.objects import FOLDER
-from sieve.data_prep.scenes.synonyms import label_synonyms
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip

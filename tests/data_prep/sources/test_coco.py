@@ -14,7 +14,7 @@ from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.data_prep.sources.coco import Coco
 from sieve.model.backbone import Backbone
-from sieve.model.questions.pairs import PairLaw, label_concepts
+from sieve.model.evaluation.pairs import PairCriteria, label_concepts
 from sieve.model.words.nouns import NounTable
 
 CATEGORIES = [
@@ -128,7 +128,7 @@ def test_a_label_is_never_asked_without_its_own_supercategory(
         Coco(images, (captions,), (instances,)), tiny_backbone, tmp_path / "made", progress=False
     )
     nouns = NounTable.load(ROOT / "benchmark" / "nouns.json")
-    concepts = label_concepts(made, nouns, PairLaw())
+    concepts = label_concepts(made, nouns, PairCriteria())
     at = {name: place for place, name in enumerate(concepts.names)}
     assert set(at) == {"animal", "car", "cat", "dog", "person", "vehicle"}
     for one, other in (("dog", "animal"), ("cat", "animal"), ("car", "vehicle")):

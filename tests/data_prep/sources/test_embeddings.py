@@ -13,10 +13,10 @@ import pytest
 from published import jpeg, write
 from retrieved import D, identity, prepared, retrieval, unit, write_shard
 
-from sieve.data_prep.known import Joined
+from sieve.data_prep.precomputed import ConcatRows
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.skipped import Tally, read_skipped
-from sieve.data_prep.sources.embeddings import Embeddings, Picked, open_identity
+from sieve.data_prep.records import Tally, read_skipped
+from sieve.data_prep.sources.embeddings import Embeddings, RowSubset, open_identity
 from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity, Collection
 
@@ -202,7 +202,7 @@ def test_picked_rows_are_those_asked_for() -> None:
     parts = [unit(40, 1), unit(3, 2), unit(60, 3)]
     whole = np.concatenate(parts)
     places = np.array([0, 0, 5, 41, 42, 43, 102, 2, 1])
-    picked = Picked(Joined(parts), places)
+    picked = RowSubset(ConcatRows(parts), places)
     assert picked.shape == (9, D)
     for start in range(9):
         for stop in range(start, 10):

@@ -193,7 +193,7 @@ def test_headers_that_lead_backwards_end_the_reading(tmp_path: Path) -> None:
 
 
 def test_an_image_too_large_for_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sieve.data_prep.sources.tars.MAX_MEMBER_BYTES", 100)
+    monkeypatch.setattr("sieve.data_prep.sources.webdataset.MAX_MEMBER_BYTES", 100)
     source = Img2Dataset(write_tars(tmp_path / "cc") / "00000.tar")
     assert list(source.records()) == []
     assert reasons(source)["00000.tar::000000000.jpg"].startswith("too large: ")
@@ -211,7 +211,7 @@ def test_hugging_faces_tables(tmp_path: Path) -> None:
 def test_a_row_group_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Img2Dataset(write_tables(tmp_path / "cc"))
     record = next(source.records())
-    monkeypatch.setattr("sieve.data_prep.sources.parquet_images.MAX_GROUP_BYTES", 10)
+    monkeypatch.setattr("sieve.data_prep.sources.img2dataset.MAX_GROUP_BYTES", 10)
     with pytest.raises(ValueError, match="too large: row group 0 has .*smaller row groups"):
         source.open_image(record, 320)
 

@@ -18,15 +18,13 @@ from published import add_member
 from retrieved import prepared, unit, write_shard
 from squares import Drawn, contents
 
-from sieve.data_prep.adding import add
-from sieve.data_prep.joining import merge
-from sieve.data_prep.pipeline.sharding import Shard
+from sieve.data_prep.merge import add, merge
+from sieve.data_prep.pipeline.shard import Shard
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.records import DRAWN, Record, Source
+from sieve.data_prep.records import DRAWN, Record, Source, drawn_split
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.folder import Folder
 from sieve.data_prep.sources.img2dataset import Img2Dataset
-from sieve.data_prep.splits import drawn_split
 from sieve.model.backbone import Backbone
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from command_line import Sieve, fault
 
-from sieve.explorer.annotations.desk import NotesDesk
 from sieve.explorer.annotations.store import annotate
 from sieve.explorer.app import build_app
-from sieve.explorer.desk import Desk
-from sieve.explorer.faults import answered
-from sieve.explorer.figures.drawing import draw_figure
+from sieve.explorer.errors import json_errors
 from sieve.explorer.figures.recipe import Recipe
-from sieve.explorer.views import item_view, page_json, query_json, table_view
+from sieve.explorer.figures.render import draw_figure
+from sieve.explorer.serialize import item_view, page_json, query_json, table_view
+from sieve.explorer.tabs.annotations import AnnotationHandlers
+from sieve.explorer.tabs.search import SearchHandlers
 
 MINE = "a name of mine"
 EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_delete"}
@@ -29,15 +29,17 @@ def engine(tiny_engine, home: Path):  # noqa: ARG001
 
 
 @pytest.fixture
-def desk(engine, tmp_path: Path) -> Desk:
-    return Desk(engine, tmp_path)
+def desk(engine, tmp_path: Path) -> SearchHandlers:
+    return SearchHandlers(engine, tmp_path)
 
 
 def proposed(engine) -> int:
     return engine.encode("a circle", "the snow").proposed[0]
 
 
-def test_on_every_screen_at_once_also_where_questions_are_kept(engine, desk: Desk) -> None:
+def test_on_every_screen_at_once_also_where_questions_are_kept(
+    engine, desk: SearchHandlers
+) -> None:
     notes = annotate(engine)
     j = proposed(engine)
     asked = {"q": "a circle", "without": "the snow", "list": True}
@@ -62,7 +64,7 @@ def test_on_every_screen_at_once_also_where_questions_are_kept(engine, desk: Des
 
 
 def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
-    from sieve.model.meaning import naming_report
+    from sieve.model.interpretability import naming_report
 
     before = naming_report(engine)
     annotate(engine).write(0, "name", MINE, 0)
@@ -106,7 +108,7 @@ def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> No
     annotate(engine).write(3, "name", MINE, 0)
     assert handlers(True) >= EDITS | {"notes_state"}
     assert handlers(False) & EDITS == set() and "notes_state" in handlers(False)
-    state = NotesDesk(engine, editing=False).notes_state(None)
+    state = AnnotationHandlers(engine, editing=False).notes_state(None)
     assert (state["editing"], state["marks"]["3"]["name"]) == (False, MINE)
 
 
@@ -117,7 +119,7 @@ def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> No
      {"dimension": 64, "field": "name", "value": "x", "version": 0}],
 )  # fmt: skip
 def test_hostile_writes_are_refused(engine, payload: object) -> None:
-    desk = NotesDesk(engine)
+    desk = AnnotationHandlers(engine)
     for handler in desk.editing_handlers():
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             handler(payload)
@@ -127,7 +129,7 @@ def test_hostile_writes_are_refused(engine, payload: object) -> None:
 def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> None:
     home.mkdir(exist_ok=True)
     (home / "annotations").write_text("a file where a folder should be")
-    desk = NotesDesk(engine)
+    desk = AnnotationHandlers(engine)
     kept = desk.kept(3)
     assert kept["suggested"] == engine.checkpoint.name_of(3)
     assert desk.notes_state(None)["fault"].startswith("notes cannot be kept here: ")
@@ -140,7 +142,7 @@ def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> Non
     kept.write(3, "note", "SECRET", 0)
     kept.write(4, "note", "SECRET", 0)
     kept.searches.save("SECRET", "?q=a+circle")
-    own, strangers = NotesDesk(engine), NotesDesk(engine, editing=False)
+    own, strangers = AnnotationHandlers(engine), AnnotationHandlers(engine, editing=False)
     asked: list[tuple[str, dict[str, object]]] = [("notes_state", {})]
     asked += [("notes_of", {"dimension": j}) for j in (3, 4)]
     asked += [("notes_export", {"kind": kind}) for kind in ("json", "csv")]
@@ -154,12 +156,12 @@ def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> Non
 
 def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Path) -> None:
     (home / "annotations").mkdir(parents=True)
-    desk = NotesDesk(engine, editing=False)
+    desk = AnnotationHandlers(engine, editing=False)
     desk.annotations.write(3, "name", MINE, 0)
     (file,) = (home / "annotations").iterdir()
     file.write_bytes(b"no database" * 100)
     asked = [desk.notes_state, desk.notes_of, desk.notes_export]
-    for told in (answered(handler)({"dimension": 3, "kind": "csv"}) for handler in asked):
+    for told in (json_errors(handler)({"dimension": 3, "kind": "csv"}) for handler in asked):
         assert told == {"error": "Notes cannot be read here"}
     assert desk.kept(3)["fault"] == "notes cannot be read here"
 

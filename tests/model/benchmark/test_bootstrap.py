@@ -12,7 +12,7 @@ from sieve.model.benchmark.bootstrap import (
     paired_ratio,
     resample,
 )
-from sieve.model.questions.ranking import measure_rankings, ranked_rows
+from sieve.model.evaluation.metrics import measure_rankings, ranked_rows
 
 N_ITEMS, N_PAIRS = 80, 6
 

@@ -8,8 +8,8 @@ import pytest
 from sieve.model.benchmark.bootstrap import draw_resamples
 from sieve.model.benchmark.measures import measure
 from sieve.model.benchmark.results import MethodResult
-from sieve.model.questions.pairs import PairLaw, Pairs, Questions, TrackQuestions
-from sieve.model.questions.rules import SUBTRACT, Rule, Space
+from sieve.model.evaluation.pairs import PairCriteria, Pairs, PairSet, TrackPairs
+from sieve.model.evaluation.rules import SUBTRACT, Rule, Space
 
 N_ITEMS = 60
 
@@ -20,14 +20,14 @@ def measured(rule: Rule) -> MethodResult:
     has_a, has_b = np.zeros((2, 1, N_ITEMS), bool)
     has_a[0, :30], has_b[0, 12:40] = True, True
     items = np.stack([has_a[0] + generator.normal(0, 0.8, N_ITEMS), has_b[0]], 1)
-    questions = Questions(
+    questions = PairSet(
         np.arange(N_ITEMS), Pairs(np.array([0]), np.array([1])), ("dog",), ("beach",), ("a dog",),
         ("a beach",), ("a dog without a beach",), has_a, has_b,
     )  # fmt: skip
     a, b = np.eye(2, dtype=np.float32)[:, None]
     spaces = {"items": Space(items.astype(np.float32), a, b, a)}
     draws = draw_resamples(("dog",), N_ITEMS, 5, 0)
-    asked = TrackQuestions(questions, questions, PairLaw())
+    asked = TrackPairs(questions, questions, PairCriteria())
     return measure("rule", (rule,), [spaces], [spaces], asked, draws, 1).result
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from sieve.model.dimensions.disentanglement import disentanglement, probe_importances
+from sieve.model.dimensions.labels import disentanglement, probe_importances
 
 
 def test_one_to_one_is_1_and_evenly_spread_is_0() -> None:

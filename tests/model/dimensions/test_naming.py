@@ -25,7 +25,7 @@ from sieve.model.dimensions.vocabulary import (
     word_embeddings,
 )
 from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
-from sieve.model.words.content import WordPresence, with_phrases, word_presence
+from sieve.model.words.text import WordPresence, with_phrases, word_presence
 
 
 def names(association: list[list[float]], words: list[str]) -> dict[int, DimensionName]:

@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from sieve.model.index.address import IndexAddress
-from sieve.model.index.qdrant import connect
+from sieve.model.index.qdrant import IndexAddress, connect
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ import pytest
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Calibration, Query, contributions
 from sieve.model.index import Index, LocalIndex, QdrantIndex
-from sieve.model.index.identity import IndexIdentity
-from sieve.model.index.upload import upload
+from sieve.model.index.qdrant import IndexIdentity, upload
 
 N, M, K = 160, 30, 6
 CALIBRATION = Calibration(push=1.3, threshold=0.25)

@@ -12,10 +12,16 @@ from test_contract import CODES, IDENTITY, IDS, MEAN, ask
 
 from sieve.model.exclusion import Calibration
 from sieve.model.index import QdrantIndex
-from sieve.model.index.address import IndexAddress
-from sieve.model.index.identity import IndexIdentity
-from sieve.model.index.qdrant import ABOUT, CODE, HAS, connect
-from sieve.model.index.upload import Uploaded, upload
+from sieve.model.index.qdrant import (
+    ABOUT,
+    CODE,
+    HAS,
+    IndexAddress,
+    IndexIdentity,
+    Uploaded,
+    connect,
+    upload,
+)
 
 qdrant_client = pytest.importorskip("qdrant_client")
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes")

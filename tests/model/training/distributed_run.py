@@ -19,7 +19,7 @@ from conftest import WORDS, WordBackbone
 from sieve.model.collection import Collection
 from sieve.model.training import PAPER, TrainingConfig, train
 from sieve.model.training.data import TrainingData
-from sieve.model.training.distributed import ALONE, World, joined
+from sieve.model.training.distributed import ALONE, World, process_group
 from sieve.model.training.trainer import StepReport, Trainer
 
 SHORT = TrainingConfig(m=64, k=8, epochs=2, batch_size=200, n_words=8, learning_rate=1e-3)
@@ -81,7 +81,7 @@ def stop_at(step: int) -> Callable[[StepReport], None]:
 def main() -> None:
     """Train as one of several."""
     collection, out = Collection.open(Path(sys.argv[1])), Path(sys.argv[2])
-    with joined(torch.device("cpu")) as world:
+    with process_group(torch.device("cpu")) as world:
         for name, config in OBJECTIVES.items():
             found = short_training(collection, config, world)
             torch.save(found, out / f"{name}-{world.rank}.pt")

@@ -10,7 +10,7 @@ from processes import torchrun
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
-from sieve.model.training.distributed import World, launched
+from sieve.model.training.distributed import World, world_from_env
 
 pytestmark = pytest.mark.slow
 
@@ -75,4 +75,4 @@ def test_a_place_that_makes_no_sense_is_refused(
     monkeypatch.setenv("RANK", place[0])
     monkeypatch.setenv("WORLD_SIZE", place[1])
     with pytest.raises(ValueError, match="torchrun --nproc-per-node"):
-        launched()
+        world_from_env()

@@ -12,7 +12,7 @@ from distributed_run import SHORT, make_trainer, short_training
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training import TrainingConfig, train
-from sieve.model.training.feed import device_noise
+from sieve.model.training.data import device_noise
 from sieve.model.training.trainer import StepReport
 
 pytestmark = pytest.mark.slow

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sieve.model.words.mentions import mentions
-from sieve.model.words.nouns import benchmark_nouns
+from sieve.model.words.nouns import benchmark_nouns, mentions
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sieve.model.words.known import WordList, says_something
+from sieve.model.words.text import WordList, says_something
 
 LISTED = WordList(["beach", "dog", "dogs", "gray", "airplane", "jogging", "two", "shorts", "short"])
 

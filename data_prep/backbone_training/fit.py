@@ -1,0 +1,229 @@
+"""The training loop of the small backbone, on cached image features.
+
+The trunk of the image tower is frozen, so its features are computed once; the projection and the
+text tower learn. Photographs and scenes come in separate batches of one step: a photograph is no
+challenge to a caption of a scene.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sieve.data_prep.backbone_training.terms import CompactTokens, TermBook, drop_words
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the backbone is trained."""
+
+    steps: int = 400
+    batch: int = 256
+    """Images of each domain in a step."""
+    queries: int = 64
+    """Short queries of each domain in a step."""
+    rate: float = 1e-3
+    """Highest learning rate: reached in 50 steps, then a cosine down to 0."""
+    weight_decay: float = 0.2
+    dropout: float = 0.1
+    word_dropout: float = 0.2
+    averaging: float = 0.99
+    """Decay of the running mean of the weights, which is what is kept."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.queries) < 1:
+            raise ValueError(f"steps, batch and queries must be at least 1; got {self}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must be in [0, 1); got {self.averaging}")
+
+
+class Domain(NamedTuple):
+    """One kind of images with their captions."""
+
+    name: str
+    features: torch.Tensor
+    """(n, views, c) float16, pooled, from the frozen trunk"""
+    captions: Sequence[Sequence[str]]
+    book: TermBook
+
+
+class Towers:
+    """The learning parts of an open_clip model, with trimmed and regularised text.
+
+    Parameters
+    ----------
+    network : open_clip.model.CustomTextCLIP
+        Its text tower counts tokens as `tokens` does.
+    tokens : CompactTokens
+    dropout : float
+    """
+
+    def __init__(self, network: Any, tokens: CompactTokens, dropout: float) -> None:
+        self.network, self.tokens, self.dropout = network, tokens, dropout
+        self.training = False
+
+    def images(self, features: torch.Tensor) -> torch.Tensor:
+        """(b, d) unit embeddings of the trunk's features (b, c)."""
+        pooled = F.dropout(features.float(), self.dropout, self.training)
+        return F.normalize(self.network.visual.head(pooled).float(), dim=1)
+
+    def texts(self, texts: Sequence[str], buckets: int = 4) -> torch.Tensor:
+        """(n, d) unit embeddings; texts of like length go together, as padding costs time."""
+        tokens = self.tokens(texts)
+        order = (tokens != 0).sum(1).argsort()
+        parts = [self._text(tokens[rows]) for rows in order.chunk(buckets)]
+        return torch.cat(parts)[order.argsort()]
+
+    def _text(self, tokens: torch.Tensor) -> torch.Tensor:
+        text = self.network.text
+        length = int((tokens != 0).sum(1).max())
+        tokens = tokens[:, :length]
+        x = F.dropout(text.token_embedding(tokens), self.dropout, self.training)
+        x = x + text.positional_embedding[:length]
+        # PyTorch's fused attention is several times slower than plain products on short texts.
+        with sdpa_kernel(SDPBackend.MATH):
+            x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
+        x = F.dropout(text.ln_final(x), self.dropout, self.training)
+        last = x[torch.arange(len(tokens)), tokens.argmax(1)]
+        return F.normalize((last @ text.text_projection).float(), dim=1)
+
+
+def caption_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
+    """InfoNCE both ways between n captions and their n images.
+
+    Parameters
+    ----------
+    similarity : torch.Tensor
+        (n, n) scaled cosines; row: caption, column: image; pairs on the diagonal.
+    fits : torch.Tensor
+        (n, n) bool: the image has all that the caption names, so it is no negative.
+    """
+    n = len(similarity)
+    others = fits & ~torch.eye(n, dtype=torch.bool)
+    logits = similarity.masked_fill(others, -1e4)
+    target = torch.arange(n)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def query_loss(similarity: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of short queries against all images that have what they name.
+
+    Parameters
+    ----------
+    similarity : torch.Tensor
+        (q, n) scaled cosines of queries and images.
+    has : torch.Tensor
+        (q, n) bool with at least one image a query.
+    """
+    share = has.float() / has.sum(1, keepdim=True)
+    return -(F.log_softmax(similarity, 1) * share).sum(1).mean()
+
+
+def train(
+    towers: Towers,
+    domains: Sequence[Domain],
+    recipe: Recipe,
+    report: Callable[[int], None],
+) -> None:
+    """Train the towers in place; in the end they hold the running mean of their weights.
+
+    Parameters
+    ----------
+    towers : Towers
+    domains : sequence of Domain
+    recipe : Recipe
+    report : callable
+        Called with the step, on the averaged weights, a few times and at the end.
+    """
+    random = Random(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)  # dropout has no generator of its own
+    scales = nn.Parameter(torch.tensor([math.log(1 / 0.07), math.log(10.0)]))
+    learned = [*towers.network.visual.head.parameters(), *towers.network.text.parameters()]
+    optimizer = _optimizer(learned, scales, recipe)
+    mean = [value.detach().clone() for value in learned]
+    towers.training = True
+    for step in range(recipe.steps):
+        warm = min(1.0, (step + 1) / 50)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+        losses = [_loss(towers, one, recipe, scales, random, generator) for one in domains]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+        decay = min(recipe.averaging, (1 + step) / (10 + step))
+        for average, value in zip(mean, learned, strict=True):
+            average.lerp_(value.detach(), 1 - decay)
+        if step % 20 == 0:
+            logger.info("step %d: %s", step, [round(loss.item(), 3) for loss in losses])
+        if step % 100 == 99 or step + 1 == recipe.steps:
+            _swap(learned, mean)
+            towers.training = False
+            report(step + 1)
+            towers.training = True
+            _swap(learned, mean)
+    _swap(learned, mean)
+    towers.training = False
+    with torch.no_grad():
+        towers.network.logit_scale.copy_(scales[0])
+
+
+def _optimizer(
+    learned: Sequence[nn.Parameter], scales: nn.Parameter, recipe: Recipe
+) -> torch.optim.Optimizer:
+    """Decay matrices, but neither gains nor offsets."""
+    matrices = [value for value in learned if value.ndim > 1]
+    others = [value for value in learned if value.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": [*others, scales], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _loss(
+    towers: Towers,
+    domain: Domain,
+    recipe: Recipe,
+    scales: torch.Tensor,
+    random: Random,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Loss of one batch of a domain: captions and short queries against its images."""
+    rows = torch.randperm(len(domain.features), generator=generator)[: recipe.batch]
+    views = torch.randint(domain.features.shape[1], (len(rows),), generator=generator)
+    captions = [random.choice(domain.captions[int(row)]) for row in rows]
+    has = domain.book.has[rows]
+    drawable = domain.book.weights * has.any(0)
+    count = min(recipe.queries, int((drawable > 0).sum()))
+    columns = torch.multinomial(drawable, count, generator=generator)
+    texts = [drop_words(caption, random, recipe.word_dropout) for caption in captions]
+    texts += [domain.book.query(column, random) for column in columns.tolist()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images = towers.images(domain.features[rows, views])
+        embedded = towers.texts(texts)
+    pair, short = scales.exp().clamp(max=100).unbind()
+    missing = domain.book.named(captions).float() @ (~has).float().T
+    pairs = caption_loss(pair * embedded[: len(rows)] @ images.T, missing == 0)
+    queries = query_loss(short * embedded[len(rows) :] @ images.T, has[:, columns].T)
+    return pairs + queries
+
+
+def _swap(values: Sequence[nn.Parameter], others: Sequence[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for value, other in zip(values, others, strict=True):
+            kept = value.detach().clone()
+            value.copy_(other)
+            other.copy_(kept)

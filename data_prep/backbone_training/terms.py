@@ -1,0 +1,142 @@
+"""Captions as the small backbone learns from them: what they name, and short queries about it.
+
+People search with a word or two, but captions are sentences. So besides its captions each image
+gets *terms*: the content words of its captions and labels, and neighbouring pairs of them ("black
+dog", "two child"). A term is trained as a query of its own, with every image that has it as an
+answer; and an image whose terms cover a caption is never held against that caption.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from random import Random
+
+import open_clip
+import torch
+
+from sieve.model.words.text import NUMBER_WORDS, STOP_WORDS, lemma, split_words
+
+_SINGULAR = ("{}", "{}", "a {}", "a {}", "the {}", "a photo of a {}", "a picture of a {}")
+_PLURAL = ("{}", "{}", "some {}", "a photo of {}")
+
+
+class TermBook:
+    """Terms of a set of captioned images.
+
+    Parameters
+    ----------
+    captions : sequence of sequence of str
+        Captions of each image.
+    labels : sequence of sequence of str
+        What is known beyond the captions; empty sequences where nothing is.
+    min_images : int
+        Terms of fewer images are dropped.
+    """
+
+    def __init__(
+        self,
+        captions: Sequence[Sequence[str]],
+        labels: Sequence[Sequence[str]],
+        min_images: int = 4,
+    ) -> None:
+        images: Counter[str] = Counter()
+        spelt: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        found = []
+        for texts, known in zip(captions, labels, strict=True):
+            terms = set()
+            for text in (*texts, *known):
+                for term, surface in _terms(text):
+                    terms.add(term)
+                    spelt[term][surface] += 1
+            images.update(terms)
+            found.append(terms)
+        self.terms = sorted(term for term, count in images.items() if count >= min_images)
+        self._column = {term: column for column, term in enumerate(self.terms)}
+        self.spellings = [spelt[term] for term in self.terms]
+        self.weights = torch.tensor([images[term] ** 0.5 for term in self.terms])
+        self.has = torch.stack([self.columns(terms) for terms in found])
+
+    def columns(self, terms: set[str]) -> torch.Tensor:
+        """(w,) bool: which of the book's terms are given."""
+        row = torch.zeros(len(self.terms), dtype=torch.bool)
+        row[[self._column[term] for term in terms if term in self._column]] = True
+        return row
+
+    def named(self, captions: Sequence[str]) -> torch.Tensor:
+        """(c, w) bool: which terms each caption names."""
+        rows = [self.columns({term for term, _ in _terms(text)}) for text in captions]
+        return torch.stack(rows)
+
+    def query(self, column: int, random: Random) -> str:
+        """Write a short query for a term, as a person may type it."""
+        surfaces = self.spellings[column]
+        surface = random.choices(list(surfaces), list(surfaces.values()))[0]
+        counted = surface.split()[0] in NUMBER_WORDS
+        plural = counted or lemma(surface.split()[-1]) != surface.split()[-1]
+        return random.choice(_PLURAL if plural else _SINGULAR).format(surface)
+
+
+class CompactTokens:
+    """CLIP's tokenizer with the tokens renumbered to those that occur in training.
+
+    The text tower then trains a few thousand embeddings rather than 49,408, most of which would
+    only ever decay. `spread` puts them back where the shipped model's tokenizer looks for them.
+    """
+
+    def __init__(self, texts: Sequence[str], context: int) -> None:
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=context)
+        self._cache: dict[str, torch.Tensor] = {}
+        self.used = torch.unique(
+            torch.cat([torch.tensor([0]), self._tokenizer(list(texts)).flatten()])
+        )
+        self._compact = torch.zeros(self._tokenizer.vocab_size, dtype=torch.long)
+        # Sorted, so the end-of-text token stays the largest and argmax pooling still finds it.
+        self._compact[self.used] = torch.arange(len(self.used))
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, context) int64 compact tokens."""
+        for text in texts:
+            if text not in self._cache:
+                self._cache[text] = self._compact[self._tokenizer(text)[0]]
+        return torch.stack([self._cache[text] for text in texts])
+
+    def spread(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Token embeddings (used, width) at the tokenizer's own numbers; the others are zero.
+
+        A token that was never seen then says nothing, rather than something random.
+        """
+        full = torch.zeros(self._tokenizer.vocab_size, embedding.shape[1])
+        full[self.used] = embedding
+        return full
+
+
+def drop_words(caption: str, random: Random, share: float) -> str:
+    """Leave out some words of every other caption, so that no single one is relied upon."""
+    if random.random() < 0.5:
+        return caption
+    kept = [word for word in caption.split() if random.random() > share]
+    return " ".join(kept) or caption
+
+
+def frequent_words(captions: Sequence[Sequence[str]], least: int = 3) -> list[str]:
+    """Sorted words that stand in the captions at least so often."""
+    counts = Counter(word for texts in captions for text in texts for word in split_words(text))
+    return sorted(word for word, count in counts.items() if count >= least and len(word) > 1)
+
+
+def _terms(text: str) -> list[tuple[str, str]]:
+    """Terms of a text in base form, each with its spelling there."""
+    words = split_words(text)
+    content = [len(word) > 1 and word not in STOP_WORDS or word in NUMBER_WORDS for word in words]
+    single = [
+        (lemma(word), word)
+        for word, ok in zip(words, content, strict=True)
+        if ok and word not in NUMBER_WORDS
+    ]
+    pairs = [
+        (f"{lemma(a)} {lemma(b)}", f"{a} {b}")
+        for a, b, ok_a, ok_b in zip(words, words[1:], content, content[1:], strict=False)
+        if ok_a and ok_b
+    ]
+    return single + pairs

@@ -1,6 +1,0 @@
-"""The small bundled backbone: its training data, training and report.
-
-See `sieve.data_prep.pretrain`.
-
-Each module is used by that one alone, so nothing is imported here.
-"""

@@ -1,0 +1,1 @@
+"""Backdrops of scenes, one module a kind of place."""

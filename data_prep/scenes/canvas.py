@@ -1,0 +1,359 @@
+"""A brush for backdrops: gradients, ridges, water, clouds and textures at any resolution.
+
+All coordinates are fractions: x from 0 (left) to 1 (right) of the width, y from 0 (top) to 1 of
+the height. What is drawn depends on the brush's random stream only, never on the size, so that a
+thumbnail and a print show the same scene.
+
+The hours of a scene: colours of its sky, and the light that falls on everything in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Colour = tuple[float, float, float]
+TILE = 512
+
+
+def rgb(text: str) -> Colour:
+    """`#rrggbb` as three floats from 0 to 1."""
+    return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]
+
+
+def mix(a: Colour, b: Colour, t: float) -> Colour:
+    """Blend two colours: a at t = 0, b at t = 1."""
+    return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
+
+
+def tinted(colour: Colour, tint: Colour) -> Colour:
+    """Put a colour under coloured light."""
+    return (colour[0] * tint[0], colour[1] * tint[1], colour[2] * tint[2])
+
+
+def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, int, int, int]:
+    """Give a colour as Pillow draws it."""
+    r, g, b = colour
+    return (_byte(r), _byte(g), _byte(b), int(255 * alpha))
+
+
+def _byte(value: float) -> int:
+    return 0 if value < 0 else 255 if value > 1 else int(255 * value + 0.5)
+
+
+@lru_cache(maxsize=8)
+def noise_tile(kind: str) -> Image.Image:
+    """Make a fixed tile of fractal noise, mode L, mean near 128.
+
+    `grain` is fine (sand, grass), `soft` is broad (clouds, snow), `ripple` is wide (water).
+    """
+    state = np.random.RandomState({"grain": 11, "soft": 12, "ripple": 13}[kind])
+    octaves = {"grain": (16, 64, 128, 256), "soft": (4, 8, 16, 32, 64), "ripple": (24, 48, 96)}
+    weight = {"grain": (0.9, 0.8, 0.9, 1.0), "soft": (1, 0.6, 0.38, 0.22, 0.12)}
+    total = np.zeros((TILE, TILE), np.float32)
+    for i, cells in enumerate(octaves[kind]):
+        wide = max(4, cells // 5) if kind == "ripple" else cells
+        grid = state.rand(cells, wide).astype(np.float32) - 0.5
+        layer = Image.fromarray(grid).resize((TILE, TILE), Image.Resampling.BICUBIC)
+        total += np.asarray(layer) * weight.get(kind, (1.0, 0.8, 0.6))[i]
+    total *= 42.0 / float(total.std())
+    return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))
+
+
+class Brush:
+    """An image being painted, float RGB, and the random stream of its details."""
+
+    def __init__(self, width: int, height: int, look: int) -> None:
+        self.width, self.height = width, height
+        self.aspect = width / height
+        self.rand = Random(look)
+        self.x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
+        self.y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
+        self.image = np.zeros((3, height, width), np.float32)
+        """Planes of red, green and blue, which numpy blends several times faster than pixels."""
+
+    def between(self, low: float, high: float) -> float:
+        """Draw a number."""
+        return low + self.rand.random() * (high - low)
+
+    def rows(self, top: float, bottom: float) -> slice:
+        """Rows of pixels between two heights."""
+        last = min(self.height, math.ceil(bottom * self.height))
+        return slice(max(0, int(top * self.height)), max(last, 0))
+
+    def gradient(self, top: float, bottom: float, stops: Sequence[tuple[float, Colour]]) -> None:
+        """Fill a band; stops are (fraction of the band, colour)."""
+        rows = self.rows(top, bottom)
+        t = (self.y[rows, 0] - top) / max(bottom - top, 1e-6)
+        where = [stop for stop, _ in stops]
+        for channel in range(3):
+            values = [colour[channel] for _, colour in stops]
+            self.image[channel, rows] = np.interp(t, where, values)[:, None]
+
+    def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
+        """Add round light; the radius is in picture heights."""
+        rows = self.rows(y - 2.3 * radius, y + 2.3 * radius)
+        reach = 2.3 * radius / self.aspect
+        left, right = (max(0, int(edge * self.width)) for edge in (x - reach, x + reach))
+        gx = np.exp(-(((self.x[:, left:right] - x) * self.aspect / radius) ** 2))
+        gy = np.exp(-(((self.y[rows] - y) / radius) ** 2))
+        self._toward(self.image[:, rows, left:right], gy * (gx * strength), colour)
+
+    @staticmethod
+    def _toward(area: np.ndarray, cover: np.ndarray, colour: Colour) -> None:
+        """Blend an area (3, rows, columns) in place towards a colour; cover from 0 to 1."""
+        for plane, value in zip(area, colour, strict=True):
+            plane += cover * (value - plane)
+
+    def blend(self, rows: slice, cover: np.ndarray, colour: Colour) -> None:
+        """Blend whole rows towards a colour; cover (rows, width) from 0 to 1."""
+        self._toward(self.image[:, rows], cover, colour)
+
+    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Draw a disc with an even edge."""
+        rows = self.rows(y - radius * 1.1, y + radius * 1.1)
+        away = np.hypot((self.x - x) * self.aspect, self.y[rows] - y)
+        self.blend(rows, np.clip((radius - away) * self.height + 0.5, 0, 1), colour)
+
+    def skyline(self, base: float, swing: float, detail: float, sharp: bool = False) -> np.ndarray:
+        """Draw a random hill line, (width,) float32: y of its upper edge; `sharp` makes peaks."""
+        u = self.x[0] * self.aspect
+        line, frequency, weight = np.zeros_like(u), self.between(0.9, 1.5), 1.0
+        for _ in range(7 if sharp else 4):
+            wave = u * frequency + self.rand.random() * 7
+            wave = 2 * np.abs(wave % 1.0 - 0.5) * 2 - 1 if sharp else np.sin(wave * math.pi)
+            line += weight * wave
+            frequency *= self.between(1.8, 2.3)
+            weight *= detail
+        return (base - swing * line).astype(np.float32)
+
+    def ridge(self, line: np.ndarray, top: Colour, bottom: Colour, depth: float) -> None:
+        """Fill below a line, from one colour to another over `depth`."""
+        rows = self.rows(float(line.min()) - 0.01, 1.0)
+        below = self.y[rows] - line[None, :]
+        cover = np.clip(below * self.height + 0.5, 0, 1)
+        t = np.clip(below / depth, 0, 1)
+        for plane, a, b in zip(self.image[:, rows], top, bottom, strict=True):
+            plane += cover * (a + t * (b - a) - plane)
+
+    def clouds(self, bottom: float, colour: Colour, amount: float) -> None:
+        """Soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
+        rows = self.rows(0, bottom)
+        n = rows.stop - rows.start
+        left, top = self.rand.random() * 250, self.rand.random() * 330
+        box = (left, top, left + 150 * self.aspect, top + 170)
+        patch = noise_tile("soft").resize(
+            (self.width, n), Image.Resampling.BICUBIC, box=box, reducing_gap=None
+        )
+        level = np.asarray(patch, np.float32) / 255
+        low = 0.66 - 0.3 * amount
+        cover = np.clip((level - low) / 0.26, 0, 1)
+        cover *= cover * (3 - 2 * cover)
+        cover *= np.clip((bottom - self.y[rows]) / (0.45 * bottom), 0, 1) * 0.9
+        shade = 1.0 - 0.1 * np.clip((level - low - 0.1) / 0.3, 0, 1)
+        for plane, value in zip(self.image[:, rows], colour, strict=True):
+            plane += cover * (value * shade - plane)
+
+    def plane(self, kind: str, top: float, near: float = 5.0, bottom: float = 1.0) -> np.ndarray:
+        """Noise on a level plane seen in perspective, (rows, width) float32 about 0.
+
+        `near` says how much larger the lower edge's texture is than the horizon's.
+        """
+        rows = self.rows(top, bottom)
+        n = max(1, rows.stop - rows.start)
+        h = (near - 1) / n
+        a, half = TILE / self.width, TILE / 2
+        if self.rand.random() < 0.5:
+            a = -a
+        coefficients = (a, half * h, half - a * self.width / 2, 0, -TILE / n, TILE, 0, h)
+        seen = noise_tile(kind).transform(
+            (self.width, n), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
+        )
+        return np.asarray(seen, np.float32) / 127.5 - 1
+
+    def texture(
+        self, kind: str, top: float, strength: float, near: float = 5.0, bottom: float = 1.0
+    ) -> None:
+        """Lighten and darken the ground by a texture in perspective."""
+        rows = self.rows(top, bottom)
+        if rows.stop <= rows.start:
+            return
+        fade = np.clip((self.y[rows] - top) / (0.5 * (bottom - top)), 0.15, 1)
+        self.image[:, rows] *= 1 + strength * fade * self.plane(kind, top, near, bottom)
+
+    def water(self, top: float, bottom: float, far: Colour, near: Colour, shine: Colour) -> None:
+        """Water in perspective: a gradient, waves, and light on their crests."""
+        self.gradient(top, bottom, [(0, far), (0.12, mix(far, near, 0.35)), (1, near)])
+        rows = self.rows(top, bottom)
+        waves = self.plane("ripple", top, 6.0, bottom)
+        self.image[:, rows] *= 1 + 0.13 * waves
+        self.blend(rows, np.clip((waves - 0.34) * 1.2, 0, 0.375), shine)
+
+    def glitter(self, x: float, top: float, bottom: float, colour: Colour, amount: float) -> None:
+        """Paint the sun's path on water."""
+        rows = self.rows(top, bottom)
+        depth = (self.y[rows] - top) / max(bottom - top, 1e-6)
+        path = np.exp(-(((self.x - x) * self.aspect / (0.05 + 0.16 * depth)) ** 2))
+        spark = np.clip(self.plane("ripple", top, 4.0, bottom) * 1.6 + 0.35, 0, 1)
+        self.blend(rows, path * spark * amount, colour)
+
+    def under(self, edge: np.ndarray, colour: Colour, alpha: float, soft: float) -> None:
+        """Paint a soft band of colour just below a line, such as foam or a shadow."""
+        rows = self.rows(float(edge.min()) - soft, float(edge.max()) + 3 * soft)
+        away = (self.y[rows] - edge[None, :]) / soft
+        self.blend(rows, np.exp(-(away**2)) * alpha, colour)
+
+    @contextmanager
+    def pen(self, top: float = 0.0, bottom: float = 1.0) -> Iterator[Pen]:
+        """Draw shapes with smooth edges between two heights, at twice the resolution."""
+        rows = self.rows(top, bottom)
+        band = _pixels(self.image[:, rows])
+        size = (self.width * 2, 2 * (rows.stop - rows.start))
+        sheet = band.resize(size, Image.Resampling.NEAREST)
+        yield Pen(sheet, self.width * 2, self.height * 2, rows.start * 2)
+        drawn = np.asarray(sheet.reduce(2)).transpose(2, 0, 1)
+        np.multiply(drawn, np.float32(1 / 255), out=self.image[:, rows])
+
+    def finish(self, vignette: float = 0.16) -> Image.Image:
+        """Give the picture, slightly darker in its corners."""
+        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
+        self.image *= 1 - away
+        return _pixels(self.image)
+
+
+def _pixels(planes: np.ndarray) -> Image.Image:
+    """Make a picture of planes (3, h, w) from 0 to 1."""
+    bands = []
+    for plane in planes:
+        level = plane * np.float32(255)
+        np.clip(level, 0, 255, out=level)
+        level += np.float32(0.5)
+        bands.append(Image.fromarray(level.astype(np.uint8)))
+    return Image.merge("RGB", bands)
+
+
+class Pen:
+    """Shapes in fractions of the picture, drawn on part of it."""
+
+    def __init__(self, sheet: Image.Image, width: int, height: int, offset: int) -> None:
+        self._draw = ImageDraw.Draw(sheet, "RGBA")
+        self._width, self._height, self._offset = width, height, offset
+
+    def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        w, h, down = self._width, self._height, self._offset
+        return [(x * w, y * h - down) for x, y in points]
+
+    def polygon(
+        self, points: Sequence[tuple[float, float]], colour: Colour, alpha: float = 1.0
+    ) -> None:
+        """Fill a polygon."""
+        self._draw.polygon(self._points(points), fill=_ink(colour, alpha))
+
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, alpha: float = 1.0
+    ) -> None:
+        """Fill a rectangle."""
+        (a, b), (c, d) = self._points([(x0, y0), (x1, y1)])
+        if c > a and d > b:
+            self._draw.rectangle((a, b, max(a, c - 1), max(b, d - 1)), fill=_ink(colour, alpha))
+
+    def rounded(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float
+    ) -> None:
+        """Fill a rectangle with round corners; the radius is in picture heights."""
+        (a, b), (c, d) = self._points([(x0, y0), (x1, y1)])
+        if c > a + 1 and d > b + 1:
+            self._draw.rounded_rectangle((a, b, c, d), radius * self._height, fill=_ink(colour))
+
+    def blob(
+        self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0,
+        flat: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Fill an ellipse; the radius is in picture heights, `flat` scales its height."""
+        (cx, cy), r = self._points([(x, y)])[0], radius * self._height
+        self._draw.ellipse((cx - r, cy - r * flat, cx + r, cy + r * flat), fill=_ink(colour, alpha))
+
+    def line(
+        self, points: Sequence[tuple[float, float]], colour: Colour, width: float,
+        alpha: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Draw a line; the width is in picture heights."""
+        thick = max(1, round(width * self._height))
+        self._draw.line(self._points(points), fill=_ink(colour, alpha), width=thick, joint="curve")
+
+
+Painter = Callable[[Brush, float, str], None]
+"""Paints a backdrop: brush, horizon, hour."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """What an hour looks like."""
+
+    zenith: tuple[Colour, ...]
+    """Colours that the upper sky is drawn from."""
+    middle: Colour
+    low: Colour
+    sun: Colour
+    cloud: Colour
+    tint: Colour
+    """Multiplies the ground and the objects."""
+    sun_height: tuple[float, float]
+    """Range of the sun's height, as a share of the way from the horizon up."""
+    shadow: float
+    """Strength of cast shadows."""
+
+
+def _colours(*texts: str) -> tuple[Colour, ...]:
+    return tuple(rgb(text) for text in texts)
+
+
+LIGHTS: dict[str, Light] = {
+    "day": Light(_colours("#2f86d8", "#3f95e0", "#2878c8", "#4aa3dd"), rgb("#8cc6f0"),
+                 rgb("#dff1fb"), rgb("#fffbe6"), rgb("#ffffff"), (1.0, 1.0, 1.0),
+                 (0.55, 0.9), 0.42),
+    "morning": Light(_colours("#6fb3e6", "#7fb6dc", "#86a8e0"), rgb("#bfdcf0"), rgb("#fde9d2"),
+                     rgb("#fff1c9"), rgb("#fff8f0"), (1.02, 0.985, 0.94), (0.12, 0.4), 0.36),
+    "overcast": Light(_colours("#9fb0bf", "#a9b7c2"), rgb("#c8d2d9"), rgb("#e6eaec"),
+                      rgb("#f4f6f6"), rgb("#f2f4f5"), (0.93, 0.95, 0.97), (0.6, 0.9), 0.26),
+    "sunset": Light(_colours("#54619f", "#6a6db0", "#48659f"), rgb("#e9987f"), rgb("#ffd493"),
+                    rgb("#fff0b8"), rgb("#ffc2a0"), (1.03, 0.91, 0.8), (0.04, 0.22), 0.42),
+    "dusk": Light(_colours("#2a3163", "#38336b", "#263a66"), rgb("#7d6096"), rgb("#ee9f8c"),
+                  rgb("#ffc9a0"), rgb("#b98aa6"), (0.84, 0.78, 0.9), (-0.12, 0.0), 0.3),
+    "night": Light(_colours("#050a24", "#0a0d2c", "#071530"), rgb("#16265a"), rgb("#35508c"),
+                   rgb("#9fb8ea"), rgb("#2a3a6c"), (0.56, 0.62, 0.86), (0.5, 0.9), 0.36),
+}  # fmt: skip
+
+
+def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
+    """Paint the sky with its sun and clouds; returns x of the sun."""
+    light = LIGHTS[hour]
+    zenith = light.zenith[int(brush.rand.random() * len(light.zenith))]
+    zenith = mix(zenith, light.middle, brush.between(0, 0.25))
+    brush.gradient(horizon, horizon + 0.12, [(0, light.low), (1, light.low)])
+    brush.gradient(0, horizon + 0.02, [(0, zenith), (0.58, light.middle), (1, light.low)])
+    sun_x = brush.between(0.08, 0.92)
+    sun_y = horizon * (1 - brush.between(*light.sun_height))
+    warm = hour in ("sunset", "dusk", "morning")
+    if hour != "night":
+        brush.glow(sun_x, sun_y, 0.5 if warm else 0.34, light.sun, 0.55 if warm else 0.4)
+        brush.glow(sun_x, sun_y, 0.13, light.sun, 0.75 if hour != "overcast" else 0.2)
+        if warm and sun_y < horizon:
+            brush.disc(sun_x, sun_y, 0.034, mix(light.sun, (1, 1, 1), 0.5))
+    amount = 0.95 if hour == "overcast" else brush.between(0.1, 0.75) * cloudy * 2
+    if amount > 0.12:
+        brush.clouds(horizon, light.cloud, min(1.0, amount))
+    return sun_x
+
+
+def lit(colour: str, hour: str, haze: float = 0.0) -> Colour:
+    """Put a colour under the light of an hour, hidden to a share `haze` by the air."""
+    light = LIGHTS[hour]
+    return mix(tinted(rgb(colour), light.tint), mix(light.low, light.middle, 0.45), haze)

@@ -1,0 +1,225 @@
+"""Composes a scene: which place and hour, which objects, how many, and where each one stands.
+
+A scene depends on nothing but its seed and index. All draws use `random.Random.random`, whose
+stream Python promises to keep, so that the same reference gives the same scene for years.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from random import Random
+from typing import TypeVar
+
+from sieve.data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
+from sieve.data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
+from sieve.data_prep.scenes.scene import Placement, Scene, parse
+
+T = TypeVar("T")
+
+MAX_INSTANCES = 5
+MAX_OVERLAP = 0.22
+MIN_LENGTH = 0.15
+"""Least length of an object's longer side, in picture heights."""
+ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
+
+
+def describe(reference: str) -> Scene:
+    """Give the whole layout of the scene that a reference such as `scene:0:17` names."""
+    return compose(*parse(reference))
+
+
+def compose(seed: int, index: int) -> Scene:
+    """Compose one scene; equal arguments always give an equal scene."""
+    if seed < 0 or index < 0:
+        raise ValueError(f"seed and index must not be negative; got {seed} and {index}")
+    rand = Random(f"sieve scene {seed} {index}")
+    main = _main_object(seed, index)
+    place = PLACES[draw(rand, {p: w * PLACES[p].weight for p, w in main.places.items()})]
+    hour = draw(rand, place.hours)
+    aspect = draw(rand, ASPECTS)
+    horizon = _between(rand, *place.horizon)
+    look = int(rand.random() * 2**31)
+    wanted = _gather(rand, main, place)
+    placements = _arrange(rand, wanted, place, aspect, horizon)
+    return Scene(seed, index, place.name, hour, aspect, horizon, look, placements)
+
+
+def _main_object(seed: int, index: int) -> SceneObject:
+    """Choose the object that a scene is about, in proportion to popularity.
+
+    A golden-ratio sequence over the indices, begun elsewhere for every seed, spreads the choice
+    so evenly that no object is rare by bad luck.
+    """
+    start = int(Random(f"sieve seed {seed}").random() * 2**64)
+    share = (index * 11400714819323198485 + start) % 2**64 / 2**64
+    return catalogue()[_at(share, {o.label: o.popularity for o in catalogue().values()})]
+
+
+def draw(rand: Random, weights: Mapping[T, float]) -> T:
+    """Draw one key in proportion to its weight."""
+    return _at(rand.random(), weights)
+
+
+def _at(share: float, weights: Mapping[T, float]) -> T:
+    left = share * sum(weights.values())
+    for key, weight in weights.items():
+        left -= weight
+        if left < 0:
+            return key
+    return next(reversed(list(weights)))
+
+
+def pick(rand: Random, options: Sequence[T]) -> T:
+    """Draw one of the options, all equally likely."""
+    return options[int(rand.random() * len(options))]
+
+
+def _between(rand: Random, low: float, high: float) -> float:
+    return low + rand.random() * (high - low)
+
+
+@lru_cache(maxsize=64)
+def _regulars(place: str) -> dict[str, float]:
+    """Objects that are at home in a place, with weights."""
+    return {
+        o.label: o.places[place] * o.popularity**0.5
+        for o in catalogue().values()
+        if place in o.places and any(zone in PLACES[place].zones for zone in o.zones)
+    }
+
+
+def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneObject, str]]:
+    """Choose kinds and counts: the main object, then friends of it and regulars of the place."""
+    kinds = draw(rand, {1: 0.14, 2: 0.34, 3: 0.34, 4: 0.18})
+    chosen = {main.label: 1}
+    regulars = _regulars(place.name)
+    for _ in range(kinds - 1):
+        friends = {
+            f: w * (1.0 if f in regulars else 0.25)
+            for f, w in main.friends.items()
+            if f not in chosen and (f in regulars or _may_visit(catalogue()[f], place))
+        }
+        if friends and rand.random() < 0.55:
+            chosen[draw(rand, friends)] = 1
+            continue
+        others = {label: w for label, w in regulars.items() if label not in chosen}
+        chosen[draw(rand, others)] = 1
+    for label in chosen:
+        room = MAX_INSTANCES - sum(chosen.values())
+        what = catalogue()[label]
+        small = what.size < 0.4 and "front" not in what.zones and not what.alone
+        if room and small and rand.random() < (0.28 if label == main.label else 0.14):
+            chosen[label] += 1 + (room > 1 and rand.random() < 0.4)
+    return [
+        (catalogue()[label], _zone_of(rand, catalogue()[label], place))
+        for label, count in chosen.items()
+        for _ in range(count)
+    ]
+
+
+def _may_visit(what: SceneObject, place: Place) -> bool:
+    """Tell whether a thing may stand for once where it is not at home; no sofas on the farm."""
+    stands = any(zone in place.zones for zone in what.zones if zone != "water")
+    return stands and any(PLACES[home].indoors == place.indoors for home in what.places)
+
+
+def _zone_of(rand: Random, what: SceneObject, place: Place) -> str:
+    zones = [zone for zone in what.zones if zone in place.zones]
+    return zones[0] if len(zones) == 1 or rand.random() < 0.7 else pick(rand, zones[1:])
+
+
+def _arrange(
+    rand: Random,
+    wanted: list[tuple[SceneObject, str]],
+    place: Place,
+    aspect: float,
+    horizon: float,
+) -> tuple[Placement, ...]:
+    """Find room for every object, the largest first; what finds none is left out."""
+    mates: dict[str, str] = {}
+    placed: list[Placement] = []
+    bands = dict(place.zones)
+    if "ground" in bands and any(zone == "table" for _, zone in wanted):
+        bands["ground"] = bands["ground"]._replace(near=0.5)  # the low table is drawn before it
+    crowd = 1.0 - 0.035 * max(0, len(wanted) - 2)
+    for what, zone in sorted(wanted, key=lambda pair: -pair[0].size):
+        zone = mates.setdefault(what.label, zone)
+        best, least = None, MAX_OVERLAP
+        for attempt in range(28):
+            shrink = crowd * (1.0 if attempt < 14 else 0.84)
+            option = _try_spot(rand, what, zone, place, bands, aspect, horizon, shrink)
+            clash = max((_overlap(option, other) for other in placed), default=0.0)
+            if clash < least or (best is None and not placed):
+                best, least = option, clash
+            if least < 0.04:
+                break
+        if best is not None:
+            placed.append(best)
+    order = {"sky": 0, "wall": 0, "back": 1, "behind": 1, "front": 4}
+    return tuple(sorted(placed, key=lambda one: (order.get(one.zone, 2), one.y)))
+
+
+def _try_spot(
+    rand: Random,
+    what: SceneObject,
+    zone: str,
+    place: Place,
+    bands: Mapping[str, Zone],
+    aspect: float,
+    horizon: float,
+    shrink: float,
+) -> Placement:
+    file = pick(rand, what.sprites_for(place.name, zone))
+    band = bands[zone]
+    t = rand.random()
+    along = band.far + t * (band.near - band.far)
+    scale = band.far_size + t * (band.near_size - band.far_size)
+    shape = sprite_aspect(file)
+    room = min(1.0, 0.866 * aspect**0.5)  # narrow pictures have less room for the same object
+    length = 1.2 * what.size * scale * shrink * room * (0.9 + 0.22 * rand.random())
+    width, height = length * shape**0.5, length / shape**0.5
+    if zone == "behind":
+        width, height = _seated(width, height, what, horizon)
+    fit = min(1.0, 0.62 * aspect / width, _headroom(zone, along, horizon) / height)
+    fit = max(fit, MIN_LENGTH / max(width, height))
+    width, height = width * fit, height * fit
+    y = _feet(zone, along, horizon, height)
+    x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
+    keep = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
+    if keep < 1:
+        height *= keep
+    return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, keep)
+
+
+def _seated(width: float, height: float, what: SceneObject, horizon: float) -> tuple[float, float]:
+    """Size of a person behind a table, whose head must stay in the picture."""
+    shown = 1.0 if "front" in what.zones else 0.56
+    tall = 0.64 if what.label in ("boy", "girl") else 0.8
+    factor = tall * horizon / (height * shown)
+    return width * factor, height * factor
+
+
+def _headroom(zone: str, along: float, horizon: float) -> float:
+    if zone in OVERHEAD:
+        return 0.9 * horizon
+    if zone == "behind":
+        return 2.0
+    return (horizon + along * (1 - horizon)) * 0.96
+
+
+def _feet(zone: str, along: float, horizon: float, height: float) -> float:
+    if zone in OVERHEAD:
+        middle = along * horizon
+        return max(height + 0.02, min(horizon * 0.97, middle + height / 2))
+    return horizon + along * (1 - horizon)
+
+
+def _overlap(one: Placement, other: Placement) -> float:
+    """Shared area as a share of the smaller of two boxes."""
+    a, b = one.box, other.box
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    return wide * high / min(one.width * one.height, other.width * other.height)

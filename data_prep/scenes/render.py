@@ -1,0 +1,157 @@
+"""Draws a composed scene at any size: backdrop, shadows, reflections and sprites."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from sieve.data_prep.scenes.backdrops import cultivated as settled
+from sieve.data_prep.scenes.backdrops import interiors as rooms
+from sieve.data_prep.scenes.backdrops import nature, street
+from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
+from sieve.data_prep.scenes.compose import describe
+from sieve.data_prep.scenes.objects import sprite
+from sieve.data_prep.scenes.places import PLACES
+from sieve.data_prep.scenes.scene import Placement, Scene
+
+PAINTERS: dict[str, Painter] = {
+    **nature.PAINTERS,
+    **settled.PAINTERS,
+    **street.PAINTERS,
+    **rooms.PAINTERS,
+}
+MAX_SIZE = 8192
+
+
+def render_scene(reference: str, size: int) -> Image.Image:
+    """Draw the scene that a reference names.
+
+    Parameters
+    ----------
+    reference : str
+        `scene:SEED:INDEX`.
+    size : int
+        Length of the long side in pixels, 16 to 8192.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB; the same layout at every size.
+
+    Raises
+    ------
+    ValueError
+        Where the reference is not a scene's or the size is out of range.
+    """
+    return draw_scene(describe(reference), size)
+
+
+def draw_scene(scene: Scene, size: int) -> Image.Image:
+    """Draw a composed scene with its long side `size` pixels long."""
+    if not 16 <= size <= MAX_SIZE:
+        raise ValueError(f"size must be 16 to {MAX_SIZE} pixels; got {size}")
+    width = size if scene.aspect >= 1 else round(size * scene.aspect)
+    height = size if scene.aspect <= 1 else round(size / scene.aspect)
+    brush = Brush(width, height, scene.look)
+    PAINTERS[scene.place](brush, scene.horizon, scene.hour)
+    if scene.place in ("bedroom", "living room") and _uses_table(scene):
+        rooms.low_table(brush, scene.hour)
+    picture = brush.finish()
+    sun = 1 if scene.look % 2 else -1
+    for placed in scene.placements:
+        _place(picture, placed, scene, sun)
+    return picture
+
+
+def _uses_table(scene: Scene) -> bool:
+    return any(placed.zone == "table" for placed in scene.placements)
+
+
+def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> None:
+    unit = picture.height
+    shape = (max(1, round(placed.width * unit)), max(1, round(placed.height * unit)))
+    art = sprite(placed.sprite)
+    box = (0, 0, art.width, art.height * placed.keep)
+    art = art.resize(shape, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
+    if placed.mirror:
+        art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    art = _under_light(art, placed, scene)
+    left, top = round((placed.x - placed.width / 2) * unit), round(placed.y * unit) - shape[1]
+    light = LIGHTS[scene.hour]
+    if placed.zone == "water":
+        _reflect(picture, art, left, round(placed.y * unit))
+    elif placed.zone == "wall":
+        _shade(picture, art, left, top, unit)
+    elif placed.zone in ("ground", "road", "table", "back"):
+        strength = light.shadow if not PLACES[scene.place].indoors else 0.42
+        _contact(picture, placed, unit, strength, sun)
+    picture.paste(art, (left, top), art)
+
+
+def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Image:
+    """Put the sprite in the light of the hour; far things a little veiled by the air."""
+    light = LIGHTS[scene.hour]
+    indoors = PLACES[scene.place].indoors
+    tint = np.asarray(light.tint, np.float32)
+    if scene.hour == "night":
+        tint = 0.25 + 0.75 * tint  # lit by the moon, so that colours stay legible
+    veil = 0.0
+    if not indoors and placed.zone in ("back", "water", "ground", "road"):
+        depth = (placed.y - scene.horizon) / (1 - scene.horizon)
+        veil = max(0.0, 0.14 * (1 - depth / 0.45))
+    if veil < 0.01 and np.all(np.abs(tint - 1) < 0.01):
+        return art
+    pixels = np.asarray(art).astype(np.float32)
+    air = 255 * np.asarray(light.low, np.float32)
+    pixels[..., :3] = pixels[..., :3] * tint * (1 - veil) + air * veil
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGBA")
+
+
+@lru_cache(maxsize=1)
+def _soft_ellipse() -> Image.Image:
+    """Mask of a contact shadow: dark where the object touches, fading outwards."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 48))
+    away = np.hypot(x, y)
+    return Image.fromarray((255 * np.clip(1 - away, 0, 1) ** 1.15).astype(np.uint8))
+
+
+@lru_cache(maxsize=16)
+def _fainter(share: float) -> list[int]:
+    """Table that scales a mask."""
+    return [round(value * share) for value in range(256)]
+
+
+def _contact(picture: Image.Image, placed: Placement, unit: int, strength: float, sun: int) -> None:
+    wide = max(4, round(placed.width * 1.22 * unit))
+    high = max(3, round(min(0.2 * placed.width, 0.11) * unit))
+    mask = _soft_ellipse().resize((wide, high), Image.Resampling.BILINEAR)
+    mask = mask.point(_fainter(min(1.0, 1.75 * strength)))
+    x = round((placed.x + sun * 0.035 * placed.width) * unit) - wide // 2
+    y = round((placed.y - 0.004) * unit) - round(high * 0.55)
+    picture.paste((18, 20, 38), (x, y), mask)
+
+
+def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: int) -> None:
+    """Draw the shadow on a wall of something that hangs there."""
+    small = (max(2, art.width // 4), max(2, art.height // 4))
+    blurred = art.getchannel("A").resize(small, Image.Resampling.BOX)
+    mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point(_fainter(0.25))
+    shift = max(1, round(0.012 * unit))
+    picture.paste((30, 24, 30), (left + shift, top + shift), mask)
+
+
+def _reflect(picture: Image.Image, art: Image.Image, left: int, y: int) -> None:
+    """Draw a faint, rippled mirror image on the water."""
+    depth = max(2, round(art.height * 0.42))
+    mirrored = art.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    mirrored = mirrored.resize((art.width, depth), Image.Resampling.BILINEAR)
+    pixels = np.asarray(mirrored).copy()
+    t = np.linspace(0, 1, depth)
+    sway = np.sin(t * 22) * 0.012 * art.width * (0.3 + t)
+    columns = np.arange(art.width)[None, :] + np.round(sway).astype(int)[:, None]
+    pixels = np.take_along_axis(pixels, np.clip(columns, 0, art.width - 1)[..., None], axis=1)
+    fade = (0.42 * (1 - t) ** 1.3 * (0.8 + 0.2 * np.sin(t * 40)))[:, None]
+    mask = Image.fromarray((pixels[..., 3] * fade).astype(np.uint8))
+    picture.paste(Image.fromarray(pixels[..., :3]), (left, y - 1), mask)

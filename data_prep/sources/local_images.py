@@ -1,0 +1,386 @@
+"""Image files on disk: listing folders, and finding the file that a name in a table means.
+
+Folders come from others: links out of them are followed only if the user asks for it.
+
+Images that an external table names: shown if found in a folder, else by their caption.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from PIL import Image
+
+from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_table import Resolved
+from sieve.data_prep.captions.placeholder import draw_tile
+from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
+from sieve.data_prep.records import Record, Skipped
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+FOLLOW_LINKS = "--follow-links reads it"
+
+
+class Walked(NamedTuple):
+    """The files of a folder."""
+
+    files: dict[str, str]
+    """Path of every image file inside the folder, by key: the same path with composed accents."""
+    skipped: list[Skipped]
+    """Linked folders, and names that are not UTF-8."""
+    others: list[str]
+    """Paths of all other files inside the folder, but for hidden ones."""
+
+
+def walk(directory: Path, extensionless: bool = False, follow_links: bool | None = False) -> Walked:
+    """List all files of a folder; image files are known by their extension.
+
+    Parameters
+    ----------
+    directory : Path
+    extensionless : bool
+        Also take files without an extension for images, as some downloaders write them.
+    follow_links : bool, optional
+        Also list what linked folders hold. None is False for sources without this option.
+    """
+    wanted = readable_extensions() | ({""} if extensionless else set())
+    files: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    others: list[str] = []
+    root = os.fspath(directory)
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, names in os.walk(root, followlinks=bool(follow_links)):
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
+        kept = []
+        for name in sorted(name for name in subfolders if not name.startswith(".")):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+                reason = f"linked folder: links are not followed{hint}"
+                if follow_links:
+                    target = os.path.realpath(path)
+                    loops = any(target == one or one.startswith(target + os.sep) for one in seen)
+                    reason = "linked folder: it holds a folder that is read already"
+                    if not loops:
+                        seen.add(target)
+                        kept.append(name)
+                        continue
+                skipped.append(Skipped(prefix + name, path, reason))
+                continue
+            kept.append(name)
+        subfolders[:] = kept
+        for name in sorted(names):
+            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
+                continue
+            path = prefix + name
+            if os.path.splitext(name)[1].lower() not in wanted:
+                others.append(path)
+            elif any("\ud800" <= c <= "\udfff" for c in path):  # bytes that are not UTF-8
+                reason = "file name is not UTF-8: rename it"
+                skipped.append(Skipped(path, os.path.join(folder, name), reason))
+            else:
+                key = normal(path)
+                if key in files:  # both forms of the accents are there: each is its own key
+                    other = files.pop(key)
+                    files[other] = other
+                    files[path] = path
+                else:
+                    files[key] = key if key == path else path  # one string, not two
+    return Walked(files, skipped, others)
+
+
+def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
+    """Open an image file that must lie inside a folder; see `sieve.data_prep.images.load_image`.
+
+    Parameters
+    ----------
+    directory, path : Path
+    follow_links : bool, optional
+        Also open what a link inside the folder leads to, wherever that is. None is False for
+        sources without this option.
+
+    Raises
+    ------
+    ValueError
+        With a one-line reason if it cannot be used or leaves the folder.
+    """
+    if not Path(os.path.normpath(path)).is_relative_to(directory):
+        raise ValueError("leaves the folder: only images inside it are read")
+    if not follow_links and not path.resolve().is_relative_to(directory):
+        hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+        raise ValueError(f"link leaves the folder: only images inside it are read{hint}")
+    return load_image(path)
+
+
+class Match(NamedTuple):
+    """The image file that a name means."""
+
+    key: str
+    how: str
+    """How the name differs from the path; empty if it does not."""
+
+
+class ImageNames:
+    """Find the images that the names in a table or list mean.
+
+    A name that is the path of a file inside the folder means that file. Any other name is matched
+    by what people and tools change in names: letter case, accents, blanks, percent-encoding, the
+    extension, leading folders. Such a match counts only if exactly one file fits, and no other name
+    means that file. Folders are never exchanged for others, and numbers within a name mean nothing.
+
+    Parameters
+    ----------
+    directory : Path
+        Absolute.
+    files : mapping of str to str
+        As `walk` lists them.
+    """
+
+    def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._files = files
+        self._by_path = {path: key for key, path in files.items() if path != key}
+        self._keys: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        """Reason, by name."""
+        self.loose: dict[str, Match] = {}
+        """Matches of names that are no path of a file."""
+
+    def resolve(self, names: Iterable[str]) -> Resolved:
+        """Find the image of each name of one table; a name that fits no file is its own key.
+
+        Parameters
+        ----------
+        names : iterable of str
+            All names, each once; it is iterated twice.
+        """
+        stems: set[str] | None = None
+        wanted: dict[str, _Folded] = {}
+        for name in names:
+            key = self._exact(name)
+            if key is None:
+                if stems is None:
+                    stems = {_Folded.of(path).stem for path in self._files}
+                folded = _Folded.of(name)
+                if folded.stem in stems:
+                    wanted[name] = folded
+            elif key != name:
+                self._keys[name] = key
+        del stems  # of millions of files
+        if wanted:
+            self._match(names, wanted)
+        return Resolved(self._keys, self.refused)
+
+    def key_of(self, name: str) -> str:
+        """Return the key that was found for a name, or the name itself."""
+        return self._keys.get(name, name)
+
+    def describe_loose(self) -> str:
+        """Return how many names were matched, by how they differ, with an example each."""
+        counts = Counter(match.how for match in self.loose.values())
+        first = {match.how: (name, match.key) for name, match in reversed(self.loose.items())}
+        return ", ".join(
+            f"{count:,} by {how} ({first[how][0]} is {first[how][1]})"
+            for how, count in counts.most_common()
+        )
+
+    def _exact(self, name: str) -> str | None:
+        """Find the file whose path is written like this, perhaps with `./` or backslashes."""
+        if self._files.get(name) == name:
+            return name
+        if name in self._by_path:
+            return self._by_path[name]
+        if name in self._files:  # composed accents in the table, decomposed ones on disk
+            return None
+        path = name.removeprefix("file://")
+        for candidate in dict.fromkeys((path, path.replace("\\", "/"))):
+            if os.path.isabs(candidate):
+                inside = os.path.relpath(os.path.normpath(candidate), self._directory)
+            else:
+                inside = posixpath.normpath(candidate)
+            inside = inside.replace(os.sep, "/")
+            if inside.startswith("../") or inside in (".", "..") or os.path.isabs(inside):
+                continue
+            if self._files.get(inside) == inside:
+                return inside
+            if inside in self._by_path:
+                return self._by_path[inside]
+            # A file that is no image by its name is one if a table says so.
+            unlisted = not _is_image_extension(posixpath.splitext(inside)[1].lower())
+            unlisted = unlisted or inside.startswith(".") or "/." in inside
+            if unlisted and os.path.isfile(self._directory / inside):
+                return inside
+        return None
+
+    def _match(self, names: Iterable[str], wanted: Mapping[str, _Folded]) -> None:
+        """Match names that are no path."""
+        stems = {folded.stem for folded in wanted.values()}
+        by_stem: dict[str, list[tuple[str, _Folded]]] = {}
+        for key in self._files:
+            folded = _Folded.of(key)
+            if folded.stem in stems:
+                by_stem.setdefault(folded.stem, []).append((key, folded))
+        found: dict[str, Match] = {}
+        for name, folded in wanted.items():
+            candidates = [
+                Match(key, how)
+                for key, other in by_stem.get(folded.stem, ())
+                if (how := folded.difference(other, name, self._files[key]))
+            ]
+            if len(candidates) > 1:
+                self._refuse(name, candidates[0].key, candidates[1].key)
+            elif candidates:
+                found[name] = candidates[0]
+        by_key: dict[str, list[str]] = {}
+        for name, match in found.items():
+            by_key.setdefault(match.key, []).append(name)
+        for name in names:
+            key = self._exact(name) if name not in wanted else None
+            if key in by_key:
+                by_key[key].append(name)
+        for key, claims in by_key.items():
+            for name in claims:
+                if len(claims) == 1:
+                    self.loose[name] = found[name]
+                    self._keys[name] = key
+                elif name in found:
+                    other = next(one for one in claims if one != name)
+                    self.refused[name] = (
+                        f"ambiguous image name: {key} is also what {other[:200]} means; "
+                        "write its path inside the folder"
+                    )
+
+    def _refuse(self, name: str, first: str, second: str) -> None:
+        self.refused[name] = (
+            f"ambiguous image name: it may be {first[:200]} or {second[:200]}; write its path "
+            "inside the folder"
+        )
+
+
+class _Folded(NamedTuple):
+    """A path without what people and tools change in it."""
+
+    folders: tuple[str, ...]
+    stem: str
+    extension: str
+
+    @classmethod
+    def of(cls, path: str) -> _Folded:
+        """Fold letter case, accents, blanks, percent-encoding and separators."""
+        plain = normal(unquote(path)).casefold().replace("\\", "/")
+        *folders, name = [part.strip() for part in plain.split("/") if part not in ("", ".")] or [
+            ""
+        ]
+        stem, extension = os.path.splitext(name)
+        if re.fullmatch(r"\.\d", extension):  # Flickr8k's `a.jpg.1`
+            inner, inner_extension = os.path.splitext(stem)
+            if _is_image_extension(inner_extension):
+                stem, extension = inner, inner_extension
+        if not _is_image_extension(extension):
+            stem, extension = name, ""
+        return cls(tuple(folders), stem.strip(), extension)
+
+    def difference(self, other: _Folded, name: str, path: str) -> str:
+        """Say in a few words how a name differs from a path that it may mean; "" if it may not."""
+        short, long = sorted((self.folders, other.folders), key=len)
+        if len(short) and long[-len(short) :] != short:
+            return ""
+        how = []
+        if len(short) < len(long):
+            how.append("leading folder")
+        if self.extension != other.extension:
+            how.append("extension")
+        return " and ".join(how) or _spelling(name, path)
+
+
+def may_be_same(name: str, other: str) -> bool:
+    """Whether two names differ at most in spelling, extension and leading folders."""
+    if name == other:
+        return True
+    ours, theirs = _Folded.of(name), _Folded.of(other)
+    return ours.stem == theirs.stem and ours.difference(theirs, name, other) != ""
+
+
+def _spelling(name: str, path: str) -> str:
+    """Say how two spellings of one path differ."""
+    for how, fold in (
+        ("Unicode form", normal),
+        ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
+        ("letter case", str.casefold),
+        ("percent-encoding", unquote),
+    ):
+        if fold(name) == fold(path):
+            return how
+    return "spelling"
+
+
+def _is_image_extension(extension: str) -> bool:
+    return extension in readable_extensions() or extension in UNREADABLE_IMAGES
+
+
+def normal(name: str) -> str:
+    """Return a name with composed accents: file systems and tables differ in it."""
+    return unicodedata.normalize("NFC", name)
+
+
+log = logging.getLogger(__name__)
+
+
+def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Find the images that the names in a table mean; see `ImageNames`.
+
+    A warning states how names that are no path were matched, and which may mean several images.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute.
+    names : iterable of str
+        All names of the table; it is iterated twice.
+
+    Returns
+    -------
+    dict of str to Path
+        Only for names whose image is found.
+    """
+    files = walk(folder).files
+    resolver = ImageNames(folder, files)
+    refused = resolver.resolve(names).refused
+    if resolver.loose:
+        log.warning(
+            "the table names some images otherwise than %s; matched where only one fits: %s",
+            *(folder, tidy(resolver.describe_loose())),
+        )
+    if refused:
+        log.warning(
+            "%s images are shown by their captions: %s",
+            *(f"{len(refused):,}", tidy(next(iter(refused.values())))),
+        )
+    found = {}
+    for name in names:
+        key = resolver.key_of(name)
+        if name not in refused and (key in files or os.path.isfile(folder / key)):
+            path = folder / files.get(key, key)
+            if path.resolve().is_relative_to(folder):
+                found[name] = path
+    return found
+
+
+def open_or_draw(folder: Path, record: Record) -> Image.Image:
+    """Open a record's image where it is in a folder and whole, else draw its caption."""
+    if os.path.isabs(record.image) and os.path.isfile(record.image):
+        try:
+            return open_inside(folder, Path(record.image))
+        except ValueError:
+            pass  # its numbers are known, so the item is of use all the same
+    return draw_tile(record.captions[0] if record.captions else Path(record.key).name)

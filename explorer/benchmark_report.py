@@ -1,0 +1,319 @@
+"""The exclusion benchmark told: a table for people, and a folder of CSV, plots and settings.
+
+The exclusion benchmark drawn: AP@10 against violation@10, with intervals.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sieve.data_prep.captions import tidy
+from sieve.explorer.downloads import csv_bytes
+from sieve.model.benchmark import TRAINED, TRAINING_FREE
+from sieve.model.files import new_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+
+    from sieve.model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
+
+# Okabe and Ito's colours, told apart with any colour vision; the marker tells the same again.
+_KINDS = {
+    "Sieve": ("#0072B2", "o"),
+    "trained": ("#009E73", "s"),
+    "dense": ("#D55E00", "^"),
+    "other": ("#555555", "D"),
+}
+_LABEL_HEIGHT = 0.042
+"""Of a label, as a share of the axis."""
+
+
+def save_plot(track: TrackResult, path: Path) -> None:
+    """Draw a track's methods and save them as PNG and SVG.
+
+    Parameters
+    ----------
+    track : TrackResult
+    path : Path
+        Without suffix.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # The same result gives the same file: no date, no random ids.
+    with rc_context({"svg.hashsalt": "sieve", "font.size": 9}):
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        _draw(axes, track)
+        figure.savefig(path.with_suffix(".png"), dpi=200)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def kind_of(method: str) -> str:
+    """Which colour a method takes."""
+    if method == "Sieve":
+        return method
+    if method in TRAINED or method == "SpLiCE":
+        return "trained"
+    if method in ("A only", "oracle"):
+        return "other"
+    return "dense" if method in TRAINING_FREE else "trained"
+
+
+def _draw(axes: Axes, track: TrackResult) -> None:
+    shown = [method for method in track.methods if method.method != "oracle"]
+    for method in shown:
+        colour, marker = _KINDS[kind_of(method.method)]
+        x, y = method.violation, method.ap
+        axes.errorbar(
+            x,
+            y,
+            xerr=[[x - method.violation_ci.low], [method.violation_ci.high - x]],
+            yerr=[[y - method.ci.low], [method.ci.high - y]],
+            color=colour,
+            marker=marker,
+            markersize=8 if method.method == "Sieve" else 5,
+            elinewidth=0.6,
+            alpha=0.85,
+            zorder=3 if method.method == "Sieve" else 2,
+        )
+    axes.set_xlabel("violation@10: share of the first ten that show B too (less is better)")
+    axes.set_ylabel("AP@10 of A without B (more is better)")
+    axes.set_title(
+        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95 % intervals; "
+        "a perfect ranking has 1 at 0",
+        loc="left",
+        fontsize=8,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2, linewidth=0.6)
+    axes.set_xlim(left=0)
+    _label(axes, shown)
+
+
+def _label(axes: Axes, methods: Sequence[MethodResult]) -> None:
+    """Name the points in a column at the right, each at the end of a thin line from its point."""
+    low, high = axes.get_ylim()
+    step = (high - low) * _LABEL_HEIGHT
+    column = axes.get_xlim()[1]
+    axes.set_xlim(right=column)
+    places = _spread([method.ap for method in methods], step, low, high)
+    for method, place in zip(methods, places, strict=True):
+        colour = _KINDS[kind_of(method.method)][0]
+        axes.annotate(
+            f"{method.method}  {method.ap:.3f}",
+            (method.violation, method.ap),
+            (column, place),
+            va="center",
+            annotation_clip=False,
+            color=colour,
+            fontsize=8,
+            fontweight="bold" if method.method == "Sieve" else "normal",
+            arrowprops={
+                "arrowstyle": "-",
+                "linestyle": ":",
+                "color": colour,
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkB": 3,
+            },
+        )
+
+
+def _spread(values: Sequence[float], step: float, low: float, high: float) -> list[float]:
+    """Move values at least `step` apart, in order, each as near its own place as they can be."""
+    import numpy as np
+    from sklearn.isotonic import isotonic_regression
+
+    order = np.argsort(values, kind="stable")
+    steps = step * np.arange(len(order))
+    # Places with their steps taken off must not fall: that is isotonic regression.
+    lowest = isotonic_regression(np.asarray(values)[order] - steps)
+    placed = np.empty(len(order))
+    placed[order] = np.clip(lowest, low, max(high - steps.max(initial=0), low)) + steps
+    return placed.tolist()
+
+
+_HEADER = (
+    "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",
+    "A kept", "A spared", "seeds ±",
+)  # fmt: skip
+_SIEVE = "Sieve"
+
+
+def table_text(result: BenchmarkResult) -> str:
+    """Tell all tables, and what they say of Sieve."""
+    lines: list[str] = []
+    for track in result.tracks:
+        lines += [
+            f"{result.collection}, {track.track} track: {track.pairs:,} pairs of {track.a_words:,} "
+            f"A-words over {track.items:,} test items; tuned on {track.tuning_pairs:,} other pairs "
+            f"over {track.tuning_items:,} select items{dropped_text(track)}",
+            *_columns([_HEADER, *map(_row, track.methods)]),
+        ]
+        if track.variants:
+            lines += ["", "one rule each:", *_columns([_HEADER, *map(_row, track.variants)])]
+        lines += ["", *verdicts(track), ""]
+    recall = _recalls(result)
+    return "\n".join([*lines, *([*recall, ""] if recall else [])])
+
+
+def dropped_text(track: TrackResult) -> str:
+    """Say how many items were left out as near duplicates; nothing if none were."""
+    counts = [f"{count:,} {split}" for split, count in track.dropped.items() if count]
+    if not counts:
+        return ""
+    return f"; {' and '.join(counts)} items left out as near duplicates of an earlier split"
+
+
+def verdicts(track: TrackResult) -> list[str]:
+    """Say where Sieve stands, and where it does not win."""
+    by_name = {method.method: method for method in track.methods}
+    sieve = by_name.get(_SIEVE)
+    if sieve is None:
+        return []
+    lines = []
+    dense = [method for name, method in by_name.items() if name in TRAINING_FREE]
+    if dense:
+        best = max(dense, key=lambda method: method.ap)
+        lines.append(
+            f"Best training-free peer: {best.method}. Sieve's AP@10 is {_ratio(best)} of it, "
+            f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of its way to a perfect "
+            f"ranking; violations {_decimal(sieve.violation)} against {_decimal(best.violation)}."
+        )
+    lines.append(_keeping(sieve))
+    for method in track.methods:
+        if method.method in (_SIEVE, "oracle") or method.ratio is None or method.ratio_ci is None:
+            continue
+        if method.ratio_ci.high < 1:
+            lines.append(f"{tidy(method.method)} wins against Sieve ({_ratio(method)}).")
+        elif method.ratio_ci.low <= 1:
+            lines.append(f"{tidy(method.method)} and Sieve are not told apart ({_ratio(method)}).")
+    for method in track.variants:
+        if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
+            ratio = f"{_decimal(method.same_rule_ratio)} {_span(method.same_rule_ratio_ci)}"
+            lines.append(f"Sieve by the same rule ÷ {method.method}: {ratio}.")
+    return lines
+
+
+def _keeping(sieve: MethodResult) -> str:
+    """Say what excluding B leaves of A, beside what a faultless exclusion would leave."""
+    plain = max(sieve.plain_ap, 1e-12)
+    spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
+    return (
+        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of A's AP@10 over all that "
+        f"has A; taking exactly what has B out of its plain ranking would keep "
+        f"{_decimal(sieve.spared_plain_ap / plain)}. Among the items without B it keeps "
+        f"{_decimal(spared)}."
+    )
+
+
+def write_report(result: BenchmarkResult, out: Path) -> None:
+    """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+    out : Path
+        Must not exist yet.
+    """
+    with new_folder(out) as folder:
+        for name, content in (("result", result.as_json()), ("config", result.settings())):
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        (folder / "table.txt").write_text(table_text(result), encoding="utf-8")
+        for track in result.tracks:
+            _write_csv(folder / f"{track.track}.csv", (*track.methods, *track.variants))
+            _write_pairs(folder / f"{track.track}_pairs.csv", track)
+            save_plot(track, folder / track.track)
+
+
+def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
+    rows = []
+    for method in methods:
+        told = method.as_json()
+        flat = {}
+        for name, value in told.items():
+            if name.endswith("ci"):
+                low, high = value or (None, None)
+                flat |= {f"{name}_low": low, f"{name}_high": high}
+            else:
+                flat[name] = value
+        rows.append(flat)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    path.write_bytes(csv_bytes(columns, ([row.get(name) for name in columns] for row in rows)))
+
+
+def _write_pairs(path: Path, track: TrackResult) -> None:
+    """Write AP@10 of every pair by every method, for those who want to look for themselves."""
+    methods = track.methods
+    columns = ["a", "without", "relevant", "violating", *(method.method for method in methods)]
+    rows = (
+        [*pair, *(round(method.by_pair[place], 6) for method in methods)]
+        for place, pair in enumerate(track.asked)
+    )
+    path.write_bytes(csv_bytes(columns, rows))
+
+
+def _row(method: MethodResult) -> tuple[str, ...]:
+    return (
+        tidy(method.method),
+        _decimal(method.ap),
+        _span(method.ci),
+        _decimal(method.ratio),
+        _span(method.ratio_ci),
+        _decimal(method.precision),
+        _decimal(method.violation),
+        _decimal(method.ndcg),
+        _decimal(method.plain_ap),
+        _decimal(method.kept_ap / max(method.plain_ap, 1e-12)),
+        _decimal(method.spared_ap / max(method.spared_plain_ap, 1e-12)),
+        _decimal(method.spread),
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _recalls(result: BenchmarkResult) -> list[str]:
+    if not result.tracks or not result.backbone_recall:
+        return []
+    rows = [("text→image", *(name.replace("recall", "R") for name in result.backbone_recall))]
+    rows.append(("backbone", *map(_decimal, result.backbone_recall.values())))
+    for method in result.tracks[0].methods:
+        if method.recall is not None:
+            rows.append((tidy(method.method), *map(_decimal, method.recall.values())))
+    return _columns(rows)
+
+
+def _ratio(method: MethodResult) -> str:
+    return f"{_decimal(method.ratio or 0)} {_span(method.ratio_ci)}"
+
+
+def _decimal(value: float | None) -> str:
+    """Write a number as the screen does, to three places: `.418`."""
+    if value is None:
+        return ""
+    return ("−" if value < 0 else "") + f"{abs(value):.3f}".removeprefix("0")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %".replace("-", "−")
+
+
+def _span(interval: Interval | None, form: Callable[[float], str] = _decimal) -> str:
+    return "" if interval is None else f"[{form(interval.low)}, {form(interval.high)}]"

@@ -1,0 +1,149 @@
+"""The subcommand that measures exclusion: `sieve evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
+
+from sieve.explorer.cli.options import (
+    CheckpointName,
+    CollectionName,
+    Device,
+    File,
+    TextEncoderName,
+    TrustBackbone,
+    announce_backbone_of,
+    checkpoint_path,
+    find_collection,
+    parse_out,
+    text_encoder_name,
+)
+from sieve.explorer.cli.output import print_json, print_text
+
+if TYPE_CHECKING:
+    from sieve.model.benchmark import BenchmarkConfig
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
+
+Name = Annotated[str | None, arg(metavar="COLLECTION")]
+Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure "A without B" by Sieve and by its peers, with intervals.
+
+    Knobs are tuned on select items, the table is of test items. Encoders are trained where they are
+    not kept from before, which takes minutes.
+
+    Example: sieve evaluate scenes --track label --out results
+    """
+
+    collection: CollectionName
+    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    train: Name = None
+    """Train on the train split of this collection instead of the collection's own."""
+    checkpoint: CheckpointName = None
+    """Measure this checkpoint as Sieve, in place of the default encoder with several seeds."""
+    track: Literal["label", "caption", "all"] = "all"
+    """What A and B are: labels, or nouns of captions; all takes what the collection has."""
+    peer: Annotated[tuple[Peer, ...], UseAppendAction] = ()
+    """The same items by another backbone, as a peer; may be given again."""
+    methods: Annotated[str, arg(metavar="A,B,…")] = ""
+    """Only these methods; by default all."""
+    seeds: Annotated[str, arg(metavar="N,N,…")] = "0,1,2"
+    """Seeds of training."""
+    trials: int = 60
+    """Settings that each method tries on the tuning pairs."""
+    epochs: Annotated[int | None, arg(metavar="INT")] = None
+    """Of every training; by default the compact preset's."""
+    resamples: int = 1000
+    """Of the bootstrap."""
+    quick: bool = False
+    """Only one checkpoint and the peers that need no training: a minute or two."""
+    out: File = None
+    """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
+    device: Device = "auto"
+    """Where to train and embed."""
+    text_encoder: TextEncoderName = ""
+    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
+    collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that reads texts, if one is named. It may do anything that you may:
+    only for code that you trust."""
+    trust_backbone: TrustBackbone = False
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Measure, print the table, and keep it where the explorer finds it."""
+        announce_backbone_of(self.collection, self.text_encoder)
+        from sieve.explorer.benchmark_report import table_text, write_report
+        from sieve.model.benchmark import Benchmark, keep_evaluation
+
+        out = parse_out(self.out) if self.out else None
+        opened = self._open(self.collection)
+        checkpoint = self._checkpoint(opened)
+        benchmark = Benchmark(
+            opened,
+            self._config(opened),
+            train=self._open(self.train) if self.train else None,
+            checkpoint=checkpoint,
+            peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            text_encoder=text_encoder_name(self.text_encoder),
+            allow_code=self.allow_code,
+            device=self.device,
+            progress=sys.stderr.isatty(),
+        )
+        result = benchmark.run()
+        if out is not None:
+            write_report(result, out)
+        print_json(result.as_json()) if self.json else print_text(table_text(result))
+        kept = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
+        if not self.json:
+            print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
+
+    def _checkpoint(self, collection: Collection) -> Checkpoint | None:
+        from sieve.model.checkpoint import Checkpoint, find_checkpoint
+
+        if self.checkpoint:
+            return Checkpoint.load(checkpoint_path(self.checkpoint))
+        return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
+
+    def _open(self, name: str) -> Collection:
+        from sieve.model.collection import Collection
+
+        return Collection.open(find_collection(name, self.device, self.trust_backbone))
+
+    def _config(self, collection: Collection) -> BenchmarkConfig:
+        from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
+
+        given = tuple(name.strip() for name in self.methods.split(",") if name.strip())
+        config = BenchmarkConfig(
+            tracks=tracks_of(collection) if self.track == "all" else (self.track,),
+            methods=given or (SHORT_METHODS if self.quick else METHODS),
+            seeds=_parse_seeds(self.seeds),
+            trials=self.trials,
+            resamples=self.resamples,
+        )
+        if self.epochs is None:
+            return config
+        return replace(config, training=replace(config.training, epochs=self.epochs))
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds takes whole numbers as 0,1,2; got {text!r}")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _parse_peer(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name.strip() and equals and path.strip()):
+        raise ValueError(f"--peer takes NAME=COLLECTION; got {text!r}")
+    return name.strip(), str(Path(path.strip()).expanduser())

@@ -1,0 +1,277 @@
+"""Arguments of the command line that are more than a word or a number."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from sieve.data_prep.captions import tidy
+from sieve.data_prep.pipeline.shard import Shard
+
+if TYPE_CHECKING:
+    from sieve.model.engine import Engine
+
+log = logging.getLogger(__name__)
+
+NEVER = "never"
+_MAX_MANIFEST = 1 << 24
+
+CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
+CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
+File = Annotated[Path | None, arg(metavar="PATH")]
+TextEncoderName = Annotated[str, arg(metavar="BACKBONE|package.module:function")]
+IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
+Device = Literal["auto", "cuda", "mps", "cpu"]
+TrustBackbone = Annotated[
+    bool,
+    arg(
+        help="Load the backbone that the collection names in a folder, a file or the Hub, now and "
+        "from now on, as long as its files stay the same. Backbones that you have prepared a "
+        "collection with need no consent."
+    ),
+]
+
+
+class StrictnessValue(NamedTuple):
+    """How strictly what is off counts."""
+
+    value: float
+    """s in [0, 1]"""
+    never: bool = False
+    """Also leave out what has an off dimension."""
+
+
+def _parse_strictness(words: list[str]) -> StrictnessValue:
+    if words[0].strip().lower() == NEVER:
+        return StrictnessValue(1.0, never=True)
+    value = float(words[0])
+    if not 0 <= value <= 1:
+        raise ValueError("strictness is a number from 0 to 1, or never")
+    return StrictnessValue(value)
+
+
+Strictness = Annotated[
+    StrictnessValue,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="0..1|never",
+        instance_from_str=_parse_strictness,
+        is_instance=lambda value: isinstance(value, StrictnessValue),
+        str_from_instance=lambda value: [NEVER if value.never else f"{value.value:g}"],
+    ),
+]
+
+
+def _parse_shard(words: list[str]) -> Shard:
+    return Shard.parse(words[0])
+
+
+ShardName = Annotated[
+    Shard | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="i/n",
+        instance_from_str=_parse_shard,
+        is_instance=lambda value: value is None or isinstance(value, Shard),
+        str_from_instance=lambda value: ["all" if value is None else str(value)],
+    ),
+]
+
+OffList = tuple[int, ...] | None
+
+
+def _parse_off(words: list[str]) -> OffList:
+    return tuple(int(word) for word in words[0].split(",") if word.strip())
+
+
+Off = Annotated[
+    OffList,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="J,J,…",
+        instance_from_str=_parse_off,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [
+            "what --without proposes" if value is None else ",".join(map(str, value))
+        ],
+    ),
+]
+
+
+def parse_out(path: Path) -> Path:
+    """Make the path of a new folder absolute.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already.
+    """
+    target = Path(os.path.abspath(path.expanduser()))
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; choose another --out or remove it first")
+    return target
+
+
+def collection_out(out: Path | None, name: str) -> Path:
+    """Choose the folder of a new collection: by default `$SIEVE_HOME/collections/NAME`.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something already.
+    """
+    from sieve.model.files import sieve_home
+
+    return parse_out(out or sieve_home() / "collections" / name)
+
+
+def backbone_name(name: str) -> str:
+    """Make a backbone's name canonical, and a local path absolute: the collection keeps it."""
+    from sieve.model.backbone import parse_name
+
+    return parse_name(name).text
+
+
+def announce_backbone(name: str) -> None:
+    """Log that a backbone is looked for, before the libraries that load it are imported."""
+    if _may_be_downloaded(name):
+        log.warning("loading backbone %s; what is not on this machine is downloaded", tidy(name))
+
+
+def announce_backbone_of(collection: str, text_encoder: str = "") -> None:
+    """Log that the backbone of a collection, or the attached one, is looked for.
+
+    The libraries that read and check a collection take seconds to import; this reads the name
+    alone. A collection that is missing or damaged is reported by what opens it.
+    """
+    from sieve.model.files import sieve_home
+
+    if text_encoder:
+        if ":" not in text_encoder or text_encoder.startswith(("hf-hub:", "blip:")):
+            announce_backbone(text_encoder)
+        return
+    for folder in (Path(collection).expanduser(), sieve_home() / "collections" / collection):
+        try:
+            with (folder / "collection.json").open("rb") as stream:
+                name = json.loads(stream.read(_MAX_MANIFEST))["backbone"]["name"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
+        if isinstance(name, str) and _may_be_downloaded(name):
+            log.warning("looking for the collection's backbone, %s", tidy(name)[:200])
+        return
+
+
+def _may_be_downloaded(name: str) -> bool:
+    is_local = name.startswith(("local-dir:", "blip:/", "/", ".", "~"))
+    return name.strip() not in ("", "sieve-lite") and not is_local
+
+
+def find_collection(
+    name: str, device: str = "auto", trust_backbone: bool = False, progress: bool | None = None
+) -> Path:
+    """Find a collection by name or path.
+
+    Parameters
+    ----------
+    name : str
+    device : str
+        For the preparation of a bundled collection.
+    trust_backbone : bool
+        Remember that the person agrees to load the backbone that it names.
+    progress : bool, optional
+        Show a progress bar; by default if stderr is a terminal.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or its backbone is to be trusted and cannot be found.
+    """
+    from sieve.data_prep.bundled import open_collection_path
+    from sieve.model.backbone import trust_backbone_of
+    from sieve.model.collection import Collection
+
+    shows = sys.stderr.isatty() if progress is None else progress
+    path = open_collection_path(name, device=device, progress=shows)
+    if trust_backbone:
+        trust_backbone_of(Collection.open(path))
+    return path
+
+
+def text_encoder_name(name: str) -> str:
+    """Make the path of a local backbone absolute; leave the name of a function as it is."""
+    from sieve.model.text_encoder import is_entry
+
+    return name if not name or is_entry(name) else backbone_name(name)
+
+
+def checkpoint_path(name: str) -> Path:
+    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
+
+    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of that name; the message lists what there is.
+    """
+    from sieve.model.checkpoint import CONFIG, checkpoint_folders
+
+    path = Path(name).expanduser()
+    if (path / CONFIG).is_file():
+        return path
+    folders = checkpoint_folders()
+    for folder in folders:
+        if folder.name == name:
+            return folder
+    if path.exists():
+        return path  # opening it says what is wrong with it
+    known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
+    raise FileNotFoundError(
+        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
+        "one with `sieve train COLLECTION`"
+    )
+
+
+def default_checkpoint_out(collection: str) -> Path:
+    """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
+    from sieve.model.files import sieve_home
+
+    folder = sieve_home() / "checkpoints"
+    # A collection's name may be anybody's; a folder's is a word.
+    stem = re.sub(r"[^\w.-]+", "-", collection)[:80].strip(".-") or "codes"
+    number, name = 1, stem
+    while (folder / name).exists():
+        number += 1
+        name = f"{stem}-{number}"
+    return folder / name
+
+
+def open_engine(
+    collection: str,
+    checkpoint: str | None,
+    device: str,
+    allow_code: bool = False,
+    index: str = "",
+    trust_backbone: bool = False,
+    text_encoder: str = "",
+) -> Engine:
+    """Open a collection by name or path with a checkpoint by name or path, and people's names."""
+    from sieve.explorer.annotations.store import annotate
+    from sieve.model.engine import Engine
+
+    chosen = checkpoint_path(checkpoint) if checkpoint else None
+    path = find_collection(collection, device, trust_backbone)
+    named = text_encoder_name(text_encoder)
+    engine = Engine.open(path, chosen, device, allow_code, index, named)
+    annotate(engine)
+    return engine

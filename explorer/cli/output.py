@@ -1,0 +1,141 @@
+"""Printing for people and for scripts; all text from data is stripped of control characters."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sieve.data_prep.captions import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_FILE_WIDTH = 40
+"""Columns that are kept for file names; longer ones are shown whole."""
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Signs that a terminal obeys, but for the end of a line and a tab."""
+
+
+def print_text(text: str) -> None:
+    """Write to standard output; names in data are anybody's, so a terminal obeys none of it."""
+    sys.stdout.write(_OBEYED.sub(" ", text))
+
+
+def print_json(value: Any) -> None:
+    """Write JSON, in people's own script."""
+    # In other encodings a sign may have no bytes, and only JSON's own escapes are read back.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not unicode, indent=1)
+    # JSON leaves some control characters as they are, which a terminal would obey.
+    print_text(re.sub(r"[\x7f-\x9f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Write one line a fact."""
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        print_text(f"{name.replace('_', ' '):<{width}}  {tidy(_fact(value))}\n")
+
+
+def print_outcome(report: dict[str, Any]) -> None:
+    """Write what a search found: see `sieve.explorer.serialize.search_report`."""
+    for note in report["notes"]:
+        print_text(f"{tidy(note)}\n")
+    if other := report["suggestion"]:
+        print_text(
+            f'To exclude it: "{tidy(other["query"])}" --without "{tidy(other["without"])}"\n'
+        )
+    if report["excluded"]:
+        find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
+        excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
+        print_text(f"{find}without: {excluded}\n")
+    off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
+    print_text(f"off: {off}\n")
+    if not report["results"]:
+        print_text("No results: lower the strictness, or switch a dimension on again.\n")
+    files = [_file_cell(result) for result in report["results"]]
+    captions = [
+        tidy((result["captions"] or [", ".join(result["labels"])])[0])[:70]
+        for result in report["results"]
+    ]
+    width = min(max(map(len, files), default=0), _FILE_WIDTH)
+    room = max(map(len, captions), default=0)
+    for rank, (result, file, caption) in enumerate(
+        zip(report["results"], files, captions, strict=True), 1
+    ):
+        earned = ", ".join(
+            f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
+        )
+        told = f"  {caption:<{room}}" if room else ""
+        print_text(
+            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{told}  {earned}\n"
+        )
+    print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
+
+
+def _file_cell(result: dict[str, Any]) -> str:
+    n_copies = len(result["copies"])
+    copies = f"  +{n_copies} {'copy' if n_copies == 1 else 'copies'}" if n_copies else ""
+    return tidy(result["file"]) + copies
+
+
+def print_paths(paths: Sequence[str], end: str) -> None:
+    """Write paths for other programs: unchanged, unless a terminal would obey what is in them."""
+    for path in paths:
+        if sys.stdout.isatty():
+            print_text(path + "\n")
+        else:
+            sys.stdout.write(path + end)
+
+
+def print_sections(report: dict[str, Any]) -> None:
+    """Write facts, those of a part of the report indented under its name."""
+    for name, value in report.items():
+        title = name.replace("_", " ")
+        if not isinstance(value, dict):
+            print_text(f"{title}  {_fact(value)}\n")
+            continue
+        print_text(f"{title}\n")
+        width = max([len(part) for part in value], default=0)
+        for part, number in value.items():
+            print_text(f"  {part.replace('_', ' '):<{width}}  {_fact(number)}\n")
+
+
+_SHOWN = (
+    "dimension", "name", "name_source", "runner_up", "firing_images", "firing_texts", "agreement",
+    "monosemanticity", "label", "label_auc",
+)  # fmt: skip
+
+
+def print_dimensions(table: pd.DataFrame, sort: str) -> None:
+    """Write the columns of the dimension table that fit a terminal, and the one it is sorted by."""
+    shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
+    told = [column for column in shown if any(_cell(value) for value in table[column])]
+    table = table.loc[:, told or shown]
+    columns = [str(column) for column in table.columns]
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
+    for row in [columns, *rows]:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print_text("  ".join(cells).rstrip() + "\n")
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "none" if value is None else str(value)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3f}"
+    return tidy(str(value))[:40]

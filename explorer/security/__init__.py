@@ -1,0 +1,1 @@
+"""Protection of the explorer: who may connect, from where, and with what request."""

@@ -1,1 +1,0 @@
-"""Trainings that the page starts and follows, and what may be chosen of them."""

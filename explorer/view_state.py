@@ -1,0 +1,297 @@
+"""Where a person is in the explorer, and the link that leads there again.
+
+    ?q=a+dog&without=a+beach&off=17,203&strictness=1
+
+`off` is the complete final set, not a difference, so a link shows the same results even where the
+proposals of "without" change. What a link says comes from anywhere: each value is checked alone,
+and one that cannot be used is left out with a note, so that the rest of the link still works.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark", "train")
+TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
+"""Names of what single tabs keep of their own in a link, as text that they read with care."""
+MAX_LINK_CHARACTERS = 20_000
+MAX_TEXT_CHARACTERS = 10_000
+MAX_OFF = 4096
+NEVER = "never"
+
+_OF_CHECKPOINT = frozenset({"off", "dimension", "atlas"})
+_ITEM_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """All that a link restores."""
+
+    q: str = ""
+    """What is wanted, in words."""
+    without: str = ""
+    """What is not wanted, in words."""
+    item: str = ""
+    """Id of an item whose image takes the place of `q`."""
+    off: tuple[int, ...] | None = None
+    """The complete set of dimensions that are off; None for those that "without" proposes."""
+    strictness: float = 1.0
+    """In [0, 1]."""
+    never: bool = False
+    compare: bool = False
+    """Whether the backbone's own results stand beside."""
+    tab: str = TABS[0]
+    dimension: int | None = None
+    """The dimension whose page is open."""
+    inspect: str = ""
+    """What the Inspect tab shows, as `left:a dog,right:snow`."""
+    versus: str = ""
+    """What the Compare tab compares, as `q:a dog,without:snow,method:literal`."""
+    figure: str = ""
+    """The figure's recipe as JSON text."""
+    atlas: str = ""
+    """What of the dimensions is shown and how: `map:agreement images:0.01..0.2 only:3,17-20`."""
+    benchmark: str = ""
+    """What the Benchmark tab shows: evaluation,track,pair,peer."""
+
+    def __post_init__(self) -> None:
+        for name in ("q", "without", *TAB_TEXTS):
+            _check_text(name, getattr(self, name))
+        if self.item and not _ITEM_ID.fullmatch(self.item):
+            raise ValueError(f"item must be 16 hex digits; got {_shown(self.item)}")
+        if self.off is not None and len(self.off) > MAX_OFF:
+            raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(self.off)}")
+        if any(j < 0 for j in self.off or ()) or (self.dimension or 0) < 0:
+            raise ValueError("a dimension is a whole number of at least 0")
+        if not 0 <= self.strictness <= 1:
+            raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {self.strictness}")
+        if self.tab not in TABS:
+            raise ValueError(f"tab must be one of {', '.join(TABS)}; got {_shown(self.tab)}")
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> ViewState:
+        """Read what a browser sends; unknown keys are passed over.
+
+        Raises
+        ------
+        ValueError
+            Where a value has the wrong type or is out of range.
+        """
+        if not isinstance(payload, dict):
+            raise ValueError(f"expected an object; got {_shown(payload)}")
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in payload.items() if name in known}
+        for name in ("q", "without", "item", "tab", *TAB_TEXTS):
+            if not isinstance(values.get(name, ""), str):
+                raise ValueError(f"{name} must be text; got {_shown(values[name])}")
+        for name in ("never", "compare"):
+            if not isinstance(values.get(name, False), bool):
+                raise ValueError(f"{name} must be true or false; got {_shown(values[name])}")
+        if values.get("off") is not None:
+            values["off"] = _dimensions(values["off"])
+        if values.get("dimension") is not None:
+            values["dimension"] = _dimensions([values["dimension"]])[0]
+        if "strictness" in values:
+            values["strictness"] = _fraction(values["strictness"])
+        return cls(**values)
+
+
+def write_link(place: ViewState, collection: str, checkpoint: str) -> str:
+    """Write a place as a query string, `?…`; empty where there is nothing to restore.
+
+    Parameters
+    ----------
+    place : ViewState
+    collection, checkpoint : str
+        Their names: dimensions have no meaning with another checkpoint.
+    """
+    parts: dict[str, str] = {}
+    if place.item:
+        parts["item"] = place.item
+    elif place.q:
+        parts["q"] = place.q
+    if place.without:
+        parts["without"] = place.without
+    searches = bool(place.q or place.item)
+    if searches and place.off is not None:
+        parts["off"] = ",".join(map(str, place.off))
+    if searches and (place.off or place.never or place.strictness != 1):
+        parts["strictness"] = NEVER if place.never else f"{place.strictness:g}"
+    if place.compare:
+        parts["compare"] = "1"
+    if place.tab != TABS[0]:
+        parts["tab"] = place.tab
+    if place.dimension is not None:
+        parts["dimension"] = str(place.dimension)
+    parts |= {name: getattr(place, name) for name in TAB_TEXTS if getattr(place, name)}
+    if not parts:
+        return ""
+    return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",")
+
+
+def read_link(
+    query: str, collection: str, checkpoint: str, m: int
+) -> tuple[ViewState, tuple[str, ...]]:
+    """Read a link's query string.
+
+    Parameters
+    ----------
+    query : str
+        With or without its question mark.
+    collection, checkpoint : str
+        Names of what is open.
+    m : int
+        Number of dimensions that there are.
+
+    Returns
+    -------
+    ViewState
+        With every value that could be used.
+    tuple of str
+        A line for each value that could not.
+    """
+    if len(query) > MAX_LINK_CHARACTERS:
+        return ViewState(), (
+            f"The link was not read: it is longer than {MAX_LINK_CHARACTERS:,} characters.",
+        )
+    try:
+        found = parse_qs(query.lstrip("?"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        return ViewState(), ("The link was not read: it has more than 100 parts.",)
+    given = {name: values[-1] for name, values in found.items()}
+    values: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, read in _READERS.items():
+        if name not in given:
+            continue
+        try:
+            read_values = read(given[name])
+            ViewState(**read_values)
+            _check_known(read_values, m)
+        except ValueError as error:
+            notes.append(f"Left out of the link: {error}.")
+        else:
+            values |= read_values
+    notes += _check_origin(given, values, collection, checkpoint)
+    return ViewState(**values), tuple(notes)
+
+
+def _check_origin(
+    given: dict[str, str], values: dict[str, Any], collection: str, checkpoint: str
+) -> list[str]:
+    """Drop what has no meaning here, as it was made with another checkpoint or collection."""
+    notes = []
+    made_with = given.get("checkpoint", checkpoint)
+    foreign = made_with != checkpoint
+    if foreign and _drop_dimensions(values):
+        notes.append(
+            f"This link was made with checkpoint {_shown(made_with)}; its dimensions mean nothing "
+            f"with {checkpoint!r} and were left out."
+        )
+    made_for = given.get("collection", collection)
+    if made_for != collection:
+        notes.append(
+            f"This link was made for collection {_shown(made_for)}; here {collection!r} is open."
+        )
+    return notes
+
+
+def _drop_dimensions(values: dict[str, Any]) -> bool:
+    """Remove what names dimensions of another checkpoint; returns whether anything did."""
+    named = values.keys() & _OF_CHECKPOINT
+    for name in named:
+        del values[name]
+    # The page itself passes over what these two say is off.
+    switched = any(re.search(r"\boff:", values.get(name, "")) for name in ("inspect", "versus"))
+    figure = values.get("figure", "")
+    values |= {"figure": _drop_from_figure(figure)} if figure else {}
+    return bool(named) or switched or values.get("figure", "") != figure
+
+
+def _drop_from_figure(text: str) -> str:
+    """Remove rows of dimensions, and what is off in others, from a figure's recipe."""
+    try:
+        recipe = json.loads(text)
+        rows = list(recipe["rows"])
+        searches = (row for row in rows if "dimension" not in row)
+        kept = [{name: row[name] for name in row if name != "off"} for row in searches]
+        if kept == rows:
+            return text
+        return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text  # the Figure tab says what is wrong with it
+
+
+def _read_strictness(text: str) -> dict[str, Any]:
+    return {"never": True} if text == NEVER else {"strictness": _fraction(text)}
+
+
+def _read_off(text: str) -> dict[str, Any]:
+    return {"off": _dimensions([part for part in text.split(",") if part.strip()])}
+
+
+def _read_dimension(text: str) -> dict[str, Any]:
+    return {"dimension": _dimensions([text])[0]}
+
+
+def _read_text(name: str) -> Callable[[str], dict[str, Any]]:
+    return lambda text: {name: text}
+
+
+_READERS: dict[str, Callable[[str], dict[str, Any]]] = {
+    **{name: _read_text(name) for name in ("q", "without", "item", "tab", *TAB_TEXTS)},
+    "off": _read_off,
+    "strictness": _read_strictness,
+    "compare": lambda text: {"compare": text == "1"},
+    "dimension": _read_dimension,
+}
+
+
+def _check_known(values: dict[str, Any], m: int) -> None:
+    named = [*(values.get("off") or ()), *([values["dimension"]] if "dimension" in values else [])]
+    for j in named:
+        if j >= m:
+            raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
+
+
+def _check_text(name: str, text: str) -> None:
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError(
+            f"{name} has {len(text):,} characters; at most {MAX_TEXT_CHARACTERS:,} can be read"
+        )
+
+
+def _dimensions(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list):
+        raise ValueError(f"off must be a list of dimensions; got {_shown(values)}")
+    if len(values) > MAX_OFF:
+        raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(values)}")
+    found = set()
+    for value in values:
+        digits = str(value).strip() if not isinstance(value, bool) else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+            raise ValueError(f"a dimension is a whole number; got {_shown(value)}")
+        found.add(int(digits))
+    return tuple(sorted(found))
+
+
+def _fraction(value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {_shown(value)}")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """Quote a stranger's value, short enough for one line."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,0 +1,199 @@
+"""What follows from a collection and a checkpoint: codes and dimension statistics, cached.
+
+Kept in `$SIEVE_HOME/codes` under the hashes of both, so a read-only collection works and nothing is
+ever stale; a cache whose bytes have changed since is made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csc_array, csr_array
+
+from sieve.model.checkpoint import Checkpoint
+from sieve.model.codes import SparseCodes, code_files
+from sieve.model.collection import Collection
+from sieve.model.dimensions.naming import both_modalities, nameable, word_association
+from sieve.model.dimensions.statistics import mean_caption_codes
+from sieve.model.dimensions.table import VERSION, dimension_table
+from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes
+from sieve.model.files import check_files, new_folder, sieve_home, write_checksums
+from sieve.model.words.text import WordPresence, word_presence
+
+log = logging.getLogger(__name__)
+
+_TABLE = "dimensions.parquet"
+_ANEW = "it is computed anew"
+_DIMENSIONS_AT_ONCE = 4096
+
+
+class CodeCache:
+    """Codes of a collection, and statistics of every dimension over it.
+
+    Attributes
+    ----------
+    image_codes, text_codes : SparseCodes
+        Of the n images and the c captions.
+    dimensions : pandas.DataFrame
+        See `sieve.model.dimensions.table.dimension_table`, and top_word.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        image_codes: SparseCodes,
+        text_codes: SparseCodes,
+        dimensions: pd.DataFrame,
+    ) -> None:
+        self.collection = collection
+        self.image_codes = image_codes
+        self.text_codes = text_codes
+        self.dimensions = dimensions
+
+    @property
+    def mean_positive(self) -> np.ndarray:
+        """Mean of each dimension over the images that have it: (m,) float32."""
+        return self.dimensions["mean"].to_numpy(np.float32)
+
+    @cached_property
+    def _words(self) -> WordPresence:
+        return nameable(word_presence(self.collection.items["captions"].tolist(), min_items=3))
+
+    @cached_property
+    def _both(self) -> csr_array:
+        texts = mean_caption_codes(
+            self.text_codes, self.collection.caption_item, self.image_codes.n
+        )
+        return both_modalities(self.image_codes.by_row, texts)
+
+    def words_of(self, dimension: int, count: int = 10) -> tuple[tuple[str, float], ...]:
+        """Words of the captions that go with a dimension, best first, with their association."""
+        column = csr_array(self._both[:, [dimension]])
+        association = word_association(column, self._words.presence)[0]
+        order = np.argsort(-association, kind="stable")[:count]
+        return tuple(
+            (self._words.words[w], float(association[w])) for w in order if association[w] > 0
+        )
+
+    def coactivation(self, dimension: int) -> np.ndarray:
+        """Cosine of a dimension's activations over the images with each other's: (m,) float32."""
+        codes = self.image_codes.by_dimension
+        shared = np.asarray((codes.T @ codes[:, [dimension]]).toarray()).ravel()
+        norms = np.sqrt(np.asarray((codes**2).sum(0)).ravel())
+        return shared / np.maximum(norms * norms[dimension], 1e-12)
+
+    @classmethod
+    def compute(cls, collection: Collection, checkpoint: Checkpoint) -> CodeCache:
+        """Encode a collection and take its statistics."""
+        image_codes, text_codes = codes_of(collection, checkpoint)
+        table = dimension_table(collection, checkpoint, image_codes, text_codes)
+        derived = cls(collection, image_codes, text_codes, table)
+        table["top_word"] = derived._top_words()
+        return derived
+
+    def _top_words(self) -> list[str]:
+        """Find the word that goes best with each dimension, a few thousand dimensions at a time."""
+        words = np.array([*self._words.words, ""], object)
+        columns = csc_array(self._both)
+        found: list[str] = []
+        for start in range(0, self.image_codes.m, _DIMENSIONS_AT_ONCE):
+            part = csr_array(columns[:, start : start + _DIMENSIONS_AT_ONCE])
+            association = word_association(part, self._words.presence)
+            best = (
+                association.argmax(1) if association.shape[1] else np.zeros(len(association), int)
+            )
+            found += np.where(association.max(1, initial=0) > 0, words[best], "").tolist()
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write into an empty folder."""
+        self.image_codes.save_cache(folder, IMAGE_CODES, postings=True)
+        self.text_codes.save_cache(folder, TEXT_CODES)
+        self.dimensions.to_parquet(folder / _TABLE, index=False)
+
+    @classmethod
+    def load(cls, folder: Path, collection: Collection, m: int) -> CodeCache:
+        """Read what `save` wrote."""
+        return cls(
+            collection,
+            SparseCodes.load_cache(folder, IMAGE_CODES, m),
+            SparseCodes.load_cache(folder, TEXT_CODES, m),
+            pd.read_parquet(folder / _TABLE),
+        )
+
+
+def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCodes, SparseCodes]:
+    """Encode the images and the captions of a collection, or read the codes that it holds."""
+    if collection.codes:
+        counts = {IMAGE_CODES: collection.n_items, TEXT_CODES: collection.n_captions}
+        images, texts = (
+            read_codes(collection.checked(*code_files(part)), part, n, collection.codes.m)
+            for part, n in counts.items()
+        )
+        return images, texts
+    return (
+        encode_codes(checkpoint.encoder, collection.image_embeddings, IMAGE),
+        encode_codes(checkpoint.encoder, collection.text_embeddings, TEXT),
+    )
+
+
+def derive(collection: Collection, checkpoint: Checkpoint) -> CodeCache:
+    """Read the cached codes of a collection, or compute and cache them.
+
+    A cache that cannot be read or written is not an error: the codes are then computed again.
+    """
+    folder = derived_folder(collection, checkpoint, str(VERSION))
+    m = checkpoint.m
+    if folder.is_dir():
+        try:
+            check_derived(folder)
+            return CodeCache.load(folder, collection, m)
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("cached codes in %s cannot be read (%s)", folder, error)
+            forget_derived(folder)
+    log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
+    derived = CodeCache.compute(collection, checkpoint)
+    keep_derived(folder, derived.save)
+    return derived
+
+
+def derived_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
+    """Where something that follows from both is kept; `what` tells it from the rest."""
+    name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
+    return sieve_home() / "codes" / name
+
+
+def keep_derived(folder: Path, save: Callable[[Path], None]) -> None:
+    """Write what was derived into its folder; where that cannot be, it is computed again."""
+    try:
+        with new_folder(folder) as draft:
+            save(draft)
+            write_checksums(draft, (path.name for path in draft.iterdir()))
+    except FileExistsError:
+        pass  # another process was faster; what it wrote is the same
+    except OSError as error:
+        log.warning("%s is not cached: %s", folder.name, error)
+
+
+def check_derived(folder: Path) -> None:
+    """Raise a ValueError where what is kept is not what was written, or nothing tells."""
+    if not check_files(folder, _ANEW):
+        raise ValueError(f"{folder} has no checksums; {_ANEW}")
+
+
+def forget_derived(folder: Path) -> None:
+    """Move what cannot be used out of the way, so that it can be kept anew."""
+    try:
+        grave = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        folder.rename(grave / folder.name)
+        shutil.rmtree(grave, ignore_errors=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", folder, error)

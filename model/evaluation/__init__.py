@@ -1,0 +1,8 @@
+"""Questions "A without B": which are asked, which rules answer them, and how good an answer is."""
+
+from __future__ import annotations
+
+from sieve.model.evaluation.metrics import measure_rankings, recall_at
+from sieve.model.evaluation.pairs import TRACKS, PairCriteria, TrackName
+
+__all__ = ["TRACKS", "PairCriteria", "TrackName", "measure_rankings", "recall_at"]

@@ -1,0 +1,256 @@
+"""Why two codes are alike, and why one item stands before another: sums, taken apart.
+
+Two unit codes have the cosine Σ_j l_j r_j, a sum over the dimensions that both have; each earns its
+share. An item's score is such a sum as well (`sieve.model.exclusion`), so the difference of two
+scores is a sum of differences, one a dimension: the largest are the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sieve.model.exclusion import Query, contributions, scores
+
+if TYPE_CHECKING:
+    from sieve.model.codes import SparseCodes
+    from sieve.model.engine import Engine
+    from sieve.model.search_results import EncodedQuery
+
+_TOLD = 3
+"""At most so many dimensions are named as reasons."""
+_ENOUGH = 0.5
+"""Reasons are enough where they make up this share of the difference."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A dimension that two codes have."""
+
+    dimension: int
+    left: float
+    """l_j"""
+    right: float
+    """r_j"""
+    product: float
+    """l_j r_j"""
+    share: float
+    """Of the cosine, in (0, 1]; the shares sum to 1."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two codes have in common, and what only one has."""
+
+    cosine: float
+    shared: tuple[Shared, ...]
+    """The largest product first."""
+    left: tuple[tuple[int, float], ...]
+    """Dimensions that only the left has, with their values, the strongest first."""
+    right: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an item stands among all items of a collection."""
+
+    row: int
+    score: float
+    """Sum of its contributions, also where it is removed."""
+    rank: int | None
+    """As `search` counts it, 1 for the best; None where the item is no result."""
+    removed: bool
+    """Whether `never` leaves it out."""
+    rank_if_kept: int | None
+    """Where it would stand if nothing were removed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dimension's part in the scores of two items; negative where it is off and pushes."""
+
+    dimension: int
+    left: float
+    right: float
+    off: bool
+
+    @property
+    def difference(self) -> float:
+        """How far it puts the left before the right."""
+        return self.left - self.right
+
+
+@dataclass(frozen=True)
+class ItemComparison:
+    """Two items in one ranking."""
+
+    left: Standing
+    right: Standing
+    parts: tuple[Part, ...]
+    """Every dimension that counts for either, the largest difference first, whoever it favours."""
+    reasons: tuple[Part, ...]
+    """The few that make up most of the difference, all in favour of the item that is ahead."""
+    ranked: int
+    """How many items are results at all."""
+
+
+def overlap(left: np.ndarray, right: np.ndarray) -> Overlap:
+    """Take the cosine of two codes apart.
+
+    Parameters
+    ----------
+    left, right : (m,) float32
+        Non-negative, of length 1 or all zero.
+    """
+    product = left.astype(np.float64) * right
+    cosine = float(product.sum())
+    shared = np.flatnonzero(product)
+    shared = shared[np.argsort(-product[shared], kind="stable")]
+    return Overlap(
+        cosine,
+        tuple(
+            Shared(
+                j, float(left[j]), float(right[j]), float(product[j]), float(product[j]) / cosine
+            )
+            for j in shared.tolist()
+        ),
+        _only(left, right),
+        _only(right, left),
+    )
+
+
+def _only(code: np.ndarray, other: np.ndarray) -> tuple[tuple[int, float], ...]:
+    alone = np.flatnonzero((code > 0) & (other == 0))
+    order = alone[np.argsort(-code[alone], kind="stable")]
+    return tuple((j, float(code[j])) for j in order.tolist())
+
+
+def compare_items(
+    codes: SparseCodes,
+    query: Query,
+    left: int,
+    right: int,
+    itself: int | None = None,
+    groups: np.ndarray | None = None,
+) -> ItemComparison:
+    """Set two items side by side in the full ranking of a query.
+
+    Parameters
+    ----------
+    codes : SparseCodes
+        Of all items.
+    query : Query
+    left, right : int
+        Rows.
+    itself : int, optional
+        Row of the item that is searched with, which is no result.
+    groups : (n,) int64, optional
+        Items of one group show the same picture and are one result: see
+        `sieve.model.duplicates`. By default every item is its own.
+    """
+    groups = np.arange(codes.n) if groups is None else groups
+    total = scores(codes, query)
+    kept = scores(codes, replace(query, strictness=1.0, never=False)) if query.never else total
+    one, other = (
+        _standing(codes, query, row, itself, total, kept, groups) for row in (left, right)
+    )
+    parts = _parts(codes, query, left, right)
+    reasons = _reasons(parts, 1 if one.score >= other.score else -1)
+    ranked = len(np.unique(groups[_is_result(total, itself, groups)]))
+    return ItemComparison(one, other, parts, reasons, ranked)
+
+
+def explain(
+    engine: Engine,
+    query: EncodedQuery,
+    left: str,
+    right: str,
+    off: tuple[int, ...] | None = None,
+    strictness: float = 1.0,
+    never: bool = False,
+) -> ItemComparison:
+    """Tell why one item of a collection stands before another; see `Engine.search`.
+
+    Parameters
+    ----------
+    engine : Engine
+    query : EncodedQuery
+    left, right : str
+        Ids of items.
+    off, strictness, never
+        As for `Engine.search`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such item or dimension, or the strictness is out of range.
+    """
+    asked = engine.question(query, off, strictness, never)
+    one, other = engine.row_of(left), engine.row_of(right)
+    itself = engine.row_of(query.item) if query.item else None
+    return compare_items(engine.image_codes, asked, one, other, itself, engine.copies.groups)
+
+
+def cosine(left: np.ndarray, right: np.ndarray) -> float | None:
+    """Cosine of two embeddings, (d,) float; None where there is none: (0,)."""
+    norms = float(np.linalg.norm(left) * np.linalg.norm(right))
+    return float(left @ right) / norms if norms else None
+
+
+def _is_result(total: np.ndarray, itself: int | None, groups: np.ndarray) -> np.ndarray:
+    """Which rows a search may show: (n,) bool. What scores 0 shares nothing with the query."""
+    shown = (total != 0) & (total > -np.inf)
+    if itself is not None:
+        shown[groups == groups[itself]] = False
+    return shown
+
+
+def _rank(total: np.ndarray, row: int, itself: int | None, groups: np.ndarray) -> int | None:
+    shown = _is_result(total, itself, groups)
+    if not shown[row]:
+        return None
+    before = (total > total[row]) | ((total == total[row]) & (np.arange(len(total)) < row))
+    others = np.unique(groups[before & shown])
+    return int((others != groups[row]).sum()) + 1
+
+
+def _standing(
+    codes: SparseCodes,
+    query: Query,
+    row: int,
+    itself: int | None,
+    total: np.ndarray,
+    kept: np.ndarray,
+    groups: np.ndarray,
+) -> Standing:
+    removed = bool(np.isneginf(total[row]))
+    score = float(contributions(codes, query, row).values.sum()) if removed else float(total[row])
+    rank, rank_if_kept = (_rank(some, row, itself, groups) for some in (total, kept))
+    return Standing(row, score, rank, removed, rank_if_kept)
+
+
+def _parts(codes: SparseCodes, query: Query, left: int, right: int) -> tuple[Part, ...]:
+    sides = [contributions(codes, query, row) for row in (left, right)]
+    found = [dict(zip(s.dimensions.tolist(), s.values.tolist(), strict=True)) for s in sides]
+    off = set(query.off)
+    parts = [
+        Part(j, found[0].get(j, 0.0), found[1].get(j, 0.0), j in off)
+        for j in sorted({*found[0], *found[1]})
+    ]
+    return tuple(sorted(parts, key=lambda part: -abs(part.difference)))
+
+
+def _reasons(parts: tuple[Part, ...], ahead: int) -> tuple[Part, ...]:
+    """Choose the largest differences in favour of who is ahead, until they are enough."""
+    gap = ahead * sum(part.difference for part in parts)
+    chosen: list[Part] = []
+    told = 0.0
+    for part in parts:
+        favour = ahead * part.difference
+        if favour <= 0 or len(chosen) == _TOLD or (chosen and told >= _ENOUGH * gap):
+            continue
+        chosen.append(part)
+        told += favour
+    return tuple(chosen)

@@ -1,0 +1,135 @@
+"""What is known to be right for a question, and how well a ranking answers it.
+
+The measures are the benchmark's, over all items of the collection. What the benchmark reports is
+stricter: only items that nothing was trained on, and knobs that were tuned on others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from sieve.model.collection import Collection
+from sieve.model.evaluation import PairCriteria, TrackName
+from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
+from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
+from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
+from sieve.model.words.text import lemma
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What is known to be right for "A without B", by labels or by captions."""
+
+    track: TrackName
+    a: str
+    b: str
+    """Empty where nothing is excluded."""
+    relevant: np.ndarray
+    """(n,) bool: has A and not B."""
+    violating: np.ndarray
+    """(n,) bool: has both."""
+
+    def besides(self, row: int) -> Relevance:
+        """Leave out an item: the one that is searched by is no result."""
+        others = np.arange(len(self.relevant)) != row
+        return replace(self, relevant=self.relevant & others, violating=self.violating & others)
+
+
+class Measures(NamedTuple):
+    """Of one ranking, in [0, 1]."""
+
+    ap: float
+    """AP@10"""
+    precision: float
+    """P@10"""
+    violation: float
+    """violation@10"""
+
+
+def known_concepts(collection: Collection, track: TrackName) -> Concepts:
+    """Tell what items are known to show; ValueError where a collection has nothing of a track."""
+    law = PairCriteria()
+    nouns = benchmark_nouns()
+    if track == "label":
+        return label_concepts(collection, nouns, law)
+    return caption_concepts(collection, nouns)
+
+
+def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = None) -> str:
+    """Find the label or noun that a text asks for, by its plural or synonym too.
+
+    Parameters
+    ----------
+    text : str
+        As a person types it: "a dog", "puppies".
+    names : tuple of str
+    nouns : NounTable, optional
+        Whose forms and synonyms count; by default the benchmark's.
+
+    Returns
+    -------
+    str
+        One of `names`; empty where the text asks for something else, or for more: "a wet dog".
+    """
+    nouns = nouns or benchmark_nouns()
+    phrase = bare_phrase(text)
+    if not phrase:
+        return ""
+    *head, last = phrase.split(" ")
+    singular = " ".join([*head, lemma(last)])
+    plain = {bare_phrase(name): name for name in reversed(names)}
+    for form in (phrase, singular):
+        if form in plain:
+            return plain[form]
+    noun = nouns.lemma_of(phrase)
+    same = (name for name in names if noun and nouns.lemma_of(bare_phrase(name)) == noun)
+    return next(same, "")
+
+
+def relevance_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Relevance:
+    """Mark which items answer "A without B".
+
+    Raises
+    ------
+    ValueError
+        If there is no such label or noun.
+    """
+    columns = {name: j for j, name in enumerate(concepts.names)}
+    for name in (a, *([b] if b else [])):
+        if name not in columns:
+            kind = "label" if track == "label" else "noun of the benchmark"
+            raise ValueError(f"there is no {kind} {name[:40]!r} here")
+    has_a = concepts.has[:, columns[a]]
+    has_b = concepts.has[:, columns[b]] if b else np.zeros_like(has_a)
+    return Relevance(track, a, b, has_a & ~has_b, has_a & has_b)
+
+
+def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
+    """Measure what a ranking of all items shows; None where nothing is relevant.
+
+    Places of items that score 0 are empty: no search shows them.
+
+    Parameters
+    ----------
+    total : (n,) float32
+        Scores; -inf for what is left out.
+    truth : Relevance
+    """
+    count = truth.relevant.sum()
+    if not count:
+        return None
+    ranked = found_only(total)
+    shown = np.isfinite(ranked)
+    rows = ranked_rows(ranked[None], TOP)
+    right = marks_of(rows, (truth.relevant & shown)[None])
+    broken = marks_of(rows, (truth.violating & shown)[None])
+    ap = average_precision(right, np.array([count]))
+    return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
+
+
+def found_only(total: np.ndarray) -> np.ndarray:
+    """Leave out what scores 0 and so shares nothing: (n,) float32."""
+    return np.where(total == 0, -np.inf, total)

@@ -1,0 +1,360 @@
+"""Which words of a query a small backbone has never met, so that a person can be told.
+
+A word list holds surface forms. A query's word counts as known when it and a listed word may come
+of the same base form (dogs and dog, running and run). The folding is generous on purpose: a false
+alarm would teach people to ignore the warning.
+
+Content words of captions: which word stands in which item's captions.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array, hstack
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+from sieve.model.words.nouns import benchmark_nouns
+
+_STOP = """
+a about above across after again against all along also am among an and another any are around
+as at away back be because been before behind being below beside between both but by can
+could did do does doing down during each either else for from get gets getting got had has
+have having he her here hers herself him himself his how i if in inside into is it its itself
+just like many may me might more most much must my near next no nor not of off on once one
+only onto or other others our out outside over own per same several shall she should so some
+such than that the their them then there these they this those through to together too
+toward towards under until up upon us very was we were what when where which while who whom
+whose why will with within without would you your
+"""
+STOP_WORDS = frozenset(_STOP.split())
+"""Function words: they say nothing of what a picture shows."""
+
+_WORD = re.compile(r"\b[^\W\d_]+(?:'[^\W\d_]+)?\b")
+_PARTS = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*['\u2019]?|\s+|[^\s\w]|[\d_]+[^\W_]*")
+_IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot",
+    "teeth": "tooth", "mice": "mouse", "geese": "goose", "ran": "run", "sat": "sit",
+    "stood": "stand", "lay": "lie", "lying": "lie", "rode": "ride", "ridden": "ride",
+    "threw": "throw", "thrown": "throw", "swam": "swim", "caught": "catch", "held": "hold",
+    "wore": "wear", "worn": "wear", "ate": "eat", "took": "take", "taken": "take",
+}  # fmt: skip
+PLURALS = frozenset({
+    "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
+    "trousers",
+})  # fmt: skip
+"""Not more than one of their singular: shorts are nothing short."""
+_OTHER_WORDS = PLURALS | {"arms", "blues", "goods", "news", "overalls", "woods"}
+"""Words that end as a plural and mean something else than their singular."""
+_NUMBERS = """
+zero one two three four five six seven eight nine ten eleven twelve dozen hundred thousand million
+first second third
+"""
+NUMBER_WORDS = frozenset(_NUMBERS.split())
+
+
+_SPELLINGS = {
+    "colour": "color", "grey": "gray", "jewellery": "jewelry", "moustache": "mustache",
+    "tyre": "tire", "pyjamas": "pajamas", "aeroplane": "airplane", "kerb": "curb",
+    "theatre": "theater", "centre": "center", "harbour": "harbor", "yoghurt": "yogurt",
+    "doughnut": "donut", "plough": "plow", "neighbour": "neighbor", "neighbourhood": "neighborhood",
+    "armour": "armor", "fibre": "fiber", "parlour": "parlor", "mould": "mold", "storey": "story",
+    "favourite": "favorite", "colourful": "colorful", "travelling": "traveling",
+}  # fmt: skip
+"""British spellings and the American ones."""
+_AMERICAN = {american: british for british, american in _SPELLINGS.items()}
+
+
+class WordReading(NamedTuple):
+    """A text as the words that a backbone was trained on."""
+
+    text: str
+    """The text with listed forms in place of its own: a beach for a Beaches."""
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Words and the listed forms that took their place, each once."""
+    unknown: tuple[str, ...] = ()
+    """Words, numbers and symbols that are not listed in any form, each once."""
+    known: str = ""
+    """The text without what is unknown; empty if no content word is left."""
+
+
+class WordList:
+    """The words that a small backbone was trained on.
+
+    Parameters
+    ----------
+    words : iterable of str
+        As its tokenizer reads them, in lower case.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._listed = frozenset(word.lower() for word in words)
+        self._bases = known_bases(self._listed)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that no listed word is akin to; see `unknown_words`."""
+        return unknown_words(text, self._bases)
+
+    def read(self, text: str, singular: bool = False) -> WordReading:
+        """Replace words that are not listed by a listed form: singular, spelling, inflection.
+
+        Parameters
+        ----------
+        text : str
+        singular : bool
+            Replace listed plurals, too, if their singular is listed.
+        """
+        replaced: dict[str, str] = {}
+        unknown: dict[str, None] = {}
+        parts: list[str] = []
+        known: list[str] = []
+        has_content = False
+        for part in _PARTS.findall(text):
+            plain = part.lower().replace("\u2019", "'").removesuffix("'s").rstrip("'")
+            form = self._form(plain, singular) if _WORD.fullmatch(plain) else None
+            is_function_word = plain in STOP_WORDS or len(plain) == 1 and plain.isalpha()
+            changed = form is not None and form != plain
+            if changed:
+                replaced[part] = str(form)
+            parts.append(str(form) if changed else part)
+            if form is not None or is_function_word:
+                known.append(parts[-1])
+                has_content |= not is_function_word
+            elif says_something(part):
+                unknown[part] = None
+            else:
+                known.append(part)
+        left = " ".join("".join(known).split()) if has_content else ""
+        return WordReading("".join(parts), tuple(replaced.items()), tuple(unknown), left)
+
+    def _form(self, word: str, prefer_singular: bool) -> str | None:
+        """Find a listed form of a lower-case word: itself first, or its singular."""
+        singular = word if word in _OTHER_WORDS else lemma(word)
+        if word in STOP_WORDS:
+            return word
+        if word in self._listed:
+            return singular if prefer_singular and singular in self._listed else word
+        spelled = (
+            table.get(form) for table in (_SPELLINGS, _AMERICAN) for form in (word, singular)
+        )
+        noun = benchmark_nouns().lemma_of(word)
+        inflected = sorted(_inflections(word) - STOP_WORDS, key=len, reverse=True)
+        return next(
+            (form for form in (singular, *spelled, noun, *inflected) if form in self._listed), None
+        )
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words of a text, without punctuation, digits and possessive endings."""
+    plain = text.lower().replace("\u2019", "'")
+    return [word.split("'")[0] for word in _WORD.findall(plain)]
+
+
+def drop_words(text: str, words: Iterable[str]) -> str:
+    """Leave words out of a text, whatever their case."""
+    dropped = frozenset(words)
+    if not dropped:
+        return text
+    parts = (p for p in _PARTS.findall(text) if dropped.isdisjoint(split_words(p)))
+    return " ".join("".join(parts).split())
+
+
+def lemma(word: str) -> str:
+    """Fold a noun's plural into its singular: one cautious form, for counting words."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def known_bases(words: Iterable[str]) -> frozenset[str]:
+    """All base forms that the listed words may have."""
+    return frozenset(base for word in words for base in _bases(word.lower()))
+
+
+def unknown_words(text: str, known: frozenset[str]) -> list[str]:
+    """Words of a text that share no base form with the known ones, in order, each once.
+
+    Parameters
+    ----------
+    text : str
+    known : frozenset of str
+        From `known_bases`.
+    """
+    found: dict[str, None] = {}
+    for word in split_words(text):
+        quiet = len(word) < 2 or word in STOP_WORDS or word in NUMBER_WORDS
+        if not quiet and known.isdisjoint(_bases(word)):
+            found[word] = None
+    return list(found)
+
+
+def _bases(word: str) -> set[str]:
+    """Forms that a word may be an inflection of, itself among them."""
+    bases = {word, lemma(word)}
+    if word in _IRREGULAR:
+        return bases
+    for ending in ("ing", "ed", "er", "est", "es", "ly", "y"):
+        stem = word.removesuffix(ending)
+        if stem == word or len(stem) < 3:
+            continue
+        bases |= {stem, stem + "e"}
+        if stem[-1] == stem[-2]:
+            bases.add(stem[:-1])
+        if stem.endswith("i"):
+            bases.add(stem[:-1] + "y")
+    return bases
+
+
+def _inflections(word: str) -> set[str]:
+    """List the other forms of a verb: jogs, jogged, jogging."""
+    stems = {word, lemma(word)}
+    for ending in ("ing", "ed"):
+        stem = word.removesuffix(ending)
+        if stem != word and len(stem) >= 3:
+            stems |= {stem, stem + "e", stem[:-1] if stem[-1] == stem[-2] else stem}
+    doubled = {stem + stem[-1] for stem in stems}  # jog, jogging
+    forms = {stem + ending for stem in stems | doubled for ending in ("s", "es", "ing", "ed")}
+    return stems | forms
+
+
+def says_something(part: str) -> bool:
+    """Whether a text has a letter, a digit or a symbol such as an emoji."""
+    return any(unicodedata.category(character)[0] in "LNS" for character in part)
+
+
+_COMPOUNDS = (
+    "cotton candy", "dragon fruit", "ferris wheel", "guinea pig", "hot dog", "ice cream",
+    "roller coaster", "sea horse", "sea lion", "teddy bear",
+)  # fmt: skip
+# Each is a word of its own: whoever asks for a dog does not want a hot dog.
+_TOKEN = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
+# scikit-learn's list takes these for function words; in captions they name what is seen.
+_STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
+    "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
+}  # fmt: skip
+
+
+class WordPresence(NamedTuple):
+    """Which word stands in which item's captions."""
+
+    words: list[str]
+    presence: csr_array
+    """(n, w) float32 of 0 and 1"""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(w,) int64: in how many items each word stands."""
+        return np.asarray(self.presence.sum(0)).ravel().astype(np.int64)
+
+
+def content_words(text: str) -> list[str]:
+    """Lower-case words that carry meaning, in order, with repetitions."""
+    return [word for word in _TOKEN.findall(text.lower()) if word not in _STOP_WORDS]
+
+
+def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
+    """Map each plain plural to its singular where both are in the vocabulary.
+
+    `dogs` becomes `dog`, but `grass` stays, as no caption speaks of `gras`.
+    """
+    known = set(vocabulary)
+    forms: dict[str, str] = {}
+    for word in known - PLURALS:
+        candidates = [word[:-1]] if word.endswith("s") else []
+        candidates += [word[:-2]] if word.endswith("es") else []
+        candidates += [word[:-3] + "y"] if word.endswith("ies") else []
+        found = next((form for form in candidates if len(form) > 2 and form in known), None)
+        if found:
+            forms[word] = found
+    return forms
+
+
+def with_phrases(
+    words: WordPresence, captions: Sequence[Sequence[str]], min_items: int = 5
+) -> WordPresence:
+    """Add the phrases of two words that the captions use: "palm tree", "hot dog".
+
+    Only words that stand side by side, and in at least a quarter of the items that have the rarer
+    of them: chance neighbours are no phrase.
+
+    Parameters
+    ----------
+    words : WordPresence
+        Of the same captions.
+    captions : sequence of sequence of str
+    min_items : int
+        Phrases of fewer items are dropped.
+    """
+    place = {word: at for at, word in enumerate(words.words)}
+    forms = singular_forms({word for item in captions for t in item for word in content_words(t)})
+    items_of: dict[tuple[str, str], list[int]] = {}
+    for row, item in enumerate(captions):
+        pairs = {(one, forms.get(other, other)) for text in item for one, other in _adjacent(text)}
+        for pair in pairs:
+            items_of.setdefault(pair, []).append(row)
+    counts = words.counts
+    kept: dict[str, list[int]] = {}
+    for (one, other), rows in sorted(items_of.items()):
+        rarer = min(
+            (counts[place[w]] for w in (forms.get(one, one), other) if w in place), default=0
+        )
+        if len(rows) >= max(min_items, rarer / 4) and one != other:
+            kept[f"{one} {other}"] = rows
+    columns = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()])
+    rows = np.array([row for rows in kept.values() for row in rows], np.int64)
+    ones = np.ones(len(rows), np.float32)
+    phrases = csr_array((ones, (rows, columns)), shape=(len(captions), len(kept)))
+    return WordPresence([*words.words, *kept], csr_array(hstack([words.presence, phrases])))
+
+
+def _adjacent(text: str) -> list[tuple[str, str]]:
+    """Pairs of content words with nothing but a space between them."""
+    found = list(_TOKEN.finditer(text.lower()))
+    return [
+        (one.group(), other.group())
+        for one, other in pairwise(found)
+        if text[one.end() : other.start()] == " " and not {one.group(), other.group()} & _STOP_WORDS
+    ]
+
+
+def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
+    """Find the content words of every item.
+
+    Parameters
+    ----------
+    captions : sequence of sequence of str
+        Captions of each item.
+    min_items : int
+        Words of fewer items are dropped.
+    """
+    texts = ["\n".join(item) for item in captions]
+    forms = singular_forms({word for text in texts for word in content_words(text)})
+
+    def words_of(text: str) -> list[str]:
+        return [forms.get(word, word) for word in content_words(text)]
+
+    analyzer: Any = words_of  # scikit-learn's stubs know only the names of its own analyzers
+    vectorizer = CountVectorizer(analyzer=analyzer, binary=True)
+    try:
+        presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
+    except ValueError:  # scikit-learn's "empty vocabulary": no caption has a content word
+        return WordPresence([], csr_array((len(captions), 0), dtype=np.float32))
+    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
+    words = vectorizer.get_feature_names_out()[frequent].tolist()
+    return WordPresence(words, csr_array(presence[:, frequent]))
+
+
+def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
+    """Find the words and the phrases of two words that training asks for; see both parts."""
+    return with_phrases(word_presence(captions, min_items), captions, min_items)

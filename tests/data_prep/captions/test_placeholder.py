@@ -1,0 +1,26 @@
+"""Tiles that show a caption where no image is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sieve.data_prep.captions.placeholder import draw_tile
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a dog", "", "word " * 500, "x" * 3000, "W" * 90, "<b>&amp;\u202eשלום", "漢字", "a\nb\tc"],
+)
+def test_tiles_hold_any_text(text: str) -> None:
+    tile = draw_tile(text)
+    assert (tile.mode, tile.size) == ("RGB", (320, 240))
+    inside = np.asarray(tile)[10:-10, 10:-10]
+    assert inside.std() > 1, "something is written"
+    edge = np.asarray(tile)[4:-4, -12:-4]
+    assert (edge == edge[0, 0]).all(), "nothing runs out of the tile"
+
+
+def test_tiles_of_other_texts_differ() -> None:
+    assert draw_tile("a dog") == draw_tile("a dog")
+    assert draw_tile("a dog") != draw_tile("a cat")

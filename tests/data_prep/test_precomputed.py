@@ -1,0 +1,86 @@
+"""Embeddings that exist already take the place of the backbone's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from squares import Drawn, skipped_rows
+
+from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.records import Record
+from sieve.model.backbone import Backbone
+from sieve.model.collection import BackboneIdentity
+
+
+def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    known = np.random.default_rng(0).standard_normal((30, tiny_backbone.width))
+    made = prepare(
+        Drawn(30, {4: "torn"}),
+        tiny_backbone,
+        tmp_path / "c",
+        progress=False,
+        known=KnownEmbeddings(known.astype(np.float16)),
+    )
+    expected = np.delete(known, 4, axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.abs(made.image_embeddings.astype(float) - expected).max() < 2e-3
+    with pytest.raises(
+        ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row a record"
+    ):
+        prepare(
+            Drawn(31), tiny_backbone, tmp_path / "d", known=KnownEmbeddings(known), progress=False
+        )
+
+
+def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
+    class Twice(Drawn):
+        def records(self) -> Iterator[Record]:
+            for place, record in enumerate(super().records()):
+                yield record
+                if place == 2:
+                    yield Record("s2", "elsewhere", ("again",))
+
+    random = np.random.default_rng(0)
+    images, texts = random.standard_normal((61, 6)), random.standard_normal((61, 6))
+    identity = BackboneIdentity("theirs", "ab" * 32, 6)
+    known = KnownEmbeddings(ConcatRows([images[:3], images[3:29], images[29:]]), texts)
+    made = prepare(Twice(60, {4: "torn"}), identity, tmp_path / "c", known=known, progress=False)
+    assert made.backbone == identity
+    for found, given, left_out in (
+        (made.image_embeddings, images, [3, 5]),  # the duplicate, and the torn one after it
+        (made.text_embeddings, texts, [3, 4]),
+    ):
+        expected = np.delete(given, left_out, axis=0)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        assert np.abs(found.astype(float) - expected).max() < 2e-3
+
+
+def test_what_is_not_known_needs_a_backbone(tmp_path: Path) -> None:
+    identity = BackboneIdentity("theirs", "ab" * 32, 6)
+    known = KnownEmbeddings(np.ones((3, 6)))
+    with pytest.raises(ValueError, match="not all embeddings of drawn are known: backbone theirs"):
+        prepare(Drawn(3), identity, tmp_path / "c", known=known, progress=False)
+    wrong = KnownEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
+    with pytest.raises(ValueError, match=r"known texts have shape \(4, 6\), expected \(3, 6\)"):
+        prepare(Drawn(3), identity, tmp_path / "c", known=wrong, progress=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_known_embeddings_that_are_no_directions_are_left_out(tmp_path: Path, value: float) -> None:
+    images, texts = np.ones((60, 4), np.float16), np.ones((60, 4), np.float16)
+    images[17] = value
+    texts[-1, 2] = value if value else np.nan  # the second caption of the last record
+    known = KnownEmbeddings(images, texts)
+    identity = BackboneIdentity("theirs", "ab" * 32, 4)
+    made = prepare(Drawn(60), identity, tmp_path / "c", known=known, progress=False)
+    assert [row[::2] for row in skipped_rows(made)[1:]] == [
+        ["s17", "embedding is NaN, infinite or zero"],
+        ["s59", "a caption's embedding is NaN, infinite or zero"],
+    ]
+    assert (made.n_items, made.n_captions) == (58, 56)
+    shown = {path.stem for path in (made.path / "thumbnails").rglob("*.webp")}
+    assert shown == set(made.items["id"])

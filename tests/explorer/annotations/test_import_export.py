@@ -1,0 +1,207 @@
+"""Files of names and notes: the same again, plain in a spreadsheet, and hostile ones refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve.explorer.annotations.database import Database
+from sieve.explorer.annotations.fields import Field, read_field
+from sieve.explorer.annotations.import_export import (
+    Origin,
+    carry_out,
+    export_text,
+    plan_import,
+    read_exchanged,
+    write_csv,
+)
+from sieve.explorer.annotations.store import Annotations
+
+M = 64
+ORIGIN = Origin("squares", "codes", "c" * 64, "d" * 64)
+LINK = "?q=a+dog&collection=squares&checkpoint=codes"
+
+
+def opened(folder: Path, name: str = "notes") -> Annotations:
+    return Annotations(Database(folder / f"{name}.sqlite", "c" * 64, "d" * 64), M)
+
+
+def take(store: Annotations, data: bytes, kind: str, *, replace: bool = False):
+    plan = plan_import(read_exchanged(data, kind, M), store, ORIGIN, replace=replace)
+    return plan, carry_out(plan, store)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Annotations:
+    store = opened(tmp_path)
+    store.write(9, "name", "=HYPERLINK()", 0)
+    store.write(2, "note", 'two\nlines, “quoted”, "so"', 0)
+    store.write(2, "tags", "b, a", 0)
+    store.write(2, "starred", True, 0)
+    gone = store.write(5, "name", "gone", 0).field
+    store.write(5, "name", "", gone.version)
+    store.searches.save("a dog", LINK)
+    return store
+
+
+def test_json_has_a_dimension_a_line_and_is_the_same_every_time(full: Annotations) -> None:
+    text = export_text(full, ORIGIN, "json")
+    assert text == export_text(full, ORIGIN, "json")
+    lines = [line.strip().rstrip(",") for line in text.splitlines() if '"dimension":' in line]
+    assert [json.loads(line)["dimension"] for line in lines] == [2, 9]
+    assert json.loads(text)["dimensions"][0]["tags"] == ["a", "b"]
+    assert json.loads(text)["searches"][0]["link"] == LINK
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_what_is_exported_is_the_same_when_imported(
+    full: Annotations, tmp_path: Path, kind: str
+) -> None:
+    text = export_text(full, ORIGIN, kind)
+    other = opened(tmp_path, "other")
+    plan, left = take(other, text.encode(), kind)
+    assert left == () and len(plan.changes) == 4 and not plan.kept
+    assert export_text(other, ORIGIN, kind) == text
+    again, _ = take(other, text.encode(), kind)
+    assert (again.changes, again.same, again.searches) == ((), 4, ())
+
+
+def test_no_cell_is_a_formula(full: Annotations) -> None:
+    text = export_text(full, ORIGIN, "csv")
+    cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert "'=HYPERLINK()" in cells
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r"))]
+
+
+@given(
+    st.sampled_from(["name", "note"]), st.text(max_size=80) | st.from_regex(r"'{0,3}[=+@-].{0,9}")
+)
+def test_any_text_comes_back_from_csv(field: str, text: str) -> None:
+    value = read_field(field, text[:80])
+    kept = {7: {field: Field(value, 1, "2026-01-31T12:00:00.000Z")}}
+    said = read_exchanged(write_csv(kept).encode(), "csv", M).said
+    assert [(one.dimension, one.field, one.value) for one in said] == (
+        [(7, field, value)] if value else []
+    )
+
+
+def test_what_is_newer_here_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.write(1, "name", "here", 0)
+    old = b"dimension,name,name_changed\n1,file,2020-01-01T00:00:00Z\n2,new,\n"
+    plan, _ = take(store, old, "csv")
+    assert store.names() == {1: "here", 2: "new"}
+    assert plan.summary() == "1 name to take in, 0 the same; 1 newer value here stay"
+    assert plan.lines() == ["1 name: “here” stays, not “file”", "2 name: nothing → “new”"]
+    take(store, old, "csv", replace=True)
+    assert store.names() == {1: "file", 2: "new"}
+    newer = b"dimension,name,name_changed\n1,later,2024-01-01T00:00:00+02:00\n"
+    take(store, newer, "csv")
+    assert store.names()[1] == "later"
+    assert store.of(1)["name"].changed == "2023-12-31T22:00:00.000Z"
+
+
+def test_a_time_to_come_wins_only_until_now(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.write(1, "name", "here", 0)
+    take(store, b"dimension,name,name_changed\n1,file,9999-01-01T00:00:00Z\n", "csv")
+    assert store.of(1)["name"].changed < "9000"
+
+
+def test_what_was_taken_back_here_is_as_new_as_that(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.write(1, "name", "", store.write(1, "name", "x", 0).field.version)
+    take(store, b"dimension,name,name_changed\n1,x,2020-01-01T00:00:00Z\n", "csv")
+    assert store.names() == {}
+
+
+def test_what_changed_after_it_was_looked_at_is_left_alone(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    plan = plan_import(read_exchanged(b"dimension,name\n1,file\n", "csv", M), store, ORIGIN)
+    store.write(1, "name", "meanwhile", 0)
+    (note,) = carry_out(plan, store)
+    assert note.startswith("1 value changed here meanwhile")
+    assert store.names() == {1: "meanwhile"}
+
+
+def test_notes_of_another_checkpoint_are_refused_and_searches_of_another_collection_left_out(
+    full: Annotations, tmp_path: Path
+) -> None:
+    given = read_exchanged(export_text(full, ORIGIN, "json").encode(), "json", M)
+    other = opened(tmp_path, "other")
+    with pytest.raises(ValueError, match="its dimensions mean nothing here"):
+        plan_import(given, other, ORIGIN._replace(checkpoint_sha256="e" * 64))
+    plan = plan_import(given, other, ORIGIN._replace(collection_sha256="e" * 64))
+    assert plan.searches == () and "another collection" in plan.notes[0]
+
+
+def test_a_search_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
+    links = ["javascript:alert(1)", "?q=x&off=999", "?tab=train", LINK]
+    searches = [{"name": "s", "link": link} for link in links]
+    data = json.dumps({"sieve_annotations": 1, "searches": searches}).encode()
+    store = opened(tmp_path)
+    plan, _ = take(store, data, "json")
+    assert len(plan.notes) == 3
+    assert [search.link for search in store.searches.all()] == [LINK]
+
+
+def test_a_search_without_a_usable_name_is_left_out(
+    tmp_path: Path,
+) -> None:
+    searches = [{"name": name, "link": LINK} for name in ("", "n" * 121, "a", "b")]
+    data = json.dumps({"sieve_annotations": 1, "searches": searches}).encode()
+    store = opened(tmp_path)
+    plan, left = take(store, data, "json")
+    assert (len(plan.notes), left) == (2, ())
+    assert [search.name for search in store.searches.all()] == ["a"] and len(plan.searches) == 1
+
+
+HOSTILE = {
+    b"\xff\xfe\x00": "not UTF-8",
+    b"{": "not JSON",
+    b"[" * 100_000: "not JSON",
+    b"[]": "must be|is a JSON object",
+    b"{}": "sieve_annotations must be 1; got None",
+    b'{"sieve_annotations": 1, "rows": []}': "has no field 'rows'",
+    b'{"sieve_annotations": 1, "dimensions": {}}': "dimensions must be a list",
+    b'{"sieve_annotations": 1, "dimensions": [7]}': "entry 1: an entry is a JSON object",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": 64}]}': "there is no dimension 64",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": true}]}': "entry 1: dimension must be",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "tags": 3}]}': "tags must be text",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "name": "x", "name_changed": "?"}]}':
+        "must be a time",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_json_gets_one_line(data: bytes) -> None:
+    with pytest.raises(ValueError, match=HOSTILE[data]) as told:
+        read_exchanged(data, "json", M)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 300
+
+
+HOSTILE_CSV = {
+    b"": "must name columns",
+    b"name\nx\n": "must name columns",
+    b"dimension,colour\n1,red\n": "has no field 'colour'",
+    b"dimension,name\n1,a,b\n": "line 2: more cells than columns",
+    b"dimension,name\nx,a\n": "line 2: dimension must be",
+    b"dimension,name\n1,a\n1,b\n": "line 3: dimension 1 is there twice",
+    b'dimension,name\n1,"a': "this is not CSV",
+    b"dimension,name\n1," + b"x" * 200_000 + b"\n": "this is not CSV",
+    b"dimension,name\n1," + b"x" * 81 + b"\n": "line 2: a name has 81 characters",
+    b"dimension,starred\n1,maybe\n": "line 2: starred is true or false",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE_CSV, ids=range(len(HOSTILE_CSV)))
+def test_hostile_csv_gets_one_line(data: bytes) -> None:
+    with pytest.raises(ValueError, match=HOSTILE_CSV[data]) as told:
+        read_exchanged(data, "csv", M)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 300

@@ -1,0 +1,223 @@
+"""Tests of how checkpoint names resolve, and of the default checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import Sieve, fault
+from safetensors.torch import save_file
+
+from sieve.explorer.server import Server
+from sieve.explorer.tabs.search import SearchHandlers
+from sieve.explorer.tabs.train import TrainHandlers
+from sieve.model.checkpoint import Checkpoint, explain_choice, find_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.engine import Engine
+from sieve.model.files import write_checksums
+
+D, M = 32, 64
+
+
+def kept(checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: int) -> Path:
+    """Keep a copy of a checkpoint by a name, as if it was trained for so many steps."""
+    folder = Path(shutil.copytree(checkpoint.path, home / "checkpoints" / name))
+    training = json.loads((folder / "training.json").read_text())
+    training["curves"][-1]["step"] = steps
+    (folder / "training.json").write_text(json.dumps(training))
+    write_checksums(
+        folder, (part.name for part in folder.iterdir() if part.name != "checksums.json")
+    )
+    os.utime(folder / "config.json", (newer, newer))
+    return folder
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoints of the tests are narrow; only their steps are to count."""
+    monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_quick_training_is_not_the_default(
+    home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    quick = kept(tiny_checkpoint, home, "tiny", steps=20, newer=2)
+    assert find_checkpoint(tiny_collection) == quick
+    assert explain_choice(tiny_collection, quick) == (
+        "tiny had only a quick training (20 steps); train a longer one with `sieve train`.",
+        "",
+    )
+    full = kept(tiny_checkpoint, home, "tiny-full", steps=400, newer=1)
+    assert find_checkpoint(tiny_collection) == full
+    choice = explain_choice(tiny_collection, full)
+    reason = "tiny-full is open, because tiny had only a quick training (20 steps)."
+    assert choice == (reason, "tiny")
+    assert str(choice) == f"{reason} Open tiny with --checkpoint tiny."
+    about = SearchHandlers(Engine.open(tiny_collection.path), tmp_path).about()
+    assert about["checkpoint_choice"] == choice._asdict()
+    for_strangers = SearchHandlers(Engine.open(tiny_collection.path), tmp_path, public=True)
+    assert not any(for_strangers.about()["checkpoint_choice"].values())
+    assert explain_choice(tiny_collection, quick) == (
+        "tiny had only a quick training (20 steps); tiny-full had a full one.",
+        "tiny-full",
+    )
+    desk = TrainHandlers(tiny_collection, full, "cpu")
+    desk.checkpoint_open("tiny")
+    assert desk.wanted() == quick
+    with pytest.raises(ValueError, match="no checkpoint '../tiny' reads this collection"):
+        desk.checkpoint_open("../tiny")
+
+
+@pytest.mark.usefixtures("wide")
+def test_nothing_is_said_where_nothing_else_was_expected(
+    home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
+) -> None:
+    older = kept(tiny_checkpoint, home, "tiny", steps=400, newer=1)
+    newest = kept(tiny_checkpoint, home, "tiny-2", steps=300, newer=2)
+    assert find_checkpoint(tiny_collection) == newest
+    assert {explain_choice(tiny_collection, one) for one in (newest, older)} == {("", "")}
+
+
+def test_few_dimensions_are_quick_too(
+    home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
+) -> None:
+    narrow = kept(tiny_checkpoint, home, "narrow", steps=1000, newer=1)
+    assert f"({tiny_checkpoint.m} dimensions)" in explain_choice(tiny_collection, narrow).reason
+
+
+@pytest.mark.usefixtures("wide")
+def test_train_says_that_a_quick_one_is_no_default(
+    sieve: Sieve,
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quick = ("train", tiny_collection.path, "--m", "16", "--k", "4", "--epochs", "1")
+    assert sieve(*quick).code == 0
+    assert "by default" not in caplog.text
+    full = kept(tiny_checkpoint, home, "full", steps=400, newer=1)
+    assert sieve(*quick).code == 0
+    assert "is not opened by default; open it with --checkpoint tiny-2" in caplog.text
+    assert find_checkpoint(tiny_collection) == full
+
+
+@pytest.mark.usefixtures("wide")
+def test_explore_says_which_is_open(
+    sieve: Sieve,
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept(tiny_checkpoint, home, "trial", steps=20, newer=2)
+    kept(tiny_checkpoint, home, "full", steps=400, newer=1)
+
+    def stop(_: Server) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "follow", stop)
+    lines = sieve("explore", tiny_collection.path, "--port", "8231").out.splitlines()
+    assert lines[0].startswith("Sieve is at http://127.0.0.1:")
+    assert lines[1].startswith("full is open, because trial had only a quick training (20 steps)")
+
+
+def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
+    sieve: Sieve,
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = kept(tiny_checkpoint, home, "mine", steps=400, newer=1)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "photos", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dog.jpg").write_bytes(b"")
+    told = sieve("info", tiny_collection.path, "--checkpoint", "mine", "--json").data
+    assert told["checkpoint"] == str(mine)
+    # The bundled one is found, and then refused for its backbone.
+    assert "assets/checkpoints/photos reads backbone sieve-lite" in fault(
+        sieve("info", tiny_collection.path, "--checkpoint", "photos")
+    )
+    assert "notes is not a whole checkpoint (no config.json)" in fault(
+        sieve("info", tiny_collection.path, "--checkpoint", "notes")
+    )
+    shutil.copytree(tiny_checkpoint.path, tmp_path / "full")
+    shutil.copytree(tiny_checkpoint.path, home / "checkpoints" / "full")
+    told = sieve("info", tiny_collection.path, "--checkpoint", "full", "--json").data
+    assert told["checkpoint"] == "full"  # the path of a checkpoint goes before a kept one
+
+
+def test_a_folder_of_pictures_does_not_hide_a_collection(
+    sieve: Sieve,
+    home: Path,
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(tiny_collection.path, home / "collections" / "pets")
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told = sieve("info", "pets", "--checkpoint", tiny_checkpoint.path, "--json").data
+    assert told["path"] == str(home / "collections" / "pets")
+
+
+def external(tool: str, folder: Path) -> Path:
+    """Write an SAE as a tool saves it; returns what is given as --checkpoint."""
+    folder.mkdir(parents=True)
+    weights = torch.zeros(D, M)
+    pair = {"W_enc": weights, "b_enc": torch.zeros(M)}
+    if tool == "SAELens":
+        save_file(pair, folder / "sae_weights.safetensors")
+        (folder / "cfg.json").write_text(json.dumps({"d_in": D, "d_sae": M}))
+    elif tool == "sparsify":
+        save_file(pair, folder / "sae.safetensors")
+        (folder / "cfg.json").write_text(json.dumps({"num_latents": M, "k": 8, "d_in": D}))
+    elif tool == "overcomplete":
+        torch.save({"dictionary._weights": weights}, folder / "sae.pth")
+    elif tool == "openai/sparse_autoencoder":
+        torch.save({"latent_bias": pair["b_enc"], "encoder.weight": weights}, folder / "8.pt")
+        return folder / "8.pt"
+    else:
+        torch.save(pair, folder / "ae.pt")
+        config = {"trainer": {"activation_dim": D, "dict_size": M}}
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+TOOLS = (
+    "SAELens", "sparsify", "overcomplete", "openai/sparse_autoencoder", "dictionary_learning",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_external_sae_is_named_with_the_way_to_codes(
+    sieve: Sieve, tiny_collection: Collection, tmp_path: Path, tool: str
+) -> None:
+    given = external(tool, tmp_path / "layers.3" / "sae")
+    wanted = (f"a sparse autoencoder of {tool}", "image_codes.npz", "sieve prepare codes")
+    for path in (given, tmp_path):  # also as a hub's snapshot, with folders around it
+        line = fault(sieve("search", tiny_collection.path, "red", "--checkpoint", path))
+        assert all(part in line for part in wanted), line
+    line = fault(sieve("prepare", "codes", given if given.is_dir() else given.parent))
+    assert all(part in line for part in wanted), line
+
+
+def test_pickled_code_is_not_run(sieve: Sieve, tiny_collection: Collection, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    (tmp_path / "sae").mkdir()
+    torch.save({"dictionary._weights": Evil()}, tmp_path / "sae" / "sae.pt")
+    line = fault(sieve("info", tiny_collection.path, "--checkpoint", tmp_path / "sae"))
+    assert "overcomplete" in line
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blip import tiny_blip
+from PIL import Image
+from told import write_told
+
+from sieve.explorer.benchmark_report import save_plot, verdicts
+from sieve.explorer.cli import main
+from sieve.model.backbone import Backbone
+from sieve.model.benchmark import (
+    Interval,
+    MethodResult,
+    PairCount,
+    TrackResult,
+    list_evaluations,
+    read_evaluation,
+)
+from sieve.model.collection import Collection
+from sieve.model.evaluation import PairCriteria
+from sieve.model.training import TrainingConfig, train
+
+QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples", "20")
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone) -> Path:
+    return write_told(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator:  # noqa: ARG001
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", *map(str, arguments)])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_evaluate_prints_its_json_and_fills_a_folder(
+    evaluate, collection: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    code, said, _ = evaluate(collection, *QUICK, "--json", "--out", out)
+    assert code == 0
+    told = json.loads(said)
+    assert told["collection"] == "told"
+    assert told["seeds"] == [0, 1, 2]
+    assert [track["track"] for track in told["tracks"]] == ["label", "caption"]
+    methods = told["tracks"][0]["methods"]
+    assert [method["method"] for method in methods] == ["A only", "subtraction", "oracle"]
+    assert json.loads((out / "result.json").read_text()) == told
+    config = json.loads((out / "config.json").read_text())
+    assert config["benchmark"]["trials"] == 3
+    with (out / "label.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    rows = [*methods, *told["tracks"][0]["variants"]]
+    assert [float(row["ap@10"]) for row in table] == [row["ap@10"] for row in rows]
+    with (out / "label_pairs.csv").open() as stream:
+        pairs = list(csv.DictReader(stream))
+    assert len(pairs) == told["tracks"][0]["pairs"]
+    mean = np.mean([float(pair["subtraction"]) for pair in pairs])
+    assert mean == pytest.approx(methods[1]["ap@10"], abs=1e-5)
+    assert all(pair["a"] != pair["without"] and int(pair["relevant"]) >= 10 for pair in pairs)
+    with Image.open(out / "caption.png") as image:
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 3
+    code, _, err = evaluate(collection, *QUICK, "--out", out)
+    assert code == 1
+    assert "exists already" in err
+
+
+def test_evaluate_for_people(evaluate, collection: Path) -> None:
+    trained = ("--methods", "subtraction,Sieve", "--epochs", "1", "--seeds", "4")
+    code, said, _ = evaluate(
+        collection, *trained, "--trials", "2", "--resamples", "10", "--track", "label",
+        "--device", "cpu", "--peer", f"twin={collection}",
+    )  # fmt: skip
+    assert code == 0, said
+    lines = said.splitlines()
+    assert lines[0].startswith("told, label track: ")
+    assert {line.split("  ")[0] for line in lines} >= {"method", "subtraction", "Sieve", "twin"}
+    assert "Best training-free peer: subtraction" in said
+    assert "backbone" in said
+    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert lines[-1].endswith(f" as {kept.id}") and kept.checkpoint is None
+
+
+def test_a_quick_one_trains_nothing(
+    evaluate, collection: Path, tiny_backbone: Backbone, tmp_path: Path, home: Path
+) -> None:
+    fresh = write_told(tmp_path / "fresh", tiny_backbone, 5)
+    made = train(
+        Collection.open(fresh), tmp_path / "made", TrainingConfig(m=32, k=4, epochs=2),
+        device="cpu", progress=False,
+    )  # fmt: skip
+    said = evaluate(
+        collection, "--quick", "--checkpoint", made.path, "--trials", "2", "--resamples", "5",
+        "--json", "--device", "cpu",
+    )  # fmt: skip
+    assert said[0] == 0, said[2]
+    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert kept.is_short and kept.checkpoint == ("made", made.sha256)
+    tracks = read_evaluation(kept.path).tracks
+    assert [track.as_json() for track in tracks] == json.loads(said[1])["tracks"]
+    assert not (home / "peers").exists()
+
+
+def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
+    blip = Backbone.load(f"blip:{tiny_blip(tmp_path / 'model')}", "cpu")
+    peer = write_told(tmp_path / "by-blip", blip)
+    code, said, err = evaluate(
+        collection,
+        *QUICK,
+        "--track",
+        "label",
+        "--json",
+        "--device",
+        "cpu",
+        "--peer",
+        f"BLIP={peer}",
+        "--trust-backbone",
+    )
+    assert code == 0, err
+    methods = json.loads(said)["tracks"][0]["methods"]
+    (found,) = [method for method in methods if method["method"] == "BLIP"]
+    assert 0 < found["ap@10"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "nonsense"), "no method nonsense"),
+        (("--seeds", "one"), "--seeds takes"),
+        (("--peer", "nothing"), "--peer takes NAME=COLLECTION"),
+        (("--checkpoint", "nowhere"), "no checkpoint"),
+    ],
+)
+def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, message: str) -> None:
+    code, said, err = evaluate(collection, *arguments)
+    assert (code, said, err.count("\n")) == (1, "", 1)
+    assert message in err
+
+
+def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
+    near = Interval(ap - 0.02, ap + 0.02)
+    return MethodResult(
+        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, 0.8, 0.6, 0.7, 0.75,
+        (ap,), (ap,), (0.1,), None, {}, ap, 1,
+        ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
+    )  # fmt: skip
+
+
+def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
+    methods = (
+        method("subtraction", 0.5, 1.2, 1.1, 1.3),
+        method("paper", 0.7, 0.86, 0.8, 0.95),
+        method("SpLiCE", 0.6, 1.0, 0.9, 1.1),
+        method("Sieve", 0.6, 1.0, 1.0, 1.0),
+    )
+    asked = (PairCount("dog", "beach", 10, 10),)
+    track = TrackResult("label", asked, 100, 4, 50, PairCriteria(), methods, ())
+    said = "\n".join(verdicts(track))
+    assert "paper wins against Sieve" in said
+    assert "SpLiCE and Sieve are not told apart" in said
+    assert "subtraction wins" not in said
+    assert "keeps .750 of A's AP@10" in said
+    assert "out of its plain ranking would keep .938" in said
+    assert "Among the items without B it keeps .933" in said
+    for name in ("one", "two"):
+        save_plot(track, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

@@ -1,0 +1,99 @@
+"""`sieve prepare`, `merge`, `add` and `train`: what they make is found by its name."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from blip import tiny_blip
+from command_line import Sieve, fault
+
+from sieve.explorer.cli.train import Train
+from sieve.model.training import PRESETS, TrainingConfig
+
+
+def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
+    backbone = f"blip:{os.path.relpath(tiny_blip(tmp_path / 'model'))}"
+    out = tmp_path / "by-blip"
+    made = sieve(
+        "prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv",
+        "--backbone", backbone, "--out", out, "--device", "cpu", "--json",
+    ).data  # fmt: skip
+    assert (made["items"], made["captions"]) == (60, 120)
+    assert made["backbone"] == f"blip:{tmp_path / 'model'}"
+    assert "no folder at" in fault(
+        sieve("prepare", "folder", pictures / "images", "--backbone", "blip:./no", "--out", "x")
+    )
+
+
+def test_prepare_and_train(
+    sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, tmp_path: Path, home: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(pictures / "images", images)
+    (images / "torn.png").write_bytes((images / "000.png").read_bytes()[:60])
+    backbone = f"local-dir:{os.path.relpath(tiny_backbone_dir)}"
+    out = tmp_path / "mine"
+    made = sieve(
+        "prepare", "folder", images, "--captions", pictures / "captions.csv",
+        "--backbone", backbone, "--licence", "CC0", "--out", out, "--json",
+    ).data  # fmt: skip
+    assert (made["name"], made["items"], made["captions"], made["skipped"]) == ("mine", 60, 120, 1)
+    assert (made["licence"], made["path"]) == ("CC0", str(out))
+    assert made["backbone"] == f"local-dir:{tiny_backbone_dir}"
+    skipped = list(csv.DictReader((out / "skipped.csv").open()))
+    assert [row["key"] for row in skipped] == ["torn.png"]
+
+    trained = sieve("train", out, "--m", "32", "--k", "4", "--epochs", "1", "--json").data
+    assert Path(trained["checkpoint"]) == home / "checkpoints" / "mine"
+    assert (trained["trained_on"], trained["items"]) == ("mine", 36)
+    assert sieve("search", out, "a circle", "--json").data["results"]
+    again = sieve("train", out, "--m", "32", "--k", "4", "--epochs", "1", "--json").data
+    assert Path(again["checkpoint"]).name == "mine-2"
+    assert sieve("info", out, "--checkpoint", "mine", "--json").data["dimensions"] == 32
+    assert "k must be" in fault(sieve("train", out, "--m", "8", "--k", "9"))
+
+
+def test_train_options_are_those_of_the_configuration() -> None:
+    assert set(Train.SETTINGS) <= {field.name for field in fields(TrainingConfig)}
+    assert set(Train.SETTINGS) <= {field.name for field in fields(Train)}
+    assert set(get_args(get_type_hints(Train)["preset"])) == set(PRESETS)
+
+
+def test_shards_and_more_items(
+    sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, home: Path, tmp_path: Path
+) -> None:
+    images, captions = pictures / "images", pictures / "captions.csv"
+    backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
+    prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
+    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: join all with `sieve merge PART… --out COLLECTION`" in told.out
+    assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
+        "parts are missing: 2/2"
+    )
+    assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
+    (home / "collections").mkdir(parents=True)
+    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
+    assert (merged["items"], merged["captions"]) == (60, 120)
+    assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2
+    more = tmp_path / "more"
+    more.mkdir()
+    shutil.copy(images / "003.png", more / "new.png")
+    added = sieve("add", tmp_path / "c", more, "--device", "cpu")
+    assert (added.code, added.err) == (0, "")
+    assert f"61 items, 120 captions in {home}/collections/c-2; " in added.out
+    with (home / "collections" / "c-2" / "duplicates.csv").open(newline="") as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert (Path(last["image"]), Path(last["duplicate_of_image"]), last["kind"]) == (
+        *(more / "new.png", images / "003.png"),
+        "same",
+    )
+    assert fault(sieve("add", tmp_path / "c", images)).endswith(f"{tmp_path}/c already")
+    assert "give its own --backbone" in fault(
+        sieve("add", tmp_path / "c", more, "--out", tmp_path / "d", "--backbone", "sieve-lite")
+    )

@@ -1,0 +1,36 @@
+"""Figures that are handed over on the web, and forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from drawn import ROWS, recipe
+
+from sieve.explorer.figures.render import (
+    KEPT_SECONDS,
+    Download,
+    figure_download,
+    keep_file,
+    recipe_for,
+)
+
+
+def test_a_served_recipe_is_of_what_is_open(tiny_engine) -> None:
+    assert recipe_for(tiny_engine, {"rows": ROWS, "collection": "some/path/tiny"})
+    with pytest.raises(ValueError, match="for collection 'scenes'; here 'tiny' is open"):
+        recipe_for(tiny_engine, {"rows": ROWS, "collection": "scenes"})
+    with pytest.raises(ValueError, match="kind must be one of pdf, svg, png, tex, json; got 'exe'"):
+        figure_download(tiny_engine, recipe(), "exe")
+    written = figure_download(tiny_engine, recipe(), "json").data
+    assert recipe_for(tiny_engine, json.loads(written)).collection == "tiny"
+
+
+def test_files_are_forgotten_after_an_hour(tmp_path: Path) -> None:
+    old = keep_file(Download("figure.pdf", "application/pdf", b"old"), tmp_path)
+    long_ago = old.stat().st_mtime - KEPT_SECONDS - 1
+    os.utime(old, (long_ago, long_ago))
+    new = keep_file(Download("figure.pdf", "application/pdf", b"new"), tmp_path)
+    assert new.read_bytes() == b"new" and not old.parent.exists()

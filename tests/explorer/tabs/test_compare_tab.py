@@ -1,0 +1,176 @@
+"""What the Compare tab is answered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damage import reseal
+from PIL import Image
+
+from sieve.explorer.errors import json_errors
+from sieve.explorer.tabs.compare import KEPT_ENGINES, CompareHandlers
+from sieve.explorer.tabs.search import SearchHandlers
+from sieve.model.compare import DENSE_METHODS, dense_scores, embed_question
+from sieve.model.exclusion import best
+
+
+@pytest.fixture
+def desk(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noqa: ARG001
+    return CompareHandlers(SearchHandlers(tiny_engine, tmp_path))
+
+
+@pytest.fixture
+def copies(tiny_checkpoint, home: Path) -> list[str]:
+    """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
+    names = [f"copy-{number}" for number in range(KEPT_ENGINES + 1)]
+    for name in names:
+        shutil.copytree(
+            tiny_checkpoint.path,
+            home / "checkpoints" / name,
+        )
+        names_file = home / "checkpoints" / name / "names.json"
+        names_file.write_text(
+            json.dumps(json.loads(names_file.read_text())) + f"\n{' ' * len(name)}"
+        )
+        reseal(names_file.parent)
+    return names
+
+
+ASKED = {"q": "a circle", "without": "the snow"}
+
+
+def test_both_columns_are_what_their_methods_find(desk: CompareHandlers, tiny_engine) -> None:
+    found = desk.compare({**ASKED, "method": "literal"})
+    sparse, dense = ([item["id"] for item in one["results"]] for one in found["columns"])
+    query = tiny_engine.encode("a circle", "the snow")
+    assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
+    literal = DENSE_METHODS["literal"]
+    rows = best(
+        dense_scores(
+            tiny_engine,
+            embed_question(tiny_engine, tiny_engine.encode("a circle", "the snow")),
+            literal,
+        ),
+        20,
+    ).rows
+    assert dense == tiny_engine.collection.items["id"].iloc[rows].tolist()
+    assert found["both"] == len(set(sparse) & set(dense))
+
+
+def test_labels_that_the_words_name_tell_what_is_right(desk: CompareHandlers, tiny_engine) -> None:
+    found = desk.compare(ASKED)
+    truth = found["truth"]
+    labels = [set(one) for one in tiny_engine.collection.items["labels"]]
+    assert (truth["track"], truth["a"], truth["b"]) == ("label", "circle", "snow")
+    assert truth["relevant"] == sum("circle" in one and "snow" not in one for one in labels)
+    assert truth["violating"] == sum({"circle", "snow"} <= one for one in labels)
+    for column in found["columns"]:
+        first = column["results"][:10]
+        right = sum(item["mark"] == "right" for item in first)
+        assert column["measures"]["precision"] == pytest.approx(right / 10)
+        for item in column["results"]:
+            has = {"circle", "snow"} & set(item["labels"])
+            expected = {frozenset({"circle"}): "right", frozenset({"circle", "snow"}): "both"}
+            assert item["mark"] == expected.get(frozenset(has), "other")
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_the_words_do_not_name_is_chosen(desk: CompareHandlers) -> None:
+    odd = {"q": "something round", "without": "winter"}
+    found = desk.compare(odd)
+    assert found["columns"][0]["measures"] is None
+    assert found["truth"]["a"] == ""
+    assert set(found["truth"]["names"]) >= {"circle", "snow"}
+    chosen = desk.compare({**odd, "track": "label", "a": "circle", "b": "snow"})
+    assert chosen["columns"][0]["measures"] is not None
+    half = desk.compare({**odd, "without": "the snow", "track": "label", "a": "circle"})
+    assert (half["truth"]["a"], half["truth"]["b"]) == ("circle", "snow")
+    by_caption = desk.compare({**ASKED, "track": "caption", "a": "snow"})
+    assert by_caption["truth"]["track"] == "caption"
+
+
+def test_other_checkpoints_open_when_chosen_and_two_stay(
+    desk: CompareHandlers, copies: list[str]
+) -> None:
+    assert set(copies) <= set(desk.compare_options(None)["checkpoints"])
+    for name in copies:
+        found = desk.compare({**ASKED, "method": f"checkpoint {name}"})
+        own, other = found["columns"]
+        assert other["title"] == f"Sparse · {name}"
+        assert own["results"] == other["results"]
+    assert len(desk._opened) == KEPT_ENGINES
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (None, "expected an object"),
+        ({"q": " "}, "nothing to compare"),
+        ({**ASKED, "method": "magic"}, "there is no method 'magic'"),
+        ({**ASKED, "method": "checkpoint ../../etc"}, "there is no checkpoint"),
+        ({**ASKED, "knob": "1"}, "knob must be a number"),
+        ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
+        ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
+        ({**ASKED, "track": "label", "a": "zorb", "b": "snow"}, "there is no label 'zorb'"),
+        ({**ASKED, "a": 3}, "a must be text"),
+    ],
+)
+def test_a_bad_comparison_is_answered_in_one_line(
+    desk: CompareHandlers, payload: object, said: str
+) -> None:
+    line = json_errors(desk.compare)(payload)["error"]
+    assert said in line[0].lower() + line[1:] and "\n" not in line
+
+
+def test_an_item_and_an_image_are_compared_as_they_are_searched(
+    tiny_engine,
+    tmp_path: Path,
+    home: Path,  # noqa: ARG001
+) -> None:
+    desk = SearchHandlers(tiny_engine, tmp_path)
+    asks = CompareHandlers(desk)
+    items = tiny_engine.collection.items
+    item = str(items["id"].iloc[3])
+    chosen = {"without": "the snow", "track": "label", "a": "circle", "b": "snow"}
+    found = asks.compare({"item": item, **chosen, "method": "literal"})
+    sparse, dense = ([one["id"] for one in column["results"]] for column in found["columns"])
+    query = tiny_engine.encode("", "the snow", item)
+    assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
+    assert item not in dense and found["like"][0]["id"] == item
+    alone = tiny_engine.search_dense(tiny_engine.encode("", "", item), 20)
+    scores = [one["score"] for one in found["columns"][1]["results"]]
+    assert scores == pytest.approx([result.score for result in alone], abs=1e-3)  # it has no words
+    rows = [set(one) for one, row in zip(items["labels"], items["id"], strict=True) if row != item]
+    right = sum("circle" in one and "snow" not in one for one in rows)
+    assert found["truth"]["relevant"] == right
+
+    file = tmp_path / "mine.png"
+    thumbnail = tiny_engine.thumbnail(item)
+    Image.open(thumbnail).save(file)
+    upload = desk.upload(str(file))["key"]
+    shown = asks.compare({"upload": upload, "q": "ignored", "without": "the snow"})
+    assert shown["q"] == "" and shown["columns"][0]["measures"] is None
+    first = desk.ask({"upload": upload, "without": "the snow"})["results"][0]["id"]
+    assert shown["columns"][0]["results"][0]["id"] == first
+
+
+def test_one_question_at_a_time_uses_the_model(
+    tiny_engine, tmp_path: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = SearchHandlers(tiny_engine, tmp_path)
+    read = type(tiny_engine.backbone).encode_texts
+    held: list[bool] = []
+
+    def watched(*given: Any, **more: Any) -> Any:
+        held.append(desk.model.locked())
+        return read(*given, **more)
+
+    monkeypatch.setattr(type(tiny_engine.backbone), "encode_texts", watched)
+    odd = {"q": "a triangle", "without": "the dusk"}
+    for method in ("subtraction", "literal", f"checkpoint {copies[0]}"):
+        CompareHandlers(desk).compare({**odd, "method": method})
+    assert held and all(held)

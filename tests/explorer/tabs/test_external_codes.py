@@ -1,0 +1,133 @@
+"""Codes that were made elsewhere, on the command line and on the page's desk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Sieve
+from given_codes import write_codes
+
+from sieve.explorer.serialize import page_view, table_view
+from sieve.explorer.tabs.search import SearchHandlers
+from sieve.model.engine import Engine
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_codes(tmp_path / "splice")
+
+
+@pytest.fixture
+def engine(sieve: Sieve, folder: Path, tmp_path: Path) -> Engine:
+    assert sieve("prepare", "codes", folder, "--images", folder / "photos").code == 0
+    return Engine.open(tmp_path / "home" / "collections" / "splice")
+
+
+def test_from_files_to_results(sieve: Sieve, folder: Path) -> None:
+    made = sieve("prepare", "codes", folder, "--images", folder / "photos", "--json")
+    facts = json.loads(made.out)
+    assert (facts["items"], facts["captions"], facts["backbone"]) == (6, 7, None)
+    found = sieve("search", "splice", "a dog but not on a beach", "--json")
+    report = json.loads(found.out)
+    assert [result["captions"][0] for result in report["results"]] == [
+        "a dog", "a dog in snow", "a dog and a cat", "a dog on a beach", "a cat on a beach",
+        "a beach",
+    ]  # fmt: skip
+    assert [off["name"] for off in report["off"]] == ["beach"]
+    told = json.loads(sieve("info", "splice", "--json").out)
+    assert (told["dimensions"], told["live"], told["asked_by"]) == (4, 4, "texts, items")
+    listed = json.loads(sieve("dimensions", "splice", "--json").out)
+    assert [row["name"] for row in listed] == ["dog", "beach", "snow", "cat"]
+    summary = json.loads(sieve("dimensions", "splice", "--summary", "--json").out)
+    assert summary["naming"]["given"] == 4
+
+
+def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> None:
+    renamed = {
+        "image_codes.npz": "i.npz", "text_codes.npz": "t.npz", "word_codes.npz": "w.npz",
+        "words.txt": "v.txt", "names.txt": "n.txt", "items.csv": "table.csv",
+    }  # fmt: skip
+    for old, new in renamed.items():
+        (folder / old).rename(folder / new)
+    assert "there is no image_codes.npz" in sieve("prepare", "codes", folder).err
+    made = sieve(
+        *("prepare", "codes", folder, "--image-codes", "i.npz", "--text-codes", folder / "t.npz"),
+        *("--word-codes", "w.npz", "--words", "v.txt", "--names", "n.txt", "--items", "table.csv"),
+        *("--out", tmp_path / "made"),
+    )
+    assert made.code == 0, made.err
+    assert "a dog on a beach" in sieve("search", tmp_path / "made", "beach").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "splice"), "has no backbone: it can be explored and searched, but not trained"),
+        (("evaluate", "splice"), "has no backbone"),
+        (("add", "splice", "FOLDER"), "has no backbone"),
+        (("search", "splice", "--image", "FOLDER/0.jpg"), "nothing here can make one of an image"),
+        (("search", "splice", "xylophone"), "nothing in “xylophone” has a code here"),
+        (("info", "splice", "--checkpoint", "photos"), "leave out --checkpoint"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_it_cannot_do_is_refused_in_one_line(
+    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert engine.can.text_queries
+    photos = str(folder / "photos")
+    told = sieve(*(argument.replace("FOLDER", photos) for argument in arguments))
+    assert told.code == 1 and said in told.err and told.err.count("\n") == 1, told
+
+
+def test_code_is_loaded_only_by_a_flag(
+    sieve: Sieve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_encoder.py").write_text(
+        "open('ran', 'w')\ndef encode(texts): return [[0, 1, 0, 0] for _ in texts]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    folder = write_codes(tmp_path / "splice", words=False)
+    bad = sieve("prepare", "codes", folder, "--text-encoder", "rm -rf")
+    assert bad.code == 1 and "expected package.module:function" in bad.err
+    assert sieve("prepare", "codes", folder, "--text-encoder", "their_encoder:encode").code == 0
+    closed = sieve("search", "splice", "the sea")
+    assert closed.code == 1 and "if you trust it, start Sieve with --allow-code" in closed.err
+    assert not (tmp_path / "ran").exists()
+    opened = sieve("search", "splice", "the sea", "-k", "1", "--allow-code", "--json")
+    assert (tmp_path / "ran").exists()
+    assert json.loads(opened.out)["results"][0]["captions"] == ["a beach"]
+
+
+def test_the_desk_tells_what_can_be_asked(engine: Engine, tmp_path: Path) -> None:
+    desk = SearchHandlers(engine, tmp_path)
+    desk.warm_up()
+    about = desk.about()
+    assert about["backbone"] == ""
+    assert about["can"]["text_queries"] and not about["can"]["image_queries"]
+    answer = desk.ask({"q": "a dog", "compare": True, "list": True})
+    assert answer["dense"] is None and len(answer["results"]) == 4
+    assert [row["name"] for row in answer["dimensions"]] == ["dog"]
+    for example in about["examples"]:
+        assert engine.understands(example["q"]) and engine.understands(example["without"])
+
+
+def test_pages_offer_only_words_that_can_be_read(engine: Engine) -> None:
+    assert page_view(engine, engine.dimension(2))["search"] == "snow"
+    assert table_view(engine)["mono"] == [None] * 4
+
+
+def test_the_page_of_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
+    folder = write_codes(tmp_path / "mute", texts=False, words=False)
+    assert sieve("prepare", "codes", folder).code == 0
+    engine = Engine.open(tmp_path / "home" / "collections" / "mute")
+    desk = SearchHandlers(engine, tmp_path)
+    assert desk.about()["examples"] == []
+    assert "search by an item" in desk.open("?q=a+dog")["error"]
+    assert page_view(engine, engine.dimension(0))["search"] == ""
+    assert table_view(engine)["texts"] == [None] * 4
+    json.dumps(table_view(engine), allow_nan=False)
+    json.dumps(page_view(engine, engine.dimension(0)), allow_nan=False)

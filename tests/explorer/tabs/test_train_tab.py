@@ -1,0 +1,227 @@
+"""What the Train tab is answered, and what strangers may send it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from damage import reseal
+from mutations import mutated_json
+
+from sieve.explorer.app import build_app, build_offer
+from sieve.explorer.errors import json_errors
+from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, Progress, Request
+from sieve.explorer.tabs.train import TrainHandlers, TrainingSettings
+from sieve.model.collection import Collection
+from sieve.model.training import PRESETS
+
+ASKS = ("start", "stop", "resume", "discard", "open")
+
+
+@pytest.fixture
+def desk(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa: ARG001
+    return TrainHandlers(tiny_collection, None, "cpu")
+
+
+def leave(desk: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
+    """Leave a training as an earlier server did."""
+    collection = desk.collection
+    request = Request(
+        "training",
+        str(collection.path),
+        collection.name,
+        collection.sha256,
+        "cpu",
+        asdict(TrainingSettings()),
+    )
+    folder = JobDirectory.create(home / "jobs", request)
+    folder.write(progress)
+    return folder
+
+
+def test_settings_are_the_presets_unless_changed() -> None:
+    for name, preset in PRESETS.items():
+        assert TrainingSettings.from_payload({"preset": name}).config() == preset
+    asked = TrainingSettings.from_payload({"preset": "compact", "m": 128, "k": 8.0, "epochs": 3})
+    config = asked.config()
+    assert (config.m, config.k, config.epochs) == (128, 8, 3)
+    weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "narrow": 2.5}}).config()
+    assert (weighed.presence, weighed.narrow, weighed.contrast) == (0, 2.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None, [], "compact", {"preset": "huge"}, {"preset": ["compact"]}, {"m": "64"}, {"m": 0},
+        {"m": 10**9}, {"m": float("nan")}, {"m": 16, "k": 17}, {"k": 0}, {"k": True},
+        {"weights": [1]}, {"weights": {"contrast": "1"}}, {"weights": {"contrast": -1}},
+        {"weights": {"contrast": float("inf")}}, {"weights": {"contrast": float("nan")}},
+        {"weights": {"magic": 1}}, {"weights": {"m": 4}}, {"weights": {"x" * 500: 1}},
+        {"preset": "paper", "weights": {"presence": 1}}, {"weights": {"contrast": 10**400}},
+        {"preset": "paper", "weights": {"contrast": 0, "reconstruct": 0}},
+        {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
+    ],
+)  # fmt: skip
+def test_bad_settings_start_nothing(desk: TrainHandlers, home: Path, payload: object) -> None:
+    line = json_errors(desk.training_start)(payload)["error"]
+    assert line and "\n" not in line
+    assert not (home / "jobs").exists()
+
+
+def test_at_first_there_is_nothing(desk: TrainHandlers) -> None:
+    told = desk.training_state({"anything": 1})
+    assert (told["state"], told["offer"], told["opening"]) == ("none", True, False)
+    assert told["refusal"] == "" and told["settings"] is None
+    for ask in ASKS[1:]:
+        assert json_errors(getattr(desk, f"training_{ask}"))(None)["error"]
+
+
+def test_a_stopped_one_is_found_again(desk: TrainHandlers, home: Path) -> None:
+    first = leave(desk, home, Progress(DONE, made=str(home / "removed")))
+    assert desk.training_state(None)["state"] == "none"
+    first.path.rename(first.path.with_name("20200101-000000-abcdef"))
+    point = {"step": 5, "total": 2.0, "live": 1.0}
+    leave(desk, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
+    told = desk.training_state(None)
+    assert (told["state"], told["step"], told["points"]) == ("stopped", 5, (point,))
+    assert told["settings"] == asdict(TrainingSettings())
+
+
+def test_a_finished_one_is_opened_once(
+    desk: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
+) -> None:
+    made = Path(tiny_checkpoint.path)
+    leave(desk, home, Progress(DONE, made=str(made)))
+    assert desk.wanted() == made and desk.training_state(None)["opening"]
+    desk.not_opened(made, ValueError("its weights\nare damaged"))
+    told = desk.training_state(None)
+    assert desk.wanted() is None and "its weights are damaged" in told["unopened"]
+    beside = TrainHandlers(tiny_collection, Path("another"), "cpu")
+    assert beside.wanted() is None and not beside.training_state(None)["opening"]
+    assert beside.training_open(None)["opening"] and beside.wanted() == made
+
+
+def test_damaged_files_are_told_in_one_line(desk: TrainHandlers, home: Path) -> None:
+    folder = leave(desk, home, Progress(STOPPED))
+    (folder.path / "progress.jsonl").write_text("[1]\n{")
+    told = desk.training_state(None)
+    assert told["state"] == "failed" and "cannot be read" in told["fault"]
+    (folder.path / "request.json").write_text("{}")
+    assert desk.training_state(None)["state"] == "none"
+
+
+def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
+    desk: TrainHandlers, home: Path
+) -> None:
+    point = {"step": 5, "total": 2.0, "live": 1.0}
+    folder = leave(
+        desk, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
+    )
+    for name, kinds in (("progress.jsonl", (int, float)), ("request.json", ())):
+        path = folder.path / name
+        whole = path.read_text()
+        first, *rest = whole.splitlines()
+        lines = {0: first, 1: rest[0]} if rest else {0: first}
+        for number, line in lines.items():
+            for mutation, text in mutated_json(json.loads(line)):
+                path.write_text(whole.replace(line, text))
+                told = desk.training_state(None)
+                json.dumps(told, allow_nan=False)
+                assert "\n" not in told["fault"] and len(told["fault"]) < 2100, mutation
+                assert told["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
+                assert not kinds or isinstance(told["step"], kinds)
+                assert all(isinstance(one, float) for p in told["points"] for one in p.values())
+        path.write_text(whole)
+        assert desk.training_state(None)["state"] == STOPPED
+
+
+def test_without_captions_the_page_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+    bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
+    bare.__dict__["items"] = tiny_collection.items.assign(split="test")
+    desk = TrainHandlers(bare, None, "cpu")
+    assert "needs images with captions" in desk.training_state(None)["refusal"]
+    assert "needs images with captions" in json_errors(desk.training_start)({})["error"].lower()
+
+
+def functions_of(app: gr.Blocks) -> set[str]:
+    return {
+        name
+        for block in app.blocks.values()
+        for name in vars(block)
+        if name.startswith("sieve_training")
+    }
+
+
+def test_a_server_without_training_has_no_handler_of_it(tiny_engine, desk: TrainHandlers) -> None:
+    assert not functions_of(build_app(tiny_engine))
+    assert len(functions_of(build_app(tiny_engine, desk))) == len(ASKS) + 2
+    assert len(functions_of(build_offer(desk))) == len(ASKS) + 2
+
+
+@pytest.fixture
+def others(tiny_collection: Collection, home: Path) -> Path:
+    """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
+    for name in ("same", "foreign", "broken", "bare"):
+        shutil.copytree(
+            tiny_collection.path,
+            home / "collections" / name,
+        )
+        manifest = home / "collections" / name / "collection.json"
+        told = json.loads(manifest.read_text())
+        told["name"] = name
+        if name == "foreign":
+            told["backbone"] |= {"name": "ViT-X", "sha256": "f" * 64}
+        if name == "bare":
+            told["counts"]["captions"] = 0
+        manifest.write_text(json.dumps(told) if name != "broken" else "{")
+        reseal(manifest.parent)
+    return home / "collections"
+
+
+def test_any_collection_at_hand_can_be_chosen(desk: TrainHandlers, others: Path) -> None:  # noqa: ARG001
+    told = {one["word"]: one for one in desk.training_collections(None)["collections"]}
+    own, *rest = told
+    assert own == str(desk.collection.path.resolve()) and told[own]["fits"]
+    assert set(rest) == {"scenes", "same", "foreign", "broken", "bare"}
+    assert (told["same"]["fits"], told["same"]["refusal"]) == (True, "")
+    assert (told["foreign"]["fits"], told["foreign"]["backbone"]) == (False, "ViT-X")
+    assert "is damaged" in told["broken"]["refusal"] and "no captions" in told["bare"]["refusal"]
+    assert told["scenes"]["captions"] is None and told["scenes"]["backbone"] == "sieve-lite"
+    for word in ("broken", "nowhere", "../..", "/etc", 7, ["same"]):
+        line = json_errors(desk.training_start)({"collection": word})["error"]
+        assert line and "\n" not in line
+    assert not (others.parent / "jobs").exists()
+
+
+def test_what_another_backbone_reads_is_opened_by_a_command(
+    desk: TrainHandlers, others: Path, tiny_checkpoint
+) -> None:
+    made = others.parent / "checkpoints" / "foreign"
+    shutil.copytree(tiny_checkpoint.path, made)
+    config = json.loads((made / "config.json").read_text())
+    config["backbone"]["sha256"] = "f" * 64
+    (made / "config.json").write_text(json.dumps(config))
+    reseal(made)
+    foreign = Collection.open(others / "foreign")
+    request = Request(
+        "training",
+        str(foreign.path),
+        foreign.name,
+        foreign.sha256,
+        "cpu",
+        asdict(TrainingSettings()),
+        asked_at=desk.collection.sha256,
+    )
+    JobDirectory.create(others.parent / "jobs", request).write(Progress(DONE, made=str(made)))
+    told = desk.training_state(None)
+    assert (told["state"], told["of"], told["fits"]) == (DONE, "foreign", False)
+    assert told["command"] == "sieve explore foreign --checkpoint foreign"
+    assert desk.wanted() is None and not told["opening"]
+    refused = json_errors(desk.training_open)(None)["error"]
+    assert "another backbone" in refused and told["command"] in refused
+    at_home = TrainHandlers(foreign, None, "cpu")
+    assert at_home.training_state(None)["fits"] and at_home.wanted() == made

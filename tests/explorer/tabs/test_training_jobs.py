@@ -1,0 +1,187 @@
+"""Trainings in processes of their own: started, followed, stopped, resumed, told apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from damage import reseal
+
+from sieve.explorer.jobs.directory import (
+    DONE,
+    FAILED,
+    STOPPED,
+    UNDER_WAY,
+    JobDirectory,
+    Progress,
+    Request,
+)
+from sieve.explorer.jobs.training_worker import N_POINTS, Curves
+from sieve.explorer.jobs.worker import ProgressReporter
+from sieve.explorer.tabs.train import Trainings, TrainingSettings, find_choice
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.collection import Collection
+from sieve.model.training.trainer import StepReport
+from sieve.model.training.training_run import read_facts
+from sieve.model.training.validation import ValidationReport
+
+pytestmark = pytest.mark.slow
+
+SHORT = TrainingSettings("compact", 32, 4, 30)
+LONG = TrainingSettings("compact", 32, 4, 1000)
+PATIENCE = 240.0
+
+
+@pytest.fixture
+def trainings(tiny_collection: Collection, home: Path) -> Iterator[Trainings]:  # noqa: ARG001
+    made = Trainings(tiny_collection, "cpu")
+    yield made
+    if made.lane.under_way():
+        made.stop()
+        wait(lambda: not made.lane.under_way())
+
+
+def wait(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def now(trainings: Trainings) -> Progress:
+    folder = trainings.latest()
+    assert folder is not None
+    return trainings.progress(folder)
+
+
+def reached(trainings: Trainings, step: int) -> bool:
+    progress = now(trainings)
+    assert progress.state != FAILED, progress.fault
+    return progress.step >= step
+
+
+def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
+    folder = trainings.start(SHORT)
+    wait(lambda: now(trainings).state not in UNDER_WAY)
+    ended = now(trainings)
+    assert (ended.state, ended.fault) == (DONE, "")
+    assert ended.step == ended.n_steps > 0 and ended.seconds_left is None
+    steps = [point["step"] for point in ended.points]
+    assert steps == sorted(set(steps)) and steps[-1] == ended.n_steps
+    assert {"total", "presence"} <= set(ended.losses) and 0 < (ended.live or 0) <= 1
+    made = Checkpoint.load(ended.made)
+    assert (made.encoder.config.m, made.encoder.config.k) == (32, 4)
+    assert find_checkpoint(trainings.collection) == Path(ended.made)
+    assert not folder.draft.exists()
+
+
+def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
+    request = Request("training", "/nowhere", "tiny", "", "cpu", {})
+    folder = JobDirectory.create(trainings.lane.home, request)
+    curves = Curves(ProgressReporter(folder))
+    for step in range(1, 2001):
+        if step in (333, 2000):
+            curves.on_probe(ValidationReport(step, step / 2000, None if step == 333 else 0.5))
+        curves.on_step(StepReport(step, 2000, {"total": 1.0}, 1.0))
+    points = folder.read().points
+    assert len(points) <= N_POINTS + 1
+    assert [point for point in points if "recall" in point] == [
+        {"step": 333, "total": 1.0, "live": 1.0, "recall": 0.1665},
+        {"step": 2000, "total": 1.0, "live": 1.0, "recall": 1.0, "exclusion": 0.5},
+    ]
+    steps = [point["step"] for point in points]
+    assert steps == sorted(set(steps))
+
+
+def test_one_at_a_time_stopped_resumed_and_killed(
+    trainings: Trainings, tiny_collection: Collection
+) -> None:
+    trainings.start(LONG)
+    other = Trainings(tiny_collection, "cpu")
+    for one in (trainings, other):
+        with pytest.raises(ValueError, match="a training of tiny is under way already"):
+            one.start(SHORT)
+    wait(lambda: reached(trainings, 20))
+    assert len(list(trainings.lane.home.glob("*/request.json"))) == 1
+    other.stop()  # another server of the same person may do so
+    wait(lambda: not trainings.lane.under_way())
+    stopped = now(trainings)
+    assert (stopped.state, stopped.fault) == (STOPPED, "")
+    assert 20 <= stopped.step < stopped.n_steps
+    with pytest.raises(ValueError, match="no training of this collection is under way"):
+        trainings.stop()
+
+    other.resume()
+    wait(lambda: reached(trainings, stopped.step + 10))
+    steps = [point["step"] for point in now(trainings).points]
+    assert steps == sorted(set(steps)) and steps[0] < stopped.step < steps[-1]
+    assert other.lane.process is not None
+    other.lane.process.kill()
+    other.lane.process.wait()
+    killed = now(trainings)
+    assert killed.state == STOPPED and killed.step > stopped.step
+    assert "ended from outside" in killed.fault
+    trainings.discard()
+    assert trainings.latest() is None
+
+
+def test_a_killed_server_takes_its_training_along_and_loses_nothing(
+    trainings: Trainings, tiny_collection: Collection
+) -> None:
+    script = (
+        "import sys, time; from sieve.explorer.tabs.train import Trainings;"
+        "from sieve.explorer.tabs.train import TrainingSettings;"
+        "from sieve.model.collection import Collection;"
+        "Trainings(Collection.open(sys.argv[1]), 'cpu')"
+        ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, tiny_collection.path],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    wait(lambda: trainings.latest() is not None and reached(trainings, 10))
+    server.kill()
+    server.wait()
+    wait(lambda: not trainings.lane.under_way())
+    left = now(trainings)
+    assert (left.state, left.fault) == (STOPPED, "") and left.step >= 10
+    facts = read_facts(trainings.latest().draft.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
+    assert facts is not None and facts["step"] == left.step
+
+
+def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
+    request = Request(
+        "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
+    )
+    JobDirectory.create(trainings.lane.home, request)
+    assert now(trainings).state == FAILED  # no process has it
+    trainings.resume()
+    wait(lambda: not trainings.lane.under_way())
+    failed = now(trainings)
+    assert failed.state == FAILED and "/nowhere is not a collection" in failed.fault
+    assert "\n" not in failed.fault
+
+
+def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
+    other = home / "collections" / "other"
+    shutil.copytree(trainings.collection.path, other)
+    manifest = other / "collection.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
+    reseal(other)
+    trainings.start(
+        TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")
+    )
+    wait(lambda: now(trainings).state not in UNDER_WAY)
+    ended = now(trainings)
+    assert (ended.state, ended.fault) == (DONE, "")
+    made = Checkpoint.load(ended.made)
+    assert made.trained_on == "other"
+    made.check_fits(trainings.collection)

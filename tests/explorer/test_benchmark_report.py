@@ -1,0 +1,29 @@
+"""The folder of an evaluation, which spreadsheets open."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+from evaluations import small_result
+
+from sieve.explorer.benchmark_report import write_report
+from sieve.model.collection import Collection
+
+
+def test_no_label_and_no_peer_is_a_formula(tiny_collection: Collection, tmp_path: Path) -> None:
+    result = small_result(tiny_collection)
+    track = result.tracks[0]
+    asked = (track.asked[0]._replace(a="=1+1", b="@b"), *track.asked[1:])
+    methods = (replace(track.methods[0], method="+peer"), *track.methods[1:])
+    write_report(
+        replace(result, tracks=(replace(track, asked=asked, methods=methods),)), tmp_path / "out"
+    )
+    with (tmp_path / "out" / f"{track.track}_pairs.csv").open(newline="") as stream:
+        head, first, *_ = csv.reader(stream)
+    assert (head[4], first[:4]) == ("'+peer", ["'=1+1", "'@b", "12", "10"])
+    with (tmp_path / "out" / f"{track.track}.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == ["'+peer", *(m.method for m in methods[1:])]
+    assert rows[0]["seeds_ap@10"].startswith("[")

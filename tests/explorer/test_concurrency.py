@@ -1,0 +1,119 @@
+"""Turns at handlers: who runs, who waits, and who hears that it is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from asking import ask
+from ports import FIRST_PORT
+
+from sieve.explorer.app import start
+from sieve.explorer.concurrency import BUSY, RequestLimiter
+
+
+class Held:
+    """A handler that answers when it is let go, and counts how many run at once."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.most, self._now, self._lock = 0, 0, threading.Lock()
+
+    def __call__(self, data: int) -> int:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        assert self.let_go.wait(20)
+        with self._lock:
+            self._now -= 1
+        return data
+
+
+def run(crowd: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread, as a browser's test may have left a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, crowd).result()
+
+
+async def asked(turns: RequestLimiter, held: Held, count: int) -> list[asyncio.Task[object]]:
+    tasks = [asyncio.ensure_future(turns.take(held, n)) for n in range(count)]
+    while held.most < turns.at_once:
+        await asyncio.sleep(0.01)
+    return tasks
+
+
+def test_some_run_some_wait_and_the_others_hear_at_once_that_it_is_busy() -> None:
+    async def crowd() -> None:
+        turns, held = RequestLimiter(at_once=2, waiting=3), Held()
+        tasks = await asked(turns, held, 9)
+        refused = [task for task in tasks if task.done()]
+        assert [task.result() for task in refused] == [BUSY] * 4
+        held.let_go.set()
+        answers = await asyncio.gather(*tasks)
+        assert answers == [0, 1, 2, 3, 4, BUSY, BUSY, BUSY, BUSY] and held.most == 2
+        assert await turns.take(held, 7) == 7  # nothing of the crowd is left
+
+    run(crowd())
+
+
+def test_nobody_waits_longer_than_was_said() -> None:
+    async def wait() -> None:
+        turns, held = RequestLimiter(at_once=1, seconds=0.1), Held()
+        first, second = await asked(turns, held, 2)
+        begun = time.perf_counter()
+        assert await second == BUSY and time.perf_counter() - begun < 5
+        held.let_go.set()
+        assert await first == 0 and await turns.take(held, 2) == 2
+
+    run(wait())
+
+
+def test_a_handler_that_fails_gives_its_turn_back() -> None:
+    async def fail() -> None:
+        turns = RequestLimiter(at_once=1)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await turns.take(lambda n: n / 0, 1)
+
+    run(fail())
+
+
+@pytest.fixture
+def web(tiny_engine) -> Iterator[httpx.Client]:
+    served = start(tiny_engine, port=FIRST_PORT + 90)
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        yield client
+    served.app.close()
+
+
+def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
+    web: httpx.Client, tiny_engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(name: str, data: object) -> dict:
+        return ask(web, name, data).raise_for_status().json()
+
+    question = {"q": "a red circle"}
+    whole = call("sieve_ask", question)
+    search, let_go = tiny_engine.search, threading.Event()
+
+    def held(*args: Any, **more: Any) -> Any:
+        assert let_go.wait(20)
+        return search(*args, **more)
+
+    monkeypatch.setattr(tiny_engine, "search", held)
+    with ThreadPoolExecutor(90) as pool:
+        crowd: list[Future] = [pool.submit(call, "sieve_ask", question) for _ in range(80)]
+        while not any(one.done() for one in crowd):
+            time.sleep(0.01)
+        assert call("sieve_table", None)["id"], "another piece answers meanwhile"
+        let_go.set()
+        answers = [one.result() for one in crowd]
+    found = [one["results"] for one in answers if one != BUSY]
+    assert 80 - 68 <= answers.count(BUSY) < 80 and all(one == whole["results"] for one in found)
+    assert call("sieve_ask", question)["results"] == whole["results"]

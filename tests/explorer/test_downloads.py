@@ -1,0 +1,65 @@
+"""Tables that leave: nothing in them runs, nothing in them is lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve.data_prep.csv_safety import read_cell, safe_cell
+from sieve.explorer.downloads import csv_bytes, json_bytes, parquet_bytes
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_like_a_formula_is_made_text(start: str) -> None:
+    assert safe_cell(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("value", ["a dog", "", "a=b", "'quoted", 3, -3, -0.25, True])
+def test_other_values_stay_as_they_are(value: object) -> None:
+    assert safe_cell(value) == value
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA])
+def test_what_is_missing_is_an_empty_cell(missing: object) -> None:
+    assert safe_cell(missing) == ""
+
+
+def test_lists_become_json() -> None:
+    assert json.loads(safe_cell(["=1", "ü"])) == ["=1", "ü"]
+    assert safe_cell(["=1"]).startswith("[")
+
+
+@given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
+def test_a_cell_is_read_as_it_was(text: str) -> None:
+    assert read_cell(safe_cell(text)) == text
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
+def test_every_cell_is_read_back_and_none_is_a_formula(texts: list[str]) -> None:
+    data = csv_bytes(["=name", "n"], zip(texts, range(len(texts)), strict=True)).decode()
+    head, *rows = csv.reader(io.StringIO(data, newline=""))
+    assert head == ["'=name", "n"]
+    for text, (cell, _) in zip(texts, rows, strict=True):
+        assert cell in (text, f"'{text}")
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_half_of_a_surrogate_pair_breaks_no_file() -> None:
+    assert b"?" in csv_bytes(["a"], [["\ud800"]])
+    assert b"?" in json_bytes({"a": "\ud800"})
+
+
+def test_parquet_says_where_it_comes_from() -> None:
+    data = parquet_bytes(pa.table({"a": [1]}), {"query": "ü"})
+    table = pq.read_table(io.BytesIO(data))
+    assert json.loads(table.schema.metadata[b"sieve"]) == {"query": "ü"}
+    assert table["a"].to_pylist() == [1]

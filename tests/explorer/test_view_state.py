@@ -1,0 +1,171 @@
+"""Links: what is written is read again, and what strangers write does no harm."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve.explorer.view_state import TABS, ViewState, read_link, write_link
+
+M = 1024
+
+
+def read(query: str) -> tuple[ViewState, tuple[str, ...]]:
+    return read_link(query, "scenes", "default", M)
+
+
+places = st.builds(
+    ViewState,
+    q=st.text(min_size=1, max_size=40),
+    without=st.text(max_size=40),
+    off=st.none() | st.sets(st.integers(0, M - 1), max_size=8).map(lambda s: tuple(sorted(s))),
+    strictness=st.integers(0, 20).map(lambda n: n / 20),
+    compare=st.booleans(),
+    tab=st.sampled_from(TABS),
+    dimension=st.none() | st.integers(0, M - 1),
+    atlas=st.text(max_size=40),
+    inspect=st.text(max_size=40),
+    versus=st.text(max_size=40),
+)
+
+
+def test_a_link_is_readable() -> None:
+    place = ViewState(q="a dog", without="a beach", off=(17, 203), strictness=1.0)
+    link = write_link(place, "scenes", "default")
+    assert link.startswith("?q=a+dog&without=a+beach&off=17,203&strictness=1")
+    assert link.endswith("&collection=scenes&checkpoint=default")
+
+
+@given(places)
+def test_what_is_written_is_read(place: ViewState) -> None:
+    found, notes = read(write_link(place, "scenes", "default"))
+    if not place.off:  # strictness counts for nothing without them, and is then left at 1 or kept
+        place = ViewState(**{**vars(place), "strictness": found.strictness})
+    assert (found, notes) == (place, ())
+
+
+def test_never_is_a_word() -> None:
+    link = write_link(ViewState(q="a", never=True, off=(1,)), "scenes", "default")
+    assert "strictness=never" in link
+    assert read(link)[0].never
+
+
+def test_an_item_takes_the_place_of_words() -> None:
+    link = write_link(ViewState(item="0123456789abcdef"), "scenes", "default")
+    assert read(link)[0].item == "0123456789abcdef"
+
+
+def test_an_empty_set_is_not_the_proposed_one() -> None:
+    link = write_link(ViewState(q="a", without="b", off=()), "scenes", "default")
+    assert read(link)[0].off == ()
+    assert read("?q=a&without=b")[0].off is None
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("strictness=nan", "strictness"),
+        ("strictness=2", "strictness"),
+        ("strictness=-1", "strictness"),
+        ("off=1,-2", "whole number"),
+        ("off=1e3", "whole number"),
+        ("off=٣", "whole number"),
+        ("off=99999999999999999999", "whole number"),
+        (f"off={M}", f"there is no dimension {M}"),
+        ("dimension=x", "whole number"),
+        (f"dimension={M}", "no dimension"),
+        ("item=../../etc/passwd", "16 hex digits"),
+        ("tab=admin", "tab must be"),
+        ("off=" + ",".join("1" * 4097), "4096"),
+        ("without=" + "x" * 10_001, "10,000"),
+    ],
+)
+def test_a_bad_value_is_left_out_and_told(part: str, reason: str) -> None:
+    place, notes = read(f"?q=a+dog&{part}")
+    assert place == ViewState(q="a dog")
+    assert len(notes) == 1 and reason in notes[0] and len(notes[0]) < 200
+
+
+def test_an_endless_link_is_not_read() -> None:
+    assert read("?q=" + "a" * 20_001)[0] == ViewState()
+    place, notes = read("?" + "&".join(f"a{n}=1" for n in range(200)))
+    assert place == ViewState() and "parts" in notes[0]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_without_fault(query: str) -> None:
+    place, notes = read(query)
+    assert isinstance(place, ViewState) and all(isinstance(note, str) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("link", "kept"),
+    [
+        ("tab=dimensions&dimension=7", {"dimension": None}),
+        ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog,off:3"}),
+        ("tab=compare&versus=q:a+dog,off:3", {"versus": "q:a dog,off:3"}),
+        ('figure={"rows":[{"dimension":7}]}', {"figure": ""}),
+        (
+            'figure={"rows":[{"query":"a+dog","off":[3]},{"dimension":7}],"columns":2}',
+            {"figure": '{"rows": [{"query": "a dog"}], "columns": 2}'},
+        ),
+    ],
+)
+def test_a_link_of_another_checkpoint_says_so_on_every_tab(link: str, kept: dict) -> None:
+    place, notes = read(f"?{link}&checkpoint=mine")
+    assert notes == (
+        "This link was made with checkpoint 'mine'; its dimensions mean nothing with 'default' and "
+        "were left out.",
+    )
+    assert {name: getattr(place, name) for name in kept} == kept
+    assert read(f"?{link}&checkpoint=default")[1] == ()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"rows":[{"query":"a dog"}]}', '{"rows":[3]}', '{"rows":', "[]", '{"rows":{}}']
+)
+def test_figures_without_dimensions_stay_as_they_are(text: str) -> None:
+    place, notes = read(f"?figure={text}&checkpoint=mine")
+    assert (place.figure, notes) == (text, ())
+
+
+def test_dimensions_of_another_checkpoint_are_dropped() -> None:
+    place, notes = read("?q=a&off=1,2&atlas=only:3&checkpoint=mine")
+    assert not place.atlas
+    assert place.off is None and "'mine'" in notes[0]
+
+
+def test_another_collection_is_told() -> None:
+    place, notes = read("?q=a&off=1&collection=photos&checkpoint=default")
+    assert place.off == (1,) and "'photos'" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        [],
+        {"q": 1},
+        {"off": "1,2"},
+        {"off": [True]},
+        {"off": [1.5]},
+        {"off": [-1]},
+        {"strictness": True},
+        {"strictness": "x"},
+        {"strictness": float("nan")},
+        {"never": 1},
+        {"tab": "x"},
+        {"item": "x"},
+        {"dimension": {}},
+        {"q": "x" * 10_001},
+    ],
+)
+def test_a_bad_payload_is_refused(payload: object) -> None:
+    with pytest.raises(ValueError):
+        ViewState.from_payload(payload)  # type: ignore[arg-type]
+
+
+def test_a_payload_is_read() -> None:
+    place = ViewState.from_payload({"q": "a", "off": [3, 1, 3], "strictness": 1, "more": "ignored"})
+    assert place == ViewState(q="a", off=(1, 3), strictness=1.0)

@@ -1,0 +1,80 @@
+"""What changes when a dimension is off, over captions that have it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sieve.model.dimensions.ablation import N_CHANGES, Ablation, ablate_dimension, probe_captions
+from sieve.model.engine import Engine
+from sieve.model.exclusion import Query, off_weights, search
+
+
+def probe(engine: Engine, dimension: int) -> Ablation:
+    return ablate_dimension(engine.collection, engine.checkpoint, engine.derived, dimension)
+
+
+def common(engine: Engine) -> int:
+    """A dimension that many captions have, but by far not all."""
+    rates = engine.dimension_table()["firing_texts"].to_numpy()
+    return int(np.abs(rates - 0.3).argmin())
+
+
+def test_probes_have_the_dimension_and_stand_evenly(engine: Engine) -> None:
+    dimension = common(engine)
+    having, _ = engine.text_codes.postings(dimension)
+    texts = engine.collection.caption_texts
+    chosen = probe_captions(engine.collection, engine.derived, dimension, 20)
+    assert len(chosen) == 20 and (np.diff(chosen) > 0).all()
+    assert set(chosen) <= set(having.tolist())
+    assert len({texts[c] for c in chosen}) == 20
+    # In each third of those that have it there is about a third of the probes.
+    thirds = np.histogram(chosen, np.quantile(having, [0, 1 / 3, 2 / 3, 1]))[0]
+    assert thirds.min() >= 3
+
+
+def test_the_first_ten_before_and_after_are_those_of_the_search(engine: Engine) -> None:
+    dimension = common(engine)
+    found = probe(engine, dimension)
+    assert 0 < len(found.changes) <= N_CHANGES
+    texts = engine.collection.caption_texts
+    for change in found.changes:
+        code = engine.text_codes.dense(texts.index(change.text))
+        assert change.strength == pytest.approx(code[dimension]) and code[dimension] > 0
+        weights = off_weights(
+            code, np.zeros_like(code), np.array([dimension]), engine.derived.mean_positive
+        )
+        off = Query(
+            code, (dimension,), (float(weights[0]),), calibration=engine.checkpoint.calibration
+        )
+        assert [one.row for one in change.before] == search(
+            engine.image_codes, Query(code), 10
+        ).rows.tolist()
+        assert [one.row for one in change.after] == search(
+            engine.image_codes, off, 10
+        ).rows.tolist()
+        for one in (*change.before, *change.after):
+            assert one.value == pytest.approx(engine.image_codes.dense(one.row)[dimension])
+
+
+def test_the_most_changed_come_first_and_the_sums_are_right(engine: Engine) -> None:
+    found = probe(engine, common(engine))
+    lefts = [change.left for change in found.changes]
+    assert lefts == sorted(lefts, reverse=True)
+    for change in found.changes:
+        gone = {one.id for one in change.before} - {one.id for one in change.after}
+        assert change.left == len(gone)
+    assert 0 < found.n_changed <= found.n_probes <= 100
+    assert found.n_changed / found.n_probes <= found.mean_left <= lefts[0]
+
+
+def test_a_dimension_of_no_caption_has_no_probe(engine: Engine) -> None:
+    silent = np.flatnonzero(engine.dimension_table()["firing_texts"].to_numpy() == 0)
+    assert len(silent), "every dimension fires for some caption"
+    assert probe(engine, int(silent[0])) == Ablation(0, 0, 0.0, ())
+
+
+def test_there_is_no_such_dimension(engine: Engine) -> None:
+    for dimension in (-1, engine.text_codes.m):
+        with pytest.raises(ValueError, match="there is no dimension"):
+            probe(engine, dimension)

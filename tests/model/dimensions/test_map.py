@@ -1,0 +1,118 @@
+"""The map of dimensions: alike ones near each other, the same each time, kept and made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from given_codes import write_codes
+
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
+from sieve.model.dimensions import map as layout
+from sieve.model.dimensions.map import (
+    BY_PCA,
+    T_SNE,
+    dimension_map,
+    firing_profiles,
+    lay_out,
+    live_dimensions,
+)
+from sieve.model.engine import Engine
+
+
+def bundles(n: int, of: int) -> np.ndarray:
+    """`n` noisy directions about each of `of` others."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((of, 24))
+    return np.repeat(centres, n, 0) + 0.2 * generator.standard_normal((n * of, 24))
+
+
+def test_alike_directions_stand_near_each_other() -> None:
+    positions, method = lay_out(bundles(20, 4))
+    assert method == T_SNE
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    same = np.equal.outer(np.arange(80) // 20, np.arange(80) // 20)
+    assert apart[same].max() < apart[~same].min()
+    assert np.abs(positions).max() == 1
+
+
+def test_the_same_directions_stand_at_the_same_places() -> None:
+    first, again = (lay_out(bundles(10, 3))[0] for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 11])
+def test_few_are_laid_out_too(n: int) -> None:
+    positions, method = lay_out(bundles(1, n) if n else np.zeros((0, 24)))
+    assert method == BY_PCA
+    assert positions.shape == (n, 2) and np.isfinite(positions).all()
+    assert len(np.unique(positions, axis=0)) == n
+
+
+def test_directions_that_are_all_one_make_no_map_of_nothing() -> None:
+    positions, method = lay_out(np.ones((20, 5)))
+    assert method == BY_PCA and not positions.any()
+
+
+def test_many_are_laid_out_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MOST", 30)
+    assert lay_out(bundles(10, 4))[1] == BY_PCA
+    assert lay_out(bundles(10, 3))[1] == T_SNE
+
+
+def test_the_map_is_of_live_dimensions_and_kept(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = (engine.collection, engine.checkpoint, engine.derived)
+    found = dimension_map(*opened)
+    table = engine.dimension_table()
+    fires = (table["firing_images"] > 0) | (table["firing_texts"] > 0)
+    assert found.dimensions.tolist() == table["dimension"][fires].tolist()
+
+    def unasked(_: np.ndarray) -> tuple[np.ndarray, str]:
+        raise AssertionError("laid out twice")
+
+    monkeypatch.setattr(layout, "lay_out", unasked)
+    kept = dimension_map(*opened)
+    assert np.array_equal(kept.positions, found.positions)
+    assert (kept.dimensions.tolist(), kept.method) == (found.dimensions.tolist(), found.method)
+
+
+def test_a_damaged_map_is_laid_out_again(engine: Engine, tmp_path: Path) -> None:
+    opened = (engine.collection, engine.checkpoint, engine.derived)
+    found = dimension_map(*opened)
+    (kept,) = (tmp_path / "codes").glob("*-map*/map.parquet")
+    kept.write_bytes(b"no map")
+    assert np.array_equal(dimension_map(*opened).positions, found.positions)
+
+
+def test_a_home_that_cannot_be_written_keeps_no_map(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "file"))
+    assert len(dimension_map(engine.collection, engine.checkpoint, engine.derived).dimensions)
+
+
+def test_codes_from_elsewhere_are_laid_out_by_where_they_fire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+    source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), name="given")
+    made = prepare(source, None, tmp_path / "made", known=source.known(), progress=False)
+    opened = Engine.open(made.path)
+    found = dimension_map(opened.collection, opened.checkpoint, opened.derived)
+    assert found.dimensions.tolist() == [0, 1, 2, 3] and found.method == BY_PCA
+    assert len(np.unique(found.positions, axis=0)) == 4
+
+
+def test_profiles_have_the_cosines_of_their_coactivation(engine: Engine) -> None:
+    live = live_dimensions(engine.derived)
+    profiles = firing_profiles(engine.derived, live)
+    codes = np.concatenate(
+        [c.by_row.toarray()[:, live] for c in (engine.image_codes, engine.text_codes)]
+    )
+    unit = codes / np.linalg.norm(codes, axis=0)
+    assert np.abs(profiles @ profiles.T - unit.T @ unit).max() < 0.02

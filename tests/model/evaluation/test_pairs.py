@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sieve.model.collection import Collection
+from sieve.model.evaluation.pairs import (
+    Concepts,
+    PairCriteria,
+    label_concepts,
+    select_pair_set,
+    select_pairs,
+    track_pairs,
+)
+from sieve.model.words.nouns import benchmark_nouns
+
+NAMES = ("dog", "cat", "beach", "snow", "car", "boat", "tree", "girl")
+
+
+def concepts(seed: int, n: int, share: float) -> Concepts:
+    has = np.random.default_rng(seed).random((n, len(NAMES))) < share
+    apart = np.ones((len(NAMES), len(NAMES)), bool)
+    apart[0, 1] = apart[1, 0] = False
+    return Concepts(NAMES, tuple(f"a {name}" for name in NAMES), has, apart)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.integers(20, 200), st.floats(0.1, 0.9), st.booleans())
+def test_exactly_the_lawful_pairs_are_asked(seed: int, n: int, share: float, tuning: bool) -> None:
+    law = PairCriteria(relevant=5, violating=4, share=0.3)
+    table = concepts(seed, n, share)
+    rows = np.arange(0, n, 2)
+    asked = set(
+        zip(*(part.tolist() for part in select_pairs(table, rows, law, tuning)), strict=True)
+    )
+    others = set(
+        zip(*(part.tolist() for part in select_pairs(table, rows, law, not tuning)), strict=True)
+    )
+    for a in range(len(NAMES)):
+        for b in range(len(NAMES)):
+            has_a, has_b = table.has[rows, a], table.has[rows, b]
+            both, alone = (has_a & has_b).sum(), (has_a & ~has_b).sum()
+            lawful = a != b and {a, b} != {0, 1} and alone >= 5 and both >= 4
+            lawful = bool(lawful and both >= 0.3 * has_a.sum())
+            assert ((a, b) in asked | others) == lawful
+    # Neither a pair nor its mirror may tune and report.
+    assert not {frozenset(pair) for pair in asked} & {frozenset(pair) for pair in others}
+
+
+def test_a_question_marks_what_answers_it() -> None:
+    table = concepts(3, 60, 0.5)
+    rows = np.arange(30, 60)
+    pairs = select_pairs(table, rows, PairCriteria(2, 2, 0.1), tuning=False)
+    questions = select_pair_set(table, rows, pairs)
+    assert questions.literal[0] == f"{questions.a[0]} without {questions.b[0]}"
+    for p, (a, b) in enumerate(zip(pairs.a, pairs.b, strict=True)):
+        np.testing.assert_array_equal(
+            questions.relevant[p], table.has[rows, a] & ~table.has[rows, b]
+        )
+        np.testing.assert_array_equal(
+            questions.violating[p], table.has[rows, a] & table.has[rows, b]
+        )
+
+
+def test_too_many_pairs_are_cut_to_the_same_ones() -> None:
+    table = concepts(3, 200, 0.5)
+    everything = select_pairs(table, np.arange(200), PairCriteria(), tuning=False)
+    some = select_pairs(table, np.arange(200), PairCriteria(at_most=5), tuning=False)
+    assert len(some) == 5
+    assert set(zip(*some, strict=True)) < set(zip(*everything, strict=True))
+
+
+def test_a_small_select_split_scales_the_law(large_word_collection: Collection) -> None:
+    found = track_pairs(
+        large_word_collection,
+        "label",
+        benchmark_nouns(),
+        PairCriteria(10, 10, tuning=0.5, enough=10**6),
+    )
+    assert found.tuning_law.relevant == 10 * len(found.tuning.rows) // len(found.report.rows)
+    assert found.report.relevant.sum(1).min() >= 10
+
+
+def test_a_label_that_always_comes_with_another_is_its_kind(
+    large_word_collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = large_word_collection.items.copy()
+    items["labels"] = [
+        [*labels, "pet"] if "dog" in labels or "cat" in labels else labels
+        for labels in items["labels"]
+    ]
+    monkeypatch.setitem(large_word_collection.__dict__, "items", items)
+    found = label_concepts(large_word_collection, benchmark_nouns(), PairCriteria())
+    place = {name: j for j, name in enumerate(found.names)}
+    assert not found.apart[place["dog"], place["pet"]]
+    assert not found.apart[place["pet"], place["cat"]]
+    assert found.apart[place["dog"], place["cat"]]
+
+
+def test_too_few_items_are_told(word_collection: Collection) -> None:
+    with pytest.raises(ValueError, match="no label pair to ask"):
+        track_pairs(word_collection, "label", benchmark_nouns(), PairCriteria(relevant=30))

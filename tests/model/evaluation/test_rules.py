@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from sieve.model.codes import SparseCodes
+from sieve.model.evaluation.rules import (
+    FILTER,
+    NEVER,
+    ONLY_A,
+    ORTHOGONAL,
+    PUSH,
+    SPACEVLM,
+    SUBTRACT,
+    SUBTRACT_ABOVE,
+    ZERO,
+    Space,
+    unit,
+)
+from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, scores
+
+
+def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
+    values = generator.random((n, m)) * (generator.random((n, m)) < 0.4)
+    return unit(values.astype(np.float32))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.floats(0.125, 3, width=16),
+    st.floats(0, 0.5, width=16),
+    st.floats(0, 3, width=16),
+    st.floats(0, 0.25, width=16),
+)
+def test_rules_of_dimensions_are_those_of_search(
+    seed: int, ratio: float, floor: float, push: float, threshold: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    images, a, b = (random_codes(generator, n, 12) for n in (20, 3, 3))
+    space = Space(csr_array(images), a, b, a)
+    codes = SparseCodes.from_active(images, np.tile(np.arange(12), (20, 1)), 12)
+    knobs = {"ratio": ratio, "floor": floor, "push": push, "threshold": threshold}
+    calibration = Calibration(push, threshold, ratio, floor)
+    for p in range(3):
+        off = propose_off(a[p], b[p], calibration)
+        weights = tuple(off_weights(a[p], b[p], off, np.ones(12, np.float32)).tolist())
+
+        def found(never: bool = False, strictness: float = 1.0, p=p, off=off, weights=weights):  # noqa: ANN202
+            query = Query(a[p], tuple(off.tolist()), weights, strictness, never, calibration)
+            return scores(codes, query)
+
+        np.testing.assert_allclose(PUSH.scores(space, knobs)[p], found(), atol=1e-5)
+        np.testing.assert_allclose(ZERO.scores(space, knobs)[p], found(strictness=0), atol=1e-5)
+        np.testing.assert_allclose(NEVER.scores(space, knobs)[p], found(never=True), atol=1e-5)
+
+
+def plane(degrees: float) -> np.ndarray:
+    angle = np.radians(degrees)
+    return np.array([[np.cos(angle), np.sin(angle)]], np.float32)
+
+
+def test_dense_rules_by_known_geometry() -> None:
+    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
+    space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    # a - b points to -30°, a without its part along b to 0°.
+    assert SUBTRACT.scores(space, {"weight": 1.0}).argmax() == 0
+    assert SUBTRACT.scores(space, {"weight": 0.0}).argmax() == 2
+    np.testing.assert_allclose(
+        ORTHOGONAL.scores(space, {})[0], np.cos(np.radians(30)) * images @ plane(0)[0], atol=1e-6
+    )
+    # Caps of α = 60° around 30° and 90°: [-30°, 90°] less [30°, 150°] is [-30°, 30°], around 0°.
+    assert SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
+    # Caps that do not meet leave a as it is.
+    assert SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
+    left = FILTER.scores(space, {"quantile": 0.75})[0]
+    assert np.isneginf(left).tolist() == [False, False, False, False, True]
+
+
+def test_a_signed_space_is_pushed_against_b() -> None:
+    images = unit(np.array([[1, 1, 0], [1, -1, 0], [1, 0, 0]], np.float32))
+    a, b = np.array([[1, 0, 0]], np.float32), unit(np.array([[0.1, -1, 0]], np.float32))
+    space = Space(images, a, b, a)
+    pushed = PUSH.scores(space, {"ratio": 1.0, "floor": 0.0, "push": 1.0})[0]
+    assert pushed.argmax() == 0
+    assert pushed.argmin() == 1
+    zeroed = ZERO.scores(space, {"ratio": 1.0, "floor": 0.0})[0]
+    assert zeroed[0] == pytest.approx(zeroed[1])
+
+
+def test_what_stays_below_the_threshold_costs_nothing() -> None:
+    images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
+    space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
+    # B's strongest is 1 but for the quantile: at half of it, sin 60° and sin 90° stand out.
+    above = SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
+    plain = ONLY_A.scores(space, {})[0]
+    assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]
+    assert (above[2] - plain[2]) == pytest.approx(0.5 * _strongest(space) - 0.5, abs=1e-6)
+    np.testing.assert_allclose(
+        SUBTRACT_ABOVE.scores(space, {"weight": 0.7, "limit": 0.0})[0][1:],
+        SUBTRACT.scores(space, {"weight": 0.7})[0][1:],
+        atol=1e-6,
+    )
+
+
+def _strongest(space: Space) -> float:
+    return float(np.quantile(space.score(space.b), 0.99))

@@ -1,0 +1,73 @@
+"""Files and folders are whole when they have their name, whatever happens to who writes them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sieve.model.files import draft_beside, new_folder, take_name, whole_file
+
+
+def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with (
+        pytest.raises(FileExistsError, match="another writer"),
+        new_folder(target) as first,
+        new_folder(target) as second,
+    ):
+        (first / "first").touch()
+        (second / "second").touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as draft:
+        (draft / "part").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
+    path = tmp_path / "curve.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as draft:
+        draft.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with whole_file(path) as draft:
+        assert draft.parent == tmp_path and draft.suffix == ".json" and path.read_text() == "old"
+        draft.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_stays_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    path = tmp_path / "made.json"
+    for word, taken in (("first", True), ("second", False)):
+        with draft_beside(path) as draft:
+            draft.write_text(word)
+            assert take_name(draft, path) is taken
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "notes.json") as draft:
+            draft.write_text("mine")
+        with new_folder(tmp_path / "made") as folder:
+            (folder / "part").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "notes.json").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o777 & ~umask

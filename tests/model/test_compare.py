@@ -1,0 +1,137 @@
+"""One question by two methods: the benchmark's rules, one question at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sieve.model.compare import (
+    DENSE_METHODS,
+    Asked,
+    dense_scores,
+    embed_question,
+    shown_rows,
+    sparse_scores,
+    trained_share,
+)
+from sieve.model.engine import Engine
+from sieve.model.evaluation.rules import Space, unit
+from sieve.model.exclusion import best
+from sieve.model.relevance import Relevance, find_concept, known_concepts, measure, relevance_of
+
+
+def asked(engine: Engine, text: str, without: str) -> Asked:
+    return embed_question(engine, engine.encode(text, without))
+
+
+@pytest.mark.parametrize("name", DENSE_METHODS)
+def test_a_dense_method_scores_as_the_benchmark_does(engine: Engine, name: str) -> None:
+    method = DENSE_METHODS[name]
+    images = np.asarray(engine.collection.image_embeddings, np.float32)
+    a, b, literal = (
+        engine.encode_text(text).embedding[None]
+        for text in ("a dog", "a beach", "a dog without a beach")
+    )
+    if method.centred:
+        image, text = engine.checkpoint.encoder.centre.numpy()
+        images, a, b, literal = images - image, a - text, b - text, literal - text
+    space = Space(*map(unit, (images, a, b, literal)))
+    values = {method.knob: method.value} if method.knob else {}
+    expected = method.rule.scores(space, values)[0]
+    found = dense_scores(engine, asked(engine, "a dog", "a beach"), method)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DENSE_METHODS)
+def test_where_nothing_is_excluded_a_is_searched(engine: Engine, name: str) -> None:
+    method = DENSE_METHODS[name]
+    found = best(dense_scores(engine, asked(engine, "a dog", ""), method), 10).rows
+    has = np.array(["dog" in labels for labels in engine.collection.items["labels"]])
+    assert has[found].mean() > has.mean()
+
+
+def test_a_knob_out_of_range_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
+        dense_scores(
+            engine,
+            asked(engine, "a dog", "a beach"),
+            DENSE_METHODS["subtraction"],
+            9.0,
+        )
+
+
+@pytest.mark.parametrize("top", [10, 200])
+@pytest.mark.parametrize("never", [False, True])
+def test_what_is_shown_is_what_a_search_shows(engine: Engine, never: bool, top: int) -> None:
+    query = engine.encode("a dog", "a beach")
+    results = engine.search(query, never=never, top=top).results
+    found = shown_rows(sparse_scores(engine, query, never=never), top)
+    assert found == [result.row for result in results]
+
+
+def test_places_of_what_is_not_shown_are_empty() -> None:
+    relevant = np.arange(30) < 12
+    truth = Relevance("label", "a", "b", relevant, ~relevant)
+    total = np.zeros(30, np.float32)
+    total[[3, 20]] = 2, 1
+    assert measure(total, truth) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_measures_are_of_the_ranking_that_is_shown(engine: Engine) -> None:
+    concepts = known_concepts(engine.collection, "label")
+    truth = relevance_of(concepts, "label", "dog", "beach")
+    labels = engine.collection.items["labels"]
+    assert truth.relevant.sum() == sum("dog" in l and "beach" not in l for l in labels)  # noqa: E741
+    query = engine.encode("a dog", "a beach")
+    found = measure(sparse_scores(engine, query), truth)
+    first = [set(result.labels) for result in engine.search(query, top=10).results]
+    assert found is not None
+    assert found.precision == pytest.approx(
+        sum("dog" in had and "beach" not in had for had in first) / 10
+    )
+    assert found.violation == pytest.approx(sum({"dog", "beach"} <= had for had in first) / 10)
+    perfect = measure(np.where(truth.relevant, 1, -1).astype(np.float32), truth)
+    assert perfect is not None
+    assert perfect == (1, 1, 0)
+
+
+def test_where_nothing_is_right_there_is_no_measure(engine: Engine) -> None:
+    concepts = known_concepts(engine.collection, "label")
+    truth = relevance_of(concepts, "label", "dog", "dog")
+    assert measure(np.ones(engine.collection.n_items, np.float32), truth) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a dog", "dog"), ("Dogs", "dog"), ("the doggy", "dog"), ("hot dogs", "hot dog"),
+        ("police car", "Police Car"), ("kites", "kite"), ("a wet dog", ""), ("", ""),
+        ("a spaceship", ""), ("zorbs", "zorb"),
+    ],
+)  # fmt: skip
+def test_words_find_their_label(text: str, found: str) -> None:
+    names = ("dog", "hot dog", "kite", "Police Car", "zorb")
+    assert find_concept(text, names) == found
+
+
+def test_captions_tell_by_synonyms_and_kinds_too(engine: Engine) -> None:
+    concepts = known_concepts(engine.collection, "caption")
+    dogs = relevance_of(concepts, "caption", "dog", "").relevant
+    animals = relevance_of(concepts, "caption", "animal", "").relevant
+    assert dogs.any()
+    assert (animals >= dogs).all()
+    with pytest.raises(ValueError, match="no noun of the benchmark 'zorb'"):
+        relevance_of(concepts, "caption", "zorb", "")
+
+
+def test_another_checkpoint_shares_the_backbone(engine: Engine) -> None:
+    other = engine.with_checkpoint(engine.checkpoint)
+    assert other is not engine
+    assert other.backbone is engine.backbone
+    query = engine.encode("a dog", "a beach")
+    assert (sparse_scores(other, query) == sparse_scores(engine, query)).all()
+
+
+def test_what_was_trained_on_is_told(engine: Engine) -> None:
+    train = (engine.collection.items["split"] == "train").mean()
+    assert trained_share(engine.checkpoint, engine.collection) == pytest.approx(train)

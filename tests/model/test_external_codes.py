@@ -1,0 +1,266 @@
+"""An engine over codes that were made elsewhere: exact results, and what cannot be asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import reseal
+from given_codes import IMAGES, NAMES, matrix, write_codes
+from PIL import Image
+from scipy.sparse import save_npz
+
+from sieve.data_prep.prepare import prepare
+from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
+from sieve.model.checkpoint import Checkpoint, find_checkpoint
+from sieve.model.collection import Collection, file_sha256
+from sieve.model.engine import Engine
+from sieve.model.interpretability import interpretability_report
+from sieve.model.query_encoder import Capabilities
+from sieve.model.training import train
+
+UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
+
+
+def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
+    source = Codes(
+        CodeFiles.find(folder), folder / "photos", text_encoder=text_encoder, name="mine"
+    )
+    return prepare(source, None, out, known=source.known(), progress=False)
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    folder = tmp_path_factory.mktemp("codes")
+    return made(write_codes(folder / "splice"), folder / "made")
+
+
+@pytest.fixture
+def engine(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
+    return Engine.open(collection.path)
+
+
+def rows(outcome) -> list[int]:  # noqa: ANN001
+    return [result.row for result in outcome.results]
+
+
+def test_it_opens_with_its_own_checkpoint(engine: Engine, collection: Collection) -> None:
+    assert find_checkpoint(collection) == collection.path
+    assert engine.checkpoint.codes == collection.codes
+    assert engine.checkpoint.calibration.push == 1.0
+    assert [engine.name_of(j) for j in range(4)] == list(NAMES)
+    assert engine.can == Capabilities(True, False, False, "", engine.can.no_image)
+
+
+def test_a_text_is_searched_by_the_codes_of_its_words(engine: Engine) -> None:
+    outcome = engine.search(engine.encode("a dog"))
+    assert rows(outcome) == [1, 2, 0, 5]
+    found = [result.score for result in outcome.results]
+    np.testing.assert_allclose(found, [1, np.sqrt(0.5), 0.6, 0.6], atol=1e-6)
+
+
+def test_without_switches_off_and_every_result_says_why(engine: Engine) -> None:
+    query = engine.encode("a dog but not on a beach")
+    assert (query.text, query.without, query.proposed) == ("a dog", "a beach", (1,))
+    outcome = engine.search(query)
+    assert rows(outcome) == [1, 2, 5, 0, 4, 3]
+    scores = UNIT[:, 0] - UNIT[:, 1]
+    np.testing.assert_allclose([r.score for r in outcome.results], scores[rows(outcome)], atol=1e-6)
+    parts = {part.name: part.value for part in outcome.results[3].contributions}
+    assert parts == pytest.approx({"dog": 0.6, "beach": -0.8})
+    assert rows(engine.search(query, never=True)) == [1, 2, 5]
+    assert rows(engine.search(query, off=())) == rows(engine.search(engine.encode("a dog")))
+
+
+def test_an_item_is_searched_by_its_code(engine: Engine) -> None:
+    first = engine.collection.items["id"].iloc[0]
+    outcome = engine.search(engine.encode(item=first))
+    expected = UNIT @ UNIT[0]
+    order = [row for row in np.argsort(-expected, kind="stable").tolist() if row != 0]
+    assert rows(outcome) == [row for row in order if expected[row] > 0]
+    without = engine.search(engine.encode(item=first, without="dogs"))
+    assert without.off[0].name == "dog" and rows(without)[0] == 3
+
+
+def test_unknown_words_are_told(engine: Engine) -> None:
+    query = engine.encode("a dog with a xylophone")
+    assert query.notes == ("“xylophone” has no code here; it was left out.",)
+    assert rows(engine.search(query)) == rows(engine.search(engine.encode("dog")))
+    with pytest.raises(ValueError, match="nothing in “xylophone” has a code here"):
+        engine.encode("xylophone")
+    assert engine.encode("dog", "a xylophone").proposed == ()
+
+
+def test_images_and_dense_search_are_refused_in_one_line(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="nothing here can make one of an image") as told:
+        engine.encode(image=Image.new("RGB", (8, 8)))
+    assert "\n" not in str(told.value)
+    with pytest.raises(ValueError, match="has no backbone"):
+        engine.search_dense(engine.encode("dog"))
+
+
+def test_dimensions_have_tables_and_pages(engine: Engine) -> None:
+    table = engine.dimension_table()
+    assert table["firing_images"].tolist() == pytest.approx([4 / 6, 3 / 6, 1 / 6, 2 / 6])
+    assert table["firing_texts"].tolist() == pytest.approx([5 / 7, 3 / 7, 1 / 7, 2 / 7])
+    assert table["name_source"].eq("given").all() and table["name_score"].isna().all()
+    assert table["monosemanticity"].isna().all()
+    page = engine.dimension(1)
+    assert [example.row for example in page.top_images] == [3, 0, 4]
+    assert page.similar == () and {near.name for near in page.coactive} == {"dog", "cat"}
+    assert page.top_captions[0].text == "a beach"
+    report = interpretability_report(engine)
+    assert report.naming.given == 4 and report.live == 1.0
+
+
+def test_without_codes_of_captions_nothing_is_said_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+    folder = write_codes(tmp_path / "splice", texts=False, words=False)
+    engine = Engine.open(made(folder, tmp_path / "made").path)
+    assert engine.dimension_table()[["firing_texts", "agreement"]].isna().all(axis=None)
+    assert "agreement" not in engine.dimension(0).statistics
+    assert not engine.can.text_queries
+    with pytest.raises(ValueError, match="none of words: search by an item"):
+        engine.encode("a dog")
+    with pytest.raises(ValueError, match="none of words"):
+        engine.encode(item=engine.collection.items["id"].iloc[0], without="dog")
+    assert rows(engine.search(engine.encode(item=engine.collection.items["id"].iloc[1])))
+
+
+ENCODER = """
+import numpy as np
+LOADED = True
+def encode(texts):
+    assert isinstance(texts, list)
+    words = ("hund", "strand", "schnee", "katze")
+    return np.array([[float(word in text) for word in words] for text in texts])
+def wide(texts): return np.ones((len(texts), 9))
+def negative(texts): return -np.ones((len(texts), 4))
+def broken(texts): raise RuntimeError("out\\nof order")
+number = 5
+"""
+
+
+@pytest.fixture
+def encoder_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"encoder_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(ENCODER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+    return name
+
+
+def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
+    tmp_path: Path, encoder_module: str
+) -> None:
+    folder = write_codes(tmp_path / "splice", words=False)
+    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    closed = Engine.open(path)
+    assert not closed.can.text_queries and encoder_module not in sys.modules
+    with pytest.raises(ValueError, match=f"read by {encoder_module}:encode.*--allow-code"):
+        closed.encode("hund")
+    assert encoder_module not in sys.modules
+    engine = Engine.open(path, allow_code=True)
+    assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
+    with pytest.raises(ValueError, match="has a code here"):
+        engine.encode("nichts")
+
+
+def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
+    path = made(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
+    assert not Engine.open(path).can.text_queries
+    named = f"{encoder_module}:encode"
+    for wrong, allowed in ((named, False), ("sieve-lite", True)):
+        with pytest.raises(ValueError, match=r"package\.module:function"):
+            Engine.open(path, allow_code=allowed, text_encoder=wrong)
+    assert encoder_module not in sys.modules
+    engine = Engine.open(path, allow_code=True, text_encoder=named)
+    assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("wide", "gave no code of 4 dimensions"),
+        ("negative", "negative value"),
+        ("broken", "RuntimeError: out of order"),
+    ],
+)
+def test_what_a_text_encoder_gives_is_checked(
+    tmp_path: Path, encoder_module: str, function: str, said: str
+) -> None:
+    folder = write_codes(tmp_path / "splice", words=False)
+    path = made(folder, tmp_path / "made", f"{encoder_module}:{function}").path
+    engine = Engine.open(path, allow_code=True)
+    with pytest.raises(ValueError, match=said) as told:
+        engine.encode("hund")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("os.system('x'):y", "expected package.module:function"),
+        ("no_such_module_at_all:encode", "cannot be loaded .*ModuleNotFoundError"),
+        ("MODULE:nothing", "cannot be loaded .*AttributeError"),
+        ("MODULE:number", "is no function but int"),
+    ],
+)
+def test_a_config_from_elsewhere_names_no_function(
+    tmp_path: Path, encoder_module: str, entry: str, said: str
+) -> None:
+    folder = write_codes(tmp_path / "splice", words=False)
+    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    config = json.loads((path / "config.json").read_text())
+    config["text_encoder"] = entry.replace("MODULE", encoder_module)
+    manifest = json.loads((path / "collection.json").read_text())
+    (path / "config.json").write_text(json.dumps(config))
+    manifest["files"]["config.json"]["bytes"] = (path / "config.json").stat().st_size
+    (path / "collection.json").write_text(json.dumps(manifest))
+    reseal(path)
+    with pytest.raises(ValueError, match=said):
+        Engine.open(path, allow_code=True)
+
+
+def test_codes_that_were_tampered_with_are_refused(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
+    copy = Path(shutil.copytree(collection.path, tmp_path / "copy"))
+    indices = np.load(copy / "image_indices.npy")
+    indices[0] = 2**30
+    np.save(copy / "image_indices.npy", indices)
+    manifest = json.loads((copy / "collection.json").read_text())
+    facts = manifest["files"]["image_indices.npy"]
+    facts["sha256"] = file_sha256(copy / "image_indices.npy")
+    (copy / "collection.json").write_text(json.dumps(manifest))
+    reseal(copy)
+    with pytest.raises(ValueError, match="is damaged: row 0 has dimension 1073741824"):
+        Engine.open(copy)
+
+
+def test_a_checkpoint_of_other_codes_is_refused(
+    collection: Collection, word_checkpoint: Checkpoint, word_collection: Collection, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="but collection mine holds codes of 4 dimensions"):
+        Engine(collection, word_checkpoint)
+    with pytest.raises(ValueError, match="is for codes of 4 dimensions"):
+        Engine(word_collection, Checkpoint.load(collection.path))
+    folder = write_codes(tmp_path / "splice", texts=False)
+    save_npz(folder / "image_codes.npz", matrix(IMAGES[::-1]))
+    other = made(folder, tmp_path / "other")
+    with pytest.raises(ValueError, match="leave out --checkpoint"):
+        Engine(collection, Checkpoint.load(other.path))
+
+
+def test_nothing_can_be_trained_on_it(collection: Collection, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no backbone: it can be explored"):
+        train(collection, tmp_path / "out", device="cpu", progress=False)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import WORDS
+
+from sieve.model.dimensions.table import MIN_IMAGES
+from sieve.model.engine import Engine
+from sieve.model.interpretability import GOOD_AUC, interpretability_report, says
+
+
+def test_table_measures_what_has_images_enough(engine: Engine) -> None:
+    table = engine.dimension_table()
+    counts = np.diff(engine.image_codes.by_dimension.indptr)
+    measured = ["clarity", "polysemanticity", "monosemanticity", "label_auc"]
+    for column in measured:
+        assert (table[column].notna() == (counts >= MIN_IMAGES)).all(), column
+    assert set(table["label"]) - {""} <= set(WORDS)
+    assert table["name"].tolist() == [engine.name_of(j) for j in range(len(table))]
+
+
+def test_report_is_of_the_table_and_the_labels(engine: Engine) -> None:
+    report = interpretability_report(engine)
+    table = engine.dimension_table()
+    assert report.means["clarity"] == pytest.approx(table["clarity"].mean())
+    naming = report.naming
+    assert naming.captions + naming.vocabulary + naming.unnamed == report.dimensions == 64
+    labels = report.labels
+    assert labels is not None and labels.labels == len(WORDS)
+    assert 0 < labels.mean_auc <= labels.informativeness, "a probe of all tells more than one"
+    assert report.leakage is None, "forty test items are too few"
+
+
+def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sieve.model.interpretability.GOOD_AUC", 0.6)
+    assert GOOD_AUC == 0.95
+    every = sorted(name.name for name in engine.checkpoint.names.values())
+    told = interpretability_report(engine, {word: every for word in WORDS}).labels
+    strict = interpretability_report(engine).labels
+    assert told is not None and strict is not None
+    assert told.name_right == 1
+    assert strict.name_right is not None and 0.3 < strict.name_right <= 1
+
+
+def test_a_name_is_right_in_singular_and_plural_and_without_its_addition() -> None:
+    assert says("dogs · snow", ["dog"])
+    assert says("Palm Trees", ["tree", "palm tree"])
+    assert not says("palm", ["palm tree"])
+    assert not says("", [""])
+
+
+def test_a_collection_without_labels_has_no_label_report(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = engine.collection.items.assign(labels=[[]] * engine.collection.n_items)
+    monkeypatch.setitem(engine.collection.__dict__, "items", items)
+    report = interpretability_report(engine)
+    assert (report.labels, report.leakage) == (None, None)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sieve.model.words.hypernyms import hypernyms_of, with_kinds
+from sieve.model.words.text import concept_presence, word_presence
+
+
+@pytest.mark.parametrize(
+    ("word", "kinds"),
+    [
+        ("dog", {"dog", "animal"}),
+        ("girl", {"girl", "child", "person"}),
+        ("men", {"men", "man", "person"}),
+        ("bike", {"bicycle", "vehicle"}),
+        ("shorts", {"shorts", "clothing"}),
+        ("hamburger", {"food"}),
+        ("football", {"sport"}),
+    ],
+)
+def test_a_word_tells_of_its_kinds(word: str, kinds: set[str]) -> None:
+    assert kinds <= hypernyms_of(word)
+
+
+@pytest.mark.parametrize("word", ["white", "young", "running", "qwertz"])
+def test_what_is_no_noun_tells_only_of_itself(word: str) -> None:
+    assert hypernyms_of(word) == {word}
+
+
+def test_no_kind_is_told_of_another() -> None:
+    assert "dog" not in hypernyms_of("animal")
+    assert "animal" not in hypernyms_of("hot dog")
+
+
+def test_items_have_what_their_words_are_kinds_of() -> None:
+    captions = [["a dog on grass"], ["a cat"], ["a red bicycle", "a girl"], ["grass"]]
+    words = concept_presence(captions, min_items=1)
+    found = with_kinds(words, min_items=1)
+    table = {word: found.presence[:, [at]].toarray().ravel() for at, word in enumerate(found.words)}
+    assert table["animal"].tolist() == [1, 1, 0, 0]
+    assert table["vehicle"].tolist() == [0, 0, 1, 0]
+    assert table["person"].tolist() == [0, 0, 1, 0]
+    for at, word in enumerate(words.words):
+        assert (table[word] >= words.presence[:, [at]].toarray().ravel()).all(), word
+    assert set(np.unique(found.presence.data)) == {1.0}
+
+
+def test_rare_kinds_are_dropped() -> None:
+    words = word_presence([["dog"], ["cat"], ["tree"]], min_items=1)
+    found = with_kinds(words, min_items=2)
+    assert "animal" in found.words
+    assert "dog" not in found.words
+
+
+def test_a_plural_of_its_own_stays() -> None:
+    words = word_presence([["a boy in shorts"], ["a short boy"], ["boys"]], min_items=1)
+    assert {"shorts", "short", "boy"} <= set(words.words)
+    assert "boys" not in words.words
+
+
+def test_no_words_have_no_kinds() -> None:
+    assert with_kinds(word_presence([[], []])).words == []

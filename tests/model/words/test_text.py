@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from sieve.model.words.text import concept_presence, content_words, singular_forms, word_presence
+
+
+def test_content_words_drop_what_says_nothing() -> None:
+    assert content_words("Two DOGS are on the grass, a dog's ball!") == [
+        "dogs",
+        "grass",
+        "dog's",
+        "ball",
+    ]
+
+
+def test_a_hot_dog_is_no_dog() -> None:
+    assert content_words("Two hot dogs and a dog in the hot sun") == [
+        "hot dogs",
+        "dog",
+        "hot",
+        "sun",
+    ]
+    captions = [["a hot dog"], ["three hot dogs", "a dog"], ["a palm tree"], ["two palm trees"]]
+    found = concept_presence(captions, min_items=1)
+    has = {
+        word: found.presence[:, [j]].toarray().ravel().tolist()
+        for j, word in enumerate(found.words)
+    }
+    assert has["dog"] == [0, 1, 0, 0]
+    assert has["hot dog"] == [1, 1, 0, 0]
+    assert has["palm tree"] == has["tree"] == [0, 0, 1, 1]
+
+
+def test_plurals_join_their_singular_only_where_it_is_said() -> None:
+    assert singular_forms(["dog", "dogs", "grass", "puppies", "puppy", "bus", "buses"]) == {
+        "dogs": "dog",
+        "puppies": "puppy",
+        "buses": "bus",
+    }
+
+
+def test_presence_tells_which_word_stands_where() -> None:
+    found = word_presence([["a dog", "two dogs"], ["a cat and a dog"], [], ["the"]], min_items=1)
+    assert found.words == ["cat", "dog"]
+    assert found.presence.toarray().tolist() == [[0, 1], [1, 1], [0, 0], [0, 0]]
+    assert found.counts.tolist() == [1, 2]
+    assert word_presence([[], ["the of"]]).presence.shape == (2, 0)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+from given_codes import WORD_CODES, WORDS, matrix
+
+from sieve.model.codes import SparseCodes
+from sieve.model.words.word_codes import CodedWords
+
+TABLE = CodedWords(WORDS, SparseCodes.from_rows(matrix(WORD_CODES)))
+HALF = np.sqrt(0.5)
+
+
+def test_a_word_is_its_code_in_singular_and_plural() -> None:
+    for text in ("dogs", "dog", "a Dog.", "the dog's"):
+        assert TABLE.code(text).tolist() == [1, 0, 0, 0], text
+
+
+def test_a_text_is_the_mean_of_its_words() -> None:
+    np.testing.assert_allclose(TABLE.code("a dog on the beach"), [HALF, HALF, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(
+        TABLE.code("animal dog"), np.array([1 + HALF, 0, 0, HALF]) / np.hypot(1 + HALF, HALF),
+        atol=1e-7,
+    )  # fmt: skip
+
+
+def test_the_longest_entry_is_taken() -> None:
+    assert TABLE.read("a polar bear and a cat").rows == (5, 3)
+    assert TABLE.read("Polar  Bears").rows == (5,)
+    assert TABLE.read("polar").unknown == ("polar",)
+
+
+def test_unknown_words_are_told_and_function_words_are_not() -> None:
+    found = TABLE.read("two xylophones and a dog with a xylophone")
+    assert found.rows == (0,)
+    assert found.unknown == ("xylophones", "xylophone")
+    assert not TABLE.code("xylophone").any()
+    assert not TABLE.code("").any()
+
+
+def test_entries_that_are_no_words_are_found_as_they_stand() -> None:
+    codes = SparseCodes.from_rows(matrix(np.eye(3)))
+    table = CodedWords(["##ing", "☂ 2", "ing"], codes)
+    assert table.read("☂  2").rows == (1,)
+    assert table.read("ing").rows == (2,)
