@@ -25,8 +25,7 @@ import plotly.graph_objects as go
 
 from sieve.data_prep.bundled import open_collection_path
 from sieve.data_prep.scenes.captions import label_synonyms
-from sieve.explorer.cli.options import checkpoint_path
-from sieve.model.checkpoint import TRAINING, Checkpoint, find_checkpoint
+from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.engine import EncodedQuery, Engine, Result, SearchOutcome
 from sieve.model.interpretability import interpretability_report
@@ -172,7 +171,7 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def summary_report(engine: Engine) -> dict[str, Any]:
-    """Describe what an encoder's dimensions mean on a collection: see `sieve.model.interpretability`."""
+    """Summarise what an encoder's dimensions mean; see `sieve.model.interpretability`."""
     is_scenes = str(engine.collection.manifest["source"]).startswith("Scenes(")
     report = interpretability_report(engine, label_synonyms() if is_scenes else {})
     return {

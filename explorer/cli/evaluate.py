@@ -17,7 +17,6 @@ from sieve.explorer.cli.options import (
     TextEncoderName,
     TrustBackbone,
     announce_backbone_of,
-    checkpoint_path,
     find_collection,
     parse_out,
     text_encoder_name,
@@ -108,7 +107,7 @@ class Evaluate:
             print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
 
     def _checkpoint(self, collection: Collection) -> Checkpoint | None:
-        from sieve.model.checkpoint import Checkpoint, find_checkpoint
+        from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
 
         if self.checkpoint:
             return Checkpoint.load(checkpoint_path(self.checkpoint))

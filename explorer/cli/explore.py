@@ -28,7 +28,6 @@ from sieve.explorer.cli.options import (
     TextEncoderName,
     TrustBackbone,
     announce_backbone_of,
-    checkpoint_path,
     find_collection,
     open_engine,
     text_encoder_name,
@@ -98,6 +97,7 @@ class Explore:
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.security.access import Access, ask_password
         from sieve.explorer.server import Server, launch
+        from sieve.model.checkpoint import checkpoint_path
         from sieve.model.collection import Collection
         from sieve.model.engine import Engine
 

@@ -26,7 +26,6 @@ from sieve.explorer.cli.options import (
     TextEncoderName,
     TrustBackbone,
     announce_backbone_of,
-    checkpoint_path,
     open_engine,
 )
 from sieve.explorer.cli.output import print_json, print_text
@@ -271,7 +270,7 @@ def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]
     from sieve.data_prep.bundled import open_collection_path
     from sieve.explorer.annotations.import_export import Origin
     from sieve.explorer.annotations.store import open_annotations
-    from sieve.model.checkpoint import Checkpoint, find_checkpoint
+    from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
     from sieve.model.collection import Collection
 
     path = open_collection_path(collection, progress=sys.stderr.isatty())

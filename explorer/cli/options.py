@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -214,48 +213,6 @@ def text_encoder_name(name: str) -> str:
     return name if not name or is_entry(name) else backbone_name(name)
 
 
-def checkpoint_path(name: str) -> Path:
-    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
-
-    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none of that name; the message lists what there is.
-    """
-    from sieve.model.checkpoint import CONFIG, checkpoint_folders
-
-    path = Path(name).expanduser()
-    if (path / CONFIG).is_file():
-        return path
-    folders = checkpoint_folders()
-    for folder in folders:
-        if folder.name == name:
-            return folder
-    if path.exists():
-        return path  # opening it says what is wrong with it
-    known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
-    raise FileNotFoundError(
-        f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
-        "one with `sieve train COLLECTION`"
-    )
-
-
-def default_checkpoint_out(collection: str) -> Path:
-    """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
-    from sieve.model.files import sieve_home
-
-    folder = sieve_home() / "checkpoints"
-    # A collection's name may be anybody's; a folder's is a word.
-    stem = re.sub(r"[^\w.-]+", "-", collection)[:80].strip(".-") or "codes"
-    number, name = 1, stem
-    while (folder / name).exists():
-        number += 1
-        name = f"{stem}-{number}"
-    return folder / name
-
-
 def open_engine(
     collection: str,
     checkpoint: str | None,
@@ -267,6 +224,7 @@ def open_engine(
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
     from sieve.explorer.annotations.store import annotate
+    from sieve.model.checkpoint import checkpoint_path
     from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None

@@ -17,7 +17,6 @@ from sieve.explorer.cli.options import (
     TextEncoderName,
     TrustBackbone,
     announce_backbone_of,
-    default_checkpoint_out,
     find_collection,
     parse_out,
     text_encoder_name,
@@ -103,7 +102,7 @@ class Train:
         """Train, and say how good the codes are."""
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.serialize import training_report
-        from sieve.model.checkpoint import list_fitting
+        from sieve.model.checkpoint import default_checkpoint_out, list_fitting
         from sieve.model.collection import Collection
         from sieve.model.training import PRESETS, train, world_from_env
 

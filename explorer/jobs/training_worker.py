@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sieve.explorer.cli.options import default_checkpoint_out
 from sieve.explorer.jobs.directory import MEASURING, TRAINING, JobDirectory, Progress, Request
 from sieve.explorer.jobs.worker import ProgressReporter, run_job
 from sieve.explorer.tabs.train import TrainingSettings
+from sieve.model.checkpoint import default_checkpoint_out
 from sieve.model.collection import Collection
 from sieve.model.training import train
 from sieve.model.training.trainer import StepReport

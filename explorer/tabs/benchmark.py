@@ -43,7 +43,7 @@ class Runs(JobManager):
     module = "sieve.explorer.jobs.evaluation_worker"
 
     def start(self, checkpoint: Path) -> JobDirectory:
-        """Measure a checkpoint; see `JobManager.begin`. Of an earlier run only the result is kept."""
+        """Measure a checkpoint; of an earlier run, only the result is kept."""
         before = self.latest()
         folder = self.begin({"checkpoint": str(checkpoint)})
         if before is not None:

@@ -221,9 +221,9 @@ class CompareHandlers:
         Parameters
         ----------
         payload : dict
-            The fields of `ViewState`; `upload`, the key of an image in place of `q`; `method` and its
-            `knob`; `track`, `a` and `b`: what counts as right, or nothing where the words of the
-            question are to say so.
+            The fields of `ViewState`; `upload`, the key of an image in place of `q`; `method` and
+            its `knob`; `track`, `a` and `b`: what counts as relevant, by default what the query
+            names.
 
         Raises
         ------

@@ -221,9 +221,9 @@ def why_view(desk: SearchHandlers, payload: Any) -> dict[str, Any]:
     ----------
     desk : SearchHandlers
     payload : dict
-        The fields of `ViewState`, `upload`, and `a` and `b`: ids of two items. By default they are the
-        best result and the best of those that switching off took from the results; beside a
-        given `a` stands the result that follows it.
+        The fields of `ViewState`, `upload`, and `a` and `b`: ids of two items. By default they
+        are the best result and the best result that the off dimensions removed; if only `a` is
+        given, `b` is the result after it.
 
     Raises
     ------

@@ -144,8 +144,8 @@ class SearchHandlers:
         Parameters
         ----------
         payload : dict
-            The fields of `ViewState`; `upload`, the key of an uploaded image that takes the place of
-            `q`; `list`, whether the list of dimensions is wanted too.
+            The fields of `ViewState`; `upload`, the key of an uploaded image that replaces `q`;
+            `list`, whether to return the list of dimensions too.
 
         Raises
         ------

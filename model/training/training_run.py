@@ -166,9 +166,8 @@ def train(
     on_step : callable, optional
         Called after each step, on every rank; an exception from it stops the training, resumably.
     on_probe : callable, optional
-        Called now and then, before `on_step` of the same step, with what a probe on select items
-        found (see `sieve.model.training.validation`); never where there are none. Without it, nothing
-        is.
+        Called at each validation, before `on_step` of the same step; see
+        `sieve.model.training.validation`. Without it, there is no validation.
     progress : bool
         Show a progress bar.
     save_every : float
