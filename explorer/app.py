@@ -40,19 +40,13 @@ from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.login import Login  # noqa: E402
 from sieve.explorer.security.middleware import RouteAllowList, Rules, explain  # noqa: E402
 from sieve.explorer.security.origins import host_names  # noqa: E402
-from sieve.explorer.tabs.annotations import (
-    AnnotationHandlers,  # noqa: E402
-    notes_piece,  # noqa: E402
-)
+from sieve.explorer.tabs.annotations import AnnotationHandlers, notes_piece  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
 from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
-from sieve.explorer.tabs.search import (
-    SearchHandlers,  # noqa: E402
-    search_tab,  # noqa: E402
-)
+from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
 from sieve.explorer.uploads import MAX_BYTES  # noqa: E402
 

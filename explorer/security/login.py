@@ -24,7 +24,7 @@ FREE_FAILURES = 3
 MAX_DELAY = 60.0
 _MAX_ADDRESSES = 4096
 
-_PAGE = Template((Path(__file__).parent / "components" / "login.html").read_text("utf-8"))
+_PAGE = Template((Path(__file__).parents[1] / "components" / "login.html").read_text("utf-8"))
 _FIELDS = (
     '<label>Username <input name="username" autocomplete="username" required autofocus></label>'
     '<label>Password <input name="password" type="password" autocomplete="current-password" '

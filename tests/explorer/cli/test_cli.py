@@ -16,7 +16,7 @@ from damage import reseal
 
 from sieve.model.engine import Engine
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare conceptual-captions",
             "prepare embeddings", "prepare codes", "prepare scenes", "add", "merge", "train",
             "search", "index", "evaluate", "info", "dimensions", "figure", "annotations",

@@ -15,7 +15,8 @@ from mutations import mutated_json
 from sieve.explorer.app import build_app, build_offer
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, Progress, Request
-from sieve.explorer.tabs.train import TrainHandlers, TrainingSettings
+from sieve.explorer.jobs.training_worker import TrainingSettings
+from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
 from sieve.model.training import PRESETS
 

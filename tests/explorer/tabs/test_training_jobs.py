@@ -24,9 +24,9 @@ from sieve.explorer.jobs.directory import (
     Progress,
     Request,
 )
-from sieve.explorer.jobs.training_worker import N_POINTS, Curves
+from sieve.explorer.jobs.training_worker import N_POINTS, Curves, TrainingSettings
 from sieve.explorer.jobs.worker import ProgressReporter
-from sieve.explorer.tabs.train import Trainings, TrainingSettings, find_choice
+from sieve.explorer.tabs.train import Trainings, find_choice
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport
@@ -138,7 +138,7 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
 ) -> None:
     script = (
         "import sys, time; from sieve.explorer.tabs.train import Trainings;"
-        "from sieve.explorer.tabs.train import TrainingSettings;"
+        "from sieve.explorer.jobs.training_worker import TrainingSettings;"
         "from sieve.model.collection import Collection;"
         "Trainings(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
