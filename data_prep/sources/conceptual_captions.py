@@ -30,13 +30,17 @@ from sieve.data_prep.images import readable_extensions
 from sieve.data_prep.records import DRAWN, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import SkippedNotes
 from sieve.data_prep.sources.img2dataset import (
-    CAPTION_FIELDS,
     NOT_DOWNLOADED,
     Img2Dataset,
     read_split,
 )
 from sieve.data_prep.sources.local_images import open_inside, walk
-from sieve.data_prep.sources.url_tables import URL_FIELDS, column_of, url_table_advice
+from sieve.data_prep.sources.url_tables import (
+    CAPTION_FIELDS,
+    URL_FIELDS,
+    column_of,
+    url_table_advice,
+)
 
 log = logging.getLogger(__name__)
 

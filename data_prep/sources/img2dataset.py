@@ -35,7 +35,7 @@ from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import DRAWN, SPLITS, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import SkippedNotes
 from sieve.data_prep.sources.local_images import open_inside
-from sieve.data_prep.sources.url_tables import url_table_advice
+from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, url_table_advice
 from sieve.data_prep.sources.webdataset import (
     MAX_TEXT_BYTES,
     Reference,
@@ -134,11 +134,6 @@ def _group(file: Path, column: str, group: int) -> Any:
 NOT_DOWNLOADED = "not downloaded"
 """Begins the reason of every image that a downloader did not get."""
 
-CAPTION_FIELDS = (
-    "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
-    "description", "comment",
-)  # fmt: skip
-"""Names of columns and JSON fields that hold captions, in any case; the first with one counts."""
 _NOTES = ("key", "url", "status", "error_message")
 _SUCCESS = "success"
 _BATCH = 1024

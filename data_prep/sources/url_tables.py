@@ -8,8 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sieve.data_prep.sources.img2dataset import CAPTION_FIELDS
-
+CAPTION_FIELDS = (
+    "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
+    "description", "comment",
+)  # fmt: skip
+"""Names of columns and JSON fields that hold captions, in any case; the first with one counts."""
 URL_FIELDS = ("url", "image_url", "img_url", "image_link", "link")
 """Names of columns that hold URLs, in any case."""
 
