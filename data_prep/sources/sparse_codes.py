@@ -33,7 +33,7 @@ from sieve.data_prep.captions.formats import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_SEPARATOR,
-    Row,
+    CaptionRow,
     as_text,
     image_column_of,
 )
@@ -526,8 +526,10 @@ def _columns(value: Mapping[str, Any]) -> _Columns:
     return _Columns(column_of(("id", "key"), found), image, column_of(captions, found))
 
 
-def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> Row:
+def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> CaptionRow:
     labels = value.get("labels")
     named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
     split = as_text(value.get("split"))  # other people's words for other things are passed over
-    return Row(line, key, caption, split if split_named(split) else "", list(map(as_text, named)))
+    return CaptionRow(
+        line, key, caption, split if split_named(split) else "", list(map(as_text, named))
+    )
