@@ -26,7 +26,7 @@ from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.record_table import gather
 from sieve.data_prep.pipeline.shard import Shard
-from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, Rows
+from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, ItemBlock
 from sieve.data_prep.precomputed import read
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import (
@@ -158,7 +158,7 @@ def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
         raise ValueError(f"part {twice}/{shards[0][0].of} is named twice; name each part once")
 
 
-def _rows_of(part: Collection) -> Iterator[Rows]:
+def _rows_of(part: Collection) -> Iterator[ItemBlock]:
     """Read a collection a few thousand items at a time."""
     first = first_text = 0
     for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
@@ -166,7 +166,7 @@ def _rows_of(part: Collection) -> Iterator[Rows]:
         end = first + len(items)
         text_end = int(np.searchsorted(part.caption_item, end))
         images = read(part.image_embeddings, first, end)
-        yield Rows(items, images, read(part.text_embeddings, first_text, text_end))
+        yield ItemBlock(items, images, read(part.text_embeddings, first_text, text_end))
         first, first_text = end, text_end
 
 

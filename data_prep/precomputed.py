@@ -24,7 +24,7 @@ from sieve.model.identity import CodesIdentity
 _SLICE = 1 << 14
 
 
-class Rows(Protocol):
+class RowArray(Protocol):
     """What is read of a two-dimensional array: its shape, and slices of its rows.
 
     NumPy's own arrays are of this kind, memory-mapped ones too.
@@ -56,8 +56,8 @@ class KnownEmbeddings:
         them the backbone embeds the captions.
     """
 
-    images: Rows
-    texts: Rows | None = None
+    images: RowArray
+    texts: RowArray | None = None
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
         """Refuse arrays that cannot belong to a source's records.
@@ -88,7 +88,7 @@ class KnownEmbeddings:
         return digest.hexdigest()
 
 
-def read(rows: Rows, start: int, stop: int) -> np.ndarray:
+def read(rows: RowArray, start: int, stop: int) -> np.ndarray:
     """Read rows into memory of their own; pages of a mapped file are given back."""
     part = np.array(rows[start:stop])
     if isinstance(rows, np.ndarray):

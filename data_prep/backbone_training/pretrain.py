@@ -36,7 +36,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
 from safetensors.torch import save as serialize
 
-from sieve.data_prep.backbone_training.fit import Domain, Recipe, Towers, train
+from sieve.data_prep.backbone_training.fit import Domain, FitConfig, Towers, train
 from sieve.data_prep.backbone_training.recall import held_out_figures, select_figures
 from sieve.data_prep.backbone_training.terms import CompactTokens, TermBook, frequent_words
 from sieve.data_prep.scenes import Scenes, describe, full_caption
@@ -92,7 +92,7 @@ class PretrainConfig:
     """Cached views of a photograph: whole, mirrored, then random crops."""
     cache: Path | None = None
     """Folder that keeps image features between runs."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
         if self.scene_seed in (0, 2, 3):

@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 from tqdm import tqdm
 
-from sieve.data_prep.pipeline.decode import Batch, Opened, Thumbnails, decoder_fault, open_images
+from sieve.data_prep.pipeline.decode import Opened, RowRange, Thumbnails, decoder_fault, open_images
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH
 from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
@@ -162,10 +162,10 @@ class _ChunkBuilder:
             )
 
 
-def _batches(rows: range) -> list[Batch]:
+def _batches(rows: range) -> list[RowRange]:
     """Rows that are embedded together: their boundaries hang on nothing but the rows."""
     starts = range(rows.start, rows.stop, IMAGE_BATCH)
-    return [Batch(start, min(start + IMAGE_BATCH, rows.stop)) for start in starts]
+    return [RowRange(start, min(start + IMAGE_BATCH, rows.stop)) for start in starts]
 
 
 def _nan(embeddings: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class Opened(NamedTuple):
     """Why its thumbnail could not be written, which is no fault of the record."""
 
 
-class Batch(NamedTuple):
+class RowRange(NamedTuple):
     """A range of rows that are opened together, in one process."""
 
     start: int
@@ -94,7 +94,7 @@ class _Images(Dataset[list[Opened]]):
         self,
         source: Source,
         table: RecordTable,
-        batches: Sequence[Batch],
+        batches: Sequence[RowRange],
         thumbnails: Thumbnails,
         transform: ImageTransform | None,
     ) -> None:
@@ -144,7 +144,7 @@ def default_workers(n_records: int) -> int:
 def open_images(
     source: Source,
     table: RecordTable,
-    batches: Sequence[Batch],
+    batches: Sequence[RowRange],
     thumbnails: Thumbnails,
     transform: ImageTransform | None,
     workers: int | None = None,
@@ -156,7 +156,7 @@ def open_images(
     source : Source
     table : RecordTable
         The source's records.
-    batches : sequence of Batch
+    batches : sequence of RowRange
     thumbnails : Thumbnails
     transform : ImageTransform, optional
         The backbone's preprocessing; without it no pixels are made ready.

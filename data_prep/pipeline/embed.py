@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sieve.data_prep.pipeline.record_table import RecordTable
-from sieve.data_prep.precomputed import KnownEmbeddings, Rows, read
+from sieve.data_prep.precomputed import KnownEmbeddings, RowArray, read
 from sieve.model.backbone import Backbone, ImageTransform
 from sieve.model.collection import BackboneIdentity
 
@@ -162,7 +162,7 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _read(rows: Rows, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def _read(rows: RowArray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Read ascending ranges of rows at once."""
     if not len(starts):
         return read(rows, 0, 0)

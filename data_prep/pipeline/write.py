@@ -39,7 +39,7 @@ ITEMS_SCHEMA = pa.schema(
 )
 
 
-class Rows(NamedTuple):
+class ItemBlock(NamedTuple):
     """Some items with their embeddings."""
 
     items: pa.Table
@@ -73,7 +73,7 @@ class CollectionWriter:
         self._expected = (n_items, n_captions)
         self._written = (0, 0)
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: ItemBlock) -> None:
         """Write some rows after those that are there."""
         counts = pc.call_function("list_value_length", [rows.items["captions"]]).to_numpy()
         n_items, n_captions = self._written
@@ -148,7 +148,7 @@ def _write_codes(job: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesI
     return job.codes.write(folder, job.source.name, places, captions)
 
 
-def _rows(job: PreparationPlan, work: WorkDir, start: int) -> Rows:
+def _rows(job: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
     part = work.load(start)
     columns = job.table.columns.take(part.rows)
     ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
@@ -159,7 +159,7 @@ def _rows(job: PreparationPlan, work: WorkDir, start: int) -> Rows:
         for given, content in zip(columns["split"].to_pylist(), part.contents.tolist(), strict=True)
     ]
     items = {"id": ids, **told, "split": splits, "width": width, "height": height}
-    return Rows(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
+    return ItemBlock(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
 
 
 def _skipped(job: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:

@@ -95,9 +95,9 @@ class Figure:
     def run(self) -> None:
         """Draw, write, and say what was written."""
         kind = kind_of(self.out, _KINDS, "a figure")
+        from sieve.explorer.figures.drawing import draw_figure
         from sieve.explorer.figures.latex import latex_block
         from sieve.explorer.figures.recipe import read_recipe, write_recipe
-        from sieve.explorer.figures.render import draw_figure
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sieve.data_prep.backbone_training.fit import (
     Domain,
-    Recipe,
+    FitConfig,
     Towers,
     caption_loss,
     query_loss,
@@ -94,9 +94,9 @@ def test_missing_photographs_are_named(tmp_path: Path):
 
 def test_recipe_is_checked():
     with pytest.raises(ValueError, match="at least 1"):
-        Recipe(steps=0)
+        FitConfig(steps=0)
     with pytest.raises(ValueError, match="averaging"):
-        Recipe(averaging=1.0)
+        FitConfig(averaging=1.0)
 
 
 def test_terms_fold_plurals_and_join_neighbours():
@@ -196,7 +196,7 @@ def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
     domain = Domain("colours", features[:, None], captions, book)
     towers = Towers(network, tokens, dropout=0.0)
     steps: list[int] = []
-    recipe = Recipe(steps=15, batch=6, queries=6, averaging=0.5)
+    recipe = FitConfig(steps=15, batch=6, queries=6, averaging=0.5)
     train(towers, [domain], recipe, steps.append)
     assert steps == [15]
     save(tmp_path / "out", towers, [domain])
