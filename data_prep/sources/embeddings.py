@@ -26,7 +26,7 @@ from sieve.data_prep.captions.formats import (
     as_text,
     image_column_of,
 )
-from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings, RowArray
+from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import SkippedNotes
 from sieve.data_prep.sources.embedding_files import (
@@ -160,7 +160,7 @@ class Embeddings(SkippedNotes):
         """d, the width of the embeddings."""
         return self._shards[0].images.shape[1]
 
-    def known(self) -> KnownEmbeddings:
+    def precomputed(self) -> PrecomputedEmbeddings:
         """Give the embeddings of all records, and of their captions where they have some."""
         groups, image_rows = self._read()
         numbers = range(len(groups))
@@ -168,7 +168,7 @@ class Embeddings(SkippedNotes):
         images = [image_rows[key] for key in groups]
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
         flat = [part.reshape(-1, part.shape[-1]) for part in parts]
-        return KnownEmbeddings(
+        return PrecomputedEmbeddings(
             RowSubset(
                 ConcatRows([shard.images for shard in self._shards]), np.array(images, np.int64)
             ),
