@@ -146,7 +146,7 @@ class How:
             cast("Source", source),
             backbone,
             out,
-            precomputed=known,
+            precomputed=precomputed,
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
