@@ -23,7 +23,7 @@ from sieve.data_prep.captions.caption_text import (
     split_named,
     tidy,
 )
-from sieve.data_prep.captions.formats import Row, read_rows
+from sieve.data_prep.captions.formats import CaptionRow, read_rows
 from sieve.data_prep.records import SPLITS, SkippedRows
 
 MAX_NAME_CHARACTERS = 1_000
@@ -105,7 +105,7 @@ class CaptionReading:
         self._names.append(name)
         self._last_line = -1
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CaptionRow) -> None:
         """Add one row; one without a usable caption still has a split and labels."""
         if row.line != self._last_line:
             self._skipped.n_rows += 1

@@ -65,7 +65,7 @@ Fault = Callable[[int, str, str], None]
 """Receives a malformed row: its line, its image and the reason."""
 
 
-class Row(NamedTuple):
+class CaptionRow(NamedTuple):
     """One caption of one image, or an image without a caption."""
 
     line: int
@@ -76,7 +76,7 @@ class Row(NamedTuple):
     labels: Sequence[str] = ()
 
 
-def read_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def read_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     """Read the rows of a caption file, one by one.
 
     Parameters
@@ -194,7 +194,7 @@ def _caption_columns(
 # Delimited text
 
 
-def _plain_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _plain_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     encoding = columns.encoding or detect_encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as stream:
@@ -274,7 +274,9 @@ class _Record(NamedTuple):
     raw: str
 
 
-def _delimited(lines: Iterator[str], path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _delimited(
+    lines: Iterator[str], path: Path, columns: Columns, fault: Fault
+) -> Iterator[CaptionRow]:
     pending: list[tuple[int, str]] = []
     numbered = enumerate(lines, 1)
     first = next(numbered, (1, ""))
@@ -410,7 +412,7 @@ def _starts_a_row(line: str, dialect: _Dialect, at_image: int, name: str) -> boo
 
 def _token_rows(
     first: tuple[int, str], lines: Iterator[tuple[int, str]], fault: Fault
-) -> Iterator[Row]:
+) -> Iterator[CaptionRow]:
     """Read Flickr's token files: a numbered name and a caption a line, without a header."""
     places = _Places("image", ("caption",), None, None)
     for number, line in chain([first], lines):
@@ -432,7 +434,7 @@ def _unmarked(name: str) -> str:
 # JSON
 
 
-def _json_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _json_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     """Read JSON, or JSON lines under any name: many files `*.json` are."""
     if path.suffix.lower() != ".json":
         yield from _json_line_rows(path, columns, fault)
@@ -451,7 +453,7 @@ def _json_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
     yield from _rows_of_json(value, path, columns, fault)
 
 
-def _rows_of_json(value: Any, path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _rows_of_json(value: Any, path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     if isinstance(value, dict):
         images, annotations = value.get("images"), value.get("annotations")
         if _objects(images) and _objects(annotations):
@@ -500,7 +502,7 @@ def _described(value: Any) -> str:
 
 def _object_rows(
     entries: Sequence[Any], path: Path, columns: Columns, fault: Fault
-) -> Iterator[Row]:
+) -> Iterator[CaptionRow]:
     """Read a list of objects, each with the name of an image; Karpathy's images too."""
     places = None
     for number, entry in enumerate(entries, 1):
@@ -522,7 +524,7 @@ def _with_folder(entry: dict[str, Any], places: _Places) -> dict[str, Any]:
 
 def _named_rows(
     value: Mapping[str, Any], path: Path, columns: Columns, fault: Fault
-) -> Iterator[Row]:
+) -> Iterator[CaptionRow]:
     """Read an object whose keys name images, or are ids of objects that name them."""
     places = _Places("image", ("caption",), "split", "labels")
     n_read = 0
@@ -550,7 +552,9 @@ def _named_rows(
         fault(*entry)
 
 
-def _coco_rows(images: Sequence[Any], annotations: Sequence[Any], fault: Fault) -> Iterator[Row]:
+def _coco_rows(
+    images: Sequence[Any], annotations: Sequence[Any], fault: Fault
+) -> Iterator[CaptionRow]:
     """Read COCO's captions, whose images are named in a list of their own."""
     names: dict[str, set[str]] = {}
     for entry in images:
@@ -566,7 +570,7 @@ def _coco_rows(images: Sequence[Any], annotations: Sequence[Any], fault: Fault) 
         yield from _rows_of(number, row, _Places("image", ("caption",), None, None), fault)
 
 
-def _json_line_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _json_line_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     places = None
     if (encoding := detect_encoding(path)) != "utf-8-sig":
         raise ValueError(f"{path} is {encoding.upper()}; JSON lines are UTF-8: save it as UTF-8")
@@ -601,7 +605,7 @@ def numbered_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
 # Parquet
 
 
-def _parquet_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[CaptionRow]:
     try:
         with pq.ParquetFile(path) as table:
             places = _places(table.schema_arrow.names, columns, path)
@@ -632,7 +636,9 @@ def _parquet_rows(path: Path, columns: Columns, fault: Fault) -> Iterator[Row]:
 # Cells
 
 
-def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault) -> Iterator[Row]:
+def _rows_of(
+    line: int, value: Mapping[str, Any], places: _Places, fault: Fault
+) -> Iterator[CaptionRow]:
     """Yield a row a caption; one without a caption if there is none."""
     image = ""
     try:
@@ -648,7 +654,7 @@ def _rows_of(line: int, value: Mapping[str, Any], places: _Places, fault: Fault)
         fault(line, image, f"caption cannot be read: {error}")
         return
     for caption in captions or [""]:
-        yield Row(line, image, caption, "" if split.lower() in NULL_WORDS else split, labels)
+        yield CaptionRow(line, image, caption, "" if split.lower() in NULL_WORDS else split, labels)
 
 
 def _image_in(value: Mapping[str, Any], places: _Places) -> str:

@@ -33,11 +33,11 @@ from sieve.data_prep.captions.formats import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_SEPARATOR,
-    Row,
+    CaptionRow,
     as_text,
     image_column_of,
 )
-from sieve.data_prep.precomputed import KnownCodes
+from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Record, Skipped
 from sieve.data_prep.sources.base import SkippedNotes
 from sieve.data_prep.sources.embedding_files import TABLES, embedding_arrays, read_table
@@ -412,7 +412,7 @@ class Codes(SkippedNotes):
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
 
-    def known(self) -> KnownCodes:
+    def precomputed(self) -> PrecomputedCodes:
         """Read and check all codes, names and words."""
         files, images = self.files, self._image_codes
         table = self._read()
@@ -433,7 +433,7 @@ class Codes(SkippedNotes):
             words = tuple(read_word_list(files.word_list, word_codes.n))
         names = read_names(files.names, images.m) if files.names else {}
         self._tell(images, names)
-        return KnownCodes(images, texts, names, words, word_codes, self.text_encoder)
+        return PrecomputedCodes(images, texts, names, words, word_codes, self.text_encoder)
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image where it is here and whole, else draw its caption."""
@@ -526,8 +526,10 @@ def _columns(value: Mapping[str, Any]) -> _Columns:
     return _Columns(column_of(("id", "key"), found), image, column_of(captions, found))
 
 
-def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> Row:
+def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> CaptionRow:
     labels = value.get("labels")
     named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
     split = as_text(value.get("split"))  # other people's words for other things are passed over
-    return Row(line, key, caption, split if split_named(split) else "", list(map(as_text, named)))
+    return CaptionRow(
+        line, key, caption, split if split_named(split) else "", list(map(as_text, named))
+    )

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.errors import one_line
 from sieve.explorer.jobs.directory import (
     DONE,
@@ -106,7 +106,7 @@ def _open_job(folder: JobDirectory) -> tuple[JobRequest, Collection]:
         raise ValueError(f"{folder.path / 'request.json'} cannot be read; start a new job")
     path = Path(request.collection)
     if not request.sha256:  # a bundled collection that is not prepared yet
-        path = open_collection_path(request.collection, device=request.device, progress=False)
+        path = locate_collection(request.collection, device=request.device, progress=False)
     collection = Collection.open(path)
     if request.sha256 and collection.sha256 != request.sha256:
         raise ValueError(

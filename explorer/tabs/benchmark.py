@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from sieve.data_prep.bundled import collection_word
+from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors
@@ -168,7 +168,7 @@ class BenchmarkHandlers:
         }
         if self._runs is None:
             return told
-        command = f"sieve evaluate {shlex.quote(collection_word(self.collection.path))}"
+        command = f"sieve evaluate {shlex.quote(collection_reference(self.collection.path))}"
         return told | {"faults": faults, "command": command, **_run_view(self._runs)}
 
     def evaluation(self, payload: Any) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from sieve.data_prep.bundled import (
     BACKBONE,
     BUNDLED,
     bundled_path,
-    collection_word,
-    kept_collections,
-    open_collection_path,
+    collection_reference,
+    list_collections,
+    locate_collection,
 )
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors, one_line
@@ -78,8 +78,8 @@ class Choice(NamedTuple):
 
 def choices(open_one: Collection) -> list[Choice]:
     """List the collections to choose from, the open one first."""
-    own = collection_word(open_one.path)
-    words = dict.fromkeys([*BUNDLED, *kept_collections()])
+    own = collection_reference(open_one.path)
+    words = dict.fromkeys([*BUNDLED, *list_collections()])
     others = (_choice(word) for word in words if word != own)
     return [Choice(own, open_one), *others]
 
@@ -115,7 +115,7 @@ def _choice(word: str) -> Choice:
     if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
         return Choice(word, None)
     try:
-        return Choice(word, Collection.open(open_collection_path(word)))
+        return Choice(word, Collection.open(locate_collection(word)))
     except (ValueError, OSError) as error:
         return Choice(word, None, one_line(error))
 
@@ -327,8 +327,10 @@ class TrainHandlers:
     def _word(self, request: JobRequest | None) -> str:
         """Tell what opens the collection that a training is of."""
         if request is None or request.sha256 == self.collection.sha256:
-            return collection_word(self.collection.path)
-        return collection_word(Path(request.collection)) if request.sha256 else request.collection
+            return collection_reference(self.collection.path)
+        return (
+            collection_reference(Path(request.collection)) if request.sha256 else request.collection
+        )
 
     def _about(self) -> dict[str, Any]:
         collection = self.collection
