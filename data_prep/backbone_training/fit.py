@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sieve.data_prep.backbone_training.terms import CompactTokens, TermBook, drop_words
+from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, drop_words
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Domain(NamedTuple):
     features: torch.Tensor
     """(n, views, c) float16, pooled, from the frozen trunk"""
     captions: Sequence[Sequence[str]]
-    book: TermBook
+    book: TermIndex
 
 
 class Towers:

@@ -20,7 +20,13 @@ import pyarrow.parquet as pq
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.work_dir import WorkDir
-from sieve.data_prep.records import NamesSkippedRows, Skipped, drawn_split, roots_of, write_skipped
+from sieve.data_prep.records import (
+    ReportsSkippedRows,
+    Skipped,
+    source_roots,
+    split_from_hash,
+    write_skipped,
+)
 from sieve.model import collection as layout
 from sieve.model.collection_writer import write_manifest
 from sieve.model.identity import CodesIdentity
@@ -109,7 +115,7 @@ def _array(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Binary
     return stream
 
 
-def assemble(job: PreparationPlan, work: WorkDir) -> None:
+def write_collection(job: PreparationPlan, work: WorkDir) -> None:
     """Write all files of the collection, whose parts are done."""
     folder, identity = work.collection, job.embedder.identity
     rows = [work.load_column(part.start, "rows") for part in job.parts]
@@ -132,7 +138,7 @@ def assemble(job: PreparationPlan, work: WorkDir) -> None:
         source=str(job.source),
         licence=job.source.licence,
         counts=counts,
-        roots=roots_of(job.source),
+        roots=source_roots(job.source),
         follow_links=bool(getattr(job.source, "follow_links", False)),
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )
@@ -155,7 +161,7 @@ def _rows(job: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
     width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
     told = {name: columns[name] for name in ("image", "captions", "labels")}
     splits = [
-        given or drawn_split(content)
+        given or split_from_hash(content)
         for given, content in zip(columns["split"].to_pylist(), part.contents.tolist(), strict=True)
     ]
     items = {"id": ids, **told, "split": splits, "width": width, "height": height}
@@ -171,5 +177,5 @@ def _skipped(job: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
     ends_here = job.shard is None or job.shard.is_last
-    if ends_here and isinstance(job.source, NamesSkippedRows):
+    if ends_here and isinstance(job.source, ReportsSkippedRows):
         yield from job.source.skipped_rows()

@@ -22,7 +22,7 @@ from PIL import Image
 from sieve.data_prep.captions import caption_fault, split_named, tidy
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.images import UNREADABLE_IMAGES
-from sieve.data_prep.records import DRAWN, Record, SkippedRows
+from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
 from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import ImageNames, may_be_same, open_inside, walk
 from sieve.data_prep.sources.sidecars import unused_reason
@@ -118,7 +118,7 @@ class Coco(BaseSource):
                 str(self.images / here[image_id]),
                 tuple(told.captions.get(image_id, ())),
                 tuple(labels.get(image_id, ())),
-                DRAWN if splits is None else splits[image_id],
+                HASH_SPLIT if splits is None else splits[image_id],
             )
 
     def _here(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:

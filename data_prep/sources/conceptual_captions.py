@@ -28,7 +28,7 @@ from sieve.data_prep.captions.caption_rows import IMAGE_NAMES, column_of
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import DRAWN, Record, Skipped, SkippedRows
+from sieve.data_prep.records import HASH_SPLIT, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.img2dataset import (
     NOT_DOWNLOADED,
@@ -165,7 +165,7 @@ class ConceptualCaptions(BaseSource):
                 image=str(self.images / paths[0]),
                 captions=tuple(captions),
                 labels=row.labels,
-                split=row.split or DRAWN,
+                split=row.split or HASH_SPLIT,
             )
         self._explain(naming, n_found, skipped.n_rows)
         for path in sorted(unused - {self._inside(self.table)}):

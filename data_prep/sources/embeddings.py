@@ -26,7 +26,7 @@ from sieve.data_prep.captions.caption_rows import (
 )
 from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
 from sieve.data_prep.captions.cell import CellError, as_text, captions_in
-from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings, RowArray
+from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.embedding_files import (
@@ -159,7 +159,7 @@ class Embeddings(BaseSource):
         """d, the width of the embeddings."""
         return self._shards[0].images.shape[1]
 
-    def known(self) -> KnownEmbeddings:
+    def precomputed(self) -> PrecomputedEmbeddings:
         """Give the embeddings of all records, and of their captions where they have some."""
         groups, image_rows = self._read()
         numbers = range(len(groups))
@@ -167,7 +167,7 @@ class Embeddings(BaseSource):
         images = [image_rows[key] for key in groups]
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
         flat = [part.reshape(-1, part.shape[-1]) for part in parts]
-        return KnownEmbeddings(
+        return PrecomputedEmbeddings(
             RowSubset(
                 ConcatRows([shard.images for shard in self._shards]), np.array(images, np.int64)
             ),

@@ -31,7 +31,7 @@ from PIL import Image
 from sieve.data_prep.captions import caption_fault, split_named, tidy
 from sieve.data_prep.captions.cell import CellError, as_text, captions_in, text_in
 from sieve.data_prep.images import load_image_bytes, readable_extensions
-from sieve.data_prep.records import DRAWN, SPLITS, Record, Skipped, SkippedRows
+from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import open_inside
 from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, url_table_advice
@@ -394,7 +394,7 @@ class Img2Dataset(BaseSource):
                         captions.append(caption)
                 if not found.captions and not found.fault:
                     skipped.append(Skipped(key, found.image, caption_fault("")))
-                split = found.split or splits.get(shard, DRAWN)
+                split = found.split or splits.get(shard, HASH_SPLIT)
                 said[split] += 1
                 yield Record(key, found.image, tuple(captions), split=split)
                 n_found += 1
@@ -408,9 +408,9 @@ class Img2Dataset(BaseSource):
                 "%s of %s images of %s were downloaded; skipped.csv names the others",
                 *(f"{n_found:,}", f"{n_found + n_failed:,}", self.path),
             )
-        if set(said) - {DRAWN}:
+        if set(said) - {HASH_SPLIT}:
             counts = ", ".join(f"{said[split]:,} {split}" for split in SPLITS if said[split])
-            drawn = f"; {said[DRAWN]:,} are drawn" if said[DRAWN] else ""
+            drawn = f"; {said[HASH_SPLIT]:,} are drawn" if said[HASH_SPLIT] else ""
             log.warning("splits are those of the data set (val is select): %s%s", counts, drawn)
 
 

@@ -37,7 +37,7 @@ from sieve.data_prep.captions.caption_rows import (
 )
 from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
 from sieve.data_prep.captions.cell import as_text, captions_in
-from sieve.data_prep.precomputed import KnownCodes
+from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Record, Skipped
 from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.embedding_files import TABLES, embedding_arrays, read_table
@@ -411,7 +411,7 @@ class Codes(BaseSource):
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
 
-    def known(self) -> KnownCodes:
+    def precomputed(self) -> PrecomputedCodes:
         """Read and check all codes, names and words."""
         files, images = self.files, self._image_codes
         table = self._read()
@@ -432,7 +432,7 @@ class Codes(BaseSource):
             words = tuple(read_word_list(files.word_list, word_codes.n))
         names = read_names(files.names, images.m) if files.names else {}
         self._tell(images, names)
-        return KnownCodes(images, texts, names, words, word_codes, self.text_encoder)
+        return PrecomputedCodes(images, texts, names, words, word_codes, self.text_encoder)
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image where it is here and whole, else draw its caption."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.inputs import modality_means
 from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, trained_peer
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    collection = Collection.open(open_collection_path(asked.collection))
+    collection = Collection.open(locate_collection(asked.collection))
     source = BackboneEmbeddings(
         collection, backbone_of(collection).encode_texts, modality_means(collection)
     )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.inputs import modality_means
@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--trials", type=int, default=120)
     asked = parser.parse_args()
-    collection = Collection.open(open_collection_path(asked.collection))
-    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
+    collection = Collection.open(locate_collection(asked.collection))
+    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
     source = BackboneEmbeddings(
         collection, backbone_of(collection).encode_texts, modality_means(train)
     )

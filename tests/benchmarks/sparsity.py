@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.inputs import modality_means
 from sieve.model.benchmark.methods import BackboneEmbeddings
@@ -218,8 +218,8 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     OBJECTIVES.update(KINDS)
-    collection = Collection.open(open_collection_path(asked.collection))
-    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
+    collection = Collection.open(locate_collection(asked.collection))
+    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
     source = BackboneEmbeddings(
         collection, backbone_of(collection).encode_texts, modality_means(train)
     )

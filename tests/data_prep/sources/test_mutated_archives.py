@@ -282,7 +282,7 @@ def wrong_pairs(source: BaseSource) -> Iterator[str]:
             if said - {number}:
                 yield f"{record.image} shows {number}, its captions say {said}"
     if isinstance(source, Embeddings):
-        known = source.known()
+        known = source.precomputed()
         place = 0
         for row, record in enumerate(records):
             number = nearest(embeddings(), known.images[row : row + 1])
