@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
+from sieve.data_prep.captions.caption_rows import IMAGE_SUFFIX
+from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.model.files import UNREADABLE, MappedArray, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"

@@ -16,19 +16,19 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import split_named
-from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage
-from sieve.data_prep.captions.cell import CellError, captions_in
-from sieve.data_prep.captions.formats import (
+from sieve.data_prep.captions.caption_rows import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_SEPARATOR,
     CaptionRow,
-    as_text,
+    column_of,
     image_column_of,
 )
+from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
+from sieve.data_prep.captions.cell import CellError, as_text, captions_in
 from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.embedding_files import (
     EmbeddingShard,
     open_shards,
@@ -36,7 +36,6 @@ from sieve.data_prep.sources.embedding_files import (
     unused_files,
 )
 from sieve.data_prep.sources.local_images import find_images, open_or_draw
-from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.clip import declared_width
 from sieve.model.backbone.names import known_name, parse_name
@@ -105,7 +104,7 @@ def _other_width(name: str, expected: int, width: int) -> str:
     )
 
 
-class Embeddings(SkippedNotes):
+class Embeddings(BaseSource):
     """Rows of embedding files, put together by image.
 
     Parameters
@@ -183,7 +182,7 @@ class Embeddings(SkippedNotes):
     def _shards(self) -> list[EmbeddingShard]:
         return open_shards(self.folder)
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         groups, _ = self._read()
         skipped += groups.skipped
         skipped.count_rows(groups.skipped)
@@ -230,7 +229,7 @@ class Embeddings(SkippedNotes):
         """Read all tables, and put rows of one image together."""
         shards = self._shards
         per_row = all(_texts_per_row(shard) == 1 for shard in shards)
-        reading = CaptionReading("row" if per_row else "caption")
+        reading = CaptionTableBuilder("row" if per_row else "caption")
         images = ConcatRows([shard.images for shard in shards])
         image_rows: dict[str, int] = {}
         places = _Places(0, 0, 0)
@@ -252,7 +251,7 @@ class Embeddings(SkippedNotes):
                 places.line + shard.n_rows, places.image + len(shard.images),
                 places.text + n_texts,
             )  # fmt: skip
-        groups = reading.whole()
+        groups = reading.build()
         for key, name, reason in faulty:
             groups.skipped.add_malformed(key, name, reason)
         return _Items(groups, image_rows)

@@ -29,11 +29,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, split_named, tidy
-from sieve.data_prep.captions.cell import CellError, captions_in, text_in
-from sieve.data_prep.captions.formats import as_text
+from sieve.data_prep.captions.cell import CellError, as_text, captions_in, text_in
 from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import open_inside
 from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, url_table_advice
 from sieve.data_prep.sources.webdataset import (
@@ -322,7 +321,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Img2Dataset(SkippedNotes):
+class Img2Dataset(BaseSource):
     """A folder of shards, or one shard.
 
     Parameters
@@ -370,7 +369,7 @@ class Img2Dataset(SkippedNotes):
             return open_cell(cell)
         return open_inside(self.path, Path(record.image))
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         shards = _shards(self.path)
         skipped += _unused(self.path, shards)
         splits = _splits_by_name(shards)

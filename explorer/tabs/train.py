@@ -29,7 +29,7 @@ from sieve.data_prep.bundled import (
 )
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors, one_line
-from sieve.explorer.jobs.directory import DONE, UNDER_WAY, JobDirectory, Progress, Request
+from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.jobs.training_worker import TrainingSettings
 from sieve.explorer.json_validation import (
@@ -133,7 +133,7 @@ class Trainings(JobManager):
             return self.begin(given)
         if choice.collection is None:
             about = (self.kind, choice.word, choice.word, "", self.device)
-            return self._run(Request(*about, given, asked_at=self.collection.sha256))
+            return self._run(JobRequest(*about, given, requested_by_sha256=self.collection.sha256))
         if reason := training_refusal(choice.collection):
             raise ValueError(f"{choice.collection.name}: {reason}")
         return self._run(self._request(choice.collection, given))
@@ -228,8 +228,10 @@ class TrainHandlers:
             "settings": _settings(request),
             "of": self._word(request),
             "fits": progress.state != DONE or self._reads(made),
-            "stopping": progress.state in UNDER_WAY and folder.should_stop() if folder else False,
-            "elsewhere": self.trainings.elsewhere(folder),
+            "stopping": progress.state in ACTIVE_STATES and folder.should_stop()
+            if folder
+            else False,
+            "elsewhere": self.trainings.other_job(folder),
             "refusal": self._refusal,
             "probe": self._unprobed,
             "offer": self.checkpoint is None,
@@ -242,7 +244,7 @@ class TrainHandlers:
 
     def training_start(self, payload: Any) -> dict[str, Any]:
         """Start a training with the settings of the form, `collection` among them."""
-        given = dict(read_object(payload, "a training's settings"))
+        given = dict(read_object(payload, "training settings"))
         choice = find_choice(self.collection, given.pop("collection", ""))
         self.trainings.start(TrainingSettings.from_payload(given), choice)
         return self.training_state(None)
@@ -322,7 +324,7 @@ class TrainHandlers:
             return True
         return backbone.sha256 == self.collection.backbone.sha256
 
-    def _word(self, request: Request | None) -> str:
+    def _word(self, request: JobRequest | None) -> str:
         """Tell what opens the collection that a training is of."""
         if request is None or request.sha256 == self.collection.sha256:
             return collection_reference(self.collection.path)
@@ -345,7 +347,7 @@ class TrainHandlers:
         }
 
 
-def _settings(request: Request | None) -> dict[str, Any] | None:
+def _settings(request: JobRequest | None) -> dict[str, Any] | None:
     """Tell what a training was started with; None where that cannot be read."""
     if request is None:
         return None

@@ -82,11 +82,11 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
     time.sleep(chance.uniform(0, 25))
     server.kill()
     trainings = Trainings(collection, "cpu")
-    _wait(lambda: not trainings.lane.under_way())
+    _wait(lambda: not trainings.job_lock.running_job())
     folder = trainings.latest()
     assert folder is not None
     left = trainings.progress(folder)
-    assert left.state in (STOPPED, DONE) or "did not begin" in left.fault, left
+    assert left.state in (STOPPED, DONE) or "did not start" in left.fault, left
     for path in (sieve_home() / "checkpoints").glob("[!.]*"):
         Checkpoint.load(path)
     if left.state == DONE:
@@ -96,9 +96,9 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
           or trainings.progress(folder).state in (DONE, FAILED))  # fmt: skip
     now = trainings.progress(folder)
     assert now.state != FAILED and now.step >= left.step, now
-    if trainings.lane.under_way():
+    if trainings.job_lock.running_job():
         trainings.stop()
-        _wait(lambda: not trainings.lane.under_way())
+        _wait(lambda: not trainings.job_lock.running_job())
     trainings.discard()
     return "stopped, went on" if left.state == STOPPED else "had not begun, begun"
 
