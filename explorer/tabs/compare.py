@@ -19,7 +19,7 @@ import numpy as np
 
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import read_number, read_text, shown
+from sieve.explorer.json_validation import read_number, read_text, short_repr
 from sieve.explorer.serialize import glance
 from sieve.explorer.tabs.inspect import decimal
 from sieve.explorer.tabs.search import upload_key
@@ -276,7 +276,7 @@ class CompareHandlers:
         method = DENSE_METHODS.get(asked.method)
         if method is None:
             known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
-            raise ValueError(f"there is no method {shown(asked.method)}; there are: {known}")
+            raise ValueError(f"there is no method {short_repr(asked.method)}; there are: {known}")
         with self._desk.model:
             embedded = embed_question(self._engine, query)
         total = dense_scores(self._engine, embedded, method, asked.knob)
@@ -337,7 +337,7 @@ class CompareHandlers:
         """Open another checkpoint, or find it open; the one that was used longest ago is closed."""
         path = self._checkpoints().get(name)
         if path is None:
-            raise ValueError(f"there is no checkpoint {shown(name)} that reads this collection")
+            raise ValueError(f"no checkpoint {short_repr(name)} fits this collection")
         with self._opening:
             key = str(path)
             if key not in self._opened:

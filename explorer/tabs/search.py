@@ -181,7 +181,7 @@ class SearchHandlers:
         """Take in a file that the upload route has received."""
         if not isinstance(path, str):
             raise ValueError("expected the path of an uploaded file")
-        return self._uploads.take(path)._asdict()
+        return self._uploads.add(path)._asdict()
 
     def item(self, item_id: str) -> dict[str, Any]:
         """Tell everything about one item."""

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 from corruption import mutated_json, reseal
 
-from sieve.explorer.app import build_app, build_offer
+from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.training_worker import TrainingSettings
@@ -159,7 +159,7 @@ def functions_of(app: gr.Blocks) -> set[str]:
 def test_a_server_without_training_has_no_handler_of_it(tiny_engine, desk: TrainHandlers) -> None:
     assert not functions_of(build_app(tiny_engine))
     assert len(functions_of(build_app(tiny_engine, desk))) == len(ASKS) + 2
-    assert len(functions_of(build_offer(desk))) == len(ASKS) + 2
+    assert len(functions_of(build_training_page(desk))) == len(ASKS) + 2
 
 
 @pytest.fixture
