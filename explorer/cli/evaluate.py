@@ -82,7 +82,7 @@ class Evaluate:
         """Measure, print the table, and keep it where the explorer finds it."""
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.benchmark_report import table_text, write_report
-        from sieve.model.benchmark import Benchmark, keep_evaluation
+        from sieve.model.benchmark import Benchmark, save_evaluation
 
         out = parse_out(self.out) if self.out else None
         opened = self._open(self.collection)
@@ -92,7 +92,7 @@ class Evaluate:
             self._config(opened),
             train=self._open(self.train) if self.train else None,
             checkpoint=checkpoint,
-            peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            baselines={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
             text_encoder=text_encoder_name(self.text_encoder),
             allow_code=self.allow_code,
             device=self.device,
@@ -102,7 +102,7 @@ class Evaluate:
         if out is not None:
             write_report(result, out)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
-        kept = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
+        kept = save_evaluation(result, checkpoint.path.name if checkpoint else "")
         if not self.json:
             print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
 

@@ -177,7 +177,7 @@ class BenchmarkHandlers:
         refuse_unknown(given, {"id"}, "an evaluation")
         evaluation = self._find(given.get("id"))
         return {
-            **self._glance(evaluation.glance),
+            **self._summary(evaluation.summary),
             "tracks": list(map(_track_view, evaluation.tracks)),
         }
 
@@ -196,7 +196,7 @@ class BenchmarkHandlers:
             "n_wins": against.n_wins,
             "n_losses": against.n_losses,
             "pairs": track.pairs,
-            "seeds": len(evaluation.glance.seeds),
+            "seeds": len(evaluation.summary.seeds),
         }
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
@@ -217,28 +217,28 @@ class BenchmarkHandlers:
     def _find(self, wanted: Any) -> Evaluation:
         """Find an evaluation by its id; the id never becomes part of a path."""
         name = read_text("id", wanted)
-        for glance in list_evaluations(self.collection.sha256)[0]:
-            if glance.id == name:
-                return read_evaluation(glance.path)
+        for summary in list_evaluations(self.collection.sha256)[0]:
+            if summary.id == name:
+                return read_evaluation(summary.path)
         raise ValueError(f"there is no evaluation {name[:80]!r} of this collection")
 
-    def _glance(self, glance: EvaluationSummary) -> dict[str, Any]:
-        measured = glance.checkpoint
+    def _summary(self, summary: EvaluationSummary) -> dict[str, Any]:
+        measured = summary.checkpoint
         return {
-            "id": glance.id,
-            "made": glance.made,
+            "id": summary.id,
+            "made": summary.made,
             "checkpoint": measured.name if measured else "",
             "is_open": measured is not None and measured.sha256 == self.checkpoint.sha256,
-            "train": glance.train.name,
-            "seeds": len(glance.seeds),
-            "short": glance.is_short,
-            "names": list(glance.track_names),
+            "train": summary.train.name,
+            "seeds": len(summary.seeds),
+            "short": summary.is_short,
+            "names": list(summary.track_names),
         }
 
     def _pair(
         self, track: TrackResult, sieve: MethodResult, peer: MethodResult, pair: int
     ) -> dict[str, Any]:
-        asked = track.asked[pair]
+        asked = track.pair_counts[pair]
         return {
             "pair": pair,
             "a": asked.a,

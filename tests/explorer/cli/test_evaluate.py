@@ -139,7 +139,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--methods", "nonsense"), "no method nonsense"),
+        (("--methods", "nonsense"), "unknown method nonsense"),
         (("--seeds", "one"), "--seeds takes"),
         (("--peer", "nothing"), "--peer takes NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
