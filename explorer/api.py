@@ -19,7 +19,7 @@ from gradio.utils import get_upload_folder
 
 from sieve.explorer.concurrency import MAX_ANSWER_BYTES
 from sieve.explorer.errors import one_line
-from sieve.explorer.figures.render import (
+from sieve.explorer.figures.drawing import (
     Kind,
     figure_download,
     figures_folder,

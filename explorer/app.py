@@ -35,7 +35,7 @@ from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.components import page_head, piece  # noqa: E402
 from sieve.explorer.concurrency import UnfetchedAnswers  # noqa: E402
 from sieve.explorer.errors import json_errors  # noqa: E402
-from sieve.explorer.figures.render import figures_folder  # noqa: E402
+from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.login import Login  # noqa: E402
 from sieve.explorer.security.middleware import RouteAllowList, Rules, explain  # noqa: E402

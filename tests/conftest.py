@@ -78,7 +78,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Pat
 @pytest.fixture(scope="session")
 def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A $SIEVE_HOME with the bundled collection: the person's own, where that has it already."""
-    from sieve.data_prep.bundled import bundled_path, bundled_scenes
+    from sieve.data_prep.bundled import bundled_path, prepare_bundled_scenes
 
     with pytest.MonkeyPatch.context() as patch:
         if OWN_HOME:
@@ -90,7 +90,7 @@ def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return prepared.parents[1]
         folder = tmp_path_factory.mktemp("scenes-home")
         patch.setenv("SIEVE_HOME", str(folder))
-        bundled_scenes(device="cpu", progress=False)
+        prepare_bundled_scenes(device="cpu", progress=False)
     return folder
 
 

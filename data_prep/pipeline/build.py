@@ -8,7 +8,13 @@ from contextlib import closing
 import numpy as np
 from tqdm import tqdm
 
-from sieve.data_prep.pipeline.decode import Batch, Opened, Thumbnails, decoder_fault, open_images
+from sieve.data_prep.pipeline.decode import (
+    DecodedImage,
+    RowRange,
+    ThumbnailWriter,
+    decoder_error,
+    open_images,
+)
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH
 from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
@@ -35,7 +41,7 @@ def build_chunks(job: PreparationPlan, work: WorkDir, workers: int | None, progr
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(job, work)) from None
     except RuntimeError as error:
-        fault = decoder_fault(error)
+        fault = decoder_error(error)
         if fault is None:
             raise
         raise fault from error
@@ -48,7 +54,7 @@ class _ChunkBuilder:
         self._job, self._work = job, work
         self._bad = Tally(job.counted)
         self._seen = len(job.counted)
-        self._thumbnails = Thumbnails(work.collection, work.drafts)
+        self._thumbnails = ThumbnailWriter(work.collection, work.drafts)
 
     def run(self, workers: int | None, progress: bool) -> None:
         """Make all that is missing."""
@@ -76,7 +82,7 @@ class _ChunkBuilder:
     def _stands(self, rows: range) -> bool:
         """Whether a part of an earlier run stands: not where a bad file was mended since."""
         work = self._work
-        if not work.is_whole(rows.start):
+        if not work.is_intact(rows.start):
             return False
         bad_rows = work.load_column(rows.start, "bad_rows").tolist()
         bad = dict(zip(bad_rows, work.load_column(rows.start, "reasons").tolist(), strict=True))
@@ -92,9 +98,9 @@ class _ChunkBuilder:
             return False
         return True
 
-    def _make(self, rows: range, opened: Iterator[list[Opened]], bar: tqdm) -> Chunk:
+    def _make(self, rows: range, opened: Iterator[list[DecodedImage]], bar: tqdm) -> Chunk:
         """Open and embed the records of one part."""
-        good: list[Opened] = []
+        good: list[DecodedImage] = []
         bad: dict[int, str] = {}
         images = []
         for _ in _batches(rows):
@@ -110,7 +116,7 @@ class _ChunkBuilder:
             bar.update(len(entries))
         return self._embedded(good, bad, np.concatenate(images))
 
-    def _embedded(self, good: list[Opened], bad: dict[int, str], images: np.ndarray) -> Chunk:
+    def _embedded(self, good: list[DecodedImage], bad: dict[int, str], images: np.ndarray) -> Chunk:
         """Embed captions, look up what is known, and leave out what is no direction."""
         job = self._job
         rows = np.array([entry.row for entry in good], np.int64)
@@ -137,7 +143,7 @@ class _ChunkBuilder:
             np.array([bad[row] for row in sorted(bad)], str),
         )
 
-    def _contents(self, good: list[Opened], images: np.ndarray) -> np.ndarray:
+    def _contents(self, good: list[DecodedImage], images: np.ndarray) -> np.ndarray:
         """Return a hash of what each item shows: (b,) uint64."""
         job = self._job
         if job.codes is not None:
@@ -162,10 +168,10 @@ class _ChunkBuilder:
             )
 
 
-def _batches(rows: range) -> list[Batch]:
+def _batches(rows: range) -> list[RowRange]:
     """Rows that are embedded together: their boundaries hang on nothing but the rows."""
     starts = range(rows.start, rows.stop, IMAGE_BATCH)
-    return [Batch(start, min(start + IMAGE_BATCH, rows.stop)) for start in starts]
+    return [RowRange(start, min(start + IMAGE_BATCH, rows.stop)) for start in starts]
 
 
 def _nan(embeddings: np.ndarray) -> np.ndarray:

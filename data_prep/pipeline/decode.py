@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sieve.data_prep.images import original_size, share_decoding_lock
 from sieve.data_prep.pipeline.record_table import RecordTable
-from sieve.data_prep.records import Record, Source, picture_hash
-from sieve.data_prep.thumbnails import sealed
+from sieve.data_prep.records import Record, Source, image_hash
+from sieve.data_prep.thumbnails import add_checksum
 from sieve.model.backbone import ImageTransform
 from sieve.model.collection import thumbnail_path
 
@@ -37,7 +37,7 @@ _SERIAL_BELOW = 128
 _MOST_WORKERS = 16
 
 
-class Opened(NamedTuple):
+class DecodedImage(NamedTuple):
     """What became of one record's image."""
 
     row: int
@@ -54,14 +54,14 @@ class Opened(NamedTuple):
     """Why its thumbnail could not be written, which is no fault of the record."""
 
 
-class Batch(NamedTuple):
+class RowRange(NamedTuple):
     """A range of rows that are opened together, in one process."""
 
     start: int
     stop: int
 
 
-class Thumbnails(NamedTuple):
+class ThumbnailWriter(NamedTuple):
     """Where thumbnails are written."""
 
     folder: Path
@@ -79,7 +79,7 @@ class Thumbnails(NamedTuple):
         # Method 4 takes thrice the time for 4 % less.
         small.save(webp, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
         draft = self.drafts / f"{os.getpid()}.webp"
-        draft.write_bytes(sealed(webp.getvalue()))
+        draft.write_bytes(add_checksum(webp.getvalue()))
         os.replace(draft, path)
 
     def remove(self, item_id: str) -> None:
@@ -87,15 +87,15 @@ class Thumbnails(NamedTuple):
         (self.folder / thumbnail_path(item_id)).unlink(missing_ok=True)
 
 
-class _Images(Dataset[list[Opened]]):
+class _Images(Dataset[list[DecodedImage]]):
     """Batches of opened images, by number."""
 
     def __init__(
         self,
         source: Source,
         table: RecordTable,
-        batches: Sequence[Batch],
-        thumbnails: Thumbnails,
+        batches: Sequence[RowRange],
+        thumbnails: ThumbnailWriter,
         transform: ImageTransform | None,
     ) -> None:
         self._source, self._table, self._batches = source, table, batches
@@ -104,30 +104,30 @@ class _Images(Dataset[list[Opened]]):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, number: int) -> list[Opened]:
+    def __getitem__(self, number: int) -> list[DecodedImage]:
         start, stop = self._batches[number]
         rows = range(start, stop)
         return [
             self._open(*pair) for pair in zip(rows, self._table.records(start, stop), strict=True)
         ]
 
-    def _open(self, row: int, record: Record) -> Opened:
+    def _open(self, row: int, record: Record) -> DecodedImage:
         try:
             image = self._source.open_image(record, THUMBNAIL_SIZE)
             # NumPy arrays travel between processes by pipe: containers often have little /dev/shm.
             pixels = None if self._transform is None else self._transform(image).numpy()
         except Exception as error:  # whatever one image does, the others go on
             self._thumbnails.remove(self._table.id(row))
-            return Opened(row, 0, 0, None, reason=why(error))
+            return DecodedImage(row, 0, 0, None, reason=error_reason(error))
         try:
             self._thumbnails.write(image, self._table.id(row))
         except OSError as error:
-            return Opened(row, 0, 0, None, fault=str(error))
-        content = 0 if record.split else picture_hash(image)
-        return Opened(row, *original_size(image), pixels, content)
+            return DecodedImage(row, 0, 0, None, fault=str(error))
+        content = 0 if record.split else image_hash(image)
+        return DecodedImage(row, *original_size(image), pixels, content)
 
 
-def why(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """Tell in one line why an image cannot be used."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
@@ -144,11 +144,11 @@ def default_workers(n_records: int) -> int:
 def open_images(
     source: Source,
     table: RecordTable,
-    batches: Sequence[Batch],
-    thumbnails: Thumbnails,
+    batches: Sequence[RowRange],
+    thumbnails: ThumbnailWriter,
     transform: ImageTransform | None,
     workers: int | None = None,
-) -> Generator[list[Opened], None, None]:
+) -> Generator[list[DecodedImage], None, None]:
     """Open the images of batches of rows and write their thumbnails.
 
     Parameters
@@ -156,8 +156,8 @@ def open_images(
     source : Source
     table : RecordTable
         The source's records.
-    batches : sequence of Batch
-    thumbnails : Thumbnails
+    batches : sequence of RowRange
+    thumbnails : ThumbnailWriter
     transform : ImageTransform, optional
         The backbone's preprocessing; without it no pixels are made ready.
     workers : int, optional
@@ -165,7 +165,7 @@ def open_images(
 
     Yields
     ------
-    list of Opened
+    list of DecodedImage
         One batch, in the order of `batches`.
 
     Raises
@@ -173,7 +173,7 @@ def open_images(
     OSError
         If a thumbnail cannot be written.
     RuntimeError
-        If a decoder process ended before its work; see `decoder_fault`.
+        If a decoder process ended before its work; see `decoder_error`.
     """
     if workers is None:
         workers = default_workers(sum(stop - start for start, stop in batches))
@@ -200,7 +200,7 @@ def open_images(
             opened._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def decoder_fault(error: RuntimeError) -> OSError | None:
+def decoder_error(error: RuntimeError) -> OSError | None:
     """Say in words of our own that a decoder process was killed; None if it is another error.
 
     Torch hears of it by a signal, and raises wherever Python just is: in the backbone's midst too.
@@ -215,7 +215,7 @@ def decoder_fault(error: RuntimeError) -> OSError | None:
     )
 
 
-def _as_it_is(batch: list[Opened]) -> list[Opened]:
+def _as_it_is(batch: list[DecodedImage]) -> list[DecodedImage]:
     """Pass a batch on without making tensors of it."""
     return batch
 

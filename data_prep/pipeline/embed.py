@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sieve.data_prep.pipeline.record_table import RecordTable
-from sieve.data_prep.precomputed import KnownEmbeddings, Rows, read
+from sieve.data_prep.precomputed import PrecomputedEmbeddings, RowArray, read_rows
 from sieve.model.backbone import Backbone, ImageTransform
 from sieve.model.collection import BackboneIdentity
 
@@ -34,7 +34,7 @@ class Embedder:
     Attributes
     ----------
     identity : BackboneIdentity
-    known : KnownEmbeddings or None
+    known : PrecomputedEmbeddings or None
     transform : ImageTransform or None
         What makes pixels of an image; None where no pixels are needed.
     computes : str
@@ -49,7 +49,7 @@ class Embedder:
     def __init__(
         self,
         backbone: Backbone | BackboneIdentity,
-        known: KnownEmbeddings | None,
+        known: PrecomputedEmbeddings | None,
         table: RecordTable,
         source: str,
     ) -> None:
@@ -162,12 +162,12 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _read(rows: Rows, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def _read(rows: RowArray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Read ascending ranges of rows at once."""
     if not len(starts):
-        return read(rows, 0, 0)
+        return read_rows(rows, 0, 0)
     first, last = int(starts[0]), int(stops[-1])
     inside = np.zeros(last - first + 1, np.int8)
     np.add.at(inside, starts - first, 1)
     np.add.at(inside, stops - first, -1)
-    return read(rows, first, last)[np.cumsum(inside[:-1]) > 0]
+    return read_rows(rows, first, last)[np.cumsum(inside[:-1]) > 0]

@@ -24,7 +24,7 @@ from PIL import Image
 
 from sieve.data_prep.csv_safety import safe_cell
 from sieve.data_prep.images import load_image_bytes
-from sieve.data_prep.precomputed import forget_pages, read
+from sieve.data_prep.precomputed import forget_pages, read_rows
 from sieve.data_prep.records import SPLITS
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model import collection as layout
@@ -214,7 +214,7 @@ def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
     kmeans.train(_gather(embeddings, sample))
     cell = np.empty(n, np.int32)
     for start in range(0, n, _SLICE):
-        block = read(embeddings, start, start + _SLICE).astype(np.float32)
+        block = read_rows(embeddings, start, start + _SLICE).astype(np.float32)
         cell[start : start + _SLICE] = kmeans.index.search(block, 1)[1][:, 0]
     order = np.argsort(cell, kind="stable")
     ends = np.searchsorted(cell[order], np.arange(cell.max() + 2))

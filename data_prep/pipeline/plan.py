@@ -12,7 +12,7 @@ import PIL
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.record_table import RecordTable
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS, Shard
-from sieve.data_prep.precomputed import KnownCodes
+from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Skipped, Source
 
 
@@ -26,7 +26,7 @@ class PreparationPlan:
     shard: Shard | None = None
     """None where it makes the whole collection."""
     keep_going: bool = False
-    codes: KnownCodes | None = None
+    codes: PrecomputedCodes | None = None
     """Codes that take the place of embeddings, which then have no width."""
 
     @property

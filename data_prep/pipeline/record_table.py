@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sieve.data_prep.records import NamesSkippedRows, Record, Skipped, Source, Tally
+from sieve.data_prep.records import Record, ReportsSkippedRows, Skipped, Source, Tally
 
 
 class PackedRows:
@@ -125,7 +125,7 @@ class RecordTable(NamedTuple):
         return f"{self.ids[row]:016x}"
 
 
-def gather(source: Source) -> RecordTable:
+def read_records(source: Source) -> RecordTable:
     """Read all records of a source.
 
     Raises
@@ -137,7 +137,7 @@ def gather(source: Source) -> RecordTable:
     for place, record in enumerate(source.records()):
         reading.add(place, record)
     if not reading.counts:
-        skipped = source.skipped_rows() if isinstance(source, NamesSkippedRows) else []
+        skipped = source.skipped_rows() if isinstance(source, ReportsSkippedRows) else []
         found = f"; not used: {Tally(skipped).explain()}" if skipped else ""
         raise ValueError(f"there are no images in {source}: there is nothing to prepare{found}")
     pa.default_memory_pool().release_unused()  # of what the source held while it was read

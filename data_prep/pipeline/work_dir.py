@@ -30,7 +30,7 @@ _PATIENCE = 3.0
 """Seconds that a lock is waited for: a killed run's decoders take a moment to notice."""
 
 
-class Busy(OSError):
+class WorkDirLockedError(OSError):
     """Another process is at work on the same collection."""
 
 
@@ -72,14 +72,14 @@ class WorkDir:
 
     @classmethod
     @contextmanager
-    def of(cls, out: Path) -> Iterator[Self]:
+    def acquire(cls, out: Path) -> Iterator[Self]:
         """Hold the work folder of a collection; it goes where there is nothing worth keeping.
 
         Raises
         ------
         FileExistsError
             If there is something at `out` already.
-        Busy
+        WorkDirLockedError
             If another process holds it.
         """
         path = out.parent / f".{out.name}.part"
@@ -118,7 +118,7 @@ class WorkDir:
         """First rows of the parts that are there."""
         return sorted(int(path.stem) for path in self._parts.glob("*.npz"))
 
-    def is_whole(self, start: int) -> bool:
+    def is_intact(self, start: int) -> bool:
         """Whether a part's bytes are those that were written, after a loss of power too."""
         try:
             with zipfile.ZipFile(self._part(start)) as archive:
@@ -174,7 +174,9 @@ def _lock(folder: Path, out: Path) -> Iterator[None]:
     stream = _try_lock(folder)
     while stream is None:
         if time.monotonic() > until:
-            raise Busy(f"another process is preparing {out}; wait for it, or choose another --out")
+            raise WorkDirLockedError(
+                f"another process is preparing {out}; wait for it, or choose another --out"
+            )
         time.sleep(0.1)
         stream = _try_lock(folder)
     with stream:

@@ -20,7 +20,13 @@ import pyarrow.parquet as pq
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.work_dir import WorkDir
-from sieve.data_prep.records import NamesSkippedRows, Skipped, drawn_split, roots_of, write_skipped
+from sieve.data_prep.records import (
+    ReportsSkippedRows,
+    Skipped,
+    source_roots,
+    split_from_hash,
+    write_skipped,
+)
 from sieve.model import collection as layout
 from sieve.model.collection_writer import write_manifest
 from sieve.model.identity import CodesIdentity
@@ -39,7 +45,7 @@ ITEMS_SCHEMA = pa.schema(
 )
 
 
-class Rows(NamedTuple):
+class ItemBlock(NamedTuple):
     """Some items with their embeddings."""
 
     items: pa.Table
@@ -73,7 +79,7 @@ class CollectionWriter:
         self._expected = (n_items, n_captions)
         self._written = (0, 0)
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: ItemBlock) -> None:
         """Write some rows after those that are there."""
         counts = pc.call_function("list_value_length", [rows.items["captions"]]).to_numpy()
         n_items, n_captions = self._written
@@ -109,7 +115,7 @@ def _array(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> Binary
     return stream
 
 
-def assemble(job: PreparationPlan, work: WorkDir) -> None:
+def write_collection(job: PreparationPlan, work: WorkDir) -> None:
     """Write all files of the collection, whose parts are done."""
     folder, identity = work.collection, job.embedder.identity
     rows = [work.load_column(part.start, "rows") for part in job.parts]
@@ -132,7 +138,7 @@ def assemble(job: PreparationPlan, work: WorkDir) -> None:
         source=str(job.source),
         licence=job.source.licence,
         counts=counts,
-        roots=roots_of(job.source),
+        roots=source_roots(job.source),
         follow_links=bool(getattr(job.source, "follow_links", False)),
         shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
     )
@@ -148,18 +154,18 @@ def _write_codes(job: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesI
     return job.codes.write(folder, job.source.name, places, captions)
 
 
-def _rows(job: PreparationPlan, work: WorkDir, start: int) -> Rows:
+def _rows(job: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
     part = work.load(start)
     columns = job.table.columns.take(part.rows)
     ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
     width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
     told = {name: columns[name] for name in ("image", "captions", "labels")}
     splits = [
-        given or drawn_split(content)
+        given or split_from_hash(content)
         for given, content in zip(columns["split"].to_pylist(), part.contents.tolist(), strict=True)
     ]
     items = {"id": ids, **told, "split": splits, "width": width, "height": height}
-    return Rows(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
+    return ItemBlock(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
 
 
 def _skipped(job: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
@@ -171,5 +177,5 @@ def _skipped(job: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
     ends_here = job.shard is None or job.shard.is_last
-    if ends_here and isinstance(job.source, NamesSkippedRows):
+    if ends_here and isinstance(job.source, ReportsSkippedRows):
         yield from job.source.skipped_rows()

@@ -21,7 +21,7 @@ from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, read_field, told_time
 from sieve.explorer.annotations.store import (
     Annotations,
-    Change,
+    FieldChange,
     SavedSearch,
     search_link,
     search_name,
@@ -299,8 +299,8 @@ def without_notes(kept: Mapping[int, Annotation]) -> dict[int, Annotation]:
 class Plan(NamedTuple):
     """What taking in a file would do."""
 
-    changes: tuple[Change, ...]
-    kept: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
+    kept: tuple[FieldChange, ...]
     """What the file says otherwise, but what stays as it is here, being as new or newer."""
     same: int
     """How many fields are so already."""
@@ -378,7 +378,7 @@ def plan_import(
             continue
         # A time to come would win over all that people write until then.
         when = min(said.changed, now)
-        change = Change(said.dimension, said.field, said.value, before, when)
+        change = FieldChange(said.dimension, said.field, said.value, before, when)
         # What was never said is older than anything.
         taken = replace or not before.version or when > before.changed
         (changes if taken else stays).append(change)

@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
 from sieve.explorer.cli.evaluate import Evaluate
 from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure
-from sieve.explorer.cli.index import Index
+from sieve.explorer.cli.index import IndexCommand
 from sieve.explorer.cli.merge_add import Add, Merge
 from sieve.explorer.cli.options import (
     CheckpointName,
@@ -310,7 +310,7 @@ Command = (
     | Annotated[Merge, subcommand("merge")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
-    | Annotated[Index, subcommand("index")]
+    | Annotated[IndexCommand, subcommand("index")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]

@@ -18,7 +18,7 @@ from sieve.explorer.cli.output import print_facts, print_json
 
 
 @dataclass(frozen=True)
-class Index:
+class IndexCommand:
     """Put a collection's codes into Qdrant, where one machine is too small to search them.
 
     An upload that was stopped goes on where it was when the same command is given again. Search it

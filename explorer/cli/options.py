@@ -195,12 +195,12 @@ def find_collection(
     FileNotFoundError, ValueError
         If there is none, or its backbone is to be trusted and cannot be found.
     """
-    from sieve.data_prep.bundled import open_collection_path
+    from sieve.data_prep.bundled import locate_collection
     from sieve.model.backbone import trust_backbone_of
     from sieve.model.collection import Collection
 
     shows = sys.stderr.isatty() if progress is None else progress
-    path = open_collection_path(name, device=device, progress=shows)
+    path = locate_collection(name, device=device, progress=shows)
     if trust_backbone:
         trust_backbone_of(Collection.open(path))
     return path

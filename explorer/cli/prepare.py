@@ -28,7 +28,7 @@ from sieve.explorer.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from sieve.data_prep.pipeline.shard import Shard
-    from sieve.data_prep.precomputed import KnownCodes, KnownEmbeddings
+    from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
     from sieve.model.collection import BackboneIdentity, Collection
@@ -103,7 +103,7 @@ class PrepareCodes:
             cast(Source, source),
             None,
             out,
-            known=source.known(),
+            precomputed=source.precomputed(),
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
@@ -137,7 +137,7 @@ class How:
         source: object,
         backbone: Backbone | BackboneIdentity | None,
         out: Path,
-        known: KnownEmbeddings | KnownCodes | None = None,
+        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
     ) -> None:
         """Prepare, and say what was made."""
         from sieve.data_prep.prepare import prepare
@@ -146,7 +146,7 @@ class How:
             cast("Source", source),
             backbone,
             out,
-            known=known,
+            precomputed=precomputed,
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
@@ -273,9 +273,9 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
-        known = source.known()  # files that do not fit together are refused before anything loads
+        precomputed = source.precomputed()  # refuses mismatched files before a backbone loads
         backbone = open_identity(self.backbone, source.width, self.how.device)
-        self.how.prepare(source, backbone, out, known)
+        self.how.prepare(source, backbone, out, precomputed)
 
 
 Column = Annotated[str | None, arg(metavar="COLUMN")]
@@ -312,10 +312,10 @@ class PrepareScenes:
         if self.out is None:
             if replace(self, json=False) != PrepareScenes(device=self.device):
                 raise ValueError("scenes other than the bundled ones need a place: give --out")
-            from sieve.data_prep.bundled import bundled_scenes
+            from sieve.data_prep.bundled import prepare_bundled_scenes
             from sieve.model.collection import Collection
 
-            path = bundled_scenes(device=self.device, progress=sys.stderr.isatty())
+            path = prepare_bundled_scenes(device=self.device, progress=sys.stderr.isatty())
             report_prepared(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes

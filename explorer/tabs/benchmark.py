@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from sieve.data_prep.bundled import collection_word
+from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import DONE, UNDER_WAY, JobDirectory
+from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory
 from sieve.explorer.jobs.manager import JobLock, JobManager
 from sieve.explorer.json_validation import check_choice, read_object, read_text, refuse_unknown
 from sieve.model.benchmark import contrast, list_evaluations, read_evaluation, tracks_of
@@ -139,7 +139,7 @@ class BenchmarkHandlers:
         The one that is open, which a quick run measures.
     device : str
         Where a quick run embeds.
-    lane : JobLock, optional
+    job_lock : JobLock, optional
         Where it runs, shared with trainings; without it none can be run, and nothing of this
         machine's folders is told.
     text_encoder : str
@@ -151,12 +151,12 @@ class BenchmarkHandlers:
         collection: Collection,
         checkpoint: Checkpoint,
         device: str = "auto",
-        lane: JobLock | None = None,
+        job_lock: JobLock | None = None,
         text_encoder: str = "",
     ) -> None:
         self.collection = collection
         self.checkpoint = checkpoint
-        self._runs = Runs(collection, device, lane, text_encoder) if lane else None
+        self._runs = Runs(collection, device, job_lock, text_encoder) if job_lock else None
 
     def evaluations(self, _: Any) -> dict[str, Any]:
         """List the evaluations of this collection, newest first, and how a quick one stands."""
@@ -168,7 +168,7 @@ class BenchmarkHandlers:
         }
         if self._runs is None:
             return told
-        command = f"sieve evaluate {shlex.quote(collection_word(self.collection.path))}"
+        command = f"sieve evaluate {shlex.quote(collection_reference(self.collection.path))}"
         return told | {"faults": faults, "command": command, **_run_view(self._runs)}
 
     def evaluation(self, payload: Any) -> dict[str, Any]:
@@ -314,12 +314,12 @@ def _run_view(runs: Runs) -> dict[str, Any]:
     """Tell how the newest quick evaluation stands, and what else keeps one from starting."""
     folder = runs.latest()
     now = runs.progress(folder) if folder else None
-    told = {"refusal": runs.refusal(), "elsewhere": runs.elsewhere(folder), "run": None}
+    told = {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": None}
     if now is None:
         return told
     run = {
         "state": now.state,
-        "under_way": now.state in UNDER_WAY,
+        "under_way": now.state in ACTIVE_STATES,
         "done": now.step,
         "of": now.n_steps,
         "doing": now.doing,
@@ -336,14 +336,14 @@ def benchmark_tab(engine: Engine, training: TrainHandlers | None) -> None:
     ----------
     engine : Engine
     training : TrainHandlers, optional
-        Whose device and lane a quick evaluation takes; without it none can be started.
+        A quick evaluation uses its device and job lock; without it none can be started.
     """
     jobs = training.trainings if training else None
     desk = BenchmarkHandlers(
         engine.collection,
         engine.checkpoint,
         jobs.device if jobs else "auto",
-        jobs.lane if jobs else None,
+        jobs.job_lock if jobs else None,
         jobs.text_encoder if jobs else "",
     )
     runs = (desk.evaluation_start, desk.evaluation_stop) if jobs else ()

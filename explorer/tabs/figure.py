@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors
-from sieve.explorer.figures.render import figure_download, preview_figure, recipe_for
+from sieve.explorer.figures.drawing import figure_download, preview_figure, recipe_for
 
 if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers

@@ -23,13 +23,13 @@ from sieve.data_prep.bundled import (
     BACKBONE,
     BUNDLED,
     bundled_path,
-    collection_word,
-    kept_collections,
-    open_collection_path,
+    collection_reference,
+    list_collections,
+    locate_collection,
 )
 from sieve.explorer.components import piece
 from sieve.explorer.errors import json_errors, one_line
-from sieve.explorer.jobs.directory import DONE, UNDER_WAY, JobDirectory, Progress, Request
+from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.jobs.training_worker import TrainingSettings
 from sieve.explorer.json_validation import (
@@ -78,8 +78,8 @@ class Choice(NamedTuple):
 
 def choices(open_one: Collection) -> list[Choice]:
     """List the collections to choose from, the open one first."""
-    own = collection_word(open_one.path)
-    words = dict.fromkeys([*BUNDLED, *kept_collections()])
+    own = collection_reference(open_one.path)
+    words = dict.fromkeys([*BUNDLED, *list_collections()])
     others = (_choice(word) for word in words if word != own)
     return [Choice(own, open_one), *others]
 
@@ -115,7 +115,7 @@ def _choice(word: str) -> Choice:
     if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
         return Choice(word, None)
     try:
-        return Choice(word, Collection.open(open_collection_path(word)))
+        return Choice(word, Collection.open(locate_collection(word)))
     except (ValueError, OSError) as error:
         return Choice(word, None, one_line(error))
 
@@ -133,7 +133,7 @@ class Trainings(JobManager):
             return self.begin(given)
         if choice.collection is None:
             about = (self.kind, choice.word, choice.word, "", self.device)
-            return self._run(Request(*about, given, asked_at=self.collection.sha256))
+            return self._run(JobRequest(*about, given, requested_by_sha256=self.collection.sha256))
         if reason := training_refusal(choice.collection):
             raise ValueError(f"{choice.collection.name}: {reason}")
         return self._run(self._request(choice.collection, given))
@@ -228,8 +228,10 @@ class TrainHandlers:
             "settings": _settings(request),
             "of": self._word(request),
             "fits": progress.state != DONE or self._reads(made),
-            "stopping": progress.state in UNDER_WAY and folder.should_stop() if folder else False,
-            "elsewhere": self.trainings.elsewhere(folder),
+            "stopping": progress.state in ACTIVE_STATES and folder.should_stop()
+            if folder
+            else False,
+            "elsewhere": self.trainings.other_job(folder),
             "refusal": self._refusal,
             "probe": self._unprobed,
             "offer": self.checkpoint is None,
@@ -242,7 +244,7 @@ class TrainHandlers:
 
     def training_start(self, payload: Any) -> dict[str, Any]:
         """Start a training with the settings of the form, `collection` among them."""
-        given = dict(read_object(payload, "a training's settings"))
+        given = dict(read_object(payload, "training settings"))
         choice = find_choice(self.collection, given.pop("collection", ""))
         self.trainings.start(TrainingSettings.from_payload(given), choice)
         return self.training_state(None)
@@ -322,11 +324,13 @@ class TrainHandlers:
             return True
         return backbone.sha256 == self.collection.backbone.sha256
 
-    def _word(self, request: Request | None) -> str:
+    def _word(self, request: JobRequest | None) -> str:
         """Tell what opens the collection that a training is of."""
         if request is None or request.sha256 == self.collection.sha256:
-            return collection_word(self.collection.path)
-        return collection_word(Path(request.collection)) if request.sha256 else request.collection
+            return collection_reference(self.collection.path)
+        return (
+            collection_reference(Path(request.collection)) if request.sha256 else request.collection
+        )
 
     def _about(self) -> dict[str, Any]:
         collection = self.collection
@@ -343,7 +347,7 @@ class TrainHandlers:
         }
 
 
-def _settings(request: Request | None) -> dict[str, Any] | None:
+def _settings(request: JobRequest | None) -> dict[str, Any] | None:
     """Tell what a training was started with; None where that cannot be read."""
     if request is None:
         return None

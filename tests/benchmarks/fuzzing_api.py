@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.app import start
 from sieve.explorer.errors import OUR_FAULT
 from sieve.explorer.jobs.manager import JobLock
@@ -114,7 +114,7 @@ class _Overheard(logging.Handler):
 @contextmanager
 def running_targets(port: int) -> Iterator[list[Target]]:
     """Start both explorers on the bundled collection, with a $SIEVE_HOME of their own."""
-    path, ours = open_collection_path("scenes", device="cpu", progress=False), sieve_home()
+    path, ours = locate_collection("scenes", device="cpu", progress=False), sieve_home()
     overheard, terminal = _Overheard(), sys.stderr
     run, home = JobLock.run, os.environ.get("SIEVE_HOME")
     with tempfile.TemporaryDirectory() as folder:

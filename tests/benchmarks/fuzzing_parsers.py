@@ -42,9 +42,9 @@ def parser_targets() -> Iterator[list[Target]]:
 
 def _artifact_targets(folder: Path) -> Iterator[Target]:
     """Without checksums: whoever changes a file on purpose makes them fit."""
-    from sieve.data_prep.bundled import bundled_scenes
+    from sieve.data_prep.bundled import prepare_bundled_scenes
 
-    shipped = bundled_scenes(device="cpu", progress=False)
+    shipped = prepare_bundled_scenes(device="cpu", progress=False)
     manifest = json.loads((shipped / MANIFEST).read_text())
     collection = folder / "collection"
     collection.mkdir()

@@ -21,7 +21,9 @@ def open_engine(folder: Path, *, words: bool) -> Engine:
     source = Codes(files, folder / "codes" / "photos", name="given")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(folder / "home"))
-        made = prepare(source, None, folder / "made", known=source.known(), progress=False)
+        made = prepare(
+            source, None, folder / "made", precomputed=source.precomputed(), progress=False
+        )
         return Engine.open(made.path)
 
 

@@ -23,7 +23,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     source = Codes(CodeFiles.find(write_many_codes(folder / "codes", 10_000)), name="many")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(folder / "home"))
-        made = prepare(source, None, folder / "made", known=source.known(), progress=False)
+        made = prepare(
+            source, None, folder / "made", precomputed=source.precomputed(), progress=False
+        )
         yield Engine.open(made.path)
 
 

@@ -23,7 +23,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     folder = tmp_path_factory.mktemp("own")
     source = Embeddings(write_embeddings(folder / "files"), name="own")
     named = open_identity(BACKBONE, source.width, "cpu")
-    made = prepare(source, named, folder / "own", known=source.known(), progress=False)
+    made = prepare(source, named, folder / "own", precomputed=source.precomputed(), progress=False)
     config = TrainingConfig(m=64, k=8)
     checkpoint = train(made, folder / "codes", config, device="cpu", progress=False)
     return Engine.open(made.path, checkpoint.path, "cpu")

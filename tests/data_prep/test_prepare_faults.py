@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from squares import Drawn
 
-from sieve.data_prep.pipeline.decode import Thumbnails
+from sieve.data_prep.pipeline.decode import ThumbnailWriter
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "a.webp")
 
-    monkeypatch.setattr(Thumbnails, "write", full)
+    monkeypatch.setattr(ThumbnailWriter, "write", full)
     with pytest.raises(OSError, match="the disk that holds .* is full; free some space"):
         prepare(Drawn(9), tiny_backbone, tmp_path / "c", workers=workers, progress=False)
     assert list(tmp_path.iterdir()) == []

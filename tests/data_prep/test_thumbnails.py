@@ -17,7 +17,7 @@ from PIL import Image
 from ports import FIRST_PORT
 
 from sieve.data_prep.images import open_thumbnail
-from sieve.data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
+from sieve.data_prep.thumbnails import MAX_BYTES, add_checksum, read_thumbnail
 from sieve.explorer.app import start
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.engine import Engine
@@ -44,7 +44,7 @@ def placed(tmp_path: Path) -> Path:
     """A thumbnail of an item, by itself."""
     path = tmp_path / thumbnail_path("ab" * 8)
     path.parent.mkdir(parents=True)
-    path.write_bytes(sealed(webp()))
+    path.write_bytes(add_checksum(webp()))
     return path
 
 
@@ -68,7 +68,7 @@ def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> N
             read_thumbnail(tmp_path, "ab" * 8)
 
 
-@pytest.mark.parametrize("seal", [sealed, bytes], ids=["sealed", "unsealed"])
+@pytest.mark.parametrize("seal", [add_checksum, bytes], ids=["add_checksum", "unsealed"])
 def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> None:
     whole = seal(webp())
     for length in range(len(whole)):

@@ -11,8 +11,8 @@ from gradio_client import Client
 from ports import FIRST_PORT
 
 from sieve.explorer.api import read_strictness
+from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.figures.recipe import Recipe
-from sieve.explorer.figures.render import draw_figure
 from sieve.explorer.serialize import search_report
 
 

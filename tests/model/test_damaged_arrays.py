@@ -79,7 +79,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codes")
     files = write_codes(folder / "splice")
     source = Codes(CodeFiles.find(files), files / "photos", name="mine")
-    prepare(source, None, folder / "made", known=source.known(), progress=False)
+    prepare(source, None, folder / "made", precomputed=source.precomputed(), progress=False)
     return folder / "made"
 
 

@@ -30,7 +30,7 @@ def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
     source = Codes(
         CodeFiles.find(folder), folder / "photos", text_encoder=text_encoder, name="mine"
     )
-    return prepare(source, None, out, known=source.known(), progress=False)
+    return prepare(source, None, out, precomputed=source.precomputed(), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -262,7 +262,9 @@ def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
     tmp_path: Path, home: Path
 ) -> None:
     source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), tmp_path, name="mine")
-    whole = prepare(source, None, tmp_path / "whole", known=source.known(), progress=False).path
+    whole = prepare(
+        source, None, tmp_path / "whole", precomputed=source.precomputed(), progress=False
+    ).path
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     listed = dict(code_mutations(copy))
     refused = 0

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve.data_prep.pipeline import record_table
-from sieve.data_prep.pipeline.record_table import PackedRows, gather
+from sieve.data_prep.pipeline.record_table import PackedRows, read_records
 from sieve.data_prep.records import Record
 
 _SCHEMA = pa.schema({"word": pa.string(), "words": pa.list_(pa.string())})
@@ -44,7 +44,7 @@ def test_repeated_ids_are_left_out_in_whatever_chunk(monkeypatch: pytest.MonkeyP
         for place, key in enumerate(keys):
             yield Record(key, f"{place}.jpg", (f"caption {place}",) * place)
 
-    table = gather(SimpleNamespace(name="x", records=records))  # type: ignore[arg-type]
+    table = read_records(SimpleNamespace(name="x", records=records))  # type: ignore[arg-type]
     assert [record.image for record in table.records(0, len(table))] == [
         f"{place}.jpg" for place in (0, 1, 2, 3, 8, 10)
     ]

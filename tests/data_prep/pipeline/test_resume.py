@@ -15,8 +15,8 @@ from PIL import Image
 from squares import Drawn, contents, skipped_rows
 
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS
-from sieve.data_prep.pipeline.work_dir import Busy, WorkDir
-from sieve.data_prep.precomputed import KnownEmbeddings
+from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
+from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
@@ -95,14 +95,14 @@ def test_what_another_command_left_is_not_used(
 ) -> None:
     out = tmp_path / "c"
     n_captions = sum(len(record.captions) for record in Drawn(MANY).records())
-    known = KnownEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
+    known = PrecomputedEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Stopping(CHUNK_ROWS), identity, out, known=known, workers=0, progress=False)
-    other = KnownEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
-    made = prepare(Stopping(-1), identity, out, known=other, workers=0, progress=False)
+        prepare(Stopping(CHUNK_ROWS), identity, out, precomputed=known, workers=0, progress=False)
+    other = PrecomputedEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
+    made = prepare(Stopping(-1), identity, out, precomputed=other, workers=0, progress=False)
     assert "was left by a run of other records, settings or backbone" in caplog.text
-    whole = prepare(Stopping(-1), identity, tmp_path / "w", known=other, progress=False)
+    whole = prepare(Stopping(-1), identity, tmp_path / "w", precomputed=other, progress=False)
     assert contents(made.path) == contents(whole.path)
 
 
@@ -124,7 +124,10 @@ def test_two_writers_at_once(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._PATIENCE", 0.3)
-    with WorkDir.of(tmp_path / "c"), pytest.raises(Busy, match="another process is preparing"):
+    with (
+        WorkDir.acquire(tmp_path / "c"),
+        pytest.raises(WorkDirLockedError, match="another process is preparing"),
+    ):
         prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
     assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 

@@ -31,7 +31,7 @@ from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
     source = Codes(CodeFiles.find(folder), folder / "photos")
-    return prepare(source, None, out, known=source.known(), progress=False, **options)  # type: ignore[arg-type]
+    return prepare(source, None, out, precomputed=source.precomputed(), progress=False, **options)  # type: ignore[arg-type]
 
 
 def unit(rows: object) -> np.ndarray:

@@ -122,7 +122,7 @@ def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tin
 def test_figures_are_drawn_of_thumbnails(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sieve.explorer.figures.render as drawing
+    import sieve.explorer.figures.drawing as drawing
 
     opened: list[int] = []
     monkeypatch.setattr(drawing, "open_original", lambda *_: pytest.fail("an original was read"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from told import write_told
 
-from sieve.explorer.jobs.directory import MEASURING, JobDirectory, Request
-from sieve.explorer.jobs.evaluation_worker import evaluate_as_asked
+from sieve.explorer.jobs.directory import MEASURING, JobDirectory, JobRequest
+from sieve.explorer.jobs.evaluation_worker import run_evaluation
 from sieve.explorer.jobs.worker import ProgressReporter, Stopped
 from sieve.explorer.tabs.benchmark import Runs
 from sieve.explorer.tabs.train import Trainings
@@ -31,23 +31,23 @@ def test_a_quick_one_is_measured_told_and_kept(
         backbone=tiny_backbone, progress=False,
     )  # fmt: skip
     of = (str(collection.path), collection.name, collection.sha256)
-    request = Request("evaluation", *of, "cpu", {"checkpoint": str(made.path)})
+    request = JobRequest("evaluation", *of, "cpu", {"checkpoint": str(made.path)})
     folder = JobDirectory.create(home / "jobs", request)
-    teller = ProgressReporter(folder)
-    kept = evaluate_as_asked(request, collection, teller)
+    reporter = ProgressReporter(folder)
+    kept = run_evaluation(request, collection, reporter)
     (evaluation,) = list_evaluations(collection.sha256)[0]
     assert evaluation.id == kept.stem and evaluation.is_short
     assert evaluation.checkpoint == ("made", made.sha256)
     tracks = read_evaluation(evaluation.path).tracks
     assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)
-    now = teller.now
+    now = reporter.progress
     n_methods = 2 * len(SHORT_METHODS)
     assert (now.state, now.step, now.n_steps) == (MEASURING, n_methods - 1, n_methods)
     assert now.doing == "caption track, Sieve"
 
-    teller.stop.set()
+    reporter.stop.set()
     with pytest.raises(Stopped):
-        evaluate_as_asked(request, collection, teller)
+        run_evaluation(request, collection, reporter)
     assert len(list_evaluations(collection.sha256)[0]) == 1
 
 
@@ -65,7 +65,7 @@ def test_jobs_of_one_kind_do_not_find_those_of_another(
     tiny_collection: Collection, home: Path
 ) -> None:
     of = (str(tiny_collection.path), tiny_collection.name, tiny_collection.sha256)
-    folder = JobDirectory.create(home / "jobs", Request("evaluation", *of, "cpu", {}))
+    folder = JobDirectory.create(home / "jobs", JobRequest("evaluation", *of, "cpu", {}))
     found = Runs(tiny_collection).latest()
     assert found is not None and found.path == folder.path
     assert Trainings(tiny_collection).latest() is None

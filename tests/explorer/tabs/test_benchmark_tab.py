@@ -12,7 +12,7 @@ from mutations import mutated_json
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import STOPPED, JobDirectory, Progress, Request
+from sieve.explorer.jobs.directory import STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.tabs.benchmark import BenchmarkHandlers, track_figure
 from sieve.explorer.tabs.train import TrainHandlers
@@ -130,14 +130,14 @@ def test_a_job_of_another_kind_keeps_it_from_starting(
 ) -> None:
     training = TrainHandlers(tiny_collection, None, "cpu")
     of = (str(tiny_collection.path), tiny_collection.name, tiny_collection.sha256)
-    folder = JobDirectory.create(home / "jobs", Request("training", *of, "cpu", {}))
+    folder = JobDirectory.create(home / "jobs", JobRequest("training", *of, "cpu", {}))
     folder.write(Progress("training", step=1, n_steps=9))
-    with training.trainings.lane.locked() as lock:
+    with training.trainings.job_lock.acquire() as lock:
         lock.write(folder.path.name.encode())
         lock.flush()
         assert desk.evaluations(None)["elsewhere"] == "a training of tiny"
         line = json_errors(desk.evaluation_start)(None)["error"]
-        assert line.startswith("A training of tiny is under way already")
+        assert line.startswith("A training of tiny is already running")
     folder.write(Progress(STOPPED))
     assert desk.evaluations(None)["elsewhere"] == ""
     assert len(list((home / "jobs").glob("*/request.json"))) == 1

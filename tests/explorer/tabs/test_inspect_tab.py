@@ -29,7 +29,9 @@ def given_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchHandler
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     files = CodeFiles.find(write_codes(tmp_path / "codes", words=False))
     source = Codes(files, tmp_path / "codes" / "photos", name="given")
-    made = prepare(source, None, tmp_path / "made", known=source.known(), progress=False)
+    made = prepare(
+        source, None, tmp_path / "made", precomputed=source.precomputed(), progress=False
+    )
     return SearchHandlers(Engine.open(made.path), tmp_path)
 
 

@@ -14,7 +14,7 @@ from mutations import mutated_json
 
 from sieve.explorer.app import build_app, build_offer
 from sieve.explorer.errors import json_errors
-from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, Progress, Request
+from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.training_worker import TrainingSettings
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.collection import Collection
@@ -31,7 +31,7 @@ def desk(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa: ARG
 def leave(desk: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
     """Leave a training as an earlier server did."""
     collection = desk.collection
-    request = Request(
+    request = JobRequest(
         "training",
         str(collection.path),
         collection.name,
@@ -208,14 +208,14 @@ def test_what_another_backbone_reads_is_opened_by_a_command(
     (made / "config.json").write_text(json.dumps(config))
     reseal(made)
     foreign = Collection.open(others / "foreign")
-    request = Request(
+    request = JobRequest(
         "training",
         str(foreign.path),
         foreign.name,
         foreign.sha256,
         "cpu",
         asdict(TrainingSettings()),
-        asked_at=desk.collection.sha256,
+        requested_by_sha256=desk.collection.sha256,
     )
     JobDirectory.create(others.parent / "jobs", request).write(Progress(DONE, made=str(made)))
     told = desk.training_state(None)
