@@ -101,8 +101,8 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
 ) -> None:
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     page = browser.new_page(base_url=served.url)
     page.set_default_timeout(60_000)
     go(page, "?tab=benchmark")

@@ -1,4 +1,4 @@
-"""A collection of codes that were made elsewhere, in a real browser."""
+"""A collection of external codes in a real browser."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]: 
     """Two pages may be opened here, on notes and trainings of their own."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     context = browser.new_context(base_url=served.url)
     context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
     yield context

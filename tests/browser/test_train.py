@@ -128,8 +128,8 @@ def test_the_train_tab_is_accessible_and_fits(
     home: Path,  # noqa: ARG001
     scheme: str,
 ) -> None:
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
     skip_guide(context)
     page = context.new_page()
