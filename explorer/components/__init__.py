@@ -35,7 +35,7 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     functions : callables
         Each takes and returns one JSON value. They are not part of the public API.
     """
-    turns = RequestLimiter()
+    limiter = RequestLimiter()
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.
     return gr.HTML(
         value="",
@@ -43,12 +43,12 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
         js_on_load=(FOLDER / f"{name}.js").read_text("utf-8"),
         apply_default_css=False,
         elem_id=f"sieve-{name.replace('_', '-')}",
-        server_functions=[_named(function, turns) for function in functions],
+        server_functions=[_named(function, limiter) for function in functions],
     )
 
 
 def _named(
-    function: Callable[[Any], Any], turns: RequestLimiter
+    function: Callable[[Any], Any], limiter: RequestLimiter
 ) -> Callable[[Any], Awaitable[Any]]:
     """Wrap a function so that it runs within the limits of its component.
 
@@ -58,7 +58,7 @@ def _named(
 
     @wraps(function)
     async def call(data: Any) -> Any:
-        return await turns.take(function, data)
+        return await limiter.run(function, data)
 
     call.__name__ = f"sieve_{function.__name__}"
     return call

@@ -24,7 +24,7 @@ from sieve.explorer.annotations.import_export import (
 from sieve.explorer.annotations.store import annotate, search_link
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import check_choice, read_object, read_whole, shown
+from sieve.explorer.json_validation import check_choice, read_object, read_whole, short_repr
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
@@ -127,7 +127,7 @@ class AnnotationHandlers:
         given = read_object(payload, "a file")
         text, name = given.get("text"), given.get("name")
         if not isinstance(text, str) or not isinstance(name, str):
-            raise ValueError(f"expected a file's name and text; got {shown(name)}")
+            raise ValueError(f"expected a file's name and text; got {short_repr(name)}")
         kind = Path(name).suffix.lower().removeprefix(".")
         read = read_exchanged(text.encode("utf-8", "replace"), kind, self.annotations.m)
         replace = given.get("replace") is True
@@ -211,5 +211,5 @@ def _dimension(payload: Any) -> int:
 def _text(given: Mapping[str, Any], name: str) -> str:
     value = given.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {shown(value)}")
+        raise ValueError(f"{name} must be text; got {short_repr(value)}")
     return value

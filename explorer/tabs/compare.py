@@ -16,7 +16,7 @@ import numpy as np
 
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import read_number, read_text, shown
+from sieve.explorer.json_validation import read_number, read_text, short_repr
 from sieve.explorer.serialize import glance
 from sieve.explorer.tabs.inspect import format_score
 from sieve.explorer.tabs.search import upload_key
@@ -277,8 +277,10 @@ class CompareHandlers:
             )
         method = DENSE_METHODS.get(request.method)
         if method is None:
-            names = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
-            raise ValueError(f"there is no method {shown(request.method)}; choose one of: {names}")
+            known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
+            raise ValueError(
+                f"there is no method {short_repr(request.method)}; choose from: {known}"
+            )
         with self._handlers.model:
             embedded = embed_question(self._engine, query)
         total = dense_scores(self._engine, embedded, method, request.hyperparameter)
@@ -343,7 +345,7 @@ class CompareHandlers:
         """Open another checkpoint, or reuse an open one; the least recently used is closed."""
         path = self._checkpoints().get(name)
         if path is None:
-            raise ValueError(f"there is no checkpoint {shown(name)} for this collection")
+            raise ValueError(f"there is no checkpoint {short_repr(name)} for this collection")
         with self._opening:
             key = str(path)
             if key not in self._opened:

@@ -60,7 +60,7 @@ def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
 def _dimension(payload: Any) -> int:
     state = ViewState.from_payload(payload)
     if state.dimension is None:
-        raise ValueError("no dimension given: choose one")
+        raise ValueError("choose a dimension")
     return state.dimension
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import read_object, read_text, shown
+from sieve.explorer.json_validation import read_object, read_text, short_repr
 from sieve.explorer.serialize import dimension_row, glance, query_dimension_rows, results_view
 from sieve.explorer.view_state import ViewState
 from sieve.model.explain import ItemComparison, Part, Standing, cosine, explain, overlap
@@ -127,7 +127,7 @@ class Slot(NamedTuple):
         given = read_object(value or {}, "a slot")
         slot = cls(*(read_text(name, given.get(name, "")) for name in cls._fields))
         if slot.item and not _HEX.fullmatch(slot.item):
-            raise ValueError(f"an item ID has 16 hex digits; got {shown(slot.item)}")
+            raise ValueError(f"an item ID has 16 hex digits; got {short_repr(slot.item)}")
         return slot if any(slot) else None
 
 

@@ -180,7 +180,7 @@ class SearchHandlers:
         """Validate and register a file that the upload route has received."""
         if not isinstance(path, str):
             raise ValueError(f"expected the path of an uploaded file; got {type(path).__name__}")
-        return self._uploads.take(path)._asdict()
+        return self._uploads.add(path)._asdict()
 
     def item(self, item_id: str) -> dict[str, Any]:
         """Return the details of one item."""

@@ -17,7 +17,7 @@ import httpx
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.app import start
-from sieve.explorer.errors import OUR_FAULT
+from sieve.explorer.errors import INTERNAL_ERROR
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
@@ -208,7 +208,7 @@ def _server_function(
         line = told.get("error") if isinstance(told, dict) else None
         if line is None:
             return "answered"
-        if OUR_FAULT in str(line) or "\n" in str(line):
+        if INTERNAL_ERROR in str(line) or "\n" in str(line):
             return f"{FAULT}{line}"
         return "refused in a line"
 

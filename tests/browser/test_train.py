@@ -37,7 +37,7 @@ def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa
 
     def follow() -> None:
         while not done.wait(0.2):
-            server.follow()
+            server.switch_checkpoint()
 
     thread = Thread(target=follow)
     thread.start()

@@ -68,7 +68,7 @@ def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
 def test_what_is_not_known_needs_a_backbone(tmp_path: Path) -> None:
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     known = PrecomputedEmbeddings(np.ones((3, 6)))
-    with pytest.raises(ValueError, match="not all embeddings of drawn are known: backbone theirs"):
+    with pytest.raises(ValueError, match="some embeddings of drawn are missing; backbone theirs"):
         prepare(Drawn(3), identity, tmp_path / "c", precomputed=known, progress=False)
     wrong = PrecomputedEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
     with pytest.raises(ValueError, match=r"known texts have shape \(4, 6\), expected \(3, 6\)"):

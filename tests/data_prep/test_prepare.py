@@ -102,7 +102,7 @@ def test_too_many_bad_records_stop(tmp_path: Path, tiny_backbone: Backbone) -> N
         prepare(source, tiny_backbone, tmp_path / "c", progress=False)
     assert str(caught.value) == (
         "4 of the first 32 records cannot be used, more than 5% of all 60: "
-        "3 × torn: 5 bytes (s1); 1 × a bomb (s5); mend them, or leave them out with --keep-going"
+        "3 × torn: 5 bytes (s1); 1 × a bomb (s5); correct them, or leave them out with --keep-going"
     )
     assert list(tmp_path.iterdir()) == []
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)

@@ -48,12 +48,12 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     difference = halved.image_embeddings.astype(float) - whole.image_embeddings.astype(float)
     assert np.abs(difference).max() < 2e-3
     assert [record.message.split(";")[0] for record in caplog.records] == [
-        "out of memory: from here on 16 images at once",
-        "out of memory: from here on 8 images at once",
+        "out of memory: continuing with batches of 16 images",
+        "out of memory: continuing with batches of 8 images",
     ]
-    assert "rows may differ in the last bit" in caplog.text
+    assert "embeddings may differ in the last bit" in caplog.text
     most = 0
-    with pytest.raises(OSError, match="one of the images alone does not fit into memory"):
+    with pytest.raises(OSError, match="one of the images does not fit into memory even alone"):
         prepare(source, tiny_backbone, tmp_path / "none", progress=False)
 
 

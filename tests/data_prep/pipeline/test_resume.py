@@ -58,11 +58,11 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
-    assert stop(out, tiny_backbone, 5) == "stopped; nothing is left behind"
+    assert stop(out, tiny_backbone, 5) == "stopped before anything was saved"
     assert list(tmp_path.iterdir()) == []
-    told = "are done: the same command goes on from there"
-    assert stop(out, tiny_backbone, CHUNK_ROWS + 5) == f"stopped; 256 of 808 {told}"
-    assert stop(out, tiny_backbone, 2 * CHUNK_ROWS) == f"stopped; 512 of 808 {told}"
+    resume = "run the same command again to resume"
+    assert stop(out, tiny_backbone, CHUNK_ROWS + 5) == f"stopped after 256 of 808 records; {resume}"
+    assert stop(out, tiny_backbone, 2 * CHUNK_ROWS) == f"stopped after 512 of 808 records; {resume}"
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
     opened = []
 
@@ -101,7 +101,7 @@ def test_what_another_command_left_is_not_used(
         prepare(Stopping(CHUNK_ROWS), identity, out, precomputed=known, workers=0, progress=False)
     other = PrecomputedEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
     made = prepare(Stopping(-1), identity, out, precomputed=other, workers=0, progress=False)
-    assert "was left by a run of other records, settings or backbone" in caplog.text
+    assert "left by a run with other records, settings or backbone" in caplog.text
     whole = prepare(Stopping(-1), identity, tmp_path / "w", precomputed=other, progress=False)
     assert contents(made.path) == contents(whole.path)
 
@@ -123,7 +123,7 @@ def test_a_part_that_is_not_whole_is_made_again(
 def test_two_writers_at_once(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._PATIENCE", 0.3)
+    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._LOCK_TIMEOUT", 0.3)
     with (
         WorkDir.acquire(tmp_path / "c"),
         pytest.raises(WorkDirLockedError, match="another process is preparing"),

@@ -142,7 +142,7 @@ def test_figures_are_drawn_of_thumbnails(
 
 def test_an_upload_key_of_nobody_is_told_apart(web: httpx.Client) -> None:
     answer = ask(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
-    assert "no longer here" in answer["error"]
+    assert "no longer stored" in answer["error"]
 
 
 def test_its_api_reads_only(url: str) -> None:

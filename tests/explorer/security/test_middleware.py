@@ -22,7 +22,7 @@ from gradio_client import Client
 from PIL import Image
 from ports import FIRST_PORT
 
-from sieve.explorer.app import start, start_offer
+from sieve.explorer.app import start, start_training_page
 from sieve.explorer.cli.explore import Explore
 from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
@@ -359,7 +359,7 @@ def test_browsers_are_told_to_ask_nowhere_else(web: httpx.Client) -> None:
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
 
 
-@pytest.mark.parametrize("way_in", [Explore, Server, start, start_offer])
+@pytest.mark.parametrize("way_in", [Explore, Server, start, start_training_page])
 def test_no_way_in_listens_further_unless_told(way_in: Callable[..., object]) -> None:
     assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 

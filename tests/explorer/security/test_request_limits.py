@@ -20,8 +20,7 @@ from asking import ASK, ask, question, server_functions, token
 from gradio.utils import get_upload_folder
 from ports import FIRST_PORT
 
-from sieve.explorer import concurrency as unfetched
-from sieve.explorer import uploads
+from sieve.explorer import concurrency, uploads
 from sieve.explorer.annotations.store import annotate
 from sieve.explorer.app import Served, start
 from sieve.explorer.security import request_body as bodies
@@ -202,14 +201,14 @@ def test_answers_that_nobody_fetches_are_few(
         return web.get(f"/gradio_api/call/dimension/{event}").text
 
     assert "event: complete" in told(made())
-    monkeypatch.setattr(unfetched, "MAX_ANSWERS", 5)
+    monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 5)
     events = [made() for _ in range(30)]
     time.sleep(3)
     found = [event for event in events if "event: complete" in told(event)]
     assert found and len(found) <= 5 and events[0] not in found
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
-    monkeypatch.setattr(unfetched, "MAX_ANSWERS", 50)
-    monkeypatch.setattr(unfetched, "SECONDS", 0.5)
+    monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
+    monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
     old = made()
     time.sleep(3)
     assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
@@ -218,7 +217,7 @@ def test_answers_that_nobody_fetches_are_few(
 def test_an_answer_is_not_too_large_to_be_kept(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.explorer.api.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("sieve.explorer.api.MAX_RESPONSE_BYTES", 1000)
     call = {"data": ["a circle", "", None, 1.0, 50, False]}
     event = web.post("/gradio_api/call/search", json=call).json()["event_id"]
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text

@@ -12,7 +12,7 @@ import pytest
 from damage import reseal
 from mutations import mutated_json
 
-from sieve.explorer.app import build_app, build_offer
+from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import DONE, STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.training_worker import TrainingSettings
@@ -162,7 +162,7 @@ def test_a_server_without_training_has_no_handler_of_it(
 ) -> None:
     assert not functions_of(build_app(tiny_engine))
     assert len(functions_of(build_app(tiny_engine, handlers))) == len(ASKS) + 2
-    assert len(functions_of(build_offer(handlers))) == len(ASKS) + 2
+    assert len(functions_of(build_training_page(handlers))) == len(ASKS) + 2
 
 
 @pytest.fixture
