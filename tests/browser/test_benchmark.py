@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluations import keep_small
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_evaluation import save_small_evaluation
 
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
@@ -29,9 +29,9 @@ def patient() -> None:
 @pytest.fixture
 def evaluated(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
     """One of the open checkpoint, and a newer one of another."""
-    own = keep_small(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
+    own = save_small_evaluation(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
     own = own.rename(own.with_name(f"2020{own.name[4:]}"))
-    other = keep_small(tiny_engine.collection, "zebra", "ab" * 32)
+    other = save_small_evaluation(tiny_engine.collection, "zebra", "ab" * 32)
     yield own.stem, other.stem
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from given_codes import write_codes
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_codes import write_codes
 
 from browser.steps import found, go, search, settle, skip_guide, switches
 from sieve.data_prep.prepare import prepare

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from given_codes import write_many_codes
 from playwright.sync_api import Browser, Page, expect
+from tiny_codes import write_many_codes
 
 from browser.steps import go, has_sideways_scroll
-from browser.test_atlas import drawn
+from browser.test_dimension_map import drawn
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.dimensions.ablation import ablate_dimension

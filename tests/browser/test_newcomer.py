@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import found, go, saved, search, settle
 from sieve.explorer.app import start

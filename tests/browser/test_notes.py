@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, has_sideways_scroll, saved, search, settle

@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from asking import server_functions
-from evaluations import keep_small
 from gradio.utils import get_upload_folder
+from page_api import server_functions
 from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_evaluation import save_small_evaluation
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, preview, saved, search, settle, skip_guide, switches
@@ -57,7 +57,7 @@ def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
-    keep_small(engine.collection, PAYLOAD, engine.checkpoint.sha256)
+    save_small_evaluation(engine.collection, PAYLOAD, engine.checkpoint.sha256)
     training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
     served = start(engine, port=FIRST_PORT + 60, training=training)
     yield served.url

@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import found, has_sideways_scroll, search, skip_guide
 from browser.test_whole_page import violations

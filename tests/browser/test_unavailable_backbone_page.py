@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from own_embeddings import BACKBONE, write_embeddings
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from unavailable_backbone import BACKBONE, write_embeddings
 
 from browser.steps import found, go, has_sideways_scroll, search, settle, skip_guide
 from sieve.data_prep.prepare import prepare

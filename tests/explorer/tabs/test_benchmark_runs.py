@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from told import write_told
+from caption_collection import write_caption_collection
 
 from sieve.explorer.jobs.directory import MEASURING, JobDirectory, JobRequest
 from sieve.explorer.jobs.evaluation_worker import run_evaluation
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 def test_a_quick_one_is_measured_told_and_kept(
     tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
-    collection = Collection.open(write_told(tmp_path / "told", tiny_backbone))
-    fresh = Collection.open(write_told(tmp_path / "fresh", tiny_backbone, 5))
+    collection = Collection.open(write_caption_collection(tmp_path / "told", tiny_backbone))
+    fresh = Collection.open(write_caption_collection(tmp_path / "fresh", tiny_backbone, 5))
     (tmp_path / "two  spaces").mkdir()
     made = train(
         fresh, tmp_path / "two  spaces" / "made", TrainingConfig(m=32, k=4, epochs=2), device="cpu",

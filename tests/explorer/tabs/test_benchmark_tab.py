@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from evaluations import SHARES, keep_small
-from mutations import mutated_json
+from corruption import mutated_json
+from tiny_evaluation import SHARES, save_small_evaluation
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
@@ -39,9 +39,9 @@ def test_nothing_yet_tells_what_to_run(handlers: BenchmarkHandlers) -> None:
 def test_evaluations_are_listed_and_opened(
     handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    own = keep_small(tiny_collection, "tiny", tiny_checkpoint.sha256)
-    other = keep_small(tiny_collection, "zebra", "ab" * 32)
-    trained = keep_small(tiny_collection, seeds=3)
+    own = save_small_evaluation(tiny_collection, "tiny", tiny_checkpoint.sha256)
+    other = save_small_evaluation(tiny_collection, "zebra", "ab" * 32)
+    trained = save_small_evaluation(tiny_collection, seeds=3)
     told = {one["id"]: one for one in handlers.evaluations(None)["evaluations"]}
     assert set(told) == {own.stem, other.stem, trained.stem}
     assert [told[path.stem]["is_open"] for path in (own, other, trained)] == [True, False, False]
@@ -58,7 +58,7 @@ def test_evaluations_are_listed_and_opened(
 def test_wins_and_losses_come_with_their_images(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
-    kept = keep_small(tiny_collection)
+    kept = save_small_evaluation(tiny_collection)
     asked = {"id": kept.stem, "track": "label", "peer": "subtraction"}
     told = handlers.evaluation_pairs(asked)
     assert [(one["a"], one["b"]) for one in told["wins"]] == [("circle", "snow")]
@@ -84,7 +84,7 @@ def test_wins_and_losses_come_with_their_images(
 def test_bad_questions_are_one_line(
     handlers: BenchmarkHandlers, tiny_collection: Collection, payload: object
 ) -> None:
-    kept = keep_small(tiny_collection)
+    kept = save_small_evaluation(tiny_collection)
     if isinstance(payload, dict) and payload.get("id") == "KEPT":
         payload = {**payload, "id": kept.stem}
     line = json_errors(handlers.evaluation_pairs)(payload)["error"]
@@ -94,7 +94,7 @@ def test_bad_questions_are_one_line(
 def test_damaged_evaluations_are_told_beside_the_others(
     handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    good, bad = keep_small(tiny_collection), keep_small(tiny_collection)
+    good, bad = save_small_evaluation(tiny_collection), save_small_evaluation(tiny_collection)
     bad.write_text("{")
     told = handlers.evaluations(None)
     assert [one["id"] for one in told["evaluations"]] == [good.stem]
@@ -107,7 +107,7 @@ def test_damaged_evaluations_are_told_beside_the_others(
 def test_mutated_evaluations_are_told_in_one_line_or_read(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
-    path = keep_small(tiny_collection)
+    path = save_small_evaluation(tiny_collection)
     listed = dict(mutated_json(json.loads(path.read_text())))
     n_faults = 0
     for mutation in random.Random(0).sample(sorted(listed), 200):
@@ -148,7 +148,7 @@ def test_a_job_of_another_kind_keeps_it_from_starting(
 
 
 def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
-    track = read_evaluation(keep_small(tiny_collection)).tracks[0]
+    track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
     figure = track_figure(track)
     assert [trace["name"] for trace in figure["data"]] == list(SHARES)
     for trace, method in zip(figure["data"], track.methods, strict=True):

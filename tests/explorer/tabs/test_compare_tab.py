@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import reseal
+from corruption import reseal
 from PIL import Image
 
 from sieve.explorer.errors import json_errors

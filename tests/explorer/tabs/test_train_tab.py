@@ -9,8 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from damage import reseal
-from mutations import mutated_json
+from corruption import mutated_json, reseal
 
 from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from damage import reseal
+from corruption import reseal
 
 from sieve.explorer.jobs.directory import (
     ACTIVE_STATES,

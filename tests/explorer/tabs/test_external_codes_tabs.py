@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Sieve
-from given_codes import write_codes
+from tiny_codes import write_codes
 
 from sieve.explorer.serialize import page_view, table_view
 from sieve.explorer.tabs.search import SearchHandlers
