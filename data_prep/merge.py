@@ -24,14 +24,14 @@ from PIL import Image
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
 from sieve.data_prep.pipeline.plan import PreparationPlan
-from sieve.data_prep.pipeline.record_table import gather
+from sieve.data_prep.pipeline.record_table import read_records
 from sieve.data_prep.pipeline.shard import Shard
-from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, Rows
-from sieve.data_prep.precomputed import read
+from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, ItemBlock
+from sieve.data_prep.precomputed import read_rows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import (
-    NamesSkippedRows,
     Record,
+    ReportsSkippedRows,
     Skipped,
     SkippedRows,
     Source,
@@ -158,15 +158,15 @@ def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
         raise ValueError(f"part {twice}/{shards[0][0].of} is named twice; name each part once")
 
 
-def _rows_of(part: Collection) -> Iterator[Rows]:
+def _rows_of(part: Collection) -> Iterator[ItemBlock]:
     """Read a collection a few thousand items at a time."""
     first = first_text = 0
     for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
         items = pa.Table.from_batches([batch]).select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
         end = first + len(items)
         text_end = int(np.searchsorted(part.caption_item, end))
-        images = read(part.image_embeddings, first, end)
-        yield Rows(items, images, read(part.text_embeddings, first_text, text_end))
+        images = read_rows(part.image_embeddings, first, end)
+        yield ItemBlock(items, images, read_rows(part.text_embeddings, first_text, text_end))
         first, first_text = end, text_end
 
 
@@ -249,7 +249,7 @@ def add(
 
 def _is_of(draft: Path, new: _New, backbone: Backbone) -> bool:
     """Whether a run that was killed while it joined has prepared these very items."""
-    table = gather(new)
+    table = read_records(new)
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
     return Collection.open(draft).manifest["shard"]["origin"] == origin
 
@@ -297,7 +297,7 @@ class _New:
     def skipped_rows(self) -> SkippedRows:
         """Return what the source leaves out, and what has an id that is taken."""
         rows = SkippedRows(self._unnamed)
-        if isinstance(self._source, NamesSkippedRows):
+        if isinstance(self._source, ReportsSkippedRows):
             own = self._source.skipped_rows()
             rows += own
             if isinstance(own, SkippedRows):

@@ -24,7 +24,7 @@ from sieve.model.identity import CodesIdentity
 _SLICE = 1 << 14
 
 
-class Rows(Protocol):
+class RowArray(Protocol):
     """What is read of a two-dimensional array: its shape, and slices of its rows.
 
     NumPy's own arrays are of this kind, memory-mapped ones too.
@@ -41,7 +41,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class KnownEmbeddings:
+class PrecomputedEmbeddings:
     """Embeddings of a source's records, in the source's own order.
 
     They need not be of length 1. They are read a slice at a time, so that memory-mapped files of
@@ -56,8 +56,8 @@ class KnownEmbeddings:
         them the backbone embeds the captions.
     """
 
-    images: Rows
-    texts: Rows | None = None
+    images: RowArray
+    texts: RowArray | None = None
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
         """Refuse arrays that cannot belong to a source's records.
@@ -83,12 +83,12 @@ class KnownEmbeddings:
         for rows in (self.images, self.texts):
             for start in range(0, rows.shape[0] if rows is not None else 0, _SLICE):
                 assert rows is not None
-                digest.update(np.ascontiguousarray(read(rows, start, start + _SLICE)).data)
+                digest.update(np.ascontiguousarray(read_rows(rows, start, start + _SLICE)).data)
             digest.update(b"end")
         return digest.hexdigest()
 
 
-def read(rows: Rows, start: int, stop: int) -> np.ndarray:
+def read_rows(rows: RowArray, start: int, stop: int) -> np.ndarray:
     """Read rows into memory of their own; pages of a mapped file are given back."""
     part = np.array(rows[start:stop])
     if isinstance(rows, np.ndarray):
@@ -122,7 +122,7 @@ class ConcatRows:
             begin = int(end) - len(part)
             if begin >= stop:
                 break
-            pieces.append(read(part, max(start - begin, 0), stop - begin))
+            pieces.append(read_rows(part, max(start - begin, 0), stop - begin))
         return np.concatenate(pieces)
 
 
@@ -141,7 +141,7 @@ def forget_pages(array: np.ndarray) -> None:
 
 
 @dataclass(frozen=True)
-class KnownCodes:
+class PrecomputedCodes:
     """Codes of a source's records, in the source's own order, with all that makes sense of them."""
 
     images: SparseCodes
@@ -156,10 +156,10 @@ class KnownCodes:
     text_encoder: str = ""
     """`package.module:function` that makes codes of texts, or nothing."""
 
-    def embeddings(self, n_captions: int) -> KnownEmbeddings:
+    def embeddings(self, n_captions: int) -> PrecomputedEmbeddings:
         """Embeddings of no width, so that nothing has to be embedded."""
         empty = np.empty((self.images.n, 0), np.float16), np.empty((n_captions, 0), np.float16)
-        return KnownEmbeddings(*empty)
+        return PrecomputedEmbeddings(*empty)
 
     def check(self, n_records: int, n_captions: int, source: str) -> None:
         """Refuse codes that cannot belong to a source's records.

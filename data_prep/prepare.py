@@ -13,12 +13,12 @@ from pathlib import Path
 from sieve.data_prep.pipeline.build import build_chunks
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.plan import PreparationPlan
-from sieve.data_prep.pipeline.record_table import RecordTable, gather
+from sieve.data_prep.pipeline.record_table import RecordTable, read_records
 from sieve.data_prep.pipeline.shard import Shard
-from sieve.data_prep.pipeline.work_dir import Busy, WorkDir
-from sieve.data_prep.pipeline.write import assemble
-from sieve.data_prep.precomputed import KnownCodes, KnownEmbeddings
-from sieve.data_prep.records import NamesSkippedRows, SkippedRows, Source
+from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
+from sieve.data_prep.pipeline.write import write_collection
+from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
+from sieve.data_prep.records import ReportsSkippedRows, SkippedRows, Source
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.trust import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
@@ -30,7 +30,7 @@ def prepare(
     backbone: Backbone | BackboneIdentity | None,
     out: Path,
     *,
-    known: KnownEmbeddings | KnownCodes | None = None,
+    precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
     workers: int | None = None,
     progress: bool = True,
     keep_going: bool = False,
@@ -46,7 +46,7 @@ def prepare(
         none.
     out : Path
         The collection's folder; must not exist yet.
-    known : KnownEmbeddings or KnownCodes, optional
+    precomputed : PrecomputedEmbeddings or PrecomputedCodes, optional
         Embeddings that need not be made, in the order of all the source's records; or sparse codes
         that take their place.
     workers : int, optional
@@ -68,53 +68,53 @@ def prepare(
     OSError
         If the disk is full or cannot be written to, or another process prepares the same.
     ValueError
-        If no record can be used, more than 5 % of the records are bad or of the rows malformed,
-        `known` does not fit the source, an embedding of the backbone is not finite, or only its
-        identity is given where it has to run.
+        If no record can be used; if more than 5 % of the records are bad or of the rows malformed;
+        if `precomputed` does not match the source; if a backbone embedding is not finite; or if
+        only a backbone's identity is given but the backbone has to run.
     """
     try:
-        with WorkDir.of(out) as work:
-            table = gather(source)
-            if isinstance(source, NamesSkippedRows) and not keep_going:
+        with WorkDir.acquire(out) as work:
+            table = read_records(source)
+            if isinstance(source, ReportsSkippedRows) and not keep_going:
                 rows = source.skipped_rows()
                 if isinstance(rows, SkippedRows):
                     rows.check()
-            job = _job(source, table, backbone, known, shard, keep_going)
-            work.claim(job.fingerprint)
-            build_chunks(job, work, workers, progress)
-            assemble(job, work)
+            plan = _plan(source, table, backbone, precomputed, shard, keep_going)
+            work.claim(plan.fingerprint)
+            build_chunks(plan, work, workers, progress)
+            write_collection(plan, work)
             work.finish()
             if isinstance(backbone, Backbone):
                 trust_if_possible(backbone.files)
-    except (FileExistsError, Busy):
+    except (FileExistsError, WorkDirLockedError):
         raise
     except OSError as error:
-        raise _plain(error, out.parent) from error
+        raise _disk_error(error, out.parent) from error
     return Collection.open(out)
 
 
-def _job(
+def _plan(
     source: Source,
     table: RecordTable,
     backbone: Backbone | BackboneIdentity | None,
-    known: KnownEmbeddings | KnownCodes | None,
+    precomputed: PrecomputedEmbeddings | PrecomputedCodes | None,
     shard: Shard | None,
     keep_going: bool,
 ) -> PreparationPlan:
-    if isinstance(known, KnownCodes):
+    if isinstance(precomputed, PrecomputedCodes):
         n_records, n_captions = len(table.text_starts) - 1, int(table.text_starts[-1])
-        known.check(n_records, n_captions, source.name)
+        precomputed.check(n_records, n_captions, source.name)
         nothing = BackboneIdentity("none", "", 0)
-        embedder = Embedder(nothing, known.embeddings(n_captions), table, source.name)
-        return PreparationPlan(source, table, embedder, shard, keep_going, known)
+        embedder = Embedder(nothing, precomputed.embeddings(n_captions), table, source.name)
+        return PreparationPlan(source, table, embedder, shard, keep_going, precomputed)
     if backbone is None:
         raise ValueError(f"embeddings of {source.name} need a backbone")
     return PreparationPlan(
-        source, table, Embedder(backbone, known, table, source.name), shard, keep_going
+        source, table, Embedder(backbone, precomputed, table, source.name), shard, keep_going
     )
 
 
-def _plain(error: OSError, parent: Path) -> OSError:
+def _disk_error(error: OSError, parent: Path) -> OSError:
     """Say what an OSError means; those of NumPy and Arrow often carry no number."""
     if not disk_is_full(error, parent):
         return error

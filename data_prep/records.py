@@ -30,7 +30,7 @@ from sieve.data_prep.csv_safety import read_cell, safe_cell
 _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
 
 
-def drawn_split(content: int) -> str:
+def split_from_hash(content: int) -> str:
     """Draw a split: 80 % train, 10 % select, 10 % test.
 
     Parameters
@@ -44,7 +44,7 @@ def drawn_split(content: int) -> str:
     return "select" if place < _TRAIN_SHARE + _SELECT_SHARE else "test"
 
 
-def picture_hash(image: Image.Image) -> int:
+def image_hash(image: Image.Image) -> int:
     """Hash the size and the pixels of an upright RGB image, to 64 bits."""
     digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
     digest.update(image.tobytes())
@@ -117,7 +117,7 @@ class SkippedRows(list[Skipped]):
 
 
 @runtime_checkable
-class NamesSkippedRows(Protocol):
+class ReportsSkippedRows(Protocol):
     """A source that leaves out rows and files which are no records, such as empty captions."""
 
     def skipped_rows(self) -> Sequence[Skipped]:
@@ -206,7 +206,7 @@ def read_skipped(path: Path) -> Iterable[Skipped]:
 
 
 SPLITS = ("train", "select", "test")
-DRAWN = ""
+HASH_SPLIT = ""
 """Split of a record whose source names none: it is drawn by the picture, see `data_prep.splits`."""
 
 
@@ -223,7 +223,7 @@ class Record:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        if self.split not in (*SPLITS, DRAWN):
+        if self.split not in (*SPLITS, HASH_SPLIT):
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {self.split!r}")
 
     @property
@@ -259,7 +259,7 @@ class Source(Protocol):
         ...
 
 
-def roots_of(source: Source) -> tuple[str, ...]:
+def source_roots(source: Source) -> tuple[str, ...]:
     """Return the folder that a source's files are named relative to, if its files lie in one."""
     root: Path | None = getattr(source, "root", None)
     return () if root is None else (str(root),)

@@ -20,7 +20,7 @@ _HEAD = 8
 _MARK = struct.pack("<4sI", b"SIEV", 4)
 
 
-def sealed(webp: bytes) -> bytes:
+def add_checksum(webp: bytes) -> bytes:
     """Add its checksum to a WebP image."""
     size = struct.pack("<I", len(webp) + len(_MARK) + 4 - _HEAD)
     body = webp[:4] + size + webp[_HEAD:] + _MARK

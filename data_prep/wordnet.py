@@ -144,7 +144,7 @@ def _plain(lemma: str) -> str:
     return lemma.replace("_", " ").lower()
 
 
-def word_kinds(wordnet: WordNet) -> dict[str, tuple[str, ...]]:
+def noun_hypernyms(wordnet: WordNet) -> dict[str, tuple[str, ...]]:
     """Kinds of every noun of one word, or of two that are in Sieve's list of English words.
 
     Kinds are of that list; a plant has none where the list lacks it, for there are thousands.
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("dict", type=Path, help="WordNet 3.0's folder of data.noun")
     parser.add_argument("--out", type=Path, default=assets.ROOT / "words" / "kinds.tsv")
     asked = parser.parse_args()
-    kinds = word_kinds(WordNet(asked.dict))
+    kinds = noun_hypernyms(WordNet(asked.dict))
     lines = (f"{noun}\t{' '.join(of)}\n" for noun, of in kinds.items())
     asked.out.write_text("".join(lines), encoding="utf-8")
     sys.stdout.write(f"{len(kinds):,} nouns in {asked.out}\n")

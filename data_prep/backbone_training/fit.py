@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sieve.data_prep.backbone_training.terms import CompactTokens, TermBook, drop_words
+from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, drop_words
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitConfig:
     """How the backbone is trained."""
 
     steps: int = 400
@@ -56,7 +56,7 @@ class Domain(NamedTuple):
     features: torch.Tensor
     """(n, views, c) float16, pooled, from the frozen trunk"""
     captions: Sequence[Sequence[str]]
-    book: TermBook
+    book: TermIndex
 
 
 class Towers:
@@ -134,7 +134,7 @@ def query_loss(similarity: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
 def train(
     towers: Towers,
     domains: Sequence[Domain],
-    recipe: Recipe,
+    recipe: FitConfig,
     report: Callable[[int], None],
 ) -> None:
     """Train the towers in place; in the end they hold the running mean of their weights.
@@ -143,7 +143,7 @@ def train(
     ----------
     towers : Towers
     domains : sequence of Domain
-    recipe : Recipe
+    recipe : FitConfig
     report : callable
         Called with the step, on the averaged weights, a few times and at the end.
     """
@@ -181,7 +181,7 @@ def train(
 
 
 def _optimizer(
-    learned: Sequence[nn.Parameter], scales: nn.Parameter, recipe: Recipe
+    learned: Sequence[nn.Parameter], scales: nn.Parameter, recipe: FitConfig
 ) -> torch.optim.Optimizer:
     """Decay matrices, but neither gains nor offsets."""
     matrices = [value for value in learned if value.ndim > 1]
@@ -196,7 +196,7 @@ def _optimizer(
 def _loss(
     towers: Towers,
     domain: Domain,
-    recipe: Recipe,
+    recipe: FitConfig,
     scales: torch.Tensor,
     random: Random,
     generator: torch.Generator,

@@ -36,9 +36,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
 from safetensors.torch import save as serialize
 
-from sieve.data_prep.backbone_training.fit import Domain, Recipe, Towers, train
-from sieve.data_prep.backbone_training.recall import held_out_figures, select_figures
-from sieve.data_prep.backbone_training.terms import CompactTokens, TermBook, frequent_words
+from sieve.data_prep.backbone_training.fit import Domain, FitConfig, Towers, train
+from sieve.data_prep.backbone_training.recall import evaluate_held_out, evaluate_select
+from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, frequent_words
 from sieve.data_prep.scenes import Scenes, describe, full_caption
 from sieve.model.backbone import ImageTransform
 
@@ -92,7 +92,7 @@ class PretrainConfig:
     """Cached views of a photograph: whole, mirrored, then random crops."""
     cache: Path | None = None
     """Folder that keeps image features between runs."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
         if self.scene_seed in (0, 2, 3):
@@ -188,7 +188,7 @@ def photo_domain(
     )
     return Domain(
         name, features.unflatten(0, (len(names), views)), captions,
-        TermBook(captions, [()] * len(names)),
+        TermIndex(captions, [()] * len(names)),
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def scene_domain(config: PretrainConfig, count: int, seed: int, trunk: Any, name
     labels = [record.labels for record in records]
     stream = (source.open_image(record, 320) for record in records)
     features = _cached(config, f"{name}-{count}-{seed}", lambda: image_features(trunk, stream))
-    return Domain(name, features[:, None], captions, TermBook(captions, labels))
+    return Domain(name, features[:, None], captions, TermIndex(captions, labels))
 
 
 def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
@@ -249,7 +249,7 @@ def main(config: PretrainConfig) -> None:
     figures: dict[str, Any] = {}
 
     def report(step: int) -> None:
-        figures.update({one.name: select_figures(towers, one) for one in select})
+        figures.update({one.name: evaluate_select(towers, one) for one in select})
         logger.info("step %d, %.0f s: %s", step, time.monotonic() - prepared, figures)
 
     train(towers, domains, config.recipe, report)
@@ -266,7 +266,7 @@ def main(config: PretrainConfig) -> None:
             "training": round((trained - prepared) / 60, 1),
         },
         "select": figures,
-        "held_out": held_out_figures(f"local-dir:{config.out}", config.photos),
+        "held_out": evaluate_held_out(f"local-dir:{config.out}", config.photos),
     }
     _write_json(config.out / "training.json", details)
     logger.info("%s: %s", config.out, details["held_out"])

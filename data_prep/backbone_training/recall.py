@@ -36,7 +36,7 @@ def recall(
 
 
 @torch.inference_mode()
-def select_figures(towers: Towers, domain: Domain) -> dict[str, float]:
+def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
     """Recall of all captions, of each image's last one, and AP@10 of single words."""
     images = towers.images(domain.features[:, 0]).numpy()
     every = [(text, row) for row, texts in enumerate(domain.captions) for text in texts]
@@ -54,7 +54,7 @@ def select_figures(towers: Towers, domain: Domain) -> dict[str, float]:
     return figures
 
 
-def held_out_figures(name: str, photos: Path) -> dict[str, dict[str, float]]:
+def evaluate_held_out(name: str, photos: Path) -> dict[str, dict[str, float]]:
     """Text to image recall of a saved backbone, on 1,000 dev photographs and 1,000 fresh scenes."""
     backbone = Backbone.load(name, "cpu")
     images, captions = dev_photos(photos)

@@ -21,7 +21,7 @@ _SINGULAR = ("{}", "{}", "a {}", "a {}", "the {}", "a photo of a {}", "a picture
 _PLURAL = ("{}", "{}", "some {}", "a photo of {}")
 
 
-class TermBook:
+class TermIndex:
     """Terms of a set of captioned images.
 
     Parameters

@@ -10,21 +10,21 @@ from typing import Any
 from sieve.data_prep.records import Record, SkippedRows
 
 
-class SkippedNotes(ABC):
+class BaseSource(ABC):
     """A source that notes what it leaves out while it finds its records.
 
     What it finds is let go when it has been read: a file of millions of rows is not kept.
     """
 
     @abstractmethod
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all records, in an order that depends on nothing but the source."""
 
     def records(self) -> Iterator[Record]:
         """Yield all records, in an order that depends on nothing but the source."""
         noted = SkippedRows()
         vars(self)["_noted"] = noted
-        yield from self._find(noted)
+        yield from self._iter_records(noted)
 
     def skipped_rows(self) -> SkippedRows:
         """Return the rows and files that are left out and are no records."""

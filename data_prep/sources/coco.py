@@ -22,8 +22,8 @@ from PIL import Image
 from sieve.data_prep.captions import caption_fault, split_named, tidy
 from sieve.data_prep.captions.cell import CellError, captions_in
 from sieve.data_prep.images import UNREADABLE_IMAGES
-from sieve.data_prep.records import DRAWN, Record, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import ImageNames, may_be_same, open_inside, walk
 from sieve.data_prep.sources.sidecars import unused_reason
 
@@ -41,7 +41,7 @@ _RELEASE_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 
 
 @dataclass(frozen=True)
-class Coco(SkippedNotes):
+class Coco(BaseSource):
     """Images that caption files in COCO's format describe and that are on this disk.
 
     Parameters
@@ -100,7 +100,7 @@ class Coco(SkippedNotes):
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.images, Path(record.image), self.follow_links)
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all images that are here, in the order of the caption files."""
         told = _read_captions(self.captions, skipped)
         labels = _read_labels(self.instances, told.images, skipped)
@@ -118,7 +118,7 @@ class Coco(SkippedNotes):
                 str(self.images / here[image_id]),
                 tuple(told.captions.get(image_id, ())),
                 tuple(labels.get(image_id, ())),
-                DRAWN if splits is None else splits[image_id],
+                HASH_SPLIT if splits is None else splits[image_id],
             )
 
     def _here(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:

@@ -24,23 +24,19 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, tidy
+from sieve.data_prep.captions.caption_rows import IMAGE_NAMES, column_of
 from sieve.data_prep.captions.cell import CellError, captions_in
-from sieve.data_prep.captions.formats import IMAGE_NAMES, numbered_lines
+from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import DRAWN, Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.records import HASH_SPLIT, Record, Skipped, SkippedRows
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.img2dataset import (
     NOT_DOWNLOADED,
     Img2Dataset,
     read_split,
 )
 from sieve.data_prep.sources.local_images import open_inside, walk
-from sieve.data_prep.sources.url_tables import (
-    CAPTION_FIELDS,
-    URL_FIELDS,
-    column_of,
-    url_table_advice,
-)
+from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, URL_FIELDS, url_table_advice
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +86,7 @@ def conceptual_captions(
 
 
 @dataclass(frozen=True)
-class ConceptualCaptions(SkippedNotes):
+class ConceptualCaptions(BaseSource):
     """The rows of the official table whose images are on this disk; the URL is an image's key.
 
     Parameters
@@ -135,7 +131,7 @@ class ConceptualCaptions(SkippedNotes):
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.images, Path(record.image))
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all rows with an image, in the table's order."""
         walked = walk(self.images, extensionless=True, follow_links=None)
         skipped += walked.skipped
@@ -169,7 +165,7 @@ class ConceptualCaptions(SkippedNotes):
                 image=str(self.images / paths[0]),
                 captions=tuple(captions),
                 labels=row.labels,
-                split=row.split or DRAWN,
+                split=row.split or HASH_SPLIT,
             )
         self._explain(naming, n_found, skipped.n_rows)
         for path in sorted(unused - {self._inside(self.table)}):

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sieve.data_prep.captions.formats import IMAGE_SUFFIX, numbered_lines
+from sieve.data_prep.captions.caption_rows import IMAGE_SUFFIX
+from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.model.files import UNREADABLE, MappedArray, reason_of
 
 IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
@@ -42,7 +43,7 @@ _MAX_LINE = 1 << 20
 _LARGE, _BOMB_RATIO = 1 << 30, 200
 
 
-class Shard(NamedTuple):
+class EmbeddingShard(NamedTuple):
     """Files whose rows belong together."""
 
     images: np.ndarray
@@ -58,7 +59,7 @@ class Shard(NamedTuple):
     """Name of the table, for messages."""
 
 
-def open_shards(folder: Path) -> list[Shard]:
+def open_shards(folder: Path) -> list[EmbeddingShard]:
     """Find and check the files of a folder.
 
     Raises
@@ -84,17 +85,17 @@ def open_shards(folder: Path) -> list[Shard]:
     return [shard._replace(n_rows=count_rows(shard.table)) for shard in shards]
 
 
-def _numbered_shard(files: _Files) -> Shard:
+def _numbered_shard(files: _Files) -> EmbeddingShard:
     images = _array(files.images)
     if files.texts is None:
-        return Shard(images, None, files.table, name=files.images.name)
+        return EmbeddingShard(images, None, files.table, name=files.images.name)
     texts = _array(files.texts)
     if texts.shape != images.shape:
         raise ValueError(
             f"{files.texts} has shape {texts.shape}, but {files.images.name} {images.shape}; "
             "one row a caption is expected, of the same backbone"
         )
-    return Shard(images, texts, files.table, name=files.images.name)
+    return EmbeddingShard(images, texts, files.table, name=files.images.name)
 
 
 def count_rows(path: Path) -> int:
@@ -211,7 +212,7 @@ def _by_number(folder: Path) -> dict[int, Path]:
     return {int(found[1]): path for found, path in numbers if found}
 
 
-def _plain(folder: Path) -> list[Shard]:
+def _plain(folder: Path) -> list[EmbeddingShard]:
     """Find arrays of images and perhaps of texts, and one table; or Parquet files with vectors."""
     vectors, tables, _ = _sorted_files(folder)
     found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
@@ -255,7 +256,7 @@ def _sorted_files(folder: Path) -> _SortedFiles:
     return _SortedFiles(vectors, tables, [path for path in files if path not in used])
 
 
-def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
+def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> EmbeddingShard:
     """Identify the arrays of images, texts and caption owners by name and shape."""
     owners = {
         name: array for name, array in arrays.items()
@@ -281,7 +282,7 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Shard:
                 f"{text[0]} has shape {text[1].shape}, but {name} {array.shape}; texts and images "
                 "of the same backbone are as wide"
             )
-    return Shard(
+    return EmbeddingShard(
         array, None if text is None else text[1], table, next(iter(owners.values()), None), name
     )
 

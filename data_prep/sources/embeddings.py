@@ -16,22 +16,26 @@ import numpy as np
 from PIL import Image
 
 from sieve.data_prep.captions import split_named
-from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage
-from sieve.data_prep.captions.cell import CellError, captions_in
-from sieve.data_prep.captions.formats import (
+from sieve.data_prep.captions.caption_rows import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_SEPARATOR,
-    Row,
-    as_text,
+    CaptionRow,
+    column_of,
     image_column_of,
 )
-from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings, Rows
+from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
+from sieve.data_prep.captions.cell import CellError, as_text, captions_in
+from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings, RowArray
 from sieve.data_prep.records import Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
-from sieve.data_prep.sources.embedding_files import Shard, open_shards, read_table, unused_files
+from sieve.data_prep.sources.base import BaseSource
+from sieve.data_prep.sources.embedding_files import (
+    EmbeddingShard,
+    open_shards,
+    read_table,
+    unused_files,
+)
 from sieve.data_prep.sources.local_images import find_images, open_or_draw
-from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.clip import declared_width
 from sieve.model.backbone.names import known_name, parse_name
@@ -100,7 +104,7 @@ def _other_width(name: str, expected: int, width: int) -> str:
     )
 
 
-class Embeddings(SkippedNotes):
+class Embeddings(BaseSource):
     """Rows of embedding files, put together by image.
 
     Parameters
@@ -155,7 +159,7 @@ class Embeddings(SkippedNotes):
         """d, the width of the embeddings."""
         return self._shards[0].images.shape[1]
 
-    def known(self) -> KnownEmbeddings:
+    def precomputed(self) -> PrecomputedEmbeddings:
         """Give the embeddings of all records, and of their captions where they have some."""
         groups, image_rows = self._read()
         numbers = range(len(groups))
@@ -163,7 +167,7 @@ class Embeddings(SkippedNotes):
         images = [image_rows[key] for key in groups]
         parts = [shard.texts for shard in self._shards if shard.texts is not None]
         flat = [part.reshape(-1, part.shape[-1]) for part in parts]
-        return KnownEmbeddings(
+        return PrecomputedEmbeddings(
             RowSubset(
                 ConcatRows([shard.images for shard in self._shards]), np.array(images, np.int64)
             ),
@@ -175,10 +179,10 @@ class Embeddings(SkippedNotes):
         return open_or_draw(self.images, record)
 
     @cached_property
-    def _shards(self) -> list[Shard]:
+    def _shards(self) -> list[EmbeddingShard]:
         return open_shards(self.folder)
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         groups, _ = self._read()
         skipped += groups.skipped
         skipped.count_rows(groups.skipped)
@@ -225,7 +229,7 @@ class Embeddings(SkippedNotes):
         """Read all tables, and put rows of one image together."""
         shards = self._shards
         per_row = all(_texts_per_row(shard) == 1 for shard in shards)
-        reading = CaptionReading("row" if per_row else "caption")
+        reading = CaptionTableBuilder("row" if per_row else "caption")
         images = ConcatRows([shard.images for shard in shards])
         image_rows: dict[str, int] = {}
         places = _Places(0, 0, 0)
@@ -247,7 +251,7 @@ class Embeddings(SkippedNotes):
                 places.line + shard.n_rows, places.image + len(shard.images),
                 places.text + n_texts,
             )  # fmt: skip
-        groups = reading.whole()
+        groups = reading.build()
         for key, name, reason in faulty:
             groups.skipped.add_malformed(key, name, reason)
         return _Items(groups, image_rows)
@@ -280,7 +284,7 @@ class _TableRow(NamedTuple):
     value: Mapping[str, Any]
 
 
-def _check_rows(shard: Shard) -> None:
+def _check_rows(shard: EmbeddingShard) -> None:
     """Refuse a table that cannot say what the rows of the arrays are of.
 
     Raises
@@ -307,7 +311,7 @@ def _check_rows(shard: Shard) -> None:
         )
 
 
-def _refuse_transposed(shard: Shard) -> None:
+def _refuse_transposed(shard: EmbeddingShard) -> None:
     if shard.images.shape[1] == shard.n_rows:
         raise ValueError(
             f"{shard.name} has shape {shard.images.shape}, but {shard.table.name} "
@@ -315,14 +319,14 @@ def _refuse_transposed(shard: Shard) -> None:
         )
 
 
-def _texts_per_row(shard: Shard) -> int:
+def _texts_per_row(shard: EmbeddingShard) -> int:
     """Return k if each row of the table has k texts, 0 if the captions are counted."""
     if shard.texts is None or int(np.prod(shard.texts.shape[:-1])) == shard.n_rows:
         return 1
     return shard.texts.shape[1] if shard.texts.ndim == 3 else 0
 
 
-def _rows(shard: Shard, places: _Places) -> Iterator[_TableRow]:
+def _rows(shard: EmbeddingShard, places: _Places) -> Iterator[_TableRow]:
     """Read a table, and find which rows of the arrays each of its rows is of.
 
     Raises
@@ -395,12 +399,12 @@ class RowSubset:
 
     Parameters
     ----------
-    rows : Rows
+    rows : RowArray
     places : (p,) int64
         Mostly ascending, as rows that lie close together are read at once.
     """
 
-    def __init__(self, rows: Rows, places: np.ndarray) -> None:
+    def __init__(self, rows: RowArray, places: np.ndarray) -> None:
         self._rows, self._places = rows, places
         self.shape = (len(places), rows.shape[1])
 
@@ -429,11 +433,13 @@ def _columns(value: Mapping[str, Any]) -> _Columns:
     return _Columns(image_column_of(_NAMES, value), column_of(_CAPTION_NAMES, list(value)))
 
 
-def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> Row:
+def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> CaptionRow:
     labels = value.get("labels")
     named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
     split = as_text(value.get("split"))  # other people's words for other things are passed over
-    return Row(line, name, caption, split if split_named(split) else "", list(map(as_text, named)))
+    return CaptionRow(
+        line, name, caption, split if split_named(split) else "", list(map(as_text, named))
+    )
 
 
 def _same(images: ConcatRows, one: int, other: int) -> bool:

@@ -14,11 +14,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from sieve.data_prep.captions import Columns, Described, split_named, tidy
-from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage, read_captions
-from sieve.data_prep.captions.formats import detect_encoding, read_rows
+from sieve.data_prep.captions import Columns, ImageDescription, split_named, tidy
+from sieve.data_prep.captions.caption_table import (
+    CaptionsByImage,
+    CaptionTableBuilder,
+    read_captions,
+)
+from sieve.data_prep.captions.delimited import detect_encoding
+from sieve.data_prep.captions.formats import read_rows
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import FOLLOW_LINKS, ImageNames, open_inside, walk
 from sieve.data_prep.sources.sidecars import Sidecars, unused_reason
 
@@ -29,7 +34,7 @@ _MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
 
 
 @dataclass(frozen=True)
-class Folder(SkippedNotes):
+class Folder(BaseSource):
     """All images of a folder and its subfolders.
 
     An image's key is its path inside the folder, with forward slashes. What only the caption file
@@ -98,7 +103,7 @@ class Folder(SkippedNotes):
         """Open the record's image; see `sieve.data_prep.images.load_image`."""
         return open_inside(self.directory, Path(record.image), self.follow_links)
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all images by key, with what the caption files and `only` say."""
         walked = walk(self.directory, follow_links=self.follow_links)
         files, others = walked.files, dict.fromkeys(walked.others)
@@ -132,13 +137,13 @@ class Folder(SkippedNotes):
                 continue
             path = files.get(key, key)
             others.pop(path, None)
-            said = Described()
+            said = ImageDescription()
             if table is not None and number is not None:
                 said = table.describe(number)
                 if sidecars is not None:
                     sidecars.note_unread(key, skipped)
             elif sidecars is not None:
-                said = Described(sidecars.read(key, skipped))
+                said = ImageDescription(sidecars.read(key, skipped))
             n_images += 1
             n_undescribed += table is not None and number is None and not said.captions
             yield Record(
@@ -161,7 +166,7 @@ class Folder(SkippedNotes):
         self, others: dict[str, None], names: ImageNames, skipped: SkippedRows
     ) -> CaptionsByImage | None:
         """Read Hugging Face's metadata files, each about the images of its folder."""
-        reading: CaptionReading | None = None
+        reading: CaptionTableBuilder | None = None
         for path in [one for one in others if posixpath.basename(one) in _METADATA]:
             others.pop(path)
             file = self.directory / path
@@ -169,7 +174,7 @@ class Folder(SkippedNotes):
                 skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
                 continue
             if reading is None:
-                reading = CaptionReading(path)
+                reading = CaptionTableBuilder(path)
             else:
                 reading.next_file(path)
             rows = read_rows(file, self.columns, reading.add_malformed)
@@ -183,7 +188,7 @@ class Folder(SkippedNotes):
                     break
                 inside = posixpath.join(posixpath.dirname(path), row.image) if row.image else ""
                 reading.add(row._replace(image=inside))
-        table = None if reading is None else reading.whole(names)
+        table = None if reading is None else reading.build(names)
         return table if table else None
 
     def _wanted(self, files: Mapping[str, str], skipped: SkippedRows) -> set[str] | None:
@@ -246,7 +251,7 @@ def _folder_at(key: str, depth: int) -> str:
 
 def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:
     """Yield all keys of both, sorted, each once, with its number in the table."""
-    told = table.in_order() if table is not None else ()
+    told = table.sorted_keys() if table is not None else ()
     both = heapq.merge(((key, None) for key in sorted(keys)), told, key=itemgetter(0))
     for key, group in groupby(both, key=itemgetter(0)):
         yield key, next((number for _, number in group if number is not None), None)

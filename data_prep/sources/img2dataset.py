@@ -29,11 +29,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, split_named, tidy
-from sieve.data_prep.captions.cell import CellError, captions_in, text_in
-from sieve.data_prep.captions.formats import as_text
+from sieve.data_prep.captions.cell import CellError, as_text, captions_in, text_in
 from sieve.data_prep.images import load_image_bytes, readable_extensions
-from sieve.data_prep.records import DRAWN, SPLITS, Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.local_images import open_inside
 from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, url_table_advice
 from sieve.data_prep.sources.webdataset import (
@@ -139,7 +138,7 @@ _SUCCESS = "success"
 _BATCH = 1024
 
 
-class Found(NamedTuple):
+class ShardImage(NamedTuple):
     """One image of a shard."""
 
     key: str
@@ -163,13 +162,13 @@ def is_image_table(path: Path) -> bool:
         return False
 
 
-def tar_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+def tar_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
     """Find the images of a tar shard; see `_described` for their captions."""
     for sample in read_samples(path, name, skipped):
         yield _described(sample.key, str(sample.image), sample.texts)
 
 
-def folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+def folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
     """Find the images right inside a folder, with `.txt` and `.json` files beside them."""
     for file in sorted(os.listdir(path)):
         stem, suffix = os.path.splitext(file)
@@ -189,7 +188,7 @@ def folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found
         yield _described(stem, str(path / file), texts)
 
 
-def table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]:
+def table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
     """Find the images inside a Parquet file; rows that were not downloaded are noted."""
     try:
         with pq.ParquetFile(path) as table:
@@ -213,7 +212,7 @@ def table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Found]
                         said, fault = _first(value, captions)
                         given = read_split(value.get(split), f"{path}, row {key}") if split else ""
                         image = str(Cell(path, column, group, row))
-                        yield Found(key, image, said, given, fault)
+                        yield ShardImage(key, image, said, given, fault)
                     start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         skipped.append(_damaged(path, name, error))
@@ -254,7 +253,7 @@ def _damaged(path: Path, name: str, error: Exception) -> Skipped:
     return Skipped(name, str(path), f"damaged Parquet file: {' '.join(str(error).split())[:120]}")
 
 
-def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
+def _described(key: str, image: str, texts: Sequence[Text]) -> ShardImage:
     """Read the captions of an image: those of its plain texts, else of its `.json`.
 
     Several plain texts are several captions; a JSON file is an object with one of
@@ -292,8 +291,8 @@ def _described(key: str, image: str, texts: Sequence[Text]) -> Found:
                 note = f"caption not used: {said}; the text file counts"
             captions = captions or found
     except CellError as error:
-        return Found(key, image, [], split, str(error))
-    return Found(key, image, list(dict.fromkeys(captions)), split, note=note)
+        return ShardImage(key, image, [], split, str(error))
+    return ShardImage(key, image, list(dict.fromkeys(captions)), split, note=note)
 
 
 def _first(value: Mapping[str, Any], fields: Sequence[str]) -> tuple[list[str], str]:
@@ -322,7 +321,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Img2Dataset(SkippedNotes):
+class Img2Dataset(BaseSource):
     """A folder of shards, or one shard.
 
     Parameters
@@ -370,7 +369,7 @@ class Img2Dataset(SkippedNotes):
             return open_cell(cell)
         return open_inside(self.path, Path(record.image))
 
-    def _find(self, skipped: SkippedRows) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         shards = _shards(self.path)
         skipped += _unused(self.path, shards)
         splits = _splits_by_name(shards)
@@ -395,7 +394,7 @@ class Img2Dataset(SkippedNotes):
                         captions.append(caption)
                 if not found.captions and not found.fault:
                     skipped.append(Skipped(key, found.image, caption_fault("")))
-                split = found.split or splits.get(shard, DRAWN)
+                split = found.split or splits.get(shard, HASH_SPLIT)
                 said[split] += 1
                 yield Record(key, found.image, tuple(captions), split=split)
                 n_found += 1
@@ -409,9 +408,9 @@ class Img2Dataset(SkippedNotes):
                 "%s of %s images of %s were downloaded; skipped.csv names the others",
                 *(f"{n_found:,}", f"{n_found + n_failed:,}", self.path),
             )
-        if set(said) - {DRAWN}:
+        if set(said) - {HASH_SPLIT}:
             counts = ", ".join(f"{said[split]:,} {split}" for split in SPLITS if said[split])
-            drawn = f"; {said[DRAWN]:,} are drawn" if said[DRAWN] else ""
+            drawn = f"; {said[HASH_SPLIT]:,} are drawn" if said[HASH_SPLIT] else ""
             log.warning("splits are those of the data set (val is select): %s%s", counts, drawn)
 
 

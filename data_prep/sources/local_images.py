@@ -21,8 +21,8 @@ from urllib.parse import unquote
 from PIL import Image
 
 from sieve.data_prep.captions import tidy
-from sieve.data_prep.captions.caption_table import Resolved
-from sieve.data_prep.captions.placeholder import draw_tile
+from sieve.data_prep.captions.caption_table import ResolvedNames
+from sieve.data_prep.captions.placeholder import draw_placeholder
 from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
 from sieve.data_prep.records import Record, Skipped
 
@@ -156,7 +156,7 @@ class ImageNames:
         self.loose: dict[str, Match] = {}
         """Matches of names that are no path of a file."""
 
-    def resolve(self, names: Iterable[str]) -> Resolved:
+    def resolve(self, names: Iterable[str]) -> ResolvedNames:
         """Find the image of each name of one table; a name that fits no file is its own key.
 
         Parameters
@@ -179,7 +179,7 @@ class ImageNames:
         del stems  # of millions of files
         if wanted:
             self._match(names, wanted)
-        return Resolved(self._keys, self.refused)
+        return ResolvedNames(self._keys, self.refused)
 
     def key_of(self, name: str) -> str:
         """Return the key that was found for a name, or the name itself."""
@@ -383,4 +383,4 @@ def open_or_draw(folder: Path, record: Record) -> Image.Image:
             return open_inside(folder, Path(record.image))
         except ValueError:
             pass  # its numbers are known, so the item is of use all the same
-    return draw_tile(record.captions[0] if record.captions else Path(record.key).name)
+    return draw_placeholder(record.captions[0] if record.captions else Path(record.key).name)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.captions.cell import NULL_WORDS, CellError, captions_in
-from sieve.data_prep.captions.formats import SUFFIXES, detect_encoding
+from sieve.data_prep.captions.delimited import detect_encoding
+from sieve.data_prep.captions.formats import SUFFIXES
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import SkippedRows
 from sieve.data_prep.sources.local_images import FOLLOW_LINKS

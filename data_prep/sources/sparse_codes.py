@@ -27,22 +27,21 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from sieve.data_prep.captions import split_named, tidy
-from sieve.data_prep.captions.caption_table import CaptionReading, CaptionsByImage
-from sieve.data_prep.captions.cell import captions_in
-from sieve.data_prep.captions.formats import (
+from sieve.data_prep.captions.caption_rows import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_SEPARATOR,
-    Row,
-    as_text,
+    CaptionRow,
+    column_of,
     image_column_of,
 )
-from sieve.data_prep.precomputed import KnownCodes
+from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
+from sieve.data_prep.captions.cell import as_text, captions_in
+from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Record, Skipped
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.embedding_files import TABLES, embedding_arrays, read_table
 from sieve.data_prep.sources.local_images import find_images, open_or_draw
-from sieve.data_prep.sources.url_tables import column_of
 from sieve.model.codes import SparseCodes, csr_fault
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import UNREADABLE, reason_of
@@ -364,7 +363,7 @@ class CodeFiles:
         return cls(**found)  # type: ignore[arg-type]
 
 
-class Codes(SkippedNotes):
+class Codes(BaseSource):
     """Rows of codes, with the items and captions that they are of.
 
     Parameters
@@ -412,7 +411,7 @@ class Codes(SkippedNotes):
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
 
-    def known(self) -> KnownCodes:
+    def precomputed(self) -> PrecomputedCodes:
         """Read and check all codes, names and words."""
         files, images = self.files, self._image_codes
         table = self._read()
@@ -433,7 +432,7 @@ class Codes(SkippedNotes):
             words = tuple(read_word_list(files.word_list, word_codes.n))
         names = read_names(files.names, images.m) if files.names else {}
         self._tell(images, names)
-        return KnownCodes(images, texts, names, words, word_codes, self.text_encoder)
+        return PrecomputedCodes(images, texts, names, words, word_codes, self.text_encoder)
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
         """Open the record's image where it is here and whole, else draw its caption."""
@@ -457,7 +456,7 @@ class Codes(SkippedNotes):
                 "no codes of words (word_codes.npz, words.txt): it can be searched by items alone"
             )
 
-    def _find(self, skipped: list[Skipped]) -> Iterator[Record]:
+    def _iter_records(self, skipped: list[Skipped]) -> Iterator[Record]:
         table = self._read()
         skipped += table.groups.skipped
         n_here, n_items = 0, len(table.groups)
@@ -478,7 +477,7 @@ class Codes(SkippedNotes):
     def _read(self) -> _Items:
         """Go over the table, and put rows of one item together."""
         path = self.files.table
-        reading = CaptionReading("caption")
+        reading = CaptionTableBuilder("caption")
         images: dict[str, str] = {}
         columns = None
         n_captions = number = 0
@@ -492,7 +491,7 @@ class Codes(SkippedNotes):
             for caption in captions or [""]:
                 reading.add(_row(n_captions, key, caption, value))
                 n_captions += bool(caption)
-        groups = reading.whole()
+        groups = reading.build()
         if len(groups) != self._image_codes.n:
             raise ValueError(
                 f"{self.files.images} has {self._image_codes.n:,} rows, but {path} names "
@@ -526,8 +525,10 @@ def _columns(value: Mapping[str, Any]) -> _Columns:
     return _Columns(column_of(("id", "key"), found), image, column_of(captions, found))
 
 
-def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> Row:
+def _row(line: int, key: str, caption: str, value: Mapping[str, Any]) -> CaptionRow:
     labels = value.get("labels")
     named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
     split = as_text(value.get("split"))  # other people's words for other things are passed over
-    return Row(line, key, caption, split if split_named(split) else "", list(map(as_text, named)))
+    return CaptionRow(
+        line, key, caption, split if split_named(split) else "", list(map(as_text, named))
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from sieve.data_prep.captions.caption_rows import column_of
 
 CAPTION_FIELDS = (
     "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
@@ -17,12 +18,6 @@ URL_FIELDS = ("url", "image_url", "img_url", "image_link", "link")
 """Names of columns that hold URLs, in any case."""
 
 _FORMATS = {".parquet": "parquet", ".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
-
-
-def column_of(fields: Sequence[str], columns: Sequence[str]) -> str | None:
-    """Return the first column that has one of some names, in any case; None if there is none."""
-    lower = {column.strip().lower(): column for column in reversed(columns)}
-    return next((lower[field] for field in fields if field in lower), None)
 
 
 def url_table_advice(path: Path) -> str:

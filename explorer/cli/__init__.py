@@ -31,7 +31,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 from sieve.explorer.cli.evaluate import Evaluate
 from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
 from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure
-from sieve.explorer.cli.index import Index
+from sieve.explorer.cli.index import IndexCommand
 from sieve.explorer.cli.merge_add import Add, Merge
 from sieve.explorer.cli.prepare import Prepare
 from sieve.explorer.cli.train import Train
@@ -45,7 +45,7 @@ Command = (
     | Annotated[Merge, subcommand("merge")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Search, subcommand("search")]
-    | Annotated[Index, subcommand("index")]
+    | Annotated[IndexCommand, subcommand("index")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Info, subcommand("info")]
     | Annotated[Dimensions, subcommand("dimensions")]

@@ -88,9 +88,9 @@ class Figure:
     def run(self) -> None:
         """Draw the figure, write the files, and report them."""
         kind = output_format(self.out, _KINDS, "a figure")
+        from sieve.explorer.figures.drawing import draw_figure
         from sieve.explorer.figures.latex import latex_block
         from sieve.explorer.figures.recipe import read_recipe, write_recipe
-        from sieve.explorer.figures.render import draw_figure
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
@@ -262,13 +262,13 @@ class AnnotationsCommand:
 
 def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]:
     """Open the annotations, without loading codes or a backbone."""
-    from sieve.data_prep.bundled import open_collection_path
+    from sieve.data_prep.bundled import locate_collection
     from sieve.explorer.annotations.import_export import Origin
     from sieve.explorer.annotations.store import open_annotations
     from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
     from sieve.model.collection import Collection
 
-    path = open_collection_path(collection, progress=sys.stderr.isatty())
+    path = locate_collection(collection, progress=sys.stderr.isatty())
     opened = Collection.open(path)
     chosen = Checkpoint.load(checkpoint_path(checkpoint) if checkpoint else find_checkpoint(opened))
     chosen.check_fits(opened)

@@ -18,7 +18,7 @@ from sieve.explorer.cli.output import print_facts, print_json
 
 
 @dataclass(frozen=True)
-class Index:
+class IndexCommand:
     """Upload a collection's codes to Qdrant, for collections too large for one machine.
 
     Repeat the command to resume an interrupted upload. Search the index with --index of `sieve

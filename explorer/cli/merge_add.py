@@ -42,11 +42,11 @@ class Merge:
 
     def run(self) -> None:
         """Merge the parts, and report the collection."""
-        from sieve.data_prep.bundled import open_collection_path
+        from sieve.data_prep.bundled import locate_collection
         from sieve.data_prep.merge import merge
 
         out = parse_out(self.out)
-        parts = [open_collection_path(part, progress=False) for part in self.parts]
+        parts = [locate_collection(part, progress=False) for part in self.parts]
         report_prepared(merge(parts, out, out.name), self.json)
 
 

@@ -197,12 +197,12 @@ def find_collection(
     FileNotFoundError, ValueError
         If the collection, or a backbone to trust, cannot be found.
     """
-    from sieve.data_prep.bundled import open_collection_path
+    from sieve.data_prep.bundled import locate_collection
     from sieve.model.backbone import trust_backbone_of
     from sieve.model.collection import Collection
 
     progress = sys.stderr.isatty() if progress is None else progress
-    path = open_collection_path(name, device=device, progress=progress)
+    path = locate_collection(name, device=device, progress=progress)
     if trust_backbone:
         trust_backbone_of(Collection.open(path))
     return path

@@ -22,7 +22,7 @@ from sieve.explorer.cli.options import (
 from sieve.explorer.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from sieve.data_prep.precomputed import KnownCodes, KnownEmbeddings
+    from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
     from sieve.model.collection import BackboneIdentity, Collection
@@ -97,7 +97,7 @@ class PrepareCodes:
             cast(Source, source),
             None,
             out,
-            known=source.known(),
+            precomputed=source.precomputed(),
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
@@ -131,7 +131,7 @@ class PrepareOptions:
         source: object,
         backbone: Backbone | BackboneIdentity | None,
         out: Path,
-        known: KnownEmbeddings | KnownCodes | None = None,
+        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
     ) -> None:
         """Prepare the collection, and report it."""
         from sieve.data_prep.prepare import prepare
@@ -140,7 +140,7 @@ class PrepareOptions:
             cast("Source", source),
             backbone,
             out,
-            known=known,
+            precomputed=precomputed,
             workers=self.workers,
             progress=sys.stderr.isatty(),
             keep_going=self.keep_going,
@@ -168,8 +168,8 @@ class PrepareCoco:
     instances: Files = ()
     """Instance files, for labels."""
     splits: File = None
-    """Karpathy's dataset_coco.json; images that it does not list are left out. By default splits are
-    drawn at random."""
+    """Karpathy's dataset_coco.json; images that it does not list are left out. By default splits
+    are drawn at random."""
     follow_links: bool = False
     """Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and
     git-annex."""
@@ -276,9 +276,9 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
-        known = source.known()  # checks the files, before a backbone is loaded
+        precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
-        self.common.prepare(source, backbone, out, known)
+        self.common.prepare(source, backbone, out, precomputed)
 
 
 Column = Annotated[str | None, arg(metavar="COLUMN")]
@@ -315,10 +315,10 @@ class PrepareScenes:
         if self.out is None:
             if replace(self, json=False) != PrepareScenes(device=self.device):
                 raise ValueError("only the bundled scenes have a default folder; give --out")
-            from sieve.data_prep.bundled import bundled_scenes
+            from sieve.data_prep.bundled import prepare_bundled_scenes
             from sieve.model.collection import Collection
 
-            path = bundled_scenes(device=self.device, progress=sys.stderr.isatty())
+            path = prepare_bundled_scenes(device=self.device, progress=sys.stderr.isatty())
             report_prepared(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes

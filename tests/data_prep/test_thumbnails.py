@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from asking import ask
-from damage import damaged_files
+from corruption import damaged_files
+from page_api import call_server
 from PIL import Image
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from sieve.data_prep.images import open_thumbnail
-from sieve.data_prep.thumbnails import MAX_BYTES, read_thumbnail, sealed
+from sieve.data_prep.thumbnails import MAX_BYTES, add_checksum, read_thumbnail
 from sieve.explorer.app import start
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.engine import Engine
@@ -44,7 +44,7 @@ def placed(tmp_path: Path) -> Path:
     """A thumbnail of an item, by itself."""
     path = tmp_path / thumbnail_path("ab" * 8)
     path.parent.mkdir(parents=True)
-    path.write_bytes(sealed(webp()))
+    path.write_bytes(add_checksum(webp()))
     return path
 
 
@@ -68,7 +68,7 @@ def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> N
             read_thumbnail(tmp_path, "ab" * 8)
 
 
-@pytest.mark.parametrize("seal", [sealed, bytes], ids=["sealed", "unsealed"])
+@pytest.mark.parametrize("seal", [add_checksum, bytes], ids=["add_checksum", "unsealed"])
 def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> None:
     whole = seal(webp())
     for length in range(len(whole)):
@@ -121,6 +121,6 @@ def test_the_page_gets_a_line_in_place_of_a_damaged_one(
         said = web.get(address)
         assert said.status_code == 404 and "is damaged" in said.text, how
         assert said.text.count("\n") == 1 and str(prepared.path) not in said.text
-        drawn = ask(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
+        drawn = call_server(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
         assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
     assert web.get(address).content == whole

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sieve.data_prep.wordnet import WordNet, word_kinds
+from sieve.data_prep.wordnet import WordNet, noun_hypernyms
 
 DATA = """  1 This software and database is being provided to you
 00000001 03 n 01 entity 0 000 | all there is
@@ -54,7 +54,7 @@ def test_only_nouns_of_what_can_be_seen_have_kinds(wordnet: WordNet, word: str) 
 
 
 def test_the_table_has_only_listed_kinds(wordnet: WordNet) -> None:
-    assert word_kinds(wordnet)["puppy"] == ("animal", "beast", "dog")
+    assert noun_hypernyms(wordnet)["puppy"] == ("animal", "beast", "dog")
 
 
 def test_a_folder_without_wordnet_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sieve.data_prep.records import DRAWN, Record
+from sieve.data_prep.records import HASH_SPLIT, Record
 from sieve.data_prep.sources.folder import Folder
 
 
@@ -42,7 +42,7 @@ def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
     records = list(source.records())
     assert [record.key for record in records] == ["a/deep/x.webp", "a/z.jpg", "b.PNG"]
     assert [entry.key for entry in source.skipped_rows()] == ["notes.txt"]
-    assert {record.split for record in records} == {DRAWN}
+    assert {record.split for record in records} == {HASH_SPLIT}
     assert source.open_image(records[0], 320).size == (6, 4)
     assert source.name == tmp_path.name
 

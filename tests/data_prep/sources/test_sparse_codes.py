@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from given_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
 from safetensors.numpy import save_file
 from scipy.sparse import bsr_matrix, coo_matrix, csc_matrix, csr_matrix, save_npz
+from tiny_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import (
@@ -31,7 +31,7 @@ from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
     source = Codes(CodeFiles.find(folder), folder / "photos")
-    return prepare(source, None, out, known=source.known(), progress=False, **options)  # type: ignore[arg-type]
+    return prepare(source, None, out, precomputed=source.precomputed(), progress=False, **options)  # type: ignore[arg-type]
 
 
 def unit(rows: object) -> np.ndarray:
