@@ -306,13 +306,13 @@ class Engine:
             whole = self.encode_text(f"{text} without {without}" if without else text)
             code, embedding = self.encode_text(text).code, lambda: whole.embedding
             if not code.any():
-                raise ValueError(self._queries.nothing_known(text))
+                raise ValueError(self._queries.empty_code_reason(text))
         notes += query_notes(self._queries, text)
         without_codes, unknown = encode_exclusions(
             self._queries, self.encode_text, parsed.without, len(code)
         )
         notes += unknown
-        notes += filter(None, [self._queries.about_reading(f"{text} {without}")])
+        notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         proposed = propose_off(code, without_codes, self.checkpoint.calibration)
         if without_codes.any() and not len(proposed):
             notes.append(_nothing_proposed(text, parsed.without))

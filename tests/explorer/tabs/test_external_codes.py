@@ -68,7 +68,7 @@ def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> Non
         (("evaluate", "splice"), "has no backbone"),
         (("add", "splice", "FOLDER"), "has no backbone"),
         (("search", "splice", "--image", "FOLDER/0.jpg"), "nothing here can make one of an image"),
-        (("search", "splice", "xylophone"), "nothing in “xylophone” has a code here"),
+        (("search", "splice", "xylophone"), "no word of “xylophone” has a code in this collection"),
         (("info", "splice", "--checkpoint", "photos"), "leave out --checkpoint"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
