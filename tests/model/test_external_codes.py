@@ -164,7 +164,7 @@ def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
     path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
     closed = Engine.open(path)
     assert not closed.can.text_queries and encoder_module not in sys.modules
-    with pytest.raises(ValueError, match=f"read by {encoder_module}:encode.*--allow-code"):
+    with pytest.raises(ValueError, match=f"encoded by {encoder_module}:encode.*--allow-code"):
         closed.encode("hund")
     assert encoder_module not in sys.modules
     engine = Engine.open(path, allow_code=True)
