@@ -97,7 +97,7 @@ def test_unknown_words_are_told(engine: Engine) -> None:
 
 
 def test_images_and_dense_search_are_refused_in_one_line(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="nothing here can make one of an image") as told:
+    with pytest.raises(ValueError, match="no backbone that could encode an image") as told:
         engine.encode(image=Image.new("RGB", (8, 8)))
     assert "\n" not in str(told.value)
     with pytest.raises(ValueError, match="has no backbone"):

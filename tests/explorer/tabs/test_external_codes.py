@@ -67,7 +67,7 @@ def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> Non
         (("train", "splice"), "has no backbone: it can be explored and searched, but not trained"),
         (("evaluate", "splice"), "has no backbone"),
         (("add", "splice", "FOLDER"), "has no backbone"),
-        (("search", "splice", "--image", "FOLDER/0.jpg"), "nothing here can make one of an image"),
+        (("search", "splice", "--image", "FOLDER/0.jpg"), "no backbone that could encode an image"),
         (("search", "splice", "xylophone"), "no word of “xylophone” has a code in this collection"),
         (("info", "splice", "--checkpoint", "photos"), "leave out --checkpoint"),
     ],
