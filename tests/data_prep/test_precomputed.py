@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from squares import Drawn, skipped_rows
+from square_source import SquareSource, skipped_rows
 
 from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
@@ -21,7 +21,7 @@ def test_precomputed_embeddings_are_used_and_normalised(
 ) -> None:
     known = np.random.default_rng(0).standard_normal((30, tiny_backbone.width))
     made = prepare(
-        Drawn(30, {4: "torn"}),
+        SquareSource(30, {4: "torn"}),
         tiny_backbone,
         tmp_path / "c",
         progress=False,
@@ -34,7 +34,7 @@ def test_precomputed_embeddings_are_used_and_normalised(
         ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row per record"
     ):
         prepare(
-            Drawn(31),
+            SquareSource(31),
             tiny_backbone,
             tmp_path / "d",
             precomputed=PrecomputedEmbeddings(known),
@@ -43,7 +43,7 @@ def test_precomputed_embeddings_are_used_and_normalised(
 
 
 def test_complete_embeddings_need_no_backbone(tmp_path: Path) -> None:
-    class Twice(Drawn):
+    class Twice(SquareSource):
         def records(self) -> Iterator[Record]:
             for place, record in enumerate(super().records()):
                 yield record
@@ -71,12 +71,12 @@ def test_missing_embeddings_need_a_backbone(tmp_path: Path) -> None:
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     known = PrecomputedEmbeddings(np.ones((3, 6)))
     with pytest.raises(ValueError, match="some embeddings of drawn are missing; backbone theirs"):
-        prepare(Drawn(3), identity, tmp_path / "c", precomputed=known, progress=False)
+        prepare(SquareSource(3), identity, tmp_path / "c", precomputed=known, progress=False)
     wrong = PrecomputedEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
     with pytest.raises(
         ValueError, match=r"precomputed texts have shape \(4, 6\), expected \(3, 6\)"
     ):
-        prepare(Drawn(3), identity, tmp_path / "c", precomputed=wrong, progress=False)
+        prepare(SquareSource(3), identity, tmp_path / "c", precomputed=wrong, progress=False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
@@ -86,7 +86,7 @@ def test_invalid_precomputed_embeddings_are_left_out(tmp_path: Path, value: floa
     texts[-1, 2] = value if value else np.nan  # the second caption of the last record
     known = PrecomputedEmbeddings(images, texts)
     identity = BackboneIdentity("theirs", "ab" * 32, 4)
-    made = prepare(Drawn(60), identity, tmp_path / "c", precomputed=known, progress=False)
+    made = prepare(SquareSource(60), identity, tmp_path / "c", precomputed=known, progress=False)
     assert [row[::2] for row in skipped_rows(made)[1:]] == [
         ["s17", "embedding is NaN, infinite or zero"],
         ["s59", "a caption's embedding is NaN, infinite or zero"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import Drawn, contents, skipped_rows
+from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS
 from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 MANY = 3 * CHUNK_ROWS + 40
 
 
-class Stopping(Drawn):
+class Stopping(SquareSource):
     """Stops as Ctrl-C does when it opens one of its images."""
 
     def __init__(self, at: int, **options: object) -> None:
@@ -94,7 +94,7 @@ def test_what_another_command_left_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "c"
-    n_captions = sum(len(record.captions) for record in Drawn(MANY).records())
+    n_captions = sum(len(record.captions) for record in SquareSource(MANY).records())
     known = PrecomputedEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     with pytest.raises(KeyboardInterrupt):
@@ -128,8 +128,8 @@ def test_two_writers_at_once(
         WorkDir.acquire(tmp_path / "c"),
         pytest.raises(WorkDirLockedError, match="another process is preparing"),
     ):
-        prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
-    assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
+        prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False)
+    assert prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 
 
 def test_too_many_bad_records_cost_nothing_that_is_done(
@@ -137,9 +137,9 @@ def test_too_many_bad_records_cost_nothing_that_is_done(
 ) -> None:
     bad = {row: "torn" for row in range(300, 400)}
     with pytest.raises(ValueError, match="more than 5% of all 808: 52 × torn"):
-        prepare(Drawn(MANY, bad), tiny_backbone, tmp_path / "c", workers=0, progress=False)
+        prepare(SquareSource(MANY, bad), tiny_backbone, tmp_path / "c", workers=0, progress=False)
     assert (tmp_path / ".c.part" / "parts" / "000000000.npz").is_file()
-    source = Drawn(MANY, bad)
+    source = SquareSource(MANY, bad)
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
     whole = prepare(source, tiny_backbone, tmp_path / "w", progress=False, keep_going=True)
     assert contents(made.path) == contents(whole.path)

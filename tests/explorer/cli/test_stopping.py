@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 pytestmark = pytest.mark.slow
 
