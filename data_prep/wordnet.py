@@ -134,7 +134,7 @@ def _synset(line: str) -> tuple[str, Synset]:
 
 
 def _first_sense(line: str) -> tuple[str, str]:
-    """Parse a line of `index.noun`: lemma, type, senses, pointers, senses again, tagged, offsets."""
+    """Parse a line of `index.noun`: lemma, type, senses, pointers, senses, tagged, offsets."""
     fields = line.split()
     return _plain(fields[0]), fields[6 + int(fields[3])]
 
