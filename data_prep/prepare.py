@@ -79,21 +79,21 @@ def prepare(
                 rows = source.skipped_rows()
                 if isinstance(rows, SkippedRows):
                     rows.check()
-            job = _job(source, table, backbone, precomputed, shard, keep_going)
-            work.claim(job.fingerprint)
-            build_chunks(job, work, workers, progress)
-            write_collection(job, work)
+            plan = _plan(source, table, backbone, precomputed, shard, keep_going)
+            work.claim(plan.fingerprint)
+            build_chunks(plan, work, workers, progress)
+            write_collection(plan, work)
             work.finish()
             if isinstance(backbone, Backbone):
                 trust_if_possible(backbone.files)
     except (FileExistsError, WorkDirLockedError):
         raise
     except OSError as error:
-        raise _plain(error, out.parent) from error
+        raise _disk_error(error, out.parent) from error
     return Collection.open(out)
 
 
-def _job(
+def _plan(
     source: Source,
     table: RecordTable,
     backbone: Backbone | BackboneIdentity | None,
@@ -114,7 +114,7 @@ def _job(
     )
 
 
-def _plain(error: OSError, parent: Path) -> OSError:
+def _disk_error(error: OSError, parent: Path) -> OSError:
     """Say what an OSError means; those of NumPy and Arrow often carry no number."""
     if not disk_is_full(error, parent):
         return error

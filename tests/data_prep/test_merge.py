@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import Drawn, contents, skipped_rows
+from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.merge import add, merge
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS, Shard
@@ -19,7 +19,7 @@ from sieve.model.backbone import Backbone
 from sieve.model.collection import Collection, thumbnail_path
 
 
-class Mixed(Drawn):
+class Mixed(SquareSource):
     """Good and bad records, a duplicate id, and rows that are no records."""
 
     name = "mixed"
@@ -78,10 +78,12 @@ def test_what_is_no_whole_set_of_parts_is_refused(
     ):
         with pytest.raises(ValueError, match=message):
             merge(given, out)
-    other = prepare(Drawn(300), tiny_backbone, tmp_path / "o", shard=Shard(2, 3), progress=False)
+    other = prepare(
+        SquareSource(300), tiny_backbone, tmp_path / "o", shard=Shard(2, 3), progress=False
+    )
     with pytest.raises(ValueError, match="are not of one preparation: they differ in source"):
         merge([parts[0], other.path, parts[2]], out)
-    whole = prepare(Drawn(3), tiny_backbone, tmp_path / "w", progress=False)
+    whole = prepare(SquareSource(3), tiny_backbone, tmp_path / "w", progress=False)
     with pytest.raises(ValueError, match="w is no part of a collection but a whole one"):
         merge([*parts, whole.path], out)
     with pytest.raises(FileNotFoundError, match="is not a collection"):
@@ -94,7 +96,7 @@ def test_what_is_no_whole_set_of_parts_is_refused(
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/x", "-1/4", "1/4/2", ""])
 def test_what_is_no_shard_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"does not exist; of four|a shard is i/n, such as 1/4"):
+    with pytest.raises(ValueError, match=r"does not exist; in i/n|expected a shard as i/n"):
         Shard.parse(text)
 
 
@@ -196,7 +198,7 @@ def test_no_link_out_of_a_part_is_joined(
 ) -> None:
     """A hard link to where it leads would then be shown as the collection's own."""
     part = tmp_path / "part"
-    prepare(Drawn(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
+    prepare(SquareSource(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
     place = part / thumbnail_path(str(Collection.open(part).items["id"].iloc[3]))
     place.unlink()
     if lies == "outside":

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from asking import ask
-from damage import damaged_files
+from corruption import damaged_files
+from page_api import call_server
 from PIL import Image
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from sieve.data_prep.images import open_thumbnail
 from sieve.data_prep.thumbnails import MAX_BYTES, add_checksum, read_thumbnail
@@ -121,6 +121,6 @@ def test_the_page_gets_a_line_in_place_of_a_damaged_one(
         said = web.get(address)
         assert said.status_code == 404 and "is damaged" in said.text, how
         assert said.text.count("\n") == 1 and str(prepared.path) not in said.text
-        drawn = ask(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
+        drawn = call_server(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
         assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
     assert web.get(address).content == whole

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import reseal
-from given_codes import IMAGES, NAMES, matrix, write_codes
+from corruption import reseal
 from PIL import Image
 from scipy.sparse import save_npz
+from tiny_codes import IMAGES, NAMES, matrix, write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes

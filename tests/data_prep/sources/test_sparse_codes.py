@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from given_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
 from safetensors.numpy import save_file
 from scipy.sparse import bsr_matrix, coo_matrix, csc_matrix, csr_matrix, save_npz
+from tiny_codes import CAPTIONS, IMAGES, NAMES, TEXTS, WORDS, matrix, write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Sieve, fault
-from damage import reseal
+from corruption import reseal
 
 from sieve.model.engine import Engine
 

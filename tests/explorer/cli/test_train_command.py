@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from blip import tiny_blip
 from command_line import Sieve, fault
+from tiny_blip import tiny_blip
 
 from sieve.explorer.cli.train import Train
 from sieve.model.training import PRESETS, TrainingConfig
