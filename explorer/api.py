@@ -1,7 +1,4 @@
-"""The programming interface for `gradio_client` and HTTP.
-
-`/encode`, `/search`, `/dimension` and `/figure`.
-"""
+"""HTTP API, also for `gradio_client` and MCP: `/encode`, `/search`, `/dimension`, `/figure`."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from gradio.data_classes import FileData
 from gradio.events import api
 from gradio.utils import get_upload_folder
 
-from sieve.explorer.concurrency import MAX_ANSWER_BYTES
+from sieve.explorer.concurrency import MAX_RESPONSE_BYTES
 from sieve.explorer.errors import one_line
-from sieve.explorer.figures.render import (
+from sieve.explorer.figures.drawing import (
     Kind,
     figure_download,
     figures_folder,
     keep_file,
     recipe_for,
 )
-from sieve.explorer.json_validation import read_whole, shown
+from sieve.explorer.json_validation import read_whole, short_repr
 from sieve.explorer.serialize import page_json, query_json, search_report
 from sieve.explorer.view_state import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
 
@@ -37,34 +34,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def add_api(desk: SearchHandlers, *, mcp: bool = False) -> None:
+def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     """Add the endpoints; call inside a `gr.Blocks`.
 
     Parameters
     ----------
-    desk : SearchHandlers
-        Where strangers ask it, `/figure` is left out: its answer is a file that has to be written.
+    handlers : SearchHandlers
+        Encodes the queries. If it is public, `/figure` is left out, because it writes files.
     mcp : bool
-        The public endpoints are tools of the Model Context Protocol too; those only read, so
-        `/figure` is then none that is listed.
+        Whether the listed endpoints are also tools of the Model Context Protocol. These must be
+        read-only, so `/figure` is not listed then.
     """
-    engine = desk.engine
+    engine = handlers.engine
 
-    @_told_in_one_line
+    @_raise_gradio_errors
     def encode(text: str, without: str = "") -> dict[str, Any]:
-        """Tell which dimensions a query has, and which of them "without" proposes to switch off.
+        """Return the dimensions of a query, and those that "without" proposes to switch off.
 
         Args:
-            text: What is wanted, in words.
-            without: What is not wanted, in words; empty for nothing.
+            text: What to find, in words.
+            without: What to exclude, in words; empty for nothing.
 
         Returns:
             query, without, excluded (its phrases), dimensions (dimension, name, strength,
             without_strength, off), notes and suggestion (another reading, or null).
         """  # noqa: D406, D407
-        return query_json(desk.encode(_text("text", text), _text("without", without)))
+        return query_json(handlers.encode(_text("text", text), _text("without", without)))
 
-    @_told_in_one_line
+    @_raise_gradio_errors
     def search(
         text: str,
         without: str = "",
@@ -73,32 +70,32 @@ def add_api(desk: SearchHandlers, *, mcp: bool = False) -> None:
         top: int = 10,
         copies: bool = False,
     ) -> dict[str, Any]:
-        """Find images that show one thing without another, with a code's dimensions switched off.
+        """Find images that show one thing without another, with dimensions of the code off.
 
         Args:
-            text: What is wanted, in words.
-            without: What is not wanted, in words; empty for nothing.
-            off: The complete set of dimensions that are off; null for what "without" proposes.
-            strictness: From 0 (off dimensions are ignored) to 1 (they push away), or "never".
-            top: How many results, 1 to 200.
-            copies: Whether every copy of a picture takes a place of its own.
+            text: What to find, in words.
+            without: What to exclude, in words; empty for nothing.
+            off: The complete set of dimensions that are off; null for those proposed.
+            strictness: From 0 (off dimensions are ignored) to 1 (they lower the score), or "never".
+            top: Number of results, 1 to 200.
+            copies: Whether every copy of a picture is a result of its own.
 
         Returns:
             query, without, off, results (id, file, score, captions, labels, copies, contributions)
             and notes.
         """  # noqa: D406, D407
-        query = desk.encode(_text("text", text), _text("without", without))
+        query = handlers.encode(_text("text", text), _text("without", without))
         number, never = read_strictness(strictness)
         if not isinstance(copies, bool):
-            raise ValueError(f"copies must be true or false; got {copies!r:.40}")
+            raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
         outcome = engine.search(
             query, _off(off), number, never, read_whole("top", top), fold=not copies
         )
         return search_report(query, outcome)
 
-    @_told_in_one_line
+    @_raise_gradio_errors
     def dimension(dimension: int) -> dict[str, Any]:
-        """Tell what is known of one dimension.
+        """Return the name, statistics and examples of one dimension.
 
         Args:
             dimension: Its number, from 0.
@@ -108,32 +105,32 @@ def add_api(desk: SearchHandlers, *, mcp: bool = False) -> None:
         """  # noqa: D406, D407
         return page_json(engine.dimension(read_whole("dimension", dimension)))
 
-    @_told_in_one_line
+    @_raise_gradio_errors
     def figure(recipe: dict[str, Any], kind: Kind = "pdf") -> FileData:
         """Draw a paper figure from a recipe.
 
         Args:
-            recipe: As `sieve figure` reads it; its collection may be left out.
+            recipe: As for `sieve figure`; the collection may be left out.
             kind: pdf, svg or png for the figure; tex for its LaTeX block; json for its full recipe.
 
         Returns:
             The file.
         """  # noqa: D406, D407
-        made = figure_download(engine, recipe_for(engine, recipe), kind, desk.encode)
-        path = keep_file(made, figures_folder(Path(get_upload_folder())))
-        return FileData(path=str(path), orig_name=made.name, mime_type=made.mime)
+        file = figure_download(engine, recipe_for(engine, recipe), kind, handlers.encode)
+        path = keep_file(file, figures_folder(Path(get_upload_folder())))
+        return FileData(path=str(path), orig_name=file.name, mime_type=file.mime)
 
     api(encode, api_name="encode", concurrency_id="model", concurrency_limit=1)
     api(search, api_name="search", concurrency_id="model", concurrency_limit=1)
     api(dimension, api_name="dimension")
-    if not desk.public:
-        shown = "undocumented" if mcp else "public"
-        turn = {"concurrency_id": "figure", "concurrency_limit": 1}
-        api(figure, api_name="figure", api_visibility=shown, **turn)
+    if not handlers.public:
+        visibility = "undocumented" if mcp else "public"
+        limit = {"concurrency_id": "figure", "concurrency_limit": 1}
+        api(figure, api_name="figure", api_visibility=visibility, **limit)
 
 
 def read_strictness(value: float | str) -> tuple[float, bool]:
-    """Read a strictness as s in [0, 1] and whether it is "never".
+    """Return a strictness as s in [0, 1] and whether it is "never".
 
     Raises
     ------
@@ -148,33 +145,34 @@ def read_strictness(value: float | str) -> tuple[float, bool]:
         number = math.nan
     if not 0 <= number <= 1:
         raise ValueError(
-            f"strictness must be a number from 0 to 1, or {NEVER!r}; got {shown(value)}"
+            f"strictness must be a number from 0 to 1, or {NEVER!r}; got {short_repr(value)}"
         )
     return number, False
 
 
-def _told_in_one_line(function: Callable[P, R]) -> Callable[P, R]:
+def _raise_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Limit the size of a response, and raise user errors as a `gr.Error` of one line."""
+
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            answer = function(*args, **kwargs)
-            if isinstance(answer, dict) and len(json.dumps(answer)) > MAX_ANSWER_BYTES:
-                raise ValueError(
-                    f"the answer has more than {MAX_ANSWER_BYTES >> 20} MB; ask for fewer results"
-                )
+            response = function(*args, **kwargs)
+            if isinstance(response, dict) and len(json.dumps(response)) > MAX_RESPONSE_BYTES:
+                limit = MAX_RESPONSE_BYTES >> 20
+                raise ValueError(f"the response exceeds {limit} MB; ask for fewer results")
         except (ValueError, FileNotFoundError) as error:
             raise gr.Error(one_line(error), print_exception=False) from None
-        return answer
+        return response
 
     return call
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {value!r:.40}")
+        raise ValueError(f"{name} must be text; got {short_repr(value)}")
     if len(value) > MAX_TEXT_CHARACTERS:
         raise ValueError(
-            f"{name} has {len(value):,} characters; at most {MAX_TEXT_CHARACTERS:,} are read"
+            f"{name} has {len(value):,} characters; at most {MAX_TEXT_CHARACTERS:,} are allowed"
         )
     return value
 
@@ -183,7 +181,7 @@ def _off(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list):
-        raise ValueError(f"off must be a list of dimensions, or null; got {value!r:.40}")
+        raise ValueError(f"off must be a list of dimensions, or null; got {short_repr(value)}")
     if len(value) > MAX_OFF:
-        raise ValueError(f"off may name {MAX_OFF:,} dimensions; got {len(value):,}")
+        raise ValueError(f"off may have at most {MAX_OFF:,} dimensions; got {len(value):,}")
     return tuple(read_whole("off", j) for j in value)

@@ -1,4 +1,7 @@
-"""The explorer as one Gradio app: `build_app(engine)` makes it, `start(engine)` serves it."""
+"""The Gradio app of the explorer: `build_app(engine)` builds it, `start(engine)` serves it.
+
+Environment variables that Gradio reads at import are set first.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,13 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-from sieve.explorer.private_folder import private_folder
+from sieve.explorer.uploads import MAX_BYTES, private_temp_dir
 
-# Gradio and what it brings read these when imported; nothing of what people explore leaves their
-# machine.
+# No data about what users explore leaves their machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-private_folder()
-# uvicorn would believe X-Forwarded headers of every program on this machine; the gate reads them.
+private_temp_dir()
+# uvicorn would trust X-Forwarded headers of every local program; RouteAllowList handles them.
 os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 import gradio as gr  # noqa: E402
@@ -32,15 +34,15 @@ from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
 from sieve.explorer.api import add_api  # noqa: E402
-from sieve.explorer.components import page_head, piece  # noqa: E402
-from sieve.explorer.concurrency import UnfetchedAnswers  # noqa: E402
+from sieve.explorer.components import component, page_head  # noqa: E402
+from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
 from sieve.explorer.errors import json_errors  # noqa: E402
-from sieve.explorer.figures.render import figures_folder  # noqa: E402
+from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.login import Login  # noqa: E402
-from sieve.explorer.security.middleware import RouteAllowList, Rules, explain  # noqa: E402
+from sieve.explorer.security.middleware import RouteAllowList, Rules, handle_exception  # noqa: E402
 from sieve.explorer.security.origins import host_names  # noqa: E402
-from sieve.explorer.tabs.annotations import AnnotationHandlers, notes_piece  # noqa: E402
+from sieve.explorer.tabs.annotations import AnnotationHandlers, annotations_component  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
@@ -48,7 +50,6 @@ from sieve.explorer.tabs.figure import figure_tab  # noqa: E402
 from sieve.explorer.tabs.inspect import inspect_tab  # noqa: E402
 from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
-from sieve.explorer.uploads import MAX_BYTES  # noqa: E402
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -62,7 +63,7 @@ STYLE = Path(__file__).parent / "theme.css"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PORTS_TRIED = 100
 API_THREADS = 8
-"""Threads for calls of the API, apart from those that read thumbnails; the page has its `Turns`."""
+"""Threads for API calls; thumbnails and page components have other ones (`RequestLimiter`)."""
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -81,47 +82,47 @@ def build_app(
     public: bool = False,
     mcp: bool = False,
 ) -> gr.Blocks:
-    """Make the explorer's app for one engine.
+    """Build the app of the explorer for one engine.
 
     Parameters
     ----------
     engine : Engine
         Shared by all pages, read-only.
     training : TrainHandlers, optional
-        Answers the Train tab; without it there is none, nor any handler of it.
+        Handlers of the Train tab; without them there is no such tab.
     public : bool
-        Strangers may open the page: no handler that takes files, trains, writes or edits is
-        registered, and figures are drawn from thumbnails.
+        Whether untrusted users can open the page. No handler that accepts files, trains, writes or
+        edits is registered then, and figures are drawn from thumbnails.
     mcp : bool
-        Whether programs may ask by the Model Context Protocol.
+        Whether the API is also available over the Model Context Protocol.
 
     Returns
     -------
     gradio.Blocks
-        To be served by `start`, which adds its style and the gate.
+        To be served by `start`, which adds the style and the route allow-list.
     """
     training = None if public else training
-    desk = SearchHandlers(engine, Path(get_upload_folder()), public=public)
-    notes = AnnotationHandlers(engine, editing=not public)
+    handlers = SearchHandlers(engine, Path(get_upload_folder()), public=public)
+    annotations = AnnotationHandlers(engine, editing=not public)
     with gr.Blocks(
         title=f"Sieve · {engine.collection.name}",
         analytics_enabled=False,
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        piece("header", *([json_errors(training.checkpoint_open)] if training else []))
-        notes_piece(notes)
+        component("header", *([json_errors(training.checkpoint_open)] if training else []))
+        annotations_component(annotations)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
-                search_tab(desk)
+                search_tab(handlers)
             with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
-                dimensions_tab(engine, notes)
+                dimensions_tab(engine, annotations)
             with gr.Tab("Inspect", id="inspect", elem_id="tab-inspect") as inspect:
-                inspect_tab(desk)
+                inspect_tab(handlers)
             with gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare:
-                compare_tab(desk)
+                compare_tab(handlers)
             with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
-                figure_tab(desk)
+                figure_tab(handlers)
             with gr.Tab("Benchmark", id="benchmark", elem_id="tab-benchmark") as benchmark:
                 benchmark_tab(engine, training)
             tabs = {"search": search, "dimensions": dimensions, "inspect": inspect}
@@ -129,26 +130,26 @@ def build_app(
             if training is not None:
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)
-        piece("item_detail")
-        piece("guide")
-        # Selecting a tab changes only the address; no Python has to run.
+        component("item_detail")
+        component("guide")
+        # Selecting a tab changes only the address and runs no Python.
         for name, tab in tabs.items():
             tab.select(
                 None,
                 js=f"() => {{ Sieve.showTab('{name}', {{ push: true }}) }}",
                 api_visibility="private",
             )
-        add_api(desk, mcp=mcp)
-    Thread(target=desk.warm_up, daemon=True).start()
+        add_api(handlers, mcp=mcp)
+    Thread(target=handlers.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
 
 
-def build_offer(training: TrainHandlers) -> gr.Blocks:
-    """Make the app of a collection that no checkpoint fits: it offers to train one."""
+def build_training_page(training: TrainHandlers) -> gr.Blocks:
+    """Build the app for a collection without a checkpoint: it offers to train one."""
     with gr.Blocks(
         title=f"Sieve · {training.collection.name}", analytics_enabled=False, fill_width=True
     ) as app:
-        piece("header")
+        component("header")
         train_tab(training)
     return app.queue(max_size=64)
 
@@ -167,19 +168,18 @@ def start(
     ----------
     engine : Engine
     host : str
-        Address to listen on; beyond 127.0.0.1 only if `access` says who may do what.
+        Address to listen on; other than the loopback address only if `access` restricts access.
     port : int
         The first port to try; the next 99 follow.
     training : TrainHandlers, optional
         As for `build_app`.
     access : Access
-        Who may reach it, and by which way.
 
     Raises
     ------
     ValueError
-        If none of these ports is free, the host is open to everyone in the network, or the extra
-        for the Model Context Protocol is missing.
+        If no port is free, the host is open to the whole network without restriction, or the extra
+        for the Model Context Protocol is not installed.
     """
     access.check_host(host)
     free = _free_port(host, port)
@@ -188,37 +188,37 @@ def start(
     return _serve(app, host, free, access, thumbnails)
 
 
-def start_offer(
+def start_training_page(
     training: TrainHandlers,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
     access: Access = Access(),  # noqa: B008  (frozen)
 ) -> Served:
-    """Serve the offer to train a checkpoint in the background; see `start`."""
+    """Serve the page of `build_training_page` in the background; see `start`."""
     access.check_host(host)
     free = _free_port(host, port)
-    return _serve(build_offer(training), host, free, replace(access, mcp=False), None)
+    return _serve(build_training_page(training), host, free, replace(access, mcp=False), None)
 
 
 def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None) -> Served:
     if access.mcp and find_spec("mcp") is None:
         raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
-    gates: list[RouteAllowList] = []
+    installed: list[RouteAllowList] = []
 
     @asynccontextmanager
-    async def gated(server: FastAPI) -> AsyncIterator[None]:
-        # Gradio adds its own layers last and so outside of ours; when the server starts, and before
-        # it accepts a request, all of them exist.
+    async def lifespan(server: FastAPI) -> AsyncIterator[None]:
+        # Gradio adds its own middleware last, so outside of any passed to it. When the server
+        # starts, before it accepts a request, all of it exists and can be wrapped.
         assert server.middleware_stack is not None
-        gate = _gate(server.middleware_stack, app, host, port, access, thumbnails)
-        server.middleware_stack = gate
-        gates.append(gate)
-        sweeping = asyncio.create_task(gate.unfetched.sweep_always())
+        allow_list = _allow_list(server.middleware_stack, app, host, port, access, thumbnails)
+        server.middleware_stack = allow_list
+        installed.append(allow_list)
+        sweep = asyncio.create_task(allow_list.unfetched.sweep_forever())
         yield
-        sweeping.cancel()
+        sweep.cancel()
         with suppress(asyncio.CancelledError):
-            await sweeping
+            await sweep
 
     app.launch(
         server_name=f"[{host}]" if ":" in host else host,
@@ -229,8 +229,11 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         root_path=access.root_path,
         mcp_server=access.mcp,
         app_kwargs={
-            "lifespan": gated,
-            "exception_handlers": {RequestValidationError: explain, Exception: explain},
+            "lifespan": lifespan,
+            "exception_handlers": {
+                RequestValidationError: handle_exception,
+                Exception: handle_exception,
+            },
         },
         show_error=False,
         footer_links=["api"],
@@ -244,17 +247,17 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         theme=Base(font=_SYSTEM_FONTS, font_mono=_MONO_FONTS),
         head=page_head(STYLE),
     )
-    if not gates or app.app.middleware_stack is not gates[0]:
+    if not installed or app.app.middleware_stack is not installed[0]:
         app.close(verbose=False)
-        raise ValueError("this version of Gradio starts a server that Sieve cannot guard")
-    gates[0].is_started = True
+        raise ValueError("this version of Gradio does not let Sieve protect its server")
+    installed[0].is_started = True
     if access.mcp and app.mcp_error:
         app.close(verbose=False)
         raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
 
 
-def _gate(
+def _allow_list(
     inner: ASGIApp, app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None
 ) -> RouteAllowList:
     rules = Rules(
@@ -269,7 +272,7 @@ def _gate(
         rules,
         Login(access.auth, port),
         app.fns,
-        UnfetchedAnswers(app._queue),  # noqa: SLF001  (there is no public way)
+        UnfetchedResponses(app._queue),  # noqa: SLF001  (there is no public way)
         thumbnails,
         PLOTLY,
         figures_folder(Path(get_upload_folder())),
@@ -278,10 +281,10 @@ def _gate(
 
 def _free_port(host: str, first: int) -> int:
     if not 1 <= first <= 65535:
-        raise ValueError(f"a port is a number from 1 to 65535; got {first}")
+        raise ValueError(f"a port must be from 1 to 65535; got {first}")
     last = min(first + PORTS_TRIED, 65536)
     for port in range(first, last):
-        # Whatever the host is, Gradio wants the port of 127.0.0.1 to be free, too.
+        # Gradio needs the port of 127.0.0.1 to be free for any host.
         if all(_is_free(one, port) for one in {host, "127.0.0.1"}):
             return port
     raise ValueError(f"no port from {first} to {last - 1} is free on {host}; choose one by --port")
@@ -289,7 +292,7 @@ def _free_port(host: str, first: int) -> int:
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        # As the server itself does: a port left a moment ago is free.
+        # As the server does: a port that was closed a moment ago is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -1,18 +1,10 @@
-"""Turns at a handler: some run at once, more wait, and all others hear at once that it is busy.
+"""Limits that keep a server with many users responsive and small.
 
-Without them a crowd would wait in the web server's own threads, of which there are 40 for
-everything: thumbnails would then wait behind questions, and nobody would be told.
+- `RequestLimiter`: how many requests of one page component run and wait at a time;
+- `UnfetchedResponses`: how many API responses are stored until a client fetches them;
+- `limit_memory_arenas`: how many memory arenas the threads of the process use.
 
-Memory of a server of many threads: kept in few places, so that what is freed is used again.
-
-glibc gives up to eight times as many arenas as there are cores to the threads that allocate, and
-what one thread has freed is of no use to another. Measured with 50 people at once: a server without
-a limit came to 1,534 MiB after 30,000 requests and still grew, one with two arenas to 1,266 MiB
-after 18,000, its slope within noise.
-
-Bounds on the answers of the API that were computed and not fetched.
-
-Gradio keeps each in memory until somebody reads it, or for ever.
+`tests/benchmarks/load.py` measures their effect.
 """
 
 from __future__ import annotations
@@ -30,107 +22,48 @@ from anyio import CapacityLimiter, to_thread
 if TYPE_CHECKING:
     from gradio.queueing import Queue
 
-ARENAS = 2
+BUSY = {"error": "Sieve is busy with other requests; try again in a moment", "busy": True}
+"""Response to a request that was not run, because too many others were waiting."""
+MAX_UNFETCHED = 32
+"""Maximum number of API responses that are stored until they are fetched."""
+MAX_RESPONSE_BYTES = 2 << 20
+"""Maximum size of one API response as JSON; all that are stored take at most 64 MB."""
+UNFETCHED_SECONDS = 300.0
+"""Time in seconds after which a response that was not fetched is dropped."""
+MAX_ARENAS = 2
+"""Maximum number of memory arenas of the C library."""
+_SWEEP_SECONDS = 1.0
 _M_ARENA_MAX = -8
-"""Of glibc's `malloc.h`."""
-
-
-def share_arenas() -> None:
-    """Let all threads of this process share two arenas; without glibc there is nothing to do.
-
-    To be called before the threads are there.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, ARENAS)
-
-
-MAX_ANSWERS = 32
-MAX_ANSWER_BYTES = 2 << 20
-"""Size limit of one answer as JSON; together they take at most 64 MB."""
-SECONDS = 300.0
-"""Time after which an answer that was not fetched is dropped, in seconds."""
-_SWEEP_EVERY = 1.0
-
-
-class UnfetchedAnswers:
-    """Drops the oldest answers of an app's queue that nobody fetches.
-
-    Parameters
-    ----------
-    queue : gradio.queueing.Queue
-        Gradio has no public way to it; these are the attributes that its own routes use.
-    """
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._since: dict[str, float] = {}
-
-    def has_event(self, event: str) -> bool:
-        """Whether an event is under way, or its answer can be fetched."""
-        sessions = self._queue.pending_event_ids_session.values()
-        return event in self._queue.event_ids_to_events or any(event in s for s in sessions)
-
-    def has_session(self, session: str) -> bool:
-        """Whether a session has answers, or gets some."""
-        return session in self._queue.pending_messages_per_session
-
-    async def sweep(self) -> None:
-        """Drop the answers that are too many or too old."""
-        queue, now = self._queue, time.monotonic()
-        waiting = {
-            event: session
-            for session, events in queue.pending_event_ids_session.items()
-            for event in events
-            if event not in queue.event_ids_to_events  # it is done
-        }
-        self._since = {event: self._since.get(event, now) for event in waiting}
-        surplus = len(waiting) - MAX_ANSWERS
-        for number, (event, since) in enumerate(sorted(self._since.items(), key=itemgetter(1))):
-            if number < surplus or now - since >= SECONDS:
-                await self._drop(waiting[event])
-        for session, events in list(queue.pending_event_ids_session.items()):
-            if not events and not self.has_session(session):
-                del queue.pending_event_ids_session[session]
-
-    async def sweep_always(self) -> None:
-        """Sweep until cancelled."""
-        while True:
-            await asyncio.sleep(_SWEEP_EVERY)
-            await self.sweep()
-
-    async def _drop(self, session: str) -> None:
-        await self._queue.clean_events(session_hash=session)
-        self._queue.pending_event_ids_session.pop(session, None)
-        self._queue.pending_messages_per_session.pop(session, None)
-
-
-BUSY = {"error": "Sieve is busy with other questions; try again in a moment", "busy": True}
-"""The answer of whoever got no turn. Nothing of what was asked has been done."""
+"""Parameter of glibc's `mallopt`, from its `malloc.h`."""
 
 
 class RequestLimiter:
-    """Turns at the handlers of one piece of the page, for the event loop of the web server.
+    """Concurrency limit for the handlers of one page component; used in the server's event loop.
+
+    Without it, waiting requests would take the web server's own threads. There are 40 of them for
+    everything, so thumbnails would wait behind searches.
 
     Parameters
     ----------
-    at_once : int
-        How many run at one time, each in a thread.
-    waiting : int
-        How many wait.
-    seconds : float
-        The longest wait for a turn; what runs is never cut short.
+    max_concurrent : int
+        Maximum number of handlers that run at a time, each in a thread.
+    max_waiting : int
+        Maximum number of requests that wait; further ones are refused at once.
+    timeout : float
+        Maximum time in seconds that a request waits. A running handler is never interrupted.
     """
 
-    def __init__(self, at_once: int = 4, waiting: int = 64, seconds: float = 10.0) -> None:
-        self.at_once, self.seconds = at_once, seconds
-        self._room = at_once + waiting
-        self._free = asyncio.Semaphore(at_once)
-        # Threads of its own, never short: whoever has a turn has a thread.
-        self._threads = CapacityLimiter(at_once)
+    def __init__(
+        self, max_concurrent: int = 4, max_waiting: int = 64, timeout: float = 10.0
+    ) -> None:
+        self.max_concurrent, self.timeout = max_concurrent, timeout
+        self._capacity = max_concurrent + max_waiting
+        self._semaphore = asyncio.Semaphore(max_concurrent)
+        # A thread pool of its own: a request that passed the semaphore always has a thread.
+        self._threads = CapacityLimiter(max_concurrent)
 
-    async def take(self, handler: Callable[[Any], Any], data: Any) -> Any:
-        """Run a handler when it is its turn.
+    async def run(self, handler: Callable[[Any], Any], data: Any) -> Any:
+        """Run a handler as soon as the limit allows it.
 
         Parameters
         ----------
@@ -141,25 +74,92 @@ class RequestLimiter:
         Returns
         -------
         JSON value
-            The handler's answer, or `BUSY`.
+            The result of the handler, or `BUSY` if it was not run.
         """
-        if self._room == 0:
+        if self._capacity == 0:
             return BUSY
-        self._room -= 1
+        self._capacity -= 1
         try:
-            if not await self._has_turn():
+            if not await self._acquire():
                 return BUSY
             try:
                 return await to_thread.run_sync(handler, data, limiter=self._threads)
             finally:
-                self._free.release()
+                self._semaphore.release()
         finally:
-            self._room += 1
+            self._capacity += 1
 
-    async def _has_turn(self) -> bool:
-        """Wait for a turn; False where it takes too long."""
+    async def _acquire(self) -> bool:
+        """Wait for the semaphore; return False after the timeout."""
         try:
-            async with asyncio.timeout(self.seconds):
-                return await self._free.acquire()
+            async with asyncio.timeout(self.timeout):
+                return await self._semaphore.acquire()
         except TimeoutError:
             return False
+
+
+class UnfetchedResponses:
+    """Drop API responses that are not fetched; Gradio would store them in memory forever.
+
+    Parameters
+    ----------
+    queue : gradio.queueing.Queue
+        Queue of the app. Gradio has no public access to it; the attributes used here are those that
+        its own routes use.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._done_at: dict[str, float] = {}
+
+    def has_event(self, event: str) -> bool:
+        """Return whether an event is pending or running, or its response can be fetched."""
+        sessions = self._queue.pending_event_ids_session.values()
+        return event in self._queue.event_ids_to_events or any(event in s for s in sessions)
+
+    def has_session(self, session: str) -> bool:
+        """Return whether a session has responses or pending events."""
+        return session in self._queue.pending_messages_per_session
+
+    async def sweep(self) -> None:
+        """Drop the oldest responses above `MAX_UNFETCHED` and those past `UNFETCHED_SECONDS`."""
+        queue, now = self._queue, time.monotonic()
+        session_of = {
+            event: session
+            for session, events in queue.pending_event_ids_session.items()
+            for event in events
+            if event not in queue.event_ids_to_events  # the event is done
+        }
+        self._done_at = {event: self._done_at.get(event, now) for event in session_of}
+        surplus = len(session_of) - MAX_UNFETCHED
+        oldest_first = sorted(self._done_at.items(), key=itemgetter(1))
+        for number, (event, done_at) in enumerate(oldest_first):
+            if number < surplus or now - done_at >= UNFETCHED_SECONDS:
+                await self._drop(session_of[event])
+        for session, events in list(queue.pending_event_ids_session.items()):
+            if not events and not self.has_session(session):
+                del queue.pending_event_ids_session[session]
+
+    async def sweep_forever(self) -> None:
+        """Sweep every second until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await self.sweep()
+
+    async def _drop(self, session: str) -> None:
+        await self._queue.clean_events(session_hash=session)
+        self._queue.pending_event_ids_session.pop(session, None)
+        self._queue.pending_messages_per_session.pop(session, None)
+
+
+def limit_memory_arenas() -> None:
+    """Let all threads of this process share two memory arenas; no effect without glibc.
+
+    Call it before any thread starts. By default, glibc creates up to eight arenas per core, and
+    memory that one thread has freed cannot be used from another arena. Measured with 50 users at a
+    time: without the limit, a server used 1,534 MiB after 30,000 requests and still grew; with two
+    arenas, it used 1,266 MiB after 18,000 requests, and its growth was within noise.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, MAX_ARENAS)

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array, save_npz
 
-from sieve.data_prep.bundled import collection_word
+from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
 from sieve.explorer.json_validation import check_choice
 from sieve.explorer.serialize import dimension_records, search_report
@@ -167,7 +167,7 @@ def download(what: str, kind: str, data: bytes) -> dict[str, str]:
 
 def codes_command(collection: Collection) -> str:
     """Write the command that exports all codes of a collection, which no page could hand over."""
-    return f"sieve export {shlex.quote(collection_word(collection.path))} codes -o codes.npz"
+    return f"sieve export {shlex.quote(collection_reference(collection.path))} codes -o codes.npz"
 
 
 def table_csv(table: pd.DataFrame) -> bytes:

@@ -1,4 +1,4 @@
-"""Faults of the input, told in one line; faults of ours, logged."""
+"""Error messages of the page: user errors as one line, internal errors in the log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-OUR_FAULT = "Sieve failed at this; its log on the terminal says how"
+INTERNAL_ERROR = "An internal error occurred; see the log in the terminal"
 
 
 def json_errors(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-    """Let a handler answer `{"error": line}` where it would raise.
+    """Decorate a handler to return `{"error": message}` instead of raising.
 
-    The page shows the line in place; what stood there before stays.
+    The page shows the message in place and leaves the rest unchanged.
     """
 
     @wraps(handler)
@@ -27,11 +27,11 @@ def json_errors(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dic
             return {"error": line[0].upper() + line[1:]}
         except Exception:
             log.exception("%s failed", handler.__name__)
-            return {"error": OUR_FAULT}
+            return {"error": INTERNAL_ERROR}
 
     return call
 
 
 def one_line(error: BaseException) -> str:
-    """Tell an error in one line, without a traceback."""
+    """Return the message of an error as one line, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

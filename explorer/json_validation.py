@@ -1,4 +1,7 @@
-"""Fields of JSON that strangers write: each is read, or refused in one line by its name."""
+"""Validation of untrusted JSON: each function returns a valid value or raises ValueError.
+
+The message is one line with the name of the field, what was expected and what was received.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +12,40 @@ from typing import Any
 from sieve.data_prep.captions import tidy
 
 MAX_TEXT = 1000
-"""Characters of a text field."""
-_SHOWN = 60
+"""Maximum length of a text field, in characters."""
+_MAX_REPR = 60
 
 
 def read_object(value: Any, what: str) -> Mapping[str, Any]:
-    """Read a JSON object; ValueError where it is something else."""
+    """Return a value if it is a JSON object."""
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is a JSON object; got {shown(value)}")
+        raise ValueError(f"{what} must be a JSON object; got {short_repr(value)}")
     return value
 
 
 def refuse_unknown(given: Mapping[str, Any], known: set[str], what: str) -> None:
-    """Raise a ValueError that names the first unknown field, and those that there are."""
+    """Raise a ValueError with the first unknown field, if any, and the known ones."""
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ValueError(
-            f"{what} has no field {shown(unknown[0])}; it has: {', '.join(sorted(known))}"
+            f"{what} has no field {short_repr(unknown[0])}; it has: {', '.join(sorted(known))}"
         )
 
 
 def read_text(name: str, value: Any) -> str:
-    """Read a text as one line without control characters."""
+    """Return a text as one line without control characters."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {shown(value)}")
+        raise ValueError(f"{name} must be text; got {short_repr(value)}")
     if len(value) > MAX_TEXT:
-        raise ValueError(f"{name} has {len(value):,} characters; at most {MAX_TEXT:,} can be read")
-    # Half of a surrogate pair can stand in JSON, but in no file.
+        raise ValueError(f"{name} has {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
+    # JSON may contain a lone surrogate, which cannot be encoded.
     return tidy(value.encode("utf-8", "replace").decode("utf-8"))
 
 
 def read_number(name: str, value: Any) -> float:
-    """Read a number; it may still be NaN or infinite."""
+    """Return a number as a float, which may be NaN or infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number; got {shown(value)}")
+        raise ValueError(f"{name} must be a number; got {short_repr(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -50,28 +53,37 @@ def read_number(name: str, value: Any) -> float:
 
 
 def read_whole(name: str, value: Any) -> int:
-    """Read a whole number, also where it is written 6.0."""
+    """Return a whole number as an int; 6.0 counts as 6."""
     number = read_number(name, value)
     if not (abs(number) < 2**31 and number == int(number)):
-        raise ValueError(f"{name} must be a whole number; got {shown(value)}")
+        raise ValueError(f"{name} must be a whole number; got {short_repr(value)}")
     return int(number)
 
 
 def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
-    """Read one of a few words."""
+    """Return a value if it is one of the known words."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}: there is no {shown(value)}; there are: {', '.join(known)}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {short_repr(value)}")
     return value
 
 
 def check_number(name: str, value: Any, low: float, high: float, other: str = "") -> None:
-    """Raise a ValueError unless a number is in a range; NaN never is."""
+    """Raise a ValueError unless a number is in [low, high].
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    low, high : float
+    other : str
+        Explanation of the upper limit, appended to the message.
+    """
     if not isinstance(value, int | float) or not low <= value <= high:
         allowed = f"from {low:.3g} to {high:.3g}{' ' if other else ''}{other}"
-        raise ValueError(f"{name} must be {allowed}; got {shown(value)}")
+        raise ValueError(f"{name} must be {allowed}; got {short_repr(value)}")
 
 
-def shown(value: Any) -> str:
-    """Quote a stranger's value, short enough for one line."""
+def short_repr(value: Any) -> str:
+    """Return the repr of a value, shortened for an error message."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}…"
+    return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR - 3]}…"

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.data_prep.scenes.captions import label_synonyms
 from sieve.model.checkpoint import TRAINING, Checkpoint, checkpoint_path, find_checkpoint
 from sieve.model.collection import Collection
@@ -128,7 +128,7 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
 
 def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
     """Describe a collection and its checkpoint; `checkpoint` is None where none fits."""
-    collection = Collection.open(open_collection_path(name))
+    collection = Collection.open(locate_collection(name))
     facts = collection_facts(collection)
     try:
         path = checkpoint_path(checkpoint) if checkpoint else find_checkpoint(collection)

@@ -1,7 +1,7 @@
-"""Serving a collection until it is stopped, whichever of its checkpoints is open.
+"""Serve a collection until stopped, and switch between its checkpoints.
 
-Where no checkpoint fits, the page offers to train one; a finished one is opened at the same
-address, and the page follows by itself.
+If no checkpoint fits the collection, the page offers to train one. When the page asks for another
+checkpoint, the app is restarted with it at the same address, and the page reloads itself.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sieve.explorer.app import Served, start, start_offer
-from sieve.explorer.concurrency import share_arenas
+from sieve.explorer.app import Served, start, start_training_page
+from sieve.explorer.concurrency import limit_memory_arenas
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.checkpoint import explain_choice, find_checkpoint
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.3
+_POLL_SECONDS = 0.3
 
 
 class Server:
-    """Serves one collection with one of its checkpoints after the other.
+    """Serve one collection with one checkpoint at a time.
 
     Parameters
     ----------
     collection : Collection
     open_engine : callable
-        Opens the collection with a checkpoint, by default the one that fits best.
+        Opens the collection with a checkpoint; None chooses the one that fits best.
     host, port
         As for `sieve.explorer.app.start`.
     device : str
-        Where to train.
+        Device for training.
     training : bool
-        Whether checkpoints can be trained on the page; without it no handler of that is there.
+        Whether checkpoints can be trained on the page; if not, no such handler is registered.
     text_encoder : str
-        What reads texts in place of the collection's backbone, where a person named it.
+        Text encoder to use instead of the collection's backbone; empty for the backbone.
     access : Access
-        Who may reach it; where the public may, nothing can be trained.
+        Access control. A public page offers no training.
     """
 
     def __init__(
@@ -68,92 +68,102 @@ class Server:
         self._text_encoder = text_encoder
         self._access = access
         self._may_train = training and not access.public
-        self._desk: TrainHandlers | None = None
+        self._train_handlers: TrainHandlers | None = None
         self.served: Served | None = None
         self.note = ""
-        """Why the checkpoint that is open was chosen, if another could be expected."""
+        """Explains the choice of the open checkpoint if another one could be expected."""
 
     def start(self, checkpoint: Path | None = None) -> Served:
-        """Serve a checkpoint, by default the best; where none fits, the offer to train one.
+        """Serve a checkpoint, by default the best; if none fits, serve a page to train one.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            In one line, where the checkpoint cannot be opened or no port is free.
+            If the checkpoint cannot be opened, or no port is free.
         """
-        if checkpoint is None and self._may_train and not _fits(self._collection):
-            self._desk = TrainHandlers(self._collection, None, self._device, self._text_encoder)
-            at = {"host": self._host, "port": self._port}
-            self.served = start_offer(self._desk, **at, access=self._access)
+        if checkpoint is None and self._may_train and not _has_checkpoint(self._collection):
+            self._train_handlers = self._make_train_handlers(None)
+            self.served = start_training_page(
+                self._train_handlers, host=self._host, port=self._port, access=self._access
+            )
         else:
             self._serve(self._open_engine(checkpoint))
         assert self.served is not None
         return self.served
 
-    def follow(self) -> None:
-        """Open the checkpoint that the page asks for, if it does, at the same address."""
-        wanted = self._desk.wanted() if self._desk else None
-        if self._desk is None or self.served is None or wanted is None:
+    def switch_checkpoint(self) -> None:
+        """Restart at the same address with the checkpoint that the page asks for, if any."""
+        handlers = self._train_handlers
+        wanted = handlers.wanted() if handlers else None
+        if handlers is None or self.served is None or wanted is None:
             return
         try:
             engine = self._open_engine(wanted)
         except (ValueError, OSError) as error:
-            self._desk.not_opened(wanted, error)
+            handlers.not_opened(wanted, error)
             return
         self.served.app.close(verbose=False)
         self._port = int(self.served.url.rsplit(":", 1)[1])
         self._serve(engine)
 
     def _serve(self, engine: Engine) -> None:
+        path = Path(engine.checkpoint.path)
         if self._may_train:
-            path = Path(engine.checkpoint.path)
-            self._desk = TrainHandlers(self._collection, path, self._device, self._text_encoder)
-        self.note = str(explain_choice(self._collection, Path(engine.checkpoint.path)))
-        at = {"host": self._host, "port": self._port}
-        self.served = start(engine, **at, training=self._desk, access=self._access)
+            self._train_handlers = self._make_train_handlers(path)
+        self.note = str(explain_choice(self._collection, path))
+        self.served = start(
+            engine,
+            host=self._host,
+            port=self._port,
+            training=self._train_handlers,
+            access=self._access,
+        )
+
+    def _make_train_handlers(self, checkpoint: Path | None) -> TrainHandlers:
+        return TrainHandlers(self._collection, checkpoint, self._device, self._text_encoder)
 
 
 def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
-    """Serve until stopped, and say where.
+    """Print the address and serve until interrupted.
 
     Parameters
     ----------
     server : Server
     port : int
-        The one that was asked for.
+        The requested port, to tell the user if it is in use.
     checkpoint : Path, optional
         By default the best.
     """
-    share_arenas()
+    limit_memory_arenas()
     served = server.start(checkpoint)
-    taken = "" if served.url.endswith(f":{port}") else f" ({port} was taken)"
-    sys.stdout.write(f"Sieve is at {served.url}{taken}\n")
+    note = "" if served.url.endswith(f":{port}") else f" (port {port} is in use)"
+    sys.stdout.write(f"Sieve is at {served.url}{note}\n")
     if server.note:
         sys.stdout.write(f"{server.note}\n")
     sys.stdout.flush()
     try:
         while True:
-            time.sleep(_LOOK_EVERY)
-            server.follow()
+            time.sleep(_POLL_SECONDS)
+            server.switch_checkpoint()
     except KeyboardInterrupt:
         log.info("stopped")
     finally:
         if server.served:
             stop(server.served)
-        # Without it Python takes seconds to look through all objects before it ends.
+        # Otherwise the garbage collection at exit takes seconds.
         gc.freeze()
 
 
 def stop(served: Served) -> None:
-    """Close an explorer at once: open pages keep event streams that would be waited for."""
+    """Close an explorer without waiting for the event streams of open pages."""
     running = served.app.server
     if running is not None:
         running.config.timeout_graceful_shutdown = 1
     served.app.close(verbose=False)
 
 
-def _fits(collection: Collection) -> bool:
-    """Whether there is a checkpoint for a collection."""
+def _has_checkpoint(collection: Collection) -> bool:
+    """Return whether a checkpoint fits a collection."""
     try:
         find_checkpoint(collection)
     except FileNotFoundError as error:

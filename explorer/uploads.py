@@ -1,13 +1,20 @@
-"""Images that people search by: read with care, kept small, forgotten soon."""
+"""Uploaded query images, and the temporary folder of the process.
+
+Uploads are validated, downscaled and stored in memory; their files are deleted at once.
+"""
 
 from __future__ import annotations
 
+import atexit
 import base64
 import io
+import os
 import shutil
+import tempfile
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -19,31 +26,52 @@ from sieve.model.collection import file_sha256
 
 MAX_BYTES = 20 * 2**20
 MAX_WAITING = 64
-"""Uploads on the disk that were not read yet."""
+"""Maximum number of uploaded files that were not read yet."""
 WAITING_SECONDS = 600.0
-"""Time that an upload is kept, in seconds; the page reads an image at once."""
-KEPT_SIDE = 512
+"""Time in seconds after which an unread upload is deleted; the page reads an image at once."""
+MAX_SIDE = 512
+"""Longer side of a stored image, in pixels."""
 PREVIEW_SIDE = 96
+"""Longer side of a preview, in pixels."""
+TEMP_DIR = "GRADIO_TEMP_DIR"
+"""Environment variable that Gradio reads the folder for temporary files from."""
+
+
+@cache
+def private_temp_dir() -> Path:
+    """Create a temporary folder for this process and let Gradio use it.
+
+    Gradio's default folder is shared by all users of the machine: a second user could not write to
+    it, and each user could read the uploads of others. This one has mode 0700, is inside
+    `$GRADIO_TEMP_DIR` if that is set, and is deleted at exit. Call this before importing gradio.
+    """
+    parent = os.environ.get(TEMP_DIR) or None
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="sieve-", dir=parent)).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[TEMP_DIR] = str(folder)
+    return folder
 
 
 class Upload(NamedTuple):
-    """An image that was taken in."""
+    """An uploaded image."""
 
     key: str
     """First 16 hex digits of the SHA-256 of the file."""
     preview: str
-    """A data URL of what was understood, upright, 96 pixels on the long side."""
+    """Data URL of the decoded image, upright, 96 pixels on the longer side."""
 
 
 class Uploads:
-    """The last images that were uploaded, in memory, by the hash of their bytes.
+    """Least-recently-used cache of the uploaded images, by the hash of their files.
 
     Parameters
     ----------
     folder : Path
-        Where the web server puts uploaded files; nothing else is ever read.
+        Folder of the web server for uploaded files; files outside it are never read.
     capacity : int
-        How many images are kept; 64 of them take some 50 MB.
+        Maximum number of images; 64 of them take about 50 MB.
     """
 
     def __init__(self, folder: Path, capacity: int = 64) -> None:
@@ -52,22 +80,22 @@ class Uploads:
         self._images: OrderedDict[str, Image.Image] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, path: str) -> Upload:
-        """Read a file that came through the upload route, and remove it from the disk.
+    def add(self, path: str) -> Upload:
+        """Read an uploaded file and delete it.
 
         Parameters
         ----------
         path : str
-            As the browser gives it back, so it may be anything.
+            As sent back by the browser; not trusted.
 
         Raises
         ------
         ValueError
-            In one line, if the file is elsewhere, gone, or no image that can be searched by.
+            If the file is outside the folder, missing, or not a supported image.
         """
-        file = self._uploaded(path)
+        file = self._resolve(path)
         if file is None:
-            raise ValueError("the uploaded file is not there; choose the image again")
+            raise ValueError("the uploaded file does not exist; choose the image again")
         try:
             key = file_sha256(file)[:16]
             image = load_image(file)
@@ -77,27 +105,28 @@ class Uploads:
             file.unlink(missing_ok=True)
             if file.parent != self._folder.resolve():
                 with suppress(OSError):
-                    file.parent.rmdir()  # the server makes a folder for each file
-        image.thumbnail((KEPT_SIDE, KEPT_SIDE), Image.Resampling.LANCZOS)
-        self._keep(key, image)
+                    file.parent.rmdir()  # the server creates a folder for each file
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+        self._store(key, image)
         return Upload(key, _preview(image))
 
     def get(self, key: str) -> Image.Image:
-        """Return an uploaded image; ValueError if it was forgotten."""
+        """Return an uploaded image; ValueError if it is no longer stored."""
         with self._lock:
             image = self._images.get(key)
         if image is None:
-            raise ValueError("the uploaded image is no longer here; choose it again")
+            raise ValueError("the uploaded image is no longer stored; choose it again")
         return image
 
-    def _keep(self, key: str, image: Image.Image) -> None:
+    def _store(self, key: str, image: Image.Image) -> None:
         with self._lock:
             self._images[key] = image
             self._images.move_to_end(key)
             while len(self._images) > self._capacity:
                 self._images.popitem(last=False)
 
-    def _uploaded(self, path: str) -> Path | None:
+    def _resolve(self, path: str) -> Path | None:
+        """Return the path of a file in the folder, symbolic links resolved, or None."""
         try:
             file = Path(path).resolve(strict=True)
         except (OSError, ValueError):
@@ -106,21 +135,21 @@ class Uploads:
         return file if inside and file.is_file() else None
 
 
-def has_room(folder: Path, kept: frozenset[str]) -> bool:
-    """Remove uploads that nobody has read for ten minutes, and tell whether one more has room.
+def has_room(folder: Path, not_uploads: frozenset[str]) -> bool:
+    """Delete uploads that were not read in time, and return whether one more is allowed.
 
     Parameters
     ----------
     folder : Path
-        Where the web server puts uploaded files.
-    kept : frozenset of str
-        Names in it that are no uploads.
+        Folder of the web server for uploaded files.
+    not_uploads : frozenset of str
+        Names of its entries that are no uploads.
     """
     waiting, oldest = 0, time.time() - WAITING_SECONDS
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name in kept:
+        if path.name in not_uploads:
             continue
-        with suppress(FileNotFoundError):  # it was read just now
+        with suppress(FileNotFoundError):  # read and deleted by another request
             if path.stat().st_mtime >= oldest:
                 waiting += 1
             elif path.is_dir():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sieve import assets
-from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings
+from sieve.data_prep.bundled import BACKBONE, bundled_path, scenes_embeddings_path
 from sieve.data_prep.scenes import Scenes
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import Checkpoint
@@ -39,8 +39,8 @@ def test_shipped_embeddings_are_those_of_the_drawn_scenes() -> None:
     rows = np.random.default_rng(0).choice(len(records), 50, replace=False)
     backbone = Backbone.load(BACKBONE, "cpu")
     drawn = backbone.encode_images([scenes.open_image(records[row], 320) for row in rows])
-    shipped = np.load(scenes_embeddings())[rows].astype(np.float32)
-    assert len(np.load(scenes_embeddings(), mmap_mode="r")) == len(records)
+    shipped = np.load(scenes_embeddings_path())[rows].astype(np.float32)
+    assert len(np.load(scenes_embeddings_path(), mmap_mode="r")) == len(records)
     assert (drawn * shipped).sum(1).min() >= 0.999
 
 

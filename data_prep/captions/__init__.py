@@ -1,16 +1,17 @@
-"""Captions: as text, in files of any format, put together by image, and drawn as a picture.
+"""Captions: text, files in any format, tables grouped by image, and placeholder images.
 
-Only `text.py` is imported here: the command line uses it, and waits for no pyarrow or matplotlib.
+Only `caption_text` is imported here, so that the command line starts without pyarrow and
+matplotlib.
 """
 
 from __future__ import annotations
 
 from sieve.data_prep.captions.caption_text import (
     Columns,
-    Described,
+    ImageDescription,
     caption_fault,
     split_named,
     tidy,
 )
 
-__all__ = ["Columns", "Described", "caption_fault", "split_named", "tidy"]
+__all__ = ["Columns", "ImageDescription", "caption_fault", "split_named", "tidy"]

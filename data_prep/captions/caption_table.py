@@ -1,7 +1,7 @@
-"""Captions of images: rows of a file, put together by image.
+"""Caption tables: the rows of a caption file, grouped by image.
 
-Rows are kept as Arrow columns and grouped by index, so that the three million rows of Conceptual
-Captions take some hundred megabytes.
+Rows are stored as Arrow columns and grouped by index, so that the three million rows of Conceptual
+Captions take a few hundred megabytes.
 """
 
 from __future__ import annotations
@@ -16,76 +16,77 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_text import (
     Columns,
-    Described,
+    ImageDescription,
     caption_fault,
-    split_named,
     tidy,
 )
-from sieve.data_prep.captions.formats import Row, read_rows
+from sieve.data_prep.captions.cell import read_split
+from sieve.data_prep.captions.formats import read_rows
 from sieve.data_prep.records import SPLITS, SkippedRows
 
 MAX_NAME_CHARACTERS = 1_000
-_BETWEEN = "\x1f"
-"""Stands between an image's labels; no tidy label has it."""
+_LABEL_DELIMITER = "\x1f"
+"""Separates the labels of an image; no tidy label contains it."""
 _CHUNK = 1 << 16
 _FILE_BITS = 40
 
 
-class ResolvesNames(Protocol):
-    """Finds the images that the names in a caption file mean."""
+class NameResolver(Protocol):
+    """Finds the images that the names in a caption file refer to."""
 
-    def resolve(self, names: Iterable[str]) -> Resolved:
+    def resolve(self, names: Iterable[str]) -> ResolvedNames:
         """Resolve all names of a file at once, so that a match can be unique on both sides."""
         ...
 
 
-class Resolved(NamedTuple):
-    """The roles of a file's columns."""
+class ResolvedNames(NamedTuple):
+    """The images that the names in a caption file refer to."""
 
     keys: Mapping[str, str]
     """Key of the image, for each name that is not its own key."""
     refused: Mapping[str, str]
-    """Reason, for each name that may mean several images."""
+    """Reason, for each name that may refer to several images."""
 
 
 def read_captions(
-    path: Path, columns: Columns | None = None, names: ResolvesNames | None = None
+    path: Path, columns: Columns | None = None, names: NameResolver | None = None
 ) -> CaptionsByImage:
     """Read a caption file; see `sieve.data_prep.captions.formats`.
 
-    Several rows may describe one image; a caption that repeats there is kept once.
+    Several rows may describe one image; a repeated caption of an image is stored once.
 
     Parameters
     ----------
     path : Path
     columns : Columns, optional
-    names : ResolvesNames, optional
-        Finds the images that are meant; by default a name is its own key.
+    names : NameResolver, optional
+        Finds the images that the names refer to; by default a name is its own key.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not of its format, lacks a column, or has an unknown split.
+        If it is not in its format, lacks a column, or has an unknown split.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no caption file {path}; check --captions")
-    reading = CaptionReading(path.name)
-    for row in read_rows(path, columns or Columns(), reading.add_malformed):
-        reading.add(row)
-    return reading.whole(names)
+    builder = CaptionTableBuilder(path.name)
+    for row in read_rows(path, columns or Columns(), builder.add_malformed):
+        builder.add(row)
+    return builder.build(names)
 
 
-class CaptionReading:
-    """Collect rows as they are read; rows that say nothing are skipped with their reason.
+class CaptionTableBuilder:
+    """Collects rows into a table; rows without content are skipped with a reason.
 
     Parameters
     ----------
     name : str
-        Of the file, for the places of skipped rows.
+        Name of the file, for the keys of skipped rows.
     """
 
     def __init__(self, name: str) -> None:
@@ -94,18 +95,18 @@ class CaptionReading:
         self._places: list[int] = []
         self._last = ""
         self._last_line = -1
-        # Rows of one image are mostly neighbours: a run of them has one key.
+        # Rows of one image are usually adjacent: a run of them shares one key.
         self._runs, self._lines = array("i"), array("q")
         self._keys = _Column(pa.large_string())
-        self._splits = array("b")  # 0: none, else 1 + place in SPLITS
+        self._splits = array("b")  # 0: none, else 1 + index in SPLITS
         self._captions, self._labels = _Column(pa.string()), _Column(pa.string())
 
     def next_file(self, name: str) -> None:
-        """Begin another file, whose rows are counted from 1 again."""
+        """Start another file, whose rows are counted from 1 again."""
         self._names.append(name)
         self._last_line = -1
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CaptionRow) -> None:
         """Add one row; one without a usable caption still has a split and labels."""
         if row.line != self._last_line:
             self._skipped.n_rows += 1
@@ -116,12 +117,7 @@ class CaptionReading:
         if len(row.image) > MAX_NAME_CHARACTERS:
             self._malformed(row.line, row.image, "huge image name")
             return
-        split = split_named(row.split)
-        if row.split.strip() and split is None:
-            raise ValueError(
-                f"{self._names[-1]}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
-                f"{', '.join(SPLITS)} (or val, dev), or nothing to have it drawn"
-            )
+        split = read_split(row.split, f"{self._names[-1]}:{row.line}") if row.split else ""
         caption = tidy(row.caption)
         fault = caption_fault(caption)
         if fault:
@@ -133,10 +129,10 @@ class CaptionReading:
         self._lines.append(self._place(row.line))
         self._splits.append(SPLITS.index(split) + 1 if split else 0)
         self._captions.append(None if fault else caption)
-        self._labels.append(_BETWEEN.join(filter(None, map(tidy, row.labels))) or None)
+        self._labels.append(_LABEL_DELIMITER.join(filter(None, map(tidy, row.labels))) or None)
 
     def add_malformed(self, line: int, image: str, reason: str) -> None:
-        """Note a row that cannot be read."""
+        """Add a row that cannot be read to the skipped rows."""
         self._skipped.n_rows += 1
         self._last_line = line
         self._malformed(line, image, reason)
@@ -145,7 +141,7 @@ class CaptionReading:
         self._note(self._place(line), image, reason, malformed=True)
 
     def _place(self, line: int) -> int:
-        """Pack the number of the file and the line in it."""
+        """Pack the index of the file and the line in it into one integer."""
         return ((len(self._names) - 1) << _FILE_BITS) + line
 
     def _skip(self, place: int, image: str, reason: str) -> None:
@@ -157,38 +153,38 @@ class CaptionReading:
         note = self._skipped.add_malformed if malformed else self._skipped.add
         note(key, tidy(image)[:200], reason)
 
-    def whole(self, names: ResolvesNames | None = None) -> CaptionsByImage:
+    def build(self, names: NameResolver | None = None) -> CaptionsByImage:
         """Group the rows by image.
 
         Parameters
         ----------
-        names : ResolvesNames, optional
-            Finds the images that are meant; by default a name is its own key.
+        names : NameResolver, optional
+            Finds the images that the names refer to; by default a name is its own key.
         """
-        keys, numbers = _numbered(self._keys.whole())
+        keys, numbers = _unique_keys(self._keys.build())
         owners = numbers[np.array(self._runs, np.int32)]
-        captions, labels = self._captions.whole(), self._labels.whole()
+        captions, labels = self._captions.build(), self._labels.build()
         splits, lines = np.array(self._splits, np.int8), np.array(self._lines, np.int64)
         if names is not None:
             resolved = names.resolve(_Strings(keys))
             if resolved.keys or resolved.refused:
-                keys, owners = self._renamed(keys, owners, lines, resolved)
+                keys, owners = self._with_resolved_keys(keys, owners, lines, resolved)
                 kept = owners >= 0
                 mask = pa.array(kept)
                 captions, labels = captions.filter(mask), labels.filter(mask)
                 owners, splits, lines = owners[kept], splits[kept], lines[kept]
         rows = _Rows(owners, captions, labels, splits, lines)
         pa.default_memory_pool().release_unused()
-        for row, reason in [*_repeated(rows), *_contradicted(rows, len(keys))]:
+        for row, reason in [*_drop_duplicates(rows), *_split_conflicts(rows, len(keys))]:
             self._skip(int(lines[row]), keys[int(rows.owners[row])].as_py(), reason)
         order = sorted(range(len(self._places)), key=self._places.__getitem__)
         self._skipped[:] = [self._skipped[place] for place in order]
         return CaptionsByImage(keys, rows, self._skipped)
 
-    def _renamed(
-        self, keys: pa.Array, owners: np.ndarray, lines: np.ndarray, resolved: Resolved
+    def _with_resolved_keys(
+        self, keys: pa.Array, owners: np.ndarray, lines: np.ndarray, resolved: ResolvedNames
     ) -> tuple[pa.Array, np.ndarray]:
-        """Give rows the key of their image, or -1 if it is refused."""
+        """Assign each row the resolved key of its image, or -1 if its name is refused."""
         names = [key.as_py() for key in keys]
         is_refused = np.array([name in resolved.refused for name in names], bool)
         for row in np.flatnonzero(is_refused[owners]).tolist():
@@ -203,18 +199,18 @@ class CaptionReading:
         return pa.array(list(kept), pa.large_string()), renumbered[owners]
 
 
-def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Find all names, each once, in the order in which they come first, and the number of each.
+def _unique_keys(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct names in order of first occurrence, and the index of each row's name.
 
-    They are sorted: a hash table, in Python or in Arrow, takes several times the names' memory.
+    Names are sorted: a hash table, in Python or in Arrow, takes several times their memory.
 
     Returns
     -------
     tuple of pa.Array and np.ndarray
-        (k,) the names; (r,) int32: which of them each is
+        (k,) the names; (r,) int32 the index of each row's name
     """
     names = given.combine_chunks()
-    del given  # each copy of millions counts
+    del given  # a copy of millions of names is large
     order = pc.sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     ascending = names.take(order)
     begins = np.ones(len(names), bool)
@@ -222,7 +218,7 @@ def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     del ascending
     if begins.all():
         return names, np.arange(len(names), dtype=np.int32)
-    firsts = order[begins]  # equal ones stay in their order
+    firsts = order[begins]  # the sort is stable
     numbers = np.empty(len(firsts), np.int32)
     numbers[np.argsort(firsts)] = np.arange(len(firsts))
     which = np.empty(len(names), np.int32)
@@ -231,7 +227,7 @@ def _numbered(given: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
 
 
 class _Strings:
-    """Strings of an Arrow array, made as they are iterated."""
+    """Strings of an Arrow array, converted while they are iterated."""
 
     def __init__(self, values: pa.Array) -> None:
         self._values = values
@@ -241,7 +237,7 @@ class _Strings:
 
 
 class _Column:
-    """Strings that grow into an Arrow column."""
+    """A growing Arrow column of strings."""
 
     def __init__(self, kind: pa.DataType) -> None:
         self._kind = kind
@@ -256,8 +252,8 @@ class _Column:
         if len(self._last) == _CHUNK:
             self._flush()
 
-    def whole(self) -> pa.ChunkedArray:
-        """Give all, and keep nothing."""
+    def build(self) -> pa.ChunkedArray:
+        """Return all strings, and release them."""
         self._flush()
         chunks, self._chunks = self._chunks, []
         return pa.chunked_array(chunks, self._kind)
@@ -269,7 +265,7 @@ class _Column:
 
 
 class _Rows:
-    """Columns of all rows, with the image that each is of."""
+    """Columns of all rows, with the image that each row describes."""
 
     def __init__(
         self,
@@ -280,7 +276,7 @@ class _Rows:
         lines: np.ndarray,
     ) -> None:
         self.owners = owners
-        """(r,) int32: number of the image's key"""
+        """(r,) int32, index of the image's key"""
         self.captions = captions
         self.labels = labels
         self.splits = splits
@@ -288,21 +284,21 @@ class _Rows:
         self.lines = lines
         """(r,) int64"""
         self.dropped = np.zeros(len(owners), bool)
-        """(r,) whose caption is a repetition"""
+        """(r,) bool, whether the caption repeats an earlier one of its image"""
         self._order = np.argsort(owners, kind="stable").astype(np.int32)
         self._starts = np.searchsorted(owners[self._order], np.arange(owners.max(initial=-1) + 2))
 
     def of(self, owner: int) -> list[int]:
-        """Rows of one image, in the file's order."""
+        """Return the rows of one image, in file order."""
         return self._order[self._starts[owner] : self._starts[owner + 1]].tolist()
 
     def shared_owners(self) -> list[int]:
-        """Images of more than one row."""
+        """Return the images that have more than one row."""
         return np.flatnonzero(np.diff(self._starts) > 1).tolist()
 
 
-def _repeated(rows: _Rows) -> Iterator[tuple[int, str]]:
-    """Find captions that their image has already, and drop them."""
+def _drop_duplicates(rows: _Rows) -> Iterator[tuple[int, str]]:
+    """Drop captions that repeat an earlier one of their image; yield their rows and a reason."""
     for owner in rows.shared_owners():
         seen: set[str] = set()
         for row in rows.of(owner):
@@ -314,25 +310,26 @@ def _repeated(rows: _Rows) -> Iterator[tuple[int, str]]:
                 seen.add(caption)
 
 
-def _contradicted(rows: _Rows, n_keys: int) -> Iterator[tuple[int, str]]:
-    """Find splits that contradict the first of their image, which counts for all its rows."""
-    said = np.flatnonzero(rows.splits)
+def _split_conflicts(rows: _Rows, n_keys: int) -> Iterator[tuple[int, str]]:
+    """Apply the first split of each image to all its rows; yield rows that contradict it."""
+    with_split = np.flatnonzero(rows.splits)
     first = np.zeros(n_keys, np.int8)
-    first[rows.owners[said][::-1]] = rows.splits[said][::-1]  # of several writes the last stays
-    counts = first[rows.owners]
-    for row in said[rows.splits[said] != counts[said]].tolist():
-        here, before = SPLITS[rows.splits[row] - 1], SPLITS[counts[row] - 1]
-        yield row, f"split {here} contradicts {before} before, which counts"
-    rows.splits[:] = counts
+    # Reversed, because the last of several writes to one index wins.
+    first[rows.owners[with_split][::-1]] = rows.splits[with_split][::-1]
+    used = first[rows.owners]
+    for row in with_split[rows.splits[with_split] != used[with_split]].tolist():
+        here, before = SPLITS[rows.splits[row] - 1], SPLITS[used[row] - 1]
+        yield row, f"split {here} contradicts the image's earlier split {before}, which is used"
+    rows.splits[:] = used
 
 
-class CaptionsByImage(Mapping[str, Described]):
-    """What a caption file says of each image, by key, in the file's order.
+class CaptionsByImage(Mapping[str, ImageDescription]):
+    """Descriptions of images by key, in file order.
 
     Attributes
     ----------
     skipped : SkippedRows
-        Rows that are left out, in the file's order.
+        Skipped rows, in file order.
     """
 
     def __init__(self, keys: pa.Array, rows: _Rows, skipped: SkippedRows) -> None:
@@ -340,38 +337,38 @@ class CaptionsByImage(Mapping[str, Described]):
         self._keys = keys
         self._rows = rows
 
-    def in_order(self) -> Iterator[tuple[str, int]]:
-        """Give all keys, sorted, each with its number: its place in the file's order."""
+    def sorted_keys(self) -> Iterator[tuple[str, int]]:
+        """Yield all keys, sorted, each with its number: its index in file order."""
         order = pc.sort_indices(self._keys)  # pyright: ignore[reportAttributeAccessIssue]
         for number in map(int, order.to_numpy()):
             yield self._keys[number].as_py(), number
 
-    def describe(self, number: int) -> Described:
-        """Gather the rows of the image of a number."""
-        described = Described()
+    def describe(self, number: int) -> ImageDescription:
+        """Return the description of the image with a number."""
+        description = ImageDescription()
         named: dict[str, None] = {}
         for row in self._rows.of(number):
             caption, labels = self._rows.captions[row].as_py(), self._rows.labels[row].as_py()
             if caption is not None and not self._rows.dropped[row]:
-                described.captions.append(caption)
-            named.update(dict.fromkeys(labels.split(_BETWEEN) if labels else ()))
+                description.captions.append(caption)
+            named.update(dict.fromkeys(labels.split(_LABEL_DELIMITER) if labels else ()))
             split = int(self._rows.splits[row])
-            described.split = SPLITS[split - 1] if split else ""
-        described.labels = list(named)
-        return described
+            description.split = SPLITS[split - 1] if split else ""
+        description.labels = list(named)
+        return description
 
     def lines(self, number: int) -> list[int]:
-        """Return the lines of all rows of one image."""
+        """Return the line numbers of all rows of one image."""
         return self._rows.lines[self._rows.of(number)].tolist()
 
     def caption_lines(self, number: int) -> list[int]:
-        """Return the lines of one image's captions, in the order of the captions."""
+        """Return the line numbers of one image's captions, in the order of the captions."""
         rows = self._rows.of(number)
         kept = [r for r in rows if self._rows.captions[r].is_valid and not self._rows.dropped[r]]
         return self._rows.lines[kept].tolist()
 
-    def __getitem__(self, key: str) -> Described:
-        """Gather the rows of the image of a key."""
+    def __getitem__(self, key: str) -> ImageDescription:
+        """Return the description of the image with a key."""
         return self.describe(self._numbers[key])
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Captions as text: tidied, checked, and the plain text files that hold them beside images."""
+"""Captions as text: their normalisation and validation, names of splits, names of columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sieve.data_prep.records import SPLITS
 
 MAX_CAPTION_CHARACTERS = 5_000
-"""Longer captions are left out: no backbone reads them, and they hint at a broken file."""
+"""Longer captions are skipped: no backbone reads them, and they suggest a broken file."""
 
 _SPLIT_ALIASES = {
     "val": "select", "valid": "select", "validation": "select", "dev": "select",
@@ -34,31 +34,31 @@ class Columns:
 
 
 @dataclass
-class Described:
-    """What is said of one image."""
+class ImageDescription:
+    """The captions, labels and split of one image."""
 
     captions: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     split: str = ""
-    """Empty where nothing is said."""
+    """Empty if none is given."""
 
 
 def tidy(text: str) -> str:
-    """One line without control characters; all else stays as it was written."""
+    """Return a text on one line without control characters; all else is unchanged."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def caption_fault(caption: str) -> str:
-    """Why a tidy caption is left out, or nothing."""
+    """Return the reason to skip a tidy caption; empty if it is usable."""
     if not any(map(str.isprintable, caption.replace(" ", ""))):
-        return "empty caption"  # Zero-width characters alone are empty too
+        return "empty caption"  # only zero-width characters
     if len(caption) > MAX_CAPTION_CHARACTERS:
         return f"huge caption: {len(caption):,} characters, over {MAX_CAPTION_CHARACTERS:,}"
     return ""
 
 
-def split_named(said: str) -> str | None:
-    """Sieve's word for a split, such as select for val; None where it means none."""
-    said = said.strip().lower()
-    split = _SPLIT_ALIASES.get(said, said)
+def split_named(name: str) -> str | None:
+    """Return Sieve's name of a split, such as select for val; None if it names no split."""
+    name = name.strip().lower()
+    split = _SPLIT_ALIASES.get(name, name)
     return split if split in SPLITS else None

@@ -1,4 +1,4 @@
-"""Read one cell of a table, of any type, as captions or as a plain text.
+"""Cells of tables: read a value of any type as captions or as text.
 
 Every source reads its cells here, so that a list never becomes its Python representation and a
 missing value never becomes the caption "nan".
@@ -12,18 +12,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sieve.data_prep.captions.caption_text import tidy
+from sieve.data_prep.captions.caption_text import split_named, tidy
+from sieve.data_prep.records import SPLITS
 
 NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
 """Lower-case markers of a missing value; a cell that holds only one of them has no caption."""
 
 CAPTION_KEYS = ("raw", "text", "caption", "captions", "sentence", "sentences")
-"""Keys of a dictionary that hold captions; other keys are ignored where one of these is present."""
+"""Keys of a dictionary that hold captions; other keys are ignored if one of these is present."""
 
 MAX_DEPTH = 4
-"""Lists and dictionaries within each other; deeper ones are refused."""
+"""Maximum nesting of lists and dictionaries."""
 MAX_LIST_TEXT = 1_000_000
-"""Characters of a text that is read as a list; a longer one is refused."""
+"""Maximum number of characters of a text that is parsed as a list."""
 
 _ITEM = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|None\b|nan\b)"""
 # As Python and pandas write a list of strings; NumPy writes no commas.
@@ -33,7 +34,7 @@ _STARTS_LIKE_DATA = re.compile(r"""[\[{]\s*["'{]""")
 
 
 class CellError(ValueError):
-    """A cell cannot be read; the message says what it holds, in a few words."""
+    """A cell cannot be read; the message describes its content in a few words."""
 
 
 def captions_in(value: Any) -> list[str]:
@@ -51,7 +52,7 @@ def captions_in(value: Any) -> list[str]:
     Returns
     -------
     list of str
-        Each on one line without control characters, in their order; empty if there is none.
+        Each on one line without control characters, in order; empty if there is none.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def captions_in(value: Any) -> list[str]:
     []
     """
     if isinstance(value, str):
-        value = _structure(value)
+        value = _parse_structure(value)
     return list(_captions(value, depth=0))
 
 
@@ -85,11 +86,42 @@ def text_in(value: Any) -> str:
         return value
     if isinstance(value, bool | int | float):
         return str(value)
-    raise CellError(f"a text was expected, found {_kind(value)}")
+    raise CellError(f"expected a text, found {_kind(value)}")
+
+
+def read_split(value: Any, place: str) -> str:
+    """Read a cell as the name of a split; empty if it is missing.
+
+    Parameters
+    ----------
+    value : object
+    place : str
+        File and row of the cell, for the error message.
+
+    Raises
+    ------
+    ValueError
+        If it names no known split.
+    """
+    name = text_in(value).strip()
+    split = split_named(name)
+    if name and split is None:
+        raise ValueError(
+            f"{place} has split {tidy(name)[:40]!r}; expected {', '.join(SPLITS)} (or val, "
+            "validation, dev, restval), or an empty value to split by image hash"
+        )
+    return split or ""
+
+
+def as_text(value: Any) -> str:
+    """Read a cell of a typed table as text; empty for null and NaN."""
+    if value is None or value != value:
+        return ""
+    return value if isinstance(value, str) else str(value)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is None, NaN, pandas' NA or an empty text; `NULL_WORDS` are not looked at."""
+    """Return whether a cell is None, NaN, pandas' NA or an empty text; ignore `NULL_WORDS`."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return True
     return type(value).__name__ in ("NAType", "NaTType") or (
@@ -113,11 +145,11 @@ def _captions(value: Any, depth: int) -> Iterator[str]:
                 raise CellError("a list within a list; expected a list of texts")
             yield from _captions(part, depth + 1)
     else:
-        raise CellError(f"a caption was expected, found {_kind(value)}")
+        raise CellError(f"expected a caption, found {_kind(value)}")
 
 
 def _caption_field(value: Mapping[Any, Any]) -> Any:
-    """Find the one field of a dictionary that holds its captions."""
+    """Return the field of a dictionary that holds its captions."""
     named = {key: part for key, part in value.items() if str(key).lower() in CAPTION_KEYS}
     present = {key: part for key, part in named.items() if not is_missing(_plain(part))}
     if not named:
@@ -131,27 +163,26 @@ def _caption_field(value: Mapping[Any, Any]) -> Any:
     return next(iter(present.values()), None)
 
 
-def _structure(text: str) -> Any:
-    """Read a text that is a printed list or dictionary; any other text stays as it is."""
+def _parse_structure(text: str) -> Any:
+    """Parse a text that is a printed list or dictionary; return any other text unchanged."""
     body = text.strip()
     if not (body[:1] + body[-1:] in ("[]", "{}") or _STARTS_LIKE_DATA.match(body)):
         return text
     if len(body) <= MAX_LIST_TEXT:
-        for read in (json.loads, _printed):
+        for read in (json.loads, _parse_printed):
             try:
-                found = read(body)
+                parsed = read(body)
             except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
                 continue
-            # "[1] a dog" in brackets is text; a printed list of numbers is no caption.
-            if isinstance(found, list | tuple | dict):
-                return found
+            if isinstance(parsed, list | tuple | dict):
+                return parsed
     if _STARTS_LIKE_DATA.match(body):
-        raise CellError("a text that begins like a list but is none")
+        raise CellError("a text that begins like a list but is not one")
     return text
 
 
-def _printed(body: str) -> Any:
-    """Read a list or dictionary as Python or NumPy prints it."""
+def _parse_printed(body: str) -> Any:
+    """Parse a list or dictionary as Python or NumPy prints it."""
     if _STRINGS.fullmatch(body):  # read one by one: Python joins strings without a comma
         parts = _STRING.findall(body)
         return [ast.literal_eval(part) if part[0] in "\"'" else None for part in parts]

@@ -1,4 +1,4 @@
-"""A picture of a caption, for items whose image is not on this machine."""
+"""Placeholder images that show a caption, for items whose image is not on this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MARGIN, _SIZE, _LEADING = 22, 19, 26
 _COLUMNS, _LINES, _LONGEST = 34, 7, 400
 
 
-def draw_tile(text: str) -> Image.Image:
-    """Draw a text, wrapped, in ink on paper that goes with light and dark screens.
+def draw_placeholder(text: str) -> Image.Image:
+    """Draw wrapped text on a background that suits light and dark themes.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def draw_tile(text: str) -> Image.Image:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Break a text into lines that fit, in as many columns as its letters allow."""
+    """Break a text into lines that fit the width."""
     lines: list[str] = []
     for columns in range(_COLUMNS, 0, -1):
         lines = textwrap.wrap(text[:_LONGEST], columns, max_lines=_LINES, placeholder=" …")
@@ -46,6 +46,6 @@ def _wrapped(text: str) -> list[str]:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and knows most scripts but those of East Asia."""
+    """Load matplotlib's DejaVu Sans, which covers most scripts except East Asian ones."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(path, _SIZE)

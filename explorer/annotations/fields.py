@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sieve.data_prep.captions import tidy
-from sieve.explorer.json_validation import shown
+from sieve.explorer.json_validation import short_repr
 
 MAX_NAME = 80
 MAX_NOTE = 10_000
@@ -54,13 +54,13 @@ def read_field(field: str, value: Any) -> str:
         In one line, if it is something else or too long.
     """
     if field not in FIELDS:
-        raise ValueError(f"there is no field {shown(field)}; there are: {', '.join(FIELDS)}")
+        raise ValueError(f"there is no field {short_repr(field)}; there are: {', '.join(FIELDS)}")
     if field == "starred" and isinstance(value, bool):
         return "1" if value else ""
     if field == "tags" and isinstance(value, list) and all(isinstance(v, str) for v in value):
         value = ",".join(value)
     if not isinstance(value, str):
-        raise ValueError(f"{field} must be text; got {shown(value)}")
+        raise ValueError(f"{field} must be text; got {short_repr(value)}")
     return _READERS[field](value)
 
 
@@ -118,7 +118,7 @@ def _tags(text: str) -> str:
 def _starred(text: str) -> str:
     known = _STARRED.get(text.strip().lower())
     if known is None:
-        raise ValueError(f"starred is true or false; got {shown(text)}")
+        raise ValueError(f"starred is true or false; got {short_repr(text)}")
     return known
 
 

@@ -21,12 +21,12 @@ from sieve.data_prep.csv_safety import read_cell, safe_cell
 from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, read_field, told_time
 from sieve.explorer.annotations.store import (
     Annotations,
-    Change,
+    FieldChange,
     SavedSearch,
     search_link,
     search_name,
 )
-from sieve.explorer.json_validation import read_object, read_whole, refuse_unknown, shown
+from sieve.explorer.json_validation import read_object, read_whole, refuse_unknown, short_repr
 
 if TYPE_CHECKING:
     from sieve.model.checkpoint import Checkpoint
@@ -118,7 +118,7 @@ def read_exchanged(data: bytes, kind: str, m: int) -> Exchanged:
         In one line that names the place.
     """
     if kind not in KINDS:
-        raise ValueError(f"a file of notes ends in .json or .csv; got {shown(kind)}")
+        raise ValueError(f"a file of notes ends in .json or .csv; got {short_repr(kind)}")
     if len(data) > MAX_BYTES:
         raise ValueError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
@@ -157,7 +157,7 @@ def _read_json(text: str, m: int) -> Exchanged:
     if head.get("sieve_annotations") != FORMAT:
         raise ValueError(
             f"the file is no file of notes: sieve_annotations must be {FORMAT}; "
-            f"got {shown(head.get('sieve_annotations'))}"
+            f"got {short_repr(head.get('sieve_annotations'))}"
         )
     entries, searches = _list(head, "dimensions"), _list(head, "searches")
     return Exchanged(
@@ -173,7 +173,7 @@ def _read_csv(text: str, m: int) -> tuple[Said, ...]:
         columns = [name or "" for name in reader.fieldnames or ()]
         if "dimension" not in columns:
             raise ValueError(f"the first line must name columns, among them dimension; got "
-                             f"{shown(','.join(columns))}")  # fmt: skip
+                             f"{short_repr(','.join(columns))}")  # fmt: skip
         refuse_unknown(dict.fromkeys(columns), set(_COLUMNS), "a file of notes")
         rows = []
         for row in reader:
@@ -228,14 +228,14 @@ def _dimension(value: Any, m: int) -> int:
 def _list(given: Mapping[str, Any], name: str) -> list[Any]:
     value = given.get(name, [])
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list; got {shown(value)}")
+        raise ValueError(f"{name} must be a list; got {short_repr(value)}")
     return value
 
 
 def _text(given: Mapping[str, Any], name: str, what: str) -> str:
     value = given.get(name, "")
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be text; got {shown(value)}")
+        raise ValueError(f"{what} must be text; got {short_repr(value)}")
     return value
 
 
@@ -249,7 +249,7 @@ def _time(given: Mapping[str, Any], name: str) -> str:
         return told_time(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{name} must be a time, as 2026-01-31T12:00:00Z; got {shown(value)}"
+            f"{name} must be a time, as 2026-01-31T12:00:00Z; got {short_repr(value)}"
         ) from None
 
 
@@ -299,8 +299,8 @@ def without_notes(kept: Mapping[int, Annotation]) -> dict[int, Annotation]:
 class Plan(NamedTuple):
     """What taking in a file would do."""
 
-    changes: tuple[Change, ...]
-    kept: tuple[Change, ...]
+    changes: tuple[FieldChange, ...]
+    kept: tuple[FieldChange, ...]
     """What the file says otherwise, but what stays as it is here, being as new or newer."""
     same: int
     """How many fields are so already."""
@@ -378,7 +378,7 @@ def plan_import(
             continue
         # A time to come would win over all that people write until then.
         when = min(said.changed, now)
-        change = Change(said.dimension, said.field, said.value, before, when)
+        change = FieldChange(said.dimension, said.field, said.value, before, when)
         # What was never said is older than anything.
         taken = replace or not before.version or when > before.changed
         (changes if taken else stays).append(change)

@@ -210,7 +210,7 @@ class Written(NamedTuple):
     """False where another had changed it meanwhile: then `field` is what the other wrote."""
 
 
-class Change(NamedTuple):
+class FieldChange(NamedTuple):
     """A field to write, and what it is to take the place of."""
 
     dimension: int
@@ -317,7 +317,7 @@ class Annotations:
                 return Written(kept, saved=text == kept.value)
             return Written(_put(connection, dimension, field, text, kept, self.now()), saved=True)
 
-    def apply(self, changes: Iterable[Change]) -> int:
+    def apply(self, changes: Iterable[FieldChange]) -> int:
         """Make many changes at once, leaving out those that others have made meanwhile.
 
         Returns

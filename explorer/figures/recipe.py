@@ -24,7 +24,7 @@ from sieve.explorer.json_validation import (
     read_text,
     read_whole,
     refuse_unknown,
-    shown,
+    short_repr,
 )
 from sieve.explorer.view_state import MAX_OFF, NEVER
 
@@ -65,7 +65,7 @@ class Row:
         if sum(asked) != 1:
             raise ValueError('give one of "query", "image" and "dimension"')
         if self.image and not _ITEM_ID.fullmatch(self.image):
-            raise ValueError(f"image must be an item's id, 16 hex digits; got {shown(self.image)}")
+            raise ValueError(f"image must be 16 hex digits; got {short_repr(self.image)}")
         searches = self.dimension is None
         if not searches and (self.without or self.off is not None or self.strictness != 1):
             raise ValueError('a dimension shows its top images: leave out "without" and "off"')
@@ -127,12 +127,13 @@ class Recipe:
         check_choice("tiles", self.tiles, TILES)
         if not _LABEL.fullmatch(self.label):
             raise ValueError(
-                f"label must be letters, digits and : . _ -, at most 80; got {shown(self.label)}"
+                "label must be letters, digits and : . _ -, at most 80; got "
+                f"{short_repr(self.label)}"
             )
         for name in ("collection_sha256", "checkpoint"):
             value = getattr(self, name)
             if value and not _HASH.fullmatch(value):
-                raise ValueError(f"{name} must be 8 to 64 hex digits; got {shown(value)}")
+                raise ValueError(f"{name} must be 8 to 64 hex digits; got {short_repr(value)}")
 
     @classmethod
     def from_json(cls, value: Any) -> Recipe:
@@ -152,7 +153,7 @@ class Recipe:
         refuse_unknown(given, {*_names(cls), "width", "width_in"}, "a recipe")
         rows = given.pop("rows", [])
         if not isinstance(rows, list):
-            raise ValueError(f"rows must be a list; got {shown(rows)}")
+            raise ValueError(f"rows must be a list; got {short_repr(rows)}")
         if len(rows) > MAX_ROWS:  # before they are read, as there may be a million
             raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(rows):,}")
         width = _width_cm(given)
@@ -253,7 +254,7 @@ def _off(name: str, value: Any) -> tuple[int, ...] | None:
         return None
     if not isinstance(value, list) or len(value) > MAX_OFF:
         raise ValueError(
-            f"{name} must be a list of at most {MAX_OFF:,} dimensions; got {shown(value)}"
+            f"{name} must be a list of at most {MAX_OFF:,} dimensions; got {short_repr(value)}"
         )
     return tuple(sorted({_at_least_0(name, part) for part in value}))
 
@@ -264,7 +265,7 @@ def _strictness(name: str, value: Any) -> float | str:
 
 def _marks(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list of {', '.join(MARKS)}; got {shown(value)}")
+        raise ValueError(f"{name} must be a list of {', '.join(MARKS)}; got {short_repr(value)}")
     chosen = {check_choice(name, mark, MARKS) for mark in value}
     return tuple(mark for mark in MARKS if mark in chosen)
 
@@ -277,7 +278,7 @@ def _given_names(name: str, value: Any) -> Mapping[int, str] | None:
         raise ValueError(f"{name} may have {MAX_OFF:,} entries; got {len(given):,}")
     for j in given:
         if not (j.isascii() and j.isdigit() and len(j) <= 9):
-            raise ValueError(f"{name}: a dimension is a whole number; got {shown(j)}")
+            raise ValueError(f"{name}: a dimension is a whole number; got {short_repr(j)}")
     return {int(j): read_text(name, text) for j, text in given.items()}
 
 

@@ -1,5 +1,5 @@
-"""Long work that the page starts: in a process of its own, one at a time, found again.
+"""Background jobs started from the page: trainings and quick evaluations.
 
-What a job does is its own room's: `sieve.explorer.training` and `sieve.explorer.benchmark` have one
-each.
+Each job runs in a worker process of its own. One job runs at a time for each `$SIEVE_HOME`; its
+directory holds the request, the progress and the log, so that every server finds it again.
 """

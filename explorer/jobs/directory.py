@@ -1,11 +1,12 @@
-"""The folder of one job: what was asked for, and how far it is.
+"""The directory of one job: its request, progress and log.
 
 $SIEVE_HOME/jobs/ID/request.json     kind, collection, device, settings
-$SIEVE_HOME/jobs/ID/progress.jsonl   points of the curves; the last line says how it stands
-$SIEVE_HOME/jobs/ID/stop             there while a stop is asked for
-$SIEVE_HOME/jobs/ID/log              what the process wrote
+$SIEVE_HOME/jobs/ID/progress.jsonl   points of the curves; the last line holds the current state
+$SIEVE_HOME/jobs/ID/stop             exists while a stop is requested
+$SIEVE_HOME/jobs/ID/log              output of the worker process
+$SIEVE_HOME/jobs/ID/checkpoint       the checkpoint that is being trained
 
-The progress is replaced as a whole, so that who reads it never finds half a line.
+The progress file is replaced atomically, so a reader never sees a partial line.
 """
 
 from __future__ import annotations
@@ -25,40 +26,40 @@ from sieve.model.schemas import Line, fault_in
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
-UNDER_WAY = (STARTING, TRAINING, MEASURING)
-_STATES = (*UNDER_WAY, STOPPED, FAILED, DONE)
+ACTIVE_STATES = (STARTING, TRAINING, MEASURING)
+_STATES = (*ACTIVE_STATES, STOPPED, FAILED, DONE)
 _EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
 MAX_FAULT = 2000
-"""Characters of a fault that are kept."""
+"""Maximum length of `Progress.fault`, in characters."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a job is of."""
+class JobRequest:
+    """The parameters of a job, as stored in `request.json`."""
 
     __pydantic_config__ = _EXACT
 
     kind: str
     """training or evaluation"""
     collection: str
-    """Absolute path; the word of a bundled one that is prepared first."""
+    """Absolute path, or the name of a bundled collection that is prepared first."""
     name: str
-    """The collection's."""
+    """Name of the collection."""
     sha256: str
-    """Of the collection; empty where it is prepared first."""
+    """SHA-256 of the collection; empty if it is prepared first."""
     device: str
     settings: Mapping[str, Any]
-    """As they were asked for; what does the job reads them with care."""
-    asked_at: str = ""
-    """SHA-256 of the collection whose page asked, where that is another one."""
+    """Unvalidated; the worker validates them."""
+    requested_by_sha256: str = ""
+    """SHA-256 of the collection whose page requested the job."""
     text_encoder: str = ""
-    """Text encoder to use in place of the collection's backbone."""
+    """Text encoder to use instead of the collection's backbone."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is."""
+    """The state and progress of a job."""
 
     __pydantic_config__ = _EXACT
 
@@ -67,43 +68,38 @@ class Progress:
     n_steps: int = 0
     """0 until it is known."""
     doing: Line = ""
-    """What the step under way is, where steps differ."""
+    """Description of the current step of an evaluation."""
     seconds_left: float | None = None
-    """Of the steps, from their rate so far."""
+    """Estimated from the rate of the steps so far."""
     live: float | None = None
-    """Of a training: share of the dimensions that fired lately."""
+    """Training only: share of the dimensions that fired recently."""
     losses: dict[str, float] = field(default_factory=dict)
-    """Of a training: unweighted terms and their weighted `total`."""
+    """Training only: the unweighted terms and their weighted `total`."""
     points: tuple[dict[str, float], ...] = ()
-    """Of a training's curves: `step`, and what was measured there."""
+    """Training only: points of the curves, each with its `step` and the values measured there."""
     fault: Line = ""
-    """Why it failed or ended, in one line."""
+    """Why the job failed or ended, in one line."""
     made: str = ""
-    """Path of what it made."""
+    """Path of the resulting checkpoint or evaluation."""
 
 
-_REQUEST, _PROGRESS = TypeAdapter(Request), TypeAdapter(Progress)
+_REQUEST, _PROGRESS = TypeAdapter(JobRequest), TypeAdapter(Progress)
 
 
 class JobDirectory:
-    """One job's folder.
-
-    Parameters
-    ----------
-    path : Path
-    """
+    """Read and write the files of one job."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.draft = path / "checkpoint"
-        """A checkpoint while it is made."""
+        self.checkpoint = path / "checkpoint"
+        """The checkpoint that is being trained, until it gets its final name."""
         self.log = path / "log"
-        self._stop = path / "stop"
-        self._progress = path / "progress.jsonl"
+        self._stop_file = path / "stop"
+        self._progress_file = path / "progress.jsonl"
 
     @classmethod
-    def create(cls, parent: Path, request: Request) -> JobDirectory:
-        """Make the folder of a new job; names sort by time."""
+    def create(cls, parent: Path, request: JobRequest) -> JobDirectory:
+        """Create the directory of a new job; directory names sort by time."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         folder = cls(parent / f"{stamp}-{secrets.token_hex(3)}")
         folder.path.mkdir(parents=True)
@@ -111,8 +107,8 @@ class JobDirectory:
         folder.write(Progress())
         return folder
 
-    def request(self) -> Request | None:
-        """Read what was asked for; None if that cannot be read."""
+    def request(self) -> JobRequest | None:
+        """Read the request; None if it is missing or invalid."""
         try:
             return _REQUEST.validate_json((self.path / "request.json").read_bytes())
         except (OSError, ValueError):
@@ -122,52 +118,52 @@ class JobDirectory:
         """Replace the progress."""
         last = asdict(progress)
         lines = [*last.pop("points"), last]
-        _replace(self._progress, "".join(f"{json.dumps(line)}\n" for line in lines))
+        _replace(self._progress_file, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def read(self) -> Progress:
-        """Read the progress; a missing or damaged file is a job that failed."""
+        """Read the progress; a missing or damaged file counts as a failed job."""
         try:
-            lines = self._progress.read_text(encoding="utf-8").splitlines()
+            lines = self._progress_file.read_text(encoding="utf-8").splitlines()
             *points, last = (_object(line) for line in lines)
             progress = _PROGRESS.validate_json(json.dumps({**last, "points": points}))
             if progress.state not in _STATES:
-                raise ValueError(f"there is no state {progress.state[:40]!r}")
+                raise ValueError(f"unknown state {progress.state[:40]!r}")
             return progress
         except ValidationError as error:
             reason = fault_in(error)
         except (OSError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
-        return Progress(FAILED, fault=f"{self._progress} cannot be read ({reason[:_SHOWN]})")
+        return Progress(FAILED, fault=f"{self._progress_file} cannot be read ({reason[:_SHOWN]})")
 
-    def last_words(self) -> str:
-        """Read the last line that its process wrote, if it wrote any."""
+    def last_log_line(self) -> str:
+        """Return the last line of the log, or a general explanation if the log is empty."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             lines = []
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:_SHOWN] if said else "its process was ended from outside"
+        written = [line.strip() for line in lines if line.strip()]
+        return written[-1][:_SHOWN] if written else "its process was ended from outside"
 
-    def ask_to_stop(self) -> None:
-        """Let its process know that it should stop."""
-        self._stop.touch()
+    def request_stop(self) -> None:
+        """Ask the worker process to stop."""
+        self._stop_file.touch()
 
-    def forget_stop(self) -> None:
-        """Take the wish to stop back."""
-        self._stop.unlink(missing_ok=True)
+    def cancel_stop(self) -> None:
+        """Withdraw a request to stop."""
+        self._stop_file.unlink(missing_ok=True)
 
     def should_stop(self) -> bool:
-        """Whether a stop was asked for, or the folder is gone."""
-        return self._stop.exists() or not self.path.is_dir()
+        """Return whether a stop was requested or the directory was deleted."""
+        return self._stop_file.exists() or not self.path.is_dir()
 
 
 def _object(line: str) -> dict[str, Any]:
     value = json.loads(line)
     if not isinstance(value, dict):
-        raise ValueError(f"a line is no object: {line[:40]}")
+        raise ValueError(f"a line is not a JSON object: {line[:40]}")
     return value
 
 
 def _replace(path: Path, text: str) -> None:
-    with whole_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

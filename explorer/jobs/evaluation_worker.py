@@ -1,10 +1,10 @@
-"""The process of one quick evaluation: `python -m sieve.explorer.jobs.evaluation_worker FOLDER`."""
+"""Worker process of a quick evaluation: `python -m sieve.explorer.jobs.evaluation_worker DIR`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sieve.explorer.jobs.directory import MEASURING, Progress, Request
+from sieve.explorer.jobs.directory import MEASURING, JobRequest, Progress
 from sieve.explorer.jobs.worker import ProgressReporter, run_job
 from sieve.model.benchmark import (
     SHORT_METHODS,
@@ -17,11 +17,11 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
 
-def evaluate_as_asked(request: Request, collection: Collection, teller: ProgressReporter) -> Path:
-    """Measure one checkpoint against the baselines that need no training."""
+def run_evaluation(request: JobRequest, collection: Collection, reporter: ProgressReporter) -> Path:
+    """Compare one checkpoint with the training-free baselines; return the stored evaluation."""
 
-    def tell(done: int, total: int, doing: str) -> None:
-        teller.tell(Progress(MEASURING, step=done, n_steps=total, doing=doing))
+    def on_progress(done: int, total: int, doing: str) -> None:
+        reporter.report(Progress(MEASURING, step=done, n_steps=total, doing=doing))
 
     checkpoint = Checkpoint.load(str(request.settings.get("checkpoint")))
     config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
@@ -34,8 +34,8 @@ def evaluate_as_asked(request: Request, collection: Collection, teller: Progress
         device=request.device,
         progress=False,
     )
-    return keep_evaluation(benchmark.run(tell), checkpoint.path.name)
+    return keep_evaluation(benchmark.run(on_progress), checkpoint.path.name)
 
 
 if __name__ == "__main__":
-    run_job(evaluate_as_asked)
+    run_job(run_evaluation)

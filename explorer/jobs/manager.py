@@ -1,9 +1,7 @@
-"""Jobs of one kind and one collection: started, found, stopped and resumed.
+"""Start, find, stop and resume jobs; one job runs at a time for each `$SIEVE_HOME`.
 
-The one place on this machine's `$SIEVE_HOME` where a job runs: two would fight for the cores.
-
-The process of a job holds a lock from before it starts until it ends, however it ends: so a job
-that is under way is known to every server and to none other.
+The worker process of a job holds a file lock from before it starts until it ends, however it ends.
+Every server on this machine can therefore see whether a job is running, and which.
 """
 
 from __future__ import annotations
@@ -20,84 +18,86 @@ from threading import Lock
 from typing import IO, Any, ClassVar
 
 from sieve.explorer.jobs.directory import (
+    ACTIVE_STATES,
     DONE,
     FAILED,
     STARTING,
     STOPPED,
-    UNDER_WAY,
     JobDirectory,
+    JobRequest,
     Progress,
-    Request,
 )
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
 
 try:
     import fcntl
-except ImportError:  # Windows: only the jobs of this server are known to be under way
+except ImportError:  # Windows: only jobs of this server are seen as running
     fcntl = None
 
-_PATIENCE = 60.0
-"""Seconds that the lock is waited for where it is about to be free: who only looks holds it for a
-moment, and a job that has told its end takes a moment to leave."""
+_LOCK_TIMEOUT = 60.0
+"""Time in seconds to wait for a lock that is about to be released: `running_job` holds it for a
+moment, and a worker that has written its final state takes a moment to exit."""
+_KILLED = "its process was ended from outside; perhaps memory ran out"
 _ARTICLES = {"training": "a training", "evaluation": "an evaluation"}
 
 
 class JobLock:
-    """Where one job runs at a time. Safe between threads.
+    """Lock that lets one job run at a time. Thread-safe.
 
     Attributes
     ----------
     home : Path
-        Where the folders of all jobs are.
+        Parent of all job directories.
     process : subprocess.Popen or None
-        The one that was started here last.
-    one : Lock
-        Held while a job is started, ended or forgotten.
+        The last worker process that was started by this object.
+    mutex : Lock
+        Held while a job is started, resumed or discarded.
     """
 
     def __init__(self) -> None:
         self.home = sieve_home() / "jobs"
         self.process: subprocess.Popen[bytes] | None = None
-        self.one = Lock()
+        self.mutex = Lock()
 
-    def under_way(self) -> str:
-        """Id of the job that is under way, of whatever kind; empty where none is."""
+    def running_job(self) -> str:
+        """Return the id of the running job of any kind; empty if no job is running."""
         own = self.process
         ended = own is None or own.poll() is not None
         if fcntl is None:
-            return "" if ended else self._named()
+            return "" if ended else self._last_job()
         try:
             with (self.home / "lock").open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return ""
         except BlockingIOError:
-            return self._named()
+            return self._last_job()
         return ""
 
-    def locked(self) -> IO[bytes]:
-        """Take the lock; closing the stream gives it back, unless a process has it too.
+    def acquire(self) -> IO[bytes]:
+        """Acquire the lock; closing the stream releases it, unless a worker holds it too.
 
         Raises
         ------
         ValueError
-            If a job is under way.
+            If a job is running.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         stream = (self.home / "lock").open("ab")
         while not self._try_lock(stream):
-            if time.monotonic() > until or self._at_work():
+            if time.monotonic() > deadline or self._is_working():
                 stream.close()
                 raise ValueError(
-                    f"{self.told()} is under way already, and one runs at a time; stop it or wait"
+                    f"{self.describe_job()} is already running, and only one job can run at a "
+                    "time; stop it or wait until it is done"
                 )
             time.sleep(0.05)
         return stream
 
     def run(self, folder: JobDirectory, module: str, lock: IO[bytes]) -> None:
-        """Start the process of a job; it takes the lock over."""
+        """Start the worker process of a job; it inherits the lock."""
         lock.truncate(0)
         lock.write(folder.path.name.encode())
         lock.flush()
@@ -105,7 +105,7 @@ class JobLock:
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         with folder.log.open("ab") as output:
             self.process = subprocess.Popen(
-                # -P: a folder named explorer where the server was started is not ours.
+                # -P: do not import packages from the working directory of the server.
                 [sys.executable, "-P", "-m", module, str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -114,95 +114,95 @@ class JobLock:
                 pass_fds=() if fcntl is None else (lock.fileno(),),
             )
 
-    def told(self) -> str:
-        """Tell which job is under way, or was last."""
-        request = JobDirectory(self.home / (self._named() or "-")).request()
+    def describe_job(self) -> str:
+        """Describe the running job, or else the last one, as "a training of NAME"."""
+        request = JobDirectory(self.home / (self._last_job() or "-")).request()
         if request is None:
             return "a job"
         return f"{_ARTICLES.get(request.kind, 'a job')} of {request.name}"
 
     def _try_lock(self, stream: IO[bytes]) -> bool:
         if fcntl is None:
-            return not self.under_way()
+            return not self.running_job()
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def _at_work(self) -> bool:
-        """Whether the job that has the lock has not told its end yet."""
-        named = self.under_way()
-        return bool(named) and JobDirectory(self.home / named).read().state in UNDER_WAY
+    def _is_working(self) -> bool:
+        """Return whether the job that holds the lock has not written its final state yet."""
+        job = self.running_job()
+        return bool(job) and JobDirectory(self.home / job).read().state in ACTIVE_STATES
 
-    def _named(self) -> str:
+    def _last_job(self) -> str:
         try:
             return (self.home / "lock").read_text(encoding="utf-8")
         except OSError:
             return ""
 
 
-_KILLED = "its process was ended from outside; perhaps memory ran out"
-
-
 class JobManager:
-    """Starts, finds, stops and resumes jobs. Safe between threads.
+    """Start, find, stop and resume jobs of one kind for one collection. Thread-safe.
 
     Parameters
     ----------
     collection : Collection
     device : str
         auto, cuda, mps or cpu.
-    lane : JobLock, optional
-        Where they run, shared with the jobs of other kinds.
+    job_lock : JobLock, optional
+        Shared by managers of other kinds, so that one job runs at a time.
     text_encoder : str
-        What reads texts in place of the collection's backbone; a function was allowed to run.
+        Text encoder to use instead of the collection's backbone.
     """
 
     kind: ClassVar[str]
-    """In one word."""
+    """training or evaluation"""
     module: ClassVar[str]
-    """What its process runs, with the folder as argument."""
+    """Module that the worker process runs, with the job directory as argument."""
 
     def __init__(
         self,
         collection: Collection,
         device: str = "auto",
-        lane: JobLock | None = None,
+        job_lock: JobLock | None = None,
         text_encoder: str = "",
     ) -> None:
         self.collection = collection
         self.device = device
         self.text_encoder = text_encoder
-        self.lane = lane or JobLock()
+        self.job_lock = job_lock or JobLock()
 
     def latest(self) -> JobDirectory | None:
-        """Find the newest job of this kind that is of this collection, or was asked for at it."""
-        for path in sorted(self.lane.home.glob("*/request.json"), reverse=True):
+        """Return the newest job of this kind on this collection or requested from its page."""
+        for path in sorted(self.job_lock.home.glob("*/request.json"), reverse=True):
             folder = JobDirectory(path.parent)
             request = folder.request()
             if request is None or request.kind != self.kind:
                 continue
-            if self.collection.sha256 in (request.sha256, request.asked_at):
+            if self.collection.sha256 in (request.sha256, request.requested_by_sha256):
                 return folder
         return None
 
     def progress(self, folder: JobDirectory) -> Progress:
-        """Tell how far a job is; one whose process is gone is stopped, or failed to start."""
-        before = folder.read()
-        if before.state not in UNDER_WAY or self.lane.under_way() == folder.path.name:
-            return before
-        now = folder.read()  # it may have ended between the two looks
-        if now.state not in UNDER_WAY:
-            return now
-        if now.state == STARTING and not now.step:
-            return replace(now, state=FAILED, fault=f"it did not begin: {folder.last_words()}")
-        return replace(now, state=STOPPED, fault=_KILLED, seconds_left=None)
+        """Return the progress of a job; one whose process is gone is stopped or failed."""
+        progress = folder.read()
+        if progress.state not in ACTIVE_STATES or self.job_lock.running_job() == folder.path.name:
+            return progress
+        progress = folder.read()  # the job may have ended before the lock was checked
+        if progress.state not in ACTIVE_STATES:
+            return progress
+        if progress.state == STARTING and not progress.step:
+            fault = f"it did not start: {folder.last_log_line()}"
+            return replace(progress, state=FAILED, fault=fault)
+        return replace(progress, state=STOPPED, fault=_KILLED, seconds_left=None)
 
-    def elsewhere(self, folder: JobDirectory | None) -> str:
-        """Tell which job other than this one is under way; empty where none is."""
-        named = self.lane.under_way()
-        return self.lane.told() if named and (folder is None or named != folder.path.name) else ""
+    def other_job(self, folder: JobDirectory | None) -> str:
+        """Describe the running job if it is not this one; empty if no other job is running."""
+        job = self.job_lock.running_job()
+        if not job or (folder is not None and job == folder.path.name):
+            return ""
+        return self.job_lock.describe_job()
 
     def begin(self, settings: Mapping[str, Any]) -> JobDirectory:
         """Start a job.
@@ -210,63 +210,63 @@ class JobManager:
         Raises
         ------
         ValueError
-            If another one is under way, or this collection has not what it takes.
+            If another job is running, or this collection is not suitable.
         """
         if reason := self.refusal():
             raise ValueError(reason)
         return self._run(self._request(self.collection, settings))
 
-    def _request(self, collection: Collection, settings: Mapping[str, Any]) -> Request:
+    def _request(self, collection: Collection, settings: Mapping[str, Any]) -> JobRequest:
         path = os.path.abspath(collection.path)
         about = (self.kind, path, collection.name, collection.sha256, self.device)
         own = collection.sha256 == self.collection.sha256
-        return Request(
+        return JobRequest(
             *about,
             settings,
-            asked_at=self.collection.sha256,
+            requested_by_sha256=self.collection.sha256,
             text_encoder=self.text_encoder if own else "",
         )
 
-    def _run(self, request: Request) -> JobDirectory:
-        with self.lane.one, self.lane.locked() as lock:
-            folder = JobDirectory.create(self.lane.home, request)
-            self.lane.run(folder, self.module, lock)
+    def _run(self, request: JobRequest) -> JobDirectory:
+        with self.job_lock.mutex, self.job_lock.acquire() as lock:
+            folder = JobDirectory.create(self.job_lock.home, request)
+            self.job_lock.run(folder, self.module, lock)
         return folder
 
     def resume(self) -> None:
-        """Let the newest job go on where it stopped.
+        """Resume the newest job where it stopped.
 
         Raises
         ------
         ValueError
-            If there is none that can go on, or another one is under way.
+            If there is no unfinished job, or another job is running.
         """
-        folder = self._needed()
-        with self.lane.one, self.lane.locked() as lock:
+        folder = self._require_latest()
+        with self.job_lock.mutex, self.job_lock.acquire() as lock:
             if self.progress(folder).state == DONE:
-                raise ValueError(f"this {self.kind} is done; start another one")
-            folder.forget_stop()
+                raise ValueError(f"this {self.kind} is complete; start another one")
+            folder.cancel_stop()
             folder.write(replace(folder.read(), state=STARTING, fault=""))
-            self.lane.run(folder, self.module, lock)
+            self.job_lock.run(folder, self.module, lock)
 
     def stop(self) -> None:
-        """Ask the job of this collection to stop; ValueError where none is under way."""
-        folder = self._needed()
-        if self.lane.under_way() != folder.path.name:
-            raise ValueError(f"no {self.kind} of this collection is under way")
-        folder.ask_to_stop()
+        """Ask the job of this collection to stop; ValueError if none is running."""
+        folder = self._require_latest()
+        if self.job_lock.running_job() != folder.path.name:
+            raise ValueError(f"no {self.kind} of this collection is running")
+        folder.request_stop()
 
     def discard(self) -> None:
-        """Forget the newest job and what it has done so far; what it finished stays."""
-        folder = self._needed()
-        with self.lane.one, self.lane.locked():
+        """Delete the newest job with its partial results; finished checkpoints stay."""
+        folder = self._require_latest()
+        with self.job_lock.mutex, self.job_lock.acquire():
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def refusal(self) -> str:
-        """Tell why there can be no such job of this collection; empty where there can."""
+        """Return why no such job can run on this collection; empty if it can."""
         raise NotImplementedError
 
-    def _needed(self) -> JobDirectory:
+    def _require_latest(self) -> JobDirectory:
         folder = self.latest()
         if folder is None:
             raise ValueError(f"there is no {self.kind} of this collection; start one")

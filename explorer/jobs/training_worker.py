@@ -1,6 +1,6 @@
-"""The process of one training: `python -m sieve.explorer.jobs.training_worker FOLDER`.
+"""Worker process of a training: `python -m sieve.explorer.jobs.training_worker DIR`.
 
-Whatever ends it leaves a state from which it goes on.
+The training state is saved regularly, so a stopped or killed training can be resumed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sieve.explorer.jobs.directory import MEASURING, TRAINING, JobDirectory, Progress, Request
+from sieve.explorer.jobs.directory import MEASURING, TRAINING, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.worker import ProgressReporter, run_job
 from sieve.explorer.json_validation import (
     check_choice,
@@ -36,17 +36,17 @@ _FIELDS = {"preset", "weights", *_NUMBERS}
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """A preset, and what is changed of it."""
+    """A preset with changed hyperparameters."""
 
     preset: str = "compact"
     m: int = PRESETS["compact"].m
-    """Dimensions of a code."""
+    """Number of dimensions of a code."""
     k: int = PRESETS["compact"].k
-    """At most this many are active."""
+    """Maximum number of active dimensions."""
     epochs: int = 0
-    """Passes over all captions; 0: as many as the size of the collection asks for."""
+    """Passes over all captions; 0 chooses a number by the size of the collection."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Of losses, by the names of `TrainingConfig`; those left out are the preset's."""
+    """Loss weights by the names of `TrainingConfig`; missing ones are taken from the preset."""
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, tuple(PRESETS))
@@ -56,22 +56,22 @@ class TrainingSettings:
         known = PRESETS[self.preset].weights()
         for name, weight in self.weights.items():
             check_number(f"the weight of {name}", weight, 0, MAX_WEIGHT)
-        # Reviving dead dimensions is a care, no aim: with nothing else there is nothing to learn.
+        # Reviving dead dimensions alone is no training objective.
         aims = {name: self.weights.get(name, known[name]) for name in known if name != "revive"}
         if not any(aims.values()):
             raise ValueError("at least one loss needs a weight above 0")
 
     @classmethod
     def from_payload(cls, payload: Any) -> TrainingSettings:
-        """Read what a browser or a file says; what is missing is the preset's.
+        """Validate the JSON of a request; missing fields are taken from the preset.
 
         Raises
         ------
         ValueError
-            In one line that names the field.
+            If a field is unknown or has an invalid value; the message names the field.
         """
-        given = read_object(payload, "a training's settings")
-        refuse_unknown(given, _FIELDS, "a training's settings")
+        given = read_object(payload, "training settings")
+        refuse_unknown(given, _FIELDS, "training settings")
         name = check_choice("preset", given.get("preset", "compact"), tuple(PRESETS))
         preset = PRESETS[name]
         numbers = {
@@ -83,41 +83,42 @@ class TrainingSettings:
         return cls(name, weights=read, **numbers)
 
     def config(self) -> TrainingConfig:
-        """Make the whole configuration."""
+        """Return the complete training configuration."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         return replace(PRESETS[self.preset], **numbers, **self.weights)
 
 
 N_POINTS = 200
-"""Points of a curve."""
-_SAVE_EVERY = 15.0
+"""Maximum number of regular points of a curve."""
+_SAVE_EVERY = 15.0  # seconds
 
 
-class Curves:
-    """Turns a training's reports into its progress."""
+class CurveRecorder:
+    """Convert the step and validation reports of a training to progress with curves."""
 
-    def __init__(self, teller: ProgressReporter) -> None:
-        self._teller = teller
-        self._begun: tuple[float, int] | None = None
-        self._probed: ValidationReport | None = None
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+        self._started: tuple[float, int] | None = None
+        self._validation: ValidationReport | None = None
 
-    def on_probe(self, found: ValidationReport) -> None:
-        """Take a probe; the report of its step follows."""
-        self._probed = found
+    def on_probe(self, report: ValidationReport) -> None:
+        """Store a validation report; the report of its step follows."""
+        self._validation = report
 
     def on_step(self, report: StepReport) -> None:
-        """Take a step's report."""
-        clock = time.monotonic()
-        if self._begun is None:
-            self._begun = (clock, report.step)
-        begun, first = self._begun
-        rate = (clock - begun) / max(report.step - first, 1)
-        self._teller.tell(
+        """Report the progress after a training step."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (now, report.step)
+        started_at, first_step = self._started
+        seconds_per_step = (now - started_at) / max(report.step - first_step, 1)
+        seconds_left = seconds_per_step * (report.n_steps - report.step)
+        self._reporter.report(
             Progress(
                 state=TRAINING if report.step < report.n_steps else MEASURING,
                 step=report.step,
                 n_steps=report.n_steps,
-                seconds_left=rate * (report.n_steps - report.step) if report.step > first else None,
+                seconds_left=seconds_left if report.step > first_step else None,
                 live=report.live,
                 losses=report.losses,
                 points=self._points(report),
@@ -125,30 +126,33 @@ class Curves:
         )
 
     def _points(self, report: StepReport) -> tuple[dict[str, float], ...]:
-        """Add a point now and then; those of steps that are taken again go."""
+        """Return the points with the one of this step, if it is due.
+
+        Points of this and later steps, left by an interrupted run, are dropped.
+        """
         every = max(report.n_steps // N_POINTS, 1)
-        points = self._teller.now.points
+        points = self._reporter.progress.points
         while points and points[-1]["step"] >= report.step:
             points = points[:-1]
-        probed, self._probed = self._probed, None
-        if report.step % every and report.step != report.n_steps and probed is None:
+        validation, self._validation = self._validation, None
+        if report.step % every and report.step != report.n_steps and validation is None:
             return points
         point = {"step": report.step, "total": report.losses["total"], "live": report.live}
-        if probed is not None:
-            point["recall"] = probed.recall
-            if probed.exclusion is not None:
-                point["exclusion"] = probed.exclusion
+        if validation is not None:
+            point["recall"] = validation.recall
+            if validation.exclusion is not None:
+                point["exclusion"] = validation.exclusion
         return (*points, point)
 
 
-def train_as_asked(request: Request, collection: Collection, teller: ProgressReporter) -> Path:
-    """Train, or go on training, and give the finished checkpoint its name."""
+def run_training(request: JobRequest, collection: Collection, reporter: ProgressReporter) -> Path:
+    """Train or resume training; return the path of the finished checkpoint."""
     settings = TrainingSettings.from_payload(request.settings)
-    curves = Curves(teller)
-    if not teller.folder.draft.exists():
+    curves = CurveRecorder(reporter)
+    if not reporter.folder.checkpoint.exists():
         train(
             collection,
-            teller.folder.draft,
+            reporter.folder.checkpoint,
             settings.config(),
             device=request.device,
             text_encoder=request.text_encoder,
@@ -158,22 +162,22 @@ def train_as_asked(request: Request, collection: Collection, teller: ProgressRep
             progress=False,
             save_every=_SAVE_EVERY,
         )
-    return _keep(teller.folder, request)
+    return _move_checkpoint(reporter.folder, request)
 
 
-def _keep(folder: JobDirectory, request: Request) -> Path:
-    """Give the finished checkpoint a name of its own, by which `sieve` finds it."""
+def _move_checkpoint(folder: JobDirectory, request: JobRequest) -> Path:
+    """Move the finished checkpoint to a free name among the collection's checkpoints."""
     while True:
         out = default_checkpoint_out(request.name)
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            folder.draft.rename(out)
+            folder.checkpoint.rename(out)
         except OSError:
             if not out.exists():
                 raise
-            continue  # another writer was faster; the next name is free
+            continue  # another process has taken this name
         return out
 
 
 if __name__ == "__main__":
-    run_job(train_as_asked)
+    run_job(run_training)

@@ -36,7 +36,7 @@ from starlette.responses import (
 )
 
 from sieve.data_prep.thumbnails import read_thumbnail
-from sieve.explorer.errors import OUR_FAULT, one_line
+from sieve.explorer.errors import INTERNAL_ERROR, one_line
 from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.login import Login
 from sieve.explorer.security.origins import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from sieve.explorer.concurrency import UnfetchedAnswers
+    from sieve.explorer.concurrency import UnfetchedResponses
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class RouteAllowList:
     login : Login
     functions : mapping of int to BlockFunction
         Endpoints of the app.
-    unfetched : UnfetchedAnswers
+    unfetched : UnfetchedResponses
     thumbnails, plotly : Path or None
         The static files of the page, served as `THUMBNAILS` and `PLOTLY`.
     made : Path
@@ -153,7 +153,7 @@ class RouteAllowList:
         rules: Rules,
         login: Login,
         functions: Mapping[int, BlockFunction],
-        unfetched: UnfetchedAnswers,
+        unfetched: UnfetchedResponses,
         thumbnails: Path | None,
         plotly: Path,
         made: Path,
@@ -460,7 +460,7 @@ class RouteAllowList:
         return {**scope, "headers": headers, "path": scope.get("root_path", "") + path}
 
 
-async def explain(request: Request, error: Exception) -> PlainTextResponse:
+async def handle_exception(request: Request, error: Exception) -> PlainTextResponse:
     """Answer what Gradio raised with a line: most often a call that fits nothing in the app."""
     is_misfit = request.method == "POST" and isinstance(error, _MISFITS)
     if is_misfit or isinstance(error, RequestValidationError):
@@ -477,7 +477,7 @@ def _answer_to(error: Exception) -> PlainTextResponse:
     if isinstance(error, ClientDisconnect):
         return _line(400, "the request ended too early")
     if not isinstance(error, bodies.BodyError):
-        return _line(500, OUR_FAULT)
+        return _line(500, INTERNAL_ERROR)
     answer = _line(error.status, str(error))
     answer.headers["connection"] = "close"
     return answer

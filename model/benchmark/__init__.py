@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from sieve.model.benchmark.bootstrap import Interval
 from sieve.model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
+from sieve.model.benchmark.evaluation_store import (
+    Evaluation,
+    EvaluationSummary,
+    keep_evaluation,
+    list_evaluations,
+    read_evaluation,
+)
 from sieve.model.benchmark.measures import Contrast, contrast
 from sieve.model.benchmark.methods import METHODS, TRAINED, TRAINING_FREE
 from sieve.model.benchmark.results import (
@@ -14,13 +21,6 @@ from sieve.model.benchmark.results import (
     TrackResult,
 )
 from sieve.model.benchmark.run import Benchmark
-from sieve.model.benchmark.store import (
-    Evaluation,
-    EvaluationSummary,
-    keep_evaluation,
-    list_evaluations,
-    read_evaluation,
-)
 
 __all__ = [
     "METHODS",

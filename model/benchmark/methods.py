@@ -239,7 +239,7 @@ class Method:
     """Text-to-image recall over some rows of the collection, once for each seed."""
 
 
-class Source:
+class BackboneEmbeddings:
     """Embeddings of a collection's items and of any text, by its backbone.
 
     Parameters
@@ -295,7 +295,7 @@ class Source:
         )
 
 
-def training_free(source: Source, name: str) -> Method:
+def training_free(source: BackboneEmbeddings, name: str) -> Method:
     """One dense rule on the backbone's own embeddings; where it has knobs, centring is one too."""
     rule = TRAINING_FREE[name]
 
@@ -307,7 +307,7 @@ def training_free(source: Source, name: str) -> Method:
     return Method(name, (rule,), represent, (SUBTRACT_ABOVE,) if rule is SUBTRACT else ())
 
 
-def other_backbone(source: Source, name: str) -> Method:
+def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
     """Another backbone's embeddings of the same items, with all dense rules."""
 
     def represent(questions: PairSet) -> list[Spaces]:
@@ -317,7 +317,7 @@ def other_backbone(source: Source, name: str) -> Method:
     return Method(name, (ONLY_A, *DENSE_RULES), represent, (ONLY_A, *DENSE_RULES))
 
 
-def splice(source: Source, words: Sequence[str]) -> Method:
+def splice(source: BackboneEmbeddings, words: Sequence[str]) -> Method:
     """SpLiCE over the words of the training captions, at several strengths."""
 
     def represent(questions: PairSet) -> list[Spaces]:
@@ -342,7 +342,7 @@ def _decomposed(given: Space, dictionary: np.ndarray, weight: float) -> Space:
     )
 
 
-def coded(name: str, source: Source, encoders: Sequence[SparseEncoder]) -> Method:
+def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder]) -> Method:
     """Codes of trained encoders, one a seed; a dense control is met with every rule there is."""
 
     def represent(questions: PairSet) -> list[Spaces]:
@@ -394,13 +394,13 @@ def _dense_codes(encoder: SparseEncoder, embeddings: np.ndarray, modality: str) 
 
 
 def code_recall(
-    source: Source, rows: np.ndarray, encoder: SparseEncoder | None = None
+    source: BackboneEmbeddings, rows: np.ndarray, encoder: SparseEncoder | None = None
 ) -> dict[str, float]:
     """Text-to-image recall among some items, by codes or by the backbone alone.
 
     Parameters
     ----------
-    source : Source
+    source : BackboneEmbeddings
         Of the benchmark's collection.
     rows : (n,) int64
     encoder : SparseEncoder, optional

@@ -24,8 +24,8 @@ from sieve.model.benchmark.measures import Measured, measure, shown_answers
 from sieve.model.benchmark.methods import (
     TRAINED,
     TRAINING_FREE,
+    BackboneEmbeddings,
     Method,
-    Source,
     TextEncoder,
     code_recall,
     coded,
@@ -110,7 +110,9 @@ class Benchmark:
         check_inputs(collection, self.train, checkpoint, self.peers)
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
-        self.source = Source(collection, self._open(collection), modality_means(self.train))
+        self.source = BackboneEmbeddings(
+            collection, self._open(collection), modality_means(self.train)
+        )
 
     def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
         """Measure everything.
@@ -175,7 +177,9 @@ class Benchmark:
                 yield oracle()
         ids = self.collection.items["id"].tolist()
         for name, peer in self.peers.items():
-            yield other_backbone(Source(peer, self._open(peer), modality_means(peer), ids), name)
+            yield other_backbone(
+                BackboneEmbeddings(peer, self._open(peer), modality_means(peer), ids), name
+            )
 
     def _encoders(self, name: str) -> list[SparseEncoder]:
         if name == SIEVE and self.checkpoint is not None:

@@ -47,7 +47,7 @@ class CaptionExample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Interval:
+class ActivationInterval:
     """Images sampled from one stretch of a dimension's values."""
 
     low: float
@@ -94,7 +94,7 @@ class DimensionPage:
     top_images: tuple[Example, ...]
     random_images: tuple[Example, ...]
     """A random sample of the images that have it, not only the flattering top."""
-    intervals: tuple[Interval, ...]
+    intervals: tuple[ActivationInterval, ...]
     """From the strongest to the weakest values."""
     top_captions: tuple[CaptionExample, ...]
     histogram: Histogram
@@ -161,7 +161,7 @@ def _intervals(
     values: np.ndarray,
     examples: Callable[[np.ndarray], tuple[Example, ...]],
     generator: np.random.Generator,
-) -> tuple[Interval, ...]:
+) -> tuple[ActivationInterval, ...]:
     """Cut descending values into stretches of equal width, and sample each."""
     if not len(values):
         return ()
@@ -170,7 +170,7 @@ def _intervals(
     for high, low in zip(edges[:-1], edges[1:], strict=True):
         inside = np.flatnonzero((values <= high) & (values > low))
         picked = np.sort(generator.permutation(inside)[:6])
-        found.append(Interval(float(low), float(high), len(inside), examples(picked)))
+        found.append(ActivationInterval(float(low), float(high), len(inside), examples(picked)))
     return tuple(found)
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import SIEVE, Source, coded, trained_peer
+from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, trained_peer
 from sieve.model.benchmark.tuning import tune
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares, recall_of_split
@@ -80,7 +80,7 @@ def select_questions(collection: Collection, track: str) -> PairSet:
 
 
 def measure(
-    source: Source, encoders: Sequence[SparseEncoder], questions: PairSet
+    source: BackboneEmbeddings, encoders: Sequence[SparseEncoder], questions: PairSet
 ) -> dict[str, Any]:
     """AP@10 by seed at the best of 60 settings of pushing away, and what must hold beside it."""
     spaces = coded(SIEVE, source, encoders).represent(questions)
@@ -110,7 +110,7 @@ def _quality(encoder: SparseEncoder, collection: Collection) -> dict[str, float]
     return {"recall@10 ratio": ratio, **live_shares(images, texts)}
 
 
-def subtraction(source: Source, questions: PairSet) -> float:
+def subtraction(source: BackboneEmbeddings, questions: PairSet) -> float:
     """AP@10 of tuned subtraction on the backbone's own embeddings, raw or centred."""
     raw = source.space(questions)
     spaces = {"raw": raw, "centred": source.centred(raw)}
@@ -128,8 +128,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    collection = Collection.open(open_collection_path(asked.collection))
-    source = Source(collection, backbone_of(collection).encode_texts, modality_means(collection))
+    collection = Collection.open(locate_collection(asked.collection))
+    source = BackboneEmbeddings(
+        collection, backbone_of(collection).encode_texts, modality_means(collection)
+    )
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     rows: dict[str, dict[str, Any]] = {}

@@ -13,7 +13,7 @@ import json
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.engine import Engine, Result
 from sieve.model.words.nouns import with_article
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    engine = Engine.open(open_collection_path(asked.collection), asked.checkpoint)
+    engine = Engine.open(locate_collection(asked.collection), asked.checkpoint)
     labels = [set(item) for item in engine.collection.items["labels"]]
     rows = []
     for a, b in label_pairs(labels, asked.pairs, asked.seed):

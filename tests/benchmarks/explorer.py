@@ -29,10 +29,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from sieve.data_prep.bundled import open_collection_path  # noqa: E402
+from sieve.data_prep.bundled import locate_collection  # noqa: E402
 from sieve.explorer.app import start  # noqa: E402
 from sieve.model.engine import EncodedQuery, Engine  # noqa: E402
-from tests.benchmarks.made_up_collection import make  # noqa: E402
+from tests.benchmarks.synthetic_collection import make  # noqa: E402
 from tests.browser.steps import installed_browser  # noqa: E402
 
 SMALL, LIMIT_MS, LARGE_LIMIT_MS = 5_000, 250.0, 300.0
@@ -220,7 +220,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
             found = compare(made_up_engine(Path(folder), asked.items), asked.query, asked.toggles)
     else:
-        engine = Engine.open(open_collection_path(asked.collection), asked.checkpoint)
+        engine = Engine.open(locate_collection(asked.collection), asked.checkpoint)
         found = compare(engine, asked.query, asked.toggles)
     if asked.json:
         print(json.dumps(found, indent=1))

@@ -15,17 +15,17 @@ from typing import Any
 
 import httpx
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.app import start
-from sieve.explorer.errors import OUR_FAULT
+from sieve.explorer.errors import INTERNAL_ERROR
 from sieve.explorer.jobs.manager import JobLock
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 from sieve.model.files import sieve_home
-from tests.asking import ASK, question, server_functions
 from tests.benchmarks.fuzzing import FAULT, Target
-from tests.benchmarks.junk import changed
+from tests.benchmarks.random_inputs import changed
+from tests.page_api import RPC_URL, request_body, server_functions
 
 SLOW = 20.0
 _PLACE = {
@@ -114,7 +114,7 @@ class _Overheard(logging.Handler):
 @contextmanager
 def running_targets(port: int) -> Iterator[list[Target]]:
     """Start both explorers on the bundled collection, with a $SIEVE_HOME of their own."""
-    path, ours = open_collection_path("scenes", device="cpu", progress=False), sieve_home()
+    path, ours = locate_collection("scenes", device="cpu", progress=False), sieve_home()
     overheard, terminal = _Overheard(), sys.stderr
     run, home = JobLock.run, os.environ.get("SIEVE_HOME")
     with tempfile.TemporaryDirectory() as folder:
@@ -160,13 +160,13 @@ def _targets(
             .replace("0123456789abcdef", ids[0])
             .replace("0123456789abcdee", ids[1])
         )
-        ask = _server_function(web, url + ASK, question(known, name, None), heard)
+        ask = _server_function(web, url + RPC_URL, request_body(known, name, None), heard)
         yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
     named = web.get(f"{url}/gradio_api/info").json()["named_endpoints"]
     for name in named:
         data = changed(_ARGUMENTS.get(name, ([],)))
         yield Target(f"{kind} {name}", data, _endpoint(web, url, name, heard))
-    bodies = {"component_server": question(known, "sieve_open", ""), **_BODIES}
+    bodies = {"component_server": request_body(known, "sieve_open", ""), **_BODIES}
     for route, whole in bodies.items():
         ask = _envelope(web, f"{url}/gradio_api/{route}", heard)
         yield Target(f"{kind} body of {route}", changed((whole,)), ask)
@@ -208,7 +208,7 @@ def _server_function(
         line = told.get("error") if isinstance(told, dict) else None
         if line is None:
             return "answered"
-        if OUR_FAULT in str(line) or "\n" in str(line):
+        if INTERNAL_ERROR in str(line) or "\n" in str(line):
             return f"{FAULT}{line}"
         return "refused in a line"
 

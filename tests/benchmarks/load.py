@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import annotate
 from sieve.explorer.tabs.search import N_RESULTS
 from sieve.model.engine import Engine
 from sieve.model.files import sieve_home
-from tests.benchmarks.served import folder_size, memory_mib, running, wait_for
-from tests.benchmarks.visitors import Counts, visit
+from tests.benchmarks.server_process import folder_size, memory_mib, running, wait_for
+from tests.benchmarks.simulated_users import Counts, visit
 
 LIMIT_MS = 250.0
 """Of the design page, for a toggle in a browser that has the server to itself."""
@@ -146,7 +146,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Serve, let people in, and look at what is left."""
     home, temporary, log = folder / "home", folder / "tmp", folder / "server.log"
     temporary.mkdir()
-    path = open_collection_path(given.collection)
+    path = locate_collection(given.collection)
     if sieve_home().is_dir():
         shutil.copytree(sieve_home(), home)
     environment = {

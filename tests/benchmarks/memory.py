@@ -24,8 +24,8 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.pipeline.decode import Thumbnails
-from sieve.data_prep.precomputed import KnownEmbeddings
+from sieve.data_prep.pipeline.decode import ThumbnailWriter
+from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Source
 from sieve.data_prep.sources.folder import Folder
@@ -72,13 +72,13 @@ def random_rows(path: Path, rows: int, width: int) -> np.ndarray:
 
 def with_known(folder: Path, rows: int, width: int) -> None:
     """Prepare where all is known."""
-    known = KnownEmbeddings(
+    known = PrecomputedEmbeddings(
         random_rows(folder / "images.npy", rows, width),
         random_rows(folder / "texts.npy", rows, width),
     )
-    setattr(Thumbnails, "write", lambda *_: None)  # noqa: B010
+    setattr(ThumbnailWriter, "write", lambda *_: None)  # noqa: B010
     identity = BackboneIdentity("made-up", "0" * 64, width)
-    prepare(cast(Source, MadeUp(rows)), identity, folder / "collection", known=known)
+    prepare(cast(Source, MadeUp(rows)), identity, folder / "collection", precomputed=known)
 
 
 def with_missing(folder: Path, rows: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import code_quality
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    collection = Collection.open(open_collection_path(asked.collection))
+    collection = Collection.open(locate_collection(asked.collection))
     checkpoint = Checkpoint.load(asked.checkpoint or find_checkpoint(collection))
     found = code_quality(checkpoint.encoder, collection, asked.split)
     if asked.json:

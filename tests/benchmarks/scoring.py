@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import CONTROL, SIEVE, Source, coded, trained_peer
+from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, trained_peer
 from sieve.model.collection import Collection
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.metrics import ranked_rows
@@ -159,9 +159,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--trials", type=int, default=120)
     asked = parser.parse_args()
-    collection = Collection.open(open_collection_path(asked.collection))
-    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
-    source = Source(collection, backbone_of(collection).encode_texts, modality_means(train))
+    collection = Collection.open(locate_collection(asked.collection))
+    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
+    source = BackboneEmbeddings(
+        collection, backbone_of(collection).encode_texts, modality_means(train)
+    )
     questions = select_questions(collection, asked.track)
     raw = source.space(questions)
     report("backbone", [source.centred(raw)], False, questions, asked.trials)

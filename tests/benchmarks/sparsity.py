@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import Source
+from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.training import TrainingConfig
@@ -196,7 +196,7 @@ KINDS: dict[str, type[Compact]] = {
 
 
 def train_kind(
-    name: str, collection: Collection, config: TrainingConfig, source: Source
+    name: str, collection: Collection, config: TrainingConfig, source: BackboneEmbeddings
 ) -> SparseEncoder:
     """Train one kind to its end."""
     data = training_data(collection, config, source.texts)
@@ -218,9 +218,11 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     OBJECTIVES.update(KINDS)
-    collection = Collection.open(open_collection_path(asked.collection))
-    train = Collection.open(open_collection_path(asked.train)) if asked.train else collection
-    source = Source(collection, backbone_of(collection).encode_texts, modality_means(train))
+    collection = Collection.open(locate_collection(asked.collection))
+    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
+    source = BackboneEmbeddings(
+        collection, backbone_of(collection).encode_texts, modality_means(train)
+    )
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     for name in asked.only.split(";"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import go
 from sieve.explorer.server import Server
@@ -65,7 +65,7 @@ def test_the_other_checkpoint_is_offered_and_opened(server: Server, page: Page) 
         page.get_by_role("button", name="Open trial").click()
     expect(page.get_by_role("button", name="Opening trial")).to_be_disabled()
     while page.locator(".sv-about").inner_text().find("checkpoint trial") < 0:
-        server.follow()
+        server.switch_checkpoint()
         page.wait_for_timeout(100)
     expect(banner).to_contain_text(
         "trial had only a quick training (20 steps); full had a full one."

@@ -29,28 +29,30 @@ class TestBundled:
         monkeypatch.setattr("sieve.data_prep.scenes.Scenes", lambda: Scenes(count=12))
 
     def test_it_is_prepared_once(self, home: Path) -> None:
-        path = bundled.open_collection_path("scenes", progress=False)
+        path = bundled.locate_collection("scenes", progress=False)
         assert path.parent == home / "collections"
         assert Collection.open(path).n_items == 12
         before = (path / "collection.json").stat().st_mtime_ns
-        assert bundled.open_collection_path("scenes", progress=False) == path
+        assert bundled.locate_collection("scenes", progress=False) == path
         assert (path / "collection.json").stat().st_mtime_ns == before
 
     def test_shipped_embeddings_are_used_and_name_the_version(self) -> None:
-        computed = bundled.bundled_scenes(progress=False)
-        shipped = bundled.scenes_embeddings()
+        computed = bundled.prepare_bundled_scenes(progress=False)
+        shipped = bundled.scenes_embeddings_path()
         shipped.parent.mkdir(parents=True)
         known = np.random.default_rng(0).standard_normal((12, 32)).astype(np.float16)
         np.save(shipped, known)
         write_checksums(shipped.parent, [shipped.name])
-        path = bundled.bundled_scenes(progress=False)
+        path = bundled.prepare_bundled_scenes(progress=False)
         assert path != computed
         first = Collection.open(path).image_embeddings[0].astype(float)
         assert first @ known[0] / np.linalg.norm(known[0].astype(float)) > 0.999
 
     def test_two_at_once_both_get_it(self, home: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
-            paths = list(pool.map(lambda _: bundled.bundled_scenes(progress=False), range(2)))
+            paths = list(
+                pool.map(lambda _: bundled.prepare_bundled_scenes(progress=False), range(2))
+            )
         assert paths[0] == paths[1]
         assert Collection.open(paths[0]).n_items == 12
         assert [entry.name for entry in (home / "collections").iterdir()] == [paths[0].name]
@@ -61,13 +63,13 @@ def test_names_are_found_in_their_order(
 ) -> None:
     kept = home / "collections" / "mine"
     shutil.copytree(tiny_collection.path, kept)
-    assert bundled.open_collection_path("mine") == kept
-    assert bundled.open_collection_path(tiny_collection.path) == tiny_collection.path
+    assert bundled.locate_collection("mine") == kept
+    assert bundled.locate_collection(tiny_collection.path) == tiny_collection.path
     monkeypatch.chdir(tmp_path)
     shutil.copytree(kept, tmp_path / "mine")
-    assert bundled.open_collection_path("mine") == Path("mine")
+    assert bundled.locate_collection("mine") == Path("mine")
     with pytest.raises(FileNotFoundError, match="no collection 'yours'; there are: scenes, mine"):
-        bundled.open_collection_path("yours")
+        bundled.locate_collection("yours")
     (tmp_path / "yours").mkdir()
     with pytest.raises(FileNotFoundError, match="yours is not a collection"):
-        Collection.open(bundled.open_collection_path("yours"))
+        Collection.open(bundled.locate_collection("yours"))

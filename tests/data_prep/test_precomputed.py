@@ -1,4 +1,4 @@
-"""Embeddings that exist already take the place of the backbone's."""
+"""Precomputed embeddings replace those of the backbone."""
 
 from __future__ import annotations
 
@@ -7,37 +7,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from squares import Drawn, skipped_rows
+from square_source import SquareSource, skipped_rows
 
-from sieve.data_prep.precomputed import ConcatRows, KnownEmbeddings
+from sieve.data_prep.precomputed import ConcatRows, PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity
 
 
-def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_precomputed_embeddings_are_used_and_normalised(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
     known = np.random.default_rng(0).standard_normal((30, tiny_backbone.width))
     made = prepare(
-        Drawn(30, {4: "torn"}),
+        SquareSource(30, {4: "torn"}),
         tiny_backbone,
         tmp_path / "c",
         progress=False,
-        known=KnownEmbeddings(known.astype(np.float16)),
+        precomputed=PrecomputedEmbeddings(known.astype(np.float16)),
     )
     expected = np.delete(known, 4, axis=0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.abs(made.image_embeddings.astype(float) - expected).max() < 2e-3
     with pytest.raises(
-        ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row a record"
+        ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row per record"
     ):
         prepare(
-            Drawn(31), tiny_backbone, tmp_path / "d", known=KnownEmbeddings(known), progress=False
+            SquareSource(31),
+            tiny_backbone,
+            tmp_path / "d",
+            precomputed=PrecomputedEmbeddings(known),
+            progress=False,
         )
 
 
-def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
-    class Twice(Drawn):
+def test_complete_embeddings_need_no_backbone(tmp_path: Path) -> None:
+    class Twice(SquareSource):
         def records(self) -> Iterator[Record]:
             for place, record in enumerate(super().records()):
                 yield record
@@ -47,8 +53,10 @@ def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images, texts = random.standard_normal((61, 6)), random.standard_normal((61, 6))
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
-    known = KnownEmbeddings(ConcatRows([images[:3], images[3:29], images[29:]]), texts)
-    made = prepare(Twice(60, {4: "torn"}), identity, tmp_path / "c", known=known, progress=False)
+    known = PrecomputedEmbeddings(ConcatRows([images[:3], images[3:29], images[29:]]), texts)
+    made = prepare(
+        Twice(60, {4: "torn"}), identity, tmp_path / "c", precomputed=known, progress=False
+    )
     assert made.backbone == identity
     for found, given, left_out in (
         (made.image_embeddings, images, [3, 5]),  # the duplicate, and the torn one after it
@@ -59,24 +67,26 @@ def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
         assert np.abs(found.astype(float) - expected).max() < 2e-3
 
 
-def test_what_is_not_known_needs_a_backbone(tmp_path: Path) -> None:
+def test_missing_embeddings_need_a_backbone(tmp_path: Path) -> None:
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
-    known = KnownEmbeddings(np.ones((3, 6)))
-    with pytest.raises(ValueError, match="not all embeddings of drawn are known: backbone theirs"):
-        prepare(Drawn(3), identity, tmp_path / "c", known=known, progress=False)
-    wrong = KnownEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
-    with pytest.raises(ValueError, match=r"known texts have shape \(4, 6\), expected \(3, 6\)"):
-        prepare(Drawn(3), identity, tmp_path / "c", known=wrong, progress=False)
+    known = PrecomputedEmbeddings(np.ones((3, 6)))
+    with pytest.raises(ValueError, match="some embeddings of drawn are missing; backbone theirs"):
+        prepare(SquareSource(3), identity, tmp_path / "c", precomputed=known, progress=False)
+    wrong = PrecomputedEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
+    with pytest.raises(
+        ValueError, match=r"precomputed texts have shape \(4, 6\), expected \(3, 6\)"
+    ):
+        prepare(SquareSource(3), identity, tmp_path / "c", precomputed=wrong, progress=False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_known_embeddings_that_are_no_directions_are_left_out(tmp_path: Path, value: float) -> None:
+def test_invalid_precomputed_embeddings_are_left_out(tmp_path: Path, value: float) -> None:
     images, texts = np.ones((60, 4), np.float16), np.ones((60, 4), np.float16)
     images[17] = value
     texts[-1, 2] = value if value else np.nan  # the second caption of the last record
-    known = KnownEmbeddings(images, texts)
+    known = PrecomputedEmbeddings(images, texts)
     identity = BackboneIdentity("theirs", "ab" * 32, 4)
-    made = prepare(Drawn(60), identity, tmp_path / "c", known=known, progress=False)
+    made = prepare(SquareSource(60), identity, tmp_path / "c", precomputed=known, progress=False)
     assert [row[::2] for row in skipped_rows(made)[1:]] == [
         ["s17", "embedding is NaN, infinite or zero"],
         ["s59", "a caption's embedding is NaN, infinite or zero"],

@@ -11,7 +11,7 @@ import pytest
 from sieve.explorer import components
 from sieve.explorer.app import STYLE, build_app, start
 from sieve.explorer.components import FOLDER
-from sieve.explorer.errors import OUR_FAULT, json_errors
+from sieve.explorer.errors import INTERNAL_ERROR, json_errors
 from sieve.explorer.serialize import item_view, summary, table_view
 from sieve.explorer.tabs.search import SearchHandlers
 
@@ -114,7 +114,7 @@ def test_our_own_faults_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -
     def broken(_: object) -> dict:
         raise KeyError("secret")
 
-    assert json_errors(broken)(None) == {"error": OUR_FAULT}
+    assert json_errors(broken)(None) == {"error": INTERNAL_ERROR}
     assert "secret" in caplog.text
 
 

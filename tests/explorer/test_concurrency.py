@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import ask
-from ports import FIRST_PORT
+from page_api import call_server
+from processes import FIRST_PORT
 
 from sieve.explorer.app import start
 from sieve.explorer.concurrency import BUSY, RequestLimiter
@@ -41,45 +41,45 @@ def run(crowd: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, crowd).result()
 
 
-async def asked(turns: RequestLimiter, held: Held, count: int) -> list[asyncio.Task[object]]:
-    tasks = [asyncio.ensure_future(turns.take(held, n)) for n in range(count)]
-    while held.most < turns.at_once:
+async def asked(limiter: RequestLimiter, held: Held, count: int) -> list[asyncio.Task[object]]:
+    tasks = [asyncio.ensure_future(limiter.run(held, n)) for n in range(count)]
+    while held.most < limiter.max_concurrent:
         await asyncio.sleep(0.01)
     return tasks
 
 
 def test_some_run_some_wait_and_the_others_hear_at_once_that_it_is_busy() -> None:
     async def crowd() -> None:
-        turns, held = RequestLimiter(at_once=2, waiting=3), Held()
-        tasks = await asked(turns, held, 9)
+        limiter, held = RequestLimiter(max_concurrent=2, max_waiting=3), Held()
+        tasks = await asked(limiter, held, 9)
         refused = [task for task in tasks if task.done()]
         assert [task.result() for task in refused] == [BUSY] * 4
         held.let_go.set()
         answers = await asyncio.gather(*tasks)
         assert answers == [0, 1, 2, 3, 4, BUSY, BUSY, BUSY, BUSY] and held.most == 2
-        assert await turns.take(held, 7) == 7  # nothing of the crowd is left
+        assert await limiter.run(held, 7) == 7  # nothing of the crowd is left
 
     run(crowd())
 
 
 def test_nobody_waits_longer_than_was_said() -> None:
     async def wait() -> None:
-        turns, held = RequestLimiter(at_once=1, seconds=0.1), Held()
-        first, second = await asked(turns, held, 2)
+        limiter, held = RequestLimiter(max_concurrent=1, timeout=0.1), Held()
+        first, second = await asked(limiter, held, 2)
         begun = time.perf_counter()
         assert await second == BUSY and time.perf_counter() - begun < 5
         held.let_go.set()
-        assert await first == 0 and await turns.take(held, 2) == 2
+        assert await first == 0 and await limiter.run(held, 2) == 2
 
     run(wait())
 
 
 def test_a_handler_that_fails_gives_its_turn_back() -> None:
     async def fail() -> None:
-        turns = RequestLimiter(at_once=1)
+        limiter = RequestLimiter(max_concurrent=1)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                await turns.take(lambda n: n / 0, 1)
+                await limiter.run(lambda n: n / 0, 1)
 
     run(fail())
 
@@ -96,7 +96,7 @@ def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
     web: httpx.Client, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(name: str, data: object) -> dict:
-        return ask(web, name, data).raise_for_status().json()
+        return call_server(web, name, data).raise_for_status().json()
 
     question = {"q": "a red circle"}
     whole = call("sieve_ask", question)

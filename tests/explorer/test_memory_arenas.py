@@ -9,9 +9,9 @@ import pytest
 
 COUNT = """
 import ctypes, sys, threading
-from sieve.explorer.concurrency import share_arenas
+from sieve.explorer.concurrency import limit_memory_arenas
 if sys.argv[1] == "share":
-    share_arenas()
+    limit_memory_arenas()
 libc = ctypes.CDLL(None)
 together = threading.Barrier(24)
 def work():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sieve.explorer.uploads import KEPT_SIDE, Uploads
+from sieve.explorer.uploads import MAX_SIDE, Uploads
 
 
 def put(folder: Path, name: str = "a.png", size: tuple[int, int] = (1000, 500)) -> Path:
@@ -19,8 +19,8 @@ def put(folder: Path, name: str = "a.png", size: tuple[int, int] = (1000, 500)) 
 def test_an_image_is_taken_in_and_its_file_removed(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path)
     path = put(tmp_path)
-    taken = uploads.take(str(path))
-    assert uploads.get(taken.key).size == (KEPT_SIDE, KEPT_SIDE // 2)
+    taken = uploads.add(str(path))
+    assert uploads.get(taken.key).size == (MAX_SIDE, MAX_SIDE // 2)
     assert taken.preview.startswith("data:image/webp;base64,")
     assert not path.exists()
 
@@ -31,7 +31,7 @@ def test_the_folder_that_the_server_made_for_a_file_goes_with_it(tmp_path: Path)
     (tmp_path / "b" / "another.png").write_bytes(b"")
     uploads = Uploads(tmp_path)
     for name in ("a", "b"):
-        uploads.take(str(put(tmp_path / name)))
+        uploads.add(str(put(tmp_path / name)))
     assert [path.name for path in tmp_path.rglob("*")] == ["b", "another.png"]
 
 
@@ -41,28 +41,28 @@ def test_only_the_upload_folder_is_read(tmp_path: Path) -> None:
     outside = put(tmp_path)
     (tmp_path / "uploads" / "link.png").symlink_to(outside)
     for path in (outside, tmp_path / "uploads/../a.png", tmp_path / "uploads/link.png", tmp_path):
-        with pytest.raises(ValueError, match="not there"):
-            uploads.take(str(path))
+        with pytest.raises(ValueError, match="does not exist"):
+            uploads.add(str(path))
     assert outside.exists()
 
 
 @pytest.mark.parametrize("path", ["", "\0", "x" * 5000, "/nowhere/at/all"])
 def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(ValueError, match="not there"):
-        Uploads(tmp_path).take(path)
+    with pytest.raises(ValueError, match="does not exist"):
+        Uploads(tmp_path).add(path)
 
 
 def test_a_broken_image_is_refused_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"no image")
     with pytest.raises(ValueError, match="cannot be used"):
-        Uploads(tmp_path).take(str(path))
+        Uploads(tmp_path).add(str(path))
     assert not path.exists()
 
 
 def test_old_images_are_forgotten(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, capacity=2)
-    keys = [uploads.take(str(put(tmp_path, f"{n}.png", (8, 8 + n)))).key for n in range(3)]
+    keys = [uploads.add(str(put(tmp_path, f"{n}.png", (8, 8 + n)))).key for n in range(3)]
     assert uploads.get(keys[2]).size == (8, 10)
     with pytest.raises(ValueError, match="choose it again"):
         uploads.get(keys[0])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_embeddings import write_embeddings
+from unavailable_backbone import write_embeddings
 
 from sieve.model.collection import IMAGE_EMBEDDINGS, MANIFEST
 from sieve.model.engine import Engine
@@ -129,14 +129,14 @@ def test_truncated_codes_do_not_end_the_process(engine: Engine) -> None:
 TRUNCATED_INPUT = """
 import os, sys
 from pathlib import Path
-from sieve.data_prep.precomputed import KnownEmbeddings
+from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.explorer.cli import main
 folder, out = Path(sys.argv[1]), sys.argv[2]
-check = KnownEmbeddings.check
+check = PrecomputedEmbeddings.check
 def checked(*given):
     os.truncate(folder / "text_features.npy", 200)  # as a copy that is still being written
     return check(*given)
-KnownEmbeddings.check = checked
+PrecomputedEmbeddings.check = checked
 main(["prepare", "embeddings", str(folder), "--backbone", "my-lab/own", "--out", out])
 """
 TRUNCATED_TRAINING = """

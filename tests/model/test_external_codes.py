@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import reseal
-from given_codes import IMAGES, NAMES, matrix, write_codes
+from corruption import reseal
 from PIL import Image
 from scipy.sparse import save_npz
+from tiny_codes import IMAGES, NAMES, matrix, write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
@@ -30,7 +30,7 @@ def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
     source = Codes(
         CodeFiles.find(folder), folder / "photos", text_encoder=text_encoder, name="mine"
     )
-    return prepare(source, None, out, known=source.known(), progress=False)
+    return prepare(source, None, out, precomputed=source.precomputed(), progress=False)
 
 
 @pytest.fixture(scope="module")

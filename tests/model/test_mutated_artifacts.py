@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_word_collection
-from damage import reseal
-from given_codes import write_codes
-from mutations import mutated_json
+from corruption import mutated_json, reseal
 from safetensors.numpy import load_file, save_file
+from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
@@ -262,7 +261,9 @@ def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
     tmp_path: Path, home: Path
 ) -> None:
     source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), tmp_path, name="mine")
-    whole = prepare(source, None, tmp_path / "whole", known=source.known(), progress=False).path
+    whole = prepare(
+        source, None, tmp_path / "whole", precomputed=source.precomputed(), progress=False
+    ).path
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     listed = dict(code_mutations(copy))
     refused = 0

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sieve.data_prep.backbone_training.fit import (
     Domain,
-    Recipe,
+    FitConfig,
     Towers,
     caption_loss,
     query_loss,
@@ -33,7 +33,7 @@ from sieve.data_prep.backbone_training.pretrain import (
 from sieve.data_prep.backbone_training.recall import recall
 from sieve.data_prep.backbone_training.terms import (
     CompactTokens,
-    TermBook,
+    TermIndex,
     drop_words,
     frequent_words,
 )
@@ -94,13 +94,13 @@ def test_missing_photographs_are_named(tmp_path: Path):
 
 def test_recipe_is_checked():
     with pytest.raises(ValueError, match="at least 1"):
-        Recipe(steps=0)
+        FitConfig(steps=0)
     with pytest.raises(ValueError, match="averaging"):
-        Recipe(averaging=1.0)
+        FitConfig(averaging=1.0)
 
 
 def test_terms_fold_plurals_and_join_neighbours():
-    book = TermBook(CAPTIONS, [()] * 4, min_images=1)
+    book = TermIndex(CAPTIONS, [()] * 4, min_images=1)
     has = {term: book.has[:, column].tolist() for column, term in enumerate(book.terms)}
     assert has["dog"] == [True, False, False, False]
     assert has["black dog"] == [True, False, False, False]
@@ -110,13 +110,13 @@ def test_terms_fold_plurals_and_join_neighbours():
 
 
 def test_labels_count_as_terms():
-    book = TermBook(CAPTIONS, [("animal",), (), (), ("hot dog",)], min_images=1)
+    book = TermIndex(CAPTIONS, [("animal",), (), (), ("hot dog",)], min_images=1)
     assert book.has[0, book.terms.index("animal")]
     assert book.has[3, book.terms.index("hot dog")]
 
 
 def test_queries_are_short_and_grammatical():
-    book = TermBook(CAPTIONS, [()] * 4, min_images=1)
+    book = TermIndex(CAPTIONS, [()] * 4, min_images=1)
     random = Random(0)
     dogs = {book.query(book.terms.index("dog"), random) for _ in range(200)}
     assert {"dog", "a dog", "dogs", "some dogs"} <= dogs
@@ -192,11 +192,11 @@ def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
     text = {**MODEL["text_cfg"], "vocab_size": len(tokens.used)}
     network = CustomTextCLIP(512, dict(MODEL["vision_cfg"]), text).eval()
     features = image_features(network.visual.trunk, (colour(one) for one in colours))
-    book = TermBook(captions, [()] * len(captions), min_images=1)
+    book = TermIndex(captions, [()] * len(captions), min_images=1)
     domain = Domain("colours", features[:, None], captions, book)
     towers = Towers(network, tokens, dropout=0.0)
     steps: list[int] = []
-    recipe = Recipe(steps=15, batch=6, queries=6, averaging=0.5)
+    recipe = FitConfig(steps=15, batch=6, queries=6, averaging=0.5)
     train(towers, [domain], recipe, steps.append)
     assert steps == [15]
     save(tmp_path / "out", towers, [domain])

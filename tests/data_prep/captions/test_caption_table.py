@@ -100,7 +100,7 @@ def test_the_first_of_two_splits_counts(tmp_path: Path) -> None:
     read = read_captions(path)
     assert read["a.jpg"].split == "test"
     assert [entry.reason for entry in read.skipped] == [
-        "split train contradicts test before, which counts"
+        "split train contradicts the image's earlier split test, which is used"
     ]
 
 
@@ -209,14 +209,14 @@ def test_parquet(tmp_path: Path) -> None:
         ("captions.parquet:4", "no image name"),
     ]
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="captions.parquet is not a Parquet file that can be read"):
+    with pytest.raises(ValueError, match="captions.parquet cannot be read as Parquet"):
         read_captions(path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "captions.xlsx"
     path.write_text("{}")
-    with pytest.raises(ValueError, match="of no known format; expected one of .csv, .json, "):
+    with pytest.raises(ValueError, match="has an unknown format; expected one of .csv, .json, "):
         read_captions(path)
     with pytest.raises(ValueError, match="captions.csv.gz is compressed; decompress it first"):
         read_captions(path.rename(tmp_path / "captions.csv.gz"))

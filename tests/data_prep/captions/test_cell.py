@@ -119,5 +119,5 @@ def test_text_of_a_cell() -> None:
         "a.jpg", "12", "", "", "a.jpg",
     ]  # fmt: skip
     for value in ({"path": "a"}, ["a"], object()):
-        with pytest.raises(CellError, match="a text was expected, found"):
+        with pytest.raises(CellError, match="expected a text, found"):
             text_in(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.data_prep.captions.placeholder import draw_tile
+from sieve.data_prep.captions.placeholder import draw_placeholder
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from sieve.data_prep.captions.placeholder import draw_tile
     ["a dog", "", "word " * 500, "x" * 3000, "W" * 90, "<b>&amp;\u202eשלום", "漢字", "a\nb\tc"],
 )
 def test_tiles_hold_any_text(text: str) -> None:
-    tile = draw_tile(text)
+    tile = draw_placeholder(text)
     assert (tile.mode, tile.size) == ("RGB", (320, 240))
     inside = np.asarray(tile)[10:-10, 10:-10]
     assert inside.std() > 1, "something is written"
@@ -22,5 +22,5 @@ def test_tiles_hold_any_text(text: str) -> None:
 
 
 def test_tiles_of_other_texts_differ() -> None:
-    assert draw_tile("a dog") == draw_tile("a dog")
-    assert draw_tile("a dog") != draw_tile("a cat")
+    assert draw_placeholder("a dog") == draw_placeholder("a dog")
+    assert draw_placeholder("a dog") != draw_placeholder("a cat")

@@ -55,4 +55,6 @@ def identity(width: int = D) -> BackboneIdentity:
 
 
 def prepared(source: Embeddings, out: Path, **options: Any) -> Collection:
-    return prepare(source, identity(), out, known=source.known(), progress=False, **options)
+    return prepare(
+        source, identity(), out, precomputed=source.precomputed(), progress=False, **options
+    )

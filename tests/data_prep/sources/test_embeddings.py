@@ -45,7 +45,11 @@ def test_a_round_trip_through_clip_retrievals_layout(
     folder = export(tiny_collection, tmp_path / "out", shards)
     source = Embeddings(folder, pictures / "images")
     made = prepare(
-        source, tiny_collection.backbone, tmp_path / "again", known=source.known(), progress=False
+        source,
+        tiny_collection.backbone,
+        tmp_path / "again",
+        precomputed=source.precomputed(),
+        progress=False,
     )
     for part in ("image_embeddings", "text_embeddings", "caption_item"):
         assert np.array_equal(getattr(made, part), getattr(tiny_collection, part)), part
@@ -63,8 +67,8 @@ def test_shards_go_by_their_numbers(tmp_path: Path) -> None:
         f"/data/set/{n:03}.jpg" for n in range(12)
     ]
     images = np.concatenate([unit(1, 10 + number) for number in range(12)])
-    assert np.array_equal(source.known().images[0:12], images)
-    assert np.array_equal(source.known().images[9:11], images[9:11])
+    assert np.array_equal(source.precomputed().images[0:12], images)
+    assert np.array_equal(source.precomputed().images[9:11], images[9:11])
 
 
 def test_no_backbone_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +92,8 @@ def test_an_image_that_is_not_here_is_shown_by_its_caption(
     assert made.items["image"].iloc[0] == "/data/set/000.jpg"
     told = [message for message in caplog.messages if "images are in" in message]
     assert set(told) == {
-        f"2 of 5 images are in {tmp_path / 'images'}; the others are shown by their captions "
-        "(--images says where they are)"
+        f"2 of 5 images are in {tmp_path / 'images'}; the others are shown as captions; "
+        "give the folder of images with --images"
     }
 
 
@@ -144,18 +148,26 @@ def test_captions_without_embeddings(
     with caplog.at_level(logging.WARNING):
         source = Embeddings(tmp_path / "e")
         made = prepare(
-            source, identity(width), tmp_path / "mute", known=source.known(), progress=False
+            source,
+            identity(width),
+            tmp_path / "mute",
+            precomputed=source.precomputed(),
+            progress=False,
         )
     assert made.n_captions == 0 and made.text_embeddings.shape == (0, width)
-    assert "left out 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
+    assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
     left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
     assert left_out == [("caption without an embedding", 2)]
     kept = Embeddings(tmp_path / "e", keep_captions=True)
-    told = prepare(kept, tiny_backbone, tmp_path / "told", known=kept.known(), progress=False)
+    told = prepare(
+        kept, tiny_backbone, tmp_path / "told", precomputed=kept.precomputed(), progress=False
+    )
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])
     assert np.allclose(told.text_embeddings, expected, atol=2e-3)
     with pytest.raises(ValueError, match="has to be opened"):
-        prepare(kept, identity(width), tmp_path / "no", known=kept.known(), progress=False)
+        prepare(
+            kept, identity(width), tmp_path / "no", precomputed=kept.precomputed(), progress=False
+        )
 
 
 def test_plain_arrays_and_a_table(tmp_path: Path) -> None:
@@ -186,7 +198,7 @@ def test_the_backbone_is_known_where_it_can_be_opened(
     assert one.sha256 != other.sha256
     assert one.may_be(tiny_backbone.sha256, 16) and not one.may_be(tiny_backbone.sha256, 32)
     assert str(one) == "backbone somebody-elses (weights unknown)"
-    assert "the weights of backbone somebody-elses are unknown here" in caplog.text
+    assert "the weights of backbone somebody-elses are not available" in caplog.text
 
 
 def test_a_source_travels_light(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from published import add_member
 
-from sieve.data_prep.sources.base import SkippedNotes
+from sieve.data_prep.sources.base import BaseSource
 from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.img2dataset import Img2Dataset
@@ -78,13 +78,13 @@ class Mutation:
         return changed
 
 
-Layout = Callable[[Path, Mutation], SkippedNotes]
+Layout = Callable[[Path, Mutation], BaseSource]
 
 
 def tar_of(*parts: Callable[[int], tuple[str, bytes]]) -> Layout:
     """A tar shard with these members for each picture."""
 
-    def write(folder: Path, mutation: Mutation) -> SkippedNotes:
+    def write(folder: Path, mutation: Mutation) -> BaseSource:
         members = mutation.apply([part(number) for number in range(N) for part in parts])
         with tarfile.open(folder / "00000.tar", "w") as tar:
             for name, data in members:
@@ -117,7 +117,7 @@ def beside_it(pattern: str) -> Callable[[int], tuple[str, bytes]]:
 def table_layout(naming: Callable[[int, str], str], header: str = "") -> Layout:
     """A table of captions and URLs, beside images; the lines are changed."""
 
-    def write(folder: Path, mutation: Mutation) -> SkippedNotes:
+    def write(folder: Path, mutation: Mutation) -> BaseSource:
         urls = [f"http://x.org/{number}.png?v=1" for number in range(N)]
         lines = [(f"{caption(n)}\t{url}", b"") for n, url in enumerate(urls)]
         # A line has no name to change: it is cut or gets a field instead.
@@ -142,7 +142,7 @@ def table_layout(naming: Callable[[int, str], str], header: str = "") -> Layout:
 def renamed_files(naming: Callable[[int, str], str]) -> Layout:
     """The same; the files are changed."""
 
-    def write(folder: Path, mutation: Mutation) -> SkippedNotes:
+    def write(folder: Path, mutation: Mutation) -> BaseSource:
         urls = [f"http://x.org/{number}.png?v=1" for number in range(N)]
         (folder / "table.tsv").write_text(
             "".join(f"{caption(n)}\t{url}\n" for n, url in enumerate(urls))
@@ -160,7 +160,7 @@ def renamed_files(naming: Callable[[int, str], str]) -> Layout:
 
 
 def parquet_layout(nested: bool, listed: bool) -> Layout:
-    def write(folder: Path, mutation: Mutation) -> SkippedNotes:
+    def write(folder: Path, mutation: Mutation) -> BaseSource:
         # A row holds its picture and its captions, so that only their order can change.
         order = list(range(N))
         if mutation.kind in ("double", "shuffle"):
@@ -177,7 +177,7 @@ def parquet_layout(nested: bool, listed: bool) -> Layout:
 def embedding_layout(save: Callable[[Path, np.ndarray, np.ndarray, pd.DataFrame], None]) -> Layout:
     """Arrays with a table, a row of which is changed, or the arrays are cut by one."""
 
-    def write(folder: Path, mutation: Mutation) -> SkippedNotes:
+    def write(folder: Path, mutation: Mutation) -> BaseSource:
         rows = [(f"{n}.png", caption(n).encode()) for n in range(N)]
         images, texts = embeddings(), embeddings(1)
         at = int(mutation.generator.integers(N))
@@ -272,7 +272,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def wrong_pairs(source: SkippedNotes) -> Iterator[str]:
+def wrong_pairs(source: BaseSource) -> Iterator[str]:
     """Describe every caption that stands with another picture or embedding."""
     records = list(source.records())
     for record in records:
@@ -282,7 +282,7 @@ def wrong_pairs(source: SkippedNotes) -> Iterator[str]:
             if said - {number}:
                 yield f"{record.image} shows {number}, its captions say {said}"
     if isinstance(source, Embeddings):
-        known = source.known()
+        known = source.precomputed()
         place = 0
         for row, record in enumerate(records):
             number = nearest(embeddings(), known.images[row : row + 1])

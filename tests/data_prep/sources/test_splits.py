@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 from published import add_member
 from retrieved import prepared, unit, write_shard
-from squares import Drawn, contents
+from square_source import SquareSource, contents
 
 from sieve.data_prep.merge import add, merge
 from sieve.data_prep.pipeline.shard import Shard
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.records import DRAWN, Record, Source, drawn_split
+from sieve.data_prep.records import HASH_SPLIT, Record, Source, split_from_hash
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.folder import Folder
 from sieve.data_prep.sources.img2dataset import Img2Dataset
@@ -99,9 +99,9 @@ def test_copies_share_a_split(
 
 
 def test_shards_draw_as_one_run_does(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    class Undecided(Drawn):
+    class Undecided(SquareSource):
         def records(self) -> Iterator[Record]:
-            return (replace(record, split=DRAWN) for record in super().records())
+            return (replace(record, split=HASH_SPLIT) for record in super().records())
 
     source = Undecided(600)  # those of the second shard repeat those of the first
     whole = prepare(source, tiny_backbone, tmp_path / "whole", workers=0, progress=False)
@@ -156,12 +156,12 @@ def test_given_splits_are_kept_and_their_copies_not_evaluated(tmp_path: Path) ->
 
 def test_a_draw_has_its_shares() -> None:
     places = np.random.default_rng(0).integers(0, 2**64, 5000, np.uint64)
-    drawn = Counter(map(drawn_split, places.tolist()))
+    drawn = Counter(map(split_from_hash, places.tolist()))
     assert abs(drawn["train"] / 5000 - 0.8) < 0.02
     assert abs(drawn["select"] / 5000 - 0.1) < 0.02
 
 
 def test_a_record_says_a_split_or_none() -> None:
-    assert Record("a", "b", split=DRAWN).split == ""
+    assert Record("a", "b", split=HASH_SPLIT).split == ""
     with pytest.raises(ValueError, match="split must be one of train, select, test"):
         Record("a", "b", split="val")

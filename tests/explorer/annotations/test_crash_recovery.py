@@ -18,7 +18,7 @@ import pytest
 
 from sieve.explorer.annotations.database import Database
 from sieve.explorer.annotations.fields import Field
-from sieve.explorer.annotations.store import Annotations, Change
+from sieve.explorer.annotations.store import Annotations, FieldChange
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names Linux's system calls")
 
@@ -111,7 +111,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     original = out / "notes.sqlite"
     store = opened(original)
     store.write(50, "name", "dog", 0)
-    store.apply(Change(j, "note", "old " * 600, Field(), "") for j in range(N_NOTES))
+    store.apply(FieldChange(j, "note", "old " * 600, Field(), "") for j in range(N_NOTES))
     command = [sys.executable, "-c", CRASHING_WRITER, original, out, N_NOTES]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     if "no such" in done.stderr or "undefined symbol" in done.stderr:

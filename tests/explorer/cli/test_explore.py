@@ -39,6 +39,6 @@ def test_explore_offers_to_train_where_nothing_fits(
         assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sieve.explorer.server.start_offer", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.server.start_training_page", stopped_at_once)
     assert sieve("explore", opened[0]).code == 130
     assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))

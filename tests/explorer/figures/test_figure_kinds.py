@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from PIL import Image
 
 from sieve.explorer.figures.content import figure_content
-from sieve.explorer.figures.render import KINDS, draw_figure
+from sieve.explorer.figures.drawing import KINDS, draw_figure
 
 
 def test_pdf_has_its_size_its_text_and_its_origin(tiny_engine) -> None:

@@ -12,7 +12,7 @@ from drawn import ALL, ROWS, SVG, lines_of, recipe, svg_of
 from PIL import Image
 
 from sieve.explorer.figures.content import figure_content
-from sieve.explorer.figures.render import draw_figure, preview_figure
+from sieve.explorer.figures.drawing import draw_figure, preview_figure
 
 
 def frames(svg: ElementTree.Element) -> list[ElementTree.Element]:

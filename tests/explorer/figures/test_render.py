@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from drawn import ROWS, recipe
 
-from sieve.explorer.figures.render import (
+from sieve.explorer.figures.drawing import (
     KEPT_SECONDS,
     Download,
     figure_download,

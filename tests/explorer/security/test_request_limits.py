@@ -16,12 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import ASK, ask, question, server_functions, token
 from gradio.utils import get_upload_folder
-from ports import FIRST_PORT
+from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions
+from processes import FIRST_PORT
 
-from sieve.explorer import concurrency as unfetched
-from sieve.explorer import uploads
+from sieve.explorer import concurrency, uploads
 from sieve.explorer.annotations.store import annotate
 from sieve.explorer.app import Served, start
 from sieve.explorer.security import request_body as bodies
@@ -39,7 +38,7 @@ CHUNKED = [
     ("content-length: 2", "TRANSFER-ENCODING: Chunked"),
     ("Transfer-Encoding:chunked", "Content-Length:2", "Content-Length:2"),
 ]
-PATHS = [ASK, "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/v2/search"]
+PATHS = [RPC_URL, "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/v2/search"]
 KINDS = {"/gradio_api/upload": "multipart/form-data; boundary=x"}
 
 
@@ -58,7 +57,7 @@ def web(served: Served) -> Iterator[httpx.Client]:
 
 
 def is_public(web: httpx.Client) -> bool:
-    return ask(web, "sieve_open", "").json()["about"]["public"]
+    return call_server(web, "sieve_open", "").json()["about"]["public"]
 
 
 def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
@@ -72,7 +71,7 @@ def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
 @pytest.mark.parametrize("path", [*PATHS, "/gradio_api/upload", "/gradio_api/cancel"])
 def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[str, ...]) -> None:
     kind = KINDS.get(path, "application/json")
-    key = token(web)["X-Sieve-Token"]
+    key = csrf_header(web)["X-Sieve-Token"]
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     first = f"POST {path} HTTP/1.1"
     status = sent(web, (first, f"Content-Type: {kind}", f"X-Sieve-Token: {key}", *lines), chunk)
@@ -92,7 +91,9 @@ def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[
 def test_a_length_that_can_be_read_in_two_ways_is_refused(
     web: httpx.Client, lines: tuple[str, ...]
 ) -> None:
-    status = sent(web, (f"POST {ASK} HTTP/1.1", "Content-Type: application/json", *lines), b"{}")
+    status = sent(
+        web, (f"POST {RPC_URL} HTTP/1.1", "Content-Type: application/json", *lines), b"{}"
+    )
     assert int(status.split()[1]) in (400, 411, 413, 501)
 
 
@@ -106,7 +107,7 @@ def test_what_only_reads_has_no_body(web: httpx.Client, method: str) -> None:
 FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
 
 
-@pytest.mark.parametrize("path", [ASK, "/gradio_api/call/search", "/gradio_api/upload"])
+@pytest.mark.parametrize("path", [RPC_URL, "/gradio_api/call/search", "/gradio_api/upload"])
 def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
     """An app behind a server that rewrites headers."""
     key = httpx.get(f"{served.url}/csrf-token").text
@@ -122,7 +123,7 @@ def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
         ],
     }  # fmt: skip
     given, answers = 0, []
-    most = bodies.MAX_IMPORT_BYTES if path == ASK else MAX_BYTES + bodies.FORM_BYTES
+    most = bodies.MAX_IMPORT_BYTES if path == RPC_URL else MAX_BYTES + bodies.FORM_BYTES
 
     async def receive() -> dict:
         nonlocal given
@@ -152,10 +153,10 @@ def test_only_the_file_of_notes_may_be_large(
     monkeypatch.setattr(
         bodies.json, "loads", lambda text, **more: parsed.append(len(text)) or parse(text, **more)
     )
-    large = web.post(ASK, json=question(known, "sieve_ask", {"q": text}))
+    large = web.post(RPC_URL, json=request_body(known, "sieve_ask", {"q": text}))
     assert large.status_code == 413 and not parsed
-    notes = question(known, "sieve_notes_import", {"name": "a.json", "text": text})
-    answer = web.post(ASK, json=notes)
+    notes = request_body(known, "sieve_notes_import", {"name": "a.json", "text": text})
+    answer = web.post(RPC_URL, json=notes)
     if is_public(web):
         assert answer.status_code == 413
     else:
@@ -202,14 +203,14 @@ def test_answers_that_nobody_fetches_are_few(
         return web.get(f"/gradio_api/call/dimension/{event}").text
 
     assert "event: complete" in told(made())
-    monkeypatch.setattr(unfetched, "MAX_ANSWERS", 5)
+    monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 5)
     events = [made() for _ in range(30)]
     time.sleep(3)
     found = [event for event in events if "event: complete" in told(event)]
     assert found and len(found) <= 5 and events[0] not in found
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
-    monkeypatch.setattr(unfetched, "MAX_ANSWERS", 50)
-    monkeypatch.setattr(unfetched, "SECONDS", 0.5)
+    monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
+    monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
     old = made()
     time.sleep(3)
     assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
@@ -218,7 +219,7 @@ def test_answers_that_nobody_fetches_are_few(
 def test_an_answer_is_not_too_large_to_be_kept(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.explorer.api.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("sieve.explorer.api.MAX_RESPONSE_BYTES", 1000)
     call = {"data": ["a circle", "", None, 1.0, 50, False]}
     event = web.post("/gradio_api/call/search", json=call).json()["event_id"]
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
@@ -232,7 +233,7 @@ def test_uploads_that_nobody_reads_are_few_and_go(
 
     def upload(content: str) -> int:
         files = {"files": ("a.png", content.encode())}
-        return web.post("/gradio_api/upload", files=files, headers=token(web)).status_code
+        return web.post("/gradio_api/upload", files=files, headers=csrf_header(web)).status_code
 
     monkeypatch.setattr(uploads, "WAITING_SECONDS", 0.0)
     assert upload("first") == 200
@@ -260,8 +261,8 @@ def test_calls_that_fit_nothing_are_a_line(
         posted += [
             ("queue/join", joined | {"fn_index": odd}),
             ("queue/join", joined | {"data": odd}),
-            ("component_server", question(known, "sieve_ask", {}) | {"component_id": odd}),
-            ("component_server", question(known, "sieve_ask", {}) | {"fn_name": odd}),
+            ("component_server", request_body(known, "sieve_ask", {}) | {"component_id": odd}),
+            ("component_server", request_body(known, "sieve_ask", {}) | {"fn_name": odd}),
             ("call/search", {"data": odd}),
             ("call/v2/search", {"text": "a", "off_": odd}),
             ("call/v2/search", {"data": odd}),
@@ -269,7 +270,7 @@ def test_calls_that_fit_nothing_are_a_line(
         if odd is not None and odd not in ("1", "__class__"):
             posted += [
                 ("queue/join", joined | {"session_hash": odd}),
-                ("component_server", question(known, "sieve_ask", {}, odd)),
+                ("component_server", request_body(known, "sieve_ask", {}, odd)),
             ]
     posted += [("queue/join", {"data": search}), ("component_server", {}), ("call/none", {})]
     posted += [("call/v2/none", {"a": 1}), ("queue/join", []), ("call/search", "a")]

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: started, followed, stopped, resumed, told apart."""
+"""Training jobs in their own processes: start, progress, stop, resume and identification."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from damage import reseal
+from corruption import reseal
 
 from sieve.explorer.jobs.directory import (
+    ACTIVE_STATES,
     DONE,
     FAILED,
     STOPPED,
-    UNDER_WAY,
     JobDirectory,
+    JobRequest,
     Progress,
-    Request,
 )
-from sieve.explorer.jobs.training_worker import N_POINTS, Curves, TrainingSettings
+from sieve.explorer.jobs.training_worker import N_POINTS, CurveRecorder, TrainingSettings
 from sieve.explorer.jobs.worker import ProgressReporter
-from sieve.explorer.tabs.train import Trainings, find_choice
+from sieve.explorer.tabs.train import TrainingManager, find_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport
@@ -41,12 +41,12 @@ PATIENCE = 240.0
 
 
 @pytest.fixture
-def trainings(tiny_collection: Collection, home: Path) -> Iterator[Trainings]:  # noqa: ARG001
-    made = Trainings(tiny_collection, "cpu")
+def trainings(tiny_collection: Collection, home: Path) -> Iterator[TrainingManager]:  # noqa: ARG001
+    made = TrainingManager(tiny_collection, "cpu")
     yield made
-    if made.lane.under_way():
+    if made.job_lock.running_job():
         made.stop()
-        wait(lambda: not made.lane.under_way())
+        wait(lambda: not made.job_lock.running_job())
 
 
 def wait(holds: Callable[[], bool]) -> None:
@@ -56,21 +56,21 @@ def wait(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def now(trainings: Trainings) -> Progress:
+def now(trainings: TrainingManager) -> Progress:
     folder = trainings.latest()
     assert folder is not None
     return trainings.progress(folder)
 
 
-def reached(trainings: Trainings, step: int) -> bool:
+def reached(trainings: TrainingManager, step: int) -> bool:
     progress = now(trainings)
     assert progress.state != FAILED, progress.fault
     return progress.step >= step
 
 
-def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
+def test_a_training_is_followed_to_its_checkpoint(trainings: TrainingManager) -> None:
     folder = trainings.start(SHORT)
-    wait(lambda: now(trainings).state not in UNDER_WAY)
+    wait(lambda: now(trainings).state not in ACTIVE_STATES)
     ended = now(trainings)
     assert (ended.state, ended.fault) == (DONE, "")
     assert ended.step == ended.n_steps > 0 and ended.seconds_left is None
@@ -80,13 +80,13 @@ def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
     made = Checkpoint.load(ended.made)
     assert (made.encoder.config.m, made.encoder.config.k) == (32, 4)
     assert find_checkpoint(trainings.collection) == Path(ended.made)
-    assert not folder.draft.exists()
+    assert not folder.checkpoint.exists()
 
 
-def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
-    request = Request("training", "/nowhere", "tiny", "", "cpu", {})
-    folder = JobDirectory.create(trainings.lane.home, request)
-    curves = Curves(ProgressReporter(folder))
+def test_a_probe_stands_at_its_step_in_the_curves(trainings: TrainingManager) -> None:
+    request = JobRequest("training", "/nowhere", "tiny", "", "cpu", {})
+    folder = JobDirectory.create(trainings.job_lock.home, request)
+    curves = CurveRecorder(ProgressReporter(folder))
     for step in range(1, 2001):
         if step in (333, 2000):
             curves.on_probe(ValidationReport(step, step / 2000, None if step == 333 else 0.5))
@@ -102,30 +102,30 @@ def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
 
 
 def test_one_at_a_time_stopped_resumed_and_killed(
-    trainings: Trainings, tiny_collection: Collection
+    trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     trainings.start(LONG)
-    other = Trainings(tiny_collection, "cpu")
+    other = TrainingManager(tiny_collection, "cpu")
     for one in (trainings, other):
-        with pytest.raises(ValueError, match="a training of tiny is under way already"):
+        with pytest.raises(ValueError, match="a training of tiny is already running"):
             one.start(SHORT)
     wait(lambda: reached(trainings, 20))
-    assert len(list(trainings.lane.home.glob("*/request.json"))) == 1
+    assert len(list(trainings.job_lock.home.glob("*/request.json"))) == 1
     other.stop()  # another server of the same person may do so
-    wait(lambda: not trainings.lane.under_way())
+    wait(lambda: not trainings.job_lock.running_job())
     stopped = now(trainings)
     assert (stopped.state, stopped.fault) == (STOPPED, "")
     assert 20 <= stopped.step < stopped.n_steps
-    with pytest.raises(ValueError, match="no training of this collection is under way"):
+    with pytest.raises(ValueError, match="no training of this collection is running"):
         trainings.stop()
 
     other.resume()
     wait(lambda: reached(trainings, stopped.step + 10))
     steps = [point["step"] for point in now(trainings).points]
     assert steps == sorted(set(steps)) and steps[0] < stopped.step < steps[-1]
-    assert other.lane.process is not None
-    other.lane.process.kill()
-    other.lane.process.wait()
+    assert other.job_lock.process is not None
+    other.job_lock.process.kill()
+    other.job_lock.process.wait()
     killed = now(trainings)
     assert killed.state == STOPPED and killed.step > stopped.step
     assert "ended from outside" in killed.fault
@@ -134,13 +134,13 @@ def test_one_at_a_time_stopped_resumed_and_killed(
 
 
 def test_a_killed_server_takes_its_training_along_and_loses_nothing(
-    trainings: Trainings, tiny_collection: Collection
+    trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     script = (
-        "import sys, time; from sieve.explorer.tabs.train import Trainings;"
+        "import sys, time; from sieve.explorer.tabs.train import TrainingManager;"
         "from sieve.explorer.jobs.training_worker import TrainingSettings;"
         "from sieve.model.collection import Collection;"
-        "Trainings(Collection.open(sys.argv[1]), 'cpu')"
+        "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )
     server = subprocess.Popen(
@@ -150,36 +150,36 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     wait(lambda: trainings.latest() is not None and reached(trainings, 10))
     server.kill()
     server.wait()
-    wait(lambda: not trainings.lane.under_way())
+    wait(lambda: not trainings.job_lock.running_job())
     left = now(trainings)
     assert (left.state, left.fault) == (STOPPED, "") and left.step >= 10
-    facts = read_facts(trainings.latest().draft.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
+    facts = read_facts(trainings.latest().checkpoint.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
     assert facts is not None and facts["step"] == left.step
 
 
-def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
-    request = Request(
+def test_a_fault_of_the_process_is_one_line(trainings: TrainingManager) -> None:
+    request = JobRequest(
         "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
     )
-    JobDirectory.create(trainings.lane.home, request)
+    JobDirectory.create(trainings.job_lock.home, request)
     assert now(trainings).state == FAILED  # no process has it
     trainings.resume()
-    wait(lambda: not trainings.lane.under_way())
+    wait(lambda: not trainings.job_lock.running_job())
     failed = now(trainings)
     assert failed.state == FAILED and "/nowhere is not a collection" in failed.fault
     assert "\n" not in failed.fault
 
 
-def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
+def test_another_collection_is_trained_from_here(trainings: TrainingManager, home: Path) -> None:
     other = home / "collections" / "other"
     shutil.copytree(trainings.collection.path, other)
     manifest = other / "collection.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
     reseal(other)
     trainings.start(
-        TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")
+        TrainingSettings("compact", 32, 4, 1), find_collection(trainings.collection, "other")
     )
-    wait(lambda: now(trainings).state not in UNDER_WAY)
+    wait(lambda: now(trainings).state not in ACTIVE_STATES)
     ended = now(trainings)
     assert (ended.state, ended.fault) == (DONE, "")
     made = Checkpoint.load(ended.made)

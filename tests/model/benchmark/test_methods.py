@@ -10,7 +10,13 @@ from conftest import QUICK, WORDS, WordBackbone
 from sklearn.linear_model import Lasso
 
 from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import Source, codes_of, decompose, splice, trained_peer
+from sieve.model.benchmark.methods import (
+    BackboneEmbeddings,
+    codes_of,
+    decompose,
+    splice,
+    trained_peer,
+)
 from sieve.model.benchmark.tuning import draw_settings, tune
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
@@ -27,9 +33,9 @@ SHORT = replace(QUICK, epochs=2)
 
 
 @pytest.fixture(scope="module")
-def source(large_word_collection: Collection) -> Source:
+def source(large_word_collection: Collection) -> BackboneEmbeddings:
     means = modality_means(large_word_collection)
-    return Source(large_word_collection, WordBackbone().encode_texts, means)
+    return BackboneEmbeddings(large_word_collection, WordBackbone().encode_texts, means)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def test_splice_solves_the_lasso() -> None:
 
 
 def test_splice_finds_the_words_of_an_item(
-    source: Source, questions: PairSet, large_word_collection: Collection
+    source: BackboneEmbeddings, questions: PairSet, large_word_collection: Collection
 ) -> None:
     (spaces,) = splice(source, WORDS).represent(questions)
     concepts = spaces["λ = 0.1"].images.toarray() > 0
@@ -141,7 +147,9 @@ def test_soft_targets_of_distinct_pairs_are_the_pairs() -> None:
     assert float(soft_contrast(codes, codes.flip(0))) > 10
 
 
-def test_trials_are_many_different_and_the_same_again(questions: PairSet, source: Source) -> None:
+def test_trials_are_many_different_and_the_same_again(
+    questions: PairSet, source: BackboneEmbeddings
+) -> None:
     method = splice(source, WORDS)
     spaces = method.represent(questions)
     drawn = draw_settings(method.rules, list(spaces[0]), 24, seed=0)

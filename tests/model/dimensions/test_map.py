@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from given_codes import write_codes
+from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
@@ -101,7 +101,9 @@ def test_codes_from_elsewhere_are_laid_out_by_where_they_fire(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), name="given")
-    made = prepare(source, None, tmp_path / "made", known=source.known(), progress=False)
+    made = prepare(
+        source, None, tmp_path / "made", precomputed=source.precomputed(), progress=False
+    )
     opened = Engine.open(made.path)
     found = dimension_map(opened.collection, opened.checkpoint, opened.derived)
     assert found.dimensions.tolist() == [0, 1, 2, 3] and found.method == BY_PCA

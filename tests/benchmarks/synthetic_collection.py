@@ -21,8 +21,8 @@ from sieve.model.dimensions.cache import derived_folder, keep_derived
 from sieve.model.dimensions.table import VERSION
 from sieve.model.engine import Engine
 from sieve.model.files import new_folder
-from tests.benchmarks.made_up import bundled_engine, codes_like
 from tests.benchmarks.memory import caption
+from tests.benchmarks.synthetic_codes import bundled_engine, codes_like
 
 _SLICE = 100_000
 _PICTURES = 500

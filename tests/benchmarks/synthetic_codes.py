@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.model.codes import SparseCodes
 from sieve.model.engine import Engine
 from sieve.model.exclusion import Query
@@ -66,7 +66,7 @@ def questions(engine: Engine, count: int, active: int, off: int, seed: int = 0) 
 
 def bundled_engine() -> Engine:
     """Open the collection that ships."""
-    return Engine.open(open_collection_path("scenes"), device="cpu")
+    return Engine.open(locate_collection("scenes"), device="cpu")
 
 
 def _strongest(code: np.ndarray, active: int) -> np.ndarray:

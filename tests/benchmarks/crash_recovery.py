@@ -1,6 +1,6 @@
-"""Killing a server, and a command, at random moments: what was whole stays whole and opens again.
+"""Kill a server and a command at random moments, and check that everything opens again.
 
-    python -m tests.benchmarks.faults --times 10 [--seed 0] [--port 8970] [--what annotating]
+    python -m tests.benchmarks.crash_recovery --times 10 [--seed 0] [--port 8970] [--what WHAT]
 
 A real `sieve explore` on the bundled collection is killed by signal 9 while a training that its
 page started is under way, and while two clients write names and a third exports results; a real
@@ -27,14 +27,14 @@ from typing import Any
 
 import httpx
 
-from sieve.data_prep.bundled import open_collection_path
+from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
 from sieve.explorer.jobs.directory import DONE, FAILED, STOPPED
-from sieve.explorer.tabs.train import Trainings
+from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
-from tests.asking import ASK, question, server_functions
+from tests.page_api import RPC_URL, request_body, server_functions
 
 _PATIENCE = 240.0
 _SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 40}
@@ -65,8 +65,8 @@ class Server:
 
     def ask(self, name: str, data: Any) -> dict[str, Any]:
         """Ask as the page does."""
-        body = question(self._functions, f"sieve_{name}", data)
-        return httpx.post(f"{self._url}{ASK}", json=body, timeout=60).json()
+        body = request_body(self._functions, f"sieve_{name}", data)
+        return httpx.post(f"{self._url}{RPC_URL}", json=body, timeout=60).json()
 
     def kill(self) -> None:
         """End it, as the kernel does where memory is short."""
@@ -81,12 +81,12 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
     assert "error" not in told, told
     time.sleep(chance.uniform(0, 25))
     server.kill()
-    trainings = Trainings(collection, "cpu")
-    _wait(lambda: not trainings.lane.under_way())
+    trainings = TrainingManager(collection, "cpu")
+    _wait(lambda: not trainings.job_lock.running_job())
     folder = trainings.latest()
     assert folder is not None
     left = trainings.progress(folder)
-    assert left.state in (STOPPED, DONE) or "did not begin" in left.fault, left
+    assert left.state in (STOPPED, DONE) or "did not start" in left.fault, left
     for path in (sieve_home() / "checkpoints").glob("[!.]*"):
         Checkpoint.load(path)
     if left.state == DONE:
@@ -96,9 +96,9 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
           or trainings.progress(folder).state in (DONE, FAILED))  # fmt: skip
     now = trainings.progress(folder)
     assert now.state != FAILED and now.step >= left.step, now
-    if trainings.lane.under_way():
+    if trainings.job_lock.running_job():
         trainings.stop()
-        _wait(lambda: not trainings.lane.under_way())
+        _wait(lambda: not trainings.job_lock.running_job())
     trainings.discard()
     return "stopped, went on" if left.state == STOPPED else "had not begun, begun"
 
@@ -192,13 +192,13 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=cases, default=list(cases))
     given = parser.parse_args()
     chance = random.Random(given.seed)
-    shared = open_collection_path("scenes", device="cpu", progress=False)
+    shared = locate_collection("scenes", device="cpu", progress=False)
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
         shutil.copytree(sieve_home() / "codes", Path(home) / "codes")
         (Path(home) / "collections").symlink_to(shared.parent)
         os.environ["SIEVE_HOME"] = home
-        collection = Collection.open(open_collection_path("scenes"))
+        collection = Collection.open(locate_collection("scenes"))
         for name in given.what:
             held = [cases[name](chance, given.port, collection) for _ in range(given.times)]
             report[name] = {"killed": given.times, "held": len(held), "each": held}
