@@ -249,9 +249,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         One line with the file and the setting.
     """
     if path.stat().st_size > _MAX_JSON:
-        raise ValueError(
-            f"{path.name} is larger than {_MAX_JSON:,} bytes, so it is not a configuration"
-        )
+        raise ValueError(f"{path.name} has more than {_MAX_JSON:,} bytes; not a configuration")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -49,7 +49,7 @@ from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
 from sieve.model.backbone.transforms import ImageTransform
 from sieve.model.backbone.trust import BackboneUnavailable, trust, trusted_files
 from sieve.model.backbone.weights_file import check_no_torchscript
-from sieve.model.files import disk_is_full, writing_in
+from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.words.text import WordList, WordReading
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def load_network(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch
         If the disk of temporary files is full.
     """
     temporary = Path(tempfile.gettempdir())
-    with writing_in(temporary):
+    with report_full_disk(temporary):
         try:
             # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
@@ -492,7 +492,7 @@ def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
     if not identity.may_be(backbone.sha256, backbone.width):
         raise BackboneUnavailable(
             f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
-            f"{collection.name} was prepared with {identity.sha256[:12]}; prepare the collection again"
+            f"{collection.name} was prepared with {identity.sha256[:12]}; prepare it again"
         )
     return backbone
 

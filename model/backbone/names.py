@@ -194,7 +194,7 @@ def _of_open_clip(name: str) -> BackboneName:
         raise ValueError(f"backbone {name!r}: there is no file {weights}; check the path")
     known = ", ".join(tags) or "none; give the path of a weights file"
     raise ValueError(
-        f"backbone {name!r} names no weights; give {architecture}/WEIGHTS with one of: {known}"
+        f"backbone {name!r} names no weights; give {architecture}/WEIGHTS, of: {known}"
     )
 
 

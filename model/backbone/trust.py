@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sieve.model.backbone.checked_files import BackboneFiles, find_files
 from sieve.model.backbone.names import BackboneName, parse_name
-from sieve.model.files import sieve_home, whole_file
+from sieve.model.files import atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def trust(files: BackboneFiles) -> None:
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": 1, "backbones": trusted}, indent=1, ensure_ascii=False)
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
@@ -99,9 +99,7 @@ def trust_if_possible(files: BackboneFiles | None) -> None:
         if files is not None:
             trust(files)
     except OSError as error:
-        log.warning(
-            "the trust in backbone %s cannot be saved: %s", files and files.name.text, error
-        )
+        log.warning("trust in backbone %s is not saved: %s", files and files.name.text, error)
 
 
 def _check_repository(name: BackboneName, trusted: dict[str, str]) -> None:

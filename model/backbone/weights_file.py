@@ -40,7 +40,7 @@ def architecture_of(path: Path) -> str:
     fitting = _fitting(shapes)
     if not fitting:
         raise ValueError(
-            f"the architecture of backbone '{path}' cannot be detected from its weights; give it as "
+            f"the architecture of backbone '{path}' is not clear from its weights; give it as "
             f"ARCHITECTURE/{path.absolute()}, such as ViT-B-32/{path.absolute()}"
         )
     if len(fitting) > 1:

@@ -29,7 +29,7 @@ from sieve.model.benchmark.results import (
     track_from_json,
     track_to_json,
 )
-from sieve.model.files import draft_beside, sieve_home, take_name
+from sieve.model.files import claim_name, sieve_home, temporary_beside
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 16 * 2**20
@@ -113,7 +113,7 @@ def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     label = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
     stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{label}"
-    with draft_beside(folder / f"{stem}.json") as draft:
+    with temporary_beside(folder / f"{stem}.json") as draft:
         draft.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
         return _move_to_unused(draft, folder, stem)
 
@@ -122,7 +122,7 @@ def _move_to_unused(draft: Path, folder: Path, stem: str) -> Path:
     """Move a complete file to an unused name; names sort by time."""
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     targets = (folder / f"{name}.json" for name in names)
-    return next(target for target in targets if take_name(draft, target))
+    return next(target for target in targets if claim_name(draft, target))
 
 
 def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:

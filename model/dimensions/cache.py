@@ -25,7 +25,7 @@ from sieve.model.dimensions.statistics import mean_caption_codes
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes
-from sieve.model.files import check_files, new_folder, sieve_home, write_checksums
+from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> P
 def write_cache(folder: Path, save: Callable[[Path], None]) -> None:
     """Write cached data; log a warning if that fails."""
     try:
-        with new_folder(folder) as draft:
+        with atomic_folder(folder) as draft:
             save(draft)
             write_checksums(draft, (path.name for path in draft.iterdir()))
     except FileExistsError:

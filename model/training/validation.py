@@ -68,7 +68,7 @@ class Validator:
         captions = _subsample(collection.captions_of_rows(rows), MAX_CAPTIONS)
         self._images = np.asarray(collection.image_embeddings[rows], np.float32)
         self._texts = np.asarray(collection.text_embeddings[captions], np.float32)
-        self._item = collection.place_among(rows, captions)
+        self._item = collection.item_positions(rows, captions)
         self._pair_set = _pair_set(collection, rows)
         self._text_embeddings: dict[str, np.ndarray] = {}
         if self._pair_set is not None:

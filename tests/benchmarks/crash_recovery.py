@@ -30,7 +30,7 @@ import httpx
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
 from sieve.explorer.jobs.directory import DONE, FAILED, STOPPED
-from sieve.explorer.tabs.train import Trainings
+from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
@@ -81,7 +81,7 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
     assert "error" not in told, told
     time.sleep(chance.uniform(0, 25))
     server.kill()
-    trainings = Trainings(collection, "cpu")
+    trainings = TrainingManager(collection, "cpu")
     _wait(lambda: not trainings.job_lock.running_job())
     folder = trainings.latest()
     assert folder is not None

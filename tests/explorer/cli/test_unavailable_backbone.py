@@ -11,7 +11,7 @@ import pytest
 from command_line import CommandResult, Sieve, fault
 from unavailable_backbone import BACKBONE, PLACES, text_of, write_embeddings
 
-from sieve.explorer.tabs.benchmark import Runs
+from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.backbone import BackboneUnavailable
 from sieve.model.caption_encoder import CaptionEncoder
@@ -142,7 +142,7 @@ def test_an_attached_backbone_must_fit(
     assert search(sieve, made, "a dog", *fits).code == 0
     other = ("--text-encoder", "sieve-lite")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *other))
-    assert "embeds in 512 dimensions, those of the collection have 32" in line
+    assert "has 512 dimensions, but the collection's embeddings have 32" in line
 
 
 def test_another_backbone_of_known_weights_is_refused(
@@ -163,7 +163,7 @@ def test_the_page_says_what_reads_texts(made: tuple[Path, Path], tmp_path: Path)
     assert REASON in can["no_image"]
     answer = desk.ask({"q": "a dog", "without": "a beach", "compare": True, "list": True})
     assert "dog" in answer["results"][0]["captions"][0] and len(answer["dense"]) == 24
-    assert REASON in Runs(engine.collection).refusal()
+    assert REASON in EvaluationManager(engine.collection).refusal()
 
 
 def test_a_collection_without_captions_is_searched_by_items(

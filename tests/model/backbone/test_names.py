@@ -122,7 +122,7 @@ def test_files_that_are_no_such_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in the transformers format; use the open_clip name"):
         parse_name(str(path))
     save_file({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match=f"say which, as ARCHITECTURE/{path}"):
+    with pytest.raises(ValueError, match=f"give it as ARCHITECTURE/{path}"):
         parse_name(str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="cannot be read as weights"):
