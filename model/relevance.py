@@ -51,10 +51,10 @@ class Measures(NamedTuple):
 
 def load_concepts(collection: Collection, track: TrackName) -> Concepts:
     """Tell what items are known to show; ValueError where a collection has nothing of a track."""
-    law = PairCriteria()
+    criteria = PairCriteria()
     nouns = benchmark_nouns()
     if track == "label":
-        return label_concepts(collection, nouns, law)
+        return label_concepts(collection, nouns, criteria)
     return caption_concepts(collection, nouns)
 
 
