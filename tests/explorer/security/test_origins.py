@@ -67,8 +67,8 @@ def test_the_gate_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
     while layer is not None:
         layers.append(type(layer).__name__)
         layer = getattr(layer, "app", None)
-    assert layers[:2] == ["Gate", "ServerErrorMiddleware"]
-    assert "CustomCORSMiddleware" in layers and layers.count("Gate") == 1
+    assert layers[:2] == ["RouteAllowList", "ServerErrorMiddleware"]
+    assert "CustomCORSMiddleware" in layers and layers.count("RouteAllowList") == 1
 
 
 @pytest.mark.parametrize("path", ["/", "/config", RPC_URL, "/gradio_api/upload", "/login", "*"])
