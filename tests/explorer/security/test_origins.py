@@ -259,10 +259,10 @@ def test_no_other_way_in_lets_the_network_in(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("access", "line"),
     [
-        ({"allow_hosts": ("http://a",)}, "--allow-host is a name"),
-        ({"allow_hosts": ("a:80",)}, "--allow-host is a name"),
+        ({"allow_hosts": ("http://a",)}, "--allow-host must be a name"),
+        ({"allow_hosts": ("a:80",)}, "--allow-host must be a name"),
         ({"trusted_proxies": ("127.0.0.1",)}, "--trusted-proxy needs --root-path"),
-        ({"trusted_proxies": ("proxy",), "root_path": "/a"}, "--trusted-proxy is an address"),
+        ({"trusted_proxies": ("proxy",), "root_path": "/a"}, "--trusted-proxy must be an address"),
     ],
 )
 def test_a_mistyped_option_is_one_line(access: dict, line: str) -> None:
