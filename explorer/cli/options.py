@@ -223,7 +223,7 @@ def open_engine(
     text_encoder: str = "",
 ) -> Engine:
     """Open a collection by name or path with a checkpoint by name or path, and people's names."""
-    from sieve.explorer.annotations.store import annotate
+    from sieve.explorer.annotations.store import attach_annotations
     from sieve.model.checkpoint import checkpoint_path
     from sieve.model.engine import Engine
 
@@ -231,5 +231,5 @@ def open_engine(
     path = find_collection(collection, device, trust_backbone)
     named = text_encoder_name(text_encoder)
     engine = Engine.open(path, chosen, device, allow_code, index, named)
-    annotate(engine)
+    attach_annotations(engine)
     return engine

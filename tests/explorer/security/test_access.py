@@ -212,7 +212,7 @@ def test_without_the_extra_it_is_said_what_to_install(
     monkeypatch.setattr(app_module, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"sieve-explorer\[mcp\]"):
         start(tiny_engine, port=8960, access=Access(mcp=True))
-    with pytest.raises(ValueError, match="cannot ask for a password"):
+    with pytest.raises(ValueError, match="does not support --auth"):
         Access(mcp=True, auth=("guest", "open"))
 
 

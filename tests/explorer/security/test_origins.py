@@ -67,8 +67,8 @@ def test_the_gate_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
     while layer is not None:
         layers.append(type(layer).__name__)
         layer = getattr(layer, "app", None)
-    assert layers[:2] == ["Gate", "ServerErrorMiddleware"]
-    assert "CustomCORSMiddleware" in layers and layers.count("Gate") == 1
+    assert layers[:2] == ["RouteAllowList", "ServerErrorMiddleware"]
+    assert "CustomCORSMiddleware" in layers and layers.count("RouteAllowList") == 1
 
 
 @pytest.mark.parametrize("path", ["/", "/config", ASK, "/gradio_api/upload", "/login", "*"])
@@ -150,7 +150,7 @@ def test_a_browser_s_post_request_carries_the_page_s_token(web: httpx.Client) ->
     form = {"files": ("a.png", b"x")}
     assert web.post("/gradio_api/upload", files=form).status_code == 403, "any page can send forms"
     other = web.post(ASK, json=body, headers={"Referer": f"http://{EVIL}/"} | token(web))
-    assert other.status_code == 403 and "another website" in other.text
+    assert other.status_code == 403 and "other websites" in other.text
 
 
 HOSTS = [
