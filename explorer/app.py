@@ -34,7 +34,7 @@ from gradio.themes import Base  # noqa: E402
 from gradio.utils import get_upload_folder  # noqa: E402
 
 from sieve.explorer.api import add_api  # noqa: E402
-from sieve.explorer.components import page_head, piece  # noqa: E402
+from sieve.explorer.components import component, page_head  # noqa: E402
 from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
 from sieve.explorer.errors import json_errors  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
@@ -42,7 +42,7 @@ from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.login import Login  # noqa: E402
 from sieve.explorer.security.middleware import RouteAllowList, Rules, handle_exception  # noqa: E402
 from sieve.explorer.security.origins import host_names  # noqa: E402
-from sieve.explorer.tabs.annotations import AnnotationHandlers, notes_piece  # noqa: E402
+from sieve.explorer.tabs.annotations import AnnotationHandlers, annotations_component  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
 from sieve.explorer.tabs.dimensions import dimensions_tab  # noqa: E402
@@ -110,8 +110,8 @@ def build_app(
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        piece("header", *([json_errors(training.checkpoint_open)] if training else []))
-        notes_piece(annotations)
+        component("header", *([json_errors(training.checkpoint_open)] if training else []))
+        annotations_component(annotations)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:
                 search_tab(handlers)
@@ -130,8 +130,8 @@ def build_app(
             if training is not None:
                 with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
                     train_tab(training)
-        piece("item_detail")
-        piece("guide")
+        component("item_detail")
+        component("guide")
         # Selecting a tab changes only the address and runs no Python.
         for name, tab in tabs.items():
             tab.select(
@@ -149,7 +149,7 @@ def build_training_page(training: TrainHandlers) -> gr.Blocks:
     with gr.Blocks(
         title=f"Sieve · {training.collection.name}", analytics_enabled=False, fill_width=True
     ) as app:
-        piece("header")
+        component("header")
         train_tab(training)
     return app.queue(max_size=64)
 

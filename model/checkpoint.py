@@ -35,8 +35,8 @@ from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
     OpenedFiles,
+    atomic_folder,
     check_files,
-    new_folder,
     reason_of,
     sieve_home,
     write_checksums,
@@ -441,7 +441,7 @@ def save_checkpoint(
         "trained_on": trained_on,
         "training": dict(settings),
     }
-    with new_folder(path) as folder:
+    with atomic_folder(path) as folder:
         # Not `save_file`, which makes files that only their owner can read, whatever the umask.
         (folder / WEIGHTS).write_bytes(save(weights))
         _write(folder / CONFIG, config)

@@ -398,7 +398,7 @@ class Collection:
         wanted[rows] = True
         return np.flatnonzero(wanted[np.asarray(self.caption_item)])
 
-    def place_among(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    def item_positions(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
         """Find where in `rows` each caption's item stands: (c,) int64.
 
         Parameters

@@ -19,7 +19,7 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     file_sha256,
 )
-from sieve.model.external_codes import given_files
+from sieve.model.external_codes import code_file_names
 from sieve.model.files import write_checksums
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 
@@ -60,7 +60,7 @@ def write_manifest(
     """
     parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
     if backbone is None:
-        parts = [ITEMS, CAPTION_ITEM, SKIPPED, *given_files(folder), *_CHECKPOINT]
+        parts = [ITEMS, CAPTION_ITEM, SKIPPED, *code_file_names(folder), *_CHECKPOINT]
     parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
     manifest = {
         "name": name,

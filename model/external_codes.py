@@ -26,7 +26,7 @@ NO_BACKBONE = (
 )
 
 
-def given_files(folder: Path) -> list[str]:
+def code_file_names(folder: Path) -> list[str]:
     """Names of the files of codes that are in a folder."""
     parts = (IMAGE_CODES, TEXT_CODES, WORD_CODES)
     names = [name for part in parts for name in code_files(part)] + [WORDS]

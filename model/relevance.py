@@ -32,7 +32,7 @@ class Relevance:
     violating: np.ndarray
     """(n,) bool: has both."""
 
-    def besides(self, row: int) -> Relevance:
+    def without_row(self, row: int) -> Relevance:
         """Leave out an item: the one that is searched by is no result."""
         others = np.arange(len(self.relevant)) != row
         return replace(self, relevant=self.relevant & others, violating=self.violating & others)
@@ -49,7 +49,7 @@ class Measures(NamedTuple):
     """violation@10"""
 
 
-def known_concepts(collection: Collection, track: TrackName) -> Concepts:
+def load_concepts(collection: Collection, track: TrackName) -> Concepts:
     """Tell what items are known to show; ValueError where a collection has nothing of a track."""
     law = PairCriteria()
     nouns = benchmark_nouns()
@@ -121,7 +121,7 @@ def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
     count = truth.relevant.sum()
     if not count:
         return None
-    ranked = found_only(total)
+    ranked = mask_zero_scores(total)
     shown = np.isfinite(ranked)
     rows = ranked_rows(ranked[None], TOP)
     right = marks_of(rows, (truth.relevant & shown)[None])
@@ -130,6 +130,6 @@ def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
     return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
 
 
-def found_only(total: np.ndarray) -> np.ndarray:
+def mask_zero_scores(total: np.ndarray) -> np.ndarray:
     """Leave out what scores 0 and so shares nothing: (n,) float32."""
     return np.where(total == 0, -np.inf, total)

@@ -1,4 +1,4 @@
-"""Commands of `sieve`, run in the tests' own process: what they print, and how they end."""
+"""Run `sieve` commands in the test process and capture their output and exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # numpy is imported only once conftest has said how many thre
     from sieve.model.collection import Collection
 
 
-class Answer(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
@@ -29,21 +29,21 @@ class Answer(NamedTuple):
         return json.loads(self.out)
 
 
-Sieve = Callable[..., Answer]
+Sieve = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
-    """Run one command in this process, with a $SIEVE_HOME of its own."""
+    """Run one command in this process, with its own $SIEVE_HOME."""
     assert [path.name for path in home.iterdir()] == ["trusted_backbones.json"]
     handler = signal.getsignal(signal.SIGTERM)
 
-    def run(*arguments: str | Path) -> Answer:
+    def run(*arguments: str | Path) -> CommandResult:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         said = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), said.out, said.err)
+        return CommandResult(int(ended.value.code or 0), said.out, said.err)
 
     with warnings.catch_warnings():
         yield run
@@ -52,12 +52,12 @@ def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
 
 @pytest.fixture
 def opened(tiny_collection: Collection, tiny_checkpoint: Checkpoint) -> tuple[str | Path, ...]:
-    """The arguments that open the tiny world."""
+    """The arguments that open the tiny collection with its checkpoint."""
     return tiny_collection.path, "--checkpoint", tiny_checkpoint.path
 
 
-def fault(answer: Answer) -> str:
-    """The one line of a fault of the input."""
+def fault(answer: CommandResult) -> str:
+    """Return the one-line message of a user error."""
     assert answer.code == 1, answer
     assert answer.out == ""
     assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err

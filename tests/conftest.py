@@ -1,4 +1,4 @@
-"""A little world for all tests: drawn shapes, a tiny real backbone, and what follows from them."""
+"""Fixtures for all tests: drawn images, a tiny backbone, a collection and a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from command_line import opened, sieve  # noqa: F401  (fixtures, for all)
 from hub_cache import put_repository  # noqa: F401  (a fixture, for all)
 from hypothesis import settings
 
-# Two workers, and the processes that they start, have two cores between them.
+# Two workers and their subprocesses share two cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# How long an example takes is the machine's affair, not the code's.
+# The time of an example depends on the machine.
 settings.register_profile("sieve", deadline=None)
 settings.load_profile("sieve")
 
-# The markers of tests before and after which the unmarked, fast ones run.
+# Order of the test stages by marker; None: unmarked, fast tests.
 STAGES = ("house", None, "slow", "browser")
 N_PICTURES = 60
 COLOURS = {"red": "#d03030", "blue": "#3050d0", "green": "#30a040"}
@@ -55,16 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep tests that set no $SIEVE_HOME of their own out of the person's."""
+    """Set a temporary $SIEVE_HOME for tests that set none."""
     before = os.environ.get("SIEVE_HOME")
-    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("nobody"))
+    os.environ["SIEVE_HOME"] = str(tmp_path_factory.mktemp("empty-home"))
     yield
     os.environ.pop("SIEVE_HOME") if before is None else os.environ.update(SIEVE_HOME=before)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path) -> Path:
-    """A $SIEVE_HOME of this test alone, empty but for the consent to load the tiny backbone."""
+    """A $SIEVE_HOME for this test, empty except for the trust in the tiny backbone."""
     from sieve.model.backbone.checked_files import find_files
     from sieve.model.backbone.names import parse_name
     from sieve.model.backbone.trust import trust
@@ -77,7 +77,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Pat
 
 @pytest.fixture(scope="session")
 def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A $SIEVE_HOME with the bundled collection: the person's own, where that has it already."""
+    """A $SIEVE_HOME with the bundled collection: the user's own if it has it already."""
     from sieve.data_prep.bundled import bundled_path, prepare_bundled_scenes
 
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of shared photographs; skips where it is missing."""
+    """The folder of shared photographs; skip the test if it is missing."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no shared photographs at {folder}")
@@ -124,14 +124,14 @@ def tiny_backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_backbone_dir: Path):
-    """The same model, opened."""
+    """The loaded tiny backbone."""
     from sieve.model.backbone import Backbone
 
     return Backbone.load(f"local-dir:{tiny_backbone_dir}", "cpu")
 
 
 def describe(index: int) -> tuple[str, str, str]:
-    """Colour, shape and place of a picture."""
+    """Return the colour, shape and place of a picture."""
     colour = list(COLOURS)[index % 3]
     shape = SHAPES[index // 3 % 3]
     return colour, shape, list(PLACES)[index // 9 % 3]
@@ -139,7 +139,7 @@ def describe(index: int) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `images` of 60 drawn pictures with `captions.csv` beside it; only to be read."""
+    """A folder `images` of 60 drawn pictures, and `captions.csv`; read-only."""
     from PIL import Image, ImageDraw
 
     folder = tmp_path_factory.mktemp("pictures")
@@ -169,7 +169,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
-    """The pictures, prepared with the tiny backbone; only to be read."""
+    """The pictures, prepared with the tiny backbone; read-only."""
     from sieve.data_prep.prepare import prepare
     from sieve.data_prep.sources.folder import Folder
 
@@ -180,10 +180,10 @@ def tiny_collection(pictures: Path, tiny_backbone, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.TempPathFactory):
-    """A checkpoint trained on the tiny collection for a moment."""
+    """A checkpoint trained briefly on the tiny collection."""
     from sieve.model.training import TrainingConfig, train
 
-    # Without `narrow` and `exclude` its codes overlap more, so that a query finds a whole page.
+    # Without `narrow` and `exclude` its codes overlap more, so that a query fills a result page.
     config = TrainingConfig(
         m=64, k=8, epochs=20, batch_size=32, n_words=8, learning_rate=5e-3, weight_decay=1e-4,
         narrow=0.0, exclude=0.0, balance=0.0,
@@ -194,7 +194,7 @@ def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory):
-    """An engine over both, with a $SIEVE_HOME of its own while it opens."""
+    """An engine over both; opened with its own $SIEVE_HOME."""
     from sieve.model.engine import Engine
 
     before = os.environ.get("SIEVE_HOME")

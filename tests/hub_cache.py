@@ -1,4 +1,4 @@
-"""A cache of the Hugging Face Hub with repositories that were never downloaded."""
+"""A cache of the Hugging Face Hub, filled with local repositories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COMMIT = "0" * 40
 
 @pytest.fixture
 def put_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutRepository:
-    """Put a folder into the cache as a repository; the network is out of reach."""
+    """Put a folder into the cache as a repository; the Hub is offline."""
     from huggingface_hub import constants
 
     cache = tmp_path / "hub"
@@ -23,9 +23,9 @@ def put_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutReposi
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     def put(repository: str, folder: Path) -> Path:
-        place = cache / f"models--{repository.replace('/', '--')}"
-        (place / "refs").mkdir(parents=True)
-        (place / "refs" / "main").write_text(_COMMIT)
-        return Path(shutil.copytree(folder, place / "snapshots" / _COMMIT))
+        root = cache / f"models--{repository.replace('/', '--')}"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(_COMMIT)
+        return Path(shutil.copytree(folder, root / "snapshots" / _COMMIT))
 
     return put

@@ -1,4 +1,4 @@
-"""Starting several processes that train together."""
+"""Processes that tests start: distributed training, and the ports of servers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+FIRST_PORT = 7960 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""First port for servers of this worker; each worker has its own range."""
 
 
 def torchrun(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Let two processes find each other, on whatever port is free, and run to their end.
+    """Run a script in two processes that train together, on a free port.
 
     Parameters
     ----------
     arguments
         A script with its arguments, or -m with a module's.
     path : Path
-        Where the script's own modules lie.
+        Folder of the script's own modules.
     """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""From records to a collection, step by step; `sieve.data_prep.prepare` runs the steps.
+"""Pipeline that turns a source's records into a collection; see `sieve.data_prep.prepare`.
 
-The command line reads a shard's name before torch is needed, so nothing is imported here.
+This module imports nothing, so that the command line can parse a shard without loading torch.
 """

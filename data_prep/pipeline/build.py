@@ -1,4 +1,4 @@
-"""Opening and embedding records, part by part: decoders work ahead while the backbone embeds."""
+"""Decode and embed records chunk by chunk: workers decode ahead while the backbone embeds."""
 
 from __future__ import annotations
 
@@ -20,168 +20,177 @@ from sieve.data_prep.pipeline.plan import PreparationPlan
 from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
 from sieve.data_prep.records import MAX_BAD_SHARE, Tally, embedding_hash
 
-_NO_DIRECTION = "embedding is NaN, infinite or zero"
+_INVALID_EMBEDDING = "embedding is NaN, infinite or zero"
 
 
-def build_chunks(job: PreparationPlan, work: WorkDir, workers: int | None, progress: bool) -> None:
-    """Do all parts that are not done yet.
+def build_chunks(plan: PreparationPlan, work: WorkDir, workers: int | None, progress: bool) -> None:
+    """Build all chunks that the work directory does not hold yet.
 
     Raises
     ------
     KeyboardInterrupt
-        On Ctrl-C; says how to go on.
+        On Ctrl-C; the message says how to resume.
     OSError
         If a decoder process was killed, or a thumbnail cannot be written.
     ValueError
         If no record can be used, or too many cannot.
     """
-    maker = _ChunkBuilder(job, work)
+    builder = _ChunkBuilder(plan, work)
     try:
-        maker.run(workers, progress)
+        builder.run(workers, progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_go_on(job, work)) from None
+        raise KeyboardInterrupt(_resume_message(plan, work)) from None
     except RuntimeError as error:
-        fault = decoder_error(error)
-        if fault is None:
+        killed = decoder_error(error)
+        if killed is None:
             raise
-        raise fault from error
+        raise killed from error
 
 
 class _ChunkBuilder:
-    """Makes parts, and counts what is bad."""
+    """Build chunks and count bad records."""
 
-    def __init__(self, job: PreparationPlan, work: WorkDir) -> None:
-        self._job, self._work = job, work
-        self._bad = Tally(job.counted)
-        self._seen = len(job.counted)
-        self._thumbnails = ThumbnailWriter(work.collection, work.drafts)
+    def __init__(self, plan: PreparationPlan, work: WorkDir) -> None:
+        self._plan, self._work = plan, work
+        self._bad = Tally(plan.counted)
+        self._n_seen = len(plan.counted)
+        self._thumbnails = ThumbnailWriter(work.collection, work.temporary)
 
     def run(self, workers: int | None, progress: bool) -> None:
-        """Make all that is missing."""
-        job, work = self._job, self._work
-        work.keep_only({part.start for part in job.parts})
-        waiting = [part for part in job.parts if not self._stands(part)]
-        self._stop_where_too_much_is_bad()
-        batches = [batch for part in waiting for batch in _batches(part)]
-        transform = job.embedder.transform
-        opened = open_images(job.source, job.table, batches, self._thumbnails, transform, workers)
+        """Build all missing chunks."""
+        plan, work = self._plan, self._work
+        work.keep_only({chunk.start for chunk in plan.chunks})
+        missing = [chunk for chunk in plan.chunks if not self._is_reusable(chunk)]
+        self._check_bad_share()
+        batches = [batch for chunk in missing for batch in _batches(chunk)]
+        transform = plan.embedder.transform
+        decoded = open_images(
+            plan.source, plan.table, batches, self._thumbnails, transform, workers
+        )
         bar = tqdm(
-            total=len(job.rows),
-            initial=len(job.rows) - sum(map(len, waiting)),
-            desc=job.source.name,
+            total=len(plan.rows),
+            initial=len(plan.rows) - sum(map(len, missing)),
+            desc=plan.source.name,
             unit="image",
             disable=not progress,
         )
-        with closing(opened), bar:
-            for part in waiting:
-                work.save(part.start, self._make(part, opened, bar))
-        if self._bad.total == job.total and job.shard is None:
+        with closing(decoded), bar:
+            for chunk in missing:
+                work.save(chunk.start, self._build(chunk, decoded, bar))
+        if self._bad.total == plan.total and plan.shard is None:
             work.keep_only(set())
-            raise ValueError(f"none of the {job.total} records can be used: {self._bad.explain()}")
+            raise ValueError(f"none of the {plan.total} records can be used: {self._bad.explain()}")
 
-    def _stands(self, rows: range) -> bool:
-        """Whether a part of an earlier run stands: not where a bad file was mended since."""
+    def _is_reusable(self, rows: range) -> bool:
+        """Whether an earlier run's chunk is valid: not if a bad image can be opened by now."""
         work = self._work
         if not work.is_intact(rows.start):
             return False
         bad_rows = work.load_column(rows.start, "bad_rows").tolist()
         bad = dict(zip(bad_rows, work.load_column(rows.start, "reasons").tolist(), strict=True))
-        if any(_NO_DIRECTION not in reason and self._opens(row) for row, reason in bad.items()):
+        if any(
+            _INVALID_EMBEDDING not in reason and self._can_open(row) for row, reason in bad.items()
+        ):
             return False
         self._count(bad, len(rows))
         return True
 
-    def _opens(self, row: int) -> bool:
+    def _can_open(self, row: int) -> bool:
         try:
-            self._job.source.open_image(self._job.table.records(row, row + 1)[0], 1)
-        except Exception:  # as when it was opened first
+            self._plan.source.open_image(self._plan.table.records(row, row + 1)[0], 1)
+        except Exception:  # sources may raise any error for a bad image, as in `open_images`
             return False
         return True
 
-    def _make(self, rows: range, opened: Iterator[list[DecodedImage]], bar: tqdm) -> Chunk:
-        """Open and embed the records of one part."""
-        good: list[DecodedImage] = []
+    def _build(self, rows: range, decoded: Iterator[list[DecodedImage]], bar: tqdm) -> Chunk:
+        """Embed the decoded records of one chunk."""
+        usable: list[DecodedImage] = []
         bad: dict[int, str] = {}
         images = []
         for _ in _batches(rows):
-            entries = next(opened)
-            usable = [entry for entry in entries if not entry.reason]
-            pixels = [entry.pixels for entry in usable if entry.pixels is not None]
-            images.append(self._job.embedder.pixels(pixels))
-            good += [entry._replace(pixels=None) for entry in usable]
-            reasons = {entry.row: entry.reason for entry in entries if entry.reason}
-            self._count(reasons, len(entries))
-            self._stop_where_too_much_is_bad()
+            batch = next(decoded)
+            good = [entry for entry in batch if not entry.reason]
+            pixels = [entry.pixels for entry in good if entry.pixels is not None]
+            images.append(self._plan.embedder.pixels(pixels))
+            usable += [entry._replace(pixels=None) for entry in good]
+            reasons = {entry.row: entry.reason for entry in batch if entry.reason}
+            self._count(reasons, len(batch))
+            self._check_bad_share()
             bad |= reasons
-            bar.update(len(entries))
-        return self._embedded(good, bad, np.concatenate(images))
+            bar.update(len(batch))
+        return self._embed(usable, bad, np.concatenate(images))
 
-    def _embedded(self, good: list[DecodedImage], bad: dict[int, str], images: np.ndarray) -> Chunk:
-        """Embed captions, look up what is known, and leave out what is no direction."""
-        job = self._job
-        rows = np.array([entry.row for entry in good], np.int64)
-        if job.embedder.known is not None:
-            images = job.embedder.images(rows)
-        texts = job.embedder.texts(rows)
-        owners = np.repeat(np.arange(len(rows)), job.table.caption_counts(rows))
-        faulty = dict.fromkeys(rows[owners[_nan(texts)]].tolist(), f"a caption's {_NO_DIRECTION}")
-        faulty |= dict.fromkeys(rows[_nan(images)].tolist(), _NO_DIRECTION)
-        for row in faulty:
-            self._thumbnails.remove(job.table.id(row))
-        self._count(faulty, 0)
-        self._stop_where_too_much_is_bad()
-        bad = bad | faulty
-        kept = ~np.isin(rows, list(faulty))
-        sizes = np.array([(entry.width, entry.height) for entry in good], np.int32)
+    def _embed(self, usable: list[DecodedImage], bad: dict[int, str], images: np.ndarray) -> Chunk:
+        """Add captions and precomputed embeddings, and drop records with an invalid embedding."""
+        plan = self._plan
+        rows = np.array([entry.row for entry in usable], np.int64)
+        if plan.embedder.precomputed is not None:
+            images = plan.embedder.images(rows)
+        texts = plan.embedder.texts(rows)
+        owners = np.repeat(np.arange(len(rows)), plan.table.caption_counts(rows))
+        invalid = dict.fromkeys(
+            rows[owners[_nan_rows(texts)]].tolist(), f"a caption's {_INVALID_EMBEDDING}"
+        )
+        invalid |= dict.fromkeys(rows[_nan_rows(images)].tolist(), _INVALID_EMBEDDING)
+        for row in invalid:
+            self._thumbnails.remove(plan.table.id(row))
+        self._count(invalid, 0)
+        self._check_bad_share()
+        bad = bad | invalid
+        is_valid = ~np.isin(rows, list(invalid))
+        sizes = np.array([(entry.width, entry.height) for entry in usable], np.int32)
         return Chunk(
-            rows[kept],
-            sizes.reshape(-1, 2)[kept],
-            self._contents(good, images)[kept],
-            images[kept],
-            texts[kept[owners]],
+            rows[is_valid],
+            sizes.reshape(-1, 2)[is_valid],
+            self._contents(usable, images)[is_valid],
+            images[is_valid],
+            texts[is_valid[owners]],
             np.array(sorted(bad), np.int64),
             np.array([bad[row] for row in sorted(bad)], str),
         )
 
-    def _contents(self, good: list[DecodedImage], images: np.ndarray) -> np.ndarray:
-        """Return a hash of what each item shows: (b,) uint64."""
-        job = self._job
-        if job.codes is not None:
-            return job.table.ids[[entry.row for entry in good]]
-        if job.embedder.known is not None:  # the picture may not be here: a tile shows its caption
+    def _contents(self, usable: list[DecodedImage], images: np.ndarray) -> np.ndarray:
+        """Return a hash of each item's content: (b,) uint64."""
+        plan = self._plan
+        if plan.codes is not None:
+            return plan.table.ids[[entry.row for entry in usable]]
+        if plan.embedder.precomputed is not None:
+            # The image may be missing, and its thumbnail then shows the caption.
             return np.array([embedding_hash(image) for image in images], np.uint64)
-        return np.array([entry.content for entry in good], np.uint64)
+        return np.array([entry.content for entry in usable], np.uint64)
 
-    def _count(self, bad: dict[int, str], seen: int) -> None:
-        self._seen += seen
+    def _count(self, bad: dict[int, str], n_seen: int) -> None:
+        self._n_seen += n_seen
         rows = np.array(sorted(bad), np.int64)
-        for row, record in zip(rows.tolist(), self._job.table.records_at(rows), strict=True):
+        for row, record in zip(rows.tolist(), self._plan.table.records_at(rows), strict=True):
             self._bad.add(record.key, bad[row])
 
-    def _stop_where_too_much_is_bad(self) -> None:
-        job = self._job
-        if self._bad.total > MAX_BAD_SHARE * job.total and not job.keep_going:
+    def _check_bad_share(self) -> None:
+        plan = self._plan
+        if self._bad.total > MAX_BAD_SHARE * plan.total and not plan.keep_going:
             raise ValueError(
-                f"{self._bad.total} of the first {self._seen} records cannot be used, more than "
-                f"{MAX_BAD_SHARE:.0%} of all {job.total}: {self._bad.explain()}; "
-                "mend them, or leave them out with --keep-going"
+                f"{self._bad.total} of the first {self._n_seen} records cannot be used, more than "
+                f"{MAX_BAD_SHARE:.0%} of all {plan.total}: {self._bad.explain()}; "
+                "correct them, or leave them out with --keep-going"
             )
 
 
 def _batches(rows: range) -> list[RowRange]:
-    """Rows that are embedded together: their boundaries hang on nothing but the rows."""
+    """Split rows into embedding batches; the boundaries depend on the rows alone."""
     starts = range(rows.start, rows.stop, IMAGE_BATCH)
     return [RowRange(start, min(start + IMAGE_BATCH, rows.stop)) for start in starts]
 
 
-def _nan(embeddings: np.ndarray) -> np.ndarray:
+def _nan_rows(embeddings: np.ndarray) -> np.ndarray:
     return np.asarray(np.isnan(embeddings).any(axis=1))
 
 
-def _how_to_go_on(job: PreparationPlan, work: WorkDir) -> str:
-    """Say what is done, and how to have the rest done."""
-    kept = set(work.done())
-    done = sum(len(part) for part in job.parts if part.start in kept)
-    if not done:
-        return "stopped; nothing is left behind"
-    return f"stopped; {done:,} of {len(job.rows):,} are done: the same command goes on from there"
+def _resume_message(plan: PreparationPlan, work: WorkDir) -> str:
+    saved = set(work.saved())
+    n_done = sum(len(chunk) for chunk in plan.chunks if chunk.start in saved)
+    if not n_done:
+        return "stopped before anything was saved"
+    return (
+        f"stopped after {n_done:,} of {len(plan.rows):,} records; "
+        "run the same command again to resume"
+    )

@@ -1,7 +1,7 @@
-"""Opening images in processes of their own: decoded, thumbnailed and ready for the backbone.
+"""Decode images in worker processes, write their thumbnails and preprocess them for the backbone.
 
-Decoding is what takes a core; it overlaps with the embedding in the main process. Batches come in
-the order of the records, whatever the number of processes.
+Decoding is limited by the CPU and overlaps with the embedding in the main process. Batches arrive
+in the order of the records for any number of workers.
 """
 
 from __future__ import annotations
@@ -28,67 +28,67 @@ from sieve.model.backbone import ImageTransform
 from sieve.model.collection import thumbnail_path
 
 THUMBNAIL_SIZE = 320
-"""Long side of a thumbnail in pixels; smaller images keep their size."""
+"""Long side of a thumbnail in pixels; smaller images are not enlarged."""
 
-_AHEAD = 4
-"""Batches that each decoder makes ready while the backbone embeds others, captions too."""
+_PREFETCH = 4
+"""Batches that each worker decodes ahead."""
 _THUMBNAIL_QUALITY = 80
-_SERIAL_BELOW = 128
-_MOST_WORKERS = 16
+_MIN_PARALLEL_RECORDS = 128
+_MAX_WORKERS = 16
 
 
 class DecodedImage(NamedTuple):
-    """What became of one record's image."""
+    """Decoded image of one record, or the reason why there is none."""
 
     row: int
-    """Of the record."""
+    """Row of the record."""
     width: int
     height: int
     pixels: np.ndarray | None
-    """(3, H, W) float32, where pixels are wanted."""
+    """(3, H, W) float32; None if the backbone needs no pixels."""
     content: int = 0
-    """Hash of the picture, where its split is drawn by it."""
+    """Hash of the image if it decides the split, else 0."""
     reason: str = ""
-    """Why the image cannot be used, or nothing."""
+    """Why the image cannot be used; empty if it can."""
     fault: str = ""
-    """Why its thumbnail could not be written, which is no fault of the record."""
+    """Why the thumbnail could not be written, such as a full disk; empty if it was."""
 
 
 class RowRange(NamedTuple):
-    """A range of rows that are opened together, in one process."""
+    """Range of rows that one worker decodes together."""
 
     start: int
     stop: int
 
 
 class ThumbnailWriter(NamedTuple):
-    """Where thumbnails are written."""
+    """Write thumbnails atomically."""
 
     folder: Path
-    """The collection that is being made."""
-    drafts: Path
-    """For files that are not whole yet; on the same disk."""
+    """Folder of the collection in preparation."""
+    temporary: Path
+    """Folder for unfinished files, on the same disk."""
 
     def write(self, image: Image.Image, item_id: str) -> None:
-        """Write an RGB image as WebP with a long side of at most 320 pixels, at once or not."""
+        """Write an RGB image as WebP with a long side of at most 320 pixels."""
         path = self.folder / thumbnail_path(item_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         small = image.copy()
         small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
         webp = io.BytesIO()
-        # Method 4 takes thrice the time for 4 % less.
+        # Method 4 takes three times as long for files that are 4 % smaller.
         small.save(webp, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
-        draft = self.drafts / f"{os.getpid()}.webp"
-        draft.write_bytes(add_checksum(webp.getvalue()))
-        os.replace(draft, path)
+        temporary = self.temporary / f"{os.getpid()}.webp"
+        temporary.write_bytes(add_checksum(webp.getvalue()))
+        os.replace(temporary, path)
 
     def remove(self, item_id: str) -> None:
-        """Remove what an earlier run wrote, when the image could still be used."""
+        """Remove the thumbnail that an earlier run wrote while the image was still usable."""
         (self.folder / thumbnail_path(item_id)).unlink(missing_ok=True)
 
 
 class _Images(Dataset[list[DecodedImage]]):
-    """Batches of opened images, by number."""
+    """Batches of decoded images, by number."""
 
     def __init__(
         self,
@@ -114,9 +114,9 @@ class _Images(Dataset[list[DecodedImage]]):
     def _open(self, row: int, record: Record) -> DecodedImage:
         try:
             image = self._source.open_image(record, THUMBNAIL_SIZE)
-            # NumPy arrays travel between processes by pipe: containers often have little /dev/shm.
+            # NumPy arrays go through a pipe; tensors need /dev/shm, often small in containers.
             pixels = None if self._transform is None else self._transform(image).numpy()
-        except Exception as error:  # whatever one image does, the others go on
+        except Exception as error:  # one bad image must not stop the others
             self._thumbnails.remove(self._table.id(row))
             return DecodedImage(row, 0, 0, None, reason=error_reason(error))
         try:
@@ -128,17 +128,17 @@ class _Images(Dataset[list[DecodedImage]]):
 
 
 def error_reason(error: Exception) -> str:
-    """Tell in one line why an image cannot be used."""
+    """Return one line that says why an image cannot be used."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def default_workers(n_records: int) -> int:
-    """Choose the number of decoder processes: one a core, none where starting them costs more."""
-    if n_records < _SERIAL_BELOW:
+    """Return the number of decoder processes: one per core; 0 if starting them costs more."""
+    if n_records < _MIN_PARALLEL_RECORDS:
         return 0
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return min(cores, _MAX_WORKERS)
 
 
 def open_images(
@@ -149,19 +149,18 @@ def open_images(
     transform: ImageTransform | None,
     workers: int | None = None,
 ) -> Generator[list[DecodedImage], None, None]:
-    """Open the images of batches of rows and write their thumbnails.
+    """Decode images batch by batch and write their thumbnails.
 
     Parameters
     ----------
-    source : Source
     table : RecordTable
-        The source's records.
+        Records of `source`.
     batches : sequence of RowRange
-    thumbnails : ThumbnailWriter
+        Rows of each batch.
     transform : ImageTransform, optional
-        The backbone's preprocessing; without it no pixels are made ready.
+        Preprocessing of the backbone; if None, no pixels are returned.
     workers : int, optional
-        Decoder processes; 0 opens the images in this one.
+        Number of decoder processes; 0 decodes in this process.
 
     Yields
     ------
@@ -173,7 +172,7 @@ def open_images(
     OSError
         If a thumbnail cannot be written.
     RuntimeError
-        If a decoder process ended before its work; see `decoder_error`.
+        If a decoder process ended unexpectedly; see `decoder_error`.
     """
     if workers is None:
         workers = default_workers(sum(stop - start for start, stop in batches))
@@ -182,46 +181,46 @@ def open_images(
     loader: DataLoader[Any] = DataLoader(
         _Images(source, table, batches, thumbnails, transform),
         batch_size=None,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
-        worker_init_fn=_Worker(os.getpid()),
+        prefetch_factor=_PREFETCH if workers else None,
+        worker_init_fn=_WorkerSetup(os.getpid()),
     )
-    opened = iter(loader)
+    decoded = iter(loader)
     try:
-        for batch in opened:
+        for batch in decoded:
             for entry in batch:
                 if entry.fault:
                     raise OSError(entry.fault)
             yield batch
     finally:
-        # Left to the garbage collector, decoders would still write while their folder is removed.
+        # Otherwise workers may still write while the work directory is being removed.
         if workers:
-            opened._shutdown_workers()  # type: ignore[attr-defined]
+            decoded._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def decoder_error(error: RuntimeError) -> OSError | None:
-    """Say in words of our own that a decoder process was killed; None if it is another error.
+    """Return a readable error if a decoder process was killed, and None for any other error.
 
-    Torch hears of it by a signal, and raises wherever Python just is: in the backbone's midst too.
+    PyTorch raises this error from a signal handler, so it can appear anywhere in the main process.
     """
     if "DataLoader worker (pid" not in str(error):
         return None
     if "signal: Terminated" in str(error):
-        return OSError("a decoder process was ended from outside; the same command goes on")
+        return OSError("a decoder process was terminated; run the same command again to resume")
     return OSError(
-        "a decoder process was killed, most likely for want of memory; "
+        "a decoder process was killed, most likely because memory ran out; "
         "run again with fewer --workers"
     )
 
 
-def _as_it_is(batch: list[DecodedImage]) -> list[DecodedImage]:
-    """Pass a batch on without making tensors of it."""
+def _identity(batch: list[DecodedImage]) -> list[DecodedImage]:
+    """Return a batch unchanged; the default would convert it to tensors."""
     return batch
 
 
-class _Worker:
-    """Sets up a decoder process."""
+class _WorkerSetup:
+    """Set up a decoder process."""
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
@@ -229,13 +228,13 @@ class _Worker:
 
     def __call__(self, _: int) -> None:
         share_decoding_lock(self._lock)
-        # Ctrl-C is for the main process, which ends its decoders in order.
+        # The main process handles Ctrl-C and shuts its decoders down.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         threading.Thread(target=self._end_with_parent, daemon=True).start()
 
     def _end_with_parent(self) -> None:
-        """Where the main process is killed, a decoder would wait for ever to hand over its work."""
+        """End when the main process was killed; a decoder would otherwise wait forever."""
         while os.getppid() == self._parent:
             time.sleep(1)
         os._exit(1)

@@ -1,10 +1,10 @@
-"""Images that a collection holds more than once: listed in `duplicates.csv`, and left in.
+"""Find equal and near-duplicate images, which stay in the collection.
 
-Two images are near if their embeddings are and their thumbnails look alike: some backbones embed
-unlike pictures close to each other. Among those, one whose thumbnail is the same byte by byte is
-the same picture. Large collections are cut into cells of like embeddings (k-means by FAISS)
-and compared inside each, so that the work grows with n and not with n²; near pairs on either side
-of a cell's border are then missed, equal ones never.
+`duplicates.csv` lists them. Two images are near duplicates if both their embeddings and their
+thumbnails are similar: some backbones embed different images close to each other. If the thumbnails
+are identical byte by byte, the images are the same. Large collections are partitioned into cells of
+similar embeddings (k-means by FAISS) and compared within each cell, so that the cost grows with n
+rather than n². Near duplicates in different cells are then missed; equal images never are.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from PIL import Image
 
 from sieve.data_prep.csv_safety import safe_cell
 from sieve.data_prep.images import load_image_bytes
-from sieve.data_prep.precomputed import forget_pages, read_rows
+from sieve.data_prep.precomputed import read_rows, release_pages
 from sieve.data_prep.records import SPLITS
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model import collection as layout
 from sieve.model.collection import thumbnail_path
 
 NEAR = 0.97
-"""Least cosine of near duplicates. Of 1,077 Flickr8k photographs by ViT-B/32 no two reach .93, of
+"""Minimum cosine of near duplicates. Of 1,077 Flickr8k photographs by ViT-B/32 no two reach .93, of
 3,591 by sieve-lite 3 pairs reach .95."""
 _GRID = 8
-_ALIKE = 45
-"""Of 256 levels: the most that a cell of an 8 × 8 grid may differ between near duplicates. On 120
+_MAX_GRID_DIFFERENCE = 45
+"""Maximum difference, of 256 levels, of a cell of an 8 × 8 grid of near duplicates. On 120
 photographs, JPEG at quality 30, half the size, 10 % more light or 2 % cut from each side changed a
 cell by 41 at most; two photographs differed by 66 at least."""
 CENTRED_NEAR = 0.9
-"""Least cosine of near duplicates after the mean of all is subtracted."""
+"""Minimum cosine of near duplicates after the mean of all embeddings is subtracted."""
 EQUAL = 0.9999
-"""Least cosine of equal pictures: batches of another size change the last bits."""
+"""Minimum cosine of equal images: the batch size changes the last bits."""
 COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine")
 
 _CELL_ITEMS = 2_000
-_ONE_CELL_BELOW = 20_000
-_SAMPLED_A_CELL = 40
+_MAX_SINGLE_CELL = 20_000
+_SAMPLES_PER_CELL = 40
 _BLOCK = 1_024
 _SLICE = 1 << 13
 
 
 class Duplicate(NamedTuple):
-    """An item, and one that is near to it."""
+    """An item and another that is equal or near to it."""
 
     row: int
     of: int
@@ -60,23 +60,23 @@ class Duplicate(NamedTuple):
 
 
 def write_duplicates(folder: Path) -> int:
-    """Write `duplicates.csv` of a collection whose other files are there.
+    """Write `duplicates.csv` of a collection whose other files exist.
 
-    An item is listed with the most similar item before it and, where that is another, with the most
-    similar item of a split that is used before its own: train before select before test.
+    Each item is listed with the most similar earlier item and, if that is a different one, with the
+    most similar item of an earlier split (train, select, test).
 
     Returns
     -------
     int
-        How many items are listed.
+        Number of listed items.
     """
     listed: set[int] = set()
-    look = lru_cache(maxsize=1024)(partial(_look, folder))
+    grid = lru_cache(maxsize=1024)(partial(_color_grid, folder))
     embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
     splits = pq.read_table(folder / layout.ITEMS, columns=["split"])["split"]
-    found = sorted(find_duplicates(embeddings, used_in=_order_of_use(splits)))
-    places = np.unique([place for row, of, _ in found for place in (row, of)]).astype(np.int64)
-    items = dict(zip(places.tolist(), _items(folder / layout.ITEMS, places), strict=True))
+    found = sorted(find_duplicates(embeddings, split_order=_split_order(splits)))
+    rows = np.unique([row for one, of, _ in found for row in (one, of)]).astype(np.int64)
+    items = dict(zip(rows.tolist(), _items(folder / layout.ITEMS, rows), strict=True))
     with (folder / layout.DUPLICATES).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -85,7 +85,10 @@ def write_duplicates(folder: Path) -> int:
             sizes = [(item["width"], item["height"]) for item in (one, other)]
             paths = [folder / thumbnail_path(item["id"]) for item in (one, other)]
             same = sizes[0] == sizes[1] and filecmp.cmp(*paths, shallow=False)
-            if not same and np.abs(look(one["id"]) - look(other["id"])).max() > _ALIKE:
+            if (
+                not same
+                and np.abs(grid(one["id"]) - grid(other["id"])).max() > _MAX_GRID_DIFFERENCE
+            ):
                 continue
             kind = "same" if same else "near"
             listed.add(row)
@@ -94,8 +97,8 @@ def write_duplicates(folder: Path) -> int:
     return len(listed)
 
 
-def _look(folder: Path, item_id: str) -> np.ndarray:
-    """Average a thumbnail's colours over a grid: (8, 8, 3) float32, from 0 to 255."""
+def _color_grid(folder: Path, item_id: str) -> np.ndarray:
+    """Return the mean colours of a thumbnail's grid cells: (8, 8, 3) float32, 0 to 255."""
     try:
         thumbnail = load_image_bytes(read_thumbnail(folder, item_id))
     except ValueError as error:
@@ -104,14 +107,14 @@ def _look(folder: Path, item_id: str) -> np.ndarray:
     return np.asarray(thumbnail.resize((_GRID, _GRID), Image.Resampling.BOX), np.float32)
 
 
-def _order_of_use(splits: pa.ChunkedArray) -> np.ndarray:
-    """Return the place of each item's split among train, select and test: (n,) int8."""
+def _split_order(splits: pa.ChunkedArray) -> np.ndarray:
+    """Return the index of each item's split among train, select and test: (n,) int8."""
     ranks = pc.index_in(splits, pa.array(SPLITS))  # pyright: ignore[reportAttributeAccessIssue]
     return ranks.to_numpy().astype(np.int8)
 
 
 def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Read what is told of some rows, ascending; the whole table is never there at once."""
+    """Read the given ascending rows of the item table, without loading all of it."""
     start = 0
     with pq.ParquetFile(path) as table:
         for batch in table.iter_batches(columns=["id", "image", "width", "height"]):
@@ -121,72 +124,72 @@ def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def find_duplicates(
-    embeddings: np.ndarray, least: float = NEAR, used_in: np.ndarray | None = None
+    embeddings: np.ndarray, threshold: float = NEAR, split_order: np.ndarray | None = None
 ) -> Iterator[Duplicate]:
-    """Find items that are near to one before, or to one of a split that is used before.
+    """Find items that are near to an earlier item, or to an item of an earlier split.
 
     Parameters
     ----------
     embeddings : (n, d) float16
         Of length 1.
-    least : float
-        Cosine from which on two are near.
-    used_in : (n,) int, optional
-        Place of each item's split: lower ones are used before.
+    threshold : float
+        Minimum cosine of two near items.
+    split_order : (n,) int, optional
+        Index of each item's split; lower splits are earlier.
 
     Yields
     ------
     Duplicate
-        An item with the most similar of those before it; and, if `used_in` is given, with the most
-        similar of those of a lower split, unless it is the same one.
+        An item with the most similar earlier item; and, if `split_order` is given, with the most
+        similar item of an earlier split, unless it is the same one.
     """
     centre = _mean(embeddings)
     for rows in _cells(embeddings):
         own = _gather(embeddings, rows)
-        alike = _Alike(own, centre, least)
+        near = _NearestItems(own, centre, threshold)
         for start in range(0, len(rows), _BLOCK):
             block = own[start : start + _BLOCK]
             cosines = block @ own[: start + len(block)].T
-            # Only what stands before an item counts.
+            # Only items before an item count.
             cosines[:, start:][np.triu_indices(len(block))] = -1
             before = {}
-            for i, of, cosine in alike.nearest(cosines, start):
+            for i, of, cosine in near.nearest(cosines, start):
                 before[i] = of
                 yield Duplicate(int(rows[i]), int(rows[of]), cosine)
-            if used_in is None:
+            if split_order is None:
                 continue
-            used = used_in[rows]
+            order = split_order[rows]
             cosines = block @ own.T
-            cosines[used[start : start + _BLOCK, None] <= used] = -1
-            for i, of, cosine in alike.nearest(cosines, start):
+            cosines[order[start : start + _BLOCK, None] <= order] = -1
+            for i, of, cosine in near.nearest(cosines, start):
                 if before.get(i) != of:
                     yield Duplicate(int(rows[i]), int(rows[of]), cosine)
 
 
-class _Alike:
-    """Decides which of the most similar items are near.
+class _NearestItems:
+    """Find the most similar item of each item, if it is near.
 
-    The embeddings of some backbones are all close to their mean. A near pair must therefore also
-    stand out from it: its cosine after the mean is subtracted is at least `CENTRED_NEAR`.
+    The embeddings of some backbones are all close to their mean. The cosine of a near pair must
+    therefore be at least `CENTRED_NEAR` after the mean is subtracted.
     """
 
-    def __init__(self, own: np.ndarray, centre: np.ndarray, least: float) -> None:
+    def __init__(self, own: np.ndarray, centre: np.ndarray, threshold: float) -> None:
         self._centred = own - centre
         lengths = np.linalg.norm(self._centred, axis=1, keepdims=True)
         self._centred /= np.maximum(lengths, np.finfo(np.float32).tiny)
-        self._least = least
+        self._threshold = threshold
 
     def nearest(self, cosines: np.ndarray, start: int) -> Iterator[tuple[int, int, float]]:
-        """Yield the near ones of a block of items, each with the other and their cosine.
+        """Yield each item of a block that has a near item, with that item and their cosine.
 
         Parameters
         ----------
         cosines : (b, r) float32
-            Of items from `start` on with others; -1 if a pair does not count.
+            Of the b items from `start` on with the r other items; -1 excludes a pair.
         start : int
         """
         best = cosines.argmax(axis=1)
-        for i in np.flatnonzero(cosines.max(axis=1) >= self._least).tolist():
+        for i in np.flatnonzero(cosines.max(axis=1) >= self._threshold).tolist():
             row, of, cosine = start + i, int(best[i]), min(float(cosines[i, best[i]]), 1.0)
             centred = float(self._centred[row] @ self._centred[of])
             if cosine >= EQUAL or centred >= CENTRED_NEAR:
@@ -194,21 +197,21 @@ class _Alike:
 
 
 def _mean(embeddings: np.ndarray) -> np.ndarray:
-    """Return the mean of at most 20,000 embeddings: (d,) float32."""
-    step = -(-len(embeddings) // _ONE_CELL_BELOW) or 1
+    """Return the mean of a sample of at most 20,000 embeddings: (d,) float32."""
+    step = -(-len(embeddings) // _MAX_SINGLE_CELL) or 1
     return _gather(embeddings, np.arange(0, len(embeddings), step)).mean(axis=0)
 
 
 def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of like embeddings, ascending in each cell."""
+    """Yield the rows of each cell of similar embeddings, ascending."""
     n, width = embeddings.shape
-    if n <= _ONE_CELL_BELOW:
+    if n <= _MAX_SINGLE_CELL:
         yield np.arange(n)
         return
     import faiss
 
     n_cells = n // _CELL_ITEMS
-    n_sampled = min(n, n_cells * _SAMPLED_A_CELL)
+    n_sampled = min(n, n_cells * _SAMPLES_PER_CELL)
     sample = np.sort(np.random.default_rng(0).choice(n, n_sampled, replace=False))
     kmeans = faiss.Kmeans(width, n_cells, niter=8, seed=0, spherical=True)
     kmeans.train(_gather(embeddings, sample))
@@ -223,9 +226,9 @@ def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _gather(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Read rows from all over a mapped file, a few thousand at a time: (r, d) float32."""
+    """Read scattered rows of a memory-mapped file, a block at a time: (r, d) float32."""
     own = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), _BLOCK):
         own[start : start + _BLOCK] = embeddings[rows[start : start + _BLOCK]]
-        forget_pages(embeddings)
+        release_pages(embeddings)
     return own

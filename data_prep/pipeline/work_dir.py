@@ -1,8 +1,8 @@
-"""The work folder of a preparation: what is done stays done, whatever ends the run.
+"""Work directory of a preparation, from which an interrupted run resumes.
 
-It lies beside the collection that is being made, as `.NAME.part`. Parts of fixed row ranges are
-written under another name and renamed, so that each is whole or absent; a fingerprint says what
-they are of. A lock keeps a second writer out, and is gone with the process that holds it.
+It is a sibling of the new collection, `.NAME.part`. Chunks of fixed row ranges are written
+atomically, so that each is complete or absent; a fingerprint identifies the run that wrote them. A
+file lock excludes a second writer, and ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -21,145 +21,145 @@ import numpy as np
 
 try:
     import fcntl
-except ImportError:  # Windows: two writers are not told apart, but only one of them can rename
+except ImportError:  # Windows: no lock, but only one of two writers can rename the result
     fcntl = None
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 3.0
-"""Seconds that a lock is waited for: a killed run's decoders take a moment to notice."""
+_LOCK_TIMEOUT = 3.0
+"""Seconds to wait for the lock: decoders of a killed run take a moment to end."""
 
 
 class WorkDirLockedError(OSError):
-    """Another process is at work on the same collection."""
+    """Another process is preparing the same collection."""
 
 
 class Chunk(NamedTuple):
-    """What became of the records of one range of rows."""
+    """Results for one range of rows."""
 
     rows: np.ndarray
-    """(b,) int64: the usable ones, ascending"""
+    """(b,) int64: usable rows, ascending"""
     sizes: np.ndarray
     """(b, 2) int32: width, height"""
     contents: np.ndarray
-    """(b,) uint64: hash of each picture; 0 where a split is given"""
+    """(b,) uint64: hash of each image; 0 if the record has a split"""
     images: np.ndarray
     """(b, d) float16"""
     texts: np.ndarray
-    """(c, d) float16: of all captions of the b records, in their order"""
+    """(c, d) float16: all captions of the b records, in their order"""
     bad_rows: np.ndarray
-    """(x,) int64: the others"""
+    """(x,) int64: rows that cannot be used, ascending"""
     reasons: np.ndarray
-    """(x,) str: why"""
+    """(x,) str: reason for each bad row"""
 
 
 class WorkDir:
-    """The work folder of a collection that is being made.
+    """Work directory of a collection in preparation.
 
     Attributes
     ----------
     collection : Path
-        Becomes the collection.
-    drafts : Path
-        For files that are renamed once whole.
+        Folder that becomes the collection.
+    temporary : Path
+        Folder for files that are renamed when they are complete.
     """
 
     def __init__(self, path: Path, out: Path) -> None:
         self._path, self._out = path, out
-        self._parts = path / "parts"
+        self._chunks = path / "parts"
         self.collection = path / "collection"
-        self.drafts = path / "drafts"
+        self.temporary = path / "drafts"
 
     @classmethod
     @contextmanager
     def acquire(cls, out: Path) -> Iterator[Self]:
-        """Hold the work folder of a collection; it goes where there is nothing worth keeping.
+        """Lock the work directory of a collection; on exit, remove it unless it holds chunks.
 
         Raises
         ------
         FileExistsError
-            If there is something at `out` already.
+            If `out` exists.
         WorkDirLockedError
-            If another process holds it.
+            If another process holds the lock.
         """
         path = out.parent / f".{out.name}.part"
         if out.exists() and path.is_dir() and not (path / "collection").exists():
-            shutil.rmtree(path, ignore_errors=True)  # killed when all was done but this
+            shutil.rmtree(path, ignore_errors=True)  # a run was killed just before it removed this
         _refuse_existing(out)
         with _lock(path, out):
             work = cls(path, out)
             try:
-                _refuse_existing(out)  # another process may have finished meanwhile
+                _refuse_existing(out)  # another process may have finished by now
                 yield work
             finally:
-                if out.exists() or not work.done():
+                if out.exists() or not work.saved():
                     shutil.rmtree(path, ignore_errors=True)
 
     def claim(self, fingerprint: str) -> None:
-        """Keep what a run of the same fingerprint left, and remove what another's did."""
+        """Create the folders; remove the files of runs with another fingerprint."""
         mark = self._path / "fingerprint"
         same = mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
         if not same:
-            if self.done():
+            if self.saved():
                 log.warning(
-                    "%s was left by a run of other records, settings or backbone: it is not used",
+                    "ignoring %s, left by a run with other records, settings or backbone",
                     self._path,
                 )
-            for folder in (self._parts, self.collection):
+            for folder in (self._chunks, self.collection):
                 shutil.rmtree(folder, ignore_errors=True)
-        for folder in (self._parts, self.collection, self.drafts):
+        for folder in (self._chunks, self.collection, self.temporary):
             folder.mkdir(exist_ok=True)
         if not same:
-            draft = self.drafts / "fingerprint"
-            draft.write_text(fingerprint, encoding="utf-8")
-            os.replace(draft, mark)
+            temporary = self.temporary / "fingerprint"
+            temporary.write_text(fingerprint, encoding="utf-8")
+            os.replace(temporary, mark)
 
-    def done(self) -> list[int]:
-        """First rows of the parts that are there."""
-        return sorted(int(path.stem) for path in self._parts.glob("*.npz"))
+    def saved(self) -> list[int]:
+        """Return the first row of each saved chunk, ascending."""
+        return sorted(int(path.stem) for path in self._chunks.glob("*.npz"))
 
     def is_intact(self, start: int) -> bool:
-        """Whether a part's bytes are those that were written, after a loss of power too."""
+        """Whether a chunk exists and passes its checksums, which a loss of power may break."""
         try:
-            with zipfile.ZipFile(self._part(start)) as archive:
+            with zipfile.ZipFile(self._chunk_path(start)) as archive:
                 return archive.testzip() is None
         except (OSError, zipfile.BadZipFile):
             return False
 
-    def save(self, start: int, part: Chunk) -> None:
-        """Write a part."""
-        draft = self.drafts / "part.npz"
-        np.savez(draft, **part._asdict())
-        os.replace(draft, self._part(start))
+    def save(self, start: int, chunk: Chunk) -> None:
+        """Write a chunk atomically."""
+        temporary = self.temporary / "part.npz"
+        np.savez(temporary, **chunk._asdict())
+        os.replace(temporary, self._chunk_path(start))
 
     def load(self, start: int) -> Chunk:
-        """Read a part."""
-        with np.load(self._part(start), allow_pickle=False) as arrays:
+        """Read a chunk."""
+        with np.load(self._chunk_path(start), allow_pickle=False) as arrays:
             return Chunk(**{name: arrays[name] for name in Chunk._fields})
 
     def load_column(self, start: int, name: str) -> np.ndarray:
-        """Read one array of a part."""
-        with np.load(self._part(start), allow_pickle=False) as arrays:
+        """Read one array of a chunk."""
+        with np.load(self._chunk_path(start), allow_pickle=False) as arrays:
             return arrays[name]
 
     def keep_only(self, starts: set[int]) -> None:
-        """Forget all other parts."""
-        for start in set(self.done()) - starts:
-            self._part(start).unlink()
+        """Delete all other chunks."""
+        for start in set(self.saved()) - starts:
+            self._chunk_path(start).unlink()
 
     def finish(self) -> None:
-        """Give the collection its name.
+        """Move the collection to its final path.
 
         Raises
         ------
         FileExistsError
-            If there is something of that name meanwhile.
+            If that path exists by now.
         """
         _refuse_existing(self._out)
         os.rename(self.collection, self._out)
 
-    def _part(self, start: int) -> Path:
-        return self._parts / f"{start:09}.npz"
+    def _chunk_path(self, start: int) -> Path:
+        return self._chunks / f"{start:09}.npz"
 
 
 def _refuse_existing(out: Path) -> None:
@@ -169,11 +169,11 @@ def _refuse_existing(out: Path) -> None:
 
 @contextmanager
 def _lock(folder: Path, out: Path) -> Iterator[None]:
-    """Hold a folder for this process alone, made where it is missing."""
-    until = time.monotonic() + _PATIENCE
+    """Lock a folder for this process, and create it if it is missing."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     stream = _try_lock(folder)
     while stream is None:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise WorkDirLockedError(
                 f"another process is preparing {out}; wait for it, or choose another --out"
             )
@@ -188,7 +188,7 @@ def _try_lock(folder: Path) -> IO[str] | None:
     path = folder / "lock"
     try:
         stream = path.open("a")
-    except FileNotFoundError:  # its last owner has just removed the folder
+    except FileNotFoundError:  # its previous holder has just removed the folder
         return None
     try:
         if fcntl is not None:

@@ -1,9 +1,7 @@
-"""Writing a collection's files row by row, so that no list ever holds all of it.
+"""Write a collection's files as a stream of rows.
 
-The bytes depend on the rows alone, not on how they came in: a collection that was made in one go,
-in shards, or by a run that was killed and went on is the same file by file.
-
-Putting the parts of a preparation together: the collection's files, written as they are read.
+The bytes depend on the rows alone: one run, shards, and a run that was killed and resumed give the
+same files.
 """
 
 from __future__ import annotations
@@ -53,17 +51,18 @@ class ItemBlock(NamedTuple):
     images: np.ndarray
     """(b, d) float16"""
     texts: np.ndarray
-    """(c, d) float16: of all captions of the b items, in their order"""
+    """(c, d) float16: all captions of the b items, in their order"""
 
 
 class CollectionWriter:
-    """Writes items and embeddings into a folder.
+    """Write items and embeddings into a folder.
 
     Parameters
     ----------
-    folder : Path
-    n_items, n_captions, width : int
-        Of all that will be added. Embeddings of no width are not written.
+    n_items, n_captions : int
+        Totals of all rows that will be added.
+    width : int
+        Width of the embeddings; with 0 none are written.
     """
 
     def __init__(self, folder: Path, n_items: int, n_captions: int, width: int) -> None:
@@ -71,111 +70,113 @@ class CollectionWriter:
         self._embeddings: tuple[BinaryIO, ...] = ()
         if width:
             self._embeddings = (
-                _array(folder / layout.IMAGE_EMBEDDINGS, np.float16, (n_items, width)),
-                _array(folder / layout.TEXT_EMBEDDINGS, np.float16, (n_captions, width)),
+                _open_npy(folder / layout.IMAGE_EMBEDDINGS, np.float16, (n_items, width)),
+                _open_npy(folder / layout.TEXT_EMBEDDINGS, np.float16, (n_captions, width)),
             )
-        self._owners = _array(folder / layout.CAPTION_ITEM, np.int32, (n_captions,))
-        self._waiting = ITEMS_SCHEMA.empty_table()
+        self._owners = _open_npy(folder / layout.CAPTION_ITEM, np.int32, (n_captions,))
+        self._pending = ITEMS_SCHEMA.empty_table()
         self._expected = (n_items, n_captions)
         self._written = (0, 0)
 
     def add(self, rows: ItemBlock) -> None:
-        """Write some rows after those that are there."""
+        """Append rows."""
         counts = pc.call_function("list_value_length", [rows.items["captions"]]).to_numpy()
         n_items, n_captions = self._written
         owners = np.repeat(np.arange(n_items, n_items + len(counts)), counts)
         assert len(rows.images) == len(counts) and len(rows.texts) == len(owners)
-        for stream, part in zip(self._embeddings, (rows.images, rows.texts), strict=False):
-            stream.write(part.tobytes())
+        for stream, embeddings in zip(self._embeddings, (rows.images, rows.texts), strict=False):
+            stream.write(embeddings.tobytes())
         self._owners.write(owners.astype(np.int32).tobytes())
         self._written = (n_items + len(counts), n_captions + len(owners))
-        self._waiting = pa.concat_tables([self._waiting, rows.items])
-        while len(self._waiting) >= _ROW_GROUP:
+        self._pending = pa.concat_tables([self._pending, rows.items])
+        while len(self._pending) >= _ROW_GROUP:
             self._write_group(_ROW_GROUP)
 
     def close(self) -> None:
-        """Write what is left."""
-        if len(self._waiting):
-            self._write_group(len(self._waiting))
+        """Write the last rows and close the files."""
+        if len(self._pending):
+            self._write_group(len(self._pending))
         for stream in (self._items, *self._embeddings, self._owners):
             stream.close()
         assert self._written == self._expected, (self._written, self._expected)
 
     def _write_group(self, size: int) -> None:
-        group = self._waiting.slice(0, size).combine_chunks()
+        group = self._pending.slice(0, size).combine_chunks()
         self._items.write_table(group, row_group_size=size)
-        self._waiting = self._waiting.slice(size)
+        self._pending = self._pending.slice(size)
 
 
-def _array(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> BinaryIO:
-    """Begin an `.npy` file as `np.save` does."""
+def _open_npy(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> BinaryIO:
+    """Open an `.npy` file for appending, with the header that `np.save` writes."""
     stream = path.open("wb")
-    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
     return stream
 
 
-def write_collection(job: PreparationPlan, work: WorkDir) -> None:
-    """Write all files of the collection, whose parts are done."""
-    folder, identity = work.collection, job.embedder.identity
-    rows = [work.load_column(part.start, "rows") for part in job.parts]
+def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
+    """Write all files of the collection from its complete chunks."""
+    folder, identity = work.collection, plan.embedder.identity
+    rows = [work.load_column(chunk.start, "rows") for chunk in plan.chunks]
     n_items = sum(map(len, rows))
-    n_captions = sum(int(job.table.caption_counts(some).sum()) for some in rows)
+    n_captions = sum(int(plan.table.caption_counts(some).sum()) for some in rows)
     writer = CollectionWriter(folder, n_items, n_captions, identity.width)
-    for part in job.parts:
-        writer.add(_rows(job, work, part.start))
+    for chunk in plan.chunks:
+        writer.add(_read_chunk(plan, work, chunk.start))
     writer.close()
     counts = {"items": n_items, "captions": n_captions}
-    counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(job, work))
-    codes = _write_codes(job, folder, np.concatenate(rows)) if job.codes else None
-    if job.shard is None and codes is None:
+    counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(plan, work))
+    codes = _write_codes(plan, folder, np.concatenate(rows)) if plan.codes else None
+    if plan.shard is None and codes is None:
         counts["duplicates"] = write_duplicates(folder)
     write_manifest(
         folder,
-        name=job.source.name,
+        name=plan.source.name,
         backbone=None if codes else identity,
         codes=codes,
-        source=str(job.source),
-        licence=job.source.licence,
+        source=str(plan.source),
+        licence=plan.source.licence,
         counts=counts,
-        roots=source_roots(job.source),
-        follow_links=bool(getattr(job.source, "follow_links", False)),
-        shard=None if job.shard is None else {"part": str(job.shard), "origin": job.origin},
+        roots=source_roots(plan.source),
+        follow_links=bool(getattr(plan.source, "follow_links", False)),
+        shard=None if plan.shard is None else {"part": str(plan.shard), "origin": plan.origin},
     )
 
 
-def _write_codes(job: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesIdentity:
-    """Write the codes of the rows that are kept, and of their captions."""
-    assert job.codes is not None
-    places, starts = job.table.places[rows], job.table.text_starts
-    counts = job.table.caption_counts(rows)
-    captions = np.repeat(starts[places] - np.cumsum(counts) + counts, counts)
+def _write_codes(plan: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesIdentity:
+    """Write the codes of the usable rows and of their captions."""
+    assert plan.codes is not None
+    positions, starts = plan.table.positions[rows], plan.table.text_starts
+    counts = plan.table.caption_counts(rows)
+    captions = np.repeat(starts[positions] - np.cumsum(counts) + counts, counts)
     captions += np.arange(len(captions))
-    return job.codes.write(folder, job.source.name, places, captions)
+    return plan.codes.write(folder, plan.source.name, positions, captions)
 
 
-def _rows(job: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
-    part = work.load(start)
-    columns = job.table.columns.take(part.rows)
-    ids = pa.array([job.table.id(row) for row in part.rows.tolist()], pa.string())
-    width, height = (pa.array(np.ascontiguousarray(side)) for side in part.sizes.T)
-    told = {name: columns[name] for name in ("image", "captions", "labels")}
+def _read_chunk(plan: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
+    chunk = work.load(start)
+    columns = plan.table.columns.take(chunk.rows)
+    ids = pa.array([plan.table.id(row) for row in chunk.rows.tolist()], pa.string())
+    width, height = (pa.array(np.ascontiguousarray(side)) for side in chunk.sizes.T)
+    fields = {name: columns[name] for name in ("image", "captions", "labels")}
     splits = [
         given or split_from_hash(content)
-        for given, content in zip(columns["split"].to_pylist(), part.contents.tolist(), strict=True)
+        for given, content in zip(
+            columns["split"].to_pylist(), chunk.contents.tolist(), strict=True
+        )
     ]
-    items = {"id": ids, **told, "split": splits, "width": width, "height": height}
-    return ItemBlock(pa.table(items, ITEMS_SCHEMA), part.images, part.texts)
+    items = {"id": ids, **fields, "split": splits, "width": width, "height": height}
+    return ItemBlock(pa.table(items, ITEMS_SCHEMA), chunk.images, chunk.texts)
 
 
-def _skipped(job: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
-    """Name what is left out: records without a row, bad ones by row, rows that are no record."""
-    yield from job.left_out
-    for part in job.parts:
-        reasons = work.load_column(part.start, "reasons").tolist()
-        records = job.table.records_at(work.load_column(part.start, "bad_rows"))
+def _skipped(plan: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
+    """Yield what is skipped: records without a row, bad records, and rows that are no records."""
+    yield from plan.left_out
+    for chunk in plan.chunks:
+        reasons = work.load_column(chunk.start, "reasons").tolist()
+        records = plan.table.records_at(work.load_column(chunk.start, "bad_rows"))
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
-    ends_here = job.shard is None or job.shard.is_last
-    if ends_here and isinstance(job.source, ReportsSkippedRows):
-        yield from job.source.skipped_rows()
+    ends_here = plan.shard is None or plan.shard.is_last
+    if ends_here and isinstance(plan.source, ReportsSkippedRows):
+        yield from plan.source.skipped_rows()

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sieve.model.files import draft_beside, take_name
+from sieve.model.files import claim_name, temporary_beside
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Database:
 
     def _create(self) -> None:
         """Create the file atomically; if another process was faster, its file is used."""
-        with draft_beside(self.path) as draft:
+        with temporary_beside(self.path) as draft:
             with closing(self._connect("rw", draft)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA.split(";")[:-1]:
@@ -204,7 +204,7 @@ class Database:
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 connection.execute("COMMIT")
-            take_name(draft, self.path)
+            claim_name(draft, self.path)
 
     @contextmanager
     def _errors_in_one_line(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The few custom HTML components, each beside its template, style and script."""
+"""HTML components of the page, each with its template, style and script in this folder."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SHARED = (
     "csrf_token.js", "sieve.js", "request.js", "format.js", "popover.js", "image_input.js",
     "tab_keys.js", "methods_plot.js",
 )  # fmt: skip
-"""Scripts of all components, in the order in which they run."""
+"""Scripts shared by all components, in execution order."""
 
 
-def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
-    """Make the component whose template and script lie here under one name.
+def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
+    """Create the component whose template and script have the given name.
 
-    The template is constant: the script fills it through `textContent` only, and Gradio has nothing
-    to render again. The script speaks to Python through `functions`, which skip the event queue:
-    measured, that takes a third of the time of an unqueued event. Each piece has turns of its own,
-    so that a crowd at one of them keeps nobody from the others.
+    The template is constant and the script fills it through `textContent` only, so Gradio never
+    renders it again. The script calls Python through `functions`, which bypass the event queue; a
+    call takes a third of the time of an unqueued event. Each component has its own request
+    limiter, so that load on one does not block the others.
 
     Parameters
     ----------
     name : str
-        File name without its ending.
+        File name without suffix.
     functions : callables
-        Each takes one JSON value and returns one; private to the page.
+        Each takes and returns one JSON value. They are not part of the public API.
     """
     limiter = RequestLimiter()
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.
@@ -50,10 +50,10 @@ def piece(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
 def _named(
     function: Callable[[Any], Any], limiter: RequestLimiter
 ) -> Callable[[Any], Awaitable[Any]]:
-    """Let a function run when it is its turn.
+    """Wrap a function so that it runs within the limits of its component.
 
-    What is handed over is wrapped, as Gradio marks the function that it is given. Gradio also makes
-    it an attribute of the component, so the name must be no attribute's: `page` was one.
+    The wrapper is needed because Gradio sets attributes on the function that it receives. Gradio
+    also makes it an attribute of the component; the prefix avoids collisions such as with `page`.
     """
 
     @wraps(function)
@@ -65,9 +65,9 @@ def _named(
 
 
 def page_head(style: Path) -> str:
-    """Everything that stands in the page's head: styles first, so that nothing flashes unstyled."""
-    pieces = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.css")))
+    """Return the head of the page; styles come first, to avoid unstyled content."""
+    styles = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.css")))
     script = "\n".join((FOLDER / name).read_text("utf-8") for name in SHARED)
     # Nested under a doubled class, our rules outweigh Gradio's resets of buttons and headings.
-    css = f"{style.read_text('utf-8')}\n.gradio-container.gradio-container {{\n{pieces}\n}}"
+    css = f"{style.read_text('utf-8')}\n.gradio-container.gradio-container {{\n{styles}\n}}"
     return f"<style>{css}</style><script>{script}</script>"

@@ -1,5 +1,5 @@
-// What people keep, shared by all tabs: which dimensions have a name, a note, tags or a star, and the
-// saved searches. Notes' own texts come with a dimension's page.
+// Annotations shared by all tabs: which dimensions have a name, note, tags or star, and the saved
+// searches. The text of a note is loaded with the page of its dimension.
 const { el, on, emit, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const dialog = find("dialog");
@@ -12,31 +12,31 @@ const ask = (name, payload = null) => Sieve.call(server[`sieve_${name}`], payloa
 const markOf = (dimension) => state.marks[dimension] ?? {};
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-// Other pieces hear of a changed dimension one by one; the search is asked anew for new names.
+// Notify other components of each changed dimension; repeat the search if a name changed.
 function changed(dimension, mark, name) {
   const renamed = markOf(dimension).name !== mark.name;
   state.marks[dimension] = mark;
   if (!Object.keys(mark).length) delete state.marks[dimension];
   emit("marked", { dimension, name }, { keep: false });
-  emit("kept", state);
+  emit("annotations", state);
   others?.postMessage("changed");
   if (renamed && Sieve.asked()) Sieve.change({}, { list: true });
 }
 function setSearches(searches) {
   state.searches = searches;
-  emit("kept", state);
+  emit("annotations", state);
   others?.postMessage("changed");
 }
 async function take(answer) {
   if (answer.error) {
     state = { ...state, fault: answer.error };
-    return emit("kept", state);
+    return emit("annotations", state);
   }
   const before = state.marks;
   const first = !loaded;
   state = answer;
   loaded = true;
-  emit("kept", state);
+  emit("annotations", state);
   const touched = Object.keys({ ...before, ...state.marks }).filter((d) => !same(before[d], state.marks[d]));
   const renamed = first ? [] : touched.filter((d) => before[d]?.name !== state.marks[d]?.name);
   for (const d of touched) {
@@ -50,17 +50,17 @@ const load = async () => take(await ask("notes_state"));
 async function reload() {
   if (!loaded || !element.isConnected) return;
   await load();
-  emit("kept-anew", null, { keep: false });
+  emit("annotations-reloaded", null, { keep: false });
 }
 
-// What another page has kept meanwhile is seen at once where it is of this browser, and else when a
-// person comes back to this one.
+// Changes by other pages of this browser are shown at once, those of other browsers when this page
+// gets the focus.
 const others = window.BroadcastChannel && new BroadcastChannel(`sieve-notes ${location.pathname}`);
 others?.addEventListener("message", reload);
 on("about", () => { if (!loaded) load(); });
 addEventListener("focus", reload);
 
-// Signs beside a name, said as words too; null where there is nothing.
+// Icons beside a name, with text for screen readers; null if there are none.
 function signs(dimension) {
   const { starred, noted, tags } = markOf(dimension);
   const sign = (kind, mark, words) => el("span", { class: `sv-sign-${kind}`, role: "img", "aria-label": words, title: words }, mark);
@@ -68,15 +68,15 @@ function signs(dimension) {
   return el("span", { class: "sv-signs" }, tags && sign("tags", "#", `tags: ${tags.join(", ")}`), noted && sign("note", "✎", "has a note"), starred && sign("star", "★", "starred"));
 }
 
-// Files out and in.
+// Export and import.
 function openDialog() {
   const marks = Object.values(state.marks);
   const named = marks.filter((mark) => mark.name).length;
   const noted = marks.filter((mark) => mark.noted).length;
   const starred = marks.filter((mark) => mark.starred).length;
   find(".sv-exchange-what").textContent = marks.length
-    ? `${count(marks.length, "dimension")}: ${named} named, ${noted} with a note, ${starred} starred. A file has one dimension a line, sorted, for version control.`
-    : "Nothing is kept yet: name, note or star a dimension on its page, or import a file.";
+    ? `${count(marks.length, "dimension")}: ${named} named, ${noted} with a note, ${starred} starred. Exported files have one dimension per line, sorted, which suits version control.`
+    : "No annotations yet. Name, tag or star a dimension on its page, or import a file.";
   find("[data-import]").hidden = !(state.editing && !state.fault);
   plan.replaceChildren(state.fault ? el("p", { class: "sv-fault" }, state.fault) : "");
   dialog.showModal();
@@ -96,27 +96,27 @@ file.addEventListener("change", async () => {
   const [chosen] = file.files;
   file.value = "";
   if (!chosen) return;
-  if (chosen.size > 64 * 2 ** 20) return plan.replaceChildren(el("p", { class: "sv-fault" }, "This file is larger than 64 MB, more than any file of notes."));
+  if (chosen.size > 64 * 2 ** 20) return plan.replaceChildren(el("p", { class: "sv-fault" }, "This file is larger than the limit of 64 MB."));
   propose({ name: chosen.name, text: await chosen.text() });
 });
 async function propose(given) {
-  const told = await ask("notes_import", given);
-  if (told.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, told.error));
-  const shown = told.lines.slice(0, 200);
+  const preview = await ask("notes_import", given);
+  if (preview.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, preview.error));
+  const shown = preview.lines.slice(0, 200);
   const take = (replace, words, kind) => el("button", { type: "button", class: kind, onclick: () => carryOut({ ...given, replace }) }, words);
   plan.replaceChildren(...[
-    el("p", {}, `${given.name}: ${told.summary}.`),
-    ...told.notes.map((line) => el("p", { class: "sv-hint" }, line)),
-    shown.length > 0 && el("ul", { class: "sv-exchange-lines", tabindex: "0", "aria-label": "What would change" },
-      ...shown.map((line) => el("li", {}, line)), told.lines.length > shown.length && el("li", {}, `… and ${told.lines.length - shown.length} more`)),
-    el("div", { class: "sv-exchange-do" }, told.changes > 0 && take(false, "Take it in", "sv-plain sv-strong"),
-      told.kept > 0 && take(true, "Take in all, also over what is newer here", "sv-plain")),
+    el("p", {}, `${given.name}: ${preview.summary}.`),
+    ...preview.notes.map((line) => el("p", { class: "sv-hint" }, line)),
+    shown.length > 0 && el("ul", { class: "sv-exchange-lines", tabindex: "0", "aria-label": "Changes" },
+      ...shown.map((line) => el("li", {}, line)), preview.lines.length > shown.length && el("li", {}, `… and ${preview.lines.length - shown.length} more`)),
+    el("div", { class: "sv-exchange-do" }, preview.changes > 0 && take(false, "Import", "sv-plain sv-strong"),
+      preview.kept > 0 && take(true, "Import all and overwrite newer values", "sv-plain")),
   ].filter(Boolean));
 }
 async function carryOut(given) {
   const done = await ask("notes_import", { ...given, apply: true });
   if (done.error) return plan.replaceChildren(el("p", { class: "sv-fault" }, done.error));
-  plan.replaceChildren(el("p", {}, "Taken in."), ...done.done.map((line) => el("p", { class: "sv-hint" }, line)));
+  plan.replaceChildren(el("p", {}, "Imported."), ...done.done.map((line) => el("p", { class: "sv-hint" }, line)));
   await take(done);
   others?.postMessage("changed");
   emit("dimension", Sieve.place.dimension);
@@ -127,4 +127,4 @@ Sieve.notes = {
   get state() { return state; },
   get editable() { return loaded && state.editing && !state.fault; },
 };
-emit("kept", state);
+emit("annotations", state);

@@ -10,20 +10,20 @@ const none = find(".sv-bench-none");
 const plot = find(".sv-bench-drawn");
 const [start, stop] = ["start", "stop"].map((what) => find(`[data-do=${what}]`));
 const mayRun = Boolean(server.sieve_evaluation_start);
-let list = null; // what there is
+let list = null; // available evaluations and the state of the quick run
 let shown = null; // the evaluation that is open
 let chosen = { id: "", track: "", pair: "", peer: "" };
 let sort = { by: "", down: true };
 let pairs = null;
 
 const track = () => shown?.tracks.find((one) => one.track === chosen.track) ?? shown?.tracks[0];
-const digits = (value) => value.toFixed(3).replace(/^0/, "");
+const digits = (value) => value.toFixed(3);
 const span = (ci) => (ci ? `[${digits(ci[0])}, ${digits(ci[1])}]` : "");
 function say(text) {
   if (nowSaid.textContent !== text) nowSaid.textContent = text;
 }
 
-// The address: evaluation,track,pair,peer. A link may say anything; what does not exist is passed over.
+// URL: evaluation,track,pair,peer. Values that do not exist are ignored.
 function read(text) {
   const [id = "", name = "", pair = "", ...peer] = text.split(",");
   return { id, track: name, pair, peer: peer.join(",") };
@@ -32,12 +32,12 @@ function write() {
   Sieve.setTabText("benchmark", shown ? [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",") : "");
 }
 
-// What there is: the list of evaluations, and the quick one that may be under way.
-let looks = 0;
-async function look() {
-  const mine = (looks += 1);
+// Poll the list of evaluations and the state of the quick run.
+let polls = 0;
+async function poll() {
+  const mine = (polls += 1);
   const answer = await Sieve.call(server.sieve_evaluations, null);
-  if (mine === looks) take(answer); // else something newer was asked meanwhile
+  if (mine === polls) take(answer); // otherwise a newer request is running
 }
 function take(answer) {
   section.removeAttribute("aria-busy");
@@ -46,7 +46,7 @@ function take(answer) {
   const before = list;
   list = answer;
   find(".sv-bench-faults").replaceChildren(...(list.faults ?? []).map((line) => el("li", {}, `Not shown: ${line}`)));
-  tellRun();
+  showRun();
   if (JSON.stringify(before?.evaluations) !== JSON.stringify(list.evaluations)) fillWhich();
   const made = list.run?.made;
   const isNew = before?.run?.under_way && made && list.evaluations.some((one) => one.id === made);
@@ -57,9 +57,9 @@ function take(answer) {
 let timer = 0;
 function again() {
   clearTimeout(timer);
-  if (section.isConnected && place.tab === "benchmark" && (list?.run?.under_way || list?.elsewhere)) timer = setTimeout(look, list.run?.under_way ? 1000 : 4000);
+  if (section.isConnected && place.tab === "benchmark" && (list?.run?.under_way || list?.elsewhere)) timer = setTimeout(poll, list.run?.under_way ? 1000 : 4000);
 }
-function tellRun() {
+function showRun() {
   const { run, elsewhere, refusal } = list;
   const under = Boolean(run?.under_way);
   const held = document.activeElement?.dataset?.do && section.contains(document.activeElement);
@@ -68,8 +68,8 @@ function tellRun() {
   stop.hidden = !under;
   const first = find(".sv-bench-none [data-do=start]");
   for (const button of [start, first]) if (button) button.disabled = under || Boolean(elsewhere || refusal);
-  if (under) say(run.of ? `Measuring ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You may close this page.` : `Preparing to measure ${list.checkpoint} …`);
-  else if (elsewhere) say(`${sentence(elsewhere)} is under way. One job runs at a time; a quick evaluation can start when it is done.`);
+  if (under) say(run.of ? `Evaluating ${list.checkpoint}: ${run.done} of ${run.of} done, now ${run.doing}. You can close this page.` : `Preparing to evaluate ${list.checkpoint} …`);
+  else if (elsewhere) say(`${sentence(elsewhere)} is running. One job runs at a time; start the quick benchmark when it is done.`);
   else if (run?.state === "failed") say(`The last quick benchmark failed: ${run.fault}`);
   else if (run?.state === "stopped") say(run.fault ? `The last quick benchmark stopped: ${run.fault}` : "The quick benchmark was stopped; its results were discarded.");
   else say("");
@@ -83,18 +83,18 @@ function showNone(under) {
   if (!empty || none.childElementCount) return;
   none.replaceChildren(...[
     el("p", {}, `${list.collection} has not been evaluated yet.`),
-    list.command ? el("p", {}, "The whole table, with encoders trained for it: ", el("code", {}, list.command)) : null,
-    mayRun ? el("p", {}, `Or the short one: ${list.checkpoint}, against the baselines that need no training, in a minute or two.`) : null,
+    list.command ? el("p", {}, "To run the full benchmark, which also trains baselines: ", el("code", {}, list.command)) : null,
+    mayRun ? el("p", {}, `Or run the quick benchmark: it compares ${list.checkpoint} with the baselines that need no training, in a minute or two.`) : null,
     mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));
 }
-let asking = false; // a button that is switched off would lose the focus
+let asking = false; // a disabled button would lose the focus
 element.addEventListener("click", async ({ target }) => {
   const what = target.dataset?.do;
   if (!what || asking) return;
   asking = true;
-  looks += 1;
+  polls += 1;
   const answer = await Sieve.call(server[`sieve_evaluation_${what}`], null);
   asking = false;
   take(answer.error && list ? { ...list, error: answer.error } : answer);
@@ -108,12 +108,12 @@ const when = (made) => {
 const measured = (one) => one.checkpoint || `trained on ${one.train}, ${count(one.seeds, "seed")}`;
 function fillWhich() {
   which.replaceChildren(...list.evaluations.map((one) =>
-    el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${one.short ? " · short" : ""}`)));
+    el("option", { value: one.id }, `${when(one.made)} · ${measured(one)} · ${one.names.join(" and ")}${one.short ? " · quick" : ""}`)));
   which.value = chosen.id;
 }
 async function openChosen() {
   const known = list.evaluations.some((one) => one.id === chosen.id);
-  if (!known && chosen.id) fault.textContent = "The evaluation of this link is not here; the newest is shown.";
+  if (!known && chosen.id) fault.textContent = "The evaluation of this link was not found; the newest is shown.";
   if (!known) chosen = { ...chosen, id: list.evaluations[0]?.id ?? "", pair: "" };
   if (!chosen.id) return;
   which.value = chosen.id;
@@ -134,7 +134,7 @@ function fill() {
   const now = track();
   chosen.track = now?.track ?? "";
   find(".sv-bench-tracks").replaceChildren(...shown.tracks.map(({ track: name }) => el("button", {
-    type: "button", "aria-pressed": String(name === chosen.track), title: name === "label" ? "A and B are labels" : "A and B are nouns of captions; absence in captions is not absence in the picture",
+    type: "button", "aria-pressed": String(name === chosen.track), title: name === "label" ? "A and B are labels" : "A and B are nouns in captions; a caption may not mention everything in its image",
     onclick: () => { chosen = { ...chosen, track: name, pair: "" }; fill(); },
   }, `${sentence(name)} track`)));
   if (!now) return;
@@ -146,26 +146,26 @@ function fill() {
   fillPeers();
 }
 function about(now) {
-  const says = [`${whole(now.pairs)} pairs of ${whole(now.a_words)} A-words over ${whole(now.items)} test images; hyperparameters tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
-  if (shown.short) says.push(`The short table: baselines that have to be trained are left out${list.command ? "; " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " measures them too. " : " ");
-  if (!shown.checkpoint) says.push(el("b", {}, `Sieve here is encoders trained for this evaluation (${measured(shown)}), not ${list.checkpoint}, which is open.`));
-  else if (!shown.is_open) says.push(el("b", {}, `This is of another checkpoint (${shown.checkpoint}) than the one that is open (${list.checkpoint}).`));
+  const says = [`${whole(now.pairs)} pairs with ${whole(now.a_words)} different A, over ${whole(now.items)} test images. Hyperparameters were tuned on ${whole(now.tuning.pairs)} other pairs over ${whole(now.tuning.items)} validation images${now.left_out}. `];
+  if (shown.short) says.push(`Quick benchmark: trained baselines are not included${list.command ? "; run " : "."}`, list.command ? el("code", {}, list.command) : "", list.command ? " to include them. " : " ");
+  if (!shown.checkpoint) says.push(el("b", {}, `These results are for encoders trained for this evaluation (${measured(shown)}), not for the open checkpoint (${list.checkpoint}).`));
+  else if (!shown.is_open) says.push(el("b", {}, `These results are for another checkpoint (${shown.checkpoint}), not for the open one (${list.checkpoint}).`));
   return says;
 }
 
-// The table, as the terminal has it.
+// The table, with the columns of the terminal report.
 const COLUMNS = [
-  ["method", "method", "Rules on the backbone's own embeddings, trained codes, and Sieve"],
-  ["ap@10", "AP@10", "Average precision of the first ten for A without B, with its 95 % interval; higher is better"],
-  ["ratio", "Sieve ÷ it", "Sieve's AP@10 over this method's, with its own paired interval: above 1, Sieve is better"],
-  ["violation@10", "viol@10", "Share of the first ten that show both A and B; lower is better"],
-  ["p@10", "P@10", "Share of the first ten that show A and not B"],
-  ["ndcg@10", "nDCG@10", "Discounted gain of the first ten"],
-  ["plain_ap@10", "AP@10 for A", "AP@10 of A alone, without any B"],
-  ["kept", "A kept", "Share of A's AP@10 without exclusion that is kept while B is excluded"],
-  ["spread", "seeds ±", "Standard deviation over training seeds"],
+  ["method", "Method", "Rules on the backbone's embeddings, trained encoders, and Sieve"],
+  ["ap@10", "AP@10", "Average precision of the top 10 for “A without B”, with its 95% confidence interval; higher is better"],
+  ["ratio", "Sieve / method", "AP@10 of Sieve divided by that of this method, with its paired 95% interval; above 1, Sieve is better"],
+  ["violation@10", "Violation@10", "Share of the top 10 that show both A and B; lower is better"],
+  ["p@10", "P@10", "Share of the top 10 that show A and not B"],
+  ["ndcg@10", "nDCG@10", "Normalised discounted cumulative gain of the top 10"],
+  ["plain_ap@10", "AP@10 of A", "AP@10 of the query A without exclusion"],
+  ["kept", "A kept", "AP@10 of A while B is excluded, divided by AP@10 of A without exclusion"],
+  ["spread", "Seeds ±", "Standard deviation over training seeds"],
 ];
-const STANDS = { wins: "beats Sieve", even: "not significantly different", loses: "" };
+const VERDICTS = { wins: "beats Sieve", even: "not significantly different", loses: "" };
 find(".sv-scores thead tr").replaceChildren(...COLUMNS.map(([by, name, title]) => el("th", { scope: "col", "aria-sort": "none" }, el("button", {
   type: "button", title, "data-by": by, onclick: () => { sort = { by, down: sort.by === by ? !sort.down : by !== "method" }; fillTable(); },
 }, name))));
@@ -179,9 +179,9 @@ function interval(value, ci) {
 }
 function makeRow(one) {
   const cell = (value, ci) => el("td", {}, value === null ? "" : digits(value), ci ? el("small", {}, ` ${span(ci)}`) : null);
-  const stand = STANDS[one.stand] ? el("span", { class: `sv-stand sv-stand-${one.stand}` }, STANDS[one.stand]) : null;
+  const verdict = VERDICTS[one.stand] ? el("span", { class: `sv-verdict sv-verdict-${one.stand}` }, VERDICTS[one.stand]) : null;
   const ratio = one.method === "Sieve" ? el("td") : cell(one.ratio, one.ratio_ci);
-  if (stand) ratio.append(stand);
+  if (verdict) ratio.append(verdict);
   const ap = cell(one["ap@10"], one.ci);
   ap.append(interval(one["ap@10"], one.ci));
   const violation = cell(one["violation@10"], one.violation_ci);
@@ -208,13 +208,13 @@ function fillVariants() {
   find(".sv-bench-variants .sv-scores").replaceChildren(head, el("tbody", {}, ...variants.map(withKept).map(makeRow)));
 }
 
-// One drawing at a time: Plotly, asked anew while it draws, stays at the first one's width.
+// Draw one plot at a time: if Plotly is called again while it draws, it keeps the first width.
 let drawing = Promise.resolve();
 function draw() {
   const { figure } = track();
   find(".sv-bench-key").textContent = Sieve.methodsKey(figure);
   drawing = drawing.then(() => Sieve.drawMethods(plot, figure, () => figure === track()?.figure))
-    .catch(() => { plot.textContent = "The plot could not be drawn; the table has its numbers."; });
+    .catch(() => { plot.textContent = "The plot could not be drawn; the table shows the same numbers."; });
 }
 on("theme", () => { if (shown && place.tab === "benchmark") draw(); });
 let resizing = 0;
@@ -250,8 +250,8 @@ async function loadPairs() {
   const all = [...pairs.wins, ...pairs.losses];
   if (!all.some((one) => String(one.pair) === chosen.pair)) chosen.pair = String(all[0]?.pair ?? "");
   const even = pairs.pairs - pairs.n_wins - pairs.n_losses;
-  find(".sv-bench-count").textContent = `By AP@10 Sieve is ahead of ${chosen.peer} on ${whole(pairs.n_wins)} of ${whole(pairs.pairs)} pairs, behind on ${whole(pairs.n_losses)}, and even on ${whole(even)}.`
-    + (pairs.seeds > 1 ? ` Numbers are means over ${pairs.seeds} seeds, images the first seed's.` : "");
+  find(".sv-bench-count").textContent = `By AP@10, Sieve is ahead of ${chosen.peer} on ${whole(pairs.n_wins)} of ${whole(pairs.pairs)} pairs, behind on ${whole(pairs.n_losses)} and equal on ${whole(even)}.`
+    + (pairs.seeds > 1 ? ` Scores are means over ${pairs.seeds} seeds; images are from the first seed.` : "");
   fillLists();
 }
 const asks = (one) => `${one.a} without ${one.b}`;
@@ -259,10 +259,10 @@ function fillLists() {
   const button = (one) => el("li", {}, el("button", {
     type: "button", "aria-pressed": String(String(one.pair) === chosen.pair), "data-pair": one.pair,
     onclick: () => { chosen.pair = String(one.pair); mark(); showPair(); },
-  }, el("span", {}, asks(one)), el("span", { title: `AP@10 of Sieve, and of ${chosen.peer}` }, `${digits(one.sides[0].ap)} against ${digits(one.sides[1].ap)}`)));
+  }, el("span", {}, asks(one)), el("span", { title: `AP@10 of Sieve and of ${chosen.peer}` }, `${digits(one.sides[0].ap)} vs. ${digits(one.sides[1].ap)}`)));
   const column = (title, some, empty) => el("div", {}, el("h4", {}, title), some.length ? el("ol", {}, ...some.map(button)) : el("p", { class: "sv-hint" }, empty));
   find(".sv-bench-lists").replaceChildren(
-    column("Sieve wins most", pairs.wins, "On no pair."), column("Sieve loses most", pairs.losses, "On no pair."));
+    column("Sieve wins most", pairs.wins, "None."), column("Sieve loses most", pairs.losses, "None."));
   showPair();
 }
 function mark() {
@@ -271,11 +271,11 @@ function mark() {
 function showPair() {
   write();
   const one = [...pairs.wins, ...pairs.losses].find((pair) => String(pair.pair) === chosen.pair);
-  const told = chosen.track === "caption" ? "by their captions" : "by their labels";
+  const source = chosen.track === "caption" ? "captions" : "labels";
   find(".sv-bench-pair").replaceChildren(...(one ? [
-    el("div", { class: "sv-bench-asked" }, el("h3", {}, asks(one)),
-      el("p", {}, `${whole(one.relevant)} test images have “${one.a}” and not “${one.b}” ${told}, ${whole(one.violating)} have both.`),
-      el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Search it")),
+    el("div", { class: "sv-bench-query" }, el("h3", {}, asks(one)),
+      el("p", {}, `According to their ${source}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
+      el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Try this search")),
     el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
   ] : []));
 }
@@ -294,11 +294,11 @@ function tile(one, item, rank) {
   }, Sieve.image(item.id), el("span", {}, word)));
 }
 
-// Nothing is asked before the tab is shown; a link says what to show.
+// Load when the tab is first shown.
 on("benchmark", (text) => {
   if (!text || text === [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",")) return;
   chosen = read(text);
   if (list && place.tab === "benchmark") openChosen();
 });
-on("tab", (tab) => { if (tab === "benchmark") look(); });
-if (place.tab === "benchmark") look();
+on("tab", (tab) => { if (tab === "benchmark") poll(); });
+if (place.tab === "benchmark") poll();

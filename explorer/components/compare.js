@@ -4,7 +4,7 @@ const [asks, sets] = element.querySelectorAll("form");
 const { q, without } = asks.elements;
 const { method, knob, track, a, b } = sets.elements;
 const by = find(".sv-by");
-const [fault, told, fromSearch] = [".sv-fault", ".sv-versus-told", ".sv-from-search"].map(find);
+const [fault, summary, fromSearch] = [".sv-fault", ".sv-versus-summary", ".sv-from-search"].map(find);
 const MEASURED = 10;
 const USUAL = "subtraction";
 const ITEM_ID = /^[0-9a-f]{16}$/;
@@ -12,8 +12,8 @@ const PLAIN = { q: "", item: "", upload: "", without: "", off: null, strictness:
 const TRACKS = { label: "labels", caption: "captions" };
 let options = null;
 let state = { ...PLAIN, method: "", knob: null, track: "", a: "", b: "" };
-let preview = ""; // of an image of the person's
-let chosen = false; // whether a person chose the query; else it follows the search
+let preview = ""; // of an uploaded image
+let chosen = false; // whether the user chose the query; otherwise it follows the search
 
 const ask = Sieve.latest(server.sieve_compare, show);
 async function compare() {
@@ -24,15 +24,15 @@ async function compare() {
   const nothing = !isAsked(state) || !state.method;
   find(".sv-versus-empty").hidden = !nothing;
   find(".sv-try").hidden = isAsked(state);
-  find(".sv-mute").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "An image of yours is in no link: the address leaves it out." : "";
+  find(".sv-mute").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "Links to this view do not include your image." : "";
   sets.hidden = nothing;
   if (nothing) {
     find(".sv-versus-columns").hidden = true;
-    told.textContent = "";
+    summary.textContent = "";
     return;
   }
   const opening = state.method.startsWith("checkpoint ");
-  if (opening) told.textContent = `Opening ${state.method} … The first time the codes of the whole collection are made with it, which takes a moment.`;
+  if (opening) summary.textContent = `Opening ${state.method} … The first time, it encodes the whole collection, which takes a moment.`;
   element.setAttribute("aria-busy", "true");
   ask(state);
 }
@@ -42,7 +42,7 @@ function keep() {
   Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === USUAL ? "" : rest.method }));
 }
 
-// What there is to compare with, asked once.
+// Methods to compare with, loaded once.
 let asking = null;
 function ready() {
   asking ??= Sieve.call(server.sieve_compare_options, null).then((answer) => {
@@ -61,31 +61,31 @@ function fill(answer) {
   method.replaceChildren(...[group("The backbone alone", dense), group("Another checkpoint", others)].filter(Boolean));
   const values = [...method.options].map((one) => one.value);
   if (!values.includes(state.method)) {
-    if (state.method) fault.textContent = `There is no ${state.method} to compare with here.`;
+    if (state.method) fault.textContent = `The method “${state.method}” is not available here.`;
     state.method = values.find((value) => value === USUAL) ?? values[0] ?? "";
   }
   if (!values.length) {
     for (const part of [asks, find(".sv-said")]) part.hidden = true;
-    find(".sv-versus-empty").textContent = "There is nothing to compare with: these codes were made elsewhere, so there is no backbone, and no other checkpoint reads them.";
+    find(".sv-versus-empty").textContent = "There is nothing to compare with: external codes have no backbone and no other checkpoints.";
   }
   track.replaceChildren(...answer.tracks.map((name) => option(name, TRACKS[name])));
   find(".sv-versus-truth").hidden = !answer.tracks.length;
-  fillKnob();
+  fillHyperparameter();
 }
-function fillKnob() {
+function fillHyperparameter() {
   method.value = state.method;
   const about = options.methods.find(({ name }) => name === state.method);
-  const label = find(".sv-versus-knob");
+  const label = find(".sv-versus-parameter");
   label.hidden = !about?.knob;
   if (label.hidden) return;
   label.querySelector("span").textContent = about.knob;
   Object.assign(knob, { min: about.low, max: about.high, value: state.knob ?? about.value, title: `From ${about.low} to ${about.high}` });
 }
 
-// The question.
+// The query.
 const isAsked = (one) => Boolean(one.q || one.item || one.upload);
 let can = {};
-let searched = ""; // what shows the image that is searched by
+let searched = ""; // preview of the query image of the search
 on("question", (now) => { searched = now.preview; });
 const ofSearch = () => {
   const { q: query, item, upload: key, without: not, off, strictness, never } = place;
@@ -146,7 +146,7 @@ sets.addEventListener("change", ({ target }) => {
   if (target === knob) state.knob = knob.value === "" ? null : Number(knob.value);
   if (target === track) Object.assign(state, { track: track.value, a: "", b: "" });
   if (target === a || target === b) Object.assign(state, { track: track.value, a: a.value, b: b.value });
-  fillKnob();
+  fillHyperparameter();
   compare();
 });
 
@@ -155,7 +155,7 @@ function show(answer) {
   element.removeAttribute("aria-busy");
   fault.textContent = answer.error ?? "";
   if (answer.error) {
-    told.textContent = "";
+    summary.textContent = "";
     find(".sv-notes").replaceChildren();
     find(".sv-versus-columns").hidden = true;
     return;
@@ -164,34 +164,34 @@ function show(answer) {
   write(answer.like[0]);
   offer();
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
-  fillTruth(answer.truth);
-  told.textContent = `${rightness(answer)} ${answer.both} of the first ${answer.columns[0].results.length} are in both.`;
+  fillRelevance(answer.truth);
+  summary.textContent = `${relevanceText(answer)} ${answer.both} of the top ${answer.columns[0].results.length} are in both lists.`;
   const [left, right] = answer.columns;
   find(".sv-versus-columns").hidden = false;
   element.querySelectorAll(".sv-versus-columns > section").forEach((section, at) => fillColumn(section, [left, right][at], [right, left][at], answer.truth));
 }
-function fillTruth({ track: now, a: first, b: second, names }) {
+function fillRelevance({ track: now, a: first, b: second, names }) {
   track.value = now;
   for (const [select, value] of [[a, first], [b, second]]) {
     select.replaceChildren(option("", "choose …"), ...names.map((name) => option(name)));
     select.value = value;
   }
 }
-function flattered(columns) {
-  const told = columns.filter(({ trained }) => trained > 0).map(({ title, trained }) => `${title.split(" · ")[1]} was trained on ${percent(trained)} of the items`);
-  return told.length ? ` ${told.join(", ")}: that flatters; “sieve evaluate” leaves such items out.` : "";
+function trainedOn(columns) {
+  const parts = columns.filter(({ trained }) => trained > 0).map(({ title, trained }) => `${title.split(" · ")[1]} was trained on ${percent(trained)} of the items`);
+  return parts.length ? ` ${parts.join(", ")}, which favours it; “sieve evaluate” excludes such items.` : "";
 }
-function rightness({ truth, without: not, columns }) {
-  if (!truth.track) return "This collection has no labels and no captions: nothing tells what is right.";
-  if (truth.relevant === undefined && !truth.a && !state.q) return "Choose above what counts as right: an image alone does not say it.";
-  if (truth.relevant === undefined) return `Choose above what counts as right: no ${truth.track === "label" ? "label" : "noun of the benchmark"} is called ${not && truth.a ? `“${not}”` : "like the query"}.`;
+function relevanceText({ truth, without: not, columns }) {
+  if (!truth.track) return "This collection has no labels or captions, so results cannot be scored.";
+  if (truth.relevant === undefined && !truth.a && !state.q) return "Choose above what counts as relevant; it cannot be derived from an image.";
+  if (truth.relevant === undefined) return `Choose above what counts as relevant: no ${truth.track === "label" ? "label" : "caption noun"} matches ${not && truth.a ? `“${not}”` : "the query"}.`;
   const said = truth.b ? `has ${truth.a}, not ${truth.b}` : `has ${truth.a}`;
-  return `Right: ${said}, by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${flattered(columns)}`;
+  return `Relevant: ${said}, judged by ${TRACKS[truth.track]}: ${count(truth.relevant, "image")}${truth.b ? `; ${count(truth.violating, "image")} ${truth.violating === 1 ? "has" : "have"} both` : ""}.${trainedOn(columns)}`;
 }
 function fillColumn(section, column, other, truth) {
   section.querySelector("h2").textContent = column.title;
   section.querySelector(".sv-versus-how").textContent = column.how;
-  const rows = [["AP@10", "ap", 1, "Mean precision at the places of right results, among the first ten"], ["P@10", "precision", 1, "Share of the first ten that is right"], ["violation@10", "violation", -1, "Share of the first ten that has both"]];
+  const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
   section.querySelector("dl").replaceChildren(...rows.map(([name, key, sign, title]) => {
     const [here, there] = [column.measures?.[key], other.measures?.[key]];
     const better = sign * (here - there) > 1e-9;
@@ -204,14 +204,14 @@ function fillColumn(section, column, other, truth) {
 }
 function tileOf(item, there, truth) {
   const title = Sieve.titleOf(item);
-  const marks = { right: "✓ right", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
-  const where = there ? (there === item.rank ? "= both" : `rank ${there} there`) : "only here";
+  const marks = { right: "✓ relevant", both: `✗ has ${truth.b}`, other: `no ${truth.a}` };
+  const where = there ? (there === item.rank ? "same rank" : `rank ${there} there`) : "only here";
   const point = (is) => () => {
     for (const twin of element.querySelectorAll(`[data-id="${item.id}"]`)) twin.classList.toggle("sv-is-twin", is && Boolean(there));
   };
   return el("button", {
     type: "button", "data-id": item.id, class: `${there ? "" : "sv-is-only"} sv-mark-${item.mark || "none"}`, title,
-    "aria-label": `${item.rank}, ${there ? `number ${there} in the other` : "only here"}${item.mark ? `, ${marks[item.mark].replace(/^[✓✗] /, "")}` : ""}: ${title}`,
+    "aria-label": `${item.rank}, ${there ? `number ${there} in the other list` : "only here"}${item.mark ? `, ${marks[item.mark].replace(/^[✓✗] /, "")}` : ""}: ${title}`,
     onmouseenter: point(true), onmouseleave: point(false), onfocus: point(true), onblur: point(false),
     onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }),
   }, Sieve.image(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)), el("span", { class: "sv-versus-where" }, where)),
@@ -248,7 +248,7 @@ on("versus", (text) => {
   });
   preview = picture;
   write();
-  if (options) fillKnob();
+  if (options) fillHyperparameter();
   compare();
 });
 on("tab", follow);

@@ -1,5 +1,5 @@
-// POST requests of this page, Gradio's own included, carry a token that pages of other origins cannot
-// read. It is asked for once, before the first of them.
+// Add a CSRF token to all POST requests of this page, including Gradio's own. Pages of other origins
+// cannot read it. It is fetched once, before the first POST.
 (() => {
   const send = window.fetch.bind(window);
   let token = null;

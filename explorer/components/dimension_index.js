@@ -1,4 +1,4 @@
-// Which dimensions are listed, in what order, shown how: the table, the map and the page follow it.
+// Filter, order and view of the list of dimensions, which the table, the map and the page follow.
 const { el, on, emit, place, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
@@ -7,21 +7,21 @@ const clear = find("[data-clear]");
 const views = [...element.querySelectorAll("[name=sv-view]")];
 const MAX_TEXT = 6000;
 const COLUMNS = {
-  images: { name: "Images", share: true, about: "Share of the images that have it" },
-  texts: { name: "Captions", share: true, about: "Share of the captions that have it" },
-  agreement: { name: "Agreement", about: "How far it fires on the same items in images and captions, 0 to 1" },
-  mono: { name: "Monosemanticity", about: "How alike the images are that have it, up to 1" },
-  auc: { name: "Label AUC", about: "How well it tells images with its best label from others; 0.5 is chance" },
+  images: { name: "Images", share: true, about: "Share of images in which the dimension is active" },
+  texts: { name: "Captions", share: true, about: "Share of captions in which the dimension is active" },
+  agreement: { name: "Agreement", about: "How often the dimension is active in an image and its captions together, 0 to 1" },
+  mono: { name: "Monosemanticity", about: "Similarity of the images in which the dimension is active, relative to random images; at most 1" },
+  auc: { name: "Label AUC", about: "How well it separates images with its best label from others; 0.5 is chance" },
 };
 const TEXT_COLUMNS = ["name", "word"];
 let table = null;
 let columns = {};
 let begun = false;
 let order = [];
-let marked = null; // whether a dimension has what is looked for among what people keep
+let marked = null; // filter by annotations
 let at = { view: "table", colour: "images", sort: "-images", ranges: {}, only: null, find: "" };
 
-// Of each dimension, all of these must hold.
+// A dimension is listed if it passes all of these.
 const wanted = {
   text: (i) => !at.find || ["name", "word", "label"].some((column) => table[column][i].toLowerCase().includes(at.find.toLowerCase()))
     || String(table.id[i]) === at.find.replace(/^#/, ""),
@@ -31,7 +31,7 @@ const wanted = {
   marks: (i) => !marked || marked(table.id[i]),
 };
 
-// The address: `map:agreement sort:-auc images:0.01..0.2 only:3,17-20 find:a dog`.
+// URL: `map:agreement sort:-auc images:0.01..0.2 only:3,17-20 find:a dog`.
 function written(state) {
   const spans = [];
   for (const id of [...(state.only ?? [])].sort((a, b) => a - b)) {
@@ -79,7 +79,7 @@ function write() {
     const whole = written(at);
     const fits = whole.length <= MAX_TEXT;
     Sieve.setTabText("dimensions", fits ? whole : written({ ...at, only: null }));
-    clear.title = fits ? "" : "So many are not kept in the address";
+    clear.title = fits ? "" : "Too many dimensions to store in the URL";
   }, 250);
 }
 
@@ -93,12 +93,12 @@ function arrange() {
   const compare = TEXT_COLUMNS.includes(by) ? (a, b) => column[a].localeCompare(column[b]) : (a, b) => least(a) - least(b) || 0;
   order = table.id.map((_, i) => i).filter((i) => tests.every((test) => test(i)));
   order.sort((a, b) => (down ? -compare(a, b) : compare(a, b)) || a - b);
-  tell();
+  showCount();
   emit("listed", { ...at, table, columns, order });
 }
-function tell() {
+function showCount() {
   const all = whole(table.id.length);
-  const chosen = at.only && `${whole(at.only.size)} chosen on the map${order.length < at.only.size ? `, ${whole(order.length)} listed` : ""}`;
+  const chosen = at.only && `${whole(at.only.size)} selected on the map${order.length < at.only.size ? `, ${whole(order.length)} listed` : ""}`;
   find("[role=status]").textContent = chosen ?? (order.length < table.id.length ? `${whole(order.length)} of ${all}` : `${all} dimensions`);
   clear.hidden = !chosen;
   const on = Object.keys(at.ranges).length;
@@ -175,17 +175,17 @@ function jump() {
   if (digits === undefined) {
     if (order.length) Sieve.showDimension(table.id[order[0]]);
   } else if (Number(digits) < table.id.length) Sieve.showDimension(Number(digits));
-  else fault.textContent = `There is no dimension ${digits}; there are 0 to ${table.id.length - 1}.`;
+  else fault.textContent = `There is no dimension ${digits}. Enter a number from 0 to ${table.id.length - 1}.`;
 }
 let shown = null;
-let reading = false; // whether the keyboard goes on at the page that was jumped to
-// What was pressed may be out of sight by now, and the focus with it; of a page just loaded nothing is lost.
+let reading = false; // whether to move the focus to the opened page
+// Whether the focused element was hidden, which cannot be the case before the first interaction.
 const lost = () => Sieve.used && [document.body, null].includes(document.activeElement);
 on("dimension", (dimension) => {
   const left = shown;
   shown = dimension;
   if (dimension !== null || left === null) return;
-  setTimeout(() => { if (lost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // when rows are drawn
+  setTimeout(() => { if (lost()) document.querySelector(`.sv-table tr[data-d="${left}"] a`)?.focus(); }, 100); // after the rows are drawn
 });
 on("page", () => {
   if (reading || lost()) document.querySelector(".sv-page h2")?.focus({ preventScroll: innerWidth > 900 });
@@ -205,17 +205,17 @@ function walk(by) {
 on("walk", walk);
 find("[data-random]").addEventListener("click", () => walk("random"));
 
-// Single keys, where no field wants them; whoever speaks to their computer can switch them off.
+// Single-key shortcuts outside of fields. Users of speech input can switch them off.
 const KEYS = {
   j: () => walk(1), ArrowRight: () => walk(1), k: () => walk(-1), ArrowLeft: () => walk(-1), r: () => walk("random"),
   n: () => document.querySelector(".sv-name-input")?.focus(),
   "/": () => filter.focus(), Escape: () => place.dimension !== null && Sieve.showDimension(null),
 };
-const KEPT = "sieve-keys";
+const STORAGE_KEY = "sieve-keys";
 const works = find(".sv-keys input");
-try { works.checked = localStorage.getItem(KEPT) !== "off"; } catch { /* storage may be forbidden */ }
+try { works.checked = localStorage.getItem(STORAGE_KEY) !== "off"; } catch { /* storage may be blocked */ }
 works.addEventListener("change", () => {
-  try { localStorage.setItem(KEPT, works.checked ? "on" : "off"); } catch { /* as above */ }
+  try { localStorage.setItem(STORAGE_KEY, works.checked ? "on" : "off"); } catch { /* as above */ }
 });
 const drops = [...element.querySelectorAll("details")];
 document.addEventListener("keydown", (event) => {
@@ -240,17 +240,17 @@ document.addEventListener("pointerdown", ({ target }) => {
 const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
 function columnsMark() {
   const mark = Sieve.term("?",
-    said("Images, captions:", "the share of them that has the dimension."),
-    said("Agree:", "how often image and caption fire it together, 0 to 1."),
-    said("Mono:", "how much more alike the images that have it are than any two images, up to 1."),
-    table.label.some(Boolean) ? said("AUC:", "how surely it tells images with its best label from others, on test images; .5 is chance.")
-      : said("Top word:", "the word of captions that goes with it best."));
+    said("Images, captions:", "share in which the dimension is active."),
+    said("Agreement:", "how often it is active in an image and its captions together, 0 to 1."),
+    said("Monosemanticity:", "similarity of the images in which it is active, relative to random images; at most 1."),
+    table.label.some(Boolean) ? said("AUC:", "how well it separates test images with its best label from others; 0.5 is chance.")
+      : said("Top word:", "the caption word that correlates best with it."));
   mark.classList.add("sv-icon");
   mark.setAttribute("aria-label", "What the columns mean");
   return mark;
 }
 
-// Nothing is asked before the tab is opened.
+// Load when the tab is first shown.
 async function begin() {
   if (begun || place.tab !== "dimensions") return;
   begun = true;
@@ -265,7 +265,7 @@ async function begin() {
   find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
   restore(place.atlas);
-  // Beside the list there is room for a page: of the whole list the clearest one, else its first.
+  // On wide screens open a page beside the list: the clearest dimension, or the first of a filtered list.
   if (place.dimension === null && innerWidth > 900 && order.length) {
     const all = !written({ ...at, view: "table" });
     emit("dimension", (all ? table.first : null) ?? table.id[order[0]]);

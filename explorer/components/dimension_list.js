@@ -8,19 +8,19 @@ let boxes = new Map();
 let proposed = [];
 find(".sv-skip").addEventListener("click", () => document.querySelector(".sv-results .sv-columns .sv-tile-open")?.focus());
 
-// Strictness: three words, and a slider for all between the first two.
+// Strictness: three named settings, and a slider between the first two.
 const slider = find("input[type=range]");
 const words = [...element.querySelectorAll("input[type=radio]")];
-const told = find(".sv-told");
+const help = find(".sv-strictness-help");
 function showStrictness({ strictness, never }) {
   const word = never ? "never" : strictness === 0 ? "ignore" : "push";
   for (const one of words) one.checked = one.value === word;
   slider.value = never ? 1 : strictness;
   slider.style.setProperty("--part", `${slider.value * 100}%`);
   slider.disabled = never;
-  told.textContent = {
+  help.textContent = {
     ignore: "Off dimensions have no effect.",
-    push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)} %` : ""}.`,
+    push: `Off dimensions lower a result's score${strictness < 1 ? `, at ${Math.round(strictness * 100)}%` : ""}.`,
     never: "Results with an off dimension above the threshold are removed.",
   }[word];
   slider.setAttribute("aria-valuetext",
@@ -41,13 +41,13 @@ slider.addEventListener("input", () => Sieve.change({ strictness: Number(slider.
 
 const said = (word, meaning) => el("p", {}, el("strong", {}, word), ` ${meaning}`);
 find("legend").replaceChildren(Sieve.term("Strictness",
-  el("p", {}, "How much the dimensions that are off count."),
-  said("ignore:", "they neither help nor harm a result."),
-  said("push away:", "a result loses for each that it has; the slider says how much."),
-  said("never:", "what has one of them is not shown at all.")));
-const OFF = "What is off earns a result nothing, and takes from it as strictly as is set above. Check it to switch it on again.";
+  el("p", {}, "How strongly dimensions that are off affect the results."),
+  said("ignore:", "they have no effect."),
+  said("push away:", "they lower the score of results that have them; the slider sets how much."),
+  said("never:", "results that have any of them are removed.")));
+const OFF = "Dimensions that are off do not raise a score; the strictness above sets how much they lower it. Check one to switch it on again.";
 const offTerm = (without) => Sieve.term("Off",
-  without ? said("Proposed:", `these stand for “${without}” more than for what is wanted.`) : null, el("p", {}, OFF));
+  without ? said("Proposed:", `these match “${without}” more than they match the query.`) : null, el("p", {}, OFF));
 
 // A toggle changes the checkbox and the request, never the list.
 function currentOff() {
@@ -57,7 +57,7 @@ function showOff(row, off) {
   row.classList.toggle("sv-is-off", off);
   showCounts();
 }
-// How many of a group are as it is named: off, or on.
+// Number of dimensions of a group that are off or on, as its name says.
 function showCounts() {
   for (const [kind, group] of Object.entries(groups)) {
     const rows = [...group.querySelectorAll(".sv-dim")];
@@ -89,14 +89,14 @@ function sourceOf(row) {
   if (row.b > 0) return "without";
   return row.q > 0 ? "query" : "added";
 }
-function makeRow(row, strongest, off) {
+function makeRow(row, largest, off) {
   const source = sourceOf(row);
   const box = el("input", { type: "checkbox", onchange: () => toggled(box) });
   box.checked = !off;
   boxes.set(row.d, box);
   const bar = (kind, value) => {
     const part = el("i", { class: `sv-bar-${kind}` });
-    part.style.width = `${(100 * value) / strongest}%`;
+    part.style.width = `${(100 * value) / largest}%`;
     return part;
   };
   const page = el("a", {
@@ -111,11 +111,11 @@ function makeRow(row, strongest, off) {
     el("label", { class: "sv-dim-name" }, box, el("span", { class: "sv-name" }, row.name)),
     el("span", { class: `sv-source sv-from-${source}` }, source),
     page,
-    el("span", { class: "sv-strength", title: "Strength in the query, and in “without”" },
+    el("span", { class: "sv-activation", title: "Activation in the query and in “without”" },
       row.q > 0 || source === "added" ? bar("q", row.q) : null, row.b > 0 ? bar("b", row.b) : null),
     el("span", { class: "sv-value" }, source === "added" ? "–" : number(Math.max(row.q, row.b))),
     el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
-    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption has it"),
+    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"),
   );
 }
 
@@ -127,9 +127,9 @@ on("dimensions", (answer) => {
   const off = new Set(answer.off);
   proposed = answer.proposed;
   const first = new Set([...proposed, ...answer.dimensions.filter((row) => !row.q && !row.b).map((row) => row.d)]);
-  const strongest = Math.max(...answer.dimensions.map((row) => Math.max(row.q, row.b)), 1e-9);
+  const largest = Math.max(...answer.dimensions.map((row) => Math.max(row.q, row.b)), 1e-9);
   boxes = new Map();
-  const make = (rows) => rows.map((row) => makeRow(row, strongest, off.has(row.d)));
+  const make = (rows) => rows.map((row) => makeRow(row, largest, off.has(row.d)));
   const offRows = answer.dimensions.filter((row) => first.has(row.d));
   const onRows = answer.dimensions.filter((row) => !first.has(row.d));
   const why = proposed.length ? `, for “${answer.without}”` : ", from its page";

@@ -6,12 +6,12 @@ const tip = find(".sv-map-tip");
 const whole = find(".sv-map-whole");
 const select = find("select");
 const drags = [...element.querySelectorAll("[name=sv-drag]")];
-const MANY = 2500; // more points than these are drawn by the graphics card, where there is one
+const MANY = 2500; // above this number, points are drawn with WebGL if available
 const N_LABELS = 28;
-const RING = 3; // the trace around the dimension that is open
+const RING = 3; // index of the trace that marks the open dimension
 const WHOLE = [-1.06, 1.06];
-// Cividis, from both ends as far as it is seen on the page: the strongest stands out the most, in
-// either theme, and for every kind of sight.
+// Cividis, cut to be visible on the page background; high values have the most contrast in both themes
+// and for all kinds of colour vision.
 const SCALES = {
   light: ["#cbba69", "#a69d75", "#7d7c78", "#4f576c", "#173770", "#00224e"],
   dark: ["#414d6b", "#666970", "#8a8678", "#b3a772", "#dec958", "#fee838"],
@@ -24,9 +24,9 @@ let shownColour = "";
 
 const dark = () => document.body.classList.contains("dark");
 const css = (name) => getComputedStyle(element).getPropertyValue(name).trim();
-const told = (column, value) => (value === null ? "not measured" : listed.columns[column].share ? percent(value) : number(value));
+const valueText = (column, value) => (value === null ? "not measured" : listed.columns[column].share ? percent(value) : number(value));
 
-// Rates of firing differ by powers of ten.
+// Firing rates span powers of ten, so they get a logarithmic colour scale.
 function scaled(column) {
   const { table, columns, colour } = listed;
   const log = columns[column].share;
@@ -35,12 +35,12 @@ function scaled(column) {
   const low = sorted[Math.floor(0.02 * (sorted.length - 1))] ?? 0;
   const high = sorted[Math.ceil(0.98 * (sorted.length - 1))] ?? 1;
   const back = (value) => (log ? 10 ** value : value);
-  return { values, low, high, ends: [told(column, back(low)), told(column, back(high))] };
+  return { values, low, high, ends: [valueText(column, back(low)), valueText(column, back(high))] };
 }
 
 const safe = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const short = (name) => (name.length > 18 ? `${name.slice(0, 17)}…` : name);
-// Names of the commonest dimensions, as many as stand free of each other.
+// Label the most frequent dimensions without overlaps.
 function labels(ids) {
   const { table } = listed;
   const [x, y] = [plot.layout?.xaxis.range ?? WHOLE, plot.layout?.yaxis.range ?? WHOLE];
@@ -110,7 +110,7 @@ function showScale([low, high], colour, columns) {
 
 const visible = () => listed?.view === "map" && place.tab === "dimensions" && !element.closest("[hidden]");
 let drawing = null;
-let drawings = 0; // each clears the outline of the last choice: what was chosen is what is coloured
+let drawings = 0; // each new revision clears the outline of the previous selection
 async function draw() {
   find(".sv-map").hidden = listed?.view !== "map";
   if (!visible()) return;
@@ -148,7 +148,7 @@ function listen(Plotly) {
   plot.on("plotly_selected", (event) => {
     const ids = (event?.points ?? []).map((point) => point.customdata).filter(Number.isInteger);
     if (ids.length) emit("choose", new Set(ids), { keep: false });
-    else if (event) draw(); // an outline around nothing goes away
+    else if (event) draw(); // remove an empty selection
   });
   plot.on("plotly_hover", ({ points: [point], event }) => showTip(point, event));
   plot.on("plotly_unhover", () => { tip.hidden = true; });
@@ -162,7 +162,7 @@ function listen(Plotly) {
 function showTip(point, event) {
   const id = point.customdata;
   tip.firstElementChild.textContent = listed.table.name[id];
-  tip.lastElementChild.textContent = `#${id} · ${listed.columns[listed.colour].name.toLowerCase()} ${told(listed.colour, listed.table[listed.colour][id])}`;
+  tip.lastElementChild.textContent = `#${id} · ${listed.columns[listed.colour].name.toLowerCase()} ${valueText(listed.colour, listed.table[listed.colour][id])}`;
   tip.hidden = false;
   const box = plot.getBoundingClientRect();
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];
@@ -170,18 +170,18 @@ function showTip(point, event) {
   tip.style.top = `${y + 16 + tip.offsetHeight > box.height ? y - 12 - tip.offsetHeight : y + 16}px`;
 }
 
-// The first map of a checkpoint has to be laid out, once: that takes its time, and says so.
+// The first map of a checkpoint is computed once, which takes a while, so show the progress.
 async function ask() {
   if (asking) return;
   asking = true;
   const started = Date.now();
-  const tell = () => {
+  const showWait = () => {
     const seconds = Math.round((Date.now() - started) / 1000);
-    wait.textContent = seconds < 1 ? "" : "Laying out the map. This is done once for a checkpoint, and then kept.";
+    wait.textContent = seconds < 1 ? "" : "Computing the map. This is done once per checkpoint.";
     wait.dataset.seconds = seconds < 2 ? "" : `${seconds} s`;
   };
-  tell();
-  const timer = setInterval(tell, 1000);
+  showWait();
+  const timer = setInterval(showWait, 1000);
   const found = await Sieve.call(server.sieve_map, null);
   clearInterval(timer);
   wait.dataset.seconds = "";
@@ -191,8 +191,8 @@ async function ask() {
   points = found;
   const total = listed.table.id.length;
   const n = Sieve.whole(found.id.length);
-  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${Sieve.whole(total)}` : ""} dimensions that fire, by ${found.method} of ${
-    Sieve.about.backbone ? "their directions" : "where they fire"}${found.method === "PCA" && found.id.length > MANY ? " (too many for t-SNE)" : ""}: near each other, alike. Drag to list some.`;
+  find(".sv-map-note").textContent = `${n}${total > found.id.length ? ` of ${Sieve.whole(total)}` : ""} active dimensions, ${found.method} of their ${
+    Sieve.about.backbone ? "decoder directions" : "activations"}${found.method === "PCA" && found.id.length > MANY ? " (too many for t-SNE)" : ""}. Similar dimensions are close together. Drag to select some.`;
   draw();
 }
 

@@ -1,5 +1,5 @@
-// A person's name, star, tags and note on the page of a dimension. Each is saved by itself as it is
-// left or after a moment's rest; where another page has changed it meanwhile, both are shown.
+// The user's name, star, tags and note on the page of a dimension. Each field is saved separately, on
+// blur or after a pause. If another page has changed it, both versions are shown.
 const { el, on, emit } = Sieve;
 const REST = 900;
 const EMPTY = { name: "", note: "", tags: [], starred: false };
@@ -13,12 +13,12 @@ function makeFields(dimension, kept, tell, clash) {
     const { value = empty, version = 0 } = kept.fields?.[name] ?? {};
     fields[name] = { value, version, wanted: undefined, saving: false };
   }
-  // One write of a field at a time; of those that come meanwhile the last counts.
+  // One write per field at a time; while one runs, only the latest value is remembered.
   async function save(name, value) {
     const field = fields[name];
     unsaved.add(field);
     field.mine = value;
-    if (field.clashes) return; // the person chooses first
+    if (field.clashes) return; // wait for the user to resolve the conflict
     field.wanted = value;
     if (field.saving) return;
     field.saving = true;
@@ -31,7 +31,7 @@ function makeFields(dimension, kept, tell, clash) {
     if (!field.stuck) unsaved.delete(field);
   }
   async function write(name, field, sent) {
-    tell("Saving …");
+    tell("Saving…");
     const answer = await Sieve.notes.ask("notes_write", { dimension, field: name, value: sent, version: field.version });
     field.stuck = Boolean(answer.error);
     if (answer.error) return tell(answer.error, true);
@@ -43,7 +43,7 @@ function makeFields(dimension, kept, tell, clash) {
       tell("Saved");
       return Sieve.notes.changed(dimension, answer.mark, answer.shown);
     }
-    // Tags of both are kept, and a star has no text to lose.
+    // Tags are merged; a star is overwritten, as no text is lost.
     if (name === "starred") field.wanted ??= sent;
     else if (name === "tags") field.wanted ??= [...answer.value.filter((tag) => !base.includes(tag) || sent.includes(tag)), ...sent.filter((tag) => !base.includes(tag) && !answer.value.includes(tag))];
     else {
@@ -51,7 +51,7 @@ function makeFields(dimension, kept, tell, clash) {
       field.stuck = true;
       field.clashes = true;
       field.wanted = undefined;
-      clash(name, { theirs: answer.value, mine: sent });
+      clash(name, { other: answer.value, mine: sent });
       Sieve.notes.changed(dimension, answer.mark, answer.shown);
     }
   }
@@ -63,10 +63,10 @@ function makeClash(ask) {
   const open = new Map();
   function draw() {
     box.hidden = open.size === 0;
-    box.replaceChildren(...[...open].map(([name, { theirs, mine }]) => el("div", {},
-      el("p", {}, `The ${name} was changed elsewhere meanwhile, to `, el("q", {}, theirs || "nothing"), ". Yours: ", el("q", {}, mine || "nothing")),
-      el("button", { type: "button", class: "sv-plain", onclick: () => ask.keep(name) }, "Keep mine"),
-      el("button", { type: "button", class: "sv-plain", onclick: () => ask.take(name) }, "Take theirs"))));
+    box.replaceChildren(...[...open].map(([name, { other, mine }]) => el("div", {},
+      el("p", {}, `Another page changed the ${name} to `, other ? el("q", {}, other) : "nothing", ". Your version: ", mine ? el("q", {}, mine) : "nothing"),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.keep(name) }, "Use my version"),
+      el("button", { type: "button", class: "sv-plain", onclick: () => ask.take(name) }, "Use the other version"))));
   }
   return { box, set(name, both) { if (both) open.set(name, both); else open.delete(name); draw(); } };
 }
@@ -78,7 +78,7 @@ function starButton(field, save) {
     button.setAttribute("aria-pressed", String(on));
     button.textContent = on ? "★" : "☆";
     button.setAttribute("aria-label", "Star");
-    button.title = on ? "Take the star away" : "Star it, to find it again";
+    button.title = on ? "Remove the star" : "Star this dimension";
   }
   field.show = (value) => paint(value);
   paint(field.value);
@@ -100,22 +100,22 @@ function textField(node, name, field, save) {
     if (field.missed) follow(field, field.missed);
   });
   field.isHeld = () => node === document.activeElement;
-  // What was tidied is shown so, unless the person has typed on.
+  // Show the normalised value, unless the user has kept typing.
   field.show = (value, sent) => { if (sent === undefined || node.value === sent) node.value = value; };
   return node;
 }
 function nameInput(field, kept, save) {
   const input = textField(el("input", {
-    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Your own name for “${kept.suggested}”`, "aria-label": "Your name for it",
+    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Rename “${kept.suggested}”`, "aria-label": "Your name for this dimension",
     onkeydown: (event) => {
       if (event.key === "Enter") input.blur();
       if (event.key === "Escape") { input.value = field.value; input.blur(); }
     },
   }), "name", field, save);
   const back = el("button", {
-    type: "button", class: "sv-plain sv-suggested", title: "Go back to the suggested name",
+    type: "button", class: "sv-plain sv-suggested", title: "Restore the suggested name",
     onclick: () => { input.value = ""; save("name", ""); },
-  }, "Back to ", el("q", {}, kept.suggested));
+  }, "Reset to ", el("q", {}, kept.suggested));
   const show = field.show;
   field.show = (value, sent) => { show(value, sent); back.hidden = !value; };
   back.hidden = !field.value;
@@ -158,7 +158,7 @@ function tagList(field, save) {
 }
 
 function editor(dimension, kept) {
-  const said = el("span", { class: "sv-told-saved", role: "status" });
+  const said = el("span", { class: "sv-save-status", role: "status" });
   let fading = 0;
   const tell = (words, fault = false) => {
     clearTimeout(fading);
@@ -172,14 +172,14 @@ function editor(dimension, kept) {
   });
   const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
   const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
-  const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what it seems to mean, where it fails", "aria-label": "Notes" }), "note", fields.note, save);
+  const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what the dimension seems to mean, and when it fails", "aria-label": "Notes" }), "note", fields.note, save);
   const box = el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
     el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save)),
     tagList(fields.tags, save), note, clash.box, said);
   return { box, renew: (now) => renew(fields, now) };
 }
-// Takes what another page has kept meanwhile, but never over what is being written here, nor under the
-// cursor: what is written is saved on its own old version, so that both are then shown.
+// Show values that another page has saved, except in fields that are being edited: their save then
+// reports the conflict.
 function renew(fields, now) {
   for (const [name, field] of Object.entries(fields)) {
     if (unsaved.has(field) || field.saving || !now[name]) continue;
@@ -193,20 +193,20 @@ function follow(field, { value, version }) {
   Object.assign(field, { value, version });
   field.show(value);
 }
-// Where nothing can be kept, what was kept is still shown.
-function told(kept, fault) {
+// Read-only view, if annotations cannot be saved.
+function readOnly(kept, fault) {
   const { name, note, tags, starred } = kept.fields ?? {};
   const parts = [
-    name?.value && el("p", {}, "Named by a person; suggested: ", el("q", {}, kept.suggested)),
+    name?.value && el("p", {}, "Named by a user; suggested name: ", el("q", {}, kept.suggested)),
     (starred?.value || tags?.value.length > 0) && el("p", {}, starred?.value ? "★ starred " : "", ...(tags?.value ?? []).map((tag) => el("span", { class: "sv-tag" }, el("span", {}, tag)))),
-    note?.value && el("p", { class: "sv-note-told" }, note.value),
+    note?.value && el("p", { class: "sv-note-text" }, note.value),
     fault && el("p", { class: "sv-hint" }, fault),
   ].filter(Boolean);
   return parts.length ? el("section", { class: "sv-dim-notes", "aria-label": "Names and notes" }, ...parts) : "";
 }
 let at = null;
 let opened = null; // the editor of the dimension that is shown
-on("kept-anew", async () => {
+on("annotations-reloaded", async () => {
   const [page, form] = [at, opened];
   if (!form?.box.isConnected) return;
   const now = await Sieve.notes.ask("notes_of", { dimension: page.dimension });
@@ -220,16 +220,16 @@ function show() {
   if (slot.dataset.how === how) return;
   slot.dataset.how = how;
   opened = Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : null;
-  slot.replaceChildren(opened?.box ?? told(kept, fault));
+  slot.replaceChildren(opened?.box ?? readOnly(kept, fault));
 }
 on("page", (page) => {
   for (const field of unsaved) if (field.stuck) unsaved.delete(field); // its box is gone
   at = page;
   show();
 });
-on("kept", show);
+on("annotations", show);
 
-// The table's filter by what is kept, and the way to files.
+// Filter of the table by annotations, and the button for export and import.
 let slot = null;
 let chosen = "";
 const TESTS = {
@@ -239,7 +239,7 @@ function test(which) {
   if (which.startsWith("tag:")) return (d) => Sieve.notes.markOf(d).tags?.includes(which.slice(4)) ?? false;
   return which ? (d) => Boolean(TESTS[which][1](Sieve.notes.markOf(d))) : null;
 }
-const pick = el("select", { "aria-label": "Show which dimensions", onchange: () => { chosen = pick.value; emit("mark-filter", test(chosen)); } });
+const pick = el("select", { "aria-label": "Filter by annotations", onchange: () => { chosen = pick.value; emit("mark-filter", test(chosen)); } });
 const files = el("button", { type: "button", class: "sv-icon", "aria-label": "Export or import names and notes", title: "Export or import names and notes", onclick: () => Sieve.notes.openDialog() }, "⇅");
 function offer() {
   if (!slot || !Sieve.notes) return;
@@ -254,4 +254,4 @@ function offer() {
   if (!slot.firstChild) slot.append(pick, files);
 }
 on("index", (found) => { slot = found; offer(); });
-on("kept", offer);
+on("annotations", offer);

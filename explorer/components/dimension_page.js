@@ -29,9 +29,9 @@ function links(title, note, near) {
 function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
 }
-const AGREEMENT = "How often image and caption fire it together: 1 where it fires on an image just when it fires on its captions, 0 where never.";
-const MEANING = "Monosemanticity: how much more alike the images that have it are than any two images. 1 is one meaning, 0 is none.";
-const AUC = "How surely it tells images with this label from others, on test images: of one of each, how often the first has it more. .5 is chance, 1 is always.";
+const AGREEMENT = "How often the dimension is active in an image and its captions together: 1 always together, 0 never.";
+const MEANING = "Similarity of the images in which the dimension is active, relative to random images: 1 is a single meaning, 0 is none.";
+const AUC = "How well the dimension separates test images with this label from others: 0.5 is chance, 1 is perfect.";
 
 const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
@@ -44,30 +44,30 @@ function head(page) {
       Sieve.showTab("search");
       Sieve.change({ off: [...now] }, { list: true });
     },
-  }, off ? "Switch it on again" : "Exclude it from the search");
+  }, off ? "Switch on in the search" : "Exclude from the search");
   return el("header", { class: "sv-page-head" },
     el("div", { class: "sv-steps" },
       el("button", { type: "button", class: "sv-plain sv-back", onclick: () => Sieve.showDimension(null) }, "← All"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Previous dimension in the table", onclick: () => step(-1) }, "‹"),
       el("button", { type: "button", class: "sv-icon", "aria-label": "Next dimension in the table", onclick: () => step(1) }, "›"),
-      el("button", { type: "button", class: "sv-icon sv-dice", "aria-label": "A random dimension of the table", title: "A random dimension", onclick: () => step("random") }, "⚄")),
+      el("button", { type: "button", class: "sv-icon sv-dice", "aria-label": "Open a random dimension from the table", title: "Random dimension", onclick: () => step("random") }, "⚄")),
     el("h2", { tabindex: "-1" }, page.name, el("span", {}, `#${page.dimension}`)),
     el("div", { class: "sv-page-do" },
       page.search && el("button", { type: "button", class: "sv-plain", title: page.search, onclick: () => Sieve.search({ q: page.search }) },
         page.search.length > 24 ? "Search its top caption" : `Search “${page.search}”`),
       page.top_images.length > 0 && el("button", {
-        type: "button", class: "sv-plain", title: "Show its top images in a figure for a paper",
+        type: "button", class: "sv-plain", title: "Show its top images in a paper figure",
         onclick: () => Sieve.showFigure({ dimension: page.dimension }),
       }, "Figure"),
       exclude || el("span", { class: "sv-first" }, "Search first to exclude it")));
 }
 
-// How the dimension is called and why, in one line; all that was suggested stands further down.
+// Source of the name, in one line; all suggestions are listed further down.
 function naming({ name, suggested, naming: n }) {
   if (!n) return null;
-  if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the codes' author");
-  return el("p", { class: "sv-hint sv-naming", title: "How well the word fits the dimension, 0 to 1" },
-    `${name === suggested ? "Named" : `Suggested “${suggested}”,`} after ${n.source === "captions" ? "words of captions" : "a vocabulary"} (${number(n.score)})`);
+  if (n.source === "given") return el("p", { class: "sv-hint sv-naming" }, "Named by the author of the codes");
+  return el("p", { class: "sv-hint sv-naming", title: "How well the name fits the dimension, 0 to 1" },
+    `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})`);
 }
 function scoredList(rows) {
   return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) => {
@@ -85,21 +85,21 @@ function suggestions({ suggested, naming: n }) {
     [n.vocabulary_runner_up, n.vocabulary_runner_up_score, "vocabulary"],
   ];
   const distinct = rows.filter(([word, , from], i) => word && rows.findIndex((one) => one[0] === word && one[2] === from) === i);
-  return el("section", { class: "sv-suggestions" }, heading("Suggested names", "how well they fit"), scoredList(distinct));
+  return el("section", { class: "sv-suggestions" }, heading("Suggested names", "with their fit"), scoredList(distinct));
 }
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
-    fact("images have it", percent(s.firing_images), "Share of the images"),
-    s.firing_texts !== undefined && fact("captions have it", percent(s.firing_texts), "Share of the captions"),
+    fact("active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
+    s.firing_texts !== undefined && fact("active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
     s.agreement !== undefined && fact(Sieve.term("agreement", AGREEMENT), number(s.agreement)),
     s.monosemanticity !== undefined && fact(Sieve.term("monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
-    fact("mean where it fires", number(s.mean), "Of the images that have it"),
-    fact("strongest", number(s.max), "Over all images"));
+    fact("mean activation", number(s.mean), "Over the images in which the dimension is active"),
+    fact("max. activation", number(s.max), "Over all images"));
 }
 
 function intervals(page) {
-  return el("section", {}, heading("From strongest to weakest", "a random few of each stretch"),
+  return el("section", {}, heading("Activation ranges", "random images from each range"),
     ...page.intervals.map((one) => el("div", { class: "sv-interval" },
       el("p", {}, `${number(one.low)}–${number(one.high)}`, el("span", {}, count(one.count, "image"))),
       gallery(one.examples, "sv-small"))));
@@ -107,14 +107,14 @@ function intervals(page) {
 
 function words(page) {
   if (!page.words.length) return null;
-  return el("section", {}, heading("Words of captions", "how far they go with it"), scoredList(page.words.map((one) => [one.word, one.score])));
+  return el("section", {}, heading("Caption words", "by correlation"), scoredList(page.words.map((one) => [one.word, one.score])));
 }
 function captions(page) {
   if (!page.top_captions.length) return null;
   return el("section", {}, heading("Top captions"), el("ol", { class: "sv-top-captions" }, ...page.top_captions.map((one) =>
     el("li", {}, el("span", { title: one.text }, one.text), el("span", { class: "sv-value" }, number(one.value))))));
 }
-// Another sample of all that have it, as often as one likes.
+// A random sample of the images in which the dimension is active, which can be redrawn.
 function sample(page) {
   let seed = 0;
   const having = page.intervals.reduce((sum, one) => sum + one.count, 0);
@@ -125,15 +125,15 @@ function sample(page) {
     const drawn = await Sieve.call(server.sieve_page, { dimension, seed });
     if (!drawn.error && wanted === dimension) shown.replaceChildren(gallery(drawn.random_images, "sv-small"));
   } }, "Another sample");
-  return el("section", { class: "sv-sample" }, heading("A random sample", `of ${count(having, "image")} that ha${having === 1 ? "s" : "ve"} it`), another, shown);
+  return el("section", { class: "sv-sample" }, heading("A random sample", `of ${count(having, "image")} with this dimension`), another, shown);
 }
 
-// What changes when it is off is asked for when one scrolls there.
+// The effect of the ablation is loaded when the section is scrolled into view.
 function probe(page) {
   if (!page.top_captions.length || !page.top_images.length) return null;
   const { dimension } = page;
-  const answer = el("div", { "aria-live": "polite" }, el("p", { class: "sv-hint" }, "Switching it off in up to 100 captions that have it …"));
-  const section = el("section", { class: "sv-probe" }, heading("When it is off"), answer);
+  const answer = el("div", { "aria-live": "polite" }, el("p", { class: "sv-hint" }, "Switching the dimension off in up to 100 captions that activate it …"));
+  const section = el("section", { class: "sv-probe" }, heading("Effect of switching it off"), answer);
   new IntersectionObserver(async (seen, observer) => {
     if (!seen.some((one) => one.isIntersecting)) return;
     observer.disconnect();
@@ -144,31 +144,31 @@ function probe(page) {
   return section;
 }
 function probed({ dimension }, { probes, changed, mean_left, changes }) {
-  const asked = probes === 1 ? "The one caption that has it, asked as a query" : `${probes} captions that have it, asked as queries`;
-  const told = changed === 0 ? `${asked}: the first ten results stay the same.`
-    : `${asked}: switched off, ${changed === probes ? (probes === 1 ? "it finds" : "all of them find") : `${changed} of them find${changed === 1 ? "s" : ""}`} other images; ${number(mean_left)} of the first ten leave, on average.`;
-  return [el("p", { class: "sv-hint" }, told), changes.length > 0 && el("p", { class: "sv-hint sv-probe-key" }, "Most changed:"), ...changes.map((change) => changedRow(dimension, change))].filter(Boolean);
+  const queries = probes === 1 ? "the only caption that activates it" : `${probes} captions that activate it`;
+  const text = changed === 0 ? `With ${queries} as ${probes === 1 ? "a query" : "queries"}, switching it off does not change the top 10.`
+    : `With ${queries} as ${probes === 1 ? "a query" : "queries"}, switching it off changes the top 10 of ${changed === probes ? (probes === 1 ? "it" : "all of them") : changed}; on average ${number(mean_left)} of 10 images drop out.`;
+  return [el("p", { class: "sv-hint" }, text), changes.length > 0 && el("p", { class: "sv-hint sv-probe-key" }, "Most changed:"), ...changes.map((change) => changedRow(dimension, change))].filter(Boolean);
 }
 function changedRow(dimension, { text, left, before, after }) {
   const [had, has] = [before, after].map((list) => new Set(list.map((one) => one.id)));
   const row = (name, list, other, kind, said) => el("div", { class: "sv-ten" }, el("span", {}, name), el("ol", {}, ...list.map((one) => {
     const odd = !other.has(one.id);
     const about = `${odd ? `${said}: ` : ""}${one.captions[0] ?? one.id}`;
-    return el("li", { class: odd ? kind : "" }, el("button", { type: "button", class: "sv-example", "aria-label": about, title: `${about} · has it ${number(one.value)}`, onclick: () => openItem(one) }, Sieve.image(one.id)));
+    return el("li", { class: odd ? kind : "" }, el("button", { type: "button", class: "sv-example", "aria-label": about, title: `${about} · activation ${number(one.value)}`, onclick: () => openItem(one) }, Sieve.image(one.id)));
   })));
   const again = Sieve.about.can.text_queries && el("button", { type: "button", class: "sv-more", onclick: () => {
     Sieve.search({ q: text });
     Sieve.change({ off: [dimension] }, { list: true });
   } }, "Try this search");
-  return el("div", { class: "sv-change" }, el("p", {}, el("span", { class: "sv-asked", title: text }, `“${text}”`), el("span", { class: "sv-count" }, left ? `${left} of ${before.length} left` : "only their order changes"), again),
-    row("on", before, has, "sv-gone-from", "left"), row("off", after, had, "sv-came", "entered"));
+  return el("div", { class: "sv-change" }, el("p", {}, el("span", { class: "sv-query-text", title: text }, `“${text}”`), el("span", { class: "sv-count" }, left ? `${left} of ${before.length} dropped out` : "only the order changes"), again),
+    row("on", before, has, "sv-gone-from", "dropped out"), row("off", after, had, "sv-came", "entered"));
 }
 
-// Searches of this browser tab in whose query it was.
+// Searches of this browser tab whose query activated the dimension.
 function searches(page) {
   const mine = Sieve.searches().filter((one) => one.dimensions?.includes(page.dimension)).slice(0, 12);
   if (!mine.length) return null;
-  return el("section", {}, heading("Searches that used it", "in this session"), el("ul", { class: "sv-used" }, ...mine.map((one) => {
+  return el("section", {}, heading("Searches with this dimension", "in this session"), el("ul", { class: "sv-used" }, ...mine.map((one) => {
     const { q, without, item } = one;
     const question = item ? { item, without } : { q, without };
     const words = [item ? `like ${one.like || "an image"}` : q, without && el("span", { class: "sv-minus" }, " without "), without];
@@ -180,10 +180,10 @@ function searches(page) {
 }
 
 function evidence(page) {
-  plot = el("div", { class: "sv-plot", role: "img", "aria-label": `How strongly images and captions have “${page.name}”` });
+  plot = el("div", { class: "sv-plot", role: "img", "aria-label": `Histogram of the activations of “${page.name}” in images and captions` });
   return [
     el("div", { class: "sv-two" }, el("section", {}, heading("Top images"), gallery(page.top_images)), captions(page)),
-    el("section", {}, heading("Activations", "share of those that have it"), plot),
+    el("section", {}, heading("Activations", "share of images or captions with this dimension"), plot),
     page.random_images.length > 0 && sample(page),
     intervals(page),
     probe(page),
@@ -192,10 +192,10 @@ function evidence(page) {
 function fill(page) {
   plot = null;
   drawn = page.histogram;
-  const silent = el("p", { class: "sv-hint" }, "It fires on no image and no caption of this collection.");
+  const silent = el("p", { class: "sv-hint" }, "This dimension is not active in any image or caption of this collection.");
   const slot = el("div", { class: "sv-notes-slot" });
   body.replaceChildren(...[head(page), slot, naming(page), statistics(page), searches(page), ...(drawn ? evidence(page) : [silent]),
-    el("div", { class: "sv-halves" }, suggestions(page), words(page), links("Similar", "by direction", page.similar), links("Fires together with", "over the images", page.coactive)),
+    el("div", { class: "sv-halves" }, suggestions(page), words(page), links("Similar dimensions", "by decoder direction", page.similar), links("Co-active dimensions", "over the images", page.coactive)),
   ].filter(Boolean));
   shown = page;
   emit("page", { dimension: page.dimension, kept: page.kept, slot });

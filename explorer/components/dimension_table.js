@@ -40,8 +40,8 @@ function makeRow(i, place) {
       : el("td", { class: "sv-word" }, table.word[i]));
 }
 
-// Only the rows in view and some around them are drawn: thousands open at once. Rows that stay are
-// left alone, so that the one with the focus keeps it.
+// Virtual scrolling: only rows near the view are in the DOM. Rows that stay are not replaced, so that
+// the focused one keeps the focus.
 function draw() {
   const first = Math.floor(scroll.scrollTop / rowHeight);
   const from = Math.max(0, first - AHEAD);
@@ -75,7 +75,7 @@ function prepare() {
   if (labelled) {
     const last = heads.at(-1).firstElementChild;
     last.dataset.sort = "auc";
-    last.title = "How well it tells images with its best label from others, on test images; 0.5 is chance";
+    last.title = "How well it separates test images with its best label from others; 0.5 is chance";
     last.textContent = "AUC";
   }
   for (const column of ["images", "texts"]) most[column] = table[column].reduce((a, b) => Math.max(a, b ?? 0), 0);
@@ -91,7 +91,7 @@ on("listed", (state) => {
   }
   none.hidden = state.order.length > 0;
   none.textContent = state.only || Object.keys(state.ranges).length
-    ? "No dimension passes all of these filters." : "No dimension has this in its name, top word or number.";
+    ? "No dimension matches all filters." : "No dimension matches by name, top word or number.";
   if (String(order) === String(state.order)) return;
   const first = !order.length;
   order = state.order;

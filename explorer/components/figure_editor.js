@@ -19,7 +19,7 @@ let recipe = { ...DEFAULTS, rows: [] };
 let untouched = true;
 let told = [];
 
-// What is left as it is needs no word: links and recipes stay short.
+// Omit default values, so that links and recipes stay short.
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 function asked() {
   const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension));
@@ -27,7 +27,7 @@ function asked() {
   return { rows, ...Object.fromEntries(looks) };
 }
 
-// One preview at a time; of the changes meanwhile only the last is drawn.
+// One preview at a time; while one is drawn, only the latest change is remembered.
 let waiting = 0;
 let busy = false;
 let again = false;
@@ -75,7 +75,7 @@ function put(row, values) {
 function textInput(row, name, words, about) {
   const input = el("input", {
     type: "text", "aria-label": about, placeholder: words, maxlength: "1000", autocomplete: "off", spellcheck: "false",
-    // Other words have other dimensions: those that were off say nothing of them.
+    // A new text has other dimensions, so the old selection does not apply.
     oninput: () => put(row, { [name]: input.value.trim(), off: undefined }),
   });
   input.value = row[name] ?? "";
@@ -84,7 +84,7 @@ function textInput(row, name, words, about) {
 function strictInput(row, number) {
   const shown = [["", "push away"], ["0", "ignore"], ["never", "never"]];
   const now = row.strictness === undefined || row.strictness === 1 ? "" : String(row.strictness);
-  if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)} %`]);
+  if (!shown.some(([value]) => value === now)) shown.push([now, `push away, at ${Math.round(now * 100)}%`]);
   const input = el("select", {
     "aria-label": `Strictness of row ${number}`,
     onchange: () => put(row, { strictness: input.value === "" ? undefined : input.value === "never" ? "never" : Number(input.value) }),
@@ -157,11 +157,11 @@ find(".sv-adds").addEventListener("click", ({ target }) => {
 function take(row) {
   if (row) return add({ ...row }, false);
   fault.textContent = place.upload
-    ? "An uploaded image is in no collection, so no recipe can name it."
-    : "Nothing is searched for yet: ask on the Search tab, or add a query here.";
+    ? "A figure cannot contain an uploaded image, only images of the collection."
+    : "There is no current search. Search on the Search tab, or add a query here.";
 }
 
-// Looks.
+// Layout.
 const INCH = 2.54;
 const shownWidth = () => Math.round((recipe.width_cm / (unit.value === "cm" ? 1 : INCH)) * 100) / 100;
 function fillLooks() {
@@ -197,16 +197,16 @@ function readLooks({ target }) {
 form.addEventListener("input", readLooks);
 form.addEventListener("submit", (event) => event.preventDefault());
 
-// Recipes come from files and links: the server reads them with care, and its answer is what is taken.
+// Recipes come from files and links: the server validates them, and the page uses its answer.
 async function open(text) {
   let given;
-  try { given = JSON.parse(text); } catch { fault.textContent = "This is no recipe: it is not JSON."; return; }
+  try { given = JSON.parse(text); } catch { fault.textContent = "This file is not a recipe: it is not valid JSON."; return; }
   section.setAttribute("aria-busy", "true");
   const answer = await Sieve.call(server.sieve_preview, given);
   if (answer.error) return show(answer);
   untouched = false;
   const { rows, ...read } = answer.recipe;
-  read.names = given.names ? read.names : null; // those of now, unless the recipe says which
+  read.names = given.names ? read.names : null; // current names, unless the recipe sets them
   recipe = { rows, ...Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, read[name]])) };
   told = answer.rows;
   fillRows();
@@ -219,7 +219,7 @@ file.addEventListener("change", async () => {
   const [chosen] = file.files;
   file.value = "";
   if (!chosen) return;
-  if (chosen.size > 2 ** 20) fault.textContent = "This file is no recipe: it is larger than a megabyte.";
+  if (chosen.size > 2 ** 20) fault.textContent = "This file is not a recipe: it is larger than 1 MB.";
   else open(await chosen.text());
 });
 
@@ -233,7 +233,7 @@ find(".sv-saves").addEventListener("click", async ({ target }) => {
   if (!made.error) await Sieve.save(made);
 });
 
-// What the tab opens with: a link's figure, what was sent here, the search, or an example.
+// Initial content: the figure of a link, a row sent from another tab, the search, or an example.
 function withPlain(row) {
   const plain = row.image ? { image: row.image } : { query: row.query };
   const excludes = Boolean(row.without || row.off);

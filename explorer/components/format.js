@@ -1,18 +1,18 @@
-// How all components write numbers and sentences, and what a tab keeps in the address as text.
+// Formatting of numbers and sentences, and serialisation of tab state in the URL.
 Object.assign(window.Sieve, (() => {
   function number(value) {
     const size = Math.abs(value);
     const digits = size > 0 && size < 0.0095 ? 3 : 2;
-    return (value < 0 ? "−" : "") + size.toFixed(digits).replace(/^0/, "");
+    return (value < 0 ? "−" : "") + size.toFixed(digits);
   }
   const ONLY_EXCLUDES = "Enter something to find; “without” only excludes.";
   const percent = (share) =>
-    share === 0 ? "0 %" : share < 0.001 ? "< .1 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+    share === 0 ? "0%" : share < 0.001 ? "<0.1%" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)}%`;
   const whole = (n) => n.toLocaleString("en");
   const count = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
   const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
 
-  // A text that people can read, as `left:a dog,off:4 17`; what is empty is left out.
+  // Serialise as readable text, for example `left:a dog,off:4 17`; empty values are omitted.
   const packed = (text) => text.replace(/[%,:]/g, encodeURIComponent);
   function pack(values) {
     const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
@@ -23,11 +23,11 @@ Object.assign(window.Sieve, (() => {
     try {
       return Object.fromEntries(parts.filter((part) => part.length === 2).map(([name, value]) => [name, decodeURIComponent(value)]));
     } catch {
-      return {}; // a stranger's link
+      return {}; // a malformed link
     }
   }
 
-  // Which dimensions are off; null is what “without” proposes. With another checkpoint they mean nothing.
+  // Dimensions that are off; null means those that “without” proposes. Ignored for links of another checkpoint.
   const packOff = (off) => (off === null ? "" : off.join(" ") || "none");
   function unpackOff(text) {
     if (!text || Sieve.foreign) return null;

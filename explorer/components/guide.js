@@ -1,6 +1,6 @@
-// A tour of four steps, from a first query to the page of a dimension. Each card stands beside the
-// control that it asks to use and never covers it. The tour starts by itself once, before the first
-// query, and by the “?” in the header. Using a control directly also moves the tour on.
+// A tour of four steps, from a first query to the page of a dimension. Each card is placed beside the
+// control that it describes and never covers it. The tour starts once on the first visit, and from the
+// “?” in the header. Using a control directly also advances the tour.
 const { on, place } = Sieve;
 const card = element.querySelector(".sv-guide");
 const text = card.querySelector(".sv-guide-text");
@@ -36,7 +36,7 @@ const STEPS = [
   },
   {
     at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-left"), sides: ["below", "above"],
-    text: () => "This dimension is off. Check it to bring its images back, or open its page to see what it means. Images that left stand above the results; “new” marks those that entered.",
+    text: () => "This dimension is off. Check it to bring its images back, or open its page to see what it means. Images that dropped out are shown above the results; “new” marks those that entered.",
     does: () => "Open a dimension",
     act: () => { const d = opened(); close(); Sieve.showDimension(d); },
     done: () => false,
@@ -60,7 +60,7 @@ function show(step, { focus = false } = {}) {
   reveal();
   if (focus) next.focus();
 }
-// Scrolls so far that the card fits beside its anchor, which it never covers.
+// Scroll until the card fits beside its anchor without covering it.
 function reveal() {
   anchor.scrollIntoView({ block: "nearest", behavior: "instant" });
   const room = card.offsetHeight + 16;
@@ -87,7 +87,7 @@ function start(focus) {
   requestAnimationFrame(() => show(0, { focus }));
 }
 function remember() {
-  try { localStorage.setItem(KEY, "seen"); } catch { /* storage may be forbidden */ }
+  try { localStorage.setItem(KEY, "seen"); } catch { /* storage may be blocked */ }
 }
 function isNew() {
   try { return localStorage.getItem(KEY) === null; } catch { return false; }
@@ -100,11 +100,11 @@ addEventListener("keydown", (event) => {
 });
 for (const moved of ["scroll", "resize"]) addEventListener(moved, settle, { capture: true, passive: true });
 
-// Steps go on with what is asked; the page has then to be laid out before a place is chosen.
+// A search can advance the tour; place the card after the page is laid out.
 on("answer", () => {
   if (at < 0) return;
   const focus = card.contains(document.activeElement);
-  // Who has said “without” by themselves need not be shown how.
+  // Skip the “without” step if the user has already used it.
   const step = at < 3 && place.without ? 3 : at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
   requestAnimationFrame(() => {
     if (at < 0) return;

@@ -7,14 +7,14 @@ on("about", (facts) => {
     el("span", {}, count(facts.items, "image")),
     facts.dimensions && el("span", {}, count(facts.dimensions, "dimension")),
     ...(facts.backbone ? [
-      el("span", { title: "The frozen model that embeds images and texts" }, `backbone ${facts.backbone}${facts.can?.texts_by_captions || facts.can?.no_text ? " (unavailable)" : ""}`),
-      el("span", { title: "The sparse encoder" }, facts.checkpoint ? `checkpoint ${facts.checkpoint}` : "no checkpoint yet"),
-    ] : [el("span", { title: "There is no backbone: the codes came with the collection" }, "codes from elsewhere")]),
+      el("span", { title: "Frozen model that embeds images and text" }, `backbone ${facts.backbone}${facts.can?.texts_by_captions || facts.can?.no_text ? " (unavailable)" : ""}`),
+      el("span", { title: "Trained sparse encoder" }, facts.checkpoint ? `checkpoint ${facts.checkpoint}` : "no checkpoint yet"),
+    ] : [el("span", { title: "The collection provides its own codes, so there is no backbone" }, "external codes")]),
   ].filter(Boolean));
 });
 
-// Lines that hold for the whole page, on every tab: what of a link could not be used, and which
-// checkpoint is open if another could be expected.
+// Messages shown on every tab: parts of a link that could not be used, and the open checkpoint if
+// another could be expected.
 const banner = element.querySelector(".sv-banner");
 const shown = { link: [], checkpoint: [] };
 function tell(kind, lines) {
@@ -42,10 +42,10 @@ async function change(other, button) {
     await new Promise((done) => { setTimeout(done, 700); });
     if (await Sieve.outdated()) return location.reload();
   }
-  tell("checkpoint", [[`${other} could not be opened; the output of sieve explore says why.`]]);
+  tell("checkpoint", [[`${other} could not be opened. See the output of “sieve explore” for the reason.`]]);
 }
 
-// Gradio follows the system; a choice made here is kept for the next visit.
+// Gradio follows the system theme; a choice made here is stored for the next visit.
 const KEY = "sieve-theme";
 function wear(theme) {
   document.body.classList.toggle("dark", theme === "dark");
@@ -54,19 +54,19 @@ function wear(theme) {
 try {
   const kept = localStorage.getItem(KEY);
   if (kept && !new URLSearchParams(location.search).has("__theme")) wear(kept);
-} catch { /* storage may be forbidden */ }
+} catch { /* storage may be blocked */ }
 element.querySelector(".sv-light").addEventListener("click", () => {
   const theme = document.body.classList.contains("dark") ? "light" : "dark";
   wear(theme);
   try { localStorage.setItem(KEY, theme); } catch { /* as above */ }
 });
 
-// The address is kept up to date by whatever is done, so it is what is shared.
+// The URL always describes the view, so it is the link to share.
 const share = element.querySelector(".sv-share");
 share.addEventListener("click", async () => {
   const link = location.href;
   if (Sieve.place.upload && Sieve.place.tab === "search") {
-    return Sieve.explain(share, "A search by an image of yours has no link: the image is not kept.");
+    return Sieve.explain(share, "A search by an uploaded image cannot be shared, because the image is not stored.");
   }
   if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It opens exactly this view.");
   const field = el("input", { type: "text", readonly: true, "aria-label": "Link to this view" });

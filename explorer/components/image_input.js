@@ -1,27 +1,27 @@
-// Images that people give: chosen, dropped or pasted into a box, and taken in by the server.
+// Image input: choose, drop or paste an image and upload it.
 Object.assign(window.Sieve, (() => {
   const { sentence } = window.Sieve;
   const MOST_MB = 20;
   const imageOf = (list) => [...(list ?? [])].find((one) => one.type.startsWith("image/"));
 
   async function takeIn(image, upload) {
-    if (image.size > MOST_MB * 2 ** 20) return { error: `The image file has ${Math.round(image.size / 2 ** 20)} MB; at most ${MOST_MB} can be read` };
+    if (image.size > MOST_MB * 2 ** 20) return { error: `This image file is ${Math.round(image.size / 2 ** 20)} MB; the limit is ${MOST_MB} MB` };
     try {
       const received = await upload(image);
       return await Sieve.call(Sieve.server.sieve_upload, received.path);
     } catch {
-      return { error: "The image could not be uploaded; choose a smaller one" };
+      return { error: "The image could not be uploaded. Try a smaller one." };
     }
   }
   const canTake = () => Boolean(Sieve.about.can?.image_queries && Sieve.server.sieve_upload);
 
-  // A box with a picture button and a file input; `take` gets the image's key and preview. `upload` is
-  // Gradio's, of the component that the box stands in.
+  // `box` holds a picture button and a file input; `take` receives the key and preview of the image.
+  // `upload` is the upload function of the Gradio component that holds the box.
   function acceptImages(box, upload, { take, busy, fault }) {
     const file = box.querySelector("input[type=file]");
     async function receive(image) {
       if (!image) return;
-      if (!canTake()) return fault(sentence(Sieve.about.can.no_image ?? "no image can be taken in here"));
+      if (!canTake()) return fault(sentence(Sieve.about.can.no_image ?? "image search is not available here"));
       busy(true);
       const found = await takeIn(image, upload);
       busy(false);

@@ -3,7 +3,7 @@ const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const ITEM_ID = /^[0-9a-f]{16}$/;
 const KEYS = ["left", "left-item", "right", "right-item", "off"];
-const NOTHING = { text: "", item: "", upload: "", preview: "", known: false }; // known: there is such an item
+const NOTHING = { text: "", item: "", upload: "", preview: "", known: false }; // known: the item exists
 const fault = find(".sv-fault");
 const list = find(".sv-one .sv-group");
 const grid = find(".sv-one .sv-grid");
@@ -12,7 +12,7 @@ const tiles = new Map();
 let off = null; // null: what “without” in a text proposes
 let proposed = [];
 let boxes = new Map();
-let sample = null; // an item to try things with
+let sample = null; // an item for the examples
 
 // Slots.
 const boxOf = (side) => find(`[data-side=${side}]`);
@@ -92,7 +92,7 @@ for (const side of ["left", "right"]) {
   });
 }
 
-// Rows of dimensions, each with what it means.
+// Rows of dimensions.
 function rowOf(row, { box = null, isOff = false, bars, value, source = "", about = "" }) {
   const bar = ([kind, size]) => {
     const part = el("i", { class: `sv-bar-${kind}` });
@@ -107,10 +107,10 @@ function rowOf(row, { box = null, isOff = false, bars, value, source = "", about
   return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d },
     box ? el("label", { class: "sv-dim-name" }, box, name) : el("span", { class: "sv-dim-name" }, name),
     el("span", { class: "sv-source", title: about }, source), page,
-    el("span", { class: "sv-strength" }, ...bars.filter(([, size]) => size > 0).map(bar)),
+    el("span", { class: "sv-activation" }, ...bars.filter(([, size]) => size > 0).map(bar)),
     el("span", { class: "sv-value" }, value),
     el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
-    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption has it"));
+    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"));
 }
 function fillGroup(group, rows, make = (row) => row) {
   const ul = group.querySelector("ul");
@@ -125,7 +125,7 @@ function fillGroup(group, rows, make = (row) => row) {
   } }, `Show all ${rows.length}`));
 }
 
-// One thing: its dimensions to switch, and what they still retrieve.
+// One slot filled: its dimensions and their results.
 function showOne(one) {
   proposed = one.proposed;
   if (one.dimensions) fillDimensions(one);
@@ -138,7 +138,7 @@ function showOne(one) {
     return tileOf({ ...item, names: one.names, off: one.off, asked, next }, isOff.size > 0);
   }));
   find(".sv-one .sv-empty").hidden = one.results.length > 0;
-  find(".sv-one .sv-empty").textContent = "Nothing is retrieved with these dimensions off. Switch some on again.";
+  find(".sv-one .sv-empty").textContent = "No results with these dimensions off. Switch some on.";
 }
 function tileOf(item, anyOff) {
   if (!tiles.has(item.id)) {
@@ -156,9 +156,9 @@ function tileOf(item, anyOff) {
 }
 function fillDimensions({ dimensions, off: now }) {
   const isOff = new Set(now);
-  const strength = (row) => Math.max(row.q, row.b);
-  const rows = [...dimensions].sort((a, b) => strength(b) - strength(a));
-  const strongest = Math.max(...rows.map(strength), 1e-9);
+  const activation = (row) => Math.max(row.q, row.b);
+  const rows = [...dimensions].sort((a, b) => activation(b) - activation(a));
+  const largest = Math.max(...rows.map(activation), 1e-9);
   find(".sv-one h2").textContent = count(rows.length, "active dimension");
   boxes = new Map(rows.map((row) => {
     const box = el("input", { type: "checkbox", onchange: () => { mark(box); switched(); } });
@@ -166,8 +166,8 @@ function fillDimensions({ dimensions, off: now }) {
     return [row.d, box];
   }));
   fillGroup(list, rows, (row) => rowOf(row, {
-    box: boxes.get(row.d), isOff: !boxes.get(row.d).checked, value: number(strength(row)), source: row.b > row.q ? "without" : "",
-    bars: [["q", row.q / strongest], ["b", row.b / strongest]],
+    box: boxes.get(row.d), isOff: !boxes.get(row.d).checked, value: number(activation(row)), source: row.b > row.q ? "without" : "",
+    bars: [["q", row.q / largest], ["b", row.b / largest]],
   }));
 }
 const mark = (box) => box.closest(".sv-dim")?.classList.toggle("sv-is-off", !box.checked);
@@ -186,7 +186,7 @@ find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
   switched();
 });
 
-// Two things: what they share, and how much of their similarity each dimension explains.
+// Both slots filled: shared dimensions and the share of the similarity that each explains.
 function thing(side, told) {
   const slot = slots[side];
   const picture = slot.upload ? el("img", { alt: "", src: slot.preview }) : slot.item ? Sieve.image(slot.item) : null;
@@ -196,24 +196,24 @@ const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el
 function showPair(pair, told) {
   const all = (side) => pair.shared.length + pair[side].length;
   find(".sv-pair-head").replaceChildren(thing("left", told.left), el("dl", { class: "sv-facts" },
-    fact("codes' cosine", number(pair.cosine), "How alike the two codes are: the sum of the products below"),
-    fact("backbone's cosine", pair.backbone === null ? "none" : number(pair.backbone), "How alike the backbone alone finds them"),
-    fact("shared", String(pair.shared.length), `Of ${all("left")} dimensions of the left and ${all("right")} of the right`)), thing("right", told.right));
-  find(".sv-pair h2").textContent = pair.shared.length ? `Both have · ${pair.shared.length}` : "They share no dimension";
+    fact("cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
+    fact("cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
+    fact("shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", told.right));
+  find(".sv-pair h2").textContent = pair.shared.length ? `Shared dimensions · ${pair.shared.length}` : "No shared dimensions";
   find(".sv-pair .sv-hint").textContent = [
-    pair.shared.length ? "Each bar is the dimension's strength in the left times that in the right; together they are the codes' cosine." : "So their codes have nothing in common.",
-    pair.backbone === null && "These codes were made elsewhere: there is no backbone whose cosine could be told.",
+    pair.shared.length ? "Each bar is the product of the left and right activations. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",
+    pair.backbone === null && "The codes are external, so there are no embeddings to compare.",
   ].filter(Boolean).join(" ");
   const largest = Math.max(...pair.shared.map((row) => row.product), 1e-9);
   fillGroup(find(".sv-pair .sv-group"), pair.shared, (row) => rowOf(row, {
-    bars: [["q", row.product / largest]], source: percent(row.share), about: `${percent(row.share)} of the codes' cosine`,
+    bars: [["q", row.product / largest]], source: percent(row.share), about: `${percent(row.share)} of the cosine of the codes`,
     value: `${number(row.left)} × ${number(row.right)}`,
   }));
   for (const side of ["left", "right"]) showOnly(side, pair[side]);
 }
 function showOnly(side, parts) {
   const box = find(`[data-only=${side}]`);
-  box.querySelector("h3").textContent = `Only the ${side} has · ${parts.length}`;
+  box.querySelector("h3").textContent = `Only ${side} · ${parts.length}`;
   const largest = Math.max(...parts.map((part) => part.value), 1e-9);
   const ul = el("ul", { class: "sv-near" });
   const group = el("div", {}, ul);
@@ -240,7 +240,7 @@ function show(answer) {
     fillSlot(side, answer.slots[side]);
   }
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
-  find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "An image of yours is in no link: the address leaves it out." : "";
+  find(".sv-mute").textContent = slots.left.upload || slots.right.upload ? "Links to this view do not include your image." : "";
   find(".sv-one").hidden = !answer.one;
   find(".sv-pair").hidden = !answer.pair;
   if (answer.one) showOne(answer.one);
@@ -252,7 +252,7 @@ on("about", ({ can, examples }) => {
   for (const pick of element.querySelectorAll(".sv-pick")) pick.hidden = !Sieve.canTake();
   if (!can.text_queries) {
     find(".sv-mute").textContent = `${sentence(can.no_text)}.`.replace("..", ".");
-    for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item's id";
+    for (const side of ["left", "right"]) boxOf(side).querySelector("input").placeholder = "an item ID";
   }
   const pill = (words, act) => el("button", { type: "button", class: "sv-pill", onclick: act }, words);
   const texts = can.text_queries ? examples.slice(0, 3).map(({ q }) => pill(q, () => { put("left", { text: q }); inspect(); })) : [];

@@ -3,7 +3,7 @@ const dialog = element.querySelector("dialog");
 const body = element.querySelector(".sv-detail-body");
 let shownId = "";
 
-// A click beside the panel closes it.
+// A click outside the panel closes it.
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
 function bars(parts, offSet) {
@@ -33,11 +33,11 @@ function scoreOf(item) {
   const off = new Set(item.off);
   const parts = item.parts.map(([dimension, value]) => ({ dimension, value, name: item.names[dimension] }));
   parts.sort((a, b) => off.has(b.dimension) - off.has(a.dimension) || Math.abs(b.value) - Math.abs(a.value));
-  const lead = item.rank ? `Why it is number ${item.rank}` : `Why it left: it was number ${item.before}`;
+  const lead = item.rank ? `Why it ranks number ${item.rank}` : `Why it dropped out: it was number ${item.before}`;
   return el("section", {}, el("h3", {}, lead, el("span", { class: "sv-sum" }, `score ${number(item.score)}`)), longList(parts, off, 12));
 }
 
-// What came as a result can be asked why it is where it is, beside the one that follows it.
+// Explain the rank of a result compared with the next one.
 function explain(item) {
   const { q, without, item: like, upload, off, strictness, never } = Sieve.place;
   dialog.close();
@@ -53,12 +53,12 @@ function inspect(id) {
 function copyText(text, about) {
   const button = el("button", { type: "button", class: "sv-copy", title: about, onclick: async () => {
     await navigator.clipboard?.writeText(text).catch(() => {});
-    button.textContent = "copied";
+    button.textContent = "Copied";
     setTimeout(() => { button.textContent = text; }, 1200);
   } }, text);
   return button;
 }
-// The other items that show the same picture; results show only one of them.
+// Other items with the same picture; results show only one of them.
 function copiesOf({ copies }) {
   if (!copies?.length) return null;
   return el("section", {}, el("h3", {}, `The same picture · ${copies.length}`),
@@ -69,7 +69,7 @@ function copiesOf({ copies }) {
 
 async function show(item) {
   shownId = item.id;
-  const code = el("section", {}, el("h3", {}, "What the image is made of"), el("p", { class: "sv-hint" }, "…"));
+  const code = el("section", {}, el("h3", {}, "Active dimensions"), el("p", { class: "sv-hint" }, "…"));
   const labels = item.labels ?? [];
   const file = el("p", { class: "sv-id" }, ...(item.file ? ["file ", copyText(item.file, "Copy the file name")] : []));
   const copies = el("div", {});
@@ -77,11 +77,11 @@ async function show(item) {
     el("div", { class: "sv-detail-side" }, Sieve.image(item.id, item.captions[0] ?? ""),
       el("button", { type: "button", class: "sv-go", onclick: () => { dialog.close(); Sieve.search({ item: item.id }); } }, "More like this"),
       el("div", { class: "sv-detail-do" },
-        el("button", { type: "button", class: "sv-plain", title: "See what it is made of, and what it shares with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
-        item.parts && el("button", { type: "button", class: "sv-plain", title: "Why it stands here, beside the next result", onclick: () => explain(item) }, "Why here?")),
-      file, el("p", { class: "sv-id" }, "id ", copyText(item.id, "Copy the id"))),
+        el("button", { type: "button", class: "sv-plain", title: "Show its dimensions, and compare it with a text or another image", onclick: () => inspect(item.id) }, "Inspect"),
+        item.parts && el("button", { type: "button", class: "sv-plain", title: "Explain its rank compared with the next result", onclick: () => explain(item) }, "Why this rank?")),
+      file, el("p", { class: "sv-id" }, "ID ", copyText(item.id, "Copy the ID"))),
     el("div", { class: "sv-detail-main" },
-      el("h2", { id: "sv-detail-title" }, item.captions[0] || "An image without captions"),
+      el("h2", { id: "sv-detail-title" }, item.captions[0] || "Image without captions"),
       el("ul", { class: "sv-captions" }, ...item.captions.slice(1).map((text) => el("li", {}, text))),
       labels.length ? el("p", { class: "sv-labels" }, ...labels.map((label) => el("span", { class: "sv-chip" }, label))) : null,
       scoreOf(item), code, copies));
@@ -91,7 +91,7 @@ async function show(item) {
   if (shownId !== item.id) return;
   if (found.file) file.replaceChildren("file ", copyText(found.file, "Copy the file name"));
   copies.replaceChildren(...[copiesOf(found)].filter(Boolean));
-  code.replaceChildren(el("h3", {}, "What the image is made of"),
+  code.replaceChildren(el("h3", {}, "Active dimensions"),
     found.error ? el("p", { class: "sv-fault" }, found.error) : longList(found.code, new Set(item.off ?? []), 8));
 }
 on("detail", show);

@@ -1,9 +1,9 @@
-// The plot of the Benchmark tab: AP@10 against violation@10 of each method, in the page's colours. Names
-// stand in a column at the right where there is room, each joined to its point.
+// Plot of the Benchmark tab: AP@10 against violation@10 of each method. If there is room, method names
+// are in a column on the right, each joined to its point by a line.
 Object.assign(window.Sieve, (() => {
   const KINDS = {
     Sieve: ["--sv-accent", "circle", "●", "Sieve"], dense: ["--sv-off", "triangle-up", "▲", "rules on the backbone's embeddings"],
-    trained: ["--sv-ink", "square", "■", "trained for it"], other: ["--sv-faint", "diamond", "◆", "no exclusion"],
+    trained: ["--sv-ink", "square", "■", "trained encoders"], other: ["--sv-faint", "diamond", "◆", "no exclusion"],
   };
   function spread(values, gap, low, high) {
     const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
@@ -15,13 +15,13 @@ Object.assign(window.Sieve, (() => {
     return places;
   }
 
-  // Says in a line what the signs mean.
+  // Legend as one line of text.
   function methodsKey({ data }) {
     const kinds = new Set(data.map((one) => one.meta));
     return Object.entries(KINDS).filter(([kind]) => kinds.has(kind)).map(([, [, , sign, name]]) => `${sign} ${name}`).join("   ");
   }
 
-  // Draws into a box, unless it is hidden, or another figure is wanted when Plotly is there.
+  // Draw the figure, unless the target is hidden or another figure is wanted once Plotly is loaded.
   async function drawMethods(target, figure, isWanted) {
     const colour = (name) => getComputedStyle(target).getPropertyValue(name).trim();
     const traces = figure.data;

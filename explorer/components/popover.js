@@ -1,10 +1,10 @@
-// What floats over the page, for all components: a bubble that explains a word, and a menu of files to
-// take away. Both are popovers of the browser, so nothing clips them and the page does not move.
+// Popovers shared by all components: help bubbles and export menus. They use the popover API, so
+// nothing clips them and the layout does not shift.
 Object.assign(window.Sieve, (() => {
   const { el } = window.Sieve;
   const MARGIN = 8;
 
-  // Puts a box beside what it is about, on the first side where it fits whole; never over it.
+  // Place a box beside its anchor, on the first side where it fits, without covering the anchor.
   function putBeside(box, anchor, sides = ["below", "above"], gap = 8) {
     const about = anchor.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = box;
@@ -22,7 +22,7 @@ Object.assign(window.Sieve, (() => {
     Object.assign(box.style, { left: `${x}px`, top: `${y}px` });
   }
 
-  // The bubble: one for the page. It closes by Escape, by a click elsewhere and when the page moves.
+  // One bubble per page. It closes on Escape, on a click elsewhere and on scroll.
   let bubble = null;
   let told = null;
   let owner = null;
@@ -42,7 +42,7 @@ Object.assign(window.Sieve, (() => {
     if (anchor.classList.contains("sv-term")) anchor.setAttribute("aria-expanded", "true");
     bubble.replaceChildren(...content.filter(Boolean));
     if (!bubble.matches(":popover-open")) bubble.showPopover();
-    putBeside(bubble, anchor, ["above", "below"]); // what a word names stands below it
+    putBeside(bubble, anchor, ["above", "below"]); // the content that a term names is below it
     told.textContent = bubble.textContent;
   }
   function hush(of = owner) {
@@ -53,7 +53,7 @@ Object.assign(window.Sieve, (() => {
     told.textContent = "";
   }
 
-  // A word that explains itself: by pointing, by touch, and by Enter or Space.
+  // A term with a help bubble, opened by hover, touch, Enter or Space.
   function term(word, ...meaning) {
     let pointing = 0;
     let pinned = false;
@@ -77,14 +77,14 @@ Object.assign(window.Sieve, (() => {
     return button;
   }
 
-  // A file that a server function made: handed over as the browser does with downloads.
+  // Download a file that a server function made.
   async function save(made) {
     const url = URL.createObjectURL(await (await fetch(made.url)).blob());
     el("a", { href: url, download: made.name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 
-  // A quiet menu of the kinds of file that something can be taken away as.
+  // Menu of export formats.
   let menus = 0;
   function exportMenu(what, make) {
     const id = `sv-export-${(menus += 1)}`;
@@ -104,10 +104,10 @@ Object.assign(window.Sieve, (() => {
     const command = Sieve.about.export_codes;
     const copy = command && el("button", {
       type: "button", class: "sv-copy", "aria-label": "Copy the command",
-      onclick: async ({ target }) => { target.textContent = (await copied(command)) ? "copied" : command; },
+      onclick: async ({ target }) => { target.textContent = (await copied(command)) ? "Copied" : command; },
     }, command);
     const menu = el("div", { class: "sv-menu", id, popover: "auto", role: "group", "aria-label": `Export ${what}` },
-      ...kinds, fault, copy && el("p", { class: "sv-menu-note" }, "Codes of all items, on the command line: ", copy));
+      ...kinds, fault, copy && el("p", { class: "sv-menu-note" }, "To export the codes of all items, run: ", copy));
     const button = el("button", { type: "button", class: "sv-plain", popovertarget: id }, "Export");
     menu.addEventListener("beforetoggle", () => { menu.style.visibility = "hidden"; });
     menu.addEventListener("toggle", ({ newState }) => {
@@ -120,7 +120,7 @@ Object.assign(window.Sieve, (() => {
     return [button, menu];
   }
 
-  // Copies where the browser lets us; tells whether it did.
+  // Copy to the clipboard; return whether the browser allowed it.
   async function copied(text) {
     try {
       await navigator.clipboard.writeText(text);

@@ -1,7 +1,7 @@
-// Calls to the server, whatever it does: it may be busy, another one by now, or gone.
+// Calls to the server, which may be busy, restarted or unreachable.
 Object.assign(Sieve, (() => {
-  // A crowded server says so at once. It is asked once more, each page at a time of its own, unless
-  // something newer is to be asked; then the person decides.
+  // A busy server answers at once. Retry once after a random delay, unless a newer request is waiting;
+  // after that the user decides.
   async function call(method, data, newer = () => false) {
     const answer = await answered(method, data);
     if (!answer.busy || newer()) return answer;
@@ -17,13 +17,13 @@ Object.assign(Sieve, (() => {
       console.error(fault);
     }
     if (await outdated()) {
-      location.reload(); // the address says where the person is
+      location.reload(); // the URL holds the view
       return new Promise(() => {});
     }
-    return { error: "Sieve does not answer. Is it still running?", gone: true };
+    return { error: "Sieve is not responding. Check that “sieve explore” is still running.", gone: true };
   }
 
-  // A server that was started anew, or opened another checkpoint, is another app than this page's.
+  // A server that was restarted, or opened another checkpoint, has another app ID.
   async function outdated() {
     try {
       const config = await (await fetch("config", { cache: "no-store" })).json();

@@ -25,13 +25,13 @@ on("switches", (now) => { compare.checked = now.compare; });
 const { titleOf } = Sieve;
 const copiesOf = (item) => { const n = item.copies?.length ?? 0; return n ? `+${n} ${n === 1 ? "copy" : "copies"}` : ""; };
 
-// A tile is made once for an item and then only changed: its image never loads again.
+// Each item has one tile that is reused, so its image is loaded once.
 function makeTile(id) {
   const parts = {
     image: Sieve.image(id),
     rank: el("span", { class: "sv-rank" }),
     badge: el("span", { class: "sv-badge" }),
-    copies: el("span", { class: "sv-copies", title: "The same picture is in the collection more than once" }),
+    copies: el("span", { class: "sv-copies", title: "The collection contains this picture more than once" }),
     score: el("span", { class: "sv-score" }),
     text: el("span", { class: "sv-text" }),
     chips: el("span", { class: "sv-chips" }),
@@ -88,7 +88,7 @@ function fillTile(tile, item, names, off) {
   tile.like.setAttribute("aria-label", `More like ${titleOf(item)}`);
 }
 
-// Tiles slide from where they were; those that come fade in.
+// Animate tiles from their previous position; new ones fade in.
 function arrange(nodes) {
   const moves = !calm.matches && grid.childElementCount > 0 && document.visibilityState === "visible";
   const before = new Map(moves ? [...grid.children].map((node) => [node, node.getBoundingClientRect()]) : []);
@@ -125,14 +125,14 @@ function showLeft(items, names, off, results) {
     const had = item.parts.filter(([d]) => off.has(d)).map(([d]) => names[d]).reverse();
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
-      type: "button", class: "sv-gone", "aria-label": `Was ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
+      type: "button", class: "sv-gone", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
       onclick: () => emit("detail", { ...item, names, off: [...off], next: results[item.before - 1]?.id }, { keep: false }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
   }));
   leftHint.hidden = items.length > 0;
   leftHint.textContent = off.size
-    ? "Nothing left: the same images, perhaps in another order."
-    : "Results that drop out when you turn dimensions off appear here.";
+    ? "No image dropped out; only the order may have changed."
+    : "Images that drop out when you turn dimensions off appear here.";
 }
 
 function showDense(answer) {
@@ -140,7 +140,7 @@ function showDense(answer) {
   find(".sv-columns").classList.toggle("sv-comparing", Boolean(answer.dense));
   if (!answer.dense) return;
   const shared = new Set(answer.results.map((item) => item.id));
-  const asked = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings, no dimension to switch";
+  const asked = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings without exclusion";
   const both = answer.dense.filter((item) => shared.has(item.id)).length;
   dense.querySelector("p").textContent = `${asked} · ${both} of ${answer.dense.length} in both`;
   dense.querySelector("ol").replaceChildren(...answer.dense.map((item) => {
@@ -159,19 +159,19 @@ on("answer", (answer) => {
   summary.textContent = answer.summary;
   find(".sv-switch").hidden = !Sieve.about.can.dense_search;
   showExport(answer.results.length > 0);
-  toFigure.hidden = !Sieve.row(); // an uploaded image is in no recipe
+  toFigure.hidden = !Sieve.row(); // a recipe cannot contain an uploaded image
   show(answer.results, answer.names, off);
   showLeft(answer.left, answer.names, off, answer.results);
   left.hidden = answer.results.length === 0 && answer.left.length === 0;
   showDense(answer);
   empty.hidden = answer.results.length > 0;
   empty.textContent = answer.all_off
-    ? "Every dimension of the query is off, so there is nothing to search for. Switch one on."
+    ? "All dimensions of the query are off. Switch at least one on to see results."
     : answer.left.length
-    ? "Nothing is left with these dimensions off. Switch some on again, or choose “push away” instead of “never”."
-    : "Nothing in this collection shares a dimension with the query. Try plainer words, such as the names of things.";
+    ? "No results with these dimensions off. Switch some on, or choose “push away” instead of “never”."
+    : "No image shares a dimension with the query. Try simpler words, such as the names of objects.";
 });
-// Pointing at a dimension shows which results have it.
+// Hovering over a dimension highlights the results that have it.
 let pointing = 0;
 on("point", (d) => {
   clearTimeout(pointing);
@@ -199,7 +199,7 @@ on("cleared", () => {
   show([], {}, new Set());
 });
 on("glance", (items) => {
-  showAlone("A look at the collection");
+  showAlone("Images from this collection");
   show(items.map((item) => ({ ...item, before: null })), {}, new Set());
 });
 on("busy", (busy) => element.toggleAttribute("aria-busy", busy));

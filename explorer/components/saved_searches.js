@@ -1,12 +1,11 @@
-// Saved searches: saved from the search that is shown, listed where nothing is asked yet, and in a
-// small menu from then on.
+// Saved searches: listed as pills before the first query, and in a menu beside the results afterwards.
 const { el, on, place } = Sieve;
 const PILLS = 6;
-let slot = null; // beside the question, where nothing is asked yet
+let slot = null; // below the search bar, before the first query
 let head = null; // beside the results
 let link = "";
 let suggested = "";
-const deleted = new Map(); // those that can be brought back, while the menu is open
+const deleted = new Map(); // searches that can be restored while the menu is open
 let renaming = null;
 
 const menu = el("details", { class: "sv-saved-menu" });
@@ -53,14 +52,14 @@ async function act(name, payload, words) {
   return answer;
 }
 async function save(name) {
-  const answer = await act("search_save", { name, link }, (made) => (made.name === name.trim() ? "Saved" : `It was saved before, as “${made.name}”`));
-  if (!answer.error) opener.focus(); // the form is gone; from here Escape closes the menu
+  const answer = await act("search_save", { name, link }, (made) => (made.name === name.trim() ? "Saved" : `Already saved as “${made.name}”`));
+  if (!answer.error) opener.focus(); // the form is removed; from here Escape closes the menu
 }
 async function rename(search, name) {
   renaming = null;
   if (name.trim() === search.name) return draw();
   const answer = await act("search_rename", { id: search.id, name, version: search.version },
-    (made) => (made.saved ? "Renamed" : `Renamed elsewhere meanwhile, to “${made.name}”; yours was “${name.trim()}”`));
+    (made) => (made.saved ? "Renamed" : `Another page renamed it to “${made.name}”; your name was “${name.trim()}”`));
   if (answer.error) draw();
 }
 async function remove(search) {
@@ -69,8 +68,8 @@ async function remove(search) {
   if (answer.error) deleted.delete(search.id);
   panel.querySelector(`[data-id="${search.id}"] button`)?.focus();
 }
-async function bringBack(search) {
-  const answer = await act("search_delete", { id: search.id, undo: true }, () => `“${search.name}” is back`);
+async function restore(search) {
+  const answer = await act("search_delete", { id: search.id, undo: true }, () => `Restored “${search.name}”`);
   if (answer.error) return;
   deleted.delete(search.id);
   draw();
@@ -79,7 +78,7 @@ async function bringBack(search) {
 function row(search, editable) {
   if (deleted.has(search.id)) {
     return el("li", { "data-id": search.id }, el("span", { class: "sv-menu-gone" }, search.name),
-      el("button", { type: "button", class: "sv-plain", onclick: () => bringBack(search) }, "Undo"));
+      el("button", { type: "button", class: "sv-plain", onclick: () => restore(search) }, "Undo"));
   }
   if (renaming === search.id) {
     const input = el("input", {
@@ -104,7 +103,7 @@ function row(search, editable) {
     ] : []));
 }
 function saveForm() {
-  if (!link) return el("p", { class: "sv-hint" }, "A search by an image of yours has no link to save.");
+  if (!link) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
   const there = Sieve.notes.state.searches.find((search) => search.link === link);
   if (there) return el("p", { class: "sv-hint" }, "This search is saved as ", el("q", {}, there.name));
   const name = el("input", { type: "text", class: "sv-save-name", maxlength: "120", "aria-label": "Name of this search" });
@@ -146,4 +145,4 @@ on("answer", (answer) => {
   if (place.never && suggested && !suggested.endsWith(", never")) suggested += ", never";
   draw();
 });
-on("kept", draw);
+on("annotations", draw);

@@ -56,7 +56,7 @@ on("question", (now) => {
 });
 on("fault", (line) => { fault.textContent = line; });
 let repeat = null;
-let before = null; // where the keyboard was when it went wrong
+let before = null; // element that had the focus before the error
 on("again", (ask) => {
   repeat = ask;
   if (ask && again.hidden) before = document.activeElement;
@@ -91,7 +91,8 @@ on("about", ({ examples }) => {
   );
 });
 emit("saved-slot", find(".sv-saved"));
-// Where nothing is asked yet, one can type at once; on a touch screen the keyboard would hide the page.
+// Before the first query the text field has the focus, except on touch screens, where the on-screen
+// keyboard would hide the page.
 on("glance", () => {
   if (place.tab === "search" && document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) q.focus({ preventScroll: true });
 });

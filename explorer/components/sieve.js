@@ -1,6 +1,6 @@
-// What all components share: where the person is, requests of which only the last counts, and DOM
-// helpers that write text as text. Components may mount late (Gradio builds a tab when it is first
-// shown), so the last of each message is kept for those who come after.
+// Shared by all components: the view state, events, requests of which only the latest matters, and DOM
+// helpers that never parse text as HTML. Gradio mounts the components of a tab when it is first shown,
+// so the latest event of each name is replayed to late listeners.
 window.Sieve ??= (() => {
   const heard = new Map();
   const last = new Map();
@@ -21,7 +21,7 @@ window.Sieve ??= (() => {
     compare: false, tab: "search", dimension: null,
     atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
   };
-  // By tab, the name in the address.
+  // URL parameter of each tab.
   const TAB_TEXTS = {
     dimensions: "atlas", inspect: "inspect", compare: "versus", figure: "figure", benchmark: "benchmark",
   };
@@ -30,8 +30,8 @@ window.Sieve ??= (() => {
   let preview = "";
   let proposed = [];
 
-  // One request at a time; of those that come meanwhile only the last is sent, so fast clicks end in
-  // the state that the person left, and never queue up.
+  // One request at a time. While it runs, only the latest change is remembered, so fast clicks end in
+  // the last state and never queue up.
   let busy = false;
   let next = null;
   async function ask(options) {
@@ -70,7 +70,7 @@ window.Sieve ??= (() => {
     writeAddress(push);
   }
 
-  // A query that cannot be answered leaves nothing of the one before it on the page.
+  // Clear the previous results if a query is refused.
   function refuse(line) {
     for (const name of ["answer", "dimensions"]) last.delete(name);
     Object.assign(place, { q: "", item: "", upload: "", off: null });
@@ -83,7 +83,7 @@ window.Sieve ??= (() => {
     writeAddress(false);
   }
 
-  // The searches of this browser tab, for the pages of the dimensions that they used.
+  // Searches of this browser tab, listed on the pages of the dimensions that they used.
   const MAX_SEARCHES = 50;
   const searchesKey = () => `sieve-searches ${about.collection} ${about.checkpoint}`;
   function searches() {
@@ -91,11 +91,11 @@ window.Sieve ??= (() => {
   }
   function remember({ q, without, like, dimensions }) {
     const { item, upload } = place;
-    if (upload) return; // its image is gone with this page
+    if (upload) return; // the image is lost when the page is closed
     const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
     const same = (one) => one.q === q && one.without === without && one.item === item;
     const kept = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
-    try { sessionStorage.setItem(searchesKey(), JSON.stringify(kept)); } catch { /* storage may be forbidden or full */ }
+    try { sessionStorage.setItem(searchesKey(), JSON.stringify(kept)); } catch { /* storage may be blocked or full */ }
   }
 
   function entitle() {
@@ -126,7 +126,7 @@ window.Sieve ??= (() => {
   const asked = () => Boolean(place.q || place.item || place.upload);
 
   const hadUpload = () => Boolean(history.state?.uploaded);
-  // The address: what the server wrote of the search, and which tab and dimension are shown.
+  // URL: the search as serialised by the server, plus the tab and dimension.
   function writeAddress(push) {
     const old = new URLSearchParams(location.search);
     const now = new URLSearchParams(searchLink);
@@ -143,7 +143,7 @@ window.Sieve ??= (() => {
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (link ? `?${link}` : "");
-    // An uploaded image is in no address; the history says that there was one.
+    // A URL cannot contain an uploaded image; the history state records that there was one.
     const uploaded = Boolean(place.upload);
     if (address === location.pathname + location.search && uploaded === hadUpload()) return;
     history[push ? "pushState" : "replaceState"](uploaded ? { uploaded } : null, "", address);
@@ -151,10 +151,10 @@ window.Sieve ??= (() => {
 
   let about = {};
   let opened = false;
-  let foreign = false; // whether the link that was opened last was made with another checkpoint
+  let foreign = false; // whether the opened link was made with another checkpoint
   async function open(link) {
     opened = false;
-    const lost = hadUpload() ? ["Your uploaded image is not kept when a page is loaded again. Add it again to repeat the search."] : [];
+    const lost = hadUpload() ? ["Uploaded images are lost when the page is reloaded. Add the image again to repeat the search."] : [];
     const found = await Sieve.call(server.sieve_open, link);
     emit("again", found.busy || found.gone ? () => open(link) : null);
     if (!found.place) return emit("fault", found.error);
@@ -165,7 +165,7 @@ window.Sieve ??= (() => {
     emit("about", about);
     const before = place.tab;
     Object.assign(place, found.place, { upload: "" });
-    if (found.error) place.item = ""; // there may be no such item
+    if (found.error) place.item = ""; // the item may not exist
     preview = "";
     searchLink = found.answer?.link ?? "";
     emit("question", { ...place, preview });
@@ -192,8 +192,8 @@ window.Sieve ??= (() => {
     return open(location.search);
   }
 
-  // Gradio's own tab is clicked, so that its state and ours cannot differ. A jump with something in
-  // hand is pushed, so that Back leads to where it came from.
+  // Click Gradio's tab button, so that both states agree. `push` adds a history entry, so that Back
+  // returns to the previous tab.
   function showTab(tab, { push = false } = {}) {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
@@ -215,14 +215,14 @@ window.Sieve ??= (() => {
     emit("dimension", dimension);
   }
 
-  // What a tab keeps of its own, as text. Only the tab that is shown writes to the address.
+  // State of one tab, serialised. Only the visible tab writes to the URL.
   const MAX_TAB_TEXT = 6000;
   function setTabText(tab, text) {
     place[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
     if (place.tab === tab) writeAddress(false);
   }
 
-  // Asks one thing at a time; of those that come meanwhile only the last is asked.
+  // Return a function that sends one request at a time; while one runs, only the latest is remembered.
   let asking = 0;
   function latest(method, show) {
     let now = false;
@@ -259,7 +259,7 @@ window.Sieve ??= (() => {
     showTab("figure", { push: true });
   }
 
-  // Plotly is large, so it is fetched when the first figure is shown, from this machine.
+  // Plotly is large, so it is loaded (from this server) when the first figure is shown.
   let library = null;
   function plotly() {
     library ??= new Promise((resolve, reject) => {
@@ -269,10 +269,10 @@ window.Sieve ??= (() => {
     return library;
   }
 
-  let used = false; // whether a person has done anything on this page
+  let used = false; // whether the user has interacted with this page
   for (const kind of ["keydown", "pointerdown"]) addEventListener(kind, () => { used = true; }, { once: true, capture: true });
 
-  // DOM: text is only ever set as text, so nothing in captions, names or labels becomes markup.
+  // Text is only set as text nodes, so captions, names and labels cannot inject markup.
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
@@ -297,7 +297,7 @@ window.Sieve ??= (() => {
     on, emit, place, search, refuse, clear, change, asked, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, image, thumbnail, titleOf,
-    get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and someone is there to show it
+    get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
     get foreign() { return foreign; },
     get used() { return used; },

@@ -1,4 +1,4 @@
-// The row of tabs is one stop of the Tab key, as everywhere else: arrows go along it, Enter opens.
+// Keyboard pattern of ARIA tabs: the tab list is one Tab stop, arrows move within it, Enter opens.
 addEventListener("keydown", (event) => {
   const list = event.target.closest?.("#sieve-tabs [role=tablist]");
   if (!list || event.target.getAttribute("role") !== "tab") return;
@@ -9,7 +9,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   tabs.at(to % tabs.length).focus();
 });
-// Whoever comes back with Tab lands on the tab that is open.
+// The open tab is the Tab stop.
 let typing = false;
 addEventListener("keydown", () => { typing = true; }, true);
 addEventListener("pointerdown", () => { typing = false; }, true);
@@ -20,9 +20,9 @@ function oneStop() {
     tab.tabIndex = tab.getAttribute("aria-selected") === "true" ? 0 : -1;
   }
 }
-// What had the focus may be gone with its tab: the keyboard goes on at the new one.
+// The focused element may be hidden with its tab: move the focus to the new tab.
 Sieve.on("tab", () => requestAnimationFrame(() => {
-  if (!typing) return; // nobody goes by keys, or a link was just opened
+  if (!typing) return; // the keyboard is not in use, or a link was just opened
   const at = document.activeElement;
   if (at && at !== document.body && at.checkVisibility()) return;
   document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });

@@ -8,15 +8,15 @@ const said = find(".sv-train-state");
 const fault = find(".sv-fault");
 const RUNNING = ["starting", "training", "measuring"];
 const TERMS = {
-  contrast: "pairs told apart", reconstruct: "reconstruction", cross: "across modalities", presence: "words present",
-  narrow: "one dimension a word", exclude: "exclusion", balance: "balance of modalities", revive: "dead dimensions",
+  contrast: "image–text contrast", reconstruct: "reconstruction", cross: "cross-modal reconstruction", presence: "word presence",
+  narrow: "one dimension per word", exclude: "exclusion", balance: "modality balance", revive: "dead dimensions",
 };
 const SHARES = { live: "Live dimensions" };
-const PROBED = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
-const CLOSE = "You may close this page: the training goes on as long as sieve explore runs.";
+const VALIDATION = { recall: "Recall@10", exclusion: "Exclusion AP@10" };
+const CLOSE = "You can close this page. Training continues while “sieve explore” is running.";
 let now = null;
 
-// The form: a preset fills in its numbers, until someone starts from it.
+// The form: a preset fills in its values.
 function fill() {
   const { m: wide, k: active } = now.about.presets[preset.value];
   m.value = wide;
@@ -24,7 +24,7 @@ function fill() {
   limit();
   weigh({});
 }
-// The losses that a preset has, each with its weight.
+// The losses of a preset, each with its weight.
 const losses = find(".sv-losses .sv-looks");
 function weigh(changed) {
   const { weights } = now.about.presets[preset.value];
@@ -32,7 +32,7 @@ function weigh(changed) {
     el("span", {}, name), el("input", { type: "number", name, min: 0, max: 1000, step: "any", required: true, value: changed[name] ?? weights[name] }))));
 }
 const weights = () => Object.fromEntries([...losses.querySelectorAll("input")].map((input) => [input.name, Number(input.value)]));
-// What the browser finds wrong in there must be seen.
+// Open the section if the browser finds an invalid value in it.
 losses.addEventListener("invalid", () => { find(".sv-losses").open = true; }, true);
 const limit = () => { k.max = m.value || "16384"; };
 preset.addEventListener("change", fill);
@@ -43,11 +43,11 @@ form.addEventListener("submit", (event) => {
 });
 element.addEventListener("click", ({ target }) => {
   const what = target.dataset?.do;
-  if (what === "discard" && !confirm("Discard this training, with all that it has learned so far?")) return;
+  if (what === "discard" && !confirm("Discard this training and all its progress?")) return;
   if (what && !(what === "stop" && now.stopping)) act(what, null);
 });
 
-// One question at a time; what a person does goes before the next look.
+// One request at a time; user actions take precedence over polling.
 let acting = false;
 async function act(what, payload) {
   if (acting) return;
@@ -57,29 +57,29 @@ async function act(what, payload) {
   acting = false;
   section.removeAttribute("aria-busy");
 }
-async function look() {
+async function poll() {
   if (!acting && !document.hidden && section.isConnected) {
     const answer = await Sieve.call(server.sieve_training_state, null);
     if (!acting) show(answer);
   }
   const shown = section.offsetParent !== null;
-  if (section.isConnected) setTimeout(look, now && !RUNNING.includes(now.state) && !now.opening ? 4000 : shown ? 1000 : 4000);
+  if (section.isConnected) setTimeout(poll, now && !RUNNING.includes(now.state) && !now.opening ? 4000 : shown ? 1000 : 4000);
 }
 
 function show(answer) {
-  if (now?.opening && answer.error) return; // the server is changing over
+  if (now?.opening && answer.error) return; // the server is restarting
   fault.textContent = answer.error ?? (answer.unopened || (answer.fault && sentence(answer.fault)));
   if (answer.error) return;
-  if (now?.offer && !answer.offer) return location.assign(location.pathname); // opened meanwhile
+  if (now?.offer && !answer.offer) return location.assign(location.pathname); // the checkpoint has been opened
   const first = now === null;
   now = answer;
   const held = section.contains(document.activeElement) && document.activeElement.matches(".sv-go, [data-do]") && document.activeElement;
   if (first) introduce();
   allow();
-  tell(heading());
-  find(".sv-train-told").replaceChildren(...told());
+  setHeading(heading());
+  find(".sv-train-detail").replaceChildren(...detail());
   for (const button of element.querySelectorAll("[data-do]")) button.hidden = !offered(button.dataset.do);
-  // The button that was pressed may be gone; the keyboard goes on at what can be done now.
+  // The pressed button may be hidden now: move the focus to the next available one.
   if (held && !canPress(held)) [...element.querySelectorAll("[data-do]"), start].find(canPress)?.focus();
   find(".sv-train-body").hidden = !now.n_steps;
   if (now.n_steps) measure();
@@ -90,10 +90,10 @@ function allow() {
   const { refusal } = chosen();
   start.disabled = Boolean(refusal || now.elsewhere) || now.opening || RUNNING.includes(now.state);
   find(".sv-train-note").textContent = refusal ? sentence(refusal)
-    : now.elsewhere ? `${sentence(now.elsewhere)} is under way. One job runs at a time; this one can start when it is done.` : "";
+    : now.elsewhere ? `${sentence(now.elsewhere)} is running. One job runs at a time; start this one when it is done.` : "";
 }
 
-// The collections that there are: the open one first, which is chosen until a person chooses.
+// Available collections; the first is the open one, which is selected by default.
 let collections = [];
 const chosen = () => collections.find(({ word }) => word === collection.value) ?? { refusal: now.refusal, fits: true };
 async function list() {
@@ -101,23 +101,23 @@ async function list() {
   if (answer.error) { fault.textContent = answer.error; return; }
   const before = collection.value || (RUNNING.includes(now.state) ? now.of : "");
   collections = answer.collections;
-  const told = ({ name, backbone, fits }) => (fits || !backbone ? name : `${name} (${backbone})`);
-  collection.replaceChildren(...collections.map((one) => el("option", { value: one.word }, told(one))));
+  const titleOf = ({ name, backbone, fits }) => (fits || !backbone ? name : `${name} (${backbone})`);
+  collection.replaceChildren(...collections.map((one) => el("option", { value: one.word }, titleOf(one))));
   collection.value = collections.some(({ word }) => word === before) ? before : collections[0].word;
   collection.disabled = false;
   explain();
 }
 function explain() {
   const { name, captions, backbone, fits, refusal } = chosen();
-  if (now.offer && collection.value === collections[0].word) return whatIsOffered();
-  const learns = `It learns from ${captions ? `the ${whole(captions)} captions of ${name}` : `the captions of ${name}, which is prepared first`}, in the background: search goes on meanwhile.`;
-  const then = fits ? "" : ` It will read embeddings of ${backbone}, not those that are open here: its page is opened by a command, shown when it is done.`;
+  if (now.offer && collection.value === collections[0].word) return describeOffer();
+  const learns = `Training uses ${captions ? `the ${whole(captions)} captions of ${name}` : `the captions of ${name}, which is prepared first`}. It runs in the background; you can keep searching.`;
+  const then = fits ? "" : ` The checkpoint will use ${backbone}, not the backbone that is open here. The command that opens it is shown when training is done.`;
   find(".sv-train-why").textContent = refusal ? "" : `${learns}${then}`;
   allow();
 }
 collection.addEventListener("change", explain);
-function whatIsOffered() {
-  find(".sv-train-why").textContent = `No checkpoint here reads the embeddings of ${now.about.backbone || "this collection"}. One is trained on the ${whole(now.about.captions)} captions of ${now.about.collection}; then this page becomes the explorer.`;
+function describeOffer() {
+  find(".sv-train-why").textContent = `There is no checkpoint for ${now.about.backbone || "this collection"} yet. Train one on the ${whole(now.about.captions)} captions of ${now.about.collection}; this page then opens the explorer.`;
   allow();
 }
 function introduce() {
@@ -135,8 +135,8 @@ function introduce() {
     find(".sv-losses").open = Object.entries(now.settings.weights).some(([name, value]) => value !== now.about.presets[preset.value].weights[name]);
   } else fill();
 }
-// Said aloud, so only where it changes.
-function tell(text) {
+// Screen readers announce changes, so write only if the text differs.
+function setHeading(text) {
   if (said.textContent !== text) said.textContent = text;
 }
 function heading() {
@@ -144,28 +144,28 @@ function heading() {
   if (now.stopping) return "Stopping …";
   const tenths = Math.floor((now.step / now.n_steps) * 10) * 10;
   return {
-    none: now.offer ? "Nothing trained yet" : "No training yet",
+    none: "No training yet",
     starting: "Loading the backbone …",
-    training: `Training, ${tenths} % done`,
+    training: `Training, ${tenths}% done`,
     measuring: "Measuring and naming the dimensions …",
     stopped: "Stopped",
-    failed: "The training failed",
+    failed: "Training failed",
     done: "Trained",
   }[now.state];
 }
-function told() {
+function detail() {
   const { state } = now;
-  if (state === "none") return [now.refusal ? "" : `Press Start. ${CLOSE}`];
+  if (state === "none") return [now.refusal ? "" : `Press Start to begin. ${CLOSE}`];
   if (state === "training") return [CLOSE];
-  if (now.stopping) return [now.step ? "The step under way is finished, and saved." : CLOSE];
-  if (state === "starting") return ["The backbone is loaded and the captions' words are embedded."];
-  if (state === "measuring") return ["All steps are taken. This may take a minute."];
-  if (state === "stopped") return [now.step ? `Nothing is lost: it can go on at step ${whole(now.step)}.` : "It had not begun."];
-  if (state === "failed") return ["Go on tries again from what was saved last; or change the settings and start again."];
+  if (now.stopping) return [now.step ? "The current step is finished and saved first." : CLOSE];
+  if (state === "starting") return ["Loading the backbone and embedding the words of the captions."];
+  if (state === "measuring") return ["All steps are done. This may take a minute."];
+  if (state === "stopped") return [now.step ? `Progress is saved. Resume continues at step ${whole(now.step)}.` : "Training had not started."];
+  if (state === "failed") return ["Resume continues from the last saved step. Or change the settings and start again."];
   if (state !== "done") return [];
-  if (now.open) return [`${now.checkpoint} is kept, and open in all tabs.`];
-  if (!now.fits) return [`Kept as ${now.checkpoint}. It reads the embeddings of another backbone than those that are open here. Open it from the command line: `, el("code", {}, now.command)];
-  return [`Kept as ${now.checkpoint}. From the command line: `, el("code", {}, now.command)];
+  if (now.open) return [`${now.checkpoint} is saved, and open in all tabs.`];
+  if (!now.fits) return [`Saved as ${now.checkpoint}. It uses another backbone than the one that is open here. To open it, run: `, el("code", {}, now.command)];
+  return [`Saved as ${now.checkpoint}. To open it from the command line, run: `, el("code", {}, now.command)];
 }
 function offered(what) {
   if (now.opening) return false;
@@ -176,30 +176,30 @@ function offered(what) {
 
 function measure() {
   find("progress").value = now.step / now.n_steps;
-  const facts = collections.length && now.of !== collections[0].word ? { of: now.of } : {};
+  const facts = collections.length && now.of !== collections[0].word ? { collection: now.of } : {};
   facts.step = `${whole(now.step)} of ${whole(now.n_steps)}`;
-  if (now.state === "training") facts.left = now.seconds_left === null ? "…" : duration(now.seconds_left);
+  if (now.state === "training") facts["time left"] = now.seconds_left === null ? "…" : duration(now.seconds_left);
   define(find(".sv-facts"), facts);
   const terms = Object.entries(now.losses).filter(([name]) => name !== "total");
   find(".sv-parts").hidden = !terms.length;
-  find(".sv-train-probe").textContent = unprobed();
+  find(".sv-train-validation").textContent = unvalidated();
   define(find(".sv-terms"), Object.fromEntries(terms.map(([name, value]) => [TERMS[name] ?? name, value.toFixed(3)])));
   for (const target of element.querySelectorAll("[data-curve]")) {
     const { curve } = target.dataset;
-    target.closest("figure").hidden = curve in PROBED && !mayCome(curve);
+    target.closest("figure").hidden = curve in VALIDATION && !mayCome(curve);
     draw(target, curve);
   }
 }
-function unprobed() {
-  if (now.probe) return `Recall and exclusion cannot be followed: ${now.probe}.`;
-  const probed = now.points.filter((point) => "recall" in point);
-  return probed.length && !probed.some((point) => "exclusion" in point) ? "Exclusion cannot be followed: too few pairs can be asked of the select items." : "";
+function unvalidated() {
+  if (now.probe) return `Recall and exclusion cannot be measured: ${now.probe}.`;
+  const measured = now.points.filter((point) => "recall" in point);
+  return measured.length && !measured.some((point) => "exclusion" in point) ? "Exclusion cannot be measured: the validation items provide too few pairs." : "";
 }
-// A probe's curve keeps its place from the beginning, until it is known that there is nothing to follow.
+// Reserve the space of a validation curve until it is known that there is nothing to measure.
 function mayCome(curve) {
   if (now.probe) return false;
-  const probed = now.points.filter((point) => "recall" in point);
-  return probed.length ? probed.some((point) => curve in point) : RUNNING.includes(now.state);
+  const measured = now.points.filter((point) => "recall" in point);
+  return measured.length ? measured.some((point) => curve in point) : RUNNING.includes(now.state);
 }
 function define(list, facts) {
   list.replaceChildren(...Object.entries(facts).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -210,7 +210,7 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-// A curve in an SVG that fills its box; the words stand beside the lines, never stretched.
+// A line chart as SVG that fills its box.
 const NS = "http://www.w3.org/2000/svg";
 function svg(tag, attributes, ...children) {
   const node = document.createElementNS(NS, tag);
@@ -218,7 +218,7 @@ function svg(tag, attributes, ...children) {
   node.append(...children);
   return node;
 }
-// The next of 1, 2, 5, 10, … : an axis that does not move with each new value.
+// Round up to 1, 2, 5 or 10 times a power of ten, so that the axis does not change with every value.
 function roundedUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return power * [1, 2, 5, 10].find((times) => times * power >= value * 0.9999);
@@ -229,8 +229,8 @@ function draw(target, name) {
   const values = points.map(([, value]) => value);
   const high = name in SHARES || !values.length ? 1 : roundedUp(Math.max(...values, 1e-6));
   const low = name in SHARES ? 0 : -roundedUp(Math.max(...values.map((value) => -value), 0));
-  const label = (value) => (name in SHARES ? `${Math.round(value * 100)} %` : name in PROBED ? Sieve.number(value) : value.toFixed(high - low < 10 ? 1 : 0));
-  const last = values.length ? (name in SHARES || name in PROBED ? label(values.at(-1)) : values.at(-1).toFixed(2)) : "";
+  const label = (value) => (name in SHARES ? `${Math.round(value * 100)}%` : name in VALIDATION ? Sieve.number(value) : value.toFixed(high - low < 10 ? 1 : 0));
+  const last = values.length ? (name in SHARES || name in VALIDATION ? label(values.at(-1)) : values.at(-1).toFixed(2)) : "";
   target.closest("figure").querySelector("b").textContent = last;
   if (!width) return target.replaceChildren();
   const x = (step) => left + (step / now.n_steps) * (width - left - 4);
@@ -245,12 +245,12 @@ function draw(target, name) {
   ];
   const drawn = values.length > 1 ? [svg("polyline", { points: points.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })]
     : points.map(([step, value]) => svg("circle", { cx: x(step), cy: y(value), r: 2.5 }));
-  const about = values.length ? `${label(values[0])} at first, ${last} now` : "not measured yet";
-  target.replaceChildren(svg("svg", { role: "img", "aria-label": `${SHARES[name] ?? PROBED[name] ?? "Loss"}: ${about}` }, ...lines, ...drawn, ...steps));
+  const about = values.length ? `${label(values[0])} at the start, ${last} now` : "not measured yet";
+  target.replaceChildren(svg("svg", { role: "img", "aria-label": `${SHARES[name] ?? VALIDATION[name] ?? "Loss"}: ${about}` }, ...lines, ...drawn, ...steps));
 }
 addEventListener("resize", () => { if (now?.n_steps) measure(); });
 
-// The server opens the checkpoint at the same address; the page comes back when it is there.
+// The server restarts with the checkpoint at the same address; reload once it is available.
 let following = false;
 async function follow() {
   if (following) return;
@@ -262,4 +262,4 @@ async function follow() {
   }
   following = false;
 }
-look();
+poll();

@@ -11,8 +11,8 @@ const fromSlot = find(".sv-from-slot");
 const PLAIN = { q: "", without: "", item: "", upload: "", preview: "", off: null, strictness: 1, never: false };
 let query = { ...PLAIN };
 let pair = { a: "", b: "" };
-let shown = pair; // the last pair that could be explained
-let chosen = false; // whether a person chose the query; else it follows the search
+let shown = pair; // the latest pair that could be explained
+let chosen = false; // whether the user chose the query; otherwise it follows the search
 let leftText = "";
 let searchPreview = "";
 const unfolded = new Set();
@@ -100,17 +100,17 @@ function choose(side, id) {
 }
 function itemOf(side, item, choices) {
   const title = Sieve.titleOf(item);
-  const id = el("input", { type: "text", "aria-label": `Id of the ${side} item`, placeholder: "or an item's id", maxlength: "16", spellcheck: "false", autocomplete: "off" });
+  const id = el("input", { type: "text", "aria-label": `ID of the ${side} item`, placeholder: "or an item ID", maxlength: "16", spellcheck: "false", autocomplete: "off" });
   const take = el("form", { class: "sv-why-id", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) choose(side, id.value.trim()); } },
-    id, el("button", { type: "submit", class: "sv-plain" }, "Take"));
+    id, el("button", { type: "submit", class: "sv-plain" }, "Use"));
   const fold = el("details", { open: unfolded.has(side), ontoggle: () => unfolded[fold.open ? "add" : "delete"](side) },
-    el("summary", {}, `Choose another for the ${side}`),
+    el("summary", {}, `Choose another image`),
     el("ol", { class: "sv-why-choices" }, ...choices.map((one) => el("li", {}, el("button", {
-      type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Left the results"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
-    }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "left"))))), take);
+      type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
+    }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "out"))))), take);
   return el("div", { class: "sv-why-item" },
     el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }) }, Sieve.image(item.id)),
-    el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-stand" }, item.said), el("p", {}, title), fold));
+    el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-rank" }, item.said), el("p", {}, title), fold));
 }
 
 // Their contributions, side by side.
@@ -145,8 +145,8 @@ function partsOf({ parts, left, right }) {
 }
 
 function switches({ off }) {
-  if (!off.length) return "Every dimension is on.";
-  const how = query.never ? "what has one is never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away, at ${Math.round(query.strictness * 100)} %` : "pushed away";
+  if (!off.length) return "All dimensions are on.";
+  const how = query.never ? "never shown" : query.strictness === 0 ? "ignored" : query.strictness < 1 ? `pushed away at ${Math.round(query.strictness * 100)}%` : "pushed away";
   return `${off.length} dimension${off.length > 1 ? "s" : ""} off, ${how}.`;
 }
 function refuse(line) {
@@ -155,14 +155,14 @@ function refuse(line) {
   find(".sv-notes").replaceChildren();
   find(".sv-why-body").hidden = true;
 }
-let arriving = false; // the page is long enough to scroll there only once it is filled
+let arriving = false; // scroll only after the section is filled and the page is long enough
 function show(answer) {
   element.removeAttribute("aria-busy");
   if (arriving) requestAnimationFrame(() => element.scrollIntoView());
   arriving = false;
   fault.textContent = "";
   if (answer.error) {
-    pair = shown; // an item that is not there is not kept
+    pair = shown; // do not store an item that does not exist
     refuse(answer.error);
     return keep();
   }
@@ -170,16 +170,16 @@ function show(answer) {
   Object.assign(query, { q: answer.q, without: answer.without });
   fillQuery();
   offer();
-  find(".sv-mute").textContent = `${switches(answer)}${query.upload ? " An image of yours is in no link." : ""}`;
+  find(".sv-mute").textContent = `${switches(answer)}${query.upload ? " Links do not include your image." : ""}`;
   find(".sv-notes").replaceChildren(...answer.notes.map((line) => el("li", {}, line)));
   find(".sv-why-body").hidden = false;
   const { why, choices } = answer;
-  find(".sv-why-sentence").textContent = why ? why.sentence : "Fewer than two items share anything with this query: there is nothing to explain.";
+  find(".sv-why-sentence").textContent = why ? why.sentence : "Fewer than two images share a dimension with this query, so there is nothing to compare.";
   find(".sv-why-items").replaceChildren(...(why ? [itemOf("left", why.left, choices), itemOf("right", why.right, choices)] : []));
   find(".sv-why-parts").replaceChildren(...(why ? partsOf(why) : []));
 }
 
-// The query follows the search until a person chooses another.
+// The query follows the search until the user chooses another.
 function follow() {
   const now = ofSearch();
   if (chosen || !Sieve.asked() || same(query, now)) return offer();
@@ -189,7 +189,7 @@ on("about", ({ can }) => {
   if (can.text_queries) return;
   for (const field of [q, without]) Object.assign(field, { disabled: true, placeholder: "" });
   find(".sv-go").disabled = true;
-  find(".sv-mute").textContent = "Texts cannot be read here: search by an item, then come back.";
+  find(".sv-mute").textContent = "Text queries are not available here. Search by an image first.";
 });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);
@@ -209,7 +209,7 @@ on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...asked }) => {
   const own = !same({ ...PLAIN, ...asked }, ofSearch());
   use(own ? asked : ofSearch(), { own, items: { a, b } });
-  find("h2").focus({ preventScroll: true }); // the keyboard goes on here
+  find("h2").focus({ preventScroll: true }); // continue keyboard navigation here
   arriving = true;
   element.scrollIntoView();
 });

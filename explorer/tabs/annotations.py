@@ -1,8 +1,6 @@
-"""What the page asks about names, notes and saved searches, answered as JSON.
+"""Annotations shared by all tabs: names, notes, tags and stars of dimensions, and saved searches.
 
-All that changes anything is among `editing_handlers`: a server for strangers registers none.
-
-Names, notes and saved searches: what the pieces of other tabs keep them by.
+Handlers that change anything are in `editing_handlers`, which a public server does not register.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from sieve.explorer.annotations.import_export import (
     without_notes,
 )
 from sieve.explorer.annotations.store import attach_annotations, search_link
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import check_choice, read_object, read_whole, short_repr
 
@@ -32,9 +30,10 @@ if TYPE_CHECKING:
     from sieve.model.engine import Engine
 
 
-def notes_piece(desk: AnnotationHandlers) -> None:
-    """Add what all tabs share; call above them."""
-    piece("annotations", *map(json_errors, (*desk.reading_handlers(), *desk.editing_handlers())))
+def annotations_component(handlers: AnnotationHandlers) -> None:
+    """Add the component that all tabs share; call before the tabs."""
+    functions = (*handlers.reading_handlers(), *handlers.editing_handlers())
+    component("annotations", *map(json_errors, functions))
 
 
 log = logging.getLogger(__name__)
@@ -44,15 +43,15 @@ T = TypeVar("T")
 
 
 class AnnotationHandlers:
-    """Answers the page's questions about what people keep. Safe to share between threads.
+    """Request handlers of annotations. Thread-safe.
 
     Parameters
     ----------
     engine : Engine
-        Tells people's names from now on.
+        Its dimensions get the names given by users.
     editing : bool
-        Whether anything may be changed. Where it may not, strangers ask: names, tags and stars are
-        shown to them, but what was written for oneself is not: notes and saved searches.
+        Whether annotations may be changed. If not, the server is public: names, tags and stars are
+        shown, but private notes and saved searches are not.
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:
@@ -62,67 +61,69 @@ class AnnotationHandlers:
         self._origin = Origin.of(engine.collection, engine.checkpoint)
 
     def reading_handlers(self) -> tuple[Handler, ...]:
-        """Give those that only tell."""
+        """Return the handlers that only read."""
         return self.notes_state, self.notes_of, self.notes_export
 
     def editing_handlers(self) -> tuple[Handler, ...]:
-        """Give those that change something; none where that is not allowed."""
+        """Return the handlers that change something; none if editing is not allowed."""
         if not self._editing:
             return ()
         searches = (self.search_save, self.search_rename, self.search_delete)
         return self.notes_write, self.notes_import, *searches
 
     def notes_state(self, _: Any) -> dict[str, Any]:
-        """Tell everything but the notes' own texts, which may be long."""
-        kept = self._read(lambda: self._shown(self.annotations.all()))
+        """Return all annotations except the texts of notes, which may be long."""
+        annotations = self._read(lambda: self._shown(self.annotations.all()))
         return {
             "editing": self._editing,
             "fault": self.annotations.fault() if self._editing else "",
-            "marks": {str(j): mark for j, of in kept.items() if (mark := _mark(of))},
+            "marks": {str(j): mark for j, one in annotations.items() if (mark := _mark(one))},
             **self._searches(),
         }
 
     def notes_of(self, payload: Any) -> dict[str, Any]:
-        """Tell what is kept of one dimension, and the name that is suggested for it."""
+        """Return the annotations of one dimension, and its suggested name."""
         dimension = _dimension(payload)
         self.annotations.check(dimension)
-        kept = self._read(lambda: self._shown({dimension: self.annotations.of(dimension)}))
-        fields = kept.get(dimension, {})
+        shown = self._read(lambda: self._shown({dimension: self.annotations.of(dimension)}))
+        fields = shown.get(dimension, {})
         return {
             "suggested": self._suggested(dimension),
             "fields": {name: _field(name, field) for name, field in fields.items()},
         }
 
-    def kept(self, dimension: int) -> dict[str, Any]:
-        """Tell the same for a page, which is shown also where notes cannot be read."""
+    def for_page(self, dimension: int) -> dict[str, Any]:
+        """Return the same for the page of a dimension, with the fault if notes cannot be read."""
         try:
             return self.notes_of({"dimension": dimension})
         except ValueError as error:
             return {"suggested": self._suggested(dimension), "fields": {}, "fault": str(error)}
 
     def notes_export(self, payload: Any) -> dict[str, Any]:
-        """Write everything that is shown as the text of a file."""
+        """Export all visible annotations as the text of a file."""
         kind = check_choice("kind", read_object(payload, "a question").get("kind"), KINDS)
         name = f"{self._origin.collection}-notes.{kind}"
         write = partial(export_text, self.annotations, self._origin, kind, private=self._editing)
         return {"name": name, "text": self._read(write)}
 
     def notes_write(self, payload: Any) -> dict[str, Any]:
-        """Change a field, if nobody else has meanwhile; tells what is kept now."""
+        """Change a field unless another page has changed it; return its current value."""
         given = read_object(payload, "a note")
         dimension, version = _dimension(given), read_whole("version", given.get("version"))
         field, value = str(given.get("field")), given.get("value")
         written = self.annotations.write(dimension, field, value, version)
-        kept = self.annotations.of(dimension)
+        fields = self.annotations.of(dimension)
         return {
             **_field(field, written.field),
             "saved": written.saved,
-            "mark": _mark(kept),
-            "shown": kept["name"].value if _says(kept, "name") else self._suggested(dimension),
+            "mark": _mark(fields),
+            "shown": fields["name"].value
+            if _has_value(fields, "name")
+            else self._suggested(dimension),
         }
 
     def notes_import(self, payload: Any) -> dict[str, Any]:
-        """Tell what taking in a file would change; with `apply`, do it."""
+        """Preview the changes of an import; with `apply`, carry them out."""
         given = read_object(payload, "a file")
         text, name = given.get("text"), given.get("name")
         if not isinstance(text, str) or not isinstance(name, str):
@@ -144,34 +145,34 @@ class AnnotationHandlers:
         return {"id": saved.id, "name": saved.name, **self._searches()}
 
     def search_rename(self, payload: Any) -> dict[str, Any]:
-        """Rename a saved search, if nobody else has meanwhile."""
+        """Rename a saved search unless another page has renamed it."""
         given = read_object(payload, "a search")
         number, version = read_whole("id", given.get("id")), read_whole("v", given.get("version"))
-        found = self.annotations.searches.rename(number, _text(given, "name"), version)
-        return {"saved": found.saved, "name": found.search.name, **self._searches()}
+        result = self.annotations.searches.rename(number, _text(given, "name"), version)
+        return {"saved": result.saved, "name": result.search.name, **self._searches()}
 
     def search_delete(self, payload: Any) -> dict[str, Any]:
-        """Delete a saved search; with `undo`, bring it back."""
+        """Delete a saved search; with `undo`, restore it."""
         given = read_object(payload, "a search")
         undo = given.get("undo") is True
         self.annotations.searches.delete(read_whole("id", given.get("id")), undo=undo)
         return self._searches()
 
-    def _shown(self, kept: Mapping[int, Annotation]) -> Mapping[int, Annotation]:
-        return kept if self._editing else without_notes(kept)
+    def _shown(self, annotations: Mapping[int, Annotation]) -> Mapping[int, Annotation]:
+        return annotations if self._editing else without_notes(annotations)
 
     def _searches(self) -> dict[str, Any]:
         searches = self._read(self.annotations.searches.all) if self._editing else []
         return {"searches": [search._asdict() for search in searches]}
 
     def _read(self, read: Callable[[], T]) -> T:
-        """Read what is kept; strangers are not told where it is that it cannot be read."""
+        """Read annotations; on a public server, errors do not reveal local paths."""
         try:
             return read()
         except ValueError as error:
             if self._editing:
                 raise
-            log.debug("%s", error)  # the names have warned once
+            log.debug("%s", error)  # a warning was logged when the names were read
             raise ValueError("notes cannot be read here") from None
 
 
@@ -184,21 +185,21 @@ def _field(name: str, field: Field) -> dict[str, Any]:
     return {"value": value, "version": field.version}
 
 
-def _says(kept: Annotation, name: str) -> bool:
-    return name in kept and bool(kept[name].value)
+def _has_value(annotation: Annotation, name: str) -> bool:
+    return name in annotation and bool(annotation[name].value)
 
 
-def _mark(kept: Annotation) -> dict[str, Any]:
-    """Tell shortly what there is of a dimension; nothing where there is nothing."""
+def _mark(annotation: Annotation) -> dict[str, Any]:
+    """Summarise the annotations of a dimension; empty if there are none."""
     mark: dict[str, Any] = {}
-    if _says(kept, "name"):
-        mark["name"] = kept["name"].value
-    if _says(kept, "note"):
+    if _has_value(annotation, "name"):
+        mark["name"] = annotation["name"].value
+    if _has_value(annotation, "note"):
         mark["noted"] = True
-    if _says(kept, "starred"):
+    if _has_value(annotation, "starred"):
         mark["starred"] = True
-    if _says(kept, "tags"):
-        mark["tags"] = split_tags(kept["tags"].value)
+    if _has_value(annotation, "tags"):
+        mark["tags"] = split_tags(annotation["tags"].value)
     return mark
 
 

@@ -1,11 +1,4 @@
-"""What the Benchmark tab asks, answered as JSON.
-
-Quick evaluations of one collection, run from the page.
-
-A track's methods as a figure that the browser draws: AP@10 against violation@10.
-
-The Benchmark tab: evaluations that were made, and the pairs where Sieve wins and loses most.
-"""
+"""The Benchmark tab: saved evaluations, pairs where Sieve wins and loses most, and quick runs."""
 
 from __future__ import annotations
 
@@ -19,7 +12,7 @@ import plotly.graph_objects as go
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory
 from sieve.explorer.jobs.manager import JobLock, JobManager
@@ -36,14 +29,14 @@ if TYPE_CHECKING:
     from sieve.model.engine import Engine
 
 
-class Runs(JobManager):
+class EvaluationManager(JobManager):
     """Starts, finds and stops quick evaluations."""
 
     kind = "evaluation"
     module = "sieve.explorer.jobs.evaluation_worker"
 
     def start(self, checkpoint: Path) -> JobDirectory:
-        """Measure a checkpoint; of an earlier run, only the result is kept."""
+        """Evaluate a checkpoint; the job of the previous run is deleted, its result is kept."""
         before = self.latest()
         folder = self.begin({"checkpoint": str(checkpoint)})
         if before is not None:
@@ -51,28 +44,30 @@ class Runs(JobManager):
         return folder
 
     def refusal(self) -> str:
-        """Tell why this collection cannot be evaluated; empty where it can be tried."""
+        """Return why this collection cannot be evaluated; empty if no reason is known."""
         try:
-            self.collection.backbone  # noqa: B018  # codes from elsewhere have none
+            self.collection.backbone  # noqa: B018  # raises for external codes
             tracks_of(self.collection)
             fault = "" if self.text_encoder else backbone_fault(self.collection)
             if fault:
                 return (
-                    "the benchmark embeds queries of its own, but this collection's backbone is "
+                    "the benchmark embeds its own queries, but the backbone of this collection is "
                     f"unavailable ({fault}); {ATTACH}"
                 )
         except ValueError as error:
             return str(error)
         for split in ("select", "test"):
             if not len(self.collection.rows_of_split([split])):
-                return f"no item of this collection is in its {split} split, which is needed"
+                return (
+                    f"the benchmark needs a {split} split, but no item of this collection is in it"
+                )
             if not len(evaluation_rows(self.collection, split)):
                 return f"every {split} item is a near duplicate of an item of an earlier split"
         return ""
 
 
 def track_figure(track: TrackResult) -> dict[str, Any]:
-    """Draw a track's methods with their 95 % intervals, one trace each.
+    """Plot AP@10 against violation@10 of each method, with 95% intervals.
 
     Parameters
     ----------
@@ -81,8 +76,8 @@ def track_figure(track: TrackResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        `data` and `layout` as plotly.js takes them; a trace's `meta` says what kind of method it
-        is. Colours and names beside the points are left to the page, which knows its width.
+        `data` (one trace per method) and `layout` for plotly.js; `meta` of a trace is the kind of
+        the method. The page adds colours and labels, because it knows its width.
     """
     figure = go.Figure()
     for method in track.methods:
@@ -93,8 +88,8 @@ def track_figure(track: TrackResult) -> dict[str, Any]:
         margin={"l": 56, "r": 16, "t": 8, "b": 48},
         showlegend=False,
         hovermode="closest",
-        xaxis={"title": {"text": "violation@10 (less is better)"}, "rangemode": "tozero"},
-        yaxis={"title": {"text": "AP@10 (more is better)"}, "nticks": 6},
+        xaxis={"title": {"text": "violation@10 (lower is better)"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "AP@10 (higher is better)"}, "nticks": 6},
         template="none",
     )
     return json.loads(figure.to_json() or "{}")
@@ -103,7 +98,7 @@ def track_figure(track: TrackResult) -> dict[str, Any]:
 def _trace(method: MethodResult) -> dict[str, Any]:
     x, y = method.violation, method.ap
     (left, right), (low, high) = method.violation_ci, method.ci
-    told = (
+    values = (
         f"AP@10 {y:.3f} [{low:.3f}, {high:.3f}]<br>violation@10 {x:.3f} [{left:.3f}, {right:.3f}]"
     )
     return {
@@ -112,13 +107,13 @@ def _trace(method: MethodResult) -> dict[str, Any]:
         "mode": "markers",
         "x": [x],
         "y": [y],
-        "error_x": _reach(x - left, right - x),
-        "error_y": _reach(y - low, high - y),
-        "hovertemplate": f"%{{fullData.name}}<br>{told}<extra></extra>",
+        "error_x": _error_bar(x - left, right - x),
+        "error_y": _error_bar(y - low, high - y),
+        "hovertemplate": f"%{{fullData.name}}<br>{values}<extra></extra>",
     }
 
 
-def _reach(down: float, up: float) -> dict[str, Any]:
+def _error_bar(down: float, up: float) -> dict[str, Any]:
     return {
         "type": "data", "symmetric": False, "array": [round(up, 6)], "arrayminus": [round(down, 6)],
         "thickness": 1, "width": 0,
@@ -130,20 +125,19 @@ _MARKS = {"r": "fits", "v": "both", "n": "neither"}
 
 
 class BenchmarkHandlers:
-    """Answers the page's questions about evaluations of one collection.
+    """Request handlers of the Benchmark tab.
 
     Parameters
     ----------
     collection : Collection
     checkpoint : Checkpoint
-        The one that is open, which a quick run measures.
+        The open checkpoint, which a quick run evaluates.
     device : str
-        Where a quick run embeds.
+        Device on which a quick run embeds.
     job_lock : JobLock, optional
-        Where it runs, shared with trainings; without it none can be run, and nothing of this
-        machine's folders is told.
+        Lock shared with trainings. Without it nothing can be run, and local paths are not revealed.
     text_encoder : str
-        What a quick run embeds with in place of the collection's backbone, where a person named it.
+        Text encoder that replaces the backbone of the collection, if the user named one.
     """
 
     def __init__(
@@ -156,43 +150,45 @@ class BenchmarkHandlers:
     ) -> None:
         self.collection = collection
         self.checkpoint = checkpoint
-        self._runs = Runs(collection, device, job_lock, text_encoder) if job_lock else None
+        self._runs = (
+            EvaluationManager(collection, device, job_lock, text_encoder) if job_lock else None
+        )
 
     def evaluations(self, _: Any) -> dict[str, Any]:
-        """List the evaluations of this collection, newest first, and how a quick one stands."""
-        found, faults = list_evaluations(self.collection.sha256)
-        told: dict[str, Any] = {
-            "evaluations": list(map(self._glance, found)),
+        """Return the evaluations of this collection, newest first, and the state of a quick run."""
+        summaries, faults = list_evaluations(self.collection.sha256)
+        view: dict[str, Any] = {
+            "evaluations": list(map(self._summary_view, summaries)),
             "collection": self.collection.name,
             "checkpoint": self.checkpoint.path.name,
         }
         if self._runs is None:
-            return told
+            return view
         command = f"sieve evaluate {shlex.quote(collection_reference(self.collection.path))}"
-        return told | {"faults": faults, "command": command, **_run_view(self._runs)}
+        return view | {"faults": faults, "command": command, **_run_view(self._runs)}
 
     def evaluation(self, payload: Any) -> dict[str, Any]:
-        """Tell everything about one evaluation but what was found for single pairs."""
+        """Return one evaluation without the results of single pairs."""
         given = read_object(payload, "an evaluation")
         refuse_unknown(given, {"id"}, "an evaluation")
         evaluation = self._find(given.get("id"))
         return {
-            **self._glance(evaluation.glance),
+            **self._summary_view(evaluation.glance),
             "tracks": list(map(_track_view, evaluation.tracks)),
         }
 
     def evaluation_pairs(self, payload: Any) -> dict[str, Any]:
-        """Tell the pairs where Sieve wins and loses most against a peer, with what both found."""
-        given = read_object(payload, "a peer")
-        refuse_unknown(given, {"id", "track", "peer"}, "a peer")
+        """Return the pairs where Sieve wins and loses most against a baseline."""
+        given = read_object(payload, "a baseline")
+        refuse_unknown(given, {"id", "track", "peer"}, "a baseline")
         evaluation = self._find(given.get("id"))
         track = _named(evaluation.tracks, "track", given.get("track"))
-        peer = _named(track.methods, "method", given.get("peer"))
+        baseline = _named(track.methods, "method", given.get("peer"))
         sieve = _named(track.methods, "method", SIEVE)
-        against = contrast(sieve, peer)
+        against = contrast(sieve, baseline)
         return {
-            "wins": [self._pair(track, sieve, peer, pair) for pair in against.wins],
-            "losses": [self._pair(track, sieve, peer, pair) for pair in against.losses],
+            "wins": [self._pair(track, sieve, baseline, pair) for pair in against.wins],
+            "losses": [self._pair(track, sieve, baseline, pair) for pair in against.losses],
             "n_wins": against.n_wins,
             "n_losses": against.n_losses,
             "pairs": track.pairs,
@@ -200,18 +196,18 @@ class BenchmarkHandlers:
         }
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
-        """Start a quick evaluation of the checkpoint that is open."""
-        self._needed().start(Path(self.checkpoint.path).absolute())
+        """Start a quick evaluation of the open checkpoint."""
+        self._require_runs().start(Path(self.checkpoint.path).absolute())
         return self.evaluations(None)
 
     def evaluation_stop(self, _: Any) -> dict[str, Any]:
-        """Ask the quick evaluation to stop."""
-        self._needed().stop()
+        """Request the quick evaluation to stop."""
+        self._require_runs().stop()
         return self.evaluations(None)
 
-    def _needed(self) -> Runs:
+    def _require_runs(self) -> EvaluationManager:
         if self._runs is None:
-            raise ValueError("nothing can be run on this page")
+            raise ValueError("this server does not run evaluations")
         return self._runs
 
     def _find(self, wanted: Any) -> Evaluation:
@@ -222,29 +218,29 @@ class BenchmarkHandlers:
                 return read_evaluation(glance.path)
         raise ValueError(f"there is no evaluation {name[:80]!r} of this collection")
 
-    def _glance(self, glance: EvaluationSummary) -> dict[str, Any]:
-        measured = glance.checkpoint
+    def _summary_view(self, summary: EvaluationSummary) -> dict[str, Any]:
+        measured = summary.checkpoint
         return {
-            "id": glance.id,
-            "made": glance.made,
+            "id": summary.id,
+            "made": summary.made,
             "checkpoint": measured.name if measured else "",
             "is_open": measured is not None and measured.sha256 == self.checkpoint.sha256,
-            "train": glance.train.name,
-            "seeds": len(glance.seeds),
-            "short": glance.is_short,
-            "names": list(glance.track_names),
+            "train": summary.train.name,
+            "seeds": len(summary.seeds),
+            "short": summary.is_short,
+            "names": list(summary.track_names),
         }
 
     def _pair(
-        self, track: TrackResult, sieve: MethodResult, peer: MethodResult, pair: int
+        self, track: TrackResult, sieve: MethodResult, baseline: MethodResult, pair: int
     ) -> dict[str, Any]:
-        asked = track.asked[pair]
+        query = track.asked[pair]
         return {
             "pair": pair,
-            "a": asked.a,
-            "b": asked.b,
-            "relevant": asked.relevant,
-            "violating": asked.violating,
+            "a": query.a,
+            "b": query.b,
+            "relevant": query.relevant,
+            "violating": query.violating,
             "sides": [
                 {
                     "method": method.method,
@@ -252,7 +248,7 @@ class BenchmarkHandlers:
                     "violation": method.violation_by_pair[pair],
                     "results": self._results(track, method.method, pair),
                 }
-                for method in (sieve, peer)
+                for method in (sieve, baseline)
             ],
         }
 
@@ -274,16 +270,16 @@ class BenchmarkHandlers:
 
 
 def _named(things: Any, field: str, wanted: Any) -> Any:
-    """Find a track or a method by its name."""
+    """Return the track or method of a given name."""
     by_name = {getattr(one, field): one for one in things}
     return by_name[check_choice(field, wanted, tuple(by_name))]
 
 
 def _track_view(track: TrackResult) -> dict[str, Any]:
-    """Tell a track: its table, its figure, and what they say of Sieve."""
-    told = track.as_json()
+    """Serialise a track: its table, figure and verdicts."""
+    fields = track.as_json()
     return {
-        **{name: told[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
+        **{name: fields[name] for name in ("track", "pairs", "a_words", "items", "tuning")},
         "left_out": dropped_text(track),
         "methods": [_row(method) for method in track.methods],
         "variants": [_row(method) for method in track.variants],
@@ -298,11 +294,11 @@ def _track_view(track: TrackResult) -> dict[str, Any]:
 
 
 def _row(method: MethodResult) -> dict[str, Any]:
-    return method.as_json() | {"stand": _stand(method)}
+    return method.as_json() | {"stand": _verdict(method)}
 
 
-def _stand(method: MethodResult) -> str:
-    """Tell in a word how a peer stands against Sieve, as far as the interval of the ratio says."""
+def _verdict(method: MethodResult) -> str:
+    """Return whether a baseline wins, loses or is even, by the interval of the AP@10 ratio."""
     if method.ratio_ci is None or method.method in (SIEVE, "oracle"):
         return ""
     if method.ratio_ci.high < 1:
@@ -310,13 +306,13 @@ def _stand(method: MethodResult) -> str:
     return "loses" if method.ratio_ci.low > 1 else "even"
 
 
-def _run_view(runs: Runs) -> dict[str, Any]:
-    """Tell how the newest quick evaluation stands, and what else keeps one from starting."""
+def _run_view(runs: EvaluationManager) -> dict[str, Any]:
+    """Return the state of the latest quick run, and what prevents a new one."""
     folder = runs.latest()
     now = runs.progress(folder) if folder else None
-    told = {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": None}
+    view = {"refusal": runs.refusal(), "elsewhere": runs.other_job(folder), "run": None}
     if now is None:
-        return told
+        return view
     run = {
         "state": now.state,
         "under_way": now.state in ACTIVE_STATES,
@@ -326,26 +322,26 @@ def _run_view(runs: Runs) -> dict[str, Any]:
         "fault": now.fault,
         "made": Path(now.made).stem if now.state == DONE else "",
     }
-    return told | {"run": run}
+    return view | {"run": run}
 
 
 def benchmark_tab(engine: Engine, training: TrainHandlers | None) -> None:
-    """Lay out the tab; call inside a `gr.Tab`.
+    """Add the tab's component; call inside a `gr.Tab`.
 
     Parameters
     ----------
     engine : Engine
     training : TrainHandlers, optional
-        A quick evaluation uses its device and job lock; without it none can be started.
+        Provides the device and job lock of quick runs; without it none can be started.
     """
     jobs = training.trainings if training else None
-    desk = BenchmarkHandlers(
+    handlers = BenchmarkHandlers(
         engine.collection,
         engine.checkpoint,
         jobs.device if jobs else "auto",
         jobs.job_lock if jobs else None,
         jobs.text_encoder if jobs else "",
     )
-    runs = (desk.evaluation_start, desk.evaluation_stop) if jobs else ()
-    asks = (desk.evaluations, desk.evaluation, desk.evaluation_pairs, *runs)
-    piece("benchmark", *map(json_errors, asks))
+    runs = (handlers.evaluation_start, handlers.evaluation_stop) if jobs else ()
+    functions = (handlers.evaluations, handlers.evaluation, handlers.evaluation_pairs, *runs)
+    component("benchmark", *map(json_errors, functions))

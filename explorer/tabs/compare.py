@@ -1,10 +1,7 @@
-"""What the Compare tab asks, answered as JSON: one question by two methods, and how well each does.
+"""The Compare tab: the same query answered by two methods side by side, with scores.
 
-Other checkpoints are opened when they are first chosen; two of them are kept.
-
-What counts as right in the Compare tab: what was chosen, else what the question names.
-
-The Compare tab: the same question by two methods, side by side.
+Relevance judgments come from the labels or captions that the user selects, or else from those that
+the query names. Other checkpoints are opened on first use, and the two most recent stay open.
 """
 
 from __future__ import annotations
@@ -17,25 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_number, read_text, short_repr
 from sieve.explorer.serialize import glance
-from sieve.explorer.tabs.inspect import decimal
+from sieve.explorer.tabs.inspect import format_score
 from sieve.explorer.tabs.search import upload_key
 from sieve.explorer.view_state import ViewState
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
 from sieve.model.compare import (
     DENSE_METHODS,
     dense_scores,
-    embed_question,
+    embed_query,
     shown_rows,
     sparse_scores,
     trained_share,
 )
 from sieve.model.encoder import IMAGE
 from sieve.model.evaluation import TRACKS, TrackName
-from sieve.model.relevance import Relevance, find_concept, known_concepts, measure, relevance_of
+from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class RelevanceChoice:
-    """Tells what is right by the labels or the captions of a collection.
+    """Relevance judgments from the labels or captions of a collection.
 
     Parameters
     ----------
@@ -55,37 +52,37 @@ class RelevanceChoice:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._concepts = lru_cache(maxsize=2)(self._known_concepts)
+        self._concepts = lru_cache(maxsize=2)(self._load_concepts)
 
     def tracks(self) -> tuple[TrackName, ...]:
-        """Tell by what it can be known: labels, captions, or nothing."""
+        """Return the available sources of relevance judgments: labels, captions, both or none."""
         collection = self._collection
         has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
         return tuple(track for track in TRACKS if has[track])
 
-    def truth(
+    def judge(
         self, track: str, a: str, b: str, query: EncodedQuery
     ) -> tuple[Relevance | None, dict[str, Any]]:
-        """Mark what is right.
+        """Return the relevance judgments of a query.
 
         Parameters
         ----------
         track, a, b : str
-            What a person chose; each empty where the words of the question are to say it. An image
-            has none.
+            Selection of the user; empty values are derived from the words of the query. They
+            cannot be derived from an image.
         query : EncodedQuery
 
         Returns
         -------
-        Truth or None
-            None where nothing tells it.
+        Relevance or None
+            None if the query cannot be judged.
         dict
-            What was chosen, for the page: `track`, `a`, `b`, the `names` that there are, counts.
+            The selection for the page: `track`, `a`, `b`, the available `names`, and counts.
 
         Raises
         ------
         ValueError
-            If there is no such label or noun.
+            If a selected label or noun does not exist.
         """
         tracks = self.tracks()
         if not tracks:
@@ -93,20 +90,23 @@ class RelevanceChoice:
         chosen: tuple[TrackName, ...] = tuple(one for one in tracks if one == track)
         named, *words = self._named(query.text, query.without, chosen or tracks)
         first, second = (a or words[0], b or words[1]) if chosen else words
-        told: dict[str, Any] = {"track": named, "a": first, "b": second}
-        told["names"] = list(self._names(named))
+        choice: dict[str, Any] = {"track": named, "a": first, "b": second}
+        choice["names"] = list(self._names(named))
         if not first or (query.without and not second):
-            return None, told
-        truth = relevance_of(self._concepts(named), named, first, second)
+            return None, choice
+        relevance = relevance_of(self._concepts(named), named, first, second)
         if query.item:
-            truth = truth.besides(self._collection.row_of_id[query.item])
-        counts = {"relevant": int(truth.relevant.sum()), "violating": int(truth.violating.sum())}
-        return truth, told | counts
+            relevance = relevance.without_row(self._collection.row_of_id[query.item])
+        counts = {
+            "relevant": int(relevance.relevant.sum()),
+            "violating": int(relevance.violating.sum()),
+        }
+        return relevance, choice | counts
 
     def _named(
         self, text: str, without: str, tracks: tuple[TrackName, ...]
     ) -> tuple[TrackName, str, str]:
-        """Find the labels or nouns that the words name, in the first track that has all."""
+        """Find the labels or nouns that a query names, in the first track that has them all."""
         partial: list[tuple[TrackName, str, str]] = []
         for track in tracks:
             names = self._names(track)
@@ -117,88 +117,88 @@ class RelevanceChoice:
         return partial[0]
 
     def _names(self, track: TrackName) -> tuple[str, ...]:
-        """Labels or nouns that can count, without reading all captions for them."""
+        """Return the labels or nouns to choose from, without reading all captions."""
         return self._concepts(track).names if track == "label" else benchmark_nouns().lemmas
 
-    def _known_concepts(self, track: TrackName) -> Concepts:
-        return known_concepts(self._collection, track)
+    def _load_concepts(self, track: TrackName) -> Concepts:
+        return load_concepts(self._collection, track)
 
 
 N_SHOWN = 20
-KEPT_ENGINES = 2
-USUAL = "subtraction"
-"""What is compared with where nobody says."""
+MAX_OPEN_ENGINES = 2
+DEFAULT_METHOD = "subtraction"
+"""Used if the request names no method."""
 _CHECKPOINT = "checkpoint "
-_SAID = {
-    "literal": "the backbone reads “A without B” as plain text",
-    "A only": "the backbone searches A; nothing is excluded",
-    "subtraction": "the backbone's vectors, centred: A − {value} B",
-    "orthogonal": "the backbone's vectors, centred: A without its part along B",
-    "filter": "the backbone's vectors, centred: A, without the {rest} most like B",
-    "SpaceVLM": "the backbone's vectors, centred: SpaceVLM's direction, t = {value}",
+_DESCRIPTIONS = {
+    "literal": "embedding of “A without B” as plain text",
+    "A only": "embedding of A; nothing is excluded",
+    "subtraction": "centred embeddings: A − {value} B",
+    "orthogonal": "centred embeddings: A without its component along B",
+    "filter": "centred embeddings: A, without the {rest} of images closest to B",
+    "SpaceVLM": "centred embeddings: direction of SpaceVLM, t = {value}",
 }
 
 
 class ComparedQuery(NamedTuple):
-    """What is compared."""
+    """A parsed request of the Compare tab."""
 
-    place: ViewState
+    state: ViewState
     upload: str
-    """Key of an uploaded image that takes the place of its `q`."""
+    """Key of an uploaded image that replaces `q`."""
     method: str
-    """A dense method, or `checkpoint NAME`."""
-    knob: float | None
+    """Name of a dense method, or `checkpoint NAME`."""
+    hyperparameter: float | None
     track: str
     a: str
     b: str
 
     @classmethod
     def from_payload(cls, payload: Any) -> ComparedQuery:
-        """Read what the browser sends; ValueError where it cannot be."""
-        place = ViewState.from_payload(payload)
+        """Parse a request; raise ValueError if it is invalid."""
+        state = ViewState.from_payload(payload)
         upload = upload_key(payload)
-        if not (place.q.strip() or place.item or upload):
-            raise ValueError("nothing to compare: say what to find")
-        knob = payload.get("knob")
+        if not (state.q.strip() or state.item or upload):
+            raise ValueError("nothing to compare: enter a query")
+        value = payload.get("knob")
         texts = (read_text(name, payload.get(name, "")) for name in ("track", "a", "b"))
         return cls(
-            place,
+            state,
             upload,
-            read_text("method", payload.get("method", USUAL)),
-            None if knob is None else read_number("knob", knob),
+            read_text("method", payload.get("method", DEFAULT_METHOD)),
+            None if value is None else read_number("knob", value),
             *texts,
         )
 
 
 class Column(NamedTuple):
-    """One method's answer."""
+    """Results of one method."""
 
     title: str
     how: str
     scores: np.ndarray
     """(n,) float32"""
     trained: float = 0.0
-    """Share of the items that its checkpoint was trained on."""
+    """Share of the items that the checkpoint was trained on."""
 
 
 class CompareHandlers:
-    """Answers the Compare tab. Safe to share between threads.
+    """Request handlers of the Compare tab. Thread-safe.
 
     Parameters
     ----------
-    desk : SearchHandlers
+    handlers : SearchHandlers
     """
 
-    def __init__(self, desk: SearchHandlers) -> None:
-        self._desk = desk
-        self._engine = desk.engine
+    def __init__(self, handlers: SearchHandlers) -> None:
+        self._handlers = handlers
+        self._engine = handlers.engine
         self._opened: OrderedDict[str, Engine] = OrderedDict()
         self._opening = Lock()
-        self._judge = RelevanceChoice(self._engine.collection)
+        self._relevance = RelevanceChoice(self._engine.collection)
         self._trained = lru_cache(maxsize=8)(trained_share)
 
     def compare_options(self, _: Any) -> dict[str, Any]:
-        """Tell what there is to compare with, and what can count as right."""
+        """Return the methods to compare with, and the sources of relevance judgments."""
         dense = DENSE_METHODS.values() if self._engine.can.dense_search else ()
         return {
             "methods": [
@@ -212,38 +212,38 @@ class CompareHandlers:
                 for method in dense
             ],
             "checkpoints": list(self._checkpoints()),
-            "tracks": list(self._judge.tracks()),
+            "tracks": list(self._relevance.tracks()),
         }
 
     def compare(self, payload: Any) -> dict[str, Any]:
-        """Answer one question by two methods.
+        """Answer one query with two methods.
 
         Parameters
         ----------
         payload : dict
-            The fields of `ViewState`; `upload`, the key of an image in place of `q`; `method` and
-            its `knob`; `track`, `a` and `b`: what counts as relevant, by default what the query
-            names.
+            Fields of `ViewState`; `upload`, the key of an image that replaces `q`; `method` and its
+            hyperparameter `knob`; `track`, `a` and `b`: what counts as relevant, by default what
+            the query names.
 
         Raises
         ------
         ValueError
-            In one line.
+            If the payload is invalid; the message is a single line.
         """
-        asked = ComparedQuery.from_payload(payload)
-        place = asked.place
-        text = "" if place.item or asked.upload else place.q
-        query = self._desk.encode(text, place.without, place.item, asked.upload)
-        off = query.proposed if place.off is None else place.off
+        request = ComparedQuery.from_payload(payload)
+        state = request.state
+        text = "" if state.item or request.upload else state.q
+        query = self._handlers.encode(text, state.without, state.item, request.upload)
+        off = query.proposed if state.off is None else state.off
         own = Column(
-            f"Sparse · {self._desk.checkpoint_name}",
-            self._switched(off, place),
-            sparse_scores(self._engine, query, off, place.strictness, place.never),
+            f"Sparse · {self._handlers.checkpoint_name}",
+            self._describe_off(off, state),
+            sparse_scores(self._engine, query, off, state.strictness, state.never),
             self._trained(self._engine.checkpoint, self._engine.collection),
         )
-        other = self._other(asked, query)
-        truth, choice = self._judge.truth(asked.track, asked.a, asked.b, query)
-        if query.item:  # as in a search, it is no result of itself
+        other = self._other(request, query)
+        relevance, choice = self._relevance.judge(request.track, request.a, request.b, query)
+        if query.item:  # as in a search, the query image is not a result
             for column in (own, other):
                 column.scores[self._engine.row_of(query.item)] = -np.inf
         hits = [shown_rows(column.scores, N_SHOWN) for column in (own, other)]
@@ -255,48 +255,54 @@ class CompareHandlers:
             "proposed": list(query.proposed),
             "notes": list(query.notes),
             "columns": [
-                self._column(column, rows, truth)
+                self._column(column, rows, relevance)
                 for column, rows in zip((own, other), hits, strict=True)
             ],
             "both": len(set(hits[0]) & set(hits[1])),
             "truth": choice,
         }
 
-    def _other(self, asked: ComparedQuery, query: EncodedQuery) -> Column:
-        if asked.method.startswith(_CHECKPOINT):
-            name = asked.method.removeprefix(_CHECKPOINT)
+    def _other(self, request: ComparedQuery, query: EncodedQuery) -> Column:
+        if request.method.startswith(_CHECKPOINT):
+            name = request.method.removeprefix(_CHECKPOINT)
             engine = self._open(name)
-            place = asked.place
-            again = self._desk.encode_by(
-                engine, query.text, query.without, query.item, asked.upload
+            state = request.state
+            encoded = self._handlers.encode_by(
+                engine, query.text, query.without, query.item, request.upload
             )
-            total = sparse_scores(engine, again, None, place.strictness, place.never)
+            total = sparse_scores(engine, encoded, None, state.strictness, state.never)
             trained = self._trained(engine.checkpoint, engine.collection)
-            return Column(f"Sparse · {name}", self._switched(again.proposed, place), total, trained)
-        method = DENSE_METHODS.get(asked.method)
+            return Column(
+                f"Sparse · {name}", self._describe_off(encoded.proposed, state), total, trained
+            )
+        method = DENSE_METHODS.get(request.method)
         if method is None:
             known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
-            raise ValueError(f"there is no method {short_repr(asked.method)}; there are: {known}")
-        with self._desk.model:
-            embedded = embed_question(self._engine, query)
-        total = dense_scores(self._engine, embedded, method, asked.knob)
-        value = method.value if asked.knob is None else asked.knob
-        words = method.name == "literal" and embedded.modality == IMAGE
-        name = "A only" if words else method.name  # an image has no words to say “without” in
-        said = _SAID[name].format(value=decimal(value), rest=f"{1 - value:.0%}")
-        return Column(f"Dense · {method.name}", said, total)
+            raise ValueError(
+                f"there is no method {short_repr(request.method)}; choose from: {known}"
+            )
+        with self._handlers.model:
+            embedded = embed_query(self._engine, query)
+        total = dense_scores(self._engine, embedded, method, request.hyperparameter)
+        value = method.value if request.hyperparameter is None else request.hyperparameter
+        is_image = method.name == "literal" and embedded.modality == IMAGE
+        name = "A only" if is_image else method.name  # an image query cannot contain “without”
+        description = _DESCRIPTIONS[name].format(value=format_score(value), rest=f"{1 - value:.0%}")
+        return Column(f"Dense · {method.name}", description, total)
 
     @staticmethod
-    def _switched(off: tuple[int, ...], place: ViewState) -> str:
+    def _describe_off(off: tuple[int, ...], state: ViewState) -> str:
         if not off:
             return "no dimension is off"
         count = f"{len(off)} dimension{'s' if len(off) > 1 else ''} off"
-        if place.never:
+        if state.never:
             return f"{count}, never shown"
-        return f"{count}, " + ("ignored" if place.strictness == 0 else "pushed away")
+        return f"{count}, " + ("ignored" if state.strictness == 0 else "pushed away")
 
-    def _column(self, column: Column, rows: list[int], truth: Relevance | None) -> dict[str, Any]:
-        measures = measure(column.scores, truth) if truth else None
+    def _column(
+        self, column: Column, rows: list[int], relevance: Relevance | None
+    ) -> dict[str, Any]:
+        measures = measure(column.scores, relevance) if relevance else None
         return {
             "title": column.title,
             "how": column.how,
@@ -307,7 +313,7 @@ class CompareHandlers:
                     **item,
                     "rank": rank,
                     "score": round(float(column.scores[row]), 6),
-                    "mark": self._mark(row, truth),
+                    "mark": self._mark(row, relevance),
                 }
                 for rank, (row, item) in enumerate(
                     zip(rows, glance(self._engine, rows), strict=True), 1
@@ -316,39 +322,41 @@ class CompareHandlers:
         }
 
     @staticmethod
-    def _mark(row: int, truth: Relevance | None) -> str:
-        if truth is None:
+    def _mark(row: int, relevance: Relevance | None) -> str:
+        if relevance is None:
             return ""
-        return "right" if truth.relevant[row] else "both" if truth.violating[row] else "other"
+        return (
+            "right" if relevance.relevant[row] else "both" if relevance.violating[row] else "other"
+        )
 
     def _checkpoints(self) -> dict[str, Path]:
-        """Other checkpoints that read this collection, by a name for each."""
+        """Return the other checkpoints for this collection, by display name."""
         own = Path(self._engine.checkpoint.path).resolve()
-        found: dict[str, Path] = {}
-        if self._engine.collection.codes or self._desk.public:
-            return found  # a stranger opens nothing
+        checkpoints: dict[str, Path] = {}
+        if self._engine.collection.codes or self._handlers.public:
+            return checkpoints  # public servers open no other checkpoints
         for path in fitting_checkpoints(self._engine.collection):
             if path.resolve() != own:
-                taken = path.name in found or path.name == self._desk.checkpoint_name
-                found.setdefault(f"{path.name} (bundled)" if taken else path.name, path)
-        return found
+                taken = path.name in checkpoints or path.name == self._handlers.checkpoint_name
+                checkpoints.setdefault(f"{path.name} (bundled)" if taken else path.name, path)
+        return checkpoints
 
     def _open(self, name: str) -> Engine:
-        """Open another checkpoint, or find it open; the one that was used longest ago is closed."""
+        """Open another checkpoint, or reuse an open one; the least recently used is closed."""
         path = self._checkpoints().get(name)
         if path is None:
-            raise ValueError(f"no checkpoint {short_repr(name)} fits this collection")
+            raise ValueError(f"there is no checkpoint {short_repr(name)} for this collection")
         with self._opening:
             key = str(path)
             if key not in self._opened:
                 self._opened[key] = self._engine.with_checkpoint(Checkpoint.load(path))
             self._opened.move_to_end(key)
-            while len(self._opened) > KEPT_ENGINES:
+            while len(self._opened) > MAX_OPEN_ENGINES:
                 self._opened.popitem(last=False)
             return self._opened[key]
 
 
-def compare_tab(desk: SearchHandlers) -> None:
-    """Lay out the tab; call inside a `gr.Tab`."""
-    asks = CompareHandlers(desk)
-    piece("compare", *map(json_errors, (asks.compare_options, asks.compare)))
+def compare_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's component; call inside a `gr.Tab`."""
+    compare = CompareHandlers(handlers)
+    component("compare", *map(json_errors, (compare.compare_options, compare.compare)))

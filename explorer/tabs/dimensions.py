@@ -1,4 +1,4 @@
-"""The Dimensions tab: all dimensions as a table and as a map, and a page for each."""
+"""The Dimensions tab: a table and a map of all dimensions, and a page for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_object, read_whole
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
-    """Lay out the tab; call inside a `gr.Tab`."""
-    one_at_a_time = Lock()
+    """Add the tab's components; call inside a `gr.Tab`."""
+    map_lock = Lock()
     opened = (engine.collection, engine.checkpoint, engine.derived)
-    laid_out = cache(lambda: dimension_map(*opened))
+    cached_map = cache(lambda: dimension_map(*opened))
 
     def table(_: Any) -> dict[str, Any]:
         return {**table_view(engine), "first": clearest_dimension(engine.dimension_table())}
 
     def map(_: Any) -> dict[str, Any]:
-        with one_at_a_time:  # who asks meanwhile waits for the same map
-            return map_view(laid_out())
+        with map_lock:  # concurrent requests wait for the same map
+            return map_view(cached_map())
 
     def page(payload: Any) -> dict[str, Any]:
         dimension = _dimension(payload)
-        shown = page_view(engine, engine.dimension(dimension, _seed(payload)))
-        return {**shown, "kept": notes.kept(dimension)}
+        page = page_view(engine, engine.dimension(dimension, _seed(payload)))
+        return {**page, "kept": notes.for_page(dimension)}
 
     def probe(payload: Any) -> dict[str, Any]:
         return probe_view(ablate_dimension(*opened, _dimension(payload)))
@@ -50,22 +50,22 @@ def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
 
     with gr.Row(elem_classes="sv-atlas"):
         with gr.Column(elem_classes="sv-atlas-list"):
-            piece("dimension_index", json_errors(table), json_errors(export_dimensions))
-            piece("dimension_map", json_errors(map))
-            piece("dimension_table")
-        piece("dimension_page", json_errors(page), json_errors(probe))
-    piece("dimension_notes")
+            component("dimension_index", json_errors(table), json_errors(export_dimensions))
+            component("dimension_map", json_errors(map))
+            component("dimension_table")
+        component("dimension_page", json_errors(page), json_errors(probe))
+    component("dimension_notes")
 
 
 def _dimension(payload: Any) -> int:
-    place = ViewState.from_payload(payload)
-    if place.dimension is None:
+    state = ViewState.from_payload(payload)
+    if state.dimension is None:
         raise ValueError("choose a dimension")
-    return place.dimension
+    return state.dimension
 
 
 def _seed(payload: Any) -> int:
-    """Read which random sample is wanted."""
+    """Read the seed of the random sample."""
     seed = read_whole("seed", payload.get("seed", 0))
     if seed < 0:
         raise ValueError(f"seed must be at least 0; got {seed}")

@@ -1,11 +1,11 @@
-"""The Figure tab: rows and looks of a paper figure, its preview, and files to download."""
+"""The Figure tab: rows and layout of a paper figure, its preview, and files to download."""
 
 from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any
 
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.figures.drawing import figure_download, preview_figure, recipe_for
 
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
 
 
-def figure_tab(desk: SearchHandlers) -> None:
-    """Lay out the tab; call inside a `gr.Tab`."""
+def figure_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's component; call inside a `gr.Tab`."""
 
     def preview(payload: Any) -> dict[str, Any]:
-        drawn = preview_figure(desk.engine, recipe_for(desk.engine, payload), desk.encode)
+        drawn = preview_figure(
+            handlers.engine, recipe_for(handlers.engine, payload), handlers.encode
+        )
         return {
             "image": _data_url("image/png", drawn.data),
             "width_cm": drawn.width_cm,
@@ -29,13 +31,13 @@ def figure_tab(desk: SearchHandlers) -> None:
 
     def download(payload: Any) -> dict[str, Any]:
         if not isinstance(payload, dict):
-            raise ValueError("expected a recipe and a kind")
-        recipe = recipe_for(desk.engine, payload.get("recipe"))
-        kind, originals = payload.get("kind", ""), not desk.public
-        made = figure_download(desk.engine, recipe, kind, desk.encode, originals=originals)
+            raise ValueError(f"expected a recipe and a kind; got {type(payload).__name__}")
+        recipe = recipe_for(handlers.engine, payload.get("recipe"))
+        kind, originals = payload.get("kind", ""), not handlers.public
+        made = figure_download(handlers.engine, recipe, kind, handlers.encode, originals=originals)
         return {"name": made.name, "url": _data_url(made.mime, made.data)}
 
-    piece("figure_editor", json_errors(preview), json_errors(download))
+    component("figure_editor", json_errors(preview), json_errors(download))
 
 
 def _data_url(mime: str, data: bytes) -> str:

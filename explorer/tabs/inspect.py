@@ -1,9 +1,4 @@
-"""What the Inspect tab asks, answered as JSON: one thing, two things, two items of a ranking.
-
-Reasons in plain words: where an item stands, and what puts one before another.
-
-The Inspect tab: what one thing is made of, what two share, and why one result beats another.
-"""
+"""The Inspect tab: the dimensions of one input, the overlap of two, and explanations of ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_object, read_text, short_repr
 from sieve.explorer.serialize import dimension_row, glance, query_dimension_rows, results_view
@@ -27,85 +22,85 @@ if TYPE_CHECKING:
 Name = Callable[[int], str]
 
 
-def tell_standing(standing: Standing, itself: int | None = None) -> str:
-    """Say where an item stands: `number 3 with .62`."""
+def describe_rank(standing: Standing, itself: int | None = None) -> str:
+    """Describe the rank of an item, for example `number 3 with a score of 0.62`."""
     if standing.row == itself:
-        return "is what you search with, so no result"
+        return "the query image itself, which is not a result"
     if standing.removed:
-        kept = standing.rank_if_kept
-        return "removed by “never”" + (f"; it would be number {kept:,}" if kept else "")
+        rank = standing.rank_if_kept
+        return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
     if standing.rank is None:
-        return "no result: it shares nothing with the query"
-    return f"number {standing.rank:,} with {decimal(standing.score)}"
+        return "not a result: it shares no dimension with the query"
+    return f"number {standing.rank:,} with a score of {format_score(standing.score)}"
 
 
-def tell_reasons(found: ItemComparison, name_of: Name) -> str:
-    """Say in a sentence what mainly puts one item before the other.
+def describe_difference(comparison: ItemComparison, name_of: Name) -> str:
+    """Describe in one sentence which dimensions separate the scores of two items.
 
     Parameters
     ----------
-    found : ItemComparison
+    comparison : ItemComparison
     name_of : callable
-        Gives a dimension's name.
+        Returns the name of a dimension.
     """
-    if found.left.row == found.right.row:
-        return "Left and right are the same item: choose another for one of them."
-    removed = _removal(found, name_of)
-    if not found.reasons:
-        return removed or "Both have the same score: no dimension tells them apart."
-    told = "; ".join(_reason(part, name_of(part.dimension)) for part in found.reasons)
-    gap = abs(found.left.score - found.right.score)
-    ahead = "left" if found.left.score >= found.right.score else "right"
-    return f"{removed}The {ahead} is {decimal(gap)} ahead: {told}{_rest(found.reasons, gap)}."
+    if comparison.left.row == comparison.right.row:
+        return "Left and right are the same item. Choose another one."
+    removed = _removal(comparison, name_of)
+    if not comparison.reasons:
+        return removed or "Both have the same score; no dimension separates them."
+    reasons = "; ".join(_reason(part, name_of(part.dimension)) for part in comparison.reasons)
+    gap = abs(comparison.left.score - comparison.right.score)
+    ahead = "left" if comparison.left.score >= comparison.right.score else "right"
+    rest = _rest(comparison.reasons, gap)
+    return f"{removed}The {ahead} is {format_score(gap)} ahead: {reasons}{rest}."
 
 
 def _rest(reasons: tuple[Part, ...], gap: float) -> str:
-    """Say how much of the gap the reasons make up, where it is not all."""
+    """Describe how much of the gap the reasons explain, unless it is all of it."""
     total = sum(abs(part.difference) for part in reasons)
     if abs(total - gap) < max(0.005, gap / 10):
         return ""
-    together = f", together {decimal(total)}" if len(reasons) > 1 else ""
+    together = f", together {format_score(total)}" if len(reasons) > 1 else ""
     if total < gap:
-        return f"{together}; smaller differences make up the rest"
-    return f"{together}; others take some of it back"
+        return f"{together}; smaller differences add up to the rest"
+    return f"{together}; other dimensions partly offset this"
 
 
-def _removal(found: ItemComparison, name_of: Name) -> str:
-    told = []
-    for side, standing in (("left", found.left), ("right", found.right)):
+def _removal(comparison: ItemComparison, name_of: Name) -> str:
+    sentences = []
+    for side, standing in (("left", comparison.left), ("right", comparison.right)):
         if not standing.removed:
             continue
-        had = [(part, getattr(part, side)) for part in found.parts if part.off]
+        had = [(part, getattr(part, side)) for part in comparison.parts if part.off]
         had = sorted((pair for pair in had if pair[1]), key=lambda pair: pair[1])
         names = " and ".join(_named(part.dimension, name_of(part.dimension)) for part, _ in had[:2])
-        told.append(f"“Never” removes the {side}, as it has {names}. ")
-    return "".join(told)
+        sentences.append(f"“Never” removes the {side} because it has {names}. ")
+    return "".join(sentences)
 
 
 def _reason(part: Part, name: str) -> str:
-    """Tell a dimension's part: `#4 “snow” counts .21 for the left, nothing for the right`."""
+    """Describe a contribution: `#4 “snow” adds 0.21 to the left, nothing to the right`."""
     named = _named(part.dimension, name)
     more, less = ("left", "right") if abs(part.left) >= abs(part.right) else ("right", "left")
-    much, little = decimal(abs(getattr(part, more))), decimal(abs(getattr(part, less)))
+    much, little = format_score(abs(getattr(part, more))), format_score(abs(getattr(part, less)))
     if part.off:
         rest = (
             f"only {little} from the {less}" if getattr(part, less) else f"nothing from the {less}"
         )
-        return f"{named} is off and takes {much} from the {more}, {rest}"
-    rest = f"only {little} for the {less}" if getattr(part, less) else f"nothing for the {less}"
-    return f"{named} counts {much} for the {more}, {rest}"
+        return f"{named} is off and subtracts {much} from the {more}, {rest}"
+    rest = f"only {little} to the {less}" if getattr(part, less) else f"nothing to the {less}"
+    return f"{named} adds {much} to the {more}, {rest}"
 
 
 def _named(dimension: int, name: str) -> str:
     return f"#{dimension} “{name.split(' · ')[0]}”"
 
 
-def decimal(value: float) -> str:
-    """Write a number as the screen does: `.21`, `−.04`, `.004`."""
+def format_score(value: float) -> str:
+    """Format a number as the page does: `0.21`, `−0.04`, `0.004`."""
     size = abs(value)
     digits = 3 if 0 < size < 0.0095 else 2
-    text = f"{size:.{digits}f}"
-    return ("−" if value < 0 else "") + (text[1:] if text.startswith("0") else text)
+    return ("−" if value < 0 else "") + f"{size:.{digits}f}"
 
 
 N_RETRIEVED = 12
@@ -114,7 +109,7 @@ _HEX = re.compile(r"[0-9a-f]{16}")
 
 
 class Slot(NamedTuple):
-    """What lies in one of the two slots: a text, an item of the collection or an uploaded image."""
+    """Content of one of the two slots: a text, an item of the collection or an uploaded image."""
 
     text: str = ""
     item: str = ""
@@ -122,51 +117,52 @@ class Slot(NamedTuple):
 
     @classmethod
     def from_payload(cls, value: Any) -> Slot | None:
-        """Read a slot; None where nothing lies in it.
+        """Parse a slot; return None if it is empty.
 
         Raises
         ------
         ValueError
-            Where it is no slot.
+            If the value is not a valid slot.
         """
         given = read_object(value or {}, "a slot")
         slot = cls(*(read_text(name, given.get(name, "")) for name in cls._fields))
         if slot.item and not _HEX.fullmatch(slot.item):
-            raise ValueError(f"an item's id is 16 hex digits; got {short_repr(slot.item)}")
+            raise ValueError(f"an item ID has 16 hex digits; got {short_repr(slot.item)}")
         return slot if any(slot) else None
 
 
-def inspect_view(desk: SearchHandlers, payload: Any) -> dict[str, Any]:
-    """Tell what one or two things are made of.
+def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
+    """Return the dimensions and results of one slot, or the overlap of two.
 
     Parameters
     ----------
-    desk : SearchHandlers
+    handlers : SearchHandlers
     payload : dict
-        `left`, `right`: slots; `off`: the complete set of dimensions that are off, or null for
-        those that "without" in a text proposes; `list`: whether the rows are wanted too.
+        `left`, `right`: slots; `off`: all dimensions that are off, or null for those that "without"
+        in a text proposes; `list`: whether to include the rows of dimensions.
 
     Raises
     ------
     ValueError
-        In one line.
+        If the payload is invalid; the message is a single line.
     """
     given = read_object(payload, "what to inspect")
     slots = {side: Slot.from_payload(given.get(side)) for side in ("left", "right")}
     filled = {side: slot for side, slot in slots.items() if slot is not None}
     if not filled:
-        raise ValueError("nothing to inspect: give a text, an image or an item")
+        raise ValueError("nothing to inspect: enter a text, an image or an item ID")
     queries = {
-        side: desk.encode(slot.text, "", slot.item, slot.upload) for side, slot in filled.items()
+        side: handlers.encode(slot.text, "", slot.item, slot.upload)
+        for side, slot in filled.items()
     }
-    told = {
-        "slots": {side: _slot_view(desk.engine, query) for side, query in queries.items()},
+    view = {
+        "slots": {side: _slot_view(handlers.engine, query) for side, query in queries.items()},
         "notes": list(dict.fromkeys(note for query in queries.values() for note in query.notes)),
     }
     if len(queries) == 2:
-        return told | {"pair": _pair_view(desk.engine, *queries.values())}
+        return view | {"pair": _pair_view(handlers.engine, *queries.values())}
     (query,) = queries.values()
-    return told | {"one": _one_view(desk.engine, query, given)}
+    return view | {"one": _one_view(handlers.engine, query, given)}
 
 
 def _slot_view(engine: Engine, query: EncodedQuery) -> dict[str, Any]:
@@ -177,16 +173,16 @@ def _slot_view(engine: Engine, query: EncodedQuery) -> dict[str, Any]:
 def _one_view(engine: Engine, query: EncodedQuery, given: Any) -> dict[str, Any]:
     off = ViewState.from_payload({"off": given.get("off")}).off
     outcome = engine.search(query, off, top=N_RETRIEVED)
-    told = {**results_view(outcome, None), "proposed": list(query.proposed)}
+    view = {**results_view(outcome, None), "proposed": list(query.proposed)}
     if given.get("list") is True:
-        told["dimensions"] = query_dimension_rows(engine, query, off)
-    return told
+        view["dimensions"] = query_dimension_rows(engine, query, off)
+    return view
 
 
 def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
-    found = overlap(left.code, right.code)
+    shared = overlap(left.code, right.code)
     return {
-        "cosine": round(found.cosine, 6),
+        "cosine": round(shared.cosine, 6),
         "backbone": cosine(_embedding(engine, left), _embedding(engine, right)),
         "shared": [
             {
@@ -196,15 +192,15 @@ def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[
                 "product": part.product,
                 "share": part.share,
             }
-            for part in found.shared
+            for part in shared.shared
         ],
-        "left": _values(engine, found.left),
-        "right": _values(engine, found.right),
+        "left": _values(engine, shared.left),
+        "right": _values(engine, shared.right),
     }
 
 
 def _embedding(engine: Engine, query: EncodedQuery) -> np.ndarray:
-    """Choose the embedding of what the code is of: A alone, where a text says "A without B"."""
+    """Return the embedding that matches the code: A alone if the text is "A without B"."""
     if query.text and not query.item:
         return engine.encode_text(query.text).embedding
     return query.embedding
@@ -214,33 +210,33 @@ def _values(engine: Engine, parts: tuple[tuple[int, float], ...]) -> list[dict[s
     return [{"d": j, "name": engine.name_of(j), "value": value} for j, value in parts]
 
 
-def why_view(desk: SearchHandlers, payload: Any) -> dict[str, Any]:
-    """Tell why one item stands before another.
+def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
+    """Explain why one item outranks another.
 
     Parameters
     ----------
-    desk : SearchHandlers
+    handlers : SearchHandlers
     payload : dict
-        The fields of `ViewState`, `upload`, and `a` and `b`: ids of two items. By default they
-        are the best result and the best result that the off dimensions removed; if only `a` is
-        given, `b` is the result after it.
+        Fields of `ViewState`, `upload`, and the item IDs `a` and `b`. By default these are the top
+        result and the best item that the off dimensions removed; if only `a` is given, `b` is the
+        next result.
 
     Raises
     ------
     ValueError
-        In one line.
+        If the payload is invalid; the message is a single line.
     """
-    place = ViewState.from_payload(payload)
+    state = ViewState.from_payload(payload)
     upload, a, b = (read_text(name, payload.get(name, "")) for name in ("upload", "a", "b"))
-    engine = desk.engine
-    query = desk.encode(place.q, place.without, place.item, upload)
-    outcome = engine.search(query, place.off, place.strictness, never=place.never, top=N_CHOICES)
+    engine = handlers.engine
+    query = handlers.encode(state.q, state.without, state.item, upload)
+    outcome = engine.search(query, state.off, state.strictness, never=state.never, top=N_CHOICES)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
     a = a or (ids[0] if ids else "")
-    b = b or _follower(ids, a)
-    told = {
+    b = b or _next_result(ids, a)
+    view = {
         "q": query.text,
         "without": query.without,
         "item": query.item,
@@ -253,26 +249,26 @@ def why_view(desk: SearchHandlers, payload: Any) -> dict[str, Any]:
         ],
     }
     if not (a and b):
-        return told | {"why": None}
-    found = explain(engine, query, a, b, place.off, place.strictness, place.never)
-    return told | {"why": _why(engine, found, query)}
+        return view | {"why": None}
+    comparison = explain(engine, query, a, b, state.off, state.strictness, state.never)
+    return view | {"why": _why(engine, comparison, query)}
 
 
-def _follower(ids: list[str], item: str) -> str:
-    """Find the result after an item; before it where it is the last, the best where it is none."""
+def _next_result(ids: list[str], item: str) -> str:
+    """Return the result after an item, the one before if it is last, or the top one if absent."""
     at = ids.index(item) if item in ids else -1
     after = ids[at + 1 :] or ids[:at][-1:]
     return after[0] if after else ""
 
 
-def _why(engine: Engine, found: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
+def _why(engine: Engine, comparison: ItemComparison, query: EncodedQuery) -> dict[str, Any]:
     itself = engine.row_of(query.item) if query.item else None
     return {
-        "left": _standing(engine, found.left, itself),
-        "right": _standing(engine, found.right, itself),
-        "ranked": found.ranked,
-        "difference": round(found.left.score - found.right.score, 6),
-        "sentence": tell_reasons(found, engine.name_of),
+        "left": _standing(engine, comparison.left, itself),
+        "right": _standing(engine, comparison.right, itself),
+        "ranked": comparison.ranked,
+        "difference": round(comparison.left.score - comparison.right.score, 6),
+        "sentence": describe_difference(comparison, engine.name_of),
         "parts": [
             {
                 "d": part.dimension,
@@ -281,32 +277,32 @@ def _why(engine: Engine, found: ItemComparison, query: EncodedQuery) -> dict[str
                 "right": round(part.right, 6),
                 "off": part.off,
             }
-            for part in found.parts
+            for part in comparison.parts
         ],
     }
 
 
 def _standing(engine: Engine, standing: Standing, itself: int | None) -> dict[str, Any]:
-    said = tell_standing(standing, itself)
+    text = describe_rank(standing, itself)
     if itself is not None and standing.row in engine.copies.of(itself):
-        said = "shows the same picture as what you search with, so no result"
+        text = "the same picture as the query image, which is not a result"
     return {
         **glance(engine, [standing.row])[0],
         "rank": standing.rank,
         "score": round(standing.score, 6),
         "removed": standing.removed,
-        "said": said,
+        "said": text,
     }
 
 
-def inspect_tab(desk: SearchHandlers) -> None:
-    """Lay out the tab; call inside a `gr.Tab`."""
+def inspect_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's components; call inside a `gr.Tab`."""
 
     def inspect(payload: Any) -> dict[str, Any]:
-        return inspect_view(desk, payload)
+        return inspect_view(handlers, payload)
 
     def why(payload: Any) -> dict[str, Any]:
-        return why_view(desk, payload)
+        return why_view(handlers, payload)
 
-    piece("inspect", json_errors(inspect))
-    piece("why", json_errors(why))
+    component("inspect", json_errors(inspect))
+    component("why", json_errors(why))

@@ -1,10 +1,8 @@
-"""The desk between the screen and the engine: what the Search tab asks, answered as JSON.
+"""The Search tab: a query, its dimensions to switch off, and the results.
 
-All state is the browser's; a request carries the whole question, so any order of requests and any
-number of pages get right answers. Encoded questions are kept for a while: a toggle then costs only
+The server is stateless: each request carries the full view state, so the order of requests and the
+number of open pages do not matter. Encoded queries are cached, so toggling a dimension costs only
 the search.
-
-The Search tab: a question, its dimensions to switch, and what is found.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from sieve.explorer.components import piece
+from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes, told_strictness
 from sieve.explorer.errors import json_errors
 from sieve.explorer.examples import examples
@@ -33,44 +31,45 @@ if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
 
 
-def search_tab(desk: SearchHandlers) -> None:
-    """Lay out the tab; call inside a `gr.Tab`."""
-    uploads = () if desk.public else (desk.upload,)
-    piece("search_bar", *map(json_errors, (desk.open, desk.ask, desk.item, *uploads)))
-    piece("saved_searches")
+def search_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's components; call inside a `gr.Tab`."""
+    uploads = () if handlers.public else (handlers.upload,)
+    functions = (handlers.open, handlers.ask, handlers.item, *uploads)
+    component("search_bar", *map(json_errors, functions))
+    component("saved_searches")
     with gr.Row(elem_classes="sv-split"):
-        piece("dimension_list")
-        piece("results", json_errors(desk.export_results))
+        component("dimension_list")
+        component("results", json_errors(handlers.export_results))
 
 
 log = logging.getLogger(__name__)
 
 N_RESULTS = 24
-KEPT_QUESTIONS = 256
-_NO_UPLOADS = {"image_queries": False, "no_image": "this explorer takes no images of yours"}
+MAX_CACHED_QUERIES = 256
+_NO_UPLOADS = {"image_queries": False, "no_image": "image uploads are disabled on this server"}
 
 
 class SearchHandlers:
-    """Answers the page's questions about one engine. Safe to share between threads.
+    """Request handlers of the Search tab. Thread-safe.
 
     Parameters
     ----------
     engine : Engine
     upload_folder : Path
-        Where the web server puts uploaded files; nothing else is ever read.
+        Folder in which the web server stores uploads; no other file is read.
     public : bool
-        Strangers ask: no image of theirs is taken in, and no path of this machine is told.
+        Whether the server is public: uploads are refused and local paths are not revealed.
     """
 
     def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:
         self.engine = engine
         self.public = public
         self._uploads = Uploads(upload_folder)
-        # One question at a time uses the model: two would only share its cores.
+        # Encode one query at a time: concurrent ones would only compete for the same cores.
         self.model = Lock()
-        self._encoded = lru_cache(maxsize=KEPT_QUESTIONS)(self._encode)
+        self._encoded = lru_cache(maxsize=MAX_CACHED_QUERIES)(self._encode)
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
-        # Tiles take the collection's usual shape, so that most pictures are seen whole.
+        # Tiles have the median aspect ratio of the collection, so that most images are not cropped.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
         self._export_codes = "" if public else codes_command(engine.collection)
         self._choice = (
@@ -82,11 +81,11 @@ class SearchHandlers:
 
     @property
     def checkpoint_name(self) -> str:
-        """The checkpoint's folder name."""
+        """Folder name of the checkpoint."""
         return Path(self.engine.checkpoint.path).name
 
     def about(self) -> dict[str, Any]:
-        """Tell what the header says, and where thumbnails are."""
+        """Return facts about the collection, checkpoint and server for all components."""
         collection = self.engine.collection
         return {
             "collection": collection.name,
@@ -106,120 +105,120 @@ class SearchHandlers:
         }
 
     def warm_up(self) -> None:
-        """Load the model before anyone asks; whoever asks meanwhile waits for it, as they must."""
+        """Load the backbone before the first query; earlier queries wait for it."""
         if self.engine.collection.codes:
-            return  # there is none
+            return  # external codes have no backbone
         try:
             with self.model:
                 self.engine.warm_up()
         except Exception:
-            log.exception("the model could not be loaded")
+            log.exception("the backbone could not be loaded")
 
     def open(self, link: str) -> dict[str, Any]:
-        """Answer a link: the place it leads to, and what stands there.
+        """Return the view state of a link, and its results.
 
         Parameters
         ----------
         link : str
-            The query string of the page's address.
+            Query string of the URL of the page.
         """
         if not isinstance(link, str):
-            raise ValueError("a link must be text")
+            raise ValueError(f"a link must be text; got {type(link).__name__}")
         collection = self.engine.collection
         m = self.engine.image_codes.m
-        place, notes = read_link(link, collection.name, self.checkpoint_name, m)
-        answer: dict[str, Any] = {"about": self.about(), "place": vars(place), "notes": list(notes)}
-        if place.q.strip() or place.item:
+        state, notes = read_link(link, collection.name, self.checkpoint_name, m)
+        answer: dict[str, Any] = {"about": self.about(), "place": vars(state), "notes": list(notes)}
+        if state.q.strip() or state.item:
             try:
-                answer["answer"] = self._answer(place, "", True)
+                answer["answer"] = self._answer(state, "", True)
             except ValueError as error:
-                return {**answer, "glance": self._glance(), "error": str(error)}
+                return {**answer, "glance": self._sample_items(), "error": str(error)}
         else:
-            answer["glance"] = self._glance()
+            answer["glance"] = self._sample_items()
         return answer
 
     def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question, or the same one with other switches.
+        """Return the results of a search.
 
         Parameters
         ----------
         payload : dict
-            The fields of `ViewState`; `upload`, the key of an uploaded image that replaces `q`;
-            `list`, whether to return the list of dimensions too.
+            Fields of `ViewState`; `upload`, the key of an uploaded image that replaces `q`; `list`,
+            whether to include the dimensions of the query.
 
         Raises
         ------
         ValueError
-            In one line.
+            If the payload is invalid; the message is a single line.
         """
-        place = ViewState.from_payload(payload)
-        return self._answer(place, upload_key(payload), payload.get("list") is True)
+        state = ViewState.from_payload(payload)
+        return self._answer(state, upload_key(payload), payload.get("list") is True)
 
     def export_results(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Hand over the results that are shown, as a file of the `kind` that is wanted."""
-        place = ViewState.from_payload(payload)
-        query, outcome = self.found(place, upload_key(payload))
-        strictness = told_strictness(place.strictness, place.never)
+        """Return the current results as a file of the requested `kind`."""
+        state = ViewState.from_payload(payload)
+        query, outcome = self.search(state, upload_key(payload))
+        strictness = told_strictness(state.strictness, state.never)
         kind = str(payload.get("kind"))
         data = results_bytes(self.engine, query, outcome, strictness, kind)
         return download("results", kind, data)
 
-    def found(self, place: ViewState, upload: str = "") -> tuple[EncodedQuery, SearchOutcome]:
-        """Encode a question and search."""
-        query = self.encode(place.q, place.without, place.item, upload)
+    def search(self, state: ViewState, upload: str = "") -> tuple[EncodedQuery, SearchOutcome]:
+        """Encode a query and search for it."""
+        query = self.encode(state.q, state.without, state.item, upload)
         outcome = self.engine.search(
-            query, place.off, place.strictness, never=place.never, top=N_RESULTS
+            query, state.off, state.strictness, never=state.never, top=N_RESULTS
         )
         return query, outcome
 
     def encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
-        """Make a query, or take a kept one; `upload` is the key of an uploaded image."""
-        # A name may have been given since it was encoded.
+        """Encode a query, or reuse a cached one; `upload` is the key of an uploaded image."""
+        # Names may have changed since the query was cached.
         return self.engine.named(self._encoded(q, without, item, upload))
 
     def upload(self, path: str) -> dict[str, Any]:
-        """Take in a file that the upload route has received."""
+        """Validate and register a file that the upload route has received."""
         if not isinstance(path, str):
-            raise ValueError("expected the path of an uploaded file")
+            raise ValueError(f"expected the path of an uploaded file; got {type(path).__name__}")
         return self._uploads.add(path)._asdict()
 
     def item(self, item_id: str) -> dict[str, Any]:
-        """Tell everything about one item."""
+        """Return the details of one item."""
         if not isinstance(item_id, str):
-            raise ValueError("expected an item's id")
+            raise ValueError(f"expected an item ID; got {type(item_id).__name__}")
         return item_view(self.engine, item_id)
 
-    def _answer(self, place: ViewState, upload: str, with_list: bool) -> dict[str, Any]:
-        query, outcome = self.found(place, upload)
-        compare = place.compare and self.engine.can.dense_search
+    def _answer(self, state: ViewState, upload: str, with_list: bool) -> dict[str, Any]:
+        query, outcome = self.search(state, upload)
+        compare = state.compare and self.engine.can.dense_search
         dense = self.engine.search_dense(query, N_RESULTS) if compare else None
         names = (self.engine.collection.name, self.checkpoint_name)
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
-            "like": self._caption(place.item),
+            "like": self._caption(state.item),
             "without": query.without,
             "notes": list(query.notes),
             "suggestion": query.suggested,
-            "link": "" if upload else write_link(self._settled(place, query, outcome), *names),
+            "link": "" if upload else write_link(self._resolved(state, query, outcome), *names),
         }
         if with_list:
-            answer["dimensions"] = query_dimension_rows(self.engine, query, place.off)
+            answer["dimensions"] = query_dimension_rows(self.engine, query, state.off)
             answer["proposed"] = list(query.proposed)
         return answer
 
     @staticmethod
-    def _settled(place: ViewState, query: EncodedQuery, outcome: Any) -> ViewState:
-        """Tell the place as it is now: "A without B" in one box has become A and B."""
+    def _resolved(state: ViewState, query: EncodedQuery, outcome: Any) -> ViewState:
+        """Return the view state after parsing: "A without B" in one field has become A and B."""
         off = tuple(sorted(part.dimension for part in outcome.off))
         return ViewState(
             q="" if query.item else query.text,
             without=query.without,
             item=query.item,
             off=off if off or query.proposed else None,
-            strictness=place.strictness,
-            never=place.never,
-            compare=place.compare,
+            strictness=state.strictness,
+            never=state.never,
+            compare=state.compare,
         )
 
     def _encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
@@ -228,7 +227,7 @@ class SearchHandlers:
     def encode_by(
         self, engine: Engine, q: str, without: str = "", item: str = "", upload: str = ""
     ) -> EncodedQuery:
-        """Make a query by another checkpoint of the same collection; nothing is kept."""
+        """Encode a query with another checkpoint of the same collection, without caching it."""
         image = self._uploads.get(upload) if upload else None
         with self.model:
             return engine.encode(q, without, item=item, image=image)
@@ -239,15 +238,17 @@ class SearchHandlers:
         captions = self.engine.collection.items["captions"].iloc[self.engine.row_of(item_id)]
         return str(captions[0]) if len(captions) else ""
 
-    def _glance(self) -> list[dict[str, Any]]:
-        """Show the collection before anything is asked: items at equal steps."""
+    def _sample_items(self) -> list[dict[str, Any]]:
+        """Return evenly spaced items of the collection, shown before the first query."""
         n = self.engine.collection.n_items
         return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
 
 
 def upload_key(payload: dict[str, Any]) -> str:
-    """Read the key of an uploaded image; empty where there is none."""
+    """Return the key of an uploaded image; empty if there is none."""
     upload = payload.get("upload") or ""
     if not isinstance(upload, str):
-        raise ValueError("upload must be the key of an uploaded image")
+        raise ValueError(
+            f"upload must be the key of an uploaded image; got {type(upload).__name__}"
+        )
     return upload

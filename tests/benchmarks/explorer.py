@@ -32,7 +32,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from sieve.data_prep.bundled import locate_collection  # noqa: E402
 from sieve.explorer.app import start  # noqa: E402
 from sieve.model.engine import EncodedQuery, Engine  # noqa: E402
-from tests.benchmarks.made_up_collection import make  # noqa: E402
+from tests.benchmarks.synthetic_collection import make  # noqa: E402
 from tests.browser.steps import installed_browser  # noqa: E402
 
 SMALL, LIMIT_MS, LARGE_LIMIT_MS = 5_000, 250.0, 300.0

@@ -1,12 +1,12 @@
-"""Random input for everything that strangers can reach: the explorer's handlers and all parsers.
+"""Fuzz everything that takes external input: the explorer's handlers and all parsers.
 
     python -m tests.benchmarks.fuzzing --minutes 10 --seed 0 [--what api|parsers]
 
-Inputs begin as the real ones and are changed at random (`tests.benchmarks.junk`, by hypothesis).
-A handler holds where it answers, in strict JSON, with a result or one line that names the fault:
-no status of 500, no traceback in the answer, on the terminal or in the log, no answer that says
-only that Sieve failed. A parser holds where it reads, or raises what the command line tells in one
-line. The same seed gives the same inputs; how many there are depends on the time.
+Hypothesis mutates valid inputs at random (`tests.benchmarks.random_inputs`). A handler passes if it
+answers in strict JSON, with a result or a one-line error: no status 500, no traceback in the answer
+or the log, no generic "failed" message. A parser passes if it reads the input, or raises an error
+that the command line reports in one line. The same seed gives the same inputs; their number depends
+on the time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -28,19 +29,21 @@ _KEPT = 40
 
 
 class Target(NamedTuple):
-    """Something that reads what anybody may have written."""
+    """A handler or parser of external input."""
 
     name: str
     inputs: st.SearchStrategy[Any]
-    ask: Callable[[Any], str]
-    """Returns how it ended, in a word; raises, or returns `FAULT…`, where it broke."""
+    run: Callable[[Any], str]
+    """Returns how it ended, in a word; raises, or returns `FAULT…`, if it broke."""
 
 
 FAULT = "fault: "
+_USER_ERRORS = (ValueError, OSError)
+"""Errors that the command line reports in one line."""
 
 
 class Report:
-    """What was tried, and what broke."""
+    """Counts of outcomes by target, and the inputs that broke one."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Counter[str]] = {}
@@ -50,13 +53,13 @@ class Report:
         """Try one input."""
         counted = self.counts.setdefault(target.name, Counter())
         try:
-            ended = target.ask(value)
-        except Exception as error:  # whatever it is, it is what is looked for
+            ended = target.run(value)
+        except Exception as error:  # any unexpected error is a finding
             frames = traceback.extract_tb(error.__traceback__)
-            where = " < ".join(
+            frames_text = " < ".join(
                 f"{one.filename.rsplit('/', 1)[-1]}:{one.lineno}" for one in frames[:-4:-1]
             )
-            ended = f"{FAULT}{type(error).__name__}: {str(error)[:160]} at {where}"
+            ended = f"{FAULT}{type(error).__name__}: {str(error)[:160]} at {frames_text}"
         if ended.startswith(FAULT):
             known = f"{target.name}: {ended.removeprefix(FAULT)}"[:400]
             if known not in self.faults and len(self.faults) < _KEPT:
@@ -64,8 +67,8 @@ class Report:
             ended = "fault"
         counted[ended] += 1
 
-    def told(self) -> dict[str, Any]:
-        """Everything, as JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
         total: Counter[str] = sum(self.counts.values(), Counter())
         return {
             "inputs": total.total(),
@@ -77,7 +80,7 @@ class Report:
 
 
 def fuzz(targets: list[Target], minutes: float, first_seed: int) -> Report:
-    """Try inputs, round by round, until the time is over."""
+    """Try inputs, round by round, until the time is up."""
     report, until, turn = Report(), time.monotonic() + 60 * minutes, 0
     while time.monotonic() < until:
         for target in targets:
@@ -105,6 +108,31 @@ def _round(target: Target, report: Report, number: int) -> None:
     one_round()
 
 
+def outcome(read: Callable[[Any], object]) -> Callable[[Any], str]:
+    """Wrap a parser so that it returns how it ended: read, refused in one line, or a fault."""
+
+    def run(value: Any) -> str:
+        try:
+            read(value)
+        except _USER_ERRORS as error:
+            line = " ".join(str(error).split())
+            return "refused" if line else f"{FAULT}{type(error).__name__} has no message"
+        return "read"
+
+    return run
+
+
+def file_outcome(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], str]:
+    """Wrap a parser of files: bytes are written to `path` before it reads them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read_written(data: bytes) -> object:
+        path.write_bytes(data)
+        return read(path)
+
+    return outcome(read_written)
+
+
 def main() -> None:
     """Try, and print what was tried and what broke."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -116,18 +144,18 @@ def main() -> None:
     parser.add_argument("--only", default="", help="targets with this in their name")
     parser.add_argument("--port", type=int, default=8960)
     given_ = parser.parse_args()
-    # Not before: both import all of Sieve.
+    # Imported late: both import all of Sieve.
     from tests.benchmarks.fuzzing_api import running_targets
     from tests.benchmarks.fuzzing_parsers import parser_targets
 
     kinds = [given_.what] if given_.what else ["parsers", "api"]
-    told = {}
+    reports = {}
     for kind in kinds:
         opened = parser_targets() if kind == "parsers" else running_targets(given_.port)
         with opened as targets:
             chosen = [target for target in targets if given_.only in target.name]
-            told[kind] = fuzz(chosen, given_.minutes / len(kinds), given_.seed).told()
-    print(json.dumps({"seed": given_.seed, "minutes": given_.minutes, **told}, indent=1))
+            reports[kind] = fuzz(chosen, given_.minutes / len(kinds), given_.seed).as_json()
+    print(json.dumps({"seed": given_.seed, "minutes": given_.minutes, **reports}, indent=1))
 
 
 if __name__ == "__main__":

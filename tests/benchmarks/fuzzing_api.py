@@ -23,9 +23,9 @@ from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 from sieve.model.files import sieve_home
-from tests.asking import ASK, question, server_functions
 from tests.benchmarks.fuzzing import FAULT, Target
-from tests.benchmarks.junk import changed
+from tests.benchmarks.random_inputs import changed
+from tests.page_api import RPC_URL, request_body, server_functions
 
 SLOW = 20.0
 _PLACE = {
@@ -160,13 +160,13 @@ def _targets(
             .replace("0123456789abcdef", ids[0])
             .replace("0123456789abcdee", ids[1])
         )
-        ask = _server_function(web, url + ASK, question(known, name, None), heard)
+        ask = _server_function(web, url + RPC_URL, request_body(known, name, None), heard)
         yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
     named = web.get(f"{url}/gradio_api/info").json()["named_endpoints"]
     for name in named:
         data = changed(_ARGUMENTS.get(name, ([],)))
         yield Target(f"{kind} {name}", data, _endpoint(web, url, name, heard))
-    bodies = {"component_server": question(known, "sieve_open", ""), **_BODIES}
+    bodies = {"component_server": request_body(known, "sieve_open", ""), **_BODIES}
     for route, whole in bodies.items():
         ask = _envelope(web, f"{url}/gradio_api/{route}", heard)
         yield Target(f"{kind} body of {route}", changed((whole,)), ask)

@@ -20,11 +20,10 @@ from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
 from sieve.model.collection import MANIFEST, Collection
 from sieve.model.files import write_checksums
 from sieve.model.index.qdrant import IndexAddress
-from tests.benchmarks.fuzzing import Target
+from tests.benchmarks.fuzzing import Target, file_outcome, outcome
 from tests.benchmarks.fuzzing_api import SEEDS
-from tests.benchmarks.fuzzing_reading import parsed, reading_file
 from tests.benchmarks.fuzzing_sources import caption_targets, source_targets
-from tests.benchmarks.junk import WORDS, changed, damaged, json_or_bytes
+from tests.benchmarks.random_inputs import WORDS, changed, damaged, json_or_bytes
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def _artifact_targets(folder: Path) -> Iterator[Target]:
         write_checksums(path.parent, [MANIFEST])
         _described(Collection.open(path.parent))
 
-    ask = reading_file(collection / MANIFEST, described)
+    ask = file_outcome(collection / MANIFEST, described)
     yield Target("collection.json", json_or_bytes(manifest), ask)
     from_checkpoint = assets.ROOT / "checkpoints" / "scenes"
     checkpoint = folder / "checkpoint"
@@ -78,7 +77,7 @@ def _artifact_targets(folder: Path) -> Iterator[Target]:
             finally:
                 path.write_bytes(data)
 
-        yield Target(f"checkpoint {name}", seeds, reading_file(checkpoint / name, read))
+        yield Target(f"checkpoint {name}", seeds, file_outcome(checkpoint / name, read))
 
 
 def _described(opened: Collection) -> None:
@@ -92,7 +91,7 @@ def _described(opened: Collection) -> None:
 def _text_targets() -> Iterator[Target]:
     recipe = SEEDS["preview"][0]
     as_text = json_or_bytes(recipe).map(lambda data: data.decode("utf-8", "replace"))
-    yield Target("figure recipe", as_text, parsed(parse_recipe))
+    yield Target("figure recipe", as_text, outcome(parse_recipe))
     notes = {
         "sieve_annotations": 1, "collection": "ab" * 32, "checkpoint": "cd" * 32,
         "dimensions": [{"dimension": 3, "name": "dog", "tags": ["a"], "note": "x"}],
@@ -101,24 +100,24 @@ def _text_targets() -> Iterator[Target]:
     yield Target(
         "annotations .json",
         json_or_bytes(notes),
-        parsed(lambda d: read_annotation_file(d, "json", 64)),
+        outcome(lambda d: read_annotation_file(d, "json", 64)),
     )
     table = b"dimension,name,note,tags,starred\n3,dog,'=x,a,1\n4,cat,,,\n"
     yield Target(
-        "annotations .csv", damaged((table,)), parsed(lambda d: read_annotation_file(d, "csv", 64))
+        "annotations .csv", damaged((table,)), outcome(lambda d: read_annotation_file(d, "csv", 64))
     )
     link = b"?q=a+dog&without=beach&off=17,203&strictness=never&item=0123456789abcdef&tab=figure"
     texts = st.one_of(
         damaged((link,)).map(lambda data: data.decode("utf-8", "surrogateescape")),
         st.sampled_from(WORDS),
     )
-    yield Target("link", texts, parsed(lambda text: read_link(text, "scenes", "scenes", 64)))
-    yield Target("question", changed(SEEDS["ask"]), parsed(ViewState.from_payload))
+    yield Target("link", texts, outcome(lambda text: read_link(text, "scenes", "scenes", 64)))
+    yield Target("question", changed(SEEDS["ask"]), outcome(ViewState.from_payload))
     yield Target(
-        "training form", changed(SEEDS["training_start"]), parsed(TrainingSettings.from_payload)
+        "training form", changed(SEEDS["training_start"]), outcome(TrainingSettings.from_payload)
     )
     address = damaged((b"qdrant://host:6333/photos", b"qdrant:///tmp/a/b")).map(_as_text)
-    yield Target("index address", address, parsed(_addressed))
+    yield Target("index address", address, outcome(_addressed))
 
 
 def _as_text(data: bytes) -> str:

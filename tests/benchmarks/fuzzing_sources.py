@@ -23,9 +23,8 @@ from sieve.data_prep.sources.conceptual_captions import conceptual_captions
 from sieve.data_prep.sources.embeddings import Embeddings
 from sieve.data_prep.sources.img2dataset import Img2Dataset
 from sieve.data_prep.sources.sparse_codes import read_codes_file, read_names, read_word_list
-from tests.benchmarks.fuzzing import Target
-from tests.benchmarks.fuzzing_reading import reading_file
-from tests.benchmarks.junk import changed, damaged, json_or_bytes
+from tests.benchmarks.fuzzing import Target, file_outcome
+from tests.benchmarks.random_inputs import changed, damaged, json_or_bytes
 
 _RECORDS = 200
 
@@ -52,15 +51,15 @@ def caption_targets(folder: Path) -> Iterator[Target]:
         "jsonl": "\n".join(json.dumps(dict(zip(head, row, strict=True))) for row in rows),
     }
     for kind, text in lines.items():
-        ask = reading_file(folder / f"captions.{kind}", read_captions)
+        ask = file_outcome(folder / f"captions.{kind}", read_captions)
         yield Target(f"captions .{kind}", damaged((text.encode(),)), ask)
     value = [dict(zip(head, row, strict=True)) for row in rows]
     as_lines = changed((value,)).map(
         lambda rows: "\n".join(map(json.dumps, rows if isinstance(rows, list) else [rows])).encode()
     )
-    ask = reading_file(folder / "values.jsonl", read_captions)
+    ask = file_outcome(folder / "values.jsonl", read_captions)
     yield Target("captions .jsonl, values", as_lines, ask)
-    ask = reading_file(folder / "captions.parquet", read_captions)
+    ask = file_outcome(folder / "captions.parquet", read_captions)
     yield Target("captions .parquet", damaged((_parquet(value),)), ask)
 
 
@@ -103,21 +102,21 @@ def source_targets(folder: Path) -> Iterator[Target]:
     }
     whole = folder / "coco" / "whole.json"
     whole.write_text(json.dumps(captions))
-    ask = reading_file(
+    ask = file_outcome(
         folder / "coco" / "captions.json", lambda path: _opened(Coco(images, (path,)))
     )
     yield Target("COCO captions", json_or_bytes(captions), ask)
-    ask = reading_file(
+    ask = file_outcome(
         folder / "coco" / "instances.json", lambda path: _opened(Coco(images, (whole,), (path,)))
     )
     yield Target("COCO instances", json_or_bytes(instances), ask)
     table = b"a dog\thttp://x.org/1.jpg\na cat\thttp://x.org/2.jpg\n"
-    ask = reading_file(
+    ask = file_outcome(
         folder / "cc" / "Train.tsv",
         lambda path: _opened(conceptual_captions(path, images, name="cc", licence="none")),
     )
     yield Target("Conceptual Captions .tsv", damaged((table,)), ask)
-    ask = reading_file(folder / "tars" / "00000.tar", lambda path: _opened(Img2Dataset(path)))
+    ask = file_outcome(folder / "tars" / "00000.tar", lambda path: _opened(Img2Dataset(path)))
     yield Target("webdataset tar", damaged((_tar(),)), ask)
     rows = [
         {
@@ -128,9 +127,9 @@ def source_targets(folder: Path) -> Iterator[Target]:
             "status": "success",
         }
     ]
-    ask = reading_file(folder / "tables" / "00000.parquet", lambda path: _opened(Img2Dataset(path)))
+    ask = file_outcome(folder / "tables" / "00000.parquet", lambda path: _opened(Img2Dataset(path)))
     yield Target("images in parquet", damaged((_parquet(rows),)), ask)
-    ask = reading_file(folder / "pictures" / "a.img", load_image)
+    ask = file_outcome(folder / "pictures" / "a.img", load_image)
     kinds = tuple(_picture(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"))
     yield Target("image", damaged(kinds), ask)
     yield from _number_targets(folder)
@@ -160,21 +159,21 @@ def _number_targets(folder: Path) -> Iterator[Target]:
         yield Target(
             f"embeddings {Path(name).suffix}",
             damaged((whole[name],)),
-            reading_file(plain / name, read),
+            file_outcome(plain / name, read),
         )
     packed = io.BytesIO()
     save_npz(packed, random_array((6, 16), density=0.3, format="csr", rng=np.random.default_rng(0)))
     yield Target(
         "codes .npz",
         damaged((packed.getvalue(),)),
-        reading_file(folder / "codes.npz", read_codes_file),
+        file_outcome(folder / "codes.npz", read_codes_file),
     )
     named = [{"dimension": 0, "name": "dog"}, {"dimension": 1, "name": "cat"}]
-    ask = reading_file(folder / "names.json", lambda path: read_names(path, 16))
+    ask = file_outcome(folder / "names.json", lambda path: read_names(path, 16))
     yield Target("names .json", json_or_bytes(named, {"0": "dog"}, ["dog", "cat"]), ask)
-    ask = reading_file(folder / "names.csv", lambda path: read_names(path, 16))
+    ask = file_outcome(folder / "names.csv", lambda path: read_names(path, 16))
     yield Target("names .csv", damaged((b"dimension,name\n0,dog\n1,cat\n",)), ask)
-    ask = reading_file(folder / "words.json", lambda path: read_word_list(path, 2))
+    ask = file_outcome(folder / "words.json", lambda path: read_word_list(path, 2))
     yield Target("words .json", json_or_bytes(["dog", "cat"]), ask)
-    ask = reading_file(folder / "words.txt", lambda path: read_word_list(path, 2))
+    ask = file_outcome(folder / "words.txt", lambda path: read_word_list(path, 2))
     yield Target("words .txt", damaged((b"dog\ncat\n",)), ask)

@@ -37,12 +37,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.sparse import load_npz
 
-from tests.asking import question, server_functions
 from tests.benchmarks.golden_inputs import draw, write_coco, write_folder, write_img2dataset
-from tests.benchmarks.served import running, wait_for
-from tests.given_codes import write_codes
-from tests.own_embeddings import BACKBONE, write_embeddings
+from tests.benchmarks.server_process import running, wait_for
+from tests.page_api import request_body, server_functions
 from tests.public_interface import HELP_WIDTH, address_lines, command_lines, endpoint_lines
+from tests.tiny_codes import write_codes
+from tests.unavailable_backbone import BACKBONE, write_embeddings
 
 WORK = Path("/tmp/sieve-golden")
 PARTS = ("cli", "prepare", "figure", "api")
@@ -349,7 +349,9 @@ def page(golden: Golden, web: httpx.Client) -> None:
         "training_collections": ("sieve_training_collections", None),
     }
     for name, (function, data) in questions.items():
-        answer = web.post("/gradio_api/component_server", json=question(functions, function, data))
+        answer = web.post(
+            "/gradio_api/component_server", json=request_body(functions, function, data)
+        )
         golden.keep_json(f"page/{name}.json", answer.json())
 
 

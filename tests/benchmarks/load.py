@@ -33,8 +33,8 @@ from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.tabs.search import N_RESULTS
 from sieve.model.engine import Engine
 from sieve.model.files import sieve_home
-from tests.benchmarks.served import folder_size, memory_mib, running, wait_for
-from tests.benchmarks.visitors import Counts, visit
+from tests.benchmarks.server_process import folder_size, memory_mib, running, wait_for
+from tests.benchmarks.simulated_users import Counts, visit
 
 LIMIT_MS = 250.0
 """Of the design page, for a toggle in a browser that has the server to itself."""

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.made_up_collection import make
+from tests.benchmarks.synthetic_collection import make
 
 SECONDS, RATIO = 5.0, 1.5
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Hits, Query, search
-from tests.benchmarks.made_up import bundled_engine, codes_like, questions
-from tests.benchmarks.search_peers import Dense, FlatCodes, Peer, RowProduct, Seismic
+from tests.benchmarks.search_baselines import Dense, FlatCodes, Peer, RowProduct, Seismic
+from tests.benchmarks.synthetic_codes import bundled_engine, codes_like, questions
 
 TOP = 24
 OFF = (0, 1, 5, 20)

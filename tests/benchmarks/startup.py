@@ -24,8 +24,8 @@ from typing import Any
 
 import httpx
 
-from tests.asking import ask
-from tests.benchmarks.served import memory_mib, running, wait_for
+from tests.benchmarks.server_process import memory_mib, running, wait_for
+from tests.page_api import call_server
 
 FIRST_LIMIT, AGAIN_LIMIT = 60.0, 10.0
 """Seconds to the page, of the design page."""
@@ -45,7 +45,7 @@ class Start:
 def search(web: httpx.Client) -> None:
     """Ask the explorer for a dog."""
     asked = {"q": "a dog", "without": "a beach", "list": True}
-    answer = ask(web, "sieve_ask", asked).raise_for_status().json()
+    answer = call_server(web, "sieve_ask", asked).raise_for_status().json()
     assert len(answer["results"]) == 24, answer
 
 
@@ -56,7 +56,7 @@ def embed(web: httpx.Client) -> None:
 
 
 def started(
-    command: list[str], home: Path, port: int, ask: Callable[[httpx.Client], None]
+    command: list[str], home: Path, port: int, first_search: Callable[[httpx.Client], None]
 ) -> Start:
     """Start a server, time it and stop it."""
     log, url = home.parent / "server.log", f"http://127.0.0.1:{port}"
@@ -65,7 +65,7 @@ def started(
         wait_for(url, process, log)
         page = time.perf_counter() - begun
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as web:
-            ask(web)
+            first_search(web)
         searched = time.perf_counter() - begun
         most = memory_mib(process.pid, "VmHWM")
     return Start(round(page, 2), round(searched, 2), round(most, 1))

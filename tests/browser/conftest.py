@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import installed_browser, skip_guide
 from sieve.model.engine import Engine

@@ -31,7 +31,7 @@ def go(page: Page, link: str = "") -> None:
 
 def saved(page: Page) -> None:
     """Wait until the notes of a dimension say that they are saved, which they do for 4 seconds."""
-    page.wait_for_function("document.querySelector('.sv-told-saved')?.textContent === 'Saved'")
+    page.wait_for_function("document.querySelector('.sv-save-status')?.textContent === 'Saved'")
 
 
 def search(page: Page, text: str, without: str = "") -> None:

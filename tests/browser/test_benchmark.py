@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluations import keep_small
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_evaluation import save_small_evaluation
 
 from browser.steps import go, has_sideways_scroll, settle
 from browser.test_whole_page import violations
@@ -29,9 +29,9 @@ def patient() -> None:
 @pytest.fixture
 def evaluated(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
     """One of the open checkpoint, and a newer one of another."""
-    own = keep_small(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
+    own = save_small_evaluation(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
     own = own.rename(own.with_name(f"2020{own.name[4:]}"))
-    other = keep_small(tiny_engine.collection, "zebra", "ab" * 32)
+    other = save_small_evaluation(tiny_engine.collection, "zebra", "ab" * 32)
     yield own.stem, other.stem
 
 
@@ -60,7 +60,7 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     page.get_by_role("button", name="square without night").press("Enter")
     sides = page.locator(".sv-bench-sides > div")
     expect(sides).to_have_count(2)
-    expect(sides.nth(0).locator("h4")).to_contain_text("Sieve  AP@10 .600, 0 of 10 violate")
+    expect(sides.nth(0).locator("h4")).to_contain_text("Sieve  AP@10 0.600, 0 of 10 violate")
     expect(sides.nth(1).locator("h4")).to_contain_text("2 of 10 violate")
     expect(sides.nth(1).get_by_text("✗ night too")).to_have_count(2)
     assert not violations(page)
@@ -71,7 +71,7 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     page.wait_for_url(re.compile(f"benchmark={own},caption,1,subtraction"))
     page.reload()
     settle(page)
-    expect(page.locator(".sv-bench-asked h3")).to_have_text("square without night")
+    expect(page.locator(".sv-bench-query h3")).to_have_text("square without night")
     expect(page.get_by_role("button", name="Caption track")).to_have_attribute(
         "aria-pressed", "true"
     )
@@ -89,7 +89,9 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
 
 def test_a_link_from_anywhere_opens_what_there_is(page: Page, evaluated: tuple[str, str]) -> None:
     go(page, "?tab=benchmark&benchmark=20200101-x<b>,nothing,99999,magic")
-    expect(page.locator(".sv-bench .sv-fault")).to_contain_text("not here; the newest is shown")
+    expect(page.locator(".sv-bench .sv-fault")).to_contain_text(
+        "was not found; the newest is shown"
+    )
     page.wait_for_url(re.compile(f"benchmark={evaluated[1]},label,"))
     assert rows(page)
 
@@ -99,8 +101,8 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
 ) -> None:
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     page = browser.new_page(base_url=served.url)
     page.set_default_timeout(60_000)
     go(page, "?tab=benchmark")

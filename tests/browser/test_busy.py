@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import ASK, question, server_functions
+from page_api import RPC_URL, request_body, server_functions
 from playwright.sync_api import Page, expect
 
 from browser.steps import found, go, number_of, search, settle, switches
@@ -37,8 +37,8 @@ def crowd(pool: ThreadPoolExecutor, address: str) -> None:
     busy = threading.Event()
 
     def ask(number: int) -> None:
-        body = question(known, "sieve_ask", {"q": "a circle"}, session=f"crowd {number}")
-        if httpx.post(f"{address}{ASK}", json=body, timeout=60).json() == BUSY:
+        body = request_body(known, "sieve_ask", {"q": "a circle"}, session=f"crowd {number}")
+        if httpx.post(f"{address}{RPC_URL}", json=body, timeout=60).json() == BUSY:
             busy.set()
 
     for number in range(80):

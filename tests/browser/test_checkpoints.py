@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import go
 from sieve.explorer.server import Server

@@ -19,15 +19,15 @@ def test_the_search_is_compared_and_measured(page: Page, tiny_engine) -> None:
     assert len(facts(page, 0)) == len(facts(page, 1)) == 3
     labels = [set(one) for one in tiny_engine.collection.items["labels"]]
     right = sum("circle" in one and "snow" not in one for one in labels)
-    expect(page.locator(".sv-versus-told")).to_contain_text(
-        f"Right: has circle, not snow, by labels: {right} images"
+    expect(page.locator(".sv-versus-summary")).to_contain_text(
+        f"Relevant: has circle, not snow, judged by labels: {right} images"
     )
     query = tiny_engine.encode("a circle", "the snow")
     first = tiny_engine.search(query, top=10).results
     precision = sum("circle" in one.labels and "snow" not in one.labels for one in first) / 10
     assert float(facts(page, 0)[1].split()[0]) == precision
     marks = page.locator(".sv-versus-grid").first.locator(".sv-versus-mark")
-    assert set(marks.all_inner_texts()) <= {"✓ right", "✗ has snow", "no circle"}
+    assert set(marks.all_inner_texts()) <= {"✓ relevant", "✗ has snow", "no circle"}
 
 
 def test_the_method_the_labels_and_the_address(page: Page) -> None:
@@ -36,12 +36,12 @@ def test_the_method_the_labels_and_the_address(page: Page) -> None:
     page.get_by_label("Against").select_option("literal")
     expect(page.get_by_role("heading", name="Dense · literal")).to_be_visible()
     page.get_by_role("combobox", name="and not").select_option("night")
-    expect(page.locator(".sv-versus-told")).to_contain_text("not night")
+    expect(page.locator(".sv-versus-summary")).to_contain_text("not night")
     settle(page)
     assert "method:literal" in page.url and "b:night" in page.url
     page.reload()
     expect(page.get_by_role("heading", name="Dense · literal")).to_be_visible()
-    expect(page.locator(".sv-versus-told")).to_contain_text("has circle, not night")
+    expect(page.locator(".sv-versus-summary")).to_contain_text("has circle, not night")
     expect(page.get_by_role("textbox", name="Compare: find")).to_have_value("a circle")
 
 
@@ -58,7 +58,9 @@ def test_twins_are_shown_together(page: Page) -> None:
 
 def test_words_that_no_label_names_ask_for_one(page: Page) -> None:
     go(page, "?tab=compare&versus=q:something+round,without:winter")
-    expect(page.locator(".sv-versus-told")).to_contain_text("Choose above what counts as right")
+    expect(page.locator(".sv-versus-summary")).to_contain_text(
+        "Choose above what counts as relevant"
+    )
     page.get_by_role("combobox", name="has", exact=True).select_option("circle")
     page.get_by_role("combobox", name="and not").select_option("snow")
     assert len(facts(page, 0)) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import found, settle
 from sieve.explorer.app import start

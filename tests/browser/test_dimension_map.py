@@ -78,7 +78,7 @@ def test_what_is_chosen_on_the_map_is_listed_and_found_again(page: Page, tiny_en
     page.mouse.up()
     inside = known.dimensions[known.positions[:, 0] < 0].tolist()
     assert 0 < len(inside) < len(known.dimensions)
-    expect(page.locator(".sv-found")).to_contain_text(f"{len(inside)} chosen on the map")
+    expect(page.locator(".sv-found")).to_contain_text(f"{len(inside)} selected on the map")
     assert sorted(rows(page)) == inside
     page.wait_for_url("**atlas=map:agreement+only:**")
     page.reload()
@@ -101,7 +101,7 @@ def test_a_lasso_chooses_too(page: Page, tiny_engine) -> None:
         page.mouse.move(*at(page, corner), steps=3)
     page.mouse.up()
     inside = known.dimensions[known.positions[:, 1] > low].tolist()
-    expect(page.locator(".sv-found")).to_contain_text(f"{len(inside)} chosen on the map")
+    expect(page.locator(".sv-found")).to_contain_text(f"{len(inside)} selected on the map")
     assert sorted(rows(page)) == inside
 
 
@@ -122,7 +122,7 @@ def test_filters_narrow_the_list_and_stand_in_the_address(page: Page, tiny_engin
     page.locator("summary", has_text="Filters · 2 on").click()
     assert sorted(rows(page)) == wanted.tolist()
     page.get_by_label("Agreement from").fill("2")
-    expect(page.get_by_text("No dimension passes all of these filters.")).to_be_visible()
+    expect(page.get_by_text("No dimension matches all filters.")).to_be_visible()
     page.get_by_role("button", name="Clear all filters").click()
     assert len(rows(page)) == len(table)
 
@@ -167,8 +167,8 @@ def test_keys_lead_around(page: Page) -> None:
     page.keyboard.press("Escape")
     page.wait_for_function("Sieve.place.dimension === null")
     expect(page.get_by_text("Choose a dimension")).to_be_visible()
-    page.locator("summary", has_text="Keys").click()
-    page.get_by_label("These keys work").uncheck()
+    page.locator("summary", has_text="Shortcuts").click()
+    page.get_by_label("Enable shortcuts").uncheck()
     page.keyboard.press("Escape")  # closes the panel
     page.keyboard.press("j")
     assert page.evaluate("Sieve.place.dimension") is None
@@ -182,7 +182,7 @@ def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> 
     go(page, f"?tab=dimensions&dimension={dimension}")
     page.locator(".sv-probe").scroll_into_view_if_needed()
     page.locator(".sv-change").first.wait_for()
-    asked = page.locator(".sv-asked").all_inner_texts()
+    asked = page.locator(".sv-query-text").all_inner_texts()
     assert asked == [f"“{change.text}”" for change in known.changes]
     first = known.changes[0]
     rows_of = page.locator(".sv-change").first.locator(".sv-ten")

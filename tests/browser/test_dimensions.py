@@ -33,7 +33,7 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     page.get_by_role("searchbox", name="Filter by name").fill("#7")
     assert 7 in rows(page) and len(rows(page)) < len(table)
     page.get_by_role("searchbox", name="Filter by name").fill("no such thing")
-    expect(page.get_by_text("No dimension has this")).to_be_visible()
+    expect(page.get_by_text("No dimension matches by name")).to_be_visible()
 
 
 def test_a_newcomer_is_shown_the_clearest_one_and_a_link_what_it_says(
@@ -104,7 +104,7 @@ def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> No
     page.get_by_role("tab", name="Dimensions").click()
     page.locator(f".sv-table tr[data-d='{other}'] a").click()
     expect(page.locator(".sv-page-head")).to_contain_text(f"#{other}")
-    page.get_by_role("button", name="Exclude it").click()
+    page.get_by_role("button", name="Exclude from the search").click()
     settle(page)
     page.wait_for_url(f"**off={other}&**")
     outcome = tiny_engine.search(query, (other,))
@@ -129,7 +129,7 @@ def test_a_dimension_that_never_fires_says_so(page: Page, tiny_engine) -> None:
     silent = table[(table["firing_images"] == 0) & (table["firing_texts"] == 0)]["dimension"]
     assert len(silent), "the tiny checkpoint has no dead dimension to show"
     go(page, f"?tab=dimensions&dimension={silent.iloc[0]}")
-    expect(page.get_by_text("It fires on no image")).to_be_visible()
+    expect(page.get_by_text("This dimension is not active in any image")).to_be_visible()
 
 
 def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine) -> None:
@@ -137,7 +137,7 @@ def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine)
     told = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
     dimension = int(told.loc[told["firing_images"].idxmax(), "dimension"])
     go(page, f"?tab=dimensions&dimension={dimension}")
-    expect(page.get_by_text("Named after words of captions")).to_be_visible()
+    expect(page.get_by_text("Named from caption words")).to_be_visible()
     suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])
     expect(suggested.first).to_contain_text("captions")
     expect(page.get_by_text("monosemanticity", exact=True)).to_be_visible()
@@ -159,7 +159,7 @@ def test_the_table_stays_within_its_width(page: Page, width: int) -> None:
 def test_table_sorts_by_what_could_not_be_measured_last(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
-    page.get_by_role("button", name="Mono", exact=True).click()
+    page.get_by_role("button", name="Monosemanticity", exact=True).click()
     table = tiny_engine.dimension_table()
     by_mono = table.sort_values("monosemanticity", ascending=False, kind="stable")
     measured = by_mono["dimension"][by_mono["monosemanticity"].notna()].tolist()

@@ -1,4 +1,4 @@
-"""A collection of codes that were made elsewhere, in a real browser."""
+"""A collection of external codes in a real browser."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from given_codes import write_codes
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_codes import write_codes
 
 from browser.steps import found, go, search, settle, skip_guide, switches
 from sieve.data_prep.prepare import prepare
@@ -66,12 +66,12 @@ def ids(engine: Engine, rows: list[int]) -> list[str]:
 
 def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: Engine) -> None:
     go(given)
-    expect(given.get_by_text("codes from elsewhere")).to_be_visible()
+    expect(given.get_by_text("external codes")).to_be_visible()
     assert len(found(given)) == 6
-    expect(given.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
+    expect(given.get_by_role("button", name="Search by image")).to_be_hidden()
     search(given, "a dog")
     assert found(given) == ids(engine, [1, 2, 0, 5])
-    expect(given.get_by_text("Backbone alone beside")).to_be_hidden()
+    expect(given.get_by_text("Compare with backbone")).to_be_hidden()
     search(given, "a dog", "a beach")
     assert found(given) == ids(engine, [1, 2, 5, 0, 4, 3])
     switches(given, "off").first.check()
@@ -87,16 +87,20 @@ def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: En
 def test_unknown_words_are_told_on_the_page(given: Page) -> None:
     go(given)
     search(given, "a dog with a xylophone")
-    expect(given.get_by_text("“xylophone” has no code here; it was left out.")).to_be_visible()
+    expect(
+        given.get_by_text("“xylophone” has no code in this collection; it was ignored.")
+    ).to_be_visible()
     search(given, "xylophone")
-    expect(given.get_by_role("alert")).to_contain_text("Nothing in “xylophone” has a code here")
+    expect(given.get_by_role("alert")).to_contain_text(
+        "No word of “xylophone” has a code in this collection"
+    )
 
 
 def test_the_dimensions_have_their_pages(given: Page) -> None:
     go(given, "?tab=dimensions&dimension=1")
     expect(given.get_by_role("heading", name="beach")).to_be_visible()
-    expect(given.get_by_text("Named by the codes' author")).to_be_visible()
-    expect(given.get_by_role("heading", name="Similar")).to_have_count(0)
+    expect(given.get_by_text("Named by the author of the codes")).to_be_visible()
+    expect(given.get_by_role("heading", name="Similar dimensions")).to_have_count(0)
     given.get_by_role("button", name="Search “beach”").click()
     settle(given)
     assert len(found(given)) == 3
@@ -109,6 +113,6 @@ def test_without_words_items_are_what_can_be_asked(mute: Page) -> None:
     mute.locator(".sv-tile .sv-like").first.click(force=True)
     settle(mute)
     assert found(mute)
-    mute.get_by_role("button", name="Search by words instead").click()
+    mute.get_by_role("button", name="Search by text instead").click()
     settle(mute)
-    expect(mute.get_by_text("A look at the collection")).to_be_visible()
+    expect(mute.get_by_text("Images from this collection")).to_be_visible()

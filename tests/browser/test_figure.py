@@ -59,8 +59,8 @@ def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)
     before = preview(page).get_attribute("src")
-    page.get_by_label("Fits").select_option("one column")
-    page.get_by_label("Images in a row").fill("3")
+    page.get_by_label("Size").select_option("one column")
+    page.get_by_label("Images per row").fill("3")
     page.get_by_label("scores").check()
     expect(page.get_by_text("8.46 × ")).to_be_visible()
     assert preview(page).get_attribute("src") != before
@@ -72,7 +72,7 @@ def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
     page.reload()
     expect(preview(page)).to_be_visible()
     assert recipe_of(page, tmp_path) == recipe
-    page.get_by_label("Images in a row").fill("900")
+    page.get_by_label("Images per row").fill("900")
     expect(page.locator(".sv-paper .sv-fault")).to_have_text(
         "Columns must be from 1 to 24; got 900"
     )
@@ -117,7 +117,7 @@ def test_an_own_recipe_is_opened(page: Page, tmp_path: Path) -> None:
 
     fault = page.locator(".sv-paper .sv-fault")
     choose(b"{")
-    expect(fault).to_have_text("This is no recipe: it is not JSON.")
+    expect(fault).to_have_text("This file is not a recipe: it is not valid JSON.")
     choose(json.dumps(own | {"colour": "<b>"}).encode())
     expect(fault).to_contain_text("A recipe has no field 'colour'")
     expect(field(page, "Query of row 1")).to_have_value("a circle")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from browser.steps import go, has_sideways_scroll, settle
 from sieve.explorer.app import start
 from sieve.explorer.examples import ExampleQuery
-from sieve.explorer.tabs import search as desk
+from sieve.explorer.tabs import search
 
 APART = """() => {
   const [card, about] = [".sv-guide", ".sv-guided"].map((one) => document.querySelector(one));
@@ -38,7 +38,7 @@ UNCOVERED = """(node) => {
 def guided(tiny_engine) -> Iterator[str]:
     """Where a server is whose collection has an example to show."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(desk, "examples", lambda _: (ExampleQuery("a circle", "the snow"),))
+        patch.setattr(search, "examples", lambda _: (ExampleQuery("a circle", "the snow"),))
         served = start(tiny_engine, port=7990)
     yield served.url
     served.app.close()

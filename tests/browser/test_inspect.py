@@ -9,8 +9,8 @@ from browser.steps import go, search, settle
 
 
 def inspect(page: Page, left: str = "", right: str = "") -> None:
-    page.get_by_role("textbox", name="Left: words").fill(left)
-    page.get_by_role("textbox", name="Right: words").fill(right)
+    page.get_by_role("textbox", name="Left: text").fill(left)
+    page.get_by_role("textbox", name="Right: text").fill(right)
     page.get_by_role("button", name="Inspect", exact=True).click()
     settle(page)
 
@@ -66,15 +66,15 @@ def test_an_image_and_a_text_side_by_side(page: Page, tiny_engine) -> None:
     shared = page.locator(".sv-pair .sv-group .sv-dim")
     image, text = tiny_engine.image_codes.dense(0), tiny_engine.encode("a circle").code
     expect(shared).to_have_count(int(((image > 0) & (text > 0)).sum()))
-    expect(page.get_by_text("backbone's cosine")).to_be_visible()
-    expect(page.get_by_text("Only the left has")).to_be_visible()
+    expect(page.get_by_text("cosine of embeddings")).to_be_visible()
+    expect(page.get_by_text("Only left")).to_be_visible()
     assert f"left-item:{item},right:a+circle" in page.url or (
         f"right:a+circle,left-item:{item}" in page.url
     )
     page.reload()
     settle(page)
     expect(shared.first).to_be_visible()
-    page.get_by_role("button", name="Empty the left slot").click()
+    page.get_by_role("button", name="Clear the left slot").click()
     settle(page)
     expect(page.locator(".sv-one")).to_be_visible()
 
@@ -96,7 +96,7 @@ def test_an_image_of_ones_own_cannot_be_linked(page: Page, pictures) -> None:
     go(page, "?tab=inspect")
     page.get_by_label("Left: image file").set_input_files(pictures / "images" / "003.png")
     page.locator(".sv-one .sv-dim").first.wait_for()
-    expect(page.get_by_text("An image of yours is in no link")).to_be_visible()
+    expect(page.get_by_text("Links to this view do not include your image")).to_be_visible()
     assert "inspect=" not in page.url
 
 
@@ -105,8 +105,8 @@ def test_a_result_is_explained_beside_the_next(page: Page, tiny_engine) -> None:
     search(page, "a circle", "the snow")
     results = tiny_engine.search(tiny_engine.encode("a circle", "the snow")).results
     page.locator(f".sv-columns .sv-tile[data-id='{results[1].id}'] .sv-tile-open").click()
-    page.get_by_role("button", name="Why here?").click()
-    standing = page.locator(".sv-why-stand")
+    page.get_by_role("button", name="Why this rank?").click()
+    standing = page.locator(".sv-why-rank")
     expect(standing.first).to_contain_text("number 2 with")
     expect(standing.last).to_contain_text("number 3 with")
     expect(page.locator(".sv-why-sentence")).to_contain_text("ahead: #")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.conftest import told_otherwise
 from browser.steps import has_sideways_scroll, settle

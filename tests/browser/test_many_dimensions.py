@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from given_codes import write_many_codes
 from playwright.sync_api import Browser, Page, expect
+from tiny_codes import write_many_codes
 
 from browser.steps import go, has_sideways_scroll
-from browser.test_atlas import drawn
+from browser.test_dimension_map import drawn
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.dimensions.ablation import ablate_dimension
@@ -56,7 +56,7 @@ def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many:
     box.press("Enter")
     expect(crowd.get_by_role("heading", name="thing 9876")).to_be_visible()
     box.fill("no such thing")
-    expect(crowd.get_by_text("No dimension has this")).to_be_visible()
+    expect(crowd.get_by_text("No dimension matches by name")).to_be_visible()
     box.fill("")
     crowd.evaluate("document.querySelector('.sv-scroll').scrollTop = 5000 * 36")
     crowd.locator(".sv-table tr[aria-rowindex='5002']").wait_for()
@@ -72,7 +72,7 @@ def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many:
     crowd.evaluate("d => Sieve.showDimension(d)", dimension)
     crowd.locator(".sv-page-head", has_text=f"#{dimension}").wait_for()
     crowd.locator(".sv-probe").scroll_into_view_if_needed()
-    crowd.locator(".sv-asked").first.wait_for()
+    crowd.locator(".sv-query-text").first.wait_for()
     for width in (1280, 390):
         crowd.set_viewport_size({"width": width, "height": 844})
         assert not has_sideways_scroll(crowd)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import found, go, saved, search, settle
 from sieve.explorer.app import start
@@ -66,7 +66,7 @@ def test_a_dimension_is_found_named_and_found_by_its_name(page: Page, home: Path
     press(page, "Enter")
     expect(page.locator(".sv-page h2")).to_be_focused()
     press(page, "n")
-    expect(page.get_by_role("textbox", name="Your name for it")).to_be_focused()
+    expect(page.get_by_role("textbox", name="Your name for this dimension")).to_be_focused()
 
 
 def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
@@ -85,11 +85,11 @@ def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
     page.get_by_role("textbox", name="Compare: without").fill("the snow")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_role("combobox", name="has", exact=True).select_option("circle")
-    expect(page.locator(".sv-versus-told")).to_contain_text("Right: has circle, not snow")
+    expect(page.locator(".sv-versus-summary")).to_contain_text("Relevant: has circle, not snow")
     settle(page)
     page.reload()
     expect(page.locator("#sieve-compare .sv-by")).to_contain_text("like: ")
-    expect(page.locator(".sv-versus-told")).to_contain_text("Right: has circle, not snow")
+    expect(page.locator(".sv-versus-summary")).to_contain_text("Relevant: has circle, not snow")
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]: 
     """Two pages may be opened here, on notes and trainings of their own."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     context = browser.new_context(base_url=served.url)
     context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
     yield context

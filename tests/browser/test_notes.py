@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, has_sideways_scroll, saved, search, settle
@@ -44,7 +44,7 @@ def open_page(page: Page, address: str, dimension: int) -> None:
 
 
 def name(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Your name for it")
+    return page.get_by_role("textbox", name="Your name for this dimension")
 
 
 def say(box: Locator, text: str) -> None:
@@ -79,7 +79,7 @@ def test_a_name_shows_in_table_and_search_after_reload_and_is_taken_back(
     settle(page)
     expect(row.locator(".sv-name")).to_have_text("a name of mine")
     open_page(page, notes_address, j)
-    page.get_by_role("button", name="Back to").click()
+    page.get_by_role("button", name="Reset to").click()
     expect(page.get_by_role("heading", level=2)).to_contain_text(suggested)
     expect(name(page)).to_have_value("")
 
@@ -97,7 +97,7 @@ def test_star_tags_and_notes_are_kept_and_filtered_by(page: Page, notes_address:
         "aria-pressed", "true"
     )
     expect(page.get_by_role("textbox", name="Notes")).to_have_value("- one\n- two")
-    filters = page.get_by_role("combobox", name="Show which dimensions")
+    filters = page.get_by_role("combobox", name="Filter by annotations")
     for choice in ("Starred (1)", "With a note (1)", "Tag: to check (1)"):
         filters.select_option(label=choice)
         expect(page.locator(".sv-table tbody tr")).to_have_count(1)
@@ -113,10 +113,10 @@ def test_two_pages_at_once_lose_nothing(page: Page, notes_address: str) -> None:
     say(name(page), "first")
     saved(page)
     say(name(other), "second")
-    clash = other.get_by_role("alert").filter(has_text="was changed elsewhere")
+    clash = other.get_by_role("alert").filter(has_text="Another page changed")
     expect(clash).to_contain_text("first")
     expect(name(other)).to_have_value("second")
-    clash.get_by_role("button", name="Keep mine").click()
+    clash.get_by_role("button", name="Use my version").click()
     saved(other)
     for one, tag in ((page, "here"), (other, "there")):
         one.get_by_role("combobox", name="Add a tag").fill(tag)
@@ -191,8 +191,8 @@ def test_notes_go_out_to_a_file_and_come_in_from_one(
     chooser.value.set_files(file)
     expect(dialog).to_contain_text("1 name, 1 star to import")
     assert not violations(page)
-    dialog.get_by_role("button", name="Take it in").click()
-    expect(dialog).to_contain_text("Taken in.")
+    dialog.get_by_role("button", name="Import", exact=True).click()
+    expect(dialog).to_contain_text("Imported.")
     with page.expect_download() as download:
         dialog.get_by_role("button", name="Export CSV").click()
     assert "\n11,from a file,,,true," in Path(download.value.path()).read_text()

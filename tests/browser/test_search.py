@@ -183,7 +183,7 @@ def test_nothing_is_listed_with_every_dimension_off(page: Page) -> None:
     page.get_by_role("button", name="All off").first.click()
     expect(page.locator(".sv-results .sv-columns .sv-tile")).to_have_count(0)
     expect(page.locator(".sv-results .sv-empty")).to_contain_text(
-        "Every dimension of the query is off"
+        "All dimensions of the query are off"
     )
 
 
@@ -207,7 +207,7 @@ def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
 
 def test_the_backbone_alone_stands_beside_on_demand(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
-    page.get_by_label("Backbone alone beside").check()
+    page.get_by_label("Compare with backbone").check()
     settle(page)
     dense = tiny_engine.search_dense(tiny_engine.encode("a circle", "the snow"))
     shown = page.locator(".sv-dense .sv-tile")
@@ -245,4 +245,4 @@ def test_nothing_left_says_what_to_do(page: Page) -> None:
     page.get_by_role("button", name="All off").click()
     settle(page)
     assert found(page) == []
-    expect(page.get_by_text("Switch one on")).to_be_visible()
+    expect(page.get_by_text("Switch at least one on")).to_be_visible()

@@ -183,7 +183,7 @@ def test_strangers_search_behind_a_proxy_after_they_said_who_they_are(
         expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
         page.wait_for_function("document.querySelector('.sv-tile img').naturalWidth > 0")
         expect(page.get_by_role("tab", name="Train")).to_have_count(0)
-        expect(page.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
+        expect(page.get_by_role("button", name="Search by image")).to_be_hidden()
         page.get_by_role("button", name="Export", exact=True).click()
         expect(page.get_by_text("sieve export")).to_have_count(0)
         page.keyboard.press("Escape")

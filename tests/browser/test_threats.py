@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
-from asking import server_functions
-from evaluations import keep_small
 from gradio.utils import get_upload_folder
+from page_api import server_functions
 from playwright.sync_api import Browser, FilePayload, Page, Playwright, Route, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_evaluation import save_small_evaluation
 
 from browser.conftest import PAYLOAD
 from browser.steps import found, preview, saved, search, settle, skip_guide, switches
@@ -57,7 +57,7 @@ def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
-    keep_small(engine.collection, PAYLOAD, engine.checkpoint.sha256)
+    save_small_evaluation(engine.collection, PAYLOAD, engine.checkpoint.sha256)
     training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
     served = start(engine, port=FIRST_PORT + 60, training=training)
     yield served.url
@@ -88,7 +88,7 @@ def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
 def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: str) -> None:
     page.goto(f"{everywhere}/?tab=dimensions&dimension=5")
     settle(page)
-    for role, name in (("textbox", "Your name for it"), ("textbox", "Notes")):
+    for role, name in (("textbox", "Your name for this dimension"), ("textbox", "Notes")):
         box = page.get_by_role(role, name=name)  # type: ignore[arg-type]
         box.fill(PAYLOAD[:80])
         box.press("Tab")
@@ -258,7 +258,7 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
         page.goto(f"http://sieve.example:{port}/?q=a+circle&tab=dimensions&dimension=3")
         settle(page)
         assert not page.evaluate("window.isSecureContext"), "the test tries what it says"
-        box = page.get_by_role("textbox", name="Your name for it")
+        box = page.get_by_role("textbox", name="Your name for this dimension")
         box.fill("mine")
         box.press("Tab")
         saved(page)
@@ -274,7 +274,9 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
         assert {status for url, status in statuses if url.startswith(sieve)} <= {403}
         page.goto(f"{sieve}/?tab=dimensions&dimension=3")
         settle(page)
-        expect(page.get_by_role("textbox", name="Your name for it")).to_have_value("mine")
+        expect(page.get_by_role("textbox", name="Your name for this dimension")).to_have_value(
+            "mine"
+        )
     finally:
         browser.close()
         served.app.close()

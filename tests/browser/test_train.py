@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from browser.steps import found, has_sideways_scroll, search, skip_guide
 from browser.test_whole_page import violations
@@ -50,7 +50,7 @@ def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa
 
 def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Dimensions", exact=True).fill("64")
-    page.get_by_label("Active at most").fill("8")
+    page.get_by_label("Max. active").fill("8")
     page.get_by_label("Epochs").fill(str(epochs))
 
 
@@ -64,7 +64,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     expect.set_options(timeout=60_000)
     page.set_default_timeout(60_000)
     page.goto("/")
-    expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
     expect(page.locator(".sv-about")).to_contain_text("no checkpoint yet")
     assert not violations(page)
 
@@ -85,13 +85,13 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     assert not violations(page)
     page.get_by_role("button", name="Stop").press("Enter")
     expect(page.get_by_role("heading", name="Stopped")).to_be_visible()
-    expect(page.get_by_role("button", name="Go on")).to_be_focused()
+    expect(page.get_by_role("button", name="Resume")).to_be_focused()
     page.set_viewport_size({"width": 390, "height": 844})
     assert not has_sideways_scroll(page)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Discard").click()
-    expect(page.get_by_role("heading", name="Nothing trained yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No training yet")).to_be_visible()
 
     fill(page, 30)
     page.get_by_role("button", name="Start").click()
@@ -100,7 +100,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     assert found(page)
     page.get_by_role("tab", name="Train").click()
     expect(page.get_by_role("heading", name="Trained")).to_be_visible()
-    expect(page.locator(".sv-train-told")).to_contain_text("open in all tabs")
+    expect(page.locator(".sv-train-detail")).to_contain_text("open in all tabs")
     context.close()
 
 
@@ -128,8 +128,8 @@ def test_the_train_tab_is_accessible_and_fits(
     home: Path,  # noqa: ARG001
     scheme: str,
 ) -> None:
-    desk = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
-    served = start(tiny_engine, port=FIRST_PORT, training=desk)
+    handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
+    served = start(tiny_engine, port=FIRST_PORT, training=handlers)
     context = browser.new_context(base_url=served.url, color_scheme=scheme)  # type: ignore[arg-type]
     skip_guide(context)
     page = context.new_page()
@@ -138,7 +138,7 @@ def test_the_train_tab_is_accessible_and_fits(
     assert page.url.endswith("?tab=train") and not violations(page)
     page.set_viewport_size({"width": 390, "height": 844})
     assert not has_sideways_scroll(page)
-    page.get_by_label("Active at most").fill("2000")
+    page.get_by_label("Max. active").fill("2000")
     page.get_by_role("button", name="Start").click()
     assert page.evaluate("document.activeElement.name") == "k"  # the browser says what is wrong
     context.close()

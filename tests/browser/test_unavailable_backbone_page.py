@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from own_embeddings import BACKBONE, write_embeddings
 from playwright.sync_api import Browser, Page, expect
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from unavailable_backbone import BACKBONE, write_embeddings
 
 from browser.steps import found, go, has_sideways_scroll, search, settle, skip_guide
 from sieve.data_prep.prepare import prepare
@@ -53,7 +53,7 @@ def texts(page: Page) -> list[str]:
 def test_the_search_tab_works_from_captions(own: Page) -> None:
     go(own)
     expect(own.locator(".sv-about")).to_contain_text("own-clip (unavailable)")
-    expect(own.get_by_role("button", name="Search by an image of yours")).to_be_hidden()
+    expect(own.get_by_role("button", name="Search by image")).to_be_hidden()
     search(own, "a dog", "a beach")
     expect(own.locator(".sv-notes")).to_contain_text(REASON)
     expect(own.locator(".sv-notes")).to_contain_text("--text-encoder")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import Drawn, contents, skipped_rows
+from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.merge import add, merge
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS, Shard
@@ -19,7 +19,7 @@ from sieve.model.backbone import Backbone
 from sieve.model.collection import Collection, thumbnail_path
 
 
-class Mixed(Drawn):
+class Mixed(SquareSource):
     """Good and bad records, a duplicate id, and rows that are no records."""
 
     name = "mixed"
@@ -72,17 +72,21 @@ def test_what_is_no_whole_set_of_parts_is_refused(
 ) -> None:
     out = tmp_path / "merged"
     for given, message in (
-        (parts[:1], "parts are missing: 2/3, 3/3; make them with --shard, then merge all"),
-        ([*parts, parts[1]], "part 2/3 is named twice"),
-        ([], "there is nothing to merge; name the parts"),
+        (parts[:1], "shards are missing: 2/3, 3/3; prepare them with --shard, then merge all"),
+        ([*parts, parts[1]], "shard 2/3 is given twice"),
+        ([], "there is nothing to merge; give the folders"),
     ):
         with pytest.raises(ValueError, match=message):
             merge(given, out)
-    other = prepare(Drawn(300), tiny_backbone, tmp_path / "o", shard=Shard(2, 3), progress=False)
-    with pytest.raises(ValueError, match="are not of one preparation: they differ in source"):
+    other = prepare(
+        SquareSource(300), tiny_backbone, tmp_path / "o", shard=Shard(2, 3), progress=False
+    )
+    with pytest.raises(
+        ValueError, match="are not from the same preparation: they differ in source"
+    ):
         merge([parts[0], other.path, parts[2]], out)
-    whole = prepare(Drawn(3), tiny_backbone, tmp_path / "w", progress=False)
-    with pytest.raises(ValueError, match="w is no part of a collection but a whole one"):
+    whole = prepare(SquareSource(3), tiny_backbone, tmp_path / "w", progress=False)
+    with pytest.raises(ValueError, match="w is a whole collection, not a shard"):
         merge([*parts, whole.path], out)
     with pytest.raises(FileNotFoundError, match="is not a collection"):
         merge([tmp_path / "none"], out)
@@ -94,7 +98,7 @@ def test_what_is_no_whole_set_of_parts_is_refused(
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/x", "-1/4", "1/4/2", ""])
 def test_what_is_no_shard_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"does not exist; of four|a shard is i/n, such as 1/4"):
+    with pytest.raises(ValueError, match=r"does not exist; in i/n|expected a shard as i/n"):
         Shard.parse(text)
 
 
@@ -179,10 +183,10 @@ def _interrupted(*_: object, **__: object) -> None:
 
 
 def test_what_decoders_hold_is_small(tiny_backbone: Backbone, tmp_path: Path) -> None:
-    from sieve.data_prep.merge import _New
+    from sieve.data_prep.merge import NewRecords
 
     old = prepare(pictures(tmp_path / "p", a="red"), tiny_backbone, tmp_path / "1", progress=False)
-    new = _New(pictures(tmp_path / "q", a="blue"), old)
+    new = NewRecords(pictures(tmp_path / "q", a="blue"), old)
     (record,) = new.records()
     copy = pickle.loads(pickle.dumps(new))
     assert record.key == "q/a.png"
@@ -196,7 +200,7 @@ def test_no_link_out_of_a_part_is_joined(
 ) -> None:
     """A hard link to where it leads would then be shown as the collection's own."""
     part = tmp_path / "part"
-    prepare(Drawn(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
+    prepare(SquareSource(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
     place = part / thumbnail_path(str(Collection.open(part).items["id"].iloc[3]))
     place.unlink()
     if lies == "outside":

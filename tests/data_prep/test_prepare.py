@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import Drawn, skipped_rows
+from square_source import SquareSource, skipped_rows
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Skipped
@@ -18,12 +18,12 @@ from sieve.model.collection import Collection, thumbnail_path
 
 
 def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    made = prepare(Drawn(7), tiny_backbone, tmp_path / "c", progress=False)
+    made = prepare(SquareSource(7), tiny_backbone, tmp_path / "c", progress=False)
     opened = Collection.open(tmp_path / "c")
     assert (opened.name, opened.n_items, opened.n_captions) == ("drawn", 7, 6)
     assert (opened.manifest["source"], opened.manifest["licence"]) == ("7 squares", "CC0")
     assert opened.backbone == made.backbone
-    assert opened.items["id"].tolist() == [record.id for record in Drawn(7).records()]
+    assert opened.items["id"].tolist() == [record.id for record in SquareSource(7).records()]
     assert opened.caption_item.tolist() == [1, 2, 2, 4, 5, 5]
     assert opened.caption_texts[2] == "square 2 seen 1"
     row = opened.items.iloc[5]
@@ -38,7 +38,7 @@ def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Ba
 
 
 def test_embeddings_are_the_backbones_own(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    source = Drawn(40)
+    source = SquareSource(40)
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False)
     assert made.image_embeddings.dtype == made.text_embeddings.dtype == np.float16
     images = tiny_backbone.encode_images([source.open_image(r, 320) for r in source.records()])
@@ -77,7 +77,7 @@ def test_thumbnails_are_small_and_never_enlarged(tmp_path: Path, tiny_backbone: 
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    source = Drawn(150, {3: "torn", 77: "torn"})
+    source = SquareSource(150, {3: "torn", 77: "torn"})
     alone = prepare(source, tiny_backbone, tmp_path / "a", workers=0, progress=False)
     shared = prepare(source, tiny_backbone, tmp_path / "b", workers=2, progress=False)
     assert alone.manifest == shared.manifest  # it holds the hash of every file
@@ -87,7 +87,7 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path, tiny_backbone: 
 
 def test_bad_records_are_left_out_by_name(tmp_path: Path, tiny_backbone: Backbone) -> None:
     made = prepare(
-        Drawn(60, {0: "torn", 41: "a\nbomb"}), tiny_backbone, tmp_path / "c", progress=False
+        SquareSource(60, {0: "torn", 41: "a\nbomb"}), tiny_backbone, tmp_path / "c", progress=False
     )
     assert made.n_items == 58
     assert skipped_rows(made)[1:] == [["s0", "nowhere/0", "torn"], ["s41", "nowhere/41", "a bomb"]]
@@ -97,12 +97,12 @@ def test_bad_records_are_left_out_by_name(tmp_path: Path, tiny_backbone: Backbon
 
 
 def test_too_many_bad_records_stop(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    source = Drawn(60, {1: "torn: 5 bytes", 2: "torn: 7 bytes", 5: "a bomb", 6: "torn: x"})
+    source = SquareSource(60, {1: "torn: 5 bytes", 2: "torn: 7 bytes", 5: "a bomb", 6: "torn: x"})
     with pytest.raises(ValueError) as caught:
         prepare(source, tiny_backbone, tmp_path / "c", progress=False)
     assert str(caught.value) == (
         "4 of the first 32 records cannot be used, more than 5% of all 60: "
-        "3 × torn: 5 bytes (s1); 1 × a bomb (s5); mend them, or leave them out with --keep-going"
+        "3 × torn: 5 bytes (s1); 1 × a bomb (s5); correct them, or leave them out with --keep-going"
     )
     assert list(tmp_path.iterdir()) == []
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
@@ -110,16 +110,16 @@ def test_too_many_bad_records_stop(tmp_path: Path, tiny_backbone: Backbone) -> N
 
 
 def test_nothing_usable_is_no_collection(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    torn = Drawn(3, {0: "torn", 1: "torn", 2: "torn"})
+    torn = SquareSource(3, {0: "torn", 1: "torn", 2: "torn"})
     with pytest.raises(ValueError, match=r"none of the 3 records can be used: 3 × torn \(s0\)"):
         prepare(torn, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
     with pytest.raises(ValueError, match="there are no images in .*: there is nothing to prep"):
-        prepare(Drawn(0), tiny_backbone, tmp_path / "c", progress=False)
+        prepare(SquareSource(0), tiny_backbone, tmp_path / "c", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_duplicate_id_is_left_out(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    class Twice(Drawn):
+    class Twice(SquareSource):
         def records(self) -> Iterator[Record]:
             yield from super().records()
             yield Record("s7", "elsewhere")
@@ -134,7 +134,7 @@ def test_a_duplicate_id_is_left_out(tmp_path: Path, tiny_backbone: Backbone) -> 
 def test_rows_that_are_no_records_are_listed_but_not_counted_as_bad(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
-    class WithRows(Drawn):
+    class WithRows(SquareSource):
         def skipped_rows(self) -> list[Skipped]:
             return [Skipped(f"captions.csv:{n}", "a.png", "empty caption") for n in range(30)]
 
@@ -148,5 +148,5 @@ def test_what_exists_is_not_touched(tmp_path: Path, tiny_backbone: Backbone) -> 
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="exists already; choose another name"):
-        prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
+        prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False)
     assert (tmp_path / "c" / "thesis.txt").read_text() == "precious"

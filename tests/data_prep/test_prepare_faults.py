@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from squares import Drawn
+from square_source import SquareSource
 
 from sieve.data_prep.pipeline.decode import ThumbnailWriter
 from sieve.data_prep.prepare import prepare
@@ -24,7 +24,7 @@ def test_a_damaged_backbone_is_refused(
     nothing = np.zeros((30, tiny_backbone.width), np.float32)
     monkeypatch.setattr(Backbone, "encode_pixels", lambda *_: nothing)
     with pytest.raises(ValueError, match="is NaN, infinite or zero; its weights are damaged"):
-        prepare(Drawn(30), tiny_backbone, tmp_path / "c", progress=False)
+        prepare(SquareSource(30), tiny_backbone, tmp_path / "c", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -34,7 +34,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    source = Drawn(70)
+    source = SquareSource(70)
     whole = prepare(source, tiny_backbone, tmp_path / "whole", progress=False)
     encode, most = Backbone.encode_pixels, 9
 
@@ -48,12 +48,12 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     difference = halved.image_embeddings.astype(float) - whole.image_embeddings.astype(float)
     assert np.abs(difference).max() < 2e-3
     assert [record.message.split(";")[0] for record in caplog.records] == [
-        "out of memory: from here on 16 images at once",
-        "out of memory: from here on 8 images at once",
+        "out of memory: continuing with batches of 16 images",
+        "out of memory: continuing with batches of 8 images",
     ]
-    assert "rows may differ in the last bit" in caplog.text
+    assert "embeddings may differ in the last bit" in caplog.text
     most = 0
-    with pytest.raises(OSError, match="one of the images alone does not fit into memory"):
+    with pytest.raises(OSError, match="one of the images does not fit into memory even alone"):
         prepare(source, tiny_backbone, tmp_path / "none", progress=False)
 
 
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 
     monkeypatch.setattr(ThumbnailWriter, "write", full)
     with pytest.raises(OSError, match="the disk that holds .* is full; free some space"):
-        prepare(Drawn(9), tiny_backbone, tmp_path / "c", workers=workers, progress=False)
+        prepare(SquareSource(9), tiny_backbone, tmp_path / "c", workers=workers, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,15 +83,15 @@ def test_a_disk_that_fills_up_at_the_end_is_told_too(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(OSError, match="the disk that holds .* is full"):
-        prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
+        prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False)
     assert not (tmp_path / "c").exists()
     monkeypatch.undo()
-    assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
+    assert prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    class Interrupted(Drawn):
+    class Interrupted(SquareSource):
         def open_image(self, record: Record, size: int) -> Image.Image:
             if record.key == "s50":
                 raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from sieve.explorer.api import read_strictness
 from sieve.explorer.figures.drawing import draw_figure

@@ -6,7 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from evaluations import small_result
+from tiny_evaluation import small_result
 
 from sieve.explorer.benchmark_report import write_report
 from sieve.model.collection import Collection

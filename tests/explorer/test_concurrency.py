@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import ask
-from ports import FIRST_PORT
+from page_api import call_server
+from processes import FIRST_PORT
 
 from sieve.explorer.app import start
 from sieve.explorer.concurrency import BUSY, RequestLimiter
@@ -96,7 +96,7 @@ def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
     web: httpx.Client, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(name: str, data: object) -> dict:
-        return ask(web, name, data).raise_for_status().json()
+        return call_server(web, name, data).raise_for_status().json()
 
     question = {"q": "a red circle"}
     whole = call("sieve_ask", question)

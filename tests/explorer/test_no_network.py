@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from sieve.explorer.app import start
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_word_collection
-from damage import reseal
+from corruption import reseal
 
 from sieve.model.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
 from sieve.model.collection import Collection

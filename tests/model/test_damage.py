@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WordBackbone
-from damage import damaged_files, reseal
+from corruption import damaged_files, reseal
 
 from sieve import assets
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
-from damage import reseal
-from given_codes import write_codes
-from pickled import Payload
+from corruption import PicklePayload, reseal
+from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embedding_files import open_shards
@@ -168,10 +167,10 @@ def test_other_numbers_than_expected(opened: Path, name: str, array: np.ndarray)
 
 def test_no_codes_are_unpickled(codes: Path, tmp_path: Path) -> None:
     objects = io.BytesIO()
-    np.save(objects, np.array([Payload(tmp_path / "trace")], object), allow_pickle=True)
+    np.save(objects, np.array([PicklePayload(tmp_path / "trace")], object), allow_pickle=True)
     for place in sorted(codes.glob("image_*.npy")):
         whole = place.read_bytes()
-        for data in (pickle.dumps(Payload(tmp_path / "trace")), objects.getvalue()):
+        for data in (pickle.dumps(PicklePayload(tmp_path / "trace")), objects.getvalue()):
             place.write_bytes(data)
             refused(read_codes, codes, IMAGE_CODES, 6, 4)
         place.write_bytes(whole)
@@ -179,7 +178,7 @@ def test_no_codes_are_unpickled(codes: Path, tmp_path: Path) -> None:
         tmp_path, IMAGE_CODES
     )
     for place in sorted(tmp_path.glob("image_*.npy")):
-        for data in (pickle.dumps(Payload(tmp_path / "trace")), objects.getvalue()):
+        for data in (pickle.dumps(PicklePayload(tmp_path / "trace")), objects.getvalue()):
             place.write_bytes(data)
             with pytest.raises(ValueError):  # of $SIEVE_HOME, where its caller makes them anew
                 SparseCodes.load_cache(tmp_path, IMAGE_CODES, 4)

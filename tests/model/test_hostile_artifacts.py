@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_word_collection
-from damage import reseal
-from pickled import Payload
+from corruption import PicklePayload, reseal
 
 from sieve.model.backbone import Backbone
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
@@ -159,7 +158,7 @@ def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, te
 def test_no_array_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
     archive = io.BytesIO()
     np.savez(archive, np.zeros((3, 4), np.float16))
-    trace = Payload(tmp_path / "trace")
+    trace = PicklePayload(tmp_path / "trace")
     others = (b"PK\x03\x04" + b"\0" * 90, archive.getvalue())
     for data in (pickle.dumps(trace), _object_array(tmp_path / "trace"), *others):
         put(folder, name, data)
@@ -170,7 +169,7 @@ def test_no_array_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
 
 def _object_array(trace: Path) -> bytes:
     path = trace.with_name("objects.npy")
-    np.save(path, np.array([Payload(trace)], dtype=object), allow_pickle=True)
+    np.save(path, np.array([PicklePayload(trace)], dtype=object), allow_pickle=True)
     return path.read_bytes()
 
 
@@ -204,7 +203,7 @@ def test_weights_with_a_hostile_head_are_refused(copy: Path, data: bytes) -> Non
 
 
 def test_a_pickle_for_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
-    (copy / WEIGHTS).write_bytes(pickle.dumps(Payload(tmp_path / "trace")))
+    (copy / WEIGHTS).write_bytes(pickle.dumps(PicklePayload(tmp_path / "trace")))
     reseal(copy)
     refusal(lambda: Checkpoint.load(copy))
     assert not (tmp_path / "trace").exists()
@@ -216,7 +215,7 @@ def test_a_backbone_s_folder_runs_nothing(
 ) -> None:
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "evil"))
     (folder / "open_clip_model.safetensors").unlink()
-    torch.save({"state_dict": Payload(tmp_path / "trace")}, folder / name)
+    torch.save({"state_dict": PicklePayload(tmp_path / "trace")}, folder / name)
     refusal(lambda: Backbone.load(f"local-dir:{folder}", "cpu"))
     assert not (tmp_path / "trace").exists()
 

@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_word_collection
-from damage import reseal
-from given_codes import write_codes
-from mutations import mutated_json
+from corruption import mutated_json, reseal
 from safetensors.numpy import load_file, save_file
+from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes

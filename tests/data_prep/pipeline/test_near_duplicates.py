@@ -19,7 +19,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 
 
-def test_each_item_is_told_once_with_the_most_alike_before_it() -> None:
+def test_each_item_is_listed_once_with_the_most_similar_earlier_item() -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((3000, 32))
     rows[40] = rows[7]
@@ -34,7 +34,7 @@ def test_each_item_is_told_once_with_the_most_alike_before_it() -> None:
 
 
 def test_cells_lose_no_equal_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_ONE_CELL_BELOW", 1000)
+    monkeypatch.setattr(duplicates, "_MAX_SINGLE_CELL", 1000)
     monkeypatch.setattr(duplicates, "_CELL_ITEMS", 400)
     monkeypatch.setattr(duplicates, "_SLICE", 700)
     random = np.random.default_rng(1)
@@ -46,15 +46,15 @@ def test_cells_lose_no_equal_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {(min(pair), max(pair)) for pair in copies.items()}
 
 
-def test_many_times_the_same_stays_small() -> None:
+def test_many_equal_items_are_listed_once_each() -> None:
     rows = np.tile(unit(np.random.default_rng(0).standard_normal((1, 16))), (2500, 1))
     found = list(find_duplicates(rows))
     assert [entry.row for entry in found] == list(range(1, 2500))
     assert {entry.of for entry in found} == {0}
 
 
-def test_copies_and_new_encodings_are_told(tmp_path: Path) -> None:
-    """By the bundled backbone: a copy is the same, a JPEG of the same scene is near."""
+def test_copies_and_new_encodings_are_listed(tmp_path: Path) -> None:
+    """With the bundled backbone, a copy is the same and a JPEG of the same scene is near."""
     images = tmp_path / "images"
     images.mkdir()
     source = Scenes(count=12, seed=5)
@@ -80,6 +80,8 @@ def test_the_most_similar_item_of_an_earlier_split_is_listed_too() -> None:
     rows = random.standard_normal((12, 32))
     rows[[5, 9]] = rows[2]  # 2 is test, 5 test, 9 train: 2 and 5 leak from 9
     rows[11] = rows[10]  # both train
-    used_in = np.array([2, 0, 2, 0, 0, 2, 0, 1, 0, 0, 0, 0], np.int8)
-    found = sorted((entry.row, entry.of) for entry in find_duplicates(unit(rows), 0.97, used_in))
+    split_order = np.array([2, 0, 2, 0, 0, 2, 0, 1, 0, 0, 0, 0], np.int8)
+    found = sorted(
+        (entry.row, entry.of) for entry in find_duplicates(unit(rows), 0.97, split_order)
+    )
     assert found == [(2, 9), (5, 2), (5, 9), (9, 2), (11, 10)]

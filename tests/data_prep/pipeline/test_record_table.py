@@ -1,4 +1,4 @@
-"""All records of a source, packed chunk by chunk."""
+"""Compressed table of a source's records."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SCHEMA = pa.schema({"word": pa.string(), "words": pa.list_(pa.string())})
 @given(st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=6), st.data())
 def test_rows_come_back_as_they_were(chunks: list[list[str]], data: st.DataObject) -> None:
     words = [word for chunk in chunks for word in chunk]
-    told = [{"word": word, "words": [word] * (row % 3)} for row, word in enumerate(words)]
-    rows = iter(told)
+    expected = [{"word": word, "words": [word] * (row % 3)} for row, word in enumerate(words)]
+    rows = iter(expected)
     batches = (
         pa.RecordBatch.from_pylist([next(rows) for _ in chunk], schema=_SCHEMA) for chunk in chunks
     )
@@ -33,12 +33,14 @@ def test_rows_come_back_as_they_were(chunks: list[list[str]], data: st.DataObjec
     wanted = data.draw(st.lists(st.integers(0, max(len(words) - 1, 0)), unique=True))
     wanted = sorted(wanted) if words else []
     for each in (packed, pickle.loads(pickle.dumps(packed))):
-        assert each.take(np.array(wanted, np.int64)).to_pylist() == [told[row] for row in wanted]
+        assert each.take(np.array(wanted, np.int64)).to_pylist() == [
+            expected[row] for row in wanted
+        ]
 
 
-def test_repeated_ids_are_left_out_in_whatever_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_table, "_CHUNK", 4)
-    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second chunk has no row
+def test_repeated_ids_are_left_out_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_table, "_BATCH_ROWS", 4)
+    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second batch has no row
 
     def records() -> Iterator[Record]:
         for place, key in enumerate(keys):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import Drawn, contents, skipped_rows
+from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.pipeline.shard import CHUNK_ROWS
 from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 MANY = 3 * CHUNK_ROWS + 40
 
 
-class Stopping(Drawn):
+class Stopping(SquareSource):
     """Stops as Ctrl-C does when it opens one of its images."""
 
     def __init__(self, at: int, **options: object) -> None:
@@ -58,11 +58,11 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
-    assert stop(out, tiny_backbone, 5) == "stopped; nothing is left behind"
+    assert stop(out, tiny_backbone, 5) == "stopped before anything was saved"
     assert list(tmp_path.iterdir()) == []
-    told = "are done: the same command goes on from there"
-    assert stop(out, tiny_backbone, CHUNK_ROWS + 5) == f"stopped; 256 of 808 {told}"
-    assert stop(out, tiny_backbone, 2 * CHUNK_ROWS) == f"stopped; 512 of 808 {told}"
+    resume = "run the same command again to resume"
+    assert stop(out, tiny_backbone, CHUNK_ROWS + 5) == f"stopped after 256 of 808 records; {resume}"
+    assert stop(out, tiny_backbone, 2 * CHUNK_ROWS) == f"stopped after 512 of 808 records; {resume}"
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
     opened = []
 
@@ -94,14 +94,14 @@ def test_what_another_command_left_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "c"
-    n_captions = sum(len(record.captions) for record in Drawn(MANY).records())
+    n_captions = sum(len(record.captions) for record in SquareSource(MANY).records())
     known = PrecomputedEmbeddings(np.ones((MANY, 6)), np.ones((n_captions, 6)))
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     with pytest.raises(KeyboardInterrupt):
         prepare(Stopping(CHUNK_ROWS), identity, out, precomputed=known, workers=0, progress=False)
     other = PrecomputedEmbeddings(known.images, np.eye(6)[np.arange(n_captions) % 6])
     made = prepare(Stopping(-1), identity, out, precomputed=other, workers=0, progress=False)
-    assert "was left by a run of other records, settings or backbone" in caplog.text
+    assert "left by a run with other records, settings or backbone" in caplog.text
     whole = prepare(Stopping(-1), identity, tmp_path / "w", precomputed=other, progress=False)
     assert contents(made.path) == contents(whole.path)
 
@@ -123,13 +123,13 @@ def test_a_part_that_is_not_whole_is_made_again(
 def test_two_writers_at_once(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._PATIENCE", 0.3)
+    monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._LOCK_TIMEOUT", 0.3)
     with (
         WorkDir.acquire(tmp_path / "c"),
         pytest.raises(WorkDirLockedError, match="another process is preparing"),
     ):
-        prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False)
-    assert prepare(Drawn(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
+        prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False)
+    assert prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 
 
 def test_too_many_bad_records_cost_nothing_that_is_done(
@@ -137,9 +137,9 @@ def test_too_many_bad_records_cost_nothing_that_is_done(
 ) -> None:
     bad = {row: "torn" for row in range(300, 400)}
     with pytest.raises(ValueError, match="more than 5% of all 808: 52 × torn"):
-        prepare(Drawn(MANY, bad), tiny_backbone, tmp_path / "c", workers=0, progress=False)
+        prepare(SquareSource(MANY, bad), tiny_backbone, tmp_path / "c", workers=0, progress=False)
     assert (tmp_path / ".c.part" / "parts" / "000000000.npz").is_file()
-    source = Drawn(MANY, bad)
+    source = SquareSource(MANY, bad)
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
     whole = prepare(source, tiny_backbone, tmp_path / "w", progress=False, keep_going=True)
     assert contents(made.path) == contents(whole.path)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from published import add_member
 from retrieved import prepared, unit, write_shard
-from squares import Drawn, contents
+from square_source import SquareSource, contents
 
 from sieve.data_prep.merge import add, merge
 from sieve.data_prep.pipeline.shard import Shard
@@ -99,7 +99,7 @@ def test_copies_share_a_split(
 
 
 def test_shards_draw_as_one_run_does(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    class Undecided(Drawn):
+    class Undecided(SquareSource):
         def records(self) -> Iterator[Record]:
             return (replace(record, split=HASH_SPLIT) for record in super().records())
 

@@ -130,7 +130,7 @@ def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> N
     home.mkdir(exist_ok=True)
     (home / "annotations").write_text("a file where a folder should be")
     desk = AnnotationHandlers(engine)
-    kept = desk.kept(3)
+    kept = desk.for_page(3)
     assert kept["suggested"] == engine.checkpoint.name_of(3)
     assert desk.notes_state(None)["fault"].startswith("notes cannot be saved: ")
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
@@ -149,7 +149,7 @@ def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> Non
     for handler, payload in asked:
         assert "SECRET" in json.dumps(getattr(own, handler)(payload))
         assert "SECRET" not in json.dumps(getattr(strangers, handler)(payload))
-    assert "SECRET" not in json.dumps(strangers.kept(3))
+    assert "SECRET" not in json.dumps(strangers.for_page(3))
     assert strangers.notes_state(None)["marks"] == {"3": {"name": MINE}}
     assert MINE in strangers.notes_export({"kind": "csv"})["text"]
 
@@ -163,7 +163,7 @@ def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Pat
     asked = [desk.notes_state, desk.notes_of, desk.notes_export]
     for told in (json_errors(handler)({"dimension": 3, "kind": "csv"}) for handler in asked):
         assert told == {"error": "Notes cannot be read here"}
-    assert desk.kept(3)["fault"] == "notes cannot be read here"
+    assert desk.for_page(3)["fault"] == "notes cannot be read here"
 
 
 def test_the_command_line_exports_imports_and_names(
@@ -197,6 +197,6 @@ def test_the_command_line_refuses_in_one_line(
     assert "line 2: there is no dimension 9999" in fault(sieve(*command, bad, *end))
     assert "there is no file" in fault(sieve(*command, tmp_path / "none.json", *end))
     other = bad.rename(tmp_path / "x.txt")
-    assert "a file of notes is a .json or .csv" in fault(sieve(*command, other, *end))
+    assert "a file of annotations must end in .json or .csv" in fault(sieve(*command, other, *end))
     command = ("annotations", "export", tiny_collection.path)
     assert "there is no folder" in fault(sieve(*command, tmp_path / "no" / "x.csv", *end))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blip import tiny_blip
+from caption_collection import write_caption_collection
 from PIL import Image
-from told import write_told
+from tiny_blip import tiny_blip
 
 from sieve.explorer.benchmark_report import save_plot, verdicts
 from sieve.explorer.cli import main
@@ -31,7 +31,7 @@ QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone) -> Path:
-    return write_told(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
+    return write_caption_collection(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_evaluate_for_people(evaluate, collection: Path) -> None:
 def test_a_quick_one_trains_nothing(
     evaluate, collection: Path, tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
-    fresh = write_told(tmp_path / "fresh", tiny_backbone, 5)
+    fresh = write_caption_collection(tmp_path / "fresh", tiny_backbone, 5)
     made = train(
         Collection.open(fresh), tmp_path / "made", TrainingConfig(m=32, k=4, epochs=2),
         device="cpu", progress=False,
@@ -117,7 +117,7 @@ def test_a_quick_one_trains_nothing(
 
 def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
     blip = Backbone.load(f"blip:{tiny_blip(tmp_path / 'model')}", "cpu")
-    peer = write_told(tmp_path / "by-blip", blip)
+    peer = write_caption_collection(tmp_path / "by-blip", blip)
     code, said, err = evaluate(
         collection,
         *QUICK,
@@ -141,7 +141,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
     [
         (("--methods", "nonsense"), "no method nonsense"),
         (("--seeds", "one"), "--seeds takes"),
-        (("--peer", "nothing"), "--peer takes NAME=COLLECTION"),
+        (("--peer", "nothing"), "--peer must be NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],
 )

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             *(signal.SIGINT, 130),
-            r"sieve: stopped; \d+ of 3,000 are done: the same command goes on from there\n",
+            r"sieve: stopped after \d+ of 3,000 records; run the same command again to resume\n",
         ),
         (signal.SIGTERM, 143, ""),
     ],

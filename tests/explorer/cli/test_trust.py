@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blip import tiny_blip
-from command_line import Answer, Sieve, fault
-from damage import reseal
+from command_line import CommandResult, Sieve, fault
+from corruption import reseal
 from hub_cache import PutRepository
-from ports import FIRST_PORT
+from processes import FIRST_PORT
+from tiny_blip import tiny_blip
 
 from sieve.model.collection import Collection
 
@@ -212,13 +212,13 @@ def test_a_public_page_of_a_hostile_collection_runs_nothing(
     assert not trace.exists()
 
 
-def search(sieve: Sieve, folder: Path, opened: tuple, *more: str) -> Answer:
+def search(sieve: Sieve, folder: Path, opened: tuple, *more: str) -> CommandResult:
     answer = sieve("search", folder, "a circle", *opened[1:], *more, "--json")
     assert answer.code == 0, answer
     return answer
 
 
-def notes(answer: Answer) -> str:
+def notes(answer: CommandResult) -> str:
     return " ".join(answer.data["notes"])
 
 

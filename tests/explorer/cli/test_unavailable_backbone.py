@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from command_line import Answer, Sieve, fault
-from own_embeddings import BACKBONE, PLACES, text_of, write_embeddings
+from command_line import CommandResult, Sieve, fault
+from unavailable_backbone import BACKBONE, PLACES, text_of, write_embeddings
 
-from sieve.explorer.tabs.benchmark import Runs
+from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.backbone import BackboneUnavailable
 from sieve.model.caption_encoder import CaptionEncoder
@@ -40,12 +40,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "own", folder / "codes"
 
 
-def captions(answer: Answer) -> list[str]:
+def captions(answer: CommandResult) -> list[str]:
     assert answer.code == 0, answer.err
     return [result["captions"][0] for result in answer.data["results"]]
 
 
-def search(sieve: Sieve, made: tuple[Path, Path], *asked: str | Path) -> Answer:
+def search(sieve: Sieve, made: tuple[Path, Path], *asked: str | Path) -> CommandResult:
     collection, checkpoint = made
     return sieve("search", collection, *asked, "--checkpoint", checkpoint, "--json")
 
@@ -124,13 +124,13 @@ def test_every_other_command(sieve: Sieve, made: tuple[Path, Path], tmp_path: Pa
 
 
 def test_an_attached_function_reads_texts(sieve: Sieve, made: tuple[Path, Path]) -> None:
-    named = ("--text-encoder", "own_embeddings:embed_texts")
+    named = ("--text-encoder", "unavailable_backbone:embed_texts")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *named))
     assert "--allow-code" in line
     found = search(sieve, made, "a dog", *named, "--allow-code", "-k", "20")
     assert all("dog" in caption for caption in captions(found))
     assert found.data["notes"] == []
-    wide = ("--text-encoder", "own_embeddings:wide_texts", "--allow-code")
+    wide = ("--text-encoder", "unavailable_backbone:wide_texts", "--allow-code")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *wide))
     assert "(1, 33)" in line and "(1, 32)" in line
 
@@ -142,7 +142,7 @@ def test_an_attached_backbone_must_fit(
     assert search(sieve, made, "a dog", *fits).code == 0
     other = ("--text-encoder", "sieve-lite")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *other))
-    assert "embeds in 512 dimensions, those of the collection have 32" in line
+    assert "has 512 dimensions, but the collection's embeddings have 32" in line
 
 
 def test_another_backbone_of_known_weights_is_refused(
@@ -163,7 +163,7 @@ def test_the_page_says_what_reads_texts(made: tuple[Path, Path], tmp_path: Path)
     assert REASON in can["no_image"]
     answer = desk.ask({"q": "a dog", "without": "a beach", "compare": True, "list": True})
     assert "dog" in answer["results"][0]["captions"][0] and len(answer["dense"]) == 24
-    assert REASON in Runs(engine.collection).refusal()
+    assert REASON in EvaluationManager(engine.collection).refusal()
 
 
 def test_a_collection_without_captions_is_searched_by_items(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asking import ASK, ask, question, server_functions
 from gradio.utils import get_upload_folder
 from gradio_client import Client
+from page_api import RPC_URL, call_server, request_body, server_functions
 
 from sieve.explorer import app as app_module
 from sieve.explorer.app import build_app, start
@@ -45,8 +45,8 @@ def test_only_what_reads_is_registered(web: httpx.Client) -> None:
     assert not [c for c in config["components"] if c["props"].get("elem_id") == "tab-train"]
     for name in ("sieve_upload", "sieve_training_start", "sieve_training_state"):
         for component in known.values():
-            body = question({name: component}, name, {})
-            assert web.post(ASK, json=body).status_code == 404
+            body = request_body({name: component}, name, {})
+            assert web.post(RPC_URL, json=body).status_code == 404
 
 
 def test_training_is_left_out_also_where_a_desk_is_given(tiny_engine) -> None:
@@ -107,7 +107,7 @@ def test_bodies_are_json_and_small(web: httpx.Client) -> None:
 
 
 def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tiny_engine) -> None:
-    about = ask(web, "sieve_open", "").json()["about"]
+    about = call_server(web, "sieve_open", "").json()["about"]
     assert about["thumbnails"] == "thumbnails/"
     assert str(tiny_engine.collection.path) not in json.dumps(about)
     item = tiny_engine.collection.items["id"].iloc[0]
@@ -135,13 +135,13 @@ def test_figures_are_drawn_of_thumbnails(
         ("sieve_preview", recipe),
         ("sieve_download", {"recipe": recipe, "kind": "png"}),
     ):
-        answer = ask(web, name, payload).json()
+        answer = call_server(web, name, payload).json()
         assert "error" not in answer and len(opened) >= 3
         opened.clear()
 
 
 def test_an_upload_key_of_nobody_is_told_apart(web: httpx.Client) -> None:
-    answer = ask(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
+    answer = call_server(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
     assert "no longer stored" in answer["error"]
 
 
@@ -159,15 +159,15 @@ def test_everyone_is_asked_for_name_and_password(tiny_engine) -> None:
     try:
         with httpx.Client(base_url=served.url, timeout=20) as web:
             known = server_functions(served.app.get_config_file())
-            asked = question(known, "sieve_open", "")
+            asked = request_body(known, "sieve_open", "")
             item = tiny_engine.collection.items["id"].iloc[0]
-            assert web.post(ASK, json=asked).status_code == 401
+            assert web.post(RPC_URL, json=asked).status_code == 401
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 401
             assert web.get("/config").status_code == 401
             wrong = {"username": "guest", "password": "open"}
             assert web.post("/login", data=wrong).status_code == 400
             assert web.post("/login", data=wrong | {"password": "o:pen"}).status_code == 200
-            assert ask(web, "sieve_open", "").json()["about"]["public"] is True
+            assert call_server(web, "sieve_open", "").json()["about"]["public"] is True
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 200
         client = Client(served.url, auth=("guest", "o:pen"), verbose=False)
         assert client.predict("a circle", api_name="/search")["results"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from asking import ASK, ask, token
-from ports import FIRST_PORT
+from page_api import RPC_URL, call_server, csrf_header
+from processes import FIRST_PORT
 
 from sieve.explorer.app import start
 from sieve.explorer.security import login
@@ -50,7 +50,7 @@ def inside(web: httpx.Client) -> httpx.Client:
         ("GET", "/gradio_api/heartbeat/s"), ("GET", "/gradio_api/app_id"), ("GET", "/logout"),
         ("GET", "/gradio_api/queue/data?session_hash=s"), ("GET", "/gradio_api/call/search/e"),
         ("POST", "/gradio_api/cancel"), ("POST", "/gradio_api/queue/join"), ("POST", "/logout"),
-        ("POST", "/gradio_api/call/search"), ("POST", "/gradio_api/upload"), ("POST", ASK),
+        ("POST", "/gradio_api/call/search"), ("POST", "/gradio_api/upload"), ("POST", RPC_URL),
         ("GET", "/thumbnails/00/0000000000000000.webp"),
     ],
 )  # fmt: skip
@@ -62,7 +62,7 @@ def test_nothing_is_answered_before_login(web: httpx.Client, method: str, path: 
 
 def test_no_body_is_read_before_login(web: httpx.Client) -> None:
     place = (web.base_url.host, web.base_url.port or 80)
-    for path in (ASK, "/gradio_api/upload", "/gradio_api/queue/join"):
+    for path in (RPC_URL, "/gradio_api/upload", "/gradio_api/queue/join"):
         with socket.create_connection(place, 20) as line:
             line.sendall(
                 f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -108,11 +108,11 @@ def test_logout_ends_one_session_alone(inside: httpx.Client, url: str) -> None:
     with httpx.Client(base_url=url, timeout=20) as other:
         assert other.post("/login", data=GIVEN).is_success
         kept = dict(inside.cookies)
-        key = token(inside)["X-Sieve-Token"]
+        key = csrf_header(inside)["X-Sieve-Token"]
         assert inside.post("/logout", data={"token": key}).status_code == 303
         inside.cookies.update(kept)
         assert inside.get("/config").status_code == 401, "also with the cookie that it had"
-        assert ask(other, "sieve_open", "").status_code == 200
+        assert call_server(other, "sieve_open", "").status_code == 200
 
 
 def test_a_session_that_is_not_used_ends(

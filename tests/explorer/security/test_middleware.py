@@ -16,11 +16,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asking import ASK, ask, token
 from gradio.utils import get_upload_folder
 from gradio_client import Client
+from page_api import RPC_URL, call_server, csrf_header
 from PIL import Image
-from ports import FIRST_PORT
+from processes import FIRST_PORT
 
 from sieve.explorer.app import start, start_training_page
 from sieve.explorer.cli.explore import Explore
@@ -70,7 +70,7 @@ def web(request: pytest.FixtureRequest, hostile: Engine) -> Iterator[httpx.Clien
 
 
 def is_public(web: httpx.Client) -> bool:
-    return ask(web, "sieve_open", "").json()["about"]["public"]
+    return call_server(web, "sieve_open", "").json()["about"]["public"]
 
 
 def raw(web: httpx.Client, path: str) -> tuple[int, bytes]:
@@ -174,7 +174,7 @@ def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: E
         (OTHER, "leaves the collection's thumbnails"),
         (ENDLESS, "leaves the collection's thumbnails"),
         (PIPE, "file is missing"),
-        (SCRIPT, "it is no WebP image"),
+        (SCRIPT, "it is not a WebP image"),
     ):
         status, answer = raw(web, f"/thumbnails/00/{name}.webp")
         said = answer.split(b"\r\n\r\n", 1)[1].decode()
@@ -194,7 +194,7 @@ def test_a_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hosti
     thumbnail.symlink_to(hostile.collection.path.parent / "private.webp")
     try:
         recipe = {"rows": [{"image": item}], "columns": 1}
-        said = ask(web, "sieve_preview", recipe).json().get("error", "")
+        said = call_server(web, "sieve_preview", recipe).json().get("error", "")
     finally:
         thumbnail.unlink()
         thumbnail.write_bytes(kept)
@@ -214,7 +214,7 @@ OTHER_SITES = [
 
 @pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, str]) -> None:
-    posted = ask(web, "sieve_open", "", **headers)
+    posted = call_server(web, "sieve_open", "", **headers)
     assert posted.status_code == 403 and "other websites" in posted.text
     form = {"files": ("a.png", b"x")}
     origin = {name: value for name, value in headers.items() if name != "Content-Type"}
@@ -227,8 +227,8 @@ def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, st
 def test_the_page_itself_and_links_to_it_are_answered(web: httpx.Client) -> None:
     own = str(web.base_url).rstrip("/")
     for headers in ({"Origin": own}, {"Sec-Fetch-Site": "same-origin"}, {}):
-        assert ask(web, "sieve_open", "", **headers, **token(web)).status_code == 200
-    assert ask(web, "sieve_open", "").status_code == 200, "a program needs no token"
+        assert call_server(web, "sieve_open", "", **headers, **csrf_header(web)).status_code == 200
+    assert call_server(web, "sieve_open", "").status_code == 200, "a program needs no token"
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert web.get("/?q=a", headers=link).status_code == 200
 
@@ -253,7 +253,7 @@ def test_what_is_asked_is_small_json_and_names_no_file(
     monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
     file = {"path": "http://example.org/a", "url": "http://example.org/a", "meta": {"_type": "x"}}
     for path in (
-        ASK,
+        RPC_URL,
         "/gradio_api/call/search",
         "/gradio_api/queue/join",
     ):
@@ -278,19 +278,19 @@ def test_what_is_asked_is_small_json_and_names_no_file(
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "off\u0000", "</script>"])
 def test_unknown_fields_change_nothing(web: httpx.Client, name: str) -> None:
     asked = {"q": "a circle", "off": [3]}
-    plain = ask(web, "sieve_ask", asked).json()
-    odd = ask(web, "sieve_ask", {**asked, name: {"polluted": 1, "public": False}}).json()
+    plain = call_server(web, "sieve_ask", asked).json()
+    odd = call_server(web, "sieve_ask", {**asked, name: {"polluted": 1, "public": False}}).json()
     for answer in (plain, odd):
         answer.pop("seconds")
     assert odd == plain
-    refused = ask(web, "sieve_preview", {"rows": [{"query": "a"}], name: 1}).json()
+    refused = call_server(web, "sieve_preview", {"rows": [{"query": "a"}], name: 1}).json()
     assert "has no field" in refused["error"] and "\n" not in refused["error"]
 
 
 def test_an_upload_is_no_larger_than_it_may_be(web: httpx.Client) -> None:
     large = b"x" * (MAX_BYTES + bodies.FORM_BYTES + 1)
     files = {"files": ("a.png", large)}
-    answer = web.post("/gradio_api/upload", files=files, headers=token(web))
+    answer = web.post("/gradio_api/upload", files=files, headers=csrf_header(web))
     assert answer.status_code == (403 if is_public(web) else 413)
     assert answer.text.count("\n") == 1
 
@@ -299,12 +299,12 @@ def test_what_was_uploaded_is_not_handed_out_again(web: httpx.Client) -> None:
     if is_public(web):
         pytest.skip("strangers upload nothing")
     files = {"files": ("../../a.svg", SVG)}
-    sent = web.post("/gradio_api/upload", files=files, headers=token(web))
+    sent = web.post("/gradio_api/upload", files=files, headers=csrf_header(web))
     assert sent.status_code == 200
     path = Path(sent.json()[0])
     assert path.is_relative_to(get_upload_folder())
     assert web.get(f"/gradio_api/file={path}").status_code == 403
-    refused = ask(web, "sieve_upload", str(path)).json()
+    refused = call_server(web, "sieve_upload", str(path)).json()
     assert "not an image" in refused["error"] and not path.exists()
 
 
@@ -324,14 +324,14 @@ def test_slow_senders_keep_nobody_waiting(
     monkeypatch.setattr(bodies, "SECONDS", 1.0)
     path = "/gradio_api/queue/join" if is_public(web) else "/gradio_api/upload"
     kind = "application/json" if is_public(web) else "multipart/form-data; boundary=x"
-    key = token(web)["X-Sieve-Token"]
+    key = csrf_header(web)["X-Sieve-Token"]
     place = (web.base_url.host, web.base_url.port or 80)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         f"Content-Type: {kind}\r\nX-Sieve-Token: {key}\r\n\r\n--x\r\n"
     )
     asked = (
-        f"POST {ASK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
+        f"POST {RPC_URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         "Content-Type: application/json\r\n\r\n{"
     )
     slow = [socket.create_connection(place, 20) for _ in range(100)]
@@ -339,7 +339,7 @@ def test_slow_senders_keep_nobody_waiting(
         for number, line in enumerate(slow):
             line.sendall((head if number % 2 else asked).encode())
         started = time.monotonic()
-        assert ask(web, "sieve_ask", {"q": "a circle"}).json()["results"]
+        assert call_server(web, "sieve_ask", {"q": "a circle"}).json()["results"]
         assert time.monotonic() - started < 10
         for line in slow[:2]:  # both are told, and let go
             assert b" 408 " in line.recv(100)

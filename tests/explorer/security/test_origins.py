@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from asking import ASK, ask, question, server_functions, token
 from command_line import Sieve, fault
-from ports import FIRST_PORT
+from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions
+from processes import FIRST_PORT
 
 from sieve.explorer.app import Served, start
 from sieve.explorer.security.access import Access
@@ -71,7 +71,7 @@ def test_the_gate_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
     assert "CustomCORSMiddleware" in layers and layers.count("RouteAllowList") == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/config", ASK, "/gradio_api/upload", "/login", "*"])
+@pytest.mark.parametrize("path", ["/", "/config", RPC_URL, "/gradio_api/upload", "/login", "*"])
 @pytest.mark.parametrize("origin", [f"http://{EVIL}", "null", "own", None])
 def test_no_preflight_is_answered(web: httpx.Client, path: str, origin: str | None) -> None:
     headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x"}
@@ -97,7 +97,7 @@ def test_no_header_makes_another_website_ours(web: httpx.Client, name: str) -> N
     """Without Sec-Fetch-Site, as from a page over plain http."""
     for value in (EVIL, own(web), f"http://{own(web)}", f"host={EVIL};proto=https", "127.0.0.1"):
         other = {"Origin": f"http://{EVIL}", name: value}
-        assert ask(web, "sieve_open", "", **other).status_code == 403
+        assert call_server(web, "sieve_open", "", **other).status_code == 403
         assert web.get("/config", headers=other).status_code == 403
         assert web.get("/csrf-token", headers=other).status_code == 403
         assert EVIL not in web.get("/config", headers={name: value}).text, "addresses are ours"
@@ -114,7 +114,7 @@ def test_only_the_whole_origin_is_ours(web: httpx.Client, origin: str) -> None:
     if origin == "https://{own}":  # another port in truth: 443 of a proxy that passes the host on
         origin = "https://{host}"
     value = origin.format(own=own(web), host=web.base_url.host)
-    sent = ask(web, "sieve_open", "", Origin=value, **token(web))
+    sent = call_server(web, "sieve_open", "", Origin=value, **csrf_header(web))
     assert sent.status_code == 403 and sent.text.count("\n") == 1
 
 
@@ -135,7 +135,7 @@ def test_of_a_header_sent_twice_none_is_believed(web: httpx.Client) -> None:
 
 def test_a_browser_s_post_request_carries_the_page_s_token(web: httpx.Client) -> None:
     known = server_functions(web.get("/config").json())
-    body, origin = question(known, "sieve_open", ""), {"Origin": f"http://{own(web)}"}
+    body, origin = request_body(known, "sieve_open", ""), {"Origin": f"http://{own(web)}"}
     for browser in (
         origin,
         {"Sec-Fetch-Site": "same-origin"},
@@ -143,13 +143,15 @@ def test_a_browser_s_post_request_carries_the_page_s_token(web: httpx.Client) ->
         {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"},
     ):
         for wrong in ({}, {"X-Sieve-Token": "0" * 64}, {"X-Sieve-Token": ""}):
-            refused = web.post(ASK, json=body, headers={**browser, **wrong})
+            refused = web.post(RPC_URL, json=body, headers={**browser, **wrong})
             assert refused.status_code == 403 and "token" in refused.text
-        assert web.post(ASK, json=body, headers={**browser, **token(web)}).status_code == 200
-    assert web.post(ASK, json=body).status_code == 200, "a program has no page to take it from"
+        assert (
+            web.post(RPC_URL, json=body, headers={**browser, **csrf_header(web)}).status_code == 200
+        )
+    assert web.post(RPC_URL, json=body).status_code == 200, "a program has no page to take it from"
     form = {"files": ("a.png", b"x")}
     assert web.post("/gradio_api/upload", files=form).status_code == 403, "any page can send forms"
-    other = web.post(ASK, json=body, headers={"Referer": f"http://{EVIL}/"} | token(web))
+    other = web.post(RPC_URL, json=body, headers={"Referer": f"http://{EVIL}/"} | csrf_header(web))
     assert other.status_code == 403 and "other websites" in other.text
 
 
@@ -225,8 +227,8 @@ def test_a_page_on_another_port_cannot_act_with_a_cookie(serve: Callable[..., Se
     url = serve(auth=("guest", "open")).url
     with httpx.Client(base_url=url, timeout=20) as web:
         assert web.post("/login", data={"username": "guest", "password": "open"}).is_success
-        assert ask(web, "sieve_open", "").status_code == 200
-        key, origin = token(web), f"http://{web.base_url.host}:9999"
+        assert call_server(web, "sieve_open", "").status_code == 200
+        key, origin = csrf_header(web), f"http://{web.base_url.host}:9999"
         for other in (
             {"Origin": origin},
             {"Origin": origin, **key},
@@ -234,9 +236,9 @@ def test_a_page_on_another_port_cannot_act_with_a_cookie(serve: Callable[..., Se
             {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", **key},
             {"User-Agent": "Mozilla/5.0"},
         ):
-            assert ask(web, "sieve_open", "", **other).status_code == 403
+            assert call_server(web, "sieve_open", "", **other).status_code == 403
         web.cookies.clear()
-        assert token(web) != key, "without the session the token is another"
+        assert csrf_header(web) != key, "without the session the token is another"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.20", "example.org", ""])

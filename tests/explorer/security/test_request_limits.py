@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import ASK, ask, question, server_functions, token
 from gradio.utils import get_upload_folder
-from ports import FIRST_PORT
+from page_api import RPC_URL, call_server, csrf_header, request_body, server_functions
+from processes import FIRST_PORT
 
 from sieve.explorer import concurrency, uploads
 from sieve.explorer.annotations.store import attach_annotations
@@ -27,7 +27,7 @@ from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
 from sieve.explorer.uploads import MAX_BYTES
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-from sieve.model.files import new_folder, whole_file
+from sieve.model.files import atomic_file, atomic_folder
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ CHUNKED = [
     ("content-length: 2", "TRANSFER-ENCODING: Chunked"),
     ("Transfer-Encoding:chunked", "Content-Length:2", "Content-Length:2"),
 ]
-PATHS = [ASK, "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/v2/search"]
+PATHS = [RPC_URL, "/gradio_api/queue/join", "/gradio_api/call/search", "/gradio_api/call/v2/search"]
 KINDS = {"/gradio_api/upload": "multipart/form-data; boundary=x"}
 
 
@@ -57,7 +57,7 @@ def web(served: Served) -> Iterator[httpx.Client]:
 
 
 def is_public(web: httpx.Client) -> bool:
-    return ask(web, "sieve_open", "").json()["about"]["public"]
+    return call_server(web, "sieve_open", "").json()["about"]["public"]
 
 
 def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
@@ -71,7 +71,7 @@ def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
 @pytest.mark.parametrize("path", [*PATHS, "/gradio_api/upload", "/gradio_api/cancel"])
 def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[str, ...]) -> None:
     kind = KINDS.get(path, "application/json")
-    key = token(web)["X-Sieve-Token"]
+    key = csrf_header(web)["X-Sieve-Token"]
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     first = f"POST {path} HTTP/1.1"
     status = sent(web, (first, f"Content-Type: {kind}", f"X-Sieve-Token: {key}", *lines), chunk)
@@ -91,7 +91,9 @@ def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[
 def test_a_length_that_can_be_read_in_two_ways_is_refused(
     web: httpx.Client, lines: tuple[str, ...]
 ) -> None:
-    status = sent(web, (f"POST {ASK} HTTP/1.1", "Content-Type: application/json", *lines), b"{}")
+    status = sent(
+        web, (f"POST {RPC_URL} HTTP/1.1", "Content-Type: application/json", *lines), b"{}"
+    )
     assert int(status.split()[1]) in (400, 411, 413, 501)
 
 
@@ -105,7 +107,7 @@ def test_what_only_reads_has_no_body(web: httpx.Client, method: str) -> None:
 FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
 
 
-@pytest.mark.parametrize("path", [ASK, "/gradio_api/call/search", "/gradio_api/upload"])
+@pytest.mark.parametrize("path", [RPC_URL, "/gradio_api/call/search", "/gradio_api/upload"])
 def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
     """An app behind a server that rewrites headers."""
     key = httpx.get(f"{served.url}/csrf-token").text
@@ -121,7 +123,7 @@ def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
         ],
     }  # fmt: skip
     given, answers = 0, []
-    most = bodies.MAX_IMPORT_BYTES if path == ASK else MAX_BYTES + bodies.FORM_BYTES
+    most = bodies.MAX_IMPORT_BYTES if path == RPC_URL else MAX_BYTES + bodies.FORM_BYTES
 
     async def receive() -> dict:
         nonlocal given
@@ -151,10 +153,10 @@ def test_only_the_file_of_notes_may_be_large(
     monkeypatch.setattr(
         bodies.json, "loads", lambda text, **more: parsed.append(len(text)) or parse(text, **more)
     )
-    large = web.post(ASK, json=question(known, "sieve_ask", {"q": text}))
+    large = web.post(RPC_URL, json=request_body(known, "sieve_ask", {"q": text}))
     assert large.status_code == 413 and not parsed
-    notes = question(known, "sieve_notes_import", {"name": "a.json", "text": text})
-    answer = web.post(ASK, json=notes)
+    notes = request_body(known, "sieve_notes_import", {"name": "a.json", "text": text})
+    answer = web.post(RPC_URL, json=notes)
     if is_public(web):
         assert answer.status_code == 413
     else:
@@ -231,7 +233,7 @@ def test_uploads_that_nobody_reads_are_few_and_go(
 
     def upload(content: str) -> int:
         files = {"files": ("a.png", content.encode())}
-        return web.post("/gradio_api/upload", files=files, headers=token(web)).status_code
+        return web.post("/gradio_api/upload", files=files, headers=csrf_header(web)).status_code
 
     monkeypatch.setattr(uploads, "WAITING_SECONDS", 0.0)
     assert upload("first") == 200
@@ -259,8 +261,8 @@ def test_calls_that_fit_nothing_are_a_line(
         posted += [
             ("queue/join", joined | {"fn_index": odd}),
             ("queue/join", joined | {"data": odd}),
-            ("component_server", question(known, "sieve_ask", {}) | {"component_id": odd}),
-            ("component_server", question(known, "sieve_ask", {}) | {"fn_name": odd}),
+            ("component_server", request_body(known, "sieve_ask", {}) | {"component_id": odd}),
+            ("component_server", request_body(known, "sieve_ask", {}) | {"fn_name": odd}),
             ("call/search", {"data": odd}),
             ("call/v2/search", {"text": "a", "off_": odd}),
             ("call/v2/search", {"data": odd}),
@@ -268,7 +270,7 @@ def test_calls_that_fit_nothing_are_a_line(
         if odd is not None and odd not in ("1", "__class__"):
             posted += [
                 ("queue/join", joined | {"session_hash": odd}),
-                ("component_server", question(known, "sieve_ask", {}, odd)),
+                ("component_server", request_body(known, "sieve_ask", {}, odd)),
             ]
     posted += [("queue/join", {"data": search}), ("component_server", {}), ("call/none", {})]
     posted += [("call/v2/none", {"a": 1}), ("queue/join", []), ("call/search", "a")]
@@ -351,9 +353,9 @@ def test_the_umask_says_who_may_read_notes_and_files(
 ) -> None:
     store = attach_annotations(tiny_engine)
     store.write(3, "name", "private", 0)
-    with new_folder(tmp_path / "folder") as folder:
+    with atomic_folder(tmp_path / "folder") as folder:
         (folder / "a").write_text("a")
-    with whole_file(tmp_path / "file.csv") as draft:
+    with atomic_file(tmp_path / "file.csv") as draft:
         assert stat.S_IMODE(draft.stat().st_mode) == 0o666 & ~umask
         draft.write_text("a")
     made = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]

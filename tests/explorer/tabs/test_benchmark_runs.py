@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from told import write_told
+from caption_collection import write_caption_collection
 
 from sieve.explorer.jobs.directory import MEASURING, JobDirectory, JobRequest
 from sieve.explorer.jobs.evaluation_worker import run_evaluation
 from sieve.explorer.jobs.worker import ProgressReporter, Stopped
-from sieve.explorer.tabs.benchmark import Runs
-from sieve.explorer.tabs.train import Trainings
+from sieve.explorer.tabs.benchmark import EvaluationManager
+from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.backbone import Backbone
 from sieve.model.benchmark import SHORT_METHODS, list_evaluations, read_evaluation
 from sieve.model.collection import Collection
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 def test_a_quick_one_is_measured_told_and_kept(
     tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
-    collection = Collection.open(write_told(tmp_path / "told", tiny_backbone))
-    fresh = Collection.open(write_told(tmp_path / "fresh", tiny_backbone, 5))
+    collection = Collection.open(write_caption_collection(tmp_path / "told", tiny_backbone))
+    fresh = Collection.open(write_caption_collection(tmp_path / "fresh", tiny_backbone, 5))
     (tmp_path / "two  spaces").mkdir()
     made = train(
         fresh, tmp_path / "two  spaces" / "made", TrainingConfig(m=32, k=4, epochs=2), device="cpu",
@@ -52,10 +52,10 @@ def test_a_quick_one_is_measured_told_and_kept(
 
 
 def test_what_cannot_be_evaluated_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
-    assert Runs(tiny_collection).refusal() == ""
+    assert EvaluationManager(tiny_collection).refusal() == ""
     bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
     bare.__dict__["items"] = tiny_collection.items.assign(split="train")
-    runs = Runs(bare)
+    runs = EvaluationManager(bare)
     assert "select split" in runs.refusal()
     with pytest.raises(ValueError, match="select split"):
         runs.start(Path("anywhere"))
@@ -66,6 +66,6 @@ def test_jobs_of_one_kind_do_not_find_those_of_another(
 ) -> None:
     of = (str(tiny_collection.path), tiny_collection.name, tiny_collection.sha256)
     folder = JobDirectory.create(home / "jobs", JobRequest("evaluation", *of, "cpu", {}))
-    found = Runs(tiny_collection).latest()
+    found = EvaluationManager(tiny_collection).latest()
     assert found is not None and found.path == folder.path
-    assert Trainings(tiny_collection).latest() is None
+    assert TrainingManager(tiny_collection).latest() is None

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from evaluations import SHARES, keep_small
-from mutations import mutated_json
+from corruption import mutated_json
+from tiny_evaluation import SHARES, save_small_evaluation
 
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
@@ -22,27 +22,31 @@ from sieve.model.collection import Collection
 
 
 @pytest.fixture
-def desk(tiny_collection: Collection, tiny_checkpoint: Checkpoint, home: Path) -> BenchmarkHandlers:  # noqa: ARG001
+def handlers(
+    tiny_collection: Collection,
+    tiny_checkpoint: Checkpoint,
+    home: Path,  # noqa: ARG001
+) -> BenchmarkHandlers:
     return BenchmarkHandlers(tiny_collection, tiny_checkpoint, "cpu", JobLock())
 
 
-def test_nothing_yet_tells_what_to_run(desk: BenchmarkHandlers) -> None:
-    told = desk.evaluations({"anything": 1})
+def test_nothing_yet_tells_what_to_run(handlers: BenchmarkHandlers) -> None:
+    told = handlers.evaluations({"anything": 1})
     assert told["evaluations"] == [] and told["run"] is None and told["refusal"] == ""
     assert told["command"].startswith("sieve evaluate /")
 
 
 def test_evaluations_are_listed_and_opened(
-    desk: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
+    handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    own = keep_small(tiny_collection, "tiny", tiny_checkpoint.sha256)
-    other = keep_small(tiny_collection, "zebra", "ab" * 32)
-    trained = keep_small(tiny_collection, seeds=3)
-    told = {one["id"]: one for one in desk.evaluations(None)["evaluations"]}
+    own = save_small_evaluation(tiny_collection, "tiny", tiny_checkpoint.sha256)
+    other = save_small_evaluation(tiny_collection, "zebra", "ab" * 32)
+    trained = save_small_evaluation(tiny_collection, seeds=3)
+    told = {one["id"]: one for one in handlers.evaluations(None)["evaluations"]}
     assert set(told) == {own.stem, other.stem, trained.stem}
     assert [told[path.stem]["is_open"] for path in (own, other, trained)] == [True, False, False]
     assert told[trained.stem]["checkpoint"] == "" and told[trained.stem]["seeds"] == 3
-    opened = desk.evaluation({"id": own.stem})
+    opened = handlers.evaluation({"id": own.stem})
     track, _ = opened["tracks"]
     assert [row["method"] for row in track["methods"]] == list(SHARES)
     stands = {row["method"]: row["stand"] for row in track["methods"]}
@@ -52,11 +56,11 @@ def test_evaluations_are_listed_and_opened(
 
 
 def test_wins_and_losses_come_with_their_images(
-    desk: BenchmarkHandlers, tiny_collection: Collection
+    handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
-    kept = keep_small(tiny_collection)
+    kept = save_small_evaluation(tiny_collection)
     asked = {"id": kept.stem, "track": "label", "peer": "subtraction"}
-    told = desk.evaluation_pairs(asked)
+    told = handlers.evaluation_pairs(asked)
     assert [(one["a"], one["b"]) for one in told["wins"]] == [("circle", "snow")]
     assert [(one["a"], one["b"]) for one in told["losses"]] == [("square", "night")]
     assert (told["n_wins"], told["n_losses"], told["pairs"]) == (1, 1, 3)
@@ -64,7 +68,7 @@ def test_wins_and_losses_come_with_their_images(
     assert (sieve["method"], sieve["ap"], peer["ap"]) == ("Sieve", 0.6, 0.9)
     assert [item["mark"] for item in peer["results"]].count("both") == 2
     assert all(item["captions"] for item in peer["results"])
-    against = desk.evaluation_pairs({**asked, "peer": "paper"})
+    against = handlers.evaluation_pairs({**asked, "peer": "paper"})
     assert not against["wins"] and against["n_losses"] == 3
 
 
@@ -78,21 +82,21 @@ def test_wins_and_losses_come_with_their_images(
     ],
 )  # fmt: skip
 def test_bad_questions_are_one_line(
-    desk: BenchmarkHandlers, tiny_collection: Collection, payload: object
+    handlers: BenchmarkHandlers, tiny_collection: Collection, payload: object
 ) -> None:
-    kept = keep_small(tiny_collection)
+    kept = save_small_evaluation(tiny_collection)
     if isinstance(payload, dict) and payload.get("id") == "KEPT":
         payload = {**payload, "id": kept.stem}
-    line = json_errors(desk.evaluation_pairs)(payload)["error"]
+    line = json_errors(handlers.evaluation_pairs)(payload)["error"]
     assert line and "\n" not in line and len(line) < 400
 
 
 def test_damaged_evaluations_are_told_beside_the_others(
-    desk: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
+    handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    good, bad = keep_small(tiny_collection), keep_small(tiny_collection)
+    good, bad = save_small_evaluation(tiny_collection), save_small_evaluation(tiny_collection)
     bad.write_text("{")
-    told = desk.evaluations(None)
+    told = handlers.evaluations(None)
     assert [one["id"] for one in told["evaluations"]] == [good.stem]
     (line,) = told["faults"]
     assert str(bad) in line
@@ -101,24 +105,24 @@ def test_damaged_evaluations_are_told_beside_the_others(
 
 
 def test_mutated_evaluations_are_told_in_one_line_or_read(
-    desk: BenchmarkHandlers, tiny_collection: Collection
+    handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
-    path = keep_small(tiny_collection)
+    path = save_small_evaluation(tiny_collection)
     listed = dict(mutated_json(json.loads(path.read_text())))
     n_faults = 0
     for mutation in random.Random(0).sample(sorted(listed), 200):
         path.write_text(listed[mutation])
-        told = desk.evaluations(None)
+        told = handlers.evaluations(None)
         views = [told]
         for line in told["faults"]:
             assert str(path) in line and "\n" not in line and len(line) < 500, mutation
             n_faults += 1
         for one in told["evaluations"]:
-            views.append(view := desk.evaluation({"id": one["id"]}))
+            views.append(view := handlers.evaluation({"id": one["id"]}))
             for track in view["tracks"]:
                 for peer in track["peers"]:
                     asked = {"id": one["id"], "track": track["track"], "peer": peer}
-                    pairs = json_errors(desk.evaluation_pairs)(asked)
+                    pairs = json_errors(handlers.evaluation_pairs)(asked)
                     assert "\n" not in pairs.get("error", ""), mutation
                     views.append(pairs)
         json.dumps(views, allow_nan=False)
@@ -126,7 +130,7 @@ def test_mutated_evaluations_are_told_in_one_line_or_read(
 
 
 def test_a_job_of_another_kind_keeps_it_from_starting(
-    desk: BenchmarkHandlers, tiny_collection: Collection, home: Path
+    handlers: BenchmarkHandlers, tiny_collection: Collection, home: Path
 ) -> None:
     training = TrainHandlers(tiny_collection, None, "cpu")
     of = (str(tiny_collection.path), tiny_collection.name, tiny_collection.sha256)
@@ -135,16 +139,16 @@ def test_a_job_of_another_kind_keeps_it_from_starting(
     with training.trainings.job_lock.acquire() as lock:
         lock.write(folder.path.name.encode())
         lock.flush()
-        assert desk.evaluations(None)["elsewhere"] == "a training of tiny"
-        line = json_errors(desk.evaluation_start)(None)["error"]
+        assert handlers.evaluations(None)["elsewhere"] == "a training of tiny"
+        line = json_errors(handlers.evaluation_start)(None)["error"]
         assert line.startswith("A training of tiny is already running")
     folder.write(Progress(STOPPED))
-    assert desk.evaluations(None)["elsewhere"] == ""
+    assert handlers.evaluations(None)["elsewhere"] == ""
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
 
 
 def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
-    track = read_evaluation(keep_small(tiny_collection)).tracks[0]
+    track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
     figure = track_figure(track)
     assert [trace["name"] for trace in figure["data"]] == list(SHARES)
     for trace, method in zip(figure["data"], track.methods, strict=True):
@@ -154,7 +158,7 @@ def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path
         assert trace["y"][0] + reach["array"][0] == pytest.approx(method.ci.high)
 
 
-def test_without_training_nothing_can_be_run(tiny_engine, desk: BenchmarkHandlers) -> None:  # noqa: ARG001
+def test_without_training_nothing_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
     def functions(app: object) -> set[str]:
         blocks = app.blocks.values()  # type: ignore[attr-defined]
         return {name for block in blocks for name in vars(block) if "sieve_evaluation_" in name}

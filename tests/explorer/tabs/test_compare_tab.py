@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import reseal
+from corruption import reseal
 from PIL import Image
 
 from sieve.explorer.errors import json_errors
-from sieve.explorer.tabs.compare import KEPT_ENGINES, CompareHandlers
+from sieve.explorer.tabs.compare import MAX_OPEN_ENGINES, CompareHandlers
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.compare import DENSE_METHODS, dense_scores, embed_question
+from sieve.model.compare import DENSE_METHODS, dense_scores, embed_query
 from sieve.model.exclusion import best
 
 
 @pytest.fixture
-def desk(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noqa: ARG001
+def handlers(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noqa: ARG001
     return CompareHandlers(SearchHandlers(tiny_engine, tmp_path))
 
 
 @pytest.fixture
 def copies(tiny_checkpoint, home: Path) -> list[str]:
     """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
-    names = [f"copy-{number}" for number in range(KEPT_ENGINES + 1)]
+    names = [f"copy-{number}" for number in range(MAX_OPEN_ENGINES + 1)]
     for name in names:
         shutil.copytree(
             tiny_checkpoint.path,
@@ -43,8 +43,8 @@ def copies(tiny_checkpoint, home: Path) -> list[str]:
 ASKED = {"q": "a circle", "without": "the snow"}
 
 
-def test_both_columns_are_what_their_methods_find(desk: CompareHandlers, tiny_engine) -> None:
-    found = desk.compare({**ASKED, "method": "literal"})
+def test_both_columns_are_what_their_methods_find(handlers: CompareHandlers, tiny_engine) -> None:
+    found = handlers.compare({**ASKED, "method": "literal"})
     sparse, dense = ([item["id"] for item in one["results"]] for one in found["columns"])
     query = tiny_engine.encode("a circle", "the snow")
     assert sparse == [result.id for result in tiny_engine.search(query, top=20).results]
@@ -52,7 +52,7 @@ def test_both_columns_are_what_their_methods_find(desk: CompareHandlers, tiny_en
     rows = best(
         dense_scores(
             tiny_engine,
-            embed_question(tiny_engine, tiny_engine.encode("a circle", "the snow")),
+            embed_query(tiny_engine, tiny_engine.encode("a circle", "the snow")),
             literal,
         ),
         20,
@@ -61,8 +61,10 @@ def test_both_columns_are_what_their_methods_find(desk: CompareHandlers, tiny_en
     assert found["both"] == len(set(sparse) & set(dense))
 
 
-def test_labels_that_the_words_name_tell_what_is_right(desk: CompareHandlers, tiny_engine) -> None:
-    found = desk.compare(ASKED)
+def test_labels_that_the_words_name_tell_what_is_right(
+    handlers: CompareHandlers, tiny_engine
+) -> None:
+    found = handlers.compare(ASKED)
     truth = found["truth"]
     labels = [set(one) for one in tiny_engine.collection.items["labels"]]
     assert (truth["track"], truth["a"], truth["b"]) == ("label", "circle", "snow")
@@ -79,30 +81,30 @@ def test_labels_that_the_words_name_tell_what_is_right(desk: CompareHandlers, ti
     json.dumps(found, allow_nan=False)
 
 
-def test_what_the_words_do_not_name_is_chosen(desk: CompareHandlers) -> None:
+def test_what_the_words_do_not_name_is_chosen(handlers: CompareHandlers) -> None:
     odd = {"q": "something round", "without": "winter"}
-    found = desk.compare(odd)
+    found = handlers.compare(odd)
     assert found["columns"][0]["measures"] is None
     assert found["truth"]["a"] == ""
     assert set(found["truth"]["names"]) >= {"circle", "snow"}
-    chosen = desk.compare({**odd, "track": "label", "a": "circle", "b": "snow"})
+    chosen = handlers.compare({**odd, "track": "label", "a": "circle", "b": "snow"})
     assert chosen["columns"][0]["measures"] is not None
-    half = desk.compare({**odd, "without": "the snow", "track": "label", "a": "circle"})
+    half = handlers.compare({**odd, "without": "the snow", "track": "label", "a": "circle"})
     assert (half["truth"]["a"], half["truth"]["b"]) == ("circle", "snow")
-    by_caption = desk.compare({**ASKED, "track": "caption", "a": "snow"})
+    by_caption = handlers.compare({**ASKED, "track": "caption", "a": "snow"})
     assert by_caption["truth"]["track"] == "caption"
 
 
 def test_other_checkpoints_open_when_chosen_and_two_stay(
-    desk: CompareHandlers, copies: list[str]
+    handlers: CompareHandlers, copies: list[str]
 ) -> None:
-    assert set(copies) <= set(desk.compare_options(None)["checkpoints"])
+    assert set(copies) <= set(handlers.compare_options(None)["checkpoints"])
     for name in copies:
-        found = desk.compare({**ASKED, "method": f"checkpoint {name}"})
+        found = handlers.compare({**ASKED, "method": f"checkpoint {name}"})
         own, other = found["columns"]
         assert other["title"] == f"Sparse · {name}"
         assert own["results"] == other["results"]
-    assert len(desk._opened) == KEPT_ENGINES
+    assert len(handlers._opened) == MAX_OPEN_ENGINES
 
 
 @pytest.mark.parametrize(
@@ -120,9 +122,9 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
     ],
 )
 def test_a_bad_comparison_is_answered_in_one_line(
-    desk: CompareHandlers, payload: object, said: str
+    handlers: CompareHandlers, payload: object, said: str
 ) -> None:
-    line = json_errors(desk.compare)(payload)["error"]
+    line = json_errors(handlers.compare)(payload)["error"]
     assert said in line[0].lower() + line[1:] and "\n" not in line
 
 
@@ -131,8 +133,8 @@ def test_an_item_and_an_image_are_compared_as_they_are_searched(
     tmp_path: Path,
     home: Path,  # noqa: ARG001
 ) -> None:
-    desk = SearchHandlers(tiny_engine, tmp_path)
-    asks = CompareHandlers(desk)
+    handlers = SearchHandlers(tiny_engine, tmp_path)
+    asks = CompareHandlers(handlers)
     items = tiny_engine.collection.items
     item = str(items["id"].iloc[3])
     chosen = {"without": "the snow", "track": "label", "a": "circle", "b": "snow"}
@@ -151,26 +153,26 @@ def test_an_item_and_an_image_are_compared_as_they_are_searched(
     file = tmp_path / "mine.png"
     thumbnail = tiny_engine.thumbnail(item)
     Image.open(thumbnail).save(file)
-    upload = desk.upload(str(file))["key"]
+    upload = handlers.upload(str(file))["key"]
     shown = asks.compare({"upload": upload, "q": "ignored", "without": "the snow"})
     assert shown["q"] == "" and shown["columns"][0]["measures"] is None
-    first = desk.ask({"upload": upload, "without": "the snow"})["results"][0]["id"]
+    first = handlers.ask({"upload": upload, "without": "the snow"})["results"][0]["id"]
     assert shown["columns"][0]["results"][0]["id"] == first
 
 
 def test_one_question_at_a_time_uses_the_model(
     tiny_engine, tmp_path: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = SearchHandlers(tiny_engine, tmp_path)
+    handlers = SearchHandlers(tiny_engine, tmp_path)
     read = type(tiny_engine.backbone).encode_texts
     held: list[bool] = []
 
     def watched(*given: Any, **more: Any) -> Any:
-        held.append(desk.model.locked())
+        held.append(handlers.model.locked())
         return read(*given, **more)
 
     monkeypatch.setattr(type(tiny_engine.backbone), "encode_texts", watched)
     odd = {"q": "a triangle", "without": "the dusk"}
     for method in ("subtraction", "literal", f"checkpoint {copies[0]}"):
-        CompareHandlers(desk).compare({**odd, "method": method})
+        CompareHandlers(handlers).compare({**odd, "method": method})
     assert held and all(held)

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from given_codes import write_codes
+from tiny_codes import write_codes
 
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
-from sieve.explorer.tabs.inspect import decimal, inspect_view, tell_reasons, why_view
+from sieve.explorer.tabs.inspect import describe_difference, format_score, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import Engine
 from sieve.model.explain import ItemComparison, Part, Standing
 
 
 @pytest.fixture(scope="module")
-def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
+def handlers(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
     return SearchHandlers(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
 @pytest.fixture
-def given_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchHandlers:
-    """Of codes that were made elsewhere, without a backbone and without words."""
+def external_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchHandlers:
+    """Handlers of external codes, without a backbone and without words."""
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     files = CodeFiles.find(write_codes(tmp_path / "codes", words=False))
     source = Codes(files, tmp_path / "codes" / "photos", name="given")
@@ -35,67 +35,69 @@ def given_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchHandler
     return SearchHandlers(Engine.open(made.path), tmp_path)
 
 
-def ids(desk: SearchHandlers, *rows: int) -> list[str]:
-    return desk.engine.collection.items["id"].iloc[list(rows)].tolist()
+def ids(handlers: SearchHandlers, *rows: int) -> list[str]:
+    return handlers.engine.collection.items["id"].iloc[list(rows)].tolist()
 
 
-def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(desk: SearchHandlers) -> None:
-    found = inspect_view(desk, {"left": {"text": "a circle"}, "off": None, "list": True})["one"]
-    query = desk.engine.encode("a circle")
+def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(
+    handlers: SearchHandlers,
+) -> None:
+    found = inspect_view(handlers, {"left": {"text": "a circle"}, "off": None, "list": True})["one"]
+    query = handlers.engine.encode("a circle")
     assert {row["d"] for row in found["dimensions"]} == set(np.flatnonzero(query.code).tolist())
     strongest = found["dimensions"][0]["d"]
-    switched = inspect_view(desk, {"right": {"text": "a circle"}, "off": [strongest]})["one"]
+    switched = inspect_view(handlers, {"right": {"text": "a circle"}, "off": [strongest]})["one"]
     assert "dimensions" not in switched
-    expected = desk.engine.search(query, (strongest,), top=12).results
+    expected = handlers.engine.search(query, (strongest,), top=12).results
     assert [item["id"] for item in switched["results"]] == [result.id for result in expected]
 
 
-def test_two_things_share_what_their_cosine_is_made_of(desk: SearchHandlers) -> None:
-    (item,) = ids(desk, 4)
-    found = inspect_view(desk, {"left": {"item": item}, "right": {"text": "a circle"}})
+def test_two_things_share_what_their_cosine_is_made_of(handlers: SearchHandlers) -> None:
+    (item,) = ids(handlers, 4)
+    found = inspect_view(handlers, {"left": {"item": item}, "right": {"text": "a circle"}})
     pair = found["pair"]
-    image, text = desk.engine.image_codes.dense(4), desk.engine.encode("a circle").code
+    image, text = handlers.engine.image_codes.dense(4), handlers.engine.encode("a circle").code
     assert pair["cosine"] == pytest.approx(float(image @ text), abs=1e-5)
     assert sum(row["share"] for row in pair["shared"]) == pytest.approx(1)
-    embedding = desk.engine.collection.image_embeddings[4].astype(np.float32)
-    said = desk.engine.encode_text("a circle").embedding
+    embedding = handlers.engine.collection.image_embeddings[4].astype(np.float32)
+    said = handlers.engine.encode_text("a circle").embedding
     cosine = embedding @ said / np.linalg.norm(embedding) / np.linalg.norm(said)
     assert pair["backbone"] == pytest.approx(float(cosine), abs=1e-4)
     assert found["slots"]["left"]["item"]["id"] == item
     json.dumps(found, allow_nan=False)
 
 
-def test_the_best_and_the_best_that_left_are_explained_first(desk: SearchHandlers) -> None:
-    outcome = desk.engine.search(desk.encode("a circle", "the snow", "", ""))
-    found = why_view(desk, {"q": "a circle", "without": "the snow"})
+def test_the_best_and_the_best_that_left_are_explained_first(handlers: SearchHandlers) -> None:
+    outcome = handlers.engine.search(handlers.encode("a circle", "the snow", "", ""))
+    found = why_view(handlers, {"q": "a circle", "without": "the snow"})
     assert found["why"]["left"]["id"] == outcome.results[0].id
     assert found["why"]["right"]["id"] == outcome.left[0].id
-    plain = why_view(desk, {"q": "a circle", "off": []})
-    first = desk.engine.search(desk.encode("a circle", "", "", "")).results
+    plain = why_view(handlers, {"q": "a circle", "off": []})
+    first = handlers.engine.search(handlers.encode("a circle", "", "", "")).results
     assert [plain["why"][side]["id"] for side in ("left", "right")] == [r.id for r in first[:2]]
-    second = why_view(desk, {"q": "a circle", "off": [], "a": first[1].id})
+    second = why_view(handlers, {"q": "a circle", "off": [], "a": first[1].id})
     assert second["why"]["right"]["id"] == first[2].id
 
 
-def test_any_two_items_are_told_with_rank_and_score(desk: SearchHandlers) -> None:
-    query = desk.encode("a circle", "", "", "")
-    results = desk.engine.search(query, top=60).results
+def test_any_two_items_are_told_with_rank_and_score(handlers: SearchHandlers) -> None:
+    query = handlers.encode("a circle", "", "", "")
+    results = handlers.engine.search(query, top=60).results
     a, b = results[-1].id, results[0].id
-    why = why_view(desk, {"q": "a circle", "a": a, "b": b})["why"]
+    why = why_view(handlers, {"q": "a circle", "a": a, "b": b})["why"]
     assert (why["left"]["rank"], why["right"]["rank"]) == (len(results), 1)
-    assert why["left"]["said"].startswith(f"number {len(results)} with ")
-    assert why["sentence"].startswith(f"The right is {decimal(-why['difference'])} ahead: #")
+    assert why["left"]["said"].startswith(f"number {len(results)} with a score of ")
+    assert why["sentence"].startswith(f"The right is {format_score(-why['difference'])} ahead: #")
     for side in ("left", "right"):
         total = sum(part[side] for part in why["parts"])
         assert total == pytest.approx(why[side]["score"], abs=1e-4)
 
 
-def test_items_that_never_removes_say_by_what(desk: SearchHandlers) -> None:
+def test_items_that_never_removes_say_by_what(handlers: SearchHandlers) -> None:
     asked = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
-    why = why_view(desk, asked)["why"]
+    why = why_view(handlers, asked)["why"]
     assert why["right"]["removed"]
     assert why["right"]["said"].startswith("removed by “never”")
-    assert why["sentence"].startswith("“Never” removes the right, as it has #")
+    assert why["sentence"].startswith("“Never” removes the right because it has #")
 
 
 def standing(row: int, score: float) -> Standing:
@@ -106,13 +108,13 @@ def test_reasons_read_as_a_sentence() -> None:
     parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.11, False))
     found = ItemComparison(standing(0, 0.26), standing(1, -0.01), parts, parts[:2], 60)
     names = {4: "snow · ice", 9: "beach", 2: "dog"}
-    assert tell_reasons(found, names.__getitem__) == (
-        "The left is .27 ahead: #4 “snow” counts .21 for the left, nothing for the right; "
-        "#9 “beach” is off and takes .12 from the right, nothing from the left, together .33; "
-        "others take some of it back."
+    assert describe_difference(found, names.__getitem__) == (
+        "The left is 0.27 ahead: #4 “snow” adds 0.21 to the left, nothing to the right; "
+        "#9 “beach” is off and subtracts 0.12 from the right, nothing from the left, "
+        "together 0.33; other dimensions partly offset this."
     )
     same = ItemComparison(standing(0, 0.26), standing(0, 0.26), parts, (), 60)
-    assert "same item" in tell_reasons(same, names.__getitem__)
+    assert "same item" in describe_difference(same, names.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +125,8 @@ def test_reasons_read_as_a_sentence() -> None:
         {"left": {"text": "a circle"}, "off": [10**6]}, {"left": {"text": "a circle"}, "off": "4"},
     ],
 )  # fmt: skip
-def test_a_bad_slot_is_answered_in_one_line(desk: SearchHandlers, payload: object) -> None:
-    line = json_errors(lambda given: inspect_view(desk, given))(payload)["error"]
+def test_a_bad_slot_is_answered_in_one_line(handlers: SearchHandlers, payload: object) -> None:
+    line = json_errors(lambda given: inspect_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
 
@@ -135,19 +137,23 @@ def test_a_bad_slot_is_answered_in_one_line(desk: SearchHandlers, payload: objec
         {"q": "a circle", "off": [10**6]}, {"q": "a circle", "upload": []},
     ],
 )  # fmt: skip
-def test_a_bad_question_why_is_answered_in_one_line(desk: SearchHandlers, payload: object) -> None:
-    line = json_errors(lambda given: why_view(desk, given))(payload)["error"]
+def test_a_bad_question_why_is_answered_in_one_line(
+    handlers: SearchHandlers, payload: object
+) -> None:
+    line = json_errors(lambda given: why_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
 
-def test_codes_without_a_backbone_are_inspected_by_items(given_desk: SearchHandlers) -> None:
-    one, other, third = ids(given_desk, 0, 1, 2)
-    pair = inspect_view(given_desk, {"left": {"item": one}, "right": {"item": other}})["pair"]
+def test_codes_without_a_backbone_are_inspected_by_items(external_handlers: SearchHandlers) -> None:
+    one, other, third = ids(external_handlers, 0, 1, 2)
+    pair = inspect_view(external_handlers, {"left": {"item": one}, "right": {"item": other}})[
+        "pair"
+    ]
     assert (pair["backbone"], pair["cosine"]) == (None, pytest.approx(0.6))
     assert [row["name"] for row in pair["shared"]] == ["dog"]
-    why = why_view(given_desk, {"item": one, "a": other, "b": third})["why"]
+    why = why_view(external_handlers, {"item": one, "a": other, "b": third})["why"]
     assert why["left"]["rank"] is not None
-    refused = json_errors(lambda given: inspect_view(given_desk, given))(
+    refused = json_errors(lambda given: inspect_view(external_handlers, given))(
         {"left": {"text": "a dog"}}
     )
     assert "search by an item" in refused["error"]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from damage import reseal
-from mutations import mutated_json
+from corruption import mutated_json, reseal
 
 from sieve.explorer.app import build_app, build_training_page
 from sieve.explorer.errors import json_errors
@@ -24,13 +23,13 @@ ASKS = ("start", "stop", "resume", "discard", "open")
 
 
 @pytest.fixture
-def desk(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa: ARG001
+def handlers(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa: ARG001
     return TrainHandlers(tiny_collection, None, "cpu")
 
 
-def leave(desk: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
+def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
     """Leave a training as an earlier server did."""
-    collection = desk.collection
+    collection = handlers.collection
     request = JobRequest(
         "training",
         str(collection.path),
@@ -67,60 +66,60 @@ def test_settings_are_the_presets_unless_changed() -> None:
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
     ],
 )  # fmt: skip
-def test_bad_settings_start_nothing(desk: TrainHandlers, home: Path, payload: object) -> None:
-    line = json_errors(desk.training_start)(payload)["error"]
+def test_bad_settings_start_nothing(handlers: TrainHandlers, home: Path, payload: object) -> None:
+    line = json_errors(handlers.training_start)(payload)["error"]
     assert line and "\n" not in line
     assert not (home / "jobs").exists()
 
 
-def test_at_first_there_is_nothing(desk: TrainHandlers) -> None:
-    told = desk.training_state({"anything": 1})
+def test_at_first_there_is_nothing(handlers: TrainHandlers) -> None:
+    told = handlers.training_state({"anything": 1})
     assert (told["state"], told["offer"], told["opening"]) == ("none", True, False)
     assert told["refusal"] == "" and told["settings"] is None
     for ask in ASKS[1:]:
-        assert json_errors(getattr(desk, f"training_{ask}"))(None)["error"]
+        assert json_errors(getattr(handlers, f"training_{ask}"))(None)["error"]
 
 
-def test_a_stopped_one_is_found_again(desk: TrainHandlers, home: Path) -> None:
-    first = leave(desk, home, Progress(DONE, made=str(home / "removed")))
-    assert desk.training_state(None)["state"] == "none"
+def test_a_stopped_one_is_found_again(handlers: TrainHandlers, home: Path) -> None:
+    first = leave(handlers, home, Progress(DONE, made=str(home / "removed")))
+    assert handlers.training_state(None)["state"] == "none"
     first.path.rename(first.path.with_name("20200101-000000-abcdef"))
     point = {"step": 5, "total": 2.0, "live": 1.0}
-    leave(desk, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
-    told = desk.training_state(None)
+    leave(handlers, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
+    told = handlers.training_state(None)
     assert (told["state"], told["step"], told["points"]) == ("stopped", 5, (point,))
     assert told["settings"] == asdict(TrainingSettings())
 
 
 def test_a_finished_one_is_opened_once(
-    desk: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
+    handlers: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
 ) -> None:
     made = Path(tiny_checkpoint.path)
-    leave(desk, home, Progress(DONE, made=str(made)))
-    assert desk.wanted() == made and desk.training_state(None)["opening"]
-    desk.not_opened(made, ValueError("its weights\nare damaged"))
-    told = desk.training_state(None)
-    assert desk.wanted() is None and "its weights are damaged" in told["unopened"]
+    leave(handlers, home, Progress(DONE, made=str(made)))
+    assert handlers.wanted() == made and handlers.training_state(None)["opening"]
+    handlers.not_opened(made, ValueError("its weights\nare damaged"))
+    told = handlers.training_state(None)
+    assert handlers.wanted() is None and "its weights are damaged" in told["unopened"]
     beside = TrainHandlers(tiny_collection, Path("another"), "cpu")
     assert beside.wanted() is None and not beside.training_state(None)["opening"]
     assert beside.training_open(None)["opening"] and beside.wanted() == made
 
 
-def test_damaged_files_are_told_in_one_line(desk: TrainHandlers, home: Path) -> None:
-    folder = leave(desk, home, Progress(STOPPED))
+def test_damaged_files_are_told_in_one_line(handlers: TrainHandlers, home: Path) -> None:
+    folder = leave(handlers, home, Progress(STOPPED))
     (folder.path / "progress.jsonl").write_text("[1]\n{")
-    told = desk.training_state(None)
+    told = handlers.training_state(None)
     assert told["state"] == "failed" and "cannot be read" in told["fault"]
     (folder.path / "request.json").write_text("{}")
-    assert desk.training_state(None)["state"] == "none"
+    assert handlers.training_state(None)["state"] == "none"
 
 
 def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
-    desk: TrainHandlers, home: Path
+    handlers: TrainHandlers, home: Path
 ) -> None:
     point = {"step": 5, "total": 2.0, "live": 1.0}
     folder = leave(
-        desk, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
+        handlers, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
     )
     for name, kinds in (("progress.jsonl", (int, float)), ("request.json", ())):
         path = folder.path / name
@@ -130,22 +129,22 @@ def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
         for number, line in lines.items():
             for mutation, text in mutated_json(json.loads(line)):
                 path.write_text(whole.replace(line, text))
-                told = desk.training_state(None)
+                told = handlers.training_state(None)
                 json.dumps(told, allow_nan=False)
                 assert "\n" not in told["fault"] and len(told["fault"]) < 2100, mutation
                 assert told["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
                 assert not kinds or isinstance(told["step"], kinds)
                 assert all(isinstance(one, float) for p in told["points"] for one in p.values())
         path.write_text(whole)
-        assert desk.training_state(None)["state"] == STOPPED
+        assert handlers.training_state(None)["state"] == STOPPED
 
 
 def test_without_captions_the_page_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
     bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
     bare.__dict__["items"] = tiny_collection.items.assign(split="test")
-    desk = TrainHandlers(bare, None, "cpu")
-    assert "needs images with captions" in desk.training_state(None)["refusal"]
-    assert "needs images with captions" in json_errors(desk.training_start)({})["error"].lower()
+    handlers = TrainHandlers(bare, None, "cpu")
+    assert "needs images with captions" in handlers.training_state(None)["refusal"]
+    assert "needs images with captions" in json_errors(handlers.training_start)({})["error"].lower()
 
 
 def functions_of(app: gr.Blocks) -> set[str]:
@@ -157,10 +156,12 @@ def functions_of(app: gr.Blocks) -> set[str]:
     }
 
 
-def test_a_server_without_training_has_no_handler_of_it(tiny_engine, desk: TrainHandlers) -> None:
+def test_a_server_without_training_has_no_handler_of_it(
+    tiny_engine, handlers: TrainHandlers
+) -> None:
     assert not functions_of(build_app(tiny_engine))
-    assert len(functions_of(build_app(tiny_engine, desk))) == len(ASKS) + 2
-    assert len(functions_of(build_training_page(desk))) == len(ASKS) + 2
+    assert len(functions_of(build_app(tiny_engine, handlers))) == len(ASKS) + 2
+    assert len(functions_of(build_training_page(handlers))) == len(ASKS) + 2
 
 
 @pytest.fixture
@@ -183,23 +184,23 @@ def others(tiny_collection: Collection, home: Path) -> Path:
     return home / "collections"
 
 
-def test_any_collection_at_hand_can_be_chosen(desk: TrainHandlers, others: Path) -> None:  # noqa: ARG001
-    told = {one["word"]: one for one in desk.training_collections(None)["collections"]}
+def test_any_collection_at_hand_can_be_chosen(handlers: TrainHandlers, others: Path) -> None:  # noqa: ARG001
+    told = {one["word"]: one for one in handlers.training_collections(None)["collections"]}
     own, *rest = told
-    assert own == str(desk.collection.path.resolve()) and told[own]["fits"]
+    assert own == str(handlers.collection.path.resolve()) and told[own]["fits"]
     assert set(rest) == {"scenes", "same", "foreign", "broken", "bare"}
     assert (told["same"]["fits"], told["same"]["refusal"]) == (True, "")
     assert (told["foreign"]["fits"], told["foreign"]["backbone"]) == (False, "ViT-X")
     assert "is damaged" in told["broken"]["refusal"] and "no captions" in told["bare"]["refusal"]
     assert told["scenes"]["captions"] is None and told["scenes"]["backbone"] == "sieve-lite"
     for word in ("broken", "nowhere", "../..", "/etc", 7, ["same"]):
-        line = json_errors(desk.training_start)({"collection": word})["error"]
+        line = json_errors(handlers.training_start)({"collection": word})["error"]
         assert line and "\n" not in line
     assert not (others.parent / "jobs").exists()
 
 
 def test_what_another_backbone_reads_is_opened_by_a_command(
-    desk: TrainHandlers, others: Path, tiny_checkpoint
+    handlers: TrainHandlers, others: Path, tiny_checkpoint
 ) -> None:
     made = others.parent / "checkpoints" / "foreign"
     shutil.copytree(tiny_checkpoint.path, made)
@@ -215,14 +216,14 @@ def test_what_another_backbone_reads_is_opened_by_a_command(
         foreign.sha256,
         "cpu",
         asdict(TrainingSettings()),
-        requested_by_sha256=desk.collection.sha256,
+        requested_by_sha256=handlers.collection.sha256,
     )
     JobDirectory.create(others.parent / "jobs", request).write(Progress(DONE, made=str(made)))
-    told = desk.training_state(None)
+    told = handlers.training_state(None)
     assert (told["state"], told["of"], told["fits"]) == (DONE, "foreign", False)
     assert told["command"] == "sieve explore foreign --checkpoint foreign"
-    assert desk.wanted() is None and not told["opening"]
-    refused = json_errors(desk.training_open)(None)["error"]
+    assert handlers.wanted() is None and not told["opening"]
+    refused = json_errors(handlers.training_open)(None)["error"]
     assert "another backbone" in refused and told["command"] in refused
     at_home = TrainHandlers(foreign, None, "cpu")
     assert at_home.training_state(None)["fits"] and at_home.wanted() == made

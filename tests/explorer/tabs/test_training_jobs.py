@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: started, followed, stopped, resumed, told apart."""
+"""Training jobs in their own processes: start, progress, stop, resume and identification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from damage import reseal
+from corruption import reseal
 
 from sieve.explorer.jobs.directory import (
     ACTIVE_STATES,
@@ -26,7 +26,7 @@ from sieve.explorer.jobs.directory import (
 )
 from sieve.explorer.jobs.training_worker import N_POINTS, CurveRecorder, TrainingSettings
 from sieve.explorer.jobs.worker import ProgressReporter
-from sieve.explorer.tabs.train import Trainings, find_choice
+from sieve.explorer.tabs.train import TrainingManager, find_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport
@@ -41,8 +41,8 @@ PATIENCE = 240.0
 
 
 @pytest.fixture
-def trainings(tiny_collection: Collection, home: Path) -> Iterator[Trainings]:  # noqa: ARG001
-    made = Trainings(tiny_collection, "cpu")
+def trainings(tiny_collection: Collection, home: Path) -> Iterator[TrainingManager]:  # noqa: ARG001
+    made = TrainingManager(tiny_collection, "cpu")
     yield made
     if made.job_lock.running_job():
         made.stop()
@@ -56,19 +56,19 @@ def wait(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def now(trainings: Trainings) -> Progress:
+def now(trainings: TrainingManager) -> Progress:
     folder = trainings.latest()
     assert folder is not None
     return trainings.progress(folder)
 
 
-def reached(trainings: Trainings, step: int) -> bool:
+def reached(trainings: TrainingManager, step: int) -> bool:
     progress = now(trainings)
     assert progress.state != FAILED, progress.fault
     return progress.step >= step
 
 
-def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
+def test_a_training_is_followed_to_its_checkpoint(trainings: TrainingManager) -> None:
     folder = trainings.start(SHORT)
     wait(lambda: now(trainings).state not in ACTIVE_STATES)
     ended = now(trainings)
@@ -83,7 +83,7 @@ def test_a_training_is_followed_to_its_checkpoint(trainings: Trainings) -> None:
     assert not folder.checkpoint.exists()
 
 
-def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
+def test_a_probe_stands_at_its_step_in_the_curves(trainings: TrainingManager) -> None:
     request = JobRequest("training", "/nowhere", "tiny", "", "cpu", {})
     folder = JobDirectory.create(trainings.job_lock.home, request)
     curves = CurveRecorder(ProgressReporter(folder))
@@ -102,10 +102,10 @@ def test_a_probe_stands_at_its_step_in_the_curves(trainings: Trainings) -> None:
 
 
 def test_one_at_a_time_stopped_resumed_and_killed(
-    trainings: Trainings, tiny_collection: Collection
+    trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     trainings.start(LONG)
-    other = Trainings(tiny_collection, "cpu")
+    other = TrainingManager(tiny_collection, "cpu")
     for one in (trainings, other):
         with pytest.raises(ValueError, match="a training of tiny is already running"):
             one.start(SHORT)
@@ -134,13 +134,13 @@ def test_one_at_a_time_stopped_resumed_and_killed(
 
 
 def test_a_killed_server_takes_its_training_along_and_loses_nothing(
-    trainings: Trainings, tiny_collection: Collection
+    trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     script = (
-        "import sys, time; from sieve.explorer.tabs.train import Trainings;"
+        "import sys, time; from sieve.explorer.tabs.train import TrainingManager;"
         "from sieve.explorer.jobs.training_worker import TrainingSettings;"
         "from sieve.model.collection import Collection;"
-        "Trainings(Collection.open(sys.argv[1]), 'cpu')"
+        "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
     )
     server = subprocess.Popen(
@@ -157,7 +157,7 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     assert facts is not None and facts["step"] == left.step
 
 
-def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
+def test_a_fault_of_the_process_is_one_line(trainings: TrainingManager) -> None:
     request = JobRequest(
         "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
     )
@@ -170,14 +170,14 @@ def test_a_fault_of_the_process_is_one_line(trainings: Trainings) -> None:
     assert "\n" not in failed.fault
 
 
-def test_another_collection_is_trained_from_here(trainings: Trainings, home: Path) -> None:
+def test_another_collection_is_trained_from_here(trainings: TrainingManager, home: Path) -> None:
     other = home / "collections" / "other"
     shutil.copytree(trainings.collection.path, other)
     manifest = other / "collection.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": "other"}))
     reseal(other)
     trainings.start(
-        TrainingSettings("compact", 32, 4, 1), find_choice(trainings.collection, "other")
+        TrainingSettings("compact", 32, 4, 1), find_collection(trainings.collection, "other")
     )
     wait(lambda: now(trainings).state not in ACTIVE_STATES)
     ended = now(trainings)

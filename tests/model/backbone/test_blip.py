@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from blip import SIZE, WIDTH, tiny_blip
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_blip import SIZE, WIDTH, tiny_blip
 
 from sieve.model.backbone import Backbone
 

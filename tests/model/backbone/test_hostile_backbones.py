@@ -16,9 +16,9 @@ import open_clip
 import pytest
 import torch
 import transformers
-from blip import tiny_blip
+from corruption import PicklePayload
 from hub_cache import PutRepository
-from pickled import Payload
+from tiny_blip import tiny_blip
 
 from sieve.model.backbone import Backbone
 
@@ -194,7 +194,7 @@ def test_a_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
     configure(folder, "text_cfg", hf_tokenizer_name="any/name")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "TransfoXLTokenizer"}')
     for name in ("vocab.pkl", "vocab.bin", "vocab.txt", "tokenizer.json"):
-        torch.save(Payload(trace), folder / name)
+        torch.save(PicklePayload(trace), folder / name)
     refused(f"local-dir:{folder}", "cannot be opened")
     assert not trace.exists()
 
@@ -202,7 +202,7 @@ def test_a_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"])
 def test_pickled_weights_are_refused(folder: Path, trace: Path, name: str) -> None:
     (folder / "open_clip_model.safetensors").unlink()
-    torch.save({"state_dict": Payload(trace)}, folder / name)
+    torch.save({"state_dict": PicklePayload(trace)}, folder / name)
     refused(f"local-dir:{folder}", "cannot be opened")
     assert not trace.exists()
 
@@ -211,14 +211,14 @@ def test_pickled_weights_of_the_hub_are_refused(
     folder: Path, trace: Path, put_repository: PutRepository
 ) -> None:
     (folder / "open_clip_model.safetensors").unlink()
-    torch.save(Payload(trace), folder / "open_clip_pytorch_model.bin")
+    torch.save(PicklePayload(trace), folder / "open_clip_pytorch_model.bin")
     put_repository("some/model", folder)
     refused("hf-hub:some/model", "cannot be opened")
     assert not trace.exists()
 
 
 def test_a_pickle_as_a_bare_file_of_weights_is_refused(tmp_path: Path, trace: Path) -> None:
-    torch.save(Payload(trace), tmp_path / "weights.pt")
+    torch.save(PicklePayload(trace), tmp_path / "weights.pt")
     refused(str(tmp_path / "weights.pt"), "Sieve runs no code from a file")
     refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "cannot be opened")
     assert not trace.exists()
@@ -251,7 +251,7 @@ def test_blip_of_the_hub_runs_no_code(
 
 def test_blip_s_pickled_weights_are_refused(blip: Path, trace: Path) -> None:
     (blip / "model.safetensors").unlink()
-    torch.save(Payload(trace), blip / "pytorch_model.bin")
+    torch.save(PicklePayload(trace), blip / "pytorch_model.bin")
     refused(f"blip:{blip}", "cannot be opened")
     assert not trace.exists()
 

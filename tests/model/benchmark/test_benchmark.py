@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK, WordBackbone, write_word_collection
-from damage import reseal
+from corruption import reseal
 
 from sieve.model.benchmark import METHODS, Benchmark, BenchmarkConfig, BenchmarkResult, MethodResult
 from sieve.model.checkpoint import Checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, WordBackbone
-from damage import reseal
+from corruption import reseal
 from scipy.sparse import csr_array
 
 from sieve.model.checkpoint import Checkpoint

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from given_codes import WORD_CODES, WORDS, matrix
+from tiny_codes import WORD_CODES, WORDS, matrix
 
 from sieve.model.codes import SparseCodes
 from sieve.model.words.word_codes import CodedWords

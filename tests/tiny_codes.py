@@ -1,4 +1,4 @@
-"""A small collection of made-up codes, in which every result is known beforehand."""
+"""A small collection of synthetic codes whose results are known in advance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = (
     (0, 1, 0, 1),
     (6, 0, 0, 8),
 )
-"""Codes of six items, as they come: not of length 1."""
+"""Codes of six items, not normalised."""
 CAPTIONS = (
     ("a dog on a beach", "a wet dog"),
     ("a dog",),
@@ -66,7 +66,7 @@ def write_codes(folder: Path, *, texts: bool = True, words: bool = True) -> Path
 
 
 def write_many_codes(folder: Path, m: int, n: int = 300, k: int = 100) -> Path:
-    """Write made-up codes of `m` dimensions, each in some image, for `n` items without photographs.
+    """Write random codes of `m` dimensions, each in some image, for `n` items without photographs.
 
     The first caption is one very long word.
     """

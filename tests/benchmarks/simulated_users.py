@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from tests.asking import server_functions
+from tests.page_api import server_functions
 
 THINGS = ("a dog", "a cat", "a car", "a house", "a tree", "a bird", "people", "food", "a boat")
 PLACES = ("a beach", "snow", "a road", "a forest", "a city", "night", "water", "a field")

@@ -1,4 +1,4 @@
-"""A small evaluation of the tiny collection, made up so that Sieve wins and loses."""
+"""A small synthetic evaluation of the tiny collection, in which Sieve wins and loses."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SHARES = {
 """AP@10 of each method for each pair."""
 
 
-def keep_small(
+def save_small_evaluation(
     collection: Collection, checkpoint: str = "", sha256: str | None = None, seeds: int = 1
 ) -> Path:
-    """Keep an evaluation of a label and a caption track."""
+    """Save an evaluation of a label and a caption track."""
     return keep_evaluation(small_result(collection, sha256, seeds), checkpoint)
 
 
 def small_result(
     collection: Collection, sha256: str | None = None, seeds: int = 1
 ) -> BenchmarkResult:
-    """Make up a result of a label and a caption track."""
+    """Build a synthetic result of a label and a caption track."""
     items = collection.items["id"].tolist()
     tracks = tuple(_track(name, items) for name in ("label", "caption"))
     return BenchmarkResult(

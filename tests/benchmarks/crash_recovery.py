@@ -1,6 +1,6 @@
-"""Killing a server, and a command, at random moments: what was whole stays whole and opens again.
+"""Kill a server and a command at random moments, and check that everything opens again.
 
-    python -m tests.benchmarks.faults --times 10 [--seed 0] [--port 8970] [--what annotating]
+    python -m tests.benchmarks.crash_recovery --times 10 [--seed 0] [--port 8970] [--what WHAT]
 
 A real `sieve explore` on the bundled collection is killed by signal 9 while a training that its
 page started is under way, and while two clients write names and a third exports results; a real
@@ -30,11 +30,11 @@ import httpx
 from sieve.data_prep.bundled import locate_collection
 from sieve.explorer.annotations.store import open_annotations
 from sieve.explorer.jobs.directory import DONE, FAILED, STOPPED
-from sieve.explorer.tabs.train import Trainings
+from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.files import sieve_home
-from tests.asking import ASK, question, server_functions
+from tests.page_api import RPC_URL, request_body, server_functions
 
 _PATIENCE = 240.0
 _SETTINGS = {"preset": "compact", "m": 64, "k": 8, "epochs": 40}
@@ -65,8 +65,8 @@ class Server:
 
     def ask(self, name: str, data: Any) -> dict[str, Any]:
         """Ask as the page does."""
-        body = question(self._functions, f"sieve_{name}", data)
-        return httpx.post(f"{self._url}{ASK}", json=body, timeout=60).json()
+        body = request_body(self._functions, f"sieve_{name}", data)
+        return httpx.post(f"{self._url}{RPC_URL}", json=body, timeout=60).json()
 
     def kill(self) -> None:
         """End it, as the kernel does where memory is short."""
@@ -81,7 +81,7 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
     assert "error" not in told, told
     time.sleep(chance.uniform(0, 25))
     server.kill()
-    trainings = Trainings(collection, "cpu")
+    trainings = TrainingManager(collection, "cpu")
     _wait(lambda: not trainings.job_lock.running_job())
     folder = trainings.latest()
     assert folder is not None

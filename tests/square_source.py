@@ -1,4 +1,4 @@
-"""A source of plain squares, and what a collection made of it holds."""
+"""A source of plain squares, and readers of the collection prepared from it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sieve.data_prep.records import Record
 from sieve.model.collection import Collection
 
 
-class Drawn:
-    """A source of plain squares; some records are bad on purpose."""
+class SquareSource:
+    """A source of plain squares; the records in `bad` fail with the given message."""
 
     name = "drawn"
     licence = "CC0"

@@ -1,4 +1,4 @@
-"""A tiny BLIP of random weights, made the way that the real one is saved."""
+"""A tiny BLIP model with random weights, saved in the layout of the real one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH = 24
 
 
 def tiny_blip(folder: Path, seed: int = 0, *, processor_size: int = SIZE, kind: str = "") -> Path:
-    """Save a model with its processor; `kind` names another class of BLIP's models."""
+    """Save a model with its processor; `kind` selects another BLIP class of transformers."""
     import transformers
 
     letters = [chr(97 + i) for i in range(26)]
@@ -40,7 +40,7 @@ def tiny_blip(folder: Path, seed: int = 0, *, processor_size: int = SIZE, kind: 
         torch.manual_seed(seed)
         model = getattr(transformers, kind or "BlipForImageTextRetrieval")(config)
         for part in model.parameters():
-            # As they are drawn, all images are nearly alike.
+            # Without the noise, the embeddings of all images are nearly equal.
             part.data += 0.1 * torch.randn(part.shape)
     folder.mkdir(parents=True)
     model.save_pretrained(folder)

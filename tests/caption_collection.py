@@ -1,4 +1,4 @@
-"""A collection whose embeddings are those of its captions, large enough to be asked of."""
+"""A collection whose image embeddings are those of its captions, large enough to benchmark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sieve.model.collection_writer import write_manifest
 WORDS = ("dog", "beach", "snow", "car", "tree")
 
 
-def write_told(folder: Path, backbone: Backbone, seed: int = 0) -> Path:
+def write_caption_collection(folder: Path, backbone: Backbone, seed: int = 0) -> Path:
     """Write 600 items whose embeddings are those of their captions; ids begin with the seed."""
     folder.mkdir()
     generator = np.random.default_rng(seed)

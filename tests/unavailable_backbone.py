@@ -1,4 +1,4 @@
-"""Embeddings of a backbone that is not available: things in places, in images and captions."""
+"""Embeddings of a backbone that is not installed: images and captions of things in places."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def embed(words: tuple[str, ...], shift: float, seed: int) -> np.ndarray:
 
 
 def embed_texts(texts: list[str]) -> np.ndarray:
-    """The function that `--text-encoder own_embeddings:embed_texts` calls."""
+    """The function that `--text-encoder unavailable_backbone:embed_texts` calls."""
     known = set(THINGS + PLACES)
     return np.array([embed(tuple(w for w in t.split() if w in known), 1, 0) for t in texts])
 

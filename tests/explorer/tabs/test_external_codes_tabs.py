@@ -1,4 +1,4 @@
-"""Codes that were made elsewhere, on the command line and on the page's desk."""
+"""External codes on the command line and in the handlers of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Sieve
-from given_codes import write_codes
+from tiny_codes import write_codes
 
 from sieve.explorer.serialize import page_view, table_view
 from sieve.explorer.tabs.search import SearchHandlers
@@ -67,8 +67,8 @@ def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> Non
         (("train", "splice"), "has no backbone: it can be explored and searched, but not trained"),
         (("evaluate", "splice"), "has no backbone"),
         (("add", "splice", "FOLDER"), "has no backbone"),
-        (("search", "splice", "--image", "FOLDER/0.jpg"), "nothing here can make one of an image"),
-        (("search", "splice", "xylophone"), "nothing in “xylophone” has a code here"),
+        (("search", "splice", "--image", "FOLDER/0.jpg"), "no backbone that could encode an image"),
+        (("search", "splice", "xylophone"), "no word of “xylophone” has a code in this collection"),
         (("info", "splice", "--checkpoint", "photos"), "leave out --checkpoint"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -103,12 +103,12 @@ def test_code_is_loaded_only_by_a_flag(
 
 
 def test_the_desk_tells_what_can_be_asked(engine: Engine, tmp_path: Path) -> None:
-    desk = SearchHandlers(engine, tmp_path)
-    desk.warm_up()
-    about = desk.about()
+    handlers = SearchHandlers(engine, tmp_path)
+    handlers.warm_up()
+    about = handlers.about()
     assert about["backbone"] == ""
     assert about["can"]["text_queries"] and not about["can"]["image_queries"]
-    answer = desk.ask({"q": "a dog", "compare": True, "list": True})
+    answer = handlers.ask({"q": "a dog", "compare": True, "list": True})
     assert answer["dense"] is None and len(answer["results"]) == 4
     assert [row["name"] for row in answer["dimensions"]] == ["dog"]
     for example in about["examples"]:
@@ -124,9 +124,9 @@ def test_the_page_of_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
     folder = write_codes(tmp_path / "mute", texts=False, words=False)
     assert sieve("prepare", "codes", folder).code == 0
     engine = Engine.open(tmp_path / "home" / "collections" / "mute")
-    desk = SearchHandlers(engine, tmp_path)
-    assert desk.about()["examples"] == []
-    assert "search by an item" in desk.open("?q=a+dog")["error"]
+    handlers = SearchHandlers(engine, tmp_path)
+    assert handlers.about()["examples"] == []
+    assert "search by an item" in handlers.open("?q=a+dog")["error"]
     assert page_view(engine, engine.dimension(0))["search"] == ""
     assert table_view(engine)["texts"] == [None] * 4
     json.dumps(table_view(engine), allow_nan=False)

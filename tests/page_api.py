@@ -1,0 +1,38 @@
+"""Calls to the explorer's server functions by plain HTTP, as the page makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+RPC_URL = "/gradio_api/component_server"
+
+
+def server_functions(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the id of the component that has each server function of an app's configuration."""
+    return {
+        name: component["id"]
+        for component in config["components"]
+        for name in component["props"].get("server_fns") or ()
+    }
+
+
+def request_body(
+    functions: dict[str, int], name: str, data: object, session: str = "s"
+) -> dict[str, Any]:
+    """Build the body of a call; an unknown function is sent to any component that has one."""
+    component = functions.get(name, next(iter(functions.values())))
+    return {"data": data, "fn_name": name, "session_hash": session, "component_id": component}
+
+
+def call_server(web: httpx.Client, name: str, data: object, **headers: str) -> httpx.Response:
+    """Call a server function."""
+    functions = server_functions(web.get("/config").json())
+    return web.post(RPC_URL, json=request_body(functions, name, data), headers=headers)
+
+
+def csrf_header(web: httpx.Client) -> dict[str, str]:
+    """Fetch the token header that a browser's POST requests carry."""
+    return {"X-Sieve-Token": web.get("/csrf-token").text}
