@@ -41,9 +41,7 @@ IDS = [f"{row:016x}" for row in range(N)]
 
 def qdrant(client: Any, name: str) -> QdrantIndex:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the in-memory client warns that it filters without an index
+        warnings.simplefilter("ignore")  # the in-memory client has no payload index
         upload(client, name, IDENTITY, CODES, MEAN, IDS, where=name, batch=50)
     return QdrantIndex(client, name, IDENTITY, name)
 
