@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent, count } = Sieve;
+const { el, on, emit, viewState, number, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const body = find(".sv-page-body");
 const none = find(".sv-page-empty");
@@ -35,10 +35,10 @@ const AUC = "How well the dimension separates test images with this label from o
 
 const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
-  const off = (place.off ?? []).includes(page.dimension);
-  const exclude = Sieve.asked() && el("button", {
+  const off = (viewState.off ?? []).includes(page.dimension);
+  const exclude = Sieve.hasQuery() && el("button", {
     type: "button", class: "sv-plain sv-exclude", onclick: () => {
-      const now = new Set(place.off ?? []);
+      const now = new Set(viewState.off ?? []);
       if (off) now.delete(page.dimension);
       else now.add(page.dimension);
       Sieve.showTab("search");

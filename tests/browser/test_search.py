@@ -127,12 +127,12 @@ def test_reload_and_back_restore_what_was_there(page: Page) -> None:
     search(page, "a square", "night")
     second = found(page)
     page.go_back()
-    page.wait_for_function("Sieve.place.q === 'a red circle'")
+    page.wait_for_function("Sieve.viewState.q === 'a red circle'")
     settle(page)
     assert found(page) == first
     expect(page.get_by_role("textbox", name="Find")).to_have_value("a red circle")
     page.go_forward()
-    page.wait_for_function("Sieve.place.q === 'a square'")
+    page.wait_for_function("Sieve.viewState.q === 'a square'")
     settle(page)
     assert found(page) == second
 
