@@ -82,9 +82,9 @@ function showNone(under) {
   none.hidden = !empty;
   if (!empty || none.childElementCount) return;
   none.replaceChildren(...[
-    el("p", {}, `${list.collection} has not been evaluated yet.`),
+    el("p", {}, `The collection “${list.collection}” has not been evaluated yet.`),
     list.command ? el("p", {}, "To run the full benchmark, which also trains baselines: ", el("code", {}, list.command)) : null,
-    mayRun ? el("p", {}, `Or run the quick benchmark: it compares ${list.checkpoint} with the baselines that need no training, in a minute or two.`) : null,
+    mayRun ? el("p", {}, `Or run the quick benchmark: it compares the checkpoint “${list.checkpoint}” with the baselines that need no training, in a minute or two.`) : null,
     mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));

@@ -78,7 +78,7 @@ function fillHyperparameter() {
   const label = find(".sv-versus-parameter");
   label.hidden = !about?.knob;
   if (label.hidden) return;
-  label.querySelector("span").textContent = about.knob;
+  label.querySelector("span").textContent = sentence(about.knob);
   Object.assign(knob, { min: about.low, max: about.high, value: state.knob ?? about.value, title: `From ${about.low} to ${about.high}` });
 }
 
@@ -191,7 +191,7 @@ function relevanceText({ truth, without: not, columns }) {
 function fillColumn(section, column, other, truth) {
   section.querySelector("h2").textContent = column.title;
   section.querySelector(".sv-versus-how").textContent = column.how;
-  const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
+  const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["Violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
   section.querySelector("dl").replaceChildren(...rows.map(([name, key, sign, title]) => {
     const [here, there] = [column.measures?.[key], other.measures?.[key]];
     const better = sign * (here - there) > 1e-9;

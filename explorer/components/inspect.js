@@ -196,9 +196,9 @@ const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el
 function showPair(pair, views) {
   const all = (side) => pair.shared.length + pair[side].length;
   find(".sv-pair-head").replaceChildren(thing("left", views.left), el("dl", { class: "sv-facts" },
-    fact("cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
-    fact("cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
-    fact("shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", views.right));
+    fact("Cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
+    fact("Cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
+    fact("Shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", views.right));
   find(".sv-pair h2").textContent = pair.shared.length ? `Shared dimensions · ${pair.shared.length}` : "No shared dimensions";
   find(".sv-pair .sv-hint").textContent = [
     pair.shared.length ? "Each bar is the product of the left and right activations. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",

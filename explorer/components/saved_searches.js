@@ -103,7 +103,7 @@ function row(search, editable) {
     ] : []));
 }
 function saveForm() {
-  if (!link) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
+  if (!link && viewState.upload) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
   const there = Sieve.notes.state.searches.find((search) => search.link === link);
   if (there) return el("p", { class: "sv-hint" }, "This search is saved as ", el("q", {}, there.name));
   const name = el("input", { type: "text", class: "sv-save-name", maxlength: "120", "aria-label": "Name of this search" });
@@ -120,20 +120,22 @@ function draw() {
   slot.hidden = searching || !searches.length;
   const home = searching && head ? head : slot;
   if (menu.parentElement !== home) home.append(menu);
-  menu.hidden = searching && !editable && !searches.length;
   const there = searches.some((search) => search.link === link);
-  opener.textContent = !searching ? "Manage" : editable && !there ? "Save" : "Saved";
+  const canSave = editable && !there && Boolean(link || viewState.upload);
+  menu.hidden = searching && !canSave && !searches.length;
+  opener.textContent = !searching ? "Manage" : canSave ? "Save" : "Saved";
   pills.replaceChildren(el("span", { class: "sv-try-word" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
   panel.replaceChildren(...[
-    searching && editable && saveForm(), searching && said,
+    searching && editable && (link || viewState.upload) && saveForm(), searching && said,
     listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !searching && said,
   ].filter(Boolean));
 }
 
 on("saved-slot", (found) => { slot = found; slot.prepend(pills); draw(); });
 on("results-head", (found) => { head = found; draw(); });
+on("samples", () => { link = ""; draw(); });
 on("question", (now) => {
   const what = now.upload ? "" : now.item ? `like: ${now.like || "an image"}` : now.q;
   suggested = what && now.without ? `${what} without ${now.without}` : what;

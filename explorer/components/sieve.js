@@ -178,7 +178,7 @@ window.Sieve ??= (() => {
     emit("link-notes", [...lost, ...found.notes]);
     emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
-    emit("fault", found.error ?? "");
+    emit("fault", Sieve.sentence(found.error ?? ""));
     emit("dimension", viewState.dimension);
     for (const name of Object.values(TAB_TEXTS)) emit(name, viewState[name]);
     showTab(viewState.tab);
