@@ -1,4 +1,4 @@
-"""What ships with Sieve: scene sprites, the bundled backbone, checkpoints and embeddings."""
+"""Shipped files: scene sprites, word lists, the bundled backbone, checkpoints and embeddings."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from importlib.resources import files
 from pathlib import Path
 
 ROOT = Path(str(files(__name__)))
-"""Folder of the shipped files. Wheels are unpacked on install, so this is a real path."""
+"""Folder of the shipped files; a real path, because wheels are unpacked on install."""

@@ -1,1 +1,1 @@
-"""From images and captions to prepared collections."""
+"""Prepare collections from images, captions and embeddings."""

@@ -1,7 +1,7 @@
-"""Finding collections by name, and making the bundled one on first use.
+"""Find collections by name, and prepare the bundled one on first use.
 
-Scenes ships as a program that draws them and the embeddings of its images; thumbnails and caption
-embeddings are made on the person's machine, once, under `$SIEVE_HOME`.
+Sieve ships a program that draws the bundled collection, Scenes, and the embeddings of its images.
+Thumbnails and caption embeddings are computed once, on the user's machine, under `$SIEVE_HOME`.
 """
 
 from __future__ import annotations
@@ -30,40 +30,42 @@ BACKBONE = "sieve-lite"
 
 
 def locate_collection(name: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
-    """Find a collection: an existing path, else a bundled name, else one in `$SIEVE_HOME`.
+    """Return the path of a collection.
 
-    A bundled collection is prepared when it is first asked for.
+    An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
+    collection is prepared on first use.
 
     Parameters
     ----------
     name : str or Path
+        Path or name of a collection.
     device, progress
-        For the preparation of a bundled collection.
+        Passed on to the preparation of a bundled collection.
 
     Raises
     ------
     FileNotFoundError
-        If there is none of that name; the message lists what there is.
+        If no collection has that name; the message lists the available ones.
     """
     path = Path(name).expanduser()
     if (path / MANIFEST).is_file():
         return path
     if str(name) in BUNDLED:
         return prepare_bundled_scenes(device=device, progress=progress)
-    kept = sieve_home() / "collections" / path
-    if (kept / MANIFEST).is_file():
-        return kept
+    in_home = sieve_home() / "collections" / path
+    if (in_home / MANIFEST).is_file():
+        return in_home
     if path.exists():
-        return path  # opening it says what is wrong with it
-    known = ", ".join([*BUNDLED, *list_collections()])
+        return path  # opening it raises an error that says what is wrong
+    available = ", ".join([*BUNDLED, *list_collections()])
     raise FileNotFoundError(
-        f"there is no collection {str(name)[:200]!r}; there are: {known}. Give the path of one, or "
-        "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
+        f"there is no collection {str(name)[:200]!r}; there are: {available}. Give the path of "
+        "one, or make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
     )
 
 
 def collection_reference(path: Path) -> str:
-    """Tell the shortest word that opens a collection: its name where that is enough."""
+    """Return the shortest argument that opens a collection: its name if possible, else its path."""
     path = path.resolve()
     if path == bundled_path().resolve():
         return SCENES
@@ -71,29 +73,23 @@ def collection_reference(path: Path) -> str:
 
 
 def list_collections() -> list[str]:
-    """Names of the collections in `$SIEVE_HOME`, without the bundled ones."""
+    """Return the names of the collections in `$SIEVE_HOME`, without the bundled ones."""
     found = (sieve_home() / "collections").glob(f"*/{MANIFEST}")
     names = sorted(path.parent.name for path in found)
     return [name for name in names if not name.startswith(f"{SCENES}-")]
 
 
 def scenes_embeddings_path() -> Path:
-    """Where the embeddings of Scenes' images ship: (5000, d) float16 by the bundled backbone."""
+    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
     return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
 
 
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
-    """Find the bundled collection, prepared before or now.
-
-    Returns
-    -------
-    Path
-        See `bundled_path`.
-    """
+    """Prepare the bundled collection unless it exists; return its path."""
     target = bundled_path()
     if (target / MANIFEST).is_file():
         return target
-    # Drawing and torch are loaded only here: the second start needs neither.
+    # Imported here because later starts need neither drawing nor torch.
     from sieve.data_prep.pipeline.work_dir import WorkDirLockedError
     from sieve.data_prep.precomputed import PrecomputedEmbeddings
     from sieve.data_prep.prepare import prepare
@@ -101,19 +97,23 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
     from sieve.model.backbone import Backbone
 
     shipped = scenes_embeddings_path()
-    known = None
+    precomputed = None
     if shipped.is_file():
         check_files(shipped.parent, "install Sieve again")
-        known = PrecomputedEmbeddings(np.load(shipped, "r"))
-    log.warning("preparing the bundled collection in %s, once; it takes about a minute", target)
+        precomputed = PrecomputedEmbeddings(np.load(shipped, "r"))
+    log.warning("preparing the bundled collection in %s (once, about a minute)", target)
     backbone = Backbone.load(BACKBONE, device)
     while not (target / MANIFEST).is_file():
         try:
             prepare(
-                cast("Source", Scenes()), backbone, target, progress=progress, precomputed=known
+                cast("Source", Scenes()),
+                backbone,
+                target,
+                progress=progress,
+                precomputed=precomputed,
             )
         except WorkDirLockedError:
-            log.warning("another process is preparing it; waiting")
+            log.warning("another process is preparing the bundled collection; waiting for it")
         except FileExistsError:
             if not (target / MANIFEST).is_file():
                 raise
@@ -121,12 +121,12 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
 
 
 def bundled_path() -> Path:
-    """Where the bundled collection lies once prepared: `scenes-` and a hash of what ships."""
+    """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
     return sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
 
 
 def _scenes_version() -> str:
-    """Short hash of what ships and shapes the collection: its embeddings and the backbone."""
+    """Return a short hash of the shipped embeddings and backbone."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
     hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())

@@ -1,17 +1,16 @@
-"""Open image files of unknown origin: upright RGB, or a plain reason why not.
+"""Decode untrusted image files to upright RGB, and open an item's original image.
 
-Sizes are checked in the header, before a pixel is decoded, so that a file of a few kilobytes cannot
-ask for gigabytes. Images of more than 16 megapixels come reduced, and are decoded one at a time:
-with the limits below, a decode takes about 0.9 GB at most, and all others together wait for it.
-Colours are converted in strips, so that no second copy of the full size is made.
-HEIC is read if pillow-heif is installed.
+Sizes are checked in the header before any pixel is decoded, so that a file of a few kilobytes
+cannot allocate gigabytes. Images of more than 16 megapixels are reduced, and decoded one at a time:
+within the limits below a decode takes at most about 0.9 GB, and other large ones wait for it.
+Colours are converted in strips, to avoid a second copy at full size. HEIC is read if pillow-heif is
+installed.
 
-An item's image in the size that print needs: the original where it still is, else a thumbnail.
-
-A scene is drawn anew at the wanted size. A photograph is read from where it was when the collection
-was prepared, and only if it still has the size that it had then and looks like its thumbnail:
-another image may lie there now, and a collection from elsewhere may name any file of this machine.
-Links out of its folder are opened only if the collection was prepared with `--follow-links`.
+`open_original` returns an image at print size. A scene is drawn at the requested size. A photograph
+is read from its original path, but only if it still has the recorded size and resembles its
+thumbnail: another image may have replaced it, and an untrusted collection may name any file of this
+machine. Links out of its folder are opened only if the collection was prepared with
+`--follow-links`. Otherwise the thumbnail is returned.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ MAX_PIXELS = 100_000_000
 MAX_HEAVY_PIXELS = 50_000_000
 """The limit for formats whose decoders hold three or four copies of the image."""
 LARGE_PIXELS = 1 << 24
-"""Images with more pixels come reduced to at most as many, and are decoded one at a time."""
+"""Images with more pixels are reduced to at most this many, and decoded one at a time."""
 ORIGINAL_SIZE = "original_size"
-"""Key in `Image.info` of the upright size before the reduction: see `original_size`."""
+"""Key in `Image.info` of the upright size before reduction; see `original_size`."""
 
 _HEAVY_FORMATS = {"AVIF", "HEIF", "JPEG2000", "WEBP"}
 _STRIP_PIXELS = 1 << 21
@@ -52,43 +51,43 @@ _TRANSPOSED = (
 """The transposition for each EXIF orientation from 2 to 8."""
 
 # Pillow raises DecompressionBombError at twice this, also for images inside others, such as the
-# PNG in an ICO, whose size stands in no header that is seen here.
+# PNG in an ICO, whose size is not in the outer header.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
-_one_at_a_time: AbstractContextManager[object] = threading.Lock()
+_large_image_lock: AbstractContextManager[object] = threading.Lock()
 
-# They start other programs (EPS), know no pixels (stubs), are no pictures (MPEG, WMF), or are
-# decoded pixel by pixel in Python (FITS).
+# Formats that start other programs (EPS), have no decoder (stubs), are not raster images (MPEG,
+# WMF), or are decoded pixel by pixel in Python (FITS).
 _REFUSED_FORMATS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 def share_decoding_lock(lock: AbstractContextManager[object]) -> None:
-    """Let this process decode large images only while it holds a lock of several processes."""
-    global _one_at_a_time
-    _one_at_a_time = lock
+    """Use a lock that several processes share while decoding large images."""
+    global _large_image_lock
+    _large_image_lock = lock
 
 
 def original_size(image: Image.Image) -> tuple[int, int]:
-    """Return the width and height that a loaded image has in its file, upright."""
+    """Return the upright width and height of a loaded image's file, before reduction."""
     return image.info.get(ORIGINAL_SIZE, image.size)
 
 
-_HEIF = 'pip install "sieve-explorer[heif]"'
+_INSTALL_HEIF = 'pip install "sieve-explorer[heif]"'
 _RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 UNREADABLE_IMAGES = {
-    **dict.fromkeys((".heic", ".heif", ".hif", ".heics", ".heifs"), f"HEIC image: {_HEIF}"),
-    **dict.fromkeys((".avif", ".avifs"), f"AVIF image: {_HEIF}"),
+    **dict.fromkeys((".heic", ".heif", ".hif", ".heics", ".heifs"), f"HEIC image: {_INSTALL_HEIF}"),
+    **dict.fromkeys((".avif", ".avifs"), f"AVIF image: {_INSTALL_HEIF}"),
     ".jxl": "JPEG XL image: convert it to JPEG or PNG",
     ".svg": "SVG image: convert it to PNG",
     ".svgz": "SVG image: convert it to PNG",
     **{f".{name}": "camera RAW image: convert it to JPEG" for name in _RAW.split()},
 }
-"""Reason for each extension of an image that may not be readable, in lower case with its dot."""
+"""Reason by lower-case extension of image formats that may not be readable."""
 
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Return the names of the formats that are opened, as Pillow calls them."""
+    """Return Pillow's names of the formats that can be opened."""
     Image.init()
     with suppress(ImportError):
         import pillow_heif  # optional
@@ -99,48 +98,49 @@ def readable_formats() -> tuple[str, ...]:
 
 @cache
 def readable_extensions() -> frozenset[str]:
-    """Return the lower-case file extensions of these formats, with their dot."""
+    """Return the lower-case file extensions, with dot, of `readable_formats`."""
     formats = set(readable_formats())
     known = Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in formats)
 
 
 def load_image(path: Path) -> Image.Image:
-    """Decode an image file as a person would see it.
+    """Decode an image file.
 
-    Rotated by EXIF, the first frame of an animation, transparency over white, 16 bits as 8.
+    EXIF rotation is applied, animations give their first frame, transparency is composited over
+    white, and 16 bits are scaled to 8.
 
     Returns
     -------
     PIL.Image.Image
-        RGB, without metadata; of at most 16 megapixels, see `original_size`.
+        RGB without metadata, at most 16 megapixels; see `original_size`.
 
     Raises
     ------
     ValueError
-        With a reason of a few words where the file holds no usable image.
+        With a short reason if the file holds no usable image.
     """
-    if not os.path.exists(path):  # unlike pathlib's, also false for names that no disk can hold
+    if not os.path.exists(path):  # unlike pathlib, returns False for names that are too long
         raise ValueError("file is missing")
-    if not path.is_file():  # opening a pipe or a device would hang or never end
+    if not path.is_file():  # reading a pipe or a device might never end
         raise ValueError("not a regular file")
     if path.stat().st_size == 0:
         raise ValueError("file is empty")
-    return _checked(path)
+    return _decode_or_explain(path)
 
 
 def load_image_bytes(data: bytes) -> Image.Image:
     """Decode the bytes of an image file, such as a member of an archive; see `load_image`."""
     if not data:
         raise ValueError("file is empty")
-    return _checked(BytesIO(data))
+    return _decode_or_explain(BytesIO(data))
 
 
-def _checked(file: Path | BytesIO) -> Image.Image:
-    """Decode an image, whatever is wrong told in a few words."""
+def _decode_or_explain(file: Path | BytesIO) -> Image.Image:
+    """Decode an image; turn every error into a ValueError with a short reason."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own limit stands below Pillow's
+            warnings.simplefilter("ignore")  # our own limit is below Pillow's
             return _decode(file)
     except _TooLarge as error:
         raise ValueError(str(error)) from None
@@ -155,13 +155,13 @@ def _checked(file: Path | BytesIO) -> Image.Image:
         raise ValueError("too large for the memory of this machine") from None
     except PermissionError:
         raise ValueError("cannot be read: permission denied") from None
-    except Exception as error:  # Pillow's decoders raise of every kind on damaged files
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"damaged image: {reason[:120]}") from None
 
 
 class _TooLarge(ValueError):
-    """The header asks for more pixels than are decoded."""
+    """The header states more pixels than the limit."""
 
 
 def _decode(file: Path | BytesIO) -> Image.Image:
@@ -171,12 +171,12 @@ def _decode(file: Path | BytesIO) -> Image.Image:
         factor = _factor(image)
         is_progressive = factor > 1 and "progressive" in image.info
         if factor > 1:
-            # Reduces a JPEG while it is decoded, by a power of two; does nothing to other formats.
+            # Reduces a JPEG by a power of two while decoding; has no effect on other formats.
             image.draft(None, (size[0] // factor, size[1] // factor))
         is_drafted = image.size != size
-        # The decoder of a progressive JPEG holds it in full size all the same.
+        # The decoder of a progressive JPEG always holds it at full size.
         is_large = is_progressive or image.width * image.height > LARGE_PIXELS
-        with _one_at_a_time if is_large else nullcontext():
+        with _large_image_lock if is_large else nullcontext():
             image.load()
             orientation = _orientation(image)
             width, height = size if is_drafted else image.size
@@ -189,17 +189,17 @@ def _decode(file: Path | BytesIO) -> Image.Image:
 
 def _check_size(image: Image.Image) -> None:
     """Raise an error if decoding would take too much memory."""
-    tags = getattr(image, "tag_v2", {})  # of a TIFF, which may keep a small image in a large tile
+    tags = getattr(image, "tag_v2", {})  # a TIFF may store a small image in a large tile
     tile = [number for tag in (322, 323) if isinstance(number := tags.get(tag), int)]
-    most = MAX_HEAVY_PIXELS if image.format in _HEAVY_FORMATS else MAX_PIXELS
+    limit = MAX_HEAVY_PIXELS if image.format in _HEAVY_FORMATS else MAX_PIXELS
     found = max(image.width * image.height, math.prod(tile))
-    if found > most:
-        kind = f" for {image.format}" if most < MAX_PIXELS else ""
-        raise _TooLarge(f"too large: {found:,} pixels; the limit{kind} is {most:,}")
+    if found > limit:
+        kind = f" for {image.format}" if limit < MAX_PIXELS else ""
+        raise _TooLarge(f"too large: {found:,} pixels; the limit{kind} is {limit:,}")
 
 
 def _factor(image: Image.Image) -> int:
-    """Find the whole number by which both sides of a large image are divided."""
+    """Return the integer by which both sides of a large image are divided."""
     factor = math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
     return max(min(factor, image.width, image.height), 1)
 
@@ -207,7 +207,7 @@ def _factor(image: Image.Image) -> int:
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # damaged EXIF says nothing of the pixels, which are whole
+    except Exception:  # damaged EXIF does not affect the pixels
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
@@ -237,7 +237,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _full_scale(image: Image.Image, rows: int) -> float:
-    """Find the value that stands for white in an image of 16 bits or more."""
+    """Return the value of white in an image of 16 bits or more."""
     if image.mode.startswith("I;16"):
         return 65535.0
     # `I` and `F` do not say their range: take the smallest usual one that holds the values.
@@ -248,7 +248,7 @@ def _full_scale(image: Image.Image, rows: int) -> float:
 
 
 def _eight_bits(image: Image.Image, full: float) -> Image.Image:
-    """Scale grey values to 8 bits; Pillow's own conversion would clip them."""
+    """Scale grey values to 8 bits; Pillow's conversion would clip them."""
     scaled = (_numbers(image) / full).clip(0, 1) * 255
     return Image.fromarray(scaled.round().astype(np.uint8))
 
@@ -259,37 +259,35 @@ def _numbers(image: Image.Image) -> np.ndarray:
 
 _SCENE = "scene:"
 _MARGIN = 1.05
-"""A scene is drawn a little larger than needed, since its shape is known only when drawn."""
+"""Draw scenes slightly larger than needed, since their aspect ratio is approximate here."""
 _CELL = 10
-"""Pixels of a thumbnail that are looked at as one."""
-_ALIKE = 32
-"""Of 256 levels: the most that such a cell may differ from the thumbnail's. On 250 photographs the
-lossy thumbnails differed by 6 at most, other photographs by 127 at least."""
+"""Side in pixels of the thumbnail cells whose mean colours are compared."""
+_MAX_CELL_DIFFERENCE = 32
+"""Maximum difference, of 256 levels, of a cell of the original and of its thumbnail. On 250
+photographs, lossy thumbnails differed by at most 6, other photographs by at least 127."""
 
 
 class Original(NamedTuple):
-    """An item's image."""
+    """An item's original image, or its thumbnail."""
 
     image: Image.Image
     """RGB"""
     is_thumbnail: bool
-    """Whether the original was not to be found."""
+    """Whether the original was not found."""
 
 
 def open_original(collection: Collection, row: int, short_side: int) -> Original:
-    """Open an item's image, at least `short_side` pixels on the short side where that exists.
+    """Open an item's original image if it is available, else its thumbnail.
 
     Parameters
     ----------
-    collection : Collection
-    row : int
     short_side : int
-        Pixels that are wanted; a photograph comes in its own size.
+        Requested short side in pixels, for drawn scenes; a photograph has its own size.
 
     Raises
     ------
     ValueError
-        If not even the thumbnail can be read; the message names it.
+        If the thumbnail cannot be read either; the message names it.
     """
     item = collection.items.iloc[row]
     reference = str(item["image"])
@@ -304,14 +302,14 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
     try:
         return Original(_photograph(reference, size, thumbnail.image, follow_links), False)
     except ValueError:
-        return thumbnail  # moved, replaced or never a file
+        return thumbnail  # moved, replaced, or not a file
 
 
 def original_path(collection: Collection, row: int) -> str:
-    """Return where an item's file is: its absolute path, or the name in its source if it is gone.
+    """Return the absolute path of an item's file, or its name in the source if it is gone.
 
-    A collection from elsewhere may name any file of this machine, and what is printed may be
-    handed to another program: only an image of the recorded size counts as the item's file.
+    An untrusted collection may name any file of this machine, and other programs may use the
+    printed path: only an image of the recorded size counts as the item's file.
     """
     item = collection.items.iloc[row]
     path = str(item["image"])
@@ -326,7 +324,7 @@ def original_path(collection: Collection, row: int) -> str:
 
 
 def open_thumbnail(collection: Collection, row: int) -> Original:
-    """Open an item's thumbnail, 320 pixels on the long side.
+    """Open an item's thumbnail, at most 320 pixels on the long side.
 
     Raises
     ------
@@ -354,29 +352,32 @@ def _photograph(
     if _is_remote(reference):
         raise ValueError("is on another machine")
     path = Path(reference)
-    if not follow_links and path.is_symlink() and not _stays(path):
-        raise ValueError("is a link, and links were not followed")
+    if not follow_links and path.is_symlink() and not _stays_inside(path):
+        raise ValueError("is a link out of its folder")
     image = load_image(path)
     if original_size(image) != size:
         raise ValueError(f"has {original_size(image)} pixels, had {size}")
     small = image.copy()
     small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
-    if small.size != thumbnail.size or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _ALIKE:
-        raise ValueError("looks unlike its thumbnail")
+    if (
+        small.size != thumbnail.size
+        or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _MAX_CELL_DIFFERENCE
+    ):
+        raise ValueError("does not resemble its thumbnail")
     return image
 
 
 def _is_remote(reference: str) -> bool:
-    """Whether a path is on another machine, to which Windows would give a password."""
+    """Whether this is a UNC path; opening one makes Windows send credentials to that host."""
     return bool(re.match(r"[\\/]{2}", reference))
 
 
-def _stays(path: Path) -> bool:
-    """Whether a link leads to a file below its own folder."""
+def _stays_inside(path: Path) -> bool:
+    """Whether a link points to a file below its own folder."""
     return path.resolve().is_relative_to(path.parent.resolve())
 
 
 def _coarse(image: Image.Image) -> np.ndarray:
-    """Look at an image as if from afar: (rows, columns, 3) float32, from 0 to 255."""
+    """Return the mean colours of an image's cells: (rows, columns, 3) float32, 0 to 255."""
     cells = (max(image.width // _CELL, 1), max(image.height // _CELL, 1))
     return np.asarray(image.resize(cells, Image.Resampling.BOX), np.float32)

@@ -1,9 +1,8 @@
-"""Joining collections of one backbone: shards to the whole, new items to an older version.
+"""Merge the shards of one preparation, and add new items to a collection.
 
-Nothing is embedded, and nothing that is joined is changed: rows are copied in order, thumbnails are
-linked where the disk allows it.
-
-More items for a collection: a new version of it, in which only what is new was embedded.
+Both join collections of one backbone into a new one and leave the old ones unchanged: rows are
+copied in order, and thumbnails are hard-linked if the disk supports it. Only new items are
+embedded.
 """
 
 from __future__ import annotations
@@ -49,38 +48,38 @@ _ROWS = 4_096
 
 
 def merge(parts: Sequence[Path], out: Path, name: str = "") -> Collection:
-    """Join all shards of one preparation to the collection that one long run would have made.
+    """Merge all shards of one preparation into the collection that a single run would write.
 
     Parameters
     ----------
     parts : sequence of Path
-        Folders made with a `shard`, in any order.
+        Folders of the shards, in any order.
     out : Path
-        The collection's folder; must not exist yet.
+        Folder of the collection; must not exist.
     name : str
-        The collection's; by default the first shard's.
+        Name of the collection; by default the first shard's.
 
     Raises
     ------
     FileExistsError
         If `out` exists.
     ValueError
-        If a shard is missing, comes twice, or belongs to another preparation; or no record of all
-        can be used.
+        If a shard is missing, is given twice, or belongs to another preparation; or if no shard has
+        an item.
     """
     shards = sorted(((_shard_of(part), part) for part in map(Collection.open, parts)), key=_index)
     _check(shards)
     collections = [part for _, part in shards]
     if not any(part.n_items for part in collections):
-        raise ValueError(f"none of the {len(parts)} parts has an item: there is nothing to merge")
+        raise ValueError(f"none of the {len(parts)} shards has an item: there is nothing to merge")
     first = collections[0]
     return join(collections, out, name=name or first.name, source=first.manifest["source"])
 
 
 def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> Collection:
-    """Write the items of several collections of one backbone, one after the other, to a new one.
+    """Concatenate collections of one backbone, whose ids must be distinct, into a new one.
 
-    No two may have an id in common. The licence is what the parts say, each once.
+    The licence lists each distinct licence of the parts.
 
     Raises
     ------
@@ -126,7 +125,7 @@ def _shard_of(part: Collection) -> Shard:
         return Shard.parse(part.manifest["shard"]["part"])
     except KeyError:
         raise ValueError(
-            f"{part.path} is no part of a collection but a whole one; parts are made with "
+            f"{part.path} is a whole collection, not a shard; make shards with "
             "`sieve prepare … --shard i/n`"
         ) from None
 
@@ -136,30 +135,31 @@ def _index(pair: tuple[Shard, Collection]) -> int:
 
 
 def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
-    """Refuse what is not each shard of one preparation, once."""
+    """Check that these are all shards of one preparation, each once."""
     if not shards:
-        raise ValueError("there is nothing to merge; name the parts")
+        raise ValueError("there is nothing to merge; give the folders of all shards")
     first = shards[0][1]
     for shard, part in shards:
         theirs, ours = part.manifest["shard"]["origin"], first.manifest["shard"]["origin"]
-        differing = [what for what in ours if theirs.get(what) != ours[what]]
+        differing = [field for field in ours if theirs.get(field) != ours[field]]
         if differing or shard.of != shards[0][0].of:
-            what = differing[0] if differing else "number of parts"
+            field = differing[0] if differing else "number of shards"
             raise ValueError(
-                f"{part.path} and {first.path} are not of one preparation: they differ in {what}"
+                f"{part.path} and {first.path} are not from the same preparation: they differ in "
+                f"{field}"
             )
-    there = [shard.index for shard, _ in shards]
-    missing = sorted(set(range(1, shards[0][0].of + 1)) - set(there))
+    indices = [shard.index for shard, _ in shards]
+    missing = sorted(set(range(1, shards[0][0].of + 1)) - set(indices))
     if missing:
         names = ", ".join(f"{index}/{shards[0][0].of}" for index in missing[:10])
-        raise ValueError(f"parts are missing: {names}; make them with --shard, then merge all")
-    twice = next((index for index in there if there.count(index) > 1), None)
-    if twice:
-        raise ValueError(f"part {twice}/{shards[0][0].of} is named twice; name each part once")
+        raise ValueError(f"shards are missing: {names}; prepare them with --shard, then merge all")
+    repeated = next((index for index in indices if indices.count(index) > 1), None)
+    if repeated:
+        raise ValueError(f"shard {repeated}/{shards[0][0].of} is given twice; give each shard once")
 
 
 def _rows_of(part: Collection) -> Iterator[ItemBlock]:
-    """Read a collection a few thousand items at a time."""
+    """Yield a collection's items in blocks of a few thousand."""
     first = first_text = 0
     for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
         items = pa.Table.from_batches([batch]).select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
@@ -180,7 +180,7 @@ def _link_thumbnails(source: Path, target: Path, ids: pa.ChunkedArray) -> None:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source / path, target / path)
-        except OSError:  # another disk, or one that knows no links
+        except OSError:  # another disk, or a file system without hard links
             shutil.copyfile(source / path, target / path)
 
 
@@ -194,20 +194,22 @@ def add(
     progress: bool = True,
     keep_going: bool = False,
 ) -> Collection:
-    """Make a new version of a collection, with the items of a source that it lacks.
+    """Write a new version of a collection with the items of a source that it lacks.
 
-    The old version stays as it is. A record is there already where one of its id has the same
-    image; where one of its id has another (`a.jpg` of another folder), its key gets the source's
-    name before it. A run that was killed goes on when it is asked for again.
+    The old version is unchanged. A record is in the collection already if an item has its id and
+    its image. If an item has its id but another image (`a.jpg` of another folder), the record's key
+    is prefixed with the source's name. A killed run resumes when it is called again.
 
     Parameters
     ----------
     collection : Collection
+        The old version.
     source : Source
+        Origin of the new items.
     backbone : Backbone
-        The collection's own.
+        The collection's backbone.
     out : Path
-        Folder of the new version; must not exist yet.
+        Folder of the new version; must not exist.
     workers, progress, keep_going
         See `prepare`.
 
@@ -216,46 +218,46 @@ def add(
     FileExistsError
         If `out` exists.
     ValueError
-        If the backbone is another, or the source has nothing new.
+        If the backbone is not the collection's, or the source has nothing new.
     """
     if backbone.sha256 != collection.backbone.sha256:
         raise ValueError(
             f"{collection.path} was prepared with {collection.backbone}, not with backbone "
-            f"{backbone.name} ({backbone.sha256[:12]}); give its own --backbone"
+            f"{backbone.name} ({backbone.sha256[:12]}); pass the collection's --backbone"
         )
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another name or remove it first")
-    new = _New(source, collection)
+    new = NewRecords(source, collection)
     if not any(True for _ in new.records()):
         raise ValueError(f"{source} has nothing that is not in {collection.path} already")
-    draft = out.parent / f".{out.name}.new"
-    if draft.exists() and not _is_of(draft, new, backbone):
-        shutil.rmtree(draft)
-    if not draft.exists():
+    new_items = out.parent / f".{out.name}.new"
+    if new_items.exists() and not _is_same_preparation(new_items, new, backbone):
+        shutil.rmtree(new_items)
+    if not new_items.exists():
         prepare(
             new,
             backbone,
-            draft,
+            new_items,
             workers=workers,
             progress=progress,
             keep_going=keep_going,
             shard=Shard(),
         )
-    told = f"{collection.manifest['source']}; {source}"
-    joined = join([collection, Collection.open(draft)], out, name=out.name, source=told)
-    shutil.rmtree(draft)
+    sources = f"{collection.manifest['source']}; {source}"
+    joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
+    shutil.rmtree(new_items)
     return joined
 
 
-def _is_of(draft: Path, new: _New, backbone: Backbone) -> bool:
-    """Whether a run that was killed while it joined has prepared these very items."""
+def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> bool:
+    """Whether a run that was killed while joining has already prepared these items."""
     table = read_records(new)
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
-    return Collection.open(draft).manifest["shard"]["origin"] == origin
+    return Collection.open(folder).manifest["shard"]["origin"] == origin
 
 
-class _New:
-    """Records of a source that a collection lacks."""
+class NewRecords:
+    """A source of the records that a collection lacks."""
 
     def __init__(self, source: Source, collection: Collection) -> None:
         self.name, self.licence = source.name, source.licence
@@ -264,28 +266,28 @@ class _New:
         self._source = source
         self._renamed: dict[str, str] = {}
         self._unnamed: list[Skipped] = []
-        there = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
-        ids = np.array([int(item_id, 16) for item_id in there["id"].to_pylist()], np.uint64)
+        items = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
+        ids = np.array([int(item_id, 16) for item_id in items["id"].to_pylist()], np.uint64)
         self._order = np.argsort(ids)
-        self._ids, self._images = ids[self._order], there["image"]
+        self._ids, self._images = ids[self._order], items["image"]
 
     def __str__(self) -> str:
         return f"what is new in {self._source}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the old items behind: decoder processes need only the source."""
+        """Drop the old items: decoder processes need only the source."""
         heavy = ("_ids", "_images", "_order", "_unnamed")
         return {key: value for key, value in self.__dict__.items() if key not in heavy}
 
     def records(self) -> Iterator[Record]:
-        """All records that are not there yet."""
+        """Yield the records that the collection lacks."""
         self._unnamed = []
         for record in self._source.records():
-            wanted = [record, replace(record, key=f"{self.name}/{record.key}")]
-            images = [self._image_of(each) for each in wanted]
+            candidates = [record, replace(record, key=f"{self.name}/{record.key}")]
+            images = [self._image_of(each) for each in candidates]
             if record.image in images:
                 continue
-            free = [each for each, image in zip(wanted, images, strict=True) if image is None]
+            free = [each for each, image in zip(candidates, images, strict=True) if image is None]
             if not free:
                 reason = f"duplicate id: {record.id} is {images[0]} already"
                 self._unnamed.append(Skipped(record.key, record.image, reason))
@@ -295,7 +297,7 @@ class _New:
             yield free[0]
 
     def skipped_rows(self) -> SkippedRows:
-        """Return what the source leaves out, and what has an id that is taken."""
+        """Return what the source skips, and records whose id is taken."""
         rows = SkippedRows(self._unnamed)
         if isinstance(self._source, ReportsSkippedRows):
             own = self._source.skipped_rows()
@@ -310,9 +312,9 @@ class _New:
         return self._source.open_image(replace(record, key=own), size)
 
     def _image_of(self, record: Record) -> str | None:
-        """Image of the old item with a record's id."""
-        wanted = np.uint64(int(record.id, 16))
-        place = int(np.searchsorted(self._ids, wanted))
-        if place == len(self._ids) or self._ids[place] != wanted:
+        """Return the image of the old item with a record's id, if there is one."""
+        item_id = np.uint64(int(record.id, 16))
+        index = int(np.searchsorted(self._ids, item_id))
+        if index == len(self._ids) or self._ids[index] != item_id:
             return None
-        return self._images[int(self._order[place])].as_py()
+        return self._images[int(self._order[index])].as_py()

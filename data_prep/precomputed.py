@@ -1,7 +1,4 @@
-"""Embeddings that are known before a collection is prepared: no backbone has to make them again.
-
-Sparse codes that are known before a collection is prepared, and take the place of embeddings.
-"""
+"""Precomputed embeddings, which spare the backbone, and sparse codes, which replace embeddings."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ _SLICE = 1 << 14
 
 
 class RowArray(Protocol):
-    """What is read of a two-dimensional array: its shape, and slices of its rows.
-
-    NumPy's own arrays are of this kind, memory-mapped ones too.
-    """
+    """A two-dimensional array with a shape and slices of rows, such as a NumPy array."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,7 +30,7 @@ class RowArray(Protocol):
         ...
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Give the rows of a slice: (r, width)."""
+        """Return a slice of rows: (r, width)."""
         ...
 
 
@@ -44,28 +38,28 @@ class RowArray(Protocol):
 class PrecomputedEmbeddings:
     """Embeddings of a source's records, in the source's own order.
 
-    They need not be of length 1. They are read a slice at a time, so that memory-mapped files of
-    any size can be given.
+    They need not have length 1. They are read in slices, so that memory-mapped files of any size
+    can be used.
 
     Parameters
     ----------
     images : (r, d) float
         One row for each of the r records that `Source.records` yields.
     texts : (c, d) float, optional
-        One row for each caption: those of the first record, then of the second, and so on. Without
-        them the backbone embeds the captions.
+        One row for each caption: those of the first record, then of the second, and so on. If None,
+        the backbone embeds the captions.
     """
 
     images: RowArray
     texts: RowArray | None = None
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
-        """Refuse arrays that cannot belong to a source's records.
+        """Check that the arrays match a source's records.
 
         Raises
         ------
         ValueError
-            Where a shape differs from (records, width) or (captions, width).
+            If a shape differs from (records, width) or (captions, width).
         """
         expected = [("images", self.images, n_records, "record")]
         if self.texts is not None:
@@ -73,12 +67,12 @@ class PrecomputedEmbeddings:
         for name, rows, count, of in expected:
             if tuple(rows.shape) != (count, width):
                 raise ValueError(
-                    f"known {name} have shape {tuple(rows.shape)}, expected {(count, width)}: "
-                    f"one row a {of} of {source}"
+                    f"precomputed {name} have shape {tuple(rows.shape)}, expected "
+                    f"{(count, width)}: one row per {of} of {source}"
                 )
 
     def sha256(self) -> str:
-        """Hash all of both arrays, a slice at a time."""
+        """Return a hash of both arrays."""
         digest = hashlib.sha256()
         for rows in (self.images, self.texts):
             for start in range(0, rows.shape[0] if rows is not None else 0, _SLICE):
@@ -89,20 +83,20 @@ class PrecomputedEmbeddings:
 
 
 def read_rows(rows: RowArray, start: int, stop: int) -> np.ndarray:
-    """Read rows into memory of their own; pages of a mapped file are given back."""
-    part = np.array(rows[start:stop])
+    """Copy rows into memory, and release the pages of a memory-mapped file."""
+    copy = np.array(rows[start:stop])
     if isinstance(rows, np.ndarray):
-        forget_pages(rows)
-    return part
+        release_pages(rows)
+    return copy
 
 
 class ConcatRows:
-    """Several arrays read as one, such as the numbered files of one large data set.
+    """Concatenation of several arrays, such as the numbered files of a large data set.
 
     Parameters
     ----------
     parts : sequence of (r_i, d) arrays
-        At least one, all of one width.
+        At least one; all must have the same width.
     """
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
@@ -110,11 +104,11 @@ class ConcatRows:
         self._ends = np.cumsum([len(part) for part in self._parts])
         widths = {part.shape[1] for part in self._parts}
         if len(widths) != 1:
-            raise ValueError(f"arrays of one width are expected; these have {sorted(widths)}")
+            raise ValueError(f"expected arrays of the same width; got widths {sorted(widths)}")
         self.shape = (int(self._ends[-1]), widths.pop())
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Give the rows of a slice: (r, d)."""
+        """Return a slice of rows: (r, d)."""
         start, stop, _ = rows.indices(self.shape[0])
         first = int(np.searchsorted(self._ends, start, "right"))
         pieces = [self._parts[0][:0]]
@@ -126,10 +120,10 @@ class ConcatRows:
         return np.concatenate(pieces)
 
 
-def forget_pages(array: np.ndarray) -> None:
-    """Let the system have back the memory of a mapped file's pages that were read.
+def release_pages(array: np.ndarray) -> None:
+    """Release the pages of a memory-mapped file that were read.
 
-    It would reclaim them itself when it must; until then they count as this process's own.
+    The system would reclaim them when it needs memory; until then they count as this process's.
     """
     base: object = array
     while isinstance(base, np.ndarray):
@@ -142,72 +136,71 @@ def forget_pages(array: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class PrecomputedCodes:
-    """Codes of a source's records, in the source's own order, with all that makes sense of them."""
+    """Sparse codes of a source's records, in the source's own order, with names and word codes."""
 
     images: SparseCodes
-    """A row for each of the r records that `Source.records` yields."""
+    """One row for each of the r records that `Source.records` yields."""
     texts: SparseCodes | None
-    """A row for each caption: those of the first record, then of the second, and so on."""
+    """One row for each caption: those of the first record, then of the second, and so on."""
     names: Mapping[int, str]
-    """Of dimensions."""
+    """Names by dimension."""
     words: tuple[str, ...] = ()
     word_codes: SparseCodes | None = None
-    """A row a word."""
+    """One row per word of `words`."""
     text_encoder: str = ""
-    """`package.module:function` that makes codes of texts, or nothing."""
+    """`package.module:function` that encodes texts; empty if there is none."""
 
     def embeddings(self, n_captions: int) -> PrecomputedEmbeddings:
-        """Embeddings of no width, so that nothing has to be embedded."""
-        empty = np.empty((self.images.n, 0), np.float16), np.empty((n_captions, 0), np.float16)
-        return PrecomputedEmbeddings(*empty)
+        """Return embeddings of width 0, so that no backbone has to run."""
+        return PrecomputedEmbeddings(
+            np.empty((self.images.n, 0), np.float16), np.empty((n_captions, 0), np.float16)
+        )
 
     def check(self, n_records: int, n_captions: int, source: str) -> None:
-        """Refuse codes that cannot belong to a source's records.
+        """Check that the codes match a source's records.
 
         Raises
         ------
         ValueError
-            If there are more or fewer rows than records or captions.
+            If the number of rows differs from that of the records or captions.
         """
         for what, codes, count in (
             ("images", self.images, n_records),
             ("captions", self.texts, n_captions),
         ):
             if codes is not None and codes.n != count:
-                raise ValueError(
-                    f"there are codes of {codes.n:,} {what}, but {source} has {count:,}"
-                )
+                raise ValueError(f"got codes of {codes.n:,} {what}, but {source} has {count:,}")
 
     def sha256(self) -> str:
-        """Hash all of it."""
+        """Return a hash of codes, names, words and text encoder."""
         codes = (self.images, self.texts, self.word_codes)
-        told = [None if part is None else CodesIdentity.of(part).sha256 for part in codes]
-        facts = [told, sorted(self.names.items()), self.words, self.text_encoder]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        hashes = [None if part is None else CodesIdentity.of(part).sha256 for part in codes]
+        content = [hashes, sorted(self.names.items()), self.words, self.text_encoder]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def write(
         self, folder: Path, name: str, images: np.ndarray, captions: np.ndarray
     ) -> CodesIdentity:
-        """Write the codes of some records, and the checkpoint that names their dimensions.
+        """Write the codes of some records, and a checkpoint with the names of their dimensions.
 
         Parameters
         ----------
         folder : Path
-            Of a collection that is being made.
+            Folder of the collection in preparation.
         name : str
-            The collection's.
+            Name of the collection.
         images, captions : (n,), (c,) int64
-            Places of the records and captions that the collection holds.
+            Positions of the records and captions that the collection holds.
         """
-        kept = self.images.take(images)
-        kept.save(folder, IMAGE_CODES)
+        codes = self.images.take(images)
+        codes.save(folder, IMAGE_CODES)
         if self.texts is not None:
             self.texts.take(captions).save(folder, TEXT_CODES)
         if self.word_codes is not None:
             self.word_codes.save(folder, WORD_CODES)
             text = json.dumps(list(self.words), ensure_ascii=False, indent=0) + "\n"
             (folder / WORDS).write_text(text, encoding="utf-8")
-        identity = CodesIdentity.of(kept)
+        identity = CodesIdentity.of(codes)
         named = {j: DimensionName(name, 0.0, "", source=GIVEN) for j, name in self.names.items()}
         write_codes_checkpoint(folder, identity, name, named, self.text_encoder)
         return identity

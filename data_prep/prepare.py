@@ -1,9 +1,9 @@
-"""Records to a collection: thumbnails, frozen embeddings and their table.
+"""Prepare a collection: thumbnails, embeddings and a table of a source's records.
 
-Rows are worked on in parts of fixed size, each of which is kept as soon as it is done: a run that
-was killed goes on when the same command is given again, and ends with the same bytes. Decoder
-processes open images while the backbone embeds those before. A record that cannot be used is left
-out by name. The collection appears under its name only when it is whole.
+Rows are processed in chunks of fixed size, and each chunk is saved when it is done. A killed run
+resumes when the same command is run again, and writes the same bytes. Decoder processes open images
+while the backbone embeds earlier ones. Unusable records are listed in `skipped.csv`. The collection
+appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -36,37 +36,36 @@ def prepare(
     keep_going: bool = False,
     shard: Shard | None = None,
 ) -> Collection:
-    """Make a collection of a source's records.
+    """Prepare a collection from a source's records.
 
     Parameters
     ----------
     source : Source
-    backbone : Backbone or BackboneIdentity
-        Embeds what is not known already; where all is known, its identity is enough, and codes need
-        none.
+        Origin of the records.
+    backbone : Backbone, BackboneIdentity or None
+        Embeds what is not precomputed. If everything is, its identity suffices; codes need none.
     out : Path
-        The collection's folder; must not exist yet.
+        Folder of the collection; must not exist.
     precomputed : PrecomputedEmbeddings or PrecomputedCodes, optional
-        Embeddings that need not be made, in the order of all the source's records; or sparse codes
-        that take their place.
+        Embeddings of all records in the source's order, or sparse codes that replace embeddings.
     workers : int, optional
-        Decoder processes; by default one a core, none for a small source. The collection does not
-        depend on it.
+        Number of decoder processes; by default one per core, and 0 for a small source. It does not
+        change the collection.
     progress : bool
-        Show a progress bar with rate and time left.
+        Show a progress bar.
     keep_going : bool
-        Leave out bad records and malformed rows even if they are more than 5 %.
+        Do not stop if more than 5 % of the records are bad or of the rows malformed.
     shard : Shard, optional
-        Make only this part; see `sieve.data_prep.merge.merge`.
+        Prepare only this shard; see `sieve.data_prep.merge.merge`.
 
     Raises
     ------
     FileExistsError
         If `out` exists.
     KeyboardInterrupt
-        On Ctrl-C; says how to go on.
+        On Ctrl-C; the message says how to resume.
     OSError
-        If the disk is full or cannot be written to, or another process prepares the same.
+        If the disk is full or not writable, or another process prepares the same collection.
     ValueError
         If no record can be used; if more than 5 % of the records are bad or of the rows malformed;
         if `precomputed` does not match the source; if a backbone embedding is not finite; or if
@@ -104,8 +103,8 @@ def _plan(
     if isinstance(precomputed, PrecomputedCodes):
         n_records, n_captions = len(table.text_starts) - 1, int(table.text_starts[-1])
         precomputed.check(n_records, n_captions, source.name)
-        nothing = BackboneIdentity("none", "", 0)
-        embedder = Embedder(nothing, precomputed.embeddings(n_captions), table, source.name)
+        no_backbone = BackboneIdentity("none", "", 0)
+        embedder = Embedder(no_backbone, precomputed.embeddings(n_captions), table, source.name)
         return PreparationPlan(source, table, embedder, shard, keep_going, precomputed)
     if backbone is None:
         raise ValueError(f"embeddings of {source.name} need a backbone")
@@ -115,10 +114,10 @@ def _plan(
 
 
 def _disk_error(error: OSError, parent: Path) -> OSError:
-    """Say what an OSError means; those of NumPy and Arrow often carry no number."""
+    """Explain an OSError of a full disk; those of NumPy and Arrow often have no errno."""
     if not disk_is_full(error, parent):
         return error
     return OSError(
-        f"the disk that holds {parent} is full; free some space and run again "
-        "(what is done already stays done)"
+        f"the disk that holds {parent} is full; free some space and run the same command again "
+        "to resume"
     )

@@ -1,14 +1,10 @@
-"""What every source of images yields: records, and a way to open their images.
+"""Records, the `Source` protocol, hash-based splits, and the list of skipped records.
 
-A source is small and picklable, so that decoder processes can hold a copy. `prepare` turns its
-records into a collection; nothing else in the house knows a dataset's file format.
+A `Source` yields the records of one data set and opens their images; only a source knows the file
+format of its data set. It is small and picklable, so that each decoder process can hold a copy.
 
-Draw splits from what a picture shows, so that equal pictures always share one.
-
-A draw depends on the picture alone: shards, resumed runs and later versions of a collection agree,
-and a copy under another name, or in another collection, never crosses from train to test.
-
-Records, rows and files that are not in a collection, with the reason for each.
+A split that the source does not name is derived from a hash of the image. Equal images therefore
+always share a split: in shards, resumed runs, later versions and other collections.
 """
 
 from __future__ import annotations
@@ -31,60 +27,58 @@ _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
 
 
 def split_from_hash(content: int) -> str:
-    """Draw a split: 80 % train, 10 % select, 10 % test.
+    """Map a hash to a split: 80 % train, 10 % select, 10 % test.
 
     Parameters
     ----------
     content : int
-        64-bit hash of the picture, or an item's id where there is no picture.
+        64-bit hash of the image, or an item's id if there is no image.
     """
-    place = content / 2**64
-    if place < _TRAIN_SHARE:
+    share = content / 2**64
+    if share < _TRAIN_SHARE:
         return "train"
-    return "select" if place < _TRAIN_SHARE + _SELECT_SHARE else "test"
+    return "select" if share < _TRAIN_SHARE + _SELECT_SHARE else "test"
 
 
 def image_hash(image: Image.Image) -> int:
-    """Hash the size and the pixels of an upright RGB image, to 64 bits."""
+    """Return a 64-bit hash of the size and pixels of an upright RGB image."""
     digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
     digest.update(image.tobytes())
     return int.from_bytes(digest.digest()[:8], "big")
 
 
 def embedding_hash(embedding: np.ndarray) -> int:
-    """Hash one embedding, (d,) float16, to 64 bits."""
+    """Return a 64-bit hash of one embedding, (d,) float16."""
     return int.from_bytes(hashlib.sha256(embedding.tobytes()).digest()[:8], "big")
 
 
 COLUMNS = ("key", "image", "reason")
 _SEVERAL = re.compile(r"[^:]+: (\d[\d,]{0,14}) of them(?:;.*)?")
-
-
 MAX_BAD_SHARE = 0.05
 """A larger share of bad records, or of malformed rows, stops a preparation."""
 
 
 class Skipped(NamedTuple):
-    """One record, file or row of a caption file that is not in the collection."""
+    """A record, a file or a row of a caption file that is not in the collection."""
 
     key: str
-    """The record's key, or the place of a row: `captions.csv:17`."""
+    """Key of the record, or file and line of a row: `captions.csv:17`."""
     image: str
     reason: str
-    """`KIND: details; what to do`; entries are counted by kind, the part before the colon. Details
-    such as `512 of them` state how many an entry stands for."""
+    """`KIND: details; what to do`. Entries are counted by kind, the part before the colon. Details
+    such as `512 of them` say how many records an entry represents."""
 
 
 class SkippedRows(list[Skipped]):
-    """Records that a source skips while it reads, with a count of the rows that were read.
+    """Entries that a source skips while reading, with counts of all and of malformed rows.
 
     Attributes
     ----------
     n_rows : int
-        Rows that were read, the good ones too.
+        Number of rows read, including valid ones.
     malformed : Tally
-        Rows that could not be parsed: more than 5 % of them stop a preparation. A row without a
-        caption or with a repeated one is skipped but not malformed.
+        Rows that could not be parsed; more than 5 % of them stop a preparation. A row with no
+        caption, or with a repeated one, is skipped but not malformed.
     """
 
     def __init__(self, entries: Iterable[Skipped] = ()) -> None:
@@ -93,16 +87,16 @@ class SkippedRows(list[Skipped]):
         self.malformed = Tally()
 
     def add(self, key: str, image: str, reason: str) -> None:
-        """Note a row or file that is left out."""
+        """Add a skipped row or file."""
         self.append(Skipped(key, image, reason))
 
     def add_malformed(self, key: str, image: str, reason: str) -> None:
-        """Note a row that could not be parsed; it is counted in `n_rows` by its reader."""
+        """Add a row that could not be parsed; the caller counts it in `n_rows`."""
         self.append(Skipped(key, image, reason))
         self.malformed.add(key, reason)
 
     def count_rows(self, other: SkippedRows) -> None:
-        """Add the counts of rows of another source or file, but not its entries."""
+        """Add the row counts of another source or file, but not its entries."""
         self.n_rows += other.n_rows
         self.malformed.update(other.malformed)
 
@@ -118,10 +112,10 @@ class SkippedRows(list[Skipped]):
 
 @runtime_checkable
 class ReportsSkippedRows(Protocol):
-    """A source that leaves out rows and files which are no records, such as empty captions."""
+    """A source that reports skipped rows and files that are not records, such as empty captions."""
 
     def skipped_rows(self) -> Sequence[Skipped]:
-        """Return all of them, in the order of the file; called after the records were read."""
+        """Return all skipped rows in file order; call it after reading the records."""
         ...
 
 
@@ -131,6 +125,7 @@ class Tally:
     Attributes
     ----------
     total : int
+        Number of entries, where one entry may represent several records.
     """
 
     def __init__(self, entries: Iterable[Skipped] = ()) -> None:
@@ -142,7 +137,7 @@ class Tally:
             self.add(entry.key, entry.reason)
 
     def add(self, key: str, reason: str) -> None:
-        """Count one more, or as many as the reason states."""
+        """Count one entry, or as many as its reason states."""
         kind = reason.split(":")[0]
         several = _SEVERAL.fullmatch(reason)
         count = int(several[1].replace(",", "")) if several else 1
@@ -159,16 +154,16 @@ class Tally:
         self._reasons = {**other._reasons, **self._reasons}
 
     def most_common(self, n: int | None = None) -> list[tuple[str, int]]:
-        """Return kinds with their counts, the most frequent first."""
+        """Return kinds and their counts, most frequent first."""
         return self._counts.most_common(n)
 
     def describe(self, n: int | None = None) -> str:
-        """Return the kinds, each with its count and an example, on one line."""
+        """Return one line with the kinds, each with its count and an example."""
         most = self._counts.most_common(n)
         return ", ".join(f"{count:,} × {kind} ({self._examples[kind]})" for kind, count in most)
 
     def explain(self, n: int = 4) -> str:
-        """Return the most frequent kinds, each with its count, an example and the whole reason."""
+        """Return one line with the most frequent kinds: count, full reason and example."""
         most = self._counts.most_common(n)
         return "; ".join(
             f"{count:,} × {self._reasons[kind]} ({self._examples[kind]})" for kind, count in most
@@ -180,7 +175,7 @@ class Tally:
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
-    """Write `skipped.csv`, every cell safe; returns how many rows it has."""
+    """Write `skipped.csv` with safe cells; return its number of rows."""
     count = 0
     with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -192,14 +187,14 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
 
 
 def read_skipped(path: Path) -> Iterable[Skipped]:
-    """Read `skipped.csv` row by row; ValueError where it is something else."""
+    """Read `skipped.csv` row by row; raise ValueError if it has another format."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = csv.reader(stream)
         next(rows, None)
         for row in rows:
             if len(row) != len(COLUMNS):
                 raise ValueError(
-                    f"{path} is damaged: line {rows.line_num} has {len(row)} columns, not "
+                    f"{path} is damaged: line {rows.line_num} has {len(row)} columns, expected "
                     f"{len(COLUMNS)}; prepare the collection again"
                 )
             yield Skipped(*map(read_cell, row))
@@ -207,17 +202,17 @@ def read_skipped(path: Path) -> Iterable[Skipped]:
 
 SPLITS = ("train", "select", "test")
 HASH_SPLIT = ""
-"""Split of a record whose source names none: it is drawn by the picture, see `data_prep.splits`."""
+"""Split of a record whose source names none; see `split_from_hash`."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image, with what is known about it before any model sees it."""
+    """One image with its captions, labels and split."""
 
     key: str
-    """Stable key in the source, of which the id is made: a relative path or the source's own id."""
+    """Stable key in the source, from which the id is computed: a relative path or an id."""
     image: str
-    """Where the original is: a path, or `scene:SEED:INDEX` for a scene that is drawn anew."""
+    """Original image: a path, or `scene:SEED:INDEX` for a drawn scene."""
     captions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     split: str = "train"
@@ -233,13 +228,13 @@ class Record:
 
 
 class Source(Protocol):
-    """A collection's origin. Instances are picklable and hold no open files."""
+    """Origin of a collection's records. Instances are picklable and hold no open files."""
 
     name: str
     licence: str
 
     def records(self) -> Iterator[Record]:
-        """All records, in an order that depends on nothing but the source."""
+        """Yield all records in an order that depends only on the source."""
         ...
 
     def open_image(self, record: Record, size: int) -> Image.Image:
@@ -249,17 +244,17 @@ class Source(Protocol):
         ----------
         record : Record
         size : int
-            Wanted length of the long side in pixels; a hint for sources that draw.
+            Requested long side in pixels; a hint for sources that draw.
 
         Raises
         ------
         ValueError
-            With a one-line reason where the image cannot be used.
+            With a one-line reason if the image cannot be used.
         """
         ...
 
 
 def source_roots(source: Source) -> tuple[str, ...]:
-    """Return the folder that a source's files are named relative to, if its files lie in one."""
+    """Return the root folder of a source's relative file names, if it has one."""
     root: Path | None = getattr(source, "root", None)
     return () if root is None else (str(root),)

@@ -1,10 +1,10 @@
-"""Words that label people, from WordNet and US census names: never names of dimensions.
+"""Write the list of words that label people, which never become names of dimensions.
 
     python -m sieve.data_prep.wordnet_person_labels DICT NAMES
 
 DICT is WordNet 3.0's folder of `data.noun`; NAMES is the folder of `dist.female.first`,
 `dist.male.first` and `dist.all.last` (US Census Bureau 1990, as in the PyPI package `names`).
-Written to `assets/words/person_labels.txt`; `assets/words/SOURCE.md` says what is in it.
+The list is `assets/words/person_labels.txt`, described in `assets/words/SOURCE.md`.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ ROOTS = (
     "transvestite", "handicapped_person", "cripple", "retard", "native", "ethnic", "midget",
     "albino", "deaf-mute",
 )  # fmt: skip
-"""Persons whose kinds are labels: by origin, religion, orientation, disability."""
+"""Persons whose hyponyms are labels: by origin, religion, orientation, disability."""
 GROUPS = ("ethnic_group", "disabled")
-_KEPT = """
+_ALLOWED = """
 alpine antarctic arctic atlantic attic badger believer calif caribbean claus colored
 continental dike dummy federal ferris frank gothic martian mediterranean mickey mohawk moor
 mystic olympic ottoman pacific paddy polish pueblo quiche rebel santa sooner wasp white
 wolverine
 """
-KEPT = frozenset(_KEPT.split())
-"""Words that captions use for something else (a mohawk is a haircut), or that say too little."""
-NAMES_KEPT = 4000
-"""Family names that are taken, the most frequent first."""
+ALLOWED = frozenset(_ALLOWED.split())
+"""Words that captions use in another sense (a mohawk is a haircut), or that are harmless."""
+N_FAMILY_NAMES = 4000
+"""Number of family names, most frequent first."""
 _PERSON = "18"
 _PLACES = ("15", "17")
 _WORD = re.compile(r"[a-z]{3,}(?:[-'][a-z]+)*")
 
 
 class Sense(NamedTuple):
-    """A synset with its lemmas as written."""
+    """A synset with its lemmas in their original case."""
 
     lemmas: tuple[str, ...]
     pointers: tuple[tuple[str, str, str], ...]
-    """Symbol, target's offset, target's part of speech."""
+    """Symbol, offset of the target, part of speech of the target."""
     file: str
 
 
 def read_senses(path: Path) -> dict[str, Sense]:
-    """Read `data.noun` or `data.adj` by offset."""
+    """Read the senses of `data.noun` or `data.adj` by offset."""
     found = {}
     for line in wordnet_lines(path):
         offset, file, _, count, *rest = line.split("|")[0].split()
@@ -80,16 +80,16 @@ def label_words(
     adjectives: dict[str, Sense],
     known: set[str],
 ) -> set[str]:
-    """Find nouns and adjectives that label people, and names of persons.
+    """Return nouns and adjectives that label people, and names of persons.
 
     Parameters
     ----------
     nouns, adjectives : dict
-        By offset.
+        Senses by offset.
     first : dict
-        The most frequent sense of each noun; others do not count.
+        Most frequent sense of each noun; others are ignored.
     known : set of str
-        Words that name something else than a person; a person's name among them stays.
+        Words that name something other than a person; a person's name among them is no label.
     """
     below = defaultdict(set)
     instances = defaultdict(set)
@@ -119,7 +119,7 @@ def label_words(
     for offset in labels:
         for lemma in nouns[offset].lemmas:
             word = lemma.lower()
-            # Inhabitants in lower case (resident, tenant) are of no origin.
+            # Inhabitants in lower case (resident, tenant) do not state an origin.
             if first.get(word) == offset and (offset not in origins or lemma[0].isupper()):
                 found.add(word)
     found |= {lemma.lower() for offset in people for lemma in nouns[offset].lemmas} - known
@@ -131,12 +131,12 @@ def label_words(
 
 
 def names_of_people(folder: Path, known: set[str]) -> set[str]:
-    """Read given and family names, without those that are also words or places."""
+    """Return given and family names that are neither words nor places."""
     found: set[str] = set()
     for name, limit in (
         ("dist.female.first", None),
         ("dist.male.first", None),
-        ("dist.all.last", NAMES_KEPT),
+        ("dist.all.last", N_FAMILY_NAMES),
     ):
         lines = (folder / name).read_text(encoding="ascii").splitlines()[:limit]
         found |= {line.split()[0].lower() for line in lines}
@@ -144,7 +144,7 @@ def names_of_people(folder: Path, known: set[str]) -> set[str]:
 
 
 def other_phrases(nouns: dict[str, Sense], labels: set[str]) -> Iterator[str]:
-    """Find phrases of two words that name no person though one word is a label: german shepherd."""
+    """Yield phrases of two words with a label that name no person, such as german shepherd."""
     for sense in nouns.values():
         for lemma in sense.lemmas:
             words = lemma.lower().split("_")
@@ -158,26 +158,26 @@ def main() -> None:
     parser.add_argument("dict", type=Path, help="WordNet 3.0's folder of data.noun")
     parser.add_argument("names", type=Path, help="folder of dist.all.last")
     parser.add_argument("--out", type=Path, default=assets.ROOT / "words" / "person_labels.txt")
-    asked = parser.parse_args()
-    nouns = read_senses(asked.dict / "data.noun")
-    adjectives = read_senses(asked.dict / "data.adj")
+    args = parser.parse_args()
+    nouns = read_senses(args.dict / "data.noun")
+    adjectives = read_senses(args.dict / "data.adj")
     known = {
         lemma.lower()
         for part in ("noun", "adj", "verb", "adv")
-        for sense in read_senses(asked.dict / f"data.{part}").values()
+        for sense in read_senses(args.dict / f"data.{part}").values()
         for lemma in sense.lemmas
         if lemma[0].islower() or sense.file not in (_PERSON, "14")
     }
     known |= set(english_words())
-    labels = label_words(nouns, first_senses(asked.dict / "index.noun"), adjectives, known)
+    labels = label_words(nouns, first_senses(args.dict / "index.noun"), adjectives, known)
     labels |= {
         re.sub("man$", "men", word) if word.endswith("man") else f"{word}s" for word in labels
     }
-    labels = (labels | names_of_people(asked.names, known)) - KEPT
+    labels = (labels | names_of_people(args.names, known)) - ALLOWED
     phrases = sorted(set(other_phrases(nouns, labels)))
     lines = [*sorted(labels), *(f"+{phrase}" for phrase in phrases)]
-    asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{len(labels):,} words and {len(phrases):,} phrases in {asked.out}\n")
+    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{len(labels):,} words and {len(phrases):,} phrases in {args.out}\n")
 
 
 if __name__ == "__main__":

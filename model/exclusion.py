@@ -1,10 +1,10 @@
-r"""Exclusion search over sparse codes, the heart of Sieve.
+"""Exclusion search over sparse codes.
 
     score(x) = Σ_{j on} q_j z_xj - s λ Σ_{j off} w_j z_xj
 
-Codes are unit vectors whose norms are taken over all dimensions and do not change when dimensions
-are switched, so switching one off and on again is the identity, bit for bit. Each score is a sum of
-contributions q_j z_xj, one a dimension: that is the whole explanation of a result.
+Codes are normalised over all dimensions, whether on or off, so switching a dimension off and on
+again gives the same scores, bit for bit. Each score is a sum of contributions, one for each
+dimension, which explain the result completely.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 from sieve.model.codes import SparseCodes
 
 _BLOCK = 256
-"""Rows of which the best is looked at first."""
-_AHEAD = 8
-"""`never` looks at so many times the rows that are wanted before it visits all."""
+"""Rows in a block, whose best score bounds the scores that are sorted."""
+_OVERSAMPLING = 8
+"""`never` filters this multiple of the wanted rows first, before it falls back to all rows."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How hard off dimensions push, and from where `never` removes. Stored with a checkpoint."""
+    """Weights and thresholds of exclusion, stored with a checkpoint."""
 
     push: float = 1.0
     """λ, the weight of the off dimensions at strictness 1."""
     threshold: float = 0.0
-    """τ: `never` leaves out every x that has an off dimension above it."""
+    """τ: `never` leaves out every item that has an off dimension above it."""
     proposal_ratio: float = 1.0
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
     proposal_floor: float = 0.0
@@ -44,10 +44,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Query:
-    """A code to search with, the dimensions that are off, and how strictly they count."""
+    """A query's code with its off dimensions and their weights."""
 
     code: np.ndarray
-    """q, (m,) float32, non-negative, of unit norm (or all zero)."""
+    """q: (m,) float32, non-negative, of unit norm or all zero."""
     off: tuple[int, ...] = ()
     """Dimensions switched off, each once."""
     weights: tuple[float, ...] = ()
@@ -61,7 +61,10 @@ class Query:
     def __post_init__(self) -> None:
         m = len(self.code)
         if len(self.weights) != len(self.off):
-            raise ValueError(f"{len(self.off)} dimensions are off, but {len(self.weights)} weights")
+            raise ValueError(
+                f"expected one weight for each of {len(self.off)} off dimensions; got "
+                f"{len(self.weights)}"
+            )
         if len(set(self.off)) != len(self.off) or not all(0 <= j < m for j in self.off):
             raise ValueError(f"off must be distinct dimensions in [0, {m}); got {self.off}")
         if not 0 <= self.strictness <= 1:
@@ -69,12 +72,12 @@ class Query:
 
     @property
     def push(self) -> float:
-        """Weight of the off dimensions, s λ."""
+        """Weight of the off dimensions: s λ."""
         return self.calibration.push * (1.0 if self.never else self.strictness)
 
     @property
     def factors(self) -> np.ndarray:
-        """What each dimension of a row counts: (m,) float32, q_j where it is on, else -s λ w_j."""
+        """Factor of each dimension: (m,) float32, q_j if it is on, else -s λ w_j."""
         factors = self.code.astype(np.float32)
         factors[list(self.off)] = -np.float32(self.push) * np.array(self.weights, np.float32)
         return factors
@@ -90,7 +93,7 @@ class Hits(NamedTuple):
 
 
 class Contributions(NamedTuple):
-    """What one row's score is made of."""
+    """Contributions of dimensions to one row's score."""
 
     dimensions: np.ndarray
     """(a,) int32: dimensions that the row shares with the query, or that are off."""
@@ -101,7 +104,7 @@ class Contributions(NamedTuple):
 def propose_off(
     code: np.ndarray, without: np.ndarray, calibration: Calibration | None = None
 ) -> np.ndarray:
-    """Dimensions that "without B" proposes to switch off, strongest in B first.
+    """Return the dimensions that "without B" proposes to switch off, strongest in B first.
 
     Parameters
     ----------
@@ -131,18 +134,18 @@ def propose_off(
 def off_weights(
     code: np.ndarray, without: np.ndarray, off: np.ndarray, mean_positive: np.ndarray
 ) -> np.ndarray:
-    """How much each off dimension pushes.
+    """Return the weight of each off dimension.
 
-    The larger of the query's and B's strength; a dimension that is in neither (switched off from
-    its own page) takes its mean positive value.
+    It is the larger of A's and B's activation. A dimension that neither has (one switched off on
+    its own page) gets its mean positive activation.
 
     Parameters
     ----------
     code, without : (m,) float32
-        Codes of A and of B (zeros where there is no B).
+        Codes of A and of B (zeros if there is no B).
     off : (o,) integer
     mean_positive : (m,) float32
-        Mean of each dimension over the rows that have it.
+        Each dimension's mean over the rows that have it.
 
     Returns
     -------
@@ -154,14 +157,14 @@ def off_weights(
 
 
 def scores(codes: SparseCodes, query: Query) -> np.ndarray:
-    """Score of every row: (n,) float32; rows that `never` leaves out have -inf.
+    """Return the score of every row: (n,) float32; -inf for rows that `never` leaves out.
 
     Reads only the postings of the query's dimensions and of those that are off.
 
     Raises
     ------
     ValueError
-        If the query is of another width than the codes.
+        If the query's width differs from the codes'.
     """
     total = _sums(codes, query)
     if query.never:
@@ -170,25 +173,25 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
 
 
 def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
-    """Best rows for a query; ties go to the smaller row.
+    """Return the best rows for a query; ties by row.
 
     Parameters
     ----------
     codes : SparseCodes
     query : Query
     top : int
-        How many rows are wanted; fewer come back where `never` leaves fewer.
+        Number of rows; fewer are returned if `never` leaves fewer.
 
     Raises
     ------
     ValueError
-        If the query is of another width than the codes.
+        If the query's width differs from the codes'.
     """
     total = _sums(codes, query)
     if query.never:
-        # What is pushed away seldom stands among the best: there it is cheaper to look whether a
-        # row has an off dimension than to visit all rows that have one.
-        hits = best(total, _AHEAD * top)
+        # Few of the best rows have an off dimension, as it lowers their scores. Checking these
+        # rows is cheaper than visiting all rows of the off dimensions.
+        hits = best(total, _OVERSAMPLING * top)
         kept = ~_left_out(codes, query, hits.rows)
         if np.count_nonzero(kept) >= top:
             return Hits(hits.rows[kept][:top], hits.scores[kept][:top])
@@ -197,12 +200,14 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
 
 
 def _sums(codes: SparseCodes, query: Query) -> np.ndarray:
-    """Score every row, also those that `never` leaves out: (n,) float32."""
+    """Return the score of every row without regard to `never`: (n,) float32."""
     if len(query.code) != codes.m:
-        raise ValueError(f"the query has {len(query.code)} dimensions, the codes {codes.m}")
-    factor = query.factors
-    read = np.flatnonzero(factor)
-    return np.asarray(codes.by_dimension[:, read] @ factor[read])
+        raise ValueError(
+            f"the query has {len(query.code)} dimensions, but the codes have {codes.m}"
+        )
+    factors = query.factors
+    active = np.flatnonzero(factors)
+    return np.asarray(codes.by_dimension[:, active] @ factors[active])
 
 
 def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
@@ -213,13 +218,13 @@ def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
 
 
 def _left_out(codes: SparseCodes, query: Query, rows: np.ndarray) -> np.ndarray:
-    """Tell which of some rows `never` leaves out: (r,) bool."""
+    """Return whether `never` leaves out each of some rows: (r,) bool."""
     having = codes.by_row[rows][:, list(query.off)] > query.calibration.threshold
     return np.asarray(having.sum(1)).ravel() > 0
 
 
 def best(total: np.ndarray, top: int) -> Hits:
-    """Select the `top` largest finite scores, ties by row.
+    """Return the rows of the `top` largest finite scores; ties by row.
 
     Parameters
     ----------
@@ -230,23 +235,23 @@ def best(total: np.ndarray, top: int) -> Hits:
     if top == 0:
         return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
     floor = _floor(total, top)
-    # Rows that tie with the last place compete by row, so all of them are looked at.
+    # All rows that tie with the last one are sorted, so that ties are broken by row.
     rows = np.flatnonzero((total >= floor) & (total > -np.inf))
     rows = rows[np.lexsort((rows, -total[rows]))][:top]
     return Hits(rows, total[rows])
 
 
 def _floor(total: np.ndarray, top: int) -> np.floating:
-    """Find a score that at least `top` rows reach, and few more: each block's best is one."""
+    """Return a score that at least `top` rows reach, and few more, from the blocks' maxima."""
     whole = len(total) // _BLOCK
     best_of = total[: whole * _BLOCK].reshape(whole, _BLOCK).max(1) if whole >= top else total
     return np.partition(best_of, len(best_of) - top)[len(best_of) - top]
 
 
 def contributions(codes: SparseCodes, query: Query, row: int) -> Contributions:
-    """Take one row's score apart, the largest contribution first.
+    """Return the contributions of dimensions to one row's score, the largest first.
 
-    Off dimensions that the row does not have are left out; at strictness 0 the others contribute 0.
+    Off dimensions are included if the row has them, even with 0 at strictness 0.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""How texts and images become codes to search with, and what can be asked at all.
+"""Encoders of queries: texts and images to sparse codes.
 
-A backbone with a sparse encoder reads both; where it is unavailable, texts are read from the
-collection's captions. Codes that were made elsewhere come without a backbone: a table of word codes
-reads words, and a Python function reads texts, if a person allows its code to run.
+A backbone and a sparse encoder encode both. If the backbone is unavailable, texts are encoded by
+the collection's captions. External codes have no backbone: a table of word codes encodes texts, or
+a Python function whose code the user allows to run.
 """
 
 from __future__ import annotations
@@ -30,99 +30,99 @@ from sieve.model.text_encoder import (
     backbone_fault,
     fault_of,
     load_entry,
-    reason_of,
+    unavailable_reason,
 )
 from sieve.model.words.text import WordReading, drop_words
 from sieve.model.words.word_codes import CodedWords
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
-_NOTHING = np.zeros(0, np.float32)
+_NO_EMBEDDING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an engine can do beside searching by items."""
+    """Kinds of query that an engine supports, apart from items."""
 
     text_queries: bool = True
     image_queries: bool = True
     dense_search: bool = True
-    """Whether there are embeddings to search with alone, to compare."""
+    """Whether there are embeddings for a baseline search."""
     no_text: str = ""
-    """Why no text can be read, in a line."""
+    """Why texts cannot be encoded, in one line."""
     no_image: str = ""
-    """Why no image from outside can be read, in a line."""
+    """Why images cannot be encoded, in one line."""
     texts_by_captions: bool = False
-    """Whether texts are read from the collection's captions, as its backbone is unavailable."""
+    """Whether texts are encoded by the collection's captions, as its backbone is unavailable."""
 
 
 class Encoded(NamedTuple):
-    """A text or an image."""
+    """An encoded text or image."""
 
     code: np.ndarray
     """(m,) float32"""
     embedding: np.ndarray
-    """(d,) float32; (0,) where no backbone has read it"""
+    """(d,) float32; (0,) without a backbone"""
 
 
 class QueryEncoder(Protocol):
-    """Makes codes of what people ask."""
+    """Encodes texts and images as sparse codes."""
 
     @property
     def can(self) -> Capabilities:
-        """What can be asked."""
+        """Supported kinds of query."""
         ...
 
     def encode_text(self, text: str) -> Encoded:
-        """Read a text; ValueError where it cannot be read."""
+        """Encode a text; raise a ValueError if texts are not supported."""
         ...
 
     def encode_image(self, image: Image.Image) -> Encoded:
-        """Read an image; ValueError where none can be read."""
+        """Encode an image; raise a ValueError if images are not supported."""
         ...
 
     def unknown(self, text: str) -> list[str]:
-        """Words of a text that are not known."""
+        """Return the words of a text that the encoder does not know."""
         ...
 
     def read(self, text: str, singular: bool = False) -> WordReading:
-        """Read a text as words that are known here, plurals as singulars if `singular`."""
+        """Rewrite a text in words that the encoder knows, with singulars if `singular`."""
         ...
 
     def words_read(self, text: str) -> int:
-        """Count the words of a text that are read, from its beginning."""
+        """Return how many words of a text, from its beginning, are encoded."""
         ...
 
-    def note(self, word: str) -> str:
-        """Say in a sentence that a word of what to find is unknown."""
+    def unknown_word_note(self, word: str) -> str:
+        """Return a sentence that says that a word to find is unknown."""
         ...
 
-    def about_reading(self, text: str) -> str:
-        """Say how a text was read if that is not as a person would expect; else empty."""
+    def reading_note(self, text: str) -> str:
+        """Return a sentence about an unexpected way of encoding a text, or an empty text."""
         ...
 
-    def nothing_known(self, text: str) -> str:
-        """Say why a text has an empty code."""
+    def empty_code_reason(self, text: str) -> str:
+        """Return why a text has an empty code."""
         ...
 
 
-def query_notes(queries: QueryEncoder, text: str) -> list[str]:
-    """Say how a text to find is read: words replaced, unknown, or beyond the model's context.
+def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
+    """Return notes on words of a text that are replaced, unknown, or beyond the model's context.
 
     Parameters
     ----------
-    queries : QueryEncoder
+    encoder : QueryEncoder
     text : str
         What to find; empty if the query is an image.
     """
     if not text:
         return []
-    reading = queries.read(text)
-    notes = _replaced(reading)
+    reading = encoder.read(text)
+    notes = _replacement_notes(reading)
     if reading.known:
-        notes += map(queries.note, queries.unknown(text))
+        notes += map(encoder.unknown_word_note, encoder.unknown(text))
     else:
-        notes.append(f"“{shortened(text)}” has no word that is known here; results are unreliable.")
-    n_read, n_words = queries.words_read(text), len(text.split())
+        notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
+    n_read, n_words = encoder.words_read(text), len(text.split())
     if n_read < n_words:
         notes.append(f"Only the first {n_read} of {n_words} words were read.")
     return notes
@@ -132,27 +132,27 @@ class Exclusions(NamedTuple):
     """Codes of what to exclude."""
 
     codes: np.ndarray
-    """(t, m) float32: one row for each phrase, zeros if nothing of it is known."""
+    """(t, m) float32: one row for each phrase; zeros if it has no known word."""
     notes: list[str]
-    """One sentence for each word that was replaced or is unknown."""
+    """Sentences about words that were replaced or are unknown."""
 
 
 def encode_exclusions(
-    queries: QueryEncoder,
+    encoder: QueryEncoder,
     encode_text: Callable[[str], Encoded],
     phrases: Sequence[str],
     m: int,
 ) -> Exclusions:
     """Encode phrases to exclude, each by its known words only.
 
-    A word that the encoder does not know has an arbitrary code, which would switch off arbitrary
-    dimensions, so it is left out and named.
+    A word that the encoder does not know would have an arbitrary code, which would switch off
+    arbitrary dimensions. It is left out, with a note.
 
     Parameters
     ----------
-    queries : QueryEncoder
+    encoder : QueryEncoder
     encode_text : callable
-        `queries.encode_text`, or a cache of it.
+        `encoder.encode_text`, or a cached version of it.
     phrases : sequence of str
     m : int
         Number of dimensions.
@@ -160,41 +160,41 @@ def encode_exclusions(
     codes = np.zeros((len(phrases), m), np.float32)
     notes: list[str] = []
     for row, phrase in enumerate(phrases):
-        reading = queries.read(phrase, singular=True)
-        notes += _replaced(reading)
+        reading = encoder.read(phrase, singular=True)
+        notes += _replacement_notes(reading)
         if reading.known:
             codes[row] = encode_text(reading.known).code
         if not (reading.known or reading.unknown):
             notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
         elif not codes[row].any():
-            notes.append(f"“{shortened(phrase)}” is not known here, so it switches nothing off.")
+            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
         elif reading.unknown:
             words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
-            known = shortened(reading.known)
-            notes.append(f"{words} is not known here; only “{known}” is excluded.")
+            verb = "is" if len(reading.unknown) == 1 else "are"
+            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
     return Exclusions(codes, notes)
 
 
-def _replaced(reading: WordReading) -> list[str]:
+def _replacement_notes(reading: WordReading) -> list[str]:
     return [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
 
 
 def shortened(text: str) -> str:
-    """Cut a text to what fits into a sentence."""
+    """Shorten a text so that it fits into a sentence."""
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-class EmbeddingQueries:
-    """Texts and images are embedded and encoded by the sparse encoder.
+class BackboneQueryEncoder:
+    """Query encoder of a backbone followed by a sparse encoder.
 
-    Where the backbone is unavailable, texts are read from the collection's captions instead (see
-    `model.caption_encoder`), and no image from outside can be read.
+    If the backbone is unavailable, texts are embedded by the collection's captions instead (see
+    `sieve.model.caption_encoder`), and images cannot be encoded.
 
     Parameters
     ----------
     collection, checkpoint
     open_backbone : callable
-        Opens the backbone, or another text encoder that was attached; raises `BackboneUnavailable`.
+        Opens the backbone or the attached text encoder; raises `BackboneUnavailable`.
     attached : bool
         Whether a text encoder was attached by name.
     """
@@ -213,10 +213,10 @@ class EmbeddingQueries:
 
     @property
     def can(self) -> Capabilities:
-        """Supported kinds of query, as far as known without loading the backbone."""
+        """Supported kinds of query, as far as this is known without loading the backbone."""
         if self._attached and isinstance(self._open_backbone(), FunctionEncoder):
             return Capabilities(
-                image_queries=False, no_image="the attached encoder reads only texts"
+                image_queries=False, no_image="the attached text encoder cannot encode images"
             )
         fault = self._fault
         if not fault:
@@ -231,7 +231,7 @@ class EmbeddingQueries:
         )
 
     def encode_text(self, text: str) -> Encoded:
-        """Embed and encode a text; zeros if no caption has a word of it."""
+        """Encode a text; zeros if it is encoded by captions and none has a word of it."""
         encoder = self.text_encoder()
         embedding = encoder.encode_texts([self.read(text).text])[0]
         if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
@@ -239,19 +239,19 @@ class EmbeddingQueries:
         return self._encoded(embedding, TEXT)
 
     def encode_image(self, image: Image.Image) -> Encoded:
-        """Embed and encode an image."""
+        """Encode an image; raise a ValueError without a backbone."""
         encoder = self.text_encoder()
         if not isinstance(encoder, CaptionEncoder | FunctionEncoder):
             return self._encoded(encoder.encode_images([image])[0], IMAGE)
         raise ValueError(self.can.no_image)
 
     def unknown(self, text: str) -> list[str]:
-        """Words that the backbone, or the captions, have never had."""
-        # Whoever asks for an item alone needs no backbone, which takes seconds to load.
+        """Return the words that the backbone or the captions do not know."""
+        # A search by an item alone must not load the backbone, which takes seconds.
         return self.text_encoder().unknown_words(text) if text.strip() else []
 
     def read(self, text: str, singular: bool = False) -> WordReading:
-        """Read a text as words of the captions, or as words that the backbone was trained on."""
+        """Rewrite a text in words of the captions or of the backbone's training texts."""
         encoder = self.text_encoder()
         if isinstance(encoder, FunctionEncoder):
             return WordReading(text, known=text)
@@ -262,49 +262,49 @@ class EmbeddingQueries:
         return WordReading(text, unknown=tuple(unknown), precomputed=known)
 
     def words_read(self, text: str) -> int:
-        """Count the words that fit into the backbone's context; captions have none."""
+        """Return how many words fit into the backbone's context; captions have no limit."""
         encoder = self.text_encoder()
         if isinstance(encoder, CaptionEncoder | FunctionEncoder):
             return len(text.split())
         return encoder.words_read(text)
 
-    def note(self, word: str) -> str:
-        """Say that a word is unknown."""
+    def unknown_word_note(self, word: str) -> str:
+        """Return a sentence that says that a word is unknown."""
         if self._failed:
-            return f"No caption of this collection has “{word}”; it was left out."
+            return f"No caption of this collection contains “{word}”; it was ignored."
         return f"“{word}” is not in this backbone's vocabulary; results may be unreliable."
 
-    def about_reading(self, text: str) -> str:
-        """Say how a text was read if the backbone did not read it."""
+    def reading_note(self, text: str) -> str:
+        """Return a sentence if a text was encoded by captions, else an empty text."""
         if not text.strip() or not self._failed:
             return ""
         return (
-            "Texts are read from this collection's captions, because its backbone is unavailable "
-            f"({self._failed}). To use one, {ATTACH}."
+            "Texts are encoded by this collection's captions, because its backbone is unavailable "
+            f"({self._failed}). To use a backbone, {ATTACH}."
         )
 
-    def nothing_known(self, text: str) -> str:
-        """Say why a text has an empty code."""
+    def empty_code_reason(self, text: str) -> str:
+        """Return why a text has an empty code."""
         if not self._failed:
             return f"no dimension of this checkpoint is active for “{text[:80]}”; try other words"
         return (
-            f"no caption of this collection has a word of “{text[:80]}”, and its backbone is "
+            f"no caption of this collection contains a word of “{text[:80]}”, and its backbone is "
             f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
         )
 
     def text_encoder(self) -> Backbone | FunctionEncoder | CaptionEncoder:
-        """Open what reads texts.
+        """Return the text encoder: the backbone, the attached one, or the captions.
 
         Raises
         ------
         BackboneUnavailable
-            If there is neither a backbone nor a caption.
+            If the backbone is unavailable and there are no captions.
         """
         if not self._failed:
             try:
                 return self._open_backbone()
             except BackboneUnavailable as error:
-                self._failed = _without_folders(reason_of(error))
+                self._failed = _without_folders(unavailable_reason(error))
         if not self._has_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
@@ -331,55 +331,55 @@ class EmbeddingQueries:
 
 
 def _without_folders(text: str) -> str:
-    """Shorten absolute paths to their last part: notes of queries are shown on public pages."""
+    """Shorten absolute paths to their last part, because notes are shown on public pages."""
     return _FOLDERS.sub("…/", text)
 
 
 class ExternalCodeEncoder:
-    """Of codes that were made elsewhere: items can be asked for, texts where something reads them.
+    """Query encoder of external codes: no images, and texts only if a function encodes them.
 
     Parameters
     ----------
-    reader : callable, optional
-        Makes a code of a text: (m,) float32 of length 1, or zeros.
+    encode : callable, optional
+        Returns the code of a text: (m,) float32 of norm 1, or zeros.
     words : CodedWords, optional
-        Where they are the reader.
+        The word codes that `encode` uses.
     no_text : str
-        Why there is no reader.
+        Why there is no `encode`.
     """
 
     def __init__(
         self,
-        reader: Callable[[str], np.ndarray] | None = None,
+        encode: Callable[[str], np.ndarray] | None = None,
         words: CodedWords | None = None,
         no_text: str = "",
     ) -> None:
-        self._read, self._words = reader, words
+        self._encode, self._words = encode, words
         self.can = Capabilities(
-            text_queries=reader is not None,
+            text_queries=encode is not None,
             image_queries=False,
             dense_search=False,
-            no_text="" if reader else no_text,
-            no_image="these codes were made elsewhere, and nothing here can make one of an image; "
-            "search by an item of the collection",
+            no_text="" if encode else no_text,
+            no_image="external codes have no backbone that could encode an image; search by an "
+            "item of the collection",
         )
 
     def encode_text(self, text: str) -> Encoded:
-        """Read a text; zeros where it has no known word."""
-        if self._read is None:
+        """Encode a text; zeros if it has no known word."""
+        if self._encode is None:
             raise ValueError(self.can.no_text)
-        return Encoded(self._read(text), _NOTHING)
+        return Encoded(self._encode(text), _NO_EMBEDDING)
 
     def encode_image(self, image: Image.Image) -> Encoded:  # noqa: ARG002
-        """Refuse an image."""
+        """Raise a ValueError."""
         raise ValueError(self.can.no_image)
 
     def unknown(self, text: str) -> list[str]:
-        """Words that have no code."""
+        """Return the words that have no code."""
         return list(self._words.read(text).unknown) if self._words else []
 
     def read(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
-        """Find the words that have codes."""
+        """Return the words that have codes."""
         if self._words is None:
             return WordReading(text, known=text)
         found = self._words.read(text)
@@ -387,20 +387,20 @@ class ExternalCodeEncoder:
         return WordReading(text, unknown=found.unknown, precomputed=known)
 
     def words_read(self, text: str) -> int:
-        """Count the words: all are read."""
+        """Return the number of words: there is no limit."""
         return len(text.split())
 
-    def note(self, word: str) -> str:
-        """Say that a word is unknown."""
-        return f"“{word}” has no code here; it was left out."
+    def unknown_word_note(self, word: str) -> str:
+        """Return a sentence that says that a word has no code."""
+        return f"“{word}” has no code in this collection; it was ignored."
 
-    def about_reading(self, text: str) -> str:  # noqa: ARG002
-        """Nothing: that words are read by their codes is how such a collection was made."""
+    def reading_note(self, text: str) -> str:  # noqa: ARG002
+        """Return an empty text: external codes are always encoded in the same way."""
         return ""
 
-    def nothing_known(self, text: str) -> str:
-        """Say why a text has an empty code."""
-        return f"nothing in “{text[:80]}” has a code here; try other words"
+    def empty_code_reason(self, text: str) -> str:
+        """Return why a text has an empty code."""
+        return f"no word of “{text[:80]}” has a code in this collection; try other words"
 
 
 def query_encoder(
@@ -410,7 +410,7 @@ def query_encoder(
     allow_code: bool = False,
     text_encoder: str = "",
 ) -> QueryEncoder:
-    """Choose what reads queries.
+    """Return the query encoder of a collection.
 
     Parameters
     ----------
@@ -418,10 +418,10 @@ def query_encoder(
     open_backbone : callable
         Opens the collection's backbone, or the attached one, when it is first needed.
     allow_code : bool
-        Load the Python function that reads texts, if one is named.
+        Load the Python function that encodes texts, if one is named.
     text_encoder : str
-        Attached by a person: see `model.text_encoder`. Of codes, a function that makes codes; it
-        goes before the one that the config names.
+        Name of the attached text encoder: see `sieve.model.text_encoder`. For external codes, a
+        function that returns codes, which takes precedence over the one that the config names.
 
     Raises
     ------
@@ -429,16 +429,17 @@ def query_encoder(
         If a table of words is damaged, or the function cannot be loaded.
     """
     if not collection.codes:
-        return EmbeddingQueries(collection, checkpoint, open_backbone, bool(text_encoder))
+        return BackboneQueryEncoder(collection, checkpoint, open_backbone, bool(text_encoder))
     entry = text_encoder or str(checkpoint.config.get("text_encoder") or "")
     if text_encoder and not allow_code:
         raise ValueError(
-            f"collection {collection.name} holds codes: --text-encoder must name a Python function "
-            f"that makes codes, as package.module:function, with --allow-code; got {entry!r}"
+            f"collection {collection.name} holds codes, so --text-encoder must name a Python "
+            f"function that returns codes, as package.module:function, and needs --allow-code; got "
+            f"{entry!r}"
         )
     if entry and allow_code:
         function = load_entry(entry)
-        return ExternalCodeEncoder(lambda text: _called(function, entry, text, checkpoint.m))
+        return ExternalCodeEncoder(lambda text: _call_encoder(function, entry, text, checkpoint.m))
     words = read_words(collection.checked(WORDS))
     if words:
         codes = read_codes(
@@ -448,26 +449,28 @@ def query_encoder(
         return ExternalCodeEncoder(table.code, table)
     if entry:
         return ExternalCodeEncoder(
-            no_text=f"texts of this collection are read by {entry}, which is code from elsewhere; "
-            "if you trust it, start Sieve with --allow-code; searching by an item works without"
+            no_text=f"texts of this collection are encoded by {entry}, which is external code; if "
+            "you trust it, start Sieve with --allow-code, or search by an item"
         )
     return ExternalCodeEncoder(
-        no_text="this collection has codes of images but none of words: search by an item, or "
+        no_text="this collection has codes of images but not of words; search by an item, or "
         "prepare it with word_codes.npz and words.txt"
     )
 
 
-def _called(function: Callable[[list[str]], Any], entry: str, text: str, m: int) -> np.ndarray:
-    """Have a function read a text, and check what it gives."""
+def _call_encoder(
+    function: Callable[[list[str]], Any], entry: str, text: str, m: int
+) -> np.ndarray:
+    """Encode a text by a user's function and check the result: (m,) float32."""
     try:
-        made = function([text])
-        dense = made.toarray() if issparse(made) else np.asarray(made, np.float64)
+        output = function([text])
+        dense = output.toarray() if issparse(output) else np.asarray(output, np.float64)
         rows = csr_array(np.atleast_2d(dense))
-    except Exception as error:  # as above
-        raise ValueError(f"{entry} could not read the text ({fault_of(error)})") from None
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(f"{entry} could not encode the text ({fault_of(error)})") from None
     fault = csr_fault(rows.indptr, rows.indices, rows.data, (1, m))
     if not fault and rows.shape != (1, m):
         fault = f"its shape is {rows.shape}"
     if fault:
-        raise ValueError(f"{entry} gave no code of {m} dimensions for the text: {fault}")
+        raise ValueError(f"{entry} must return a code of {m} dimensions for a text: {fault}")
     return SparseCodes.from_rows(rows).dense(0)

@@ -1,12 +1,11 @@
-"""Parsing of typed queries: what to find, and what to exclude.
+"""Parser of typed queries: what to find, and what to exclude.
 
     a dog -beach -"a busy street"          a minus sign or exclamation mark before a word
     a dog NOT a beach                      NOT in capital letters
     a dog without a beach, street or park  clear words: without, but not, except, minus, …
 
-Text in double quotes is searched as written. Wording that may or may not exclude something ("a no
-parking sign", "a dog - a beach") is searched as written too, with a note and, where both sides are
-clear, a suggestion.
+Text in double quotes is searched as written. So is wording that may or may not exclude something
+("a no parking sign", "a dog - a beach"), with a note and, if both sides are clear, a suggestion.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sieve.model.words.text import says_something
+from sieve.model.words.text import COMPOUNDS, says_something
 
 MAX_QUERY_CHARACTERS = 1000
 MAX_EXCLUSIONS = 16
@@ -77,11 +76,10 @@ _CONJUNCTION = re.compile(r" (?:and|or|nor|&) ", re.IGNORECASE)
 _COLOUR = "(?:black|white|red|blue|green|yellow|orange|brown|pink|purple|gr[ae]y|gold|silver)"
 _COMPOUND = re.compile(
     rf"\b(?:{_COLOUR} and {_COLOUR}|salt and pepper|fish and chips|bed and breakfast|"
-    "(?:cotton candy|dragon fruit|ferris wheel|guinea pig|hot dog|ice cream|roller coaster|"
-    r"sea horse|sea lion|teddy bear)s?)\b",
+    rf"(?:{'|'.join(COMPOUNDS)})s?)\b",
     re.IGNORECASE,
 )
-_HIDDEN = "\ue000"  # stands for a character that is no operator
+_HIDDEN = "\ue000"  # replaces characters that cannot be operators
 _TRIMMED = " .!?,;:()'"
 _QUOTES = "“”„‟«»″＂"
 _PLAIN = str.maketrans(
@@ -105,18 +103,18 @@ class ParsedQuery:
     notes: tuple[str, ...] = ()
     """Explanations of the parse, for the user."""
     suggestion: ParsedQuery | None = None
-    """Another reading, where the wording is ambiguous."""
+    """Another reading, if the wording is ambiguous."""
 
     @property
     def find_field(self) -> str:
-        """The text as the *Find* field takes it: quoted if it would be split otherwise."""
+        """The text for the *Find* field, quoted if it would be split otherwise."""
         if _split(self.text) == (self.text, ()):
             return self.text
         return f'"{self.text}"'
 
     @property
     def without_field(self) -> str:
-        """The exclusions as the *without* field takes them, separated by commas."""
+        """The exclusions for the *without* field, separated by commas."""
         plain = ", ".join(self.without)
         quoted = ", ".join(f'"{phrase}"' for phrase in self.without)
         return plain if _phrases(plain) == self.without else quoted
@@ -130,14 +128,14 @@ class ParsedQuery:
 
 
 def parse_query(text: str, without: str = "") -> ParsedQuery:
-    """Parse what was typed as what to find and what to exclude.
+    """Parse a typed query.
 
     Parameters
     ----------
     text : str
         What to find; exclusions in it ("a dog -beach", "a dog without a beach") are split off.
     without : str
-        What to exclude: a phrase, or several with commas, "or" or "and" between them.
+        What to exclude: a phrase, or several separated by commas, "or" or "and".
 
     Returns
     -------
@@ -171,7 +169,7 @@ def parse_query(text: str, without: str = "") -> ParsedQuery:
 
 
 def describe(text: str, without: Iterable[str]) -> str:
-    """Write a query for a sentence: “a dog” without “a beach” or “a street”."""
+    """Format a query for a sentence: “a dog” without “a beach” or “a street”."""
     parts = [f"“{text}”"] if text else []
     excluded = " or ".join(f"“{phrase}”" for phrase in without)
     return " ".join([*parts, *([f"without {excluded}"] if excluded else [])])
@@ -200,7 +198,7 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _operand_end(mask: str, start: int) -> int:
-    """Find the end of what a minus sign excludes: a word, a compound, quotes or parentheses."""
+    """Return the end of what a minus sign excludes: a word, a compound, quotes or parentheses."""
     if re.compile(rf"(?:{_ARTICLE}) ", re.IGNORECASE).match(mask, start):
         return len(mask)
     operand = _COMPOUND.match(mask, start) or _OPERAND.match(mask, start)
@@ -208,7 +206,7 @@ def _operand_end(mask: str, start: int) -> int:
 
 
 def _aside_end(mask: str, cue: re.Match[str], end: int) -> int:
-    """Find the end of "(no beach)" and of "no hat" in "a woman, no hat, smiling"."""
+    """Return the end of "(no beach)" and of "no hat" in "a woman, no hat, smiling"."""
     if cue["aside"] == "(":
         return min(end, mask.find(")", cue.end(), end) + 1 or end)
     if _CONJUNCTION.search(mask, cue.end(), end):
@@ -217,7 +215,7 @@ def _aside_end(mask: str, cue: re.Match[str], end: int) -> int:
 
 
 def _minus_goes_on(text: str) -> bool:
-    """Whether plain words follow a word with a minus sign: `-sandy beach`."""
+    """Return whether plain words follow a word with a minus sign: `-sandy beach`."""
     mask = _mask(text)
     for match in _CLEAR.finditer(mask):
         end = _operand_end(mask, match.end())
@@ -227,7 +225,7 @@ def _minus_goes_on(text: str) -> bool:
 
 
 def _other_reading(text: str, excluded: tuple[str, ...]) -> tuple[str, ParsedQuery | None]:
-    """Find wording that may be an exclusion, and what the query would be if it were one."""
+    """Return wording that may be an exclusion, and the query if it is one."""
     mask = _mask(text)
     if not _split(text)[1] and (dangling := _CLEAR.search(mask)):
         return text[dangling.start() : dangling.end()].strip(" ,;.:("), None
@@ -247,7 +245,7 @@ def _other_reading(text: str, excluded: tuple[str, ...]) -> tuple[str, ParsedQue
 
 
 def _phrases(text: str) -> tuple[str, ...]:
-    """Read what is excluded: a phrase, or the phrases of a list."""
+    """Split what is excluded into its phrases."""
     mask = _COMPOUND.sub(lambda match: _HIDDEN * len(match[0]), _mask(text))
     found: list[str] = []
     at = 0
@@ -258,7 +256,7 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 def _phrase(text: str) -> str:
-    """Tidy one phrase; what is not in quotes loses a preposition in front."""
+    """Clean one phrase; one that is not in quotes also loses a leading preposition."""
     text = text.strip(_TRIMMED).lstrip("-!")
     quoted = _QUOTED.fullmatch(text.translate(_PLAIN))
     phrase = _unquoted(text)
@@ -268,7 +266,7 @@ def _phrase(text: str) -> str:
 
 
 def _mask(text: str) -> str:
-    """Write operators plainly, and hide what is in quotes: text of the same length."""
+    """Replace operators by ASCII and hide quoted text; the length stays the same."""
     plain = text.translate(_PLAIN).replace(_HIDDEN, " ")
     return _QUOTED.sub(lambda match: match[0].replace(match[1], _HIDDEN * len(match[1]), 1), plain)
 

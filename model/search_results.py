@@ -1,4 +1,4 @@
-"""What an engine answers with: encoded queries, results and what earned them."""
+"""Encoded queries and search results of an engine."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from sieve.model.query_parser import ParsedQuery
 
 @dataclass(frozen=True)
 class ActiveDimension:
-    """One row of a query's dimension list."""
+    """A dimension of a query, as listed beside its results."""
 
     dimension: int
     name: str
     strength: float
-    """q_j: how strongly A has it."""
+    """q_j: activation in A's code."""
     without_strength: float
-    """b_j: how strongly B has it; 0 where there is no B."""
+    """b_j: activation in B's code; 0 if there is no B."""
     proposed_off: bool
 
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """A query as codes and embeddings; what is on or off comes on top."""
+    """A query's codes and embedding; which dimensions are off is chosen later."""
 
     text: str
-    """A as the *Find* field takes it; empty for an item or an image."""
+    """A, as typed into the *Find* field; empty for an item or an image."""
     without: str
-    """B as the *without* field takes it: several phrases with commas."""
+    """B, as typed into the *without* field: phrases separated by commas."""
     item: str
     code: np.ndarray
     """(m,) float32: A's code."""
     without_code: np.ndarray
-    """(m,) float32: B's code, the maximum over several phrases; zeros if there is no B."""
+    """(m,) float32: B's code, the maximum over its phrases; zeros if there is no B."""
     read_embedding: Callable[[], np.ndarray]
-    """Gives `embedding`: an item's lies in a file that most searches need not read."""
+    """Returns `embedding`; an item's is read from a file that most searches do not need."""
     dimensions: tuple[ActiveDimension, ...]
-    """Proposed-off ones first, then by strength in A."""
+    """Dimensions proposed to be off first, then by activation in A."""
     notes: tuple[str, ...]
     """Notes for the user: unknown words, a split query, a truncated text."""
     excluded: tuple[str, ...] = ()
-    """The phrases of B, each encoded by itself."""
+    """The phrases of B, each encoded separately."""
     suggestion: ParsedQuery | None = None
     """Another reading of an ambiguous query."""
 
     @property
     def embedding(self) -> np.ndarray:
-        """Read what the backbone alone makes of the whole question: (d,) or (0,) float32.
+        """The backbone's embedding of the whole query: (d,) float32; (0,) without a backbone.
 
-        A question "A without B" is read as that text; (0,) where there is no backbone.
+        "A without B" is embedded as that literal text.
         """
         return self.read_embedding()
 
@@ -71,7 +71,7 @@ class EncodedQuery:
 
 @dataclass(frozen=True)
 class Contribution:
-    """One dimension's part in a score; negative where the dimension is off and pushes away."""
+    """One dimension's part of a score; not positive if the dimension is off."""
 
     dimension: int
     name: str
@@ -80,7 +80,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class OffDimension:
-    """A dimension that is off, and how much it pushes."""
+    """A dimension that is off, with its weight."""
 
     dimension: int
     name: str
@@ -108,31 +108,31 @@ class Result:
     rank: int
     """1 for the best; 0 for an item that left the results."""
     rank_before: int | None
-    """Rank with every dimension on; None where it was not among the top."""
+    """Rank with all dimensions on; None if it was not among the top."""
     file: str
-    """Name of its original inside the source: see `Collection.file_names`."""
+    """Name of the original file in the source: see `Collection.file_names`."""
     copies: tuple[Copy, ...] = ()
     """Other items that show the same picture and are folded into this result."""
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """Results with what is off, and what that changed."""
+    """Results of a search, and what the off dimensions changed."""
 
     off: tuple[OffDimension, ...]
     results: tuple[Result, ...]
     left: tuple[Result, ...]
-    """Items of the top with every dimension on that are no longer there, by their rank then."""
+    """Items that left the top because dimensions are off, by their rank before."""
     seconds: float
-    """Time of the search itself, without encoding."""
+    """Duration of the search without encoding."""
     all_off: bool = False
-    """Whether every dimension of the query is off, so that nothing was searched for."""
+    """Whether all dimensions of the query are off, so that nothing was searched for."""
 
 
 def list_active(
     code: np.ndarray, without: np.ndarray, proposed: np.ndarray, names: Callable[[int], str]
 ) -> tuple[ActiveDimension, ...]:
-    """List the dimensions of A and those that "without B" proposes to switch off, these first.
+    """Return the dimensions of A and those that "without B" proposes to switch off, these first.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def list_active(
     proposed : (p,) int64
         Strongest in B first; see `sieve.model.exclusion.propose_off`.
     names : callable
-        Gives a dimension's name.
+        Returns a dimension's name.
     """
     off = set(proposed.tolist())
     shown = np.setdiff1d(np.flatnonzero(code), proposed)

@@ -1,7 +1,7 @@
 """Text encoders of a collection: its backbone, one attached by name, or its captions.
 
-A collection may name a backbone that is not at hand. Texts are then read by another one of the same
-space (`--text-encoder`), or from the embeddings of the collection's captions.
+If a collection's backbone is unavailable, texts are embedded by another encoder of the same space
+(`--text-encoder`), or by the embeddings of the collection's captions.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NOT_ENTRY = ("blip:",)
-ATTACH = "attach one that reads texts with --text-encoder NAME"
+ATTACH = "attach a text encoder with --text-encoder NAME"
 
 
 class FunctionEncoder:
-    """Embed texts by a Python function that a person has allowed to run.
+    """Text encoder that calls a Python function, which the user has allowed to run.
 
     Parameters
     ----------
@@ -45,39 +45,40 @@ class FunctionEncoder:
         self._function = load_entry(entry)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts: (t, d) float32, unit rows; ValueError if the function returns another."""
+        """Embed texts: (t, d) float32, unit rows; raise a ValueError if the output is invalid."""
         if not len(texts):
             return np.empty((0, self._width), np.float32)
         try:
-            made = np.asarray(self._function(list(texts)), np.float32)
-        except Exception as error:  # anything may happen in other people's code
+            embeddings = np.asarray(self._function(list(texts)), np.float32)
+        except Exception as error:  # the user's code may raise anything
             raise ValueError(
                 f"{self._entry} could not embed the texts ({fault_of(error)})"
             ) from None
-        if made.shape != (len(texts), self._width):
+        expected = len(texts), self._width
+        if embeddings.shape != expected:
             raise ValueError(
-                f"{self._entry} returned shape {made.shape} for {len(texts)} texts; expected "
-                f"{(len(texts), self._width)}, the width of the collection's embeddings"
+                f"{self._entry} returned shape {embeddings.shape} for {len(texts)} texts; expected "
+                f"{expected}, the width of the collection's embeddings"
             )
-        lengths = np.linalg.norm(made, axis=1, keepdims=True)
-        if not np.isfinite(made).all() or not lengths.all():
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not np.isfinite(embeddings).all() or not norms.all():
             raise ValueError(f"{self._entry} returned an embedding that is zero or not finite")
-        return made / lengths
+        return embeddings / norms
 
     def unknown_words(self, text: str) -> list[str]:  # noqa: ARG002
-        """No word list comes with a function."""
+        """Return an empty list, as a function has no word list."""
         return []
 
 
 def open_text_encoder(
     collection: Collection, device: str = "auto", name: str = "", allow_code: bool = False
 ) -> Backbone | FunctionEncoder:
-    """Open what embeds texts into a collection's space.
+    """Open a text encoder for a collection's embeddings.
 
     Parameters
     ----------
     collection : Collection
-        One that holds embeddings.
+        A collection of embeddings.
     device : str
     name : str
         A backbone, or `package.module:function`; by default the collection's own backbone.
@@ -89,7 +90,7 @@ def open_text_encoder(
     BackboneUnavailable
         If no name is given and the collection's own cannot be loaded.
     ValueError
-        If what is named cannot be opened, or embeds into another space.
+        If the named encoder cannot be opened, or embeds into another space.
     """
     if not name:
         return backbone_of(collection, device)
@@ -104,9 +105,9 @@ def open_text_encoder(
     made_by = collection.backbone
     if not made_by.may_be(backbone.sha256, backbone.width):
         difference = (
-            f"embeds in {backbone.width} dimensions, those of the collection have {made_by.width}"
+            f"has {backbone.width} dimensions, but the collection's embeddings have {made_by.width}"
             if backbone.width != made_by.width
-            else f"has weights {backbone.sha256[:12]}, the collection's {made_by.sha256[:12]}"
+            else f"has weights {backbone.sha256[:12]} instead of {made_by.sha256[:12]}"
         )
         raise ValueError(
             f"--text-encoder {name} does not fit collection {collection.name}, made with "
@@ -122,7 +123,7 @@ def text_tower(
     allow_code: bool = False,
     rows: np.ndarray | None = None,
 ) -> tuple[TextTower, str]:
-    """Open a text encoder, or read texts by captions if the collection's backbone is unavailable.
+    """Open a text encoder, or the captions' if the collection's backbone is unavailable.
 
     Parameters
     ----------
@@ -135,40 +136,40 @@ def text_tower(
     -------
     TextTower
     str
-        Why texts are read by captions; empty if they are not.
+        Why captions are used; empty if they are not.
 
     Raises
     ------
     BackboneUnavailable
-        If there are no captions either.
+        If the backbone is unavailable and there are no captions.
     """
-    if name:  # captions do not stand in for what a person has named
+    if name:  # captions must not replace an encoder that the user has named
         return open_text_encoder(collection, device, name, allow_code), ""
     try:
         return open_text_encoder(collection, device), ""
     except BackboneUnavailable as error:
-        rows_of = np.arange(collection.n_items) if rows is None else rows
-        if not len(collection.captions_of_rows(rows_of)):
+        item_rows = np.arange(collection.n_items) if rows is None else rows
+        if not len(collection.captions_of_rows(item_rows)):
             raise
-        return CaptionEncoder.of_collection(collection, rows), reason_of(error)
+        return CaptionEncoder.of_collection(collection, rows), unavailable_reason(error)
 
 
 def backbone_fault(collection: Collection) -> str:
-    """Return why a backbone cannot be loaded, as far as that is known without loading it."""
+    """Return why a backbone cannot be loaded, as far as this is known without trying."""
     try:
         check_consent(collection.backbone.name)
     except (ValueError, OSError) as error:
-        return reason_of(error)
+        return unavailable_reason(error)
     return ""
 
 
-def reason_of(error: Exception) -> str:
-    """Return why a collection's backbone is unavailable, without the names one could have typed."""
+def unavailable_reason(error: Exception) -> str:
+    """Return why a collection's backbone is unavailable, without the hint on valid names."""
     return " ".join(str(error).split()).partition("; expected one like ")[0]
 
 
 def is_entry(name: str) -> bool:
-    """Whether a text encoder's name is that of a Python function."""
+    """Return whether a text encoder's name is that of a Python function."""
     return _ENTRY.fullmatch(name) is not None and not name.startswith(_NOT_ENTRY)
 
 
@@ -179,26 +180,27 @@ def check_entry(entry: str) -> None:
 
 
 def load_entry(entry: str) -> Callable[[list[str]], Any]:
-    """Import `package.module:function`: runs its code, so only where a person has allowed it.
+    """Import `package.module:function`, which runs its code; only call it with the user's consent.
 
     Raises
     ------
     ValueError
-        In one line.
+        If the name has another form, or the function cannot be imported.
     """
     check_entry(entry)
     module, _, name = entry.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # anything may happen in other people's code
+    except Exception as error:  # the user's code may raise anything
         raise ValueError(
-            f"{entry} cannot be loaded ({fault_of(error)}); is it installed, or on PYTHONPATH?"
+            f"{entry} cannot be loaded ({fault_of(error)}); check that it is installed or on "
+            "PYTHONPATH"
         ) from None
     if not callable(function):
-        raise ValueError(f"{entry} is no function but {type(function).__name__}")
+        raise ValueError(f"expected {entry} to be a function; got {type(function).__name__}")
     return function
 
 
 def fault_of(error: Exception) -> str:
-    """Describe an exception of other people's code in one line."""
+    """Format an exception of a user's code in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,8 +1,8 @@
-"""The training loop of the small backbone, on cached image features.
+"""Train the small backbone on cached image features.
 
 The trunk of the image tower is frozen, so its features are computed once; the projection and the
-text tower learn. Photographs and scenes come in separate batches of one step: a photograph is no
-challenge to a caption of a scene.
+text tower are trained. Each step has one batch of photographs and one of scenes: across the two,
+negatives would be too easy.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the backbone is trained."""
+    """Hyperparameters of the training."""
 
     steps: int = 400
     batch: int = 256
-    """Images of each domain in a step."""
+    """Images per domain and step."""
     queries: int = 64
-    """Short queries of each domain in a step."""
+    """Short queries per domain and step."""
     rate: float = 1e-3
-    """Highest learning rate: reached in 50 steps, then a cosine down to 0."""
+    """Peak learning rate: 50 steps of warmup, then cosine decay to 0."""
     weight_decay: float = 0.2
     dropout: float = 0.1
     word_dropout: float = 0.2
     averaging: float = 0.99
-    """Decay of the running mean of the weights, which is what is kept."""
+    """Decay of the exponential moving average of the weights, which is saved."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,22 +50,22 @@ class FitConfig:
 
 
 class Domain(NamedTuple):
-    """One kind of images with their captions."""
+    """Images of one kind with their captions."""
 
     name: str
     features: torch.Tensor
-    """(n, views, c) float16, pooled, from the frozen trunk"""
+    """(n, views, c) float16: pooled features of the frozen trunk"""
     captions: Sequence[Sequence[str]]
     book: TermIndex
 
 
 class Towers:
-    """The learning parts of an open_clip model, with trimmed and regularised text.
+    """Trainable parts of an open_clip model, with dropout and texts without padding.
 
     Parameters
     ----------
     network : open_clip.model.CustomTextCLIP
-        Its text tower counts tokens as `tokens` does.
+        Its text tower has the vocabulary of `tokens`.
     tokens : CompactTokens
     dropout : float
     """
@@ -75,12 +75,12 @@ class Towers:
         self.training = False
 
     def images(self, features: torch.Tensor) -> torch.Tensor:
-        """(b, d) unit embeddings of the trunk's features (b, c)."""
+        """Return the unit embeddings, (b, d), of the trunk's features, (b, c)."""
         pooled = F.dropout(features.float(), self.dropout, self.training)
         return F.normalize(self.network.visual.head(pooled).float(), dim=1)
 
     def texts(self, texts: Sequence[str], buckets: int = 4) -> torch.Tensor:
-        """(n, d) unit embeddings; texts of like length go together, as padding costs time."""
+        """Return the unit embeddings, (n, d), of texts, batched by length to avoid padding."""
         tokens = self.tokens(texts)
         order = (tokens != 0).sum(1).argsort()
         parts = [self._text(tokens[rows]) for rows in order.chunk(buckets)]
@@ -92,7 +92,7 @@ class Towers:
         tokens = tokens[:, :length]
         x = F.dropout(text.token_embedding(tokens), self.dropout, self.training)
         x = x + text.positional_embedding[:length]
-        # PyTorch's fused attention is several times slower than plain products on short texts.
+        # On short texts PyTorch's fused attention is several times slower than the math backend.
         with sdpa_kernel(SDPBackend.MATH):
             x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
         x = F.dropout(text.ln_final(x), self.dropout, self.training)
@@ -101,14 +101,14 @@ class Towers:
 
 
 def caption_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
-    """InfoNCE both ways between n captions and their n images.
+    """Return the symmetric InfoNCE loss between n captions and their n images.
 
     Parameters
     ----------
     similarity : torch.Tensor
-        (n, n) scaled cosines; row: caption, column: image; pairs on the diagonal.
+        (n, n) scaled cosines of captions (rows) and images (columns); pairs on the diagonal.
     fits : torch.Tensor
-        (n, n) bool: the image has all that the caption names, so it is no negative.
+        (n, n) bool: the image has all terms of the caption, so it is not a negative.
     """
     n = len(similarity)
     others = fits & ~torch.eye(n, dtype=torch.bool)
@@ -118,14 +118,14 @@ def caption_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
 
 
 def query_loss(similarity: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of short queries against all images that have what they name.
+    """Return the cross-entropy of short queries with all images that have their term.
 
     Parameters
     ----------
     similarity : torch.Tensor
         (q, n) scaled cosines of queries and images.
     has : torch.Tensor
-        (q, n) bool with at least one image a query.
+        (q, n) bool, with at least one image per query.
     """
     share = has.float() / has.sum(1, keepdim=True)
     return -(F.log_softmax(similarity, 1) * share).sum(1).mean()
@@ -137,7 +137,7 @@ def train(
     recipe: FitConfig,
     report: Callable[[int], None],
 ) -> None:
-    """Train the towers in place; in the end they hold the running mean of their weights.
+    """Train the towers in place; finally load the moving average of their weights.
 
     Parameters
     ----------
@@ -145,15 +145,15 @@ def train(
     domains : sequence of Domain
     recipe : FitConfig
     report : callable
-        Called with the step, on the averaged weights, a few times and at the end.
+        Called with the step number every 100 steps and at the end, with averaged weights.
     """
     random = Random(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)  # dropout has no generator of its own
+    torch.manual_seed(recipe.seed)  # dropout uses the global generator
     scales = nn.Parameter(torch.tensor([math.log(1 / 0.07), math.log(10.0)]))
-    learned = [*towers.network.visual.head.parameters(), *towers.network.text.parameters()]
-    optimizer = _optimizer(learned, scales, recipe)
-    mean = [value.detach().clone() for value in learned]
+    parameters = [*towers.network.visual.head.parameters(), *towers.network.text.parameters()]
+    optimizer = _optimizer(parameters, scales, recipe)
+    mean = [value.detach().clone() for value in parameters]
     towers.training = True
     for step in range(recipe.steps):
         warm = min(1.0, (step + 1) / 50)
@@ -164,28 +164,28 @@ def train(
         torch.stack(losses).sum().backward()
         optimizer.step()
         decay = min(recipe.averaging, (1 + step) / (10 + step))
-        for average, value in zip(mean, learned, strict=True):
+        for average, value in zip(mean, parameters, strict=True):
             average.lerp_(value.detach(), 1 - decay)
         if step % 20 == 0:
             logger.info("step %d: %s", step, [round(loss.item(), 3) for loss in losses])
         if step % 100 == 99 or step + 1 == recipe.steps:
-            _swap(learned, mean)
+            _swap(parameters, mean)
             towers.training = False
             report(step + 1)
             towers.training = True
-            _swap(learned, mean)
-    _swap(learned, mean)
+            _swap(parameters, mean)
+    _swap(parameters, mean)
     towers.training = False
     with torch.no_grad():
         towers.network.logit_scale.copy_(scales[0])
 
 
 def _optimizer(
-    learned: Sequence[nn.Parameter], scales: nn.Parameter, recipe: FitConfig
+    parameters: Sequence[nn.Parameter], scales: nn.Parameter, recipe: FitConfig
 ) -> torch.optim.Optimizer:
-    """Decay matrices, but neither gains nor offsets."""
-    matrices = [value for value in learned if value.ndim > 1]
-    others = [value for value in learned if value.ndim <= 1]
+    """Build AdamW with weight decay for matrices only, not for gains and offsets."""
+    matrices = [value for value in parameters if value.ndim > 1]
+    others = [value for value in parameters if value.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": [*others, scales], "weight_decay": 0.0},
@@ -201,7 +201,7 @@ def _loss(
     random: Random,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Loss of one batch of a domain: captions and short queries against its images."""
+    """Return the loss of one batch of a domain: captions and short queries against its images."""
     rows = torch.randperm(len(domain.features), generator=generator)[: recipe.batch]
     views = torch.randint(domain.features.shape[1], (len(rows),), generator=generator)
     captions = [random.choice(domain.captions[int(row)]) for row in rows]
@@ -224,6 +224,6 @@ def _loss(
 def _swap(values: Sequence[nn.Parameter], others: Sequence[torch.Tensor]) -> None:
     with torch.no_grad():
         for value, other in zip(values, others, strict=True):
-            kept = value.detach().clone()
+            saved = value.detach().clone()
             value.copy_(other)
-            other.copy_(kept)
+            other.copy_(saved)

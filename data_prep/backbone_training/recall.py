@@ -1,4 +1,4 @@
-"""What the small backbone can do: recall on images that it was not trained on."""
+"""Evaluate the small backbone: recall on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sieve.model.evaluation import measure_rankings, recall_at
 def recall(
     texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Text to image recall, by its short names: see `sieve.model.evaluation.metrics.recall_at`.
+    """Return the text-to-image recall; see `sieve.model.evaluation.metrics.recall_at`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def recall(
     images : np.ndarray
         (n, d) unit embeddings.
     owner : sequence of int
-        Row of each text's image. Ties count against it.
+        Row of each text's image. Ties count as misses.
     """
     found = recall_at(texts @ images.T, np.asarray(owner), at)
     return {f"R@{k}": round(found[f"recall@{k}"], 4) for k in at}
@@ -37,7 +37,7 @@ def recall(
 
 @torch.inference_mode()
 def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
-    """Recall of all captions, of each image's last one, and AP@10 of single words."""
+    """Return recall of all captions and of each image's last one, and AP@10 of single words."""
     images = towers.images(domain.features[:, 0]).numpy()
     every = [(text, row) for row, texts in enumerate(domain.captions) for text in texts]
     texts = towers.texts([text for text, _ in every]).numpy()
@@ -55,7 +55,7 @@ def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
 
 
 def evaluate_held_out(name: str, photos: Path) -> dict[str, dict[str, float]]:
-    """Text to image recall of a saved backbone, on 1,000 dev photographs and 1,000 fresh scenes."""
+    """Return the text-to-image recall of a saved backbone on held-out photographs and scenes."""
     backbone = Backbone.load(name, "cpu")
     images, captions = dev_photos(photos)
     scenes = Scenes(1000, 2)
@@ -72,7 +72,7 @@ def evaluate_held_out(name: str, photos: Path) -> dict[str, dict[str, float]]:
 
 
 def dev_photos(photos: Path, limit: int | None = None) -> tuple[list[Image.Image], list[list[str]]]:
-    """Flickr8k's dev photographs, with their captions."""
+    """Load Flickr8k's dev photographs with their captions."""
     names = (photos / "dev_images.txt").read_text(encoding="utf-8").split()[:limit]
     written: defaultdict[str, list[str]] = defaultdict(list)
     with open(photos / "captions.csv", encoding="utf-8", newline="") as file:

@@ -1,9 +1,9 @@
-"""Captions as the small backbone learns from them: what they name, and short queries about it.
+"""Extract terms from captions, and generate short queries from them.
 
-People search with a word or two, but captions are sentences. So besides its captions each image
-gets *terms*: the content words of its captions and labels, and neighbouring pairs of them ("black
-dog", "two child"). A term is trained as a query of its own, with every image that has it as an
-answer; and an image whose terms cover a caption is never held against that caption.
+Queries have one or two words, but captions are sentences. So each image also gets *terms*: the
+content words of its captions and labels, and adjacent pairs of them ("black dog", "two child").
+Each term is trained as a query whose positives are all images with that term. An image whose terms
+cover a caption is not a negative for that caption.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _PLURAL = ("{}", "{}", "some {}", "a photo of {}")
 
 
 class TermIndex:
-    """Terms of a set of captioned images.
+    """Index of the terms of captioned images.
 
     Parameters
     ----------
     captions : sequence of sequence of str
         Captions of each image.
     labels : sequence of sequence of str
-        What is known beyond the captions; empty sequences where nothing is.
+        Labels of each image; empty if it has none.
     min_images : int
-        Terms of fewer images are dropped.
+        Minimum number of images of a term.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class TermIndex:
         images: Counter[str] = Counter()
         spelt: defaultdict[str, Counter[str]] = defaultdict(Counter)
         found = []
-        for texts, known in zip(captions, labels, strict=True):
+        for texts, image_labels in zip(captions, labels, strict=True):
             terms = set()
-            for text in (*texts, *known):
+            for text in (*texts, *image_labels):
                 for term, surface in _terms(text):
                     terms.add(term)
                     spelt[term][surface] += 1
@@ -58,18 +58,18 @@ class TermIndex:
         self.has = torch.stack([self.columns(terms) for terms in found])
 
     def columns(self, terms: set[str]) -> torch.Tensor:
-        """(w,) bool: which of the book's terms are given."""
+        """Return the mask of the given terms: (w,) bool."""
         row = torch.zeros(len(self.terms), dtype=torch.bool)
         row[[self._column[term] for term in terms if term in self._column]] = True
         return row
 
     def named(self, captions: Sequence[str]) -> torch.Tensor:
-        """(c, w) bool: which terms each caption names."""
+        """Return the mask of the terms of each caption: (c, w) bool."""
         rows = [self.columns({term for term, _ in _terms(text)}) for text in captions]
         return torch.stack(rows)
 
     def query(self, column: int, random: Random) -> str:
-        """Write a short query for a term, as a person may type it."""
+        """Generate a short query for a term, as a user might type it."""
         surfaces = self.spellings[column]
         surface = random.choices(list(surfaces), list(surfaces.values()))[0]
         counted = surface.split()[0] in NUMBER_WORDS
@@ -78,10 +78,10 @@ class TermIndex:
 
 
 class CompactTokens:
-    """CLIP's tokenizer with the tokens renumbered to those that occur in training.
+    """CLIP's tokenizer, with ids renumbered to the tokens that occur in training.
 
-    The text tower then trains a few thousand embeddings rather than 49,408, most of which would
-    only ever decay. `spread` puts them back where the shipped model's tokenizer looks for them.
+    The text tower then trains a few thousand embeddings instead of 49,408, most of which would only
+    decay. `spread` maps them back to the ids of CLIP's tokenizer for the saved model.
     """
 
     def __init__(self, texts: Sequence[str], context: int) -> None:
@@ -91,20 +91,20 @@ class CompactTokens:
             torch.cat([torch.tensor([0]), self._tokenizer(list(texts)).flatten()])
         )
         self._compact = torch.zeros(self._tokenizer.vocab_size, dtype=torch.long)
-        # Sorted, so the end-of-text token stays the largest and argmax pooling still finds it.
+        # Sorted, so the end-of-text token remains the largest id, as argmax pooling expects.
         self._compact[self.used] = torch.arange(len(self.used))
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """(n, context) int64 compact tokens."""
+        """Return compact token ids: (n, context) int64."""
         for text in texts:
             if text not in self._cache:
                 self._cache[text] = self._compact[self._tokenizer(text)[0]]
         return torch.stack([self._cache[text] for text in texts])
 
     def spread(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Token embeddings (used, width) at the tokenizer's own numbers; the others are zero.
+        """Map token embeddings, (used, width), to the ids of CLIP's tokenizer.
 
-        A token that was never seen then says nothing, rather than something random.
+        The embeddings of unseen tokens are zero rather than random.
         """
         full = torch.zeros(self._tokenizer.vocab_size, embedding.shape[1])
         full[self.used] = embedding
@@ -112,21 +112,21 @@ class CompactTokens:
 
 
 def drop_words(caption: str, random: Random, share: float) -> str:
-    """Leave out some words of every other caption, so that no single one is relied upon."""
+    """Drop words of half of the captions at random, as regularisation."""
     if random.random() < 0.5:
         return caption
-    kept = [word for word in caption.split() if random.random() > share]
-    return " ".join(kept) or caption
+    words = [word for word in caption.split() if random.random() > share]
+    return " ".join(words) or caption
 
 
-def frequent_words(captions: Sequence[Sequence[str]], least: int = 3) -> list[str]:
-    """Sorted words that stand in the captions at least so often."""
+def frequent_words(captions: Sequence[Sequence[str]], min_count: int = 3) -> list[str]:
+    """Return the sorted words that occur at least `min_count` times in the captions."""
     counts = Counter(word for texts in captions for text in texts for word in split_words(text))
-    return sorted(word for word, count in counts.items() if count >= least and len(word) > 1)
+    return sorted(word for word, count in counts.items() if count >= min_count and len(word) > 1)
 
 
 def _terms(text: str) -> list[tuple[str, str]]:
-    """Terms of a text in base form, each with its spelling there."""
+    """Return the lemmatised terms of a text, each with its original spelling."""
     words = split_words(text)
     content = [len(word) > 1 and word not in STOP_WORDS or word in NUMBER_WORDS for word in words]
     single = [

@@ -21,9 +21,9 @@ from sieve.data_prep.captions.caption_text import (
     Columns,
     ImageDescription,
     caption_fault,
-    split_named,
     tidy,
 )
+from sieve.data_prep.captions.cell import read_split
 from sieve.data_prep.captions.formats import read_rows
 from sieve.data_prep.records import SPLITS, SkippedRows
 
@@ -117,12 +117,7 @@ class CaptionTableBuilder:
         if len(row.image) > MAX_NAME_CHARACTERS:
             self._malformed(row.line, row.image, "huge image name")
             return
-        split = split_named(row.split)
-        if row.split.strip() and split is None:
-            raise ValueError(
-                f"{self._names[-1]}:{row.line} has split {tidy(row.split)[:40]!r}; expected "
-                f"{', '.join(SPLITS)} (or val, dev), or nothing to have it drawn"
-            )
+        split = read_split(row.split, f"{self._names[-1]}:{row.line}") if row.split else ""
         caption = tidy(row.caption)
         fault = caption_fault(caption)
         if fault:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sieve.data_prep.captions.caption_text import tidy
+from sieve.data_prep.captions.caption_text import split_named, tidy
+from sieve.data_prep.records import SPLITS
 
 NULL_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "-", "--", "—"))
 """Lower-case markers of a missing value; a cell that holds only one of them has no caption."""
@@ -86,6 +87,30 @@ def text_in(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return str(value)
     raise CellError(f"expected a text, found {_kind(value)}")
+
+
+def read_split(value: Any, place: str) -> str:
+    """Read a cell as the name of a split; empty if it is missing.
+
+    Parameters
+    ----------
+    value : object
+    place : str
+        File and row of the cell, for the error message.
+
+    Raises
+    ------
+    ValueError
+        If it names no known split.
+    """
+    name = text_in(value).strip()
+    split = split_named(name)
+    if name and split is None:
+        raise ValueError(
+            f"{place} has split {tidy(name)[:40]!r}; expected {', '.join(SPLITS)} (or val, "
+            "validation, dev, restval), or an empty value to split by image hash"
+        )
+    return split or ""
 
 
 def as_text(value: Any) -> str:

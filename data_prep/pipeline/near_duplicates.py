@@ -24,7 +24,7 @@ from PIL import Image
 
 from sieve.data_prep.csv_safety import safe_cell
 from sieve.data_prep.images import load_image_bytes
-from sieve.data_prep.precomputed import forget_pages, read_rows
+from sieve.data_prep.precomputed import read_rows, release_pages
 from sieve.data_prep.records import SPLITS
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model import collection as layout
@@ -230,5 +230,5 @@ def _gather(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     own = np.empty((len(rows), embeddings.shape[1]), np.float32)
     for start in range(0, len(rows), _BLOCK):
         own[start : start + _BLOCK] = embeddings[rows[start : start + _BLOCK]]
-        forget_pages(embeddings)
+        release_pages(embeddings)
     return own

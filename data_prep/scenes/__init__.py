@@ -1,8 +1,8 @@
-"""Scenes, the bundled collection: pictures composed from real artwork, with exact labels.
+"""Scenes, the bundled collection: images composed of emoji sprites, with exact labels.
 
-A scene is named by `scene:SEED:INDEX` and drawn anew at any size; its objects, their categories
-and its place are known, so that "a dog, without a beach" has a ground truth. Objects and places
-keep the habits of the real world (umbrellas at the beach, cups in the kitchen), which makes
+A reference `scene:SEED:INDEX` identifies a scene, which can be drawn at any size. Its objects,
+their categories and its place are known, so that "a dog, without a beach" has a ground truth.
+Objects co-occur as in the real world (umbrellas at the beach, cups in the kitchen), which makes
 exclusion as hard as in real photographs.
 """
 
@@ -41,14 +41,14 @@ __all__ = [
 
 
 def record_of(scene: Scene) -> Record:
-    """Give the record of a scene: its reference, five captions, labels and split."""
+    """Return the record of a scene: reference, five captions, labels and split."""
     reference = scene.reference
     return Record(reference, reference, captions(scene), scene.labels, scene.split)
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A source of composed scenes; another seed gives fresh scenes without end."""
+    """A source of composed scenes; each seed gives an unlimited number of new scenes."""
 
     count: int = 5000
     seed: int = 0
@@ -66,7 +66,7 @@ class Scenes:
             )
 
     def records(self) -> Iterator[Record]:
-        """All records, by index."""
+        """Yield all records by index."""
         for index in range(self.count):
             yield record_of(compose(self.seed, index))
 
@@ -76,6 +76,6 @@ class Scenes:
         Raises
         ------
         ValueError
-            Where the record is not a scene's.
+            If the record is not that of a scene.
         """
         return render_scene(record.image, size)

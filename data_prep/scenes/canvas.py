@@ -1,10 +1,8 @@
-"""A brush for backdrops: gradients, ridges, water, clouds and textures at any resolution.
+"""Drawing tools for backdrops, at any resolution, and the light of each hour.
 
 All coordinates are fractions: x from 0 (left) to 1 (right) of the width, y from 0 (top) to 1 of
-the height. What is drawn depends on the brush's random stream only, never on the size, so that a
+the height. The result depends only on the brush's random stream, never on the size, so that a
 thumbnail and a print show the same scene.
-
-The hours of a scene: colours of its sky, and the light that falls on everything in it.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ TILE = 512
 
 
 def rgb(text: str) -> Colour:
-    """`#rrggbb` as three floats from 0 to 1."""
+    """Convert `#rrggbb` to three floats from 0 to 1."""
     return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]
 
 
@@ -34,12 +32,12 @@ def mix(a: Colour, b: Colour, t: float) -> Colour:
 
 
 def tinted(colour: Colour, tint: Colour) -> Colour:
-    """Put a colour under coloured light."""
+    """Return a colour under coloured light."""
     return (colour[0] * tint[0], colour[1] * tint[1], colour[2] * tint[2])
 
 
 def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, int, int, int]:
-    """Give a colour as Pillow draws it."""
+    """Convert a colour to Pillow's RGBA."""
     r, g, b = colour
     return (_byte(r), _byte(g), _byte(b), int(255 * alpha))
 
@@ -68,28 +66,28 @@ def noise_tile(kind: str) -> Image.Image:
 
 
 class Brush:
-    """An image being painted, float RGB, and the random stream of its details."""
+    """A float RGB image in progress, and the random stream of its details."""
 
-    def __init__(self, width: int, height: int, look: int) -> None:
+    def __init__(self, width: int, height: int, seed: int) -> None:
         self.width, self.height = width, height
         self.aspect = width / height
-        self.rand = Random(look)
+        self.rand = Random(seed)
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
         self.image = np.zeros((3, height, width), np.float32)
-        """Planes of red, green and blue, which numpy blends several times faster than pixels."""
+        """Planes of red, green and blue: NumPy blends them several times faster than pixels."""
 
     def between(self, low: float, high: float) -> float:
-        """Draw a number."""
+        """Draw a uniform number between two bounds."""
         return low + self.rand.random() * (high - low)
 
     def rows(self, top: float, bottom: float) -> slice:
-        """Rows of pixels between two heights."""
+        """Return the pixel rows between two heights."""
         last = min(self.height, math.ceil(bottom * self.height))
         return slice(max(0, int(top * self.height)), max(last, 0))
 
     def gradient(self, top: float, bottom: float, stops: Sequence[tuple[float, Colour]]) -> None:
-        """Fill a band; stops are (fraction of the band, colour)."""
+        """Fill a band with a gradient; stops are (fraction of the band, colour)."""
         rows = self.rows(top, bottom)
         t = (self.y[rows, 0] - top) / max(bottom - top, 1e-6)
         where = [stop for stop, _ in stops]
@@ -98,7 +96,7 @@ class Brush:
             self.image[channel, rows] = np.interp(t, where, values)[:, None]
 
     def glow(self, x: float, y: float, radius: float, colour: Colour, strength: float) -> None:
-        """Add round light; the radius is in picture heights."""
+        """Add a round glow; the radius is in image heights."""
         rows = self.rows(y - 2.3 * radius, y + 2.3 * radius)
         reach = 2.3 * radius / self.aspect
         left, right = (max(0, int(edge * self.width)) for edge in (x - reach, x + reach))
@@ -117,13 +115,13 @@ class Brush:
         self._toward(self.image[:, rows], cover, colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """Draw a disc with an even edge."""
+        """Draw a disc with an antialiased edge."""
         rows = self.rows(y - radius * 1.1, y + radius * 1.1)
         away = np.hypot((self.x - x) * self.aspect, self.y[rows] - y)
         self.blend(rows, np.clip((radius - away) * self.height + 0.5, 0, 1), colour)
 
     def skyline(self, base: float, swing: float, detail: float, sharp: bool = False) -> np.ndarray:
-        """Draw a random hill line, (width,) float32: y of its upper edge; `sharp` makes peaks."""
+        """Return a random hill line, (width,) float32: y of its upper edge; `sharp` makes peaks."""
         u = self.x[0] * self.aspect
         line, frequency, weight = np.zeros_like(u), self.between(0.9, 1.5), 1.0
         for _ in range(7 if sharp else 4):
@@ -144,7 +142,7 @@ class Brush:
             plane += cover * (a + t * (b - a) - plane)
 
     def clouds(self, bottom: float, colour: Colour, amount: float) -> None:
-        """Soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
+        """Paint soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
         rows = self.rows(0, bottom)
         n = rows.stop - rows.start
         left, top = self.rand.random() * 250, self.rand.random() * 330
@@ -162,9 +160,9 @@ class Brush:
             plane += cover * (value * shade - plane)
 
     def plane(self, kind: str, top: float, near: float = 5.0, bottom: float = 1.0) -> np.ndarray:
-        """Noise on a level plane seen in perspective, (rows, width) float32 about 0.
+        """Return noise on a ground plane in perspective: (rows, width) float32 around 0.
 
-        `near` says how much larger the lower edge's texture is than the horizon's.
+        `near` is the scale of the texture at the lower edge, relative to the horizon.
         """
         rows = self.rows(top, bottom)
         n = max(1, rows.stop - rows.start)
@@ -189,7 +187,7 @@ class Brush:
         self.image[:, rows] *= 1 + strength * fade * self.plane(kind, top, near, bottom)
 
     def water(self, top: float, bottom: float, far: Colour, near: Colour, shine: Colour) -> None:
-        """Water in perspective: a gradient, waves, and light on their crests."""
+        """Paint water in perspective: a gradient, waves, and light on their crests."""
         self.gradient(top, bottom, [(0, far), (0.12, mix(far, near, 0.35)), (1, near)])
         rows = self.rows(top, bottom)
         waves = self.plane("ripple", top, 6.0, bottom)
@@ -222,14 +220,14 @@ class Brush:
         np.multiply(drawn, np.float32(1 / 255), out=self.image[:, rows])
 
     def finish(self, vignette: float = 0.16) -> Image.Image:
-        """Give the picture, slightly darker in its corners."""
+        """Return the image, slightly darker in its corners."""
         away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
         self.image *= 1 - away
         return _pixels(self.image)
 
 
 def _pixels(planes: np.ndarray) -> Image.Image:
-    """Make a picture of planes (3, h, w) from 0 to 1."""
+    """Convert planes, (3, h, w) from 0 to 1, to an image."""
     bands = []
     for plane in planes:
         level = plane * np.float32(255)
@@ -240,7 +238,7 @@ def _pixels(planes: np.ndarray) -> Image.Image:
 
 
 class Pen:
-    """Shapes in fractions of the picture, drawn on part of it."""
+    """Draw shapes, in fractions of the image, on a part of it."""
 
     def __init__(self, sheet: Image.Image, width: int, height: int, offset: int) -> None:
         self._draw = ImageDraw.Draw(sheet, "RGBA")
@@ -267,7 +265,7 @@ class Pen:
     def rounded(
         self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float
     ) -> None:
-        """Fill a rectangle with round corners; the radius is in picture heights."""
+        """Fill a rectangle with round corners; the radius is in image heights."""
         (a, b), (c, d) = self._points([(x0, y0), (x1, y1)])
         if c > a + 1 and d > b + 1:
             self._draw.rounded_rectangle((a, b, c, d), radius * self._height, fill=_ink(colour))
@@ -276,7 +274,7 @@ class Pen:
         self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0,
         flat: float = 1.0,
     ) -> None:  # fmt: skip
-        """Fill an ellipse; the radius is in picture heights, `flat` scales its height."""
+        """Fill an ellipse; the radius is in image heights, `flat` scales its height."""
         (cx, cy), r = self._points([(x, y)])[0], radius * self._height
         self._draw.ellipse((cx - r, cy - r * flat, cx + r, cy + r * flat), fill=_ink(colour, alpha))
 
@@ -284,21 +282,21 @@ class Pen:
         self, points: Sequence[tuple[float, float]], colour: Colour, width: float,
         alpha: float = 1.0,
     ) -> None:  # fmt: skip
-        """Draw a line; the width is in picture heights."""
+        """Draw a line; the width is in image heights."""
         thick = max(1, round(width * self._height))
         self._draw.line(self._points(points), fill=_ink(colour, alpha), width=thick, joint="curve")
 
 
 Painter = Callable[[Brush, float, str], None]
-"""Paints a backdrop: brush, horizon, hour."""
+"""Function that paints a backdrop, from brush, horizon and hour."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """What an hour looks like."""
+    """Colours and light of an hour."""
 
     zenith: tuple[Colour, ...]
-    """Colours that the upper sky is drawn from."""
+    """Colours of the upper sky, of which one is drawn."""
     middle: Colour
     low: Colour
     sun: Colour
@@ -333,7 +331,7 @@ LIGHTS: dict[str, Light] = {
 
 
 def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
-    """Paint the sky with its sun and clouds; returns x of the sun."""
+    """Paint the sky with sun and clouds; return x of the sun."""
     light = LIGHTS[hour]
     zenith = light.zenith[int(brush.rand.random() * len(light.zenith))]
     zenith = mix(zenith, light.middle, brush.between(0, 0.25))
@@ -354,6 +352,6 @@ def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
 
 
 def lit(colour: str, hour: str, haze: float = 0.0) -> Colour:
-    """Put a colour under the light of an hour, hidden to a share `haze` by the air."""
+    """Return a colour under the light of an hour, with a share `haze` of haze."""
     light = LIGHTS[hour]
     return mix(tinted(rgb(colour), light.tint), mix(light.low, light.middle, 0.45), haze)

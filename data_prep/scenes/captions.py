@@ -1,7 +1,4 @@
-"""Words for scenes: five captions as people write them, all true of the layout.
-
-Other right names for Scenes' labels, as its captions use them.
-"""
+"""Generate five varied captions of a scene, all true of its layout, and list label synonyms."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ _MASS = {
 
 
 def article(noun: str) -> str:
-    """Put `a` or `an` before a noun, by its sound."""
+    """Return a noun with `a` or `an`, by its sound."""
     vowel = noun[:1].lower() in "aeiou" and not noun.lower().startswith(("one", "uni", "use", "eu"))
     return f"an {noun}" if vowel else f"a {noun}"
 
@@ -63,13 +60,13 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def full_caption(scene: Scene) -> str:
-    """One plain caption that names every object with its count, and the place."""
+    """Return a caption that names every object with its count, and the place."""
     parts = [_counted(catalogue()[label].name, count) for label, count in scene.counts.items()]
     return f"{listed(parts)} {PLACES[scene.place].words[0]}"
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
-    """Five different captions of a scene, in random order, always the same for one scene."""
+    """Return five different captions of a scene, in an order that the scene's seed decides."""
     writer = _Writer(scene)
     kinds = (writer.everything, writer.part, writer.relation, writer.category, writer.loose)
     found: list[str] = []
@@ -79,7 +76,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
             if text.lower().rstrip(".") not in {one.lower().rstrip(".") for one in found}:
                 found.append(text)
                 break
-    while len(found) < len(kinds):  # one object alone leaves little to say
+    while len(found) < len(kinds):  # a single object gives too few different captions
         found.append(
             f"{full_caption(scene)}, {('seen up close', 'and nothing else')[len(found) % 2]}"
         )
@@ -92,7 +89,7 @@ def _counted(name: Name, count: int) -> str:
 
 
 class _Writer:
-    """Writes captions of one scene from one random stream."""
+    """Caption generator of one scene, with one random stream."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -103,7 +100,7 @@ class _Writer:
         return self.rand.random() < probability
 
     def _name(self, label: str, synonyms: float = 0.4) -> Name:
-        """Choose a name for an object that is true of every instance of it in the scene."""
+        """Choose a name of an object that describes all its instances in the scene."""
         what = catalogue()[label]
         sprites = {one.sprite for one in self.scene.placements if one.label == label}
         fitting = [s for s in what.synonyms if s.sprite is None or sprites == {s.sprite}]
@@ -118,7 +115,7 @@ class _Writer:
         return _counted(name, count)
 
     def _where(self, labels: Iterable[str]) -> str:
-        """Where some objects are; what is said of the footing holds for all of them."""
+        """Return where objects are; the phrase is true of all of them."""
         wanted = set(labels)
         zones = {one.zone for one in self.scene.placements if one.label in wanted}
         footing = [text for zone, text in self.place.footing if zones == {zone}]
@@ -130,11 +127,11 @@ class _Writer:
         return text
 
     def _styled(self, text: str) -> str:
-        """As it is, or as a sentence."""
+        """Return the text unchanged, or as a sentence."""
         return text if self._chance(0.5) else f"{text[0].upper()}{text[1:]}."
 
     def everything(self) -> str:
-        """All objects, and the place."""
+        """Name all objects and the place."""
         labels = list(self.scene.counts)
         objects = listed([self._phrase(label, 0.3) for label in labels])
         style = draw(self.rand, {"end": 6.0, "there": 1.5, "picture": 1.0, "with": 1.5})
@@ -148,7 +145,7 @@ class _Writer:
         return self._styled(f"{objects} {self._where(labels)}")
 
     def part(self) -> str:
-        """One or two of the objects, with the place or without."""
+        """Name one or two of the objects, with or without the place."""
         labels = self._some(2)
         objects = listed([self._phrase(label) for label in labels])
         if self._chance(0.25):
@@ -160,7 +157,7 @@ class _Writer:
         return labels[: 1 + int(self.rand.random() * min(most, len(labels)))]
 
     def _doing(self, labels: list[str]) -> str:
-        """Add a participle, only where it is surely true."""
+        """Return a participle if one is certainly true, else an empty text."""
         if len(labels) > 1 or not self._chance(0.5):
             return ""
         placed = [one for one in self.scene.placements if one.label == labels[0]]
@@ -176,7 +173,7 @@ class _Writer:
         return ""
 
     def relation(self) -> str:
-        """How two single objects stand to each other."""
+        """Name the spatial relation of two objects that each occur once."""
         single = [one for one in self.scene.placements if self.scene.counts[one.label] == 1]
         pairs = [(a, b, text) for a in single for b in single for text in _relations(a, b)]
         if not pairs:
@@ -189,7 +186,7 @@ class _Writer:
         return self._styled(sentence)
 
     def category(self) -> str:
-        """Say what kinds of things there are."""
+        """Name a category of the objects."""
         kinds: dict[str, list[str]] = {}
         for label in self.scene.counts:
             for name in catalogue()[label].categories[:2]:
@@ -216,7 +213,7 @@ class _Writer:
         return f"{NUMBERS[count]} {many}" if self._chance(0.6) else f"some {many}"
 
     def loose(self) -> str:
-        """Short, as people write in haste, or with the place first."""
+        """Name objects without articles, or after the place."""
         labels = self._some(3)
         if self._chance(0.5):
             objects = listed([self._phrase(label) for label in labels])
@@ -228,14 +225,14 @@ class _Writer:
         return name.singular if count == 1 else name.plural
 
     def plain(self) -> str:
-        """Name the place and the hour alone."""
+        """Name only the place and the hour."""
         hours = [text for text in _HOURS.get(self.scene.hour, ()) if not self.place.indoors]
         scene = pick(self.rand, self.place.noun)
         return self._styled(f"{scene} {pick(self.rand, hours)}" if hours else f"a view of {scene}")
 
 
 def _relations(a: Placement, b: Placement) -> list[str]:
-    """Relations of a to b that are plainly true."""
+    """Return the relations of a to b that are clearly true."""
     if a is b or "front" in (a.zone, b.zone):
         return []
     gap = abs(a.x - b.x) - (a.width + b.width) / 2
@@ -273,11 +270,11 @@ _FURTHER = {
     "stadium": ("sports stadium",),
     "street": ("city street",),
 }
-"""What `captions` and `places` say in the label's stead: places, and categories without number."""
+"""Names that captions use for places and categories, beyond those of other tables."""
 
 
 def label_synonyms() -> dict[str, tuple[str, ...]]:
-    """List the names of each label that has any: of objects, categories and places."""
+    """Return other names of labels, of objects, categories and places, as captions use them."""
     found = dict(_FURTHER)
     for category, forms in CATEGORY_WORDS.items():
         found[category] = (*found.get(category, ()), *forms)

@@ -1,7 +1,7 @@
-"""Composes a scene: which place and hour, which objects, how many, and where each one stands.
+"""Compose a scene: choose its place, hour and objects, and the position of each object.
 
-A scene depends on nothing but its seed and index. All draws use `random.Random.random`, whose
-stream Python promises to keep, so that the same reference gives the same scene for years.
+A scene depends only on its seed and index. All draws use `random.Random.random`, whose sequence
+Python guarantees to be stable, so that a reference always gives the same scene.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ T = TypeVar("T")
 MAX_INSTANCES = 5
 MAX_OVERLAP = 0.22
 MIN_LENGTH = 0.15
-"""Least length of an object's longer side, in picture heights."""
+"""Minimum length of an object's longer side, in image heights."""
 ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
 
 
 def describe(reference: str) -> Scene:
-    """Give the whole layout of the scene that a reference such as `scene:0:17` names."""
+    """Return the layout of the scene of a reference such as `scene:0:17`."""
     return compose(*parse(reference))
 
 
 def compose(seed: int, index: int) -> Scene:
-    """Compose one scene; equal arguments always give an equal scene."""
+    """Compose one scene; equal arguments give equal scenes."""
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must not be negative; got {seed} and {index}")
     rand = Random(f"sieve scene {seed} {index}")
@@ -39,17 +39,17 @@ def compose(seed: int, index: int) -> Scene:
     hour = draw(rand, place.hours)
     aspect = draw(rand, ASPECTS)
     horizon = _between(rand, *place.horizon)
-    look = int(rand.random() * 2**31)
-    wanted = _gather(rand, main, place)
+    backdrop_seed = int(rand.random() * 2**31)
+    wanted = _choose_objects(rand, main, place)
     placements = _arrange(rand, wanted, place, aspect, horizon)
-    return Scene(seed, index, place.name, hour, aspect, horizon, look, placements)
+    return Scene(seed, index, place.name, hour, aspect, horizon, backdrop_seed, placements)
 
 
 def _main_object(seed: int, index: int) -> SceneObject:
-    """Choose the object that a scene is about, in proportion to popularity.
+    """Choose the main object of a scene, in proportion to popularity.
 
-    A golden-ratio sequence over the indices, begun elsewhere for every seed, spreads the choice
-    so evenly that no object is rare by bad luck.
+    A golden-ratio sequence over the indices, with a random start for each seed, spreads the choice
+    evenly, so that no object is rare by chance.
     """
     start = int(Random(f"sieve seed {seed}").random() * 2**64)
     share = (index * 11400714819323198485 + start) % 2**64 / 2**64
@@ -71,7 +71,7 @@ def _at(share: float, weights: Mapping[T, float]) -> T:
 
 
 def pick(rand: Random, options: Sequence[T]) -> T:
-    """Draw one of the options, all equally likely."""
+    """Draw one of the options with equal probability."""
     return options[int(rand.random() * len(options))]
 
 
@@ -80,8 +80,8 @@ def _between(rand: Random, low: float, high: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def _regulars(place: str) -> dict[str, float]:
-    """Objects that are at home in a place, with weights."""
+def _typical_objects(place: str) -> dict[str, float]:
+    """Return the objects that are typical of a place, with weights."""
     return {
         o.label: o.places[place] * o.popularity**0.5
         for o in catalogue().values()
@@ -89,21 +89,21 @@ def _regulars(place: str) -> dict[str, float]:
     }
 
 
-def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneObject, str]]:
-    """Choose kinds and counts: the main object, then friends of it and regulars of the place."""
+def _choose_objects(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneObject, str]]:
+    """Choose objects and counts: the main object, its friends, and typical objects of the place."""
     kinds = draw(rand, {1: 0.14, 2: 0.34, 3: 0.34, 4: 0.18})
     chosen = {main.label: 1}
-    regulars = _regulars(place.name)
+    typical = _typical_objects(place.name)
     for _ in range(kinds - 1):
         friends = {
-            f: w * (1.0 if f in regulars else 0.25)
+            f: w * (1.0 if f in typical else 0.25)
             for f, w in main.friends.items()
-            if f not in chosen and (f in regulars or _may_visit(catalogue()[f], place))
+            if f not in chosen and (f in typical or _may_appear(catalogue()[f], place))
         }
         if friends and rand.random() < 0.55:
             chosen[draw(rand, friends)] = 1
             continue
-        others = {label: w for label, w in regulars.items() if label not in chosen}
+        others = {label: w for label, w in typical.items() if label not in chosen}
         chosen[draw(rand, others)] = 1
     for label in chosen:
         room = MAX_INSTANCES - sum(chosen.values())
@@ -118,10 +118,10 @@ def _gather(rand: Random, main: SceneObject, place: Place) -> list[tuple[SceneOb
     ]
 
 
-def _may_visit(what: SceneObject, place: Place) -> bool:
-    """Tell whether a thing may stand for once where it is not at home; no sofas on the farm."""
-    stands = any(zone in place.zones for zone in what.zones if zone != "water")
-    return stands and any(PLACES[home].indoors == place.indoors for home in what.places)
+def _may_appear(what: SceneObject, place: Place) -> bool:
+    """Whether an object may appear in a place that is not typical of it: no sofas on the farm."""
+    fits = any(zone in place.zones for zone in what.zones if zone != "water")
+    return fits and any(PLACES[usual].indoors == place.indoors for usual in what.places)
 
 
 def _zone_of(rand: Random, what: SceneObject, place: Place) -> str:
@@ -136,15 +136,16 @@ def _arrange(
     aspect: float,
     horizon: float,
 ) -> tuple[Placement, ...]:
-    """Find room for every object, the largest first; what finds none is left out."""
-    mates: dict[str, str] = {}
+    """Place every object, largest first; those without enough room are left out."""
+    zone_by_label: dict[str, str] = {}
     placed: list[Placement] = []
     bands = dict(place.zones)
     if "ground" in bands and any(zone == "table" for _, zone in wanted):
-        bands["ground"] = bands["ground"]._replace(near=0.5)  # the low table is drawn before it
+        # Leave the foreground to the low table.
+        bands["ground"] = bands["ground"]._replace(near=0.5)
     crowd = 1.0 - 0.035 * max(0, len(wanted) - 2)
     for what, zone in sorted(wanted, key=lambda pair: -pair[0].size):
-        zone = mates.setdefault(what.label, zone)
+        zone = zone_by_label.setdefault(what.label, zone)
         best, least = None, MAX_OVERLAP
         for attempt in range(28):
             shrink = crowd * (1.0 if attempt < 14 else 0.84)
@@ -176,7 +177,7 @@ def _try_spot(
     along = band.far + t * (band.near - band.far)
     scale = band.far_size + t * (band.near_size - band.far_size)
     shape = sprite_aspect(file)
-    room = min(1.0, 0.866 * aspect**0.5)  # narrow pictures have less room for the same object
+    room = min(1.0, 0.866 * aspect**0.5)  # narrow images have less room for the same object
     length = 1.2 * what.size * scale * shrink * room * (0.9 + 0.22 * rand.random())
     width, height = length * shape**0.5, length / shape**0.5
     if zone == "behind":
@@ -186,14 +187,14 @@ def _try_spot(
     width, height = width * fit, height * fit
     y = _feet(zone, along, horizon, height)
     x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
-    keep = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
-    if keep < 1:
-        height *= keep
-    return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, keep)
+    visible = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
+    if visible < 1:
+        height *= visible
+    return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, visible)
 
 
 def _seated(width: float, height: float, what: SceneObject, horizon: float) -> tuple[float, float]:
-    """Size of a person behind a table, whose head must stay in the picture."""
+    """Return the size of a person behind a table, whose head must stay in the image."""
     shown = 1.0 if "front" in what.zones else 0.56
     tall = 0.64 if what.label in ("boy", "girl") else 0.8
     factor = tall * horizon / (height * shown)
@@ -216,7 +217,7 @@ def _feet(zone: str, along: float, horizon: float, height: float) -> float:
 
 
 def _overlap(one: Placement, other: Placement) -> float:
-    """Shared area as a share of the smaller of two boxes."""
+    """Return the intersection of two boxes, divided by the smaller area."""
     a, b = one.box, other.box
     wide = min(a[2], b[2]) - max(a[0], b[0])
     high = min(a[3], b[3]) - max(a[1], b[1])

@@ -1,7 +1,6 @@
-"""The objects that stand in scenes: their words, sprites, sizes and habits.
+"""Catalogue of the objects in scenes: names, sprites, sizes and places.
 
-Everything is read from `assets/scenes/objects.json`, so that an object is added by adding an
-entry and its sprite, without code.
+It is read from `assets/scenes/objects.json`: adding an object takes an entry and a sprite, no code.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sieve.assets import ROOT
 
 FOLDER: Path = ROOT / "scenes"
 ZONES = ("sky", "wall", "back", "water", "ground", "road", "table", "behind", "front")
-"""Where an object can stand; every place offers some of these."""
+"""Zones where an object can be placed; every place has some of these."""
 
 
 @dataclass(frozen=True)
@@ -27,31 +26,34 @@ class Name:
     singular: str
     plural: str
     sprite: str | None = None
-    """The only sprite this name is true of ("green apple"), or None where it is true of all."""
+    """The only sprite that this name describes ("green apple"), or None if it describes all."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A kind of thing that scenes are composed of."""
+    """A type of object that scenes are composed of."""
 
     label: str
     name: Name
     synonyms: tuple[Name, ...]
     categories: tuple[str, ...]
     zones: tuple[str, ...]
-    """Where it can stand, the most usual first."""
+    """Zones where it can be placed, most usual first."""
     size: float
-    """Square root of its area when near, in picture heights."""
+    """Square root of its area when near, in image heights."""
     sprites: dict[str, tuple[str, ...]]
-    """File names by zone or place; `any` serves where nothing special is given."""
+    """File names by zone or place; `any` is the default."""
     places: dict[str, float]
+    """Weights of the places where it occurs."""
     friends: dict[str, float]
+    """Weights of the objects that it occurs with."""
     popularity: float
+    """Relative frequency as the main object of a scene."""
     alone: bool
-    """There is never more than one of it in a scene (the moon, a castle)."""
+    """Whether a scene has at most one of it (the moon, a castle)."""
 
     shows: tuple[str, ...]
-    """Labels of what else its sprites show: the candles on a cake."""
+    """Labels of what else its sprites show, such as the candles on a cake."""
 
     def __post_init__(self) -> None:
         unknown = [zone for zone in self.zones if zone not in ZONES]
@@ -61,18 +63,18 @@ class SceneObject:
             raise ValueError(f"{self.label}: size must be .05 to 1; got {self.size}")
 
     def sprites_for(self, place: str, zone: str) -> tuple[str, ...]:
-        """File names that suit a place and a zone."""
+        """Return the file names of the sprites for a place and a zone."""
         return self.sprites.get(place) or self.sprites.get(zone) or self.sprites["any"]
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, SceneObject]:
-    """All objects by label, in alphabetical order.
+    """Return all objects by label, in alphabetical order.
 
     Raises
     ------
     FileNotFoundError
-        Where the sprite folder is missing from the installation.
+        If the catalogue is missing from the installation.
     """
     path = FOLDER / "objects.json"
     if not path.is_file():
@@ -100,13 +102,13 @@ def _object(label: str, entry: dict) -> SceneObject:
 
 @lru_cache(maxsize=512)
 def sprite(file: str) -> Image.Image:
-    """Decode a sprite, RGBA. It is shared: do not change it."""
+    """Load a sprite in RGBA. The image is cached: do not modify it."""
     with Image.open(FOLDER / "sprites" / file) as image:
         return image.convert("RGBA")
 
 
 @lru_cache(maxsize=512)
 def sprite_aspect(file: str) -> float:
-    """Width over height of a sprite; reads only the file's header."""
+    """Return width divided by height of a sprite, from the file's header."""
     with Image.open(FOLDER / "sprites" / file) as image:
         return image.width / image.height

@@ -1,4 +1,4 @@
-"""The places of scenes: where things can stand in them, when, and how people word them."""
+"""Places of scenes: their zones, hours and caption phrases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Zone(NamedTuple):
-    """A band where objects can stand.
+    """A band where objects can be placed.
 
     `far` and `near` are fractions of the way from the horizon down to the lower edge (zones of the
     ground) or from the upper edge down to the horizon (`sky`, `wall`). Sizes are interpolated.
@@ -40,10 +40,10 @@ class Place:
     hours: dict[str, float]
     weight: float = 1.0
     shows: tuple[str, ...] = ()
-    """Labels that are true of every picture of this place, for it is drawn so."""
+    """Labels of what the backdrop of this place always shows."""
     indoors: bool = False
     footing: tuple[tuple[str, str], ...] = ()
-    """(zone, phrase): true only where all that is spoken of stands in that zone."""
+    """(zone, phrase) pairs; a phrase is true only if all mentioned objects are in that zone."""
 
 
 _GROUND = Zone(0.2, 0.96, 0.58, 1.0)
@@ -276,4 +276,4 @@ _PLACES = (
 )
 
 PLACES: dict[str, Place] = {place.name: place for place in _PLACES}
-"""All places by name, in the order that the random draw uses."""
+"""All places by name. Random draws depend on the order."""

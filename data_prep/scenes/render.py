@@ -1,4 +1,4 @@
-"""Draws a composed scene at any size: backdrop, shadows, reflections and sprites."""
+"""Draw a composed scene at any size: backdrop, shadows, reflections and sprites."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.scenes.backdrops import cultivated as settled
-from sieve.data_prep.scenes.backdrops import interiors as rooms
-from sieve.data_prep.scenes.backdrops import nature, street
+from sieve.data_prep.scenes.backdrops import cultivated, interiors, nature, street
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
 from sieve.data_prep.scenes.compose import describe
 from sieve.data_prep.scenes.objects import sprite
@@ -18,32 +16,32 @@ from sieve.data_prep.scenes.scene import Placement, Scene
 
 PAINTERS: dict[str, Painter] = {
     **nature.PAINTERS,
-    **settled.PAINTERS,
+    **cultivated.PAINTERS,
     **street.PAINTERS,
-    **rooms.PAINTERS,
+    **interiors.PAINTERS,
 }
 MAX_SIZE = 8192
 
 
 def render_scene(reference: str, size: int) -> Image.Image:
-    """Draw the scene that a reference names.
+    """Draw the scene of a reference.
 
     Parameters
     ----------
     reference : str
         `scene:SEED:INDEX`.
     size : int
-        Length of the long side in pixels, 16 to 8192.
+        Long side in pixels, 16 to 8192.
 
     Returns
     -------
     PIL.Image.Image
-        RGB; the same layout at every size.
+        RGB; the layout is the same at every size.
 
     Raises
     ------
     ValueError
-        Where the reference is not a scene's or the size is out of range.
+        If the reference is invalid or the size is out of range.
     """
     return draw_scene(describe(reference), size)
 
@@ -54,12 +52,12 @@ def draw_scene(scene: Scene, size: int) -> Image.Image:
         raise ValueError(f"size must be 16 to {MAX_SIZE} pixels; got {size}")
     width = size if scene.aspect >= 1 else round(size * scene.aspect)
     height = size if scene.aspect <= 1 else round(size / scene.aspect)
-    brush = Brush(width, height, scene.look)
+    brush = Brush(width, height, scene.backdrop_seed)
     PAINTERS[scene.place](brush, scene.horizon, scene.hour)
     if scene.place in ("bedroom", "living room") and _uses_table(scene):
-        rooms.low_table(brush, scene.hour)
+        interiors.low_table(brush, scene.hour)
     picture = brush.finish()
-    sun = 1 if scene.look % 2 else -1
+    sun = 1 if scene.backdrop_seed % 2 else -1
     for placed in scene.placements:
         _place(picture, placed, scene, sun)
     return picture
@@ -73,7 +71,7 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
     unit = picture.height
     shape = (max(1, round(placed.width * unit)), max(1, round(placed.height * unit)))
     art = sprite(placed.sprite)
-    box = (0, 0, art.width, art.height * placed.keep)
+    box = (0, 0, art.width, art.height * placed.visible)
     art = art.resize(shape, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
     if placed.mirror:
         art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -91,12 +89,12 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
 
 
 def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Image:
-    """Put the sprite in the light of the hour; far things a little veiled by the air."""
+    """Tint a sprite by the light of the hour, and add haze to far objects."""
     light = LIGHTS[scene.hour]
     indoors = PLACES[scene.place].indoors
     tint = np.asarray(light.tint, np.float32)
     if scene.hour == "night":
-        tint = 0.25 + 0.75 * tint  # lit by the moon, so that colours stay legible
+        tint = 0.25 + 0.75 * tint  # moonlight, so that colours remain recognisable
     veil = 0.0
     if not indoors and placed.zone in ("back", "water", "ground", "road"):
         depth = (placed.y - scene.horizon) / (1 - scene.horizon)
@@ -111,7 +109,7 @@ def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Ima
 
 @lru_cache(maxsize=1)
 def _soft_ellipse() -> Image.Image:
-    """Mask of a contact shadow: dark where the object touches, fading outwards."""
+    """Return the mask of a contact shadow: dark at the centre, fading outwards."""
     x, y = np.meshgrid(np.linspace(-1, 1, 96), np.linspace(-1, 1, 48))
     away = np.hypot(x, y)
     return Image.fromarray((255 * np.clip(1 - away, 0, 1) ** 1.15).astype(np.uint8))
@@ -119,7 +117,7 @@ def _soft_ellipse() -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _fainter(share: float) -> list[int]:
-    """Table that scales a mask."""
+    """Return a lookup table that scales a mask."""
     return [round(value * share) for value in range(256)]
 
 
@@ -134,7 +132,7 @@ def _contact(picture: Image.Image, placed: Placement, unit: int, strength: float
 
 
 def _shade(picture: Image.Image, art: Image.Image, left: int, top: int, unit: int) -> None:
-    """Draw the shadow on a wall of something that hangs there."""
+    """Draw the shadow of an object on a wall."""
     small = (max(2, art.width // 4), max(2, art.height // 4))
     blurred = art.getchannel("A").resize(small, Image.Resampling.BOX)
     mask = blurred.resize(art.size, Image.Resampling.BICUBIC).point(_fainter(0.25))

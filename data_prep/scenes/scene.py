@@ -1,7 +1,4 @@
-"""What a scene is: its place, its hour, and every object in it with its box.
-
-A scene is named by its reference, `scene:SEED:INDEX`.
-"""
+"""Layout of a scene: its place, its hour and its objects with their boxes."""
 
 from __future__ import annotations
 
@@ -18,41 +15,41 @@ _REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
 
 @dataclass(frozen=True)
 class Placement:
-    """One object instance in a scene; lengths are in picture heights, from the upper left."""
+    """One object in a scene. Lengths are in image heights, from the upper left corner."""
 
     label: str
     sprite: str
     zone: str
     x: float
-    """Middle of the object."""
+    """Horizontal centre."""
     y: float
-    """Lower edge: its feet."""
+    """Lower edge."""
     width: float
     height: float
     mirror: bool
-    keep: float = 1.0
-    """Share of the sprite that shows, from its top; the rest is hidden by a table."""
+    visible: float = 1.0
+    """Visible share of the sprite, from its top; a table hides the rest."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom."""
+        """Left, top, right and bottom edge."""
         return (self.x - self.width / 2, self.y - self.height, self.x + self.width / 2, self.y)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything there is to know about one scene before it is drawn."""
+    """Complete layout of a scene, from which it is drawn."""
 
     seed: int
     index: int
     place: str
     hour: str
     aspect: float
-    """Width over height."""
+    """Width divided by height."""
     horizon: float
     """Height of the horizon (indoors: of the floor's or table's far edge), from the top."""
-    look: int
-    """Seeds the details of the backdrop."""
+    backdrop_seed: int
+    """Seed of the details of the backdrop."""
     placements: tuple[Placement, ...]
     """From back to front."""
 
@@ -63,7 +60,7 @@ class Scene:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """How many of each object there are, the most prominent first."""
+        """Number of each object, largest total area first."""
         area: dict[str, float] = {}
         for placed in self.placements:
             area[placed.label] = area.get(placed.label, 0.0) + placed.width * placed.height
@@ -72,32 +69,32 @@ class Scene:
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """Categories of the objects, each once."""
+        """Distinct categories of the objects."""
         found = (name for label in self.counts for name in catalogue()[label].categories)
         return tuple(dict.fromkeys(found))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Objects, their categories, the place, and what place and sprites show besides."""
+        """Labels of objects, categories and the place, and of what place and sprites also show."""
         place = PLACES[self.place]
-        besides = [text for label in self.counts for text in catalogue()[label].shows]
+        also_shown = [text for label in self.counts for text in catalogue()[label].shows]
         return tuple(
-            dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *besides))
+            dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *also_shown))
         )
 
     @property
     def split(self) -> str:
-        """70 % train, 10 % select, 20 % test, by the last digit of the index."""
+        """Split by the last digit of the index: 70 % train, 10 % select, 20 % test."""
         return {5: "select", 2: "test", 7: "test"}.get(self.index % 10, "train")
 
 
 def parse(reference: str) -> tuple[int, int]:
-    """Read `scene:SEED:INDEX`.
+    """Parse `scene:SEED:INDEX` into seed and index.
 
     Raises
     ------
     ValueError
-        Where the text is anything else.
+        If the text has another form.
     """
     found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if found is None:

@@ -1,4 +1,4 @@
-"""Where records come from: folders of images, published data sets, embeddings made elsewhere.
+"""Sources of records: folders of images, published data sets, external embeddings and codes.
 
-A source is imported only by who prepares from it, so nothing is imported here.
+Nothing is imported here, so that each command imports only its own source.
 """

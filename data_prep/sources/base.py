@@ -1,4 +1,4 @@
-"""Sources that note what they leave out on the way to their records."""
+"""The base class of sources: records, and the rows that are skipped on the way to them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from sieve.data_prep.records import Record, SkippedRows
 
 
 class BaseSource(ABC):
-    """A source that notes what it leaves out while it finds its records.
+    """A source that collects skipped rows while it yields its records.
 
-    What it finds is let go when it has been read: a file of millions of rows is not kept.
+    Records are not stored: a file may have millions of rows.
     """
 
     @abstractmethod
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all records, in an order that depends on nothing but the source."""
+        """Yield all records, in an order that depends only on the source."""
 
     def records(self) -> Iterator[Record]:
-        """Yield all records, in an order that depends on nothing but the source."""
-        noted = SkippedRows()
-        vars(self)["_noted"] = noted
-        yield from self._iter_records(noted)
+        """Yield all records, in an order that depends only on the source."""
+        skipped = SkippedRows()
+        vars(self)["_skipped"] = skipped  # subclasses may be frozen dataclasses
+        yield from self._iter_records(skipped)
 
     def skipped_rows(self) -> SkippedRows:
-        """Return the rows and files that are left out and are no records."""
-        if "_noted" not in vars(self):
+        """Return the skipped rows and files."""
+        if "_skipped" not in vars(self):
             deque(self.records(), maxlen=0)
-        return vars(self)["_noted"]
+        return vars(self)["_skipped"]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what was noted: decoder processes only open images."""
+        """Exclude cached values: decoder processes only open images."""
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}

@@ -1,8 +1,8 @@
 """MSCOCO and data sets in its format: captions, categories, and images that may be missing.
 
 An image's key is its id, the same in the releases of 2014 and 2017. Its labels are its categories
-with their supercategories; as a supercategory comes with each of its own categories, the benchmark
-sees that the one is a kind of the other, and never asks for both.
+and their supercategories. As a supercategory occurs with each of its categories, the benchmark
+detects that it is their hypernym, and never combines them in a query.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from sieve.data_prep.sources.sidecars import unused_reason
 log = logging.getLogger(__name__)
 
 LICENCE = "COCO annotations CC BY 4.0; images under the licences of their Flickr authors"
-# The other fields, most of all polygons, are dropped while the JSON is parsed.
+# Other fields, in particular polygons, are dropped while the JSON is parsed.
 _FIELDS = frozenset(
     ("images", "annotations", "categories", "id", "image_id", "category_id", "caption", "name",
      "supercategory", "file_name", "coco_url", "width", "height", "cocoid", "filename", "split",
      "raw", "text", "sentences")
 )  # fmt: skip
-# One release calls a photograph 000000000139.jpg, another COCO_val2014_000000000139.jpg.
+# One release names a photograph 000000000139.jpg, another COCO_val2014_000000000139.jpg.
 _RELEASE_NAME = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 
 
 @dataclass(frozen=True)
 class Coco(BaseSource):
-    """Images that caption files in COCO's format describe and that are on this disk.
+    """The local images that caption files in COCO's format describe.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class Coco(BaseSource):
     instances : sequence of Path
         The official instance files, for labels.
     splits : Path, optional
-        Karpathy's `dataset_coco.json`: its train and restval train, its val selects, its test
-        tests, and what it does not name stays out. Without it splits are drawn by image id.
+        Karpathy's `dataset_coco.json`: train and restval become train, val becomes select, and
+        images that it does not name are excluded. By default, splits are assigned by hash.
     name : str
     licence : str
     follow_links : bool
-        Also read what links inside the folder lead to, wherever that is.
+        Also read the targets of links inside the folder, wherever they are.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class Coco(BaseSource):
 
     @property
     def root(self) -> Path:
-        """Folder that the images' files are named relative to."""
+        """Folder that image paths are relative to."""
         return self.images
 
     def __str__(self) -> str:
@@ -101,31 +101,31 @@ class Coco(BaseSource):
         return open_inside(self.images, Path(record.image), self.follow_links)
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all images that are here, in the order of the caption files."""
-        told = _read_captions(self.captions, skipped)
-        labels = _read_labels(self.instances, told.images, skipped)
-        splits = _read_splits(self.splits, told.images) if self.splits else None
-        here = self._here(told.images, skipped)
-        self._tell(told.images, here, len(here.keys() & labels.keys()))
-        for image_id, entry in told.images.items():
-            if image_id not in here:
+        """Yield all local images, in the order of the caption files."""
+        annotated = _read_captions(self.captions, skipped)
+        labels = _read_labels(self.instances, annotated.images, skipped)
+        splits = _read_splits(self.splits, annotated.images) if self.splits else None
+        files = self._find_files(annotated.images, skipped)
+        self._report_coverage(annotated.images, files, len(files.keys() & labels.keys()))
+        for image_id, entry in annotated.images.items():
+            if image_id not in files:
                 continue
             if splits is not None and image_id not in splits:
-                skipped.add(image_id, entry.name, "not in the file of splits")
+                skipped.add(image_id, entry.name, "not in the splits file")
                 continue
             yield Record(
                 image_id,
-                str(self.images / here[image_id]),
-                tuple(told.captions.get(image_id, ())),
+                str(self.images / files[image_id]),
+                tuple(annotated.captions.get(image_id, ())),
                 tuple(labels.get(image_id, ())),
                 HASH_SPLIT if splits is None else splits[image_id],
             )
 
-    def _here(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
-        """Find the files that are here: path by image id.
+    def _find_files(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
+        """Return the path of each local image, by image id.
 
-        An image is found by its `file_name`, else by the end of its `coco_url`, else by what
-        another release calls the same photograph.
+        An image is found by its `file_name`, else by the end of its `coco_url`, else by the name
+        of the same photograph in another release.
         """
         files, linked, others = walk(self.images, follow_links=self.follow_links)
         skipped += linked
@@ -140,13 +140,15 @@ class Coco(BaseSource):
         n_by_release = self._find_by_release(images, files, found)
         if by_name.loose:
             log.warning(
-                "some images are named otherwise than in %s; matched where only one fits: %s",
+                "some image names differ from the files in %s; matched if only one fits: %s",
                 *(self.images, tidy(by_name.describe_loose())),
             )
         if n_by_url := len(found) - n_found - n_by_release:
             log.warning("%s images were found by their coco_url", f"{n_by_url:,}")
         if n_by_release:
-            log.warning("%s images have the file name of another release", f"{n_by_release:,}")
+            log.warning(
+                "%s images were found by their name in another release", f"{n_by_release:,}"
+            )
         for image_id, image in images.items():
             if image_id in found:
                 continue
@@ -157,7 +159,7 @@ class Coco(BaseSource):
         used = set(found.values())
         for key, path in files.items():
             if key not in used:
-                skipped.add(key, str(self.images / path), "image that no caption file names")
+                skipped.add(key, str(self.images / path), "image not named in any caption file")
         for path in others:
             if os.path.splitext(path)[1].lower() in UNREADABLE_IMAGES:
                 skipped.add(path, str(self.images / path), unused_reason(path))
@@ -166,7 +168,7 @@ class Coco(BaseSource):
     def _find_by_url(
         self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
     ) -> None:
-        """Find images by the last folder and the name in their URL, which may name them fully."""
+        """Find images by the last folder and the name in their URL."""
         urls = {i: image.url for i, image in images.items() if i not in found and image.url}
         names = ImageNames(self.images, files)
         refused = names.resolve(dict.fromkeys(urls.values())).refused
@@ -179,7 +181,7 @@ class Coco(BaseSource):
     def _find_by_release(
         self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
     ) -> int:
-        """Find official photographs by the name that another release gives them; count them."""
+        """Find official photographs by their name in another release, and return their number."""
         by_number: dict[str, list[str]] = {}
         for key in files:
             if name := _RELEASE_NAME.fullmatch(posixpath.basename(key)):
@@ -196,39 +198,41 @@ class Coco(BaseSource):
                 n_found += 1
         return n_found
 
-    def _tell(self, images: Mapping[str, _Image], here: Mapping[str, str], n_labelled: int) -> None:
-        """Say in a line how much of the data set is here."""
-        n_named, n_here = len(images), len(here)
-        if not n_here:
+    def _report_coverage(
+        self, images: Mapping[str, _Image], files: Mapping[str, str], n_labelled: int
+    ) -> None:
+        """Log how many of the images are local, and raise an error if none is."""
+        n_named, n_found = len(images), len(files)
+        if not n_found:
             first = f"; it names {next(iter(images.values())).name[:100]!r}" if images else ""
             raise ValueError(
                 f"none of the {n_named:,} images that {self.captions[0]} names is in "
                 f"{self.images}; check --images{first}"
             )
         labelled = f"; {n_labelled:,} of them have labels" if self.instances else ""
-        if n_here < n_named:
+        if n_found < n_named:
             log.warning(
-                "%s of %s images are in %s%s; skipped.csv names the other %s",
-                *(f"{n_here:,}", f"{n_named:,}", self.images, labelled, f"{n_named - n_here:,}"),
+                "%s of %s images are in %s%s; skipped.csv lists the other %s",
+                *(f"{n_found:,}", f"{n_named:,}", self.images, labelled, f"{n_named - n_found:,}"),
             )
-        elif n_labelled < n_here and self.instances:
-            log.warning("all %s images are in %s%s", f"{n_here:,}", self.images, labelled)
+        elif n_labelled < n_found and self.instances:
+            log.warning("all %s images are in %s%s", f"{n_found:,}", self.images, labelled)
 
 
 class _Image(NamedTuple):
     """An image's entry in an annotation file."""
 
     name: str
-    """`file_name`, else the end of `coco_url`."""
+    """The `file_name`, else the end of `coco_url`."""
     url: str
-    """The last folder and the name in `coco_url`, or nothing."""
+    """The last folder and the name in `coco_url`, or empty."""
     size: tuple[Any, Any]
-    """Width and height, if they are there."""
+    """Width and height, or None."""
     file: str
     """The annotation file."""
 
     def may_be(self, other: _Image) -> bool:
-        """Whether two entries of one id may mean one image."""
+        """Return whether two entries with one id may describe the same image."""
         sizes = [size for size in (self.size, other.size) if None not in size]
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             return False
@@ -239,17 +243,17 @@ class _Image(NamedTuple):
         return may_be_same(self.name, other.name)
 
 
-class _Told(NamedTuple):
-    """What caption files say."""
+class _Annotations(NamedTuple):
+    """The content of caption files."""
 
     images: dict[str, _Image]
     """By id."""
     captions: dict[str, dict[str, None]]
-    """Each image's, in the order of the files, each once."""
+    """Distinct captions by image id, in file order."""
 
 
-def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Told:
-    told = _Told({}, {})
+def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Annotations:
+    annotated = _Annotations({}, {})
     ambiguous: set[str] = set()
     for path in paths:
         parts = _read(path, ("images", "annotations"))
@@ -266,7 +270,7 @@ def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Told:
             if image_id is None or image is None:
                 skipped.add_malformed(key, "", "an image without an id and a file_name")
                 continue
-            known = told.images.setdefault(image_id, image)
+            known = annotated.images.setdefault(image_id, image)
             if known is not image and not known.may_be(image):
                 ambiguous.add(image_id)
                 skipped.add_malformed(
@@ -276,26 +280,26 @@ def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Told:
                 )  # fmt: skip
         for place, entry in enumerate(annotations):
             skipped.n_rows += 1
-            _read_caption(f"{path.name}:annotations[{place}]", entry, told, skipped)
+            _read_caption(f"{path.name}:annotations[{place}]", entry, annotated, skipped)
     for image_id in ambiguous:
-        told.images.pop(image_id)
-        told.captions.pop(image_id, None)
-    return told
+        annotated.images.pop(image_id)
+        annotated.captions.pop(image_id, None)
+    return annotated
 
 
-def _read_caption(key: str, entry: Any, told: _Told, skipped: SkippedRows) -> None:
+def _read_caption(key: str, entry: Any, annotated: _Annotations, skipped: SkippedRows) -> None:
     """Add the captions of one annotation."""
     image_id = _id(entry, "image_id")
-    if image_id is None or image_id not in told.images:
-        skipped.add(key, "", "caption of an image that the file does not name")
+    if image_id is None or image_id not in annotated.images:
+        skipped.add(key, "", "caption of an image that is not in the file")
         return
-    name = told.images[image_id].name
+    name = annotated.images[image_id].name
     try:
         captions = captions_in(entry.get("caption"))
     except CellError as error:
         skipped.add_malformed(key, name, f"caption cannot be read: {error}")
         return
-    known = told.captions.setdefault(image_id, {})
+    known = annotated.captions.setdefault(image_id, {})
     for caption in captions or [""]:
         fault = "duplicate caption" if caption in known else caption_fault(caption)
         if fault:
@@ -307,7 +311,7 @@ def _read_caption(key: str, entry: Any, told: _Told, skipped: SkippedRows) -> No
 def _read_labels(
     paths: Sequence[Path], images: Mapping[str, _Image], skipped: SkippedRows
 ) -> dict[str, list[str]]:
-    """Return categories and supercategories of every image in instance files, sorted."""
+    """Return the sorted categories and supercategories of each image in instance files."""
     found: dict[str, set[str]] = {}
     others: set[str] = set()
     for path in paths:
@@ -329,9 +333,9 @@ def _read_labels(
                 skipped.add_malformed(
                     f"{path.name}:images[{place}]", image.name,
                     f"ambiguous image id: {image_id} is {image.name[:200]} in {path.name} and "
-                    f"{known.name[:200]} in {known.file}; its labels are left out",
+                    f"{known.name[:200]} in {known.file}; its labels are ignored",
                 )  # fmt: skip
-            found.setdefault(image_id, set())  # looked at, perhaps without any category
+            found.setdefault(image_id, set())  # annotated, perhaps without any category
         for place, entry in enumerate(parts["annotations"]):
             skipped.n_rows += 1
             image_id, category = _id(entry, "image_id"), _id(entry, "category_id")
@@ -344,15 +348,15 @@ def _read_labels(
 
 
 def _read_splits(path: Path, images: Mapping[str, _Image]) -> dict[str, str]:
-    """Return the split of every image that Karpathy's file names, by its COCO id."""
+    """Return the split of each image in Karpathy's file, by COCO id."""
     splits: dict[str, str] = {}
     for place, entry in enumerate(_read(path, ("images",))["images"]):
-        image_id, said = _id(entry, "cocoid"), _text(entry, "split")
-        split = split_named(said)
+        image_id, split_name = _id(entry, "cocoid"), _text(entry, "split")
+        split = split_named(split_name)
         if image_id is None or split is None:
             raise ValueError(
-                f"{path}: images[{place}] has cocoid {image_id} and split {tidy(said)[:40]!r}; "
-                "expected Karpathy's dataset_coco.json, with train, restval, val or test"
+                f"{path}: images[{place}] has cocoid {image_id} and split {tidy(split_name)[:40]!r}"
+                "; expected Karpathy's dataset_coco.json, with train, restval, val or test"
             )
         name, known = _text(entry, "filename"), images.get(image_id)
         if name and known and not known.may_be(_Image(name, "", (None, None), path.name)):
@@ -365,7 +369,7 @@ def _read_splits(path: Path, images: Mapping[str, _Image]) -> dict[str, str]:
 
 
 def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
-    """Parse an annotation file and take these lists of it.
+    """Parse an annotation file, and check that it has these lists.
 
     Raises
     ------
@@ -373,25 +377,25 @@ def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
         If it is not JSON, or one of them is missing.
     """
     try:
-        value = json.loads(path.read_bytes(), object_hook=_thin)
+        value = json.loads(path.read_bytes(), object_hook=_drop_unused_fields)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"{path} is not JSON: {reason}; download it again") from None
     for name in lists:
         if not isinstance(value, dict) or not isinstance(value.get(name), list):
             raise ValueError(
-                f"{path} has no list {name!r}; expected COCO's own JSON file (for Karpathy's and "
-                "for other layouts use --splits, or `sieve prepare folder --captions`)"
+                f"{path} has no list {name!r}; expected COCO's own JSON file (for Karpathy's file "
+                "and other layouts, use --splits, or `sieve prepare folder --captions`)"
             )
     return value
 
 
-def _thin(entry: dict[str, Any]) -> dict[str, Any]:
+def _drop_unused_fields(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in entry.keys() & _FIELDS}
 
 
 def _image(entry: Any, path: Path) -> _Image | None:
-    """Read an entry of `images`; None if it names no file."""
+    """Parse an entry of `images`; None if it names no file."""
     url = "/".join(_text(entry, "coco_url").split("/")[-2:])
     name = _text(entry, "file_name") or url
     if not name:
@@ -400,7 +404,7 @@ def _image(entry: Any, path: Path) -> _Image | None:
 
 
 def _id(entry: Any, name: str) -> str | None:
-    """Read a field that should be an id: a whole number or a text; None if it is not."""
+    """Return a field that should be an id, an integer or a text; None if it is not."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -410,6 +414,6 @@ def _id(entry: Any, name: str) -> str | None:
 
 
 def _text(entry: Any, name: str) -> str:
-    """Read a field that should be a text; empty if it is not."""
+    """Return a field that should be a text; empty if it is not."""
     value = entry.get(name) if isinstance(entry, dict) else None
     return value if isinstance(value, str) else ""

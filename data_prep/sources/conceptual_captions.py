@@ -1,10 +1,10 @@
-"""Conceptual Captions: Google's table of captions and URLs, with what was downloaded of it.
+"""Conceptual Captions: Google's table of captions and URLs, with the images downloaded from it.
 
-The official table has no header: a caption, a tab, a URL (in CC12M the other way round); the
-labelled part of it also has labels. Tables with a header, such as LAION's, name their columns.
-Downloaders name images by a hash of the URL, by a column, or by the number of the row, counted from
-0 or 1; numbers are only used if one way to count fits all files. Without that table, img2dataset's
-own output says all: see `sieve.data_prep.sources.img2dataset`.
+The official table has no header: a caption, a tab, a URL (the reverse in CC12M); its labelled part
+also has labels. Tables with a header, such as LAION's, name their columns. Downloaders name images
+by a hash of the URL, by a column, or by the row number, counted from 0 or 1; row numbers are used
+only if one way to count fits all files. img2dataset's output is read without the table: see
+`sieve.data_prep.sources.img2dataset`.
 """
 
 from __future__ import annotations
@@ -25,43 +25,39 @@ from PIL import Image
 
 from sieve.data_prep.captions import caption_fault, tidy
 from sieve.data_prep.captions.caption_rows import IMAGE_NAMES, column_of
-from sieve.data_prep.captions.cell import CellError, captions_in
+from sieve.data_prep.captions.cell import CellError, captions_in, read_split
 from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.data_prep.images import readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource
-from sieve.data_prep.sources.img2dataset import (
-    NOT_DOWNLOADED,
-    Img2Dataset,
-    read_split,
-)
+from sieve.data_prep.sources.img2dataset import NOT_DOWNLOADED, Img2Dataset
 from sieve.data_prep.sources.local_images import open_inside, walk
 from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, URL_FIELDS, url_table_advice
 
 log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 16
-"""Longer rows are cut, and then mostly are none."""
+"""Longer rows are cut, and are then usually malformed."""
 
 _TABLE_SUFFIXES = (".tsv", ".txt", ".csv")
 _URL = re.compile(r"(?i)https?://\S")
 _ROW_AND_HASH = re.compile(r"\d+_(\d+)")
 _FILE_FIELDS = (*IMAGE_NAMES, "key", "sample_id", "id", "name", "hash", "md5")
-"""Names of columns that may say how files are called, in any case."""
+"""Names of columns that may hold file names, in any case."""
 _LABELS_AT, _LABELLED_WIDTH = 2, 5  # caption, URL, labels, their machine ids, their confidences
 
 
 def conceptual_captions(
     path: Path, images: Path | None = None, *, first_row: int | None = None, name: str, licence: str
 ) -> ConceptualCaptions | Img2Dataset:
-    """Tell by what is at a path which of the two it is.
+    """Open the official table, or img2dataset's output, whichever is at a path.
 
     Parameters
     ----------
     path : Path
         The table, a folder with it and the images, or img2dataset's output.
     images : Path, optional
-        Folder of the images, where they are not beside the table.
+        Folder of the images, if they are not beside the table.
     first_row : int, optional
         See `ConceptualCaptions`.
     name, licence : str
@@ -69,7 +65,7 @@ def conceptual_captions(
     Raises
     ------
     FileNotFoundError, ValueError
-        In one line, where there is neither.
+        In one line, if there is neither.
     """
     tables = [path] if path.is_file() and path.suffix.lower() in _TABLE_SUFFIXES else []
     if path.is_dir():
@@ -81,13 +77,13 @@ def conceptual_captions(
         beside = images or tables[0].parent
         return ConceptualCaptions(tables[0], beside, first_row, name=name, licence=licence)
     if images is not None:
-        raise ValueError(f"--images goes with the official table, but {path} is none")
+        raise ValueError(f"--images requires the official table, but {path} is not one")
     return Img2Dataset(path, name=name, licence=licence)
 
 
 @dataclass(frozen=True)
 class ConceptualCaptions(BaseSource):
-    """The rows of the official table whose images are on this disk; the URL is an image's key.
+    """The rows of the official table whose images are local; the URL is an image's key.
 
     Parameters
     ----------
@@ -95,8 +91,8 @@ class ConceptualCaptions(BaseSource):
     images : Path
         Folder of the images, with subfolders.
     first_row : int, optional
-        Number of the first row in file names that count rows; by default 0 or 1, if only one of
-        them fits all files.
+        Row number of the first row in file names; by default 0 or 1, if only one of them fits
+        all files.
     name : str
     licence : str
 
@@ -121,7 +117,7 @@ class ConceptualCaptions(BaseSource):
 
     @property
     def root(self) -> Path:
-        """Folder that the images' files are named relative to."""
+        """Folder that image paths are relative to."""
         return self.images
 
     def __str__(self) -> str:
@@ -132,7 +128,7 @@ class ConceptualCaptions(BaseSource):
         return open_inside(self.images, Path(record.image))
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all rows with an image, in the table's order."""
+        """Yield all rows with an image, in table order."""
         walked = walk(self.images, extensionless=True, follow_links=None)
         skipped += walked.skipped
         files: dict[str, list[str]] = {}
@@ -146,8 +142,8 @@ class ConceptualCaptions(BaseSource):
             paths = files.get(naming.name_of(row), [])
             if len(paths) > 1 and not naming.is_hash:
                 raise ValueError(
-                    f"{row.place} means {paths[0]} or {paths[1]} in {self.images}: both fit "
-                    f"{naming.told}; rename or remove one of them"
+                    f"{row.place} matches {paths[0]} and {paths[1]} in {self.images}: both fit "
+                    f"{naming.description}; rename or remove one of them"
                 )
             if not paths:
                 skipped.append(Skipped(row.place, row.url, f"{NOT_DOWNLOADED}: no such file"))
@@ -167,27 +163,27 @@ class ConceptualCaptions(BaseSource):
                 labels=row.labels,
                 split=row.split or HASH_SPLIT,
             )
-        self._explain(naming, n_found, skipped.n_rows)
-        for path in sorted(unused - {self._inside(self.table)}):
+        self._report_coverage(naming, n_found, skipped.n_rows)
+        for path in sorted(unused - {self._relative(self.table)}):
             reason = "image without a row in the table"
             skipped.append(Skipped(path, str(self.images / path), reason))
 
-    def _inside(self, path: Path) -> str:
+    def _relative(self, path: Path) -> str:
         path = path.resolve()
         inside = path.is_relative_to(self.images)
         return path.relative_to(self.images).as_posix() if inside else ""
 
-    def _explain(self, naming: _Naming, n_found: int, n_rows: int) -> None:
+    def _report_coverage(self, naming: _Naming, n_found: int, n_rows: int) -> None:
         if n_found < n_rows:
             log.warning(
-                "%s of %s rows have an image in %s, named by %s; skipped.csv names the others",
-                *(f"{n_found:,}", f"{n_rows:,}", self.images, naming.told),
+                "%s of %s rows have an image in %s, named by %s; skipped.csv lists the others",
+                *(f"{n_found:,}", f"{n_rows:,}", self.images, naming.description),
             )
         elif not naming.is_hash:
-            log.warning("images in %s are named by %s", self.images, naming.told)
+            log.warning("images in %s are named by %s", self.images, naming.description)
 
     def _naming(self, files: Mapping[str, list[str]]) -> _Naming:
-        """Find out how the files are named."""
+        """Determine how the files are named."""
         ways = _ways(_header(self.table))
         fitting = [0] * len(ways)
         rows = SkippedRows()
@@ -201,42 +197,42 @@ class ConceptualCaptions(BaseSource):
         n_by_number = sum(0 <= number <= rows.n_rows for number in numbers)
         if fitting[best] and fitting[best] >= n_by_number:
             return ways[best]
-        by_number = self._numbered(numbers, rows.n_rows)
+        by_number = self._naming_by_number(numbers, rows.n_rows)
         if by_number is not None and fitting[best] and self.first_row is None:
             raise ValueError(
-                f"{fitting[best]:,} files in {self.images} fit {ways[best].told} and "
-                f"{n_by_number:,} the {by_number.told}, so it is not clear which row each belongs "
-                "to; remove the column, or say --first-row 0 or --first-row 1"
+                f"{fitting[best]:,} files in {self.images} fit {ways[best].description} and "
+                f"{n_by_number:,} the {by_number.description}, so it is not clear which row each "
+                "belongs to; remove the column, or specify --first-row 0 or --first-row 1"
             )
         if by_number is not None:
             if len(numbers) < rows.n_rows and self.first_row is None:
-                self._refuse_repeated(lines, by_number)
+                self._check_repeated_rows(lines, by_number)
             return by_number
         if not files and (advice := url_table_advice(self.table)):
             raise ValueError(f"there are no images in {self.images}: {advice}")
-        sought = [*(way.told for way in ways), "number of the row"]
+        tried = [*(way.description for way in ways), "number of the row"]
         raise ValueError(
             f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.images}; "
-            f"files were sought by {', '.join(sought)}; check --images"
+            f"tried {', '.join(tried)}; check --images"
         )
 
-    def _refuse_repeated(self, lines: array[int], naming: _Naming) -> None:
-        """Refuse rows that come twice: a downloader may have counted them once."""
+    def _check_repeated_rows(self, lines: array[int], naming: _Naming) -> None:
+        """Reject repeated rows: a downloader may have counted them once."""
         n_repeated = len(lines) - len(np.unique(np.frombuffer(lines, np.int64)))
         if n_repeated:
             raise ValueError(
-                f"{n_repeated:,} rows of {self.table} come twice and images are missing, so it is "
-                f"not clear whether the {naming.told} counts them; remove them, or confirm with "
-                "--first-row"
+                f"{n_repeated:,} rows of {self.table} are repeated and images are missing, so it "
+                f"is not clear whether the {naming.description} counts them; remove them, or "
+                "confirm with --first-row"
             )
 
-    def _numbered(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
-        """Find out from which number file names count rows; None if no file is such a number.
+    def _naming_by_number(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
+        """Determine the first row number in file names; None if no file is named by a row number.
 
         Raises
         ------
         ValueError
-            If files fit both ways to count, or some fit neither.
+            If the files fit both ways to count, or some fit neither.
         """
         firsts = (0, 1) if self.first_row is None else (self.first_row,)
         fits = {
@@ -248,13 +244,15 @@ class ConceptualCaptions(BaseSource):
         if len(whole) == 1 or self.first_row is not None:
             first = whole[0] if whole else firsts[0]
             others = "".join(f", from {n} {count:,}" for n, count in fits.items() if n != first)
-            told = f"number of the row, counted from {first} ({fits[first]:,} files fit{others})"
-            return _Naming(told, lambda row: str(row.number + first))
+            description = (
+                f"number of the row, counted from {first} ({fits[first]:,} files fit{others})"
+            )
+            return _Naming(description, lambda row: str(row.number + first))
         counts = " and ".join(f"from {first} {count:,}" for first, count in fits.items())
         raise ValueError(
             f"{self.images} holds {len(numbers):,} files named by a number, and {self.table} "
             f"{n_rows:,} rows: counted {counts} of the files fit, so it is not clear which row "
-            "each belongs to; say it with --first-row 0 or --first-row 1"
+            "each belongs to; specify --first-row 0 or --first-row 1"
         )
 
 
@@ -273,17 +271,17 @@ class _Row(NamedTuple):
 
 
 class _Naming(NamedTuple):
-    """One way to name images."""
+    """One way in which images are named."""
 
-    told: str
-    """In words."""
+    description: str
+    """For messages."""
     name_of: Callable[[_Row], str]
     is_hash: bool = False
-    """Whether equal names mean the same URL."""
+    """Whether equal names imply the same URL."""
 
 
 def _ways(header: Sequence[str]) -> list[_Naming]:
-    """Return all known ways but row numbers; names are compared as `_plain_name` gives them."""
+    """Return all known ways except row numbers; names are compared after `_plain_name`."""
     hashes = {name: getattr(hashlib, name) for name in ("md5", "sha1", "sha256")}
     columns = [name for wanted in _FILE_FIELDS for name in header if name.lower() == wanted]
     return [
@@ -300,7 +298,7 @@ def _ways(header: Sequence[str]) -> list[_Naming]:
 
 
 def _plain_name(key: str) -> str:
-    """Name of a file without folder, extension, a row before a hash, and zeros before a number."""
+    """Remove the folder, the extension, a row before a hash, and leading zeros from a file name."""
     name = key.rpartition("/")[2]
     stem, _, extension = name.rpartition(".")
     stem = stem if f".{extension.lower()}" in readable_extensions() else name
@@ -310,7 +308,7 @@ def _plain_name(key: str) -> str:
 
 
 def _header(path: Path) -> list[str]:
-    """Return the names of the columns, if the first line names them."""
+    """Return the column names in the first line; empty if there is no header."""
     with path.open("rb") as stream:
         line = next(iter(numbered_lines(stream, MAX_LINE_BYTES)), (1, b""))[1]
     text = line.decode("utf-8-sig", "replace").rstrip("\r\n")
@@ -325,7 +323,7 @@ def _delimiter(first_line: str) -> str:
 
 
 def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
-    """Yield all rows that have a URL; a first line without one may name the columns."""
+    """Yield all rows that have a URL; skip a header and malformed rows."""
     header = _header(path)
     number = 0
     with path.open("rb") as stream:
@@ -343,7 +341,7 @@ def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
 
 
 def _row(place: str, number: int, text: str, header: Sequence[str]) -> _Row:
-    """Read one line; CellError if it is no row."""
+    """Parse one line; raise CellError if it is malformed."""
     if not header:
         cells = text.split("\t")
         at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
@@ -365,8 +363,8 @@ def _row(place: str, number: int, text: str, header: Sequence[str]) -> _Row:
 
 
 def _cells(text: str, header: Sequence[str]) -> list[str]:
-    """Split a line of a table with a header; CellError if it has more or fewer fields."""
-    delimiter = "\t" if "\t" in text else ","
+    """Split a line of a table with a header; raise CellError if the number of fields differs."""
+    delimiter = _delimiter(text)
     plain = text.split(delimiter)
     try:
         quoted = next(csv.reader([text], delimiter=delimiter, strict=True), [])
@@ -375,4 +373,4 @@ def _cells(text: str, header: Sequence[str]) -> list[str]:
     for cells in (quoted, plain):
         if len(cells) == len(header):
             return cells
-    raise CellError(f"number of fields is not that of the header: {len(plain)}, not {len(header)}")
+    raise CellError(f"wrong number of fields: {len(plain)}, the header has {len(header)}")

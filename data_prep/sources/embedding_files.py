@@ -1,10 +1,10 @@
-"""Files of embeddings with the tables that say what each row is of.
+"""Files of embeddings, with tables that describe their rows.
 
-Either clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
-`text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); or arrays of images and perhaps of texts
-(`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`) and a table; or Parquet
-files with embeddings in a list column. Arrays in `.npy` are mapped, not read; a file that changes
-while it is in use is an error.
+Supported are clip-retrieval's output, numbered shards in three folders (`img_emb/img_emb_0.npy`,
+`text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`); an array of images, optionally one of
+texts (`.npy`, `.npz`, `.pt`, `.safetensors`, `.h5`, TensorBoard's `vectors.tsv`), and a table; and
+Parquet files with embeddings in a list column. Arrays in `.npy` are memory-mapped; a file that
+changes while it is in use is an error.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sieve.data_prep.captions.caption_rows import IMAGE_SUFFIX
 from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.model.files import UNREADABLE, MappedArray, reason_of
 
-IMAGES, TEXTS, FACTS = "img_emb", "text_emb", "metadata"
-"""clip-retrieval's folders; its files begin with these names too."""
+IMAGES, TEXTS, METADATA = "img_emb", "text_emb", "metadata"
+"""clip-retrieval's folders, and prefixes of its files."""
 
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl")
 _LISTS = (".txt",)
-"""A name or a caption a line."""
+"""Text files with a name or a caption on each line."""
 _ARRAYS = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
 _NUMBER = re.compile(r"_(\d+)$")
 _OF_TEXTS = re.compile(r"(?i)te?xt|caption|sentence|prompt")
@@ -44,7 +44,7 @@ _LARGE, _BOMB_RATIO = 1 << 30, 200
 
 
 class EmbeddingShard(NamedTuple):
-    """Files whose rows belong together."""
+    """Arrays and a table with corresponding rows."""
 
     images: np.ndarray
     """(n, d) float"""
@@ -56,31 +56,32 @@ class EmbeddingShard(NamedTuple):
     name: str = ""
     """Name of the array of images, for messages."""
     n_rows: int = 0
-    """Name of the table, for messages."""
+    """Number of rows of the table."""
 
 
 def open_shards(folder: Path) -> list[EmbeddingShard]:
-    """Find and check the files of a folder.
+    """Open and validate the files of a folder.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder.
     ValueError
-        In one line, if files are missing, are no tables of numbers, or do not fit together.
+        In one line, if files are missing, are not two-dimensional arrays of numbers, or do not
+        match.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder of the embeddings")
     if not (folder / IMAGES).is_dir():
-        shards = _plain(folder)
+        shards = _unsharded(folder)
     else:
         shards = [_numbered_shard(files) for files in _numbered(folder)]
     first = shards[0]
     for shard in shards:
         if shard.images.shape[1] != first.images.shape[1]:
             raise ValueError(
-                f"{shard.name} is {shard.images.shape[1]} wide, but {first.name} "
-                f"{first.images.shape[1]}; all shards must be of one backbone"
+                f"{shard.name} is {shard.images.shape[1]} wide, but {first.name} is "
+                f"{first.images.shape[1]} wide; all shards must be from one backbone"
             )
     return [shard._replace(n_rows=count_rows(shard.table)) for shard in shards]
 
@@ -93,7 +94,7 @@ def _numbered_shard(files: _Files) -> EmbeddingShard:
     if texts.shape != images.shape:
         raise ValueError(
             f"{files.texts} has shape {texts.shape}, but {files.images.name} {images.shape}; "
-            "one row a caption is expected, of the same backbone"
+            "expected one row per caption, from the same backbone"
         )
     return EmbeddingShard(images, texts, files.table, name=files.images.name)
 
@@ -104,12 +105,12 @@ def count_rows(path: Path) -> int:
         try:
             return pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError):
-            pass  # read_table says what is wrong
+            pass  # read_table reports what is wrong
     return sum(1 for _ in read_table(path))
 
 
 def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read a table row by row; a row of it cannot be left out, as arrays go by its numbers.
+    """Read all rows of a table; none can be skipped, because arrays refer to row numbers.
 
     Raises
     ------
@@ -128,16 +129,16 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from _delimited(path)
     except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is not a table that can be read: {reason}") from None
+        raise ValueError(f"{path} cannot be read as a table: {reason}") from None
 
 
 def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read CSV and its like; a file of one column without a delimiter is a list."""
+    """Read delimited text; a file with one column and no delimiter is a list."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         first = stream.readline(_MAX_LINE)
         if not first.strip():
-            raise ValueError("its first line is empty; expected the names of its columns")
-        # Of several delimiters in the header, the most frequent one stands between columns.
+            raise ValueError("its first line is empty; expected column names")
+        # Of several delimiters in the header, the most frequent one separates columns.
         delimiter = max(_DELIMITERS, key=first.count)
         if path.suffix in _LISTS or (path.suffix == ".tsv" and delimiter not in first):
             yield from _lines([first, *stream])
@@ -146,18 +147,18 @@ def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(rows, [])]
         if len(set(header)) < len(header):
-            raise ValueError(f"a column comes twice: {', '.join(header)[:80]}")
+            raise ValueError(f"repeated column: {', '.join(header)[:80]}")
         for row in rows:
             if row and len(row) != len(header):
                 raise ValueError(
-                    f"line {rows.line_num} has {len(row)} fields, but the header {len(header)}"
+                    f"line {rows.line_num} has {len(row)} fields, but the header has {len(header)}"
                 )
             if row:
                 yield dict(zip(header, row, strict=True))
 
 
 def _lines(lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Read a list of image names, or of captions, without a header."""
+    """Read a list of image names or captions without a header."""
     texts = [line.rstrip("\r\n") for line in lines]
     named = sum(bool(IMAGE_SUFFIX.search(text)) for text in texts)
     if named not in (0, len(texts)):
@@ -176,7 +177,7 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
             except (ValueError, RecursionError):
                 value = None
             if not isinstance(value, dict):
-                raise ValueError(f"line {number} is no JSON object")
+                raise ValueError(f"line {number} is not a JSON object")
             yield value
 
 
@@ -187,33 +188,33 @@ class _Files(NamedTuple):
 
 
 def _numbered(folder: Path) -> list[_Files]:
-    """List clip-retrieval's shards, by their numbers."""
-    found = {part: _by_number(folder / part) for part in (IMAGES, TEXTS, FACTS)}
+    """Return clip-retrieval's shards, sorted by number."""
+    found = {part: _by_number(folder / part) for part in (IMAGES, TEXTS, METADATA)}
     if not found[IMAGES]:
         raise ValueError(f"{folder / IMAGES} holds no .npy files; run clip-retrieval inference")
-    for part in (TEXTS, FACTS):
+    for part in (TEXTS, METADATA):
         differing = found[IMAGES].keys() ^ found[part].keys()
-        if differing and (found[part] or part == FACTS):
+        if differing and (found[part] or part == METADATA):
             missing = found[IMAGES] if min(differing) in found[IMAGES] else found[part]
             raise ValueError(
                 f"{folder} holds {len(found[IMAGES])} shards in {IMAGES} and {len(found[part])} in "
                 f"{part}: {missing[min(differing)].name} has no counterpart; copy all of them"
             )
     return [
-        _Files(found[IMAGES][number], found[TEXTS].get(number), found[FACTS][number])
+        _Files(found[IMAGES][number], found[TEXTS].get(number), found[METADATA][number])
         for number in sorted(found[IMAGES])
     ]
 
 
 def _by_number(folder: Path) -> dict[int, Path]:
-    """Find the numbered files of a folder."""
+    """Return the numbered files of a folder, by number."""
     files = sorted(folder.glob("*.npy")) + sorted(folder.glob("*.parquet"))
     numbers = ((_NUMBER.search(path.stem), path) for path in files)
     return {int(found[1]): path for found, path in numbers if found}
 
 
-def _plain(folder: Path) -> list[EmbeddingShard]:
-    """Find arrays of images and perhaps of texts, and one table; or Parquet files with vectors."""
+def _unsharded(folder: Path) -> list[EmbeddingShard]:
+    """Open arrays of images and optionally texts with one table, or Parquet files with vectors."""
     vectors, tables, _ = _sorted_files(folder)
     found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
     if not vectors and tables and all(map(_has_vectors, tables)):
@@ -221,9 +222,9 @@ def _plain(folder: Path) -> list[EmbeddingShard]:
     if not vectors or len(tables) != 1:
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
-            f"{FACTS}, or one array of images ({', '.join(_ARRAYS[:5])}), perhaps one named "
-            "text…, and one table (.csv, .tsv, .jsonl, .parquet, or .txt with a name or a caption "
-            "a line) with a row each"
+            f"{METADATA}, or one array of images ({', '.join(_ARRAYS[:5])}), optionally one "
+            "named text…, and one table (.csv, .tsv, .jsonl, .parquet, or .txt with a name or a "
+            "caption on each line) with a row for each image"
         )
     arrays: dict[str, np.ndarray] = {}
     for path in vectors:
@@ -232,7 +233,7 @@ def _plain(folder: Path) -> list[EmbeddingShard]:
 
 
 def unused_files(folder: Path) -> list[Path]:
-    """List the files of a folder that are neither arrays, tables nor images."""
+    """Return the files of a folder that are neither arrays, tables nor images."""
     rest = _sorted_files(folder).rest
     if (folder / IMAGES).is_dir():
         rest = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
@@ -246,7 +247,7 @@ class _SortedFiles(NamedTuple):
 
 
 def _sorted_files(folder: Path) -> _SortedFiles:
-    """Sort the files of a folder by what they are read as."""
+    """Classify the files of a folder as arrays, tables and others."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     files = [path for path in files if not path.name.startswith(".")]
     vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
@@ -262,7 +263,7 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Embeddi
         name: array for name, array in arrays.items()
         if array.ndim == 1 and array.dtype.kind in "iu" and _OF_INDEX.search(name)
     }  # fmt: skip
-    # Ids and labels beside embeddings say nothing that is needed.
+    # Ids and labels beside embeddings are not needed.
     rest = {name: array for name, array in arrays.items() if array.ndim > 1 or len(arrays) == 1}
     texts = {name: array for name, array in rest.items() if _OF_TEXTS.search(name)}
     images = {name: array for name, array in rest.items() if name not in texts}
@@ -270,7 +271,7 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Embeddi
         shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:8])
         raise ValueError(
             f"{table.parent} holds {found} with the arrays {shapes or 'none'}; expected one of "
-            "images and perhaps one whose name contains text or caption: rename or remove others"
+            "images, and optionally one with text or caption in its name: rename or remove others"
         )
     name, array = next(iter(images.items()))
     text = next(((key, value) for key, value in texts.items()), None)
@@ -279,8 +280,8 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Embeddi
         _check(*text, (2, 3))
         if text[1].shape[-1] != array.shape[1]:
             raise ValueError(
-                f"{text[0]} has shape {text[1].shape}, but {name} {array.shape}; texts and images "
-                "of the same backbone are as wide"
+                f"{text[0]} has shape {text[1].shape}, but {name} {array.shape}; embeddings "
+                "of one backbone have the same width"
             )
     return EmbeddingShard(
         array, None if text is None else text[1], table, next(iter(owners.values()), None), name
@@ -288,7 +289,7 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Embeddi
 
 
 def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a file by name, without executing anything.
+    """Read all arrays of a file by name, without unpickling.
 
     Raises
     ------
@@ -307,7 +308,7 @@ def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
         return _hdf5(path)
     try:
         if suffix == ".npz":
-            named = _npz(path)
+            named = read_npz(path)
         elif suffix == ".tsv":
             named = {"": np.loadtxt(path, np.float32, delimiter="\t", ndmin=2)}
         elif suffix == ".safetensors":
@@ -318,21 +319,28 @@ def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
             named = _torch(path)
     except (*UNREADABLE, ValueError, NotImplementedError, RuntimeError) as error:
         reason = reason_of(error)
-    except Exception as error:  # safetensors and pickle have errors of their own
+    except Exception as error:  # safetensors and pickle have their own errors
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
     else:
         alone = len(named) == 1
         return {path.name if alone else f"{path.name}[{name}]": a for name, a in named.items()}
     if "pickle" in reason.lower() or "weights" in reason.lower():
-        reason = "it holds Python objects, which are never loaded"  # not what torch advises
+        reason = "it holds Python objects, which are never loaded"  # instead of torch's advice
     raise ValueError(f"{path} cannot be read: {reason[:200]}; save plain arrays with numpy.save")
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file, without unpickling.
+
+    Raises
+    ------
+    ValueError
+        If it would unpack to an implausible size, or holds Python objects.
+    """
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > _LARGE and unpacked > _BOMB_RATIO * path.stat().st_size:
-        raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, no plausible embeddings")
+        raise ValueError(f"it would unpack to {unpacked / 2**30:.0f} GiB, an implausible size")
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
@@ -353,7 +361,7 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _numpy(tensor: Any) -> np.ndarray:
-    """Convert a tensor; NumPy has no bfloat16."""
+    """Convert a tensor to an array; NumPy has no bfloat16."""
     import torch
 
     tensor = tensor.detach()
@@ -362,12 +370,12 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 def _hdf5(path: Path) -> dict[str, np.ndarray]:
     try:
-        import h5py  # type: ignore[import-not-found]  # no dependency
+        import h5py  # type: ignore[import-not-found]  # not a dependency
     except ImportError:
         raise ValueError(
-            f'{path} is HDF5, which needs h5py; convert it once: python -c "import h5py, numpy; '
+            f'{path} is HDF5, which requires h5py; convert it once: python -c "import h5py, numpy; '
             f"numpy.save('{path.stem}.npy', h5py.File('{path.name}')['KEY'][:])\" with the name of "
-            "its data set for KEY, after `pip install h5py`"
+            "its data set instead of KEY, after `pip install h5py`"
         ) from None
     try:
         with h5py.File(path) as file:
@@ -390,7 +398,7 @@ def _has_vectors(path: Path) -> bool:
 
 
 def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the list columns of a Parquet file as arrays, by name."""
+    """Return the list columns of a Parquet file as arrays, by name."""
     arrays = {}
     for field in pq.read_schema(path):
         if not _is_vector(field.type):
@@ -403,7 +411,7 @@ def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
             row = wrong[0] if wrong else 0
             raise ValueError(
                 f"{path}, column {field.name}: row {row} has {lengths[row].as_py() or 'no'} "
-                f"numbers, the first {width}; one embedding a row is expected"
+                f"numbers, row 0 has {width}; expected one embedding per row"
             )
         values = column.flatten().to_numpy(zero_copy_only=False)
         arrays[f"{path.name}[{field.name}]"] = values.reshape(-1, width)
@@ -411,7 +419,7 @@ def _parquet_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(path: Path) -> np.ndarray:
-    """Map an array of embeddings."""
+    """Map and validate an array of embeddings."""
     array = _mapped(path)
     _check(str(path), array, (2,))
     return array
@@ -422,18 +430,18 @@ def _mapped(path: Path) -> np.ndarray:
         return MappedArray.open(path)
     except UNREADABLE as error:
         reason = reason_of(error)
-        # NumPy's advice is to allow what must not be allowed.
+        # NumPy would advise to allow pickle.
         if any(word in reason for word in ("pickle", "Python objects", "magic string")):
-            reason = "it holds Python objects or is no array; save plain numbers with numpy.save"
+            reason = "it holds Python objects or is not an array; save numbers with numpy.save"
         raise ValueError(f"{path} cannot be read: {reason}") from None
 
 
 def _check(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> None:
-    """Refuse what is no table of floating-point numbers."""
+    """Raise an error unless an array is a non-empty table of floating-point numbers."""
     if array.ndim not in dimensions or not array.size:
         raise ValueError(
-            f"{name} has shape {array.shape}; expected (rows, width), neither of them 0 "
-            "(numpy.squeeze drops a dimension of 1)"
+            f"{name} has shape {array.shape}; expected (rows, width), both above 0 "
+            "(numpy.squeeze removes a dimension of 1)"
         )
     if array.dtype.kind != "f":
         raise ValueError(f"{name} holds {array.dtype}; expected floating-point numbers")

@@ -1,7 +1,7 @@
-"""Embeddings that were made elsewhere, as a collection: no backbone runs.
+"""External embeddings as a collection, without running a backbone.
 
-Rows of the table that name one image and have one embedding are one item with several captions.
-Images are shown where they are on this machine; where not, a tile shows the caption.
+Table rows that name one image and have the same embedding become one item with several captions.
+Images that are not available locally are shown as placeholders with their captions.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.captions import split_named
 from sieve.data_prep.captions.caption_rows import (
     CAPTION_NAMES,
     IMAGE_NAMES,
-    LABEL_SEPARATOR,
     CaptionRow,
     column_of,
     image_column_of,
@@ -44,35 +42,34 @@ from sieve.model.collection import BackboneIdentity
 log = logging.getLogger(__name__)
 
 SAME_IMAGE = 0.999
-"""Rows of one name and at least this cosine are one image."""
+"""Rows with one name and at least this cosine similarity are one image."""
 
 _LENGTH_TOLERANCE = 0.01
-"""Embeddings whose length differs more from 1 are said to be scaled."""
+"""A warning is logged if the length of embeddings differs from 1 by more than this."""
 _NAMES = (*IMAGE_NAMES, "path", "key", "url")
 _CAPTION_NAMES = tuple(dict.fromkeys(name.lower() for name in CAPTION_NAMES))
 
 
 def open_identity(name: str, width: int, device: str = "auto") -> Backbone | BackboneIdentity:
-    """Find out which backbone made embeddings, by the name that a person gives.
+    """Open the backbone that made embeddings, by name.
 
     Parameters
     ----------
     name : str
-        As for `Backbone.load`; another name is kept as it is.
+        As for `Backbone.load`; any other name is recorded unchanged.
     width : int
-        Of the embeddings.
+        Width of the embeddings.
     device : str
 
     Returns
     -------
     Backbone or BackboneIdentity
-        The latter, unknown but for its name, where it cannot be opened here.
+        The identity has only a name, if the backbone cannot be opened.
 
     Raises
     ------
     ValueError
-        If a backbone of that name gives embeddings of another width, or open_clip calls it by
-        another name.
+        If a backbone of that name has another width, or open_clip knows it by another name.
     """
     try:
         name = parse_name(name).text
@@ -88,8 +85,8 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         log.warning(
-            "the weights of backbone %s are unknown here (%s); its name is kept, and texts will be "
-            "read from the captions' embeddings", name, reason,
+            "the weights of backbone %s are not available (%s); only its name is recorded, and "
+            "text queries use the embeddings of captions", name, reason,
         )  # fmt: skip
         return BackboneIdentity.unknown(name, width)
     if backbone.width != width:
@@ -99,23 +96,23 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
 
 def _other_width(name: str, expected: int, width: int) -> str:
     return (
-        f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name the "
-        "one that made them with --backbone"
+        f"the embeddings are {width} wide, but those of backbone {name} are {expected}; name "
+        "the backbone that made them with --backbone"
     )
 
 
 class Embeddings(BaseSource):
-    """Rows of embedding files, put together by image.
+    """Rows of embedding files, grouped by image.
 
     Parameters
     ----------
     folder : Path
         See `sieve.data_prep.sources.embedding_files`.
     images : Path, optional
-        Folder in which the table's image names are sought, by as much of their end as fits; by
+        Folder of the images, whose paths are matched to the end of the table's image names; by
         default `folder`. Nothing outside it is read.
     keep_captions : bool
-        Keep captions without embeddings, for the backbone to embed.
+        Include captions without embeddings, for the backbone to embed.
     name : str
         The collection's name; by default the folder's.
     licence : str
@@ -123,7 +120,7 @@ class Embeddings(BaseSource):
     Raises
     ------
     FileNotFoundError, ValueError
-        In one line, where files are missing or do not fit together.
+        In one line, if files are missing or do not match.
     """
 
     def __init__(
@@ -148,7 +145,7 @@ class Embeddings(BaseSource):
 
     @property
     def root(self) -> Path:
-        """Folder that the images' files are named relative to."""
+        """Folder that image paths are relative to."""
         return self.images
 
     def __str__(self) -> str:
@@ -156,11 +153,11 @@ class Embeddings(BaseSource):
 
     @property
     def width(self) -> int:
-        """d, the width of the embeddings."""
+        """Return d, the width of the embeddings."""
         return self._shards[0].images.shape[1]
 
     def precomputed(self) -> PrecomputedEmbeddings:
-        """Give the embeddings of all records, and of their captions where they have some."""
+        """Return the embeddings of all records, and of their captions if available."""
         groups, image_rows = self._read()
         numbers = range(len(groups))
         texts = [line for number in numbers for line in groups.caption_lines(number)]
@@ -175,7 +172,7 @@ class Embeddings(BaseSource):
         )
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image where it is here and whole, else draw its caption."""
+        """Open the record's image if it is local and readable, else draw its caption."""
         return open_or_draw(self.images, record)
 
     @cached_property
@@ -189,53 +186,55 @@ class Embeddings(BaseSource):
         for path in unused_files(self.folder):
             reason = "file beside embeddings: only arrays and one table with a row each are read"
             skipped.add(path.name, str(path), reason)
-        n_here = n_mute = 0
-        found = find_images(self.images, groups)
+        n_local = n_not_embedded = 0
+        paths = find_images(self.images, groups)
         for number, key in enumerate(groups):
-            said = groups.describe(number)
-            path = found.get(key)
-            n_here += path is not None
-            n_mute += not self.keeps_captions and len(said.captions)
+            description = groups.describe(number)
+            path = paths.get(key)
+            n_local += path is not None
+            n_not_embedded += not self.keeps_captions and len(description.captions)
             yield Record(
                 key,
                 str(path or key),
-                tuple(said.captions) if self.keeps_captions else (),
-                tuple(said.labels),
-                said.split,
+                tuple(description.captions) if self.keeps_captions else (),
+                tuple(description.labels),
+                description.split,
             )
-        self._tell(n_here, len(groups), n_mute, skipped)
+        self._log_summary(n_local, len(groups), n_not_embedded, skipped)
 
-    def _tell(self, n_here: int, n_items: int, n_mute: int, skipped: list[Skipped]) -> None:
-        """Say in a line each what cannot be shown, and what is left out."""
+    def _log_summary(
+        self, n_local: int, n_items: int, n_not_embedded: int, skipped: list[Skipped]
+    ) -> None:
+        """Log which images are not available and which captions are skipped."""
         lengths = np.linalg.norm(np.asarray(self._shards[0].images[:1000], np.float32), axis=1)
         typical = float(np.nanmedian(lengths))
         if abs(typical - 1) > _LENGTH_TOLERANCE:
-            log.warning("embeddings are %.2f long, not 1; they are scaled to length 1", typical)
-        if n_here < n_items:
+            log.warning("embeddings have length %.2f, not 1; they are normalised", typical)
+        if n_local < n_items:
             log.warning(
-                "%s of %s images are in %s; the others are shown by their captions (--images says "
-                "where they are)", f"{n_here:,}", f"{n_items:,}", self.images,
+                "%s of %s images are in %s; the others are shown as captions; give the folder "
+                "of images with --images", f"{n_local:,}", f"{n_items:,}", self.images,
             )  # fmt: skip
-        if n_mute:
-            count = f"{n_mute:,} of them; --embed-captions embeds them"
+        if n_not_embedded:
+            count = f"{n_not_embedded:,} of them; --embed-captions embeds them"
             reason = f"caption without an embedding: {count}"
             skipped.append(Skipped("captions", str(self.folder), reason))
             log.warning(
-                "left out %s captions without embeddings; --embed-captions embeds them",
-                f"{n_mute:,}",
+                "skipped %s captions without embeddings; --embed-captions embeds them",
+                f"{n_not_embedded:,}",
             )
 
     def _read(self) -> _Items:
-        """Read all tables, and put rows of one image together."""
+        """Read all tables, and group rows by image."""
         shards = self._shards
         per_row = all(_texts_per_row(shard) == 1 for shard in shards)
-        reading = CaptionTableBuilder("row" if per_row else "caption")
+        builder = CaptionTableBuilder("row" if per_row else "caption")
         images = ConcatRows([shard.images for shard in shards])
         image_rows: dict[str, int] = {}
-        places = _Places(0, 0, 0)
+        offsets = _Offsets(0, 0, 0)
         faulty: list[tuple[str, str, str]] = []
         for shard in shards:
-            for row in _rows(shard, places):
+            for row in _rows(shard, offsets):
                 name = row.name
                 first = image_rows.setdefault(name, row.image)
                 if first != row.image and not _same(images, first, row.image):
@@ -245,13 +244,13 @@ class Embeddings(BaseSource):
                     faulty.append((f"row:{row.line}", name, f"caption not read: {row.fault}"))
                 for at, caption in enumerate(row.captions or [""]):
                     line = row.line if shard.texts is None else row.text + at
-                    reading.add(_row(line, name, caption, row.value))
+                    builder.add(CaptionRow.lenient(line, name, caption, row.value))
             n_texts = 0 if shard.texts is None else int(np.prod(shard.texts.shape[:-1]))
-            places = _Places(
-                places.line + shard.n_rows, places.image + len(shard.images),
-                places.text + n_texts,
+            offsets = _Offsets(
+                offsets.line + shard.n_rows, offsets.image + len(shard.images),
+                offsets.text + n_texts,
             )  # fmt: skip
-        groups = reading.build()
+        groups = builder.build()
         for key, name, reason in faulty:
             groups.skipped.add_malformed(key, name, reason)
         return _Items(groups, image_rows)
@@ -263,8 +262,8 @@ class _Items(NamedTuple):
     """Row of the arrays of images, by key."""
 
 
-class _Places(NamedTuple):
-    """Offsets of a shard among all rows of tables, images and texts."""
+class _Offsets(NamedTuple):
+    """Offsets of a shard in the rows of all tables, images and texts."""
 
     line: int
     image: int
@@ -272,26 +271,20 @@ class _Places(NamedTuple):
 
 
 class _TableRow(NamedTuple):
-    """One row of a table, with the rows of the arrays that belong to it."""
+    """One row of a table, with the corresponding rows of the arrays."""
 
     line: int
     name: str
     image: int
     text: int
-    """Row of its first caption."""
+    """Row of the first caption."""
     captions: list[str]
     fault: str
     value: Mapping[str, Any]
 
 
 def _check_rows(shard: EmbeddingShard) -> None:
-    """Refuse a table that cannot say what the rows of the arrays are of.
-
-    Raises
-    ------
-    ValueError
-        With both counts.
-    """
+    """Raise an error if the rows of the table and of the arrays cannot correspond."""
     n_rows = shard.n_rows
     n = len(shard.images)
     n_texts = None if shard.texts is None else int(np.prod(shard.texts.shape[:-1]))
@@ -304,36 +297,35 @@ def _check_rows(shard: EmbeddingShard) -> None:
         )
     several = n_rows > n and n_texts in (None, n_rows)
     if n != n_rows and not several:
-        _refuse_transposed(shard)
+        _check_transposed(shard)
         raise ValueError(
-            f"{shard.table} has {n_rows:,} rows, but its array of images {n:,}; they must belong "
-            "together row by row"
+            f"{shard.table} has {n_rows:,} rows, but its array of images has {n:,}; expected "
+            "one row of the array for each row of the table"
         )
 
 
-def _refuse_transposed(shard: EmbeddingShard) -> None:
+def _check_transposed(shard: EmbeddingShard) -> None:
     if shard.images.shape[1] == shard.n_rows:
         raise ValueError(
             f"{shard.name} has shape {shard.images.shape}, but {shard.table.name} "
-            f"{shard.n_rows:,} rows: it seems to be transposed; save array.T, a row an image"
+            f"{shard.n_rows:,} rows: it seems to be transposed; save array.T, one row per image"
         )
 
 
 def _texts_per_row(shard: EmbeddingShard) -> int:
-    """Return k if each row of the table has k texts, 0 if the captions are counted."""
+    """Return k if each row of the table has k texts; 0 if texts correspond to counted captions."""
     if shard.texts is None or int(np.prod(shard.texts.shape[:-1])) == shard.n_rows:
         return 1
     return shard.texts.shape[1] if shard.texts.ndim == 3 else 0
 
 
-def _rows(shard: EmbeddingShard, places: _Places) -> Iterator[_TableRow]:
-    """Read a table, and find which rows of the arrays each of its rows is of.
+def _rows(shard: EmbeddingShard, offsets: _Offsets) -> Iterator[_TableRow]:
+    """Read a table, with the rows of the arrays that correspond to each of its rows.
 
     Raises
     ------
     ValueError
-        If the counts of the table and the arrays disagree, or a row has another number of captions
-        than texts.
+        If the counts of the table and the arrays disagree, or the captions and texts of a row.
     """
     n = len(shard.images)
     by_name = shard.n_rows != n
@@ -343,7 +335,7 @@ def _rows(shard: EmbeddingShard, places: _Places) -> Iterator[_TableRow]:
     n_captions = row = 0
     for row, value in enumerate(read_table(shard.table)):
         columns = columns or _columns(value)
-        line = places.line + row
+        line = offsets.line + row
         name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
         if not by_name:
             image = row
@@ -360,34 +352,35 @@ def _rows(shard: EmbeddingShard, places: _Places) -> Iterator[_TableRow]:
         ):
             raise ValueError(
                 f"row {line} of {shard.table} has {len(captions)} captions, but the array of texts "
-                f"{per_row} a row"
+                f"has {per_row} per row"
             )
         if shard.owners is not None and not by_name:
             own = shard.owners[text : text + (per_row or len(captions))]
             if (own != row).any():
                 raise ValueError(
-                    f"the index beside {shard.name} says that text {text} is of image "
-                    f"{int(own[0])}, but {shard.table} that it is of row {row}"
+                    f"the index beside {shard.name} assigns text {text} to image "
+                    f"{int(own[0])}, but {shard.table} assigns it to row {row}"
                 )
         n_captions += len(captions)
         yield _TableRow(
-            line, name, places.image + image, places.text + text, captions, fault, value
+            line, name, offsets.image + image, offsets.text + text, captions, fault, value
         )
     if by_name and shard.owners is None and len(order) != n:
-        _refuse_transposed(shard)
+        _check_transposed(shard)
         raise ValueError(
             f"{shard.table} has {row + 1:,} rows, which name {len(order):,} images, but its array "
-            f"of images {n:,}; expected a row an image, or a row a caption with the image's name"
+            f"of images has {n:,} rows; expected one row per image, or one per caption with the "
+            "image's name"
         )
     if not per_row and shard.texts is not None and n_captions != len(shard.texts):
         raise ValueError(
-            f"{shard.table} has {n_captions:,} captions, but its array of texts "
-            f"{len(shard.texts):,} rows; one row a caption is expected, in the table's order"
+            f"{shard.table} has {n_captions:,} captions, but its array of texts has "
+            f"{len(shard.texts):,} rows; expected one row per caption, in table order"
         )
 
 
 def _captions(value: Mapping[str, Any], columns: _Columns) -> tuple[list[str], str]:
-    """Return the captions of a row, or why they cannot be read."""
+    """Return the captions of a row, and the reason if they cannot be read."""
     try:
         return captions_in(value.get(columns.caption)) if columns.caption else [], ""
     except CellError as error:
@@ -400,27 +393,27 @@ class RowSubset:
     Parameters
     ----------
     rows : RowArray
-    places : (p,) int64
-        Mostly ascending, as rows that lie close together are read at once.
+    indices : (p,) int64
+        Mostly ascending, because neighbouring rows are read together.
     """
 
-    def __init__(self, rows: RowArray, places: np.ndarray) -> None:
-        self._rows, self._places = rows, places
-        self.shape = (len(places), rows.shape[1])
+    def __init__(self, rows: RowArray, indices: np.ndarray) -> None:
+        self._rows, self._indices = rows, indices
+        self.shape = (len(indices), rows.shape[1])
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Give the rows of a slice: (r, d)."""
-        places = self._places[rows]
-        if not len(places):
+        """Return the rows of a slice: (r, d)."""
+        indices = self._indices[rows]
+        if not len(indices):
             return self._rows[0:0]
-        first, last = int(places.min()), int(places.max()) + 1
-        if last - first <= _NEAR * len(places):
-            return self._rows[first:last][places - first]
-        return np.concatenate([self._rows[place : place + 1] for place in places.tolist()])
+        first, last = int(indices.min()), int(indices.max()) + 1
+        if last - first <= _MAX_OVERHEAD * len(indices):
+            return self._rows[first:last][indices - first]
+        return np.concatenate([self._rows[index : index + 1] for index in indices.tolist()])
 
 
-_NEAR = 16
-"""Reading so many times the rows that are wanted is faster than reading them one by one."""
+_MAX_OVERHEAD = 16
+"""Reading one range up to this many times too large is faster than reading single rows."""
 
 
 class _Columns(NamedTuple):
@@ -429,21 +422,12 @@ class _Columns(NamedTuple):
 
 
 def _columns(value: Mapping[str, Any]) -> _Columns:
-    """Choose the columns of a table by their usual names, in any case."""
+    """Find the columns of a table by their common names, in any case."""
     return _Columns(image_column_of(_NAMES, value), column_of(_CAPTION_NAMES, list(value)))
 
 
-def _row(line: int, name: str, caption: str, value: Mapping[str, Any]) -> CaptionRow:
-    labels = value.get("labels")
-    named = labels if isinstance(labels, list) else as_text(labels).split(LABEL_SEPARATOR)
-    split = as_text(value.get("split"))  # other people's words for other things are passed over
-    return CaptionRow(
-        line, name, caption, split if split_named(split) else "", list(map(as_text, named))
-    )
-
-
 def _same(images: ConcatRows, one: int, other: int) -> bool:
-    """Whether two rows are embeddings of one image."""
+    """Return whether two rows are embeddings of one image."""
     a, b = (images[row : row + 1].astype(np.float32)[0] for row in (one, other))
     with np.errstate(all="ignore"):
         cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -1,4 +1,4 @@
-"""A folder of images, with a caption file, with files beside the images, or without captions."""
+"""A folder of images, with a caption file, caption files beside the images, or no captions."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
 class Folder(BaseSource):
     """All images of a folder and its subfolders.
 
-    An image's key is its path inside the folder, with forward slashes. What only the caption file
-    or `only` names is a record too, so that each missing image is named when it is left out. Files
-    that are not used are skipped with the reason.
+    An image's key is its path inside the folder, with forward slashes. A missing image that only
+    the caption file or `only` names is a record too, so that it is reported. Files that are not
+    used are skipped with the reason.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class Folder(BaseSource):
         `imagefolder`), else caption files beside the images, see `Sidecars`.
     columns : Columns
     only : Path, optional
-        A text file with an image's name a line: all others stay out.
+        A text file with an image name on each line; all other images are excluded.
     name : str
         The collection's name; by default the directory's.
     licence : str
     follow_links : bool
-        Also read what links inside the folder lead to, wherever that is.
+        Also read the targets of links inside the folder, wherever they are.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class Folder(BaseSource):
 
     @property
     def root(self) -> Path:
-        """Folder that the images' files are named relative to."""
+        """Folder that image paths are relative to."""
         return self.directory
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ class Folder(BaseSource):
         return open_inside(self.directory, Path(record.image), self.follow_links)
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        """Yield all images by key, with what the caption files and `only` say."""
+        """Yield all images by key, with their descriptions, limited to `only` if given."""
         walked = walk(self.directory, follow_links=self.follow_links)
         files, others = walked.files, dict.fromkeys(walked.others)
         skipped += walked.skipped
@@ -120,7 +120,7 @@ class Folder(BaseSource):
             encoding = self.columns.encoding
             sidecars = Sidecars(self.directory, files, others, encoding, self.follow_links)
             others = dict.fromkeys(sidecars.unused)
-            sidecars.note_ambiguous(skipped)
+            sidecars.skip_ambiguous(skipped)
         wanted = self._wanted(files, skipped)
         if table is not None:
             self._check(names, table, files)
@@ -137,62 +137,62 @@ class Folder(BaseSource):
                 continue
             path = files.get(key, key)
             others.pop(path, None)
-            said = ImageDescription()
+            description = ImageDescription()
             if table is not None and number is not None:
-                said = table.describe(number)
+                description = table.describe(number)
                 if sidecars is not None:
-                    sidecars.note_unread(key, skipped)
+                    sidecars.skip_unread(key, skipped)
             elif sidecars is not None:
-                said = ImageDescription(sidecars.read(key, skipped))
+                description = ImageDescription(sidecars.read(key, skipped))
             n_images += 1
-            n_undescribed += table is not None and number is None and not said.captions
+            n_undescribed += table is not None and number is None and not description.captions
             yield Record(
                 key=key,
                 image=str(self.directory / path),
-                captions=tuple(said.captions),
-                labels=tuple(said.labels),
-                split=said.split or split_of(key),
+                captions=tuple(description.captions),
+                labels=tuple(description.labels),
+                split=description.split or split_of(key),
             )
         if wanted is None:
             for path in others:
                 skipped.add(path, str(self.directory / path), unused_reason(path))
         if n_undescribed:
             log.warning(
-                "%s of %s images have no row in %s, and so no captions",
+                "%s of %s images have no row in %s and therefore no captions",
                 *(f"{n_undescribed:,}", f"{n_images:,}", self._described_by()),
             )
 
     def _read_metadata(
         self, others: dict[str, None], names: ImageNames, skipped: SkippedRows
     ) -> CaptionsByImage | None:
-        """Read Hugging Face's metadata files, each about the images of its folder."""
-        reading: CaptionTableBuilder | None = None
+        """Read Hugging Face's metadata files, each of which describes the images of its folder."""
+        builder: CaptionTableBuilder | None = None
         for path in [one for one in others if posixpath.basename(one) in _METADATA]:
             others.pop(path)
             file = self.directory / path
             if not self.follow_links and not file.resolve().is_relative_to(self.directory):
                 skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
                 continue
-            if reading is None:
-                reading = CaptionTableBuilder(path)
+            if builder is None:
+                builder = CaptionTableBuilder(path)
             else:
-                reading.next_file(path)
-            rows = read_rows(file, self.columns, reading.add_malformed)
+                builder.next_file(path)
+            rows = read_rows(file, self.columns, builder.add_malformed)
             while True:
                 try:
                     row = next(rows, None)
                 except ValueError as error:
-                    skipped.add(path, str(file), f"caption file that is not read: {error}")
+                    skipped.add(path, str(file), f"caption file not read: {error}")
                     break
                 if row is None:
                     break
                 inside = posixpath.join(posixpath.dirname(path), row.image) if row.image else ""
-                reading.add(row._replace(image=inside))
-        table = None if reading is None else reading.build(names)
+                builder.add(row._replace(image=inside))
+        table = None if builder is None else builder.build(names)
         return table if table else None
 
     def _wanted(self, files: Mapping[str, str], skipped: SkippedRows) -> set[str] | None:
-        """Find the keys of the images that `only` names."""
+        """Return the keys of the images that `only` names; None for all images."""
         if self.only is None:
             return None
         names = ImageNames(self.directory, files)
@@ -204,11 +204,11 @@ class Folder(BaseSource):
         return {names.key_of(name) for name in lines if name not in refused}
 
     def _check(self, names: ImageNames, table: CaptionsByImage, files: Mapping[str, str]) -> None:
-        """Report names that are no path, and refuse a table that names no image of the folder."""
+        """Report names that are not paths, and reject a table that names no image of the folder."""
         where = self._described_by()
         if names.loose:
             log.warning(
-                "%s names some images otherwise than the folder; matched where only one fits: %s",
+                "some image names in %s differ from the files; matched if only one fits: %s",
                 *(where, tidy(names.describe_loose())),
             )
         there = (key in files or os.path.isfile(self.directory / key) for key in table)
@@ -217,7 +217,7 @@ class Folder(BaseSource):
             raise ValueError(
                 f"none of the {len(table):,} images that {where} names is in {self.directory}: it "
                 f"names {tidy(first)[:100]!r}, the folder holds {tidy(held)[:100]!r}; give the "
-                "folder that the names begin at, or name the column with --image-column"
+                "folder that the names are relative to, or name the column with --image-column"
             )
 
     def _described_by(self) -> str:
@@ -225,9 +225,9 @@ class Folder(BaseSource):
 
 
 def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
-    """Return a function from keys to splits, for a folder that is divided into split folders.
+    """Return a function that maps keys to splits, for a folder with split subfolders.
 
-    It returns "" for all keys if not all images are in folders named after splits, or in one only.
+    It returns "" for all keys unless all images are in at least two folders named after splits.
     """
     for depth in range(_MAX_SPLIT_DEPTH):
         distinct: set[str] = set()
@@ -237,7 +237,7 @@ def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
                 return lambda _: ""
         splits = {name: split_named(name) or "" for name in distinct}
         if "" not in splits.values() and len(set(splits.values())) > 1:
-            log.warning("splits are those of the folders %s", ", ".join(sorted(distinct)))
+            log.warning("using the folders %s as splits", ", ".join(sorted(distinct)))
             return lambda key, depth=depth: splits.get(_folder_at(key, depth), "")
         if len(distinct) != 1:
             break
@@ -250,9 +250,9 @@ def _folder_at(key: str, depth: int) -> str:
 
 
 def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tuple[str, int | None]]:
-    """Yield all keys of both, sorted, each once, with its number in the table."""
-    told = table.sorted_keys() if table is not None else ()
-    both = heapq.merge(((key, None) for key in sorted(keys)), told, key=itemgetter(0))
+    """Yield the sorted union of the keys, each with its number in the table."""
+    described = table.sorted_keys() if table is not None else ()
+    both = heapq.merge(((key, None) for key in sorted(keys)), described, key=itemgetter(0))
     for key, group in groupby(both, key=itemgetter(0)):
         yield key, next((number for _, number in group if number is not None), None)
 

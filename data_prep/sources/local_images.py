@@ -1,8 +1,8 @@
-"""Image files on disk: listing folders, and finding the file that a name in a table means.
+"""Local image files: list a folder, match the image names of a table, open images.
 
-Folders come from others: links out of them are followed only if the user asks for it.
-
-Images that an external table names: shown if found in a folder, else by their caption.
+Folders may come from others: links out of them are followed only on request. `find_images` and
+`open_or_draw` serve external tables, whose images are shown if they are in a folder, else as
+placeholders with their captions.
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ from sieve.data_prep.captions.placeholder import draw_placeholder
 from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
 from sieve.data_prep.records import Record, Skipped
 
+log = logging.getLogger(__name__)
+
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
-FOLLOW_LINKS = "--follow-links reads it"
+FOLLOW_LINKS = "use --follow-links to read it"
 
 
-class Walked(NamedTuple):
+class FolderListing(NamedTuple):
     """The files of a folder."""
 
     files: dict[str, str]
-    """Path of every image file inside the folder, by key: the same path with composed accents."""
+    """Path of each image file inside the folder, by key: the path with composed accents (NFC)."""
     skipped: list[Skipped]
     """Linked folders, and names that are not UTF-8."""
     others: list[str]
-    """Paths of all other files inside the folder, but for hidden ones."""
+    """Paths of all other files inside the folder, except hidden ones."""
 
 
-def walk(directory: Path, extensionless: bool = False, follow_links: bool | None = False) -> Walked:
-    """List all files of a folder; image files are known by their extension.
+def walk(
+    directory: Path, extensionless: bool = False, follow_links: bool | None = False
+) -> FolderListing:
+    """List all files of a folder; image files are recognised by their extension.
 
     Parameters
     ----------
     directory : Path
     extensionless : bool
-        Also take files without an extension for images, as some downloaders write them.
+        Also list files without an extension as images, as some downloaders write them.
     follow_links : bool, optional
-        Also list what linked folders hold. None is False for sources without this option.
+        Also list linked folders. None is False for sources without this option.
     """
     wanted = readable_extensions() | ({""} if extensionless else set())
     files: dict[str, str] = {}
@@ -70,7 +74,7 @@ def walk(directory: Path, extensionless: bool = False, follow_links: bool | None
                 if follow_links:
                     target = os.path.realpath(path)
                     loops = any(target == one or one.startswith(target + os.sep) for one in seen)
-                    reason = "linked folder: it holds a folder that is read already"
+                    reason = "linked folder: it holds a folder that has already been read"
                     if not loops:
                         seen.add(target)
                         kept.append(name)
@@ -89,30 +93,30 @@ def walk(directory: Path, extensionless: bool = False, follow_links: bool | None
                 reason = "file name is not UTF-8: rename it"
                 skipped.append(Skipped(path, os.path.join(folder, name), reason))
             else:
-                key = normal(path)
-                if key in files:  # both forms of the accents are there: each is its own key
+                key = nfc(path)
+                if key in files:  # both Unicode forms exist: each is its own key
                     other = files.pop(key)
                     files[other] = other
                     files[path] = path
                 else:
                     files[key] = key if key == path else path  # one string, not two
-    return Walked(files, skipped, others)
+    return FolderListing(files, skipped, others)
 
 
 def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
-    """Open an image file that must lie inside a folder; see `sieve.data_prep.images.load_image`.
+    """Open an image file that must be inside a folder; see `sieve.data_prep.images.load_image`.
 
     Parameters
     ----------
     directory, path : Path
     follow_links : bool, optional
-        Also open what a link inside the folder leads to, wherever that is. None is False for
+        Also open the target of a link inside the folder, wherever it is. None is False for
         sources without this option.
 
     Raises
     ------
     ValueError
-        With a one-line reason if it cannot be used or leaves the folder.
+        In one line, if it cannot be used or leaves the folder.
     """
     if not Path(os.path.normpath(path)).is_relative_to(directory):
         raise ValueError("leaves the folder: only images inside it are read")
@@ -123,27 +127,27 @@ def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -
 
 
 class Match(NamedTuple):
-    """The image file that a name means."""
+    """The image file that a name refers to."""
 
     key: str
-    how: str
-    """How the name differs from the path; empty if it does not."""
+    difference: str
+    """How the name differs from the path."""
 
 
 class ImageNames:
-    """Find the images that the names in a table or list mean.
+    """Matches the image names in a table or list to files.
 
-    A name that is the path of a file inside the folder means that file. Any other name is matched
-    by what people and tools change in names: letter case, accents, blanks, percent-encoding, the
-    extension, leading folders. Such a match counts only if exactly one file fits, and no other name
-    means that file. Folders are never exchanged for others, and numbers within a name mean nothing.
+    A name that is the path of a file inside the folder refers to that file. Any other name is
+    matched regardless of letter case, accents, blanks, percent-encoding, extension and leading
+    folders. Such a match is used only if exactly one file fits, and no other name refers to that
+    file. Other folders are never substituted, and numbers within a name are not interpreted.
 
     Parameters
     ----------
     directory : Path
         Absolute.
     files : mapping of str to str
-        As `walk` lists them.
+        Path by key, as `walk` lists them.
     """
 
     def __init__(self, directory: Path, files: Mapping[str, str]) -> None:
@@ -154,7 +158,7 @@ class ImageNames:
         self.refused: dict[str, str] = {}
         """Reason, by name."""
         self.loose: dict[str, Match] = {}
-        """Matches of names that are no path of a file."""
+        """Matches of names that are not the path of a file."""
 
     def resolve(self, names: Iterable[str]) -> ResolvedNames:
         """Find the image of each name of one table; a name that fits no file is its own key.
@@ -162,7 +166,7 @@ class ImageNames:
         Parameters
         ----------
         names : iterable of str
-            All names, each once; it is iterated twice.
+            All names, without duplicates; iterated twice.
         """
         stems: set[str] | None = None
         wanted: dict[str, _Folded] = {}
@@ -186,16 +190,18 @@ class ImageNames:
         return self._keys.get(name, name)
 
     def describe_loose(self) -> str:
-        """Return how many names were matched, by how they differ, with an example each."""
-        counts = Counter(match.how for match in self.loose.values())
-        first = {match.how: (name, match.key) for name, match in reversed(self.loose.items())}
+        """Return the number of loose matches by kind of difference, with an example each."""
+        counts = Counter(match.difference for match in self.loose.values())
+        example = {
+            match.difference: (name, match.key) for name, match in reversed(self.loose.items())
+        }
         return ", ".join(
-            f"{count:,} by {how} ({first[how][0]} is {first[how][1]})"
-            for how, count in counts.most_common()
+            f"{count:,} by {difference} ({example[difference][0]} is {example[difference][1]})"
+            for difference, count in counts.most_common()
         )
 
     def _exact(self, name: str) -> str | None:
-        """Find the file whose path is written like this, perhaps with `./` or backslashes."""
+        """Return the key of the file with this path, perhaps written with `./` or backslashes."""
         if self._files.get(name) == name:
             return name
         if name in self._by_path:
@@ -215,7 +221,7 @@ class ImageNames:
                 return inside
             if inside in self._by_path:
                 return self._by_path[inside]
-            # A file that is no image by its name is one if a table says so.
+            # A table may name a file that does not have the extension of an image.
             unlisted = not _is_image_extension(posixpath.splitext(inside)[1].lower())
             unlisted = unlisted or inside.startswith(".") or "/." in inside
             if unlisted and os.path.isfile(self._directory / inside):
@@ -223,26 +229,26 @@ class ImageNames:
         return None
 
     def _match(self, names: Iterable[str], wanted: Mapping[str, _Folded]) -> None:
-        """Match names that are no path."""
+        """Match names that are not paths."""
         stems = {folded.stem for folded in wanted.values()}
         by_stem: dict[str, list[tuple[str, _Folded]]] = {}
         for key in self._files:
             folded = _Folded.of(key)
             if folded.stem in stems:
                 by_stem.setdefault(folded.stem, []).append((key, folded))
-        found: dict[str, Match] = {}
+        matches: dict[str, Match] = {}
         for name, folded in wanted.items():
             candidates = [
-                Match(key, how)
+                Match(key, difference)
                 for key, other in by_stem.get(folded.stem, ())
-                if (how := folded.difference(other, name, self._files[key]))
+                if (difference := folded.difference(other, name, self._files[key]))
             ]
             if len(candidates) > 1:
                 self._refuse(name, candidates[0].key, candidates[1].key)
             elif candidates:
-                found[name] = candidates[0]
+                matches[name] = candidates[0]
         by_key: dict[str, list[str]] = {}
-        for name, match in found.items():
+        for name, match in matches.items():
             by_key.setdefault(match.key, []).append(name)
         for name in names:
             key = self._exact(name) if name not in wanted else None
@@ -251,12 +257,12 @@ class ImageNames:
         for key, claims in by_key.items():
             for name in claims:
                 if len(claims) == 1:
-                    self.loose[name] = found[name]
+                    self.loose[name] = matches[name]
                     self._keys[name] = key
-                elif name in found:
+                elif name in matches:
                     other = next(one for one in claims if one != name)
                     self.refused[name] = (
-                        f"ambiguous image name: {key} is also what {other[:200]} means; "
+                        f"ambiguous image name: {other[:200]} also refers to {key}; "
                         "write its path inside the folder"
                     )
 
@@ -268,7 +274,7 @@ class ImageNames:
 
 
 class _Folded(NamedTuple):
-    """A path without what people and tools change in it."""
+    """A path without the details that tools often change."""
 
     folders: tuple[str, ...]
     stem: str
@@ -276,8 +282,8 @@ class _Folded(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> _Folded:
-        """Fold letter case, accents, blanks, percent-encoding and separators."""
-        plain = normal(unquote(path)).casefold().replace("\\", "/")
+        """Normalise letter case, accents, blanks, percent-encoding and separators."""
+        plain = nfc(unquote(path)).casefold().replace("\\", "/")
         *folders, name = [part.strip() for part in plain.split("/") if part not in ("", ".")] or [
             ""
         ]
@@ -291,20 +297,20 @@ class _Folded(NamedTuple):
         return cls(tuple(folders), stem.strip(), extension)
 
     def difference(self, other: _Folded, name: str, path: str) -> str:
-        """Say in a few words how a name differs from a path that it may mean; "" if it may not."""
+        """Describe how a name differs from a path that it may refer to; "" if it may not."""
         short, long = sorted((self.folders, other.folders), key=len)
         if len(short) and long[-len(short) :] != short:
             return ""
-        how = []
+        differences = []
         if len(short) < len(long):
-            how.append("leading folder")
+            differences.append("leading folder")
         if self.extension != other.extension:
-            how.append("extension")
-        return " and ".join(how) or _spelling(name, path)
+            differences.append("extension")
+        return " and ".join(differences) or _spelling(name, path)
 
 
 def may_be_same(name: str, other: str) -> bool:
-    """Whether two names differ at most in spelling, extension and leading folders."""
+    """Return whether two names differ at most in spelling, extension and leading folders."""
     if name == other:
         return True
     ours, theirs = _Folded.of(name), _Folded.of(other)
@@ -312,15 +318,15 @@ def may_be_same(name: str, other: str) -> bool:
 
 
 def _spelling(name: str, path: str) -> str:
-    """Say how two spellings of one path differ."""
-    for how, fold in (
-        ("Unicode form", normal),
+    """Describe how two spellings of one path differ."""
+    for difference, fold in (
+        ("Unicode form", nfc),
         ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
         ("letter case", str.casefold),
         ("percent-encoding", unquote),
     ):
         if fold(name) == fold(path):
-            return how
+            return difference
     return "spelling"
 
 
@@ -328,42 +334,39 @@ def _is_image_extension(extension: str) -> bool:
     return extension in readable_extensions() or extension in UNREADABLE_IMAGES
 
 
-def normal(name: str) -> str:
-    """Return a name with composed accents: file systems and tables differ in it."""
+def nfc(name: str) -> str:
+    """Return a name with composed accents (NFC): file systems and tables differ in their form."""
     return unicodedata.normalize("NFC", name)
 
 
-log = logging.getLogger(__name__)
-
-
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Find the images that the names in a table mean; see `ImageNames`.
+    """Find the images that the names in a table refer to; see `ImageNames`.
 
-    A warning states how names that are no path were matched, and which may mean several images.
+    Log a warning about names that were matched loosely, and names that are ambiguous.
 
     Parameters
     ----------
     folder : Path
         Absolute.
     names : iterable of str
-        All names of the table; it is iterated twice.
+        All names of the table; iterated twice.
 
     Returns
     -------
     dict of str to Path
-        Only for names whose image is found.
+        Path by name, for the names whose image is found.
     """
     files = walk(folder).files
     resolver = ImageNames(folder, files)
     refused = resolver.resolve(names).refused
     if resolver.loose:
         log.warning(
-            "the table names some images otherwise than %s; matched where only one fits: %s",
+            "some image names in the table differ from files in %s; matched if only one fits: %s",
             *(folder, tidy(resolver.describe_loose())),
         )
     if refused:
         log.warning(
-            "%s images are shown by their captions: %s",
+            "%s images are shown as captions: %s",
             *(f"{len(refused):,}", tidy(next(iter(refused.values())))),
         )
     found = {}
@@ -377,10 +380,10 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def open_or_draw(folder: Path, record: Record) -> Image.Image:
-    """Open a record's image where it is in a folder and whole, else draw its caption."""
+    """Open a record's image if it is in a folder and readable, else draw its caption."""
     if os.path.isabs(record.image) and os.path.isfile(record.image):
         try:
             return open_inside(folder, Path(record.image))
         except ValueError:
-            pass  # its numbers are known, so the item is of use all the same
+            pass  # its embedding or code is known, so the item is usable without its image
     return draw_placeholder(record.captions[0] if record.captions else Path(record.key).name)

@@ -16,7 +16,7 @@ from sieve.data_prep.records import SkippedRows
 from sieve.data_prep.sources.local_images import FOLLOW_LINKS
 
 MAX_BYTES = 1 << 20
-"""Larger files beside images are no captions."""
+"""Larger files beside images are not read as captions."""
 
 _SUFFIXES = (".txt", ".caption", ".json")
 _ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst"}
@@ -24,10 +24,10 @@ _VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".w
 
 
 class Sidecars:
-    """The caption files beside the images of a folder, each read when its image is.
+    """The caption files beside the images of a folder, each read together with its image.
 
     A file belongs to the image of the same name without its extension (`a.txt` and `a.jpg`), or
-    with it (`a.jpg.txt`). If several images have that name, it belongs to none.
+    with it (`a.jpg.txt`). If several images match, it belongs to none.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Sidecars:
     others : iterable of str
         Paths of all other files.
     encoding : str, optional
-        Of text files; by default UTF-8, or what a byte-order mark states.
+        Encoding of text files; by default UTF-8, or as the byte-order mark states.
     follow_links : bool
-        Also read files that are links out of the folder.
+        Also read files that link out of the folder.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Sidecars:
         follow_links: bool = False,
     ) -> None:
         self._directory, self._encoding, self._follow_links = directory, encoding, follow_links
-        self._of: dict[str, list[str]] = {}
+        self._by_image: dict[str, list[str]] = {}
         self.unused: list[str] = []
         self._ambiguous: dict[str, list[str]] = {}
         texts = [path for path in others if os.path.splitext(path)[1].lower() in _SUFFIXES]
@@ -76,14 +76,14 @@ class Sidecars:
             elif len(owners) > 1:
                 self._ambiguous[path] = owners
             else:
-                self._of.setdefault(owners[0], []).append(path)
-        for paths in self._of.values():
+                self._by_image.setdefault(owners[0], []).append(path)
+        for paths in self._by_image.values():
             paths.sort(key=lambda path: _SUFFIXES.index(os.path.splitext(path)[1].lower()))
 
     def read(self, key: str, skipped: SkippedRows) -> list[str]:
-        """Return the captions of an image, each once."""
+        """Return the distinct captions of an image."""
         captions: dict[str, None] = {}
-        for path in self._of.get(key, ()):
+        for path in self._by_image.get(key, ()):
             skipped.n_rows += 1
             for number, caption in self._captions_in(path, skipped):
                 place = f"{path}:{number}" if number else path
@@ -97,8 +97,8 @@ class Sidecars:
                 captions.update({} if fault else {caption: None})
         return list(captions)
 
-    def note_ambiguous(self, skipped: SkippedRows) -> None:
-        """Note files that may belong to several images."""
+    def skip_ambiguous(self, skipped: SkippedRows) -> None:
+        """Skip files that may belong to several images."""
         for path, owners in self._ambiguous.items():
             skipped.n_rows += 1
             skipped.add_malformed(
@@ -108,13 +108,13 @@ class Sidecars:
                 f"{owners[0]}{os.path.splitext(path)[1]}",
             )
 
-    def note_unread(self, key: str, skipped: SkippedRows) -> None:
-        """Note the files of an image that something else describes."""
-        for path in self._of.get(key, ()):
+    def skip_unread(self, key: str, skipped: SkippedRows) -> None:
+        """Skip the files of an image that another file describes."""
+        for path in self._by_image.get(key, ()):
             skipped.add(path, key, "caption file beside an image: another file describes it")
 
     def _captions_in(self, path: str, skipped: SkippedRows) -> list[tuple[int, str]]:
-        """Read a file: a caption a line with its number, or JSON."""
+        """Read the captions of a text file, with their line numbers, or of a JSON file."""
         file = self._directory / path
         if not self._follow_links and not file.resolve().is_relative_to(self._directory):
             skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
@@ -137,18 +137,18 @@ class Sidecars:
 
 
 def unused_reason(path: str) -> str:
-    """Say of what kind a file is that was not used, and what to do about it."""
+    """Return why a file was not used, and what to do about it."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in UNREADABLE_IMAGES:
         return UNREADABLE_IMAGES[suffix]
     if not suffix:
-        return "file without an extension: if it is an image, add one such as .jpg"
+        return "file without an extension: if it is an image, add an extension such as .jpg"
     if suffix in _ARCHIVES:
         return "archive: unpack it; tar shards are read by `sieve prepare conceptual-captions`"
     if suffix in _VIDEOS:
-        return "video: save frames of it as images"
+        return "video: save frames as images"
     if suffix in (".txt", ".caption"):
-        return "text file without an image of its name: if it holds captions, use --captions"
+        return "text file without an image of the same name: if it holds captions, use --captions"
     if suffix in SUFFIXES:
-        return "caption file that is not read: give it with --captions"
+        return "caption file that is not read: specify it with --captions"
     return f"other file ({suffix[:12]}): not an image"

@@ -1,4 +1,4 @@
-"""Tables of URLs and captions, such as LAION's: their images have to be downloaded first."""
+"""Tables of URLs and captions, such as LAION's, whose images have to be downloaded first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAPTION_FIELDS = (
     "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
     "description", "comment",
 )  # fmt: skip
-"""Names of columns and JSON fields that hold captions, in any case; the first with one counts."""
+"""Names of columns and JSON fields that hold captions, in order of priority, in any case."""
 URL_FIELDS = ("url", "image_url", "img_url", "image_link", "link")
 """Names of columns that hold URLs, in any case."""
 
@@ -21,12 +21,12 @@ _FORMATS = {".parquet": "parquet", ".tsv": "tsv", ".csv": "csv", ".jsonl": "json
 
 
 def url_table_advice(path: Path) -> str:
-    """Say how to download the images of a table of URLs; empty if there is no such table.
+    """Explain how to download the images of a table of URLs; empty if there is no such table.
 
     Parameters
     ----------
     path : Path
-        A table, or a folder with some.
+        A table, or a folder of tables.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     for file in files:
@@ -41,7 +41,7 @@ def url_table_advice(path: Path) -> str:
 
 
 def img2dataset_advice(file: Path, given: Path, kind: str, url: str, caption: str | None) -> str:
-    """Return the command that downloads the images that a table names."""
+    """Return a message with the command that downloads the images of a table."""
     captions = f" --caption_col {caption}" if caption else ""
     return (
         f"{file} holds URLs (column {url}), not images: run img2dataset first: "
@@ -52,7 +52,7 @@ def img2dataset_advice(file: Path, given: Path, kind: str, url: str, caption: st
 
 
 def _columns(file: Path) -> list[str]:
-    """Return the names of a table's columns; none if it cannot be read."""
+    """Return the column names of a table; empty if it cannot be read."""
     try:
         if file.suffix.lower() == ".parquet":
             return list(pq.read_schema(file).names)

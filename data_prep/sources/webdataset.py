@@ -1,8 +1,8 @@
-"""Samples in tar files, as webdataset and img2dataset write them: read in place, never unpacked.
+"""Samples in tar files, as webdataset and img2dataset write them, read in place.
 
 A sample is all members whose names differ only in their extension (`000000012.jpg`,
-`000000012.txt`, `000000012.json`). The headers say where each image begins; any process then reads
-it from there. Names of members are never used as paths.
+`000000012.txt`, `000000012.json`). The headers give the offset of each image, from which any
+process can read it. Names of members are never used as paths.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import Skipped, SkippedRows
 
 MAX_MEMBER_BYTES = 200 << 20
-"""Larger members are refused: an image within the limit of pixels is smaller."""
+"""Larger members are refused: an image within the pixel limit is smaller."""
 MAX_TEXT_BYTES = 1 << 20
 """Larger captions and descriptions are refused."""
 
 _REFERENCE = re.compile(r"(?P<tar>.+?\.tar)::(?P<member>.*)@(?P<start>\d+)\+(?P<size>\d+)", re.S)
 _TEXTS = (".txt", ".caption", ".text", ".json")
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-"""If a sample has one picture in several formats, the first of these is used."""
+_IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".webp")
+"""If a sample has one image in several formats, the first of these is used."""
 _AUXILIARY = frozenset(
     ("alpha", "canny", "condition", "conditioning", "control", "depth", "disparity", "edge",
      "edges", "flow", "hed", "instance", "label", "labels", "lineart", "mask", "masks", "matte",
      "midas", "normal", "normals", "openpose", "pose", "scribble", "seg", "segmentation",
      "semantic", "sketch", "thumb", "thumbnail")
 )  # fmt: skip
-"""Words in a member's name that say that it is not the photograph itself."""
+"""Words in the name of a member that is not the photograph itself."""
 _WORD = re.compile(r"[a-z]+(?:[_.-][a-z]+)*")
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
 }  # fmt: skip
 
 
-class Reference(NamedTuple):
-    """Where an image stands in a tar file; written `TAR::MEMBER@START+SIZE`."""
+class TarReference(NamedTuple):
+    """Location of an image in a tar file, written `TAR::MEMBER@START+SIZE`."""
 
     tar: Path
     member: str
@@ -53,8 +53,8 @@ class Reference(NamedTuple):
         return f"{self.tar}::{self.member}@{self.start}+{self.size}"
 
     @classmethod
-    def parse(cls, text: str) -> Reference | None:
-        """Read a reference; None where it is none."""
+    def parse(cls, text: str) -> TarReference | None:
+        """Parse a reference; None if the text is not one."""
         found = _REFERENCE.fullmatch(text)
         if not found:
             return None
@@ -65,7 +65,7 @@ class Text(NamedTuple):
     """One text of a sample."""
 
     extension: str
-    """All that stands after the sample's key, in lower case: `txt`, `json`, `en.txt`."""
+    """The part of the name after the sample's key, in lower case: `txt`, `json`, `en.txt`."""
     content: bytes
 
 
@@ -73,12 +73,12 @@ class Sample(NamedTuple):
     """One sample of a tar file."""
 
     key: str
-    image: Reference
+    image: TarReference
     texts: list[Text]
-    """In the order of their extensions, `txt` first."""
+    """Ordered by extension, `txt` first."""
 
 
-def open_member(reference: Reference) -> Image.Image:
+def open_member(reference: TarReference) -> Image.Image:
     """Open an image inside a tar file; see `sieve.data_prep.images.load_image`."""
     if reference.size > MAX_MEMBER_BYTES:
         raise ValueError(f"too large: {reference.size:,} bytes, over {MAX_MEMBER_BYTES:,}")
@@ -91,14 +91,14 @@ def open_member(reference: Reference) -> Image.Image:
 
 
 def compression(path: Path) -> str:
-    """Return the name of the compression of a file by its first bytes; empty if there is none."""
+    """Return the compression of a file by its first bytes; empty if there is none."""
     with path.open("rb") as stream:
         head = stream.read(8)
     return next((name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)), "")
 
 
 def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample]:
-    """Read the samples of a tar file without the images themselves.
+    """Read the samples of a tar file without reading their images.
 
     The key of a sample is the path of its members up to the first dot of the file name, as in
     WebDataset. If that puts different pictures into one sample, because names contain dots
@@ -110,13 +110,12 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
     name : str
         Name of the file in `skipped`.
     skipped : SkippedRows
-        Receives the members that are not used, and the fault that ends the reading of a damaged
-        file.
+        Receives the members that are not used, and the error of a damaged file.
 
     Raises
     ------
     ValueError
-        If neither way to read the names pairs pictures and texts.
+        If neither rule for keys pairs images and texts.
     """
     if kind := compression(path):
         reason = f"compressed tar not read: {kind}; rename it and decompress it first ({kind} -d)"
@@ -139,7 +138,7 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
             for member in group.unused:
                 reason = f"second image in a sample: {group.image.name[:200]} is used"
                 skipped.append(Skipped(f"{name}::{member.name[:200]}", str(path), reason))
-            image = Reference(path, group.image.name, group.image.start, group.image.size)
+            image = TarReference(path, group.image.name, group.image.start, group.image.size)
             yield Sample(group.key, image, [_read(stream, text) for text in group.texts])
 
 
@@ -172,7 +171,7 @@ class _Part(NamedTuple):
 
     key: str
     qualifier: str
-    """Between the key and the last dot: `depth` of `0.depth.png`; in lower case."""
+    """The part between the key and the last dot, in lower case: `depth` of `0.depth.png`."""
     member: _Member
 
     @property
@@ -182,7 +181,7 @@ class _Part(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The members of one sample, sorted out."""
+    """The members of one sample, by role."""
 
     key: str
     image: _Member | None
@@ -192,7 +191,7 @@ class _Group(NamedTuple):
 
 
 def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
-    """Read the headers of a tar file; what cannot be used is noted."""
+    """Read the headers of a tar file; add unusable members to `skipped`."""
     members: list[_Member] = []
     others: Counter[str] = Counter()
     size = path.stat().st_size
@@ -200,29 +199,29 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
         with tarfile.open(path, "r:") as tar:
             before = -1
             for member in tar:
-                # It would keep every header it has seen.
+                # tarfile would store every header.
                 tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
                 if member.offset <= before or member.size < 0:
-                    raise tarfile.ReadError("its headers lead backwards")
+                    raise tarfile.ReadError("header offsets do not increase")
                 before = member.offset
                 if member.isdir():
                     continue
-                found = _Member(member.name.removeprefix("./"), member.offset_data, member.size)
-                if fault := _fault(member, found, size):
+                candidate = _Member(member.name.removeprefix("./"), member.offset_data, member.size)
+                if fault := _fault(member, candidate, size):
                     key = f"{name}::{member.name[:200]}"
                     skipped.add_malformed(key, str(path), fault)
-                elif found.file.startswith("."):
+                elif candidate.file.startswith("."):
                     others["hidden file"] += 1
-                elif found.is_text or found.suffix in readable_extensions():
-                    members.append(found)
-                elif "." in found.file:
-                    others[f"{found.suffix[:20]} member"] += 1
+                elif candidate.is_text or candidate.suffix in readable_extensions():
+                    members.append(candidate)
+                elif "." in candidate.file:
+                    others[f"{candidate.suffix[:20]} member"] += 1
                 else:
                     others["member without an extension"] += 1
             _check_end(path, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        reason = f"damaged tar file, read up to there: {reason}"
+        reason = f"damaged tar file, read up to the damage: {reason}"
         skipped.add_malformed(name, str(path), reason)
         skipped.n_rows += 1
     for kind, count in sorted(others.items()):
@@ -230,11 +229,11 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
     return members
 
 
-def _fault(member: tarfile.TarInfo, found: _Member, size: int) -> str:
-    """Return why a member cannot be used, or nothing."""
+def _fault(member: tarfile.TarInfo, candidate: _Member, size: int) -> str:
+    """Return the reason why a member cannot be used; empty if it can."""
     if not member.isreg() or member.issparse():
-        return "a link or a device in a tar file: only plain files are read"
-    limit = MAX_TEXT_BYTES if found.is_text else MAX_MEMBER_BYTES
+        return "a link or a device in a tar file: only regular files are read"
+    limit = MAX_TEXT_BYTES if candidate.is_text else MAX_MEMBER_BYTES
     if member.size > limit:
         return f"too large: {member.size:,} bytes, over {limit:,}"
     if member.offset_data + member.size > size:
@@ -243,7 +242,7 @@ def _fault(member: tarfile.TarInfo, found: _Member, size: int) -> str:
 
 
 def _by_first_dot(members: Sequence[_Member]) -> list[_Group] | None:
-    """Group members by their name up to the first dot; None if names must contain dots."""
+    """Group members by their name up to the first dot; None if keys contain dots."""
     parts = []
     for member in members:
         stem, _, rest = member.file.partition(".")
@@ -253,23 +252,23 @@ def _by_first_dot(members: Sequence[_Member]) -> list[_Group] | None:
     for part in parts:
         keys_with.setdefault(part.qualifier, set()).add(part.key)
     for qualifier, keys in keys_with.items():
-        # `input` and `depth` say what a member is; `v1.0003` and `25` are parts of a name.
+        # `input` and `depth` describe a member; `v1.0003` and `25` are parts of a name.
         if qualifier and len(keys) < 2 and not _WORD.fullmatch(qualifier):
             return None
-    groups = [_sort_out(key, own) for key, own in _grouped(parts).items()]
+    groups = [_assign_roles(key, own) for key, own in _grouped(parts).items()]
     return None if None in groups else [group for group in groups if group is not None]
 
 
 def _by_last_dot(members: Sequence[_Member]) -> list[_Group] | None:
-    """Group members by their name up to the last dot; None if that leaves most texts alone."""
+    """Group members by their name up to the last dot; None if most texts then have no image."""
     parts = []
     for member in members:
         stem, _, last = member.file.rpartition(".")[0].rpartition(".")
         auxiliary = bool(stem) and _is_auxiliary(last.lower())
         key, qualifier = (stem, last.lower()) if auxiliary else (f"{stem}.{last}".lstrip("."), "")
         parts.append(_Part(_join(member.folder, key), qualifier, member))
-    found = [_sort_out(key, own) for key, own in _grouped(parts).items()]
-    groups = [group for group in found if group is not None]
+    candidates = [_assign_roles(key, own) for key, own in _grouped(parts).items()]
+    groups = [group for group in candidates if group is not None]
     n_texts = sum(part.member.is_text for part in parts)
     n_alone = sum(group.image is None for group in groups)
     bare = any(group.image is not None and not group.texts for group in groups)
@@ -283,8 +282,8 @@ def _grouped(parts: Sequence[_Part]) -> dict[str, list[_Part]]:
     return groups
 
 
-def _sort_out(key: str, parts: Sequence[_Part]) -> _Group | None:
-    """Find the picture and the texts of one sample; None if there are several pictures."""
+def _assign_roles(key: str, parts: Sequence[_Part]) -> _Group | None:
+    """Find the image and the texts of one sample; None if there are several images."""
     images = sorted((part for part in parts if not part.member.is_text), key=_image_order)
     texts = sorted((part for part in parts if part.member.is_text), key=_text_order)
     repeated = [name for name, n in Counter(part.member.name for part in parts).items() if n > 1]
@@ -301,17 +300,17 @@ def _sort_out(key: str, parts: Sequence[_Part]) -> _Group | None:
         return None
     described = {text.qualifier for text in texts}
     if first.qualifier in described - {""} and described - {"", first.qualifier}:
-        return None  # `a.v1.jpg`, `a.v1.txt`, `a.v2.txt`: the third is of another picture
+        return None  # `a.v1.jpg`, `a.v1.txt`, `a.v2.txt`: the third describes another image
     if not first.qualifier and described & {part.qualifier for part in rivals} - {""}:
-        return None  # `a.jpg`, `a.left.jpg`, `a.left.txt`: two pictures with their texts
+        return None  # `a.jpg`, `a.left.jpg`, `a.left.txt`: two images with their texts
     unused = [part.member for part in images[1:]]
     return _Group(key, first.member, texts, unused, "")
 
 
 def _image_order(part: _Part) -> tuple[bool, bool, int, str]:
-    """Photographs before depth maps, plain names before others, JPEG before PNG."""
+    """Sort photographs before depth maps, plain names before others, JPEG before PNG."""
     suffix = part.member.suffix
-    place = _PICTURES.index(suffix) if suffix in _PICTURES else len(_PICTURES)
+    place = _IMAGE_FORMATS.index(suffix) if suffix in _IMAGE_FORMATS else len(_IMAGE_FORMATS)
     return _is_auxiliary(part.qualifier), bool(part.qualifier), place, part.member.name
 
 
@@ -320,7 +319,7 @@ def _text_order(part: _Part) -> tuple[int, str]:
 
 
 def _is_auxiliary(qualifier: str) -> bool:
-    """Whether a name says that an image is something else than the photograph."""
+    """Return whether a name marks an image as something other than the photograph."""
     return any(word in _AUXILIARY for word in re.split(r"[^a-z]+", qualifier))
 
 
@@ -334,19 +333,19 @@ def _read(stream: BinaryIO, text: _Part) -> Text:
 
 
 def _ambiguous(path: Path, members: Sequence[_Member]) -> str:
-    """Name the two ways in which the names of members could be read."""
+    """Describe the two possible groupings of the members."""
     images = [member.file for member in members if not member.is_text]
     example = max(images, key=lambda file: file.count("."), default="")
     return (
-        f"{path}: it is not clear which members belong together. Up to the first dot, "
-        f"{example[:80]} is of sample {example.partition('.')[0]!r}, which then has several "
-        f"pictures or texts; up to the last dot, of {example.rpartition('.')[0]!r}, and texts have "
-        "no picture. Rename members to KEY.jpg and KEY.txt, without other dots"
+        f"{path}: it is not clear which members belong together. With keys up to the first dot, "
+        f"{example[:80]} is in sample {example.partition('.')[0]!r}, which has several images or "
+        f"texts; with keys up to the last dot, in {example.rpartition('.')[0]!r}, and texts have "
+        "no image. Rename members to KEY.jpg and KEY.txt, without other dots"
     )
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Refuse a file whose headers end at something that is no end: tarfile would say nothing."""
+    """Raise an error if the headers do not end with an end-of-archive block; tarfile would not."""
     with path.open("rb") as stream:
         stream.seek(offset)
         if any(stream.read(tarfile.BLOCKSIZE)):

@@ -1,4 +1,4 @@
-"""The subcommand that measures exclusion: `sieve evaluate`."""
+"""`sieve evaluate`: measure how well methods exclude."""
 
 from __future__ import annotations
 
@@ -34,52 +34,55 @@ Peer = Annotated[str, arg(metavar="NAME=COLLECTION", name="peer")]
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure "A without B" by Sieve and by its peers, with intervals.
+    """Measure exclusion ("A without B") for Sieve and baselines, with confidence intervals.
 
-    Knobs are tuned on select items, the table is of test items. Encoders are trained where they are
-    not kept from before, which takes minutes.
+    Hyperparameters are tuned on the validation split (select); the table reports the test split.
+    Encoders that are not in the cache are trained first, which takes minutes.
 
     Example: sieve evaluate scenes --track label --out results
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     train: Name = None
-    """Train on the train split of this collection instead of the collection's own."""
+    """Train on the train split of this collection instead."""
     checkpoint: CheckpointName = None
-    """Measure this checkpoint as Sieve, in place of the default encoder with several seeds."""
+    """Evaluate this checkpoint as Sieve, instead of training the default encoder with several
+    seeds."""
     track: Literal["label", "caption", "all"] = "all"
-    """What A and B are: labels, or nouns of captions; all takes what the collection has."""
+    """Source of A and B: labels, or nouns in captions; all uses every track that the collection
+    supports."""
     peer: Annotated[tuple[Peer, ...], UseAppendAction] = ()
-    """The same items by another backbone, as a peer; may be given again."""
+    """The same items embedded by another backbone, as a baseline; repeatable."""
     methods: Annotated[str, arg(metavar="A,B,…")] = ""
-    """Only these methods; by default all."""
+    """Methods to compare; by default all."""
     seeds: Annotated[str, arg(metavar="N,N,…")] = "0,1,2"
-    """Seeds of training."""
+    """Training seeds."""
     trials: int = 60
-    """Settings that each method tries on the tuning pairs."""
+    """Hyperparameter settings tried per method."""
     epochs: Annotated[int | None, arg(metavar="INT")] = None
-    """Of every training; by default the compact preset's."""
+    """Epochs of each training; by default those of the compact preset."""
     resamples: int = 1000
-    """Of the bootstrap."""
+    """Bootstrap resamples."""
     quick: bool = False
-    """Only one checkpoint and the peers that need no training: a minute or two."""
+    """Evaluate only one checkpoint and the baselines that need no training; takes a minute or
+    two."""
     out: File = None
-    """Folder for CSV, plots, JSON and the configuration; must not exist yet."""
+    """Folder for CSV, plots, JSON and the configuration; must not exist."""
     device: Device = "auto"
-    """Where to train and embed."""
+    """Device to train and embed on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Measure, print the table, and keep it where the explorer finds it."""
+        """Run the benchmark, print the table, and save it for the Benchmark tab."""
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.benchmark_report import table_text, write_report
         from sieve.model.benchmark import Benchmark, keep_evaluation
@@ -102,9 +105,9 @@ class Evaluate:
         if out is not None:
             write_report(result, out)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
-        kept = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
+        saved = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
         if not self.json:
-            print_text(f"kept for the Benchmark tab of `sieve explore` as {kept.stem}\n")
+            print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 
     def _checkpoint(self, collection: Collection) -> Checkpoint | None:
         from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
@@ -121,10 +124,10 @@ class Evaluate:
     def _config(self, collection: Collection) -> BenchmarkConfig:
         from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
 
-        given = tuple(name.strip() for name in self.methods.split(",") if name.strip())
+        methods = tuple(name.strip() for name in self.methods.split(",") if name.strip())
         config = BenchmarkConfig(
             tracks=tracks_of(collection) if self.track == "all" else (self.track,),
-            methods=given or (SHORT_METHODS if self.quick else METHODS),
+            methods=methods or (SHORT_METHODS if self.quick else METHODS),
             seeds=_parse_seeds(self.seeds),
             trials=self.trials,
             resamples=self.resamples,
@@ -137,12 +140,12 @@ class Evaluate:
 def _parse_seeds(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--seeds takes whole numbers as 0,1,2; got {text!r}")
+        raise ValueError(f"--seeds must be whole numbers such as 0,1,2; got {text!r}")
     return tuple(dict.fromkeys(map(int, words)))
 
 
 def _parse_peer(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name.strip() and equals and path.strip()):
-        raise ValueError(f"--peer takes NAME=COLLECTION; got {text!r}")
+        raise ValueError(f"--peer must be NAME=COLLECTION; got {text!r}")
     return name.strip(), str(Path(path.strip()).expanduser())

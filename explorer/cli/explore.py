@@ -1,7 +1,7 @@
-"""What each subcommand of `sieve` takes and does; those that make things have modules of their own.
+"""Subcommands that read a collection: `sieve explore`, `search`, `info` and `dimensions`.
 
-Fields are the command line: their docstrings are the help. Imports that load torch or gradio stand
-inside `run`, so that `sieve --help` answers at once.
+Fields are the options, and their docstrings are the help. Imports that load torch or gradio are
+inside `run`, so that `sieve --help` is fast.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, UseAppendAction, arg, subcommand
+from tyro.conf import Positional, UseAppendAction, arg
 
-from sieve.explorer.cli.evaluate import Evaluate
-from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure
-from sieve.explorer.cli.index import IndexCommand
-from sieve.explorer.cli.merge_add import Add, Merge
 from sieve.explorer.cli.options import (
     CheckpointName,
     CollectionName,
@@ -41,8 +37,6 @@ from sieve.explorer.cli.output import (
     print_sections,
     print_text,
 )
-from sieve.explorer.cli.prepare import Prepare
-from sieve.explorer.cli.train import Train
 
 
 @dataclass(frozen=True)
@@ -53,44 +47,44 @@ class Explore:
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     index: IndexName = ""
-    """Search this index, which `sieve index` made, in place of the codes on this machine."""
+    """Search this index, made by `sieve index`, instead of the local codes."""
     host: str = "127.0.0.1"
-    """Address to listen on. Beyond this machine it needs --auth, --public-safe or
-    --open-to-network."""
+    """Address to listen on. Other addresses than this machine's loopback require --auth,
+    --public-safe or --open-to-network."""
     port: int = 7860
-    """Port; the next free one is taken where it is in use."""
+    """Port; if it is in use, the next free one."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     no_training: bool = False
-    """Leave out the Train tab."""
+    """Disable training: no Train tab."""
     public_safe: bool = False
-    """For a page that strangers can open: nothing on it trains, uploads, writes or edits, and no
-    file but thumbnails is read."""
+    """Make the page safe for the public: disable training, uploads and edits, and serve no image
+    files other than thumbnails."""
     auth: Annotated[str, arg(metavar="NAME")] = ""
-    """Ask everyone for this name and a password. The password is asked for here, or taken from
-    $SIEVE_PASSWORD: on the command line others could read it."""
+    """Require this user name and a password. The password is read from $SIEVE_PASSWORD or from a
+    prompt: on the command line, other users could read it."""
     open_to_network: bool = False
-    """Let everyone who reaches --host do what you can do, without a password."""
+    """Give everyone who can reach --host full access, without a password."""
     allow_host: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
-    """A name, besides this machine's own, at which browsers may open the page; repeatable, * for
-    any."""
+    """Another host name at which browsers may open the page, besides this machine's own;
+    repeatable, * for any."""
     root_path: Annotated[str, arg(metavar="PATH")] = ""
-    """Where a reverse proxy shows the page, as /sieve or https://example.org/sieve."""
+    """Path or URL at which a reverse proxy serves the page: /sieve, https://example.org/sieve."""
     trusted_proxy: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="ADDRESS")] = ()
-    """Address or network of a reverse proxy whose X-Forwarded headers are believed; repeatable."""
+    """Address or network of a reverse proxy whose X-Forwarded headers are trusted; repeatable."""
     mcp: bool = False
-    """Let programs search by the Model Context Protocol, at /gradio_api/mcp/."""
+    """Also serve search over the Model Context Protocol, at /gradio_api/mcp/."""
 
     def run(self) -> None:
         """Serve until stopped."""
@@ -116,16 +110,16 @@ class Explore:
 
         text_encoder = text_encoder_name(self.text_encoder)
 
-        def opened(checkpoint: Path | None) -> Engine:
+        def open_with(checkpoint: Path | None) -> Engine:
             engine = Engine.open(
                 path, checkpoint, self.device, self.allow_code, self.index, text_encoder
             )
-            engine.dimension_table()  # the page needs it: better now than at somebody's first click
+            engine.dimension_table()  # compute it before the first request needs it
             return engine
 
         server = Server(
             Collection.open(path),
-            opened,
+            open_with,
             host=self.host,
             port=self.port,
             device=self.device,
@@ -144,46 +138,48 @@ class Search:
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
-    """What to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
+    """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
     without: str = ""
-    """What to exclude, a phrase or several with commas; it proposes what to switch off."""
+    """What to exclude: a phrase, or several separated by commas. Its dimensions are switched
+    off."""
     strictness: Strictness = StrictnessValue(1.0)
-    """0 ignores what is off, 1 pushes it away; `never` also leaves out all that has it."""
+    """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
+    `never` also removes these items."""
     off: Off = None
-    """Dimensions to switch off, as 17,203: all of them, in place of the proposed ones."""
+    """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
     item: str = ""
-    """Search by the image of this item instead."""
+    """Search by the image of the item with this id."""
     image: File = None
-    """Search by this image file instead."""
+    """Search by this image file."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
-    """How many results."""
+    """Number of results."""
     copies: bool = False
-    """Give every copy of a picture a place of its own."""
+    """List each copy of an image as its own result."""
     paths: bool = False
-    """Print only the results' files, one a line: absolute if the file is still there, else as the
-    source names it."""
+    """Print only the files of the results, one per line: the absolute path if the file exists, else
+    the name in the source."""
     null: Annotated[bool, arg(aliases=["-0"])] = False
-    """For --paths: end each with a NUL in place of a line break, for xargs -0."""
+    """With --paths: end each path with NUL instead of a line break, for xargs -0."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     index: IndexName = ""
-    """Search this index, which `sieve index` made, in place of the codes on this machine."""
+    """Search this index, made by `sieve index`, instead of the local codes."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Search, and print what was found."""
+        """Search, and print the results."""
         if self.query or self.without or self.image:
             announce_backbone_of(self.collection, self.text_encoder)
         from sieve.data_prep.images import original_path
@@ -192,7 +188,7 @@ class Search:
         if self.paths and self.json:
             raise ValueError("give --paths or --json, not both")
         if self.null and not self.paths:
-            raise ValueError("--null is for --paths alone")
+            raise ValueError("--null requires --paths")
         picture = None
         if self.image is not None:
             from sieve.data_prep.images import load_image
@@ -230,21 +226,21 @@ class Search:
 
 @dataclass(frozen=True)
 class Info:
-    """Tell what a collection holds, and which checkpoint opens with it.
+    """Show a collection's contents and the checkpoint that opens with it.
 
     Example: sieve info scenes --json
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Print the facts."""
+        """Print the report."""
         from sieve.explorer.serialize import collection_report
 
         path = find_collection(self.collection, trust_backbone=self.trust_backbone)
@@ -256,27 +252,27 @@ class Info:
 class Dimensions:
     """List all dimensions of a collection's codes.
 
-    --summary measures the whole encoder instead: how clear its dimensions are, whether labels have
-    dimensions of their own, and what is left of a label that is switched off.
+    --summary measures the whole encoder instead: how interpretable its dimensions are, how well
+    labels match single dimensions, and how much of a label remains after it is switched off.
 
     Example: sieve dimensions scenes --sort firing_images --match dog
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     sort: str = "dimension"
-    """Column to sort by; numbers from the highest, dimension and words upwards."""
+    """Column to sort by: numbers in descending order; dimension and text in ascending order."""
     match: str = ""
-    """Only those with this text in their name or top word."""
+    """Only list dimensions with this text in their name or top word."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     summary: bool = False
-    """Measure the whole encoder; takes a minute."""
+    """Measure the whole encoder; takes about a minute."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
-    """Print CSV, with every column."""
+    """Print CSV with all columns."""
     json: bool = False
-    """Print JSON, with every column."""
+    """Print JSON with all columns."""
 
     def run(self) -> None:
         """Print the table, or the summary."""
@@ -286,7 +282,7 @@ class Dimensions:
         if self.csv and (self.json or self.summary):
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if self.summary and (self.match or self.sort != "dimension"):
-            raise ValueError("--summary is of all dimensions: leave out --match and --sort")
+            raise ValueError("--summary covers all dimensions: remove --match and --sort")
         engine = open_engine(
             self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
         )
@@ -301,20 +297,3 @@ class Dimensions:
             print_json(dimension_records(table))
         else:
             print_dimensions(table, self.sort)
-
-
-Command = (
-    Annotated[Explore, subcommand("explore")]
-    | Annotated[Prepare, subcommand("prepare")]
-    | Annotated[Add, subcommand("add")]
-    | Annotated[Merge, subcommand("merge")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Search, subcommand("search")]
-    | Annotated[IndexCommand, subcommand("index")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Dimensions, subcommand("dimensions")]
-    | Annotated[Figure, subcommand("figure")]
-    | Annotated[AnnotationsCommand, subcommand("annotations")]
-    | Annotated[Export, subcommand("export")]
-)

@@ -1,11 +1,4 @@
-"""The subcommand that hands results, codes and dimensions to other programs: `sieve export`.
-
-Which kind of file a command is to write.
-
-The subcommand that draws paper figures: `sieve figure`.
-
-`sieve annotations`: names, notes, tags and stars out to a file, and in from one.
-"""
+"""Subcommands that write files: `sieve export`, `sieve figure` and `sieve annotations`."""
 
 from __future__ import annotations
 
@@ -36,22 +29,22 @@ if TYPE_CHECKING:
     from sieve.explorer.annotations.store import Annotations
 
 
-def kind_of(path: Path, kinds: tuple[str, ...], what: str) -> str:
-    """Tell by its ending what a file is to be.
+def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
+    """Return the format of a file to write, from its extension.
 
     Raises
     ------
     ValueError
-        If it is none of `kinds`.
+        If the extension is not one of `kinds`.
     FileNotFoundError
-        If there is no folder for it.
+        If the parent folder does not exist.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
         *first, last = (f".{each}" for each in kinds)
-        raise ValueError(f"{path}: {what} is a {', '.join(first)} or {last}; choose another name")
+        raise ValueError(f"{path}: {what} must end in {', '.join(first)} or {last}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}; make it first")
+        raise FileNotFoundError(f"there is no folder {path.parent}; create it first")
     return kind
 
 
@@ -60,10 +53,10 @@ _KINDS = ("pdf", "svg", "png")
 
 @dataclass(frozen=True)
 class Figure:
-    """Draw a paper figure from a recipe: the same recipe gives the same file, byte for byte.
+    """Draw a paper figure from a recipe; the same recipe gives the same file, byte for byte.
 
-    A short recipe is enough: {"collection": "scenes", "rows": [{"query": "a dog"}, {"query":
-    "a dog", "without": "a beach"}], "columns": 6, "width_cm": 17}
+    Minimal recipe: {"collection": "scenes", "rows": [{"query": "a dog"}, {"query": "a dog",
+    "without": "a beach"}], "columns": 6, "width_cm": 17}
 
     Example: sieve figure recipe.json -o figure.pdf --latex --recipe
     """
@@ -71,30 +64,30 @@ class Figure:
     source: Annotated[Positional[Path], arg(metavar="RECIPE")]
     """The recipe, a JSON file."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")]
-    """The figure; its suffix says which kind: .pdf, .svg or .png (300 dpi). Written over."""
+    """The figure: .pdf, .svg or .png (300 dpi). Overwritten if it exists."""
     latex: bool = False
-    """Also write the LaTeX figure block beside it, as .tex."""
+    """Also write a LaTeX figure block, with the extension .tex."""
     recipe: bool = False
-    """Also write the full recipe beside it, as .json: with hashes and version."""
+    """Also write the full recipe, with hashes and version, with the extension .json."""
     collection: Annotated[str | None, arg(metavar="COLLECTION")] = None
-    """Where the recipe's collection is, if not where its name leads."""
+    """Path or name of the collection, if it differs from that in the recipe."""
     checkpoint: CheckpointName = None
-    """Where the recipe's checkpoint is, if not in $SIEVE_HOME or bundled."""
+    """Path or name of the checkpoint, if it is neither in $SIEVE_HOME nor bundled."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Draw, write, and say what was written."""
-        kind = kind_of(self.out, _KINDS, "a figure")
+        """Draw the figure, write the files, and report them."""
+        kind = output_format(self.out, _KINDS, "a figure")
         from sieve.explorer.figures.drawing import draw_figure
         from sieve.explorer.figures.latex import latex_block
         from sieve.explorer.figures.recipe import read_recipe, write_recipe
@@ -102,7 +95,9 @@ class Figure:
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
         if not name:
-            raise ValueError(f"{self.source}: no collection is named; add one, or --collection")
+            raise ValueError(
+                f"{self.source}: missing collection; add it to the recipe or give --collection"
+            )
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
         engine = open_engine(
             name,
@@ -119,18 +114,18 @@ class Figure:
             files[self.out.with_suffix(".tex")] = block.encode()
         if self.recipe:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
-        self._spare_source(files)
+        self._protect_recipe(files)
         for path, data in files.items():
-            with whole_file(path) as draft:
-                draft.write_bytes(data)
-        self._tell(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
+            with whole_file(path) as temporary:
+                temporary.write_bytes(data)
+        self._report(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
 
-    def _spare_source(self, files: dict[Path, bytes]) -> None:
+    def _protect_recipe(self, files: dict[Path, bytes]) -> None:
         for path, data in files.items():
             if path.exists() and path.samefile(self.source) and path.read_bytes() != data:
-                raise ValueError(f"{path} is the recipe itself; choose another name for -o")
+                raise ValueError(f"{path} would overwrite the recipe; choose another name for -o")
 
-    def _tell(
+    def _report(
         self, files: list[Path], notes: tuple[str, ...], width_cm: float, height_cm: float
     ) -> None:
         if self.json:
@@ -143,12 +138,12 @@ class Figure:
 
 
 def _checkpoint_of(sha256: str) -> str | None:
-    """Find the checkpoint that a recipe names by its hash; None for the default one.
+    """Find the checkpoint with the hash in a recipe; None for the default one.
 
     Raises
     ------
     FileNotFoundError
-        If none has that hash.
+        If there is no such checkpoint.
     """
     if not sha256:
         return None
@@ -156,68 +151,68 @@ def _checkpoint_of(sha256: str) -> str | None:
 
     for folder in checkpoint_folders():
         try:
-            found = Checkpoint.load(folder).sha256
+            checkpoint = Checkpoint.load(folder)
         except (ValueError, FileNotFoundError):
             continue
-        if found.startswith(sha256):
+        if checkpoint.sha256.startswith(sha256):
             return str(folder)
     raise FileNotFoundError(
-        f"there is no checkpoint with hash {sha256[:12]}; say where it is by --checkpoint, or take "
-        "checkpoint out of the recipe"
+        f"there is no checkpoint with hash {sha256[:12]}; give its path with --checkpoint, or "
+        'remove "checkpoint" from the recipe'
     )
 
 
-NotesFile = Annotated[Positional[Path], arg(metavar="FILE")]
+AnnotationFile = Annotated[Positional[Path], arg(metavar="FILE")]
 
 
 @dataclass(frozen=True)
 class ExportAnnotations:
-    """Write all that was kept, a dimension a line and sorted, so that versions compare well.
+    """Write all annotations to a file, sorted, one dimension per line, for version control.
 
     Example: sieve annotations export scenes notes.json
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
-    file: NotesFile
-    """A .json or .csv; CSV has no saved searches. Written over."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
+    file: AnnotationFile
+    """A .json or .csv file; CSV leaves out saved searches. Overwritten if it exists."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
 
     def run(self) -> None:
-        """Write the file, and say what is in it."""
+        """Write the file, and report its contents."""
         from sieve.explorer.annotations.import_export import KINDS, export_text
 
-        kind = kind_of(self.file, KINDS, "a file of notes")
+        kind = output_format(self.file, KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
-        with whole_file(self.file) as draft:
-            draft.write_bytes(export_text(opened, origin, kind).encode())
-        n = sum(any(field.value for field in kept.values()) for kept in opened.all().values())
+        with whole_file(self.file) as temporary:
+            temporary.write_bytes(export_text(opened, origin, kind).encode())
+        n = sum(any(field.value for field in notes.values()) for notes in opened.all().values())
         print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
 
 
 @dataclass(frozen=True)
 class ImportAnnotations:
-    """Take in names, notes, tags and stars; what is newer here stays. Every change is told.
+    """Import names, notes, tags and stars, and list the changes. Newer local values are preserved.
 
     Example: sieve annotations import scenes notes.json --dry-run
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
-    file: NotesFile
-    """A .json or .csv, as export writes it; CSV may have fewer columns, but dimension."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
+    file: AnnotationFile
+    """A .json or .csv file from export; in CSV, all columns but `dimension` are optional."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     replace: bool = False
-    """Take what the file says also where what is here is newer."""
+    """Also replace newer local values."""
     dry_run: bool = False
-    """Only tell what would change."""
+    """Only list the changes."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Read the file, and take in what it says."""
+        """Read the file, and import its values."""
         from sieve.explorer.annotations.import_export import (
             KINDS,
             MAX_BYTES,
@@ -228,17 +223,17 @@ class ImportAnnotations:
 
         if not self.file.is_file():
             raise FileNotFoundError(f"there is no file {self.file}")
-        kind = kind_of(self.file, KINDS, "a file of notes")
+        kind = output_format(self.file, KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
         with self.file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         try:
-            given = read_exchanged(data, kind, opened.m)
+            imported = read_exchanged(data, kind, opened.m)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        plan = plan_import(given, opened, origin, replace=self.replace)
-        left = () if self.dry_run else carry_out(plan, opened)
-        for note in (*plan.notes, *left):
+        plan = plan_import(imported, opened, origin, replace=self.replace)
+        failures = () if self.dry_run else carry_out(plan, opened)
+        for note in (*plan.notes, *failures):
             sys.stderr.write(f"sieve: {note}\n")
         if self.json:
             print_json(plan.as_json())
@@ -250,7 +245,7 @@ class ImportAnnotations:
 
 @dataclass(frozen=True)
 class AnnotationsCommand:
-    """Exchange names, notes, tags and stars of dimensions, for version control and for sharing.
+    """Export or import names, notes, tags and stars of dimensions.
 
     Example: sieve annotations export scenes notes.csv
     """
@@ -261,12 +256,12 @@ class AnnotationsCommand:
     )
 
     def run(self) -> None:
-        """Run it."""
+        """Run the subcommand."""
         self.what.run()
 
 
 def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]:
-    """Open what is kept, without reading any code or model."""
+    """Open the annotations, without loading codes or a backbone."""
     from sieve.data_prep.bundled import locate_collection
     from sieve.explorer.annotations.import_export import Origin
     from sieve.explorer.annotations.store import open_annotations
@@ -283,60 +278,62 @@ def _open(collection: str, checkpoint: str | None) -> tuple[Annotations, Origin]
 
 @dataclass(frozen=True)
 class Export:
-    """Write results of a search, codes of all items or the table of dimensions to a file.
+    """Write search results, the codes of all items or the dimension table to a file.
 
-    Its ending says which kind: .csv, .json or .parquet for results and dimensions; for codes .npz
-    (a SciPy CSR matrix, a row an item in the order of items.parquet, which `sieve prepare codes`
-    reads) or .parquet (a line an active dimension: row, id, dimension, value).
+    The extension selects the format: .csv, .json or .parquet for results and dimensions; for codes
+    .npz (a SciPy CSR matrix, one row per item in the order of items.parquet, as read by `sieve
+    prepare codes`) or .parquet (one row per active dimension: row, id, dimension, value).
 
     Example: sieve export scenes results --query "a dog" --without "a beach" -o dogs.csv
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     what: Positional[Literal["results", "codes", "dimensions"]]
     """What to write."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")]
-    """The file. Written over."""
+    """The file. Overwritten if it exists."""
     query: str = ""
-    """For results: what to search for."""
+    """For results: text to search for."""
     without: str = ""
-    """For results: what should not be seen."""
+    """For results: what to exclude."""
     strictness: Strictness = StrictnessValue(1.0)
-    """For results: 0 ignores what is off, 1 pushes it away; `never` leaves out all that has it."""
+    """For results: how off dimensions count: 0 ignores them, 1 lowers the scores of items that have
+    them, `never` also removes these items."""
     off: Off = None
-    """For results: dimensions to switch off, as 17,203, in place of the proposed ones."""
+    """For results: dimensions to switch off, such as 17,203; replaces those that --without
+    proposes."""
     item: str = ""
-    """For results: search by the image of this item instead."""
+    """For results: search by the image of the item with this id."""
     top: Annotated[int, arg(aliases=["-k"])] = 24
-    """For results: how many."""
+    """For results: number of results."""
     copies: bool = False
-    """For results: give every copy of a picture a place of its own."""
+    """For results: list each copy of an image as its own result."""
     captions: bool = False
-    """For codes: those of all captions, a row each, in place of the images'."""
+    """For codes: write the codes of captions instead of images, one row per caption."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Write the file, and say what is in it."""
+        """Write the file, and report its contents."""
         self._check()
         if self.query or self.without:
             announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.downloads import CODE_KINDS, TABLE_KINDS
 
         kinds = CODE_KINDS if self.what == "codes" else TABLE_KINDS
-        kind = kind_of(self.out, kinds, f"a file of {self.what}")
+        kind = output_format(self.out, kinds, f"a file of {self.what}")
         rows = self._write(kind)
         if self.json:
             print_json({"file": str(self.out), "what": self.what, "rows": rows})
@@ -346,11 +343,13 @@ class Export:
         )
 
     def _check(self) -> None:
-        asks = any((self.query, self.without, self.item, self.off is not None, self.copies))
-        if self.what != "results" and asks:
-            raise ValueError(f"{self.what} are of the whole collection: leave the query out")
+        has_query = any((self.query, self.without, self.item, self.off is not None, self.copies))
+        if self.what != "results" and has_query:
+            raise ValueError(
+                f"{self.what} are exported for the whole collection; remove the query options"
+            )
         if self.what != "codes" and self.captions:
-            raise ValueError("--captions is for codes alone")
+            raise ValueError("--captions requires codes")
 
     def _write(self, kind: str) -> int:
         from sieve.explorer.downloads import (
@@ -373,8 +372,8 @@ class Export:
             codes = engine.image_codes
             if self.captions:
                 codes, ids = engine.text_codes, ids.iloc[engine.collection.caption_item]
-            with whole_file(self.out) as draft:
-                write_codes(codes, ids.tolist(), draft, kind)
+            with whole_file(self.out) as temporary:
+                write_codes(codes, ids.tolist(), temporary, kind)
             return codes.n
         if self.what == "dimensions":
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
@@ -386,6 +385,6 @@ class Export:
             )
             told = told_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
-        with whole_file(self.out) as draft:
-            draft.write_bytes(data)
+        with whole_file(self.out) as temporary:
+            temporary.write_bytes(data)
         return rows

@@ -1,4 +1,4 @@
-"""The subcommand that puts codes into another engine: `sieve index`."""
+"""`sieve index`: upload codes to Qdrant."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from sieve.explorer.cli.output import print_facts, print_json
 
 @dataclass(frozen=True)
 class IndexCommand:
-    """Put a collection's codes into Qdrant, where one machine is too small to search them.
+    """Upload a collection's codes to Qdrant, for collections too large for one machine.
 
-    An upload that was stopped goes on where it was when the same command is given again. Search it
-    with --index of `sieve search` and `sieve explore`. QDRANT_API_KEY is read if there is a key.
+    Repeat the command to resume an interrupted upload. Search the index with --index of `sieve
+    search` and `sieve explore`. An API key is read from $QDRANT_API_KEY.
 
     Example: sieve index my-photos --to qdrant://localhost:6333/my-photos
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     to: IndexName
-    """Where to: qdrants:// where it speaks TLS; qdrant:///FOLDER/NAME tries it without a server."""
+    """Address of the index: qdrants:// for TLS; qdrant:///FOLDER/NAME for a local folder without a
+    server."""
     checkpoint: CheckpointName = None
-    """A checkpoint's path or name; by default the one that fits best."""
+    """Path or name of a checkpoint; by default the best match for the collection."""
     batch: int = 1000
-    """Items a request."""
+    """Items per request."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Upload, and say how fast."""
+        """Upload the codes, and print the counts and the time."""
         from sieve.model.index.qdrant import IndexAddress, IndexIdentity, connect, upload
 
         address = IndexAddress.parse(self.to)
@@ -48,8 +49,8 @@ class IndexCommand:
             engine = open_engine(
                 self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
             )
-            begun = time.perf_counter()
-            done = upload(
+            started = time.perf_counter()
+            uploaded = upload(
                 client,
                 address.name,
                 IndexIdentity.of(engine.collection, engine.checkpoint),
@@ -62,8 +63,8 @@ class IndexCommand:
             )
         report = {
             "index": str(address),
-            "items": done.items,
-            "were_there": done.before,
-            "seconds": round(time.perf_counter() - begun, 3),
+            "items": uploaded.items,
+            "were_there": uploaded.before,
+            "seconds": round(time.perf_counter() - started, 3),
         }
         print_json(report) if self.json else print_facts(report)

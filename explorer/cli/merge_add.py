@@ -1,4 +1,4 @@
-"""The subcommands that make a collection of others: `sieve merge` and `sieve add`."""
+"""`sieve merge` and `sieve add`: make a collection from existing ones."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from sieve.explorer.cli.prepare import report_prepared
 
 @dataclass(frozen=True)
 class Merge:
-    """Join the parts that `sieve prepare --shard` made to one collection.
+    """Merge the parts made by `sieve prepare --shard` into one collection.
 
-    It is the one that an unsharded run would have made, byte by byte.
+    The result is identical, byte for byte, to that of a run without --shard.
 
     Example: sieve merge part-1 part-2 part-3 --out my-photos
     """
 
     parts: Annotated[Positional[tuple[Path, ...]], arg(metavar="PART")]
-    """Paths of all the parts, or names in $SIEVE_HOME/collections, in any order."""
+    """Paths of all parts, or names in $SIEVE_HOME/collections, in any order."""
     out: Path
-    """Folder of the new collection; must not exist yet."""
+    """Folder of the new collection; must not exist."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Join, and say what was made."""
+        """Merge the parts, and report the collection."""
         from sieve.data_prep.bundled import locate_collection
         from sieve.data_prep.merge import merge
 
@@ -52,9 +52,9 @@ class Merge:
 
 @dataclass(frozen=True)
 class Add:
-    """Make a new version of a collection, with a folder's images that it lacks.
+    """Make a new version of a collection, with the new images of a folder.
 
-    The old version stays as it is, and only what is new is embedded.
+    The old version is unchanged, and only new images are embedded.
 
     Example: sieve add my-photos more-photos/ --captions more.csv --out my-photos-2
     """
@@ -62,30 +62,30 @@ class Add:
     collection: CollectionName
     """A path or a name in $SIEVE_HOME/collections."""
     directory: Annotated[Positional[Path], arg(metavar="DIR")]
-    """Folder of images, with subfolders; it may hold the old ones too."""
+    """Folder of images, with subfolders; it may also hold images of the old version."""
     captions: File = None
-    """Caption file of the new images; as for `sieve prepare folder`."""
+    """Caption file of the new images, as for `sieve prepare folder`."""
     follow_links: bool = False
-    """Also read what links inside the folder lead to; as for `sieve prepare folder`."""
+    """Follow symbolic links inside the folder, as for `sieve prepare folder`."""
     out: File = None
-    """Folder of the new version; by default $SIEVE_HOME/collections/NAME-2, or the next number
-    that is free."""
+    """Folder of the new version; by default $SIEVE_HOME/collections/NAME-2, or the next free
+    number."""
     backbone: Annotated[str | None, arg(metavar="BACKBONE")] = None
-    """Where the collection's own backbone is found, if it has moved."""
+    """Location of the collection's backbone, if it has moved."""
     licence: str = "not stated"
     """Licence of the new images."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one a core."""
+    """Decoder processes; by default one per core."""
     keep_going: bool = False
-    """Leave out bad images and malformed rows even if they are more than 5 %."""
+    """Continue even if more than 5 % of the images or rows are unusable."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Add, and say what was made."""
+        """Make the new version, and report it."""
         if self.backbone:
             announce_backbone(self.backbone)
         else:
@@ -123,7 +123,7 @@ class Add:
 
 
 def _next_version(name: str) -> Path:
-    """Choose a free place in `$SIEVE_HOME` for a new version of a collection."""
+    """Return an unused path in `$SIEVE_HOME` for a new version of a collection."""
     from sieve.model.files import sieve_home
 
     stem, number = re.sub(r"-\d+$", "", name), 2

@@ -1,4 +1,4 @@
-"""Arguments of the command line that are more than a word or a number."""
+"""Types, parsers and helpers that the subcommands share."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Device = Literal["auto", "cuda", "mps", "cpu"]
 TrustBackbone = Annotated[
     bool,
     arg(
-        help="Load the backbone that the collection names in a folder, a file or the Hub, now and "
-        "from now on, as long as its files stay the same. Backbones that you have prepared a "
-        "collection with need no consent."
+        help="Load the backbone that the collection names in a folder, a file or the Hub, and "
+        "trust it from now on, as long as its files are unchanged. Backbones that you have "
+        "prepared a collection with are already trusted."
     ),
 ]
 
 
 class StrictnessValue(NamedTuple):
-    """How strictly what is off counts."""
+    """How strongly off dimensions count."""
 
     value: float
     """s in [0, 1]"""
     never: bool = False
-    """Also leave out what has an off dimension."""
+    """Also remove items that have an off dimension."""
 
 
 def _parse_strictness(words: list[str]) -> StrictnessValue:
@@ -53,7 +53,7 @@ def _parse_strictness(words: list[str]) -> StrictnessValue:
         return StrictnessValue(1.0, never=True)
     value = float(words[0])
     if not 0 <= value <= 1:
-        raise ValueError("strictness is a number from 0 to 1, or never")
+        raise ValueError(f"expected a number from 0 to 1, or never; got {words[0][:40]}")
     return StrictnessValue(value)
 
 
@@ -111,7 +111,7 @@ def parse_out(path: Path) -> Path:
     Raises
     ------
     FileExistsError
-        If there is something already.
+        If the path exists.
     """
     target = Path(os.path.abspath(path.expanduser()))
     if target.exists():
@@ -120,12 +120,12 @@ def parse_out(path: Path) -> Path:
 
 
 def collection_out(out: Path | None, name: str) -> Path:
-    """Choose the folder of a new collection: by default `$SIEVE_HOME/collections/NAME`.
+    """Return the folder of a new collection, by default `$SIEVE_HOME/collections/NAME`.
 
     Raises
     ------
     FileExistsError
-        If there is something already.
+        If the path exists.
     """
     from sieve.model.files import sieve_home
 
@@ -133,23 +133,25 @@ def collection_out(out: Path | None, name: str) -> Path:
 
 
 def backbone_name(name: str) -> str:
-    """Make a backbone's name canonical, and a local path absolute: the collection keeps it."""
+    """Return the canonical name of a backbone, with an absolute path if it is local."""
     from sieve.model.backbone import parse_name
 
     return parse_name(name).text
 
 
 def announce_backbone(name: str) -> None:
-    """Log that a backbone is looked for, before the libraries that load it are imported."""
+    """Log that a backbone is about to be loaded, before the slow imports that this needs."""
     if _may_be_downloaded(name):
-        log.warning("loading backbone %s; what is not on this machine is downloaded", tidy(name))
+        log.warning(
+            "loading backbone %s; files that are not on this machine are downloaded", tidy(name)
+        )
 
 
 def announce_backbone_of(collection: str, text_encoder: str = "") -> None:
-    """Log that the backbone of a collection, or the attached one, is looked for.
+    """Log that the backbone of a collection, or its text encoder, is about to be loaded.
 
-    The libraries that read and check a collection take seconds to import; this reads the name
-    alone. A collection that is missing or damaged is reported by what opens it.
+    Reads only the name, because the libraries that open a collection take seconds to import. Errors
+    are ignored here: opening the collection reports them.
     """
     from sieve.model.files import sieve_home
 
@@ -184,30 +186,30 @@ def find_collection(
     ----------
     name : str
     device : str
-        For the preparation of a bundled collection.
+        Device for preparing a bundled collection.
     trust_backbone : bool
-        Remember that the person agrees to load the backbone that it names.
+        Record the user's consent to load the collection's backbone.
     progress : bool, optional
         Show a progress bar; by default if stderr is a terminal.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is none, or its backbone is to be trusted and cannot be found.
+        If the collection, or a backbone to trust, cannot be found.
     """
     from sieve.data_prep.bundled import locate_collection
     from sieve.model.backbone import trust_backbone_of
     from sieve.model.collection import Collection
 
-    shows = sys.stderr.isatty() if progress is None else progress
-    path = locate_collection(name, device=device, progress=shows)
+    progress = sys.stderr.isatty() if progress is None else progress
+    path = locate_collection(name, device=device, progress=progress)
     if trust_backbone:
         trust_backbone_of(Collection.open(path))
     return path
 
 
 def text_encoder_name(name: str) -> str:
-    """Make the path of a local backbone absolute; leave the name of a function as it is."""
+    """Return the canonical name of a text encoder: a backbone, or a function (unchanged)."""
     from sieve.model.text_encoder import is_entry
 
     return name if not name or is_entry(name) else backbone_name(name)
@@ -222,14 +224,13 @@ def open_engine(
     trust_backbone: bool = False,
     text_encoder: str = "",
 ) -> Engine:
-    """Open a collection by name or path with a checkpoint by name or path, and people's names."""
+    """Open a collection and a checkpoint, by name or path, with the user's annotations."""
     from sieve.explorer.annotations.store import annotate
     from sieve.model.checkpoint import checkpoint_path
     from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = find_collection(collection, device, trust_backbone)
-    named = text_encoder_name(text_encoder)
-    engine = Engine.open(path, chosen, device, allow_code, index, named)
+    engine = Engine.open(path, chosen, device, allow_code, index, text_encoder_name(text_encoder))
     annotate(engine)
     return engine

@@ -1,4 +1,4 @@
-"""Printing for people and for scripts; all text from data is stripped of control characters."""
+"""Print results as text or JSON, with control characters in data removed or escaped."""
 
 from __future__ import annotations
 
@@ -16,40 +16,38 @@ if TYPE_CHECKING:
 
 
 _FILE_WIDTH = 40
-"""Columns that are kept for file names; longer ones are shown whole."""
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Signs that a terminal obeys, but for the end of a line and a tab."""
+"""Maximum width of the column of file names; longer names are not cut."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters other than newline and tab."""
 
 
 def print_text(text: str) -> None:
-    """Write to standard output; names in data are anybody's, so a terminal obeys none of it."""
-    sys.stdout.write(_OBEYED.sub(" ", text))
+    """Write to standard output without control characters, which untrusted data may hold."""
+    sys.stdout.write(_CONTROL.sub(" ", text))
 
 
 def print_json(value: Any) -> None:
-    """Write JSON, in people's own script."""
-    # In other encodings a sign may have no bytes, and only JSON's own escapes are read back.
+    """Write JSON, with non-ASCII characters unescaped if the output is UTF-8."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not unicode, indent=1)
-    # JSON leaves some control characters as they are, which a terminal would obey.
-    print_text(re.sub(r"[\x7f-\x9f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
+    # JSON does not escape these control characters.
+    print_text(re.sub(r"[\x7f-\x9f]", lambda char: f"\\u{ord(char[0]):04x}", text) + "\n")
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    """Write one line a fact."""
+    """Write one line per entry."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         print_text(f"{name.replace('_', ' '):<{width}}  {tidy(_fact(value))}\n")
 
 
 def print_outcome(report: dict[str, Any]) -> None:
-    """Write what a search found: see `sieve.explorer.serialize.search_report`."""
+    """Write the report of a search, from `sieve.explorer.serialize.search_report`."""
     for note in report["notes"]:
         print_text(f"{tidy(note)}\n")
-    if other := report["suggestion"]:
-        print_text(
-            f'To exclude it: "{tidy(other["query"])}" --without "{tidy(other["without"])}"\n'
-        )
+    if suggestion := report["suggestion"]:
+        query, without = tidy(suggestion["query"]), tidy(suggestion["without"])
+        print_text(f'To exclude it: "{query}" --without "{without}"\n')
     if report["excluded"]:
         find = f"find: “{tidy(report['query'])}”  " if report["query"] else ""
         excluded = " or ".join(f"“{tidy(phrase)}”" for phrase in report["excluded"])
@@ -57,7 +55,7 @@ def print_outcome(report: dict[str, Any]) -> None:
     off = ", ".join(f"{d['dimension']} {tidy(d['name'])}" for d in report["off"]) or "none"
     print_text(f"off: {off}\n")
     if not report["results"]:
-        print_text("No results: lower the strictness, or switch a dimension on again.\n")
+        print_text("No results: lower the strictness, or switch a dimension back on.\n")
     files = [_file_cell(result) for result in report["results"]]
     captions = [
         tidy((result["captions"] or [", ".join(result["labels"])])[0])[:70]
@@ -71,9 +69,9 @@ def print_outcome(report: dict[str, Any]) -> None:
         earned = ", ".join(
             f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
         )
-        told = f"  {caption:<{room}}" if room else ""
+        text = f"  {caption:<{room}}" if room else ""
         print_text(
-            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{told}  {earned}\n"
+            f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{text}  {earned}\n"
         )
     print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
 
@@ -85,7 +83,7 @@ def _file_cell(result: dict[str, Any]) -> str:
 
 
 def print_paths(paths: Sequence[str], end: str) -> None:
-    """Write paths for other programs: unchanged, unless a terminal would obey what is in them."""
+    """Write paths: unchanged for other programs, without control characters for a terminal."""
     for path in paths:
         if sys.stdout.isatty():
             print_text(path + "\n")
@@ -94,7 +92,7 @@ def print_paths(paths: Sequence[str], end: str) -> None:
 
 
 def print_sections(report: dict[str, Any]) -> None:
-    """Write facts, those of a part of the report indented under its name."""
+    """Write a nested report, with each section indented under its name."""
     for name, value in report.items():
         title = name.replace("_", " ")
         if not isinstance(value, dict):
@@ -113,10 +111,10 @@ _SHOWN = (
 
 
 def print_dimensions(table: pd.DataFrame, sort: str) -> None:
-    """Write the columns of the dimension table that fit a terminal, and the one it is sorted by."""
+    """Write the main columns of the dimension table, and the one that it is sorted by."""
     shown = [*_SHOWN, *([] if sort in _SHOWN else [sort])]
-    told = [column for column in shown if any(_cell(value) for value in table[column])]
-    table = table.loc[:, told or shown]
+    filled = [column for column in shown if any(_cell(value) for value in table[column])]
+    table = table.loc[:, filled or shown]
     columns = [str(column) for column in table.columns]
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     widths = [max([len(c), *(len(row[i]) for row in rows)]) for i, c in enumerate(columns)]

@@ -1,9 +1,4 @@
-"""`sieve prepare`: collections of what people have, one subcommand a kind of source.
-
-`sieve prepare codes`: sparse codes that were made elsewhere.
-
-`sieve prepare` for published data sets and for embeddings that were made elsewhere.
-"""
+"""`sieve prepare`: make a collection, with one subcommand per kind of source."""
 
 from __future__ import annotations
 
@@ -27,7 +22,6 @@ from sieve.explorer.cli.options import (
 from sieve.explorer.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from sieve.data_prep.pipeline.shard import Shard
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
@@ -36,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCodes:
-    """Make a collection of sparse codes that were made elsewhere; no backbone runs, then or later.
+    """Make a collection from external sparse codes, without a backbone.
 
-    DIR holds image_codes.npz (scipy.sparse.save_npz of a CSR matrix, a row an item), a table
-    items.csv, .tsv, .jsonl or .parquet (id, image, caption…), names.txt, .csv or .json (a name a
-    dimension), and if you like text_codes.npz (a row a caption), word_codes.npz and words.txt
-    (codes of words, to search by text).
+    DIR holds image_codes.npz (scipy.sparse.save_npz of a CSR matrix, one row per item), a table
+    items.csv, .tsv, .jsonl or .parquet (id, image, caption…), names.txt, .csv or .json (one name
+    per dimension), and optionally text_codes.npz (one row per caption), word_codes.npz and
+    words.txt (codes of words, to search by text).
 
     Example: sieve prepare codes splice/ --images photos/ --out my-splice
     """
@@ -49,35 +43,35 @@ class PrepareCodes:
     directory: Annotated[Positional[Path], arg(metavar="DIR")]
     """Folder of the codes."""
     out: File = None
-    """Folder of the new collection, not there yet; by default $SIEVE_HOME/collections/NAME."""
+    """Folder of the new collection; must not exist; by default $SIEVE_HOME/collections/NAME."""
     images: Annotated[File, arg(metavar="DIR")] = None
-    """Folder in which the table's images are sought; what is not there is shown by its caption."""
+    """Folder of the table's images; an item without an image is shown by its caption."""
     image_codes: File = None
-    """Codes of images; by default image_codes.npz."""
+    """Codes of the images; by default image_codes.npz."""
     text_codes: File = None
-    """Codes of captions; by default text_codes.npz, if it is there."""
+    """Codes of the captions; by default text_codes.npz, if it exists."""
     word_codes: File = None
-    """Codes of words; by default word_codes.npz, if it is there."""
+    """Codes of the words; by default word_codes.npz, if it exists."""
     words: File = None
-    """The words, one a line; by default words.txt."""
+    """The words, one per line; by default words.txt."""
     names: File = None
-    """Names of dimensions; by default names.json, names.csv or names.txt."""
+    """Names of the dimensions; by default names.json, names.csv or names.txt."""
     items: File = None
-    """The table; by default items.parquet, .csv, .tsv or .jsonl."""
+    """Table of the items; by default items.parquet, .csv, .tsv or .jsonl."""
     text_encoder: Annotated[str, arg(metavar="package.module:function")] = ""
-    """Python function that makes codes (t, m) of t texts, for text queries. It is kept by name, and
-    loaded only where explore or search are told to --allow-code."""
+    """Python function that maps t texts to codes (t, m), for text queries. Its name is recorded; it
+    is loaded only with --allow-code."""
     licence: str = "not stated"
-    """Licence of the images, to be kept with the collection."""
+    """Licence of the images, recorded in the collection."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one a core."""
+    """Decoder processes; by default one per core."""
     keep_going: bool = False
-    """Leave out bad records even where they are more than 5 %."""
+    """Continue even if more than 5 % of the records are unusable."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         from sieve.data_prep.prepare import prepare
         from sieve.data_prep.records import Source
         from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
@@ -116,19 +110,19 @@ Folder = Annotated[Path, arg(metavar="DIR")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
-    """The same for every source."""
+class PrepareOptions:
+    """Options that all sources of images and embeddings share."""
 
     out: File = None
-    """Folder of the new collection, not there yet; by default $SIEVE_HOME/collections/NAME."""
+    """Folder of the new collection; must not exist; by default $SIEVE_HOME/collections/NAME."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one a core."""
+    """Decoder processes; by default one per core."""
     keep_going: bool = False
-    """Leave out bad records and malformed rows even if they are more than 5 %."""
+    """Continue even if more than 5 % of the records or rows are unusable."""
     shard: ShardName = None
-    """Make only part i of n, here; `sieve merge` joins the parts."""
+    """Make only part i of n; `sieve merge` merges the parts."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     json: bool = False
     """Print JSON."""
 
@@ -139,7 +133,7 @@ class How:
         out: Path,
         precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
     ) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         from sieve.data_prep.prepare import prepare
 
         made = prepare(
@@ -157,38 +151,40 @@ class How:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCoco:
-    """Make a collection of MSCOCO, or of a data set in its format, of what is on this disk of it.
+    """Make a collection from MSCOCO, or from a data set in its format.
 
-    Captions and instances are the official JSON files, of 2014 or 2017, or files like them.
-    Categories and supercategories become labels. Images that are not there are counted and named
-    in skipped.csv; they do not count as bad.
+    Captions and instances are the official JSON files of 2014 or 2017, or files in the same format.
+    Categories and supercategories become labels. Missing images are counted and listed in
+    skipped.csv; they do not count as unusable.
 
     Example: sieve prepare coco --images val2017/ --captions captions_val2017.json --instances
     instances_val2017.json
     """
 
     images: Folder
-    """Folder of the photographs, with subfolders."""
+    """Folder of the images, with subfolders."""
     captions: Files
-    """Official caption files, one or more."""
+    """Caption files, one or more."""
     instances: Files = ()
-    """Official instance files, for labels."""
+    """Instance files, for labels."""
     splits: File = None
-    """Karpathy's dataset_coco.json: what it lacks stays out; by default splits are drawn."""
+    """Karpathy's dataset_coco.json; images that it does not list are left out. By default splits
+    are drawn at random."""
     follow_links: bool = False
-    """Also read what links inside the folder lead to, as in the caches of Hugging Face, DVC and
+    """Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and
     git-annex."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
-    how: How = field(default_factory=How)
+    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or
+    local-dir:/PATH."""
+    common: PrepareOptions = field(default_factory=PrepareOptions)
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.coco import Coco
         from sieve.model.backbone import Backbone
 
-        out = collection_out(self.how.out, "coco")
+        out = collection_out(self.common.out, "coco")
         source = Coco(
             self.images,
             self.captions,
@@ -197,16 +193,18 @@ class PrepareCoco:
             name=out.name,
             follow_links=self.follow_links,
         )
-        self.how.prepare(source, Backbone.load(backbone_name(self.backbone), self.how.device), out)
+        self.common.prepare(
+            source, Backbone.load(backbone_name(self.backbone), self.common.device), out
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConceptualCaptions:
-    """Make a collection of Conceptual Captions, or of anything that img2dataset downloaded.
+    """Make a collection from Conceptual Captions, or from any output of img2dataset.
 
-    SOURCE is img2dataset's output, in any layout (tar shards, Parquet shards, files), read where it
-    lies; or the official TSV beside the images, named by row or by a hash of the URL. What was not
-    downloaded is told in a line and named in skipped.csv; it does not count as bad.
+    SOURCE is img2dataset's output in any layout (tar shards, Parquet shards, files), read in place;
+    or the official TSV beside the images, named by row or by a hash of the URL. Images that were
+    not downloaded are counted and listed in skipped.csv; they do not count as unusable.
 
     Example: sieve prepare conceptual-captions cc3m/ --backbone ViT-B-32/openai --out cc3m-clip
     """
@@ -214,36 +212,40 @@ class PrepareConceptualCaptions:
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """A folder of shards, one shard, or the official TSV."""
     images: Annotated[File, arg(metavar="DIR")] = None
-    """Folder of the images, where they are not beside the TSV."""
+    """Folder of the images, if they are not beside the TSV."""
     first_row: Annotated[int | None, arg(metavar="INT")] = None
-    """Number of the first row, if images are named by row; by default 0 or 1, as fits all files."""
+    """Number of the first row, if images are named by row; by default 0 or 1, whichever matches all
+    files."""
     licence: str = "not stated"
-    """Licence of the images, to be kept with the collection."""
+    """Licence of the images, recorded in the collection."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH."""
-    how: How = field(default_factory=How)
+    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or
+    local-dir:/PATH."""
+    common: PrepareOptions = field(default_factory=PrepareOptions)
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
         from sieve.model.backbone import Backbone
 
-        out = collection_out(self.how.out, Path(os.path.abspath(self.source)).stem)
+        out = collection_out(self.common.out, Path(os.path.abspath(self.source)).stem)
         source = conceptual_captions(
             self.source, self.images, first_row=self.first_row, name=out.name, licence=self.licence
         )
-        self.how.prepare(source, Backbone.load(backbone_name(self.backbone), self.how.device), out)
+        self.common.prepare(
+            source, Backbone.load(backbone_name(self.backbone), self.common.device), out
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareEmbeddings:
-    """Make a collection of embeddings that are there already; no backbone runs.
+    """Make a collection from existing embeddings, without embedding anything.
 
     DIR is clip-retrieval's output (img_emb/, text_emb/, metadata/), or holds one .npy of images,
-    perhaps one of texts (text….npy), and a table (.csv, .tsv, .parquet), row by row. Rows of one
-    image are one item with several captions. The backbone is opened only to note its hash, and for
-    text queries; where it cannot be, its name alone is kept.
+    optionally one of texts (text….npy), and a table (.csv, .tsv, .parquet) with the same rows. Rows
+    of one image become one item with several captions. The backbone is opened only to record its
+    hash, and for text queries; if it is not available, only its name is recorded.
 
     Example: sieve prepare embeddings cc3m-embeddings/ --backbone ViT-B/32 --images cc3m/
     """
@@ -251,21 +253,22 @@ class PrepareEmbeddings:
     directory: Annotated[Positional[Path], arg(metavar="DIR")]
     """Folder of the embeddings."""
     backbone: str
-    """The one that made them: as for other sources, or as clip-retrieval says (ViT-B/32)."""
+    """Backbone of the embeddings, named as for other sources or as in clip-retrieval
+    (ViT-B/32)."""
     images: Annotated[File, arg(metavar="DIR")] = None
-    """Folder in which the table's images are sought; what is not there is shown by its caption."""
+    """Folder of the table's images; an item without an image is shown by its caption."""
     embed_captions: bool = False
-    """Embed captions that come without embeddings, with the backbone; else they are left out."""
+    """Embed captions that have no embeddings with the backbone, instead of leaving them out."""
     licence: str = "not stated"
-    """Licence of the images, to be kept with the collection."""
-    how: How = field(default_factory=How)
+    """Licence of the images, recorded in the collection."""
+    common: PrepareOptions = field(default_factory=PrepareOptions)
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
-        out = collection_out(self.how.out, Path(os.path.abspath(self.directory)).name)
+        out = collection_out(self.common.out, Path(os.path.abspath(self.directory)).name)
         source = Embeddings(
             self.directory,
             self.images,
@@ -273,9 +276,9 @@ class PrepareEmbeddings:
             name=out.name,
             licence=self.licence,
         )
-        precomputed = source.precomputed()  # refuses mismatched files before a backbone loads
-        backbone = open_identity(self.backbone, source.width, self.how.device)
-        self.how.prepare(source, backbone, out, precomputed)
+        precomputed = source.precomputed()  # checks the files, before a backbone is loaded
+        backbone = open_identity(self.backbone, source.width, self.common.device)
+        self.common.prepare(source, backbone, out, precomputed)
 
 
 Column = Annotated[str | None, arg(metavar="COLUMN")]
@@ -283,35 +286,35 @@ Column = Annotated[str | None, arg(metavar="COLUMN")]
 
 @dataclass(frozen=True)
 class PrepareScenes:
-    """Draw scenes, pictures with exact labels, as a collection.
+    """Make a collection of synthetic scenes with exact labels.
 
     Example: sieve prepare scenes --count 2000 --seed 7 --out fresh-scenes
     """
 
     out: File = None
-    """Folder of the new collection; without it the bundled collection is made ready."""
+    """Folder of the new collection; without it, the bundled collection is prepared."""
     count: int = 5000
-    """How many scenes."""
+    """Number of scenes."""
     seed: int = 0
-    """Another seed gives other scenes; 0 are the bundled ones."""
+    """Random seed; 0 gives the bundled scenes."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
-    blip:ORG/MODEL or blip:/PATH."""
+    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH;
+    for BLIP, blip:ORG/MODEL or blip:/PATH."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Drawing processes; by default one a core."""
+    """Drawing processes; by default one per core."""
     shard: ShardName = None
-    """Make only part i of n, here; `sieve merge` joins the parts."""
+    """Make only part i of n; `sieve merge` merges the parts."""
     device: Device = "auto"
-    """Where the backbone runs."""
+    """Device that the backbone runs on."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         if self.out is None:
             if replace(self, json=False) != PrepareScenes(device=self.device):
-                raise ValueError("scenes other than the bundled ones need a place: give --out")
+                raise ValueError("only the bundled scenes have a default folder; give --out")
             from sieve.data_prep.bundled import prepare_bundled_scenes
             from sieve.model.collection import Collection
 
@@ -319,36 +322,33 @@ class PrepareScenes:
             report_prepared(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes
+        from sieve.model.backbone import Backbone
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
-        made = _prepare(
-            cast("Source", source), out, self.backbone, self.device, self.workers, shard=self.shard
-        )
-        report_prepared(made, self.json)
+        options = PrepareOptions(workers=self.workers, shard=self.shard, json=self.json)
+        options.prepare(source, Backbone.load(backbone_name(self.backbone), self.device), out)
 
 
 @dataclass(frozen=True)
 class PrepareFolder:
-    """Make a collection of a folder of images, with a caption file or without.
+    """Make a collection from a folder of images, with or without a caption file.
 
-    Images, rows and files that cannot be used are named in skipped.csv with the reason; the last
-    line counts them.
+    Images, rows and files that cannot be used are listed in skipped.csv with the reason, and
+    counted in the last line of output.
 
     Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
     """
 
     directory: Annotated[Positional[Path], arg(metavar="DIR")]
     """Folder of images, with subfolders."""
-    out: File = None
-    """Folder of the new collection, not there yet; by default $SIEVE_HOME/collections/NAME."""
     captions: File = None
-    """CSV, TSV, JSON, JSON lines or Parquet with a row a caption: columns image,caption and,
-    optionally, split and labels (separated by semicolons). Files of Flickr8k, Flickr30k, Karpathy
-    and COCO are read as they are. Without it, metadata.jsonl or metadata.csv in a folder describe
-    its images (Hugging Face), else a.txt, a.caption or a.json beside a.jpg."""
+    """CSV, TSV, JSON, JSON lines or Parquet file with one row per caption: columns image, caption
+    and optionally split and labels (separated by semicolons). The files of Flickr8k, Flickr30k,
+    Karpathy and COCO also work unchanged. By default captions come from metadata.jsonl or
+    metadata.csv in a folder (Hugging Face), or from a.txt, a.caption or a.json beside a.jpg."""
     only: File = None
-    """Text file with an image's name a line: take only these."""
+    """Text file with one image name per line; use only these images."""
     image_column: Column = None
     """Column of the caption file that names the image; by default image, file_name, filename,
     filepath or another usual name."""
@@ -356,38 +356,31 @@ class PrepareFolder:
     """Column that holds the caption; by default caption, comment, sentence, text, title or
     prompt."""
     split_column: Column = None
-    """Column of train, select or test; by default `split` where there is one, else drawn."""
+    """Column with the split (train, select or test); by default `split` if it exists, else drawn at
+    random."""
     labels_column: Column = None
-    """Column of labels; by default `labels` where there is one."""
+    """Column with labels; by default `labels` if it exists."""
     encoding: Annotated[str | None, arg(metavar="NAME")] = None
-    """Encoding of text files with captions, such as latin-1; by default UTF-8, or UTF-16 with a
-    byte-order mark."""
+    """Encoding of caption files, such as latin-1; by default UTF-8, or UTF-16 with a byte-order
+    mark."""
     follow_links: bool = False
-    """Also read what links inside the folder lead to, as in the caches of Hugging Face, DVC and
+    """Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and
     git-annex."""
     backbone: str = "sieve-lite"
-    """sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH; BLIP as
-    blip:ORG/MODEL or blip:/PATH."""
+    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH;
+    for BLIP, blip:ORG/MODEL or blip:/PATH."""
     licence: str = "not stated"
-    """Licence of the images, to be kept with the collection."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one a core."""
-    keep_going: bool = False
-    """Leave out bad images and malformed rows even if they are more than 5 %."""
-    shard: ShardName = None
-    """Make only part i of n, here; `sieve merge` joins the parts."""
-    device: Device = "auto"
-    """Where the backbone runs."""
-    json: bool = False
-    """Print JSON."""
+    """Licence of the images, recorded in the collection."""
+    common: PrepareOptions = field(default_factory=PrepareOptions)
 
     def run(self) -> None:
-        """Prepare, and say what was made."""
+        """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.captions import Columns
         from sieve.data_prep.sources.folder import Folder
+        from sieve.model.backbone import Backbone
 
-        out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
+        out = collection_out(self.common.out, Path(os.path.abspath(self.directory)).name)
         columns = Columns(
             self.image_column,
             self.caption_column,
@@ -404,24 +397,16 @@ class PrepareFolder:
             licence=self.licence,
             follow_links=self.follow_links,
         )
-        made = _prepare(
-            cast("Source", source),
-            out,
-            self.backbone,
-            self.device,
-            self.workers,
-            self.keep_going,
-            self.shard,
-        )
-        report_prepared(made, self.json)
+        backbone = Backbone.load(backbone_name(self.backbone), self.common.device)
+        self.common.prepare(source, backbone, out)
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make a collection of images, of a published data set, of embeddings or of codes.
+    """Make a collection from images, a published data set, embeddings or codes.
 
-    Records that cannot be used are left out and named in skipped.csv; nothing is unpacked or
-    changed where it lies.
+    Records that cannot be used are left out and listed in skipped.csv. Source files are read in
+    place and never changed.
 
     Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
     """
@@ -436,35 +421,12 @@ class Prepare:
     )
 
     def run(self) -> None:
-        """Run the source's own command."""
+        """Run the subcommand."""
         self.source.run()
 
 
-def _prepare(
-    source: Source,
-    out: Path,
-    backbone: str,
-    device: str,
-    workers: int | None,
-    keep_going: bool = False,
-    shard: Shard | None = None,
-) -> Collection:
-    from sieve.data_prep.prepare import prepare
-    from sieve.model.backbone import Backbone
-
-    return prepare(
-        source,
-        Backbone.load(backbone_name(backbone), device),
-        out,
-        workers=workers,
-        progress=sys.stderr.isatty(),
-        keep_going=keep_going,
-        shard=shard,
-    )
-
-
 def report_prepared(collection: Collection, as_json: bool) -> None:
-    """Print what was prepared; the last line counts what is not used, by kind."""
+    """Print a summary of a new collection; the last line counts the unused records by kind."""
     from sieve.data_prep.captions import tidy
     from sieve.data_prep.records import Tally, read_skipped
     from sieve.explorer.serialize import collection_facts
@@ -475,11 +437,11 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
     if as_json:
         print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
         return
-    notes = f"; {facts['duplicates']:,} much like another, see duplicates.csv"
+    notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
     shard = collection.manifest.get("shard")
     then = f"Open it with `sieve explore {collection.path}`"
     if shard:
-        then = f"This is part {shard['part']}: join all with `sieve merge PART… --out COLLECTION`"
+        then = f"This is part {shard['part']}: merge all with `sieve merge PART… --out COLLECTION`"
     print_text(
         f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
         f"{notes if facts['duplicates'] else ''}\n{then}\n"

@@ -1,4 +1,4 @@
-"""The subcommand that trains: `sieve train`."""
+"""`sieve train`: train a sparse encoder."""
 
 from __future__ import annotations
 
@@ -33,61 +33,61 @@ Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(defau
 class Train:
     """Train a sparse encoder on a collection's captions.
 
-    A run that was killed goes on where it was when the same command is given again. On several
-    GPUs: torchrun --nproc-per-node N -m -- sieve train COLLECTION, with the same options.
+    Repeat the command to resume an interrupted run. To train on several GPUs: torchrun
+    --nproc-per-node N -m -- sieve train COLLECTION, with the same options.
 
     Example: sieve train my-photos --out my-codes --epochs 30
     """
 
     collection: CollectionName
-    """A path, a bundled name (scenes) or a name in $SIEVE_HOME/collections."""
+    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     out: File = None
-    """Folder of the new checkpoint; by default $SIEVE_HOME/checkpoints/NAME, which is found by
-    itself from then on."""
+    """Folder of the new checkpoint; by default $SIEVE_HOME/checkpoints/NAME, where it is found
+    automatically."""
     preset: Literal["compact", "paper"] = "compact"
-    """Settings that the options below change."""
+    """Base settings, which the options below override."""
     m: Whole = None
-    """Dimensions of a code."""
+    """Number of dimensions."""
     k: Whole = None
-    """At most this many are active."""
+    """Maximum number of active dimensions in an image code."""
     k_text: Whole = None
-    """At most this many in a text's code; 0: as many as in an image's."""
+    """Maximum number of active dimensions in a text code; 0: same as --k."""
     floor: Number = None
-    """Activations below this share of the largest are dropped."""
+    """Set activations below this fraction of the largest to zero."""
     epochs: Whole = None
-    """Passes over all captions of the train split; 0: 15, or as many as make 300 steps."""
+    """Passes over the train split; 0: 15, or more for at least 300 steps."""
     batch_size: Annotated[Whole, arg(aliases=["--batch"])] = None
-    """Pairs a step."""
+    """Image-text pairs per step."""
     learning_rate: Number = None
-    """Its peak."""
+    """Peak learning rate."""
     weight_decay: Number = None
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     noise: Number = None
-    """Length of the noise added to the unit embeddings."""
+    """Norm of the Gaussian noise added to unit embeddings."""
     contrast: Number = None
     """Weight of the contrastive loss."""
     reconstruct: Number = None
-    """Weight of reconstruction."""
+    """Weight of the reconstruction loss."""
     cross: Number = None
-    """Weight of reconstruction across modalities."""
+    """Weight of the cross-modal reconstruction loss."""
     presence: Number = None
-    """Weight of word presence."""
+    """Weight of the word presence loss."""
     narrow: Number = None
-    """Weight of word presence by a word's strongest dimension alone."""
+    """Weight of the word presence loss that uses only a word's strongest dimension."""
     exclude: Number = None
-    """Weight of ranking A-without-B above all else."""
+    """Weight of the exclusion loss, which ranks items with A and without B first."""
     balance: Number = None
-    """Weight of each dimension being used alike by images and texts."""
+    """Weight of the balance loss, which equalises use by images and texts."""
     seed: Whole = None
-    """Of everything that is drawn."""
+    """Random seed."""
     device: Device = "auto"
-    """Where to train."""
+    """Device to train on."""
     text_encoder: TextEncoderName = ""
-    """Read texts with this backbone, or with this Python function and --allow-code, in place of the
-    collection's own backbone."""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
     allow_code: bool = False
-    """Load the Python function that reads texts, if one is named. It may do anything that you may:
-    only for code that you trust."""
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
     trust_backbone: TrustBackbone = False
     json: bool = False
     """Print JSON."""
@@ -99,7 +99,7 @@ class Train:
     )  # fmt: skip
 
     def run(self) -> None:
-        """Train, and say how good the codes are."""
+        """Train the encoder, and print its validation metrics."""
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.serialize import training_report
         from sieve.model.checkpoint import default_checkpoint_out, list_fitting
@@ -110,8 +110,8 @@ class Train:
         progress = sys.stderr.isatty() and leads
         path = find_collection(self.collection, self.device, self.trust_backbone, progress)
         opened = Collection.open(path)
-        given = {name: getattr(self, name) for name in self.SETTINGS}
-        changed = {name: value for name, value in given.items() if value is not None}
+        options = {name: getattr(self, name) for name in self.SETTINGS}
+        changed = {name: value for name, value in options.items() if value is not None}
         config = replace(PRESETS[self.preset], **changed)
         out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
         started = time.perf_counter()
@@ -127,11 +127,11 @@ class Train:
         if not leads:
             return
         fitting = list_fitting(opened)
-        made = next((one for one in fitting if one.path == out and one.quick), None)
-        if made and not fitting[0].quick:
+        quick = next((one for one in fitting if one.path == out and one.quick), None)
+        if quick and not fitting[0].quick:
             log.warning(
                 "a quick training (%s) is not opened by default; open it with --checkpoint %s",
-                made.quick, made.path.name,
+                quick.quick, quick.path.name,
             )  # fmt: skip
         report = training_report(checkpoint, time.perf_counter() - started)
         print_json(report) if self.json else print_facts(report)

@@ -41,7 +41,7 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
 from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation.pairs import TrackName, TrackPairs, track_pairs
-from sieve.model.text_encoder import ATTACH, reason_of
+from sieve.model.text_encoder import ATTACH, unavailable_reason
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
 from sieve.model.words.nouns import NounTable, benchmark_nouns
 from sieve.model.words.text import concept_presence
@@ -162,7 +162,7 @@ class Benchmark:
         except BackboneUnavailable as error:
             raise BackboneUnavailable(
                 f"the benchmark embeds queries of its own, but the backbone of {opened.name} is "
-                f"unavailable ({reason_of(error)}); {ATTACH}"
+                f"unavailable ({unavailable_reason(error)}); {ATTACH}"
             ) from None
 
     def _methods(self) -> Iterator[Method]:

@@ -129,7 +129,7 @@ def label_concepts(collection: Collection, nouns: NounTable, law: PairCriteria) 
         has[row, [column[label] for label in labels]] = True
     lemmas = [nouns.lemma_of(name) for name in names]
     asked = tuple(
-        with_article(name) if lemma != name else nouns.asked(name)
+        with_article(name) if lemma != name else nouns.query_text(name)
         for name, lemma in zip(names, lemmas, strict=True)
     )
     both = has.T.astype(np.float32) @ has.astype(np.float32)
@@ -137,7 +137,7 @@ def label_concepts(collection: Collection, nouns: NounTable, law: PairCriteria) 
     apart = ~(kind_of | kind_of.T)
     for i, one in enumerate(lemmas):
         for j, other in enumerate(lemmas):
-            if one and other and not nouns.apart(one, other):
+            if one and other and not nouns.can_pair(one, other):
                 apart[i, j] = False
     return Concepts(names, asked, has, apart)
 
@@ -164,7 +164,7 @@ def caption_concepts(
             f"collection {collection.name} has no captions; evaluate it with --track label"
         )
     names = nouns.lemmas
-    apart = np.array([[nouns.apart(one, other) for other in names] for one in names])
+    apart = np.array([[nouns.can_pair(one, other) for other in names] for one in names])
     asked = tuple(map(nouns.asked, names))
     captions = collection.items["captions"]
     if rows is None:

@@ -1,17 +1,13 @@
-"""Codes in Qdrant (https://qdrant.tech), for collections that one machine is too small for.
+"""Sparse codes in Qdrant (https://qdrant.tech), for collections too large for one machine.
 
-One point an item, its id the item's row: the code as a sparse vector, and as payload the item's id
-and the dimensions above τ, with an index on these. One query answers a search, as Qdrant adds up
-negative weights exactly (it only skips less of the postings then), and `never` is a filter on the
-dimensions kept. Its index of sparse vectors is exact. One more point, without a vector and so never
-found, remembers what the index is of. Sharding, replication and storage are Qdrant's affair: a
-collection that was made empty with such a sparse vector before is uploaded to as it is.
+Each item is a point whose id is the item's row: its code is a sparse vector, and its payload holds
+the item's id and, indexed, the dimensions above τ. A search is one query: Qdrant adds up negative
+weights exactly (it only skips fewer postings then), and `never` is a filter on the payload. Its
+sparse index is exact. One more point, without a vector and so never returned, stores which
+collection and checkpoint the codes are of, and how far the upload is.
 
-Where an index is: `qdrant://HOST:PORT/NAME`, or a folder of this machine to try it with.
-
-What an index is of: one collection's images, coded by one checkpoint.
-
-Uploading codes to Qdrant in batches; an upload that was killed goes on where it was.
+Sharding, replication and storage are configured in Qdrant: `upload` also fills an empty collection
+that has a sparse vector `code`. An interrupted upload continues from the last stored batch.
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.exclusion import Calibration, Query
-from sieve.model.index.protocol import Found
+from sieve.model.index import Found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,32 +35,33 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 PORT = 6333
-_FORM = "qdrant://HOST:6333/NAME, qdrants:// where it speaks TLS, or qdrant:///FOLDER/NAME"
+_FORMS = "qdrant://HOST:6333/NAME, qdrants://… for TLS, or qdrant:///FOLDER/NAME"
 
 
 class IndexAddress(NamedTuple):
-    """Where an index is, and what it is called there."""
+    """Address of an index: a server or a folder, and the collection's name in it."""
 
     url: str
-    """Of the server; empty where it is a folder."""
+    """Of the server; empty if the index is in a folder."""
     folder: str
-    """Of this machine; empty where it is a server."""
+    """On this machine; empty if the index is on a server."""
     name: str
 
     @classmethod
     def parse(cls, text: str) -> IndexAddress:
-        """Read an address.
+        """Parse an address.
 
         Parameters
         ----------
         text : str
             `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
-            `qdrant:///FOLDER/NAME`, which keeps everything in memory and a folder: to try it with.
+            `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in
+            a folder and is meant for trials.
 
         Raises
         ------
         ValueError
-            If it is none of these.
+            If it has another form, or contains a user name or a key.
         """
         try:
             parts = urlsplit(text.strip())
@@ -72,11 +69,13 @@ class IndexAddress(NamedTuple):
         except ValueError:
             parts, server = SplitResult("", "", "", "", ""), ""
         folder, _, name = unquote(parts.path).strip("/").rpartition("/")
-        known = parts.scheme in ("qdrant", "qdrants") and not (parts.query or parts.fragment)
-        if not (known and name and bool(server) != bool(folder)):
-            raise ValueError(f"{text[:200]!r} is no address of an index; write {_FORM}")
+        is_plain = parts.scheme in ("qdrant", "qdrants") and not (parts.query or parts.fragment)
+        if not (is_plain and name and bool(server) != bool(folder)):
+            raise ValueError(f"expected the address of an index, {_FORMS}; got {text[:200]!r}")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("keep the key out of the index's address: set QDRANT_API_KEY")
+            raise ValueError(
+                "the index's address must not contain a key; set QDRANT_API_KEY instead"
+            )
         return cls(server, f"/{folder}" if folder else "", name)
 
     def __str__(self) -> str:
@@ -86,7 +85,7 @@ class IndexAddress(NamedTuple):
 
 
 def _server(parts: SplitResult) -> str:
-    """Address of the server for its own protocol; empty where there is no host."""
+    """Return the server's HTTP address; empty if there is no host."""
     if not parts.hostname:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -94,12 +93,12 @@ def _server(parts: SplitResult) -> str:
 
 
 VERSION = 1
-"""Of what an index holds; another version's is refused."""
+"""Version of the stored data; other versions are refused."""
 
 
 @dataclass(frozen=True)
 class IndexIdentity:
-    """Names, hashes and calibration that an index remembers, and how far its upload is."""
+    """Collection, checkpoint and calibration whose codes an index holds."""
 
     collection: str
     collection_sha256: str
@@ -109,7 +108,7 @@ class IndexIdentity:
     m: int
     push: float
     threshold: float
-    """τ: of each item the dimensions above it are kept, for `never`."""
+    """τ: each item's payload lists its dimensions above it, for `never`."""
     version: int = VERSION
 
     @classmethod
@@ -127,57 +126,51 @@ class IndexIdentity:
         )
 
     @classmethod
-    def read(cls, kept: Any) -> IndexIdentity | None:
-        """Read what `written` wrote; None where it is something else."""
+    def read(cls, payload: Any) -> IndexIdentity | None:
+        """Read an identity from a payload; return None if it holds none."""
         parts = fields(cls)
-        if not isinstance(kept, dict) or not all(_fits(kept.get(p.name), p.type) for p in parts):
+        if not isinstance(payload, dict):
             return None
-        return cls(**{part.name: kept[part.name] for part in parts})
-
-    def written(self) -> dict[str, Any]:
-        """Tell it as plain data."""
-        return asdict(self)
+        if not all(_fits(payload.get(part.name), part.type) for part in parts):
+            return None
+        return cls(**{part.name: payload[part.name] for part in parts})
 
     def check(self, wanted: IndexIdentity, where: str) -> None:
-        """Refuse an index of something else.
-
-        Raises
-        ------
-        ValueError
-            In one line that names both.
-        """
+        """Raise a ValueError that names both if an index holds other codes than the wanted ones."""
         if self.version != wanted.version:
             raise ValueError(
-                f"index {where} is of version {self.version}, this Sieve reads {wanted.version}; "
-                "upload the codes under another name with `sieve index COLLECTION --to …`"
+                f"index {where} has version {self.version}, but this Sieve reads version "
+                f"{wanted.version}; upload the codes under another name with "
+                "`sieve index COLLECTION --to …`"
             )
-        for what in ("collection", "checkpoint"):
+        for kind in ("collection", "checkpoint"):
             theirs, ours = (
-                f"{getattr(one, what)} ({getattr(one, what + '_sha256')[:12]})"
+                f"{getattr(one, kind)} ({getattr(one, kind + '_sha256')[:12]})"
                 for one in (self, wanted)
             )
-            if getattr(self, what + "_sha256") != getattr(wanted, what + "_sha256"):
+            if getattr(self, kind + "_sha256") != getattr(wanted, kind + "_sha256"):
                 raise ValueError(
-                    f"index {where} is of {what} {theirs}, but {ours} is opened; open that one, or "
-                    "upload these codes under another name with `sieve index COLLECTION --to …`"
+                    f"index {where} holds codes of {kind} {theirs}, but {ours} is open; open that "
+                    "one, or upload these codes under another name with "
+                    "`sieve index COLLECTION --to …`"
                 )
         if (self.items, self.m) != (wanted.items, wanted.m):
             raise ValueError(
-                f"index {where} says {self.items} items of {self.m} dimensions, the collection "
-                f"{wanted.items} of {wanted.m}; upload it again under another name"
+                f"index {where} has {self.items} items of {self.m} dimensions, but the collection "
+                f"has {wanted.items} of {wanted.m}; upload the codes under another name"
             )
 
     def check_calibration(self, calibration: Calibration, where: str) -> None:
-        """Refuse a threshold that the index cannot answer with."""
+        """Raise a ValueError if a threshold differs from the one that the index stores."""
         if calibration.threshold != self.threshold:
             raise ValueError(
-                f"index {where} keeps what is above {self.threshold} for `never`, but "
-                f"{calibration.threshold} is asked; upload the codes under another name"
+                f"index {where} stores the dimensions above {self.threshold} for `never`, but the "
+                f"query's threshold is {calibration.threshold}; upload the codes under another name"
             )
 
 
 def _fits(value: object, kind: object) -> bool:
-    """Whether a value that came from outside is of a field's type."""
+    """Whether a payload's value has a field's type."""
     if kind == "str":
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
@@ -188,19 +181,19 @@ def _fits(value: object, kind: object) -> bool:
 CODE = "code"
 """Name of the sparse vector."""
 HAS = "has"
-"""Name of the payload that lists the dimensions above τ."""
+"""Payload field that lists the dimensions above τ."""
 ABOUT = "51e7e000-0000-4000-8000-000000000001"
-"""Id of the point that says what the index is of: a UUID, as rows are numbers."""
-_TIMEOUT = 60
+"""Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
+_TIMEOUT_S = 60
 
 
 def connect(address: IndexAddress) -> QdrantClient:
-    """Reach a server, or open a folder; the key of a server is read from QDRANT_API_KEY.
+    """Connect to a server, with the key in QDRANT_API_KEY, or open a folder.
 
     Raises
     ------
     ValueError
-        If the extra is not installed, or another process has the folder open.
+        If qdrant-client is not installed, or another process has the folder open.
     """
     try:
         from qdrant_client import QdrantClient
@@ -213,86 +206,81 @@ def connect(address: IndexAddress) -> QdrantClient:
             return QdrantClient(path=address.folder, force_disable_check_same_thread=True)
         key = os.environ.get("QDRANT_API_KEY") or None
         return QdrantClient(
-            url=address.url, api_key=key, timeout=_TIMEOUT, check_compatibility=False
+            url=address.url, api_key=key, timeout=_TIMEOUT_S, check_compatibility=False
         )
     except (RuntimeError, OSError) as error:
         raise ValueError(f"index {address} cannot be opened: {error}") from None
 
 
 @contextmanager
-def asking(where: str) -> Iterator[None]:
-    """Tell what goes wrong with the engine in one line.
-
-    Raises
-    ------
-    ValueError
-    """
+def _request(where: str) -> Iterator[None]:
+    """Turn a failed request into a ValueError of one line."""
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
     try:
         yield
     except ResponseHandlingException as error:
         raise ValueError(
-            f"no answer from index {where} ({error.source or type(error.source).__name__}); is the "
-            "server running, and is that its address?"
+            f"no answer from index {where} ({error.source or type(error.source).__name__}); check "
+            "that the server is running and that the address is right"
         ) from None
     except UnexpectedResponse as error:
-        hint = "; is QDRANT_API_KEY right?" if error.status_code in (401, 403) else ""
-        told = " ".join(error.content.decode(errors="replace").split())[:200]
-        raise ValueError(f"index {where} answers {error.status_code}: {told}{hint}") from None
+        hint = "; check QDRANT_API_KEY" if error.status_code in (401, 403) else ""
+        body = " ".join(error.content.decode(errors="replace").split())[:200]
+        raise ValueError(f"index {where} answers {error.status_code}: {body}{hint}") from None
 
 
-def read_about(client: QdrantClient, name: str) -> dict[str, Any] | None:
-    """Read what an index remembers; None where it is none of Sieve's."""
+def _read_about(client: QdrantClient, name: str) -> dict[str, Any] | None:
+    """Read the payload that identifies an index; return None if there is none."""
     points = client.retrieve(name, [ABOUT], with_payload=True, with_vectors=False)
     return dict(points[0].payload or {}) if points else None
 
 
 class QdrantIndex:
-    """An opened index, complete and of the collection and checkpoint that are opened with it.
+    """Complete index of one collection's codes by one checkpoint.
 
     Parameters
     ----------
     client : QdrantClient
     name : str
-        Of the collection in Qdrant.
+        Name of the collection in Qdrant.
     identity : IndexIdentity
-        What it must be of.
+        Expected identity of the codes.
     where : str
-        Its address, for messages.
+        The index's address, for messages.
 
     Raises
     ------
     FileNotFoundError
         If there is no such index.
     ValueError
-        If it is of something else, not whole, or does not answer.
+        If the index holds other codes, is incomplete, or does not answer.
     """
 
     def __init__(
         self, client: QdrantClient, name: str, identity: IndexIdentity, where: str
     ) -> None:
         self._client, self._name, self._where = client, name, where
-        with asking(where):
-            there = client.collection_exists(name)
-            about = read_about(client, name) if there else None
-        if not there:
+        with _request(where):
+            exists = client.collection_exists(name)
+            about = _read_about(client, name) if exists else None
+        if not exists:
             raise FileNotFoundError(
-                f"there is no index {where}; make it with `sieve index COLLECTION --to {where}`"
+                f"there is no index {where}; create it with `sieve index COLLECTION --to {where}`"
             )
-        kept = IndexIdentity.read(about)
-        if about is None or kept is None:
-            raise ValueError(f"{where} is no index of Sieve's; choose another name")
-        kept.check(identity, where)
+        stored = IndexIdentity.read(about)
+        if about is None or stored is None:
+            raise ValueError(f"{where} was not written by Sieve; choose another name")
+        stored.check(identity, where)
         uploaded = about.get("uploaded")
-        if uploaded != kept.items:
+        if uploaded != stored.items:
             raise ValueError(
-                f"index {where} has {uploaded} of {kept.items} items; go on with "
-                f"`sieve index {kept.collection} --to {where}`"
+                f"index {where} has {uploaded} of {stored.items} items; continue with "
+                f"`sieve index {stored.collection} --to {where}`"
             )
-        self.identity = kept
-        self.mean_positive = _numbers(about.get("mean_positive"))
-        if self.mean_positive.shape != (kept.m,):
+        self.identity = stored
+        self.mean_positive = _read_numbers(about.get("mean_positive"))
+        if self.mean_positive.shape != (stored.m,):
             raise ValueError(f"index {where} is damaged; upload the codes under another name")
 
     @classmethod
@@ -304,35 +292,35 @@ class QdrantIndex:
         text : str
             See `IndexAddress.parse`.
         collection, checkpoint
-            What it must be of.
+            Those whose codes it must hold.
         """
         address = IndexAddress.parse(text)
         identity = IndexIdentity.of(collection, checkpoint)
         return cls(connect(address), address.name, identity, str(address))
 
     def search(self, query: Query, top: int) -> Found:
-        """Find the best rows that share a dimension with the query."""
+        """Return the best rows that share a dimension with the query."""
         from qdrant_client import models
 
         m = self.identity.m
         if len(query.code) != m:
-            raise ValueError(f"the query has {len(query.code)} dimensions, the codes {m}")
+            raise ValueError(f"the query has {len(query.code)} dimensions, but the codes have {m}")
         factors = query.factors
-        asked = np.flatnonzero(factors)
-        if top < 1 or not len(asked):
+        active = np.flatnonzero(factors)
+        if top < 1 or not len(active):
             return self._found([])
-        without = None
+        query_filter = None
         if query.never and query.off:
             self.identity.check_calibration(query.calibration, self._where)
             off = models.FieldCondition(key=HAS, match=models.MatchAny(any=list(query.off)))
-            without = models.Filter(must_not=[off])
-        vector = models.SparseVector(indices=asked.tolist(), values=factors[asked].tolist())
-        with asking(self._where):
+            query_filter = models.Filter(must_not=[off])
+        vector = models.SparseVector(indices=active.tolist(), values=factors[active].tolist())
+        with _request(self._where):
             answer = self._client.query_points(
                 self._name,
                 query=vector,
                 using=CODE,
-                query_filter=without,
+                query_filter=query_filter,
                 limit=top,
                 with_payload=False,
                 with_vectors=[CODE],
@@ -340,28 +328,28 @@ class QdrantIndex:
         return self._found([point for point in answer.points if point.score])
 
     def code(self, row: int) -> np.ndarray:
-        """One row's code with its zeros: (m,) float32."""
-        with asking(self._where):
+        """Return the code of one row: (m,) float32."""
+        with _request(self._where):
             points = self._client.retrieve(
                 self._name, [row], with_payload=False, with_vectors=[CODE]
             )
         return self._codes(points).dense(0) if points else np.zeros(self.identity.m, np.float32)
 
     def _found(self, points: list[Any]) -> Found:
-        """Put what came back into arrays; equal scores by row."""
+        """Convert an answer's points to arrays; ties by row."""
         points = sorted(points, key=lambda point: (-point.score, point.id))
         rows = np.array([point.id for point in points], np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < self.identity.items):
-            raise ValueError(f"index {self._where} holds items that the collection has not")
+            raise ValueError(f"index {self._where} holds items that the collection does not have")
         scores = np.array([point.score for point in points], np.float32)
         return Found(rows, scores, self._codes(points))
 
     def _codes(self, points: list[Any]) -> SparseCodes:
-        """Read the codes that came back with points; ValueError where one came without."""
+        """Return the codes of points; raise a ValueError if one has none."""
         bare = [point.id for point in points if not (point.vector or {}).get(CODE)]
         if bare:
             raise ValueError(
-                f"index {self._where} holds no code of item {bare[0]}; upload it anew with "
+                f"index {self._where} holds no code of item {bare[0]}; upload it again with "
                 "`sieve index COLLECTION --to ADDRESS`"
             )
         vectors = [point.vector[CODE] for point in points]
@@ -372,10 +360,10 @@ class QdrantIndex:
         return SparseCodes(indptr, indices, values, self.identity.m)
 
 
-def _numbers(kept: Any) -> np.ndarray:
-    """Read a list of finite numbers: (x,) float32; (0,) where it is something else."""
+def _read_numbers(payload: Any) -> np.ndarray:
+    """Read a list of finite numbers: (x,) float32; (0,) if it is something else."""
     try:
-        numbers = np.array(kept, np.float32)
+        numbers = np.array(payload, np.float32)
     except (TypeError, ValueError):
         return np.zeros(0, np.float32)
     return numbers if np.isfinite(numbers).all() else np.zeros(0, np.float32)
@@ -384,13 +372,13 @@ def _numbers(kept: Any) -> np.ndarray:
 BATCH = 1000
 
 
-class Uploaded(NamedTuple):
-    """What an upload did."""
+class UploadReport(NamedTuple):
+    """Numbers of items of an upload."""
 
     items: int
-    """How many the index has now: all."""
+    """Items in the index now: all."""
     before: int
-    """How many it had already."""
+    """Items that were already in the index."""
 
 
 def upload(
@@ -404,29 +392,29 @@ def upload(
     where: str,
     batch: int = BATCH,
     progress: bool = False,
-) -> Uploaded:
-    """Put all codes into an index.
+) -> UploadReport:
+    """Upload all codes to an index.
 
-    Each batch is there before the index remembers it, so that what a killed upload repeats is at
-    most one batch, which then overwrites itself.
+    Progress is stored after each batch, so an interrupted upload repeats at most one batch, which
+    overwrites itself.
 
     Parameters
     ----------
     client : QdrantClient
     name : str
-        Of the collection in Qdrant; made where there is none.
+        Name of the collection in Qdrant, which is created if it does not exist.
     identity : IndexIdentity
-        What the codes are of.
+        Identity of the codes.
     codes : SparseCodes
     mean_positive : (m,) float32
     item_ids : sequence of str
-        Of each row.
+        Id of each row.
     where : str
         The index's address, for messages.
     batch : int
-        Items a request.
+        Items per request.
     progress : bool
-        Show a bar.
+        Show a progress bar.
 
     Raises
     ------
@@ -435,7 +423,7 @@ def upload(
     """
     if batch < 1:
         raise ValueError(f"a batch must have at least 1 item; got {batch}")
-    with asking(where):
+    with _request(where):
         before = _begin(client, name, identity, mean_positive, where)
         with tqdm(
             total=codes.n, initial=before, unit="item", unit_scale=True, disable=not progress
@@ -447,13 +435,13 @@ def upload(
                 client.upsert(name, points, wait=True)
                 client.set_payload(name, {"uploaded": end}, points=[ABOUT], wait=True)
                 bar.update(len(rows))
-    return Uploaded(codes.n, before)
+    return UploadReport(codes.n, before)
 
 
 def _begin(
     client: QdrantClient, name: str, identity: IndexIdentity, mean: np.ndarray, where: str
 ) -> int:
-    """Make the index, or find out how far it is."""
+    """Create the index if needed; return the number of items that it already has."""
     from qdrant_client import models
 
     if not client.collection_exists(name):
@@ -463,12 +451,12 @@ def _begin(
             sparse_vectors_config={CODE: models.SparseVectorParams()},
             on_disk_payload=True,
         )
-    about = read_about(client, name)
+    about = _read_about(client, name)
     if about is not None:
-        kept, uploaded = IndexIdentity.read(about), about.get("uploaded")
-        if kept is None or not isinstance(uploaded, int) or not 0 <= uploaded <= kept.items:
-            raise ValueError(f"{where} is no index of Sieve's; choose another name")
-        kept.check(identity, where)
+        stored, uploaded = IndexIdentity.read(about), about.get("uploaded")
+        if stored is None or not isinstance(uploaded, int) or not 0 <= uploaded <= stored.items:
+            raise ValueError(f"{where} was not written by Sieve; choose another name")
+        stored.check(identity, where)
         return uploaded
     sparse = client.get_collection(name).config.params.sparse_vectors or {}
     if client.count(name, exact=True).count or CODE not in sparse:
@@ -477,7 +465,7 @@ def _begin(
         type=models.IntegerIndexType.INTEGER, lookup=True, range=False
     )
     client.create_payload_index(name, HAS, integers, wait=True)
-    about = {**identity.written(), "mean_positive": mean.tolist(), "uploaded": 0}
+    about = {**asdict(identity), "mean_positive": mean.tolist(), "uploaded": 0}
     client.upsert(name, [models.PointStruct(id=ABOUT, vector={}, payload=about)], wait=True)
     return 0
 
@@ -485,7 +473,7 @@ def _begin(
 def _points(
     codes: SparseCodes, rows: range, item_ids: Sequence[str], threshold: float
 ) -> list[models.PointStruct]:
-    """Make the points of some rows."""
+    """Build the points of some rows."""
     from qdrant_client import models
 
     points = []

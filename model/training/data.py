@@ -25,7 +25,7 @@ from torch import Tensor
 from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
 from sieve.model.training.distributed import World
-from sieve.model.words.hypernyms import with_kinds
+from sieve.model.words.hypernyms import with_hypernyms
 from sieve.model.words.text import WordPresence, concept_presence
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
@@ -121,7 +121,7 @@ class TrainingData:
         rows = zip(collection.items["captions"], collection.items["split"], strict=True)
         told = [captions if split == "train" else () for captions, split in rows]
         words = concept_presence(told)
-        return with_kinds(words) if kinds else words
+        return with_hypernyms(words) if kinds else words
 
     @property
     def steps_per_epoch(self) -> int:

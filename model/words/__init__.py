@@ -1,4 +1,4 @@
-"""Words of captions and queries: which carry meaning, which a backbone knows, what they name.
+"""Words of captions and queries: tokens, hypernyms, nouns and word codes.
 
-Each module is light by itself, so nothing is imported here.
+Nothing is imported here, so that each module can be loaded alone.
 """

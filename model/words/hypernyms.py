@@ -1,7 +1,7 @@
-"""What a noun is a kind of: whoever tells of a dog has told of an animal.
+"""Hypernyms of nouns: a caption that mentions a dog also implies an animal.
 
-Captions call a thing by its plainest word, and people search by any. The table is WordNet's
-(Miller 1995), cut down by `sieve.data_prep.wordnet`; `assets/words/SOURCE.md` has its licence.
+Captions use the most common word for a thing, but queries may use any. The table is an excerpt of
+WordNet (Miller 1995), made by `sieve.data_prep.wordnet`; `assets/words/SOURCE.md` has its licence.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from sieve.model.words.text import PLURALS, WordPresence, lemma
 
 
 @lru_cache(maxsize=1)
-def noun_kinds() -> Mapping[str, tuple[str, ...]]:
-    """Synonyms and hypernyms of each noun, as far as people use them."""
+def _hypernym_table() -> Mapping[str, tuple[str, ...]]:
+    """Read the common synonyms and hypernyms of each noun."""
     table = (assets.ROOT / "words" / "kinds.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in table.splitlines())
-    return {noun: tuple(kinds.split()) for noun, kinds in rows}
+    return {noun: tuple(hypernyms.split()) for noun, hypernyms in rows}
 
 
 def hypernyms_of(word: str) -> frozenset[str]:
-    """All that a caption with this word tells of: the word, its singular, and what these are."""
-    kinds, singular = noun_kinds(), lemma(word)
+    """Return a word, its singular, and their synonyms and hypernyms."""
+    table, singular = _hypernym_table(), lemma(word)
     forms = (word, singular) if word in PLURALS else (singular, word)
-    known = next((form for form in forms if form in kinds), word)
-    return frozenset({word, known, *kinds.get(known, ())})
+    noun = next((form for form in forms if form in table), word)
+    return frozenset({word, noun, *table.get(noun, ())})
 
 
-def with_kinds(words: WordPresence, min_items: int = 5) -> WordPresence:
-    """Let each item have what its words are kinds of, too.
+def with_hypernyms(words: WordPresence, min_items: int = 5) -> WordPresence:
+    """Add the hypernyms of each item's words.
 
     Parameters
     ----------
     words : WordPresence
     min_items : int
-        Kinds of fewer items are dropped.
+        Words of fewer items are dropped.
     """
-    told = [hypernyms_of(word) for word in words.words]
-    columns = sorted(frozenset(words.words).union(*told))
-    place = {column: at for at, column in enumerate(columns)}
-    rows = np.repeat(np.arange(len(told)), [len(of) for of in told])
-    targets = np.array([place[column] for of in told for column in sorted(of)], np.int64)
+    implied = [hypernyms_of(word) for word in words.words]
+    columns = sorted(frozenset(words.words).union(*implied))
+    column_of = {word: column for column, word in enumerate(columns)}
+    rows = np.repeat(np.arange(len(implied)), [len(of) for of in implied])
+    targets = np.array([column_of[word] for of in implied for word in sorted(of)], np.int64)
     ones = np.ones(len(rows), np.float32)
-    tells = csr_array((ones, (rows, targets)), shape=(len(told), len(columns)))
-    presence = csr_array(words.presence @ tells)
+    implies = csr_array((ones, (rows, targets)), shape=(len(implied), len(columns)))
+    presence = csr_array(words.presence @ implies)
     presence.data[:] = 1
     frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
     return WordPresence([columns[at] for at in frequent], csr_array(presence[:, frequent]))

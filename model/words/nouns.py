@@ -1,14 +1,11 @@
-"""The benchmark's frozen nouns: what counts as a dog, and what a dog is a kind of.
+"""The benchmark's fixed nouns with their forms, synonyms and hypernyms.
 
-The table ships in `assets/benchmark/nouns.json`; its hash stands in every result, so that two
-results can be told to speak of the same words. A text has a noun where it says the noun, a synonym,
-or a kind of it: "a boy runs" has a boy, a child and a person, so it does not count as an answer to
-"grass without a child".
+The table is in `assets/benchmark/nouns.json`; every result records its hash, so that only results
+with the same nouns are compared. A text has a noun if it contains the noun, a synonym or a hyponym:
+"a boy runs" has a boy, a child and a person, so it is no right answer to "grass without a child".
 
-Whether what is known of an item says that it shows something, as "a beach".
-
-For framing violations: labels and captions are asked, never a model. Absence in captions is not
-absence in the picture, so an item that is not framed is not proven right.
+`mentions` decides by labels and captions, never by a model, whether an item shows something. A
+caption may omit what an image shows, so an item that is not mentioned is not proven right.
 """
 
 from __future__ import annotations
@@ -35,15 +32,15 @@ class NounTable:
     Parameters
     ----------
     entries : mapping
-        By lemma: `asked` (how a person types it), `forms`, `synonyms`, `hypernyms` (direct ones)
-        and `related` (no kind of each other, but never asked for as A without B).
+        For each lemma: `asked` (its text in a query), `forms`, `synonyms`, `hypernyms` (direct
+        ones) and `related` (no hypernym, but never paired as "A without B").
     sha256 : str
         Hash of the file.
 
     Raises
     ------
     ValueError
-        If a form belongs to two nouns or a relation names an unknown one.
+        If a form belongs to two nouns or a relation names an unknown noun.
     """
 
     def __init__(self, entries: Mapping[str, Mapping], sha256: str = "") -> None:
@@ -54,62 +51,65 @@ class NounTable:
         for lemma in self.lemmas:
             for form in (*entries[lemma]["forms"], *entries[lemma]["synonyms"]):
                 if self._of_form.setdefault(form, lemma) != lemma:
-                    raise ValueError(f"{form!r} stands for {self._of_form[form]!r} and {lemma!r}")
-        self._kinds = {lemma: frozenset(self._climb(lemma, ())) for lemma in self.lemmas}
+                    raise ValueError(
+                        f"{form!r} is a form of both {self._of_form[form]!r} and {lemma!r}"
+                    )
+        self._hypernyms = {lemma: frozenset(self._climb(lemma, ())) for lemma in self.lemmas}
 
     @classmethod
     def load(cls, path: Path) -> NounTable:
-        """Read a table."""
+        """Read a table from a JSON file."""
         data = path.read_bytes()
         return cls(json.loads(data)["nouns"], hashlib.sha256(data).hexdigest())
 
     def _climb(self, lemma: str, below: tuple[str, ...]) -> Iterable[str]:
         if lemma in below:
-            raise ValueError(f"{lemma!r} is a kind of itself, by {' and '.join(below)}")
+            raise ValueError(f"{lemma!r} is its own hypernym, through {' and '.join(below)}")
         if lemma not in self._entries:
-            raise ValueError(f"{below[-1]!r} is a kind of {lemma!r}, which is no noun of the table")
+            raise ValueError(f"{below[-1]!r} has hypernym {lemma!r}, which is not in the table")
         yield lemma
         for hypernym in self._entries[lemma]["hypernyms"]:
             yield from self._climb(hypernym, (*below, lemma))
 
     def lemma_of(self, form: str) -> str | None:
-        """Find the noun that a word or phrase is a form of."""
+        """Return the noun that a word or phrase is a form of, or None."""
         return self._of_form.get(form.lower())
 
-    def asked(self, lemma: str) -> str:
-        """How a person asks for a noun: "a dog", "snow", "the sky"."""
+    def query_text(self, lemma: str) -> str:
+        """Return a noun's text in a query: "a dog", "snow", "the sky"."""
         return str(self._entries[lemma]["asked"])
 
-    def kinds(self, lemma: str) -> frozenset[str]:
-        """Give a noun and everything that it is a kind of."""
-        return self._kinds[lemma]
+    def hypernyms(self, lemma: str) -> frozenset[str]:
+        """Return a noun and all its hypernyms."""
+        return self._hypernyms[lemma]
 
-    def apart(self, one: str, other: str) -> bool:
-        """Whether "one without other" may be asked: neither is a kind of the other, or related."""
+    def can_pair(self, one: str, other: str) -> bool:
+        """Return whether "one without other" makes sense: neither is a hypernym or related."""
         entries = self._entries
-        near = other in entries[one]["related"] or one in entries[other]["related"]
-        return not near and one not in self._kinds[other] and other not in self._kinds[one]
+        related = other in entries[one]["related"] or one in entries[other]["related"]
+        implied = one in self._hypernyms[other] or other in self._hypernyms[one]
+        return not (related or implied)
 
-    def found_in(self, text: str) -> set[str]:
-        """All nouns that a text has, the longest form first: a hot dog is no dog."""
+    def nouns_in(self, text: str) -> set[str]:
+        """Return the nouns of a text and their hypernyms; a hot dog is no dog."""
         words = _TOKEN.findall(text.lower())
-        found: set[str] = set()
-        place = 0
-        while place < len(words):
+        nouns: set[str] = set()
+        start = 0
+        while start < len(words):
             step = 1
-            for length in range(min(_LONGEST, len(words) - place), 0, -1):
-                lemma = self._of_form.get(" ".join(words[place : place + length]))
+            for length in range(min(_LONGEST, len(words) - start), 0, -1):
+                lemma = self._of_form.get(" ".join(words[start : start + length]))
                 if lemma is not None:
-                    found |= self._kinds[lemma]
+                    nouns |= self._hypernyms[lemma]
                     step = length
                     break
-            place += step
-        return found
+            start += step
+        return nouns
 
     def presence(self, captions: Iterable[Iterable[str]]) -> np.ndarray:
-        """Which item has which noun in any of its captions: (n, lemmas) bool."""
+        """Return which item has which noun in any of its captions: (n, lemmas) bool."""
         column = {lemma: j for j, lemma in enumerate(self.lemmas)}
-        items = [set().union(*map(self.found_in, texts), set()) for texts in captions]
+        items = [set().union(*map(self.nouns_in, texts), set()) for texts in captions]
         has = np.zeros((len(items), len(self.lemmas)), bool)
         for row, lemmas in enumerate(items):
             has[row, [column[lemma] for lemma in lemmas]] = True
@@ -118,12 +118,12 @@ class NounTable:
 
 @lru_cache(maxsize=1)
 def benchmark_nouns() -> NounTable:
-    """Open the table that ships."""
+    """Load the bundled table."""
     return NounTable.load(assets.ROOT / "benchmark" / "nouns.json")
 
 
 def with_article(word: str) -> str:
-    """Say a label as a person would search for it."""
+    """Put the indefinite article before a label."""
     return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"
 
 
@@ -132,37 +132,36 @@ _ARTICLES = {"a", "an", "the", "some"}
 
 
 def mentions(wanted: str, captions: Sequence[str], labels: Sequence[str], nouns: NounTable) -> bool:
-    """Tell whether labels or captions name all that a text asks for.
+    """Return whether an item's labels or captions mention everything in a text.
 
-    Nouns of the table also count by their forms, synonyms and kinds: a puppy is a dog. A text
-    without such a noun counts where it stands, word by word, in a label or a caption.
+    Nouns of the table also match by their forms, synonyms and hyponyms: a puppy is a dog. A text
+    without such a noun matches if a label or a caption contains it word by word.
 
     Parameters
     ----------
     wanted : str
-        As a person types it: "a beach", "dogs and cats".
+        Part of a query: "a beach", "dogs and cats".
     captions, labels : sequence of str
         Of one item.
     nouns : NounTable
     """
-    asked = _named(wanted, nouns)
-    if asked:
-        said = set().union(*(nouns.found_in(text) for text in (*captions, *labels)))
-        return asked <= said
+    if wanted_nouns := _named_nouns(wanted, nouns):
+        found = set().union(*(nouns.nouns_in(text) for text in (*captions, *labels)))
+        return wanted_nouns <= found
     phrase = f" {bare_phrase(wanted)} "
     return bool(phrase.strip()) and any(
         phrase in f" {bare_phrase(text)} " for text in (*captions, *labels)
     )
 
 
-def _named(text: str, nouns: NounTable) -> set[str]:
-    """Nouns that a text names, without those that it only implies: a dog, but not an animal."""
-    found = nouns.found_in(text)
-    return {one for one in found if not any(one != k and one in nouns.kinds(k) for k in found)}
+def _named_nouns(text: str, nouns: NounTable) -> set[str]:
+    """Return the nouns of a text without hypernyms of others: a dog, but not an animal."""
+    found = nouns.nouns_in(text)
+    return {one for one in found if not any(one != k and one in nouns.hypernyms(k) for k in found)}
 
 
 def bare_phrase(text: str) -> str:
-    """Words of a text, in small letters between single spaces, without articles at its head."""
+    """Return the case-folded words of a text, without punctuation and leading articles."""
     words = _WORD.findall(text.casefold())
     while words and words[0] in _ARTICLES:
         words = words[1:]

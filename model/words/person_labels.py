@@ -1,7 +1,8 @@
-"""Words that label people, which are never printed as automatic names.
+"""Words that label people, which are never used as automatic names of dimensions.
 
-Labels by ethnicity, religion, nationality, sexual orientation or disability, and names of persons.
-The list is built by `sieve.data_prep.wordnet_person_labels`; `assets/words/SOURCE.md` describes it.
+They are labels by ethnicity, religion, nationality, sexual orientation or disability, and names of
+persons. `sieve.data_prep.wordnet_person_labels` builds the list, and `assets/words/SOURCE.md`
+describes it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 @lru_cache(maxsize=1)
 def _listed() -> tuple[frozenset[str], frozenset[str]]:
-    """Read the words, and the phrases of two words that name no person: french fries."""
+    """Read the words, and the phrases of such words that do not label people: french fries."""
     folder = assets.ROOT / "words"
     lines = [
         line
@@ -40,12 +41,7 @@ def _listed() -> tuple[frozenset[str], frozenset[str]]:
 
 @lru_cache(maxsize=65_536)
 def labels_people(name: str) -> bool:
-    """Whether a word, a phrase or a name such as "man · black" labels people.
-
-    Parameters
-    ----------
-    name : str
-    """
+    """Return whether a word, a phrase or a name such as "man · black" labels people."""
     labels, phrases = _listed()
     parts = [_PART.findall(part.lower()) for part in name.split("·")]
     words = {word for part in parts for word in part}
@@ -58,5 +54,5 @@ def labels_people(name: str) -> bool:
 
 
 def _forms(word: str) -> set[str]:
-    """List a word and its parts: african-american, obama's."""
+    """Return a word and its parts: african-american, obama's."""
     return {word, *re.split("[-'’]", word)}

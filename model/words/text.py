@@ -1,10 +1,11 @@
-"""Which words of a query a small backbone has never met, so that a person can be told.
+"""Words of English texts: tokens, base forms, and content words of captions.
 
-A word list holds surface forms. A query's word counts as known when it and a listed word may come
-of the same base form (dogs and dog, running and run). The folding is generous on purpose: a false
-alarm would teach people to ignore the warning.
+`WordList` finds the words of a query that a small backbone was not trained on. A word counts as
+known if it and a listed word may have the same base form (dogs and dog, running and run). The
+matching is lenient on purpose, because false warnings would teach users to ignore all warnings.
 
-Content words of captions: which word stands in which item's captions.
+`word_presence` finds the content words of each item's captions, and `concept_presence` their
+phrases of two words as well.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ toward towards under until up upon us very was we were what when where which whi
 whose why will with within without would you your
 """
 STOP_WORDS = frozenset(_STOP.split())
-"""Function words: they say nothing of what a picture shows."""
+"""Function words, which do not describe what an image shows."""
 
 _WORD = re.compile(r"\b[^\W\d_]+(?:'[^\W\d_]+)?\b")
 _PARTS = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*['\u2019]?|\s+|[^\s\w]|[\d_]+[^\W_]*")
@@ -48,9 +49,9 @@ PLURALS = frozenset({
     "clothes", "glasses", "goggles", "headphones", "jeans", "pants", "scissors", "shorts", "stairs",
     "trousers",
 })  # fmt: skip
-"""Not more than one of their singular: shorts are nothing short."""
+"""Plural nouns that are no plurals of their singular: shorts are nothing short."""
 _OTHER_WORDS = PLURALS | {"arms", "blues", "goods", "news", "overalls", "woods"}
-"""Words that end as a plural and mean something else than their singular."""
+"""Words that end like a plural, but mean something else than their singular."""
 _NUMBERS = """
 zero one two three four five six seven eight nine ten eleven twelve dozen hundred thousand million
 first second third
@@ -66,17 +67,17 @@ _SPELLINGS = {
     "armour": "armor", "fibre": "fiber", "parlour": "parlor", "mould": "mold", "storey": "story",
     "favourite": "favorite", "colourful": "colorful", "travelling": "traveling",
 }  # fmt: skip
-"""British spellings and the American ones."""
+"""British spellings to American ones."""
 _AMERICAN = {american: british for british, american in _SPELLINGS.items()}
 
 
 class WordReading(NamedTuple):
-    """A text as the words that a backbone was trained on."""
+    """A text in the words that a backbone was trained on."""
 
     text: str
-    """The text with listed forms in place of its own: a beach for a Beaches."""
+    """The text with words replaced by listed forms: "sunny beach" for "sunny Beaches"."""
     replaced: tuple[tuple[str, str], ...] = ()
-    """Words and the listed forms that took their place, each once."""
+    """Words and the listed forms that replaced them, each once."""
     unknown: tuple[str, ...] = ()
     """Words, numbers and symbols that are not listed in any form, each once."""
     known: str = ""
@@ -89,16 +90,25 @@ class WordList:
     Parameters
     ----------
     words : iterable of str
-        As its tokenizer reads them, in lower case.
+        Words of its tokeniser.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         self._listed = frozenset(word.lower() for word in words)
-        self._bases = known_bases(self._listed)
+        self._bases = frozenset(base for word in self._listed for base in _bases(word))
 
     def unknown(self, text: str) -> list[str]:
-        """Words of a text that no listed word is akin to; see `unknown_words`."""
-        return unknown_words(text, self._bases)
+        """Return the words of a text that share no base form with a listed word, each once.
+
+        Function words, numbers and single letters are never unknown.
+        """
+        return list(
+            dict.fromkeys(
+                word
+                for word in split_words(text)
+                if len(word) > 1 and is_content_word(word) and self._bases.isdisjoint(_bases(word))
+            )
+        )
 
     def read(self, text: str, singular: bool = False) -> WordReading:
         """Replace words that are not listed by a listed form: singular, spelling, inflection.
@@ -107,7 +117,7 @@ class WordList:
         ----------
         text : str
         singular : bool
-            Replace listed plurals, too, if their singular is listed.
+            Also replace listed plurals whose singular is listed.
         """
         replaced: dict[str, str] = {}
         unknown: dict[str, None] = {}
@@ -133,7 +143,7 @@ class WordList:
         return WordReading("".join(parts), tuple(replaced.items()), tuple(unknown), left)
 
     def _form(self, word: str, prefer_singular: bool) -> str | None:
-        """Find a listed form of a lower-case word: itself first, or its singular."""
+        """Return a listed form of a lower-case word, preferably itself or its singular."""
         singular = word if word in _OTHER_WORDS else lemma(word)
         if word in STOP_WORDS:
             return word
@@ -150,13 +160,13 @@ class WordList:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words of a text, without punctuation, digits and possessive endings."""
+    """Return the lower-case words of a text without punctuation, digits and possessive endings."""
     plain = text.lower().replace("\u2019", "'")
     return [word.split("'")[0] for word in _WORD.findall(plain)]
 
 
 def drop_words(text: str, words: Iterable[str]) -> str:
-    """Leave words out of a text, whatever their case."""
+    """Remove lower-case words from a text, in any case."""
     dropped = frozenset(words)
     if not dropped:
         return text
@@ -165,7 +175,7 @@ def drop_words(text: str, words: Iterable[str]) -> str:
 
 
 def lemma(word: str) -> str:
-    """Fold a noun's plural into its singular: one cautious form, for counting words."""
+    """Return the singular of a noun, or the word itself if it does not look like a plural."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if len(word) > 4 and word.endswith("ies"):
@@ -177,30 +187,13 @@ def lemma(word: str) -> str:
     return word
 
 
-def known_bases(words: Iterable[str]) -> frozenset[str]:
-    """All base forms that the listed words may have."""
-    return frozenset(base for word in words for base in _bases(word.lower()))
-
-
-def unknown_words(text: str, known: frozenset[str]) -> list[str]:
-    """Words of a text that share no base form with the known ones, in order, each once.
-
-    Parameters
-    ----------
-    text : str
-    known : frozenset of str
-        From `known_bases`.
-    """
-    found: dict[str, None] = {}
-    for word in split_words(text):
-        quiet = len(word) < 2 or word in STOP_WORDS or word in NUMBER_WORDS
-        if not quiet and known.isdisjoint(_bases(word)):
-            found[word] = None
-    return list(found)
+def is_content_word(word: str) -> bool:
+    """Return whether a lower-case word is neither a function word nor a number."""
+    return word not in STOP_WORDS and word not in NUMBER_WORDS
 
 
 def _bases(word: str) -> set[str]:
-    """Forms that a word may be an inflection of, itself among them."""
+    """Return the base forms that a word may have, including itself."""
     bases = {word, lemma(word)}
     if word in _IRREGULAR:
         return bases
@@ -217,7 +210,7 @@ def _bases(word: str) -> set[str]:
 
 
 def _inflections(word: str) -> set[str]:
-    """List the other forms of a verb: jogs, jogged, jogging."""
+    """Return forms that a word may have as a verb: jogs, jogged, jogging."""
     stems = {word, lemma(word)}
     for ending in ("ing", "ed"):
         stem = word.removesuffix(ending)
@@ -229,24 +222,25 @@ def _inflections(word: str) -> set[str]:
 
 
 def says_something(part: str) -> bool:
-    """Whether a text has a letter, a digit or a symbol such as an emoji."""
+    """Return whether a text has a letter, a digit or a symbol such as an emoji."""
     return any(unicodedata.category(character)[0] in "LNS" for character in part)
 
 
-_COMPOUNDS = (
+COMPOUNDS = (
     "cotton candy", "dragon fruit", "ferris wheel", "guinea pig", "hot dog", "ice cream",
     "roller coaster", "sea horse", "sea lion", "teddy bear",
 )  # fmt: skip
-# Each is a word of its own: whoever asks for a dog does not want a hot dog.
-_TOKEN = re.compile(rf"\b(?:{'|'.join(_COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
-# scikit-learn's list takes these for function words; in captions they name what is seen.
-_STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
+"""Compounds that count as one word: a hot dog is no dog."""
+# Trained vocabularies depend on these tokens and stop words, which differ from those above.
+_CAPTION_TOKEN = re.compile(rf"\b(?:{'|'.join(COMPOUNDS)})s?\b|[a-z][a-z'-]*[a-z]")
+# The three words that are taken out of scikit-learn's list are content words in captions.
+_CAPTION_STOP_WORDS = (ENGLISH_STOP_WORDS - {"fire", "system", "computer"}) | {
     "photo", "picture", "image", "scene", "shot", "view", "wearing", "looking", "look", "there's",
 }  # fmt: skip
 
 
 class WordPresence(NamedTuple):
-    """Which word stands in which item's captions."""
+    """Words, and the items whose captions contain them."""
 
     words: list[str]
     presence: csr_array
@@ -254,49 +248,51 @@ class WordPresence(NamedTuple):
 
     @property
     def counts(self) -> np.ndarray:
-        """(w,) int64: in how many items each word stands."""
+        """Number of items that have each word: (w,) int64."""
         return np.asarray(self.presence.sum(0)).ravel().astype(np.int64)
 
 
 def content_words(text: str) -> list[str]:
-    """Lower-case words that carry meaning, in order, with repetitions."""
-    return [word for word in _TOKEN.findall(text.lower()) if word not in _STOP_WORDS]
+    """Return the lower-case content words of a caption, in order, with repetitions."""
+    tokens = _CAPTION_TOKEN.findall(text.lower())
+    return [word for word in tokens if word not in _CAPTION_STOP_WORDS]
 
 
 def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
-    """Map each plain plural to its singular where both are in the vocabulary.
+    """Map each regular plural to its singular, if both are in the vocabulary.
 
-    `dogs` becomes `dog`, but `grass` stays, as no caption speaks of `gras`.
+    `dogs` is mapped to `dog`, but `grass` to nothing, as no caption contains `gras`.
     """
-    known = set(vocabulary)
+    listed = set(vocabulary)
     forms: dict[str, str] = {}
-    for word in known - PLURALS:
+    for word in listed - PLURALS:
         candidates = [word[:-1]] if word.endswith("s") else []
         candidates += [word[:-2]] if word.endswith("es") else []
         candidates += [word[:-3] + "y"] if word.endswith("ies") else []
-        found = next((form for form in candidates if len(form) > 2 and form in known), None)
-        if found:
-            forms[word] = found
+        singular = next((form for form in candidates if len(form) > 2 and form in listed), None)
+        if singular:
+            forms[word] = singular
     return forms
 
 
 def with_phrases(
     words: WordPresence, captions: Sequence[Sequence[str]], min_items: int = 5
 ) -> WordPresence:
-    """Add the phrases of two words that the captions use: "palm tree", "hot dog".
+    """Add the phrases of two adjacent words that the captions use, such as "palm tree".
 
-    Only words that stand side by side, and in at least a quarter of the items that have the rarer
-    of them: chance neighbours are no phrase.
+    A phrase must be in at least a quarter of the items that have the rarer of its two words, so
+    that words that are adjacent by chance are left out.
 
     Parameters
     ----------
     words : WordPresence
         Of the same captions.
     captions : sequence of sequence of str
+        Captions of each item.
     min_items : int
         Phrases of fewer items are dropped.
     """
-    place = {word: at for at, word in enumerate(words.words)}
+    column = {word: at for at, word in enumerate(words.words)}
     forms = singular_forms({word for item in captions for t in item for word in content_words(t)})
     items_of: dict[tuple[str, str], list[int]] = {}
     for row, item in enumerate(captions):
@@ -307,7 +303,7 @@ def with_phrases(
     kept: dict[str, list[int]] = {}
     for (one, other), rows in sorted(items_of.items()):
         rarer = min(
-            (counts[place[w]] for w in (forms.get(one, one), other) if w in place), default=0
+            (counts[column[w]] for w in (forms.get(one, one), other) if w in column), default=0
         )
         if len(rows) >= max(min_items, rarer / 4) and one != other:
             kept[f"{one} {other}"] = rows
@@ -319,17 +315,17 @@ def with_phrases(
 
 
 def _adjacent(text: str) -> list[tuple[str, str]]:
-    """Pairs of content words with nothing but a space between them."""
-    found = list(_TOKEN.finditer(text.lower()))
+    """Return the pairs of content words that are separated by one space."""
     return [
         (one.group(), other.group())
-        for one, other in pairwise(found)
-        if text[one.end() : other.start()] == " " and not {one.group(), other.group()} & _STOP_WORDS
+        for one, other in pairwise(_CAPTION_TOKEN.finditer(text.lower()))
+        if text[one.end() : other.start()] == " "
+        and _CAPTION_STOP_WORDS.isdisjoint({one.group(), other.group()})
     ]
 
 
 def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
-    """Find the content words of every item.
+    """Return the content words of all items' captions, plurals as singulars.
 
     Parameters
     ----------
@@ -344,7 +340,7 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
     def words_of(text: str) -> list[str]:
         return [forms.get(word, word) for word in content_words(text)]
 
-    analyzer: Any = words_of  # scikit-learn's stubs know only the names of its own analyzers
+    analyzer: Any = words_of  # scikit-learn's stubs declare only the names of its analyzers
     vectorizer = CountVectorizer(analyzer=analyzer, binary=True)
     try:
         presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
@@ -356,5 +352,5 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
 
 
 def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
-    """Find the words and the phrases of two words that training asks for; see both parts."""
+    """Return the content words and phrases: see `word_presence` and `with_phrases`."""
     return with_phrases(word_presence(captions, min_items), captions, min_items)

@@ -1,4 +1,4 @@
-"""Words that have codes: a text is read as the mean of the codes of its words."""
+"""Texts encoded by a table of word codes: the code of a text is the mean of its words' codes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sieve.model.words.text import NUMBER_WORDS, STOP_WORDS, lemma, split_words
+from sieve.model.words.text import is_content_word, lemma, split_words
 
 
 class Reading(NamedTuple):
-    """A text as entries of the table."""
+    """Entries of a table that a text consists of."""
 
     rows: tuple[int, ...]
     unknown: tuple[str, ...]
-    """Words that say something and are not there, each once."""
+    """Content words that are not in the table, each once."""
 
 
 class WordVectors(Protocol):
-    """A vector for each entry: sparse codes, or any other."""
+    """Vectors of the entries, such as `SparseCodes`."""
 
     @property
     def m(self) -> int:
-        """Width."""
+        """Number of dimensions."""
         ...
 
     def dense(self, row: int) -> np.ndarray:
-        """One row: (m,) float32."""
+        """Return the vector of one row: (m,) float32."""
         ...
 
 
 class CodedWords:
-    """A table of words and short texts with their codes.
+    """Table of words and short texts with their codes.
 
-    A whole text that is an entry is that entry; else the longest entries are taken from the left,
-    in singular or plural, function words left out.
+    A text that is an entry as a whole is read as that entry. Otherwise the longest entries are
+    matched from left to right, in singular or plural, and function words are skipped.
 
     Parameters
     ----------
     words : sequence of str
     codes : WordVectors
-        A row each, as `SparseCodes`.
+        One row for each of `words`.
     """
 
     def __init__(self, words: Sequence[str], codes: WordVectors) -> None:
@@ -50,14 +50,14 @@ class CodedWords:
         for row, word in enumerate(words):
             self._whole.setdefault(" ".join(word.lower().split()), row)
         self._phrases: dict[tuple[str, ...], int] = {}
-        for forms in (tuple, _folded):  # what is written so goes before what may be meant so
+        for forms in (tuple, _folded):  # exact entries take precedence over singulars
             for row, word in enumerate(words):
                 if parts := split_words(word):
                     self._phrases.setdefault(forms(parts), row)
         self._longest = max(map(len, self._phrases), default=0)
 
     def read(self, text: str) -> Reading:
-        """Find the entries that a text is made of."""
+        """Find the entries that a text consists of."""
         whole = self._whole.get(" ".join(text.lower().split()))
         if whole is not None:
             return Reading((whole,), ())
@@ -69,15 +69,15 @@ class CodedWords:
             row, length = self._entry_at(words, at)
             if row is not None:
                 rows.append(row)
-            elif _says_something(words[at]):
+            elif is_content_word(words[at]):
                 unknown[words[at]] = None
             at += length
         return Reading(tuple(rows), tuple(unknown))
 
     def code(self, text: str) -> np.ndarray:
-        """Give the mean of its entries' codes, of length 1: (m,) float32; zeros where it has none.
+        """Return the normalised sum of a text's entries: (m,) float32; zeros if it has none.
 
-        An entry that comes twice counts twice.
+        Repeated entries count repeatedly.
         """
         total = np.zeros(self._codes.m, np.float64)
         for row in self.read(text).rows:
@@ -86,10 +86,10 @@ class CodedWords:
         return (total / length if length else total).astype(np.float32)
 
     def _entry_at(self, words: list[str], at: int) -> tuple[int | None, int]:
-        """Find the longest entry that begins at a word, and how many words it takes."""
+        """Return the longest entry that begins at a word, and its number of words."""
         for length in range(min(self._longest, len(words) - at), 0, -1):
             part = words[at : at + length]
-            if length == 1 and not _says_something(part[0]):
+            if length == 1 and not is_content_word(part[0]):
                 break
             for key in (tuple(part), _folded(part)):
                 if key in self._phrases:
@@ -99,7 +99,3 @@ class CodedWords:
 
 def _folded(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(lemma, words))
-
-
-def _says_something(word: str) -> bool:
-    return word not in STOP_WORDS and word not in NUMBER_WORDS

@@ -87,9 +87,13 @@ def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: En
 def test_unknown_words_are_told_on_the_page(given: Page) -> None:
     go(given)
     search(given, "a dog with a xylophone")
-    expect(given.get_by_text("“xylophone” has no code here; it was left out.")).to_be_visible()
+    expect(
+        given.get_by_text("“xylophone” has no code in this collection; it was ignored.")
+    ).to_be_visible()
     search(given, "xylophone")
-    expect(given.get_by_role("alert")).to_contain_text("Nothing in “xylophone” has a code here")
+    expect(given.get_by_role("alert")).to_contain_text(
+        "No word of “xylophone” has a code in this collection"
+    )
 
 
 def test_the_dimensions_have_their_pages(given: Page) -> None:

@@ -204,7 +204,7 @@ def test_no_mutated_layout_is_paired_wrongly_without_a_word(
         found = check(lambda f=folder, t=table: layout.open(f, t), world, lambda: caplog.text)
         where = (layout.name, seed, names)
         # A pair by a name that is no path may be wrong if files and rows are gone, but it is said.
-        assert not found.wrong or "matched where only one fits" in caplog.text, (*where, found)
+        assert not found.wrong or "matched if only one fits" in caplog.text, (*where, found)
         assert not found.unreported, (*where, found)
         outcomes["refused" if found.refusal else "wrong, said" if found.wrong else "right"] += 1
     assert outcomes["right"] >= len(MUTATIONS) // 2, outcomes

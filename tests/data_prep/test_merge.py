@@ -72,19 +72,21 @@ def test_what_is_no_whole_set_of_parts_is_refused(
 ) -> None:
     out = tmp_path / "merged"
     for given, message in (
-        (parts[:1], "parts are missing: 2/3, 3/3; make them with --shard, then merge all"),
-        ([*parts, parts[1]], "part 2/3 is named twice"),
-        ([], "there is nothing to merge; name the parts"),
+        (parts[:1], "shards are missing: 2/3, 3/3; prepare them with --shard, then merge all"),
+        ([*parts, parts[1]], "shard 2/3 is given twice"),
+        ([], "there is nothing to merge; give the folders"),
     ):
         with pytest.raises(ValueError, match=message):
             merge(given, out)
     other = prepare(
         SquareSource(300), tiny_backbone, tmp_path / "o", shard=Shard(2, 3), progress=False
     )
-    with pytest.raises(ValueError, match="are not of one preparation: they differ in source"):
+    with pytest.raises(
+        ValueError, match="are not from the same preparation: they differ in source"
+    ):
         merge([parts[0], other.path, parts[2]], out)
     whole = prepare(SquareSource(3), tiny_backbone, tmp_path / "w", progress=False)
-    with pytest.raises(ValueError, match="w is no part of a collection but a whole one"):
+    with pytest.raises(ValueError, match="w is a whole collection, not a shard"):
         merge([*parts, whole.path], out)
     with pytest.raises(FileNotFoundError, match="is not a collection"):
         merge([tmp_path / "none"], out)
@@ -181,10 +183,10 @@ def _interrupted(*_: object, **__: object) -> None:
 
 
 def test_what_decoders_hold_is_small(tiny_backbone: Backbone, tmp_path: Path) -> None:
-    from sieve.data_prep.merge import _New
+    from sieve.data_prep.merge import NewRecords
 
     old = prepare(pictures(tmp_path / "p", a="red"), tiny_backbone, tmp_path / "1", progress=False)
-    new = _New(pictures(tmp_path / "q", a="blue"), old)
+    new = NewRecords(pictures(tmp_path / "q", a="blue"), old)
     (record,) = new.records()
     copy = pickle.loads(pickle.dumps(new))
     assert record.key == "q/a.png"

@@ -1,4 +1,4 @@
-"""Embeddings that exist already take the place of the backbone's."""
+"""Precomputed embeddings replace those of the backbone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity
 
 
-def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_precomputed_embeddings_are_used_and_normalised(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
     known = np.random.default_rng(0).standard_normal((30, tiny_backbone.width))
     made = prepare(
         SquareSource(30, {4: "torn"}),
@@ -29,7 +31,7 @@ def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbo
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.abs(made.image_embeddings.astype(float) - expected).max() < 2e-3
     with pytest.raises(
-        ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row a record"
+        ValueError, match=r"shape \(30, 32\), expected \(31, 32\): one row per record"
     ):
         prepare(
             SquareSource(31),
@@ -40,7 +42,7 @@ def test_known_embeddings_spare_the_images(tmp_path: Path, tiny_backbone: Backbo
         )
 
 
-def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
+def test_complete_embeddings_need_no_backbone(tmp_path: Path) -> None:
     class Twice(SquareSource):
         def records(self) -> Iterator[Record]:
             for place, record in enumerate(super().records()):
@@ -65,18 +67,20 @@ def test_where_all_is_known_no_backbone_runs(tmp_path: Path) -> None:
         assert np.abs(found.astype(float) - expected).max() < 2e-3
 
 
-def test_what_is_not_known_needs_a_backbone(tmp_path: Path) -> None:
+def test_missing_embeddings_need_a_backbone(tmp_path: Path) -> None:
     identity = BackboneIdentity("theirs", "ab" * 32, 6)
     known = PrecomputedEmbeddings(np.ones((3, 6)))
     with pytest.raises(ValueError, match="some embeddings of drawn are missing; backbone theirs"):
         prepare(SquareSource(3), identity, tmp_path / "c", precomputed=known, progress=False)
     wrong = PrecomputedEmbeddings(np.ones((3, 6)), np.ones((4, 6)))
-    with pytest.raises(ValueError, match=r"known texts have shape \(4, 6\), expected \(3, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"precomputed texts have shape \(4, 6\), expected \(3, 6\)"
+    ):
         prepare(SquareSource(3), identity, tmp_path / "c", precomputed=wrong, progress=False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_known_embeddings_that_are_no_directions_are_left_out(tmp_path: Path, value: float) -> None:
+def test_invalid_precomputed_embeddings_are_left_out(tmp_path: Path, value: float) -> None:
     images, texts = np.ones((60, 4), np.float16), np.ones((60, 4), np.float16)
     images[17] = value
     texts[-1, 2] = value if value else np.nan  # the second caption of the last record

@@ -1,4 +1,4 @@
-"""skipped.csv: no spreadsheet runs it, and what was written is read."""
+"""skipped.csv is safe in spreadsheets and is read as it was written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> N
 def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "skipped.csv"
     path.write_text("key,image,reason\na,b,c\nd,e\n")
-    with pytest.raises(ValueError, match="line 3 has 2 columns, not 3; prepare"):
+    with pytest.raises(ValueError, match="line 3 has 2 columns, expected 3; prepare"):
         list(read_skipped(path))
 
 

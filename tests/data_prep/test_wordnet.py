@@ -39,21 +39,21 @@ def wordnet(tmp_path: Path) -> WordNet:
     return WordNet(tmp_path)
 
 
-def test_kinds_are_synonyms_and_all_above(wordnet: WordNet) -> None:
-    assert wordnet.kinds("puppy") == {"dog", "domestic dog", "animal", "beast"}
-    assert wordnet.kinds("dog") == {"domestic dog", "animal", "beast"}
+def test_hypernyms_include_synonyms_and_all_ancestors(wordnet: WordNet) -> None:
+    assert wordnet.hypernyms("puppy") == {"dog", "domestic dog", "animal", "beast"}
+    assert wordnet.hypernyms("dog") == {"domestic dog", "animal", "beast"}
 
 
-def test_a_word_counts_in_its_first_sense_alone(wordnet: WordNet) -> None:
-    assert wordnet.kinds("guy") == frozenset()
+def test_a_word_has_only_its_first_sense(wordnet: WordNet) -> None:
+    assert wordnet.hypernyms("guy") == frozenset()
 
 
 @pytest.mark.parametrize("word", ["young", "idea", "unheard"])
-def test_only_nouns_of_what_can_be_seen_have_kinds(wordnet: WordNet, word: str) -> None:
-    assert wordnet.kinds(word) == frozenset()
+def test_only_nouns_of_visible_things_have_hypernyms(wordnet: WordNet, word: str) -> None:
+    assert wordnet.hypernyms(word) == frozenset()
 
 
-def test_the_table_has_only_listed_kinds(wordnet: WordNet) -> None:
+def test_the_table_has_only_listed_hypernyms(wordnet: WordNet) -> None:
     assert noun_hypernyms(wordnet)["puppy"] == ("animal", "beast", "dog")
 
 

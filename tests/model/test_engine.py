@@ -85,7 +85,7 @@ def test_an_unknown_exclusion_switches_nothing_off(engine: Engine, without: str)
 def test_the_known_part_of_an_exclusion_is_used(engine: Engine) -> None:
     query = engine.encode("a dog", "a quokka beach")
     assert query.proposed == engine.encode("a dog", "a beach").proposed != ()
-    assert "“quokka” is not known here; only “a beach” is excluded." in query.notes
+    assert "“quokka” is unknown; only “a beach” is excluded." in query.notes
 
 
 def test_excluding_what_is_searched_for_is_said(engine: Engine) -> None:

@@ -163,7 +163,7 @@ def test_without_proposes_what_is_stronger_in_b_and_weighs_it_by_the_stronger() 
     [
         ({"off": (9,), "weights": (1.0,)}, "distinct dimensions"),
         ({"off": (1, 1), "weights": (1.0, 1.0)}, "distinct dimensions"),
-        ({"off": (1,)}, "0 weights"),
+        ({"off": (1,)}, "got 0"),
         ({"strictness": 1.5}, "strictness must be in"),
         ({"strictness": float("nan")}, "strictness must be in"),
     ],
@@ -175,7 +175,7 @@ def test_a_query_that_makes_no_sense_is_refused(change: dict, message: str) -> N
 
 def test_a_query_of_another_width_is_refused() -> None:
     codes = SparseCodes.from_active(np.ones((2, 1)), np.zeros((2, 1)), 3)
-    with pytest.raises(ValueError, match="4 dimensions, the codes 3"):
+    with pytest.raises(ValueError, match="4 dimensions, but the codes have 3"):
         search(codes, Query(np.ones(4, np.float32)))
 
 

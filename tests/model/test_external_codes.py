@@ -89,15 +89,15 @@ def test_an_item_is_searched_by_its_code(engine: Engine) -> None:
 
 def test_unknown_words_are_told(engine: Engine) -> None:
     query = engine.encode("a dog with a xylophone")
-    assert query.notes == ("“xylophone” has no code here; it was left out.",)
+    assert query.notes == ("“xylophone” has no code in this collection; it was ignored.",)
     assert rows(engine.search(query)) == rows(engine.search(engine.encode("dog")))
-    with pytest.raises(ValueError, match="nothing in “xylophone” has a code here"):
+    with pytest.raises(ValueError, match="no word of “xylophone” has a code in this collection"):
         engine.encode("xylophone")
     assert engine.encode("dog", "a xylophone").proposed == ()
 
 
 def test_images_and_dense_search_are_refused_in_one_line(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="nothing here can make one of an image") as told:
+    with pytest.raises(ValueError, match="no backbone that could encode an image") as told:
         engine.encode(image=Image.new("RGB", (8, 8)))
     assert "\n" not in str(told.value)
     with pytest.raises(ValueError, match="has no backbone"):
@@ -127,9 +127,9 @@ def test_without_codes_of_captions_nothing_is_said_of_them(
     assert engine.dimension_table()[["firing_texts", "agreement"]].isna().all(axis=None)
     assert "agreement" not in engine.dimension(0).statistics
     assert not engine.can.text_queries
-    with pytest.raises(ValueError, match="none of words: search by an item"):
+    with pytest.raises(ValueError, match="not of words; search by an item"):
         engine.encode("a dog")
-    with pytest.raises(ValueError, match="none of words"):
+    with pytest.raises(ValueError, match="not of words"):
         engine.encode(item=engine.collection.items["id"].iloc[0], without="dog")
     assert rows(engine.search(engine.encode(item=engine.collection.items["id"].iloc[1])))
 
@@ -164,12 +164,12 @@ def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
     path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
     closed = Engine.open(path)
     assert not closed.can.text_queries and encoder_module not in sys.modules
-    with pytest.raises(ValueError, match=f"read by {encoder_module}:encode.*--allow-code"):
+    with pytest.raises(ValueError, match=f"encoded by {encoder_module}:encode.*--allow-code"):
         closed.encode("hund")
     assert encoder_module not in sys.modules
     engine = Engine.open(path, allow_code=True)
     assert rows(engine.search(engine.encode("ein hund", "am strand"))) == [1, 2, 5, 0, 4, 3]
-    with pytest.raises(ValueError, match="has a code here"):
+    with pytest.raises(ValueError, match="has a code in this collection"):
         engine.encode("nichts")
 
 
@@ -188,7 +188,7 @@ def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: st
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("wide", "gave no code of 4 dimensions"),
+        ("wide", "must return a code of 4 dimensions"),
         ("negative", "negative value"),
         ("broken", "RuntimeError: out of order"),
     ],
@@ -210,7 +210,7 @@ def test_what_a_text_encoder_gives_is_checked(
         ("os.system('x'):y", "expected package.module:function"),
         ("no_such_module_at_all:encode", "cannot be loaded .*ModuleNotFoundError"),
         ("MODULE:nothing", "cannot be loaded .*AttributeError"),
-        ("MODULE:number", "is no function but int"),
+        ("MODULE:number", "to be a function; got int"),
     ],
 )
 def test_a_config_from_elsewhere_names_no_function(

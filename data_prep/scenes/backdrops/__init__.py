@@ -1,1 +1,1 @@
-"""Backdrops of scenes, one module a kind of place."""
+"""Backdrops of scenes, one module per kind of place."""

@@ -1,4 +1,4 @@
-"""Backdrops that people tend: a park, a farm, a garden and a stadium."""
+"""Backdrops of cultivated places: a park, a farm, a garden and a stadium."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _stones(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def stadium(brush: Brush, horizon: float, hour: str) -> None:
-    """Stands full of far people, floodlights, and a mown pitch."""
+    """Paint stands with a crowd, floodlights and a mown pitch."""
     sky(brush, horizon, hour)
     top = horizon * brush.between(0.42, 0.55)
     with brush.pen(0, horizon + 0.05) as pen:

@@ -1,4 +1,4 @@
-"""Backdrops indoors: a kitchen, a workshop, a restaurant, a bedroom and a living room."""
+"""Backdrops of interiors: a kitchen, a workshop, a restaurant, a bedroom and a living room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Colour, Painter, Pen, l
 
 
 def _wall(brush: Brush, bottom: float, colour: Colour) -> float:
-    """Paint a wall with light falling on it from one side; returns x of the light."""
+    """Paint a wall lit from one side; return x of the light."""
     brush.gradient(0, bottom, [(0, mix(colour, (0, 0, 0), 0.1)), (0.6, colour),
                                (1, mix(colour, (0, 0, 0), 0.06))])  # fmt: skip
     x = brush.between(0.05, 0.95)
@@ -20,7 +20,7 @@ def _wall(brush: Brush, bottom: float, colour: Colour) -> float:
 def _window(
     brush: Brush, pen: Pen, x: float, y: float, wide: float, tall: float, hour: str
 ) -> None:
-    """Draw a window with a view of sky and hills; x and wide in shares of the width."""
+    """Draw a window with a view of sky and hills; x and wide are fractions of the width."""
     light, white = LIGHTS[hour], (0.97, 0.96, 0.94)
     pen.box(x - 0.012, y - 0.016, x + wide + 0.012, y + tall + 0.016, mix(white, (0, 0, 0), 0.12))
     pen.box(x - 0.009, y - 0.012, x + wide + 0.009, y + tall + 0.012, white)
@@ -65,7 +65,7 @@ def _surface(brush: Brush, top: float, colour: str, hour: str, wood: bool) -> No
 
 
 def kitchen(brush: Brush, horizon: float, hour: str) -> None:
-    """Tiles, a window, cupboards above, and a worktop in front."""
+    """Paint tiles, a window, wall cupboards and a worktop."""
     wall = lit(choose(brush, "#e9e2d2", "#dfe8e6", "#f0e3cf", "#d8e2ea", "#e6e6dc"), hour)
     _wall(brush, horizon, wall)
     tile = lit(choose(brush, "#f4f1ea", "#d3e6e2", "#cfe0ee", "#f2dfc0", "#e7d5d0"), hour)
@@ -181,7 +181,7 @@ def _cloth(brush: Brush, top: float, hour: str) -> None:
 
 
 def _room(brush: Brush, horizon: float, hour: str, walls: tuple[str, ...]) -> None:
-    """Wall, window with curtains, skirting board, floor boards and a rug."""
+    """Paint a wall, a window with curtains, a skirting board, floor boards and a rug."""
     wall = lit(choose(brush, *walls), hour)
     _wall(brush, horizon, wall)
     stripes, left = brush.rand.random() < 0.5, brush.rand.random() < 0.5
@@ -243,7 +243,7 @@ def living_room(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def low_table(brush: Brush, hour: str) -> None:
-    """Draw a low table along the lower edge of a room, for small things to stand on."""
+    """Draw a low table for small objects along the lower edge of a room."""
     top, base = 0.84, lit(choose(brush, "#5f3f2c", "#efe9de", "#46626b", "#7a4a3a"), hour)
     brush.under(np.full(brush.width, top, np.float32), (0.1, 0.06, 0.04), 0.5, 0.016)
     with brush.pen(top - 0.02) as pen:

@@ -1,4 +1,4 @@
-"""Backdrops of open land and water."""
+"""Backdrops of nature: beach, sea, snow, desert, field, mountain, night and forest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter, Pen, lit, mix,
 
 
 def choose(brush: Brush, *options: str) -> str:
-    """Draw one of some colours."""
+    """Draw one of several colours."""
     return options[int(brush.rand.random() * len(options))]
 
 
 def rolling(brush: Brush, horizon: float, hour: str, colours: tuple[str, ...]) -> None:
-    """Layers of hills up to the horizon, the farther the hazier."""
+    """Paint layers of hills up to the horizon, with haze that grows with distance."""
     for i, colour in enumerate(colours):
         haze = 0.68 * (1 - (i + 1) / (len(colours) + 1))
         line = brush.skyline(horizon - 0.052 + 0.02 * i, 0.034, 0.5)
@@ -23,7 +23,7 @@ def rolling(brush: Brush, horizon: float, hour: str, colours: tuple[str, ...]) -
 
 
 def meadow(brush: Brush, horizon: float, hour: str, far: str, near: str) -> None:
-    """Grass from the horizon to the lower edge."""
+    """Paint grass from the horizon to the lower edge."""
     line = brush.skyline(horizon, 0.008, 0.5)
     brush.ridge(line, lit(far, hour, 0.2), lit(near, hour), 1 - horizon)
     brush.texture("soft", horizon, 0.1, 3.0)
@@ -39,7 +39,7 @@ def _flowers(brush: Brush, horizon: float, hour: str, pen: Pen) -> None:
 
 
 def beach(brush: Brush, horizon: float, hour: str) -> None:
-    """Sky, sea, foam and sand."""
+    """Paint sky, sea, foam and sand."""
     sun_x = sky(brush, horizon, hour)
     light = LIGHTS[hour]
     shore = horizon + 0.36 * (1 - horizon)
@@ -65,7 +65,7 @@ def beach(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def sea(brush: Brush, horizon: float, hour: str) -> None:
-    """Open water to the horizon, at times with a far coast."""
+    """Paint open water to the horizon, sometimes with a distant coast."""
     sun_x = sky(brush, horizon, hour, 0.6)
     light = LIGHTS[hour]
     if brush.rand.random() < 0.4:
@@ -80,7 +80,7 @@ def sea(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def snow(brush: Brush, horizon: float, hour: str) -> None:
-    """Snowfields with blue shade, and a far dark wood."""
+    """Paint snowfields with blue shade and a distant dark wood."""
     sky(brush, horizon, hour, 0.7)
     far = brush.skyline(horizon - 0.05, 0.045, 0.5)
     brush.ridge(far, lit("#dfe9f4", hour, 0.3), lit("#b9cde4", hour, 0.3), 0.12)
@@ -102,7 +102,7 @@ def snow(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def _wood(brush: Brush, pen: Pen, base: float, hour: str, colour: str, height: float) -> None:
-    """Draw a far line of firs, too small and hazy to count as trees."""
+    """Draw a distant line of firs, too small and hazy to count as trees."""
     x, step = -0.01, 0.011 / brush.aspect
     middle, reach = brush.rand.random(), brush.between(0.2, 0.7)
     while x < 1.01:
@@ -115,7 +115,7 @@ def _wood(brush: Brush, pen: Pen, base: float, hour: str, colour: str, height: f
 
 
 def desert(brush: Brush, horizon: float, hour: str) -> None:
-    """Dunes with a lit and a shaded side, at times mesas behind."""
+    """Paint dunes with a lit and a shaded side, sometimes with mesas behind."""
     sky(brush, horizon, hour, 0.25)
     sand = choose(brush, "#e3a85c", "#e8b878", "#d9965a", "#e6bb86")
     if brush.rand.random() < 0.45:
@@ -146,7 +146,7 @@ def _mesa(brush: Brush, pen: Pen, base: float, hour: str) -> None:
 
 
 def field(brush: Brush, horizon: float, hour: str) -> None:
-    """Hills and grass."""
+    """Paint hills and grass."""
     sky(brush, horizon, hour)
     greens = ("#5f8f6a", "#6fa05a", "#7fae55")
     rolling(brush, horizon, hour, greens)
@@ -158,7 +158,7 @@ def field(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def _slope(line: np.ndarray) -> np.ndarray:
-    """Slope of a line, averaged so that faces read as broad planes."""
+    """Return the smoothed slope of a line, so that rock faces appear as broad planes."""
     span = max(3, line.size // 28)
     padded = np.pad(line, span, mode="edge")
     broad = np.convolve(padded, np.ones(span, np.float32) / span, mode="same")
@@ -166,7 +166,7 @@ def _slope(line: np.ndarray) -> np.ndarray:
 
 
 def mountain(brush: Brush, horizon: float, hour: str) -> None:
-    """Peaks with a lit and a shaded side over an alpine meadow."""
+    """Paint peaks with a lit and a shaded side over an alpine meadow."""
     sky(brush, horizon, hour)
     rock = choose(brush, "#6d7f95", "#7d7a86", "#8a7a72", "#667a80")
     for drop, swing, haze in ((0.24, 0.1, 0.58), (0.12, 0.1, 0.26)):
@@ -202,7 +202,7 @@ def night(brush: Brush, horizon: float, hour: str) -> None:
 
 
 def forest(brush: Brush, horizon: float, hour: str) -> None:
-    """Trunks and foliage in layers, light between them, and a mossy floor."""
+    """Paint trunks and foliage in layers, light between them, and a mossy floor."""
     light = LIGHTS[hour]
     leaf = choose(brush, "#5f9a4a", "#4d8f55", "#7a9a3f", "#8a9440")
     glow = mix(light.low, lit("#d8ecb0", hour), 0.55)

@@ -1,4 +1,4 @@
-"""The backdrop of a street: house fronts, pavement and road."""
+"""Backdrop of a street: house fronts, pavement and road."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WALLS = ("#d98f6a", "#e3c28b", "#c9b7a5", "#b6c4c9", "#d9a3a0", "#a9bfa8", "#e8
 
 
 def street(brush: Brush, horizon: float, hour: str) -> None:
-    """House fronts, pavement and road."""
+    """Paint house fronts, pavement and road."""
     sky(brush, horizon, hour)
     with brush.pen(0, horizon + 0.1) as pen:
         _far_town(brush, pen, horizon, hour)
@@ -49,7 +49,7 @@ def _far_town(brush: Brush, pen: Pen, horizon: float, hour: str) -> None:
 
 
 def _front(brush: Brush, pen: Pen, x: float, wide: float, base: float, hour: str) -> None:
-    """One house: wall, roof, windows, door or shop."""
+    """Draw one house: wall, roof, windows, door or shop."""
     wall = lit(choose(brush, *_WALLS), hour, 0.08)
     top = base - brush.between(0.34, 0.5) * (base / 0.6)
     roof = lit(choose(brush, "#8a4b3c", "#5b5560", "#9a5a44", "#6a5a52"), hour, 0.1)

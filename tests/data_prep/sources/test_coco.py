@@ -89,10 +89,10 @@ def test_what_is_here_is_taken_and_the_rest_told(
     assert records[1].labels == ("car", "vehicle")
     assert source.open_image(records[1], 320).size == (12, 8)
     assert caplog.messages == [
-        f"some images are named otherwise than in {images}; matched where only one fits: 1 by "
+        f"some image names differ from the files in {images}; matched if only one fits: 1 by "
         "leading folder (000000000139.jpg is val2017/000000000139.jpg)",
-        "1 images have the file name of another release",
-        f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv names the other 2",
+        "1 images were found by their name in another release",
+        f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv lists the other 2",
     ]
     assert source.skipped_rows() == [
         ("285", "000000000285.jpg", "not in the folder of images"),
@@ -150,7 +150,7 @@ def test_karpathys_splits(tmp_path: Path) -> None:
     assert {record.key: record.split for record in source.records()} == {
         "139": "train", "285": "select", "397133": "test",
     }  # fmt: skip
-    left_out = ("391895", "000000391895.jpg", "not in the file of splits")
+    left_out = ("391895", "000000391895.jpg", "not in the splits file")
     assert source.skipped_rows() == [left_out]
     write_json(splits, {"images": [{"cocoid": 1, "split": "holdout"}]})
     with pytest.raises(ValueError, match=r"images\[0\] has cocoid 1 and split 'holdout'; expected"):
@@ -188,7 +188,7 @@ def test_hostile_entries_are_named(tmp_path: Path) -> None:
         "empty caption": 3,
         "huge caption": 1,
         "duplicate caption": 1,
-        "caption of an image that the file does not name": 2,
+        "caption of an image that is not in the file": 2,
         "unknown category 99": 1,
         "unknown category None": 1,
     }

@@ -150,7 +150,7 @@ def test_what_is_meant_is_seen_or_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "0.jpg", jpeg())
     path = table(tmp_path)
     assert len(captions(source(tmp_path))) == 1
-    with pytest.raises(ValueError, match="--images goes with the official table"):
+    with pytest.raises(ValueError, match="--images requires the official table"):
         conceptual_captions(tmp_path / "cc", tmp_path, name="cc", licence="")
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"none of the 12 rows of .* CRC-32 of the URL.*--images"):
@@ -195,7 +195,7 @@ def test_numbers_that_fit_several_rows_are_refused(
 def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
     numbered_images(tmp_path / "images" / "a", 0, 1)
     numbered_images(tmp_path / "images" / "b", 1)
-    with pytest.raises(ValueError, match=r"tsv:2 means a/00001.jpg or b/00001.jpg"):
+    with pytest.raises(ValueError, match=r"tsv:2 matches a/00001.jpg and b/00001.jpg"):
         list(source(table(tmp_path), tmp_path / "images").records())
 
 
@@ -224,7 +224,7 @@ def test_columns_are_found_by_their_names(tmp_path: Path, head: str) -> None:
         write(tmp_path / "images" / f"{crc(address)}.jpg", jpeg())
     made = source(path, tmp_path / "images")
     assert captions(made) == {address: (caption,) for caption, address in ROWS}
-    assert made.skipped_rows()[0].reason.startswith("number of fields is not that of the header: 4")
+    assert made.skipped_rows()[0].reason.startswith("wrong number of fields: 4")
 
 
 def test_a_table_without_images_says_how_to_download_them(tmp_path: Path) -> None:

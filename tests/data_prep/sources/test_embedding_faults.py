@@ -59,15 +59,15 @@ Harm = Callable[[Path], Any]
 HARMS: dict[str, tuple[Harm, str]] = {
     "no array": (
         lambda e: write(e / "img_emb" / "img_emb_0.npy", b"nothing"),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
+        r"img_emb_0.npy cannot be read: it holds Python objects or is not an array",
     ),
     "half a ZIP archive": (
         lambda e: write(e / "img_emb" / "img_emb_0.npy", b"PK\x03\x04" + b"\0" * 90),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
+        r"img_emb_0.npy cannot be read: it holds Python objects or is not an array",
     ),
     "a ZIP archive of arrays": (
         lambda e: write(e / "img_emb" / "img_emb_0.npy", archive_of(unit(3))),
-        r"img_emb_0.npy cannot be read: it holds Python objects or is no array",
+        r"img_emb_0.npy cannot be read: it holds Python objects or is not an array",
     ),
     "a pickle": (
         lambda e: save_objects(e / "img_emb" / "img_emb_0.npy"),
@@ -95,7 +95,7 @@ HARMS: dict[str, tuple[Harm, str]] = {
         lambda e: [
             np.save(e / p / f"{p}_1.npy", unit(2, width=8)) for p in ("img_emb", "text_emb")
         ],
-        r"img_emb_1.npy is 8 wide, but img_emb_0.npy 16",
+        r"img_emb_1.npy is 8 wide, but img_emb_0.npy is 16",
     ),
     "texts of another width": (
         lambda e: np.save(e / "text_emb" / "text_emb_1.npy", unit(2, width=8)),
@@ -109,17 +109,17 @@ HARMS: dict[str, tuple[Harm, str]] = {
         lambda e: pd.DataFrame({"caption": ["x"]}).to_parquet(
             e / "metadata" / "metadata_0.parquet"
         ),
-        r"metadata_0.parquet has 1 rows, but its array of images 3",
+        r"metadata_0.parquet has 1 rows, but its array of images has 3",
     ),
     "a table too long": (
         lambda e: pd.DataFrame({"caption": ["x"] * 4}).to_parquet(
             e / "metadata" / "metadata_0.parquet"
         ),
-        r"metadata_0.parquet has 4 rows, but its array of images 3",
+        r"metadata_0.parquet has 4 rows, but its array of images has 3",
     ),
     "a damaged table": (
         lambda e: write(e / "metadata" / "metadata_1.parquet", b"PAR1 x PAR1"),
-        r"metadata_1.parquet is not a table that can be read: ",
+        r"metadata_1.parquet cannot be read as a table: ",
     ),
     "a missing table": (
         lambda e: (e / "metadata" / "metadata_1.parquet").unlink(),
@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_told_in_a_line(tmp_path: Path, harm: str) -> None:
     apply, message = HARMS[harm]
     apply(folder)
     with pytest.raises(ValueError, match=message) as caught:
-        Embeddings(folder).known()
+        Embeddings(folder).precomputed()
     assert "\n" not in str(caught.value)
 
 

@@ -92,8 +92,8 @@ def test_an_image_that_is_not_here_is_shown_by_its_caption(
     assert made.items["image"].iloc[0] == "/data/set/000.jpg"
     told = [message for message in caplog.messages if "images are in" in message]
     assert set(told) == {
-        f"2 of 5 images are in {tmp_path / 'images'}; the others are shown by their captions "
-        "(--images says where they are)"
+        f"2 of 5 images are in {tmp_path / 'images'}; the others are shown as captions; "
+        "give the folder of images with --images"
     }
 
 
@@ -155,7 +155,7 @@ def test_captions_without_embeddings(
             progress=False,
         )
     assert made.n_captions == 0 and made.text_embeddings.shape == (0, width)
-    assert "left out 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
+    assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
     left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
     assert left_out == [("caption without an embedding", 2)]
     kept = Embeddings(tmp_path / "e", keep_captions=True)
@@ -198,7 +198,7 @@ def test_the_backbone_is_known_where_it_can_be_opened(
     assert one.sha256 != other.sha256
     assert one.may_be(tiny_backbone.sha256, 16) and not one.may_be(tiny_backbone.sha256, 32)
     assert str(one) == "backbone somebody-elses (weights unknown)"
-    assert "the weights of backbone somebody-elses are unknown here" in caplog.text
+    assert "the weights of backbone somebody-elses are not available" in caplog.text
 
 
 def test_a_source_travels_light(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_captions_find_their_images(tmp_path: Path) -> None:
     assert records["two/c.png"].captions == ()
     assert not {"b.png", "c.png"} & records.keys()
     assert [(entry.key, entry.reason) for entry in source.skipped_rows()] == [
-        ("captions.csv:4", "ambiguous image name: sub/b.png is also what sub\\b.png means; "
+        ("captions.csv:4", "ambiguous image name: sub\\b.png also refers to sub/b.png; "
          "write its path inside the folder"),
         ("captions.csv:7", "ambiguous image name: it may be one/c.png or two/c.png; "
          "write its path inside the folder"),
@@ -100,13 +100,13 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
     os.symlink(tmp_path, images / "loop")
     source = Folder(images, table(tmp_path, "../outside.png,x", f"{outside},y"))
     leaves = "leaves the folder: only images inside it are read"
-    link = "link leaves the folder: only images inside it are read; --follow-links reads it"
+    link = "link leaves the folder: only images inside it are read; use --follow-links to read it"
     assert reason(source, "link.png") == link
     assert reason(source, "../outside.png") == leaves
     assert reason(source, str(outside)) == leaves
     assert source.open_image(by_key(source)["inside.png"], 320).size == (6, 4)
     assert [(s.key, s.reason) for s in source.skipped_rows()] == [
-        ("loop", "linked folder: links are not followed; --follow-links reads it")
+        ("loop", "linked folder: links are not followed; use --follow-links to read it")
     ]
 
 

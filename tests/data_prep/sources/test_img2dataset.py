@@ -47,7 +47,7 @@ def test_every_layout_gives_the_same_records(
         f"{shard}/000000001": "not downloaded: HTTP Error 404",
         "00001/000010000": "empty caption",
     }
-    told = f"3 of 4 images of {source.path} were downloaded; skipped.csv names the others"
+    told = f"3 of 4 images of {source.path} were downloaded; skipped.csv lists the others"
     assert caplog.messages == [told]
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_tar_is_named(tmp_path: Path, harm: str, at: int, data: bytes)
     overwrite(path, at, data)
     source = Img2Dataset(path)
     assert len(list(source.records())) == (0 if at == 0 else 1)
-    assert reasons(source)["0.tar"].startswith("damaged tar file, read up to there: ")
+    assert reasons(source)["0.tar"].startswith("damaged tar file, read up to the damage: ")
 
 
 def test_headers_that_lead_backwards_end_the_reading(tmp_path: Path) -> None:
@@ -274,8 +274,8 @@ def test_a_json_file_that_contradicts_the_text_is_named(tmp_path: Path) -> None:
     source = Img2Dataset(tmp_path / "shards")
     assert {record.captions for record in source.records()} == {("a dog",)}
     assert reasons(source) == {
-        "00000/1": "caption not used: .json says 'a cat'; the text file counts",
+        "00000/1": "caption not used: .json has 'a cat'; the text file takes precedence",
         "00000/2": "JSON file not read: its caption: expected a caption, found the number 3",
         "00000/3": "JSON file not read: its caption: expected a caption, found the number 1",
-        "00000/4": "caption not used: .json says 'a hound'; the text file counts",
+        "00000/4": "caption not used: .json has 'a hound'; the text file takes precedence",
     }

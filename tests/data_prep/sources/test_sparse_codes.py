@@ -112,8 +112,8 @@ def test_items_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture
     made = prepared(folder, tmp_path / "made")
     assert (made.n_items, made.n_captions) == (6, 0)
     assert json.loads((made.path / "names.json").read_text()) == []
-    assert "dimensions are called by their number" in caplog.text
-    assert "searched by items alone" in caplog.text
+    assert "dimensions are shown by number" in caplog.text
+    assert "only items can be used as queries" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_long_names_are_cut_and_control_characters_go(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
-        ("n.json", "{", "is no JSON"),
-        ("n.json", "[" * 100_000, "is no JSON"),
-        ("n.json", "[1, 2, 3, 4]", "neither a list of names"),
+        ("n.json", "{", "is not JSON"),
+        ("n.json", "[" * 100_000, "is not JSON"),
+        ("n.json", "[1, 2, 3, 4]", "is not a list of names"),
         ("n.json", '{"7": "dog"}', "names dimension 7; the codes have 0 to 3"),
-        ("n.json", '{"-1": "dog"}', "no whole number"),
+        ("n.json", '{"-1": "dog"}', "is not an integer"),
         ("n.csv", "a,b\n1,2\n", "no column `name`"),
         ("n.csv", "dimension,name\n1,dog\n1,cat\n", "names dimension 1 twice"),
         ("n.csv", "", "no column `name`"),
@@ -206,8 +206,8 @@ HOSTILE = {
         "row 1 has dimension 2 twice",
     ),
     "format": (parts(format=np.array([1, 2])), "format"),
-    "shape": (parts(shape=np.array([2.5, 4])), "no shape of two whole numbers"),
-    "negative shape": (parts(shape=np.array([-2, 4])), "no shape of two whole numbers"),
+    "shape": (parts(shape=np.array([2.5, 4])), "no shape of two integers"),
+    "negative shape": (parts(shape=np.array([-2, 4])), "no shape of two integers"),
     "wide": (parts(shape=np.array([2, 1 << 40])), "1,099,511,627,776 dimensions; 1 to 131,072"),
     "no width": (parts(shape=np.array([2, 0])), "has 0 dimensions"),
     "rows": (parts(shape=np.array([5, 4])), "fits no matrix of 5 rows"),
@@ -263,14 +263,14 @@ def less(rows: object) -> csr_matrix:
          "has 5 rows, but .*items.csv names 6 items in 7 rows"),
         (lambda f: save_npz(f / "text_codes.npz", less(TEXTS)), "has 6 rows, but .* 7 captions"),
         (lambda f: save_npz(f / "text_codes.npz", matrix(np.ones((7, 9)))),
-         "has 9 dimensions, but the images' codes have 4"),
+         "has 9 dimensions, but the image codes have 4"),
         (lambda f: (f / "words.txt").write_text("dog\n"), "has 1 lines, but .* 6 rows"),
-        (lambda f: (f / "words.txt").unlink(), "belong together"),
+        (lambda f: (f / "words.txt").unlink(), "only one of word_codes.npz and words.txt"),
         (lambda f: (f / "items.csv").unlink(), "there is no items.parquet or items.csv"),
         (lambda f: (f / "image_codes.npz").unlink(), "there is no image_codes.npz"),
-        (lambda f: (f / "items.csv").write_text(""), "items.csv is not a table"),
+        (lambda f: (f / "items.csv").write_text(""), "items.csv cannot be read as a table"),
         (lambda f: ((f / "items.csv").unlink(), (f / "items.jsonl").write_text("{}\n[]\n")),
-         "line 2 is no JSON object"),
+         "line 2 is not a JSON object"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together(

@@ -197,6 +197,6 @@ def test_the_command_line_refuses_in_one_line(
     assert "line 2: there is no dimension 9999" in fault(sieve(*command, bad, *end))
     assert "there is no file" in fault(sieve(*command, tmp_path / "none.json", *end))
     other = bad.rename(tmp_path / "x.txt")
-    assert "a file of notes is a .json or .csv" in fault(sieve(*command, other, *end))
+    assert "a file of annotations must end in .json or .csv" in fault(sieve(*command, other, *end))
     command = ("annotations", "export", tiny_collection.path)
     assert "there is no folder" in fault(sieve(*command, tmp_path / "no" / "x.csv", *end))

@@ -69,8 +69,8 @@ def test_wrong_usage_exits_with_2(sieve: Sieve, arguments: tuple[str, ...]) -> N
 def test_a_mistyped_command_is_one_line_that_says_what_was_meant(sieve: Sieve) -> None:
     for words, line in (
         (("explor", "scenes"), "there is no command 'explor'; did you mean `sieve explore`?"),
-        (("fly",), "there is no command 'fly'; there are explore, prepare, "),
-        ((), "say what to do, one of explore, prepare, "),
+        (("fly",), "there is no command 'fly'; choose one of explore, prepare, "),
+        ((), "no command given, expected one of explore, prepare, "),
     ):
         answer = sieve(*words)
         assert (answer.code, answer.err.count("\n")) == (2, 1)
@@ -101,8 +101,8 @@ def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> Non
         (("dimensions", *opened, "--sort", "beauty"), "cannot sort by 'beauty'; columns are: "),
         (("dimensions", *opened, "--csv", "--json"), "give --csv or --json, not both"),
         (("dimensions", *opened, "--csv", "--summary"), "give --csv or --summary, not both"),
-        (("dimensions", *opened, "--summary", "--match", "a"), "--summary is of all dimensions"),
-        (("prepare", "scenes", "--count", "3"), "need a place: give --out"),
+        (("dimensions", *opened, "--summary", "--match", "a"), "--summary covers all dimensions"),
+        (("prepare", "scenes", "--count", "3"), "have a default folder; give --out"),
         (("prepare", "folder", tmp_path / "no", "--out", tmp_path / "c"), "there is no folder"),
         (("prepare", "folder", tmp_path, "--out", tmp_path), "exists already; choose another"),
     ):

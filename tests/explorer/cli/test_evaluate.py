@@ -141,7 +141,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
     [
         (("--methods", "nonsense"), "no method nonsense"),
         (("--seeds", "one"), "--seeds takes"),
-        (("--peer", "nothing"), "--peer takes NAME=COLLECTION"),
+        (("--peer", "nothing"), "--peer must be NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],
 )

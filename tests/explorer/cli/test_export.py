@@ -125,7 +125,7 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
         ("codes", "c.csv", (), "a file of codes is a .npz or .parquet"),
         ("codes", "c.npz", ("--query", "a"), "leave the query out"),
         ("dimensions", "no/d.csv", (), "there is no folder"),
-        ("dimensions", "d.csv", ("--captions",), "--captions is for codes alone"),
+        ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
     ],
 )
 def test_faults_are_one_line_and_leave_nothing(

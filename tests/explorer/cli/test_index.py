@@ -16,7 +16,7 @@ def test_an_index_answers_as_the_codes_do(
     address = f"qdrant://{tmp_path}/engine/tiny"
     given = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
     asked = ("search", *given, "a red circle", "--without", "the snow", "--json")
-    assert "make it with `sieve index" in fault(sieve(*asked, "--index", f"{address}-2"))
+    assert "create it with `sieve index" in fault(sieve(*asked, "--index", f"{address}-2"))
     first = sieve("index", *given, "--to", address, "--batch", 7, "--json")
     assert first.code == 0, first.err
     assert (first.data["items"], first.data["were_there"]) == (60, 0)
@@ -39,7 +39,7 @@ def test_an_index_answers_as_the_codes_do(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("tiny", "is no address of an index"),
+        ("tiny", "expected the address of an index"),
         ("qdrant://me:secret@host/tiny", "QDRANT_API_KEY"),
         ("qdrant://127.0.0.1:9/tiny", "no answer from index"),
     ],

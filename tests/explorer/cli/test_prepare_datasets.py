@@ -118,7 +118,7 @@ def test_embeddings_of_a_backbone_that_is_not_here(
     out = tmp_path / "made"
     made = sieve("prepare", "embeddings", folder, "--backbone", "our-own", "--out", out, "--json")
     assert made.data["backbone"] == "our-own"
-    assert "the weights of backbone our-own are unknown here" in caplog.text
+    assert "the weights of backbone our-own are not available" in caplog.text
     assert not Collection.open(out).backbone.is_known
     line = fault(sieve("search", out, "a dog"))
     assert "no checkpoint fits backbone our-own" in line

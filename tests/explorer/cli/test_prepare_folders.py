@@ -92,7 +92,7 @@ def test_links_are_followed_only_on_request(sieve: Sieve, backbone: str, tmp_pat
     os.symlink("../blobs/meta", images / "metadata.jsonl")
     given = ("prepare", "folder", images, "--backbone", backbone)
     line = fault(sieve(*given, "--out", tmp_path / "x"))
-    assert "link leaves the folder" in line and "--follow-links reads it" in line
+    assert "link leaves the folder" in line and "use --follow-links to read it" in line
     out = tmp_path / "out"
     made = sieve(*given, "--out", out, "--follow-links").out
     assert made.startswith(f"4 items, 1 captions in {out}")

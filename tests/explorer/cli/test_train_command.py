@@ -71,9 +71,9 @@ def test_shards_and_more_items(
     backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
     prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
     told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
-    assert "This is part 1/2: join all with `sieve merge PART… --out COLLECTION`" in told.out
+    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in told.out
     assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
-        "parts are missing: 2/2"
+        "shards are missing: 2/2"
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
     (home / "collections").mkdir(parents=True)

@@ -142,7 +142,7 @@ def test_an_attached_backbone_must_fit(
     assert search(sieve, made, "a dog", *fits).code == 0
     other = ("--text-encoder", "sieve-lite")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *other))
-    assert "embeds in 512 dimensions, those of the collection have 32" in line
+    assert "has 512 dimensions, but the collection's embeddings have 32" in line
 
 
 def test_another_backbone_of_known_weights_is_refused(

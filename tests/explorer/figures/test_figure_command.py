@@ -63,7 +63,7 @@ def test_command_faults_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Pa
         ((path, "-o", tmp_path / "figure.jpg"), "figure.jpg: a figure is a .pdf, .svg or .png"),
         ((path, "-o", tmp_path / "no" / "figure.pdf"), "there is no folder"),
         ((tmp_path / "none.json", "-o", out), "there is no recipe"),
-        ((path, "-o", out), "no collection is named; add one, or --collection"),
+        ((path, "-o", out), "missing collection; add it to the recipe or give --collection"),
         ((hashed, "-o", out, *there), "there is no checkpoint with hash 0123456789ab; say where"),
     ):
         assert line in fault(sieve("figure", *arguments))
@@ -78,5 +78,5 @@ def test_the_recipe_itself_is_not_written_over(
     before = path.read_bytes()
     where = ("--checkpoint", tiny_checkpoint.path, "--collection", tiny_collection.path)
     said = fault(sieve("figure", path, "-o", tmp_path / "figure.pdf", "--recipe", *where))
-    assert "figure.json is the recipe itself" in said
+    assert "figure.json would overwrite the recipe" in said
     assert path.read_bytes() == before

@@ -174,7 +174,7 @@ def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: E
         (OTHER, "leaves the collection's thumbnails"),
         (ENDLESS, "leaves the collection's thumbnails"),
         (PIPE, "file is missing"),
-        (SCRIPT, "it is no WebP image"),
+        (SCRIPT, "it is not a WebP image"),
     ):
         status, answer = raw(web, f"/thumbnails/00/{name}.webp")
         said = answer.split(b"\r\n\r\n", 1)[1].decode()

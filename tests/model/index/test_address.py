@@ -8,7 +8,7 @@ from sieve.model.index.qdrant import IndexAddress, connect
 
 
 @pytest.mark.parametrize(
-    ("text", "url", "folder", "name", "told"),
+    ("text", "url", "folder", "name", "normalised"),
     [
         ("qdrant://host/a", "http://host:6333", "", "a", "qdrant://host:6333/a"),
         ("qdrant://host:7000/a", "http://host:7000", "", "a", "qdrant://host:7000/a"),
@@ -19,10 +19,10 @@ from sieve.model.index.qdrant import IndexAddress, connect
         ("qdrant://host/a%23b", "http://host:6333", "", "a#b", "qdrant://host:6333/a%23b"),
     ],
 )
-def test_addresses(text: str, url: str, folder: str, name: str, told: str) -> None:
+def test_addresses(text: str, url: str, folder: str, name: str, normalised: str) -> None:
     address = IndexAddress.parse(text)
     assert address == IndexAddress(url, folder, name)
-    assert str(address) == told and IndexAddress.parse(told) == address
+    assert str(address) == normalised and IndexAddress.parse(normalised) == address
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ def test_addresses(text: str, url: str, folder: str, name: str, told: str) -> No
         "qdrant://host/a?x=1", "qdrant://host/a#b", "qdrant://[::1/a",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no address of an index; write qdrant://HOST"):
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected the address of an index, qdrant://HOST"):
         IndexAddress.parse(text)
 
 
-def test_a_key_does_not_belong_into_it() -> None:
+def test_a_key_in_an_address_is_refused() -> None:
     with pytest.raises(ValueError, match="QDRANT_API_KEY") as refused:
         IndexAddress.parse("qdrant://me:secret@host/a")
     assert "secret" not in str(refused.value)
 
 
-def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_qdrant_client_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "qdrant_client", None)
     with pytest.raises(ValueError, match=r"pip install 'sieve-explorer\[qdrant\]'"):
         connect(IndexAddress.parse("qdrant://host/a"))

@@ -1,6 +1,6 @@
-"""What every engine promises, asked of each with the same codes.
+"""The contract of `Index`, checked for every implementation with the same codes.
 
-Qdrant's own client stands in for its server; with QDRANT_URL set, a server is asked too.
+Qdrant's own client stands in for its server; if QDRANT_URL is set, a server is tested too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Calibration, Query, contributions
-from sieve.model.index import Index, LocalIndex, QdrantIndex
-from sieve.model.index.qdrant import IndexIdentity, upload
+from sieve.model.index import Index, LocalIndex
+from sieve.model.index.qdrant import IndexIdentity, QdrantIndex, upload
 
 N, M, K = 160, 30, 6
 CALIBRATION = Calibration(push=1.3, threshold=0.25)
@@ -145,7 +145,7 @@ def test_nothing_is_found_for_nothing(index: Index) -> None:
 
 
 def test_a_query_of_another_width_is_refused(index: Index) -> None:
-    with pytest.raises(ValueError, match=rf"8 dimensions, the codes {M}"):
+    with pytest.raises(ValueError, match=rf"8 dimensions, but the codes have {M}"):
         index.search(Query(np.ones(8, np.float32)), 24)
 
 

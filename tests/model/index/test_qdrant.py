@@ -11,14 +11,14 @@ import pytest
 from test_contract import CODES, IDENTITY, IDS, MEAN, ask
 
 from sieve.model.exclusion import Calibration
-from sieve.model.index import QdrantIndex
 from sieve.model.index.qdrant import (
     ABOUT,
     CODE,
     HAS,
     IndexAddress,
     IndexIdentity,
-    Uploaded,
+    QdrantIndex,
+    UploadReport,
     connect,
     upload,
 )
@@ -32,7 +32,7 @@ def client() -> Any:
     return qdrant_client.QdrantClient(":memory:")
 
 
-def put(client: Any, identity: IndexIdentity = IDENTITY, batch: int = 30) -> Uploaded:
+def put(client: Any, identity: IndexIdentity = IDENTITY, batch: int = 30) -> UploadReport:
     return upload(client, "photos", identity, CODES, MEAN, IDS, where="here", batch=batch)
 
 
@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> list[int]:
-    """Stop before the call of that number; what was uploaded is noted."""
+    """Raise `Stopped` at the call of that number; return the sizes of the uploads before it."""
     real: Callable[..., Any] = getattr(client, method)
     sizes: list[int] = []
 
@@ -56,14 +56,14 @@ def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int
 
 
 @pytest.mark.parametrize("method", ["upsert", "set_payload"])
-def test_a_stopped_upload_is_told_and_goes_on(
+def test_an_interrupted_upload_is_reported_and_continues(
     client: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     with monkeypatch.context() as patch:
         stop_at(client, patch, method, 3)
         with pytest.raises(Stopped):
             put(client)
-    with pytest.raises(ValueError, match=r"has \d+ of 160 items; go on with `sieve index photos"):
+    with pytest.raises(ValueError, match=r"has \d+ of 160 items; continue with"):
         QdrantIndex(client, "photos", IDENTITY, "here")
     sizes = stop_at(client, monkeypatch, "upsert", 100)
     done = put(client)
@@ -71,7 +71,7 @@ def test_a_stopped_upload_is_told_and_goes_on(
     assert client.count("photos").count == 160 + 1
     index = QdrantIndex(client, "photos", IDENTITY, "here")
     assert (index.code(100) == CODES.dense(100)).all()
-    assert put(client) == Uploaded(160, 160)
+    assert put(client) == UploadReport(160, 160)
 
 
 def test_an_item_has_its_id_and_what_is_above_the_threshold(client: Any) -> None:
@@ -83,14 +83,14 @@ def test_an_item_has_its_id_and_what_is_above_the_threshold(client: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "expected"),
     [
         ({"collection": "cats", "collection_sha256": "c" * 64}, "cats (cccccccccccc)"),
         ({"checkpoint": "wide", "checkpoint_sha256": "d" * 64}, "wide (dddddddddddd)"),
     ],
 )
-def test_what_is_of_something_else_is_refused_with_both_names(
-    client: Any, other: dict[str, str], told: str
+def test_codes_of_something_else_are_refused_with_both_names(
+    client: Any, other: dict[str, str], expected: str
 ) -> None:
     put(client)
     wanted = replace(IDENTITY, **other)
@@ -101,7 +101,7 @@ def test_what_is_of_something_else_is_refused_with_both_names(
         with pytest.raises(ValueError) as refused:
             attempt()
         message = str(refused.value)
-        assert told in message and "\n" not in message
+        assert expected in message and "\n" not in message
         assert "photos (aaaaaaaaaaaa)" in message or "codes (bbbbbbbbbbbb)" in message
 
 
@@ -109,11 +109,11 @@ def test_another_threshold_is_refused(client: Any) -> None:
     put(client)
     index = QdrantIndex(client, "photos", IDENTITY, "here")
     query = replace(ask(0, never=True), calibration=Calibration(threshold=0.1))
-    with pytest.raises(ValueError, match=r"above 0\.25 for `never`, but 0\.1"):
+    with pytest.raises(ValueError, match=r"above 0\.25 .* threshold is 0\.1"):
         index.search(query, 5)
 
 
-def test_what_is_not_sieves_is_left_alone(client: Any) -> None:
+def test_a_collection_of_another_program_is_left_alone(client: Any) -> None:
     from qdrant_client import models
 
     sparse = {CODE: models.SparseVectorParams()}
@@ -122,24 +122,24 @@ def test_what_is_not_sieves_is_left_alone(client: Any) -> None:
     client.upsert("photos", [models.PointStruct(id=1, vector=vector)])
     with pytest.raises(ValueError, match="here holds something else; choose another name"):
         put(client)
-    with pytest.raises(ValueError, match="no index of Sieve's"):
+    with pytest.raises(ValueError, match="not written by Sieve"):
         QdrantIndex(client, "photos", IDENTITY, "here")
     assert client.count("photos").count == 1
 
 
-def test_a_collection_that_stands_ready_is_used(client: Any) -> None:
+def test_an_existing_empty_collection_is_filled(client: Any) -> None:
     from qdrant_client import models
 
     sparse = {CODE: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True))}
     client.create_collection("photos", vectors_config={}, sparse_vectors_config=sparse)
-    assert put(client) == Uploaded(160, 0)
+    assert put(client) == UploadReport(160, 0)
 
 
 @pytest.mark.parametrize("field", ["collection", "items", "uploaded", "mean_positive", "threshold"])
-def test_a_damaged_memory_is_refused(client: Any, field: str) -> None:
+def test_a_damaged_identity_is_refused(client: Any, field: str) -> None:
     put(client)
     client.set_payload("photos", {field: [["<b>"]]}, points=[ABOUT])
-    with pytest.raises(ValueError, match=r"no index of Sieve's|is damaged|has .* of 160 items"):
+    with pytest.raises(ValueError, match=r"not written by Sieve|is damaged|has .* of 160 items"):
         QdrantIndex(client, "photos", IDENTITY, "here")
 
 
@@ -147,16 +147,16 @@ def test_an_item_without_its_code_is_named(client: Any) -> None:
     put(client)
     client.delete_vectors("photos", vectors=[CODE], points=[7])
     index = QdrantIndex(client, "photos", IDENTITY, "here")
-    with pytest.raises(ValueError, match="here holds no code of item 7; upload it anew"):
+    with pytest.raises(ValueError, match="here holds no code of item 7; upload it again"):
         index.code(7)
 
 
-def test_a_name_that_is_not_there(client: Any) -> None:
-    with pytest.raises(FileNotFoundError, match="no index here; make it with `sieve index"):
+def test_a_missing_index(client: Any) -> None:
+    with pytest.raises(FileNotFoundError, match="no index here; create it with `sieve index"):
         QdrantIndex(client, "photos", IDENTITY, "here")
 
 
-def test_a_server_that_is_gone_is_told_in_one_line() -> None:
+def test_an_unreachable_server_is_reported_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = IndexAddress.parse(f"qdrant://127.0.0.1:{taken.getsockname()[1]}/photos")

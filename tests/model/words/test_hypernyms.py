@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.model.words.hypernyms import hypernyms_of, with_kinds
+from sieve.model.words.hypernyms import hypernyms_of, with_hypernyms
 from sieve.model.words.text import concept_presence, word_presence
 
 
@@ -36,7 +36,7 @@ def test_no_kind_is_told_of_another() -> None:
 def test_items_have_what_their_words_are_kinds_of() -> None:
     captions = [["a dog on grass"], ["a cat"], ["a red bicycle", "a girl"], ["grass"]]
     words = concept_presence(captions, min_items=1)
-    found = with_kinds(words, min_items=1)
+    found = with_hypernyms(words, min_items=1)
     table = {word: found.presence[:, [at]].toarray().ravel() for at, word in enumerate(found.words)}
     assert table["animal"].tolist() == [1, 1, 0, 0]
     assert table["vehicle"].tolist() == [0, 0, 1, 0]
@@ -48,7 +48,7 @@ def test_items_have_what_their_words_are_kinds_of() -> None:
 
 def test_rare_kinds_are_dropped() -> None:
     words = word_presence([["dog"], ["cat"], ["tree"]], min_items=1)
-    found = with_kinds(words, min_items=2)
+    found = with_hypernyms(words, min_items=2)
     assert "animal" in found.words
     assert "dog" not in found.words
 
@@ -60,4 +60,4 @@ def test_a_plural_of_its_own_stays() -> None:
 
 
 def test_no_words_have_no_kinds() -> None:
-    assert with_kinds(word_presence([[], []])).words == []
+    assert with_hypernyms(word_presence([[], []])).words == []

@@ -6,7 +6,7 @@ from sieve.model.words.nouns import NounTable, benchmark_nouns
 
 
 def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:
-    found = benchmark_nouns().found_in("Two boys and a Puppy by the lake.")
+    found = benchmark_nouns().nouns_in("Two boys and a Puppy by the lake.")
     assert found == {"boy", "child", "person", "puppy", "dog", "animal", "lake", "water"}
 
 
@@ -20,7 +20,7 @@ def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:
     ],
 )
 def test_the_longest_form_counts(text: str, has: str, has_not: str) -> None:
-    found = benchmark_nouns().found_in(text)
+    found = benchmark_nouns().nouns_in(text)
     assert has in found
     assert has_not not in found
 
@@ -28,10 +28,10 @@ def test_the_longest_form_counts(text: str, has: str, has_not: str) -> None:
 def test_no_word_is_asked_without_its_own_kind() -> None:
     nouns = benchmark_nouns()
     for one, other in (("boy", "child"), ("boy", "person"), ("lake", "water"), ("surfer", "wave")):
-        assert not nouns.apart(one, other)
-        assert not nouns.apart(other, one)
-    assert nouns.apart("dog", "beach")
-    assert not any(nouns.apart(lemma, lemma) for lemma in nouns.lemmas)
+        assert not nouns.can_pair(one, other)
+        assert not nouns.can_pair(other, one)
+    assert nouns.can_pair("dog", "beach")
+    assert not any(nouns.can_pair(lemma, lemma) for lemma in nouns.lemmas)
 
 
 def test_the_table_that_ships_is_large_whole_and_hashed() -> None:
@@ -39,8 +39,8 @@ def test_the_table_that_ships_is_large_whole_and_hashed() -> None:
     assert len(nouns.lemmas) > 300
     assert len(nouns.sha256) == 64
     for lemma in nouns.lemmas:
-        assert lemma in nouns.found_in(lemma), lemma
-        assert nouns.asked(lemma).split()[-1] == lemma.split()[-1]
+        assert lemma in nouns.nouns_in(lemma), lemma
+        assert nouns.query_text(lemma).split()[-1] == lemma.split()[-1]
 
 
 def test_a_damaged_table_is_refused() -> None:
@@ -48,9 +48,9 @@ def test_a_damaged_table_is_refused() -> None:
         return {"asked": form, "forms": [form], "synonyms": [], "hypernyms": list(hypernyms),
                 "related": []}  # fmt: skip
 
-    with pytest.raises(ValueError, match="stands for"):
+    with pytest.raises(ValueError, match="is a form of both"):
         NounTable({"a": entry("x"), "b": entry("x")})
-    with pytest.raises(ValueError, match="no noun of the table"):
+    with pytest.raises(ValueError, match="not in the table"):
         NounTable({"a": entry("a", "thing")})
-    with pytest.raises(ValueError, match="kind of itself"):
+    with pytest.raises(ValueError, match="its own hypernym"):
         NounTable({"a": entry("a", "b"), "b": entry("b", "a")})
