@@ -42,7 +42,7 @@ from sieve.model import collection as layout
 from sieve.model.backbone import Backbone
 from sieve.model.collection import ITEMS, Collection, thumbnail_path
 from sieve.model.collection_writer import write_manifest
-from sieve.model.files import new_folder
+from sieve.model.files import atomic_folder
 
 _ROWS = 4_096
 
@@ -86,7 +86,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
     FileExistsError
         If `out` exists.
     """
-    with new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         n_items = sum(part.n_items for part in parts)
         n_captions = sum(part.n_captions for part in parts)
         writer = CollectionWriter(folder, n_items, n_captions, parts[0].backbone.width)

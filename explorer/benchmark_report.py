@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sieve.data_prep.captions import tidy
 from sieve.explorer.downloads import csv_bytes
 from sieve.model.benchmark import TRAINED, TRAINING_FREE
-from sieve.model.files import new_folder
+from sieve.model.files import atomic_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,7 +228,7 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
     out : Path
         Must not exist yet.
     """
-    with new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for name, content in (("result", result.as_json()), ("config", result.settings())):
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")

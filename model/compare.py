@@ -1,6 +1,6 @@
-"""One question answered by two methods; `sieve.model.relevance` measures them.
+"""Scores of one query by two methods, which `sieve.model.relevance` can measure.
 
-The peers are the benchmark's own rules over the backbone's embeddings, one question at a time.
+The baselines are the benchmark's rules over the backbone's dense embeddings.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from sieve.model.encoder import IMAGE, MODALITIES, TEXT
 from sieve.model.engine import Engine
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import best, scores
-from sieve.model.relevance import found_only
+from sieve.model.relevance import mask_zero_scores
 from sieve.model.search_results import EncodedQuery
 
 TUNED: Mapping[str, float] = {"subtraction": 0.39}
-"""Knobs that tuning chose alike on scenes and on photographs, in the tables of README.md; the
-others start as the benchmark's trials do."""
+"""Hyperparameters that tuning chose on scenes and on photographs alike, see README.md; the others
+have the start values of the benchmark's tuning."""
 _RAW = ("literal", "A only")
-"""Asked in the embeddings as they are; all others go without the mean of their modality, which
-tuning preferred for most."""
+"""Methods on the raw embeddings; all others subtract each modality's mean, which tuning preferred
+for most."""
 _ROWS_AT_ONCE = 8192
 
 
 class DenseMethod(NamedTuple):
-    """A way to exclude with the backbone's embeddings alone."""
+    """Exclusion by the backbone's dense embeddings."""
 
     name: str
     rule: Rule
     centred: bool
-    """Whether each modality's mean is taken off first."""
+    """Whether each modality's mean is subtracted first."""
     knob: str
-    """Name of its one knob; empty where there is none."""
+    """Name of its hyperparameter; empty if it has none."""
     value: float
-    """What the knob is set to, where nobody says."""
+    """Default of the hyperparameter."""
 
     @property
     def range(self) -> Range | None:
-        """What the knob may be set to."""
+        """Range of the hyperparameter, if there is one."""
         return self.rule.knobs.get(self.knob)
 
 
@@ -61,10 +61,10 @@ DENSE_METHODS: Mapping[str, DenseMethod] = {
 
 @dataclass(frozen=True)
 class _Embeddings(Space):
-    """A space whose images stay on the disk, and are centred as they are read."""
+    """Embedding space whose memory-mapped images are centred as they are read."""
 
     centre: np.ndarray | None = None
-    """(d,) float32: taken off each image, which is then renormalised."""
+    """(d,) float32: subtracted from each image, which is then renormalised."""
 
     def score(self, queries: np.ndarray) -> np.ndarray:
         assert isinstance(self.images, np.ndarray)
@@ -76,58 +76,58 @@ class _Embeddings(Space):
         return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
 
 
-class Asked(NamedTuple):
-    """A question as the backbone embeds it, not centred."""
+class QueryEmbeddings(NamedTuple):
+    """The backbone's embeddings of a query, not centred."""
 
     a: np.ndarray
     """(d,) float32: A, a text or an image."""
     b: np.ndarray | None
-    """(d,) float32: B; None where nothing is excluded."""
+    """(d,) float32: B; None if nothing is excluded."""
     literal: np.ndarray
-    """(d,) float32: "A without B" in these words; A itself where it is an image."""
+    """(d,) float32: the text "A without B"; A itself if it is an image."""
     modality: str
     """A's: `IMAGE` or `TEXT`."""
 
 
-def embed_question(engine: Engine, query: EncodedQuery) -> Asked:
-    """Embed a question's parts; ValueError where there is no backbone.
+def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
+    """Embed the parts of a query; raise a ValueError without a backbone.
 
     Parameters
     ----------
     engine : Engine
     query : EncodedQuery
-        Of a text, an item or an image.
+        Query by a text, an item or an image.
     """
     if not engine.can.dense_search:
-        raise ValueError("these codes were made elsewhere: there are no embeddings to compare with")
+        raise ValueError("external codes have no embeddings to compare with")
     b = engine.encode_text(query.without).embedding if query.without else None
     if query.item or not query.text:
-        return Asked(query.embedding, b, query.embedding, IMAGE)
-    return Asked(engine.encode_text(query.text).embedding, b, query.embedding, TEXT)
+        return QueryEmbeddings(query.embedding, b, query.embedding, IMAGE)
+    return QueryEmbeddings(engine.encode_text(query.text).embedding, b, query.embedding, TEXT)
 
 
 def dense_scores(
-    engine: Engine, asked: Asked, method: DenseMethod, knob: float | None = None
+    engine: Engine, asked: QueryEmbeddings, method: DenseMethod, knob: float | None = None
 ) -> np.ndarray:
     """Score every item by the backbone's embeddings.
 
     Parameters
     ----------
     engine : Engine
-    asked : Asked
+    asked : QueryEmbeddings
     method : DenseMethod
     knob : float, optional
-        By default the method's own value.
+        Value of the hyperparameter; by default the method's.
 
     Returns
     -------
     (n,) float32
-        -inf for what a filter leaves out.
+        -inf for items that a filter leaves out.
 
     Raises
     ------
     ValueError
-        If the knob is out of range.
+        If the hyperparameter is out of range.
     """
     values = _knobs(method, knob)
     space = _space(engine, asked, method.centred)
@@ -149,7 +149,7 @@ def _knobs(method: DenseMethod, knob: float | None) -> dict[str, float]:
     return {method.knob: value}
 
 
-def _space(engine: Engine, asked: Asked, centred: bool) -> Space:
+def _space(engine: Engine, asked: QueryEmbeddings, centred: bool) -> Space:
     a, c = asked.a[None], asked.literal[None]
     b = np.zeros_like(a) if asked.b is None else asked.b[None]
     images = engine.collection.image_embeddings
@@ -173,12 +173,12 @@ def sparse_scores(
 
 
 def shown_rows(total: np.ndarray, top: int) -> list[int]:
-    """Rows that a search shows: the best, without those that score 0 and so share nothing."""
-    return best(found_only(total), top).rows.tolist()
+    """Return the rows that a search shows: the best ones with a nonzero score."""
+    return best(mask_zero_scores(total), top).rows.tolist()
 
 
 def trained_share(checkpoint: Checkpoint, collection: Collection) -> float:
-    """Share of a collection's items that a checkpoint was trained on, as far as it says."""
+    """Return the share of a collection's items that a checkpoint was trained on, if recorded."""
     trained = checkpoint.trained_items
     shared = sum(item in trained for item in collection.items["id"]) if trained else 0
     return shared / max(collection.n_items, 1)

@@ -1,4 +1,4 @@
-"""What a dimension is called, how surely, and where the name is from."""
+"""Names of dimensions with their scores and sources."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ CAPTIONS = "captions"
 VOCABULARY = "vocabulary"
 GIVEN = "given"
 PERSON = "person"
-"""Source of a name that a person gave in the explorer; none of a checkpoint's own."""
+"""Source of a name that a user gave in the explorer; no checkpoint has it."""
 
 
 @dataclass(frozen=True)
 class DimensionName:
-    """A dimension's name, and how sure it is.
+    """A dimension's name with its score and source.
 
     The fields from `source` on are missing in names.json of older checkpoints.
     """
 
     name: str
     score: float
-    """How well the word fits the dimension, in [0, 1]; only names of one source compare."""
+    """Fit of the word to the dimension, in [0, 1]; comparable only for names of one source."""
     runner_up: str
-    """The next best word, or nothing."""
+    """The second-best word, or empty."""
     runner_up_score: float = 0.0
     source: str = CAPTIONS
-    """Where the name is from: captions, vocabulary, or given with the codes, and then unscored."""
+    """Source of the name: captions, vocabulary, or given with external codes, without a score."""
     vocabulary: str = ""
-    """The word of the vocabulary that fits best, or nothing."""
+    """The best word of the vocabulary, or empty."""
     vocabulary_score: float = 0.0
     vocabulary_runner_up: str = ""
     vocabulary_runner_up_score: float = 0.0
 
     def without_labels(self) -> DimensionName | None:
-        """Replace automatic words that label people by the next best; None if none is left.
+        """Replace automatic words that label people by the next best; return None if none is left.
 
-        Names that were given with the codes, or by a person, stay.
+        Names that came with external codes or from users are not changed.
         """
         if self.source not in (CAPTIONS, VOCABULARY):
             return self
@@ -77,7 +77,7 @@ class DimensionName:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> DimensionName:
-        """Read an entry of names.json, whatever else it holds."""
+        """Read an entry of names.json and ignore unknown fields."""
         given: dict[str, Any] = {
             field.name: (float if field.type == "float" else str)(entry[field.name])
             for field in fields(cls)

@@ -1,9 +1,9 @@
-"""Names of the original files of a collection's items, as people know them.
+"""Display names of the original files of a collection's items.
 
-The column `image` of `items.parquet` says where an original is on the machine that prepared it: a
-path, a member of a tar file (`TAR::MEMBER@START+SIZE`), a cell of a Parquet file
-(`FILE.parquet::COLUMN[GROUP,ROW]`), or a scene (`scene:SEED:INDEX`). Results show the part of it
-inside the source folder, never the folder itself.
+The column `image` of `items.parquet` holds an original's location on the machine that prepared it:
+a path, a member of a tar file (`TAR::MEMBER@START+SIZE`), a cell of a Parquet file
+(`FILE.parquet::COLUMN[GROUP,ROW]`), or a scene (`scene:SEED:INDEX`). Results show only the part
+inside the source folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CELL = re.compile(r"(?P<table>.+\.parquet)::[^:\[\]]+\[(?P<group>\d+),(?P<row>\
 
 
 class FileNames:
-    """Names of files relative to the folders that a collection was made from.
+    """Names of files relative to a collection's source folders.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class FileNames:
 
     def __init__(self, images: pd.Series, roots: Sequence[str]) -> None:
         self._images = images
-        # Longest first: one source folder may lie inside another.
+        # Longest first, because one source folder may be inside another.
         self._roots = sorted({_with_slash(root) for root in roots}, key=len, reverse=True)
         self._roots += _common_folder(images, self._roots)
 
@@ -58,7 +58,7 @@ class FileNames:
 
 
 def _shard_path(image: str) -> str:
-    """Write a reference into a shard as a path, with forward slashes."""
+    """Convert a reference into a shard to a path with forward slashes."""
     if member := _MEMBER.fullmatch(image):
         folder, _, name = member["member"].removeprefix("./").rpartition("/")
         key = name.rpartition(".")[0] or name
@@ -73,7 +73,7 @@ def _with_slash(root: str) -> str:
 
 
 def _common_folder(images: pd.Series, roots: Sequence[str]) -> list[str]:
-    """Find the folder of all absolute paths outside the roots; nothing if it is the root folder."""
+    """Return the common folder of absolute paths outside the roots, unless it is `/`."""
     paths = pa.array(images, pa.string())
     outside = pc.call_function("starts_with", [paths], pc.MatchSubstringOptions("/"))
     for root in roots:
@@ -82,7 +82,7 @@ def _common_folder(images: pd.Series, roots: Sequence[str]) -> list[str]:
     ends = pc.call_function("min_max", [paths.filter(outside)]).as_py()
     if ends["min"] is None:
         return []
-    # The first and the last in order have in common what all have.
+    # The common folder of the first and the last path in order is that of all.
     folder = os.path.commonpath(
         [os.path.dirname(path.partition("::")[0]) for path in ends.values()]
     )

@@ -1,25 +1,17 @@
-"""Files and folders that appear under their name only when they are whole.
+"""Files of artifacts: atomic writes, checksums, changes while open, disk errors, `$SIEVE_HOME`.
 
-Each is written as a draft beside its place, under a name that begins with a dot, and renamed in one
-step. What a failed or killed writer leaves is never found under the name. Their permissions follow
-the umask, as those of any other program's files do.
+Files and folders are written under a temporary name that begins with a dot, and renamed in one step
+when they are complete. Their permissions follow the umask.
 
-Where Sieve keeps what it makes: `$SIEVE_HOME`, by default the user's data folder.
+An artifact's `checksums.json` holds the size and CRC-32 of its files, which are compared when it is
+opened, because a byte changed by a disk or a copy would otherwise give other numbers without an
+error. CRC-32 detects every error of up to 32 bits in a row at several gigabytes per second, but no
+deliberate changes. The list is a separate file so that the artifact's identity, the hash of its
+other files, does not depend on it.
 
-Faults of disks, as the libraries that read and write here tell them.
-
-Sizes and CRC-32 of an artifact's files, written beside them and compared when it is opened.
-
-A byte that a disk or a copy has changed is otherwise still a number, only another one. CRC-32
-finds every fault of up to 32 bits in a row, and reads several gigabytes in a second; against
-people who change files on purpose it is no help. They stand in a file of their own, so that an
-artifact's identity, which is the hash of its other files, does not change with them. An artifact
-without them is refused.
-
-Notice when a file of an artifact changes while it is open.
-
-Artifacts are immutable. Their large arrays are memory-mapped, so a file that is overwritten in
-place would silently give other results, and one that is truncated would end the process by SIGBUS.
+Large arrays are memory-mapped. `OpenedFiles` and `MappedArray` raise an error if a file changes
+while it is open: overwritten in place, it would give other results, and truncated, it would end the
+process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -44,7 +36,7 @@ from numpy.lib.format import open_memmap
 
 
 def sieve_home() -> Path:
-    """Root of collections, checkpoints and derived files."""
+    """Return the folder of collections, checkpoints and caches, `$SIEVE_HOME` if it is set."""
     return Path(os.environ.get("SIEVE_HOME") or platformdirs.user_data_dir("sieve"))
 
 
@@ -52,42 +44,38 @@ UNREADABLE = (
     ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error, BadZipFile,
     TypeError, IndexError, OverflowError, MemoryError, RecursionError,
 )  # fmt: skip
-"""What NumPy raises where a file is no array: it reads the head as Python's literals."""
+"""What NumPy raises if a file is no array, as it parses the header as Python literals."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SAID = ("No space left", "(os error 28)", "(os error 27)", "File too large")
-_LITTLE = 1 << 20
+_FULL_MESSAGES = ("No space left", "(os error 28)", "(os error 27)", "File too large")
+_MIN_FREE_BYTES = 1 << 20
 
 
 def reason_of(error: BaseException) -> str:
-    """Tell in a few words on one line what a library said; its kind where it said nothing."""
+    """Return an exception's message in one short line, or its type if it has no message."""
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:
-    """Tell whether something failed for want of room; NumPy, Arrow and safetensors say no number.
+    """Return whether an error means a full disk; NumPy, Arrow and safetensors set no errno.
 
     Parameters
     ----------
     error : BaseException
     folder : Path
-        Where it wrote.
+        The folder that was written to.
     """
-    if getattr(error, "errno", None) in _FULL or any(said in str(error) for said in _SAID):
+    if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_MESSAGES):
         return True
-    short = isinstance(error, OSError) and error.errno is None and "written" in str(error)
-    silent = isinstance(error, OSError) and error.errno is None
-    return short or (silent and folder.is_dir() and shutil.disk_usage(folder).free < _LITTLE)
+    if not isinstance(error, OSError) or error.errno is not None:
+        return False
+    if "written" in str(error):
+        return True
+    return folder.is_dir() and shutil.disk_usage(folder).free < _MIN_FREE_BYTES
 
 
 @contextmanager
-def writing_in(folder: Path) -> Iterator[None]:
-    """Say in one line what a full disk is, whichever library met it.
-
-    Raises
-    ------
-    OSError
-        Where something failed for want of room in `folder`.
-    """
+def report_full_disk(folder: Path) -> Iterator[None]:
+    """Turn any library's error about a full disk into an OSError of one line."""
     try:
         yield
     except Exception as error:
@@ -100,22 +88,22 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 CHECKSUMS = "checksums.json"
 _CHUNK = 1 << 20
-_MOST = 16 << 20
-"""Bytes that a list of checksums can have."""
+_MAX_BYTES = 16 << 20
+"""Maximum size of `checksums.json`."""
 
 
 class _Sum(NamedTuple):
-    """What a file was when it was written."""
+    """Size and checksum of a file when it was written."""
 
     size: int
     crc32: str
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Write `checksums.json` of some files of a folder, which are whole."""
+    """Write `checksums.json` of some complete files of a folder."""
     sums = {name: _sum(folder / name) for name in sorted(names)}
-    told = {name: {"bytes": one.size, "crc32": one.crc32} for name, one in sums.items()}
-    (folder / CHECKSUMS).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    entries = {name: {"bytes": one.size, "crc32": one.crc32} for name, one in sums.items()}
+    (folder / CHECKSUMS).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 def check_files(
@@ -126,20 +114,19 @@ def check_files(
     needs: Iterable[str] = (),
     required: bool = True,
 ) -> bool:
-    """Compare files with what they were when they were written.
+    """Compare the files of a folder with its `checksums.json`.
 
     Parameters
     ----------
     folder : Path
     remedy : str
-        What to do where one is damaged, to end the line with.
+        What to do if a file is damaged, for the end of the message.
     only : iterable of str, optional
-        Leave out the others.
+        Files to compare; by default all.
     needs : iterable of str
         Files that must have a checksum.
     required : bool
-        Refuse a folder without `checksums.json`; only a folder that Sieve did not write may lack
-        it.
+        Whether a folder without `checksums.json` is an error; not if Sieve may not have written it.
 
     Returns
     -------
@@ -149,7 +136,7 @@ def check_files(
     Raises
     ------
     ValueError
-        If a file, or `checksums.json` itself, is damaged or missing; in one line that names it.
+        If a file, or `checksums.json` itself, is damaged or missing.
     """
     path = folder / CHECKSUMS
     if not path.is_file():
@@ -160,10 +147,10 @@ def check_files(
             )
         return False
     try:
-        if path.stat().st_size > _MOST:
+        if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
-        told = json.loads(path.read_text(encoding="utf-8"))
-        sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in told.items()}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in entries.items()}
         wanted = dict(sums) if only is None else {name: sums[name] for name in only}
         wanted |= {name: sums[name] for name in needs}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -179,7 +166,7 @@ def check_files(
 
 
 def _sum(path: Path) -> _Sum:
-    """Read a file without mapping it, so that none of it counts as memory of this process."""
+    """Checksum a file in chunks, not as a map, which would count as memory of this process."""
     size, crc, buffer = 0, 0, memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as stream:
         while n := stream.readinto(buffer):
@@ -192,7 +179,7 @@ _checked: ContextVar[set[OpenedFiles] | None] = ContextVar("checked files", defa
 
 @contextmanager
 def checked_once() -> Iterator[None]:
-    """Check the same files only once in this block: for one request, which reads them often."""
+    """Check each file at most once in this block, such as a request that reads it often."""
     outer = _checked.get()
     token = _checked.set(set() if outer is None else outer)
     try:
@@ -207,19 +194,16 @@ class OpenedFiles:
     Parameters
     ----------
     *paths : Path
-        Create the object before the files are verified and mapped, so that no change is missed.
+        Create the object before the files are verified and mapped, to detect every change.
     """
 
     def __init__(self, *paths: Path) -> None:
         self._opened = {os.fspath(path): _state(path) for path in paths}
 
     def check(self) -> None:
-        """Compare the size, time and inode of each file; about 2 µs a file.
+        """Raise a ValueError if a file has changed since it was opened.
 
-        Raises
-        ------
-        ValueError
-            If a file has changed since it was opened; the message says to restart.
+        Compares its size, time and inode in about 2 µs.
         """
         checked = _checked.get()
         if checked is not None and self in checked:
@@ -241,28 +225,22 @@ class OpenedFiles:
 class MappedArray(np.memmap):
     """A read-only memory map of a `.npy` file that raises a ValueError once the file has changed.
 
-    The file is checked at each indexing, so read large arrays in slices. Operations on the whole
-    array check nothing, and a file that is truncated during a read still ends the process.
+    Each indexing checks the file, so read large arrays in slices. Operations on the whole array
+    check nothing, and a file that is truncated during a read still ends the process.
     """
 
     _opened: OpenedFiles | None = None
 
     @classmethod
     def open(cls, path: Path) -> MappedArray:
-        """Map a file.
-
-        Raises
-        ------
-        faults.UNREADABLE
-            If it is no array of numbers.
-        """
+        """Map a file; raises one of `UNREADABLE` if it is no array of numbers."""
         opened = OpenedFiles(path)
         array = open_memmap(path, mode="r").view(cls)
         array._opened = opened
         return array
 
     def __array_finalize__(self, obj: Any) -> None:
-        """Pass the file on to views of the array; copies have none."""
+        """Pass the file on to views of the array, but not to copies."""
         super().__array_finalize__(obj)
         is_view = self._mmap is not None  # pyright: ignore[reportAttributeAccessIssue]
         self._opened = getattr(obj, "_opened", None) if is_view else None
@@ -287,8 +265,8 @@ def _state(path: str | Path) -> tuple[int, ...]:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Make a folder; two writers at once cannot mix their files, and the first to finish wins.
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Write a folder atomically; of two concurrent writers, the first to finish wins.
 
     Parameters
     ----------
@@ -298,71 +276,71 @@ def new_folder(target: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        An empty folder beside `target` to write into.
+        An empty temporary folder, which is renamed to `target` at the end.
 
     Raises
     ------
     FileExistsError
-        If `target` exists already, also where another writer was faster.
+        If `target` exists already, or another writer has created it in between.
     OSError
-        In one line, where the disk is full.
+        If the disk is full.
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another name or remove it first")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft_name(target)
-    draft.mkdir()
+    temporary = _temporary_name(target)
+    temporary.mkdir()
     try:
-        with writing_in(target.parent):
-            yield draft
+        with report_full_disk(target.parent):
+            yield temporary
         try:
-            draft.rename(target)
+            temporary.rename(target)
         except OSError as error:
             if target.exists():
-                raise FileExistsError(f"{target} was made by another writer meanwhile") from None
+                raise FileExistsError(f"another process has just created {target}") from None
             raise error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _draft_name(path: Path) -> Path:
+def _temporary_name(path: Path) -> Path:
     """Return an unused name; `tempfile` would ignore the umask and make its files private."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}{path.suffix}")
 
 
 @contextmanager
-def draft_beside(path: Path) -> Iterator[Path]:
-    """Make an empty draft of a file, with its ending; removed again unless it was renamed."""
-    draft = _draft_name(path)
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Create an empty temporary file with the same suffix; it is removed unless it is renamed."""
+    temporary = _temporary_name(path)
     try:
-        draft.touch(exist_ok=False)
-        yield draft
+        temporary.touch(exist_ok=False)
+        yield temporary
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Make a draft to be written, which takes the file's place when all went well.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Write a file atomically: yield a temporary file, which replaces it unless an error occurs.
 
     Raises
     ------
     OSError
-        In one line, where the disk is full.
+        If the disk is full.
     """
-    with writing_in(path.parent), draft_beside(path) as draft:
-        yield draft
-        draft.replace(path)
+    with report_full_disk(path.parent), temporary_beside(path) as temporary:
+        yield temporary
+        temporary.replace(path)
 
 
-def take_name(draft: Path, path: Path) -> bool:
-    """Give a whole draft its name, unless something has it meanwhile: then False."""
+def claim_name(temporary: Path, path: Path) -> bool:
+    """Rename a temporary file; return False if the name has been taken in between."""
     try:
-        os.link(draft, path)  # unlike a rename, it never replaces another's file
+        os.link(temporary, path)  # unlike a rename, it never replaces a file
     except FileExistsError:
         return False
     except OSError:  # a file system without links
         if path.exists():
             return False
-        draft.replace(path)
+        temporary.replace(path)
     return True

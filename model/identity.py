@@ -1,4 +1,4 @@
-"""What a collection's numbers are of: a frozen backbone's embeddings, or codes from elsewhere."""
+"""Identities of a collection's embeddings or codes: names and hashes."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _UNKNOWN = "unknown-"
 
 @dataclass(frozen=True)
 class BackboneIdentity:
-    """Which frozen backbone made a collection's embeddings."""
+    """Identity of the frozen backbone that made a collection's embeddings."""
 
     name: str
     sha256: str
     width: int
 
     def __post_init__(self) -> None:
-        # Windows would send the person's credentials to whatever machine a collection names.
+        # Windows would send the user's credentials to any machine that a collection names.
         if re.search(r"(^|[:/])[\\/]{2}", self.name):
             raise ValueError(
-                f"backbone {self.name[:80]!r} lies on another machine; copy it to this one"
+                f"backbone {self.name[:80]!r} is on another machine; copy it to this one"
             )
 
     @classmethod
     def unknown(cls, name: str, width: int) -> BackboneIdentity:
-        """Name a backbone that cannot be opened here: its hash is of its name alone."""
+        """Identify a backbone that cannot be opened by the hash of its name."""
         return cls(name, _UNKNOWN + hashlib.sha256(name.encode()).hexdigest()[:32], width)
 
     @property
     def is_known(self) -> bool:
-        """Whether the hash is of the weights."""
+        """Whether the weights' hash is known."""
         return not self.sha256.startswith(_UNKNOWN)
 
     def may_be(self, sha256: str, width: int) -> bool:
-        """Whether an opened backbone is this one, as far as can be told."""
+        """Return whether an opened backbone may be this one; if its hash is unknown, by width."""
         return width == self.width and (sha256 == self.sha256 or not self.is_known)
 
     def __str__(self) -> str:
@@ -49,16 +49,16 @@ class BackboneIdentity:
 
 @dataclass(frozen=True)
 class CodesIdentity:
-    """Which codes a collection holds."""
+    """Identity of the codes that a collection holds."""
 
     m: int
-    """How many dimensions they have."""
+    """Number of dimensions."""
     sha256: str
-    """Of the images' codes."""
+    """Hash of the images' codes."""
 
     @classmethod
     def of(cls, codes: SparseCodes) -> CodesIdentity:
-        """Identify codes by their numbers."""
+        """Identify codes by a hash of their arrays."""
         digest = hashlib.sha256()
         for part in (codes.by_row.indptr, codes.by_row.indices, codes.by_row.data):
             digest.update(np.ascontiguousarray(part).data)

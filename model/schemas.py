@@ -1,4 +1,4 @@
-"""Schemas of an artifact's JSON files, which may come from anybody."""
+"""Schemas of the JSON files of artifacts, which are untrusted input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sieve.model.encoder import SparseEncoderConfig
 from sieve.model.exclusion import Calibration
 
 MAX_HEAD_BYTES = 16 << 20
-"""The most that a manifest, a configuration or a list of checksums can have."""
+"""Maximum size of a manifest, a configuration or a list of checksums."""
 MAX_JSON_BYTES = 1 << 29
-"""The most that a list with an entry for each dimension or item can have."""
+"""Maximum size of a list with an entry for each dimension or item."""
 _MAX = 2**31 - 1
 
 Line = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -23,7 +23,7 @@ Size = Annotated[int, Field(ge=1, le=_MAX)]
 
 
 class _Schema(BaseModel):
-    """Fields of the right type only: no text for a number, no number for true."""
+    """Strict schema: types are not converted."""
 
     model_config = ConfigDict(strict=True)
 
@@ -50,7 +50,7 @@ class _File(_Schema):
 
 
 class Manifest(_Schema):
-    """`collection.json`, without the fields that only reports show."""
+    """`collection.json`, without fields that only reports use."""
 
     name: Line
     source: Line
@@ -93,16 +93,16 @@ Names = list[_Name]
 
 
 class Training(_Schema):
-    """`training.json` of a checkpoint, as far as it is read again."""
+    """The part of a checkpoint's `training.json` that is read again."""
 
     items: list[Line]
 
 
 def check_size(path: Path, most: int) -> None:
-    """Raise a ValueError if a file has more bytes than one that Sieve wrote can have."""
+    """Raise a ValueError if a file is larger than any that Sieve writes."""
     size = path.stat().st_size
     if size > most:
-        raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
+        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
 
 
 def read_limited(path: Path, most: int) -> bytes:
@@ -112,7 +112,7 @@ def read_limited(path: Path, most: int) -> bytes:
 
 
 def check_json(schema: Any, data: bytes) -> None:
-    """Raise a ValueError of a few words that names the first field that fits no schema."""
+    """Raise a ValueError that names the first field that does not fit a schema."""
     try:
         TypeAdapter(schema).validate_json(data, strict=True)
     except ValidationError as error:
@@ -120,7 +120,7 @@ def check_json(schema: Any, data: bytes) -> None:
 
 
 def fault_in(error: ValidationError) -> str:
-    """Name the first field that does not fit a schema, and why, on one line."""
+    """Return the first field that does not fit a schema, and why, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))[:80]
     found = " ".join(first["msg"].split())[:160]

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sieve.model.files import draft_beside, take_name
+from sieve.model.files import claim_name, temporary_beside
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class Database:
 
     def _make(self) -> None:
         """Make the file under another name; where another process is faster, its own stays."""
-        with draft_beside(self.path) as draft:
+        with temporary_beside(self.path) as draft:
             with closing(self._connect("rw", draft)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA.split(";")[:-1]:
@@ -205,7 +205,7 @@ class Database:
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                 connection.execute("COMMIT")
-            take_name(draft, self.path)
+            claim_name(draft, self.path)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from sieve.explorer.cli.options import (
     open_engine,
 )
 from sieve.explorer.cli.output import print_json, print_text
-from sieve.model.files import whole_file
+from sieve.model.files import atomic_file
 
 if TYPE_CHECKING:
     from sieve.explorer.annotations.import_export import Origin
@@ -116,7 +116,7 @@ class Figure:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
         self._protect_recipe(files)
         for path, data in files.items():
-            with whole_file(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_bytes(data)
         self._report(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
 
@@ -185,7 +185,7 @@ class ExportAnnotations:
 
         kind = output_format(self.file, KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
-        with whole_file(self.file) as temporary:
+        with atomic_file(self.file) as temporary:
             temporary.write_bytes(export_text(opened, origin, kind).encode())
         n = sum(any(field.value for field in notes.values()) for notes in opened.all().values())
         print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
@@ -372,7 +372,7 @@ class Export:
             codes = engine.image_codes
             if self.captions:
                 codes, ids = engine.text_codes, ids.iloc[engine.collection.caption_item]
-            with whole_file(self.out) as temporary:
+            with atomic_file(self.out) as temporary:
                 write_codes(codes, ids.tolist(), temporary, kind)
             return codes.n
         if self.what == "dimensions":
@@ -385,6 +385,6 @@ class Export:
             )
             told = told_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
-        with whole_file(self.out) as temporary:
+        with atomic_file(self.out) as temporary:
             temporary.write_bytes(data)
         return rows

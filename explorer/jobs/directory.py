@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from sieve.model.files import whole_file
+from sieve.model.files import atomic_file
 from sieve.model.schemas import Line, fault_in
 
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
@@ -165,5 +165,5 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

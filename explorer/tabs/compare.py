@@ -25,14 +25,14 @@ from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
 from sieve.model.compare import (
     DENSE_METHODS,
     dense_scores,
-    embed_question,
+    embed_query,
     shown_rows,
     sparse_scores,
     trained_share,
 )
 from sieve.model.encoder import IMAGE
 from sieve.model.evaluation import TRACKS, TrackName
-from sieve.model.relevance import Relevance, find_concept, known_concepts, measure, relevance_of
+from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class RelevanceChoice:
             return None, choice
         relevance = relevance_of(self._concepts(named), named, first, second)
         if query.item:
-            relevance = relevance.besides(self._collection.row_of_id[query.item])
+            relevance = relevance.without_row(self._collection.row_of_id[query.item])
         counts = {
             "relevant": int(relevance.relevant.sum()),
             "violating": int(relevance.violating.sum()),
@@ -121,7 +121,7 @@ class RelevanceChoice:
         return self._concepts(track).names if track == "label" else benchmark_nouns().lemmas
 
     def _load_concepts(self, track: TrackName) -> Concepts:
-        return known_concepts(self._collection, track)
+        return load_concepts(self._collection, track)
 
 
 N_SHOWN = 20
@@ -282,7 +282,7 @@ class CompareHandlers:
                 f"there is no method {short_repr(request.method)}; choose from: {known}"
             )
         with self._handlers.model:
-            embedded = embed_question(self._engine, query)
+            embedded = embed_query(self._engine, query)
         total = dense_scores(self._engine, embedded, method, request.hyperparameter)
         value = method.value if request.hyperparameter is None else request.hyperparameter
         is_image = method.name == "literal" and embedded.modality == IMAGE

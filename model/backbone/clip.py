@@ -58,7 +58,7 @@ from sieve.model.backbone.transforms import ImageTransform
 from sieve.model.backbone.trust import trust, trusted_files
 from sieve.model.backbone.unavailable import BackboneUnavailable
 from sieve.model.backbone.weights_file import check_no_torchscript
-from sieve.model.files import disk_is_full, writing_in
+from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.words.text import WordList, WordReading
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.
         If the disk of temporary files is full.
     """
     temporary = Path(tempfile.gettempdir())
-    with writing_in(temporary):
+    with report_full_disk(temporary):
         try:
             # Building a network draws random numbers, which must not shift those of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from sieve.model.backbone.checked_files import BackboneFiles, find_files
 from sieve.model.backbone.names import BackboneName, parse_name
 from sieve.model.backbone.unavailable import BackboneUnavailable
-from sieve.model.files import sieve_home, whole_file
+from sieve.model.files import atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def trust(files: BackboneFiles) -> None:
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": 1, "backbones": trusted}, indent=1, ensure_ascii=False)
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
 
 

@@ -29,7 +29,7 @@ from sieve.model.benchmark.results import (
     read_whole,
     tell_track,
 )
-from sieve.model.files import draft_beside, sieve_home, take_name
+from sieve.model.files import claim_name, sieve_home, temporary_beside
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 16 * 2**20
@@ -111,7 +111,7 @@ def keep_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     word = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
     stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{word}"
-    with draft_beside(folder / f"{stem}.json") as draft:
+    with temporary_beside(folder / f"{stem}.json") as draft:
         draft.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
         return _named(draft, folder, stem)
 
@@ -120,7 +120,7 @@ def _named(draft: Path, folder: Path, stem: str) -> Path:
     """Give a whole file a name that no other has; names sort by time."""
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     targets = (folder / f"{name}.json" for name in names)
-    return next(target for target in targets if take_name(draft, target))
+    return next(target for target in targets if claim_name(draft, target))
 
 
 def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:

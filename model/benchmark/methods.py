@@ -408,7 +408,7 @@ def code_recall(
     collection = source.collection
     captions = collection.captions_of_rows(rows)
     captions = captions[:: max(-(-len(captions) // _MOST_CAPTIONS), 1)]
-    item = collection.place_among(rows, captions)
+    item = collection.item_positions(rows, captions)
     texts = np.asarray(collection.text_embeddings[captions], np.float32)
     images = source.images(rows)
     if encoder is None:

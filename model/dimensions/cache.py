@@ -25,7 +25,7 @@ from sieve.model.dimensions.statistics import mean_caption_codes
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes
-from sieve.model.files import check_files, new_folder, sieve_home, write_checksums
+from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def derived_folder(collection: Collection, checkpoint: Checkpoint, what: str) ->
 def keep_derived(folder: Path, save: Callable[[Path], None]) -> None:
     """Write what was derived into its folder; where that cannot be, it is computed again."""
     try:
-        with new_folder(folder) as draft:
+        with atomic_folder(folder) as draft:
             save(draft)
             write_checksums(draft, (path.name for path in draft.iterdir()))
     except FileExistsError:

@@ -110,7 +110,7 @@ def names_from_captions(
         Items to look at, those of the train split.
     """
     captions = collection.captions_of_rows(rows)
-    owner = collection.place_among(rows, captions)
+    owner = collection.item_positions(rows, captions)
     images = encode_codes(encoder, collection.image_embeddings[rows], IMAGE)
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))

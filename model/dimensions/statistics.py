@@ -110,7 +110,7 @@ def recall_of_split(
     """
     rows = evaluation_rows(collection, split)
     captions = collection.captions_of_rows(rows)
-    item = collection.place_among(rows, captions)
+    item = collection.item_positions(rows, captions)
     by_code = (texts.by_row[captions] @ images.by_row[rows].T).toarray()
     dense_texts = collection.text_embeddings[captions].astype(np.float32)
     dense_images = collection.image_embeddings[rows].astype(np.float32)

@@ -24,7 +24,7 @@ import torch
 
 from sieve import assets
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.files import UNREADABLE, sieve_home, whole_file
+from sieve.model.files import UNREADABLE, atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def _keep(path: Path, array: np.ndarray) -> None:
     """Write an array for the next time; a full or read-only disk is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as draft:
+        with atomic_file(path) as draft:
             np.save(draft, array)
     except OSError as error:
         log.warning("word embeddings are not kept: %s", error)

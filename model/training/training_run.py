@@ -33,7 +33,7 @@ from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import name_encoder
 from sieve.model.dimensions.statistics import code_quality
 from sieve.model.dimensions.vocabulary import TextTower
-from sieve.model.files import whole_file
+from sieve.model.files import atomic_file
 from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.config import TrainingConfig
@@ -75,7 +75,7 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     tensors["idle"] = idle
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(folder / _STATE) as draft:
+    with atomic_file(folder / _STATE) as draft:
         save_file(contiguous, draft, {"facts": json.dumps(facts)})
 
 

@@ -68,7 +68,7 @@ class Validator:
         captions = _thinned(collection.captions_of_rows(rows), MAX_CAPTIONS)
         self._images = np.asarray(collection.image_embeddings[rows], np.float32)
         self._texts = np.asarray(collection.text_embeddings[captions], np.float32)
-        self._item = collection.place_among(rows, captions)
+        self._item = collection.item_positions(rows, captions)
         self._questions = _questions(collection, rows)
         self._asked: dict[str, np.ndarray] = {}
         if self._questions is not None:

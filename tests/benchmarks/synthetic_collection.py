@@ -20,7 +20,7 @@ from sieve.model.dimensions import CodeCache
 from sieve.model.dimensions.cache import derived_folder, keep_derived
 from sieve.model.dimensions.table import VERSION
 from sieve.model.engine import Engine
-from sieve.model.files import new_folder
+from sieve.model.files import atomic_folder
 from tests.benchmarks.memory import caption
 from tests.benchmarks.synthetic_codes import bundled_engine, codes_like
 
@@ -46,7 +46,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
     real = bundled_engine()
     os.environ["SIEVE_HOME"] = home
     path = folder / "collection"
-    with new_folder(path) as draft:
+    with atomic_folder(path) as draft:
         _write_items(draft / parts.ITEMS, n)
         d = real.collection.backbone.width
         for name in (parts.IMAGE_EMBEDDINGS, parts.TEXT_EMBEDDINGS):

@@ -1,4 +1,4 @@
-"""Files and folders are whole when they have their name, whatever happens to who writes them."""
+"""Atomic writes: a file or folder is complete as soon as it has its name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sieve.model.files import draft_beside, new_folder, take_name, whole_file
+from sieve.model.files import atomic_file, atomic_folder, claim_name, temporary_beside
 
 
 def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     target = tmp_path / "made"
     with (
-        pytest.raises(FileExistsError, match="another writer"),
-        new_folder(target) as first,
-        new_folder(target) as second,
+        pytest.raises(FileExistsError, match="another process"),
+        atomic_folder(target) as first,
+        atomic_folder(target) as second,
     ):
         (first / "first").touch()
         (second / "second").touch()
@@ -24,7 +24,7 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as draft:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "made") as draft:
         (draft / "part").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
@@ -33,11 +33,11 @@ def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
 def test_a_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "curve.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as draft:
+    with pytest.raises(RuntimeError), atomic_file(path) as draft:
         draft.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old"
-    with whole_file(path) as draft:
+    with atomic_file(path) as draft:
         assert draft.parent == tmp_path and draft.suffix == ".json" and path.read_text() == "old"
         draft.write_text("new")
     assert path.read_text() == "new"
@@ -52,9 +52,9 @@ def test_a_name_that_is_taken_stays_with_its_file(
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     path = tmp_path / "made.json"
     for word, taken in (("first", True), ("second", False)):
-        with draft_beside(path) as draft:
+        with temporary_beside(path) as draft:
             draft.write_text(word)
-            assert take_name(draft, path) is taken
+            assert claim_name(draft, path) is taken
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -63,9 +63,9 @@ def test_a_name_that_is_taken_stays_with_its_file(
 def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with whole_file(tmp_path / "notes.json") as draft:
+        with atomic_file(tmp_path / "notes.json") as draft:
             draft.write_text("mine")
-        with new_folder(tmp_path / "made") as folder:
+        with atomic_folder(tmp_path / "made") as folder:
             (folder / "part").touch()
     finally:
         os.umask(before)

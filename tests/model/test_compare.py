@@ -7,9 +7,9 @@ import pytest
 
 from sieve.model.compare import (
     DENSE_METHODS,
-    Asked,
+    QueryEmbeddings,
     dense_scores,
-    embed_question,
+    embed_query,
     shown_rows,
     sparse_scores,
     trained_share,
@@ -17,11 +17,11 @@ from sieve.model.compare import (
 from sieve.model.engine import Engine
 from sieve.model.evaluation.rules import Space, unit
 from sieve.model.exclusion import best
-from sieve.model.relevance import Relevance, find_concept, known_concepts, measure, relevance_of
+from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 
 
-def asked(engine: Engine, text: str, without: str) -> Asked:
-    return embed_question(engine, engine.encode(text, without))
+def asked(engine: Engine, text: str, without: str) -> QueryEmbeddings:
+    return embed_query(engine, engine.encode(text, without))
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
@@ -78,7 +78,7 @@ def test_places_of_what_is_not_shown_are_empty() -> None:
 
 
 def test_measures_are_of_the_ranking_that_is_shown(engine: Engine) -> None:
-    concepts = known_concepts(engine.collection, "label")
+    concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "beach")
     labels = engine.collection.items["labels"]
     assert truth.relevant.sum() == sum("dog" in l and "beach" not in l for l in labels)  # noqa: E741
@@ -96,7 +96,7 @@ def test_measures_are_of_the_ranking_that_is_shown(engine: Engine) -> None:
 
 
 def test_where_nothing_is_right_there_is_no_measure(engine: Engine) -> None:
-    concepts = known_concepts(engine.collection, "label")
+    concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "dog")
     assert measure(np.ones(engine.collection.n_items, np.float32), truth) is None
 
@@ -115,7 +115,7 @@ def test_words_find_their_label(text: str, found: str) -> None:
 
 
 def test_captions_tell_by_synonyms_and_kinds_too(engine: Engine) -> None:
-    concepts = known_concepts(engine.collection, "caption")
+    concepts = load_concepts(engine.collection, "caption")
     dogs = relevance_of(concepts, "caption", "dog", "").relevant
     animals = relevance_of(concepts, "caption", "animal", "").relevant
     assert dogs.any()

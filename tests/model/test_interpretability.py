@@ -6,7 +6,7 @@ from conftest import WORDS
 
 from sieve.model.dimensions.table import MIN_IMAGES
 from sieve.model.engine import Engine
-from sieve.model.interpretability import GOOD_AUC, interpretability_report, says
+from sieve.model.interpretability import GOOD_AUC, interpretability_report, matches_name
 
 
 def test_table_measures_what_has_images_enough(engine: Engine) -> None:
@@ -43,10 +43,10 @@ def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.Monke
 
 
 def test_a_name_is_right_in_singular_and_plural_and_without_its_addition() -> None:
-    assert says("dogs · snow", ["dog"])
-    assert says("Palm Trees", ["tree", "palm tree"])
-    assert not says("palm", ["palm tree"])
-    assert not says("", [""])
+    assert matches_name("dogs · snow", ["dog"])
+    assert matches_name("Palm Trees", ["tree", "palm tree"])
+    assert not matches_name("palm", ["palm tree"])
+    assert not matches_name("", [""])
 
 
 def test_a_collection_without_labels_has_no_label_report(

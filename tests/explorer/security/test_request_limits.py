@@ -27,7 +27,7 @@ from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
 from sieve.explorer.uploads import MAX_BYTES
 from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
-from sieve.model.files import new_folder, whole_file
+from sieve.model.files import atomic_file, atomic_folder
 
 pytestmark = pytest.mark.slow
 
@@ -353,9 +353,9 @@ def test_the_umask_says_who_may_read_notes_and_files(
 ) -> None:
     store = annotate(tiny_engine)
     store.write(3, "name", "private", 0)
-    with new_folder(tmp_path / "folder") as folder:
+    with atomic_folder(tmp_path / "folder") as folder:
         (folder / "a").write_text("a")
-    with whole_file(tmp_path / "file.csv") as draft:
+    with atomic_file(tmp_path / "file.csv") as draft:
         assert stat.S_IMODE(draft.stat().st_mode) == 0o666 & ~umask
         draft.write_text("a")
     made = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]

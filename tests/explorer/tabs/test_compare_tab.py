@@ -14,7 +14,7 @@ from PIL import Image
 from sieve.explorer.errors import json_errors
 from sieve.explorer.tabs.compare import MAX_OPEN_ENGINES, CompareHandlers
 from sieve.explorer.tabs.search import SearchHandlers
-from sieve.model.compare import DENSE_METHODS, dense_scores, embed_question
+from sieve.model.compare import DENSE_METHODS, dense_scores, embed_query
 from sieve.model.exclusion import best
 
 
@@ -52,7 +52,7 @@ def test_both_columns_are_what_their_methods_find(handlers: CompareHandlers, tin
     rows = best(
         dense_scores(
             tiny_engine,
-            embed_question(tiny_engine, tiny_engine.encode("a circle", "the snow")),
+            embed_query(tiny_engine, tiny_engine.encode("a circle", "the snow")),
             literal,
         ),
         20,
@@ -117,7 +117,10 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
         ({**ASKED, "knob": "1"}, "knob must be a number"),
         ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
         ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
-        ({**ASKED, "track": "label", "a": "zorb", "b": "snow"}, "there is no label 'zorb'"),
+        (
+            {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
+            "this collection has no label 'zorb'",
+        ),
         ({**ASKED, "a": 3}, "a must be text"),
     ],
 )

@@ -57,7 +57,7 @@ def test_it_measures_what_it_says(
             (large_word_collection.text_embeddings[captions], TEXT),
         )
     )
-    item = large_word_collection.place_among(rows, captions)
+    item = large_word_collection.item_positions(rows, captions)
     expected = recall_at((texts @ images.T).toarray(), item)["recall@10"]
     assert (found.step, found.recall) == (7, pytest.approx(expected))
     assert found.exclusion is not None and 0.3 < found.exclusion <= 1
