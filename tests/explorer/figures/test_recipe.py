@@ -103,7 +103,7 @@ HOSTILE = {
     "off negative": (with_row(off=[-1]), "row 1: off: a dimension is a whole number of at least 0"),
     "dimension": ({"rows": [{"dimension": -4}]}, "row 1: dimension: a dimension is a whole number"),
     "dimension off": ({"rows": [{"dimension": 4, "off": [1]}]}, "row 1: a dimension shows its top"),
-    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be an item's id, 16 hex"),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be 16 hex digits"),
 }  # fmt: skip
 
 
