@@ -1,7 +1,4 @@
-"""The exclusion benchmark told: a table for people, and a folder of CSV, plots and settings.
-
-The exclusion benchmark drawn: AP@10 against violation@10, with intervals.
-"""
+"""Reports of the exclusion benchmark: text tables, CSV files and plots with intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
     from sieve.model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
 
-# Okabe and Ito's colours, told apart with any colour vision; the marker tells the same again.
+# Okabe and Ito's palette, safe for colour-blind readers; markers repeat the distinction.
 _KINDS = {
     "Sieve": ("#0072B2", "o"),
     "trained": ("#009E73", "s"),
@@ -29,11 +26,11 @@ _KINDS = {
     "other": ("#555555", "D"),
 }
 _LABEL_HEIGHT = 0.042
-"""Of a label, as a share of the axis."""
+"""Height of a label as a share of the axis."""
 
 
 def save_plot(track: TrackResult, path: Path) -> None:
-    """Draw a track's methods and save them as PNG and SVG.
+    """Plot the methods of a track and save the plot as PNG and SVG.
 
     Parameters
     ----------
@@ -56,7 +53,7 @@ def save_plot(track: TrackResult, path: Path) -> None:
 
 
 def kind_of(method: str) -> str:
-    """Which colour a method takes."""
+    """Return the kind of a method, which sets its colour."""
     if method == "Sieve":
         return method
     if method in TRAINED or method == "SpLiCE":
@@ -83,11 +80,11 @@ def _draw(axes: Axes, track: TrackResult) -> None:
             alpha=0.85,
             zorder=3 if method.method == "Sieve" else 2,
         )
-    axes.set_xlabel("violation@10: share of the first ten that show B too (less is better)")
-    axes.set_ylabel("AP@10 of A without B (more is better)")
+    axes.set_xlabel("violation@10: share of the top 10 that also show B (lower is better)")
+    axes.set_ylabel("AP@10 of “A without B” (higher is better)")
     axes.set_title(
-        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95 % intervals; "
-        "a perfect ranking has 1 at 0",
+        f"{track.track} track: {track.pairs:,} pairs, {track.items:,} test items, 95% intervals; "
+        "a perfect ranking is at the top left",
         loc="left",
         fontsize=8,
     )
@@ -141,39 +138,44 @@ def _spread(values: Sequence[float], step: float, low: float, high: float) -> li
 
 
 _HEADER = (
-    "method", "AP@10", "95 %", "Sieve ÷ it", "95 %", "P@10", "viol@10", "nDCG@10", "plain A",
-    "A kept", "A spared", "seeds ±",
+    "Method", "AP@10", "95% CI", "Sieve / method", "95% CI", "P@10", "Violation@10", "nDCG@10",
+    "AP@10 of A", "A kept", "A kept w/o B", "Seeds ±",
 )  # fmt: skip
 _SIEVE = "Sieve"
 
 
 def table_text(result: BenchmarkResult) -> str:
-    """Tell all tables, and what they say of Sieve."""
+    """Return all tables and verdicts as text."""
     lines: list[str] = []
     for track in result.tracks:
         lines += [
-            f"{result.collection}, {track.track} track: {track.pairs:,} pairs of {track.a_words:,} "
-            f"A-words over {track.items:,} test items; tuned on {track.tuning_pairs:,} other pairs "
-            f"over {track.tuning_items:,} select items{dropped_text(track)}",
+            f"{result.collection}, {track.track} track: {track.pairs:,} pairs with "
+            f"{track.a_words:,} different A over {track.items:,} test items; tuned on "
+            f"{track.tuning_pairs:,} other pairs over {track.tuning_items:,} validation items"
+            f"{dropped_text(track)}",
             *_columns([_HEADER, *map(_row, track.methods)]),
         ]
         if track.variants:
-            lines += ["", "one rule each:", *_columns([_HEADER, *map(_row, track.variants)])]
+            lines += [
+                "",
+                "Restricted to one exclusion rule:",
+                *_columns([_HEADER, *map(_row, track.variants)]),
+            ]
         lines += ["", *verdicts(track), ""]
     recall = _recalls(result)
     return "\n".join([*lines, *([*recall, ""] if recall else [])])
 
 
 def dropped_text(track: TrackResult) -> str:
-    """Say how many items were left out as near duplicates; nothing if none were."""
+    """Return how many items were excluded as near duplicates; empty if none were."""
     counts = [f"{count:,} {split}" for split, count in track.dropped.items() if count]
     if not counts:
         return ""
-    return f"; {' and '.join(counts)} items left out as near duplicates of an earlier split"
+    return f"; {' and '.join(counts)} items excluded as near duplicates of an earlier split"
 
 
 def verdicts(track: TrackResult) -> list[str]:
-    """Say where Sieve stands, and where it does not win."""
+    """Return sentences that compare Sieve with the baselines."""
     by_name = {method.method: method for method in track.methods}
     sieve = by_name.get(_SIEVE)
     if sieve is None:
@@ -183,34 +185,37 @@ def verdicts(track: TrackResult) -> list[str]:
     if dense:
         best = max(dense, key=lambda method: method.ap)
         lines.append(
-            f"Best training-free peer: {best.method}. Sieve's AP@10 is {_ratio(best)} of it, "
-            f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of its way to a perfect "
-            f"ranking; violations {_decimal(sieve.violation)} against {_decimal(best.violation)}."
+            f"Best training-free baseline: {best.method}. Sieve / baseline: {_ratio(best)}; closes "
+            f"{_percent(best.gap or 0)} {_span(best.gap_ci, _percent)} of the gap to a perfect "
+            f"ranking. Violation@10: {_decimal(sieve.violation)} vs. {_decimal(best.violation)}."
         )
-    lines.append(_keeping(sieve))
+    lines.append(_kept_text(sieve))
     for method in track.methods:
         if method.method in (_SIEVE, "oracle") or method.ratio is None or method.ratio_ci is None:
             continue
         if method.ratio_ci.high < 1:
-            lines.append(f"{tidy(method.method)} wins against Sieve ({_ratio(method)}).")
+            lines.append(f"{tidy(method.method)} beats Sieve (Sieve / method: {_ratio(method)}).")
         elif method.ratio_ci.low <= 1:
-            lines.append(f"{tidy(method.method)} and Sieve are not told apart ({_ratio(method)}).")
+            name = tidy(method.method)
+            lines.append(
+                f"{name} and Sieve are not significantly different "
+                f"(Sieve / method: {_ratio(method)})."
+            )
     for method in track.variants:
         if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
             ratio = f"{_decimal(method.same_rule_ratio)} {_span(method.same_rule_ratio_ci)}"
-            lines.append(f"Sieve by the same rule ÷ {method.method}: {ratio}.")
+            lines.append(f"Sieve with the same rule / {method.method}: {ratio}.")
     return lines
 
 
-def _keeping(sieve: MethodResult) -> str:
-    """Say what excluding B leaves of A, beside what a faultless exclusion would leave."""
+def _kept_text(sieve: MethodResult) -> str:
+    """Compare the AP@10 of A that remains while B is excluded with that of a perfect exclusion."""
     plain = max(sieve.plain_ap, 1e-12)
     spared = sieve.spared_ap / max(sieve.spared_plain_ap, 1e-12)
     return (
-        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of A's AP@10 over all that "
-        f"has A; taking exactly what has B out of its plain ranking would keep "
-        f"{_decimal(sieve.spared_plain_ap / plain)}. Among the items without B it keeps "
-        f"{_decimal(spared)}."
+        f"With B off, Sieve keeps {_decimal(sieve.kept_ap / plain)} of the AP@10 of A; removing "
+        f"exactly the items with B would keep {_decimal(sieve.spared_plain_ap / plain)}. "
+        f"Among items without B, Sieve keeps {_decimal(spared)}."
     )
 
 
@@ -251,7 +256,7 @@ def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
 
 
 def _write_pairs(path: Path, track: TrackResult) -> None:
-    """Write AP@10 of every pair by every method, for those who want to look for themselves."""
+    """Write the AP@10 of every pair and method as CSV."""
     methods = track.methods
     columns = ["a", "without", "relevant", "violating", *(method.method for method in methods)]
     rows = (
@@ -305,14 +310,14 @@ def _ratio(method: MethodResult) -> str:
 
 
 def _decimal(value: float | None) -> str:
-    """Write a number as the screen does, to three places: `.418`."""
+    """Format a number with three decimals, for example `0.418`."""
     if value is None:
         return ""
-    return ("−" if value < 0 else "") + f"{abs(value):.3f}".removeprefix("0")
+    return ("−" if value < 0 else "") + f"{abs(value):.3f}"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %".replace("-", "−")
+    return f"{100 * share:.0f}%".replace("-", "−")
 
 
 def _span(interval: Interval | None, form: Callable[[float], str] = _decimal) -> str:

@@ -300,7 +300,7 @@ def summary(outcome: SearchOutcome) -> str:
     off = f"{len(outcome.off)} off"
     if not (entered or moved or outcome.left):
         return f"{found}, {off}: the same as with every dimension on"
-    return f"{found}, {off}: {entered} entered, {len(outcome.left)} left, {moved} moved"
+    return f"{found}, {off}: {entered} entered, {len(outcome.left)} dropped out, {moved} moved"
 
 
 def query_dimension_rows(

@@ -1,15 +1,13 @@
-"""Checkpoints of the sparse encoder: JSON and safetensors, versioned, no pickle.
+"""Checkpoints of sparse encoders: load, save and discover; JSON and safetensors, no pickle.
 
-One of kind `codes` has no encoder: it names the dimensions of codes that were made elsewhere, and
-is the folder of the collection that holds them.
+    config.json           schema_version, encoder, backbone, calibration, training config
+    weights.safetensors   weights in float16
+    training.json         curves, seeds, ids of the training items
+    names.json            a name for each dimension, with its score, runner-up and source
+    checksums.json        checksums of all these files
 
-CHECKPOINT/config.json        schema_version, encoder, backbone, calibration, training config
-CHECKPOINT/weights.safetensors
-CHECKPOINT/training.json      curves, seeds, hashes of the items that it was trained on
-CHECKPOINT/names.json         a name for each dimension, its score, runner-up and source
-CHECKPOINT/checksums.json     of all of them
-
-Writing checkpoints: see `sieve.model.checkpoint` for what they hold.
+A checkpoint of kind `codes` has no encoder. It names the dimensions of external codes, and its
+folder is that of the collection that holds them.
 """
 
 from __future__ import annotations
@@ -60,29 +58,25 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
-_NO_ENCODER = (
-    "names the dimensions of codes that were made elsewhere: it has no encoder to encode with"
-)
+_NO_ENCODER = "names the dimensions of external codes and has no encoder"
 _AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
 CODES_KIND = "codes"
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256
-"""A training of fewer steps or dimensions is a trial: it is no default where there is another."""
+"""A checkpoint with fewer steps or dimensions is a trial, and the last choice as default."""
 
 
 class Checkpoint:
-    """A trained sparse encoder, or names of given codes, opened.
+    """A trained sparse encoder, or the dimension names of external codes.
 
     Attributes
     ----------
     path : Path
     codes : CodesIdentity or None
-        The codes whose dimensions it names, where it has no encoder.
+        The codes whose dimensions it names, if it has no encoder.
     calibration : Calibration
     trained_on : str
-        Name of the collection that it was trained on.
-    sha256 : str
-        Hash of weights and config.
+        Name of the training collection.
     """
 
     def __init__(
@@ -109,26 +103,20 @@ class Checkpoint:
 
     @property
     def encoder(self) -> SparseEncoder:
-        """The sparse encoder; ValueError where it names codes that were made elsewhere."""
+        """The sparse encoder; raises a ValueError for external codes."""
         if self._encoder is None:
             raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
         return self._encoder
 
     @property
     def backbone(self) -> BackboneIdentity:
-        """Whose embeddings it reads; ValueError where it names codes that were made elsewhere."""
+        """Backbone whose embeddings it encodes; raises a ValueError for external codes."""
         if self._backbone is None:
             raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
         return self._backbone
 
     def check_fits(self, collection: Collection) -> None:
-        """Refuse a collection of another backbone or of other codes.
-
-        Raises
-        ------
-        ValueError
-            In one line that names both.
-        """
+        """Raise a ValueError if a collection has another backbone or other codes."""
         if collection.codes or self.codes:
             if collection.codes != self.codes:
                 holds = collection.codes or collection.backbone
@@ -145,7 +133,7 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the hashes of config, weights and names."""
+        """Hash of config, weights and names."""
         self._files.check()
         parts = (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
         hashes = (file_sha256(self.path / part) for part in parts)
@@ -153,7 +141,7 @@ class Checkpoint:
 
     @cached_property
     def trained_items(self) -> frozenset[str]:
-        """Ids of the items that it was trained on; empty where that was not kept."""
+        """Ids of the training items; empty if they were not recorded."""
         path = self.path / TRAINING
         if not path.is_file():
             return frozenset()
@@ -167,7 +155,7 @@ class Checkpoint:
             ) from None
 
     def name_of(self, dimension: int) -> str:
-        """Return a dimension's name; `dimension 17` where it has none."""
+        """Return a dimension's name; `dimension 17` if it has none."""
         named = self.names.get(dimension)
         return named.name if named else f"dimension {dimension}"
 
@@ -180,7 +168,7 @@ class Checkpoint:
         FileNotFoundError
             If there is none, or a file is missing.
         ValueError
-            If it is of another version or damaged, or another tool's sparse autoencoder.
+            If it has another version, is damaged, or is another tool's sparse autoencoder.
         """
         path = Path(path)
         if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
@@ -241,7 +229,7 @@ def _require(path: Path, *parts: str) -> None:
     for part in parts:
         if not (path / part).is_file():
             raise FileNotFoundError(
-                f"{path} is not a whole checkpoint (no {part}); "
+                f"{path} is not a complete checkpoint (no {part}); "
                 "make one with `sieve train COLLECTION`"
             )
 
@@ -259,7 +247,7 @@ def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
 
 
 def _check_shape(path: Path, config: SparseEncoderConfig) -> None:
-    """Refuse weights of another shape, before memory is taken for the one that is claimed."""
+    """Check the shape of the weights before memory for the declared shape is allocated."""
     with safetensors.safe_open(path, "pt") as file:
         shape = tuple(file.get_slice("encode_md").get_shape())
     if shape != (config.m, config.d):
@@ -267,7 +255,7 @@ def _check_shape(path: Path, config: SparseEncoderConfig) -> None:
 
 
 def checkpoint_folders() -> list[Path]:
-    """List all checkpoints that are found by themselves: the user's, newest first, then bundled."""
+    """Return the folders of all installed checkpoints: the user's, newest first, then bundled."""
     own = (sieve_home() / "checkpoints").glob("*/" + CONFIG)
     newest_first = sorted(own, key=lambda config: -config.stat().st_mtime)
     bundled = sorted((assets.ROOT / "checkpoints").glob("*/" + CONFIG))
@@ -275,30 +263,30 @@ def checkpoint_folders() -> list[Path]:
 
 
 class FittingCheckpoint(NamedTuple):
-    """A checkpoint that reads a collection."""
+    """A checkpoint that fits a collection."""
 
     path: Path
     own: bool
     """Whether it was trained on a collection of this name."""
     quick: str
-    """Length of a quick training, such as "20 steps"; empty if it was long enough."""
+    """Size of a quick training, such as "20 steps"; empty for a full one."""
 
     @property
     def name(self) -> str:
-        """Option that opens it on the command line, and its origin."""
+        """Name for --checkpoint, with the origin if it is bundled."""
         return f"{self.path.name}{' (bundled)' if is_bundled(self.path) else ''}"
 
 
 def is_bundled(checkpoint: Path) -> bool:
-    """Whether a checkpoint ships with Sieve."""
+    """Return whether a checkpoint is bundled with Sieve."""
     return checkpoint.resolve().parent == (assets.ROOT / "checkpoints").resolve()
 
 
 def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
-    """List the checkpoints that are found by themselves and read a collection, the best first.
+    """Return the installed checkpoints that fit a collection, the best first.
 
-    A full training goes before a quick one, one on a collection of this name before others of the
-    same backbone, the user's newest before the bundled ones. External codes have only one.
+    Full trainings precede quick ones, those on a collection of this name precede others of the same
+    backbone, and the user's newest precede the bundled ones. External codes have only their own.
     """
     if collection.codes:
         return [FittingCheckpoint(collection.path, own=True, quick="")]
@@ -311,7 +299,7 @@ def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
             trained_on = config["trained_on"]
             quick = _quick(folder, config) if same_backbone else ""
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            # A damaged neighbour must not keep a collection from opening.
+            # A damaged checkpoint must not prevent the collection from opening with another one.
             log.warning("%s: %s", folder / CONFIG, error)
             continue
         if same_backbone:
@@ -321,12 +309,12 @@ def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
 
 
 def fitting_checkpoints(collection: Collection) -> list[Path]:
-    """List the folders of `list_fitting`."""
+    """Return the folders of `list_fitting`."""
     return [found.path for found in list_fitting(collection)]
 
 
 def _quick(folder: Path, config: Mapping[str, Any]) -> str:
-    """Say how short a training was; empty if it was long enough, or that is not known."""
+    """Return the size of a quick training; empty for a full one, or if it is not recorded."""
     m = int(config["encoder"]["m"])
     try:
         curves = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["curves"]
@@ -339,12 +327,12 @@ def _quick(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 class CheckpointChoice(NamedTuple):
-    """Why a checkpoint is open, if another one could have been expected."""
+    """Reason for opening a checkpoint, if another one could have been expected."""
 
     reason: str = ""
-    """A sentence; empty if nobody could have expected another."""
+    """A sentence; empty if the choice is obvious."""
     other: str = ""
-    """Name of the other one; empty if there is none."""
+    """Name of the other checkpoint; empty if there is none."""
 
     def __str__(self) -> str:
         offer = f" Open {self.other} with --checkpoint {self.other}." if self.other else ""
@@ -352,7 +340,7 @@ class CheckpointChoice(NamedTuple):
 
 
 def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
-    """Say why a checkpoint is open by default, if that is not plain, and what the other one is.
+    """Return why a checkpoint is open by default, if this is not obvious, and the other one.
 
     Parameters
     ----------
@@ -370,7 +358,7 @@ def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
         if full is None:
             return CheckpointChoice(f"{short}; train a longer one with `sieve train`.")
         return CheckpointChoice(f"{short}; {full.name} had a full one.", full.path.name)
-    # A quick one could be expected if it is of this collection, or if the open one is not.
+    # A quick one could be expected if it was trained on this collection, or the open one was not.
     passed = next((one for one in fitting if one.quick and (one.own or not now.own)), None)
     if passed is None:
         return CheckpointChoice()
@@ -381,7 +369,7 @@ def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
 
 
 def find_checkpoint(collection: Collection) -> Path:
-    """Choose the checkpoint for a collection: the first of `fitting_checkpoints`.
+    """Return the default checkpoint of a collection: the first of `fitting_checkpoints`.
 
     Raises
     ------
@@ -408,7 +396,7 @@ def save_checkpoint(
     training: Mapping[str, Any],
     names: Mapping[int, DimensionName],
 ) -> None:
-    """Write a checkpoint under a temporary name and rename it; weights in float16.
+    """Write a checkpoint atomically, with weights in float16.
 
     Parameters
     ----------
@@ -422,15 +410,15 @@ def save_checkpoint(
     Raises
     ------
     FileExistsError
-        If there is something at `path`.
+        If `path` exists.
     ValueError
-        If a weight is beyond float16.
+        If a weight exceeds the range of float16.
     """
     weights = {name: part.half().contiguous() for name, part in encoder.state_dict().items()}
     for name, part in weights.items():
         if not part.isfinite().all():
             raise ValueError(
-                f"{name} of the checkpoint for {path} has weights beyond what float16 holds; "
+                f"{name} of the checkpoint for {path} has weights beyond the range of float16; "
                 "train again with a smaller --learning-rate"
             )
     config = {
@@ -442,7 +430,7 @@ def save_checkpoint(
         "training": dict(settings),
     }
     with atomic_folder(path) as folder:
-        # Not `save_file`, which makes files that only their owner can read, whatever the umask.
+        # `save_file` would ignore the umask and make the file private.
         (folder / WEIGHTS).write_bytes(save(weights))
         _write(folder / CONFIG, config)
         _write(folder / TRAINING, dict(training))
@@ -453,18 +441,18 @@ def save_checkpoint(
 def write_codes_checkpoint(
     folder: Path, codes: CodesIdentity, name: str, names: Mapping[int, DimensionName], entry: str
 ) -> None:
-    """Write what makes the folder of given codes their own checkpoint; their knobs are defaults.
+    """Write the files that make the folder of external codes a checkpoint.
 
     Parameters
     ----------
     folder : Path
-        Of a collection that is being made.
+        Folder of the collection that is being written.
     codes : CodesIdentity
     name : str
-        The collection's.
+        Name of the collection.
     names : mapping
     entry : str
-        `package.module:function` that encodes texts, or nothing.
+        `package.module:function` that encodes texts, or empty.
     """
     config = {
         "schema_version": SCHEMA_VERSION,
@@ -489,14 +477,14 @@ def _write(path: Path, content: Any) -> None:
 
 
 def checkpoint_path(name: str) -> Path:
-    """Find a checkpoint: the path of one, else a name in `$SIEVE_HOME` or a bundled one.
+    """Return the path of a checkpoint: a path, a name in `$SIEVE_HOME`, or a bundled name.
 
-    A folder that is no checkpoint, as one of pictures, does not hide a checkpoint of its name.
+    A folder that is not a checkpoint does not hide a checkpoint of the same name.
 
     Raises
     ------
     FileNotFoundError
-        If there is none of that name; the message lists what there is.
+        If there is none of that name; the message lists the existing ones.
     """
     path = Path(name).expanduser()
     if (path / CONFIG).is_file():
@@ -506,7 +494,7 @@ def checkpoint_path(name: str) -> Path:
         if folder.name == name:
             return folder
     if path.exists():
-        return path  # opening it says what is wrong with it
+        return path  # opening it raises the right error
     known = ", ".join(dict.fromkeys(folder.name for folder in folders)) or "none"
     raise FileNotFoundError(
         f"there is no checkpoint {name[:200]!r}; there are: {known}. Give the path of one, or make "
@@ -515,9 +503,9 @@ def checkpoint_path(name: str) -> Path:
 
 
 def default_checkpoint_out(collection: str) -> Path:
-    """Choose a free place in `$SIEVE_HOME` for a checkpoint of a collection."""
+    """Return an unused path in `$SIEVE_HOME` for a checkpoint of a collection."""
     folder = sieve_home() / "checkpoints"
-    # A collection's name may be anybody's; a folder's is a word.
+    # A collection's name is untrusted, so it is reduced to word characters.
     stem = re.sub(r"[^\w.-]+", "-", collection)[:80].strip(".-") or "codes"
     number, name = 1, stem
     while (folder / name).exists():

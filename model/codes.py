@@ -1,12 +1,11 @@
-"""Sparse codes of many rows, by row and by dimension.
+"""Sparse codes of many rows, stored by row and by dimension.
 
-By row (CSR) they tell what one item is made of; by dimension (CSC, the postings) they tell which
-items have a factor, which is all that a search has to read. Each copy takes 8 bytes an active
-entry: an int32 index and a float32 value.
+By row (CSR) they give the dimensions of one item, by dimension (CSC, the postings) the items that
+have a dimension, which is all that a search reads. Each copy takes 8 bytes per active entry: an
+int32 index and a float32 value.
 
-Whether three arrays are a CSR matrix of sparse codes: asked of all that comes from outside.
-
-SciPy trusts column numbers; one that is out of range would be written outside of memory.
+`csr_fault` validates arrays that come from outside, because SciPy trusts column numbers and writes
+outside of memory if one is out of range.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.files import OpenedFiles
 
 MAX_DIMENSIONS = 1 << 17
-"""Wider codes are refused: each dimension is a row on screen, a query is kept with its zeros."""
+"""Maximum width: each dimension is a row on screen, and queries are stored densely."""
 
 
 def csr_fault(
     indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, shape: Sequence[int]
 ) -> str:
-    """Tell why arrays are no matrix of codes, in a few words; nothing where they are one.
+    """Return why arrays are not a valid matrix of codes, in a few words; empty if they are.
 
     Parameters
     ----------
     indptr, indices, values : arrays
-        As SciPy's CSR has them, of any type.
+        Arrays of a SciPy CSR matrix, of any type.
     shape : sequence of int
         (rows, dimensions).
     """
@@ -111,7 +110,7 @@ def _value_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray) ->
 
 
 def _row(indptr: np.ndarray, entry: int) -> int:
-    """Find the row of an entry."""
+    """Return the row of an entry."""
     return int(np.searchsorted(indptr, entry, "right")) - 1
 
 
@@ -119,17 +118,17 @@ _PARTS = ("indptr", "indices", "values")
 
 
 def code_files(name: str) -> list[str]:
-    """Names of the files that codes are kept in."""
+    """Return the names of the files that `SparseCodes.save` writes."""
     return [f"{name}_{part}.npy" for part in _PARTS]
 
 
 def cached_files(name: str) -> list[str]:
-    """Names of the files that `SparseCodes.save_cache` writes."""
+    """Return the names of the files that `SparseCodes.save_cache` writes."""
     return [f"{name}_entries.npy", f"{name}_indptr.npy", f"{name}_postings_indptr.npy"]
 
 
 def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give each column's rows and values in turn: (p,) integer, (p,) float."""
+    """Yield each column's rows and values: (p,) integer, (p,) float."""
     columns = csc_array(matrix)
     rows, values = np.asarray(columns.indices), np.asarray(columns.data)
     for start, end in pairwise(np.asarray(columns.indptr).tolist()):
@@ -137,7 +136,7 @@ def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.n
 
 
 def shape_of(matrix: csr_array | csc_array) -> tuple[int, int]:
-    """Rows and columns of a sparse matrix."""
+    """Return the numbers of rows and columns of a sparse matrix."""
     return cast("tuple[int, int]", matrix.shape)
 
 
@@ -161,7 +160,7 @@ class SparseCodes:
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
-        # scipy gives both index arrays the wider of their types; int32 holds 2³¹ entries.
+        # SciPy converts both index arrays to the wider type; int32 holds 2³¹ entries.
         narrow = np.int32 if len(values) < 2**31 else np.int64
         parts = (values, indices.astype(narrow, copy=False), indptr.astype(narrow, copy=False))
         self._by_row = csr_array(parts, shape=(len(indptr) - 1, m))
@@ -171,7 +170,7 @@ class SparseCodes:
 
     @classmethod
     def from_active(cls, values: np.ndarray, indices: np.ndarray, m: int) -> SparseCodes:
-        """Normalise and compress what `SparseEncoder.encode` returns.
+        """Build normalised codes from the output of `SparseEncoder.encode`.
 
         Parameters
         ----------
@@ -192,7 +191,7 @@ class SparseCodes:
 
     @classmethod
     def from_rows(cls, matrix: csr_array) -> SparseCodes:
-        """Normalise the rows of a non-negative CSR matrix without repetitions; zeros are dropped.
+        """Build normalised codes from a non-negative CSR matrix without duplicates; drop zeros.
 
         Parameters
         ----------
@@ -205,7 +204,7 @@ class SparseCodes:
         highest, squares = np.zeros(n), np.zeros(n)
         np.maximum.at(highest, row_of, values)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = values / highest[row_of]  # so that no square is too large or too small
+            values = values / highest[row_of]  # so that no square overflows or underflows
         np.add.at(squares, row_of, np.nan_to_num(values) ** 2)
         unit = np.nan_to_num(values / np.sqrt(np.maximum(squares, 1.0))[row_of]).astype(np.float32)
         active = unit > 0
@@ -213,7 +212,7 @@ class SparseCodes:
         return cls(indptr, np.asarray(matrix.indices)[active], unit[active], m)
 
     def take(self, rows: np.ndarray) -> SparseCodes:
-        """Choose some rows, in this order."""
+        """Return the codes of some rows, in this order."""
         chosen = csr_array(self.by_row[rows])
         return SparseCodes(chosen.indptr, chosen.indices, chosen.data, self.m)
 
@@ -242,19 +241,19 @@ class SparseCodes:
         return self._by_dimension
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Active dimensions of one row and their values: (a,) int32, (a,) float32."""
+        """Return the active dimensions of one row and their values: (a,) int32, (a,) float32."""
         codes = self.by_row
         span = slice(codes.indptr[row], codes.indptr[row + 1])
         return codes.indices[span], codes.data[span]
 
     def postings(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that have a dimension and its values there: (p,) int32, (p,) float32."""
+        """Return the rows that have a dimension, with its values: (p,) int32, (p,) float32."""
         codes = self.by_dimension
         span = slice(codes.indptr[dimension], codes.indptr[dimension + 1])
         return codes.indices[span], codes.data[span]
 
     def dense(self, row: int) -> np.ndarray:
-        """One row's code with its zeros: (m,) float32."""
+        """Return one row as a dense array: (m,) float32."""
         code = np.zeros(self.m, np.float32)
         indices, values = self.row(row)
         code[indices] = values
@@ -275,7 +274,7 @@ class SparseCodes:
         folder : Path
         name : str
         postings : bool
-            Write the postings as well, so that `load_cache` need not sort all entries.
+            Also write the postings, so that `load_cache` does not sort all entries.
         """
         copies = [self.by_row, *([self.by_dimension] if postings else [])]
         entries, *pointers = (folder / file for file in cached_files(name))
@@ -285,13 +284,16 @@ class SparseCodes:
 
     @classmethod
     def load_cache(cls, folder: Path, name: str, m: int) -> SparseCodes:
-        """Map what `save_cache` wrote; only the pointers are read."""
+        """Memory-map what `save_cache` wrote; only the pointers are read."""
         entries, *pointers = (folder / file for file in cached_files(name))
         file = OpenedFiles(entries)
         rows = np.load(entries, mmap_mode="r", allow_pickle=False)
         starts = [np.load(path, allow_pickle=False) for path in pointers if path.is_file()]
         if rows.dtype != np.int32 or rows.ndim != 2 or len(rows) != 2 * len(starts):
-            raise ValueError(f"{entries} has shape {rows.shape} of {rows.dtype}")
+            raise ValueError(
+                f"expected {entries} to hold {2 * len(starts)} rows of int32; got shape "
+                f"{rows.shape} of {rows.dtype}"
+            )
         codes = cls(starts[0], rows[0], rows[1].view(np.float32), m)
         if len(starts) > 1:
             parts = (rows[3].view(np.float32), rows[2], starts[1])
@@ -301,7 +303,7 @@ class SparseCodes:
 
 
 def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:
-    """Write arrays of e 4-byte numbers as one (p, e) int32 array, without a copy of them all."""
+    """Write arrays of e 4-byte numbers as one (p, e) int32 array, without copying them all."""
     head = {"descr": "<i4", "fortran_order": False, "shape": (len(parts), len(parts[0]))}
     with path.open("wb") as stream:
         write_array_header_1_0(stream, head)

@@ -1,20 +1,16 @@
-"""A prepared collection: items, captions, labels and frozen embeddings in one folder.
+"""Collections: items, captions, labels and frozen embeddings in one folder.
 
-In place of embeddings it may hold sparse codes that were made elsewhere: see
+Instead of embeddings, a collection may hold external sparse codes: see
 `sieve.model.external_codes`.
 
-A collection is immutable once written. `collection.json` holds the size and hash of every other
-file, so its own hash names the whole; what is derived from a collection is stored elsewhere, under
-that hash. Embeddings are memory-mapped: opening a million items reads almost nothing. A file's
-hash is compared when it is first used, so that a changed byte is a refusal, never another answer.
-Files must not change while a collection is open: their sizes and times are compared at each use.
+A collection is immutable. `collection.json` holds the size and hash of every other file, so its own
+hash identifies the whole. Derived data is stored elsewhere under that hash. Embeddings are
+memory-mapped, so opening a million items reads almost nothing. A file's hash is compared when the
+file is first used, and its size and time at each use, so a changed file raises an error.
 
-Many texts, kept in Arrow: three million captions are no Python strings until they are read.
-
-Checks of a collection's table of items, whoever wrote it: kinds of columns, ids, no holes.
-
-An id becomes the name of a file and a part of addresses, captions and labels are joined as texts,
-sizes are divided: what is checked here once need not be doubted anywhere else.
+The table of items is validated completely when it is read (`items_fault`), because ids become file
+names and parts of URLs; no other module repeats these checks. Texts stay in Arrow columns, as
+millions of Python strings would take gigabytes.
 """
 
 from __future__ import annotations
@@ -41,12 +37,12 @@ from sieve.model.schemas import MAX_HEAD_BYTES, Manifest, check_json, read_limit
 
 
 class Texts(Sequence[str]):
-    """The strings of lists of strings, one after the other, as a sequence.
+    """Sequence of the strings in a column of lists of strings, stored in Arrow.
 
     Parameters
     ----------
     lists : iterable of lists of str
-        A pandas column, best one of Arrow's type.
+        A pandas column, preferably of an Arrow type.
     """
 
     def __init__(self, lists: object) -> None:
@@ -58,26 +54,26 @@ class Texts(Sequence[str]):
         return len(self._texts)
 
     @overload
-    def __getitem__(self, place: SupportsIndex) -> str: ...
+    def __getitem__(self, key: SupportsIndex) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: SupportsIndex | slice) -> str | list[str]:
-        """Read one text, or a list of them."""
-        if isinstance(place, slice):
-            return self._texts[place].to_pylist()
-        return self._texts[index(place)].as_py()
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: SupportsIndex | slice) -> str | list[str]:
+        """Return one text, or a list of texts."""
+        if isinstance(key, slice):
+            return self._texts[key].to_pylist()
+        return self._texts[index(key)].as_py()
 
 
 ITEM_ID = r"^[0-9a-f]{16}$"
 
 
 def items_fault(table: pa.Table) -> str:
-    """Tell what is wrong with a table of items, in a few words; nothing where it is sound.
+    """Return why a table of items is invalid, in a few words; empty if it is valid.
 
     Parameters
     ----------
     table : pyarrow.Table
-        As it was read; columns that it lacks are not looked at.
+        Missing columns are not checked.
     """
     doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
     if doubled:
@@ -113,7 +109,7 @@ def _is_text_list_column(column: pa.ChunkedArray) -> bool:
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or column.null_count:
         return False
     inner = pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type)
-    # Where no item has a label, there is no text to tell the kind by.
+    # If no item has a label, the lists have no text type.
     return _is_text_column(inner) or (pa.types.is_null(inner.type) and not len(inner))
 
 
@@ -139,13 +135,13 @@ ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file as hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def thumbnail_path(item_id: str) -> str:
-    """Path of an item's thumbnail inside the collection, with forward slashes."""
+    """Return the path of an item's thumbnail inside the collection, with forward slashes."""
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
 
 
@@ -160,11 +156,11 @@ class Collection:
     ----------
     path : Path
     manifest : dict
-        What `collection.json` says.
+        Content of `collection.json`.
     codes : CodesIdentity or None
-        Codes from elsewhere that it holds in place of embeddings.
+        External codes that it holds instead of embeddings.
     sha256 : str
-        Hash of `collection.json`, and so of everything in the folder.
+        Hash of `collection.json`, which covers the whole folder.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
@@ -184,14 +180,14 @@ class Collection:
 
     @property
     def backbone(self) -> BackboneIdentity:
-        """Which backbone made its embeddings; ValueError where it holds codes instead."""
+        """Backbone that made its embeddings; raises a ValueError if it holds codes instead."""
         if self._backbone is None:
             raise ValueError(f"collection {self.name} {NO_BACKBONE}")
         return self._backbone
 
     @classmethod
     def open(cls, path: str | Path) -> Collection:
-        """Open a collection and check that it is whole.
+        """Open a collection and check that it is complete.
 
         Parameters
         ----------
@@ -200,9 +196,9 @@ class Collection:
         Raises
         ------
         FileNotFoundError
-            Where there is no collection, or a file of it is missing.
+            If there is no collection, or one of its files is missing.
         ValueError
-            Where it is of another version, truncated or damaged; the message names the file.
+            If it has another version, is truncated or damaged; the message names the file.
         """
         path = Path(path)
         manifest_path = path / MANIFEST
@@ -242,12 +238,12 @@ class Collection:
                 )
 
     def checked(self, *names: str) -> Path:
-        """Compare files with the hashes in the manifest, each once; returns the folder.
+        """Compare files with the hashes in the manifest, each once, and return the folder.
 
         Raises
         ------
         ValueError
-            If a byte of one has changed since it was written, or the manifest has no hash of it.
+            If a file has changed since it was written, or the manifest has no hash of it.
         """
         for name in names:
             if name in self._checked or not (self.path / name).exists():
@@ -262,31 +258,31 @@ class Collection:
 
     @property
     def name(self) -> str:
-        """The collection's name."""
+        """Name of the collection."""
         return str(self.manifest["name"])
 
     @property
     def n_items(self) -> int:
-        """How many items it has."""
+        """Number of items."""
         return int(self.manifest["counts"]["items"])
 
     @property
     def n_captions(self) -> int:
-        """How many captions it has."""
+        """Number of captions."""
         return int(self.manifest["counts"]["captions"])
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """One row an item: id, image, captions, labels, split, width, height."""
+        """Table with one row per item: id, image, captions, labels, split, width, height."""
         table = self._read_items()
-        # Texts stay in Arrow's columns: as objects, those of three million items take gigabytes.
+        # As Python objects, the texts of three million items would take gigabytes.
         items = table.to_pandas(
             types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text_type(kind) else None,
             split_blocks=True,
             self_destruct=True,
         )
         del table
-        pa.default_memory_pool().release_unused()  # what reading took, as much again as the table
+        pa.default_memory_pool().release_unused()  # reading took as much memory again as the table
         missing = [column for column in ITEM_COLUMNS if column not in items.columns]
         if missing or len(items) != self.n_items:
             raise ValueError(
@@ -296,7 +292,7 @@ class Collection:
         n_captions = int(self._captions_per_item(items).sum())
         if n_captions != self.n_captions:
             raise ValueError(
-                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} tells of "
+                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} says "
                 f"{self.n_captions}; {_AGAIN}"
             )
         return items
@@ -308,13 +304,13 @@ class Collection:
 
     @cached_property
     def file_names(self) -> FileNames:
-        """Name of each item's original file inside its source, by row."""
+        """Name of each item's original file in its source, by row."""
         return FileNames(pd.Series(self.items["image"]), self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:
             with pq.ParquetFile(self.checked(ITEMS) / ITEMS) as file:
-                # A small file may claim more rows than any memory holds.
+                # A small damaged file may declare more rows than fit into memory.
                 n = file.metadata.num_rows
                 table = file.read() if n == self.n_items else None
             fault = f"it has {n} rows" if table is None else items_fault(table)
@@ -328,9 +324,9 @@ class Collection:
         return table
 
     def check_unchanged(self) -> None:
-        """Raise a ValueError if another collection has taken this one's place since it was opened.
+        """Raise a ValueError if the collection has been replaced since it was opened.
 
-        Every change of a collection changes its manifest, as long as it was made by Sieve.
+        Only the manifest is checked, as every change by Sieve also changes the manifest.
         """
         self._manifest_file.check()
 
@@ -348,7 +344,7 @@ class Collection:
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
         items = np.array(self._array(CAPTION_ITEM, (self.n_captions,), "i"))
-        # They stand in for rows wherever captions are counted: none may lead beyond the items.
+        # They are used as row numbers, so none may exceed the number of items.
         falls = (items[1:] < items[:-1]).any()
         if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
             raise ValueError(
@@ -369,7 +365,7 @@ class Collection:
         return Texts(self.items["captions"])
 
     def row_of(self, item_id: str) -> int | None:
-        """Find the row of one item id, in a pass over Arrow's column; None where there is none."""
+        """Return the row of one item id by a scan of the column, or None."""
         if not item_id.isascii():
             return None
         ids = pa.array(self.items["id"])
@@ -380,7 +376,7 @@ class Collection:
 
     @cached_property
     def row_of_id(self) -> dict[str, int]:
-        """Row of every item id, where many are looked up."""
+        """Row of every item id, for many lookups."""
         return {item_id: row for row, item_id in enumerate(self.items["id"])}
 
     @property
@@ -389,17 +385,17 @@ class Collection:
         return any(len(labels) for labels in self.items["labels"])
 
     def rows_of_split(self, splits: Sequence[str]) -> np.ndarray:
-        """Rows of the items whose split is one of `splits`: (r,) int64, ascending."""
+        """Return the rows of the items in some splits: (r,) int64, ascending."""
         return np.flatnonzero(self.items["split"].isin(list(splits)).to_numpy())
 
     def captions_of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Find all captions of these item rows: (r,) int64, ascending."""
+        """Return all captions of some item rows: (c,) int64, ascending."""
         wanted = np.zeros(self.n_items, bool)
         wanted[rows] = True
         return np.flatnonzero(wanted[np.asarray(self.caption_item)])
 
     def item_positions(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
-        """Find where in `rows` each caption's item stands: (c,) int64.
+        """Return the position in `rows` of each caption's item: (c,) int64.
 
         Parameters
         ----------
@@ -408,9 +404,9 @@ class Collection:
         captions : (c,) int64
             Captions of these items.
         """
-        place = np.zeros(self.n_items, np.int64)
-        place[rows] = np.arange(len(rows))
-        return place[np.asarray(self.caption_item)[captions]]
+        position = np.zeros(self.n_items, np.int64)
+        position[rows] = np.arange(len(rows))
+        return position[np.asarray(self.caption_item)[captions]]
 
     def _embeddings(self, name: str, n: int) -> np.ndarray:
         if name not in self._mapped:

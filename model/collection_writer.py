@@ -1,4 +1,4 @@
-"""Writing the facts of a collection: see `sieve.model.collection` for what it holds."""
+"""Writer of a collection's manifest: see `sieve.model.collection` for the format."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def write_manifest(
     codes: CodesIdentity | None = None,
     follow_links: bool = False,
 ) -> None:
-    """Write `collection.json` with sizes and hashes of the other files, and then its own checksum.
+    """Write `collection.json` with the sizes and hashes of the other files, and its checksum.
 
     Parameters
     ----------
     folder : Path
-        Holds all other files already.
+        Folder that already holds all other files.
     backbone : BackboneIdentity or None
-        None where it holds codes instead of embeddings.
+        None if it holds codes instead of embeddings.
     counts : mapping of str to int
         At least `items` and `captions`.
     roots : sequence of str
-        Folders that the items' files are named relative to.
+        Source folders, to which the names of the items' files are relative.
     shard : mapping, optional
-        Where the folder is one part of a larger collection: which one, and of what.
+        Number and kind of the shard, if the folder is a part of a larger collection.
     codes : CodesIdentity, optional
         The codes that it holds.
     follow_links : bool
-        Whether links out of the source's folder were followed, and may be later.
+        Whether links that leave the source folder were followed, and may be followed later.
     """
     parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
     if backbone is None:
@@ -84,5 +84,5 @@ def write_manifest(
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-    # Codes from elsewhere are their own checkpoint, whose files are opened without the manifest.
+    # External codes are their own checkpoint, which is opened without the manifest.
     write_checksums(folder, [MANIFEST, *(_CHECKPOINT if backbone is None else ())])

@@ -1,4 +1,4 @@
-"""Items of a collection that show the same picture, as its `duplicates.csv` lists them."""
+"""Groups of items that show the same picture, from a collection's `duplicates.csv`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
     ----------
     collection : Collection
     near : bool
-        Also put near duplicates together, and near duplicates of those.
+        Also group near duplicates, transitively.
 
     Returns
     -------
@@ -65,7 +65,7 @@ class Copies:
             self._members[int(groups[row])].append(row)
 
     def __bool__(self) -> bool:
-        """Whether any picture is there more than once."""
+        """Return whether any picture occurs more than once."""
         return bool(self._members)
 
     def group(self, row: int) -> int:
@@ -139,13 +139,13 @@ def _pairs(collection: Collection) -> Iterator[_Pair]:
 
 
 def _groups(n: int, pairs: Iterator[_Pair]) -> np.ndarray:
-    """Put pairs together, copies of copies too: (n,) int64, the first row of each group."""
+    """Group pairs transitively: (n,) int64, the first row of each group."""
     first = np.arange(n)
     for row, other, _ in pairs:
         one, two = sorted((_root(first, row), _root(first, other)))
         first[two] = one
     for row in np.flatnonzero(first != np.arange(n)):
-        first[row] = first[first[row]]  # ascending, so that the row before has its root already
+        first[row] = first[first[row]]  # rows ascend, so an earlier row already has its root
     return first
 
 

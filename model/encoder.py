@@ -1,12 +1,12 @@
-"""The sparse encoder: a frozen embedding becomes a sparse code, and back.
+"""Sparse encoder: frozen embeddings to sparse codes, and back.
 
     x̃ = (x - μ_modality) / |x - μ_modality|
     z = TopK_k(ReLU(W_enc x̃ + b_modality))
     x̂ = W_dec z, with unit columns
 
-Image and text share all weights but the centre and the bias: in CLIP the two modalities lie in
-separate cones (the modality gap), which the centring takes away. TopK as in Gao et al. 2024
-(arXiv 2406.04093).
+Images and texts share all weights except the centre and the bias: CLIP embeds the two modalities
+in separate cones (the modality gap), which centring removes. TopK as in Gao et al. 2024 (arXiv
+2406.04093).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ TEXT = "text"
 MODALITIES = (IMAGE, TEXT)
 
 Activation = Literal["topk", "elu", "dense"]
-"""How a linear map becomes a code: `topk` keeps the k largest of ReLU, `elu` the k largest of
-ELU + 1 (always positive), and `dense` leaves it as it is, signs and all: a control, no code."""
+"""Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
+(always positive), and `dense` is the identity, a control without sparse codes."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class SparseEncoderConfig:
     m: int = 1024
     """Number of dimensions of a code."""
     k: int = 64
-    """At most this many dimensions are active in a code."""
+    """Maximum number of active dimensions of a code."""
     activation: Activation = "topk"
-    """How a linear map becomes a code."""
+    """Activation function."""
     k_text: int = 0
-    """At most this many in a text's code; 0: as many as in an image's."""
+    """Maximum number of active dimensions of a text's code; 0 means k."""
     floor: float = 0.0
-    """Activations below this share of their row's largest are dropped, so that a short query has
-    few dimensions and a rich picture many."""
+    """Activations below this share of their row's largest are dropped, so that short queries have
+    few dimensions and complex images many."""
 
     def __post_init__(self) -> None:
         if self.d < 1 or self.m < 1:
@@ -63,7 +63,7 @@ class SparseEncoderConfig:
             )
 
     def active(self, modality: str) -> int:
-        """At most so many dimensions are active in a code of this modality."""
+        """Return the maximum number of active dimensions of a modality's codes."""
         return self.k_text or self.k if modality == TEXT else self.k
 
 
@@ -83,7 +83,7 @@ class SparseEncoder(nn.Module):
     ----------
     config : SparseEncoderConfig
     generator : torch.Generator, optional
-        Of the initial weights.
+        Generator of the initial weights.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class SparseEncoder(nn.Module):
         self.centre: Tensor
 
     def centred(self, embeddings: Tensor, modality: str) -> Tensor:
-        """Take the modality's centre off and renormalise: (B, d) → (B, d), unit rows."""
+        """Subtract the modality's centre and renormalise: (B, d) → (B, d), unit rows."""
         centre = self.centre[MODALITIES.index(modality)]
         return functional.normalize(embeddings.to(centre.dtype) - centre, dim=-1)
 
     def activations(self, centred: Tensor, modality: str) -> Tensor:
-        """Activations before any are dropped: (B, d) centred → (B, m), non-negative but `dense`."""
+        """Return all activations: (B, d) centred → (B, m), non-negative unless `dense`."""
         bias = self.bias[MODALITIES.index(modality)]
         linear = functional.linear(centred, self.encode_md, bias)
         if self.config.activation == "dense":
@@ -115,18 +115,18 @@ class SparseEncoder(nn.Module):
         return functional.relu(linear)
 
     def keep(self, activations: Tensor, k: int) -> Tensor:
-        """Drop what is not active at k: (B, m) → (B, m), with gradients to what stays."""
+        """Zero inactive dimensions at k: (B, m) → (B, m), with gradients to the active ones."""
         if self.config.activation == "dense":
             return activations
         return keep_top(activations, k, self.config.floor)
 
     def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
-        """Encode embeddings, never making them dense.
+        """Encode embeddings without building dense codes.
 
         Parameters
         ----------
         embeddings : (B, d) float
-            Of the backbone, L2-normalised.
+            The backbone's embeddings, L2-normalised.
         modality : "image" or "text"
         """
         active = self.activations(self.centred(embeddings, modality), modality)
@@ -134,7 +134,7 @@ class SparseEncoder(nn.Module):
         return ActiveCode(_above(values, values[..., :1], self.config.floor), indices)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Reconstruct centred embeddings of dense codes: (B, m) → (B, d)."""
+        """Reconstruct centred embeddings from dense codes: (B, m) → (B, d)."""
         return codes @ functional.normalize(self.decode_md, dim=1)
 
     @property
@@ -146,7 +146,7 @@ class SparseEncoder(nn.Module):
 def keep_top(activations: Tensor, k: int, floor: float = 0.0) -> Tensor:
     """Zero all but the k largest of each row, with gradients to those: (B, m) → (B, m).
 
-    Also those below `floor` times the row's largest become zero.
+    Values below `floor` times the row's largest are zeroed as well.
     """
     values, indices = torch.topk(activations, k, dim=-1, sorted=False)
     if floor:
@@ -155,7 +155,7 @@ def keep_top(activations: Tensor, k: int, floor: float = 0.0) -> Tensor:
 
 
 def _above(values: Tensor, largest: Tensor, floor: float) -> Tensor:
-    """Zero what is below a share of the largest."""
+    """Zero values below a share of the largest."""
     return torch.where(values >= floor * largest, values, 0.0) if floor else values
 
 
@@ -163,7 +163,7 @@ def _above(values: Tensor, largest: Tensor, floor: float) -> Tensor:
 def encode_codes(
     encoder: SparseEncoder, embeddings: np.ndarray, modality: str, batch_size: int = 8192
 ) -> SparseCodes:
-    """Encode many embeddings, in batches that leave the disk one at a time.
+    """Encode embeddings in batches, each of which is read from disk when it is needed.
 
     Parameters
     ----------
@@ -176,12 +176,12 @@ def encode_codes(
     Raises
     ------
     ValueError
-        If the width is not the encoder's, or an embedding is not finite.
+        If the width differs from the encoder's, or an embedding is not finite.
     """
     config = encoder.config
     if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
         raise ValueError(
-            f"the encoder reads embeddings of width {config.d}; got shape {embeddings.shape}"
+            f"the encoder expects embeddings of width {config.d}; got shape {embeddings.shape}"
         )
     if config.activation == "dense":
         raise ValueError("a dense control has no sparse codes; use encode_dense")

@@ -425,7 +425,7 @@ class Engine:
         )
 
     def understands(self, text: str) -> bool:
-        """Whether a text can be encoded and has no unknown word."""
+        """Return whether a text can be encoded and has no unknown word."""
         return self.can.text_queries and not self._queries.unknown(text)
 
     def search_dense(

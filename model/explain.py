@@ -1,8 +1,8 @@
-"""Why two codes are alike, and why one item stands before another: sums, taken apart.
+"""Explanations: why two codes are similar, and why one item is ranked before another.
 
-Two unit codes have the cosine Σ_j l_j r_j, a sum over the dimensions that both have; each earns its
-share. An item's score is such a sum as well (`sieve.model.exclusion`), so the difference of two
-scores is a sum of differences, one a dimension: the largest are the reasons.
+The cosine Σ_j l_j r_j of two unit codes is a sum over the dimensions that both have. An item's
+score is such a sum, too (`sieve.model.exclusion`), so the difference of two scores is a sum of
+differences, one for each dimension. The largest ones are the reasons.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from sieve.model.engine import Engine
     from sieve.model.search_results import EncodedQuery
 
-_TOLD = 3
-"""At most so many dimensions are named as reasons."""
+_MAX_REASONS = 3
 _ENOUGH = 0.5
-"""Reasons are enough where they make up this share of the difference."""
+"""No more reasons are added once they explain this share of the difference."""
 
 
 @dataclass(frozen=True)
@@ -37,39 +36,39 @@ class Shared:
     product: float
     """l_j r_j"""
     share: float
-    """Of the cosine, in (0, 1]; the shares sum to 1."""
+    """Share of the cosine, in (0, 1]; the shares sum to 1."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two codes have in common, and what only one has."""
+    """Dimensions that two codes share, and those that only one has."""
 
     cosine: float
     shared: tuple[Shared, ...]
-    """The largest product first."""
+    """Shared dimensions, the largest product first."""
     left: tuple[tuple[int, float], ...]
-    """Dimensions that only the left has, with their values, the strongest first."""
+    """Dimensions that only the left code has, with their values, the largest first."""
     right: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an item stands among all items of a collection."""
+    """Rank of an item among all items of a collection."""
 
     row: int
     score: float
-    """Sum of its contributions, also where it is removed."""
+    """Sum of its contributions, even if it is removed."""
     rank: int | None
-    """As `search` counts it, 1 for the best; None where the item is no result."""
+    """Rank in `search`, 1 for the best; None if the item is no result."""
     removed: bool
     """Whether `never` leaves it out."""
     rank_if_kept: int | None
-    """Where it would stand if nothing were removed."""
+    """Rank if `never` removed nothing."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One dimension's part in the scores of two items; negative where it is off and pushes."""
+    """One dimension's contributions to the scores of two items; not positive if it is off."""
 
     dimension: int
     left: float
@@ -78,7 +77,7 @@ class Part:
 
     @property
     def difference(self) -> float:
-        """How far it puts the left before the right."""
+        """Contribution to the left item minus contribution to the right one."""
         return self.left - self.right
 
 
@@ -89,15 +88,15 @@ class ItemComparison:
     left: Standing
     right: Standing
     parts: tuple[Part, ...]
-    """Every dimension that counts for either, the largest difference first, whoever it favours."""
+    """All dimensions that contribute to either score, the largest absolute difference first."""
     reasons: tuple[Part, ...]
-    """The few that make up most of the difference, all in favour of the item that is ahead."""
+    """The few that explain most of the difference, all in favour of the higher-ranked item."""
     ranked: int
-    """How many items are results at all."""
+    """Number of results in the whole ranking."""
 
 
 def overlap(left: np.ndarray, right: np.ndarray) -> Overlap:
-    """Take the cosine of two codes apart.
+    """Decompose the cosine of two codes into dimensions.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def compare_items(
     itself: int | None = None,
     groups: np.ndarray | None = None,
 ) -> ItemComparison:
-    """Set two items side by side in the full ranking of a query.
+    """Compare two items in the full ranking of a query.
 
     Parameters
     ----------
@@ -145,10 +144,10 @@ def compare_items(
     left, right : int
         Rows.
     itself : int, optional
-        Row of the item that is searched with, which is no result.
+        Row of the query's own item, which is no result.
     groups : (n,) int64, optional
-        Items of one group show the same picture and are one result: see
-        `sieve.model.duplicates`. By default every item is its own.
+        Group of each item; a group shows the same picture and is one result: see
+        `sieve.model.duplicates`. By default each item is its own group.
     """
     groups = np.arange(codes.n) if groups is None else groups
     total = scores(codes, query)
@@ -171,7 +170,7 @@ def explain(
     strictness: float = 1.0,
     never: bool = False,
 ) -> ItemComparison:
-    """Tell why one item of a collection stands before another; see `Engine.search`.
+    """Explain why one item of a collection is ranked before another; see `Engine.search`.
 
     Parameters
     ----------
@@ -187,20 +186,20 @@ def explain(
     ValueError
         If there is no such item or dimension, or the strictness is out of range.
     """
-    asked = engine.question(query, off, strictness, never)
+    weighted = engine.question(query, off, strictness, never)
     one, other = engine.row_of(left), engine.row_of(right)
     itself = engine.row_of(query.item) if query.item else None
-    return compare_items(engine.image_codes, asked, one, other, itself, engine.copies.groups)
+    return compare_items(engine.image_codes, weighted, one, other, itself, engine.copies.groups)
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float | None:
-    """Cosine of two embeddings, (d,) float; None where there is none: (0,)."""
+    """Return the cosine of two embeddings, (d,) float; None if one is empty or zero."""
     norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     return float(left @ right) / norms if norms else None
 
 
 def _is_result(total: np.ndarray, itself: int | None, groups: np.ndarray) -> np.ndarray:
-    """Which rows a search may show: (n,) bool. What scores 0 shares nothing with the query."""
+    """Return which rows are results: (n,) bool; rows that share no dimension score 0."""
     shown = (total != 0) & (total > -np.inf)
     if itself is not None:
         shown[groups == groups[itself]] = False
@@ -243,14 +242,14 @@ def _parts(codes: SparseCodes, query: Query, left: int, right: int) -> tuple[Par
 
 
 def _reasons(parts: tuple[Part, ...], ahead: int) -> tuple[Part, ...]:
-    """Choose the largest differences in favour of who is ahead, until they are enough."""
+    """Return the largest differences in favour of the higher-ranked item, until they suffice."""
     gap = ahead * sum(part.difference for part in parts)
     chosen: list[Part] = []
-    told = 0.0
+    explained = 0.0
     for part in parts:
         favour = ahead * part.difference
-        if favour <= 0 or len(chosen) == _TOLD or (chosen and told >= _ENOUGH * gap):
+        if favour <= 0 or len(chosen) == _MAX_REASONS or (chosen and explained >= _ENOUGH * gap):
             continue
         chosen.append(part)
-        told += favour
+        explained += favour
     return tuple(chosen)

@@ -1,10 +1,10 @@
-"""Sparse codes that were made elsewhere, as a collection holds them in place of embeddings.
+"""External sparse codes, which a collection may hold instead of embeddings.
 
-Such a collection is its own checkpoint: beside codes it has a `config.json` of kind `codes` and
-`names.json`, but no weights, and neither a backbone nor embeddings.
+Such a collection is its own checkpoint: it also has `names.json` and a `config.json` of kind
+`codes`, but no weights, no backbone and no embeddings.
 
-    image_….npy, text_….npy   codes of the images, and perhaps of the captions: see `SparseCodes`
-    word_….npy, words.json    perhaps codes of words, to ask with
+    image_….npy, text_….npy   codes of the images and optionally of the captions: see `SparseCodes`
+    word_….npy, words.json    optional codes of words, for text queries
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ from sieve.model.files import UNREADABLE, reason_of
 IMAGE_CODES, TEXT_CODES, WORD_CODES = "image", "text", "word"
 WORDS = "words.json"
 NO_BACKBONE = (
-    "holds sparse codes that were made elsewhere and has no backbone: it can be explored and "
-    "searched, but not trained on, evaluated or added to; for that prepare its images with "
-    "`sieve prepare folder`"
+    "holds external sparse codes and has no backbone: it can be explored and searched, but not "
+    "trained on, evaluated or added to; for that prepare its images with `sieve prepare folder`"
 )
 
 
 def code_file_names(folder: Path) -> list[str]:
-    """Names of the files of codes that are in a folder."""
+    """Return the names of the files of codes that exist in a folder."""
     parts = (IMAGE_CODES, TEXT_CODES, WORD_CODES)
     names = [name for part in parts for name in code_files(part)] + [WORDS]
     return [name for name in names if (folder / name).is_file()]
 
 
 def has_codes(folder: Path, part: str) -> bool:
-    """Whether a folder has codes of images, texts or words."""
+    """Return whether a folder has codes of images, texts or words."""
     return all((folder / name).is_file() for name in code_files(part))
 
 
 def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
-    """Read codes of images, texts or words; of zeros only where there are none.
+    """Read codes of images, texts or words; return all-zero codes if there are none.
 
     Raises
     ------
     ValueError
-        If they are no codes, or not of `n` rows.
+        If the arrays are not valid codes of `n` rows.
     """
     if not has_codes(folder, part):
         return SparseCodes(np.zeros(n + 1, np.int32), np.empty(0, np.int32), np.empty(0), m)
@@ -62,7 +61,7 @@ def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
 
 
 def read_words(folder: Path) -> list[str]:
-    """Read the words that have codes; none where there is no table of them.
+    """Read the words that have codes; return an empty list if there is no table.
 
     Raises
     ------
@@ -77,5 +76,5 @@ def read_words(folder: Path) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); prepare the collection again") from None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{path} is no list of words; prepare the collection again")
+        raise ValueError(f"{path} is not a list of words; prepare the collection again")
     return words

@@ -1,9 +1,9 @@
-"""Recognise sparse autoencoders that other tools saved; nothing of them is loaded or run.
+"""Detection of sparse autoencoders saved by other tools; no weights are loaded and no code is run.
 
 SAELens           cfg.json (architecture, d_sae), sae_weights.safetensors
 sparsify          cfg.json (num_latents, k), sae.safetensors
 dictionary_learning, sae-for-vlm      config.json (trainer), ae.pt
-overcomplete, openai/sparse_autoencoder   a file of PyTorch, known by the names of its weights
+overcomplete, openai/sparse_autoencoder   a PyTorch file, recognised by the names of its weights
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _MAX_JSON = 1 << 20
 _MAX_PICKLE = 1 << 24
 _DEPTH = 2
-_LOOKED_AT = 200
-"""At most so many files and folders of one folder."""
+_MAX_ENTRIES = 200
+"""Maximum number of entries of a folder that are examined."""
 
 
 class _Tool(NamedTuple):
     name: str
     encode: str
-    """Python that makes codes of embeddings x."""
+    """Python expression that encodes embeddings x."""
 
 
 _SAELENS = _Tool("SAELens", "SAE.load_from_disk({path!r}).encode(x)")
@@ -42,21 +42,21 @@ _WEIGHTS = {
     "overcomplete": _OVERCOMPLETE,
     "latent_bias": _OPENAI,
 }
-"""Names of weights or modules in a pickled file, by the tool that they belong to."""
+"""Names of weights or modules in a pickled file, and the tools that they belong to."""
 
 
 def external_sae_fault(path: Path) -> str:
-    """Say which tool made a sparse autoencoder, and how its codes get into Sieve.
+    """Return which tool saved a sparse autoencoder, and how to import its codes.
 
     Parameters
     ----------
     path : Path
-        A file or a folder; folders in it are looked at, too.
+        A file or a folder, which is searched recursively.
 
     Returns
     -------
     str
-        One line; empty if no such autoencoder is there.
+        One line; empty if there is no such autoencoder.
     """
     found = _find(path, _DEPTH)
     if found is None:
@@ -79,7 +79,7 @@ def _find(path: Path, depth: int) -> tuple[_Tool, Path, str] | None:
         return None
     if found := _of_folder(path):
         return found
-    parts = sorted(path.iterdir())[:_LOOKED_AT]
+    parts = sorted(path.iterdir())[:_MAX_ENTRIES]
     for part in parts:
         if part.is_file() and (tool := _of_pickle(part)):
             return tool, part, ""
@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _of_pickle(path: Path) -> _Tool | None:
-    """Recognise a file of PyTorch by the strings in it; pickle's code is listed, never run."""
+    """Recognise a PyTorch file by its strings; the pickle's opcodes are listed, never run."""
     if path.suffix.lower() not in _PICKLED:
         return None
     try:
@@ -122,7 +122,7 @@ def _of_pickle(path: Path) -> _Tool | None:
             inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             with archive.open(inside) as stream:
                 code = stream.read(_MAX_PICKLE)
-        said = "\n".join(str(part) for _, part, _ in pickletools.genops(code) if part is not None)
+        text = "\n".join(str(part) for _, part, _ in pickletools.genops(code) if part is not None)
     except (*UNREADABLE, StopIteration):
         return _PYTORCH
-    return next((tool for word, tool in _WEIGHTS.items() if word in said), _PYTORCH)
+    return next((tool for word, tool in _WEIGHTS.items() if word in text), _PYTORCH)

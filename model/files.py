@@ -66,11 +66,11 @@ def disk_is_full(error: BaseException, folder: Path) -> bool:
     """
     if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_MESSAGES):
         return True
-    short = isinstance(error, OSError) and error.errno is None and "written" in str(error)
-    silent = isinstance(error, OSError) and error.errno is None
-    return short or (
-        silent and folder.is_dir() and shutil.disk_usage(folder).free < _MIN_FREE_BYTES
-    )
+    if not isinstance(error, OSError) or error.errno is not None:
+        return False
+    if "written" in str(error):
+        return True
+    return folder.is_dir() and shutil.disk_usage(folder).free < _MIN_FREE_BYTES
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What an encoder's dimensions mean, over all of them: one report to compare encoders by.
+"""Interpretability report over all dimensions of an encoder, to compare encoders.
 
-Labels are the yardstick where a collection has them: does a label have a dimension of its own, is
-that dimension named by it, is the code still telling of it when it is switched off.
+If a collection has labels, they are the reference: whether a label has its own dimension, whether
+that dimension is named after it, and whether the code still reveals it when it is switched off.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from sieve.model.engine import Engine
 from sieve.model.words.text import lemma
 
 GOOD_AUC = 0.95
-"""A label has a dimension if the best one separates it so well."""
+"""A label has a dimension if the best dimension reaches this AUC."""
 
 
 @dataclass(frozen=True)
 class NamingReport:
-    """Where names are from."""
+    """Number of dimensions by the source of their names."""
 
     captions: int
     """Dimensions named after words of captions."""
     vocabulary: int
     """Dimensions named after a word of the vocabulary."""
     given: int
-    """Dimensions named by whoever made the codes."""
+    """Dimensions named in external codes."""
     unnamed: int
     words: int
     """Words of the vocabulary that the backbone knows."""
@@ -48,18 +48,18 @@ class NamingReport:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """How labels and dimensions fit; dimensions are chosen on train, scored on test items."""
+    """Match of labels and dimensions, which are chosen on train items and scored on test items."""
 
     labels: int
-    """Labels that are frequent enough to tell."""
+    """Number of labels that are frequent enough."""
     with_dimension: float
-    """Share of them whose best dimension has an AUC of at least .95."""
+    """Share of labels whose best dimension has an AUC of at least .95."""
     name_right: float | None
-    """Of those, share whose dimension is named by the label or a synonym of it."""
+    """Share of those whose dimension is named after the label or a synonym."""
     vocabulary_right: float | None
     """The same for the vocabulary's names."""
     mean_auc: float
-    """Of the best dimensions."""
+    """Mean AUC of the labels' best dimensions."""
     disentanglement: float
     completeness: float
     informativeness: float
@@ -68,20 +68,20 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class InterpretabilityReport:
-    """Everything about an encoder on a collection."""
+    """Interpretability metrics of an encoder on a collection."""
 
     dimensions: int
     live: float
-    """Share of the dimensions that fire at all."""
+    """Share of dimensions that are active for any item."""
     live_in_both: float
-    """Share of those that fire alike often for images and captions."""
+    """Share of those that are active similarly often for images and captions."""
     means: dict[str, float]
-    """Of columns of the dimension table, over the dimensions where they can be measured."""
+    """Means of columns of the dimension table, over the dimensions that have a value."""
     naming: NamingReport
     labels: LabelReport | None
-    """None where the collection has no labels in its train and test splits."""
+    """None if the collection has no labels in its train and test splits."""
     leakage: LeakageReport | None
-    """None where no two labels are seen together and apart often enough, or cannot be asked for."""
+    """None if too few labels occur both together and separately, or labels cannot be encoded."""
 
 
 MEANS = (
@@ -99,7 +99,7 @@ def interpretability_report(
     ----------
     engine : Engine
     synonyms : mapping of str to sequence of str, optional
-        Other right names of a label.
+        Other correct names of each label.
     """
     table = engine.dimension_table()
     columns = {name: table[name].to_numpy(np.float64) for name in MEANS}
@@ -116,7 +116,7 @@ def interpretability_report(
 
 
 def naming_report(engine: Engine) -> NamingReport:
-    """Count where names are from."""
+    """Count dimensions by the source of their names."""
     sources = engine.derived.dimensions["name_source"].tolist()
     return NamingReport(
         captions=sources.count(CAPTIONS),
@@ -131,15 +131,15 @@ def naming_report(engine: Engine) -> NamingReport:
 def label_report(
     engine: Engine, fit: LabelFit, synonyms: Mapping[str, Sequence[str]]
 ) -> LabelReport:
-    """Measure how labels and dimensions fit."""
+    """Measure how well dimensions match labels."""
     chosen, auc = best_dimensions(fit)
     good = np.flatnonzero(auc >= GOOD_AUC)
     right, vocabulary_right = [], []
     for at in good.tolist():
-        known = [fit.labels[at], *synonyms.get(fit.labels[at], ())]
+        correct = [fit.labels[at], *synonyms.get(fit.labels[at], ())]
         named = engine.checkpoint.names.get(int(chosen[at]))
-        right.append(named is not None and says(named.name, known))
-        vocabulary_right.append(named is not None and says(named.vocabulary, known))
+        right.append(named is not None and matches_name(named.name, correct))
+        vocabulary_right.append(named is not None and matches_name(named.vocabulary, correct))
     codes = engine.image_codes.by_row
     probes = probe_importances(codes, fit.presence, fit.train, fit.test)
     spread = disentanglement(probes.importances)
@@ -156,7 +156,7 @@ def label_report(
 
 
 def leakage_report(engine: Engine, fit: LabelFit) -> LeakageReport | None:
-    """Measure what is left of a label whose dimensions are off, over pairs of labels."""
+    """Measure how much of a label remains when its dimensions are off, over pairs of labels."""
     named = all(engine.understands(f"a {label}") for label in fit.labels)
     if engine.checkpoint.codes and not named:
         return None
@@ -172,13 +172,13 @@ def leakage_report(engine: Engine, fit: LabelFit) -> LeakageReport | None:
     )
 
 
-def says(name: str, known: Sequence[str]) -> bool:
-    """Whether a dimension's name is one of the known ones, in singular or plural.
+def matches_name(name: str, correct: Sequence[str]) -> bool:
+    """Return whether a dimension's name is one of the correct ones, in singular or plural.
 
-    What follows a "·" tells dimensions of one name apart, and does not count.
+    A suffix after "·", which distinguishes dimensions of the same name, is ignored.
     """
-    told = _folded(name.split("·")[0])
-    return bool(told) and told in {_folded(one) for one in known}
+    folded = _folded(name.split("·")[0])
+    return bool(folded) and folded in {_folded(one) for one in correct}
 
 
 def _folded(name: str) -> str:

@@ -1,7 +1,7 @@
-"""What is known to be right for a question, and how well a ranking answers it.
+"""Relevance judgments (qrels) of a query, and the quality of a ranking.
 
-The measures are the benchmark's, over all items of the collection. What the benchmark reports is
-stricter: only items that nothing was trained on, and knobs that were tuned on others.
+The metrics are the benchmark's, over all items of the collection. The benchmark itself is stricter:
+it uses only items that were not used for training, and hyperparameters tuned on other items.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from sieve.model.words.text import lemma
 
 @dataclass(frozen=True)
 class Relevance:
-    """What is known to be right for "A without B", by labels or by captions."""
+    """Relevance judgments of "A without B", by labels or by captions."""
 
     track: TrackName
     a: str
     b: str
-    """Empty where nothing is excluded."""
+    """Empty if nothing is excluded."""
     relevant: np.ndarray
     """(n,) bool: has A and not B."""
     violating: np.ndarray
     """(n,) bool: has both."""
 
     def without_row(self, row: int) -> Relevance:
-        """Leave out an item: the one that is searched by is no result."""
+        """Leave out one item, such as the query's own, which is no result."""
         others = np.arange(len(self.relevant)) != row
         return replace(self, relevant=self.relevant & others, violating=self.violating & others)
 
 
 class Measures(NamedTuple):
-    """Of one ranking, in [0, 1]."""
+    """Metrics of one ranking, in [0, 1]."""
 
     ap: float
     """AP@10"""
@@ -50,29 +50,28 @@ class Measures(NamedTuple):
 
 
 def load_concepts(collection: Collection, track: TrackName) -> Concepts:
-    """Tell what items are known to show; ValueError where a collection has nothing of a track."""
-    law = PairCriteria()
+    """Return which items show which concepts; raise a ValueError if a track has no data."""
     nouns = benchmark_nouns()
     if track == "label":
-        return label_concepts(collection, nouns, law)
+        return label_concepts(collection, nouns, PairCriteria())
     return caption_concepts(collection, nouns)
 
 
 def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = None) -> str:
-    """Find the label or noun that a text asks for, by its plural or synonym too.
+    """Return the label or noun that a text denotes, also by its plural or a synonym.
 
     Parameters
     ----------
     text : str
-        As a person types it: "a dog", "puppies".
+        Text of a query: "a dog", "puppies".
     names : tuple of str
     nouns : NounTable, optional
-        Whose forms and synonyms count; by default the benchmark's.
+        Table of forms and synonyms; by default the benchmark's.
 
     Returns
     -------
     str
-        One of `names`; empty where the text asks for something else, or for more: "a wet dog".
+        One of `names`; empty if the text denotes something else, or more: "a wet dog".
     """
     nouns = nouns or benchmark_nouns()
     phrase = bare_phrase(text)
@@ -90,7 +89,7 @@ def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = No
 
 
 def relevance_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Relevance:
-    """Mark which items answer "A without B".
+    """Return the relevance judgments of "A without B".
 
     Raises
     ------
@@ -101,21 +100,21 @@ def relevance_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Releva
     for name in (a, *([b] if b else [])):
         if name not in columns:
             kind = "label" if track == "label" else "noun of the benchmark"
-            raise ValueError(f"there is no {kind} {name[:40]!r} here")
+            raise ValueError(f"this collection has no {kind} {name[:40]!r}")
     has_a = concepts.has[:, columns[a]]
     has_b = concepts.has[:, columns[b]] if b else np.zeros_like(has_a)
     return Relevance(track, a, b, has_a & ~has_b, has_a & has_b)
 
 
 def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
-    """Measure what a ranking of all items shows; None where nothing is relevant.
+    """Measure a ranking of all items; return None if no item is relevant.
 
-    Places of items that score 0 are empty: no search shows them.
+    Items that score 0 are left out, as no search shows them.
 
     Parameters
     ----------
     total : (n,) float32
-        Scores; -inf for what is left out.
+        Scores; -inf for items that are left out.
     truth : Relevance
     """
     count = truth.relevant.sum()
@@ -131,5 +130,5 @@ def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
 
 
 def mask_zero_scores(total: np.ndarray) -> np.ndarray:
-    """Leave out what scores 0 and so shares nothing: (n,) float32."""
+    """Replace scores of 0, of items that share no dimension with the query, by -inf."""
     return np.where(total == 0, -np.inf, total)

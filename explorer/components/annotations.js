@@ -20,7 +20,7 @@ function changed(dimension, mark, name) {
   emit("marked", { dimension, name }, { keep: false });
   emit("annotations", state);
   others?.postMessage("changed");
-  if (renamed && Sieve.asked()) Sieve.change({}, { list: true });
+  if (renamed && Sieve.hasQuery()) Sieve.change({}, { list: true });
 }
 function setSearches(searches) {
   state.searches = searches;
@@ -44,7 +44,7 @@ async function take(answer) {
     const name = !renamed.includes(d) ? undefined : state.marks[d]?.name ?? (await ask("notes_of", { dimension })).suggested;
     emit("marked", { dimension, name }, { keep: false });
   }
-  if (renamed.length && Sieve.asked()) Sieve.change({}, { list: true });
+  if (renamed.length && Sieve.hasQuery()) Sieve.change({}, { list: true });
 }
 const load = async () => take(await ask("notes_state"));
 async function reload() {
@@ -119,7 +119,7 @@ async function carryOut(given) {
   plan.replaceChildren(el("p", {}, "Imported."), ...done.done.map((line) => el("p", { class: "sv-hint" }, line)));
   await take(done);
   others?.postMessage("changed");
-  emit("dimension", Sieve.place.dimension);
+  emit("dimension", Sieve.viewState.dimension);
 }
 
 Sieve.notes = {

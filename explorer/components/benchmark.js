@@ -1,4 +1,4 @@
-const { el, on, place, whole, count, sentence } = Sieve;
+const { el, on, viewState, whole, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-bench");
 const which = find("[name=evaluation]");
@@ -57,7 +57,7 @@ function take(answer) {
 let timer = 0;
 function again() {
   clearTimeout(timer);
-  if (section.isConnected && place.tab === "benchmark" && (list?.run?.under_way || list?.elsewhere)) timer = setTimeout(poll, list.run?.under_way ? 1000 : 4000);
+  if (section.isConnected && viewState.tab === "benchmark" && (list?.run?.under_way || list?.elsewhere)) timer = setTimeout(poll, list.run?.under_way ? 1000 : 4000);
 }
 function showRun() {
   const { run, elsewhere, refusal } = list;
@@ -82,9 +82,9 @@ function showNone(under) {
   none.hidden = !empty;
   if (!empty || none.childElementCount) return;
   none.replaceChildren(...[
-    el("p", {}, `${list.collection} has not been evaluated yet.`),
+    el("p", {}, `The collection “${list.collection}” has not been evaluated yet.`),
     list.command ? el("p", {}, "To run the full benchmark, which also trains baselines: ", el("code", {}, list.command)) : null,
-    mayRun ? el("p", {}, `Or run the quick benchmark: it compares ${list.checkpoint} with the baselines that need no training, in a minute or two.`) : null,
+    mayRun ? el("p", {}, `Or run the quick benchmark: it compares the checkpoint “${list.checkpoint}” with the baselines that need no training, in a minute or two.`) : null,
     mayRun ? el("button", { type: "button", class: "sv-go", "data-do": "start", disabled: under || Boolean(list.elsewhere || list.refusal) }, "Run quick benchmark") : null,
     list.refusal ? el("p", {}, `${sentence(list.refusal)}.`) : null,
   ].filter(Boolean));
@@ -216,7 +216,7 @@ function draw() {
   drawing = drawing.then(() => Sieve.drawMethods(plot, figure, () => figure === track()?.figure))
     .catch(() => { plot.textContent = "The plot could not be drawn; the table shows the same numbers."; });
 }
-on("theme", () => { if (shown && place.tab === "benchmark") draw(); });
+on("theme", () => { if (shown && viewState.tab === "benchmark") draw(); });
 let resizing = 0;
 new ResizeObserver(() => {
   clearTimeout(resizing);
@@ -241,10 +241,10 @@ against.addEventListener("change", () => {
   loadPairs();
 });
 async function loadPairs() {
-  const asked = { id: chosen.id, track: chosen.track, peer: chosen.peer };
+  const request = { id: chosen.id, track: chosen.track, peer: chosen.peer };
   write();
-  const answer = await Sieve.call(server.sieve_evaluation_pairs, asked);
-  if (Object.entries(asked).some(([name, value]) => chosen[name] !== value)) return;
+  const answer = await Sieve.call(server.sieve_evaluation_pairs, request);
+  if (Object.entries(request).some(([name, value]) => chosen[name] !== value)) return;
   if (answer.error) { fault.textContent = answer.error; return; }
   pairs = answer;
   const all = [...pairs.wins, ...pairs.losses];
@@ -254,12 +254,12 @@ async function loadPairs() {
     + (pairs.seeds > 1 ? ` Scores are means over ${pairs.seeds} seeds; images are from the first seed.` : "");
   fillLists();
 }
-const asks = (one) => `${one.a} without ${one.b}`;
+const queryText = (one) => `${one.a} without ${one.b}`;
 function fillLists() {
   const button = (one) => el("li", {}, el("button", {
     type: "button", "aria-pressed": String(String(one.pair) === chosen.pair), "data-pair": one.pair,
     onclick: () => { chosen.pair = String(one.pair); mark(); showPair(); },
-  }, el("span", {}, asks(one)), el("span", { title: `AP@10 of Sieve and of ${chosen.peer}` }, `${digits(one.sides[0].ap)} vs. ${digits(one.sides[1].ap)}`)));
+  }, el("span", {}, queryText(one)), el("span", { title: `AP@10 of Sieve and of ${chosen.peer}` }, `${digits(one.sides[0].ap)} vs. ${digits(one.sides[1].ap)}`)));
   const column = (title, some, empty) => el("div", {}, el("h4", {}, title), some.length ? el("ol", {}, ...some.map(button)) : el("p", { class: "sv-hint" }, empty));
   find(".sv-bench-lists").replaceChildren(
     column("Sieve wins most", pairs.wins, "None."), column("Sieve loses most", pairs.losses, "None."));
@@ -273,7 +273,7 @@ function showPair() {
   const one = [...pairs.wins, ...pairs.losses].find((pair) => String(pair.pair) === chosen.pair);
   const source = chosen.track === "caption" ? "captions" : "labels";
   find(".sv-bench-pair").replaceChildren(...(one ? [
-    el("div", { class: "sv-bench-query" }, el("h3", {}, asks(one)),
+    el("div", { class: "sv-bench-query" }, el("h3", {}, queryText(one)),
       el("p", {}, `According to their ${source}, ${whole(one.relevant)} test images have “${one.a}” but not “${one.b}”; ${whole(one.violating)} have both.`),
       el("button", { type: "button", class: "sv-plain", onclick: () => Sieve.search({ q: one.a, without: one.b }) }, "Try this search")),
     el("div", { class: "sv-bench-sides" }, ...one.sides.map((side) => sideOf(one, side))),
@@ -298,7 +298,7 @@ function tile(one, item, rank) {
 on("benchmark", (text) => {
   if (!text || text === [chosen.id, chosen.track, chosen.pair, chosen.peer].join(",")) return;
   chosen = read(text);
-  if (list && place.tab === "benchmark") openChosen();
+  if (list && viewState.tab === "benchmark") openChosen();
 });
 on("tab", (tab) => { if (tab === "benchmark") poll(); });
-if (place.tab === "benchmark") poll();
+if (viewState.tab === "benchmark") poll();

@@ -1,8 +1,8 @@
-const { el, on, emit, place, number, percent, count, sentence } = Sieve;
+const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
-const [asks, sets] = element.querySelectorAll("form");
-const { q, without } = asks.elements;
-const { method, knob, track, a, b } = sets.elements;
+const [queryForm, settingsForm] = element.querySelectorAll("form");
+const { q, without } = queryForm.elements;
+const { method, knob, track, a, b } = settingsForm.elements;
 const by = find(".sv-by");
 const [fault, summary, fromSearch] = [".sv-fault", ".sv-versus-summary", ".sv-from-search"].map(find);
 const MEASURED = 10;
@@ -19,13 +19,13 @@ const ask = Sieve.latest(server.sieve_compare, show);
 async function compare() {
   fault.textContent = "";
   if (!(await ready())) return;
-  if (place.tab === "compare") keep();
+  if (viewState.tab === "compare") saveState();
   offer();
   const nothing = !isAsked(state) || !state.method;
   find(".sv-versus-empty").hidden = !nothing;
   find(".sv-try").hidden = isAsked(state);
   find(".sv-mute").textContent = !can.text_queries ? sentence(can.no_text) : state.upload ? "Links to this view do not include your image." : "";
-  sets.hidden = nothing;
+  settingsForm.hidden = nothing;
   if (nothing) {
     find(".sv-versus-columns").hidden = true;
     summary.textContent = "";
@@ -36,10 +36,10 @@ async function compare() {
   element.setAttribute("aria-busy", "true");
   ask(state);
 }
-function keep() {
+function saveState() {
   const { q: query, item, upload: key, without: not, off, strictness, never, ...rest } = state;
-  const asked = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
-  Sieve.setTabText("compare", Sieve.pack({ ...asked, ...rest, method: rest.method === USUAL ? "" : rest.method }));
+  const fields = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
+  Sieve.setTabText("compare", Sieve.pack({ ...fields, ...rest, method: rest.method === USUAL ? "" : rest.method }));
 }
 
 // Methods to compare with, loaded once.
@@ -65,7 +65,7 @@ function fill(answer) {
     state.method = values.find((value) => value === USUAL) ?? values[0] ?? "";
   }
   if (!values.length) {
-    for (const part of [asks, find(".sv-said")]) part.hidden = true;
+    for (const part of [queryForm, find(".sv-said")]) part.hidden = true;
     find(".sv-versus-empty").textContent = "There is nothing to compare with: external codes have no backbone and no other checkpoints.";
   }
   track.replaceChildren(...answer.tracks.map((name) => option(name, TRACKS[name])));
@@ -78,7 +78,7 @@ function fillHyperparameter() {
   const label = find(".sv-versus-parameter");
   label.hidden = !about?.knob;
   if (label.hidden) return;
-  label.querySelector("span").textContent = about.knob;
+  label.querySelector("span").textContent = sentence(about.knob);
   Object.assign(knob, { min: about.low, max: about.high, value: state.knob ?? about.value, title: `From ${about.low} to ${about.high}` });
 }
 
@@ -88,17 +88,17 @@ let can = {};
 let searched = ""; // preview of the query image of the search
 on("question", (now) => { searched = now.preview; });
 const ofSearch = () => {
-  const { q: query, item, upload: key, without: not, off, strictness, never } = place;
+  const { q: query, item, upload: key, without: not, off, strictness, never } = viewState;
   return { q: query, item, upload: key, without: not, off, strictness, never, preview: searched };
 };
 const same = (one, other) => Object.keys(PLAIN).every((name) => String(one[name]) === String(other[name]));
 function offer() {
-  fromSearch.hidden = !Sieve.asked() || same(state, ofSearch());
+  fromSearch.hidden = !Sieve.hasQuery() || same(state, ofSearch());
 }
-function use({ preview: picture = "", ...asked }, { own = true } = {}) {
+function use({ preview: picture = "", ...fields }, { own = true } = {}) {
   chosen = own;
   preview = picture;
-  Object.assign(state, PLAIN, asked, { a: "", b: "", track: "" });
+  Object.assign(state, PLAIN, fields, { a: "", b: "", track: "" });
   write();
   compare();
 }
@@ -118,7 +118,7 @@ by.querySelector("button").addEventListener("click", () => {
   q.value = "";
   q.focus();
 });
-Sieve.acceptImages(asks, upload, {
+Sieve.acceptImages(queryForm, upload, {
   busy: (is) => (is ? element.setAttribute("aria-busy", "true") : element.removeAttribute("aria-busy")),
   fault: (line) => { fault.textContent = line; },
   take: (found) => use({ ...PLAIN, upload: found.key, preview: found.preview, without: without.value.trim() }),
@@ -128,7 +128,7 @@ function words() {
   if (!by.hidden) return { q: "", item: state.item, upload: state.upload };
   return ITEM_ID.test(text) ? { q: "", item: text, upload: "" } : { q: text, item: "", upload: "" };
 }
-asks.addEventListener("submit", (event) => {
+queryForm.addEventListener("submit", (event) => {
   event.preventDefault();
   const now = { ...words(), without: without.value.trim() };
   if (!isAsked(now) && now.without) {
@@ -140,8 +140,8 @@ asks.addEventListener("submit", (event) => {
   else use({ ...now, preview: now.upload && preview, strictness: state.strictness, never: state.never });
 });
 fromSearch.addEventListener("click", () => use(ofSearch(), { own: false }));
-sets.addEventListener("submit", (event) => event.preventDefault());
-sets.addEventListener("change", ({ target }) => {
+settingsForm.addEventListener("submit", (event) => event.preventDefault());
+settingsForm.addEventListener("change", ({ target }) => {
   if (target === method) Object.assign(state, { method: method.value, knob: null });
   if (target === knob) state.knob = knob.value === "" ? null : Number(knob.value);
   if (target === track) Object.assign(state, { track: track.value, a: "", b: "" });
@@ -191,7 +191,7 @@ function relevanceText({ truth, without: not, columns }) {
 function fillColumn(section, column, other, truth) {
   section.querySelector("h2").textContent = column.title;
   section.querySelector(".sv-versus-how").textContent = column.how;
-  const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
+  const rows = [["AP@10", "ap", 1, "Average precision of the top 10"], ["P@10", "precision", 1, "Share of relevant images in the top 10"], ["Violation@10", "violation", -1, "Share of images in the top 10 that have both"]];
   section.querySelector("dl").replaceChildren(...rows.map(([name, key, sign, title]) => {
     const [here, there] = [column.measures?.[key], other.measures?.[key]];
     const better = sign * (here - there) > 1e-9;
@@ -220,8 +220,8 @@ function tileOf(item, there, truth) {
 
 // What the tab opens with.
 function follow() {
-  if (place.tab !== "compare") return;
-  if (chosen || !Sieve.asked() || same(state, ofSearch())) return compare();
+  if (viewState.tab !== "compare") return;
+  if (chosen || !Sieve.hasQuery() || same(state, ofSearch())) return compare();
   use(ofSearch(), { own: false });
 }
 on("about", ({ can: able, examples }) => {
@@ -240,10 +240,10 @@ on("versus", (text) => {
   const now = Sieve.unpack(text);
   if (!Object.keys(now).length) return;
   chosen = Boolean(now.q || now.item);
-  const { preview: picture = "", ...asked } = chosen ? {
+  const { preview: picture = "", ...fields } = chosen ? {
     q: now.item ? "" : now.q, item: now.item ?? "", without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),
   } : ofSearch();
-  Object.assign(state, PLAIN, asked, {
+  Object.assign(state, PLAIN, fields, {
     method: now.method ?? USUAL, knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
   });
   preview = picture;

@@ -1,5 +1,5 @@
 // Filter, order and view of the list of dimensions, which the table, the map and the page follow.
-const { el, on, emit, place, whole } = Sieve;
+const { el, on, emit, viewState, whole } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const filter = find(".sv-filter");
 const fault = find(".sv-fault");
@@ -209,7 +209,7 @@ find("[data-random]").addEventListener("click", () => walk("random"));
 const KEYS = {
   j: () => walk(1), ArrowRight: () => walk(1), k: () => walk(-1), ArrowLeft: () => walk(-1), r: () => walk("random"),
   n: () => document.querySelector(".sv-name-input")?.focus(),
-  "/": () => filter.focus(), Escape: () => place.dimension !== null && Sieve.showDimension(null),
+  "/": () => filter.focus(), Escape: () => viewState.dimension !== null && Sieve.showDimension(null),
 };
 const STORAGE_KEY = "sieve-keys";
 const works = find(".sv-keys input");
@@ -219,7 +219,7 @@ works.addEventListener("change", () => {
 });
 const drops = [...element.querySelectorAll("details")];
 document.addEventListener("keydown", (event) => {
-  if (place.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (viewState.tab !== "dimensions" || !begun || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   const open = drops.find((drop) => drop.open);
   if (event.key === "Escape" && open) {
     open.open = false;
@@ -252,7 +252,7 @@ function columnsMark() {
 
 // Load when the tab is first shown.
 async function begin() {
-  if (begun || place.tab !== "dimensions") return;
+  if (begun || viewState.tab !== "dimensions") return;
   begun = true;
   const loaded = await Sieve.call(server.sieve_table, null);
   if (loaded.error) {
@@ -264,9 +264,9 @@ async function begin() {
   columns = Object.fromEntries(Object.entries(COLUMNS).filter(([column]) => table[column].some((value) => value !== null)));
   find(".sv-found").after(columnsMark(), ...Sieve.exportMenu("the table of dimensions", (kind) => Sieve.call(server.sieve_export_dimensions, { kind })));
   find(".sv-ranges").replaceChildren(...Object.entries(columns).map(rangeRow));
-  restore(place.atlas);
+  restore(viewState.atlas);
   // On wide screens open a page beside the list: the clearest dimension, or the first of a filtered list.
-  if (place.dimension === null && innerWidth > 900 && order.length) {
+  if (viewState.dimension === null && innerWidth > 900 && order.length) {
     const all = !written({ ...at, view: "table" });
     emit("dimension", (all ? table.first : null) ?? table.id[order[0]]);
   }

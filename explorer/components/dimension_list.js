@@ -1,4 +1,4 @@
-const { el, on, place, number } = Sieve;
+const { el, on, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const groups = { off: find(".sv-group-off"), on: find(".sv-group-on") };
@@ -134,7 +134,7 @@ on("dimensions", (answer) => {
   const onRows = answer.dimensions.filter((row) => !first.has(row.d));
   const why = proposed.length ? `, for “${answer.without}”` : ", from its page";
   fill(groups.off, [offTerm(proposed.length ? answer.without : ""), why], make(offRows), 6);
-  fill(groups.on, [place.item || place.upload ? "In the image" : `In “${answer.q}”`], make(onRows), SHOWN);
+  fill(groups.on, [viewState.item || viewState.upload ? "In the image" : `In “${answer.q}”`], make(onRows), SHOWN);
   hint.hidden = answer.dimensions.length > 0;
   showWelcome(false);
 });
@@ -160,9 +160,9 @@ function showNothing() {
   proposed = [];
   showWelcome(true);
 }
-on("glance", showNothing);
+on("samples", showNothing);
 on("cleared", showNothing);
-showStrictness(place);
+showStrictness(viewState);
 on("about", ({ can }) => {
   if (!can.text_queries) element.querySelector(".sv-steps-how li").textContent = "Choose an image, then “more like this”.";
 });

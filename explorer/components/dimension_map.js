@@ -1,4 +1,4 @@
-const { el, on, emit, number, percent, place } = Sieve;
+const { el, on, emit, number, percent, viewState } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const plot = find(".sv-map-plot");
 const wait = find(".sv-map-wait");
@@ -108,7 +108,7 @@ function showScale([low, high], colour, columns) {
   select.title = columns[colour].about;
 }
 
-const visible = () => listed?.view === "map" && place.tab === "dimensions" && !element.closest("[hidden]");
+const visible = () => listed?.view === "map" && viewState.tab === "dimensions" && !element.closest("[hidden]");
 let drawing = null;
 let drawings = 0; // each new revision clears the outline of the previous selection
 async function draw() {

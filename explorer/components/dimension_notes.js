@@ -7,10 +7,10 @@ const unsaved = new Set();
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 
-function makeFields(dimension, kept, tell, clash) {
+function makeFields(dimension, annotations, tell, clash) {
   const fields = {};
   for (const [name, empty] of Object.entries(EMPTY)) {
-    const { value = empty, version = 0 } = kept.fields?.[name] ?? {};
+    const { value = empty, version = 0 } = annotations.fields?.[name] ?? {};
     fields[name] = { value, version, wanted: undefined, saving: false };
   }
   // One write per field at a time; while one runs, only the latest value is remembered.
@@ -104,9 +104,9 @@ function textField(node, name, field, save) {
   field.show = (value, sent) => { if (sent === undefined || node.value === sent) node.value = value; };
   return node;
 }
-function nameInput(field, kept, save) {
+function nameInput(field, annotations, save) {
   const input = textField(el("input", {
-    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Rename “${kept.suggested}”`, "aria-label": "Your name for this dimension",
+    type: "text", class: "sv-name-input", maxlength: "80", autocomplete: "off", spellcheck: "false", placeholder: `Rename “${annotations.suggested}”`, "aria-label": "Your name for this dimension",
     onkeydown: (event) => {
       if (event.key === "Enter") input.blur();
       if (event.key === "Escape") { input.value = field.value; input.blur(); }
@@ -115,7 +115,7 @@ function nameInput(field, kept, save) {
   const back = el("button", {
     type: "button", class: "sv-plain sv-suggested", title: "Restore the suggested name",
     onclick: () => { input.value = ""; save("name", ""); },
-  }, "Reset to ", el("q", {}, kept.suggested));
+  }, "Reset to ", el("q", {}, annotations.suggested));
   const show = field.show;
   field.show = (value, sent) => { show(value, sent); back.hidden = !value; };
   back.hidden = !field.value;
@@ -157,7 +157,7 @@ function tagList(field, save) {
   return el("div", { class: "sv-tag-box" }, list, input, known);
 }
 
-function editor(dimension, kept) {
+function editor(dimension, annotations) {
   const said = el("span", { class: "sv-save-status", role: "status" });
   let fading = 0;
   const tell = (words, fault = false) => {
@@ -171,10 +171,10 @@ function editor(dimension, kept) {
     take: (name) => { settle(name); unsaved.delete(fields[name]); fields[name].show(fields[name].value); },
   });
   const settle = (name) => { clash.set(name, null); Object.assign(fields[name], { clashes: false, stuck: false }); };
-  const { fields, save } = makeFields(dimension, kept, tell, (name, both) => clash.set(name, both));
+  const { fields, save } = makeFields(dimension, annotations, tell, (name, both) => clash.set(name, both));
   const note = textField(el("textarea", { class: "sv-note", rows: "2", maxlength: "10000", placeholder: "Notes: what the dimension seems to mean, and when it fails", "aria-label": "Notes" }), "note", fields.note, save);
   const box = el("section", { class: "sv-dim-notes", "aria-label": "Your name, tags and notes" },
-    el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, kept, save)),
+    el("div", { class: "sv-name-row" }, starButton(fields.starred, save), ...nameInput(fields.name, annotations, save)),
     tagList(fields.tags, save), note, clash.box, said);
   return { box, renew: (now) => renew(fields, now) };
 }
@@ -194,10 +194,10 @@ function follow(field, { value, version }) {
   field.show(value);
 }
 // Read-only view, if annotations cannot be saved.
-function readOnly(kept, fault) {
-  const { name, note, tags, starred } = kept.fields ?? {};
+function readOnly(annotations, fault) {
+  const { name, note, tags, starred } = annotations.fields ?? {};
   const parts = [
-    name?.value && el("p", {}, "Named by a user; suggested name: ", el("q", {}, kept.suggested)),
+    name?.value && el("p", {}, "Named by a user; suggested name: ", el("q", {}, annotations.suggested)),
     (starred?.value || tags?.value.length > 0) && el("p", {}, starred?.value ? "★ starred " : "", ...(tags?.value ?? []).map((tag) => el("span", { class: "sv-tag" }, el("span", {}, tag)))),
     note?.value && el("p", { class: "sv-note-text" }, note.value),
     fault && el("p", { class: "sv-hint" }, fault),
@@ -214,13 +214,13 @@ on("annotations-reloaded", async () => {
 });
 function show() {
   if (!at || !Sieve.notes) return;
-  const { dimension, kept, slot } = at;
-  const fault = kept.fault || Sieve.notes.state.fault;
+  const { dimension, kept: annotations, slot } = at;
+  const fault = annotations.fault || Sieve.notes.state.fault;
   const how = fault || String(Sieve.notes.editable);
   if (slot.dataset.how === how) return;
   slot.dataset.how = how;
-  opened = Sieve.notes.editable && !kept.fault ? editor(dimension, kept) : null;
-  slot.replaceChildren(opened?.box ?? readOnly(kept, fault));
+  opened = Sieve.notes.editable && !annotations.fault ? editor(dimension, annotations) : null;
+  slot.replaceChildren(opened?.box ?? readOnly(annotations, fault));
 }
 on("page", (page) => {
   for (const field of unsaved) if (field.stuck) unsaved.delete(field); // its box is gone

@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent, count } = Sieve;
+const { el, on, emit, viewState, number, percent, count } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const body = find(".sv-page-body");
 const none = find(".sv-page-empty");
@@ -35,10 +35,10 @@ const AUC = "How well the dimension separates test images with this label from o
 
 const step = (by) => emit("walk", by, { keep: false });
 function head(page) {
-  const off = (place.off ?? []).includes(page.dimension);
-  const exclude = Sieve.asked() && el("button", {
+  const off = (viewState.off ?? []).includes(page.dimension);
+  const exclude = Sieve.hasQuery() && el("button", {
     type: "button", class: "sv-plain sv-exclude", onclick: () => {
-      const now = new Set(place.off ?? []);
+      const now = new Set(viewState.off ?? []);
       if (off) now.delete(page.dimension);
       else now.add(page.dimension);
       Sieve.showTab("search");
@@ -89,13 +89,13 @@ function suggestions({ suggested, naming: n }) {
 }
 function statistics({ statistics: s, label }) {
   return el("dl", { class: "sv-facts" },
-    fact("active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
-    s.firing_texts !== undefined && fact("active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
-    s.agreement !== undefined && fact(Sieve.term("agreement", AGREEMENT), number(s.agreement)),
-    s.monosemanticity !== undefined && fact(Sieve.term("monosemanticity", MEANING), number(s.monosemanticity)),
+    fact("Active in images", percent(s.firing_images), "Share of images in which the dimension is active"),
+    s.firing_texts !== undefined && fact("Active in captions", percent(s.firing_texts), "Share of captions in which the dimension is active"),
+    s.agreement !== undefined && fact(Sieve.term("Agreement", AGREEMENT), number(s.agreement)),
+    s.monosemanticity !== undefined && fact(Sieve.term("Monosemanticity", MEANING), number(s.monosemanticity)),
     label && s.label_auc !== undefined && fact(Sieve.term(`AUC for “${label}”`, AUC), number(s.label_auc)),
-    fact("mean activation", number(s.mean), "Over the images in which the dimension is active"),
-    fact("max. activation", number(s.max), "Over all images"));
+    fact("Mean activation", number(s.mean), "Over the images in which the dimension is active"),
+    fact("Max. activation", number(s.max), "Over all images"));
 }
 
 function intervals(page) {

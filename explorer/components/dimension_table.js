@@ -21,14 +21,14 @@ const share = (value, most, text) => {
   return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
 };
 const most = {};
-function makeRow(i, place) {
+function makeRow(i, position) {
   const id = table.id[i];
   const link = el("a", {
     href: `?tab=dimensions&dimension=${id}`,
     onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
   }, table.name[i]);
   return el("tr", {
-    "data-d": id, "aria-rowindex": place + 2, "aria-selected": id === chosen ? "true" : null,
+    "data-d": id, "aria-rowindex": position + 2, "aria-selected": id === chosen ? "true" : null,
     onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },
   },
     el("td", { class: "sv-no" }, String(id)), el("th", { scope: "row" }, Sieve.notes?.signs(id) ?? "", link),
@@ -53,8 +53,8 @@ function draw() {
   const rows = (a, b) => order.slice(Math.max(a, from), Math.min(b, to)).map((i, k) => makeRow(i, Math.max(a, from) + k));
   body.prepend(...rows(from, drawn.from));
   body.append(...rows(drawn.to, to));
-  for (let place = drawn.from; place < Math.min(from, drawn.to); place += 1) body.firstElementChild.remove();
-  for (let place = Math.max(to, drawn.from); place < drawn.to; place += 1) body.lastElementChild.remove();
+  for (let position = drawn.from; position < Math.min(from, drawn.to); position += 1) body.firstElementChild.remove();
+  for (let position = Math.max(to, drawn.from); position < drawn.to; position += 1) body.lastElementChild.remove();
   drawn = { from, to };
   grid.style.marginTop = `${from * rowHeight}px`;
 }

@@ -1,4 +1,4 @@
-const { el, on, place } = Sieve;
+const { el, on, viewState } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-figure");
 const form = find("form");
@@ -17,11 +17,11 @@ const DEFAULTS = {
 const PX_PER_CM = 96 / 2.54;
 let recipe = { ...DEFAULTS, rows: [] };
 let untouched = true;
-let told = [];
+let drawnRows = [];
 
 // Omit default values, so that links and recipes stay short.
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-function asked() {
+function currentRecipe() {
   const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension));
   const looks = Object.entries(recipe).filter(([name, value]) => name !== "rows" && !same(value, DEFAULTS[name]));
   return { rows, ...Object.fromEntries(looks) };
@@ -39,8 +39,8 @@ function changed(delay = 350) {
 async function draw() {
   waiting = 0;
   if (busy) { again = true; return; }
-  const now = asked();
-  if (place.tab === "figure") Sieve.setTabText("figure", now.rows.length ? JSON.stringify(now) : "");
+  const now = currentRecipe();
+  if (viewState.tab === "figure") Sieve.setTabText("figure", now.rows.length ? JSON.stringify(now) : "");
   if (!now.rows.length) return show({ rows: [] });
   busy = true;
   const answer = await Sieve.call(server.sieve_preview, now);
@@ -57,11 +57,11 @@ function show(answer) {
   image.hidden = !answer.image;
   size.textContent = answer.image ? `${answer.width_cm} × ${answer.height_cm} cm` : "";
   find(".sv-paper-notes").replaceChildren(...(answer.notes ?? []).map((line) => el("li", {}, line)));
-  told = answer.rows;
+  drawnRows = answer.rows;
   nameDimensions();
   if (!answer.image) return;
   image.src = answer.image;
-  image.alt = `Figure: ${told.map((row) => (row.without ? `${row.title} without ${row.without}` : row.title)).join("; ")}`;
+  image.alt = `Figure: ${drawnRows.map((row) => (row.without ? `${row.title} without ${row.without}` : row.title)).join("; ")}`;
   image.style.width = `${answer.width_cm * PX_PER_CM}px`;
 }
 
@@ -133,10 +133,10 @@ function fillRows() {
   nameDimensions();
 }
 function nameDimensions() {
-  const shown = recipe.rows.filter((row) => asked().rows.includes(row));
+  const shown = recipe.rows.filter((row) => currentRecipe().rows.includes(row));
   recipe.rows.forEach((row, at) => {
     const name = list.children[at]?.querySelector(".sv-row-name");
-    if (name) name.textContent = told[shown.indexOf(row)]?.title ?? "";
+    if (name) name.textContent = drawnRows[shown.indexOf(row)]?.title ?? "";
   });
 }
 function add(row, focus = true) {
@@ -151,12 +151,12 @@ find(".sv-adds").addEventListener("click", ({ target }) => {
   if (!what) return;
   untouched = false;
   if (what === "query") add({});
-  if (what === "dimension") add({ dimension: place.dimension ?? 0 });
+  if (what === "dimension") add({ dimension: viewState.dimension ?? 0 });
   if (what === "search") take(Sieve.row());
 });
 function take(row) {
   if (row) return add({ ...row }, false);
-  fault.textContent = place.upload
+  fault.textContent = viewState.upload
     ? "A figure cannot contain an uploaded image, only images of the collection."
     : "There is no current search. Search on the Search tab, or add a query here.";
 }
@@ -208,11 +208,11 @@ async function open(text) {
   const { rows, ...read } = answer.recipe;
   read.names = given.names ? read.names : null; // current names, unless the recipe sets them
   recipe = { rows, ...Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name, read[name]])) };
-  told = answer.rows;
+  drawnRows = answer.rows;
   fillRows();
   fillLooks();
   show(answer);
-  if (place.tab === "figure") Sieve.setTabText("figure", JSON.stringify(asked()));
+  if (viewState.tab === "figure") Sieve.setTabText("figure", JSON.stringify(currentRecipe()));
 }
 find("[data-open]").addEventListener("click", () => file.click());
 file.addEventListener("change", async () => {
@@ -227,7 +227,7 @@ find(".sv-saves").addEventListener("click", async ({ target }) => {
   const { kind } = target.dataset;
   if (!kind || target.getAttribute("aria-busy")) return;
   target.setAttribute("aria-busy", "true");
-  const made = await Sieve.call(server.sieve_download, { recipe: asked(), kind });
+  const made = await Sieve.call(server.sieve_download, { recipe: currentRecipe(), kind });
   target.removeAttribute("aria-busy");
   fault.textContent = made.error ?? "";
   if (!made.error) await Sieve.save(made);
@@ -251,7 +251,7 @@ function parsed(text) {
   try { return JSON.parse(text); } catch { return null; }
 }
 fillLooks();
-on("figure", (text) => { if (text && !same(asked(), parsed(text))) open(text); });
+on("figure", (text) => { if (text && !same(currentRecipe(), parsed(text))) open(text); });
 on("figure-row", (row) => {
   if (untouched) recipe.rows = same(row, Sieve.row()) ? withPlain(row) : [];
   untouched = false;
@@ -260,7 +260,7 @@ on("figure-row", (row) => {
 });
 on("tab", (tab) => {
   if (tab !== "figure") return;
-  if (!untouched && recipe.rows.length) Sieve.setTabText("figure", JSON.stringify(asked()));
-  else if (untouched && !place.figure) begin();
+  if (!untouched && recipe.rows.length) Sieve.setTabText("figure", JSON.stringify(currentRecipe()));
+  else if (untouched && !viewState.figure) begin();
 });
-if (place.tab === "figure" && untouched && !place.figure && !recipe.rows.length) begin();
+if (viewState.tab === "figure" && untouched && !viewState.figure && !recipe.rows.length) begin();

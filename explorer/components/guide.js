@@ -1,7 +1,7 @@
 // A tour of four steps, from a first query to the page of a dimension. Each card is placed beside the
 // control that it describes and never covers it. The tour starts once on the first visit, and from the
 // “?” in the header. Using a control directly also advances the tour.
-const { on, place } = Sieve;
+const { on, viewState } = Sieve;
 const card = element.querySelector(".sv-guide");
 const text = card.querySelector(".sv-guide-text");
 const count = card.querySelector(".sv-guide-step");
@@ -18,7 +18,7 @@ const STEPS = [
     text: () => `Describe what to find, for example “${example.q}”, or choose an example.`,
     does: () => `Search “${example.q}”`,
     act: () => Sieve.search({ q: example.q }),
-    done: () => Sieve.asked(),
+    done: () => Sieve.hasQuery(),
   },
   {
     at: () => shown(innerWidth > 900 ? ".sv-group .sv-dim" : ".sv-group") ?? shown(".sv-list-head"), sides: ["below", "right", "above"],
@@ -31,8 +31,8 @@ const STEPS = [
     at: () => shown(".sv-field-w"), sides: ["below", "above"],
     text: () => `Or describe what to exclude: “${example.without}”. Its dimensions are then switched off.`,
     does: () => "Search without it",
-    act: () => Sieve.search({ q: place.q || example.q, without: example.without }),
-    done: () => Boolean(place.without),
+    act: () => Sieve.search({ q: viewState.q || example.q, without: example.without }),
+    done: () => Boolean(viewState.without),
   },
   {
     at: () => shown(innerWidth > 900 ? ".sv-group-off .sv-dim" : ".sv-group-off") ?? shown(".sv-left"), sides: ["below", "above"],
@@ -105,7 +105,7 @@ on("answer", () => {
   if (at < 0) return;
   const focus = card.contains(document.activeElement);
   // Skip the “without” step if the user has already used it.
-  const step = at < 3 && place.without ? 3 : at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
+  const step = at < 3 && viewState.without ? 3 : at === 0 || at === 2 ? at + (STEPS[at].done() ? 1 : 0) : at;
   requestAnimationFrame(() => {
     if (at < 0) return;
     if (step === at && anchor.isConnected) settle(); // a toggle must not scroll the page
@@ -113,9 +113,9 @@ on("answer", () => {
   });
 });
 on("tab", (tab) => { if (tab !== "search" && at >= 0) close(); });
-on("dimension", (dimension) => { if (dimension !== null && place.tab !== "search") close(); });
+on("dimension", (dimension) => { if (dimension !== null && viewState.tab !== "search") close(); });
 on("guide", () => start(true));
 on("about", ({ can, examples }) => {
   example = can.text_queries && card.showPopover ? (examples ?? []).find((one) => one.q && one.without) ?? null : null;
 });
-on("glance", () => { if (example && place.tab === "search" && isNew()) start(false); });
+on("samples", () => { if (example && viewState.tab === "search" && isNew()) start(false); });

@@ -52,8 +52,8 @@ function wear(theme) {
   emit("theme", theme);
 }
 try {
-  const kept = localStorage.getItem(KEY);
-  if (kept && !new URLSearchParams(location.search).has("__theme")) wear(kept);
+  const stored = localStorage.getItem(KEY);
+  if (stored && !new URLSearchParams(location.search).has("__theme")) wear(stored);
 } catch { /* storage may be blocked */ }
 element.querySelector(".sv-light").addEventListener("click", () => {
   const theme = document.body.classList.contains("dark") ? "light" : "dark";
@@ -65,7 +65,7 @@ element.querySelector(".sv-light").addEventListener("click", () => {
 const share = element.querySelector(".sv-share");
 share.addEventListener("click", async () => {
   const link = location.href;
-  if (Sieve.place.upload && Sieve.place.tab === "search") {
+  if (Sieve.viewState.upload && Sieve.viewState.tab === "search") {
     return Sieve.explain(share, "A search by an uploaded image cannot be shared, because the image is not stored.");
   }
   if (await Sieve.copied(link)) return Sieve.explain(share, "Link copied. It opens exactly this view.");

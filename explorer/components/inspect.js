@@ -1,4 +1,4 @@
-const { el, on, emit, place, number, percent, count, sentence } = Sieve;
+const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const ITEM_ID = /^[0-9a-f]{16}$/;
@@ -17,7 +17,7 @@ let sample = null; // an item for the examples
 // Slots.
 const boxOf = (side) => find(`[data-side=${side}]`);
 const isEmpty = (slot) => !(slot.text || slot.item || slot.upload);
-function fillSlot(side, told = null) {
+function fillSlot(side, view = null) {
   const slot = slots[side];
   const box = boxOf(side);
   const pictured = Boolean((slot.item && slot.known) || slot.upload);
@@ -27,7 +27,7 @@ function fillSlot(side, told = null) {
   input.value = slot.text || (pictured ? "" : slot.item);
   if (!pictured) return;
   by.querySelector("img").src = slot.preview || Sieve.thumbnail(slot.item);
-  by.querySelector("span").textContent = slot.upload ? "your image" : told?.item?.captions[0] || slot.item;
+  by.querySelector("span").textContent = slot.upload ? "your image" : view?.item?.captions[0] || slot.item;
 }
 function put(side, slot) {
   slots[side] = { ...NOTHING, ...slot };
@@ -46,7 +46,7 @@ function readTexts() {
 const ask = Sieve.latest(server.sieve_inspect, show);
 function inspect({ rows = true } = {}) {
   fault.textContent = "";
-  keep();
+  saveState();
   emit("inspect-left", slots.left.text);
   const nothing = isEmpty(slots.left) && isEmpty(slots.right);
   find(".sv-inspect-empty").hidden = !nothing;
@@ -61,8 +61,8 @@ function inspect({ rows = true } = {}) {
   element.setAttribute("aria-busy", "true");
   ask({ left: sent(slots.left), right: sent(slots.right), off, list: rows });
 }
-function keep() {
-  const now = Sieve.unpack(place.inspect);
+function saveState() {
+  const now = Sieve.unpack(viewState.inspect);
   for (const key of KEYS) delete now[key];
   for (const side of ["left", "right"]) Object.assign(now, { [side]: slots[side].text, [`${side}-item`]: slots[side].item });
   Sieve.setTabText("inspect", Sieve.pack({ ...now, off: Sieve.packOff(off) }));
@@ -132,10 +132,10 @@ function showOne(one) {
   find(".sv-one .sv-summary").textContent = one.summary;
   const isOff = new Set(one.off);
   const { text, ...slot } = isEmpty(slots.left) ? slots.right : slots.left;
-  const asked = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
+  const query = { q: slot.item || slot.upload ? "" : text, without: "", ...slot, off: one.off, strictness: 1, never: false };
   grid.replaceChildren(...one.results.map((item, at) => {
     const next = (one.results[at + 1] ?? one.results[at - 1])?.id;
-    return tileOf({ ...item, names: one.names, off: one.off, asked, next }, isOff.size > 0);
+    return tileOf({ ...item, names: one.names, off: one.off, query, next }, isOff.size > 0);
   }));
   find(".sv-one .sv-empty").hidden = one.results.length > 0;
   find(".sv-one .sv-empty").textContent = "No results with these dimensions off. Switch some on.";
@@ -187,18 +187,18 @@ find(".sv-one .sv-bulk").addEventListener("click", ({ target }) => {
 });
 
 // Both slots filled: shared dimensions and the share of the similarity that each explains.
-function thing(side, told) {
+function thing(side, view) {
   const slot = slots[side];
   const picture = slot.upload ? el("img", { alt: "", src: slot.preview }) : slot.item ? Sieve.image(slot.item) : null;
-  return el("div", { class: "sv-thing" }, picture, el("p", {}, slot.upload ? "your image" : told.item ? told.item.captions[0] || slot.item : `“${told.text}”`));
+  return el("div", { class: "sv-thing" }, picture, el("p", {}, slot.upload ? "your image" : view.item ? view.item.captions[0] || slot.item : `“${view.text}”`));
 }
 const fact = (name, value, title) => el("div", { title }, el("dt", {}, name), el("dd", {}, value));
-function showPair(pair, told) {
+function showPair(pair, views) {
   const all = (side) => pair.shared.length + pair[side].length;
-  find(".sv-pair-head").replaceChildren(thing("left", told.left), el("dl", { class: "sv-facts" },
-    fact("cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
-    fact("cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
-    fact("shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", told.right));
+  find(".sv-pair-head").replaceChildren(thing("left", views.left), el("dl", { class: "sv-facts" },
+    fact("Cosine of codes", number(pair.cosine), "Cosine similarity of the two codes: the sum of the products below"),
+    fact("Cosine of embeddings", pair.backbone === null ? "–" : number(pair.backbone), "Cosine similarity of the backbone's embeddings"),
+    fact("Shared dimensions", String(pair.shared.length), `Of ${all("left")} on the left and ${all("right")} on the right`)), thing("right", views.right));
   find(".sv-pair h2").textContent = pair.shared.length ? `Shared dimensions · ${pair.shared.length}` : "No shared dimensions";
   find(".sv-pair .sv-hint").textContent = [
     pair.shared.length ? "Each bar is the product of the left and right activations. The products add up to the cosine of the codes." : "The cosine of their codes is 0.",
@@ -264,7 +264,7 @@ on("about", ({ can, examples }) => {
   find(".sv-try").replaceChildren(el("span", { class: "sv-try-word" }, "Try"), ...texts, pill("an image", image(false)),
     ...(can.text_queries ? [pill("an image and its caption", image(true))] : []));
 });
-on("glance", ([item]) => { sample = item ?? sample; });
+on("samples", ([item]) => { sample = item ?? sample; });
 on("dimensions", ({ results: [item] }) => { sample = item ?? sample; });
 on("inspect", (text) => {
   const now = Sieve.unpack(text);

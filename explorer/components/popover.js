@@ -24,13 +24,13 @@ Object.assign(window.Sieve, (() => {
 
   // One bubble per page. It closes on Escape, on a click elsewhere and on scroll.
   let bubble = null;
-  let told = null;
+  let announcer = null;
   let owner = null;
   function makeBubble() {
     const home = document.querySelector(".gradio-container") ?? document.body;
     bubble = el("div", { class: "sv-bubble", popover: "manual" });
-    told = el("div", { class: "sv-unseen", role: "status" });
-    home.append(bubble, told);
+    announcer = el("div", { class: "sv-unseen", role: "status" });
+    home.append(bubble, announcer);
     addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
     addEventListener("pointerdown", ({ target }) => { if (!bubble.contains(target) && !owner?.contains(target)) hush(); }, true);
     for (const moved of ["scroll", "resize"]) addEventListener(moved, () => hush(), { capture: true, passive: true });
@@ -43,14 +43,14 @@ Object.assign(window.Sieve, (() => {
     bubble.replaceChildren(...content.filter(Boolean));
     if (!bubble.matches(":popover-open")) bubble.showPopover();
     putBeside(bubble, anchor, ["above", "below"]); // the content that a term names is below it
-    told.textContent = bubble.textContent;
+    announcer.textContent = bubble.textContent;
   }
   function hush(of = owner) {
     if (!owner || of !== owner) return;
     if (owner.classList.contains("sv-term")) owner.setAttribute("aria-expanded", "false");
     owner = null;
     bubble.hidePopover();
-    told.textContent = "";
+    announcer.textContent = "";
   }
 
   // A term with a help bubble, opened by hover, touch, Enter or Space.

@@ -1,4 +1,4 @@
-const { el, on, emit, place, number } = Sieve;
+const { el, on, emit, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const grid = find(".sv-columns > .sv-grid");
 const dense = find(".sv-dense");
@@ -15,7 +15,7 @@ const toFigure = find(".sv-to-figure");
 toFigure.addEventListener("click", () => Sieve.showFigure(Sieve.row()));
 const exports = [];
 on("about", () => {
-  if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...place, kind })));
+  if (!exports.length) exports.push(...Sieve.exportMenu("results", (kind) => Sieve.call(server.sieve_export_results, { ...viewState, kind })));
   find(".sv-results-do").append(...exports);
 });
 emit("results-head", find(".sv-results-do"));
@@ -115,8 +115,8 @@ function show(items, names, off) {
   });
   arrange(nodes);
   if (tiles.size > 500) {
-    const kept = new Set(items.map((item) => item.id));
-    for (const id of tiles.keys()) if (!kept.has(id)) tiles.delete(id);
+    const ids = new Set(items.map((item) => item.id));
+    for (const id of tiles.keys()) if (!ids.has(id)) tiles.delete(id);
   }
 }
 
@@ -140,9 +140,9 @@ function showDense(answer) {
   find(".sv-columns").classList.toggle("sv-comparing", Boolean(answer.dense));
   if (!answer.dense) return;
   const shared = new Set(answer.results.map((item) => item.id));
-  const asked = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings without exclusion";
+  const how = answer.without ? `“${answer.q} without ${answer.without}”, read as plain text` : "dense embeddings without exclusion";
   const both = answer.dense.filter((item) => shared.has(item.id)).length;
-  dense.querySelector("p").textContent = `${asked} · ${both} of ${answer.dense.length} in both`;
+  dense.querySelector("p").textContent = `${how} · ${both} of ${answer.dense.length} in both`;
   dense.querySelector("ol").replaceChildren(...answer.dense.map((item) => {
     const tile = makeTile(item.id);
     fillTile(tile, { ...item, parts: null }, {}, new Set());
@@ -198,7 +198,7 @@ on("cleared", () => {
   showAlone("");
   show([], {}, new Set());
 });
-on("glance", (items) => {
+on("samples", (items) => {
   showAlone("Images from this collection");
   show(items.map((item) => ({ ...item, before: null })), {}, new Set());
 });

@@ -1,5 +1,5 @@
 // Saved searches: listed as pills before the first query, and in a menu beside the results afterwards.
-const { el, on, place } = Sieve;
+const { el, on, viewState } = Sieve;
 const PILLS = 6;
 let slot = null; // below the search bar, before the first query
 let head = null; // beside the results
@@ -103,7 +103,7 @@ function row(search, editable) {
     ] : []));
 }
 function saveForm() {
-  if (!link) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
+  if (!link && viewState.upload) return el("p", { class: "sv-hint" }, "A search by an uploaded image cannot be saved.");
   const there = Sieve.notes.state.searches.find((search) => search.link === link);
   if (there) return el("p", { class: "sv-hint" }, "This search is saved as ", el("q", {}, there.name));
   const name = el("input", { type: "text", class: "sv-save-name", maxlength: "120", "aria-label": "Name of this search" });
@@ -116,33 +116,35 @@ function draw() {
   if (!slot || !Sieve.notes) return;
   const { searches } = Sieve.notes.state;
   const editable = Sieve.notes.editable;
-  const asked = Sieve.asked();
-  slot.hidden = asked || !searches.length;
-  const home = asked && head ? head : slot;
+  const searching = Sieve.hasQuery();
+  slot.hidden = searching || !searches.length;
+  const home = searching && head ? head : slot;
   if (menu.parentElement !== home) home.append(menu);
-  menu.hidden = asked && !editable && !searches.length;
   const there = searches.some((search) => search.link === link);
-  opener.textContent = !asked ? "Manage" : editable && !there ? "Save" : "Saved";
+  const canSave = editable && !there && Boolean(link || viewState.upload);
+  menu.hidden = searching && !canSave && !searches.length;
+  opener.textContent = !searching ? "Manage" : canSave ? "Save" : "Saved";
   pills.replaceChildren(el("span", { class: "sv-try-word" }, "Saved"), ...searches.slice(0, PILLS).map((search) => anchor(search, "sv-pill")));
   if (!menu.open) return;
   const listed = [...searches, ...[...deleted.values()].filter((gone) => !searches.some((one) => one.id === gone.id))].sort((a, b) => b.id - a.id);
   panel.replaceChildren(...[
-    asked && editable && saveForm(), asked && said,
-    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !asked && said,
+    searching && editable && (link || viewState.upload) && saveForm(), searching && said,
+    listed.length > 0 && el("ul", { "aria-label": "Saved searches" }, ...listed.map((search) => row(search, editable))), !searching && said,
   ].filter(Boolean));
 }
 
 on("saved-slot", (found) => { slot = found; slot.prepend(pills); draw(); });
 on("results-head", (found) => { head = found; draw(); });
+on("samples", () => { link = ""; draw(); });
 on("question", (now) => {
   const what = now.upload ? "" : now.item ? `like: ${now.like || "an image"}` : now.q;
   suggested = what && now.without ? `${what} without ${now.without}` : what;
-  if (!Sieve.asked()) link = "";
+  if (!Sieve.hasQuery()) link = "";
   draw();
 });
 on("answer", (answer) => {
   link = answer.link;
-  if (place.never && suggested && !suggested.endsWith(", never")) suggested += ", never";
+  if (viewState.never && suggested && !suggested.endsWith(", never")) suggested += ", never";
   draw();
 });
 on("annotations", draw);

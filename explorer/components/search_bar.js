@@ -1,4 +1,4 @@
-const { el, on, emit, place, sentence } = Sieve;
+const { el, on, emit, viewState, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const form = find("form");
 const q = find("#sv-q");
@@ -14,7 +14,7 @@ function submit() {
   const text = q.value.trim();
   const rest = { without: without.value.trim() };
   if (!by.hidden) {
-    const { item, upload } = place;
+    const { item, upload } = viewState;
     return Sieve.search({ item, upload, preview: by.querySelector("img").src, ...rest });
   }
   if (text) return Sieve.search({ q: text, ...rest });
@@ -35,7 +35,7 @@ Sieve.acceptImages(form, upload, {
 
 by.querySelector("button").addEventListener("click", () => {
   if (!Sieve.about.can.text_queries) return Sieve.clear();
-  Object.assign(place, { item: "", upload: "" });
+  Object.assign(viewState, { item: "", upload: "" });
   by.hidden = true;
   q.hidden = false;
   q.value = "";
@@ -52,7 +52,7 @@ on("question", (now) => {
   }
   q.value = now.q;
   without.value = now.without;
-  tries.hidden = Sieve.asked();
+  tries.hidden = Sieve.hasQuery();
 });
 on("fault", (line) => { fault.textContent = line; });
 let repeat = null;
@@ -93,8 +93,8 @@ on("about", ({ examples }) => {
 emit("saved-slot", find(".sv-saved"));
 // Before the first query the text field has the focus, except on touch screens, where the on-screen
 // keyboard would hide the page.
-on("glance", () => {
-  if (place.tab === "search" && document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) q.focus({ preventScroll: true });
+on("samples", () => {
+  if (viewState.tab === "search" && document.activeElement === document.body && !matchMedia("(pointer: coarse)").matches) q.focus({ preventScroll: true });
 });
 
 Sieve.connect(server);

@@ -16,7 +16,7 @@ window.Sieve ??= (() => {
     for (const listener of heard.get(name) ?? []) listener(data);
   }
 
-  const place = {
+  const viewState = {
     q: "", without: "", item: "", upload: "", off: null, strictness: 1, never: false,
     compare: false, tab: "search", dimension: null,
     atlas: "", inspect: "", versus: "", figure: "", benchmark: "",
@@ -42,7 +42,7 @@ window.Sieve ??= (() => {
     while (next) {
       const now = next;
       next = null;
-      const answer = await Sieve.call(server.sieve_ask, { ...place, list: now.list === true }, () => next !== null);
+      const answer = await Sieve.call(server.sieve_ask, { ...viewState, list: now.list === true }, () => next !== null);
       if (next && answer.busy) next = { list: next.list || now.list, push: next.push || now.push };
       if (next?.list || (next && answer.busy)) continue;
       take(answer, now);
@@ -56,9 +56,9 @@ window.Sieve ??= (() => {
     if (answer.error) return list && !answer.busy && !answer.gone ? refuse(answer.error) : emit("fault", answer.error);
     emit("fault", "");
     if (list) {
-      Object.assign(place, { q: answer.q, without: answer.without, off: answer.off });
+      Object.assign(viewState, { q: answer.q, without: answer.without, off: answer.off });
       proposed = answer.proposed;
-      emit("question", { ...place, preview, like: answer.like });
+      emit("question", { ...viewState, preview, like: answer.like });
       emit("notes", answer.notes);
       emit("suggestion", answer.suggestion);
       emit("dimensions", answer);
@@ -66,20 +66,20 @@ window.Sieve ??= (() => {
     }
     emit("answer", answer);
     searchLink = answer.link;
-    entitle();
+    updateTitle();
     writeAddress(push);
   }
 
   // Clear the previous results if a query is refused.
   function refuse(line) {
     for (const name of ["answer", "dimensions"]) last.delete(name);
-    Object.assign(place, { q: "", item: "", upload: "", off: null });
+    Object.assign(viewState, { q: "", item: "", upload: "", off: null });
     searchLink = "";
     emit("cleared");
     emit("notes", []);
     emit("suggestion", null);
     emit("fault", line);
-    entitle();
+    updateTitle();
     writeAddress(false);
   }
 
@@ -90,40 +90,40 @@ window.Sieve ??= (() => {
     try { return JSON.parse(sessionStorage.getItem(searchesKey())) ?? []; } catch { return []; }
   }
   function remember({ q, without, like, dimensions }) {
-    const { item, upload } = place;
+    const { item, upload } = viewState;
     if (upload) return; // the image is lost when the page is closed
     const now = { q, without, item, like, dimensions: dimensions.map((row) => row.d) };
     const same = (one) => one.q === q && one.without === without && one.item === item;
-    const kept = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
-    try { sessionStorage.setItem(searchesKey(), JSON.stringify(kept)); } catch { /* storage may be blocked or full */ }
+    const recent = [now, ...searches().filter((one) => !same(one))].slice(0, MAX_SEARCHES);
+    try { sessionStorage.setItem(searchesKey(), JSON.stringify(recent)); } catch { /* storage may be blocked or full */ }
   }
 
-  function entitle() {
-    const asked = place.q || (place.item || place.upload ? "like an image" : "");
-    const without = asked && place.without ? ` without ${place.without}` : "";
-    document.title = `${asked ? `${asked}${without}` : about.collection} · Sieve`;
+  function updateTitle() {
+    const query = viewState.q || (viewState.item || viewState.upload ? "like an image" : "");
+    const without = query && viewState.without ? ` without ${viewState.without}` : "";
+    document.title = `${query ? `${query}${without}` : about.collection} · Sieve`;
   }
 
-  function search(question, { push = true } = {}) {
-    const { preview: shown = "", ...asked } = question;
+  function search(query, { push = true } = {}) {
+    const { preview: shown = "", ...fields } = query;
     preview = shown;
-    Object.assign(place, { q: "", without: "", item: "", upload: "" }, asked, { off: null });
-    emit("question", { ...place, preview });
+    Object.assign(viewState, { q: "", without: "", item: "", upload: "" }, fields, { off: null });
+    emit("question", { ...viewState, preview });
     showTab("search");
     return ask({ list: true, push });
   }
   function clear() {
-    Object.assign(place, { q: "", without: "", item: "", upload: "", off: null });
+    Object.assign(viewState, { q: "", without: "", item: "", upload: "", off: null });
     preview = "";
     history.pushState(null, "", location.pathname);
     return open("");
   }
   function change(values, options = {}) {
-    Object.assign(place, values);
-    emit("switches", { ...place });
-    if (asked()) return ask(options);
+    Object.assign(viewState, values);
+    emit("switches", { ...viewState });
+    if (hasQuery()) return ask(options);
   }
-  const asked = () => Boolean(place.q || place.item || place.upload);
+  const hasQuery = () => Boolean(viewState.q || viewState.item || viewState.upload);
 
   const hadUpload = () => Boolean(history.state?.uploaded);
   // URL: the search as serialised by the server, plus the tab and dimension.
@@ -131,20 +131,20 @@ window.Sieve ??= (() => {
     const old = new URLSearchParams(location.search);
     const now = new URLSearchParams(searchLink);
     if (old.has("__theme")) now.set("__theme", old.get("__theme"));
-    if (place.tab !== "search") now.set("tab", place.tab);
-    if (place.dimension !== null && place.tab === "dimensions") {
-      now.set("dimension", place.dimension);
+    if (viewState.tab !== "search") now.set("tab", viewState.tab);
+    if (viewState.dimension !== null && viewState.tab === "dimensions") {
+      now.set("dimension", viewState.dimension);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
-    const text = TAB_TEXTS[place.tab];
-    if (place[text]) {
-      now.set(text, place[text]);
+    const text = TAB_TEXTS[viewState.tab];
+    if (viewState[text]) {
+      now.set(text, viewState[text]);
       for (const name of ["collection", "checkpoint"]) now.set(name, about[name]);
     }
     const link = now.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
     const address = location.pathname + (link ? `?${link}` : "");
     // A URL cannot contain an uploaded image; the history state records that there was one.
-    const uploaded = Boolean(place.upload);
+    const uploaded = Boolean(viewState.upload);
     if (address === location.pathname + location.search && uploaded === hadUpload()) return;
     history[push ? "pushState" : "replaceState"](uploaded ? { uploaded } : null, "", address);
   }
@@ -163,26 +163,26 @@ window.Sieve ??= (() => {
     foreign = Boolean(made) && made !== about.checkpoint;
     document.documentElement.style.setProperty("--sv-aspect", about.aspect);
     emit("about", about);
-    const before = place.tab;
-    Object.assign(place, found.place, { upload: "" });
-    if (found.error) place.item = ""; // the item may not exist
+    const before = viewState.tab;
+    Object.assign(viewState, found.place, { upload: "" });
+    if (found.error) viewState.item = ""; // the item may not exist
     preview = "";
     searchLink = found.answer?.link ?? "";
-    emit("question", { ...place, preview });
-    emit("switches", { ...place });
+    emit("question", { ...viewState, preview });
+    emit("switches", { ...viewState });
     if (found.answer) take(found.answer, { list: true });
     else {
-      emit("glance", found.glance);
-      entitle();
+      emit("samples", found.glance);
+      updateTitle();
     }
     emit("link-notes", [...lost, ...found.notes]);
     emit("notes", found.answer?.notes ?? []);
     emit("suggestion", found.answer?.suggestion ?? null);
-    emit("fault", found.error ?? "");
-    emit("dimension", place.dimension);
-    for (const name of Object.values(TAB_TEXTS)) emit(name, place[name]);
-    showTab(place.tab);
-    if (place.tab !== before) emit("tab", place.tab);
+    emit("fault", Sieve.sentence(found.error ?? ""));
+    emit("dimension", viewState.dimension);
+    for (const name of Object.values(TAB_TEXTS)) emit(name, viewState[name]);
+    showTab(viewState.tab);
+    if (viewState.tab !== before) emit("tab", viewState.tab);
     writeAddress(false);
     opened = true;
   }
@@ -197,8 +197,8 @@ window.Sieve ??= (() => {
   function showTab(tab, { push = false } = {}) {
     const button = document.getElementById(`tab-${tab}-button`);
     if (!button && tab === "train") return showTab("search"); // a server without training
-    const moved = place.tab !== tab;
-    place.tab = tab;
+    const moved = viewState.tab !== tab;
+    viewState.tab = tab;
     if (moved && push) writeAddress(true);
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
     button?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
@@ -207,8 +207,8 @@ window.Sieve ??= (() => {
     writeAddress(false);
   }
   function showDimension(dimension, { push = true } = {}) {
-    place.dimension = dimension;
-    place.tab = "dimensions";
+    viewState.dimension = dimension;
+    viewState.tab = "dimensions";
     const button = document.getElementById("tab-dimensions-button");
     if (button?.getAttribute("aria-selected") !== "true") button?.click();
     writeAddress(push);
@@ -218,8 +218,8 @@ window.Sieve ??= (() => {
   // State of one tab, serialised. Only the visible tab writes to the URL.
   const MAX_TAB_TEXT = 6000;
   function setTabText(tab, text) {
-    place[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
-    if (place.tab === tab) writeAddress(false);
+    viewState[TAB_TEXTS[tab]] = text.length > MAX_TAB_TEXT ? "" : text;
+    if (viewState.tab === tab) writeAddress(false);
   }
 
   // Return a function that sends one request at a time; while one runs, only the latest is remembered.
@@ -245,13 +245,13 @@ window.Sieve ??= (() => {
 
   // The search as a row of a figure, or null.
   function row() {
-    if (!place.q && !place.item) return null;
-    const now = place.item ? { image: place.item } : { query: place.q };
-    if (place.without) now.without = place.without;
-    const off = [...(place.off ?? proposed)].sort((a, b) => a - b);
+    if (!viewState.q && !viewState.item) return null;
+    const now = viewState.item ? { image: viewState.item } : { query: viewState.q };
+    if (viewState.without) now.without = viewState.without;
+    const off = [...(viewState.off ?? proposed)].sort((a, b) => a - b);
     if (String(off) !== String([...proposed].sort((a, b) => a - b))) now.off = off;
-    if (off.length && place.never) now.strictness = "never";
-    else if (off.length && place.strictness !== 1) now.strictness = place.strictness;
+    if (off.length && viewState.never) now.strictness = "never";
+    else if (off.length && viewState.strictness !== 1) now.strictness = viewState.strictness;
     return now;
   }
   function showFigure(row) {
@@ -294,7 +294,7 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, place, search, refuse, clear, change, asked, open, connect, showTab, showDimension,
+    on, emit, viewState, search, refuse, clear, change, hasQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, image, thumbnail, titleOf,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted

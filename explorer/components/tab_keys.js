@@ -25,5 +25,5 @@ Sieve.on("tab", () => requestAnimationFrame(() => {
   if (!typing) return; // the keyboard is not in use, or a link was just opened
   const at = document.activeElement;
   if (at && at !== document.body && at.checkVisibility()) return;
-  document.getElementById(`tab-${Sieve.place.tab}-button`)?.focus({ preventScroll: true });
+  document.getElementById(`tab-${Sieve.viewState.tab}-button`)?.focus({ preventScroll: true });
 }));

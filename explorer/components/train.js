@@ -176,9 +176,9 @@ function offered(what) {
 
 function measure() {
   find("progress").value = now.step / now.n_steps;
-  const facts = collections.length && now.of !== collections[0].word ? { collection: now.of } : {};
-  facts.step = `${whole(now.step)} of ${whole(now.n_steps)}`;
-  if (now.state === "training") facts["time left"] = now.seconds_left === null ? "…" : duration(now.seconds_left);
+  const facts = collections.length && now.of !== collections[0].word ? { Collection: now.of } : {};
+  facts.Step = `${whole(now.step)} of ${whole(now.n_steps)}`;
+  if (now.state === "training") facts["Time left"] = now.seconds_left === null ? "…" : duration(now.seconds_left);
   define(find(".sv-facts"), facts);
   const terms = Object.entries(now.losses).filter(([name]) => name !== "total");
   find(".sv-parts").hidden = !terms.length;

@@ -1,4 +1,4 @@
-const { el, on, emit, place, number } = Sieve;
+const { el, on, emit, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
@@ -20,18 +20,18 @@ const unfolded = new Set();
 const ask = Sieve.latest(server.sieve_why, show);
 function explain() {
   fault.textContent = "";
-  if (place.tab === "inspect") keep();
+  if (viewState.tab === "inspect") saveState();
   offer();
   if (!(query.q || query.item || query.upload)) {
     find(".sv-why-body").hidden = true;
     return;
   }
   element.setAttribute("aria-busy", "true");
-  const { preview, ...asked } = query;
-  ask({ ...asked, ...pair });
+  const { preview, ...fields } = query;
+  ask({ ...fields, ...pair });
 }
-function keep() {
-  const now = Sieve.unpack(place.inspect);
+function saveState() {
+  const now = Sieve.unpack(viewState.inspect);
   for (const key of KEYS) delete now[key];
   if (chosen) {
     Object.assign(now, { q: query.item ? "" : query.q, without: query.without, item: query.item });
@@ -53,17 +53,17 @@ function fillQuery() {
   by.querySelector("span").textContent = query.upload ? "your image" : "images like this";
 }
 const ofSearch = () => {
-  const { q: asked, without: not, item, upload, off, strictness, never } = place;
-  return { ...PLAIN, q: asked, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
+  const { q: text, without: not, item, upload, off, strictness, never } = viewState;
+  return { ...PLAIN, q: text, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
 };
 const same = (a, b) => ["q", "without", "item", "upload", "strictness", "never"].every((name) => a[name] === b[name]) && String(a.off) === String(b.off);
 function offer() {
-  fromSearch.hidden = !Sieve.asked() || same(query, ofSearch());
+  fromSearch.hidden = !Sieve.hasQuery() || same(query, ofSearch());
   fromSlot.hidden = !leftText || query.q === leftText;
 }
-function use(asked, { own = true, items = {} } = {}) {
+function use(fields, { own = true, items = {} } = {}) {
   chosen = own;
-  query = { ...PLAIN, ...asked };
+  query = { ...PLAIN, ...fields };
   pair = { a: "", b: "", ...items };
   shown = { a: "", b: "" };
   fillQuery();
@@ -164,7 +164,7 @@ function show(answer) {
   if (answer.error) {
     pair = shown; // do not store an item that does not exist
     refuse(answer.error);
-    return keep();
+    return saveState();
   }
   shown = pair;
   Object.assign(query, { q: answer.q, without: answer.without });
@@ -182,7 +182,7 @@ function show(answer) {
 // The query follows the search until the user chooses another.
 function follow() {
   const now = ofSearch();
-  if (chosen || !Sieve.asked() || same(query, now)) return offer();
+  if (chosen || !Sieve.hasQuery() || same(query, now)) return offer();
   use(now, { own: false });
 }
 on("about", ({ can }) => {
@@ -197,7 +197,7 @@ on("inspect", (text) => {
   const { a = "", b = "" } = now;
   if (!now.q && !now.item) {
     pair = { a, b };
-    return Sieve.asked() ? use(ofSearch(), { own: false, items: pair }) : undefined;
+    return Sieve.hasQuery() ? use(ofSearch(), { own: false, items: pair }) : undefined;
   }
   use({
     q: now.q ?? "", without: now.without ?? "", item: now.item ?? "",
@@ -206,12 +206,12 @@ on("inspect", (text) => {
 });
 on("question", ({ preview }) => { searchPreview = preview ?? ""; });
 on("inspect-left", (text) => { leftText = text; offer(); });
-on("why", ({ a, b, ...asked }) => {
-  const own = !same({ ...PLAIN, ...asked }, ofSearch());
-  use(own ? asked : ofSearch(), { own, items: { a, b } });
+on("why", ({ a, b, ...fields }) => {
+  const own = !same({ ...PLAIN, ...fields }, ofSearch());
+  use(own ? fields : ofSearch(), { own, items: { a, b } });
   find("h2").focus({ preventScroll: true }); // continue keyboard navigation here
   arriving = true;
   element.scrollIntoView();
 });
 on("tab", (tab) => { if (tab === "inspect") follow(); });
-if (place.tab === "inspect") follow();
+if (viewState.tab === "inspect") follow();

@@ -82,7 +82,7 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Search it").click()
     settle(page)
-    assert page.evaluate("[Sieve.place.q, Sieve.place.without, Sieve.place.tab]") == [
+    assert page.evaluate("[Sieve.viewState.q, Sieve.viewState.without, Sieve.viewState.tab]") == [
         "square", "night", "search",
     ]  # fmt: skip
 

@@ -148,7 +148,7 @@ def test_keys_lead_around(page: Page) -> None:
         page.keyboard.press(key)
         page.wait_for_url(f"**dimension={order[(first + position) % len(order)]}&**")
     page.keyboard.press("r")
-    page.wait_for_function(f"Sieve.place.dimension !== {order[first]}")
+    page.wait_for_function(f"Sieve.viewState.dimension !== {order[first]}")
     page.keyboard.press("/")
     box = page.get_by_role("searchbox")
     expect(box).to_be_focused()
@@ -165,13 +165,13 @@ def test_keys_lead_around(page: Page) -> None:
     page.keyboard.press("Escape")  # leaves it
     expect(box).not_to_be_focused()
     page.keyboard.press("Escape")
-    page.wait_for_function("Sieve.place.dimension === null")
+    page.wait_for_function("Sieve.viewState.dimension === null")
     expect(page.get_by_text("Choose a dimension")).to_be_visible()
     page.locator("summary", has_text="Shortcuts").click()
     page.get_by_label("Enable shortcuts").uncheck()
     page.keyboard.press("Escape")  # closes the panel
     page.keyboard.press("j")
-    assert page.evaluate("Sieve.place.dimension") is None
+    assert page.evaluate("Sieve.viewState.dimension") is None
 
 
 def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> None:

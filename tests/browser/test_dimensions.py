@@ -140,7 +140,7 @@ def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine)
     expect(page.get_by_text("Named from caption words")).to_be_visible()
     suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])
     expect(suggested.first).to_contain_text("captions")
-    expect(page.get_by_text("monosemanticity", exact=True)).to_be_visible()
+    expect(page.locator(".sv-facts").get_by_text("Monosemanticity")).to_be_visible()
     expect(page.get_by_text(f"AUC for “{table['label'][dimension]}”")).to_be_visible()
 
 

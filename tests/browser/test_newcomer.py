@@ -76,7 +76,7 @@ def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
     page.get_by_role("button", name="More like this").click()
     expect(page.locator("#sieve-search-bar .sv-by")).to_be_visible()
     settle(page)
-    item, first = page.evaluate("Sieve.place.item"), found(page)
+    item, first = page.evaluate("Sieve.viewState.item"), found(page)
     page.get_by_role("tab", name="Compare").click()
     grid = page.locator(".sv-versus-grid").first.locator("[data-id]")
     grid.first.wait_for()

@@ -54,7 +54,7 @@ def test_the_page_shows_what_the_engine_finds(page: Page, tiny_engine) -> None:
     assert gone.count() == len(outcome.left)
     summary = page.get_by_role("status").filter(has_text="off")
     entered = sum(result.rank_before is None for result in outcome.results)
-    assert f"{entered} entered, {len(outcome.left)} left" in summary.inner_text()
+    assert f"{entered} entered, {len(outcome.left)} dropped out" in summary.inner_text()
 
 
 def test_badges_tell_what_entered_and_moved(page: Page, tiny_engine) -> None:
@@ -127,12 +127,12 @@ def test_reload_and_back_restore_what_was_there(page: Page) -> None:
     search(page, "a square", "night")
     second = found(page)
     page.go_back()
-    page.wait_for_function("Sieve.place.q === 'a red circle'")
+    page.wait_for_function("Sieve.viewState.q === 'a red circle'")
     settle(page)
     assert found(page) == first
     expect(page.get_by_role("textbox", name="Find")).to_have_value("a red circle")
     page.go_forward()
-    page.wait_for_function("Sieve.place.q === 'a square'")
+    page.wait_for_function("Sieve.viewState.q === 'a square'")
     settle(page)
     assert found(page) == second
 

@@ -149,4 +149,4 @@ def test_a_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
     page.goto("/?tab=train")
     expect(page.get_by_role("textbox", name="Find")).to_be_visible()
     expect(page.get_by_role("tab", name="Train")).to_have_count(0)
-    page.wait_for_function("Sieve.idle && Sieve.place.tab === 'search'")
+    page.wait_for_function("Sieve.idle && Sieve.viewState.tab === 'search'")

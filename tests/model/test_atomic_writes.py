@@ -1,4 +1,4 @@
-"""Files and folders are whole when they have their name, whatever happens to who writes them."""
+"""Atomic writes: a file or folder is complete as soon as it has its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sieve.model.files import atomic_file, atomic_folder, claim_name, temporary_
 def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     target = tmp_path / "made"
     with (
-        pytest.raises(FileExistsError, match="another writer"),
+        pytest.raises(FileExistsError, match="another process"),
         atomic_folder(target) as first,
         atomic_folder(target) as second,
     ):

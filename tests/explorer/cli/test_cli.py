@@ -97,7 +97,7 @@ def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> Non
         (("search", tmp_path, "x"), "is not a collection (no collection.json); make one with"),
         (("search", opened[0], "x"), "no checkpoint fits backbone local-dir:"),
         (("search", opened[0], "x", "--checkpoint", "best"), "there is no checkpoint 'best'"),
-        (("search", opened[0], "x", "--checkpoint", tmp_path), "is not a whole checkpoint"),
+        (("search", opened[0], "x", "--checkpoint", tmp_path), "is not a complete checkpoint"),
         (("dimensions", *opened, "--sort", "beauty"), "cannot sort by 'beauty'; columns are: "),
         (("dimensions", *opened, "--csv", "--json"), "give --csv or --json, not both"),
         (("dimensions", *opened, "--csv", "--summary"), "give --csv or --summary, not both"),

@@ -146,7 +146,7 @@ def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
     assert "assets/checkpoints/photos reads backbone sieve-lite" in fault(
         sieve("info", tiny_collection.path, "--checkpoint", "photos")
     )
-    assert "notes is not a whole checkpoint (no config.json)" in fault(
+    assert "notes is not a complete checkpoint (no config.json)" in fault(
         sieve("info", tiny_collection.path, "--checkpoint", "notes")
     )
     shutil.copytree(tiny_checkpoint.path, tmp_path / "full")

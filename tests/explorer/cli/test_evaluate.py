@@ -88,8 +88,8 @@ def test_evaluate_for_people(evaluate, collection: Path) -> None:
     assert code == 0, said
     lines = said.splitlines()
     assert lines[0].startswith("told, label track: ")
-    assert {line.split("  ")[0] for line in lines} >= {"method", "subtraction", "Sieve", "twin"}
-    assert "Best training-free peer: subtraction" in said
+    assert {line.split("  ")[0] for line in lines} >= {"Method", "subtraction", "Sieve", "twin"}
+    assert "Best training-free baseline: subtraction" in said
     assert "backbone" in said
     (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
     assert lines[-1].endswith(f" as {kept.id}") and kept.checkpoint is None
@@ -170,12 +170,12 @@ def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
     asked = (PairCount("dog", "beach", 10, 10),)
     track = TrackResult("label", asked, 100, 4, 50, PairCriteria(), methods, ())
     said = "\n".join(verdicts(track))
-    assert "paper wins against Sieve" in said
-    assert "SpLiCE and Sieve are not told apart" in said
-    assert "subtraction wins" not in said
-    assert "keeps .750 of A's AP@10" in said
-    assert "out of its plain ranking would keep .938" in said
-    assert "Among the items without B it keeps .933" in said
+    assert "paper beats Sieve" in said
+    assert "SpLiCE and Sieve are not significantly different" in said
+    assert "subtraction beats" not in said
+    assert "keeps 0.750 of the AP@10 of A" in said
+    assert "removing exactly the items with B would keep 0.938" in said
+    assert "Among items without B, Sieve keeps 0.933" in said
     for name in ("one", "two"):
         save_plot(track, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

@@ -117,7 +117,10 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
         ({**ASKED, "knob": "1"}, "knob must be a number"),
         ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
         ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
-        ({**ASKED, "track": "label", "a": "zorb", "b": "snow"}, "there is no label 'zorb'"),
+        (
+            {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
+            "this collection has no label 'zorb'",
+        ),
         ({**ASKED, "a": 3}, "a must be text"),
     ],
 )
