@@ -216,9 +216,9 @@ class ImportAnnotations:
         from sieve.explorer.annotations.import_export import (
             KINDS,
             MAX_BYTES,
-            carry_out,
+            apply_plan,
             plan_import,
-            read_exchanged,
+            read_annotation_file,
         )
 
         if not self.file.is_file():
@@ -228,11 +228,11 @@ class ImportAnnotations:
         with self.file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         try:
-            imported = read_exchanged(data, kind, opened.m)
+            imported = read_annotation_file(data, kind, opened.m)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
         plan = plan_import(imported, opened, origin, replace=self.replace)
-        failures = () if self.dry_run else carry_out(plan, opened)
+        failures = () if self.dry_run else apply_plan(plan, opened)
         for note in (*plan.notes, *failures):
             sys.stderr.write(f"sieve: {note}\n")
         if self.json:

@@ -15,7 +15,7 @@ import pytest
 from command_line import Sieve, fault
 from scipy.sparse import load_npz
 
-from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.store import attach_annotations
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_private_umask_keeps_everything_private(
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)
-        annotate(tiny_engine).write(1, "name", "mine", 0)
+        attach_annotations(tiny_engine).write(1, "name", "mine", 0)
         tiny_engine.renamed = dict
     finally:
         os.umask(before)

@@ -106,7 +106,7 @@ HOSTILE = {
         {"rows": [{"dimension": 4, "off": [1]}]},
         'row 1: a row with "dimension" cannot have',
     ),
-    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be an item's id, 16 hex"),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be 16 hex"),
 }  # fmt: skip
 
 

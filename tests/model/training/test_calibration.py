@@ -16,7 +16,8 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     word_backbone: WordBackbone,
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr(calibration, "LAW", calibration.PairLaw(relevant=2, violating=2, tuning=1))
+    criteria = calibration.PairCriteria(relevant=2, violating=2, tuning=1)
+    monkeypatch.setattr(calibration, "CRITERIA", criteria)
     encode = word_backbone.encode_texts
     found = calibrate(word_checkpoint.encoder, word_collection, encode)
     assert found.push in PUSHES

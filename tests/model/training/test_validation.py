@@ -38,7 +38,8 @@ class Clock:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every step have the time for a probe."""
     monkeypatch.setattr(
-        "sieve.model.training.training_run.Pace", lambda: ValidationSchedule(lambda: 0.0)
+        "sieve.model.training.training_run.ValidationSchedule",
+        lambda: ValidationSchedule(lambda: 0.0),
     )
 
 
