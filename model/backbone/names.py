@@ -102,7 +102,7 @@ def parse_name(name: str) -> BackboneName:
         return BackboneName(name, "hub", place)
     if found := _of_transformers(name):
         raise ValueError(
-            f"backbone {name!r} is not an open_clip name; use {found}, which has the same weights"
+            f"backbone {name!r} is not an open_clip name; use {found}, which reads the same weights"
         )
     return _path(name) or _of_open_clip(name)
 

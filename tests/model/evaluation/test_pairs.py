@@ -103,5 +103,5 @@ def test_a_label_that_always_comes_with_another_is_its_kind(
 
 
 def test_too_few_items_are_told(word_collection: Collection) -> None:
-    with pytest.raises(ValueError, match="no label pair to ask"):
+    with pytest.raises(ValueError, match="no label pair for"):
         track_pairs(word_collection, "label", benchmark_nouns(), PairCriteria(relevant=30))

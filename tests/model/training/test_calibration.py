@@ -24,13 +24,13 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     assert found.proposal_ratio in RATIOS
     assert found.proposal_floor in FLOORS
     assert found.threshold in THRESHOLDS
-    questions = calibration._questions(word_collection)
-    assert questions is not None
-    space = calibration.code_space(word_checkpoint.encoder, word_collection, questions, encode)
+    pair_set = calibration._pair_set(word_collection)
+    assert pair_set is not None
+    space = calibration.code_space(word_checkpoint.encoder, word_collection, pair_set, encode)
 
     def ap(push: float, ratio: float, floor: float) -> float:
-        knobs = {"push": push, "ratio": ratio, "floor": floor}
-        return calibration._ap(calibration.PUSH, space, knobs, questions)
+        values = {"push": push, "ratio": ratio, "floor": floor}
+        return calibration._mean_ap(calibration.PUSH, space, values, pair_set)
 
     chosen = ap(found.push, found.proposal_ratio, found.proposal_floor)
     assert chosen >= ap(1.0, 1.0, 0.0) - calibration.AS_GOOD
