@@ -121,8 +121,13 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
     ("what", "name", "more", "line"),
     [
         ("results", "r.csv", (), "nothing to search for"),
-        ("results", "r.npz", ("--query", "a"), "a file of results is a .csv, .json or .parquet"),
-        ("codes", "c.csv", (), "a file of codes is a .npz or .parquet"),
+        (
+            "results",
+            "r.npz",
+            ("--query", "a"),
+            "a file of results must end in .csv, .json or .parquet",
+        ),
+        ("codes", "c.csv", (), "a file of codes must end in .npz or .parquet"),
         ("codes", "c.npz", ("--query", "a"), "leave the query out"),
         ("dimensions", "no/d.csv", (), "there is no folder"),
         ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
