@@ -159,7 +159,7 @@ FILES: dict[str, tuple[bytes | Callable[[], bytes], Expected]] = {
     "new\nline-bad.jpg": (b"torn", UNKNOWN),
     'it\'s "bad".jpg': (b"torn", UNKNOWN),
     ".hidden.jpg": (b"torn", Expected(IGNORED)),
-    "notes.txt": (b"", Expected(SKIPPED, "text file without an image of its name")),
+    "notes.txt": (b"", Expected(SKIPPED, "text file without an image of the same name")),
 }
 
 
