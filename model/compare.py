@@ -45,12 +45,12 @@ class DenseMethod(NamedTuple):
     @property
     def range(self) -> Range | None:
         """Range of the hyperparameter, if there is one."""
-        return self.rule.knobs.get(self.knob)
+        return self.rule.hyperparameters.get(self.knob)
 
 
 def _method(name: str, rule: Rule) -> DenseMethod:
-    knob = next(iter(rule.knobs), "")
-    value = TUNED.get(name, rule.knobs[knob].start) if knob else 0.0
+    knob = next(iter(rule.hyperparameters), "")
+    value = TUNED.get(name, rule.hyperparameters[knob].start) if knob else 0.0
     return DenseMethod(name, rule, name not in _RAW, knob, value)
 
 

@@ -354,8 +354,8 @@ class Export:
     def _write(self, kind: str) -> int:
         from sieve.explorer.downloads import (
             dimensions_bytes,
+            format_strictness,
             results_bytes,
-            told_strictness,
             write_codes,
         )
 
@@ -383,7 +383,7 @@ class Export:
             outcome = engine.search(
                 query, self.off, level.value, level.never, self.top, fold=not self.copies
             )
-            told = told_strictness(level.value, level.never)
+            told = format_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         with atomic_file(self.out) as temporary:
             temporary.write_bytes(data)

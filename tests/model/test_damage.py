@@ -16,7 +16,7 @@ from corruption import damaged_files, reseal
 from sieve import assets
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
 from sieve.model.collection import Collection
-from sieve.model.dimensions import derive
+from sieve.model.dimensions import open_code_cache
 from sieve.model.dimensions.map import dimension_map
 from sieve.model.engine import Engine
 from sieve.model.files import CHECKSUMS, check_files
@@ -130,7 +130,7 @@ def test_a_cache_from_before_checksums_is_rebuilt(artifacts: Path) -> None:
     numbers[1].view(np.float32)[:] *= 2
     np.save(entries, numbers)
     opened = Collection.open(artifacts / "collection")
-    codes = derive(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
+    codes = open_code_cache(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
     assert np.allclose(np.sqrt(codes.by_row.power(2).sum(1)), 1)
 
 

@@ -160,7 +160,7 @@ def test_a_database_without_its_journal_is_damaged(half_written: Path, tmp_path:
     for ask in (store.all, lambda: store.write(1, "name", "new", 0)):
         with pytest.raises(ValueError, match="is missing, but notes.sqlite-journal still exists"):
             ask()
-    assert "put the database back beside it" in store.fault() and not path.exists()
+    assert "move the database back" in store.fault() and not path.exists()
     aside.rename(path)
     assert opened(path).all()[1]["note"].value.startswith("old")
     path = copied(half_written, tmp_path / "alone")
