@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from sieve.model.benchmark import BenchmarkResult, Interval, MethodResult, TrackResult
+    from sieve.model.benchmark import BenchmarkResult, ConfidenceInterval, MethodResult, TrackResult
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers repeat the distinction.
 _KINDS = {
@@ -261,7 +261,7 @@ def _write_pairs(path: Path, track: TrackResult) -> None:
     columns = ["a", "without", "relevant", "violating", *(method.method for method in methods)]
     rows = (
         [*pair, *(round(method.by_pair[place], 6) for method in methods)]
-        for place, pair in enumerate(track.asked)
+        for place, pair in enumerate(track.pair_counts)
     )
     path.write_bytes(csv_bytes(columns, rows))
 
@@ -320,5 +320,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%".replace("-", "−")
 
 
-def _span(interval: Interval | None, form: Callable[[float], str] = _decimal) -> str:
+def _span(interval: ConfidenceInterval | None, form: Callable[[float], str] = _decimal) -> str:
     return "" if interval is None else f"[{form(interval.low)}, {form(interval.high)}]"

@@ -1,11 +1,8 @@
-"""What people take away: results, codes and the dimension table, for their own scripts.
+"""Export of results, codes and the dimension table as CSV, JSON, Parquet or npz.
 
-Each file says what it was made from: the collection, the checkpoint by its hash and, for results,
-the whole question, so that `sieve search` finds the same again.
-
-Tables that leave: CSV that no spreadsheet runs, JSON and Parquet.
-
-Captions, names and notes are anybody's words: see `sieve.data_prep.csv_safety`.
+JSON and Parquet files contain the hashes of the collection and the checkpoint and, for results, the
+complete query, so that `sieve search` can repeat it. Captions, names and notes are untrusted text:
+no CSV cell is a spreadsheet formula; see `sieve.data_prep.csv_safety`.
 """
 
 from __future__ import annotations
@@ -39,12 +36,12 @@ if TYPE_CHECKING:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
-    """Write a table as CSV in UTF-8, every cell safe; see `safe_cell`."""
+    """Serialise a table to CSV in UTF-8, with every cell escaped by `safe_cell`."""
     stream = io.StringIO()
-    writer = csv.writer(stream)  # ends lines by CR LF: cells with either are then quoted
+    writer = csv.writer(stream)  # with CR LF as line ending, cells with either are quoted
     writer.writerow(map(safe_cell, columns))
     writer.writerows(map(safe_cell, row) for row in rows)
-    # Half of a surrogate pair can stand in a question, but in no file.
+    # A query may contain a lone surrogate, which cannot be encoded.
     return stream.getvalue().encode("utf-8", "replace")
 
 
@@ -55,11 +52,10 @@ def json_bytes(value: Any) -> bytes:
 
 
 def parquet_bytes(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
-    """Write Parquet, with facts about the table in its metadata, as JSON under `sieve`."""
+    """Serialise a table to Parquet, with JSON under the metadata key `sieve`."""
     stream = io.BytesIO()
-    known = table.schema.metadata or {}
-    said = {**known, b"sieve": json.dumps(dict(facts), ensure_ascii=False).encode()}
-    pq.write_table(table.replace_schema_metadata(said), stream)
+    own = {b"sieve": json.dumps(dict(facts), ensure_ascii=False).encode()}
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **own}), stream)
     return stream.getvalue()
 
 
@@ -92,7 +88,7 @@ _RESULT_FIELDS = (
 def results_bytes(
     engine: Engine, query: EncodedQuery, outcome: SearchOutcome, strictness: float | str, kind: str
 ) -> bytes:
-    """Write what a search found, best first.
+    """Serialise search results, best first.
 
     Parameters
     ----------
@@ -100,18 +96,18 @@ def results_bytes(
     query : EncodedQuery
     outcome : SearchOutcome
     strictness : float or str
-        As it was asked: s in [0, 1], or "never".
+        s in [0, 1], or "never".
     kind : str
         csv, json or parquet.
 
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If the kind is unknown.
     """
     check_choice("kind", kind, TABLE_KINDS)
     report = search_report(query, outcome)
-    asked = {
+    metadata = {
         **_origin(engine),
         "query": _storable(query.text),
         "item": query.item,
@@ -121,23 +117,23 @@ def results_bytes(
     }
     ranked = [{"rank": rank, **each} for rank, each in enumerate(report["results"], 1)]
     if kind == "json":
-        return json_bytes({**asked, "results": ranked})
-    told = {
+        return json_bytes({**metadata, "results": ranked})
+    shared = {
         "query": _storable(query.text or query.item),
         "without": _storable(query.without),
-        "off": asked["off"],
+        "off": metadata["off"],
         "strictness": str(strictness),
     }
     files = [[copy["file"] for copy in each["copies"]] for each in ranked]
-    rows = [{**told, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
+    rows = [{**shared, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
     schema = pa.schema(_RESULT_FIELDS)
     if kind == "csv":
         return csv_bytes(schema.names, ([row[name] for name in schema.names] for row in rows))
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=schema), asked)
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=schema), metadata)
 
 
 def dimensions_bytes(engine: Engine, kind: str) -> bytes:
-    """Write the table of all dimensions, with their names.
+    """Serialise the table of all dimensions with their names.
 
     Parameters
     ----------
@@ -148,7 +144,7 @@ def dimensions_bytes(engine: Engine, kind: str) -> bytes:
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If the kind is unknown.
     """
     check_choice("kind", kind, TABLE_KINDS)
     table = engine.dimension_table()
@@ -160,44 +156,44 @@ def dimensions_bytes(engine: Engine, kind: str) -> bytes:
 
 
 def download(what: str, kind: str, data: bytes) -> dict[str, str]:
-    """Write a file as the page takes it: a name and a data URL."""
+    """Return a file as a name and a data URL, for the page."""
     url = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
     return {"name": f"sieve-{what}.{kind}", "url": url}
 
 
 def codes_command(collection: Collection) -> str:
-    """Write the command that exports all codes of a collection, which no page could hand over."""
+    """Return the command that exports all codes of a collection, too large for a page."""
     return f"sieve export {shlex.quote(collection_reference(collection.path))} codes -o codes.npz"
 
 
 def table_csv(table: pd.DataFrame) -> bytes:
-    """Write a table of pandas as CSV, every cell safe."""
+    """Serialise a data frame to CSV; see `csv_bytes`."""
     return csv_bytes(table.columns, table.itertuples(index=False, name=None))
 
 
 def write_codes(codes: SparseCodes, ids: Sequence[str], path: Path, kind: str) -> None:
-    """Write codes of items or captions, a row each.
+    """Write the codes of items or captions, one row each.
 
     Parameters
     ----------
     codes : SparseCodes
     ids : sequence of str
-        The item that each row is of.
+        Item of each row.
     path : Path
     kind : str
-        `npz`: a CSR matrix as `scipy.sparse.save_npz` writes it and `sieve prepare codes` reads it,
-        rows in the order of the ids. `parquet`: long, a line an active dimension: row, id,
-        dimension, value.
+        `npz`: a CSR matrix as from `scipy.sparse.save_npz`, rows in the order of the ids;
+        `sieve prepare codes` reads it. `parquet`: long format, one line per active dimension, with
+        the columns row, id, dimension and value.
 
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If the kind is unknown.
     """
     check_choice("kind", kind, CODE_KINDS)
     rows: csr_array = codes.by_row
     if kind == "npz":
-        with path.open("wb") as stream:  # by its name, SciPy would add an ending
+        with path.open("wb") as stream:  # given a path, SciPy would add a suffix
             save_npz(stream, rows)
         return
     row = np.repeat(np.arange(codes.n, dtype=np.int32), np.diff(rows.indptr))
@@ -220,10 +216,10 @@ def _origin(engine: Engine) -> dict[str, Any]:
 
 
 def _storable(text: str) -> str:
-    """Half of a surrogate pair can stand in a question, but in no file."""
+    """Replace lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def told_strictness(strictness: float, never: bool) -> float | str:
-    """Write a strictness as people ask for it."""
+def format_strictness(strictness: float, never: bool) -> float | str:
+    """Return a strictness as users enter it: a number or "never"."""
     return NEVER if never else strictness

@@ -1,7 +1,7 @@
-"""Example queries that show something on the collection that is open.
+"""Example queries for a collection, derived from its captions.
 
-A good example names a thing that often comes with another: leaving the other out then changes the
-results. Both are read off the captions, so every collection has examples of its own.
+A good example is a pair of concepts that often occur together, so that excluding the second one
+changes the results.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _WRITTEN = {
 
 
 class ExampleQuery(NamedTuple):
-    """A query worth trying."""
+    """An example query: A, and optionally B to exclude."""
 
     q: str
     without: str
 
 
 def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
-    """Choose example queries for a collection; none where it has no captions or reads no words."""
+    """Return example queries for a collection; none without captions or a text encoder."""
     written = _WRITTEN.get(engine.collection.name)
     if written:
         return tuple(ExampleQuery(*pair) for pair in written)
@@ -52,7 +52,7 @@ def examples(engine: Engine) -> tuple[ExampleQuery, ...]:
 
 
 def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...]:
-    """Choose pairs (A, B): A is often what captions are about, B often and not by chance with it.
+    """Return pairs (A, B) where A is a frequent subject and B co-occurs with it above chance.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...
     if not found.words:
         return ()
     subjects, settings = _roles(captions)
-    # A plural counts with its singular in `found`, but seldom is either a role in the other's form.
+    # `found` counts plurals with their singulars; roles count each form on its own.
     is_subject, is_setting = (
         np.array([role[word] for word in found.words]) >= found.counts / 5
         for role in (subjects, settings)
@@ -87,10 +87,10 @@ def examples_from_captions(captions: list[list[str]]) -> tuple[ExampleQuery, ...
 
 
 def _roles(captions: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
-    """Count words as what a caption is about, and as what stands behind a preposition.
+    """Count words as the subject of a caption, and as the object of a preposition.
 
-    In "A black dog on green grass" these are the last words of the first run of content words and
-    of the run behind "on": enough to tell nouns from colours and verbs, with no parser.
+    In "A black dog on green grass" these are the last word of the first run of content words and
+    that of the run after "on". This separates nouns from colours and verbs without a parser.
     """
     subjects: Counter[str] = Counter()
     settings: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def _roles(captions: list[list[str]]) -> tuple[Counter[str], Counter[str]]:
 
 
 def _heads(words: list[str]) -> list[tuple[str, str]]:
-    """Find the last word of each run of content words, with the word before the run's article."""
+    """Return the last word of each run of content words, after the word before its article."""
     heads: list[tuple[str, str]] = []
     before, run = "", []
     for word in words:

@@ -1,13 +1,8 @@
-"""What the engine finds, as the JSON that screens, the API and the command line show.
+"""Serialise engine results to JSON-compatible types for the page, the API and the command line.
 
-Pure functions. The API's shapes (`query_json`, `page_json`, and `reports.search_report`) are kept
-stable; the browser's are compact: a dimension's name is sent once, contributions are pairs.
-
-Figures that the browser draws with Plotly, as plain JSON.
-
-Colours are left to the page, which knows whether it is light or dark.
-
-What the command line tells, as plain data: the JSON shapes that scripts rely on.
+All functions are pure. The shapes of the API and the command line (`query_json`, `page_json`,
+`*_report`) are stable. Those of the page (`*_view`) are compact: each dimension's name is sent
+once, and contributions are pairs.
 """
 
 from __future__ import annotations
@@ -39,22 +34,18 @@ if TYPE_CHECKING:
 
 
 def histogram_figure(histogram: Histogram) -> dict[str, Any]:
-    """Draw how often a dimension fires how strongly, images and captions beside each other.
-
-    Parameters
-    ----------
-    histogram : Histogram
+    """Return a Plotly histogram of a dimension's activations on images and captions.
 
     Returns
     -------
     dict
-        `data` and `layout` as plotly.js takes them.
+        `data` and `layout` for plotly.js; the page sets the colours of its light or dark theme.
     """
     edges = histogram.edges
     centres = (edges[:-1] + edges[1:]) / 2
     figure = go.Figure()
     for name, counts in (("images", histogram.images), ("captions", histogram.texts)):
-        # Shares, not counts: there are several captions to an image.
+        # Shares, not counts: an image has several captions.
         share = counts / max(int(counts.sum()), 1)
         figure.add_bar(
             name=name,
@@ -78,12 +69,12 @@ def histogram_figure(histogram: Histogram) -> dict[str, Any]:
 
 
 def copies_json(result: Result) -> list[dict[str, str]]:
-    """List the items that are folded into a result, as they show the same picture."""
+    """Serialise the copies of a result: items with the same picture."""
     return [copy._asdict() for copy in result.copies]
 
 
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
-    """Describe one search: query, without, excluded, off, results, notes, suggestion, seconds."""
+    """Serialise one search with its results and notes."""
     return {
         "query": query.text,
         "without": query.without,
@@ -108,7 +99,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
 
 
 def collection_facts(collection: Collection) -> dict[str, Any]:
-    """Describe a collection by itself."""
+    """Return the properties of a collection."""
     items = collection.items
     return {
         "name": collection.name,
@@ -127,7 +118,7 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
 
 
 def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
-    """Describe a collection and its checkpoint; `checkpoint` is None where none fits."""
+    """Return the properties of a collection and its checkpoint, which is None if none fits."""
     collection = Collection.open(locate_collection(name))
     facts = collection_facts(collection)
     try:
@@ -149,12 +140,12 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
 
 
 def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
-    """Select and sort rows of the dimension table.
+    """Select the rows of the dimension table that contain a text, and sort them by a column.
 
     Raises
     ------
     ValueError
-        If there is no such column.
+        If the column does not exist.
     """
     if sort not in table.columns:
         raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")
@@ -166,12 +157,12 @@ def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
 
 
 def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Write rows of the dimension table as JSON; what could not be measured is null."""
+    """Serialise rows of the dimension table; missing measurements are None."""
     return json.loads(table.to_json(orient="records", double_precision=15) or "[]")
 
 
 def summary_report(engine: Engine) -> dict[str, Any]:
-    """Summarise what an encoder's dimensions mean; see `sieve.model.interpretability`."""
+    """Serialise the interpretability report of an encoder."""
     is_scenes = str(engine.collection.manifest["source"]).startswith("Scenes(")
     report = interpretability_report(engine, label_synonyms() if is_scenes else {})
     return {
@@ -182,7 +173,7 @@ def summary_report(engine: Engine) -> dict[str, Any]:
 
 
 def training_report(checkpoint: Checkpoint, seconds: float) -> dict[str, Any]:
-    """Describe a training that has just ended."""
+    """Return the result of a training."""
     facts = json.loads((Path(checkpoint.path) / TRAINING).read_text())
     return {
         "checkpoint": str(checkpoint.path.absolute()),
@@ -197,7 +188,7 @@ N_THUMBNAILS = 4
 
 
 def query_json(query: EncodedQuery) -> dict[str, Any]:
-    """Write an encoded query as the API gives it."""
+    """Serialise an encoded query for the API."""
     return {
         "query": query.text or query.item,
         "without": query.without,
@@ -218,7 +209,7 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
 
 
 def page_json(page: DimensionPage) -> dict[str, Any]:
-    """Write a dimension as the API gives it."""
+    """Serialise a dimension for the API."""
     return {
         "dimension": page.dimension,
         "name": page.name,
@@ -248,15 +239,15 @@ def page_json(page: DimensionPage) -> dict[str, Any]:
 
 
 def page_view(engine: Engine, page: DimensionPage) -> dict[str, Any]:
-    """Write a dimension's page for the screen: the API's facts, its histogram, words to search."""
+    """Serialise a dimension for its page: the API's fields, a histogram and a query to try."""
     figure = histogram_figure(page.histogram) if page.top_images or page.top_captions else None
     return {**page_json(page), "histogram": figure, "search": _words_to_search(engine, page)}
 
 
 def _words_to_search(engine: Engine, page: DimensionPage) -> str:
-    """Choose what to search for to see a dimension at work: its name, else its top caption.
+    """Choose a query that activates a dimension: its suggested name, else its top caption.
 
-    The suggested name: a person's may be of words that the backbone does not know.
+    A user's own name may contain words that are not in the backbone's vocabulary.
     """
     named = page.words and page.naming is not None
     caption = page.top_captions[0].text if page.top_captions else ""
@@ -267,7 +258,7 @@ def _words_to_search(engine: Engine, page: DimensionPage) -> str:
 
 
 def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict[str, Any]:
-    """Write results for the screen; `dense` stands beside them where it is asked for."""
+    """Serialise results for the page, with the dense baseline's if they are requested."""
     shown = [*outcome.results, *outcome.left]
     named = [*(part for result in shown for part in result.contributions), *outcome.off]
     return {
@@ -283,9 +274,9 @@ def results_view(outcome: SearchOutcome, dense: Sequence[Result] | None) -> dict
 
 
 def summary(outcome: SearchOutcome) -> str:
-    """Tell in one line how the results differ from those with every dimension on.
+    """Summarise in one line how the results differ from those with every dimension on.
 
-    Also the line that a screen reader hears, so it says what is there when nothing changed.
+    Screen readers announce this line, so it also describes unchanged results.
     """
     if outcome.all_off:
         return "No results: every dimension of the query is off"
@@ -306,7 +297,7 @@ def summary(outcome: SearchOutcome) -> str:
 def query_dimension_rows(
     engine: Engine, query: EncodedQuery, off: Sequence[int] | None
 ) -> list[dict[str, Any]]:
-    """Write the list of active dimensions, those first that were switched off from elsewhere."""
+    """Serialise the active dimensions, after those that are off but not active in the query."""
     listed = {active.dimension for active in query.dimensions}
     added = [j for j in off or () if j not in listed]
     return [
@@ -316,7 +307,7 @@ def query_dimension_rows(
 
 
 def table_view(engine: Engine) -> dict[str, list[Any]]:
-    """Write the table of all dimensions, by column: half the size of rows with keys."""
+    """Serialise the table of all dimensions by column, at half the size of rows with keys."""
     table = engine.dimension_table()
     return {
         "id": table["dimension"].tolist(),
@@ -332,7 +323,7 @@ def table_view(engine: Engine) -> dict[str, list[Any]]:
 
 
 def map_view(found: DimensionMap) -> dict[str, Any]:
-    """Write the map of all live dimensions, by column."""
+    """Serialise the map of all live dimensions by column."""
     x, y = found.positions.astype(float).round(4).T
     return {
         "id": found.dimensions.tolist(),
@@ -343,7 +334,7 @@ def map_view(found: DimensionMap) -> dict[str, Any]:
 
 
 def probe_view(probe: Ablation) -> dict[str, Any]:
-    """Write what switching a dimension off changes."""
+    """Serialise the effect of switching a dimension off."""
     return {
         "probes": probe.n_probes,
         "changed": probe.n_changed,
@@ -362,14 +353,14 @@ def probe_view(probe: Ablation) -> dict[str, Any]:
 
 
 def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
-    """Write one item with what its image's code is made of, strongest first."""
+    """Serialise one item with the code of its image, strongest dimension first."""
     row = engine.row_of(item_id)
     dimensions, values = engine.image_codes.row(row)
     order = np.argsort(-values, kind="stable")
     names = engine.names()
     return {
-        **glance(engine, [row])[0],
-        "copies": glance(engine, engine.copies.of(row)),
+        **item_summaries(engine, [row])[0],
+        "copies": item_summaries(engine, engine.copies.of(row)),
         "code": [
             {"dimension": int(j), "name": names(int(j)), "value": _number(value)}
             for j, value in zip(dimensions[order], values[order], strict=True)
@@ -377,8 +368,8 @@ def item_view(engine: Engine, item_id: str) -> dict[str, Any]:
     }
 
 
-def glance(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Write items that were not searched for."""
+def item_summaries(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Serialise items without a score."""
     items = engine.collection.items
     return [
         {
@@ -400,7 +391,7 @@ def _active(engine: Engine, active: ActiveDimension) -> dict[str, Any]:
 
 
 def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
-    """Write what a dimension means, in short: its name, top images and best caption."""
+    """Serialise a dimension briefly: its name, top images and best caption."""
     rows, values = engine.image_codes.postings(dimension)
     top = rows[np.argsort(-values, kind="stable")[:N_THUMBNAILS]]
     captions, strengths = engine.text_codes.postings(dimension)
@@ -461,5 +452,5 @@ def _or_none(column: list[float]) -> list[float | None]:
 
 
 def _number(value: float) -> float:
-    """Six digits after the point: more would be noise of float32."""
+    """Round to six decimal places: further digits are float32 noise."""
     return round(float(value), 6)

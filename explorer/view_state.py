@@ -1,10 +1,8 @@
-"""Where a person is in the explorer, and the link that leads there again.
+"""The state of the page, and its link: `?q=a+dog&without=a+beach&off=17,203&strictness=1`.
 
-    ?q=a+dog&without=a+beach&off=17,203&strictness=1
-
-`off` is the complete final set, not a difference, so a link shows the same results even where the
-proposals of "without" change. What a link says comes from anywhere: each value is checked alone,
-and one that cannot be used is left out with a note, so that the rest of the link still works.
+`off` is the complete set of dimensions that are off, so a link shows the same results even if the
+proposals for "without" change. Links are untrusted: each value is validated alone, and an invalid
+one is left out with a note, so that the rest of the link still works.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from sieve.explorer.json_validation import short_repr
+
 TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark", "train")
 TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
-"""Names of what single tabs keep of their own in a link, as text that they read with care."""
+"""Fields of single tabs: text that the tab parses and validates itself."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 MAX_OFF = 4096
@@ -31,40 +31,40 @@ _ITEM_ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class ViewState:
-    """All that a link restores."""
+    """The state of the page that a link restores."""
 
     q: str = ""
-    """What is wanted, in words."""
+    """What to find."""
     without: str = ""
-    """What is not wanted, in words."""
+    """What to exclude."""
     item: str = ""
-    """Id of an item whose image takes the place of `q`."""
+    """Id of an item whose image is the query instead of `q`."""
     off: tuple[int, ...] | None = None
-    """The complete set of dimensions that are off; None for those that "without" proposes."""
+    """The complete set of dimensions that are off; None for those proposed for "without"."""
     strictness: float = 1.0
     """In [0, 1]."""
     never: bool = False
     compare: bool = False
-    """Whether the backbone's own results stand beside."""
+    """Whether the results of the dense baseline are shown beside the others."""
     tab: str = TABS[0]
     dimension: int | None = None
     """The dimension whose page is open."""
     inspect: str = ""
-    """What the Inspect tab shows, as `left:a dog,right:snow`."""
+    """State of the Inspect tab, such as `left:a dog,right:snow`."""
     versus: str = ""
-    """What the Compare tab compares, as `q:a dog,without:snow,method:literal`."""
+    """State of the Compare tab, such as `q:a dog,without:snow,method:literal`."""
     figure: str = ""
-    """The figure's recipe as JSON text."""
+    """Recipe of the figure as JSON."""
     atlas: str = ""
-    """What of the dimensions is shown and how: `map:agreement images:0.01..0.2 only:3,17-20`."""
+    """State of the Dimensions tab, such as `map:agreement images:0.01..0.2 only:3,17-20`."""
     benchmark: str = ""
-    """What the Benchmark tab shows: evaluation,track,pair,peer."""
+    """State of the Benchmark tab: evaluation,track,pair,baseline."""
 
     def __post_init__(self) -> None:
         for name in ("q", "without", *TAB_TEXTS):
             _check_text(name, getattr(self, name))
         if self.item and not _ITEM_ID.fullmatch(self.item):
-            raise ValueError(f"item must be 16 hex digits; got {_shown(self.item)}")
+            raise ValueError(f"item must be 16 hex digits; got {short_repr(self.item)}")
         if self.off is not None and len(self.off) > MAX_OFF:
             raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(self.off)}")
         if any(j < 0 for j in self.off or ()) or (self.dimension or 0) < 0:
@@ -72,27 +72,27 @@ class ViewState:
         if not 0 <= self.strictness <= 1:
             raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {self.strictness}")
         if self.tab not in TABS:
-            raise ValueError(f"tab must be one of {', '.join(TABS)}; got {_shown(self.tab)}")
+            raise ValueError(f"tab must be one of {', '.join(TABS)}; got {short_repr(self.tab)}")
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> ViewState:
-        """Read what a browser sends; unknown keys are passed over.
+        """Validate a payload from the browser; unknown keys are ignored.
 
         Raises
         ------
         ValueError
-            Where a value has the wrong type or is out of range.
+            If a value has the wrong type or is out of range.
         """
         if not isinstance(payload, dict):
-            raise ValueError(f"expected an object; got {_shown(payload)}")
+            raise ValueError(f"expected an object; got {short_repr(payload)}")
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in payload.items() if name in known}
         for name in ("q", "without", "item", "tab", *TAB_TEXTS):
             if not isinstance(values.get(name, ""), str):
-                raise ValueError(f"{name} must be text; got {_shown(values[name])}")
+                raise ValueError(f"{name} must be text; got {short_repr(values[name])}")
         for name in ("never", "compare"):
             if not isinstance(values.get(name, False), bool):
-                raise ValueError(f"{name} must be true or false; got {_shown(values[name])}")
+                raise ValueError(f"{name} must be true or false; got {short_repr(values[name])}")
         if values.get("off") is not None:
             values["off"] = _dimensions(values["off"])
         if values.get("dimension") is not None:
@@ -102,34 +102,34 @@ class ViewState:
         return cls(**values)
 
 
-def write_link(place: ViewState, collection: str, checkpoint: str) -> str:
-    """Write a place as a query string, `?…`; empty where there is nothing to restore.
+def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
+    """Return a state as a query string, `?…`; empty for the initial state.
 
     Parameters
     ----------
-    place : ViewState
+    state : ViewState
     collection, checkpoint : str
-        Their names: dimensions have no meaning with another checkpoint.
+        Names of what is open; dimensions are specific to a checkpoint.
     """
     parts: dict[str, str] = {}
-    if place.item:
-        parts["item"] = place.item
-    elif place.q:
-        parts["q"] = place.q
-    if place.without:
-        parts["without"] = place.without
-    searches = bool(place.q or place.item)
-    if searches and place.off is not None:
-        parts["off"] = ",".join(map(str, place.off))
-    if searches and (place.off or place.never or place.strictness != 1):
-        parts["strictness"] = NEVER if place.never else f"{place.strictness:g}"
-    if place.compare:
+    if state.item:
+        parts["item"] = state.item
+    elif state.q:
+        parts["q"] = state.q
+    if state.without:
+        parts["without"] = state.without
+    searches = bool(state.q or state.item)
+    if searches and state.off is not None:
+        parts["off"] = ",".join(map(str, state.off))
+    if searches and (state.off or state.never or state.strictness != 1):
+        parts["strictness"] = NEVER if state.never else f"{state.strictness:g}"
+    if state.compare:
         parts["compare"] = "1"
-    if place.tab != TABS[0]:
-        parts["tab"] = place.tab
-    if place.dimension is not None:
-        parts["dimension"] = str(place.dimension)
-    parts |= {name: getattr(place, name) for name in TAB_TEXTS if getattr(place, name)}
+    if state.tab != TABS[0]:
+        parts["tab"] = state.tab
+    if state.dimension is not None:
+        parts["dimension"] = str(state.dimension)
+    parts |= {name: getattr(state, name) for name in TAB_TEXTS if getattr(state, name)}
     if not parts:
         return ""
     return "?" + urlencode({**parts, "collection": collection, "checkpoint": checkpoint}, safe=",")
@@ -138,23 +138,23 @@ def write_link(place: ViewState, collection: str, checkpoint: str) -> str:
 def read_link(
     query: str, collection: str, checkpoint: str, m: int
 ) -> tuple[ViewState, tuple[str, ...]]:
-    """Read a link's query string.
+    """Parse and validate the query string of a link.
 
     Parameters
     ----------
     query : str
-        With or without its question mark.
+        With or without the question mark.
     collection, checkpoint : str
         Names of what is open.
     m : int
-        Number of dimensions that there are.
+        Number of dimensions.
 
     Returns
     -------
-    ViewState
-        With every value that could be used.
-    tuple of str
-        A line for each value that could not.
+    state : ViewState
+        With all valid values.
+    notes : tuple of str
+        One line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
         return ViewState(), (
@@ -185,29 +185,29 @@ def read_link(
 def _check_origin(
     given: dict[str, str], values: dict[str, Any], collection: str, checkpoint: str
 ) -> list[str]:
-    """Drop what has no meaning here, as it was made with another checkpoint or collection."""
+    """Remove values that belong to another checkpoint, and return notes for the user."""
     notes = []
     made_with = given.get("checkpoint", checkpoint)
     foreign = made_with != checkpoint
     if foreign and _drop_dimensions(values):
         notes.append(
-            f"This link was made with checkpoint {_shown(made_with)}; its dimensions mean nothing "
-            f"with {checkpoint!r} and were left out."
+            f"This link was made with checkpoint {short_repr(made_with)}; its dimensions do not "
+            f"exist in {checkpoint!r} and were left out."
         )
     made_for = given.get("collection", collection)
     if made_for != collection:
         notes.append(
-            f"This link was made for collection {_shown(made_for)}; here {collection!r} is open."
+            f"This link is for collection {short_repr(made_for)}, but {collection!r} is open."
         )
     return notes
 
 
 def _drop_dimensions(values: dict[str, Any]) -> bool:
-    """Remove what names dimensions of another checkpoint; returns whether anything did."""
+    """Remove all references to dimensions; return whether there were any."""
     named = values.keys() & _OF_CHECKPOINT
     for name in named:
         del values[name]
-    # The page itself passes over what these two say is off.
+    # The page itself ignores the dimensions in these two.
     switched = any(re.search(r"\boff:", values.get(name, "")) for name in ("inspect", "versus"))
     figure = values.get("figure", "")
     values |= {"figure": _drop_from_figure(figure)} if figure else {}
@@ -215,7 +215,7 @@ def _drop_dimensions(values: dict[str, Any]) -> bool:
 
 
 def _drop_from_figure(text: str) -> str:
-    """Remove rows of dimensions, and what is off in others, from a figure's recipe."""
+    """Remove rows of dimensions, and the `off` of other rows, from the recipe of a figure."""
     try:
         recipe = json.loads(text)
         rows = list(recipe["rows"])
@@ -225,7 +225,7 @@ def _drop_from_figure(text: str) -> str:
             return text
         return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
     except (ValueError, KeyError, TypeError, RecursionError):
-        return text  # the Figure tab says what is wrong with it
+        return text  # the Figure tab shows the error
 
 
 def _read_strictness(text: str) -> dict[str, Any]:
@@ -263,20 +263,20 @@ def _check_known(values: dict[str, Any], m: int) -> None:
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT_CHARACTERS:
         raise ValueError(
-            f"{name} has {len(text):,} characters; at most {MAX_TEXT_CHARACTERS:,} can be read"
+            f"{name} has {len(text):,} characters; at most {MAX_TEXT_CHARACTERS:,} are allowed"
         )
 
 
 def _dimensions(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list):
-        raise ValueError(f"off must be a list of dimensions; got {_shown(values)}")
+        raise ValueError(f"off must be a list of dimensions; got {short_repr(values)}")
     if len(values) > MAX_OFF:
         raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(values)}")
     found = set()
     for value in values:
         digits = str(value).strip() if not isinstance(value, bool) else ""
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
-            raise ValueError(f"a dimension is a whole number; got {_shown(value)}")
+            raise ValueError(f"a dimension is a whole number; got {short_repr(value)}")
         found.add(int(digits))
     return tuple(sorted(found))
 
@@ -287,11 +287,5 @@ def _fraction(value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {_shown(value)}")
+        raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {short_repr(value)}")
     return number
-
-
-def _shown(value: Any) -> str:
-    """Quote a stranger's value, short enough for one line."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}…"

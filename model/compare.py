@@ -45,12 +45,12 @@ class DenseMethod(NamedTuple):
     @property
     def range(self) -> Range | None:
         """Range of the hyperparameter, if there is one."""
-        return self.rule.knobs.get(self.knob)
+        return self.rule.hyperparameters.get(self.knob)
 
 
 def _method(name: str, rule: Rule) -> DenseMethod:
-    knob = next(iter(rule.knobs), "")
-    value = TUNED.get(name, rule.knobs[knob].start) if knob else 0.0
+    knob = next(iter(rule.hyperparameters), "")
+    value = TUNED.get(name, rule.hyperparameters[knob].start) if knob else 0.0
     return DenseMethod(name, rule, name not in _RAW, knob, value)
 
 
@@ -107,14 +107,14 @@ def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
 
 
 def dense_scores(
-    engine: Engine, asked: QueryEmbeddings, method: DenseMethod, knob: float | None = None
+    engine: Engine, embeddings: QueryEmbeddings, method: DenseMethod, knob: float | None = None
 ) -> np.ndarray:
     """Score every item by the backbone's embeddings.
 
     Parameters
     ----------
     engine : Engine
-    asked : QueryEmbeddings
+    embeddings : QueryEmbeddings
     method : DenseMethod
     knob : float, optional
         Value of the hyperparameter; by default the method's.
@@ -130,8 +130,8 @@ def dense_scores(
         If the hyperparameter is out of range.
     """
     values = _knobs(method, knob)
-    space = _space(engine, asked, method.centred)
-    excludes = asked.b is not None
+    space = _space(engine, embeddings, method.centred)
+    excludes = embeddings.b is not None
     found = method.rule.scores(space, values) if excludes else method.rule.plain(space)
     return found[0]
 
@@ -149,15 +149,15 @@ def _knobs(method: DenseMethod, knob: float | None) -> dict[str, float]:
     return {method.knob: value}
 
 
-def _space(engine: Engine, asked: QueryEmbeddings, centred: bool) -> Space:
-    a, c = asked.a[None], asked.literal[None]
-    b = np.zeros_like(a) if asked.b is None else asked.b[None]
+def _space(engine: Engine, embeddings: QueryEmbeddings, centred: bool) -> Space:
+    a, c = embeddings.a[None], embeddings.literal[None]
+    b = np.zeros_like(a) if embeddings.b is None else embeddings.b[None]
     images = engine.collection.image_embeddings
     if not centred:
         return _Embeddings(images, unit(a), unit(b), unit(c))
     centre = engine.checkpoint.encoder.centre.numpy()
-    image, text, own = (centre[MODALITIES.index(one)] for one in (IMAGE, TEXT, asked.modality))
-    b = b if asked.b is None else unit(b - text)
+    image, text, own = (centre[MODALITIES.index(one)] for one in (IMAGE, TEXT, embeddings.modality))
+    b = b if embeddings.b is None else unit(b - text)
     return _Embeddings(images, unit(a - own), b, unit(c - own), centre=image)
 
 

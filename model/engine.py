@@ -21,7 +21,13 @@ from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.dimensions import CodeCache, DimensionPage, derive, describe_dimension, rename_rows
+from sieve.model.dimensions import (
+    CodeCache,
+    DimensionPage,
+    describe_dimension,
+    open_code_cache,
+    rename_rows,
+)
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import (
@@ -162,7 +168,7 @@ class Engine:
     @cached_property
     def derived(self) -> CodeCache:
         """Codes and dimension statistics, computed once and cached in `$SIEVE_HOME`."""
-        return derive(self.collection, self.checkpoint)
+        return open_code_cache(self.collection, self.checkpoint)
 
     @property
     def can(self) -> Capabilities:
@@ -425,7 +431,7 @@ class Engine:
         )
 
     def understands(self, text: str) -> bool:
-        """Whether a text can be encoded and has no unknown word."""
+        """Return whether a text can be encoded and has no unknown word."""
         return self.can.text_queries and not self._queries.unknown(text)
 
     def search_dense(

@@ -122,7 +122,7 @@ def test_annotating(disk: Disk) -> None:
         return Annotations(Database(disk.folder / "notes.sqlite", "c" * 64, "d" * 64), m=4096)
 
     disk.fill(0)
-    with pytest.raises(ValueError, match=r"notes cannot be kept here: .* (disk|written|made)"):
+    with pytest.raises(ValueError, match=r"notes cannot be saved: .* (disk|written|created)"):
         store().write(1, "name", "dog", 0)
     assert disk.names() == set()
     disk.empty()
@@ -136,7 +136,7 @@ def test_annotating(disk: Disk) -> None:
         except ValueError as error:
             lines.append(str(error))
             break
-    assert lines and "notes cannot be kept here" in lines[0] and "\n" not in lines[0]
+    assert lines and "notes cannot be saved" in lines[0] and "\n" not in lines[0]
     disk.empty()
     kept = store().all()
     assert kept[1]["name"].value == "dog" and set(kept) == set(range(1, dimension))

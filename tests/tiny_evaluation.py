@@ -8,11 +8,11 @@ from sieve.model.benchmark import (
     Answer,
     BenchmarkConfig,
     BenchmarkResult,
-    Interval,
+    ConfidenceInterval,
     MethodResult,
     PairCount,
     TrackResult,
-    keep_evaluation,
+    save_evaluation,
 )
 from sieve.model.collection import Collection
 from sieve.model.evaluation import PairCriteria
@@ -31,7 +31,7 @@ def save_small_evaluation(
     collection: Collection, checkpoint: str = "", sha256: str | None = None, seeds: int = 1
 ) -> Path:
     """Save an evaluation of a label and a caption track."""
-    return keep_evaluation(small_result(collection, sha256, seeds), checkpoint)
+    return save_evaluation(small_result(collection, sha256, seeds), checkpoint)
 
 
 def small_result(
@@ -73,10 +73,10 @@ def _method(name: str) -> MethodResult:
     return MethodResult(
         method=name,
         ap=ap,
-        ci=Interval(ap - 0.1, min(ap + 0.1, 1.0)),
+        ci=ConfidenceInterval(ap - 0.1, min(ap + 0.1, 1.0)),
         precision=ap,
         violation=0.2,
-        violation_ci=Interval(0.1, 0.3),
+        violation_ci=ConfidenceInterval(0.1, 0.3),
         ndcg=ap,
         plain_ap=0.9,
         kept_ap=0.8,
@@ -86,11 +86,11 @@ def _method(name: str) -> MethodResult:
         by_pair=by_pair,
         violation_by_pair=(0.0, 0.2, 0.5),
         spread=None,
-        knobs={"rule": "made up", "weight": 0.5},
+        hyperparameters={"rule": "made up", "weight": 0.5},
         tuning_ap=ap,
         trials=1,
         ratio=ratio,
-        ratio_ci=Interval(ratio - 0.05, ratio + 0.05),
+        ratio_ci=ConfidenceInterval(ratio - 0.05, ratio + 0.05),
         gap=0.1,
-        gap_ci=Interval(0.0, 0.2),
+        gap_ci=ConfidenceInterval(0.0, 0.2),
     )

@@ -1,3 +1,3 @@
-"""What people keep about dimensions: names, notes, tags, stars, and saved searches."""
+"""User annotations of dimensions (names, notes, tags, stars) and saved searches."""
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""One SQLite file of what people keep, opened anew for every read and write.
+"""The SQLite file of annotations, with a new connection for every read and write.
 
-A connection lives for one call, so nothing is lost with the process, a file that was moved away is
-not written to, and any number of pages and programs share one. SQLite's own rollback journal, not
-its write-ahead log: that leaves files beside the database, asks for shared memory, and cannot be
-read where nothing can be written; measured with one connection a call, it also took twice as long.
+One connection per call: nothing is lost if the process ends, a file that was moved away is not
+written to, and any number of pages and programs can use it. The journal mode is SQLite's rollback
+journal. Its write-ahead log leaves files beside the database, needs shared memory, and cannot be
+read on a read-only file system; with one connection per call it was also twice as slow.
 
-A writer that is killed during its commit leaves this journal beside the database, and the next
-connection that may write restores the last committed state from it. Readers therefore connect for
-writing where the file system allows it. The two files belong together: a database without its
-journal may be half written, and a journal must never meet another database.
+A writer that is killed during its commit leaves the journal beside the database, and the next
+connection with write access restores the last committed state from it. Readers therefore connect
+with write access if the file system allows it. The two files belong together: a database without
+its journal may be half written, and a journal must not be combined with another database.
 
-SQLite keeps no checksums, so a byte that a disk has changed would be read as another word: each
-write keeps one of all rows, and each read compares it.
+SQLite has no checksums, so a byte changed on the disk would be read as other text: each write
+stores a checksum of all rows, and each read compares it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 APPLICATION = 0x53696576
 """SQLite's `application_id` of these files: "Siev"."""
 WAIT_SECONDS = 10.0
-"""For another writer, whose transaction takes milliseconds."""
+"""Time to wait for another writer, in seconds; a transaction takes milliseconds."""
 _SCHEMA = """
 CREATE TABLE origin (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL);
 CREATE TABLE fields (
@@ -45,7 +45,7 @@ CREATE TABLE searches (
 );
 """
 _CONTENT = "content"
-"""Beside the origin's hashes: the checksum of all rows."""
+"""Name of the checksum of all rows in the table `origin`."""
 _ROWS = (
     "SELECT * FROM fields NOT INDEXED ORDER BY dimension, field",
     "SELECT * FROM searches NOT INDEXED ORDER BY id",
@@ -56,7 +56,7 @@ _WHY = {
     "SQLITE_PERM": "cannot be written",
     "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_AUTH": "cannot be opened",
-    "SQLITE_NOTADB": "is no database",
+    "SQLITE_NOTADB": "is not a database",
     "SQLITE_CORRUPT": "is damaged",
     "SQLITE_FULL": "is on a full disk",
     "SQLITE_IOERR": "cannot be read or written",
@@ -67,18 +67,18 @@ _REMEDY = {
     "SQLITE_FULL": "free some space and try again",
 }
 _COMPANIONS = ("-journal", "-wal", "-shm")
-"""Endings of the files that SQLite keeps beside a database while it is written."""
+"""Suffixes of the files that SQLite creates beside a database while it is written."""
 
 
 class Database:
-    """The file, its schema, and its faults in one line.
+    """Transactions on the SQLite file; errors are raised as ValueErrors of one line.
 
     Parameters
     ----------
     path : Path
-        Made at the first write.
+        Created at the first write.
     collection, checkpoint : str
-        Their hashes: what is kept is of one checkpoint on one collection.
+        Hashes of the collection and the checkpoint that the annotations belong to.
     """
 
     def __init__(self, path: Path, collection: str, checkpoint: str) -> None:
@@ -87,20 +87,20 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Read in one transaction; None where nothing was ever written.
+        """Open a transaction for reading; None if nothing was ever written.
 
         Raises
         ------
         ValueError
-            In one line, if the file cannot be read or is none of ours.
+            If the file cannot be read, or is not an annotation database.
         """
-        with self._told():
+        with self._errors_in_one_line():
             self._check_companions()
             if not self.path.exists():
                 yield None
                 return
-            # Not "ro", which could not restore what an interrupted writer has left half written;
-            # where the file is write-protected, SQLite falls back to reading by itself.
+            # Mode "ro" could not apply the journal of an interrupted writer. If the file is
+            # write-protected, SQLite falls back to reading.
             with closing(self._connect("rw")) as connection:
                 connection.execute("BEGIN")
                 self._check(connection)
@@ -108,60 +108,59 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Write in one transaction, alone; when this returns, it is on the disk.
+        """Open an exclusive transaction; once this returns, the changes are on the disk.
 
         Raises
         ------
         ValueError
-            In one line, if nothing can be written here; then nothing was.
+            If the file cannot be written; then nothing was changed.
         """
-        with self._told():
+        with self._errors_in_one_line():
             self._check_companions()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
-                self._make()
+                self._create()
             with closing(self._connect("rw")) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._check(connection)
                 yield connection
-                told = (_CONTENT, _checksum(connection))
-                connection.execute("INSERT OR REPLACE INTO origin VALUES (?, ?)", told)
+                row = (_CONTENT, _checksum(connection))
+                connection.execute("INSERT OR REPLACE INTO origin VALUES (?, ?)", row)
                 connection.execute("COMMIT")
 
     def fault(self) -> str:
-        """Tell why nothing can be written here, or nothing; tries, and leaves all as it was."""
+        """Return why the file cannot be written, or an empty string; changes nothing."""
         try:
-            with self._told():
+            with self._errors_in_one_line():
                 self._check_companions()
                 if self.path.exists():
                     with closing(self._connect("rw")) as connection:
                         connection.execute("BEGIN IMMEDIATE")
                         self._check(connection)
-                        # SQLite begins also where it can only read, and tells at the first change.
+                        # A read-only SQLite file raises an error only at the first change.
                         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                         connection.execute("ROLLBACK")
                     return ""
-                there = next(folder for folder in self.path.parents if folder.exists())
+                parent = next(folder for folder in self.path.parents if folder.exists())
                 effective = os.access in os.supports_effective_ids
-                if not (there.is_dir() and os.access(there, os.W_OK, effective_ids=effective)):
-                    raise PermissionError(13, "cannot be written", str(there))
+                if not (parent.is_dir() and os.access(parent, os.W_OK, effective_ids=effective)):
+                    raise PermissionError(13, "cannot be written", str(parent))
         except ValueError as error:
             return str(error)
         return ""
 
     def _companions(self) -> list[str]:
-        """Names of the files that SQLite has left beside the database."""
+        """Return the names of SQLite's files beside the database."""
         paths = (self.path.with_name(self.path.name + ending) for ending in _COMPANIONS)
         return [path.name for path in paths if path.exists()]
 
     def _check_companions(self) -> None:
-        """Refuse a journal without its database: SQLite would write its pages into a new one."""
-        left = self._companions()  # first: a writer at work has made its database before them
+        """Refuse a journal without its database: SQLite would apply it to a new database."""
+        left = self._companions()  # checked first: a writer creates its database before them
         if left and not self.path.exists():
             raise ValueError(
-                f"notes cannot be kept here: {self.path} is missing, but {' and '.join(left)} "
-                "is still there; put the database back beside it, or move that file to where the "
-                "database is now"
+                f"notes cannot be saved: {self.path} is missing, but {' and '.join(left)} still "
+                "exists; move the database back, or move that file to the folder of the database"
             )
 
     def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
@@ -169,33 +168,33 @@ class Database:
         connection = sqlite3.connect(
             address, uri=True, timeout=WAIT_SECONDS, isolation_level=None, cached_statements=0
         )
-        # With the folder's entry of the journal, so that a power cut undoes nothing that was told.
+        # Also syncs the directory, so a power failure cannot undo a committed transaction.
         connection.execute("PRAGMA synchronous=EXTRA")
         connection.execute("PRAGMA trusted_schema=OFF")
         return connection
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Raise a ValueError if the file is another's, or not what was written."""
+        """Raise a ValueError if the file is damaged or is not the expected database."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         if not (application or version or tables):
-            # It is made under another name: one that is empty, or shorter than a page, was cut.
+            # Databases are created under another name, so an empty one has been truncated.
             raise ValueError(self._line("is damaged"))
         if application != APPLICATION:
             raise ValueError(self._line("is another program's database"))
         if version != SCHEMA_VERSION:
             raise ValueError(self._line(f"has format {version}, not {SCHEMA_VERSION}"))
-        (whole,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        (integrity,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         origin = dict(connection.execute("SELECT name, sha256 FROM origin"))
         content = origin.pop(_CONTENT, None)
-        if whole != "ok" or content not in (None, _checksum(connection)):
+        if integrity != "ok" or content not in (None, _checksum(connection)):
             raise ValueError(self._line("is damaged"))
         if origin != self._origin:
-            raise ValueError(self._line("is of another collection or checkpoint"))
+            raise ValueError(self._line("belongs to another collection or checkpoint"))
 
-    def _make(self) -> None:
-        """Make the file under another name; where another process is faster, its own stays."""
+    def _create(self) -> None:
+        """Create the file atomically; if another process was faster, its file is used."""
         with temporary_beside(self.path) as draft:
             with closing(self._connect("rw", draft)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -208,7 +207,7 @@ class Database:
             claim_name(draft, self.path)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_in_one_line(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -220,7 +219,7 @@ class Database:
         except UnicodeDecodeError:
             raise ValueError(self._line("is damaged")) from None
         except OSError as error:
-            why = f"cannot be made ({error.strerror or error})"
+            why = f"cannot be created ({error.strerror or error})"
             raise ValueError(self._line(why)) from None
 
     def _line(self, why: str, remedy: str = "") -> str:
@@ -229,16 +228,16 @@ class Database:
             if left := self._companions():
                 remedy = (
                     f"{' and '.join(left)} beside it holds an unfinished write: keep the files "
-                    "together, and open them once where they can be written to restore the last "
-                    "saved state; or set $SIEVE_HOME to another folder"
+                    "together and open them once with write access to restore the last saved "
+                    "state; or set $SIEVE_HOME to another folder"
                 )
-        return f"notes cannot be kept here: {self.path} {why}; {remedy}"
+        return f"notes cannot be saved: {self.path} {why}; {remedy}"
 
 
 def _checksum(connection: sqlite3.Connection) -> str:
-    """CRC-32 of all that people keep."""
+    """Return the CRC-32 of all rows as 8 hex digits."""
     crc = 0
-    for asked in _ROWS:
-        for row in connection.execute(asked):
+    for query in _ROWS:
+        for row in connection.execute(query):
             crc = zlib.crc32(repr(row).encode("utf-8", "surrogatepass"), crc)
     return f"{crc:08x}"

@@ -1,4 +1,4 @@
-"""What can be kept of one dimension: short, clean, plain text, however people write it."""
+"""Fields of an annotation, and their validation and normalisation to plain text."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ MAX_NOTE = 10_000
 MAX_TAG = 40
 MAX_TAGS = 20
 FIELDS = ("name", "note", "tags", "starred")
-"""Of each the value is kept as text; empty where nothing was said."""
+"""Each value is stored as text; an empty text is no value."""
 
-# They turn round the text around them, which a person's name must not do.
-_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# Bidirectional control characters would reverse the text around a name.
+_BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _STARRED = {"": "", "0": "", "false": "", "no": "", "1": "1", "true": "1", "yes": "1"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of one dimension as it is kept."""
+    """One stored field of one dimension."""
 
     value: str = ""
     version: int = 0
-    """Grows with every change; 0 where nothing was ever said."""
+    """Incremented by every change; 0 if the field was never written."""
     changed: str = ""
-    """When, in UTC as ISO 8601."""
+    """Time of the last change, in UTC as ISO 8601."""
 
 
 Annotation = Mapping[str, Field]
-"""The fields of a dimension of which something was ever said, by name."""
+"""The fields of a dimension that were ever written, by name."""
 
 
 def read_field(field: str, value: Any) -> str:
-    """Read what a person gave for a field as the text that is kept.
+    """Validate a value of a field and return the text to store.
 
     Parameters
     ----------
     field : str
         One of `FIELDS`.
     value : object
-        Text; for starred also true or false, for tags also a list.
+        A string; for `starred` also a bool, for `tags` also a list of strings.
 
     Raises
     ------
     ValueError
-        In one line, if it is something else or too long.
+        If the field is unknown, or the value has the wrong type or is too long.
     """
     if field not in FIELDS:
-        raise ValueError(f"there is no field {short_repr(field)}; there are: {', '.join(FIELDS)}")
+        raise ValueError(f"unknown field {short_repr(field)}; fields are: {', '.join(FIELDS)}")
     if field == "starred" and isinstance(value, bool):
         return "1" if value else ""
     if field == "tags" and isinstance(value, list) and all(isinstance(v, str) for v in value):
@@ -64,26 +64,26 @@ def read_field(field: str, value: Any) -> str:
     return _READERS[field](value)
 
 
-def told_time(when: datetime) -> str:
-    """Write a time in UTC as it is kept: to the millisecond, so that times compare as text."""
+def format_time(when: datetime) -> str:
+    """Return a UTC time as ISO 8601 text in milliseconds; such texts sort by time."""
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def clean_line(text: str) -> str:
-    """Make one line of a text, without characters that control; nothing where none can be seen."""
-    line = tidy(_TURNING.sub("", text))
+    """Return a text as one line without control characters; empty if no character is visible."""
+    line = tidy(_BIDI_CONTROLS.sub("", text))
     return line if any(sign.isprintable() and not sign.isspace() for sign in line) else ""
 
 
 def check_length(what: str, text: str, most: int) -> str:
-    """Return a text that is not too long; ValueError in one line."""
+    """Return a text unchanged; raise a ValueError if it is too long."""
     if len(text) > most:
-        raise ValueError(f"{what} has {len(text):,} characters; at most {most:,} are kept")
+        raise ValueError(f"{what} has {len(text):,} characters; at most {most:,} are allowed")
     return text
 
 
 def split_tags(value: str) -> list[str]:
-    """Tell the tags of a kept text."""
+    """Return the tags of a stored value."""
     return value.split(", ") if value else []
 
 
@@ -92,12 +92,12 @@ def _name(text: str) -> str:
 
 
 def _note(text: str) -> str:
-    lines = [_tidy_note_line(line) for line in re.split("\r\n|\r|\n", _TURNING.sub("", text))]
+    lines = [_tidy_note_line(line) for line in re.split("\r\n|\r|\n", _BIDI_CONTROLS.sub("", text))]
     return check_length("a note", "\n".join(lines).strip("\n"), MAX_NOTE)
 
 
 def _tidy_note_line(line: str) -> str:
-    """Tidy a line of a note; spaces before it stay, as lists are made of them."""
+    """Tidy a line of a note, but keep its indentation, which lists use."""
     bare = line.replace("\t", "    ")
     indent = len(bare) - len(bare.lstrip(" "))
     tidied = tidy(bare)
@@ -105,20 +105,20 @@ def _tidy_note_line(line: str) -> str:
 
 
 def _tags(text: str) -> str:
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for part in re.split("[,;\n]", text):
         tag = check_length("a tag", clean_line(part), MAX_TAG)
         if tag:
-            found.setdefault(tag.casefold(), tag)
-    if len(found) > MAX_TAGS:
-        raise ValueError(f"a dimension has at most {MAX_TAGS} tags; got {len(found):,}")
-    return ", ".join(found[key] for key in sorted(found))
+            tags.setdefault(tag.casefold(), tag)
+    if len(tags) > MAX_TAGS:
+        raise ValueError(f"a dimension has at most {MAX_TAGS} tags; got {len(tags):,}")
+    return ", ".join(tags[key] for key in sorted(tags))
 
 
 def _starred(text: str) -> str:
     known = _STARRED.get(text.strip().lower())
     if known is None:
-        raise ValueError(f"starred is true or false; got {short_repr(text)}")
+        raise ValueError(f"starred must be true or false; got {short_repr(text)}")
     return known
 
 

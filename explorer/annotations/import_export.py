@@ -1,9 +1,9 @@
-"""Files of notes, given out and taken in: changes are told first, and what is newer here stays.
+"""Export and import of annotations as JSON or CSV, for version control and sharing.
 
-What people keep, as files for version control and for sharing: JSON or CSV.
+A file has one dimension per line, sorted, so equal annotations give equal files. A CSV cell that a
+spreadsheet would interpret as a formula gets a leading apostrophe, which the import removes.
 
-A dimension a line, sorted, and the same text every time. A cell of CSV that a spreadsheet would
-take for a formula gets a leading apostrophe, which reading takes off again.
+An import is planned first: the plan lists all changes, and newer values in the store are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve.data_prep.csv_safety import read_cell, safe_cell
-from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, read_field, told_time
+from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, format_time, read_field
 from sieve.explorer.annotations.store import (
     Annotations,
     FieldChange,
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
 FORMAT = 1
 KINDS = ("json", "csv")
 MAX_BYTES = 64 << 20
-"""Of a file that is read: 4,096 dimensions with the longest notes have 40 MB."""
+"""Size limit of an imported file; 4,096 dimensions with the longest notes take 40 MB."""
 _CHANGED = tuple(f"{field}_changed" for field in FIELDS)
 _COLUMNS = ("dimension", *FIELDS, *_CHANGED)
 _HEAD = {"sieve_annotations", "collection", "checkpoint", "dimensions", "searches"}
 
 
-class Said(NamedTuple):
-    """What a file says of one field of one dimension."""
+class FieldValue(NamedTuple):
+    """The value of one field of one dimension in a file."""
 
     dimension: int
     field: str
     value: str
-    """As `read_field` gives it; never empty."""
+    """As returned by `read_field`; never empty."""
     changed: str
-    """When, in UTC as ISO 8601; empty where the file does not tell."""
+    """Time of the last change, in UTC as ISO 8601; empty if the file does not contain it."""
 
 
-class Exchanged(NamedTuple):
-    """What stands in a file."""
+class AnnotationFile(NamedTuple):
+    """The content of an annotations file."""
 
-    said: tuple[Said, ...]
+    values: tuple[FieldValue, ...]
     searches: tuple[tuple[str, str, str], ...] = ()
-    """Name, link and time of each."""
+    """Name, link and time of each saved search."""
     collection: str = ""
-    """Hash of the collection; empty where the file does not tell."""
+    """Hash of the collection; empty if the file does not contain it."""
     checkpoint: str = ""
 
 
 def write_json(
     kept: Mapping[int, Annotation], searches: Sequence[SavedSearch], origin: Mapping[str, str]
 ) -> str:
-    """Write everything as JSON, a dimension and a search a line.
+    """Serialise annotations and saved searches to JSON, one entry per line.
 
     Parameters
     ----------
@@ -76,17 +76,17 @@ def write_json(
         Hashes of the collection and the checkpoint.
     """
     dimensions = [_json_entry(j, kept[j]) for j in sorted(kept)]
-    told = [{"name": s.name, "link": s.link, "saved": s.saved} for s in searches]
-    told.sort(key=lambda search: (search["saved"], search["link"]))
+    saved = [{"name": s.name, "link": s.link, "saved": s.saved} for s in searches]
+    saved.sort(key=lambda search: (search["saved"], search["link"]))
     head = {"sieve_annotations": FORMAT, **origin}
-    lists = {"dimensions": [entry for entry in dimensions if len(entry) > 1], "searches": told}
+    lists = {"dimensions": [entry for entry in dimensions if len(entry) > 1], "searches": saved}
     parts = [f" {_dumps(name)}: {_dumps(value)}" for name, value in head.items()]
     parts += [f" {_dumps(name)}: {_listed(entries)}" for name, entries in lists.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def write_csv(kept: Mapping[int, Annotation]) -> str:
-    """Write names, notes, tags and stars as CSV."""
+    """Serialise names, notes, tags and stars to CSV."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
@@ -100,8 +100,8 @@ def write_csv(kept: Mapping[int, Annotation]) -> str:
     return stream.getvalue()
 
 
-def read_exchanged(data: bytes, kind: str, m: int) -> Exchanged:
-    """Read a file that anybody may have written.
+def read_annotation_file(data: bytes, kind: str, m: int) -> AnnotationFile:
+    """Parse and validate an untrusted annotations file.
 
     Parameters
     ----------
@@ -115,27 +115,27 @@ def read_exchanged(data: bytes, kind: str, m: int) -> Exchanged:
     Raises
     ------
     ValueError
-        In one line that names the place.
+        If the file is invalid; the message names the line or entry.
     """
     if kind not in KINDS:
-        raise ValueError(f"a file of notes ends in .json or .csv; got {short_repr(kind)}")
+        raise ValueError(f"an annotations file ends in .json or .csv; got {short_repr(kind)}")
     if len(data) > MAX_BYTES:
-        raise ValueError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+        raise ValueError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are allowed")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8 text; save it as UTF-8") from None
-    return _read_json(text, m) if kind == "json" else Exchanged(_read_csv(text, m))
+    return _read_json(text, m) if kind == "json" else AnnotationFile(_read_csv(text, m))
 
 
 def _json_entry(dimension: int, annotation: Annotation) -> dict[str, Any]:
     entry: dict[str, Any] = {"dimension": dimension}
-    said = {name: annotation[name] for name in FIELDS if name in annotation}
-    said = {name: field for name, field in said.items() if field.value}
-    for name, field in said.items():
+    fields = {name: annotation[name] for name in FIELDS if name in annotation}
+    fields = {name: field for name, field in fields.items() if field.value}
+    for name, field in fields.items():
         flag = True if name == "starred" else field.value
         entry[name] = field.value.split(", ") if name == "tags" else flag
-    return entry | {f"{name}_changed": field.changed for name, field in said.items()}
+    return entry | {f"{name}_changed": field.changed for name, field in fields.items()}
 
 
 def _listed(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -147,34 +147,34 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _read_json(text: str, m: int) -> Exchanged:
+def _read_json(text: str, m: int) -> AnnotationFile:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the file is not JSON: {' '.join(str(error).split())[:120]}") from None
-    head = read_object(given, "a file of notes")
-    refuse_unknown(head, _HEAD, "a file of notes")
+    head = read_object(given, "an annotations file")
+    refuse_unknown(head, _HEAD, "an annotations file")
     if head.get("sieve_annotations") != FORMAT:
         raise ValueError(
-            f"the file is no file of notes: sieve_annotations must be {FORMAT}; "
+            f"the file is not an annotations file: sieve_annotations must be {FORMAT}; "
             f"got {short_repr(head.get('sieve_annotations'))}"
         )
     entries, searches = _list(head, "dimensions"), _list(head, "searches")
-    return Exchanged(
+    return AnnotationFile(
         _read_entries(enumerate(entries, 1), m, "entry"),
         tuple(_read_search(number, search) for number, search in enumerate(searches, 1)),
         *(_text(head, name, f"{name} of the file") for name in ("collection", "checkpoint")),
     )
 
 
-def _read_csv(text: str, m: int) -> tuple[Said, ...]:
+def _read_csv(text: str, m: int) -> tuple[FieldValue, ...]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name or "" for name in reader.fieldnames or ()]
         if "dimension" not in columns:
-            raise ValueError(f"the first line must name columns, among them dimension; got "
+            raise ValueError(f"the first line must have a column named dimension; got "
                              f"{short_repr(','.join(columns))}")  # fmt: skip
-        refuse_unknown(dict.fromkeys(columns), set(_COLUMNS), "a file of notes")
+        refuse_unknown(dict.fromkeys(columns), set(_COLUMNS), "an annotations file")
         rows = []
         for row in reader:
             if None in row:
@@ -185,8 +185,8 @@ def _read_csv(text: str, m: int) -> tuple[Said, ...]:
     return _read_entries(rows, m, "line")
 
 
-def _read_entries(entries: Iterable[tuple[int, Any]], m: int, what: str) -> tuple[Said, ...]:
-    said: list[Said] = []
+def _read_entries(entries: Iterable[tuple[int, Any]], m: int, what: str) -> tuple[FieldValue, ...]:
+    values: list[FieldValue] = []
     seen: set[int] = set()
     for number, value in entries:
         try:
@@ -194,19 +194,19 @@ def _read_entries(entries: Iterable[tuple[int, Any]], m: int, what: str) -> tupl
             refuse_unknown(entry, set(_COLUMNS), "an entry")
             dimension = _dimension(entry.get("dimension"), m)
             if dimension in seen:
-                raise ValueError(f"dimension {dimension} is there twice")
+                raise ValueError(f"dimension {dimension} occurs twice")
             seen.add(dimension)
-            said += _read_fields(dimension, entry)
+            values += _read_fields(dimension, entry)
         except ValueError as error:
             raise ValueError(f"{what} {number}: {error}") from None
-    return tuple(said)
+    return tuple(values)
 
 
-def _read_fields(dimension: int, entry: Mapping[str, Any]) -> Iterable[Said]:
+def _read_fields(dimension: int, entry: Mapping[str, Any]) -> Iterable[FieldValue]:
     for field in FIELDS:
         value = read_field(field, entry.get(field, ""))
         if value:
-            yield Said(dimension, field, value, _time(entry, f"{field}_changed"))
+            yield FieldValue(dimension, field, value, _time(entry, f"{field}_changed"))
 
 
 def _read_search(number: int, value: Any) -> tuple[str, str, str]:
@@ -240,31 +240,30 @@ def _text(given: Mapping[str, Any], name: str, what: str) -> str:
 
 
 def _time(given: Mapping[str, Any], name: str) -> str:
-    """Read a time as it is kept: UTC, to the millisecond, so that times compare as text."""
+    """Read a time as ISO 8601 text in UTC, as `format_time` writes it."""
     value = _text(given, name, name)
     if not value:
         return ""
     try:
         when = datetime.fromisoformat(value)
-        return told_time(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
+        return format_time(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{name} must be a time, as 2026-01-31T12:00:00Z; got {short_repr(value)}"
+            f"{name} must be a time such as 2026-01-31T12:00:00Z; got {short_repr(value)}"
         ) from None
 
 
 class Origin(NamedTuple):
-    """What the notes here are of."""
+    """Names and hashes of the collection and the checkpoint that annotations belong to."""
 
     collection: str
-    """Name of the collection."""
     checkpoint: str
     collection_sha256: str
     checkpoint_sha256: str
 
     @classmethod
     def of(cls, collection: Collection, checkpoint: Checkpoint) -> Origin:
-        """Tell what is open, by name and by hash."""
+        """Return the origin for an open collection and checkpoint."""
         name = Path(checkpoint.path).name
         return cls(collection.name, name, collection.sha256, checkpoint.sha256)
 
@@ -272,7 +271,7 @@ class Origin(NamedTuple):
 def export_text(
     annotations: Annotations, origin: Origin, kind: str, *, private: bool = True
 ) -> str:
-    """Write what is kept, as the text of a JSON or CSV file.
+    """Serialise all annotations to the text of a JSON or CSV file.
 
     Parameters
     ----------
@@ -281,7 +280,7 @@ def export_text(
     kind : str
         json or csv.
     private : bool
-        Also what was written for oneself: notes and saved searches.
+        Include notes and saved searches, which are private.
     """
     kept = annotations.all() if private else without_notes(annotations.all())
     if kind == "csv":
@@ -291,48 +290,47 @@ def export_text(
 
 
 def without_notes(kept: Mapping[int, Annotation]) -> dict[int, Annotation]:
-    """Leave out notes, and dimensions of which nothing else was said."""
-    rest = {j: {name: of[name] for name in of if name != "note"} for j, of in kept.items()}
-    return {j: of for j, of in rest.items() if of}
+    """Return the annotations without notes, and without dimensions that have only a note."""
+    rest = {j: {name: a[name] for name in a if name != "note"} for j, a in kept.items()}
+    return {j: annotation for j, annotation in rest.items() if annotation}
 
 
-class Plan(NamedTuple):
-    """What taking in a file would do."""
+class ImportPlan(NamedTuple):
+    """The effect that importing a file would have."""
 
     changes: tuple[FieldChange, ...]
     kept: tuple[FieldChange, ...]
-    """What the file says otherwise, but what stays as it is here, being as new or newer."""
+    """Differing values that are not imported, because the stored ones are as new or newer."""
     same: int
-    """How many fields are so already."""
+    """Number of fields with equal values."""
     searches: tuple[tuple[str, str, str], ...]
-    """Name, link and time of each saved search that is not here yet."""
+    """Name, link and time of each saved search that is not stored yet."""
     notes: tuple[str, ...]
-    """What a person should know, a line each."""
+    """Messages for the user, one line each."""
 
     def summary(self) -> str:
-        """Tell it in one line."""
+        """Summarise the plan in one line."""
         fields = Counter(change.field for change in self.changes)
         words = {"name": "name", "note": "note", "tags": "set of tags", "starred": "star"}
         parts = [_count(fields[field], word) for field, word in words.items() if fields[field]]
         if self.searches:
             parts.append(_count(len(self.searches), "saved search", "saved searches"))
-        told = ", ".join(parts) or "nothing"
-        stays = f"; {_count(len(self.kept), 'newer value')} here stay" if self.kept else ""
-        return f"{told} to take in, {self.same} the same{stays}"
+        imported = ", ".join(parts) or "nothing"
+        kept = f"; {_count(len(self.kept), 'newer value')} kept" if self.kept else ""
+        return f"{imported} to import, {self.same} unchanged{kept}"
 
     def lines(self) -> list[str]:
-        """Tell each change in a line, at most a hundred characters of each value."""
-        told = [(change, "→") for change in self.changes] + [
-            (one, "stays, not") for one in self.kept
-        ]
+        """Describe each change in one line, with shortened values."""
+        changes = [(change, "→") for change in self.changes]
+        changes += [(change, "kept instead of") for change in self.kept]
         return [
             f"{change.dimension} {change.field}: {_short(change.before.value)} {arrow} "
             f"{_short(change.value)}"
-            for change, arrow in sorted(told)
+            for change, arrow in sorted(changes)
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """Write it for a page or a script."""
+        """Serialise the plan to JSON-compatible types."""
         return {
             "summary": self.summary(),
             "lines": self.lines(),
@@ -343,79 +341,79 @@ class Plan(NamedTuple):
 
 
 def plan_import(
-    given: Exchanged, annotations: Annotations, origin: Origin, *, replace: bool = False
-) -> Plan:
-    """Tell what taking in a file would change.
+    given: AnnotationFile, annotations: Annotations, origin: Origin, *, replace: bool = False
+) -> ImportPlan:
+    """Return what importing a file would change.
 
-    What the file leaves empty says nothing. Where both say something, the newer is taken; a file
-    that does not tell when counts as older.
+    Empty fields of the file change nothing. If both values differ, the newer one is used; a value
+    without a time counts as older.
 
     Parameters
     ----------
-    given : Exchanged
+    given : AnnotationFile
     annotations : Annotations
     origin : Origin
     replace : bool
-        Take what the file says also where what is here is newer.
+        Import values of the file even if the stored ones are newer.
 
     Raises
     ------
     ValueError
-        In one line, if the file is of another checkpoint: its dimensions mean nothing here.
+        If the file belongs to another checkpoint, whose dimensions are different ones.
     """
     if given.checkpoint and given.checkpoint != origin.checkpoint_sha256:
         raise ValueError(
-            f"the file is of checkpoint {given.checkpoint[:12]!r}, but {origin.checkpoint} is "
-            f"{origin.checkpoint_sha256[:12]}: its dimensions mean nothing here; choose another "
+            f"the file belongs to checkpoint {given.checkpoint[:12]!r}, but {origin.checkpoint} is "
+            f"{origin.checkpoint_sha256[:12]}, whose dimensions are different ones; choose another "
             "checkpoint"
         )
-    kept, now = annotations.all(), annotations.now()
-    changes, stays, same = [], [], 0
-    for said in given.said:
-        before = kept.get(said.dimension, {}).get(said.field, Field())
-        if said.value == before.value:
+    stored, now = annotations.all(), annotations.now()
+    changes, kept, same = [], [], 0
+    for new in given.values:
+        before = stored.get(new.dimension, {}).get(new.field, Field())
+        if new.value == before.value:
             same += 1
             continue
-        # A time to come would win over all that people write until then.
-        when = min(said.changed, now)
-        change = FieldChange(said.dimension, said.field, said.value, before, when)
-        # What was never said is older than anything.
-        taken = replace or not before.version or when > before.changed
-        (changes if taken else stays).append(change)
+        # A time in the future would override all edits until then.
+        when = min(new.changed, now)
+        change = FieldChange(new.dimension, new.field, new.value, before, when)
+        # A field that was never written is older than any other.
+        is_newer = replace or not before.version or when > before.changed
+        (changes if is_newer else kept).append(change)
     searches, notes = _new_searches(given, annotations, origin)
-    return Plan(tuple(changes), tuple(stays), same, searches, notes)
+    return ImportPlan(tuple(changes), tuple(kept), same, searches, notes)
 
 
-def carry_out(plan: Plan, annotations: Annotations) -> tuple[str, ...]:
-    """Take in what a plan says; tells what could not be, a line each."""
-    made = annotations.apply(plan.changes) if plan.changes else 0
+def apply_plan(plan: ImportPlan, annotations: Annotations) -> tuple[str, ...]:
+    """Import the changes of a plan; return a message for what could not be imported."""
+    written = annotations.apply(plan.changes) if plan.changes else 0
     for name, link, saved in plan.searches:
         annotations.searches.save(name, link, saved)
-    left = len(plan.changes) - made
-    changed = "changed here meanwhile and left as they are; import again to see them"
-    return (f"{_count(left, 'value')} {changed}",) if left else ()
+    skipped = len(plan.changes) - written
+    reason = "not imported because of edits since the preview; import the file again to review them"
+    return (f"{_count(skipped, 'value')} {reason}",) if skipped else ()
 
 
 def _new_searches(
-    given: Exchanged, annotations: Annotations, origin: Origin
+    given: AnnotationFile, annotations: Annotations, origin: Origin
 ) -> tuple[tuple[tuple[str, str, str], ...], tuple[str, ...]]:
     if not given.searches:
         return (), ()
     if given.collection and given.collection != origin.collection_sha256:
-        return (), ("Saved searches are left out: they are of another collection.",)
-    there = {search.link for search in annotations.searches.all()}
-    found, notes = [], []
+        return (), ("Saved searches are skipped: they belong to another collection.",)
+    stored = {search.link for search in annotations.searches.all()}
+    new, notes = [], []
     for name, link, saved in given.searches:
         try:
             clean = search_link(link, origin.collection, origin.checkpoint, annotations.m)
             line = search_name(name)
         except ValueError as error:
-            notes.append(f"A saved search, {_short(name)}, is left out: {error}.")
+            notes.append(f"The saved search {_short(name)} is skipped: {error}.")
             continue
-        if clean not in there:
-            there.add(clean)
-            found.append((line, clean, saved))
-    return tuple(found), tuple(notes)
+        if clean not in stored:
+            stored.add(clean)
+            new.append((line, clean, saved))
+    return tuple(new), tuple(notes)
 
 
 def _count(n: int, one: str, many: str = "") -> str:

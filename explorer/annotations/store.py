@@ -1,9 +1,8 @@
-"""What people keep about the dimensions of one checkpoint on one collection.
+"""Store of annotations and saved searches for one checkpoint on one collection.
 
-Two people who write at once lose nothing: a write names the version that it changes, and where
-another has changed it meanwhile, nothing is written and both values are told.
-
-Searches that people save: a name, and the readable link that asks again.
+Concurrent edits are detected: a write names the version that it changes. If that version is no
+longer the current one, nothing is written and the current value is returned. A saved search is a
+name with the link that repeats the search.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from sieve.explorer.annotations.fields import (
     Field,
     check_length,
     clean_line,
+    format_time,
     read_field,
-    told_time,
 )
 from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link
 from sieve.model.files import sieve_home
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 MAX_SEARCHES = 1000
 MAX_SEARCH_NAME = 120
 _KEPT_GONE = 100
-"""Deleted searches that can still be brought back."""
+"""Number of deleted searches that can still be restored."""
 
 
 class SavedSearch(NamedTuple):
@@ -44,29 +43,29 @@ class SavedSearch(NamedTuple):
     id: int
     name: str
     link: str
-    """The query string of its address, `?q=…`."""
+    """Query string of the view, `?q=…`."""
     saved: str
-    """When, in UTC as ISO 8601."""
+    """Time in UTC as ISO 8601."""
     version: int
 
 
-class Renamed(NamedTuple):
-    """What became of a new name."""
+class RenameResult(NamedTuple):
+    """Result of renaming a search."""
 
     search: SavedSearch
-    """As it is kept now."""
+    """The search as it is stored now."""
     saved: bool
-    """False where another had renamed it meanwhile."""
+    """False if the search was renamed by another user first."""
 
 
 class SavedSearches:
-    """The saved searches of one checkpoint on one collection, the newest first.
+    """Saved searches of one checkpoint on one collection, newest first.
 
     Parameters
     ----------
     database : Database
     now : callable
-        Tells the time as it is kept.
+        Returns the current time as text.
     """
 
     def __init__(self, database: Database, now: Callable[[], str]) -> None:
@@ -74,7 +73,7 @@ class SavedSearches:
         self._now = now
 
     def all(self) -> tuple[SavedSearch, ...]:
-        """Read all; ValueError in one line."""
+        """Return all saved searches."""
         with self._database.reading() as connection:
             if connection is None:
                 return ()
@@ -84,31 +83,31 @@ class SavedSearches:
         return tuple(SavedSearch(*row) for row in rows)
 
     def save(self, name: str, link: str, when: str = "") -> SavedSearch:
-        """Save a search; one with the same link that is there already stays as it is.
+        """Save a search; if one with the same link exists, return it unchanged.
 
         Parameters
         ----------
         name : str
         link : str
-            Checked by the caller.
+            Valid; see `search_link`.
         when : str
-            When it was saved first, if that was elsewhere.
+            Time when it was first saved; empty for now.
 
         Raises
         ------
         ValueError
-            In one line: without a name, or with too many searches.
+            If the name is empty, or too many searches are saved.
         """
         name = search_name(name)
         with self._database.writing() as connection:
-            same = connection.execute(
+            row = connection.execute(
                 f"{_SELECT_SEARCHES} WHERE gone = 0 AND link = ?", (link,)
             ).fetchone()
-            if same:
-                return SavedSearch(*same)
+            if row:
+                return SavedSearch(*row)
             (n,) = connection.execute("SELECT COUNT(*) FROM searches WHERE gone = 0").fetchone()
             if n >= MAX_SEARCHES:
-                raise ValueError(f"{n:,} searches are saved, which is the most; delete some first")
+                raise ValueError(f"the limit of {n:,} saved searches is reached; delete some first")
             saved = when or self._now()
             number = connection.execute(
                 "INSERT INTO searches (name, link, saved, version) VALUES (?, ?, ?, 1)",
@@ -117,13 +116,13 @@ class SavedSearches:
         assert number is not None
         return SavedSearch(number, name, link, saved, 1)
 
-    def rename(self, number: int, name: str, version: int) -> Renamed:
-        """Rename a search, if nobody else has meanwhile.
+    def rename(self, number: int, name: str, version: int) -> RenameResult:
+        """Rename a search, unless its version is no longer the current one.
 
         Raises
         ------
         ValueError
-            In one line: without a name, or where it was deleted.
+            If the name is empty, or the search was deleted.
         """
         name = search_name(name)
         with self._database.writing() as connection:
@@ -131,25 +130,25 @@ class SavedSearches:
                 f"{_SELECT_SEARCHES} WHERE gone = 0 AND id = ?", (number,)
             ).fetchone()
             if row is None:
-                raise ValueError("this search was deleted meanwhile")
-            kept = SavedSearch(*row)
-            if kept.name == name or kept.version != version:
-                return Renamed(kept, kept.name == name)
-            now = kept._replace(name=name, version=version + 1)
+                raise ValueError("this search has been deleted")
+            current = SavedSearch(*row)
+            if current.name == name or current.version != version:
+                return RenameResult(current, current.name == name)
+            renamed = current._replace(name=name, version=version + 1)
             connection.execute(
                 "UPDATE searches SET name = ?, version = ? WHERE id = ?",
-                (now.name, now.version, number),
+                (renamed.name, renamed.version, number),
             )
-        return Renamed(now, True)
+        return RenameResult(renamed, True)
 
     def delete(self, number: int, *, undo: bool = False) -> None:
-        """Delete a search, or bring it back; doing either twice is doing it once."""
+        """Delete or restore a search; both operations are idempotent."""
         with self._database.writing() as connection:
             changed = connection.execute(
                 f"UPDATE searches SET gone = {'0' if undo else _NEXT_GONE} WHERE id = ?", (number,)
             ).rowcount
             if undo and not changed:
-                raise ValueError("this search was deleted too long ago to bring it back")
+                raise ValueError("this search was deleted too long ago to be restored")
             connection.execute(
                 "DELETE FROM searches WHERE gone > 0 AND id NOT IN "
                 "(SELECT id FROM searches ORDER BY gone DESC LIMIT ?)",
@@ -158,12 +157,12 @@ class SavedSearches:
 
 
 def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
-    """Make the link of a search out of one that anybody may have written.
+    """Validate an untrusted link, and return the link of its search alone.
 
     Parameters
     ----------
     link : str
-        The query string of an address.
+        Query string of a view.
     collection, checkpoint : str
         Names of what is open.
     m : int
@@ -172,15 +171,15 @@ def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     Raises
     ------
     ValueError
-        In one line, where it leads to no search, or a part of it cannot be used.
+        If the link contains no search, or a part of it is invalid.
     """
-    place, faults = read_link(link, collection, checkpoint, m)
-    if faults:
-        raise ValueError(f"this link cannot be saved: {faults[0].rstrip('.')}")
-    if not (place.q.strip() or place.item):
+    state, notes = read_link(link, collection, checkpoint, m)
+    if notes:
+        raise ValueError(f"this link cannot be saved: {notes[0].rstrip('.')}")
+    if not (state.q.strip() or state.item):
         raise ValueError("there is no search to save; search for something first")
-    asked = replace(place, tab=TABS[0], dimension=None, **dict.fromkeys(TAB_TEXTS, ""))
-    return write_link(asked, collection, checkpoint)
+    search = replace(state, tab=TABS[0], dimension=None, **dict.fromkeys(TAB_TEXTS, ""))
+    return write_link(search, collection, checkpoint)
 
 
 _NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
@@ -188,7 +187,7 @@ _SELECT_SEARCHES = "SELECT id, name, link, saved, version FROM searches"
 
 
 def search_name(name: str) -> str:
-    """Make one clean line of a search's name; ValueError where it is too long, or nothing."""
+    """Return the name of a search as one clean line; ValueError if it is empty or too long."""
     line = check_length("a name", clean_line(name), MAX_SEARCH_NAME)
     if not line:
         raise ValueError("a saved search needs a name")
@@ -198,32 +197,32 @@ def search_name(name: str) -> str:
 log = logging.getLogger(__name__)
 
 _SETTLED_NS = 1_000_000_000
-"""A file that changed this lately may change again without its time telling so."""
+"""Time after which a change of a file is sure to change its modification time."""
 
 
-class Written(NamedTuple):
-    """What became of a write."""
+class WriteResult(NamedTuple):
+    """Result of writing a field."""
 
     field: Field
-    """What is kept now."""
+    """The field as it is stored now."""
     saved: bool
-    """False where another had changed it meanwhile: then `field` is what the other wrote."""
+    """False if another user changed the field first; `field` is then that user's value."""
 
 
 class FieldChange(NamedTuple):
-    """A field to write, and what it is to take the place of."""
+    """A new value of a field, and the one that it replaces."""
 
     dimension: int
     field: str
     value: str
-    """As `read_field` gives it."""
+    """As returned by `read_field`."""
     before: Field
     changed: str
-    """When it was written first, in UTC as ISO 8601; empty for now."""
+    """Time of the change, in UTC as ISO 8601; empty for now."""
 
 
 class Annotations:
-    """Names, notes, tags and stars; safe to share between threads.
+    """Names, notes, tags and stars of dimensions. Thread-safe.
 
     Parameters
     ----------
@@ -231,7 +230,7 @@ class Annotations:
     m : int
         Number of dimensions.
     clock : callable
-        Tells the time in UTC.
+        Returns the current time in UTC.
     """
 
     def __init__(
@@ -245,22 +244,22 @@ class Annotations:
         self._warned = False
 
     def fault(self) -> str:
-        """Tell in one line why nothing can be kept here, or nothing."""
+        """Return in one line why nothing can be saved, or an empty string."""
         return self._database.fault()
 
     def names(self) -> Mapping[int, str]:
-        """Tell people's names by dimension; never raises: without them there are the checkpoint's.
+        """Return the users' names by dimension; empty if the file cannot be read.
 
-        Read again only when the file has changed, so that every search may ask.
+        The file is read only if it has changed, so this can be called for every search.
         """
         try:
             stat = self._database.path.stat()
         except OSError:
             return {}
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        kept = self._names
-        if kept and kept[0] == stamp:
-            return kept[1]
+        cached = self._names
+        if cached and cached[0] == stamp:
+            return cached[1]
         try:
             names = self._read_names()
         except ValueError as error:
@@ -273,26 +272,26 @@ class Annotations:
         return names
 
     def all(self) -> dict[int, Annotation]:
-        """Read everything that was ever said, by dimension; ValueError in one line."""
+        """Return all annotations by dimension."""
         with self._database.reading() as connection:
-            rows = [] if connection is None else connection.execute(f"{_SELECT}").fetchall()
-        found: dict[int, dict[str, Field]] = {}
+            rows = [] if connection is None else connection.execute(_SELECT).fetchall()
+        annotations: dict[int, dict[str, Field]] = {}
         for dimension, field, value, version, changed in sorted(rows):
             if field in FIELDS and 0 <= dimension < self.m:
-                found.setdefault(dimension, {})[field] = Field(value, version, changed)
-        return dict(found)
+                annotations.setdefault(dimension, {})[field] = Field(value, version, changed)
+        return dict(annotations)
 
     def of(self, dimension: int) -> Annotation:
-        """Read what was said of one dimension; ValueError in one line."""
+        """Return the annotation of one dimension."""
         self.check(dimension)
         with self._database.reading() as connection:
             if connection is None:
                 return {}
             rows = connection.execute(f"{_SELECT} WHERE dimension = ?", (dimension,)).fetchall()
-        return {field: Field(*kept) for _, field, *kept in rows if field in FIELDS}
+        return {field: Field(*rest) for _, field, *rest in rows if field in FIELDS}
 
-    def write(self, dimension: int, field: str, value: object, version: int) -> Written:
-        """Change one field, if nobody else has meanwhile.
+    def write(self, dimension: int, field: str, value: object, version: int) -> WriteResult:
+        """Change one field, unless its version is no longer the current one.
 
         Parameters
         ----------
@@ -302,42 +301,43 @@ class Annotations:
         value : object
             As for `read_field`.
         version : int
-            Of what the person saw; 0 where there was nothing.
+            Version that the user has seen; 0 if there was no value.
 
         Raises
         ------
         ValueError
-            In one line, if it cannot be read or nothing can be written here.
+            If the value is invalid, or nothing can be written.
         """
         self.check(dimension)
         text = read_field(field, value)
         with self._database.writing() as connection:
-            kept = _read(connection, dimension, field)
-            if text == kept.value or version != kept.version:
-                return Written(kept, saved=text == kept.value)
-            return Written(_put(connection, dimension, field, text, kept, self.now()), saved=True)
+            current = _read(connection, dimension, field)
+            if text == current.value or version != current.version:
+                return WriteResult(current, saved=text == current.value)
+            written = _put(connection, dimension, field, text, current, self.now())
+            return WriteResult(written, saved=True)
 
     def apply(self, changes: Iterable[FieldChange]) -> int:
-        """Make many changes at once, leaving out those that others have made meanwhile.
+        """Write many changes, except to fields that are no longer as in `before`.
 
         Returns
         -------
         int
-            How many were made.
+            Number of written changes.
         """
-        made = 0
+        written = 0
         with self._database.writing() as connection:
             for change in changes:
-                kept = _read(connection, change.dimension, change.field)
-                if kept == change.before:
+                current = _read(connection, change.dimension, change.field)
+                if current == change.before:
                     when = change.changed or self.now()
-                    _put(connection, change.dimension, change.field, change.value, kept, when)
-                    made += 1
-        return made
+                    _put(connection, change.dimension, change.field, change.value, current, when)
+                    written += 1
+        return written
 
     def now(self) -> str:
-        """Tell the time as it is kept."""
-        return told_time(self._clock())
+        """Return the current time as text; see `format_time`."""
+        return format_time(self._clock())
 
     def check(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
@@ -348,8 +348,8 @@ class Annotations:
         with self._database.reading() as connection:
             if connection is None:
                 return {}
-            asked = "SELECT dimension, value FROM fields WHERE field = 'name' AND value <> ''"
-            rows = connection.execute(asked).fetchall()
+            query = "SELECT dimension, value FROM fields WHERE field = 'name' AND value <> ''"
+            rows = connection.execute(query).fetchall()
         return {j: str(name) for j, name in rows if 0 <= j < self.m}
 
 
@@ -357,8 +357,8 @@ _SELECT = "SELECT dimension, field, value, version, changed FROM fields"
 
 
 def _read(connection: Connection, dimension: int, field: str) -> Field:
-    asked = "SELECT value, version, changed FROM fields WHERE dimension = ? AND field = ?"
-    row = connection.execute(asked, (dimension, field)).fetchone()
+    query = "SELECT value, version, changed FROM fields WHERE dimension = ? AND field = ?"
+    row = connection.execute(query, (dimension, field)).fetchone()
     return Field(*row) if row else Field()
 
 
@@ -374,12 +374,12 @@ def _put(
 
 
 def open_annotations(collection: str, checkpoint: str, m: int) -> Annotations:
-    """Open what people keep of a checkpoint on a collection; nothing is made before it is written.
+    """Open the annotations of a checkpoint on a collection; the file is created at the first write.
 
     Parameters
     ----------
     collection, checkpoint : str
-        Their hashes.
+        Hashes of the collection and the checkpoint.
     m : int
         Number of dimensions.
     """
@@ -388,13 +388,8 @@ def open_annotations(collection: str, checkpoint: str, m: int) -> Annotations:
     return Annotations(Database(path, collection, checkpoint), m)
 
 
-def annotate(engine: Engine) -> Annotations:
-    """Open what people keep of what an engine has open, and let their names show wherever it tells.
-
-    Returns
-    -------
-    Annotations
-    """
+def attach_annotations(engine: Engine) -> Annotations:
+    """Open the annotations of an engine, and let it use the users' names of dimensions."""
     opened = open_annotations(
         engine.collection.sha256, engine.checkpoint.sha256, engine.checkpoint.m
     )

@@ -85,7 +85,7 @@ class Evaluate:
         """Run the benchmark, print the table, and save it for the Benchmark tab."""
         announce_backbone_of(self.collection, self.text_encoder)
         from sieve.explorer.benchmark_report import table_text, write_report
-        from sieve.model.benchmark import Benchmark, keep_evaluation
+        from sieve.model.benchmark import Benchmark, save_evaluation
 
         out = parse_out(self.out) if self.out else None
         opened = self._open(self.collection)
@@ -95,7 +95,7 @@ class Evaluate:
             self._config(opened),
             train=self._open(self.train) if self.train else None,
             checkpoint=checkpoint,
-            peers={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            baselines={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
             text_encoder=text_encoder_name(self.text_encoder),
             allow_code=self.allow_code,
             device=self.device,
@@ -105,7 +105,7 @@ class Evaluate:
         if out is not None:
             write_report(result, out)
         print_json(result.as_json()) if self.json else print_text(table_text(result))
-        saved = keep_evaluation(result, checkpoint.path.name if checkpoint else "")
+        saved = save_evaluation(result, checkpoint.path.name if checkpoint else "")
         if not self.json:
             print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
 

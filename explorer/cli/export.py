@@ -216,9 +216,9 @@ class ImportAnnotations:
         from sieve.explorer.annotations.import_export import (
             KINDS,
             MAX_BYTES,
-            carry_out,
+            apply_plan,
             plan_import,
-            read_exchanged,
+            read_annotation_file,
         )
 
         if not self.file.is_file():
@@ -228,11 +228,11 @@ class ImportAnnotations:
         with self.file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         try:
-            imported = read_exchanged(data, kind, opened.m)
+            imported = read_annotation_file(data, kind, opened.m)
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
         plan = plan_import(imported, opened, origin, replace=self.replace)
-        failures = () if self.dry_run else carry_out(plan, opened)
+        failures = () if self.dry_run else apply_plan(plan, opened)
         for note in (*plan.notes, *failures):
             sys.stderr.write(f"sieve: {note}\n")
         if self.json:
@@ -354,8 +354,8 @@ class Export:
     def _write(self, kind: str) -> int:
         from sieve.explorer.downloads import (
             dimensions_bytes,
+            format_strictness,
             results_bytes,
-            told_strictness,
             write_codes,
         )
 
@@ -383,7 +383,7 @@ class Export:
             outcome = engine.search(
                 query, self.off, level.value, level.never, self.top, fold=not self.copies
             )
-            told = told_strictness(level.value, level.never)
+            told = format_strictness(level.value, level.never)
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         with atomic_file(self.out) as temporary:
             temporary.write_bytes(data)

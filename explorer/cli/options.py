@@ -225,12 +225,12 @@ def open_engine(
     text_encoder: str = "",
 ) -> Engine:
     """Open a collection and a checkpoint, by name or path, with the user's annotations."""
-    from sieve.explorer.annotations.store import annotate
+    from sieve.explorer.annotations.store import attach_annotations
     from sieve.model.checkpoint import checkpoint_path
     from sieve.model.engine import Engine
 
     chosen = checkpoint_path(checkpoint) if checkpoint else None
     path = find_collection(collection, device, trust_backbone)
     engine = Engine.open(path, chosen, device, allow_code, index, text_encoder_name(text_encoder))
-    annotate(engine)
+    attach_annotations(engine)
     return engine

@@ -106,7 +106,7 @@ class Train:
         from sieve.model.collection import Collection
         from sieve.model.training import PRESETS, train, world_from_env
 
-        leads = world_from_env().leads
+        leads = world_from_env().is_main
         progress = sys.stderr.isatty() and leads
         path = find_collection(self.collection, self.device, self.trust_backbone, progress)
         opened = Collection.open(path)

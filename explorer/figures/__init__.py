@@ -1,4 +1,4 @@
-"""Paper figures: the recipe they are made from, what it shows, and how that is drawn.
+"""Paper figures: recipe, content, layout and drawing.
 
-A recipe is read without matplotlib, so nothing is imported here.
+Nothing is imported here, because a recipe can be read without matplotlib.
 """

@@ -1,4 +1,4 @@
-"""What a figure's rows show: the engine is asked, and its answers become labels and tiles."""
+"""Content of a figure: search results and dimensions as labels and tiles of its rows."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine
 
 Encode = Callable[[str, str, str], "EncodedQuery"]
-"""Makes a query of a text, what it goes without, and an item's id."""
+"""Encodes a text, an excluded text and an item id as a query."""
 
-_NAMED = 4
-"""Names of off dimensions that a label gives; the others are counted."""
+_MAX_NAMES = 4
+"""Maximum number of names of off dimensions in a label; the others are counted."""
 
 
 class Tile(NamedTuple):
     """One image of a row."""
 
     row: int
-    """Of the collection."""
+    """Row of the collection."""
     score: float
     caption: str
     violates: bool
-    """Whether labels or captions name what its row, or a row with the same A, excludes."""
+    """Whether labels or captions mention what its row, or a row with the same A, excludes."""
 
 
 class Content(NamedTuple):
     """One row of a figure."""
 
     title: str
-    """What is asked, or a dimension's name."""
+    """Query, or name of a dimension."""
     without: str
-    """What is excluded, in words, or nothing."""
+    """Excluded text, or empty."""
     small: tuple[str, ...]
-    """Names of dimensions, and how strictly they count."""
+    """Lines in small print: names of dimensions, strictness."""
     image: int | None
-    """Row of the item that is searched by."""
+    """Row of the query item, if the query is an image."""
     tiles: tuple[Tile, ...]
     dimensions: tuple[int, ...] = ()
-    """Those that are named."""
+    """Dimensions whose names are shown."""
 
 
 def sieve_version() -> str:
-    """Version of Sieve; `unknown` where it runs without being installed."""
+    """Return the version of Sieve; `unknown` if it is not installed."""
     try:
         return version("sieve-explorer")
     except PackageNotFoundError:
@@ -60,29 +60,29 @@ def sieve_version() -> str:
 
 
 def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
-    """Add what a short recipe leaves open: hashes of what is open, people's names, the version.
+    """Add hashes, the version and the user's dimension names to a recipe that lacks them.
 
     Raises
     ------
     ValueError
-        If the recipe is of another collection or checkpoint than the engine's.
+        If the recipe names another collection or checkpoint than the engine's.
     """
     collection, checkpoint = engine.collection, engine.checkpoint
     if not collection.sha256.startswith(recipe.collection_sha256):
         raise ValueError(
             f"the recipe was made from a collection with hash {recipe.collection_sha256[:12]}, but "
-            f"{collection.name} has {collection.sha256[:12]}; name that collection, or take "
-            "collection_sha256 out of the recipe"
+            f"{collection.name} has {collection.sha256[:12]}; open that collection, or remove "
+            '"collection_sha256" from the recipe'
         )
     if not checkpoint.sha256.startswith(recipe.checkpoint):
         raise ValueError(
             f"the recipe was made with checkpoint {recipe.checkpoint[:12]}, but "
-            f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or take "
-            "checkpoint out of the recipe"
+            f"{checkpoint.path.name} is {checkpoint.sha256[:12]}; open that one, or remove "
+            '"checkpoint" from the recipe'
         )
     names = recipe.names
     if names is None:
-        # A full recipe without names is of a time when there were none.
+        # Complete recipes of versions without user names have none.
         names = {} if recipe.version else dict(engine.renamed())
     return replace(
         recipe,
@@ -95,7 +95,7 @@ def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
 
 
 def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
-    """Keep in a complete recipe only the names that its figure uses."""
+    """Remove the names that the figure does not show from a complete recipe."""
     named = {dimension for row in content for dimension in row.dimensions}
     used = {j: name for j, name in (recipe.names or {}).items() if j in named}
     return replace(recipe, names=used)
@@ -104,45 +104,45 @@ def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
 def figure_content(
     engine: Engine, recipe: Recipe, encode: Encode | None = None
 ) -> tuple[Content, ...]:
-    """Find what each row of a recipe shows.
+    """Return the content of each row of a recipe.
 
     Parameters
     ----------
     engine : Engine
     recipe : Recipe
-        A complete one: its names are those of the figure.
+        Complete, as from `complete_recipe`.
     encode : callable, optional
-        By default the engine's own; a server passes one that shares the model.
+        By default `engine.encode`; a server passes one that limits concurrent encoding.
 
     Raises
     ------
     ValueError
-        In one line that names the row.
+        If a row is invalid; the message names the row.
     """
-    given = recipe.names or {}
+    user_names = recipe.names or {}
 
     def names(dimension: int) -> str:
-        return given.get(dimension) or engine.checkpoint.name_of(dimension)
+        return user_names.get(dimension) or engine.checkpoint.name_of(dimension)
 
     queries: dict[int, EncodedQuery] = {}
     for number, row in enumerate(recipe.rows, 1):
         if row.dimension is None:
-            with _row_named(number):
+            with _row_errors(number):
                 queries[number] = (encode or engine.encode)(row.query, row.without, row.image)
-    found = []
+    content = []
     for number, row in enumerate(recipe.rows, 1):
-        with _row_named(number):
+        with _row_errors(number):
             if row.dimension is None:
                 query = queries[number]
                 excluded = _excluded(query, queries.values())
-                found.append(_searched(engine, row, query, excluded, recipe.columns, names))
+                content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
             else:
-                found.append(_dimension(engine, row.dimension, recipe.columns, names))
-    return tuple(found)
+                content.append(_dimension_row(engine, row.dimension, recipe.columns, names))
+    return tuple(content)
 
 
 @contextmanager
-def _row_named(number: int) -> Iterator[None]:
+def _row_errors(number: int) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
@@ -150,10 +150,10 @@ def _row_named(number: int) -> Iterator[None]:
 
 
 def _excluded(query: EncodedQuery, others: Iterable[EncodedQuery]) -> tuple[str, ...]:
-    """Return the texts by which a row's violations are judged.
+    """Return the excluded texts that define the violations of a row.
 
-    A row that excludes nothing is judged by what the rows with the same A exclude: only then can
-    a reader compare how many of its images violate the exclusion.
+    A row without exclusion uses those of the rows with the same A, so that readers can compare the
+    number of violations.
     """
     if query.excluded:
         return query.excluded
@@ -161,7 +161,7 @@ def _excluded(query: EncodedQuery, others: Iterable[EncodedQuery]) -> tuple[str,
     return tuple(dict.fromkeys(phrase for other in same for phrase in other.excluded))
 
 
-def _searched(
+def _search_row(
     engine: Engine,
     row: Row,
     query: EncodedQuery,
@@ -189,7 +189,7 @@ def _searched(
     )
 
 
-def _dimension(
+def _dimension_row(
     engine: Engine, dimension: int, columns: int, names: Callable[[int], str]
 ) -> Content:
     engine.check_dimension(dimension)
@@ -215,10 +215,11 @@ def _strictness(push: float) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    """Give the first few names by their first word: `beach ×6, kite, crab, 3 more`."""
+    """Join the first part of each name, with counts: `beach ×6, kite, crab, 3 more`."""
     heads = Counter(name.split(" · ")[0] for name in names)
     shown = [
-        head if count == 1 else f"{head} ×{count}" for head, count in list(heads.items())[:_NAMED]
+        head if count == 1 else f"{head} ×{count}"
+        for head, count in list(heads.items())[:_MAX_NAMES]
     ]
-    left = sum(list(heads.values())[_NAMED:])
+    left = sum(list(heads.values())[_MAX_NAMES:])
     return ", ".join([*shown, *([f"{left} more"] if left else [])])

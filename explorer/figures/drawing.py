@@ -1,9 +1,7 @@
-"""Paper figures by Matplotlib: text as text, images at print size, the same bytes every time.
+"""Draw paper figures with Matplotlib, deterministically, and serve them as files.
 
-No browser and no pyplot: a `Figure` of its own for each drawing. Matplotlib keeps its settings for
-the whole process, so one figure is drawn at a time.
-
-Figures for whoever asks over the web: read with care, drawn, and handed over as files.
+Text stays text, and images have the resolution of the print. Matplotlib's settings are global to
+the process, so a lock allows one drawing at a time.
 """
 
 from __future__ import annotations
@@ -45,14 +43,14 @@ if TYPE_CHECKING:
 
 KINDS = ("pdf", "svg", "png")
 DPI = 300
-"""Of images in every kind, and of PNG."""
+"""Resolution of images in all formats, and of PNG files."""
 PREVIEW_DPI = 150
 PAGE_CM = 24.0
-"""Height of type on a usual page."""
+"""Height of the text block of a typical page."""
 FRAME = "#D55E00"
-"""Okabe and Ito's vermilion: told from all else with any colour vision; dashes tell the same."""
+"""Vermilion of Okabe and Ito, distinct with any colour vision; frames are also dashed."""
 _KEY = "shows what is excluded, by its labels or captions"
-_OTHER_VERSION = "The recipe is of Sieve {:.20}; this is {}: the figure may differ."
+_OTHER_VERSION = "The recipe was made with Sieve {:.20}; with {} the figure may differ."
 _SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, so that text can be selected, searched and edited
     "svg.fonttype": "none",
@@ -69,25 +67,25 @@ class FigureFile(NamedTuple):
     """A drawn figure."""
 
     data: bytes
-    """The file."""
+    """Content of the file."""
     recipe: Recipe
-    """With hashes and version: drawing it again gives the same bytes."""
+    """Complete recipe; drawing it again gives the same bytes."""
     content: tuple[Content, ...]
     notes: tuple[str, ...]
-    """What a person should know: missing characters, small images."""
+    """Warnings for the user: missing characters, small images."""
     width_cm: float
     height_cm: float
 
 
 class _Images(NamedTuple):
-    """Where images come from, and what was found out about them."""
+    """Access to the images, and the rows with problems found while drawing."""
 
     open: Callable[[int, int], Original]
     whole: bool
     small: set[int]
-    """Rows whose image has fewer pixels than print asks for."""
+    """Rows whose image has fewer pixels than the print resolution."""
     gone: set[int]
-    """Rows whose original is not where it was."""
+    """Rows whose original file is missing."""
 
 
 def draw_figure(
@@ -107,22 +105,22 @@ def draw_figure(
     kind : str
         pdf, svg or png (300 dpi).
     encode : callable, optional
-        Makes a query, in place of the engine's own method.
+        Encodes a query, instead of `engine.encode`.
     originals : bool
-        Read the images that the collection was made of; else only its thumbnails.
+        Use the original images, instead of thumbnails only.
 
     Raises
     ------
     ValueError
-        In one line: an unknown kind, a row that cannot be answered, columns that do not fit.
+        For an unknown kind, an invalid row, or columns that do not fit.
     """
     if kind not in KINDS:
-        raise ValueError(f"a figure is {', '.join(KINDS)}; got {kind[:20]!r}")
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind[:20]!r}")
     return _draw(engine, recipe, kind, encode, DPI, originals)
 
 
 def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None) -> FigureFile:
-    """Draw a PNG of 150 dpi of thumbnails, fast; places are those of the print."""
+    """Draw a PNG preview from thumbnails at 150 dpi, with the layout of the print."""
     return _draw(engine, recipe, "png", encode, PREVIEW_DPI, originals=False)
 
 
@@ -139,7 +137,7 @@ def _draw(
         return open_thumbnail(engine.collection, row)
 
     images = _Images(find, full.tiles == "whole", set(), set())
-    with _drawing, style.context(["default", _SETTINGS]):  # whatever a person's own are
+    with _drawing, style.context(["default", _SETTINGS]):  # ignores the user's settings
         face = FontMetrics(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
         data = _save(_compose(layout, face, images, dpi), kind, dpi, engine, full)
@@ -151,7 +149,7 @@ def _draw(
 
 
 def _compose(layout: Layout, face: FontMetrics, images: _Images, dpi: int) -> Figure:
-    """Make the drawing; one unit of its axes is an inch."""
+    """Create the Matplotlib figure; axes units are inches."""
     figure = Figure(figsize=(layout.width, layout.height), dpi=dpi)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -167,7 +165,7 @@ def _compose(layout: Layout, face: FontMetrics, images: _Images, dpi: int) -> Fi
         if fit.enlarged:
             images.small.add(picture.row)
         right, low = picture.x + picture.width, picture.y + picture.height
-        # Its pixels are those of the print, so nothing is to be resampled.
+        # Already at print resolution: no resampling.
         shown = AxesImage(
             axes, interpolation="none", extent=(picture.x, right, low, picture.y), origin="upper"
         )
@@ -182,12 +180,12 @@ def _compose(layout: Layout, face: FontMetrics, images: _Images, dpi: int) -> Fi
             fontproperties=face.properties(line.size),
         )  # fmt: skip
     if layout.key is not None:
-        _explain_frame(axes, layout.key, face)
+        _draw_legend(axes, layout.key, face)
     return figure
 
 
 def _frame(axes: Axes, x: float, y: float, width: float, height: float, line: float = 1.6) -> None:
-    """Draw dashes on white, inside the box: seen on any image, in colour and in grey."""
+    """Draw a dashed frame on white inside the box, visible on any image and in greyscale."""
     inset = line / 2 / POINTS_PER_INCH
     box = ((x + inset, y + inset), width - 2 * inset, height - 2 * inset)
     plain = {"fill": False, "linewidth": line, "joinstyle": "miter", "clip_on": False}
@@ -197,7 +195,7 @@ def _frame(axes: Axes, x: float, y: float, width: float, height: float, line: fl
     )
 
 
-def _explain_frame(axes: Axes, place: tuple[float, float], face: FontMetrics) -> None:
+def _draw_legend(axes: Axes, place: tuple[float, float], face: FontMetrics) -> None:
     x, y = place
     size = face.small / POINTS_PER_INCH
     _frame(axes, x, y, 1.6 * size, 1.1 * size, 0.8)
@@ -210,16 +208,16 @@ def _explain_frame(axes: Axes, place: tuple[float, float], face: FontMetrics) ->
 
 
 class _Fitted(NamedTuple):
-    """An image in its box."""
+    """Pixels of an image scaled to its box."""
 
     pixels: np.ndarray
     """(height, width, 3) uint8"""
     enlarged: bool
-    """Whether it had fewer pixels than that."""
+    """Whether the image has fewer pixels than the box."""
 
 
 def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> _Fitted:
-    """Crop an image to a box, or set it whole on white."""
+    """Crop an image to a box, or pad it with white."""
     scales = [box / side for box, side in zip(size, image.size, strict=True)]
     scale = min(scales) if whole else max(scales)
     if whole:
@@ -230,7 +228,7 @@ def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> _Fitted:
 
 
 def _shape(engine: Engine, recipe: Recipe, content: tuple[Content, ...]) -> float:
-    """Height of all tiles over their width: 1, or less where whole images are all flat."""
+    """Return height / width of the tiles: below 1 if all uncropped images are wide."""
     rows = [tile.row for row in content for tile in row.tiles]
     if recipe.tiles != "whole" or not rows:
         return 1.0
@@ -239,7 +237,7 @@ def _shape(engine: Engine, recipe: Recipe, content: tuple[Content, ...]) -> floa
 
 
 def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -> bytes:
-    """Write the file with where it comes from, and without a date."""
+    """Return the file's bytes, with the origin as metadata and without a date."""
     collection = engine.collection
     title = f"{collection.name}: {len(recipe.rows)} × {recipe.columns} images"
     origin = {
@@ -247,14 +245,14 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
         "checkpoint": recipe.checkpoint,
         "sieve": recipe.version,
     }
-    told = ", ".join(f"{name} {value}" for name, value in origin.items())
+    description = ", ".join(f"{name} {value}" for name, value in origin.items())
     maker = f"Sieve {recipe.version}"
     metadata = {
-        "pdf": {"Title": title, "Subject": told, "Keywords": told, "Creator": maker,
+        "pdf": {"Title": title, "Subject": description, "Keywords": description, "Creator": maker,
                 "CreationDate": None},
-        "svg": {"Title": title, "Description": told, "Keywords": [told], "Creator": [maker],
-                "Date": None},
-        "png": {"Title": title, "Description": told, "Software": maker},
+        "svg": {"Title": title, "Description": description, "Keywords": [description],
+                "Creator": [maker], "Date": None},
+        "png": {"Title": title, "Description": description, "Software": maker},
     }  # fmt: skip
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata[kind])
@@ -262,26 +260,26 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
 
 
 def _notes(face: FontMetrics, images: _Images | None, height: float) -> tuple[str, ...]:
-    """Tell what a person should know; `images` are None for a preview, which is of thumbnails."""
+    """Return warnings for the user; `images` is None for a preview."""
     notes = []
     if face.missing:
         some = "".join(sorted(face.missing)[:20])
         notes.append(
-            f"No font here has {some}: a box stands for each; set font to an installed family "
-            "that has them."
+            f"No font has {some}: these characters are shown as boxes. Set font to an installed "
+            "family that has them."
         )
     if images and images.gone:
         notes.append(
-            f"{_counted(images.gone, 'original was', 'originals were')} not found where the "
-            "collection was prepared from: thumbnails stand in."
+            f"{_counted(images.gone, 'original was', 'originals were')} not found; thumbnails are "
+            "used instead."
         )
     if images and images.small:
         notes.append(
-            f"{_counted(images.small, 'image has', 'images have')} fewer than {DPI} dpi at this "
+            f"{_counted(images.small, 'image has', 'images have')} less than {DPI} dpi at this "
             "size."
         )
     if height > PAGE_CM:
-        notes.append(f"The figure is {height:.0f} cm high, more than a page usually holds.")
+        notes.append(f"The figure is {height:.0f} cm high, more than a typical page.")
     return tuple(notes)
 
 
@@ -303,7 +301,7 @@ _NAME = "figure"
 
 
 class Download(NamedTuple):
-    """A file to hand over."""
+    """A file to download."""
 
     name: str
     mime: str
@@ -311,26 +309,26 @@ class Download(NamedTuple):
 
 
 def recipe_for(engine: Engine, value: Any) -> Recipe:
-    """Read a recipe for the collection that is open.
+    """Read a recipe for the open collection.
 
     Parameters
     ----------
     engine : Engine
     value : object
-        What JSON gave.
+        Parsed JSON.
 
     Raises
     ------
     ValueError
-        In one line: a fault of the recipe, or another collection's.
+        If the recipe is invalid or for another collection.
     """
     recipe = Recipe.from_json(value)
     collection = engine.collection
     known = {"", collection.name, collection.path.name}
     if not recipe.collection_sha256 and Path(recipe.collection).name not in known:
         raise ValueError(
-            f"the recipe is for collection {recipe.collection[:60]!r}; here {collection.name!r} "
-            "is open"
+            f"the recipe is for collection {recipe.collection[:60]!r}, but {collection.name!r} is "
+            "open"
         )
     return recipe
 
@@ -343,7 +341,7 @@ def figure_download(
     *,
     originals: bool = True,
 ) -> Download:
-    """Make one of the files of a figure: itself, its LaTeX block or its full recipe.
+    """Make a file of a figure: the drawing, its LaTeX block or its complete recipe.
 
     Parameters
     ----------
@@ -352,18 +350,18 @@ def figure_download(
     kind : str
         pdf, svg, png, tex or json.
     encode : callable, optional
-        Makes a query, in place of the engine's own method.
+        Encodes a query, instead of `engine.encode`.
     originals : bool
         As for `draw_figure`.
 
     Raises
     ------
     ValueError
-        In one line.
+        As for `draw_figure`.
     """
     if kind not in MIME:
         raise ValueError(f"kind must be one of {', '.join(MIME)}; got {str(kind)[:20]!r}")
-    # A LaTeX block and a recipe are of a figure that can be drawn.
+    # LaTeX blocks and recipes are only made for figures that can be drawn.
     shape = kind if kind in KINDS else "pdf"
     drawn = draw_figure(engine, recipe, shape, encode, originals=originals)
     return Download(f"{_NAME}.{kind}", MIME[kind], _data(drawn, kind))
@@ -378,18 +376,18 @@ def _data(drawn: FigureFile, kind: str) -> bytes:
 
 
 def figures_folder(uploads: Path) -> Path:
-    """Choose where figures are kept, below the folder that the web server may hand out."""
+    """Return the folder of served figures, inside the folder that the web server may serve."""
     return uploads / "figures"
 
 
 def keep_file(download: Download, folder: Path) -> Path:
-    """Write a file where the web server may hand it out; only the newest of the last hour stay.
+    """Save a file for the web server, and delete files that are old or too many.
 
     Parameters
     ----------
     download : Download
     folder : Path
-        Of these files alone.
+        Used for these files only.
     """
     oldest = time.time() - KEPT_SECONDS
     times = {old: old.stat().st_mtime for old in folder.glob("*/*")}

@@ -29,29 +29,30 @@ _ESCAPES = {
 }
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _NARROW_CM = 9.0
-_MAX_NAMED = 6
+_MAX_DESCRIBED = 6
 
 
 def latex_escape(text: str) -> str:
-    """Write a text so that LaTeX prints it as it is."""
+    """Escape a text for LaTeX."""
     return "".join(_ESCAPES.get(character, character) for character in text)
 
 
 def latex_block(recipe: Recipe, rows: tuple[Content, ...], file: str) -> str:
-    """Write the block that includes a figure.
+    """Return the `figure` block that includes a figure file.
 
-    Wider than a column, it is a `figure*`. The width is the recipe's, so that type keeps its size.
+    Figures wider than a column use `figure*`. The width is that of the recipe, so that the font
+    size is unchanged.
 
     Parameters
     ----------
     recipe : Recipe
     rows : tuple of Content
     file : str
-        Name of the figure's file; what LaTeX could take for a command becomes a dash.
+        Name of the figure file; characters that are special in LaTeX are replaced by dashes.
     """
     star = "*" if recipe.width_cm > _NARROW_CM else ""
     name = _UNSAFE.sub("-", file)
-    caption = latex_escape(recipe.caption) if recipe.caption else _told(recipe, rows)
+    caption = latex_escape(recipe.caption) if recipe.caption else _default_caption(recipe, rows)
     return "\n".join(
         (
             f"% Sieve {recipe.version}; collection {recipe.collection_sha256[:12]}, "
@@ -67,17 +68,17 @@ def latex_block(recipe: Recipe, rows: tuple[Content, ...], file: str) -> str:
     )
 
 
-def _told(recipe: Recipe, rows: tuple[Content, ...]) -> str:
-    """Tell what is seen, where the recipe has no caption."""
-    said = [_said(row) for row in rows[:_MAX_NAMED]]
-    if len(rows) > _MAX_NAMED:
-        said.append(f"and {len(rows) - _MAX_NAMED} more rows")
-    parts = [f"Top {recipe.columns} images of each row: {'; '.join(said)}."]
+def _default_caption(recipe: Recipe, rows: tuple[Content, ...]) -> str:
+    """Describe the figure, for a recipe without a caption."""
+    descriptions = [_describe(row) for row in rows[:_MAX_DESCRIBED]]
+    if len(rows) > _MAX_DESCRIBED:
+        descriptions.append(f"and {len(rows) - _MAX_DESCRIBED} more rows")
+    parts = [f"Top {recipe.columns} images of each row: {'; '.join(descriptions)}."]
     if MARKS[0] in recipe.marks and any(tile.violates for row in rows for tile in row.tiles):
         parts.append("Dashed frames: labels or captions name what is excluded.")
     return " ".join(parts)
 
 
-def _said(row: Content) -> str:
+def _describe(row: Content) -> str:
     title = f"``{latex_escape(row.title)}''" if row.title else "images like the one shown"
     return f"{title} without ``{latex_escape(row.without)}''" if row.without else title

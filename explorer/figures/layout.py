@@ -1,7 +1,7 @@
-"""Where everything of a figure stands, in inches from its top left corner.
+"""Layout of a figure, in inches from its top left corner.
 
-A column of labels at the left, equal tiles at the right. Tiles lie on a grid of 1/150 inch,
-so that in a PNG of 300 dpi, and in the preview of 150, no pixel of an image is blurred.
+A column of labels is at the left, tiles of equal size at the right. Tiles are aligned to a grid of
+1/150 inch, so that image pixels are not blurred in a PNG at 300 dpi or a preview at 150 dpi.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from sieve.explorer.figures.fonts import LINE, POINTS_PER_INCH, FontMetrics
 from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
 
 GRID = 150
-"""Places in an inch."""
+"""Grid lines per inch."""
 MIN_TILE = 0.28
 MAX_HEIGHT_CM = 60.0
 _GAP, _ROW_GAP, _LABEL_GAP = 0.04, 0.1, 0.1
 _EDGE = 0.02
 _UNDER = 0.03
-"""Between a tile and the words under it."""
+"""Gap between a tile and the text under it."""
 _CAPTION_LINES, _TITLE_LINES, _SMALL_LINES = 2, 4, 4
 INK, QUIET = "#000000", "#555555"
 
 
-class Words(NamedTuple):
-    """One line of type; `y` is its baseline."""
+class TextLine(NamedTuple):
+    """One line of text; `y` is its baseline."""
 
     x: float
     y: float
@@ -38,14 +38,14 @@ class Words(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image in its box."""
+    """An image and its box."""
 
     x: float
     y: float
     width: float
     height: float
     row: int
-    """Of the collection."""
+    """Row of the collection."""
     violates: bool
 
 
@@ -55,13 +55,13 @@ class Layout(NamedTuple):
     width: float
     height: float
     pictures: tuple[Picture, ...]
-    words: tuple[Words, ...]
+    words: tuple[TextLine, ...]
     key: tuple[float, float] | None
-    """Where the frame of a violation is explained; None where there is none."""
+    """Position of the legend of violation frames; None if there are none."""
 
 
 class _Block(NamedTuple):
-    """Lines under each other."""
+    """Consecutive lines of text."""
 
     lines: tuple[tuple[str, float, str], ...]
     """Text, size in points, colour"""
@@ -70,17 +70,17 @@ class _Block(NamedTuple):
     def height(self) -> float:
         return sum(_leading(size) for _, size, _ in self.lines)
 
-    def at(self, x: float, y: float) -> list[Words]:
-        """Set the lines, the first just below `y`."""
-        found = []
+    def at(self, x: float, y: float) -> list[TextLine]:
+        """Place the lines, the first just below `y`."""
+        placed = []
         for text, size, colour in self.lines:
-            found.append(Words(x, y + 0.8 * _leading(size), text, size, colour))
+            placed.append(TextLine(x, y + 0.8 * _leading(size), text, size, colour))
             y += _leading(size)
-        return found
+        return placed
 
 
 class _Box(NamedTuple):
-    """Where tiles begin, and how large each is."""
+    """Left edge of the tiles, and size of a tile."""
 
     left: float
     width: float
@@ -98,12 +98,12 @@ def lay_out(
     rows : sequence of Content
     face : FontMetrics
     shape : float
-        Height of a tile as a share of its width, in (0, 1].
+        Ratio of height to width of a tile, in (0, 1].
 
     Raises
     ------
     ValueError
-        If the columns do not fit the width, or the rows a height of 60 cm.
+        If the columns do not fit into the width, or the rows into 60 cm.
     """
     width = round(recipe.width_cm / CM_PER_INCH, 4)
     labels = [_label(row, recipe, face, width) for row in rows]
@@ -114,7 +114,7 @@ def lay_out(
     left = _on_grid(width - recipe.columns * side - (recipe.columns - 1) * _GAP)
     box = _Box(left, side, max(_on_grid(side * shape), 1 / GRID))
     pictures: list[Picture] = []
-    words: list[Words] = []
+    words: list[TextLine] = []
     y = _on_grid(_EDGE)
     for row, label in zip(rows, labels, strict=True):
         y = _place_row(row, label, recipe, face, box, y, pictures, words)
@@ -125,8 +125,8 @@ def lay_out(
     height = y - _ROW_GAP + _EDGE
     if height * CM_PER_INCH > MAX_HEIGHT_CM:
         raise ValueError(
-            f"the figure would be {height * CM_PER_INCH:.0f} cm high, at most {MAX_HEIGHT_CM:.0f} "
-            "can be drawn; take fewer rows or more columns"
+            f"the figure would be {height * CM_PER_INCH:.0f} cm high, the maximum is "
+            f"{MAX_HEIGHT_CM:.0f} cm; use fewer rows or more columns"
         )
     return Layout(width, _on_grid(height + 1 / GRID), tuple(pictures), tuple(words), key)
 
@@ -139,18 +139,18 @@ def _place_row(
     box: _Box,
     y: float,
     pictures: list[Picture],
-    words: list[Words],
+    words: list[TextLine],
 ) -> float:
-    """Set one row, and say where the next begins."""
+    """Place one row, and return the top of the next."""
     block = label.height
-    asked = _on_grid(min(box.width, 5 * _leading(recipe.font_size)))
-    asked_height = max(_on_grid(asked * box.height / box.width), 1 / GRID)
+    query_width = _on_grid(min(box.width, 5 * _leading(recipe.font_size)))
+    query_height = max(_on_grid(query_width * box.height / box.width), 1 / GRID)
     if row.image is not None:
-        block += asked_height + _UNDER
-    top = _on_grid(y + max((box.height - block) / 2, 0))  # at the middle of the tiles
+        block += query_height + _UNDER
+    top = _on_grid(y + max((box.height - block) / 2, 0))  # centred on the tiles
     if row.image is not None:
-        pictures.append(Picture(0.0, top, asked, asked_height, row.image, False))
-        top += asked_height + _UNDER
+        pictures.append(Picture(0.0, top, query_width, query_height, row.image, False))
+        top += query_height + _UNDER
     words += label.at(0.0, top)
     lowest = y + max(box.height, block)
     frames = "violations" in recipe.marks
@@ -167,7 +167,7 @@ def _place_row(
 
 
 def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float) -> _Block:
-    """Break a row's label: narrow figures give it a larger share."""
+    """Break the label of a row into lines; it gets a larger share of a narrow figure."""
     room = min(0.26 * width, max(0.19 * width, 1.0))
     names = "names" in recipe.marks
     title = row.title if row.image is None else "like this"
@@ -200,9 +200,9 @@ def _side(recipe: Recipe, room: float) -> float:
     side = math.floor(exact * GRID) / GRID
     if side < MIN_TILE:
         fit = math.floor((room + _GAP) / (MIN_TILE + _GAP))
-        advice = f"take {fit} columns or fewer" if fit > 0 else "make the figure wider"
+        advice = f"use at most {fit} columns" if fit > 0 else "make the figure wider"
         raise ValueError(
-            f"{recipe.columns} columns do not fit {recipe.width_cm:g} cm: an image would be "
+            f"{recipe.columns} columns do not fit into {recipe.width_cm:g} cm: an image would be "
             f"{max(exact, 0) * CM_PER_INCH * 10:.0f} mm wide; {advice}"
         )
     return side
@@ -213,7 +213,7 @@ def _decimal(value: float) -> str:
 
 
 def _leading(size: float) -> float:
-    """Height of a line, in inches."""
+    """Return the height of a line, in inches."""
     return LINE * size / POINTS_PER_INCH
 
 

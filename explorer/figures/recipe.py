@@ -1,10 +1,10 @@
-"""The recipe of a paper figure: everything that it is made from, as JSON that people write.
+"""Recipe of a paper figure: a JSON document that fully describes it.
 
     {"collection": "scenes", "rows": [{"query": "a dog"}, {"query": "a dog", "without": "a beach"}],
      "columns": 6, "width_cm": 17}
 
-What is left out has a default. The recipe that is written beside a figure names the collection and
-the checkpoint by hash and the version of Sieve too, so that the same figure can be made again.
+All other fields have defaults. The recipe that is written with a figure also records the hashes of
+collection and checkpoint and the version of Sieve, so that the figure can be reproduced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sieve.explorer.view_state import MAX_OFF, NEVER
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}
-"""Presets of `width`, in cm: 3.33 and 7 inches, as in ACM's and most others' two-column pages."""
+"""Presets of `width`, in cm: 3.33 and 7 inches, common for two-column pages such as ACM's."""
 MARKS = ("violations", "names", "captions", "scores")
 TILES = ("crop", "whole")
 MAX_COLUMNS = 24
@@ -48,33 +48,33 @@ class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension."""
 
     query: str = ""
-    """What is wanted, in words."""
+    """Text to search for."""
     image: str = ""
-    """Id of an item whose image takes the place of `query`."""
+    """Id of an item to search by, instead of `query`."""
     dimension: int | None = None
-    """A dimension, whose top images are shown; takes the place of everything else."""
+    """Dimension whose top images are shown, instead of search results."""
     without: str = ""
-    """What is not wanted, in words."""
+    """Text to exclude."""
     off: tuple[int, ...] | None = None
-    """The complete set of dimensions that are off; None for those that `without` proposes."""
+    """All dimensions to switch off; None for those that `without` proposes."""
     strictness: float | str = 1.0
     """From 0 to 1, or "never"."""
 
     def __post_init__(self) -> None:
-        asked = [bool(self.query), bool(self.image), self.dimension is not None]
-        if sum(asked) != 1:
-            raise ValueError('give one of "query", "image" and "dimension"')
+        given = [bool(self.query), bool(self.image), self.dimension is not None]
+        if sum(given) != 1:
+            raise ValueError('a row needs exactly one of "query", "image" and "dimension"')
         if self.image and not _ITEM_ID.fullmatch(self.image):
             raise ValueError(f"image must be 16 hex digits; got {short_repr(self.image)}")
         searches = self.dimension is None
         if not searches and (self.without or self.off is not None or self.strictness != 1):
-            raise ValueError('a dimension shows its top images: leave out "without" and "off"')
+            raise ValueError('a row with "dimension" cannot have "without", "off" or "strictness"')
         if self.strictness != NEVER:
             check_number("strictness", self.strictness, 0, 1, f'or "{NEVER}"')
 
     @property
     def never(self) -> bool:
-        """Whether what has an off dimension is left out."""
+        """Whether items with an off dimension are removed."""
         return self.strictness == NEVER
 
     @property
@@ -85,35 +85,35 @@ class Row:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a figure shows and how it looks. Immutable, checked, JSON in and out."""
+    """Content and appearance of a figure; immutable and validated."""
 
     collection: str = ""
-    """Name or path; in the explorer, empty for the one that is open."""
+    """Name or path of the collection; in the explorer, empty for the open one."""
     rows: tuple[Row, ...] = ()
     columns: int = 6
-    """How many images a row shows."""
+    """Images per row."""
     width_cm: float = WIDTHS["two columns"]
-    """Width in print; JSON may say `width_in`, or `width` with a preset, instead."""
+    """Width in print; JSON may have `width_in`, or `width` with a preset, instead."""
     marks: tuple[str, ...] = ("violations", "names")
-    """What is marked: violations (framed), names of dimensions, captions, scores."""
+    """Elements to show: violations (framed), names of dimensions, captions, scores."""
     tiles: str = "crop"
     """Images cropped to squares, or whole."""
     font: str = "sans"
     """sans, serif, or the name of an installed TrueType family."""
     font_size: float = 8.0
-    """Of queries, in points; small print is a little smaller."""
+    """Font size of queries, in points; other text is slightly smaller."""
     caption: str = ""
-    """The LaTeX caption; empty for one that tells what is seen."""
+    """LaTeX caption; empty for a generated one."""
     label: str = "fig:sieve"
-    """The LaTeX label."""
+    """LaTeX label."""
     collection_sha256: str = ""
-    """The collection's hash, or its first 8 digits or more; checked."""
+    """Hash of the collection, or at least its first 8 digits; verified."""
     checkpoint: str = ""
-    """The checkpoint's hash, or its first 8 digits or more; empty for the default."""
+    """Hash of the checkpoint, or at least its first 8 digits; empty for the default."""
     version: str = ""
     """Version of Sieve that wrote the recipe."""
     names: Mapping[int, str] | None = None
-    """People's names for dimensions, which go before the checkpoint's; None for those of now."""
+    """User's names of dimensions, which override the checkpoint's; None for the current ones."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.rows) <= MAX_ROWS:
@@ -137,31 +137,31 @@ class Recipe:
 
     @classmethod
     def from_json(cls, value: Any) -> Recipe:
-        """Read a recipe that anybody may have written.
+        """Read a recipe from untrusted JSON.
 
         Parameters
         ----------
         value : object
-            What JSON gave: see the fields; `width_in` or `width` may stand for `width_cm`.
+            Parsed JSON: the fields; `width_in` or `width` may replace `width_cm`.
 
         Raises
         ------
         ValueError
-            In one line that names the field.
+            If a field is invalid; the message names the field.
         """
         given = dict(read_object(value, "a recipe"))
         refuse_unknown(given, {*_names(cls), "width", "width_in"}, "a recipe")
         rows = given.pop("rows", [])
         if not isinstance(rows, list):
             raise ValueError(f"rows must be a list; got {short_repr(rows)}")
-        if len(rows) > MAX_ROWS:  # before they are read, as there may be a million
+        if len(rows) > MAX_ROWS:  # checked first: there may be millions
             raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(rows):,}")
         width = _width_cm(given)
         values = {name: _FIELDS[name](name, value) for name, value in given.items()}
         return cls(rows=tuple(_row(i, row) for i, row in enumerate(rows, 1)), **width, **values)
 
     def as_json(self) -> dict[str, Any]:
-        """Write all fields; reading them gives the same recipe."""
+        """Return all fields as JSON-compatible types, the inverse of `from_json`."""
         rows = [
             {name: value for name, value in asdict(row).items() if value != _ROW_DEFAULTS[name]}
             for row in self.rows
@@ -171,14 +171,14 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe's file.
+    """Read a recipe file.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If the file does not exist.
     ValueError
-        In one line that names the file and the fault.
+        If it is invalid; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}; give the path of a JSON file")
@@ -191,18 +191,18 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str) -> Recipe:
-    """Read a recipe's JSON text; ValueError in one line."""
+    """Read a recipe from JSON text; raise ValueError if it is invalid."""
     if len(text) > MAX_BYTES:
         raise ValueError(f"a recipe has at most {MAX_BYTES:,} characters; got {len(text):,}")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"this is not JSON: {' '.join(str(error).split())[:120]}") from None
+        raise ValueError(f"invalid JSON: {' '.join(str(error).split())[:120]}") from None
     return Recipe.from_json(value)
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Write a recipe as JSON text."""
+    """Return a recipe as JSON text."""
     return json.dumps(recipe.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
@@ -217,13 +217,13 @@ def _row(number: int, value: Any) -> Row:
 
 
 def _width_cm(given: dict[str, Any]) -> dict[str, float]:
-    """Take the width out of a recipe, however it is said."""
-    said = [name for name in ("width_cm", "width_in", "width") if name in given]
-    if len(said) > 1:
-        raise ValueError(f"give one width, not both {said[0]} and {said[1]}")
-    if not said:
+    """Remove the width from the fields of a recipe, and convert it to cm."""
+    names = [name for name in ("width_cm", "width_in", "width") if name in given]
+    if len(names) > 1:
+        raise ValueError(f"give one width, not both {names[0]} and {names[1]}")
+    if not names:
         return {}
-    name, value = said[0], given.pop(said[0])
+    name, value = names[0], given.pop(names[0])
     if name == "width":
         return {"width_cm": WIDTHS[check_choice(name, value, tuple(WIDTHS))]}
     number = read_number(name, value)

@@ -10,7 +10,7 @@ from sieve.model.benchmark import (
     SHORT_METHODS,
     Benchmark,
     BenchmarkConfig,
-    keep_evaluation,
+    save_evaluation,
     tracks_of,
 )
 from sieve.model.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ def run_evaluation(request: JobRequest, collection: Collection, reporter: Progre
         device=request.device,
         progress=False,
     )
-    return keep_evaluation(benchmark.run(on_progress), checkpoint.path.name)
+    return save_evaluation(benchmark.run(on_progress), checkpoint.path.name)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class CurveRecorder:
         self._started: tuple[float, int] | None = None
         self._validation: ValidationReport | None = None
 
-    def on_probe(self, report: ValidationReport) -> None:
+    def on_validation(self, report: ValidationReport) -> None:
         """Store a validation report; the report of its step follows."""
         self._validation = report
 
@@ -158,7 +158,7 @@ def run_training(request: JobRequest, collection: Collection, reporter: Progress
             text_encoder=request.text_encoder,
             allow_code=bool(request.text_encoder),
             on_step=curves.on_step,
-            on_probe=curves.on_probe,
+            on_validation=curves.on_validation,
             progress=False,
             save_every=_SAVE_EVERY,
         )

@@ -1,1 +1,1 @@
-"""Protection of the explorer: who may connect, from where, and with what request."""
+"""Access control and request validation: who may connect, from which site, with which request."""

@@ -1,7 +1,7 @@
-"""Login by one name and password: sessions that expire, and a delay after failures.
+"""Login with one username and password: sessions that expire, and a delay after failures.
 
-Login is asked for by the gate, before anything else of a request is read, so nothing behind it has
-to know of it.
+`RouteAllowList` checks the session before it reads anything else of a request, so no other code
+needs to know about logins.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from string import Template
 
 SESSION_SECONDS = 12 * 3600.0
-"""A session ends when it was not used for so long."""
+"""Time in seconds after which an unused session expires."""
 MAX_SESSIONS = 1000
 FREE_FAILURES = 3
-"""Wrong passwords from one address before the next one has to wait."""
-MAX_DELAY = 60.0
+"""Number of failed attempts from one network that cause no delay."""
+MAX_DELAY = 60.0  # seconds
 _MAX_ADDRESSES = 4096
 
 _PAGE = Template((Path(__file__).parents[1] / "components" / "login.html").read_text("utf-8"))
@@ -33,14 +33,15 @@ _FIELDS = (
 
 
 class Login:
-    """Sessions of those who gave the name and the password.
+    """Sessions of users who have logged in.
 
     Parameters
     ----------
     account : tuple of str or None
-        Name and password; None if nobody is asked.
+        Username and password; None if no login is required.
     port : int
-        Of the server: browsers send a cookie to all ports of a host, so its name has the port.
+        Port of the server. It is part of the cookie's name, because browsers send a cookie to all
+        ports of a host.
     """
 
     def __init__(self, account: tuple[str, str] | None, port: int) -> None:
@@ -51,7 +52,7 @@ class Login:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def session(self, cookies: dict[str, str]) -> str:
-        """Return the open session that a request belongs to; empty if there is none."""
+        """Return the valid session of a request by its cookies; empty if there is none."""
         name, now = cookies.get(self.cookie, ""), time.monotonic()
         if now - self._used.get(name, -SESSION_SECONDS) >= SESSION_SECONDS:
             self._used.pop(name, None)
@@ -61,25 +62,25 @@ class Login:
         return name
 
     def token(self, session: str) -> str:
-        """Return the token that a browser's POST requests of a session carry."""
+        """Return the CSRF token of a session."""
         return hmac.new(self._secret, session.encode(), sha256).hexdigest()
 
     def has_token(self, session: str, given: str) -> bool:
-        """Whether a request carries the token of its session."""
+        """Return whether a token is that of a session."""
         return hmac.compare_digest(self.token(session).encode(), given.encode())
 
     def wait(self, address: str) -> float:
-        """Return how many seconds an address has to wait before its next attempt."""
+        """Return the time in seconds until an address may try again."""
         _, until = self._failures.get(_group(address), (0, 0.0))
         return max(until - time.monotonic(), 0.0)
 
     def open_session(self, address: str, username: str, password: str) -> str:
-        """Open a session; empty, and a longer delay for the address, if they are wrong."""
+        """Open a session; return an empty string and increase the delay if the login fails."""
         assert self.account is not None
-        name_fits = hmac.compare_digest(username.strip().encode(), self.account[0].encode())
-        word_fits = hmac.compare_digest(password.encode(), self.account[1].encode())
+        name_matches = hmac.compare_digest(username.strip().encode(), self.account[0].encode())
+        password_matches = hmac.compare_digest(password.encode(), self.account[1].encode())
         group = _group(address)
-        if not (name_fits and word_fits):
+        if not (name_matches and password_matches):
             failures = self._failures.pop(group, (0, 0.0))[0] + 1
             delay = min(2.0 ** (failures - FREE_FAILURES), MAX_DELAY)
             until = time.monotonic() + (delay if failures >= FREE_FAILURES else 0)
@@ -95,28 +96,28 @@ class Login:
         return session
 
     def close_session(self, session: str) -> None:
-        """End one session, and no other of the same person."""
+        """Close one session; other sessions of the same user stay open."""
         self._used.pop(session, None)
 
-    def login_page(self, action: str, link: str, fault: str = "") -> str:
-        """Write the page that asks for name and password.
+    def login_page(self, action: str, link: str, message: str = "") -> str:
+        """Render the login page.
 
         Parameters
         ----------
         action : str
-            Address of the form.
+            URL of the form.
         link : str
-            Query string of the page that was asked for, to return to.
-        fault : str
-            What was wrong with the last attempt.
+            Query string of the requested page, to return to after the login.
+        message : str
+            Reason why the last attempt failed.
         """
-        said = f'<p role="alert">{escape(fault)}</p>' if fault else ""
-        return self._page("Login", action, said + _FIELDS, "Login", self.token(""), link)
+        alert = f'<p role="alert">{escape(message)}</p>' if message else ""
+        return self._page("Log in", action, alert + _FIELDS, "Log in", self.token(""), link)
 
     def logout_page(self, action: str, session: str) -> str:
-        """Write the page that asks whether to log out; a link from another site does not do it."""
-        asked = "<p>Other sessions stay open.</p>"
-        return self._page("Log out", action, asked, "Log out", self.token(session))
+        """Render the page that asks to confirm; a link from another site cannot log a user out."""
+        note = "<p>Other sessions stay open.</p>"
+        return self._page("Log out", action, note, "Log out", self.token(session))
 
     @staticmethod
     def _page(
@@ -133,7 +134,7 @@ class Login:
 
 
 def _group(address: str) -> str:
-    """Return the network that one person can take addresses from: IPv6 gives out whole networks."""
+    """Return the IPv4 address, or the /64 network of an IPv6 address, which one client can own."""
     try:
         network = ip_network(f"{address}/64", strict=False) if ":" in address else None
         return str(network or ip_address(address))

@@ -1,14 +1,14 @@
 """Origin and Host checks: only the explorer's own page may send requests from a browser.
 
-Any website can make its visitors' browsers send requests to an address on their own machine or
-network, and Gradio accepts them. Four checks stop that:
+Any website can make the browsers of its visitors send requests to their own machine or network, and
+Gradio accepts them. Four checks prevent that:
 
-- the `Host` header must name this machine or a name that was allowed (DNS rebinding);
+- the `Host` header must be this machine or an allowed name (DNS rebinding);
 - `Sec-Fetch-Site`, `Origin` and `Referer`, which scripts cannot set, must not name another origin;
-- no answer carries a CORS header, and a preflight request is refused;
-- a browser's POST request carries a token that only a page of the same origin can read.
+- no response has a CORS header, and preflight requests are refused;
+- a POST request of a browser needs a token that only a page of the same origin can read.
 
-Programs that are no browsers send none of these headers and need no token.
+Other programs send none of these headers and need no token.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 _PROXY_HEADERS = re.compile(
     r"forwarded|via|x-(forwarded|original|rewrite|gradio|http-method|real|client|host)\b.*"
 )
-"""Headers by which a proxy, or whoever pretends to be one, changes what a server believes."""
+"""Headers that a proxy sets and a server trusts, such as the original host or client address."""
 
 Network = IPv4Network | IPv6Network
 
 
 def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> frozenset[str]:
-    """Return the names by which an explorer may be addressed.
+    """Return the accepted names in the Host header.
 
     Parameters
     ----------
     listens_to : str
-        The host that the server listens to.
+        The host that the server listens on.
     root_path : str
-        Where a reverse proxy shows the page; the host of an address is included.
+        Path or URL at which a reverse proxy serves the page; the host of a URL is accepted.
     allowed : iterable of str
         Further names, or `*` for any.
     """
@@ -49,9 +49,10 @@ def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> froze
 
 
 def host_refusal(host: str, names: frozenset[str]) -> str | None:
-    """Explain in one line why a `Host` header is refused; None if it is accepted.
+    """Return why a `Host` header is refused, in one line; None if it is accepted.
 
-    IP addresses are accepted: a name of another website can lead here, an address cannot.
+    IP addresses are accepted: another website's name can resolve to this machine, but in a request
+    to an IP address, the Host header is that address.
     """
     parts = _HOST.fullmatch(host.lower())
     if parts is None:
@@ -60,33 +61,36 @@ def host_refusal(host: str, names: frozenset[str]) -> str | None:
     if ANY_HOST in names or name in names or name.endswith(".localhost") or _is_address(name):
         return None
     return (
-        f"this explorer is not {name[:80]}: open it by its address, or start it with "
-        f"--allow-host {name[:80]} if that name is yours"
+        f"this explorer is not {name[:80]}: open it at its IP address, or start it with "
+        f"--allow-host {name[:80]} if you control that name"
     )
 
 
 def origin_refusal(
-    method: str, headers: Mapping[str, str], root_path: str, shown_at: str
+    method: str, headers: Mapping[str, str], root_path: str, forwarded_host: str
 ) -> str | None:
-    """Explain in one line why a request of another website is refused; None if it is not one.
+    """Return why a request is refused, if it comes from another website; None otherwise.
 
     Parameters
     ----------
     method : str
     headers : mapping of str to str
-        By their names in lower case.
+        Names in lower case.
     root_path : str
-        Where a reverse proxy shows the page; an address names an origin of this explorer.
-    shown_at : str
-        The host that a trusted proxy was asked for; empty if there is none.
+        Path or URL at which a reverse proxy serves the page; the origin of a URL is accepted.
+    forwarded_host : str
+        The host that a client requested from a trusted proxy; empty without a proxy.
     """
-    if _is_from_elsewhere(method, headers, root_path, shown_at):
-        return "another website may not ask this explorer; open it in a window of its own"
+    if _is_cross_origin(method, headers, root_path, forwarded_host):
+        return "requests from other websites are refused; open the explorer in its own window"
     return None
 
 
 def is_browser(headers: Mapping[str, str]) -> bool:
-    """Whether a request comes from a browser: no website can leave out all of these headers."""
+    """Return whether a request comes from a browser.
+
+    No website can make a browser omit all of these headers.
+    """
     return (
         not headers.keys().isdisjoint({"origin", "referer", "sec-fetch-site", "sec-fetch-mode"})
         or headers.get("user-agent", "").startswith("Mozilla/")
@@ -94,12 +98,12 @@ def is_browser(headers: Mapping[str, str]) -> bool:
 
 
 def is_proxy_header(name: str) -> bool:
-    """Whether a header, by its name in lower case, counts only from a trusted proxy."""
+    """Return whether a header, given by its name in lower case, needs a trusted proxy."""
     return _PROXY_HEADERS.fullmatch(name) is not None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
+    """Return whether an address to listen on can be reached only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -107,23 +111,23 @@ def is_loopback(host: str) -> bool:
 
 
 def is_in(address: str, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of the networks."""
+    """Return whether an IP address is in one of the networks."""
     try:
         return any(ip_address(address) in network for network in networks)
     except ValueError:
         return False
 
 
-def _is_from_elsewhere(
-    method: str, headers: Mapping[str, str], root_path: str, shown_at: str
+def _is_cross_origin(
+    method: str, headers: Mapping[str, str], root_path: str, forwarded_host: str
 ) -> bool:
     site, is_read = headers.get("sec-fetch-site"), method in ("GET", "HEAD")
     if site in ("same-origin", "none"):
         return False
-    if site is not None:  # a link to the page is followed; nothing more, also from another port
+    if site is not None:  # another site, also on another port, may only link to the page
         return not (is_read and headers.get("sec-fetch-mode") == "navigate")
     origin = headers.get("origin")
-    if origin is None:  # a link to the page has a Referer, too
+    if origin is None:  # links have a Referer too, so it is ignored for GET
         origin = None if is_read else headers.get("referer")
     if origin is None:
         return False
@@ -135,9 +139,11 @@ def _is_from_elsewhere(
     port = _DEFAULT_PORTS.get(parts.scheme)
     if port is None:
         return True
-    asked = parts.netloc.lower().removesuffix(port)
-    own = {headers["host"], shown_at} | ({root.netloc} if root.scheme == parts.scheme else set())
-    return asked not in {name.lower().removesuffix(port) for name in own if name}
+    host = parts.netloc.lower().removesuffix(port)
+    own = {headers["host"], forwarded_host} | (
+        {root.netloc} if root.scheme == parts.scheme else set()
+    )
+    return host not in {name.lower().removesuffix(port) for name in own if name}
 
 
 def _is_address(name: str) -> bool:

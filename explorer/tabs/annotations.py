@@ -15,13 +15,13 @@ from sieve.explorer.annotations.fields import Annotation, Field, split_tags
 from sieve.explorer.annotations.import_export import (
     KINDS,
     Origin,
-    carry_out,
+    apply_plan,
     export_text,
     plan_import,
-    read_exchanged,
+    read_annotation_file,
     without_notes,
 )
-from sieve.explorer.annotations.store import annotate, search_link
+from sieve.explorer.annotations.store import attach_annotations, search_link
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import check_choice, read_object, read_whole, short_repr
@@ -55,7 +55,7 @@ class AnnotationHandlers:
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:
-        self.annotations = annotate(engine)
+        self.annotations = attach_annotations(engine)
         self._editing = editing
         self._suggested = engine.checkpoint.name_of
         self._origin = Origin.of(engine.collection, engine.checkpoint)
@@ -129,12 +129,12 @@ class AnnotationHandlers:
         if not isinstance(text, str) or not isinstance(name, str):
             raise ValueError(f"expected a file's name and text; got {short_repr(name)}")
         kind = Path(name).suffix.lower().removeprefix(".")
-        read = read_exchanged(text.encode("utf-8", "replace"), kind, self.annotations.m)
+        read = read_annotation_file(text.encode("utf-8", "replace"), kind, self.annotations.m)
         replace = given.get("replace") is True
         plan = plan_import(read, self.annotations, self._origin, replace=replace)
         if given.get("apply") is not True:
             return plan.as_json()
-        return {"done": list(carry_out(plan, self.annotations)), **self.notes_state(None)}
+        return {"done": list(apply_plan(plan, self.annotations)), **self.notes_state(None)}
 
     def search_save(self, payload: Any) -> dict[str, Any]:
         """Save a search by its link."""

@@ -173,7 +173,7 @@ class BenchmarkHandlers:
         refuse_unknown(given, {"id"}, "an evaluation")
         evaluation = self._find(given.get("id"))
         return {
-            **self._summary_view(evaluation.glance),
+            **self._summary_view(evaluation.summary),
             "tracks": list(map(_track_view, evaluation.tracks)),
         }
 
@@ -192,7 +192,7 @@ class BenchmarkHandlers:
             "n_wins": against.n_wins,
             "n_losses": against.n_losses,
             "pairs": track.pairs,
-            "seeds": len(evaluation.glance.seeds),
+            "seeds": len(evaluation.summary.seeds),
         }
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
@@ -213,9 +213,9 @@ class BenchmarkHandlers:
     def _find(self, wanted: Any) -> Evaluation:
         """Find an evaluation by its id; the id never becomes part of a path."""
         name = read_text("id", wanted)
-        for glance in list_evaluations(self.collection.sha256)[0]:
-            if glance.id == name:
-                return read_evaluation(glance.path)
+        for summary in list_evaluations(self.collection.sha256)[0]:
+            if summary.id == name:
+                return read_evaluation(summary.path)
         raise ValueError(f"there is no evaluation {name[:80]!r} of this collection")
 
     def _summary_view(self, summary: EvaluationSummary) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class BenchmarkHandlers:
     def _pair(
         self, track: TrackResult, sieve: MethodResult, baseline: MethodResult, pair: int
     ) -> dict[str, Any]:
-        query = track.asked[pair]
+        query = track.pair_counts[pair]
         return {
             "pair": pair,
             "a": query.a,

@@ -17,7 +17,7 @@ import numpy as np
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_number, read_text, short_repr
-from sieve.explorer.serialize import glance
+from sieve.explorer.serialize import item_summaries
 from sieve.explorer.tabs.inspect import format_score
 from sieve.explorer.tabs.search import upload_key
 from sieve.explorer.view_state import ViewState
@@ -249,7 +249,9 @@ class CompareHandlers:
         hits = [shown_rows(column.scores, N_SHOWN) for column in (own, other)]
         return {
             "q": query.text,
-            "like": glance(self._engine, [self._engine.row_of(query.item)]) if query.item else [],
+            "like": item_summaries(self._engine, [self._engine.row_of(query.item)])
+            if query.item
+            else [],
             "without": query.without,
             "off": list(off),
             "proposed": list(query.proposed),
@@ -316,7 +318,7 @@ class CompareHandlers:
                     "mark": self._mark(row, relevance),
                 }
                 for rank, (row, item) in enumerate(
-                    zip(rows, glance(self._engine, rows), strict=True), 1
+                    zip(rows, item_summaries(self._engine, rows), strict=True), 1
                 )
             ],
         }

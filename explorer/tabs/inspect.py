@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_object, read_text, short_repr
-from sieve.explorer.serialize import dimension_row, glance, query_dimension_rows, results_view
+from sieve.explorer.serialize import (
+    dimension_row,
+    item_summaries,
+    query_dimension_rows,
+    results_view,
+)
 from sieve.explorer.view_state import ViewState
 from sieve.model.explain import ItemComparison, Part, Standing, cosine, explain, overlap
 
@@ -166,7 +171,7 @@ def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
 
 
 def _slot_view(engine: Engine, query: EncodedQuery) -> dict[str, Any]:
-    item = glance(engine, [engine.row_of(query.item)])[0] if query.item else None
+    item = item_summaries(engine, [engine.row_of(query.item)])[0] if query.item else None
     return {"text": query.text, "without": query.without, "item": item}
 
 
@@ -244,7 +249,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
         "off": [part.dimension for part in outcome.off],
         "proposed": list(query.proposed),
         "choices": [
-            {**glance(engine, [result.row])[0], "rank": result.rank}
+            {**item_summaries(engine, [result.row])[0], "rank": result.rank}
             for result in (*outcome.results, *outcome.left)
         ],
     }
@@ -287,7 +292,7 @@ def _standing(engine: Engine, standing: Standing, itself: int | None) -> dict[st
     if itself is not None and standing.row in engine.copies.of(itself):
         text = "the same picture as the query image, which is not a result"
     return {
-        **glance(engine, [standing.row])[0],
+        **item_summaries(engine, [standing.row])[0],
         "rank": standing.rank,
         "score": round(standing.score, 6),
         "removed": standing.removed,

@@ -18,11 +18,11 @@ import gradio as gr
 import numpy as np
 
 from sieve.explorer.components import component
-from sieve.explorer.downloads import codes_command, download, results_bytes, told_strictness
+from sieve.explorer.downloads import codes_command, download, format_strictness, results_bytes
 from sieve.explorer.errors import json_errors
 from sieve.explorer.examples import examples
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
-from sieve.explorer.serialize import glance, item_view, query_dimension_rows, results_view
+from sieve.explorer.serialize import item_summaries, item_view, query_dimension_rows, results_view
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
@@ -158,7 +158,7 @@ class SearchHandlers:
         """Return the current results as a file of the requested `kind`."""
         state = ViewState.from_payload(payload)
         query, outcome = self.search(state, upload_key(payload))
-        strictness = told_strictness(state.strictness, state.never)
+        strictness = format_strictness(state.strictness, state.never)
         kind = str(payload.get("kind"))
         data = results_bytes(self.engine, query, outcome, strictness, kind)
         return download("results", kind, data)
@@ -241,7 +241,9 @@ class SearchHandlers:
     def _sample_items(self) -> list[dict[str, Any]]:
         """Return evenly spaced items of the collection, shown before the first query."""
         n = self.engine.collection.n_items
-        return glance(self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist())
+        return item_summaries(
+            self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist()
+        )
 
 
 def upload_key(payload: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""The frozen dual encoders that put images and texts into one space: open_clip's, and BLIP."""
+"""Frozen dual encoders that embed images and texts in one space: open_clip models and BLIP."""
 
 from __future__ import annotations
 
 from sieve.model.backbone.clip import Backbone, backbone_of, resolve_device, trust_backbone_of
 from sieve.model.backbone.names import parse_name
 from sieve.model.backbone.transforms import ImageTransform
-from sieve.model.backbone.unavailable import BackboneUnavailable
+from sieve.model.backbone.trust import BackboneUnavailable
 
 __all__ = [
     "Backbone",

@@ -1,9 +1,9 @@
-"""BLIP as a backbone: the projections that its image-text contrast is trained on.
+"""BLIP as a backbone, by the projections of its image-text contrastive loss.
 
-BLIP (Li et al. 2022, arXiv 2201.12086) embeds an image by its vision transformer's [CLS] state and
-a text by its BERT's, each through a linear projection: the dense part of it, which retrieves, not
-the matching head, which reads an image and a text together and cannot search. It comes through the
-optional library transformers; nothing here loads it before a BLIP model is asked for.
+BLIP (Li et al. 2022, arXiv 2201.12086) embeds an image by the [CLS] state of its vision transformer
+and a text by that of its BERT, each followed by a linear projection. The matching head is not used:
+it needs an image and a text together and cannot search. BLIP requires the optional library
+transformers, which is imported only when a BLIP model is loaded.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from sieve.model.backbone.checked_files import BackboneFiles, safe_copy
 
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
-"""What PIL calls by number."""
+"""Interpolation modes by their number in PIL."""
 _SHAPING = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
     "layer_norm_eps", "image_size", "patch_size", "max_position_embeddings",
 )  # fmt: skip
-"""Settings that embeddings follow from; the others of a configuration change with the library."""
+"""Settings that determine the embeddings; others vary with the library version."""
 
 
 class BlipNetwork(nn.Module):
-    """The two towers of BLIP with their projections, called as open_clip's networks are.
+    """The two towers of BLIP with their projections, with the interface of open_clip networks.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class BlipNetwork(nn.Module):
     preprocess : dict
         Settings of `ImageTransform`.
     pad : int
-        Token that fills texts up.
+        Padding token.
     context_length : int
-        Most tokens of a text.
+        Maximum number of tokens of a text.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BlipNetwork(nn.Module):
         return self.vision_proj(self.vision_model(pixel_values=pixels).last_hidden_state[:, 0])
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embed texts: (n, l) int64, filled up with the pad token → (n, d), not normalised."""
+        """Embed texts: (n, l) int64, padded → (n, d), not normalised."""
         states = self.text_encoder(input_ids=tokens, attention_mask=(tokens != self._pad).long())
         return self.text_proj(states.last_hidden_state[:, 0])
 
@@ -67,24 +67,24 @@ class BlipNetwork(nn.Module):
 def open_blip(
     files: BackboneFiles,
 ) -> tuple[BlipNetwork, Callable[[list[str]], Tensor], dict[str, Any]]:
-    """Build the network with its weights, its tokenizer and its configuration.
+    """Load the network, the tokenizer and the configuration.
 
     Parameters
     ----------
     files : BackboneFiles
-        As `save_pretrained` of BLIP's model and of its processor write them.
+        As written by `save_pretrained` of the BLIP model and its processor.
 
     Raises
     ------
     ValueError
-        One line, with what to do, whatever is wrong: it is another kind of model, it
-        asks for code to be run, or weights are missing, damaged or do not fit.
+        If it is another kind of model, its configuration requests code execution, or its weights
+        are missing, damaged or of the wrong shape; one line, with what to do.
     """
     transformers: Any = importlib.import_module("transformers")
     name = files.name.text
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        # Building a network draws random numbers, which must not shift those of the caller.
+        # Building a network draws random numbers; keep the random state of the caller.
         with (
             _quiet(transformers),
             torch.random.fork_rng(devices=[]),
@@ -99,10 +99,10 @@ def open_blip(
             _check_loaded(loading)
             return _assemble(model, processor)
     except Exception as error:
-        # Its faults range from JSON errors over missing keys to those of the network libraries.
+        # Errors range from invalid JSON and missing keys to errors of the network libraries.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"backbone {name!r} cannot be opened: {reason}; check the files there, or fetch the "
+            f"backbone {name!r} cannot be opened: {reason}; check the files, or download the "
             "model again"
         ) from error
 
@@ -116,10 +116,10 @@ def _assemble(
     most = min(tokenizer.model_max_length, text.max_position_embeddings)
 
     def tokenize(texts: list[str]) -> Tensor:
-        given = tokenizer(
+        encoded = tokenizer(
             texts, padding=True, truncation=True, max_length=most, return_tensors="pt"
         )
-        return given["input_ids"]
+        return encoded["input_ids"]
 
     words = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     config = {
@@ -137,19 +137,16 @@ def _shaping(config: Any) -> dict[str, Any]:
 
 
 def _preprocessing(processor: Any, image_size: int) -> dict[str, Any]:
-    """Say in `ImageTransform`'s words what BLIP's own image processor does.
-
-    It squashes an image to a square and scales and normalises the pixels.
-    """
+    """Convert the settings of BLIP's image processor to those of `ImageTransform`."""
     size = (processor.size["height"], processor.size["width"])
     if size != (image_size, image_size):
         raise ValueError(
-            f"its processor makes images of {size[0]} x {size[1]} pixels, its model reads "
+            f"its processor makes images of {size[0]} x {size[1]} pixels, its model expects "
             f"{image_size} x {image_size}"
         )
     interpolation = _INTERPOLATION.get(int(processor.resample))
     if interpolation is None:
-        raise ValueError(f"its processor's resample is {processor.resample}; 2 and 3 are known")
+        raise ValueError(f"its processor has resample {processor.resample}; expected 2 or 3")
     return {
         "size": size,
         "resize_mode": "squash",
@@ -165,18 +162,18 @@ def _check_kind(config: Any) -> None:
 
 
 def _check_loaded(loading: dict[str, Any]) -> None:
-    """Refuse weights that transformers would make up: those of a captioning model lack some."""
+    """Refuse missing weights, as of a captioning model; transformers would initialise them."""
     missing = [name for name in sorted(loading["missing_keys"]) if not name.startswith("itm_head")]
     if missing:
         raise ValueError(
-            f"its weights lack {len(missing)} of the model's, such as {missing[0]}; a model for "
-            "image-text retrieval is needed"
+            f"{len(missing)} weights are missing, such as {missing[0]}; expected a model for "
+            "image-text retrieval"
         )
 
 
 @contextmanager
 def _quiet(transformers: ModuleType) -> Iterator[None]:
-    """Keep the library's own log lines and progress bars from the person; errors still raise."""
+    """Suppress log lines and progress bars of the library; errors are still raised."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(log.CRITICAL)

@@ -1,10 +1,10 @@
-"""The files that a backbone is made of, and safe copies of them for the libraries that read them.
+"""Files of a backbone, and checked copies of them for the libraries that load them.
 
-Configurations of models and tokenizers can ask these libraries to run Python: `auto_map` and
-`trust_remote_code` name modules, a text or image tower names a repository or folder of its own, an
-attention implementation a compiled kernel. So the libraries never see the folder itself. They are
-given a temporary folder with files of known names only, without any Python file or pickle among
-them, after their JSON was checked. Weights are safetensors, or unpickled as tensors alone.
+Configurations of models and tokenizers can make these libraries run Python: `auto_map` and
+`trust_remote_code` name modules, a text or image tower can name another repository or folder, and
+an attention implementation a compiled kernel. The libraries therefore never see the original
+folder. They get a temporary folder with only known file names, no Python files or pickles, and
+checked JSON. Weights are safetensors, or unpickled with `weights_only`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOKENIZER = (
     *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "config.json",
 )  # fmt: skip
-"""Files that a tokenizer may have; none of them is a pickle or a Python module."""
+"""Allowed files of a tokenizer; none is a pickle or a Python module."""
 BLIP_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 BLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 BLIP_INDEX = "model.safetensors.index.json"
@@ -47,7 +47,7 @@ _CLIP_WEIGHTS = (
     "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "model.safetensors",
     "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
-"""In open_clip's order of preference."""
+"""In the order of preference of open_clip."""
 _HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TIMM = re.compile(r"[\w.]+")
@@ -56,14 +56,14 @@ _CODE = {
     "auto_map", "trust_remote_code", "custom_generate", "code_revision", "quantization_config",
     "use_kernels",
 }  # fmt: skip
-"""Settings by which transformers imports other people's modules, or kernels."""
+"""Settings that make transformers import external modules or kernels."""
 _PATHS = {"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "name_or_path"}
-"""Settings that hold a tokenizer's former paths; removed, as they may point anywhere."""
+"""Settings with former paths of a tokenizer; removed, as they may point anywhere."""
 
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """Everything that is read of a backbone's own folder, repository or file.
+    """Files of a backbone in its folder or repository, or its weights file.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class BackboneFiles:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the names and contents of all files: another byte is another backbone."""
+        """Hash of the names and contents of all files."""
         digest = hashlib.sha256(f"{self.name.architecture}\n".encode())
         for file, path in sorted(self.own.items()):
             facts = path.stat()
@@ -86,7 +86,7 @@ class BackboneFiles:
 
     @property
     def weights(self) -> Path:
-        """The one file of weights of an open_clip model."""
+        """The weights file of an open_clip model."""
         if self.name.kind == "file":
             return self.name.path
         return next(path for file, path in self.own.items() if _is_weights(file))
@@ -99,14 +99,14 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
 
 
 def find_files(name: BackboneName) -> BackboneFiles:
-    """Find a backbone's files; those of the Hub are downloaded if they are not in the cache.
+    """Find the files of a backbone; files of the Hub are downloaded if they are not cached.
 
     Raises
     ------
     FileNotFoundError
         If a local folder, or a file in it, is missing.
     ValueError
-        If the Hub cannot be reached or lacks a file; in one line.
+        If the Hub is unreachable or lacks a file; one line.
     """
     if name.is_blip:
         require_transformers(name.text)
@@ -118,24 +118,24 @@ def find_files(name: BackboneName) -> BackboneFiles:
         if name.is_blip:
             return BackboneFiles(name, _of_blip(name))
         return BackboneFiles(name, _of_tag(name) if name.kind == "tag" else _of_hub(name))
-    except Exception as error:  # the Hub's client has faults of several libraries
+    except Exception as error:  # the Hub client raises errors of several libraries
         raise cannot_open(name.text, error, local=False) from error
 
 
 def cannot_open(name: str, error: Exception, *, local: bool) -> ValueError:
-    """Make of any fault the one line that says which backbone cannot be opened, and what to do."""
+    """Turn any error into one line with the backbone, the reason and what to do."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     advice = (
         "check open_clip_config.json and the weights beside it"
         if local
-        else "weights are fetched on first use: check the name and the connection, or use"
-        " sieve-lite or local-dir:/PATH, which need none"
+        else "weights are downloaded on first use: check the name and the connection, or use"
+        " sieve-lite or local-dir:/PATH, which need no connection"
     )
     return ValueError(f"backbone {name!r} cannot be opened: {reason}; {advice}")
 
 
 def require_transformers(name: str) -> None:
-    """Refuse a backbone that is read by transformers if that library is not installed."""
+    """Raise a ValueError if the library transformers is not installed."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -159,7 +159,7 @@ def _of_folder(name: BackboneName) -> dict[str, Path]:
             f"backbone {name.text!r}: no {what} at {folder}; give a folder with {CONFIG} and "
             "open_clip_model.safetensors"
         )
-    check_files(folder, "fetch or train the weights again", required=name.kind == "bundled")
+    check_files(folder, "download or train the weights again", required=name.kind == "bundled")
     others = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
     candidates = [folder / each for each in _CLIP_WEIGHTS] + others + sorted(folder.glob("*.pth"))
     weights = next((path for path in candidates if path.is_file()), None)
@@ -201,7 +201,7 @@ def _of_blip(name: BackboneName) -> dict[str, Path]:
 
 def _check_blip_folder(name: BackboneName) -> None:
     folder = name.path
-    advice = "give a folder as save_pretrained of the model and of its processor leave it"
+    advice = "give a folder written by save_pretrained of the model and its processor"
     wanted = (("config.json",), (*BLIP_WEIGHTS[:1], BLIP_INDEX, *BLIP_WEIGHTS[1:]), VOCABULARIES)
     for files in wanted:
         if not any((folder / file).is_file() for file in files):
@@ -211,17 +211,17 @@ def _check_blip_folder(name: BackboneName) -> None:
 
 @contextmanager
 def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
-    """Make a temporary folder of checked files, for a library to load from.
+    """Create a temporary folder of checked files for a library to load.
 
     Parameters
     ----------
     files : mapping of str to Path
-        By the names that they get. Weights are linked, all else is copied.
+        By their names in the folder. Weights are linked, other files copied.
 
     Raises
     ------
     ValueError
-        If a configuration asks for code to be run; in one line.
+        If a configuration requests code execution; one line.
     """
     with tempfile.TemporaryDirectory(prefix="sieve-backbone-") as made:
         for file, path in files.items():
@@ -230,7 +230,7 @@ def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
 
 
 def copy_checked(path: Path, target: Path) -> None:
-    """Copy one file of a model; a configuration is checked, and paths are left out of it."""
+    """Copy one file of a model; configurations are checked, and paths removed from them."""
     if target.name in _CHECKED:
         settings = read_settings(path)
         target.write_text(json.dumps(_without_paths(settings)), encoding="utf-8")
@@ -241,35 +241,35 @@ def copy_checked(path: Path, target: Path) -> None:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a configuration in JSON, and refuse one that asks for code to be run.
+    """Read a JSON configuration, and refuse one that requests code execution.
 
     Raises
     ------
     ValueError
-        In one line that names the file and the setting.
+        One line with the file and the setting.
     """
     if path.stat().st_size > _MAX_JSON:
-        raise ValueError(f"{path.name} is larger than a configuration can be")
+        raise ValueError(f"{path.name} has more than {_MAX_JSON:,} bytes; not a configuration")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not JSON ({' '.join(str(error).split())[:80]})") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path.name} is not a JSON object")
-    if asked := _code_in(settings):
+    if setting := _code_in(settings):
         raise ValueError(
-            f"{path.name} asks for code to be run ({asked}), and Sieve runs none of a model's code"
+            f"{path.name} requests code execution ({setting}); Sieve does not run code of a model"
         )
     return settings
 
 
 def check_clip_config(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration of open_clip whose parts come from elsewhere than the Hub.
+    """Refuse an open_clip configuration with parts that are not from the Hub.
 
     Raises
     ------
     ValueError
-        In one line that names the setting.
+        One line with the setting.
     """
     model = config.get("model_cfg")
     parts = (
@@ -282,25 +282,25 @@ def check_clip_config(config: Mapping[str, Any]) -> None:
         options = part.get("tokenizer_kwargs") or {}
         if not isinstance(options, dict) or set(options) - _TOKENIZER_OPTIONS:
             raise ValueError(
-                f"{CONFIG} sets tokenizer_kwargs to {str(options)[:80]}; Sieve passes on only "
+                f"{CONFIG} sets tokenizer_kwargs to {str(options)[:80]}; expected only "
                 f"{', '.join(sorted(_TOKENIZER_OPTIONS))}"
             )
     if not _TIMM.fullmatch(str(vision.get("timm_model_name", "none"))):
         raise ValueError(
-            f"{CONFIG} names {str(vision['timm_model_name'])[:80]!r} as image tower; expected an "
-            "architecture of timm, such as vit_base_patch16_224"
+            f"{CONFIG} names {str(vision['timm_model_name'])[:80]!r} as image tower; expected a "
+            "timm architecture, such as vit_base_patch16_224"
         )
     for key in ("hf_model_name", "hf_tokenizer_name"):
         place = text.get(key)
         if place and (not _REPOSITORY.fullmatch(str(place)) or Path(str(place)).exists()):
             raise ValueError(
-                f"{CONFIG} sets {key} to {str(place)[:80]!r}; expected a repository of the Hub, "
+                f"{CONFIG} sets {key} to {str(place)[:80]!r}; expected a Hub repository, "
                 "such as xlm-roberta-base"
             )
 
 
 def _code_in(value: Any, depth: int = 0) -> str:
-    """Name the first setting, at any depth, that makes transformers run other people's code."""
+    """Return the first setting, at any depth, that makes transformers run external code."""
     if depth > 20:
         raise ValueError("a configuration is nested too deeply")
     if isinstance(value, dict):
@@ -324,7 +324,7 @@ def _is_weights(file: str) -> bool:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Link a large file where the system allows it, else copy it."""
+    """Link a large file if possible, else copy it."""
     for make in (os.symlink, os.link):
         try:
             make(path, target)

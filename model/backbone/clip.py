@@ -1,21 +1,13 @@
-"""Backbones: the frozen dual encoders that put images and texts into one space of `d` dimensions.
+"""Backbones: frozen dual encoders that embed images and texts in one space of width `d`.
 
-A backbone is an open_clip model, the bundled small one too: it lies in a folder and is opened
-through open_clip's own `local-dir:` path, the way people open models of their own. BLIP, a peer,
-comes from `sieve.model.backbone.blip` and is called in the same way.
+A backbone is an open_clip model, loaded from checked files through the `local-dir:` path of
+open_clip; the bundled model is loaded in the same way. BLIP (`sieve.model.backbone.blip`) has the
+same interface. open_clip is imported on first use, because its import takes longer than everything
+else that the explorer needs for its page.
 
-Embedding texts without their padding: captions fill a quarter of the places that models have.
-
-In a causal tower that reads the state at a text's last token nothing after it matters, so what
-follows can be cut off. Only open_clip's own text tower says that it is of this kind; all others
-embed texts as they are.
-
-Building open_clip's networks and tokenizers from checked files, without the noise.
-
-open_clip takes longer to import than all else that the explorer needs before its page is there, so
-it is imported when a backbone is first loaded.
-
-The backbone that a collection's embeddings are of.
+Texts are embedded without their padding, as captions fill a quarter of the context. In a causal
+tower that reads the state of the last token, the tokens after it have no effect and can be cut off.
+Only open_clip's own text tower is known to be of this kind; others get padded texts.
 """
 
 from __future__ import annotations
@@ -55,8 +47,7 @@ from sieve.model.backbone.checked_files import (
 from sieve.model.backbone.hub import hub_file, hub_folder
 from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
 from sieve.model.backbone.transforms import ImageTransform
-from sieve.model.backbone.trust import trust, trusted_files
-from sieve.model.backbone.unavailable import BackboneUnavailable
+from sieve.model.backbone.trust import BackboneUnavailable, trust, trusted_files
 from sieve.model.backbone.weights_file import check_no_torchscript
 from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.words.text import WordList, WordReading
@@ -65,13 +56,13 @@ if TYPE_CHECKING:
     from sieve.model.collection import Collection
 
 CHUNKS = 4
-"""Texts of like length go together in so many parts of a batch."""
+"""Number of parts of a batch, grouped by text length."""
 
 
 def encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
-    """Embed tokens: (b, t) int64 → (b, d), as `network.encode_text` does but faster.
+    """Embed tokens: (b, t) int64 → (b, d), like `network.encode_text` but faster.
 
-    Not safe between threads, as the network is changed meanwhile.
+    Not thread-safe: the attention mask of the network is changed temporarily.
 
     Parameters
     ----------
@@ -80,14 +71,14 @@ def encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
         Rows end with the largest token, then padding.
     """
     tower = getattr(network, "text", None)
-    if not _reads_only_to_the_end(tower) or not len(tokens):
+    if not _ignores_padding(tower) or not len(tokens):
         return network.encode_text(tokens)
     order = tokens.argmax(1).argsort()
     parts = [_encode_cut(network, tower, tokens[rows]) for rows in order.chunk(CHUNKS)]
     return torch.cat(parts)[order.argsort()]
 
 
-def _reads_only_to_the_end(tower: Any) -> bool:
+def _ignores_padding(tower: Any) -> bool:
     from open_clip.transformer import TextTransformer
 
     return (
@@ -101,7 +92,7 @@ def _reads_only_to_the_end(tower: Any) -> bool:
 def _encode_cut(network: Any, tower: Any, tokens: Tensor) -> Tensor:
     length = int(tokens.argmax(1).max()) + 1
     mask = tower.attn_mask
-    # The tower slices its positions but not its mask.
+    # The tower slices its position embeddings but not its mask.
     tower.attn_mask = mask[:length, :length]
     try:
         return network.encode_text(tokens[:, :length])
@@ -109,32 +100,32 @@ def _encode_cut(network: Any, tower: Any, tokens: Tensor) -> Tensor:
         tower.attn_mask = mask
 
 
-def open_source(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
-    """Build the network with its weights, its tokenizer and its configuration.
+def load_network(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
+    """Load the network, the tokenizer and the configuration.
 
     Raises
     ------
     ValueError
-        One line, with what to do, whatever went wrong inside open_clip or the Hub.
+        If open_clip or the Hub fails; one line, with what to do.
     OSError
         If the disk of temporary files is full.
     """
     temporary = Path(tempfile.gettempdir())
     with report_full_disk(temporary):
         try:
-            # Building a network draws random numbers, which must not shift those of the caller.
+            # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
-                return _built(files)
+                return _build(files)
         except Exception as error:
             if disk_is_full(error, temporary):
                 raise
-            # The errors range from JSON errors over missing keys to those of network libraries.
+            # Errors range from invalid JSON and missing keys to errors of network libraries.
             local = files.name.kind in ("bundled", "folder")
             raise cannot_open(files.name.text, error, local=local) from error
 
 
 def declared_width(name: str) -> int | None:
-    """Return the width of a backbone's embeddings by its configuration; None if that is unknown.
+    """Return the embedding width in the configuration of a backbone; None if unknown.
 
     Nothing is downloaded and no weights are read.
     """
@@ -154,7 +145,7 @@ def declared_width(name: str) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _built(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
+def _build(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
     import open_clip
 
     config, preprocess, quick_gelu = _configuration(files)
@@ -184,10 +175,9 @@ def _built(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tenso
 
 
 def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Read the configurations of the model and of preprocessing, and whether to use QuickGELU.
+    """Return the configurations of model and preprocessing, and whether to use QuickGELU.
 
-    open_clip only warns if weights were trained with OpenAI's activation; without it they are
-    silently worse.
+    Weights trained with QuickGELU are silently worse without it; open_clip only logs a warning.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
@@ -203,7 +193,7 @@ def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _text_tower(repository: str, folder: Path) -> Path:
-    """Put the checked configuration of a text tower of transformers into a folder of its own."""
+    """Copy the checked configuration of a transformers text tower to its own folder."""
     from open_clip.hf_configs import arch_dict
 
     tower = folder / "text-tower"
@@ -220,7 +210,7 @@ def _text_tower(repository: str, folder: Path) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' own log lines and warnings from the person; errors still raise."""
+    """Suppress log lines and warnings of the libraries; errors are still raised."""
     root, handler = logging.getLogger(), logging.NullHandler()
 
     def drop(record: logging.LogRecord) -> bool:
@@ -247,20 +237,20 @@ def resolve_device(name: str) -> torch.device:
     Parameters
     ----------
     name : str
-        `auto` (the best there is), `cuda`, `mps` or `cpu`.
+        `auto` (the best available), `cuda`, `mps` or `cpu`.
 
     Raises
     ------
     ValueError
-        If the name is another, or the device is absent on this machine.
+        If the name is invalid or the device unavailable.
     """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next((kind for kind, there in present.items() if there), "cpu"))
-    if name != "cpu" and name not in present:
+        return torch.device(next((kind for kind, usable in available.items() if usable), "cpu"))
+    if name != "cpu" and name not in available:
         raise ValueError(f"device must be auto, cuda, mps or cpu; got {name!r}")
-    if not present.get(name, True):
-        raise ValueError(f"device {name!r} was asked for, but torch finds none; use auto or cpu")
+    if not available.get(name, True):
+        raise ValueError(f"device {name!r} is not available to torch; use auto or cpu")
     return torch.device(name)
 
 
@@ -270,17 +260,17 @@ class Backbone:
     Attributes
     ----------
     name : str
-        Canonical: see `sieve.model.backbone.names`.
+        Canonical name; see `sieve.model.backbone.names`.
     sha256 : str
         Hash of the loaded weights (names and bytes, in order), the configuration and the
-        preprocessing: two backbones with the same hash give the same embeddings.
+        preprocessing. Equal hashes mean equal embeddings.
     width : int
         d, the width of the embeddings.
     device : torch.device
     transform : ImageTransform
-        What `preprocess` applies, by itself, for decoder processes.
+        The preprocessing without the weights, for decoder processes.
     files : BackboneFiles or None
-        What it was loaded from.
+        Files it was loaded from.
     """
 
     files: BackboneFiles | None = None
@@ -302,10 +292,10 @@ class Backbone:
         self._tokenizer = tokenizer
         self._words = words
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
-        # Convolutions run about twice as fast on a CPU in this layout; transformers do not mind.
+        # Convolutions are about twice as fast on a CPU in this layout.
         network = network.eval().requires_grad_(False)
-        # Texts are embedded in turn: a tower's mask is cut to their length meanwhile.
-        self._turn = Lock()
+        # `encode_unpadded` is not thread-safe.
+        self._text_lock = Lock()
         self._network = network.to(device=device, memory_format=torch.channels_last)
         self.width = self._common_width()
 
@@ -316,8 +306,7 @@ class Backbone:
         Parameters
         ----------
         name : str
-            See `sieve.model.backbone.names.parse_name`. Weights of the Hub are downloaded on first
-            use.
+            See `sieve.model.backbone.names.parse_name`. Hub weights are downloaded on first use.
         device : str, default "auto"
             See `resolve_device`.
 
@@ -326,15 +315,15 @@ class Backbone:
         FileNotFoundError
             If a local folder, or a file in it, is missing.
         ValueError
-            If the name is unknown, the weights cannot be fetched or do not fit, or the device is
-            absent.
+            If the name is unknown, the weights cannot be downloaded or do not fit, or the device is
+            unavailable.
         """
         resolve_device(device)
         return cls.of_files(find_files(parse_name(name)), device)
 
     @classmethod
     def of_files(cls, files: BackboneFiles, device: str = "auto") -> Backbone:
-        """Load a backbone from files that were found before.
+        """Load a backbone from its files.
 
         Raises
         ------
@@ -343,18 +332,18 @@ class Backbone:
         """
         target, name = resolve_device(device), files.name
         if name.is_blip:
-            made = cls(name.text, *open_blip(files), target)
+            backbone = cls(name.text, *open_blip(files), target)
         else:
-            network, tokenizer, config = open_source(files)
+            network, tokenizer, config = load_network(files)
             words = None
             if path := files.own.get(KNOWN_WORDS):
                 words = WordList(path.read_text(encoding="utf-8").split())
-            made = cls(name.text, network, tokenizer, config, target, words)
-        made.files = files
-        return made
+            backbone = cls(name.text, network, tokenizer, config, target, words)
+        backbone.files = files
+        return backbone
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Make of any image the (3, H, W) float32 pixels that the model takes."""
+        """Convert an image to the (3, H, W) float32 input of the model."""
         return self.transform(image)
 
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
@@ -373,7 +362,7 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
-        """Embed images that `preprocess` has made ready.
+        """Embed preprocessed images.
 
         Parameters
         ----------
@@ -392,10 +381,9 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """Embed texts as they are: prompt templates are the caller's.
+        """Embed texts without a prompt template.
 
-        A text longer than the model's context is cut; an empty one is embedded as such. Safe to
-        call from several threads.
+        Texts longer than the context of the model are truncated. Thread-safe.
 
         Returns
         -------
@@ -406,29 +394,29 @@ class Backbone:
         for start in range(0, len(texts), batch_size):
             batch = [_tidy(text, self._longest) for text in texts[start : start + batch_size]]
             tokens = self._tokenizer(batch).to(self.device)
-            with self._turn:
+            with self._text_lock:
                 parts.append(self._unit(encode_unpadded(self._network, tokens)))
         return np.concatenate(parts)
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of the text that the model never saw in training, in order, each once.
+        """Return the distinct words of a text that the model was not trained on, in order.
 
-        Empty for a backbone without a word list. Numbers and function words are never reported,
-        and a plain inflection of a known word counts as known.
+        Empty for a backbone without a word list. Numbers, function words and regular inflections of
+        known words count as known.
         """
         return [] if self._words is None else self._words.unknown(text)
 
     def read_words(self, text: str, singular: bool = False) -> WordReading:
-        """Replace words that the model never saw by a form that it did: beaches by beach.
+        """Replace unknown words by a known form: beaches by beach.
 
-        A backbone without a word list reads every text as it is. `singular`: see `WordList.read`.
+        Without a word list the text is unchanged. `singular`: see `WordList.read`.
         """
         if self._words is None:
             return WordReading(text, known=text)
         return self._words.read(text, singular)
 
     def words_read(self, text: str) -> int:
-        """Count the words of a text that fit into the model's context."""
+        """Return the number of words of a text that fit into the context of the model."""
         words = _tidy(text, self._longest).split()
         whole = self._tokenizer([" ".join(words)])
         low, high = 0, len(words)  # the tokens of the first `high` words are those of all
@@ -444,14 +432,14 @@ class Backbone:
         unit = F.normalize(features.float(), dim=-1)
         if not torch.isfinite(unit).all():
             raise ValueError(
-                f"backbone {self.name!r} gives NaN or infinite embeddings: its weights or the image"
-                " are damaged; check the image, then fetch or train the weights again"
+                f"backbone {self.name!r} returned NaN or infinite embeddings: its weights or the "
+                "image are damaged; check the image, then download or train the weights again"
             )
         return unit.cpu().numpy()
 
     def _common_width(self) -> int:
-        """Embed one image and one text: the width, after a check that both towers agree on it."""
-        self.width = 0  # the empty part of the probes below
+        """Return the embedding width, after a check that both towers agree on it."""
+        self.width = 0  # width of the empty part below
         pixels = self.transform(Image.new("RGB", (8, 8)))[None]
         image = self.encode_pixels(pixels).shape[-1]
         with torch.inference_mode():
@@ -475,44 +463,42 @@ def _hash(network: torch.nn.Module, config: dict[str, Any]) -> str:
 
 
 def _tidy(text: str, longest: int) -> str:
-    """Drop what no tokenizer should see, and cut what could not fit into the context anyway.
+    """Remove control characters, and cut text that cannot fit into the context.
 
-    Byte-pair merging is quadratic in a word's length: ten thousand letters without a space would
-    take seconds.
+    Byte-pair merging is quadratic in the length of a word: ten thousand letters take seconds.
     """
     clean = "".join(c for c in text[: 20 * longest] if unicodedata.category(c) not in ("Cf", "Cs"))
     return " ".join(word[:_LONGEST_WORD] for word in clean.split())[:longest]
 
 
 def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
-    """Load the backbone that made a collection, to embed more in the same space.
+    """Load the backbone of a collection.
 
     Raises
     ------
     BackboneUnavailable
-        If the person has not agreed to load it, it cannot be loaded, or another one has its name by
-        now.
+        If it is not trusted, cannot be loaded, or its weights have changed.
     ValueError
-        If the device is absent.
+        If the device is unavailable.
     """
-    made_by = collection.backbone
+    identity = collection.backbone
     resolve_device(device)
     try:
-        backbone = Backbone.of_files(trusted_files(made_by.name), device)
+        backbone = Backbone.of_files(trusted_files(identity.name), device)
     except BackboneUnavailable:
         raise
     except (ValueError, OSError) as error:
         raise BackboneUnavailable(str(error)) from error
-    if not made_by.may_be(backbone.sha256, backbone.width):
+    if not identity.may_be(backbone.sha256, backbone.width):
         raise BackboneUnavailable(
             f"backbone {backbone.name} has weights {backbone.sha256[:12]}, but collection "
-            f"{collection.name} was made with {made_by.sha256[:12]}; prepare the collection again"
+            f"{collection.name} was prepared with {identity.sha256[:12]}; prepare it again"
         )
     return backbone
 
 
 def trust_backbone_of(collection: Collection) -> None:
-    """Remember that the person agrees to load the backbone that a collection names.
+    """Trust the backbone that a collection names, permanently.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub: from the cache if they are there, else downloaded."""
+"""Find files of the Hugging Face Hub in its cache, or download them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 PATIENCE = 12.0
-"""Seconds to wait for the Hub's first answer."""
+"""Seconds to wait for the first response of the Hub."""
 
 
 class Offline(ValueError):
-    """The Hub cannot be reached, or must not be."""
+    """The Hub is unreachable, or `HF_HUB_OFFLINE` is set."""
 
 
 def hub_file(repository: str, *names: str) -> Path:
-    """Find the first of some files of a repository.
+    """Return the first available of some files of a repository.
 
     Raises
     ------
     Offline
-        If none is in the cache and the Hub cannot be reached; in one line.
+        If none is cached and the Hub is unreachable; one line.
     OSError, ValueError
         If the repository has none of them.
     """
@@ -45,13 +45,13 @@ def hub_file(repository: str, *names: str) -> Path:
 
 
 def hub_folder(repository: str, patterns: Sequence[str], needs: Sequence[str]) -> Path:
-    """Find a folder with those files of a repository that match some patterns.
+    """Return a folder with the files of a repository that match some patterns.
 
     Parameters
     ----------
     repository : str
     patterns : sequence of str
-        File names; no others are downloaded.
+        File names to download.
     needs : sequence of str
         The cache is used if it has at least one of these files.
 
@@ -75,28 +75,28 @@ def hub_folder(repository: str, patterns: Sequence[str], needs: Sequence[str]) -
 
 
 def _announce(repository: str) -> None:
-    """Log what is about to be downloaded, and fail soon if there is no way to the Hub."""
+    """Log the download, and fail early if the Hub is unreachable."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         raise Offline(f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading")
     log.warning("downloading %s from %s; this happens once", repository, constants.ENDPOINT)
-    faults: list[Exception] = []
-    # A name server that does not answer is not covered by the timeout of a request.
-    probe = threading.Thread(target=_probe, args=(constants.ENDPOINT, faults), daemon=True)
+    errors: list[Exception] = []
+    # The request timeout does not cover an unresponsive name server.
+    probe = threading.Thread(target=_probe, args=(constants.ENDPOINT, errors), daemon=True)
     probe.start()
     probe.join(PATIENCE)
-    if probe.is_alive() or faults:
+    if probe.is_alive() or errors:
         reason = (
-            " ".join(str(faults[0]).split())[:100] if faults else f"no answer in {PATIENCE:g} s"
+            " ".join(str(errors[0]).split())[:100] if errors else f"no answer in {PATIENCE:g} s"
         )
         raise Offline(f"{constants.ENDPOINT} cannot be reached ({reason})")
 
 
-def _probe(address: str, faults: list[Exception]) -> None:
+def _probe(address: str, errors: list[Exception]) -> None:
     from huggingface_hub.utils import get_session
 
     try:
         get_session().head(address, timeout=PATIENCE - 2)
     except Exception as error:  # of httpx, or of its proxy and TLS libraries
-        faults.append(error)
+        errors.append(error)

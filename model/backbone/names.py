@@ -1,4 +1,4 @@
-"""Names of backbones: every spelling that people use, resolved to one canonical name."""
+"""Resolve the spellings of backbone names to canonical names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPENAI = (
     "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14",
     "ViT-L/14@336px",
 )  # fmt: skip
-"""Names of the same models in OpenAI's package and clip-retrieval."""
+"""Names of models in the `clip` package of OpenAI and in clip-retrieval."""
 TRANSFORMERS = {
     "openai/clip-vit-base-patch32": "ViT-B-32/openai",
     "openai/clip-vit-base-patch16": "ViT-B-16/openai",
@@ -49,33 +49,33 @@ TRANSFORMERS = {
     "facebook/metaclip-l14-400m": "ViT-L-14-quickgelu/metaclip_400m",
     "facebook/metaclip-h14-fullcc2.5b": "ViT-H-14-quickgelu/metaclip_fullcc",
 }
-"""Repositories in the format of transformers, and what open_clip calls the same weights."""
+"""Repositories in the transformers format, and the open_clip names of the same weights."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class BackboneName(NamedTuple):
-    """A name that says what is loaded, and from where."""
+    """A resolved backbone name."""
 
     text: str
     """Canonical; local paths are absolute."""
     kind: Kind
     place: str
-    """A bundled name, a tag, a path or a repository of the Hub."""
+    """A bundled name, a tag, a path or a Hub repository."""
     architecture: str = ""
-    """Architecture in open_clip, for names of a tag or a file."""
+    """open_clip architecture, for tags and weights files."""
     is_blip: bool = False
 
     @property
     def path(self) -> Path:
-        """Folder or file that it names."""
+        """Folder or file of a local backbone."""
         if self.kind == "bundled":
             return ROOT / "backbones" / self.place
         return Path(self.place)
 
 
 def parse_name(name: str) -> BackboneName:
-    """Resolve a backbone's name, without loading or downloading anything.
+    """Resolve a backbone name, without loading or downloading anything.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def parse_name(name: str) -> BackboneName:
     Raises
     ------
     ValueError
-        If the name is unknown, in one line that gives the name to use where there is one.
+        If the name is unknown; one line, with the name to use if there is one.
     """
     name = name.strip().removeprefix(_CLIP_RETRIEVAL)
     if name in BUNDLED:
@@ -102,19 +102,18 @@ def parse_name(name: str) -> BackboneName:
         return BackboneName(name, "hub", place)
     if found := _of_transformers(name):
         raise ValueError(
-            f"backbone {name!r} is not a name of open_clip; use {found}, which reads the same "
-            "weights"
+            f"backbone {name!r} is not an open_clip name; use {found}, which has the same weights"
         )
     return _path(name) or _of_open_clip(name)
 
 
 def known_name(name: str) -> str | None:
-    """Return open_clip's name of a model that transformers calls otherwise; None if unknown."""
+    """Return the open_clip name of a transformers model, or None if unknown."""
     return _of_transformers(name.strip().removeprefix(_CLIP_RETRIEVAL))
 
 
 def _path(name: str) -> BackboneName | None:
-    """Resolve the bare path of a folder or of a file of weights; None if a name is no path."""
+    """Resolve the path of a folder or a weights file; None if the name is not a path."""
     path = Path(name).expanduser()
     is_weights = path.suffix in WEIGHT_SUFFIXES
     is_path = path.is_absolute() or name.startswith(("./", "../", "~"))
@@ -163,7 +162,7 @@ def _of_transformers(name: str) -> str | None:
 
 
 def _tag_of_repository(repository: str) -> str | None:
-    """Find `ARCHITECTURE/WEIGHTS` of a repository that open_clip fetches a tag's weights from."""
+    """Return `ARCHITECTURE/WEIGHTS` of a repository that open_clip downloads weights from."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -184,7 +183,7 @@ def _of_open_clip(name: str) -> BackboneName:
     if architecture not in architectures:
         near = _nearest(name, architectures)
         if not near and _REPOSITORY.fullmatch(name):
-            near = f"; {HUB}{name} reads a repository of the Hub that has {CONFIG}"
+            near = f"; {HUB}{name} loads a Hub repository that has {CONFIG}"
         raise ValueError(f"unknown backbone {name!r}; expected one like {EXAMPLES}{near}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights in tags:
@@ -193,21 +192,23 @@ def _of_open_clip(name: str) -> BackboneName:
         return _file(architecture, weights)
     if Path(weights).is_absolute():
         raise ValueError(f"backbone {name!r}: there is no file {weights}; check the path")
-    known = ", ".join(tags) or "none; give the path of a file"
-    raise ValueError(f"backbone {name!r}: say which weights, {architecture}/WEIGHTS: {known}")
+    known = ", ".join(tags) or "none; give the path of a weights file"
+    raise ValueError(
+        f"backbone {name!r} names no weights; give {architecture}/WEIGHTS, of: {known}"
+    )
 
 
 def _nearest(name: str, architectures: list[str]) -> str:
-    """Suggest the architectures that a name may mean."""
+    """Return a suggestion of architectures with similar names."""
     if not name or name.startswith(("/", ".", "~")):
         return ""
     of = {each.lower(): each for each in architectures}
     if same := of.get(name.partition("/")[0].lower()):
         return f"; did you mean {same}/{name.partition('/')[2] or 'WEIGHTS'}?"
-    # As in OpenAI's spelling, the slash may stand inside the architecture: ViT-H/14.
-    asked = [name.replace("/", "-").lower(), name.partition("/")[0].lower()]
+    # As in names of OpenAI, the slash may be part of the architecture: ViT-H/14.
+    spellings = [name.replace("/", "-").lower(), name.partition("/")[0].lower()]
     near = dict.fromkeys(
-        of[found] for text in asked for found in difflib.get_close_matches(text, of, 3, 0.8)
+        of[found] for text in spellings for found in difflib.get_close_matches(text, of, 3, 0.8)
     )
     return (
         f"; did you mean {', '.join(f'{each}/WEIGHTS' for each in list(near)[:3])}?" if near else ""

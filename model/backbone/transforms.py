@@ -1,4 +1,4 @@
-"""Any image that people may have, made into the pixels that a model takes."""
+"""Convert images of any mode and size to the input of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDEST_ASPECT = 8.0
 
 
 class ImageTransform:
-    """Any image to the pixels that a model takes: picklable, without the weights."""
+    """Image preprocessing of a model; picklable, as it does not hold the weights."""
 
     def __init__(self, preprocess: dict[str, Any]) -> None:
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -23,13 +23,13 @@ class ImageTransform:
         self._transform = cast(Callable[[Image.Image], torch.Tensor], transform)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Give (3, H, W) float32 pixels, normalised as the model was trained."""
+        """Return (3, H, W) float32 pixels, normalised for the model."""
         upright = _to_rgb(ImageOps.exif_transpose(image))
         return self._transform(_trim(upright) if self._crops else upright)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode; what is transparent becomes white, 16 bits become 8."""
+    """Convert any mode to RGB; transparency becomes white, 16 bits become 8."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float32)
         top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
@@ -43,10 +43,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _trim(image: Image.Image) -> Image.Image:
-    """Cut very long images around the centre before their short side is scaled up.
+    """Crop very long images around the centre before their short side is scaled up.
 
-    A centre crop follows, so the pixels that the model sees stay; a 1 x 10,000 image would
-    otherwise be blown up to gigabytes.
+    A centre crop follows, so the model sees the same pixels. Otherwise a 1 x 10,000 image would be
+    scaled up to gigabytes.
     """
     width, height = image.size
     limit = int(_WIDEST_ASPECT * min(width, height))

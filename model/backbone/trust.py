@@ -1,9 +1,9 @@
-"""Backbones that the user has agreed to load, kept in `$SIEVE_HOME/trusted_backbones.json`.
+"""Backbones that the user has agreed to load, in `$SIEVE_HOME/trusted_backbones.json`.
 
-A collection that somebody else made names a backbone. The bundled one, and weights that open_clip
-lists under a tag, are loaded. A folder, a file or a repository of the Hub is loaded only if the
-person has used it before or confirms it with `--trust-backbone`. Consent is for contents, not for a
-place: files that have changed since are asked for again, and a moved folder is not.
+A collection from another person names a backbone. The bundled one, and weights that open_clip lists
+under a tag, are always loaded. A folder, a file or a Hub repository is loaded only if the user has
+used it before or confirms it with `--trust-backbone`. Trust is given to contents, not locations:
+changed files must be confirmed again, a moved folder need not.
 """
 
 from __future__ import annotations
@@ -14,30 +14,37 @@ from pathlib import Path
 
 from sieve.model.backbone.checked_files import BackboneFiles, find_files
 from sieve.model.backbone.names import BackboneName, parse_name
-from sieve.model.backbone.unavailable import BackboneUnavailable
 from sieve.model.files import atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
 
-_FREE = ("bundled", "tag")
-"""Kinds of names that lead to nothing but what ships with Sieve or stands in open_clip's list."""
-_ADVICE = "if you trust where it is from, give --trust-backbone once"
+_ALWAYS_TRUSTED = ("bundled", "tag")
+"""Kinds of names that need no trust: bundled with Sieve or listed by open_clip."""
+_ADVICE = "if you trust its source, give --trust-backbone once"
+
+
+class BackboneUnavailable(ValueError):
+    """The backbone of a collection cannot be loaded: missing, offline, changed or not trusted.
+
+    The message is one line with the reason and what to do. The collection still opens, but new
+    texts and images cannot be encoded.
+    """
 
 
 def trusted_files(name: str) -> BackboneFiles:
-    """Find the files of a backbone that a collection names, if it may be loaded.
+    """Return the files of a backbone that a collection names, if it is trusted.
 
-    Nothing is downloaded from a repository that the person has not agreed to.
+    Nothing is downloaded from a repository that is not trusted.
 
     Raises
     ------
     BackboneUnavailable
-        If the person has not agreed to load it, or its files have changed since.
+        If it is not trusted, or its files have changed since.
     FileNotFoundError, OSError, ValueError
         If it cannot be found.
     """
     parsed = parse_name(name)
-    if parsed.kind in _FREE:
+    if parsed.kind in _ALWAYS_TRUSTED:
         return find_files(parsed)
     trusted = _read()
     if parsed.kind == "hub":
@@ -51,29 +58,29 @@ def trusted_files(name: str) -> BackboneFiles:
 
 
 def check_consent(name: str) -> None:
-    """Check, without the network, that a backbone that a collection names may be loaded.
+    """Check, without network access, that a backbone that a collection names is trusted.
 
     Raises
     ------
     BackboneUnavailable, FileNotFoundError, ValueError
-        As for `trusted_files`; not if only the Hub would have to be asked.
+        As for `trusted_files`, except for errors that need network access.
     """
     parsed = parse_name(name)
     if parsed.kind == "hub":
         _check_repository(parsed, _read())
-    elif parsed.kind not in _FREE:
+    elif parsed.kind not in _ALWAYS_TRUSTED:
         trusted_files(name)
 
 
 def trust(files: BackboneFiles) -> None:
-    """Remember that the person agrees to load a backbone with these contents.
+    """Trust a backbone with these contents, permanently.
 
     Raises
     ------
     OSError
         If `$SIEVE_HOME` cannot be written to.
     """
-    if files.name.kind in _FREE:
+    if files.name.kind in _ALWAYS_TRUSTED:
         return
     trusted = _read()
     if trusted.get(files.sha256) == files.name.text:
@@ -87,12 +94,12 @@ def trust(files: BackboneFiles) -> None:
 
 
 def trust_if_possible(files: BackboneFiles | None) -> None:
-    """Remember a backbone that the person has just used by name; a full disk is only logged."""
+    """Trust a backbone that the user has named; log a warning if that cannot be saved."""
     try:
         if files is not None:
             trust(files)
     except OSError as error:
-        log.warning("backbone %s is not remembered as yours: %s", files and files.name.text, error)
+        log.warning("trust in backbone %s is not saved: %s", files and files.name.text, error)
 
 
 def _check_repository(name: BackboneName, trusted: dict[str, str]) -> None:
@@ -112,13 +119,13 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, str]:
-    """Read the names of trusted backbones by their hashes; a damaged file trusts nothing."""
+    """Read the names of trusted backbones by hash; empty if the file is damaged."""
     path = _path()
     if not path.is_file():
         return {}
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))["backbones"]
-        return {str(sha256): str(name) for sha256, name in said.items()}
+        names = json.loads(path.read_text(encoding="utf-8"))["backbones"]
+        return {str(sha256): str(name) for sha256, name in names.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        log.warning("%s is damaged (%s); backbones are asked for again", path, error)
+        log.warning("%s is damaged (%s); backbones must be confirmed again", path, error)
         return {}

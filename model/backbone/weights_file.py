@@ -1,4 +1,4 @@
-"""Find the open_clip architecture of a weights file by the names and shapes of its tensors."""
+"""Detect the open_clip architecture of a weights file from tensor names and shapes."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ _TORCHSCRIPT = "/constants.pkl"
 
 
 def architecture_of(path: Path) -> str:
-    """Find the one architecture that a file of weights fits.
+    """Return the architecture of a weights file.
 
     Parameters
     ----------
     path : Path
-        `.safetensors`, or a state dict that `torch.save` wrote; nothing is unpickled but tensors.
+        `.safetensors`, or a state dict saved by `torch.save`; only tensors are unpickled.
 
     Raises
     ------
     ValueError
-        In one line, if it holds no such weights, or fits several architectures: the line names
-        what to give instead.
+        If it has no such weights, or matches several architectures; one line, with the name to use
+        instead.
     """
     shapes = _shapes(path)
     if any(name.startswith("vision_model.") for name in shapes):
         raise ValueError(
-            f"backbone '{path}' holds weights in the format of transformers; give open_clip's name "
-            "of the same model, such as ViT-B-32/openai for openai/clip-vit-base-patch32"
+            f"backbone '{path}' has weights in the transformers format; use the open_clip name of "
+            "the same model, such as ViT-B-32/openai for openai/clip-vit-base-patch32"
         )
     fitting = _fitting(shapes)
     if not fitting:
         raise ValueError(
-            f"backbone '{path}' fits no architecture that can be told from its weights; say which, "
-            f"as ARCHITECTURE/{path.absolute()}, such as ViT-B-32/{path.absolute()}"
+            f"the architecture of backbone '{path}' is not clear from its weights; give it as "
+            f"ARCHITECTURE/{path.absolute()}, such as ViT-B-32/{path.absolute()}"
         )
     if len(fitting) > 1:
         names = " or ".join(f"{each}/{path.absolute()}" for each in fitting)
         gelu = any(each.endswith("-quickgelu") for each in fitting)
-        hint = " (-quickgelu for weights of OpenAI and those trained from them)" if gelu else ""
-        raise ValueError(f"backbone '{path}' fits several architectures; use {names}{hint}")
+        hint = " (-quickgelu for weights of OpenAI and their fine-tuned versions)" if gelu else ""
+        raise ValueError(f"backbone '{path}' matches several architectures; use {names}{hint}")
     return fitting[0]
 
 
 def _shapes(path: Path) -> Shapes:
-    """Read names and shapes of the tensors in a file."""
+    """Return names and shapes of the tensors in a file."""
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
@@ -64,10 +64,10 @@ def _shapes(path: Path) -> Shapes:
         )
     except ValueError:
         raise
-    except Exception as error:  # zip, pickle and safetensors each have faults of their own
+    except Exception as error:  # zip, pickle and safetensors raise different errors
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         if "weights_only" in str(error) or "Weights only" in str(error):
-            reason = "it is a pickle of Python objects, and Sieve runs no code from a file"
+            reason = "it is a pickle of Python objects, which Sieve does not load"
         raise ValueError(
             f"backbone '{path}' cannot be read as weights ({reason}); give a state dict as "
             ".safetensors or .pt"
@@ -81,12 +81,12 @@ def _shapes(path: Path) -> Shapes:
 
 
 def check_no_torchscript(path: Path) -> None:
-    """Refuse an archive of TorchScript, which is a program.
+    """Raise a ValueError if a file is TorchScript, which is a program.
 
     Raises
     ------
     ValueError
-        In one line that gives the name of the same weights where it is known.
+        One line, with the name of the same weights if it is known.
     """
     if _is_torchscript(path):
         raise ValueError(_torchscript(path))
@@ -100,7 +100,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _torchscript(path: Path) -> str:
-    """Explain why an archive is refused, and name the same weights if they are OpenAI's."""
+    """Return the error message for TorchScript, with the name of the same weights if known."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -132,7 +132,7 @@ def _fitting(shapes: Shapes) -> list[str]:
 
 
 def _facts(shapes: Shapes) -> tuple[Any, ...] | None:
-    """Sizes that a state dict shows, in the order of `_expected`."""
+    """Return the sizes in a state dict, in the order of `_expected`."""
     text = "text." if "text.token_embedding.weight" in shapes else ""
     try:
         vocabulary, text_width = shapes[f"{text}token_embedding.weight"]
@@ -155,7 +155,7 @@ def _facts(shapes: Shapes) -> tuple[Any, ...] | None:
 
 
 def _expected(config: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Sizes of an architecture; None if another library builds a part of it."""
+    """Return the sizes of an architecture; None if another library builds a part of it."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if "timm_model_name" in vision or "hf_model_name" in text or "multimodal_cfg" in config:
         return None
@@ -174,6 +174,6 @@ def _expected(config: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """Count the numbered blocks that names of tensors show."""
+    """Count the numbered blocks in the names of tensors."""
     numbers = {match[1] for name in shapes if (match := re.match(pattern, name))}
     return len(numbers)

@@ -1,26 +1,26 @@
-"""The exclusion benchmark: methods, tuned alike, measured on what none of them was trained on."""
+"""The exclusion benchmark: methods, tuned alike and measured on items not used for training."""
 
 from __future__ import annotations
 
-from sieve.model.benchmark.bootstrap import Interval
 from sieve.model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
 from sieve.model.benchmark.evaluation_store import (
     Evaluation,
     EvaluationSummary,
-    keep_evaluation,
     list_evaluations,
     read_evaluation,
+    save_evaluation,
 )
-from sieve.model.benchmark.measures import Contrast, contrast
 from sieve.model.benchmark.methods import METHODS, TRAINED, TRAINING_FREE
 from sieve.model.benchmark.results import (
     Answer,
     BenchmarkResult,
+    ConfidenceInterval,
     MethodResult,
     PairCount,
     TrackResult,
 )
 from sieve.model.benchmark.run import Benchmark
+from sieve.model.benchmark.statistics import Contrast, contrast
 
 __all__ = [
     "METHODS",
@@ -31,15 +31,15 @@ __all__ = [
     "Benchmark",
     "BenchmarkConfig",
     "BenchmarkResult",
+    "ConfidenceInterval",
     "Contrast",
     "Evaluation",
     "EvaluationSummary",
-    "Interval",
     "MethodResult",
     "PairCount",
     "TrackResult",
     "contrast",
-    "keep_evaluation",
+    "save_evaluation",
     "list_evaluations",
     "read_evaluation",
     "tracks_of",

@@ -1,10 +1,10 @@
-"""Evaluations that are kept: one JSON file each, found again by the collection that they are of.
+"""Stored benchmark results: one JSON file per run, grouped by collection.
 
 $SIEVE_HOME/evaluations/COLLECTION_SHA256[:16]/TIME-CHECKPOINT.json
 
-Each holds the table, every pair's AP@10 and violation@10 by every method, and the results of the
-pairs where Sieve wins and loses most: see `sieve.model.benchmark.results`. Read, one takes a
-megabyte of memory, so of all that are kept only what a list tells of them stays there.
+Each file has the result tables, AP@10 and violation@10 of every pair and method, and the results of
+the pairs with the largest wins and losses of Sieve: see `sieve.model.benchmark.results`. A file
+takes about a megabyte in memory, so only summaries are cached for all files.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from sieve.model.benchmark.methods import TRAINED
 from sieve.model.benchmark.results import (
     BenchmarkResult,
     TrackResult,
+    read_integer,
     read_numbers,
     read_text,
-    read_track,
-    read_whole,
-    tell_track,
+    track_from_json,
+    track_to_json,
 )
 from sieve.model.files import claim_name, sieve_home, temporary_beside
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 16 * 2**20
-"""A larger file is none of ours."""
+"""Larger files are refused."""
 _SIEVE = "Sieve"
-_DAMAGES = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
-"""What reading something else than an evaluation raises."""
+_INVALID = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
+"""Errors that invalid content raises."""
 
 
-class Named(NamedTuple):
-    """What was measured, or trained on."""
+class NamedHash(NamedTuple):
+    """Name and hash of a collection or checkpoint."""
 
     name: str
     sha256: str
@@ -48,118 +48,120 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """What a list tells of one evaluation."""
+    """Summary of an evaluation, for lists."""
 
     path: Path
     made: str
-    """When, as 2026-01-31T12:00:00Z."""
-    collection: Named
-    train: Named
-    checkpoint: Named | None
-    """None where encoders were trained for it."""
+    """Creation time, as 2026-01-31T12:00:00Z."""
+    collection: NamedHash
+    train: NamedHash
+    checkpoint: NamedHash | None
+    """None if encoders were trained for the run."""
     seeds: tuple[int, ...]
     track_names: tuple[str, ...]
     is_short: bool
-    """Whether peers that have to be trained are missing."""
+    """Whether trained baselines are missing."""
 
     @property
     def id(self) -> str:
-        """Name of its file without the ending."""
+        """Name of the file without the extension."""
         return self.path.stem
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run of the benchmark, as it is kept."""
+    """A stored benchmark run."""
 
-    glance: EvaluationSummary
+    summary: EvaluationSummary
     backbone_recall: Mapping[str, float]
     tracks: tuple[TrackResult, ...]
 
 
 def evaluations_folder(collection_sha256: str) -> Path:
-    """Where evaluations of a collection are kept."""
+    """Return the folder of the evaluations of a collection."""
     return sieve_home() / "evaluations" / collection_sha256[:16]
 
 
-def keep_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
-    """Write a result where the explorer finds it.
+def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
+    """Store a result in `$SIEVE_HOME`, where the explorer lists it.
 
     Parameters
     ----------
     result : BenchmarkResult
     checkpoint : str
-        Name of the checkpoint that was measured as Sieve, if one was.
+        Name of the checkpoint that was measured as Sieve, if any.
 
     Returns
     -------
     Path
-        Of the new file, which is whole from the moment it is there.
+        The new file; it is written atomically.
     """
     now = time.gmtime()
     entry = {
         **result.as_json(),
         "schema_version": SCHEMA_VERSION,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
-        "collection": Named(result.collection, result.collection_sha256)._asdict(),
-        "train": Named(result.train, result.train_sha256)._asdict(),
-        "checkpoint": Named(checkpoint, result.checkpoint)._asdict() if result.checkpoint else None,
+        "collection": NamedHash(result.collection, result.collection_sha256)._asdict(),
+        "train": NamedHash(result.train, result.train_sha256)._asdict(),
+        "checkpoint": NamedHash(checkpoint, result.checkpoint)._asdict()
+        if result.checkpoint
+        else None,
         "settings": result.settings(),
-        "tracks": list(map(tell_track, result.tracks)),
+        "tracks": list(map(track_to_json, result.tracks)),
     }
     folder = evaluations_folder(result.collection_sha256)
     folder.mkdir(parents=True, exist_ok=True)
-    word = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
-    stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{word}"
+    label = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{label}"
     with temporary_beside(folder / f"{stem}.json") as draft:
         draft.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
-        return _named(draft, folder, stem)
+        return _move_to_unused(draft, folder, stem)
 
 
-def _named(draft: Path, folder: Path, stem: str) -> Path:
-    """Give a whole file a name that no other has; names sort by time."""
+def _move_to_unused(draft: Path, folder: Path, stem: str) -> Path:
+    """Move a complete file to an unused name; names sort by time."""
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     targets = (folder / f"{name}.json" for name in names)
     return next(target for target in targets if claim_name(draft, target))
 
 
 def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:
-    """List all evaluations of a collection; each file is read once, however often this is asked.
+    """List the evaluations of a collection; unchanged files are read only once.
 
     Returns
     -------
-    list of Glance
+    list of EvaluationSummary
         Newest first.
     list of str
-        A line for each file that cannot be read.
+        One line for each unreadable file.
     """
-    found, faults = [], []
+    summaries, errors = [], []
     paths = evaluations_folder(collection_sha256).glob("[!.]*.json")
     for path in sorted(paths, key=lambda path: path.stem, reverse=True):
         try:
-            looked = _look(path, *_version(path))
+            summary = _summary_or_error(path, *_version(path))
         except OSError as error:
-            looked = str(error)
-        if isinstance(looked, str):
-            faults.append(" ".join(looked.split()))
-        elif looked.collection.sha256 != collection_sha256:
-            faults.append(f"{path} is of another collection; remove it")
+            summary = str(error)
+        if isinstance(summary, str):
+            errors.append(" ".join(summary.split()))
+        elif summary.collection.sha256 != collection_sha256:
+            errors.append(f"{path} belongs to another collection; remove it")
         else:
-            found.append(looked)
-    return found, faults
+            summaries.append(summary)
+    return summaries, errors
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """Tell a file's contents from others: by when it was changed, in ns, and its bytes."""
+    """Return modification time in ns and size, which identify a version of a file."""
     state = path.stat()
     return state.st_mtime_ns, state.st_size
 
 
 @cache
-def _look(path: Path, changed: int, size: int) -> EvaluationSummary | str:
-    """Tell of each contents of a file what a list needs, or why it cannot be read."""
+def _summary_or_error(path: Path, changed: int, size: int) -> EvaluationSummary | str:
+    """Return the summary of a version of a file, or why it cannot be read."""
     try:
-        return _read(path, changed, size).glance
+        return _read(path, changed, size).summary
     except ValueError as error:
         return str(error)
 
@@ -172,21 +174,23 @@ def read_evaluation(path: Path) -> Evaluation:
     FileNotFoundError
         If there is none.
     ValueError
-        If it is damaged or of another version, in one line.
+        If it is damaged or has another version; one line.
     """
     return _read(path, *_version(path))
 
 
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
-    """Read a file once for each of its contents, while it is among those that people look at."""
+    """Read a version of a file; the most recent ones are cached."""
     if size > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes: no evaluation; remove it")
+        raise ValueError(
+            f"{path} is larger than {MAX_BYTES:,} bytes, so it is not an evaluation; remove it"
+        )
     try:
         entry = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         version = entry["schema_version"]
         evaluation = _evaluation(path, entry) if version == SCHEMA_VERSION else None
-    except _DAMAGES as error:
+    except _INVALID as error:
         reason = f"{type(error).__name__}: {error}"[:80]
         raise ValueError(
             f"{path} is damaged ({reason}); remove it, and evaluate again with "
@@ -194,32 +198,32 @@ def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
         ) from None
     if evaluation is None:
         raise ValueError(
-            f"{path} has schema_version {version!r:.20}, this Sieve reads {SCHEMA_VERSION}; "
+            f"{path} has schema_version {version!r:.20}; expected {SCHEMA_VERSION}; "
             "evaluate again with `sieve evaluate COLLECTION`"
         )
     return evaluation
 
 
 def _evaluation(path: Path, entry: dict[str, Any]) -> Evaluation:
-    given = entry["checkpoint"]
-    tracks = tuple(map(read_track, entry["tracks"]))
+    checkpoint = entry["checkpoint"]
+    tracks = tuple(map(track_from_json, entry["tracks"]))
     methods = {method.method for track in tracks for method in track.methods}
-    glance = EvaluationSummary(
+    summary = EvaluationSummary(
         path=path,
         made=read_text(entry["made"]),
-        collection=_named_from(entry["collection"]),
-        train=_named_from(entry["train"]),
-        checkpoint=None if given is None else _named_from(given),
-        seeds=tuple(map(read_whole, entry["seeds"])),
+        collection=_named_hash(entry["collection"]),
+        train=_named_hash(entry["train"]),
+        checkpoint=None if checkpoint is None else _named_hash(checkpoint),
+        seeds=tuple(map(read_integer, entry["seeds"])),
         track_names=tuple(track.track for track in tracks),
         is_short=not methods.issuperset(set(TRAINED) - {_SIEVE}),
     )
-    return Evaluation(glance, read_numbers(entry["backbone_recall"]), tracks)
+    return Evaluation(summary, read_numbers(entry["backbone_recall"]), tracks)
 
 
-def _named_from(entry: dict[str, Any]) -> Named:
-    return Named(read_text(entry["name"]), read_text(entry["sha256"]))
+def _named_hash(entry: dict[str, Any]) -> NamedHash:
+    return NamedHash(read_text(entry["name"]), read_text(entry["sha256"]))
 
 
 def _refuse(constant: str) -> None:
-    raise TypeError(f"{constant} is no number")
+    raise TypeError(f"{constant} is not valid JSON")

@@ -1,20 +1,9 @@
-"""The methods that the exclusion benchmark compares: Sieve and its peers.
+"""Methods of the exclusion benchmark: Sieve and its baselines.
 
-A method is a set of rules over spaces: the backbone's own, that of another backbone, or the codes
-of a trained encoder (a space for each training seed). Every method is asked with the same texts.
-
-SpLiCE: an embedding as a sparse non-negative sum of concepts.
-
-    min_w ½ |Cᵀ w - x|² + λ |w|₁, w ≥ 0
-
-over unit rows C: embeddings of words, centred on the text mean; x is centred on its modality's mean
-(Bhalla et al. 2024, arXiv 2402.10376). Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied through its d × d
-Woodbury form, which is cheap for many words.
-
-Encoders that the benchmark trains itself, kept in `$SIEVE_HOME/peers` by what made them.
-
-All see the same items for the same number of epochs with the same batches; they differ in what a
-step asks and in how activations become codes.
+A method is a set of rules over spaces: the embeddings of a backbone, or the codes of a trained
+encoder (one space per training seed). All methods get the same query texts. Trained methods see the
+same items for the same number of epochs with the same batches; they differ in losses and
+activation. Their encoders are cached in `$SIEVE_HOME/peers` by configuration.
 """
 
 from __future__ import annotations
@@ -59,11 +48,44 @@ from sieve.model.training import PAPER, TrainingConfig
 from sieve.model.training.objectives import LOSSES
 from sieve.model.training.trainer import Trainer, training_data
 
+log = logging.getLogger(__name__)
+
+RECIPE = 3
+"""Cache version; increase it when the same configuration no longer trains the same encoder."""
+SIEVE, PAPER_PRESET, RECONSTRUCTION, VOCABULARY, CONTROL = (
+    "Sieve", "paper", "reconstruction", "VDR-like", "dense control",
+)  # fmt: skip
+RECIPES = {PAPER_PRESET: 4}
+"""Cache versions of single methods whose training changed."""
+TextEncoder = Callable[[list[str]], np.ndarray]
+
+TRAINING_FREE: Mapping[str, Rule] = {
+    "A only": ONLY_A,
+    "literal": LITERAL,
+    "subtraction": SUBTRACT,
+    "orthogonal": ORTHOGONAL,
+    "filter": FILTER,
+    "SpaceVLM": SPACEVLM,
+}
+TRAINED = ("paper", "reconstruction", "VDR-like", "dense control", "Sieve")
+METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, "oracle")
+SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
+"""λ of SpLiCE, for about 30 to about 10 active concepts."""
+_RAW, _CENTRED = "raw", "centred"
+_MOST_CAPTIONS = 5000
+"""Maximum number of captions that recall is measured on, evenly spaced."""
+
 
 def decompose(
     embeddings: np.ndarray, dictionary: np.ndarray, weight: float, iterations: int = 100
 ) -> np.ndarray:
-    """Concepts of embeddings.
+    """Decompose embeddings into concepts by SpLiCE (Bhalla et al. 2024, arXiv 2402.10376).
+
+        min_w ½ |Cᵀ w - x|² + λ |w|₁, w ≥ 0
+
+    with the rows of C the embeddings of words, centred on the text mean, and x centred on the mean
+    of its modality. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d Woodbury form, which is
+    cheap for many words.
 
     Parameters
     ----------
@@ -72,7 +94,7 @@ def decompose(
     dictionary : (v, d) float32
         Concepts, centred, unit rows.
     weight : float
-        λ: with more of it, fewer concepts are active.
+        λ: larger values give fewer active concepts.
     iterations : int
 
     Returns
@@ -84,47 +106,36 @@ def decompose(
     inner = rho * np.eye(dictionary.shape[1]) + dictionary.T.astype(np.float64) @ dictionary
     back = np.linalg.solve(inner, dictionary.T).astype(np.float32)
     target = embeddings @ dictionary.T
-    kept = np.zeros_like(target)
+    codes = np.zeros_like(target)
     dual = np.zeros_like(target)
     for _ in range(iterations):
-        right = target + rho * (kept - dual)
+        right = target + rho * (codes - dual)
         plain = (right - (right @ dictionary) @ back) / rho
-        kept = np.maximum(plain + dual - weight / rho, 0)
-        dual += plain - kept
-    return kept.astype(np.float32)
+        codes = np.maximum(plain + dual - weight / rho, 0)
+        dual += plain - codes
+    return codes.astype(np.float32)
 
 
-log = logging.getLogger(__name__)
-
-RECIPE = 3
-"""Raised when the same configuration no longer trains the same encoder."""
-SIEVE, PAPER_PRESET, RECONSTRUCTION, VOCABULARY, CONTROL = (
-    "Sieve", "paper", "reconstruction", "VDR-like", "dense control",
-)  # fmt: skip
-RECIPES = {PAPER_PRESET: 4}
-"""Of methods that alone train otherwise since then."""
-
-
-def peer_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfig:
-    """How a trained method trains, given how Sieve does.
+def method_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfig:
+    """Return the training configuration of a method, given that of Sieve.
 
     Parameters
     ----------
     name : str
-        Of the method.
+        A method of `TRAINED`.
     sieve : TrainingConfig
-        Sieve's own, whose length and batches all take.
+        Of Sieve; all methods use its epochs and batches.
     n_words : int
-        Words of the training captions, the width of a vocabulary code.
+        Number of words of the training captions, the width of a vocabulary code.
     """
     if name == SIEVE:
         return sieve
     if name == CONTROL:
         return replace(sieve, activation="dense")
-    unasked = {loss: 0.0 for loss in LOSSES - {"reconstruct", "revive"}}
-    alone = replace(sieve, noise=0.0, n_words=0, weight_decay=1e-4, **unasked)
+    unused = {loss: 0.0 for loss in LOSSES - {"reconstruct", "revive"}}
+    reconstruction = replace(sieve, noise=0.0, n_words=0, weight_decay=1e-4, **unused)
     if name == RECONSTRUCTION:
-        return alone
+        return reconstruction
     if name == PAPER_PRESET:
         return replace(
             PAPER,
@@ -135,19 +146,19 @@ def peer_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfi
         )
     if name == VOCABULARY:
         return replace(
-            alone,
+            reconstruction,
             objective="vocabulary",
             activation="elu",
             noise=sieve.noise,
-            kinds=False,  # its dimensions are the captions' own words
+            kinds=False,  # each dimension is a caption word
             contrast=1.0,
             m=n_words,
             k=min(sieve.k, n_words),
         )
-    raise ValueError(f"no method {name!r} is trained")
+    raise ValueError(f"method {name!r} is not trained; expected one of {', '.join(TRAINED)}")
 
 
-def trained_peer(
+def train_method(
     name: str,
     collection: Collection,
     sieve: TrainingConfig,
@@ -157,35 +168,35 @@ def trained_peer(
     device: str = "auto",
     progress: bool = True,
 ) -> Checkpoint:
-    """Train a method's encoder, or find the one that the same configuration trained before.
+    """Train the encoder of a method, or load it from the cache.
 
     Parameters
     ----------
     name : str
     collection : Collection
-        Its train split is trained on.
+        Trained on its train split.
     sieve : TrainingConfig
-        Of this seed.
+        Configuration of Sieve, with the seed to use.
     encode_texts : callable
-        The collection's backbone.
+        The text encoder of the backbone.
     n_words : int
     device : str
     progress : bool
     """
-    config = peer_config(name, sieve, n_words)
+    config = method_config(name, sieve, n_words)
     recipe = RECIPES.get(name, RECIPE)
-    made_by = {"recipe": recipe, "collection": collection.sha256, "config": asdict(config)}
-    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    cache_key = {"recipe": recipe, "collection": collection.sha256, "config": asdict(config)}
+    digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()
     path = sieve_home() / "peers" / digest[:24]
     if path.exists():
         return Checkpoint.load(path)
     data = training_data(collection, config, encode_texts)
     trainer = Trainer(data, config, resolve_device(device))
-    what = f"{name}, seed {config.seed}"
+    description = f"{name}, seed {config.seed}"
     report = None
-    for _ in tqdm(range(trainer.n_steps), desc=what, unit="step", disable=not progress):
+    for _ in tqdm(range(trainer.n_steps), desc=description, unit="step", disable=not progress):
         report = trainer.train_step()
-    encoder = trainer.finished()
+    encoder = trainer.export()
     try:
         save_checkpoint(
             path,
@@ -201,56 +212,37 @@ def trained_peer(
             names={},
         )
     except FileExistsError:
-        log.info("another process has just trained %s", what)
+        log.info("another process has already trained %s", description)
     return Checkpoint.load(path)
-
-
-TextEncoder = Callable[[list[str]], np.ndarray]
-
-TRAINING_FREE: Mapping[str, Rule] = {
-    "A only": ONLY_A,
-    "literal": LITERAL,
-    "subtraction": SUBTRACT,
-    "orthogonal": ORTHOGONAL,
-    "filter": FILTER,
-    "SpaceVLM": SPACEVLM,
-}
-TRAINED = ("paper", "reconstruction", "VDR-like", "dense control", "Sieve")
-METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, "oracle")
-SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
-"""λ of SpLiCE: from about 30 concepts to about 10."""
-_RAW, _CENTRED = "raw", "centred"
-_MOST_CAPTIONS = 5000
-"""Recall is measured with so many captions at most, evenly spaced."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the benchmark's table."""
+    """A method of the benchmark."""
 
     name: str
     rules: tuple[Rule, ...]
-    """The rule is tuned like any knob."""
+    """Alternative rules; the choice is tuned like a hyperparameter."""
     represent: Callable[[PairSet], list[Spaces]]
-    """Items and queries of a set of questions, once for each training seed."""
+    """Items and queries of a pair set in the spaces of each training seed."""
     variants: tuple[Rule, ...] = ()
-    """Rules that are also tuned and reported on their own."""
+    """Rules that are also tuned and reported separately."""
     recall: Callable[[np.ndarray], list[dict[str, float]]] | None = None
-    """Text-to-image recall over some rows of the collection, once for each seed."""
+    """Text-to-image recall over rows of the collection, for each training seed."""
 
 
 class BackboneEmbeddings:
-    """Embeddings of a collection's items and of any text, by its backbone.
+    """Embeddings of the items of a collection and of texts, by its backbone.
 
     Parameters
     ----------
     collection : Collection
     encode_texts : callable
-        Of its backbone; asked only once for each text.
+        Text encoder of its backbone; called once per text.
     means : (2, d) float32
-        Mean image and mean text of the training items.
+        Mean image and mean text embedding of the training items.
     ids : sequence of str, optional
-        Where the items are those of another collection: its ids, by its rows.
+        Item ids of the benchmark collection by row, if `collection` is another one.
     """
 
     def __init__(
@@ -264,30 +256,32 @@ class BackboneEmbeddings:
         self.means = means
         self._encode_texts = encode_texts
         self._ids = ids
-        self._known: dict[str, np.ndarray] = {}
+        self._text_embeddings: dict[str, np.ndarray] = {}
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts: (t, d) float32, unit rows."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._text_embeddings]
         if new:
-            self._known |= dict(zip(new, self._encode_texts(new), strict=True))
+            self._text_embeddings |= dict(zip(new, self._encode_texts(new), strict=True))
         width = self.collection.backbone.width
-        return np.array([self._known[text] for text in texts], np.float32).reshape(-1, width)
+        return np.array([self._text_embeddings[text] for text in texts], np.float32).reshape(
+            -1, width
+        )
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Embeddings of items, by rows of the benchmark's collection: (n, d) float32."""
+        """Return the embeddings of items, by rows of the benchmark collection: (n, d) float32."""
         if self._ids is not None:
             wanted = (str(self._ids[row]) for row in rows.tolist())
             rows = np.array([self.collection.row_of_id[item] for item in wanted], np.int64)
         return unit(np.asarray(self.collection.image_embeddings[rows], np.float32))
 
-    def space(self, questions: PairSet) -> Space:
-        """Items and queries as the backbone has them."""
-        a, b, literal = map(self.texts, (questions.a, questions.b, questions.literal))
-        return Space(self.images(questions.rows), a, b, literal)
+    def space(self, pair_set: PairSet) -> Space:
+        """Return items and queries in the space of the backbone."""
+        a, b, literal = map(self.texts, (pair_set.a, pair_set.b, pair_set.literal))
+        return Space(self.images(pair_set.rows), a, b, literal)
 
     def centred(self, space: Space) -> Space:
-        """Take each modality's mean off and renormalise: the modality gap goes."""
+        """Subtract the mean of each modality and renormalise, which removes the modality gap."""
         image, text = self.means
         return Space(
             unit(np.asarray(space.images) - image),
@@ -296,11 +290,11 @@ class BackboneEmbeddings:
 
 
 def training_free(source: BackboneEmbeddings, name: str) -> Method:
-    """One dense rule on the backbone's own embeddings; where it has knobs, centring is one too."""
+    """Create a dense rule on backbone embeddings; centring is tuned if the rule uses B."""
     rule = TRAINING_FREE[name]
 
-    def represent(questions: PairSet) -> list[Spaces]:
-        raw = source.space(questions)
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        raw = source.space(pair_set)
         plain = rule in (ONLY_A, LITERAL)
         return [{_RAW: raw} if plain else {_RAW: raw, _CENTRED: source.centred(raw)}]
 
@@ -308,54 +302,54 @@ def training_free(source: BackboneEmbeddings, name: str) -> Method:
 
 
 def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
-    """Another backbone's embeddings of the same items, with all dense rules."""
+    """Create a method of all dense rules on the embeddings of another backbone."""
 
-    def represent(questions: PairSet) -> list[Spaces]:
-        raw = source.space(questions)
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        raw = source.space(pair_set)
         return [{_RAW: raw, _CENTRED: source.centred(raw)}]
 
     return Method(name, (ONLY_A, *DENSE_RULES), represent, (ONLY_A, *DENSE_RULES))
 
 
 def splice(source: BackboneEmbeddings, words: Sequence[str]) -> Method:
-    """SpLiCE over the words of the training captions, at several strengths."""
+    """Create SpLiCE over the words of the training captions, at several λ."""
 
-    def represent(questions: PairSet) -> list[Spaces]:
-        given = source.centred(source.space(questions))
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        space = source.centred(source.space(pair_set))
         dictionary = unit(source.texts([f"a {word}" for word in words]) - source.means[1])
         return [
-            {f"λ = {weight}": _decomposed(given, dictionary, weight) for weight in SPLICE_WEIGHTS}
+            {f"λ = {weight}": _decomposed(space, dictionary, weight) for weight in SPLICE_WEIGHTS}
         ]
 
     return Method("SpLiCE", (*CODE_RULES, EDIT), represent)
 
 
-def _decomposed(given: Space, dictionary: np.ndarray, weight: float) -> Space:
-    queries = np.concatenate([given.a, given.b, given.literal])
+def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
+    queries = np.concatenate([space.a, space.b, space.literal])
     # Many pairs share a query; each is decomposed once.
-    different, back = np.unique(queries, axis=0, return_inverse=True)
-    codes = unit(decompose(different, dictionary, weight))[back.ravel()]
+    unique, inverse = np.unique(queries, axis=0, return_inverse=True)
+    codes = unit(decompose(unique, dictionary, weight))[inverse.ravel()]
     a, b, literal = np.split(codes, 3)
-    images = np.asarray(given.images)
+    images = np.asarray(space.images)
     return Space(
         csr_array(unit(decompose(images, dictionary, weight))), a, b, literal, dictionary, images
     )
 
 
 def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder]) -> Method:
-    """Codes of trained encoders, one a seed; a dense control is met with every rule there is."""
+    """Create a method of the codes of trained encoders; the dense control has all rules."""
 
-    def represent(questions: PairSet) -> list[Spaces]:
-        given = source.space(questions)
-        found = []
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        space = source.space(pair_set)
+        by_seed = []
         for encoder in encoders:
             a, b, literal = (
                 _dense_codes(encoder, queries, TEXT)
-                for queries in (given.a, given.b, given.literal)
+                for queries in (space.a, space.b, space.literal)
             )
-            images = codes_of(encoder, np.asarray(given.images), IMAGE)
-            found.append({"codes": Space(images, a, b, literal)})
-        return found
+            images = codes_of(encoder, np.asarray(space.images), IMAGE)
+            by_seed.append({"codes": Space(images, a, b, literal)})
+        return by_seed
 
     def recall(rows: np.ndarray) -> list[dict[str, float]]:
         return [code_recall(source, rows, encoder) for encoder in encoders]
@@ -368,10 +362,10 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
 
 
 def oracle() -> Method:
-    """Rank by the answers themselves: the most that any method could reach."""
+    """Create the oracle, which ranks by the relevance judgments: the upper bound."""
 
-    def represent(questions: PairSet) -> list[Spaces]:
-        answers = questions.relevant.astype(np.float32)
+    def represent(pair_set: PairSet) -> list[Spaces]:
+        answers = pair_set.relevant.astype(np.float32)
         nothing = np.zeros_like(answers)
         items = csr_array(np.eye(answers.shape[1], dtype=np.float32))
         return [{"answers": Space(items, answers, nothing, answers)}]
@@ -382,7 +376,7 @@ def oracle() -> Method:
 def codes_of(
     encoder: SparseEncoder, embeddings: np.ndarray, modality: str
 ) -> np.ndarray | csr_array:
-    """Codes of any encoder, unit rows: (n, m), sparse where it is."""
+    """Encode embeddings to unit codes: (n, m), sparse unless the encoder is dense."""
     if encoder.config.activation == "dense":
         return encode_dense(encoder, embeddings, modality)
     return encode_codes(encoder, embeddings, modality).by_row
@@ -396,12 +390,12 @@ def _dense_codes(encoder: SparseEncoder, embeddings: np.ndarray, modality: str) 
 def code_recall(
     source: BackboneEmbeddings, rows: np.ndarray, encoder: SparseEncoder | None = None
 ) -> dict[str, float]:
-    """Text-to-image recall among some items, by codes or by the backbone alone.
+    """Return the text-to-image recall among some items, by codes or by the backbone.
 
     Parameters
     ----------
     source : BackboneEmbeddings
-        Of the benchmark's collection.
+        Of the benchmark collection.
     rows : (n,) int64
     encoder : SparseEncoder, optional
     """

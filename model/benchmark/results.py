@@ -1,9 +1,7 @@
-"""What the exclusion benchmark found, as plain frozen data.
+"""Results of the exclusion benchmark, and their JSON form.
 
-A track's results as plain data, and back: what is read comes from a file, so it is checked.
-
-Whatever is not as it was told raises one of the errors that wrong data raises by itself (KeyError,
-TypeError and their like); who reads a file makes one line of them.
+Readers raise `LookupError`, `TypeError`, `ValueError` or `AttributeError` on invalid data; the
+caller that reads the file turns them into a one-line message.
 """
 
 from __future__ import annotations
@@ -14,13 +12,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from sieve.model.benchmark.bootstrap import Interval
 from sieve.model.benchmark.config import BenchmarkConfig
 from sieve.model.evaluation import PairCriteria
 
 
+class ConfidenceInterval(NamedTuple):
+    """A 95% interval."""
+
+    low: float
+    high: float
+
+
 class PairCount(NamedTuple):
-    """One pair, and how many test items it is about."""
+    """One pair, and the numbers of its relevant and violating test items."""
 
     a: str
     b: str
@@ -35,24 +39,23 @@ class MethodResult:
     method: str
     ap: float
     """AP@10"""
-    ci: Interval
+    ci: ConfidenceInterval
     precision: float
     """P@10"""
     violation: float
-    """Share of the first ten places with both A and B."""
-    violation_ci: Interval
+    """violation@10: share of the first ten results with both A and B."""
+    violation_ci: ConfidenceInterval
     ndcg: float
     """nDCG@10"""
     plain_ap: float
-    """AP@10 of A alone, without any B, in the same space."""
+    """AP@10 of the query A without exclusion, in the same space."""
     kept_ap: float
-    """AP@10 for A, whether or not B is there, of the ranking that excludes B."""
+    """AP@10 of the excluding ranking, where an item is relevant if it has A, with or without B."""
     spared_ap: float
-    """AP@10 for A among the items that lack B alone, which the exclusion should leave as they are,
-    of the ranking that excludes B."""
+    """AP@10 of the excluding ranking for A among items without B, which it should not change."""
     spared_plain_ap: float
-    """The same of A alone. With at least ten relevant items, it is also the kept AP@10 of A's own
-    ranking once exactly what has B is taken out: the most that excluding B leaves of it."""
+    """`spared_ap` of the query A without exclusion. With at least ten relevant items, this is also
+    the `kept_ap` of perfect exclusion: exactly the items with B removed."""
     by_seed: tuple[float, ...]
     """AP@10 of each training seed."""
     by_pair: tuple[float, ...]
@@ -61,32 +64,32 @@ class MethodResult:
     """violation@10 of each pair, over seeds."""
     spread: float | None
     """Standard deviation of AP@10 over seeds; None with one seed."""
-    knobs: Mapping[str, float | str]
-    """As tuned."""
+    hyperparameters: Mapping[str, float | str]
+    """Values after tuning."""
     tuning_ap: float
     trials: int
-    """How many different settings were tried."""
+    """Number of distinct settings tried."""
     ratio: float | None = None
-    """Sieve's AP@10 over this one's."""
-    ratio_ci: Interval | None = None
+    """AP@10 of Sieve divided by that of this method."""
+    ratio_ci: ConfidenceInterval | None = None
     gap: float | None = None
-    """Share of the way from this method to a perfect one that Sieve goes."""
-    gap_ci: Interval | None = None
+    """Share of the gap between this method and a perfect ranking that Sieve closes."""
+    gap_ci: ConfidenceInterval | None = None
     same_rule_ratio: float | None = None
-    """Sieve with the same rule over this one, for rows of a single rule."""
-    same_rule_ratio_ci: Interval | None = None
+    """AP@10 of Sieve with the same rule divided by this one, for rows of a single rule."""
+    same_rule_ratio_ci: ConfidenceInterval | None = None
     recall: Mapping[str, float] | None = None
-    """Text-to-image recall among the test items, for trained codes."""
+    """Text-to-image recall@k among the test items, for trained codes."""
 
     def as_json(self) -> dict[str, Any]:
-        """Tell it as plain data, rounded to six places."""
-        names = {told: getattr(self, field) for told, field in TOLD_METHOD.items()}
+        """Return plain data, rounded to six decimals."""
+        values = {name: getattr(self, field) for name, field in JSON_FIELDS.items()}
         if self.same_rule_ratio is not None:
-            names |= {told: getattr(self, told) for told in TOLD_SAME_RULE}
-        return rounded(names)
+            values |= {name: getattr(self, name) for name in JSON_SAME_RULE_FIELDS}
+        return rounded(values)
 
 
-TOLD_METHOD = {
+JSON_FIELDS = {
     "method": "method",
     "ap@10": "ap",
     "ci": "ci",
@@ -104,13 +107,13 @@ TOLD_METHOD = {
     "gap_closed_ci": "gap_ci",
     "seeds_ap@10": "by_seed",
     "spread": "spread",
-    "knobs": "knobs",
+    "knobs": "hyperparameters",
     "tuning_ap@10": "tuning_ap",
     "trials": "trials",
     "recall": "recall",
 }
-"""What JSON calls each field of a `MethodResult`."""
-TOLD_SAME_RULE = ("same_rule_ratio", "same_rule_ratio_ci")
+"""Field of `MethodResult` by its JSON key."""
+JSON_SAME_RULE_FIELDS = ("same_rule_ratio", "same_rule_ratio_ci")
 
 
 class Answer(NamedTuple):
@@ -119,42 +122,41 @@ class Answer(NamedTuple):
     items: tuple[str, ...]
     """Ids, best first, at most 10."""
     marks: str
-    """One letter for each: r relevant (A alone), v violating (both), n neither (no A)."""
+    """One letter per item: r relevant (A without B), v violating (both), n neither (no A)."""
 
 
 @dataclass(frozen=True)
 class TrackResult:
-    """One track's table."""
+    """Results of one track."""
 
     track: str
-    asked: tuple[PairCount, ...]
+    pair_counts: tuple[PairCount, ...]
     """The report pairs."""
     items: int
     tuning_pairs: int
     tuning_items: int
-    tuning_law: PairCriteria
+    tuning_criteria: PairCriteria
     methods: tuple[MethodResult, ...]
     variants: tuple[MethodResult, ...]
-    """The same methods held to one rule each."""
+    """The same methods with a single rule each."""
     answers: Mapping[str, Mapping[int, Answer]] = field(default_factory=dict)
-    """By method and by place among the pairs, of the first training seed: of each peer where Sieve
-    wins and loses most against it, and Sieve's own of all these."""
+    """By method and pair index, of the first training seed: for each baseline the pairs with the
+    largest wins and losses of Sieve, and the answers of Sieve for all of these."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Select and test items that were left out, as they are equal or near to an item of an earlier
-    split."""
+    """By split: number of items left out because they duplicate an item of an earlier split."""
 
     @property
     def pairs(self) -> int:
-        """How many pairs were reported."""
-        return len(self.asked)
+        """Number of reported pairs."""
+        return len(self.pair_counts)
 
     @property
     def a_words(self) -> int:
-        """How many different A there are."""
-        return len({pair.a for pair in self.asked})
+        """Number of distinct A."""
+        return len({pair.a for pair in self.pair_counts})
 
     def as_json(self) -> dict[str, Any]:
-        """Tell it as plain data."""
+        """Return plain data."""
         return {
             "track": self.track,
             "pairs": self.pairs,
@@ -164,7 +166,7 @@ class TrackResult:
             "tuning": {
                 "pairs": self.tuning_pairs,
                 "items": self.tuning_items,
-                "law": asdict(self.tuning_law),
+                "law": asdict(self.tuning_criteria),
             },
             "methods": [method.as_json() for method in self.methods],
             "variants": [method.as_json() for method in self.variants],
@@ -173,7 +175,7 @@ class TrackResult:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """Everything that was measured, and of what."""
+    """Results of a benchmark run, and what it measured."""
 
     collection: str
     collection_sha256: str
@@ -181,7 +183,7 @@ class BenchmarkResult:
     train_sha256: str
     backbone: str
     checkpoint: str | None
-    """Hash of the checkpoint that was measured as Sieve, where one was given."""
+    """Hash of the checkpoint that was measured as Sieve, if one was given."""
     seeds: tuple[int, ...]
     nouns_sha256: str
     config: BenchmarkConfig
@@ -189,7 +191,7 @@ class BenchmarkResult:
     tracks: tuple[TrackResult, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Tell it as plain data; the same run gives the same, byte for byte."""
+        """Return plain data; the same run gives the same bytes."""
         return {
             "collection": self.collection,
             "seeds": list(self.seeds),
@@ -199,20 +201,23 @@ class BenchmarkResult:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Tell everything that the figures depend on."""
+        """Return everything that the results depend on."""
         return {
             "collection": {"name": self.collection, "sha256": self.collection_sha256},
             "train": {"name": self.train, "sha256": self.train_sha256},
             "backbone": self.backbone,
             "checkpoint_sha256": self.checkpoint,
             "nouns_sha256": self.nouns_sha256,
-            "benchmark": asdict(self.config),
-            "tuning_laws": {track.track: asdict(track.tuning_law) for track in self.tracks},
+            "benchmark": {
+                "law" if name == "criteria" else name: value
+                for name, value in asdict(self.config).items()
+            },
+            "tuning_laws": {track.track: asdict(track.tuning_criteria) for track in self.tracks},
         }
 
 
 def rounded(value: Any) -> Any:
-    """Round all numbers of plain data to six places."""
+    """Round all numbers of plain data to six decimals."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
@@ -224,17 +229,20 @@ def rounded(value: Any) -> Any:
 
 _TEXTS = {"method"}
 _INTERVALS = {"ci", "ratio_ci", "violation_ci", "gap_closed_ci", "same_rule_ratio_ci"}
-_MAYBE = {"ratio", "ratio_ci", "gap_closed", "gap_closed_ci", "spread", "recall", *TOLD_SAME_RULE}
+_OPTIONAL = {
+    *("ratio", "ratio_ci", "gap_closed", "gap_closed_ci", "spread", "recall"),
+    *JSON_SAME_RULE_FIELDS,
+}
 
 
-def tell_track(track: TrackResult) -> dict[str, Any]:
-    """Tell a track with all its pairs."""
-    told = track.as_json()
-    for entry, method in zip(told["methods"], track.methods, strict=True):
-        entry["by_pair"] = [round(value, 4) for value in method.by_pair]
-        entry["violation_by_pair"] = [round(value, 4) for value in method.violation_by_pair]
-    return told | {
-        "asked": [pair._asdict() for pair in track.asked],
+def track_to_json(track: TrackResult) -> dict[str, Any]:
+    """Serialise a track, including the values of every pair."""
+    entry = track.as_json()
+    for row, method in zip(entry["methods"], track.methods, strict=True):
+        row["by_pair"] = [round(value, 4) for value in method.by_pair]
+        row["violation_by_pair"] = [round(value, 4) for value in method.violation_by_pair]
+    return entry | {
+        "asked": [pair._asdict() for pair in track.pair_counts],
         "answers": {
             method: {str(pair): [*answer] for pair, answer in answers.items()}
             for method, answers in track.answers.items()
@@ -242,33 +250,34 @@ def tell_track(track: TrackResult) -> dict[str, Any]:
     }
 
 
-def read_track(entry: dict[str, Any]) -> TrackResult:
-    """Read what `tell_track` told."""
-    asked = tuple(
+def track_from_json(entry: dict[str, Any]) -> TrackResult:
+    """Read a track that `track_to_json` serialised."""
+    pair_counts = tuple(
         PairCount(
             read_text(one["a"]),
             read_text(one["b"]),
-            read_whole(one["relevant"]),
-            read_whole(one["violating"]),
+            read_integer(one["relevant"]),
+            read_integer(one["violating"]),
         )
         for one in entry["asked"]
     )
     tuning = entry["tuning"]
     return TrackResult(
         track=read_text(entry["track"]),
-        asked=asked,
-        items=read_whole(entry["items"]),
-        tuning_pairs=read_whole(tuning["pairs"]),
-        tuning_items=read_whole(tuning["items"]),
-        tuning_law=PairCriteria(**tuning["law"]),
-        methods=tuple(_method(one, len(asked)) for one in entry["methods"]),
+        pair_counts=pair_counts,
+        items=read_integer(entry["items"]),
+        tuning_pairs=read_integer(tuning["pairs"]),
+        tuning_items=read_integer(tuning["items"]),
+        tuning_criteria=PairCriteria(**tuning["law"]),
+        methods=tuple(_method(one, len(pair_counts)) for one in entry["methods"]),
         variants=tuple(_method(one, 0) for one in entry["variants"]),
         dropped={
-            read_text(split): read_whole(count) for split, count in entry.get("dropped", {}).items()
+            read_text(split): read_integer(count)
+            for split, count in entry.get("dropped", {}).items()
         },
         answers={
             read_text(method): {
-                _pair(pair, len(asked)): _answer(one) for pair, one in answers.items()
+                _pair_index(pair, len(pair_counts)): _answer(one) for pair, one in answers.items()
             }
             for method, answers in entry["answers"].items()
         },
@@ -277,9 +286,9 @@ def read_track(entry: dict[str, Any]) -> TrackResult:
 
 def _method(entry: dict[str, Any], n_pairs: int) -> MethodResult:
     values: dict[str, Any] = {
-        field: _field(told, entry[told]) for told, field in TOLD_METHOD.items()
+        field: _field(name, entry[name]) for name, field in JSON_FIELDS.items()
     }
-    values |= {told: _field(told, entry[told]) for told in TOLD_SAME_RULE if told in entry}
+    values |= {name: _field(name, entry[name]) for name in JSON_SAME_RULE_FIELDS if name in entry}
     for name in ("by_pair", "violation_by_pair"):
         values[name] = tuple(map(read_number, entry.get(name, ())))
         if len(values[name]) != n_pairs:
@@ -287,62 +296,62 @@ def _method(entry: dict[str, Any], n_pairs: int) -> MethodResult:
     return MethodResult(**values)
 
 
-def _field(told: str, value: Any) -> Any:
-    """Read one of a method's figures."""
+def _field(name: str, value: Any) -> Any:
+    """Read one field of a method."""
     if value is None:
-        if told in _MAYBE:
+        if name in _OPTIONAL:
             return None
-        raise TypeError(f"{told} is missing")
-    if told in _TEXTS:
+        raise TypeError(f"{name} is missing")
+    if name in _TEXTS:
         return read_text(value)
-    if told in _INTERVALS:
+    if name in _INTERVALS:
         low, high = value
-        return Interval(read_number(low), read_number(high))
-    if told == "seeds_ap@10":
+        return ConfidenceInterval(read_number(low), read_number(high))
+    if name == "seeds_ap@10":
         return tuple(map(read_number, value))
-    if told == "knobs":
+    if name == "knobs":
         return {read_text(name): one if isinstance(one, str) else read_number(one)
                 for name, one in value.items()}  # fmt: skip
-    return read_numbers(value) if told == "recall" else read_number(value)
+    return read_numbers(value) if name == "recall" else read_number(value)
 
 
 def _answer(entry: list[Any]) -> Answer:
     items, marks = entry
     if not set(read_text(marks)) <= set("rvn") or len(items) != len(marks):
-        raise TypeError("marks do not fit the items")
+        raise TypeError("marks do not match the items")
     for item in items:
         if not re.fullmatch(r"[0-9a-f]{16}", read_text(item)):
-            raise TypeError("an item has no id")
+            raise TypeError(f"{item!r:.20} is not an item id")
     return Answer(tuple(items), marks)
 
 
-def _pair(place: str, n_pairs: int) -> int:
-    if not (place.isdecimal() and len(place) < 9 and int(place) < n_pairs):
-        raise TypeError(f"{place!r:.20} is no pair")
-    return int(place)
+def _pair_index(text: str, n_pairs: int) -> int:
+    if not (text.isdecimal() and len(text) < 9 and int(text) < n_pairs):
+        raise TypeError(f"{text!r:.20} is not the index of a pair")
+    return int(text)
 
 
 def read_numbers(entry: dict[str, Any]) -> dict[str, float]:
-    """Read numbers by name."""
+    """Read a mapping of names to finite numbers."""
     return {read_text(name): read_number(value) for name, value in entry.items()}
 
 
 def read_number(value: Any) -> float:
     """Read a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r:.20} is no number")
+        raise TypeError(f"{value!r:.20} is not a finite number")
     return value
 
 
-def read_whole(value: Any) -> int:
-    """Read a whole number."""
+def read_integer(value: Any) -> int:
+    """Read an integer."""
     if not isinstance(value, int):
-        raise TypeError(f"{value!r:.20} is no whole number")
+        raise TypeError(f"{value!r:.20} is not an integer")
     return int(read_number(value))
 
 
 def read_text(value: Any) -> str:
-    """Read a text of a sensible length."""
+    """Read a string of at most 1,000 characters."""
     if not isinstance(value, str) or len(value) > 1000:
-        raise TypeError(f"{value!r:.20} is no text")
+        raise TypeError(f"{value!r:.20} is not a string of at most 1,000 characters")
     return value

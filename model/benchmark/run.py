@@ -1,9 +1,9 @@
-"""The exclusion benchmark: how well is "A without B" answered, and by whom.
+"""Run the exclusion benchmark: how well each method answers "A without B".
 
-Knobs of every method are tuned by the same number of trials on tuning pairs and select items; each
-method is then measured once, on other pairs and test items. Trained methods are trained on the
-train split with several seeds. Intervals are by bootstrap over A-words and images, ratios by the
-same resamples. Nothing that was trained on may be scored.
+The hyperparameters of every method are tuned with the same number of trials, on tuning pairs and
+the "select" split. Each method is then measured once, on report pairs and the test split. Trained
+methods are trained on the train split with several seeds. Intervals are bootstrapped over A-words
+and images; ratios use shared resamples. Items used for training are never scored.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sieve.model.backbone import BackboneUnavailable
-from sieve.model.benchmark.bootstrap import draw_resamples
-from sieve.model.benchmark.config import BenchmarkConfig
-from sieve.model.benchmark.inputs import check_inputs, modality_means
-from sieve.model.benchmark.measures import Measured, measure, shown_answers
+from sieve.model.benchmark.config import BenchmarkConfig, check_inputs, modality_means
 from sieve.model.benchmark.methods import (
     TRAINED,
     TRAINING_FREE,
@@ -32,10 +29,11 @@ from sieve.model.benchmark.methods import (
     oracle,
     other_backbone,
     splice,
-    trained_peer,
+    train_method,
     training_free,
 )
 from sieve.model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
+from sieve.model.benchmark.statistics import Measured, contrast_answers, draw_resamples, measure
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
@@ -52,25 +50,25 @@ SIEVE = "Sieve"
 
 
 class Benchmark:
-    """One benchmark over an opened collection.
+    """A benchmark of exclusion methods on a collection.
 
     Parameters
     ----------
     collection : Collection
-        Select items tune, test items are reported.
+        Methods are tuned on its "select" split and reported on its test split.
     config : BenchmarkConfig, optional
     train : Collection, optional
-        Its train split is trained on; by default the collection's own.
+        Collection whose train split is used for training; by default `collection`.
     checkpoint : Checkpoint, optional
-        Measured as Sieve, in place of encoders trained here.
-    peers : mapping of str to Collection, optional
-        The same items by other backbones.
+        Measured as Sieve, instead of training encoders.
+    baselines : mapping of str to Collection, optional
+        Collections of the same items by other backbones.
     open_text_encoder : callable, optional
-        Opens a collection's text encoder; by default its backbone, by name.
+        Opens the text encoder of a collection; by default its backbone.
     text_encoder : str
-        What embeds texts in place of the collection's own backbone: see `model.text_encoder`.
+        Text encoder to use instead of the backbone of the collection: see `model.text_encoder`.
     allow_code : bool
-        Whether a Python function may be loaded for that.
+        Whether `text_encoder` may be a Python function.
     device : str
     progress : bool
 
@@ -79,7 +77,7 @@ class Benchmark:
     BackboneUnavailable
         If queries cannot be embedded.
     ValueError
-        If something does not fit, or items were trained on that would be scored.
+        If inputs do not fit together, or scored items were used for training.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class Benchmark:
         *,
         train: Collection | None = None,
         checkpoint: Checkpoint | None = None,
-        peers: Mapping[str, Collection] | None = None,
+        baselines: Mapping[str, Collection] | None = None,
         nouns: NounTable | None = None,
         open_text_encoder: Callable[[Collection], TextEncoder] | None = None,
         text_encoder: str = "",
@@ -101,13 +99,13 @@ class Benchmark:
         self.config = config or BenchmarkConfig()
         self.train = train or collection
         self.checkpoint = checkpoint
-        self.peers = dict(peers or {})
+        self.baselines = dict(baselines or {})
         self.nouns = nouns or benchmark_nouns()
         self._device = device
         self._progress = progress
         self._attached = (text_encoder, allow_code)
         self._open = open_text_encoder or self._open_text_encoder
-        check_inputs(collection, self.train, checkpoint, self.peers)
+        check_inputs(collection, self.train, checkpoint, self.baselines)
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
         self.source = BackboneEmbeddings(
@@ -115,31 +113,32 @@ class Benchmark:
         )
 
     def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
-        """Measure everything.
+        """Tune and measure all methods.
 
         Parameters
         ----------
         on_method : callable, optional
-            Called before each method of each track with how many are done, of how many, and which
-            comes now; an exception from it stops the run.
+            Called before each method of each track with the number done, the total number, and a
+            description of the next; an exception from it stops the run.
         """
-        questions: dict[TrackName, TrackPairs] = {
-            track: track_pairs(self.collection, track, self.nouns, self.config.law)
+        pairs_by_track: dict[TrackName, TrackPairs] = {
+            track: track_pairs(self.collection, track, self.nouns, self.config.criteria)
             for track in self.config.tracks
         }
         methods = list(self._methods())
         test = evaluation_rows(self.collection, "test")
         recalls = {m.name: _mean_recall(m.recall(test)) for m in methods if m.recall is not None}
         backbone_recall = code_recall(self.source, test) if self.collection.n_captions else {}
-        total = len(questions) * len(methods)
-        begun = count()
+        total = len(pairs_by_track) * len(methods)
+        started = count()
 
-        def tell(track: TrackName, method: str) -> None:
+        def report_progress(track: TrackName, method: str) -> None:
             if on_method is not None:
-                on_method(next(begun), total, f"{track} track, {method}")
+                on_method(next(started), total, f"{track} track, {method}")
 
         tracks = tuple(
-            self._track(track, asked, methods, recalls, tell) for track, asked in questions.items()
+            self._track(track, pairs, methods, recalls, report_progress)
+            for track, pairs in pairs_by_track.items()
         )
         return BenchmarkResult(
             collection=self.collection.name,
@@ -161,7 +160,7 @@ class Benchmark:
             return text_encoder_of(opened, self._device, name, allow_code).encode_texts
         except BackboneUnavailable as error:
             raise BackboneUnavailable(
-                f"the benchmark embeds queries of its own, but the backbone of {opened.name} is "
+                f"the benchmark embeds its own queries, but the backbone of {opened.name} is "
                 f"unavailable ({unavailable_reason(error)}); {ATTACH}"
             ) from None
 
@@ -176,16 +175,16 @@ class Benchmark:
             else:
                 yield oracle()
         ids = self.collection.items["id"].tolist()
-        for name, peer in self.peers.items():
+        for name, other in self.baselines.items():
             yield other_backbone(
-                BackboneEmbeddings(peer, self._open(peer), modality_means(peer), ids), name
+                BackboneEmbeddings(other, self._open(other), modality_means(other), ids), name
             )
 
     def _encoders(self, name: str) -> list[SparseEncoder]:
         if name == SIEVE and self.checkpoint is not None:
             return [self.checkpoint.encoder]
         return [
-            trained_peer(
+            train_method(
                 name,
                 self.train,
                 replace(self.config.training, seed=seed),
@@ -200,34 +199,36 @@ class Benchmark:
     def _track(
         self,
         track: TrackName,
-        asked: TrackPairs,
+        pairs: TrackPairs,
         methods: Sequence[Method],
         recalls: Mapping[str, dict[str, float]],
-        tell: Callable[[TrackName, str], None],
+        report_progress: Callable[[TrackName, str], None],
     ) -> TrackResult:
-        report = asked.report
+        report = pairs.report
         draws = draw_resamples(report.a_names, len(report.rows), self.config.resamples, 0)
         measured: list[Measured] = []
         variants: list[Measured] = []
         for method in tqdm(methods, desc=f"{track} track", disable=not self._progress):
-            tell(track, method.name)
-            tuning, final = method.represent(asked.tuning), method.represent(report)
-            for name, rules, kept in (
+            report_progress(track, method.name)
+            tuning, final = method.represent(pairs.tuning), method.represent(report)
+            for name, rules, results in (
                 (method.name, method.rules, measured),
                 *((f"{method.name}: {rule.name}", (rule,), variants) for rule in method.variants),
             ):
-                kept.append(measure(name, rules, tuning, final, asked, draws, self.config.trials))
-        by_name = {found.result.method: found for found in (*measured, *variants)}
+                results.append(
+                    measure(name, rules, tuning, final, pairs, draws, self.config.trials)
+                )
+        by_name = {each.result.method: each for each in (*measured, *variants)}
 
-        def compared(found: Measured) -> MethodResult:
-            name = found.result.method
+        def compared(one: Measured) -> MethodResult:
+            name = one.result.method
             same_rule = by_name.get(f"{SIEVE}:{name.partition(':')[2]}") if ":" in name else None
-            result = found.against(by_name.get(SIEVE), same_rule)
+            result = one.against(by_name.get(SIEVE), same_rule)
             return replace(result, recall=recalls.get(name))
 
         return TrackResult(
             track=track,
-            asked=tuple(
+            pair_counts=tuple(
                 map(
                     PairCount,
                     report.a_names,
@@ -238,14 +239,14 @@ class Benchmark:
             ),
             items=len(report.rows),
             dropped={split: n_dropped(self.collection, split) for split in ("select", "test")},
-            tuning_pairs=len(asked.tuning.pairs),
-            tuning_items=len(asked.tuning.rows),
-            tuning_law=asked.tuning_law,
+            tuning_pairs=len(pairs.tuning.pairs),
+            tuning_items=len(pairs.tuning.rows),
+            tuning_criteria=pairs.tuning_criteria,
             methods=tuple(map(compared, measured)),
             variants=tuple(map(compared, variants)),
-            answers=shown_answers(
+            answers=contrast_answers(
                 by_name.get(SIEVE),
-                [found for found in measured if found.result.method != SIEVE],
+                [each for each in measured if each.result.method != SIEVE],
                 report,
                 self.collection.items["id"].tolist(),
             ),

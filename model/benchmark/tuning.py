@@ -1,4 +1,4 @@
-"""Tuning: every method draws its knobs by the same number of trials, on tuning pairs alone."""
+"""Random search: every method samples its hyperparameters in the same number of trials."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.rules import Rule, Space
 
 Spaces = Mapping[str, Space]
-"""Representations that a method may choose among, by name."""
+"""Alternative representations of a method, by name."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One choice of everything that a method leaves open."""
+    """A rule, a space and hyperparameter values."""
 
     rule: Rule
     space: str
     values: Mapping[str, float]
 
-    def knobs(self) -> dict[str, float | str]:
-        """Tell it as plain data."""
+    def hyperparameters(self) -> dict[str, float | str]:
+        """Return the setting as plain data."""
         return {"rule": self.rule.name, "space": self.space, **self.values}
 
     def scores(self, spaces: Spaces) -> np.ndarray:
-        """(p, n) float32."""
+        """Return the scores of all items for each pair: (p, n) float32."""
         return self.rule.scores(spaces[self.space], self.values)
 
 
 class Tuned(NamedTuple):
-    """The best of the trials."""
+    """The best setting."""
 
     setting: Setting
     ap: float
     """Mean AP@10 over tuning pairs and seeds."""
     trials: int
-    """How many different settings were tried."""
+    """Number of distinct settings tried."""
 
 
 def draw_settings(
     rules: Sequence[Rule], spaces: Sequence[str], trials: int, seed: int
 ) -> list[Setting]:
-    """Draw settings, each rule and space in its turn, each once at its starting values.
+    """Sample settings round-robin over rules and spaces; the first round has the start values.
 
     Parameters
     ----------
     rules : sequence of Rule
     spaces : sequence of str
-        Names of the spaces that may be chosen.
+        Names of the spaces.
     trials : int
-        Repetitions among them are left out, so that a rule without knobs is tried only once.
+        Number of samples; duplicates are dropped, so a rule without hyperparameters is tried once.
     seed : int
     """
     generator = np.random.default_rng(seed)
-    turns = [(rule, space) for rule in rules for space in spaces]
+    combinations = [(rule, space) for rule in rules for space in spaces]
     settings: dict[tuple, Setting] = {}
     for trial in range(trials):
-        rule, space = turns[trial % len(turns)]
-        first = trial < len(turns)
+        rule, space = combinations[trial % len(combinations)]
+        first = trial < len(combinations)
         values = {
-            name: knob.start if first else knob.draw(generator) for name, knob in rule.knobs.items()
+            name: range_.start if first else range_.draw(generator)
+            for name, range_ in rule.hyperparameters.items()
         }
         key = (rule.name, space, tuple(values.items()))
         settings.setdefault(key, Setting(rule, space, values))
@@ -77,19 +78,19 @@ def tune(
     trials: int,
     seed: int = 0,
 ) -> Tuned:
-    """Choose the setting with the highest mean AP@10; the earlier one where two tie.
+    """Return the setting with the highest mean AP@10; ties go to the earlier one.
 
     Parameters
     ----------
     rules : sequence of Rule
     seeds : sequence of mapping of str to Space
-        The tuning items and pairs as each training seed represents them.
+        Tuning items and pairs in the spaces of each training seed.
     relevant : (p, n) bool
     trials : int
     seed : int
     """
     settings = draw_settings(rules, list(seeds[0]), trials, seed)
-    found = [
+    aps = [
         float(
             np.mean(
                 [
@@ -100,5 +101,5 @@ def tune(
         )
         for setting in settings
     ]
-    best = int(np.argmax(found))
-    return Tuned(settings[best], found[best], len(settings))
+    best = int(np.argmax(aps))
+    return Tuned(settings[best], aps[best], len(settings))

@@ -1,8 +1,8 @@
-"""What dimensions mean: statistics, names, examples, and how clear all of it is."""
+"""Interpretation of dimensions: statistics, names, examples and clarity."""
 
 from __future__ import annotations
 
-from sieve.model.dimensions.cache import CodeCache, derive
+from sieve.model.dimensions.cache import CodeCache, open_code_cache
 from sieve.model.dimensions.page import (
     DimensionPage,
     Example,
@@ -19,7 +19,7 @@ __all__ = [
     "Histogram",
     "Neighbour",
     "clearest_dimension",
-    "derive",
+    "open_code_cache",
     "describe_dimension",
     "rename_rows",
 ]

@@ -1,7 +1,7 @@
-"""What happens when a dimension is off: how the results of a probe set of queries change.
+"""Ablation of a dimension: how search results change when it is off.
 
-The probes are captions of the collection that have the dimension, by the codes that are stored of
-them, so that no model has to run.
+The queries are captions of the collection that have the dimension. Their stored codes are used, so
+no model runs.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ N_CHANGES = 4
 
 
 class Change(NamedTuple):
-    """What switching the dimension off does to one probe's results."""
+    """Change of the results of one query."""
 
     text: str
     strength: float
-    """How strongly the probe has the dimension, in [0, 1]."""
+    """Activation of the dimension in the query, in [0, 1]."""
     before: tuple[Example, ...]
-    """The first ten with every dimension on; of each, how strongly it has the dimension."""
+    """Top ten with every dimension on, with the activation of the dimension in each."""
     after: tuple[Example, ...]
-    """The first ten with the dimension off."""
+    """Top ten with the dimension off."""
 
     @property
     def left(self) -> int:
-        """How many of the first ten are no longer among them."""
+        """Number of results that left the top ten."""
         return len({one.row for one in self.before} - {one.row for one in self.after})
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What switching a dimension off changes."""
+    """Effect of switching a dimension off."""
 
     n_probes: int
     n_changed: int
-    """Probes of whose first ten some left."""
+    """Number of queries with results that left the top ten."""
     mean_left: float
-    """How many of the first ten left, on average over the probes."""
+    """Mean number of results that left the top ten."""
     changes: tuple[Change, ...]
-    """The probes whose results change most, the most changed first."""
+    """Queries with the largest change, largest first."""
 
 
 class _Ranked(NamedTuple):
-    """One probe's results, by row."""
+    """Result rows of one query."""
 
     caption: int
     before: np.ndarray
@@ -65,33 +65,33 @@ class _Ranked(NamedTuple):
 
     @property
     def moved(self) -> int:
-        """Places that what stayed has moved, in total."""
+        """Total change of rank of the results that stayed."""
         _, was, now = np.intersect1d(self.before, self.after, return_indices=True)
         return int(np.abs(was - now).sum())
 
 
 def ablate_dimension(
-    collection: Collection, checkpoint: Checkpoint, derived: CodeCache, dimension: int
+    collection: Collection, checkpoint: Checkpoint, cache: CodeCache, dimension: int
 ) -> Ablation:
-    """Switch a dimension off in up to a hundred queries that have it, and see what changes.
+    """Switch a dimension off in up to 100 queries that have it, and measure the change.
 
     Parameters
     ----------
-    collection, checkpoint, derived
-        As an `Engine` holds them.
+    collection, checkpoint, cache
+        As in an `Engine`.
     dimension : int
 
     Raises
     ------
     ValueError
-        If there is no such dimension.
+        If the dimension does not exist.
     """
-    if not 0 <= dimension < derived.text_codes.m:
+    if not 0 <= dimension < cache.text_codes.m:
         raise ValueError(
-            f"there is no dimension {dimension}; there are 0 to {derived.text_codes.m - 1}"
+            f"there is no dimension {dimension}; there are 0 to {cache.text_codes.m - 1}"
         )
-    captions = probe_captions(collection, derived, dimension)
-    ranked = [_rank(checkpoint, derived, caption, dimension) for caption in captions.tolist()]
+    captions = probe_captions(collection, cache, dimension)
+    ranked = [_rank(checkpoint, cache, caption, dimension) for caption in captions.tolist()]
     most = sorted(ranked, key=lambda one: (-one.left, -one.moved, one.caption))[:N_CHANGES]
     lefts = [one.left for one in ranked]
     return Ablation(
@@ -99,22 +99,22 @@ def ablate_dimension(
         n_changed=sum(left > 0 for left in lefts),
         mean_left=sum(lefts) / max(len(lefts), 1),
         changes=tuple(
-            _change(collection, derived, one, dimension) for one in most if one.left or one.moved
+            _change(collection, cache, one, dimension) for one in most if one.left or one.moved
         ),
     )
 
 
 def probe_captions(
-    collection: Collection, derived: CodeCache, dimension: int, count: int = N_PROBES
+    collection: Collection, cache: CodeCache, dimension: int, count: int = N_PROBES
 ) -> np.ndarray:
-    """Choose captions that have a dimension, each text once, evenly over the collection.
+    """Return captions that have a dimension: distinct texts, evenly spaced over the collection.
 
     Returns
     -------
     (c,) int64
-        Places in the collection's captions, ascending; at most `count`.
+        Indices of captions, ascending; at most `count`.
     """
-    having, _ = derived.text_codes.postings(dimension)
+    having, _ = cache.text_codes.postings(dimension)
     texts = collection.caption_texts
     first = {texts[caption].strip().lower(): caption for caption in having[::-1].tolist()}
     distinct = np.sort(np.fromiter(first.values(), np.int64, len(first)))
@@ -122,20 +122,20 @@ def probe_captions(
     return distinct[np.round(chosen).astype(int)]
 
 
-def _rank(checkpoint: Checkpoint, derived: CodeCache, caption: int, dimension: int) -> _Ranked:
-    code = derived.text_codes.dense(caption)
+def _rank(checkpoint: Checkpoint, cache: CodeCache, caption: int, dimension: int) -> _Ranked:
+    code = cache.text_codes.dense(caption)
     off = np.array([dimension])
-    weight = off_weights(code, np.zeros_like(code), off, derived.mean_positive)
+    weight = off_weights(code, np.zeros_like(code), off, cache.mean_positive)
     without = Query(code, (dimension,), (float(weight[0]),), calibration=checkpoint.calibration)
-    found = [search(derived.image_codes, query, TOP) for query in (Query(code), without)]
-    # As in every search: a score of 0 shares nothing with the query.
+    found = [search(cache.image_codes, query, TOP) for query in (Query(code), without)]
+    # As in every search, a score of 0 means no shared dimension.
     before, after = (hits.rows[hits.scores != 0] for hits in found)
     return _Ranked(caption, before, after)
 
 
-def _change(collection: Collection, derived: CodeCache, ranked: _Ranked, dimension: int) -> Change:
+def _change(collection: Collection, cache: CodeCache, ranked: _Ranked, dimension: int) -> Change:
     strengths = dict(
-        zip(*(part.tolist() for part in derived.image_codes.postings(dimension)), strict=True)
+        zip(*(part.tolist() for part in cache.image_codes.postings(dimension)), strict=True)
     )
 
     def examples(rows: np.ndarray) -> tuple[Example, ...]:
@@ -143,7 +143,7 @@ def _change(collection: Collection, derived: CodeCache, ranked: _Ranked, dimensi
 
     return Change(
         text=collection.caption_texts[ranked.caption],
-        strength=float(derived.text_codes.dense(ranked.caption)[dimension]),
+        strength=float(cache.text_codes.dense(ranked.caption)[dimension]),
         before=examples(ranked.before),
         after=examples(ranked.after),
     )

@@ -1,7 +1,7 @@
-"""What follows from a collection and a checkpoint: codes and dimension statistics, cached.
+"""Cache of the codes and dimension statistics of a collection and a checkpoint.
 
-Kept in `$SIEVE_HOME/codes` under the hashes of both, so a read-only collection works and nothing is
-ever stale; a cache whose bytes have changed since is made anew.
+Stored in `$SIEVE_HOME/codes` under the hashes of both, so that read-only collections work and the
+cache is never stale. A cache with changed bytes is computed again.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from sieve.model.words.text import WordPresence, word_presence
 log = logging.getLogger(__name__)
 
 _TABLE = "dimensions.parquet"
-_ANEW = "it is computed anew"
+_RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
 
 
 class CodeCache:
-    """Codes of a collection, and statistics of every dimension over it.
+    """Codes of a collection, and statistics of every dimension.
 
     Attributes
     ----------
     image_codes, text_codes : SparseCodes
         Of the n images and the c captions.
     dimensions : pandas.DataFrame
-        See `sieve.model.dimensions.table.dimension_table`, and top_word.
+        See `sieve.model.dimensions.table.dimension_table`; also has `top_word`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class CodeCache:
 
     @property
     def mean_positive(self) -> np.ndarray:
-        """Mean of each dimension over the images that have it: (m,) float32."""
+        """Mean activation of each dimension over the images that have it: (m,) float32."""
         return self.dimensions["mean"].to_numpy(np.float32)
 
     @cached_property
@@ -75,7 +75,7 @@ class CodeCache:
         return both_modalities(self.image_codes.by_row, texts)
 
     def words_of(self, dimension: int, count: int = 10) -> tuple[tuple[str, float], ...]:
-        """Words of the captions that go with a dimension, best first, with their association."""
+        """Return the caption words with the highest association to a dimension, with scores."""
         column = csr_array(self._both[:, [dimension]])
         association = word_association(column, self._words.presence)[0]
         order = np.argsort(-association, kind="stable")[:count]
@@ -84,7 +84,7 @@ class CodeCache:
         )
 
     def coactivation(self, dimension: int) -> np.ndarray:
-        """Cosine of a dimension's activations over the images with each other's: (m,) float32."""
+        """Return the cosine of a dimension with all others over the images: (m,) float32."""
         codes = self.image_codes.by_dimension
         shared = np.asarray((codes.T @ codes[:, [dimension]]).toarray()).ravel()
         norms = np.sqrt(np.asarray((codes**2).sum(0)).ravel())
@@ -92,36 +92,36 @@ class CodeCache:
 
     @classmethod
     def compute(cls, collection: Collection, checkpoint: Checkpoint) -> CodeCache:
-        """Encode a collection and take its statistics."""
+        """Encode a collection and compute its statistics."""
         image_codes, text_codes = codes_of(collection, checkpoint)
         table = dimension_table(collection, checkpoint, image_codes, text_codes)
-        derived = cls(collection, image_codes, text_codes, table)
-        table["top_word"] = derived._top_words()
-        return derived
+        cache = cls(collection, image_codes, text_codes, table)
+        table["top_word"] = cache._top_words()
+        return cache
 
     def _top_words(self) -> list[str]:
-        """Find the word that goes best with each dimension, a few thousand dimensions at a time."""
+        """Return the most associated word of each dimension, or nothing."""
         words = np.array([*self._words.words, ""], object)
         columns = csc_array(self._both)
-        found: list[str] = []
+        top_words: list[str] = []
         for start in range(0, self.image_codes.m, _DIMENSIONS_AT_ONCE):
             part = csr_array(columns[:, start : start + _DIMENSIONS_AT_ONCE])
             association = word_association(part, self._words.presence)
             best = (
                 association.argmax(1) if association.shape[1] else np.zeros(len(association), int)
             )
-            found += np.where(association.max(1, initial=0) > 0, words[best], "").tolist()
-        return found
+            top_words += np.where(association.max(1, initial=0) > 0, words[best], "").tolist()
+        return top_words
 
     def save(self, folder: Path) -> None:
-        """Write into an empty folder."""
+        """Write the cache to an empty folder."""
         self.image_codes.save_cache(folder, IMAGE_CODES, postings=True)
         self.text_codes.save_cache(folder, TEXT_CODES)
         self.dimensions.to_parquet(folder / _TABLE, index=False)
 
     @classmethod
     def load(cls, folder: Path, collection: Collection, m: int) -> CodeCache:
-        """Read what `save` wrote."""
+        """Read a cache that `save` wrote."""
         return cls(
             collection,
             SparseCodes.load_cache(folder, IMAGE_CODES, m),
@@ -131,7 +131,7 @@ class CodeCache:
 
 
 def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCodes, SparseCodes]:
-    """Encode the images and the captions of a collection, or read the codes that it holds."""
+    """Encode the images and captions of a collection, or read its stored codes."""
     if collection.codes:
         counts = {IMAGE_CODES: collection.n_items, TEXT_CODES: collection.n_captions}
         images, texts = (
@@ -145,55 +145,55 @@ def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCode
     )
 
 
-def derive(collection: Collection, checkpoint: Checkpoint) -> CodeCache:
+def open_code_cache(collection: Collection, checkpoint: Checkpoint) -> CodeCache:
     """Read the cached codes of a collection, or compute and cache them.
 
-    A cache that cannot be read or written is not an error: the codes are then computed again.
+    If the cache cannot be read or written, the codes are computed again.
     """
-    folder = derived_folder(collection, checkpoint, str(VERSION))
+    folder = cache_folder(collection, checkpoint, str(VERSION))
     m = checkpoint.m
     if folder.is_dir():
         try:
-            check_derived(folder)
+            check_cache(folder)
             return CodeCache.load(folder, collection, m)
         except (OSError, ValueError, EOFError) as error:
             log.warning("cached codes in %s cannot be read (%s)", folder, error)
-            forget_derived(folder)
+            discard_cache(folder)
     log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
-    derived = CodeCache.compute(collection, checkpoint)
-    keep_derived(folder, derived.save)
-    return derived
+    cache = CodeCache.compute(collection, checkpoint)
+    write_cache(folder, cache.save)
+    return cache
 
 
-def derived_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
-    """Where something that follows from both is kept; `what` tells it from the rest."""
+def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
+    """Return the cache folder of a collection and a checkpoint, for the content `what`."""
     name = f"{collection.sha256[:16]}-{checkpoint.sha256[:24]}-{what}"
     return sieve_home() / "codes" / name
 
 
-def keep_derived(folder: Path, save: Callable[[Path], None]) -> None:
-    """Write what was derived into its folder; where that cannot be, it is computed again."""
+def write_cache(folder: Path, save: Callable[[Path], None]) -> None:
+    """Write cached data; log a warning if that fails."""
     try:
         with atomic_folder(folder) as draft:
             save(draft)
             write_checksums(draft, (path.name for path in draft.iterdir()))
     except FileExistsError:
-        pass  # another process was faster; what it wrote is the same
+        pass  # another process has written the same data
     except OSError as error:
         log.warning("%s is not cached: %s", folder.name, error)
 
 
-def check_derived(folder: Path) -> None:
-    """Raise a ValueError where what is kept is not what was written, or nothing tells."""
-    if not check_files(folder, _ANEW):
-        raise ValueError(f"{folder} has no checksums; {_ANEW}")
+def check_cache(folder: Path) -> None:
+    """Raise a ValueError if the cache is damaged or has no checksums."""
+    if not check_files(folder, _RECOMPUTED):
+        raise ValueError(f"{folder} has no checksums; {_RECOMPUTED}")
 
 
-def forget_derived(folder: Path) -> None:
-    """Move what cannot be used out of the way, so that it can be kept anew."""
+def discard_cache(folder: Path) -> None:
+    """Remove an unusable cache, so that it can be written again."""
     try:
-        grave = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        folder.rename(grave / folder.name)
-        shutil.rmtree(grave, ignore_errors=True)
+        trash = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        folder.rename(trash / folder.name)
+        shutil.rmtree(trash, ignore_errors=True)
     except OSError as error:
         log.warning("%s cannot be removed: %s", folder, error)

@@ -1,9 +1,9 @@
-"""How clear a dimension's meaning is, by the likeness of the images that have it.
+"""Clarity of a dimension: the similarity of the images that have it.
 
-Pure functions of activations and of a feature for each image. The feature says when two images are
-alike: best from a model that has not made the codes, else the backbone's own embedding, centred, so
-that 0 is the likeness of any two images of the collection. With the backbone's own, a high score
-partly restates that the codes were made of it; compare dimensions and encoders, not feature spaces.
+Pure functions of activations and of a feature vector per image. The features should come from
+another model than the codes; otherwise use the centred embeddings of the backbone, for which the
+mean similarity of two images is 0. In that case the scores are biased upwards, so compare
+dimensions and encoders, not feature spaces.
 
 Clarity, redundancy and polysemanticity are those of SemanticLens (Dreyer et al. 2025, *Mechanistic
 understanding and validation of large AI models with SemanticLens*, Nature Machine Intelligence,
@@ -21,23 +21,23 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.codes import columns_of, shape_of
 
 N_STRONGEST = 20
-"""Images of a dimension whose likeness is looked at."""
+"""Number of images per dimension whose similarity is measured."""
 _N_LLOYD = 20
 _ROWS_A_BATCH = 8192
 _DIMENSIONS_A_BATCH = 256
 
 
 class Strongest(NamedTuple):
-    """Images where each dimension is strongest."""
+    """Images with the highest activation of each dimension."""
 
     rows: np.ndarray
-    """(m, s) int64, strongest first; 0 where there are fewer than s."""
+    """(m, s) int64, strongest first, padded with 0."""
     there: np.ndarray
-    """(m, s) bool: False where there are fewer than s."""
+    """(m, s) bool: False for padding."""
 
 
 class ExampleScores(NamedTuple):
-    """What the strongest images of each dimension tell; NaN where they are too few."""
+    """Scores from the strongest images of each dimension; NaN if there are too few."""
 
     clarity: np.ndarray
     """(m,) float64, in [-1, 1]"""
@@ -48,7 +48,7 @@ class ExampleScores(NamedTuple):
 
 
 def centred_features(embeddings: np.ndarray) -> np.ndarray:
-    """Take the mean off and renormalise: (n, d) → (n, d) float32, unit rows (or zero)."""
+    """Subtract the mean and renormalise: (n, d) → (n, d) float32, unit or zero rows."""
     features = np.asarray(embeddings, np.float32)
     features = features - features.mean(0) if len(features) else features
     norms = np.linalg.norm(features, axis=1, keepdims=True)
@@ -56,39 +56,39 @@ def centred_features(embeddings: np.ndarray) -> np.ndarray:
 
 
 def strongest(codes: csc_array, count: int = N_STRONGEST) -> Strongest:
-    """Find the rows where each dimension is strongest, ties by row.
+    """Return the rows with the highest activation of each dimension, ties by row.
 
     Parameters
     ----------
     codes : (n, m) float32, non-negative
     count : int
-        s, the most rows of one dimension.
+        s, the maximum number of rows per dimension.
     """
     _, m = shape_of(codes)
     rows, there = np.zeros((m, count), np.int64), np.zeros((m, count), bool)
     for j, (having, values) in enumerate(columns_of(codes)):
-        found = having[np.argsort(-values, kind="stable")[:count]]
-        rows[j, : len(found)], there[j, : len(found)] = found, True
+        top = having[np.argsort(-values, kind="stable")[:count]]
+        rows[j, : len(top)], there[j, : len(top)] = top, True
     return Strongest(rows, there)
 
 
 def clarity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
-    r"""Mean cosine between the examples of a dimension.
+    r"""Return the mean cosine between the examples of each dimension.
 
         clarity = (|Σ_i v_i|² - s) / (s (s - 1)),  v_i unit vectors, s of them
 
-    SemanticLens' clarity score: 1 where all examples are alike, about 0 where they have nothing in
-    common, at least -1 / (s - 1).
+    The clarity score of SemanticLens: 1 if all examples are equal, about 0 if they are unrelated,
+    at least -1 / (s - 1).
 
     Parameters
     ----------
     examples : (m, s, d) float32, unit vectors
     there : (m, s) bool
-        Which of them count.
+        False for padding.
 
     Returns
     -------
-    (m,) float64, NaN where there are fewer than two
+    (m,) float64, NaN for fewer than two examples
     """
     total = (examples * there[..., None]).sum(1, dtype=np.float64)
     count = there.sum(1)
@@ -97,38 +97,38 @@ def clarity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def redundancy(centres: np.ndarray) -> np.ndarray:
-    """Cosine of each dimension's mean example with that of the dimension most like it.
+    """Return the cosine of each mean example with that of the most similar dimension.
 
-    SemanticLens' redundancy, for each dimension: 1 where another dimension means the same.
+    The redundancy of SemanticLens per dimension: 1 if another dimension has the same meaning.
 
     Parameters
     ----------
     centres : (m, d) float
-        Mean examples; zero rows are dimensions without any.
+        Mean examples; zero for dimensions without examples.
 
     Returns
     -------
-    (m,) float64, NaN where there is no example, or no other dimension with any
+    (m,) float64, NaN without examples, or without another dimension with examples
     """
     norms = np.linalg.norm(centres, axis=1)
     alive = np.flatnonzero(norms > 1e-12)
-    found = np.full(len(centres), np.nan)
+    scores = np.full(len(centres), np.nan)
     if len(alive) > 1:
         unit = (centres[alive] / norms[alive, None]).astype(np.float32)
         similarity = unit @ unit.T
         np.fill_diagonal(similarity, -np.inf)
-        found[alive] = similarity.max(1)
-    return found
+        scores[alive] = similarity.max(1)
+    return scores
 
 
 def polysemanticity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
-    r"""How far apart the two meanings are that the examples fall into.
+    r"""Return the distance between the two clusters of the examples of each dimension.
 
         polysemanticity = 1 - cos(c_1, c_2),  c_1 and c_2 the centres that 2-means finds
 
-    As SemanticLens has it. Where one centre holds a single example, that is a stray image and no
-    second meaning: then 1 - the mean cosine between an example and the mean of all. 2-means starts
-    from the two examples farthest apart, so that it needs no chance.
+    As in SemanticLens. A cluster of a single example is an outlier, not a second meaning; the score
+    is then 1 - the mean cosine between an example and the mean of all. 2-means starts from the two
+    most distant examples, so it is deterministic.
 
     Parameters
     ----------
@@ -137,10 +137,10 @@ def polysemanticity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (m,) float64 in [0, 2], NaN where there are fewer than two
+    (m,) float64 in [0, 2], NaN for fewer than two examples
     """
     counted = examples * there[..., None]
-    second = _two_means(counted, there)  # (m, s): 1 where an example belongs to the second centre
+    second = _two_means(counted, there)  # (m, s): True in the second cluster
     in_second = there & second
     in_first = there & ~second
     apart = _cosine(*(_mean(counted, part) for part in (in_first, in_second)))
@@ -153,7 +153,7 @@ def polysemanticity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def example_scores(codes: csc_array, features: np.ndarray) -> ExampleScores:
-    """Clarity, redundancy and polysemanticity of every dimension.
+    """Return clarity, redundancy and polysemanticity of every dimension.
 
     Parameters
     ----------
@@ -174,14 +174,14 @@ def example_scores(codes: csc_array, features: np.ndarray) -> ExampleScores:
 
 
 def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
-    r"""Likeness of the images that a dimension fires on, weighted by how strongly it fires.
+    r"""Return the similarity of the images of each dimension, weighted by activation.
 
         MS_j = Σ_{i≠l} a_i a_l cos(e_i, e_l) / Σ_{i≠l} a_i a_l
              = (|Σ a_i e_i|² - Σ a_i² |e_i|²) / ((Σ a_i)² - Σ a_i²)
 
     with a the activations of dimension j, min-max scaled over all images, and e unit vectors (Pach
-    et al. 2025, arXiv 2504.02821, which takes e from an encoder that has not made the codes). The
-    second form needs no n × n matrix.
+    et al. 2025, arXiv 2504.02821, with e from another encoder than the codes). The second form
+    needs no n × n matrix.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (m,) float64 in [-1, 1], NaN where fewer than two images have the dimension
+    (m,) float64 in [-1, 1], NaN for fewer than two images
     """
     n, m = shape_of(activations)
     scaled = _min_max_scaled(activations)
@@ -202,7 +202,7 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
     own = squared.T @ (np.asarray(features, np.float64) ** 2).sum(1)
     sums = np.asarray(scaled.sum(0)).ravel()
     pairs = sums**2 - np.asarray(squared.sum(0)).ravel()
-    # The difference of two equal sums leaves rounding, not pairs.
+    # For a single image, the difference of the sums is only rounding error.
     lone = pairs <= 1e-9 * np.maximum(sums**2, 1e-30)
     score = ((total**2).sum(1) - own) / np.where(lone, np.nan, pairs)
     return np.clip(score, -1, 1)
@@ -216,7 +216,7 @@ def _min_max_scaled(activations: csr_array) -> csr_array:
         return csr_array((n, m))
     low = codes.min(axis=0).toarray().ravel()
     high = codes.max(axis=0).toarray().ravel()
-    # A dimension whose least value is not 0 has an entry in every row, so it stays sparse.
+    # A dimension with a minimum above 0 has an entry in every row, so sparsity is unchanged.
     spread = np.maximum(high - low, 1e-30)
     values = [(v - low[j]) / spread[j] for j, (_, v) in enumerate(columns_of(codes))]
     parts = (np.concatenate([*values, np.empty(0)]), codes.indices, codes.indptr)
@@ -224,7 +224,7 @@ def _min_max_scaled(activations: csr_array) -> csr_array:
 
 
 def _two_means(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Lloyd's 2-means within each dimension: (m, s) bool, True in the second cluster."""
+    """Run 2-means (Lloyd) within each dimension: (m, s) bool, True in the second cluster."""
     similarity = np.einsum("msd,mtd->mst", examples, examples)
     pairs = there[:, :, None] & there[:, None, :]
     m, s = there.shape
@@ -246,7 +246,7 @@ def _two_means(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def _mean(examples: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Mean of the chosen examples: (m, s, d), (m, s) → (m, d), zero where none is."""
+    """Mean of the chosen examples: (m, s, d), (m, s) → (m, d), zero if there are none."""
     count = np.maximum(chosen.sum(1), 1)[:, None]
     return np.einsum("msd,ms->md", examples, chosen.astype(examples.dtype)) / count
 

@@ -1,20 +1,19 @@
-"""How well single dimensions stand for known labels.
+"""Match dimensions to labels: AUC, purity, disentanglement and completeness.
 
-A label's dimension is chosen on train items and scored on test items, so that the best of a
-thousand dimensions is not flattered by chance.
+The dimension of a label is chosen on the train split and scored on the test split, because the best
+of a thousand dimensions on the same items would be selected partly by chance.
 
-How far labels and dimensions stand one for one: disentanglement and completeness.
-
-After Eastwood & Williams 2018 (*A framework for the quantitative evaluation of disentangled
-representations*, ICLR), from importances R (m, l): how much dimension j tells of label l.
+Disentanglement and completeness follow Eastwood & Williams 2018 (*A framework for the quantitative
+evaluation of disentangled representations*, ICLR). From importances R (m, l) of dimension j for
+label l:
 
     disentanglement of j = 1 - H_l(R_jl / Σ_l R_jl),   weighted by Σ_l R_jl
     completeness of l    = 1 - H_m(R_jl / Σ_j R_jl),   weighted by Σ_j R_jl
 
-with entropies to the base of the number of labels and of dimensions. 1 where each dimension tells
-of one label, and each label stands in one dimension; 0 where everything is spread evenly.
-Importances are the weights of sparse linear probes, as in the paper's lasso. Labels that contain
-one another (dog and animal) share dimensions rightly, and keep disentanglement below 1.
+with entropies to the base of the number of labels and of dimensions. Both are 1 if each dimension
+matches one label and vice versa, and 0 if importances are uniform. Importances are the weights of
+sparse linear probes, like the lasso of the paper. Labels that contain one another (dog and animal)
+rightly share dimensions, which keeps disentanglement below 1.
 """
 
 from __future__ import annotations
@@ -34,34 +33,38 @@ from sieve.model.dimensions.naming import word_association
 from sieve.model.dimensions.vocabulary import SHARPNESS
 from sieve.model.duplicates import evaluation_rows
 
+MIN_ITEMS = 3
+"""Minimum number of items with and without a label, in each of the train and test splits."""
+N_PURE = 10
+"""Number of strongest images that purity is computed on."""
 PENALTY = 0.03
-"""On Scenes: probes of about 30 dimensions that lose nothing in AUC; weaker ones spread noise."""
+"""On Scenes this gives probes of about 30 dimensions without loss of AUC."""
 
 
 class Disentanglement(NamedTuple):
-    """Both scores, by row and column and over all."""
+    """Disentanglement and completeness, per dimension and label, and overall."""
 
     disentanglement: float
     """Weighted mean over dimensions, in [0, 1]."""
     completeness: float
     """Weighted mean over labels, in [0, 1]."""
     by_dimension: np.ndarray
-    """(m,) float64, NaN where a dimension tells of no label"""
+    """(m,) float64, NaN for a dimension without importance"""
     by_label: np.ndarray
-    """(l,) float64, NaN where no dimension tells of a label"""
+    """(l,) float64, NaN for a label without importance"""
 
 
 class ProbeImportances(NamedTuple):
-    """What sparse linear probes found."""
+    """Importances from sparse linear probes."""
 
     importances: np.ndarray
     """(m, l) float64, non-negative"""
     auc: np.ndarray
-    """(l,) float64: of each probe on items that it has not seen; Eastwood's informativeness"""
+    """(l,) float64: of each probe on held-out items; the informativeness of Eastwood & Williams"""
 
 
 def disentanglement(importances: np.ndarray) -> Disentanglement:
-    """Score how one-to-one dimensions and labels are.
+    """Compute disentanglement and completeness from importances.
 
     Parameters
     ----------
@@ -84,33 +87,33 @@ def probe_importances(
     test: np.ndarray,
     penalty: float = PENALTY,
 ) -> ProbeImportances:
-    """Fit one sparse linear probe (L1, squared hinge) a label, on dimensions of equal spread.
+    """Fit a sparse linear probe (L1, squared hinge) per label, on standardised dimensions.
 
     Parameters
     ----------
     codes : (n, m) float32
     presence : (n, l) of 0 and 1
-        Each label has items with and without it among both kinds of rows.
+        Each label needs items with and without it in both splits.
     train, test : (a,), (b,) int
-        Rows to fit on, and others to score on.
+        Rows to fit on, and rows to score on.
     penalty : float
-        Strength of the L1 penalty for each item (1 / (a C) in terms of scikit-learn's `LinearSVC`).
+        L1 penalty per item: 1 / (a C) for the `C` of scikit-learn's `LinearSVC`.
     """
-    spread = _spread(csr_array(codes[train]))
+    spread = _standard_deviation(csr_array(codes[train]))
     scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0)[None, :]
-    seen, unseen = (csr_array(codes[rows] * scale) for rows in (train, test))
-    known, asked = presence[train].toarray(), presence[test].toarray()
+    train_codes, test_codes = (csr_array(codes[rows] * scale) for rows in (train, test))
+    train_labels, test_labels = presence[train].toarray(), presence[test].toarray()
     weights, auc = [], []
-    for has, has_test in zip(known.T, asked.T, strict=True):
-        probe = LinearSVC(penalty="l1", C=1 / (penalty * len(known)), random_state=0)
-        probe.fit(seen, has)
+    for has, has_test in zip(train_labels.T, test_labels.T, strict=True):
+        probe = LinearSVC(penalty="l1", C=1 / (penalty * len(train_labels)), random_state=0)
+        probe.fit(train_codes, has)
         weights.append(np.abs(probe.coef_[0]))
-        auc.append(roc_auc_score(has_test, probe.decision_function(unseen)))
+        auc.append(roc_auc_score(has_test, probe.decision_function(test_codes)))
     return ProbeImportances(np.stack(weights, 1), np.array(auc))
 
 
 def _concentration(importances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """1 - entropy of each row's shares, and each row's share of everything."""
+    """Return 1 - normalised entropy of each row, and the sum of each row."""
     total = importances.sum(1)
     shares = importances / np.maximum(total, 1e-30)[:, None]
     entropy = -(shares * np.log(np.maximum(shares, 1e-30))).sum(1)
@@ -124,22 +127,16 @@ def _weighted(scores: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(scores[there], weights=weights[there])) if there.any() else float("nan")
 
 
-def _spread(codes: csr_array) -> np.ndarray:
-    """Take each dimension's standard deviation over rows: (m,) float64."""
+def _standard_deviation(codes: csr_array) -> np.ndarray:
+    """Return the standard deviation of each dimension over rows: (m,) float64."""
     n, _ = shape_of(codes)
     mean = np.asarray(codes.sum(0), np.float64).ravel() / max(n, 1)
     squares = np.asarray((codes**2).sum(0), np.float64).ravel() / max(n, 1)
     return np.sqrt(np.maximum(squares - mean**2, 0))
 
 
-MIN_ITEMS = 3
-"""A label counts if so many items have it, and so many lack it, in train and in test."""
-N_PURE = 10
-"""Strongest images over which purity is taken."""
-
-
 class LabelPresence(NamedTuple):
-    """Which item has which label."""
+    """Labels, and the items that have them."""
 
     labels: list[str]
     presence: csr_array
@@ -147,7 +144,7 @@ class LabelPresence(NamedTuple):
 
 
 class LabelFit(NamedTuple):
-    """How dimensions and labels fit: chosen on train items, scored on test items."""
+    """AUC of all dimensions for all labels, on train and test items."""
 
     labels: list[str]
     train_auc: np.ndarray
@@ -163,7 +160,7 @@ class LabelFit(NamedTuple):
 
 
 class BestLabels(NamedTuple):
-    """The label that each dimension stands for best; nothing where no train item has it."""
+    """Best label of each dimension; empty if no train item has the dimension."""
 
     label: np.ndarray
     """(m,) str"""
@@ -174,7 +171,7 @@ class BestLabels(NamedTuple):
 
 
 class BestDimensions(NamedTuple):
-    """The dimension that stands for each label best: chosen on train items."""
+    """Best dimension of each label, chosen on train items."""
 
     dimension: np.ndarray
     """(l,) int64"""
@@ -183,22 +180,22 @@ class BestDimensions(NamedTuple):
 
 
 def label_presence(labels: Sequence[Sequence[str]]) -> LabelPresence:
-    """Mark which item has which label, labels in alphabetical order."""
+    """Return the presence matrix of labels, in alphabetical order."""
     names = sorted({label for item in labels for label in item})
-    place = {name: at for at, name in enumerate(names)}
-    entries = sorted({(row, place[label]) for row, item in enumerate(labels) for label in item})
+    column = {name: at for at, name in enumerate(names)}
+    entries = sorted({(row, column[label]) for row, item in enumerate(labels) for label in item})
     rows, columns = np.array(entries, np.int64).reshape(-1, 2).T
     shape = (len(labels), len(names))
     return LabelPresence(names, csr_array((np.ones(len(rows)), (rows, columns)), shape=shape))
 
 
 def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
-    r"""Area under the ROC curve of every dimension for every label.
+    r"""Return the area under the ROC curve of every dimension for every label.
 
         AUC = (Σ_{i has l} rank_i - n_l (n_l + 1) / 2) / (n_l (n - n_l))
 
-    the chance that an item with the label has more of the dimension than one without, ties counting
-    half (Mann-Whitney). Zeros all tie, so only active entries are ranked.
+    the probability that an item with the label has a higher activation than one without, with ties
+    counted half (Mann-Whitney). All zeros tie, so only active entries are ranked.
 
     Parameters
     ----------
@@ -207,7 +204,7 @@ def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
 
     Returns
     -------
-    (m, l) float64 in [0, 1], NaN where no item or every item has the label
+    (m, l) float64 in [0, 1], NaN if no item or every item has the label
     """
     columns = csc_array(codes)
     columns.eliminate_zeros()
@@ -227,7 +224,7 @@ def auc_matrix(codes: csr_array, presence: csr_array) -> np.ndarray:
 
 
 def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
-    """Fit every dimension to every label that is frequent enough in both splits.
+    """Compute the AUC of every dimension for every label that is frequent enough.
 
     Parameters
     ----------
@@ -238,7 +235,7 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
     Returns
     -------
     LabelFit or None
-        None where there is no such label, or no train or test split.
+        None without such a label, or without a train or test split.
     """
     names, presence = label_presence(collection.items["labels"].tolist())
     train, test = (evaluation_rows(collection, split) for split in ("train", "test"))
@@ -246,20 +243,19 @@ def fit_labels(collection: Collection, codes: csr_array) -> LabelFit | None:
     for rows in (train, test):
         having = np.asarray(presence[rows].sum(0)).ravel()
         enough &= (having >= MIN_ITEMS) & (len(rows) - having >= MIN_ITEMS)
-    kept = np.flatnonzero(enough)
-    if not len(kept):
+    frequent = np.flatnonzero(enough)
+    if not len(frequent):
         return None
-    presence = csr_array(presence[:, kept])
+    presence = csr_array(presence[:, frequent])
     train_auc, test_auc = (auc_matrix(codes[rows], presence[rows]) for rows in (train, test))
-    return LabelFit([names[at] for at in kept], train_auc, test_auc, presence, train, test)
+    return LabelFit([names[at] for at in frequent], train_auc, test_auc, presence, train, test)
 
 
 def best_labels(fit: LabelFit, codes: csr_array) -> BestLabels:
-    """Choose each dimension's label on train items, as names are chosen; score it on test items.
+    """Choose the label of each dimension on train items, and score it on test items.
 
-    By association (`sieve.model.dimensions.naming.word_association` of cubed activations): the best
-    of all AUCs would favour rare labels, of which some always stands where a dimension happens to
-    be strong.
+    Labels are chosen like names, by `sieve.model.dimensions.naming.word_association` of cubed
+    activations. The highest AUC would favour rare labels by chance.
 
     Parameters
     ----------
@@ -279,32 +275,32 @@ def best_labels(fit: LabelFit, codes: csr_array) -> BestLabels:
 
 
 def best_dimensions(fit: LabelFit) -> BestDimensions:
-    """Choose each label's dimension by its AUC on train items, and score it on test items."""
+    """Choose the dimension of each label by AUC on train items, and score it on test items."""
     chosen = fit.train_auc.argmax(0)
     return BestDimensions(chosen, fit.test_auc[chosen, np.arange(len(chosen))])
 
 
 def purity(codes: csr_array, presence: csr_array, label: np.ndarray) -> np.ndarray:
-    """Share of each dimension's strongest items that have its label.
+    """Return the share of the strongest items of each dimension that have its label.
 
-    Over its min(10, items with the label) strongest items, so that 1 can always be reached.
+    Uses the min(10, number of items with the label) strongest items, so that 1 is always possible.
 
     Parameters
     ----------
     codes : (n, m) float32
     presence : (n, l) of 0 and 1
     label : (m,) int
-        Column of each dimension's label.
+        Column of the label of each dimension.
 
     Returns
     -------
-    (m,) float64 in [0, 1], NaN where no item has the dimension
+    (m,) float64 in [0, 1], NaN if no item has the dimension
     """
     having = [rows for rows, _ in columns_of(presence)]
-    found = np.full(len(label), np.nan)
+    shares = np.full(len(label), np.nan)
     for j, (rows, values) in enumerate(columns_of(codes)):
         has = having[label[j]]
         order = np.argsort(-values, kind="stable")[: min(N_PURE, max(len(has), 1))]
         if len(order):
-            found[j] = np.isin(rows[order], has).mean()
-    return found
+            shares[j] = np.isin(rows[order], has).mean()
+    return shares

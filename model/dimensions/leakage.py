@@ -1,19 +1,20 @@
-r"""What is left of B when its dimensions are off, and what that costs A.
+r"""Leakage and survival: what remains of B when its dimensions are off, and the cost for A.
 
-For a pair of labels (A, B), "A without B" proposes dimensions to switch off, as the explorer does.
+For a pair of labels (A, B), the dimensions to switch off are proposed as for "A without B" in a
+search.
 
     leakage  = (AUC_off - ½) / (AUC_all - ½)
 
-with the AUC, on test items, of a logistic probe for B over all dimensions, and of one without those
-that are off: 0 where nothing is left of B, 1 where switching hid nothing. The second probe is
-either trained anew on what is left, renormalised, since a code's length alone would tell that
-something was taken away (what the code still tells: B's surroundings too, and rightly so, for a
-probe can guess an umbrella by the beach), or it is the first one with those dimensions zeroed (what
-B's usual reader still sees).
+with the test AUC of a logistic probe for B on all dimensions, and without those that are off: 0 if
+nothing remains of B, 1 if switching off had no effect. Two variants of the second probe exist. The
+first is retrained on the remaining dimensions, renormalised because the norm alone would reveal the
+removal; it can also use the context of B, such as the beach for an umbrella. The second is the
+original probe with those dimensions set to zero.
 
     survival = AP@10 of A with B's dimensions off / AP@10 of A with every dimension on
 
-where an item is right if it has A, whether or not it has B. Above 1 where B's dimensions misled.
+where an item is relevant if it has A, with or without B. Above 1 if the dimensions of B were
+misleading.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from sieve.model.dimensions.labels import LabelFit
 from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, search
 
 MIN_EITHER = 10
-"""A pair counts if so many test items have A without B, and so many have both."""
+"""Minimum number of test items with A without B, and with both."""
 MIN_TOGETHER = 0.15
-"""… and if at least this share of A's have B: what is never together needs no excluding."""
+"""Minimum P(B|A); otherwise there is nothing to exclude."""
 N_PAIRS = 40
 _TOP = 10
 
 
-class Pair(NamedTuple):
+class LabelPair(NamedTuple):
     """Columns of two labels."""
 
     wanted: int
@@ -50,136 +51,140 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class PairReport:
-    """What one pair shows."""
+    """Measurements of one pair."""
 
     wanted: str
     unwanted: str
     off: int
-    """How many dimensions were proposed and switched off."""
+    """Number of dimensions that were switched off."""
     auc_all: float
-    """Of a probe for B on all dimensions."""
+    """AUC of a probe for B on all dimensions."""
     auc_off: float
-    """Of a probe for B that was trained without those that are off."""
+    """AUC of a probe for B trained without the off dimensions."""
     auc_zeroed: float
-    """Of the probe on all dimensions, where those that are off are zeroed for it."""
+    """AUC of the first probe with the off dimensions set to zero."""
     ap_on: float
-    """A's AP@10 with every dimension on."""
+    """AP@10 of A with every dimension on."""
     ap_ignored: float
-    """A's AP@10 with B's dimensions off at strictness 0: they are ignored."""
+    """AP@10 of A with the dimensions of B off at strictness 0 (ignored)."""
     ap_pushed: float
-    """A's AP@10 with B's dimensions off at strictness 1: they push away."""
+    """AP@10 of A with the dimensions of B off at strictness 1 (pushed away)."""
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """Over all pairs; ratios are of means, so that a pair of small numbers does not rule."""
+    """Means over all pairs; ratios are of means, so that pairs of small values do not dominate."""
 
     pairs: int
     mean_off: float
-    """Dimensions off, on average."""
+    """Mean number of off dimensions."""
     probe_all: float
-    """AUC of a probe for B on all dimensions; chance is ½."""
+    """AUC of a probe for B on all dimensions; chance is 0.5."""
     probe_off: float
-    """Of a probe trained without B's dimensions."""
+    """AUC of a probe trained without the off dimensions."""
     probe_zeroed: float
-    """Of the first probe with B's dimensions zeroed."""
+    """AUC of the first probe with the off dimensions set to zero."""
     leakage: float
-    """Of the probe trained anew."""
+    """Of the retrained probe."""
     leakage_zeroed: float
     survival_ignored: float
-    """AP@10 of A kept at strictness 0."""
+    """Survival at strictness 0."""
     survival_pushed: float
-    """AP@10 of A kept at strictness 1."""
+    """Survival at strictness 1."""
 
 
 def average_precision_at(relevant: np.ndarray, n_relevant: int, top: int = _TOP) -> float:
-    r"""AP@k = (1 / min(R, k)) Σ_{i ≤ k} P@i · rel_i, in [0, 1].
+    r"""Return AP@k = (1 / min(R, k)) Σ_{i ≤ k} P@i · rel_i, in [0, 1].
 
     Parameters
     ----------
     relevant : (t,) bool
         Of the results, best first.
     n_relevant : int
-        R, how many relevant items there are.
+        R, the number of relevant items.
     """
     hits = np.asarray(relevant[:top], np.float64)
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float((precision * hits).sum() / max(min(n_relevant, top), 1))
 
 
-def label_pairs(presence: csr_array, count: int = N_PAIRS, seed: int = 0) -> list[Pair]:
-    """Choose pairs of labels that are seen together and apart.
+def label_pairs(presence: csr_array, count: int = N_PAIRS, seed: int = 0) -> list[LabelPair]:
+    """Choose pairs of labels that occur both together and separately.
 
     Parameters
     ----------
     presence : (n, l) of 0 and 1
         Of the test items.
     count : int
-        So many at most, drawn at random; each B as rarely as can be.
+        Maximum number of pairs, drawn at random with each B as rarely as possible.
     seed : int
     """
     both = (presence.T @ presence).toarray()
     having = np.diag(both)
     fits = (both >= MIN_EITHER) & (having[:, None] - both >= MIN_EITHER)
     fits &= both >= MIN_TOGETHER * np.maximum(having, 1)[:, None]
-    fits &= having[None, :] - both > 0  # B that is always A is A's own kind
+    fits &= having[None, :] - both > 0  # B that always comes with A is a hyponym of A
     np.fill_diagonal(fits, False)
     pairs = np.random.default_rng(seed).permutation(np.argwhere(fits))
-    seen: dict[int, int] = {}
-    turns = []
+    uses: dict[int, int] = {}
+    rounds = []
     for _, b in pairs.tolist():
-        turns.append(seen.get(b, 0))
-        seen[b] = turns[-1] + 1
-    order = np.argsort(np.array(turns, np.int64), kind="stable")[:count]
-    return [Pair(*pairs[at].tolist()) for at in order]
+        rounds.append(uses.get(b, 0))
+        uses[b] = rounds[-1] + 1
+    order = np.argsort(np.array(rounds, np.int64), kind="stable")[:count]
+    return [LabelPair(*pairs[at].tolist()) for at in order]
 
 
 def pair_reports(
     codes: SparseCodes,
     fit: LabelFit,
-    pairs: Sequence[Pair],
+    pairs: Sequence[LabelPair],
     encode_text: Callable[[str], np.ndarray],
     calibration: Calibration,
     mean_positive: np.ndarray,
 ) -> list[PairReport]:
-    """Measure each pair.
+    """Measure leakage and survival of each pair.
 
     Parameters
     ----------
     codes : SparseCodes
         Of all images.
     fit : LabelFit
-        Its splits and presences are used.
-    pairs : sequence of Pair
+        For its splits and presence matrix.
+    pairs : sequence of LabelPair
     encode_text : callable
-        A text's code, (m,) float32; labels are asked for as "a LABEL".
+        Returns the code of a text, (m,) float32; called with "a LABEL".
     calibration : Calibration
     mean_positive : (m,) float32
     """
     probes: dict[int, _Probe] = {}
-    asked = {at: encode_text(f"a {fit.labels[at]}") for at in sorted({x for p in pairs for x in p})}
+    label_codes = {
+        at: encode_text(f"a {fit.labels[at]}") for at in sorted({x for p in pairs for x in p})
+    }
     test_codes = _rows(codes, fit.test)
-    found = []
+    reports = []
     for pair in pairs:
         a, b = pair
-        off = propose_off(asked[a], asked[b], calibration)
+        off = propose_off(label_codes[a], label_codes[b], calibration)
         if b not in probes:
             probes[b] = _Probe(codes, fit, b, _Probe.none)
-        weights = off_weights(asked[a], asked[b], off, mean_positive)
+        weights = off_weights(label_codes[a], label_codes[b], off, mean_positive)
         has = np.asarray(fit.presence[fit.test][:, [a]].toarray()).ravel() > 0
         precision = [
-            _precision(test_codes, has, _query(asked[a], off, weights, strictness, calibration))
+            _precision(
+                test_codes, has, _query(label_codes[a], off, weights, strictness, calibration)
+            )
             for strictness in (None, 0.0, 1.0)
         ]
-        everything, anew = probes[b], _Probe(codes, fit, b, off)
-        auc = everything.auc(), anew.auc(), everything.auc(off)
+        full, retrained = probes[b], _Probe(codes, fit, b, off)
+        auc = full.auc(), retrained.auc(), full.auc(off)
         names = fit.labels[a], fit.labels[b]
-        found.append(PairReport(*names, len(off), *auc, *precision))
-    return found
+        reports.append(PairReport(*names, len(off), *auc, *precision))
+    return reports
 
 
 def summarise(reports: Sequence[PairReport]) -> LeakageReport | None:
-    """Take the means over pairs; None where there is no pair."""
+    """Return the means over pairs, or None without pairs."""
     if not reports:
         return None
 
@@ -207,7 +212,7 @@ def _query(
     strictness: float | None,
     calibration: Calibration,
 ) -> Query:
-    """A's query, with every dimension on where `strictness` is None."""
+    """Build the query of A, with every dimension on if `strictness` is None."""
     if strictness is None:
         return Query(code)
     switched = tuple(off.tolist()), tuple(weights.tolist())
@@ -229,11 +234,11 @@ class _Probe:
         self.codes = _renormalised(_without(csr_array(codes.by_row[fit.test]), off))
         # Codes are short unit vectors: a weak penalty lets the probe use single dimensions.
         self.probe = LogisticRegression(C=100.0, max_iter=300, class_weight="balanced")
-        seen = _renormalised(_without(csr_array(codes.by_row[fit.train]), off))
-        self.probe.fit(seen, has[fit.train])
+        train_codes = _renormalised(_without(csr_array(codes.by_row[fit.train]), off))
+        self.probe.fit(train_codes, has[fit.train])
 
     def auc(self, off: np.ndarray = none) -> float:
-        """Score it on test items, with further dimensions zeroed."""
+        """Return the AUC on test items, with further dimensions set to zero."""
         scores = self.probe.decision_function(_without(self.codes, off))
         return float(roc_auc_score(self.has, scores))
 
@@ -250,6 +255,6 @@ def _renormalised(codes: csr_array) -> csr_array:
 
 
 def _rows(codes: SparseCodes, rows: np.ndarray) -> SparseCodes:
-    """Codes of some rows only."""
+    """Return the codes of some rows."""
     part = csr_array(codes.by_row[rows])
     return SparseCodes(part.indptr, part.indices, part.data, codes.m)

@@ -1,7 +1,7 @@
-"""A map of the dimensions: two coordinates each, near each other where they mean alike things.
+"""Two-dimensional map of the dimensions, with similar dimensions close to each other.
 
-Laid out by t-SNE (van der Maaten and Hinton, 2008) over the cosines between decoder directions.
-Codes that were made elsewhere have no decoder: their dimensions are compared by where they fire.
+Computed by t-SNE (van der Maaten and Hinton, 2008) from the cosines between decoder directions.
+External codes have no decoder; their dimensions are compared by co-activation.
 """
 
 from __future__ import annotations
@@ -22,75 +22,73 @@ from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
 from sieve.model.dimensions.cache import (
     CodeCache,
-    check_derived,
-    derived_folder,
-    forget_derived,
-    keep_derived,
+    cache_folder,
+    check_cache,
+    discard_cache,
+    write_cache,
 )
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of the layout; a cached map of another version is made anew."""
+"""Version of the layout; a cached map of another version is computed again."""
 FEWEST = 12
-"""Fewer dimensions have too few neighbours for t-SNE."""
+"""Minimum number of dimensions for t-SNE."""
 MOST = 5000
-"""t-SNE takes about 1 s of a core for 1,000 dimensions, 8 for these, 23 for 10,000."""
+"""Maximum for t-SNE, which takes about 1 s of a core for 1,000, 8 s for 5,000, 23 s for 10,000."""
 _PERPLEXITY = 30
 _STEPS = 500
-"""As trustworthy as 1,000 (.796 of ten neighbours, on photographs at m = 1,024) in half the time;
-300 are not (.674)."""
+"""Trustworthiness 0.796 (ten neighbours, photographs, m = 1,024), as with 1,000 steps; 300 steps
+give 0.674."""
 _PROFILE = 64
 _FILE = "map.parquet"
 T_SNE, BY_PCA = "t-SNE", "PCA"
 
 
 class DimensionMap(NamedTuple):
-    """Where each live dimension stands."""
+    """Position of each live dimension."""
 
     dimensions: np.ndarray
-    """(l,) int64, ascending: those that fire for any image or caption."""
+    """(l,) int64, ascending: dimensions that fire for any image or caption."""
     positions: np.ndarray
     """(l, 2) float32 in [-1, 1]"""
     method: str
-    """t-SNE, or PCA where there are too few dimensions for it, or too many."""
+    """t-SNE, or PCA if there are too few or too many dimensions."""
 
 
-def dimension_map(
-    collection: Collection, checkpoint: Checkpoint, derived: CodeCache
-) -> DimensionMap:
-    """Read the cached map of all live dimensions, or lay it out and cache it.
+def dimension_map(collection: Collection, checkpoint: Checkpoint, cache: CodeCache) -> DimensionMap:
+    """Return the map of all live dimensions, from the cache or computed and cached.
 
-    A cache that cannot be read or written is not an error: the map is then laid out again.
+    If the cache cannot be read or written, the map is computed again.
     """
-    folder = derived_folder(collection, checkpoint, f"map{VERSION}")
+    folder = cache_folder(collection, checkpoint, f"map{VERSION}")
     if folder.is_dir():
         try:
-            check_derived(folder)
+            check_cache(folder)
             return _load(folder)
         except (OSError, ValueError, KeyError) as error:
             log.warning("the map in %s cannot be read (%s)", folder, error)
-            forget_derived(folder)
-    live = live_dimensions(derived)
-    log.info("laying out %s dimensions", len(live))
+            discard_cache(folder)
+    live = live_dimensions(cache)
+    log.info("computing the map of %s dimensions", len(live))
     if checkpoint.codes:
-        features = firing_profiles(derived, live)
+        features = firing_profiles(cache, live)
     else:
         features = checkpoint.encoder.directions[live]
     positions, method = lay_out(features)
-    found = DimensionMap(live, positions, method)
-    keep_derived(folder, lambda draft: _save(found, draft))
-    return found
+    result = DimensionMap(live, positions, method)
+    write_cache(folder, lambda draft: _save(result, draft))
+    return result
 
 
-def live_dimensions(derived: CodeCache) -> np.ndarray:
-    """Dimensions that fire for any image or caption: (l,) int64."""
-    counts = [np.diff(c.by_dimension.indptr) for c in (derived.image_codes, derived.text_codes)]
+def live_dimensions(cache: CodeCache) -> np.ndarray:
+    """Return the dimensions that fire for any image or caption: (l,) int64."""
+    counts = [np.diff(c.by_dimension.indptr) for c in (cache.image_codes, cache.text_codes)]
     return np.flatnonzero(counts[0] + counts[1])
 
 
-def firing_profiles(derived: CodeCache, dimensions: np.ndarray) -> np.ndarray:
-    """Tell where dimensions fire in few numbers, whose cosines are those of their co-activation.
+def firing_profiles(cache: CodeCache, dimensions: np.ndarray) -> np.ndarray:
+    """Return low-rank activation profiles, whose cosines approximate co-activation.
 
     Parameters
     ----------
@@ -100,10 +98,10 @@ def firing_profiles(derived: CodeCache, dimensions: np.ndarray) -> np.ndarray:
     Returns
     -------
     (l, at most 64) floating
-        The leading singular directions of their activations over all images and captions, each
-        dimension's scaled to norm 1 before.
+        Truncated SVD of the activations over all images and captions, with each dimension scaled to
+        norm 1.
     """
-    codes = csc_array(vstack([derived.image_codes.by_row, derived.text_codes.by_row]))
+    codes = csc_array(vstack([cache.image_codes.by_row, cache.text_codes.by_row]))
     profiles = csr_array(normalize(csr_array(codes[:, dimensions].T)))
     width = min(_PROFILE, *(size - 1 for size in shape_of(profiles)))
     if width < 2:
@@ -112,7 +110,7 @@ def firing_profiles(derived: CodeCache, dimensions: np.ndarray) -> np.ndarray:
 
 
 def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
-    """Place rows in the plane, alike ones near each other; the same rows always alike.
+    """Embed rows in the plane deterministically, with similar rows close to each other.
 
     Parameters
     ----------
@@ -120,7 +118,9 @@ def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
 
     Returns
     -------
-    (l, 2) float32 in [-1, 1], and t-SNE or PCA, by which they were placed.
+    positions : (l, 2) float32 in [-1, 1]
+    method : str
+        t-SNE or PCA.
     """
     n = len(features)
     differ = n > 1 and bool((features != features[0]).any())
@@ -136,18 +136,18 @@ def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
         placed = tsne.fit_transform(np.asarray(features, np.float32))
     else:
         method = BY_PCA
-        kept = min(2, n, features.shape[1])
+        width = min(2, n, features.shape[1])
         placed = np.zeros((n, 2), np.float32)
         if differ:
-            placed[:, :kept] = PCA(kept, random_state=0).fit_transform(features)
+            placed[:, :width] = PCA(width, random_state=0).fit_transform(features)
     if n:
         placed = placed - (placed.min(0) + placed.max(0)) / 2
     return (placed / max(np.abs(placed).max(initial=0), 1e-12)).astype(np.float32), method
 
 
-def _save(found: DimensionMap, folder: Path) -> None:
-    x, y = found.positions.T
-    columns = {"dimension": found.dimensions, "x": x, "y": y, "method": found.method}
+def _save(result: DimensionMap, folder: Path) -> None:
+    x, y = result.positions.T
+    columns = {"dimension": result.dimensions, "x": x, "y": y, "method": result.method}
     pd.DataFrame(columns).to_parquet(folder / _FILE, index=False)
 
 

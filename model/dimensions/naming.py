@@ -1,10 +1,10 @@
-"""Names for dimensions: from the words of captions, else from a vocabulary.
+"""Name dimensions after caption words, or else after words of a vocabulary.
 
-A dimension and a word are associated by the cosine between the dimension's activations over items,
-cubed, and the word's presence in their captions: 1 where exactly the items that have the word have
-the dimension, all equally. The cube makes the strongest items count: weak activations are many, and
-would name half of all dimensions after the commonest places. Activations of images and of captions
-count alike, so a name must hold in both modalities.
+The association of a dimension and a word is the cosine between the cubed activations of the
+dimension over items and the presence of the word in their captions. It is 1 if exactly the items
+with the word have the dimension, all equally. The cube emphasises strong activations; otherwise the
+many weak ones would name half of all dimensions after the most frequent places. Activations of
+images and captions have equal weight, so a name must hold in both modalities.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sieve.model.dimensions.vocabulary import (
     SHARPNESS,
     TextTower,
     WordFit,
-    akin,
+    are_related,
     best_words,
     fit_words,
     vocabulary_of,
@@ -33,11 +33,11 @@ from sieve.model.words.person_labels import labels_people
 from sieve.model.words.text import WordPresence, concept_presence
 
 _AS_GOOD = 0.98
-"""A phrase takes a word's place where its association is at least this share of the word's."""
+"""A phrase replaces a word if its association is at least this share of that of the word."""
 
 
 def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
-    """Cosine of each dimension with each word over items.
+    """Return the cosine of each dimension with each word over items.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
 
 
 def nameable(words: WordPresence) -> WordPresence:
-    """Leave out the words and phrases that label people: see `sieve.model.words.person_labels`."""
-    kept = [at for at, word in enumerate(words.words) if not labels_people(word)]
-    return WordPresence([words.words[at] for at in kept], csr_array(words.presence[:, kept]))
+    """Remove words and phrases that label people: see `sieve.model.words.person_labels`."""
+    columns = [at for at, word in enumerate(words.words) if not labels_people(word)]
+    return WordPresence([words.words[at] for at in columns], csr_array(words.presence[:, columns]))
 
 
 def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
-    """Sum both modalities' cubed activations, each scaled to unit norm over a dimension's items.
+    """Sum the cubed activations of both modalities, each scaled to unit norm per dimension.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
 
 
 def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, DimensionName]:
-    """Name each dimension after its most associated word; dimensions without any stay unnamed.
+    """Name each dimension after its most associated word, if there is one.
 
-    A phrase that holds the word and fits about as well says it more fully: "palm tree" for "palm".
-    The runner-up is the next word that says something else.
+    A phrase that contains the word and fits about as well is preferred: "palm tree" over "palm".
+    The runner-up is the next unrelated word.
 
     Parameters
     ----------
@@ -93,66 +93,65 @@ def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, D
     for j, scores in enumerate(association):
         best = best_words(scores, words.words)
         if best is not None:
-            fits[j] = _fuller(best, scores, words.words)
-    return _told_apart({j: DimensionName(*fit, source=CAPTIONS) for j, fit in fits.items()})
+            fits[j] = _prefer_phrase(best, scores, words.words)
+    return _make_distinct({j: DimensionName(*fit, source=CAPTIONS) for j, fit in fits.items()})
 
 
 def names_from_captions(
     encoder: SparseEncoder, collection: Collection, rows: np.ndarray
 ) -> dict[int, DimensionName]:
-    """Name an encoder's dimensions by the captions of some items.
+    """Name the dimensions of an encoder after the captions of some items.
 
     Parameters
     ----------
     encoder : SparseEncoder
     collection : Collection
     rows : (r,) int
-        Items to look at, those of the train split.
+        Items to use, those of the train split.
     """
     captions = collection.captions_of_rows(rows)
     owner = collection.item_positions(rows, captions)
     images = encode_codes(encoder, collection.image_embeddings[rows], IMAGE)
     texts = encode_codes(encoder, collection.text_embeddings[captions], TEXT)
     activations = both_modalities(images.by_row, mean_caption_codes(texts, owner, len(rows)))
-    told = collection.items["captions"].iloc[rows].tolist()
-    words = nameable(concept_presence(told))
+    words = nameable(concept_presence(collection.items["captions"].iloc[rows].tolist()))
     return name_dimensions(word_association(activations, words.presence), words)
 
 
 def add_vocabulary(
     names: Mapping[int, DimensionName], fits: Mapping[int, WordFit]
 ) -> dict[int, DimensionName]:
-    """Put the vocabulary's word beside each name, and in its place where captions give none."""
-    found: dict[int, DimensionName] = {}
+    """Add the vocabulary word to each name, and use it as the name if captions give none."""
+    named: dict[int, DimensionName] = {}
     for j in sorted({*names, *fits}):
         fit = fits.get(j)
         if fit is None:
-            found[j] = names[j]
+            named[j] = names[j]
             continue
         name = names.get(j) or DimensionName(*fit, source=VOCABULARY)
-        found[j] = replace(
+        named[j] = replace(
             name,
             vocabulary=fit.word,
             vocabulary_score=fit.score,
             vocabulary_runner_up=fit.runner_up,
             vocabulary_runner_up_score=fit.runner_up_score,
         )
-    return _told_apart(found)
+    return _make_distinct(named)
 
 
 def name_encoder(
     encoder: SparseEncoder, collection: Collection, rows: np.ndarray, backbone: TextTower
 ) -> dict[int, DimensionName]:
-    """Name an encoder's dimensions: by captions where they say anything, else by a vocabulary.
+    """Name the dimensions of an encoder after captions if possible, else after a vocabulary.
 
     Parameters
     ----------
     encoder : SparseEncoder
     collection : Collection
     rows : (r,) int
-        Items to look at, those of the train split.
+        Items to use, those of the train split.
     backbone : TextTower
-        Of the collection, or what reads texts in its place; reads the vocabulary.
+        Text encoder for the vocabulary.
     """
     words = vocabulary_of(backbone)
     embeddings = word_embeddings(words, backbone, backbone.sha256)
@@ -160,14 +159,14 @@ def name_encoder(
     return add_vocabulary(names_from_captions(encoder, collection, rows), fits)
 
 
-def _fuller(fit: WordFit, scores: np.ndarray, words: list[str]) -> WordFit:
-    """Take a phrase in place of one of its words where it fits about as well."""
+def _prefer_phrase(fit: WordFit, scores: np.ndarray, words: list[str]) -> WordFit:
+    """Replace a word by a phrase that contains it and fits about as well."""
     order = np.argsort(-scores, kind="stable")[:8]
     near = [int(at) for at in order if scores[at] >= _AS_GOOD * fit.score]
     phrase = next((at for at in near if fit.word in words[at].split() and " " in words[at]), None)
     if phrase is None:
         return fit
-    others = [at for at in order if scores[at] > 0 and not akin(words[phrase], words[at])]
+    others = [at for at in order if scores[at] > 0 and not are_related(words[phrase], words[at])]
     runner_up = others[0] if others else None
     return WordFit(
         words[phrase],
@@ -177,13 +176,15 @@ def _fuller(fit: WordFit, scores: np.ndarray, words: list[str]) -> WordFit:
     )
 
 
-def _told_apart(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
-    """Where dimensions share a name, let the surest have it alone: "dog" and "dog · snow"."""
-    found: dict[int, DimensionName] = {}
+def _make_distinct(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:
+    """Add the runner-up to repeated names, except for the highest score: "dog", "dog · snow"."""
+    distinct: dict[int, DimensionName] = {}
     taken: set[str] = set()
     for j, name in sorted(names.items(), key=lambda entry: -entry[1].score):
         fuller = f"{name.name} · {name.runner_up}"
         is_shared = name.name in taken and name.runner_up and "·" not in name.name
         taken.add(name.name)
-        found[j] = replace(name, name=fuller) if is_shared and not labels_people(fuller) else name
-    return found
+        distinct[j] = (
+            replace(name, name=fuller) if is_shared and not labels_people(fuller) else name
+        )
+    return distinct

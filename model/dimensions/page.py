@@ -1,4 +1,4 @@
-"""The page of one dimension: its numbers, examples, words and neighbours."""
+"""Description of one dimension: statistics, examples, words and neighbours."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Example(NamedTuple):
     id: str
     row: int
     value: float
-    """z̄_j, in [0, 1]"""
+    """Activation z̄_j, in [0, 1]"""
     captions: tuple[str, ...]
     file: str
-    """Name of its original inside the source."""
+    """Name of the original file in the source."""
 
     @classmethod
     def of(cls, collection: Collection, row: int, value: float) -> Example:
-        """Look up the item of a row."""
+        """Create the example of a row."""
         item = collection.items.iloc[row]
         return cls(item["id"], row, value, tuple(item["captions"]), collection.file_names[row])
 
@@ -48,7 +48,7 @@ class CaptionExample(NamedTuple):
 
 @dataclass(frozen=True)
 class ActivationInterval:
-    """Images sampled from one stretch of a dimension's values."""
+    """Images sampled from one interval of activations."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ class ActivationInterval:
 
 
 class Neighbour(NamedTuple):
-    """Another dimension, and how near it is."""
+    """Another dimension and its similarity."""
 
     dimension: int
     name: str
@@ -65,7 +65,7 @@ class Neighbour(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Positive values of a dimension by modality."""
+    """Histogram of the positive activations by modality."""
 
     edges: np.ndarray
     """(b + 1,) float64"""
@@ -77,29 +77,29 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True)
 class DimensionPage:
-    """Everything that the explorer shows of one dimension."""
+    """Everything that the explorer shows about one dimension."""
 
     dimension: int
     name: str
     suggested: str
-    """The checkpoint's name, which a person's goes before."""
+    """Name in the checkpoint, which a name from annotations overrides."""
     statistics: dict[str, float]
-    """The numbers of its row in the dimension table, those that could be measured."""
+    """Finite numbers of its row in the dimension table."""
     naming: DimensionName | None
-    """Where the suggested name is from, and what else it could be called."""
+    """Source and alternatives of the suggested name."""
     label: str
-    """The label that it stands for best, or nothing; `label_auc` says how well."""
+    """Best label, or empty; `label_auc` has its AUC."""
     words: tuple[tuple[str, float], ...]
-    """Words of captions that go with it, with their score in [0, 1], best first."""
+    """Associated caption words with scores in [0, 1], best first."""
     top_images: tuple[Example, ...]
     random_images: tuple[Example, ...]
-    """A random sample of the images that have it, not only the flattering top."""
+    """Random sample of the images that have it."""
     intervals: tuple[ActivationInterval, ...]
-    """From the strongest to the weakest values."""
+    """From the highest to the lowest activations."""
     top_captions: tuple[CaptionExample, ...]
     histogram: Histogram
     similar: tuple[Neighbour, ...]
-    """By cosine of decoder directions; none where the codes were made elsewhere."""
+    """By cosine of decoder directions; empty for external codes."""
     coactive: tuple[Neighbour, ...]
     """By cosine of activations over the images."""
 
@@ -107,34 +107,34 @@ class DimensionPage:
 def describe_dimension(
     collection: Collection,
     checkpoint: Checkpoint,
-    derived: CodeCache,
+    cache: CodeCache,
     dimension: int,
     names: Callable[[int], str],
     seed: int = 0,
 ) -> DimensionPage:
-    """Gather everything about one dimension.
+    """Describe one dimension.
 
     Parameters
     ----------
-    collection, checkpoint, derived
-        As an `Engine` holds them.
+    collection, checkpoint, cache
+        As in an `Engine`.
     dimension : int
     names : callable
-        Gives a dimension's name.
+        Returns the name of a dimension.
     seed : int
-        Of the random sample.
+        Seed of the random sample.
     """
-    rows, values = derived.image_codes.postings(dimension)
+    rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
 
-    def examples(places: np.ndarray) -> tuple[Example, ...]:
-        return tuple(Example.of(collection, int(rows[i]), float(values[i])) for i in places)
+    def examples(ranks: np.ndarray) -> tuple[Example, ...]:
+        return tuple(Example.of(collection, int(rows[i]), float(values[i])) for i in ranks)
 
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
-    table = derived.dimensions.iloc[dimension]
-    activations = derived.coactivation(dimension)
+    table = cache.dimensions.iloc[dimension]
+    activations = cache.coactivation(dimension)
     return DimensionPage(
         dimension=dimension,
         name=names(dimension),
@@ -146,12 +146,12 @@ def describe_dimension(
         },
         naming=checkpoint.names.get(dimension),
         label=str(table["label"]),
-        words=derived.words_of(dimension),
+        words=cache.words_of(dimension),
         top_images=examples(np.arange(min(N_EXAMPLES, len(rows)))),
         random_images=examples(sample),
         intervals=_intervals(values, examples, generator),
-        top_captions=_top_captions(collection, derived.text_codes, dimension),
-        histogram=_histogram(values, derived.text_codes.postings(dimension)[1]),
+        top_captions=_top_captions(collection, cache.text_codes, dimension),
+        histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
         similar=_similar(checkpoint, names, dimension),
         coactive=_nearest(names, activations, dimension),
     )
@@ -162,16 +162,16 @@ def _intervals(
     examples: Callable[[np.ndarray], tuple[Example, ...]],
     generator: np.random.Generator,
 ) -> tuple[ActivationInterval, ...]:
-    """Cut descending values into stretches of equal width, and sample each."""
+    """Divide descending values into intervals of equal width, and sample each."""
     if not len(values):
         return ()
     edges = np.linspace(float(values[0]), 0.0, N_INTERVALS + 1)
-    found = []
+    intervals = []
     for high, low in zip(edges[:-1], edges[1:], strict=True):
         inside = np.flatnonzero((values <= high) & (values > low))
         picked = np.sort(generator.permutation(inside)[:6])
-        found.append(ActivationInterval(float(low), float(high), len(inside), examples(picked)))
-    return tuple(found)
+        intervals.append(ActivationInterval(float(low), float(high), len(inside), examples(picked)))
+    return tuple(intervals)
 
 
 def _top_captions(

@@ -1,9 +1,4 @@
-"""Statistics of every dimension: how often it fires, how strongly, and if both modalities agree.
-
-Everything is sparse algebra over codes of images and captions; nothing here runs a model.
-
-What must hold for a trained encoder: live dimensions, both modalities, retrieval.
-"""
+"""Statistics of dimensions: firing rates, activations, image-text agreement, and code quality."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ from sieve.model.evaluation import recall_at
 
 
 def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int) -> csr_array:
-    """Mean code of each item's captions: (n, m) float32, zero rows where there is none."""
+    """Return the mean code of the captions of each item: (n, m) float32, zero without captions."""
     items = np.asarray(caption_item)
     counts = np.bincount(items, minlength=n).astype(np.float32)
     weights = 1 / counts[items]
@@ -28,22 +23,22 @@ def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int
 
 
 def firing_rate(codes: SparseCodes) -> np.ndarray:
-    """Share of the rows that have each dimension: (m,) float64."""
+    """Return the share of the rows that have each dimension: (m,) float64."""
     return np.diff(codes.by_dimension.indptr) / max(codes.n, 1)
 
 
 def mean_positive(codes: SparseCodes) -> np.ndarray:
-    """Mean of each dimension over the rows that have it: (m,) float32, 0 where none has."""
+    """Return the mean of each dimension over the rows that have it: (m,) float32, 0 if none has."""
     counts = np.diff(codes.by_dimension.indptr)
     total = np.asarray(codes.by_row.sum(0)).ravel()
     return (total / np.maximum(counts, 1)).astype(np.float32)
 
 
 def agreement(images: csr_array, texts: csr_array) -> np.ndarray:
-    """Image-text agreement of each dimension over items: (m,) float64 in [0, 1].
+    """Return the image-text agreement of each dimension: (m,) float64 in [0, 1].
 
     The cosine between a dimension's activations on the images and its mean activations on their
-    captions: 1 where both modalities fire on the same items in the same proportions.
+    captions: 1 if both modalities fire on the same items in the same proportions.
     """
     shared = np.asarray((images * texts).sum(0)).ravel()
     norms = np.sqrt(np.asarray((images**2).sum(0)).ravel() * np.asarray((texts**2).sum(0)).ravel())
@@ -53,7 +48,7 @@ def agreement(images: csr_array, texts: csr_array) -> np.ndarray:
 def dimension_statistics(
     image_codes: SparseCodes, text_codes: SparseCodes, caption_item: np.ndarray
 ) -> pd.DataFrame:
-    """One row a dimension.
+    """Return the statistics of all dimensions, one row each.
 
     Returns
     -------
@@ -76,10 +71,10 @@ def dimension_statistics(
 
 
 def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:
-    """Share of live dimensions, and of those live in both modalities.
+    """Return the share of live dimensions, and of those live in both modalities.
 
-    A dimension lives if it fires for some row; it lives in both modalities if the smaller of its
-    two firing rates is at least a tenth of the larger.
+    A dimension is live if it fires for some row. It is live in both modalities if the smaller of
+    its two firing rates is at least a tenth of the larger.
     """
     rates = np.stack([firing_rate(images), firing_rate(texts)])
     live = rates.max(0) > 0
@@ -93,7 +88,7 @@ def live_shares(images: SparseCodes, texts: SparseCodes) -> dict[str, float]:
 def recall_of_split(
     images: SparseCodes, texts: SparseCodes, collection: Collection, split: str
 ) -> dict[str, dict[str, float]]:
-    """Text-to-image recall among the items of one split, by codes and by the backbone alone.
+    """Return the text-to-image recall in a split, by codes and by backbone embeddings.
 
     Parameters
     ----------
@@ -101,7 +96,7 @@ def recall_of_split(
         Of the whole collection.
     collection : Collection
     split : str
-        Without items that resemble those of an earlier split.
+        Near duplicates of items in an earlier split are left out.
 
     Returns
     -------
@@ -123,7 +118,7 @@ def recall_of_split(
 def code_quality(
     encoder: SparseEncoder, collection: Collection, split: str = "select"
 ) -> dict[str, dict[str, float]]:
-    """Measure an encoder on one split of a collection, beside the backbone alone.
+    """Measure an encoder on a split of a collection, with the backbone for comparison.
 
     Returns
     -------
@@ -132,5 +127,5 @@ def code_quality(
     """
     images = encode_codes(encoder, collection.image_embeddings, IMAGE)
     texts = encode_codes(encoder, collection.text_embeddings, TEXT)
-    found = recall_of_split(images, texts, collection, split)
-    return {**found, "dimensions": live_shares(images, texts)}
+    recall = recall_of_split(images, texts, collection, split)
+    return {**recall, "dimensions": live_shares(images, texts)}

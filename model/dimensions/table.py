@@ -1,4 +1,4 @@
-"""The table of all dimensions: what each is called, where it fires, how clear its meaning is."""
+"""Table of all dimensions: names, statistics, clarity and labels."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from sieve.model.dimensions.statistics import dimension_statistics
 VERSION = 5
 """Version of the columns and of the cached codes; a cache of another version is computed again."""
 MIN_IMAGES = 5
-"""A dimension of fewer images is not measured by them: two pictures are alike by chance."""
-TELLING_RATES = (0.05, 0.2)
-"""Shares of the images: what more have tells them hardly apart, of fewer there is little to see."""
+"""Dimensions with fewer images get no clarity and label scores, which would be noise."""
+EXAMPLE_FIRING_RATES = (0.05, 0.2)
+"""Range of the firing rate on images of a dimension that serves as an example."""
 _UNNAMED = DimensionName("", 0.0, "", source="")
 
 
@@ -35,13 +35,13 @@ def dimension_table(
     image_codes: SparseCodes,
     text_codes: SparseCodes,
 ) -> pd.DataFrame:
-    """One row a dimension, everything that is cheap to measure.
+    """Return the table of all dimensions, with everything that is cheap to compute.
 
     Returns
     -------
     pandas.DataFrame
         The columns of `name_columns`, `dimension_statistics`, `clarity_columns` and
-        `label_columns`. What cannot be measured is NaN, or an empty text.
+        `label_columns`. Missing values are NaN or empty strings.
     """
     statistics = dimension_statistics(image_codes, text_codes, collection.caption_item)
     if not text_codes.by_row.nnz:
@@ -59,12 +59,12 @@ def dimension_table(
 
 
 def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:
-    """Tell what each dimension is called, and how surely.
+    """Return the name of each dimension, with its source, score and alternatives.
 
     Returns
     -------
     pandas.DataFrame
-        name, name_score, name_source (captions, vocabulary, given or nothing), runner_up,
+        name, name_score, name_source (captions, vocabulary, given or empty), runner_up,
         runner_up_score, vocabulary_name, vocabulary_score, vocabulary_runner_up.
     """
     names = [checkpoint.names.get(j, _UNNAMED) for j in range(checkpoint.m)]
@@ -83,14 +83,14 @@ def name_columns(checkpoint: Checkpoint) -> pd.DataFrame:
 
 
 def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame:
-    """Write people's names into a dimension table; such a name has no score.
+    """Return a dimension table with names from annotations, which have no score.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Row j is of dimension j. Not changed.
+        Row j is dimension j. Not modified.
     renamed : mapping of int to str
-        A name by dimension.
+        Name by dimension.
     """
     rows = [j for j in renamed if j < len(table)]
     if not rows:
@@ -103,28 +103,28 @@ def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame
 
 
 def clearest_dimension(table: pd.DataFrame) -> int | None:
-    """Choose the dimension that explains best what a dimension is, to show it first.
+    """Return the dimension that is the clearest example, to show first.
 
-    Among those that some but few images have: the largest product of what is known of agreement,
-    monosemanticity and the name's score, each in [0, 1].
+    Among dimensions in `EXAMPLE_FIRING_RATES`, the one with the largest product of agreement,
+    monosemanticity and name score, each in [0, 1] and 1 if unknown.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Of `dimension_table`, perhaps with people's names.
+        From `dimension_table` or `rename_rows`.
 
     Returns
     -------
     int or None
-        None where no dimension has a name and a middling share of the images.
+        None if no named dimension has such a firing rate.
     """
-    middling = table["firing_images"].between(*TELLING_RATES)
-    told = pd.DataFrame(table[table["name_source"].ne("") & middling])
-    if told.empty:
+    in_range = table["firing_images"].between(*EXAMPLE_FIRING_RATES)
+    named = pd.DataFrame(table[table["name_source"].ne("") & in_range])
+    if named.empty:
         return None
-    known = told[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)
-    clear = np.maximum(known, 0).prod(axis=1)
-    return int(told["dimension"].to_numpy()[clear.argmax()])
+    scores = named[["agreement", "monosemanticity", "name_score"]].fillna(1).to_numpy(np.float64)
+    clear = np.maximum(scores, 0).prod(axis=1)
+    return int(named["dimension"].to_numpy()[clear.argmax()])
 
 
 def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
@@ -133,9 +133,8 @@ def clarity_columns(collection: Collection, codes: SparseCodes) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        clarity, redundancy, polysemanticity and monosemanticity by the backbone's embeddings, NaN
-        where there are none;
-        monosemanticity_labels by the items' labels, a feature that has not made the codes.
+        clarity, redundancy, polysemanticity and monosemanticity by backbone embeddings, NaN without
+        them; monosemanticity_labels by the labels of the items, which are independent of the codes.
     """
     by_backbone = dict.fromkeys((*ExampleScores._fields, "monosemanticity"), np.nan)
     if not collection.codes:

@@ -1,13 +1,12 @@
-r"""Names for dimensions from a general vocabulary, read by the text tower: no captions needed.
+r"""Name dimensions after words of a general vocabulary, without captions.
 
-A word fits a dimension where the encoder reads it in the word, and where the word is near the
-images that have it:
+A word fits a dimension if it activates the dimension and is close to the images that have it:
 
     fit_jw = √(cos⁺(W_enc_j, x̃_w) · cos⁺(c_j, x̃_w)),  c_j = Σ_i z_ij³ x̃_i
 
 with x̃ centred embeddings of a word w or an image i. Discover-then-Name (Rao et al. 2024, arXiv
-2407.14499) takes the nearest word to the decoder's column; CLIP-Dissect (Oikarinen & Weng 2023,
-arXiv 2204.10965) looks at the images. A name here must hold in both modalities.
+2407.14499) uses the word nearest to the decoder column; CLIP-Dissect (Oikarinen & Weng 2023, arXiv
+2204.10965) uses the images. Here a name must hold in both modalities.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sieve.model.files import UNREADABLE, atomic_file, sieve_home
 log = logging.getLogger(__name__)
 
 SHARPNESS = 3
-"""Power of the activations that name a dimension: what it means shows where it is strong."""
+"""Exponent of the activations in naming, which emphasises strong activations."""
 _DIMENSIONS_A_BATCH = 256
 
 
@@ -44,12 +43,12 @@ class TextTower(Protocol):
         ...
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words that the backbone never met."""
+        """Return the words that the backbone was not trained on."""
         ...
 
 
 class WordFit(NamedTuple):
-    """The word that fits a dimension best, and the next one."""
+    """The best word for a dimension, and the runner-up."""
 
     word: str
     score: float
@@ -60,24 +59,24 @@ class WordFit(NamedTuple):
 
 @lru_cache(maxsize=1)
 def english_words() -> tuple[str, ...]:
-    """Words that a dimension can be named after; `assets/words/SOURCE.md` says where from."""
+    """Return the vocabulary of names; see `assets/words/SOURCE.md` for its source."""
     return tuple((assets.ROOT / "words" / "english.txt").read_text(encoding="utf-8").split())
 
 
 def vocabulary_of(backbone: TextTower) -> list[str]:
-    """List the words that a backbone knows: all of them, but for one that ships a word list."""
+    """Return the vocabulary words that a backbone knows; all if it has no word list."""
     return [word for word in english_words() if not backbone.unknown_words(word)]
 
 
 def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> np.ndarray:
-    """Embed words by themselves: (w, d) float32; kept in `$SIEVE_HOME/words` for the next encoder.
+    """Embed words: (w, d) float32; cached in `$SIEVE_HOME/words`.
 
     Parameters
     ----------
     words : sequence of str
     backbone : TextTower
     sha256 : str
-        Of the backbone; if empty, nothing is kept.
+        Of the backbone; if empty, nothing is cached.
     """
     if not sha256:
         return np.asarray(backbone.encode_texts(list(words)), np.float32)
@@ -88,23 +87,23 @@ def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> n
         if found.ndim == 2 and len(found) == len(words) and found.dtype.kind == "f":
             return found.astype(np.float32)
     except UNREADABLE:
-        pass  # not there, or not whole: made again below
-    log.info("embedding %s words to name dimensions with", len(words))
+        pass  # missing or damaged: computed below
+    log.info("embedding %s words for the names of dimensions", len(words))
     found = np.asarray(backbone.encode_texts(list(words)), np.float32)
-    _keep(path, found.astype(np.float16))
+    _write_cache(path, found.astype(np.float16))
     return found
 
 
 def fit_words(
     encoder: SparseEncoder, images: np.ndarray, words: Sequence[str], embeddings: np.ndarray
 ) -> dict[int, WordFit]:
-    """Find the best word of a vocabulary for every dimension that any image has.
+    """Return the best vocabulary word for every dimension that any image has.
 
     Parameters
     ----------
     encoder : SparseEncoder
     images : (n, d) float16 or float32
-        Embeddings of the images to look at.
+        Embeddings of the images to use.
     words : sequence of str
     embeddings : (w, d) float32
         Of the words.
@@ -132,7 +131,7 @@ def fit_words(
 
 
 def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
-    """Choose the best word and the next that says something else; None where no score is positive.
+    """Return the best word and the next unrelated one, or None if no score is positive.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
     if not ranked:
         return None
     first, *others = ranked
-    second = next((at for at in others if not akin(words[first], words[at])), None)
+    second = next((at for at in others if not are_related(words[first], words[at])), None)
     return WordFit(
         words[first],
         min(float(scores[first]), 1.0),
@@ -153,8 +152,8 @@ def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
     )
 
 
-def akin(one: str, other: str) -> bool:
-    """Whether two names share a word, or one begins with the other: snow and snowy."""
+def are_related(one: str, other: str) -> bool:
+    """Whether two names share a word, or one is a prefix of the other: snow and snowy."""
     if set(one.split()) & set(other.split()):
         return True
     short, long = sorted((one, other), key=len)
@@ -165,11 +164,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _keep(path: Path, array: np.ndarray) -> None:
-    """Write an array for the next time; a full or read-only disk is no error."""
+def _write_cache(path: Path, array: np.ndarray) -> None:
+    """Write an array to the cache; log a warning if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as draft:
             np.save(draft, array)
     except OSError as error:
-        log.warning("word embeddings are not kept: %s", error)
+        log.warning("word embeddings are not cached: %s", error)

@@ -1,4 +1,4 @@
-"""Questions "A without B": which are asked, which rules answer them, and how good an answer is."""
+"""Evaluation of "A without B": pairs of concepts, exclusion rules and ranking metrics."""
 
 from __future__ import annotations
 

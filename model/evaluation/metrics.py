@@ -1,7 +1,7 @@
-"""How good rankings are: average precision, precision, violations, gain and recall.
+"""Ranking metrics: average precision, precision, violations, nDCG and recall.
 
-All measures look at the first `top` results of many queries at once. Ties go to the smaller row,
-as in `sieve.model.exclusion.search`, and a score of -inf means "left out": such a row is no result.
+All metrics use the first `top` results of many queries at once. Ties go to the smaller row, as in
+`sieve.model.exclusion.search`. Rows with a score of -inf are excluded from the results.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ TOP = 10
 
 
 class RankingMeasures(NamedTuple):
-    """Measures of each query, (q,) float64 in [0, 1]; NaN where nothing is relevant."""
+    """Metrics of each query, (q,) float64 in [0, 1]; NaN if nothing is relevant."""
 
     ap: np.ndarray
     """AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i."""
     precision: np.ndarray
-    """Share of the first `top` places that hold a relevant result."""
+    """Precision: share of relevant results in the top `top`."""
     violation: np.ndarray
-    """Share of the first `top` places that hold a result which should have been excluded."""
+    """Share of results in the top `top` that should have been excluded."""
     ndcg: np.ndarray
-    """nDCG@top with gain 1 for what is relevant, discounted by log2(1 + rank)."""
+    """nDCG@top with binary gain, discounted by log2(1 + rank)."""
 
 
 def ranked_rows(scores: np.ndarray, top: int) -> np.ndarray:
-    """Rows of the best results of each query, best first, ties by row.
+    """Return the rows of the best results of each query, best first, ties by row.
 
     Parameters
     ----------
     scores : (q, n) float
-        -inf for rows that are left out.
+        -inf for excluded rows.
     top : int
 
     Returns
     -------
     (q, min(top, n)) int64
-        -1 at places that no result is left for.
+        Padded with -1.
     """
     top = min(top, scores.shape[1])
     if top == 0:
         return np.empty((len(scores), 0), np.int64)
-    # A stable sort of all n would do, but reads every row of every query in order; partitioning
-    # finds the few candidates first. All that tie with the last place must compete by row.
+    # Partitioning first is faster than a stable sort of all n. Candidates include all rows that
+    # tie with the last rank.
     floor = -np.partition(-scores, top - 1, axis=1)[:, top - 1]
     rows = np.full((len(scores), top), -1, np.int64)
     for q, (line, lowest) in enumerate(zip(scores, floor, strict=True)):
@@ -56,27 +56,27 @@ def ranked_rows(scores: np.ndarray, top: int) -> np.ndarray:
 
 
 def marks_of(rows: np.ndarray, marked: np.ndarray) -> np.ndarray:
-    """Look up a mark of each ranked row: (q, t) int64, (q, n) bool → (q, t) bool."""
+    """Return the mark of each ranked row: (q, t) int64, (q, n) bool → (q, t) bool."""
     if not rows.size:
         return np.zeros(rows.shape, bool)
     return np.take_along_axis(marked, np.maximum(rows, 0), axis=1) & (rows >= 0)
 
 
 def average_precision(relevant: np.ndarray, total: np.ndarray, top: int = TOP) -> np.ndarray:
-    """AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i, for ranked relevance.
+    """Return AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i.
 
     Parameters
     ----------
     relevant : (q, t) bool
-        Whether the result at each place is relevant.
+        Whether the result at each rank is relevant.
     total : (q,) int
-        R, how many rows are relevant in all.
+        R, the number of relevant rows.
     top : int
 
     Returns
     -------
     (q,) float64
-        NaN where R is 0.
+        NaN if R is 0.
     """
     hits = relevant[:, :top]
     precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
@@ -89,14 +89,14 @@ def measure_rankings(
     violating: np.ndarray | None = None,
     top: int = TOP,
 ) -> RankingMeasures:
-    """Measure the rankings that scores make.
+    """Compute the metrics of the rankings of scores.
 
     Parameters
     ----------
     scores : (q, n) float
     relevant : (q, n) bool
     violating : (q, n) bool, optional
-        What should have been excluded; by default nothing.
+        Rows that should have been excluded; by default none.
     top : int
     """
     rows = ranked_rows(scores, top)
@@ -114,14 +114,14 @@ def measure_rankings(
 def recall_at(
     similarity: np.ndarray, item: np.ndarray, ranks: tuple[int, ...] = RECALL_RANKS
 ) -> dict[str, float]:
-    """Text-to-image recall: the share of captions whose own image is among the first.
+    """Return text-to-image recall: the share of captions whose image is in the top k.
 
     Parameters
     ----------
     similarity : (c, n) float
         Of each caption with each image.
     item : (c,) int
-        Column of each caption's own image. An image that ties with it counts as before it.
+        Column of the image of each caption. Ties count as ranked before it.
     ranks : tuple of int
 
     Returns

@@ -1,12 +1,12 @@
-"""What the exclusion benchmark asks: ordered pairs of concepts, "A without B".
+"""Queries of the exclusion benchmark: ordered pairs of concepts, "A without B".
 
-Label track: concepts are the collection's labels. Caption track: concepts are the frozen nouns, and
-an item has one where any of its captions says so; absence in captions is not absence in the
-picture, so the two tracks are reported apart.
+In the label track, concepts are the labels of the collection. In the caption track, concepts are
+the nouns of a frozen list, and an item has one if any of its captions does. A noun that is missing
+from the captions may still be visible, so the tracks are reported separately.
 
-A pair is asked of a set of items where at least 10 have A alone (relevant), 10 have both
-(violating) and P(B|A) ≥ .15: where B never comes with A there is nothing to exclude. Pairs are
-split by a hash of the unordered pair: some only tune, the others only report.
+A pair is used if at least 10 items have A without B (relevant), 10 have both (violating) and
+P(B|A) ≥ 0.15; otherwise there is little to exclude. A hash of the unordered pair assigns it to
+tuning or to the report.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 @dataclass(frozen=True)
 class PairCriteria:
-    """Which pairs are asked."""
+    """Criteria for the selection of pairs."""
 
     relevant: int = 10
-    """At least so many items have A and not B."""
+    """Minimum number of items with A and without B."""
     violating: int = 10
-    """At least so many items have both."""
+    """Minimum number of items with both."""
     share: float = 0.15
-    """P(B|A) is at least this."""
+    """Minimum P(B|A)."""
     contained: float = 0.95
-    """A label is taken for a kind of another where so many of its items have the other."""
+    """A label counts as a hyponym of another if this share of its items has the other."""
     tuning: float = 0.4
-    """Share of the unordered pairs that tune knobs and are never reported."""
+    """Share of the unordered pairs used for tuning, and never reported."""
     enough: int = 40
-    """Where fewer tuning pairs are found, the counts are scaled down to the smaller split."""
+    """With fewer tuning pairs, the counts are scaled down to the size of the smaller split."""
     at_most: int = 600
-    """Of more pairs, these many are taken by the order of their hashes."""
+    """Maximum number of pairs, chosen in the order of their hashes."""
 
 
 class Pairs(NamedTuple):
@@ -59,31 +59,31 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True)
 class Concepts:
-    """What can be asked for, and which item has it."""
+    """Concepts, and the items that have them."""
 
     names: tuple[str, ...]
-    asked: tuple[str, ...]
-    """How a person types each."""
+    phrases: tuple[str, ...]
+    """Query text of each concept."""
     has: np.ndarray
     """(n, c) bool, over all items of the collection"""
     apart: np.ndarray
-    """(c, c) bool, symmetric: neither is a synonym or a kind of the other"""
+    """(c, c) bool, symmetric: neither is a synonym or hyponym of the other"""
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """One track's pairs, over one set of items."""
+    """Pairs of a track, over a set of items."""
 
     rows: np.ndarray
-    """(n,) int64: rows of the collection that are ranked"""
+    """(n,) int64: rows of the ranked items"""
     pairs: Pairs
     a_names: tuple[str, ...]
     b_names: tuple[str, ...]
     a: tuple[str, ...]
-    """(p,) texts"""
+    """(p,) query texts"""
     b: tuple[str, ...]
     literal: tuple[str, ...]
-    """A without B, in these words"""
+    """(p,) texts of the form `A without B`"""
     has_a: np.ndarray
     """(p, n) bool"""
     has_b: np.ndarray
@@ -91,26 +91,28 @@ class PairSet:
 
     @property
     def relevant(self) -> np.ndarray:
-        """(p, n) bool: A and not B."""
+        """(p, n) bool: items with A and without B."""
         return self.has_a & ~self.has_b
 
     @property
     def violating(self) -> np.ndarray:
-        """(p, n) bool: both."""
+        """(p, n) bool: items with both."""
         return self.has_a & self.has_b
 
 
 class TrackPairs(NamedTuple):
-    """A track, split."""
+    """Tuning and report pairs of a track."""
 
     tuning: PairSet
     report: PairSet
-    tuning_law: PairCriteria
-    """As it was applied: with smaller counts where the split is small."""
+    tuning_criteria: PairCriteria
+    """Criteria of the tuning pairs, with smaller counts if the split is small."""
 
 
-def label_concepts(collection: Collection, nouns: NounTable, law: PairCriteria) -> Concepts:
-    """Labels of a collection; a label that nearly always comes with another is a kind of it.
+def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCriteria) -> Concepts:
+    """Return the labels of a collection as concepts.
+
+    A label that nearly always comes with another counts as its hyponym.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def label_concepts(collection: Collection, nouns: NounTable, law: PairCriteria) 
         for name, lemma in zip(names, lemmas, strict=True)
     )
     both = has.T.astype(np.float32) @ has.astype(np.float32)
-    kind_of = both / np.maximum(np.diag(both)[:, None], 1) >= law.contained
+    kind_of = both / np.maximum(np.diag(both)[:, None], 1) >= criteria.contained
     apart = ~(kind_of | kind_of.T)
     for i, one in enumerate(lemmas):
         for j, other in enumerate(lemmas):
@@ -145,14 +147,14 @@ def label_concepts(collection: Collection, nouns: NounTable, law: PairCriteria) 
 def caption_concepts(
     collection: Collection, nouns: NounTable, rows: np.ndarray | None = None
 ) -> Concepts:
-    """Build the table of frozen nouns that captions of the collection have.
+    """Return the nouns of the frozen list as concepts, by their presence in captions.
 
     Parameters
     ----------
     collection : Collection
     nouns : NounTable
     rows : (r,) int64, optional
-        Look at the captions of these items only: of a large collection, all take long.
+        Use only the captions of these items; all of a large collection take long.
 
     Raises
     ------
@@ -176,41 +178,43 @@ def caption_concepts(
 
 
 def is_tuning(one: str, other: str, share: float) -> bool:
-    """Whether an unordered pair tunes or reports: always the same, whatever the collection."""
+    """Whether an unordered pair is for tuning; independent of the collection."""
     return _hash(one, other) < share
 
 
-def select_pairs(concepts: Concepts, rows: np.ndarray, law: PairCriteria, tuning: bool) -> Pairs:
-    """All ordered pairs that the law lets through on some items.
+def select_pairs(
+    concepts: Concepts, rows: np.ndarray, criteria: PairCriteria, tuning: bool
+) -> Pairs:
+    """Return the ordered pairs that meet the criteria on some items.
 
     Parameters
     ----------
     concepts : Concepts
     rows : (n,) int64
-        Items that are ranked.
-    law : PairCriteria
+        Rows of the ranked items.
+    criteria : PairCriteria
     tuning : bool
-        Whether pairs that tune are wanted, or those that report.
+        Whether to return tuning pairs or report pairs.
     """
     has = concepts.has[rows].astype(np.float32)
     both = has.T @ has
     count = np.diag(both)[:, None]
-    fit = (count - both >= law.relevant) & (both >= law.violating)
-    fit &= (both >= law.share * count) & concepts.apart & ~np.eye(len(both), dtype=bool)
+    fit = (count - both >= criteria.relevant) & (both >= criteria.violating)
+    fit &= (both >= criteria.share * count) & concepts.apart & ~np.eye(len(both), dtype=bool)
     chosen = [
         (_hash(names[0], names[1]), a, b)
         for a, b in np.argwhere(fit).tolist()
-        if is_tuning(*(names := (concepts.names[a], concepts.names[b])), law.tuning) == tuning
+        if is_tuning(*(names := (concepts.names[a], concepts.names[b])), criteria.tuning) == tuning
     ]
-    kept = sorted((a, b) for _, a, b in sorted(chosen)[: law.at_most])
-    a, b = np.array(kept, np.int64).reshape(-1, 2).T
+    selected = sorted((a, b) for _, a, b in sorted(chosen)[: criteria.at_most])
+    a, b = np.array(selected, np.int64).reshape(-1, 2).T
     return Pairs(a, b)
 
 
 def select_pair_set(concepts: Concepts, rows: np.ndarray, pairs: Pairs) -> PairSet:
-    """Put pairs into words, and mark which items answer them."""
-    a = tuple(concepts.asked[j] for j in pairs.a)
-    b = tuple(concepts.asked[j] for j in pairs.b)
+    """Add query texts and relevance judgments to pairs."""
+    a = tuple(concepts.phrases[j] for j in pairs.a)
+    b = tuple(concepts.phrases[j] for j in pairs.b)
     return PairSet(
         rows=rows,
         pairs=pairs,
@@ -225,46 +229,45 @@ def select_pair_set(concepts: Concepts, rows: np.ndarray, pairs: Pairs) -> PairS
 
 
 def track_pairs(
-    collection: Collection, track: TrackName, nouns: NounTable, law: PairCriteria
+    collection: Collection, track: TrackName, nouns: NounTable, criteria: PairCriteria
 ) -> TrackPairs:
-    """Choose a track's tuning pairs on select items and its report pairs on test items.
+    """Choose the tuning pairs of a track on the "select" split and its report pairs on "test".
 
-    Items that are equal or near to an item of train, or a test item to one of select, are left out;
-    see `sieve.model.duplicates`.
+    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`.
 
     Raises
     ------
     ValueError
-        If either split has too few items for a single pair.
+        If a split has too few items for a single pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":
-        concepts = label_concepts(collection, nouns, law)
+        concepts = label_concepts(collection, nouns, criteria)
     else:
         concepts = caption_concepts(collection, nouns)
-    report = select_pairs(concepts, test, law, tuning=False)
-    applied = law
+    report = select_pairs(concepts, test, criteria, tuning=False)
+    applied = criteria
     tuning = select_pairs(concepts, select, applied, tuning=True)
-    if len(tuning) < law.enough and len(select) < len(test):
-        applied = _scaled(law, len(select) / len(test))
+    if len(tuning) < criteria.enough and len(select) < len(test):
+        applied = _scaled(criteria, len(select) / len(test))
         tuning = select_pairs(concepts, select, applied, tuning=True)
     for name, rows, pairs in (("select", select, tuning), ("test", test, report)):
         if not len(pairs):
             raise ValueError(
-                f"collection {collection.name} has no {track} pair to ask of its {len(rows)} "
-                f"{name} items: a pair needs {law.relevant} items with A alone and "
-                f"{law.violating} with both; prepare a larger collection"
+                f"collection {collection.name} has no {track} pair for its {len(rows)} {name} "
+                f"items: a pair needs {criteria.relevant} items with A without B and "
+                f"{criteria.violating} with both; prepare a larger collection"
             )
     return TrackPairs(
         select_pair_set(concepts, select, tuning), select_pair_set(concepts, test, report), applied
     )
 
 
-def _scaled(law: PairCriteria, factor: float) -> PairCriteria:
+def _scaled(criteria: PairCriteria, factor: float) -> PairCriteria:
     return replace(
-        law,
-        relevant=max(round(law.relevant * factor), 2),
-        violating=max(round(law.violating * factor), 2),
+        criteria,
+        relevant=max(round(criteria.relevant * factor), 2),
+        violating=max(round(criteria.violating * factor), 2),
     )
 
 

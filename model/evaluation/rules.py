@@ -1,9 +1,9 @@
-"""Rules that exclude: how a space's queries A and B make scores of its items.
+"""Exclusion rules: scores of items for the queries A and B in a space.
 
-A rule declares its knobs; the benchmark draws them. Dense rules move the query in any space of unit
-vectors; rules of dimensions switch those of B off, as `sieve.model.exclusion` does for people: with
-non-negative codes they give the same scores (a test holds them to that). In a signed space a
-dimension is B's where |b_j| > ρ|a_j|, and is pushed towards -b_j.
+A rule declares the ranges of its hyperparameters, from which the benchmark samples. Dense rules
+move the query in any space of unit vectors. Code rules switch off the dimensions of B; with
+non-negative codes they give the same scores as `sieve.model.exclusion`, which a test checks. In a
+signed space a dimension belongs to B if |b_j| > ρ|a_j|, and is pushed towards -b_j.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 @dataclass(frozen=True)
 class Space:
-    """Items and queries in one representation; all rows have unit norm, or are zero."""
+    """Items and queries in one representation; rows have unit norm or are zero."""
 
     images: np.ndarray | csr_array
     """(n, w) float32"""
@@ -27,19 +27,19 @@ class Space:
     b: np.ndarray
     """(p, w) float32: B of each pair"""
     literal: np.ndarray
-    """(p, w) float32: "A without B" in these words"""
+    """(p, w) float32: the text "A without B" of each pair"""
     dictionary: np.ndarray | None = None
-    """(w, d) float32: what codes are rebuilt with, where `rebuilt` is given"""
+    """(w, d) float32: decoder of the codes; needed with `rebuilt`"""
     rebuilt: np.ndarray | None = None
-    """(n, d) float32: the embeddings that codes of images stand for"""
+    """(n, d) float32: embeddings that the image codes approximate"""
 
     def score(self, queries: np.ndarray) -> np.ndarray:
-        """Inner products with all items: (p, w) → (p, n) float32."""
+        """Return the inner products with all items: (p, w) → (p, n) float32."""
         return np.ascontiguousarray((self.images @ queries.T).T, np.float32)
 
 
 class Range(NamedTuple):
-    """A knob with a range."""
+    """Range of a hyperparameter."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Range(NamedTuple):
     log: bool = False
 
     def draw(self, generator: np.random.Generator) -> float:
-        """Draw a value, by its logarithm where that is asked."""
+        """Sample a value, uniformly or log-uniformly."""
         if self.log:
             value = np.exp(generator.uniform(np.log(self.low), np.log(self.high)))
         else:
@@ -62,61 +62,64 @@ def _score_a(space: Space) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to exclude."""
+    """An exclusion rule."""
 
     name: str
     scores: Callable[[Space, Mapping[str, float]], np.ndarray]
-    """Space and knobs → (p, n) float32; -inf leaves a row out."""
-    knobs: Mapping[str, Range]
+    """Space and hyperparameter values → (p, n) float32; -inf excludes a row."""
+    hyperparameters: Mapping[str, Range]
     plain: Callable[[Space], np.ndarray] = _score_a
-    """Scores for A where there is no B: (p, n) float32."""
+    """Scores for A without exclusion: (p, n) float32."""
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale rows to unit norm; zero rows stay."""
+    """Scale rows to unit norm; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
 
 
-def _only_a(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+def _only_a(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
     return space.score(space.a)
 
 
-def _literal(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+def _literal(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
     return space.score(space.literal)
 
 
-def _subtract(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    return space.score(space.a - knobs["weight"] * space.b)
+def _subtract(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    return space.score(space.a - values["weight"] * space.b)
 
 
-def _subtract_above(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    """Subtract only what stands out of B: a·x - λ·max(0, b·x - τ), τ in parts of b's strongest."""
+def _subtract_above(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    """Subtract similarity to B above a threshold: a·x - λ·max(0, b·x - τ).
+
+    τ is a multiple of the 99% quantile of b·x.
+    """
     similar = space.score(space.b)
-    limit = knobs["limit"] * np.quantile(similar, 0.99, axis=1, keepdims=True)
-    total = space.score(space.a) - knobs["weight"] * np.maximum(similar - limit, 0)
+    limit = values["limit"] * np.quantile(similar, 0.99, axis=1, keepdims=True)
+    total = space.score(space.a) - values["weight"] * np.maximum(similar - limit, 0)
     return total.astype(np.float32)
 
 
-def _orthogonal(space: Space, knobs: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+def _orthogonal(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
     along = (space.a * space.b).sum(1, keepdims=True)
     return space.score(space.a - along * space.b)
 
 
-def _filter(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    """Leave out the items most similar to B: those above a quantile over all items."""
+def _filter(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    """Exclude the items with similarity to B above a quantile."""
     similar = space.score(space.b)
-    limit = np.quantile(similar, knobs["quantile"], axis=1, keepdims=True)
+    limit = np.quantile(similar, values["quantile"], axis=1, keepdims=True)
     return np.where(similar > limit, -np.inf, space.score(space.a)).astype(np.float32)
 
 
-def _spacevlm(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    """SpaceVLM's direction: sin(α + θ/2) a - sin(α - θ/2) b, where θ < 2α, else a.
+def _spacevlm(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    """Score by the SpaceVLM direction: sin(α + θ/2) a - sin(α - θ/2) b if θ < 2α, else a.
 
-    Two spherical caps of half-angle α = arccos t around a and b, at the angle θ: the direction
-    points to the middle of what the first has and the second has not.
+    For spherical caps of half-angle α = arccos t around a and b, at angle θ, the direction points
+    to the middle of the first cap outside the second.
     """
-    alpha = np.arccos(knobs["t"])
+    alpha = np.arccos(values["t"])
     theta = np.arccos(np.clip((space.a * space.b).sum(1, keepdims=True), -1, 1))
     moved = np.sin(alpha + theta / 2) * space.a - np.sin(alpha - theta / 2) * space.b
     return space.score(np.where(theta >= 2 * alpha, space.a, moved))
@@ -132,33 +135,33 @@ def dimensions_off(space: Space, ratio: float, floor: float) -> np.ndarray:
     return (b > np.float32(ratio) * a) & (b > 0) & (b >= np.float32(floor) * strongest)
 
 
-def _pushed(space: Space, knobs: Mapping[str, float], push: float) -> np.ndarray:
-    """Switch B's dimensions off in the queries, and push them away: (p, w)."""
-    off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+def _pushed(space: Space, values: Mapping[str, float], push: float) -> np.ndarray:
+    """Replace the dimensions of B in the queries by -push times their weight: (p, w)."""
+    off = dimensions_off(space, values["ratio"], values["floor"])
     weights = np.where(np.abs(space.b) >= np.abs(space.a), space.b, space.a)
     return np.where(off, -np.float32(push) * weights, space.a)
 
 
-def _push(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    return space.score(_pushed(space, knobs, knobs["push"]))
+def _push(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    return space.score(_pushed(space, values, values["push"]))
 
 
-def _zero(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    return space.score(_pushed(space, knobs, 0.0))
+def _zero(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    return space.score(_pushed(space, values, 0.0))
 
 
-def _never(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    total = _push(space, knobs)
-    off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+def _never(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    total = _push(space, values)
+    off = dimensions_off(space, values["ratio"], values["floor"])
     above = csr_array(space.images)
-    above.data = (above.data > knobs["threshold"]).astype(np.float32)
+    above.data = (above.data > values["threshold"]).astype(np.float32)
     has = (above @ off.T.astype(np.float32)).T > 0
     return np.where(has, -np.inf, total).astype(np.float32)
 
 
-def _edit(space: Space, knobs: Mapping[str, float]) -> np.ndarray:
-    """Rebuild A from its concepts without B's, and score that against the embeddings."""
-    return _rebuild(space, _pushed(space, knobs, knobs["push"]))
+def _edit(space: Space, values: Mapping[str, float]) -> np.ndarray:
+    """Reconstruct A from its concepts without those of B, and score the embeddings with it."""
+    return _rebuild(space, _pushed(space, values, values["push"]))
 
 
 def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
@@ -177,7 +180,7 @@ SUBTRACT_ABOVE = Rule(
     _subtract_above,
     {"weight": Range(0.1, 4.0, 1.0, log=True), "limit": Range(0.0, 0.9, 0.3)},
 )
-"""Our own, no published peer: on some collections it is a stronger dense rule than those are."""
+"""Our own baseline; on some collections it is stronger than the published dense rules."""
 ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
 FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
 SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})

@@ -170,7 +170,7 @@ class IndexIdentity:
 
 
 def _fits(value: object, kind: object) -> bool:
-    """Whether a payload's value has a field's type."""
+    """Return whether a payload's value has a field's type."""
     if kind == "str":
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):

@@ -1,4 +1,4 @@
-"""Training a sparse encoder: what a step asks, the run around it, and what is tuned after it."""
+"""Train sparse encoders: configuration, losses, the training loop and calibration."""
 
 from __future__ import annotations
 

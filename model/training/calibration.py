@@ -1,8 +1,8 @@
-"""How hard off dimensions push, and which are proposed: chosen on select items after training.
+"""Calibrate exclusion after training: a grid search on the validation ("select") split.
 
-The questions are tuning pairs of the benchmark, which no benchmark ever reports. Every setting of a
-small grid answers them by `sieve.model.exclusion`'s rules; the best AP@10 wins, and of settings
-that are as good the one that switches off the fewest dimensions, for people look through them.
+The queries are tuning pairs of the benchmark, which are never reported. Each grid point is scored
+by AP@10 with the rules of `sieve.model.exclusion`. Among settings within `AS_GOOD` of the best, the
+one that switches off the fewest dimensions wins, because users review the list.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 PUSHES = (0.5, 0.75, 1.0, 1.5, 2.0)
 RATIOS = (1.0, 1.5, 2.0)
-"""Never below 1: what A has more of than B is A's, and a person would miss it."""
+"""At least 1: a dimension stronger in A than in B belongs to A."""
 FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4)
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 AS_GOOD = 0.005
-"""Settings this near to the best AP@10 count as equals: seeds differ by more."""
+"""Settings within this distance of the best AP@10 count as equal; seeds differ by more."""
 KEPT = 0.9
-"""`never` leaves out as much as it can while it keeps this share of pushing's AP@10."""
+"""The `never` threshold is the smallest that retains this share of the AP@10 of pushing."""
 MIN_PAIRS = 20
 CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 
@@ -50,49 +50,49 @@ def calibrate(
     collection: Collection,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Calibration:
-    """Choose λ, ρ, the floor of proposals and τ on a collection's select items.
+    """Choose push weight λ, ratio ρ, proposal floor and threshold τ on the "select" split.
 
     Parameters
     ----------
     encoder : SparseEncoder
     collection : Collection
     encode_texts : callable
-        Of its backbone.
+        The text encoder of its backbone.
 
     Returns
     -------
     Calibration
-        The default where there are fewer than 20 pairs to ask.
+        The default if the split has fewer than 20 pairs.
     """
-    questions = _questions(collection)
-    if questions is None:
-        log.info("too few pairs to calibrate on; exclusion keeps its defaults")
+    pair_set = _pair_set(collection)
+    if pair_set is None:
+        log.info("too few pairs to calibrate exclusion; using the defaults")
         return Calibration()
-    space = code_space(encoder, collection, questions, encode_texts)
-    found = []
+    space = code_space(encoder, collection, pair_set, encode_texts)
+    trials = []
     for push, ratio, floor in product(PUSHES, RATIOS, FLOORS):
-        knobs = {"push": push, "ratio": ratio, "floor": floor}
+        values = {"push": push, "ratio": ratio, "floor": floor}
         n_off = float(dimensions_off(space, ratio, floor).sum(1).mean())
-        found.append((_ap(PUSH, space, knobs, questions), n_off, knobs))
-    best = max(ap for ap, _, _ in found)
-    equals = [entry for entry in found if entry[0] >= best - AS_GOOD]
+        trials.append((_mean_ap(PUSH, space, values, pair_set), n_off, values))
+    best = max(ap for ap, _, _ in trials)
+    equals = [entry for entry in trials if entry[0] >= best - AS_GOOD]
     *_, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
-    pushed = _ap(PUSH, space, chosen, questions)
-    kept = (
+    pushed = _mean_ap(PUSH, space, chosen, pair_set)
+    thresholds = (
         threshold
         for threshold in THRESHOLDS[:-1]
-        if _ap(NEVER, space, {**chosen, "threshold": threshold}, questions) >= KEPT * pushed
+        if _mean_ap(NEVER, space, {**chosen, "threshold": threshold}, pair_set) >= KEPT * pushed
     )
     return Calibration(
         push=chosen["push"],
-        threshold=next(kept, THRESHOLDS[-1]),
+        threshold=next(thresholds, THRESHOLDS[-1]),
         proposal_ratio=chosen["ratio"],
         proposal_floor=chosen["floor"],
     )
 
 
-def _questions(collection: Collection) -> PairSet | None:
-    """Ask of labels where there are any, else of captions; None where too few pairs are left."""
+def _pair_set(collection: Collection) -> PairSet | None:
+    """Return tuning pairs of labels, or of captions without labels; None if there are too few."""
     rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
     if not len(rows) or not (collection.has_labels or collection.n_captions):
         return None
@@ -107,17 +107,17 @@ def _questions(collection: Collection) -> PairSet | None:
 def code_space(
     encoder: SparseEncoder,
     collection: Collection,
-    questions: PairSet,
+    pair_set: PairSet,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Space:
-    """Encode the items and queries of questions."""
-    images = encode_codes(encoder, collection.image_embeddings[questions.rows], IMAGE).by_row
-    asked = list(dict.fromkeys((*questions.a, *questions.b)))
-    codes = encode_codes(encoder, encode_texts(asked), TEXT).by_row.toarray()
-    row = {text: codes[i] for i, text in enumerate(asked)}
-    a, b = (np.stack([row[text] for text in texts]) for texts in (questions.a, questions.b))
+    """Encode the items and queries of a pair set."""
+    images = encode_codes(encoder, collection.image_embeddings[pair_set.rows], IMAGE).by_row
+    texts = list(dict.fromkeys((*pair_set.a, *pair_set.b)))
+    codes = encode_codes(encoder, encode_texts(texts), TEXT).by_row.toarray()
+    row = {text: codes[i] for i, text in enumerate(texts)}
+    a, b = (np.stack([row[text] for text in side]) for side in (pair_set.a, pair_set.b))
     return Space(csr_array(images), a, b, a)
 
 
-def _ap(rule: Rule, space: Space, knobs: dict[str, float], questions: PairSet) -> float:
-    return float(np.nanmean(measure_rankings(rule.scores(space, knobs), questions.relevant).ap))
+def _mean_ap(rule: Rule, space: Space, values: dict[str, float], pair_set: PairSet) -> float:
+    return float(np.nanmean(measure_rankings(rule.scores(space, values), pair_set.relevant).ap))

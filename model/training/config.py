@@ -1,4 +1,4 @@
-"""How to train: every setting of a training, checked, and the presets."""
+"""Training configuration and its presets."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _MIN_STEPS = 300
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; the defaults are the `compact` preset."""
+    """Hyperparameters of a training run; the defaults are the `compact` preset."""
 
     m: int = 1024
-    """Dimensions of a code."""
+    """Number of dimensions of a code."""
     k: int = 64
-    """At most this many are active."""
+    """Maximum number of active dimensions of an image code (TopK)."""
     k_text: int = 0
-    """At most this many in a text's code; 0: as many as in an image's."""
+    """Maximum number of active dimensions of a text code; 0: the same as k."""
     floor: float = 0.0
-    """Activations below this share of the largest are dropped."""
+    """Drop activations below this share of the largest."""
     epochs: int = 0
-    """Passes over all captions of the train split; 0: 15, or as many as make 300 steps."""
+    """Epochs over all captions of the train split; 0: 15, or more to reach 300 steps."""
     batch_size: int = 1024
-    """Pairs a step."""
+    """Pairs per step."""
     learning_rate: float = 2e-3
-    """Peak, after a warm-up of 5 % of the steps and before a cosine decay to 0."""
+    """Peak learning rate; 5% linear warm-up, then cosine decay to 0."""
     weight_decay: float = 0.3
-    """Of AdamW; strong, as thousands of pairs must teach half a million weights."""
+    """Weight decay of AdamW; strong, because a few thousand pairs train half a million weights."""
     noise: float = 0.5
-    """Length of the noise added to unit embeddings."""
+    """Norm of the Gaussian noise added to unit embeddings."""
     contrast: float = 1.0
     """Weight of InfoNCE between the codes of a pair."""
     reconstruct: float = 1.0
@@ -41,29 +41,29 @@ class TrainingConfig:
     cross: float = 0.5
     """Weight of reconstructing an image from its caption's code and back."""
     presence: float = 3.0
-    """Weight of word presence."""
+    """Weight of the word presence loss."""
     narrow: float = 30.0
-    """Weight of word presence by a word's strongest dimension alone: it gives words their own."""
+    """Weight of word presence by only the strongest dimension of a word, so each gets its own."""
     exclude: float = 1.0
-    """Weight of ranking A-without-B above all else."""
+    """Weight of the exclusion loss, which ranks items with A and without B first."""
     balance: float = 1.0
-    """Weight of each dimension being used alike by images and texts."""
+    """Weight of the loss that balances the use of each dimension by images and texts."""
     revive: float = 1 / 32
     """Weight of the auxiliary loss of dead dimensions."""
     n_words: int = 256
-    """Words sampled a step."""
+    """Words sampled per step."""
     n_exclusions: int = 256
-    """Pairs of words, "A without B", drawn a step."""
+    """Pairs of words, "A without B", sampled per step."""
     kinds: bool = True
-    """Captions also tell what their nouns are kinds of: a dog is an animal."""
+    """Also use the hypernyms of caption nouns: a dog is an animal."""
     anneal: float = 0.3
-    """Share of the steps over which k falls from 4k to k."""
+    """Share of the steps over which k is annealed from 4k to k."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of all random draws."""
     activation: Activation = "topk"
-    """How a linear map becomes a code."""
+    """Activation function that turns a linear map into a code."""
     objective: ObjectiveName = "compact"
-    """What a step's losses are; the weights above scale those of the same name."""
+    """Set of losses; the weights above scale the losses of the same name."""
 
     def __post_init__(self) -> None:
         self.shape(1)
@@ -78,23 +78,23 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value}")
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Count the steps of a whole training."""
+        """Return the number of steps of the whole training."""
         if self.epochs:
             return self.epochs * steps_per_epoch
-        # A small collection has few steps a pass: it is passed over more often.
+        # A small collection has few steps per epoch, so it gets more epochs.
         return max(_EPOCHS, math.ceil(_MIN_STEPS / steps_per_epoch)) * steps_per_epoch
 
     def weighted(self) -> frozenset[str]:
-        """Losses of a weight above 0."""
+        """Return the names of the losses with a positive weight."""
         return frozenset(name for name in LOSSES if getattr(self, name) > 0)
 
     def weights(self) -> dict[str, float]:
-        """Weights of the losses that the objective has, by name."""
-        asks = OBJECTIVES[self.objective].asks
-        return {name: value for name, value in asdict(self).items() if name in asks}
+        """Return the weights of the losses of the objective, by name."""
+        names = OBJECTIVES[self.objective].loss_names
+        return {name: value for name, value in asdict(self).items() if name in names}
 
     def shape(self, d: int) -> SparseEncoderConfig:
-        """Shape of the encoder for embeddings of width d."""
+        """Return the encoder configuration for embeddings of width d."""
         return SparseEncoderConfig(d, self.m, self.k, self.activation, self.k_text, self.floor)
 
 
@@ -118,7 +118,7 @@ PAPER = TrainingConfig(
 )
 """The `paper` preset: see `sieve.model.training.objectives.Paper`.
 
-The paper's own learning rate, 1e-4 to 1e-5 at batch 4,096, belongs to many more pairs: of 1e-3,
-3e-4 and 1e-4, this one had the highest recall on the select items of a small collection.
+The learning rate of the paper, 1e-4 to 1e-5 at batch size 4,096, is for many more pairs. Of 1e-3,
+3e-4 and 1e-4, this one had the highest recall on the validation split of a small collection.
 """
 PRESETS = {"compact": TrainingConfig(), "paper": PAPER}

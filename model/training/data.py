@@ -1,13 +1,11 @@
-"""What a training step sees: a batch of pairs, and the words that stand in their captions.
+"""Training batches: image-caption pairs, words of the captions, and their loading on a device.
 
-Every draw depends only on the seed and the step, never on what was drawn before; a run that was
-killed goes on with just the batches that it would have seen.
+Every draw depends only on the seed and the step, so a resumed run sees the same batches as an
+uninterrupted one.
 
-Batches on their way to the device.
-
-A GPU takes a step in the time that drawing its batch takes, so threads draw the next ones meanwhile
-into pinned memory, embeddings travel in float16, and the noise is made on the GPU. All of it
-depends only on the seed and the step, as on a CPU; the noise itself differs between the two.
+On a GPU a step takes as long as sampling its batch. Threads therefore prefetch the next batches
+into pinned memory in float16, and the noise is drawn on the GPU. The noise differs between CPU and
+GPU; everything else is equal.
 """
 
 from __future__ import annotations
@@ -30,48 +28,47 @@ from sieve.model.words.text import WordPresence, concept_presence
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
-"""How a word is asked for; people type all three."""
-
-
+"""Prompts of a word; users type all three."""
 _KIND_OF = 0.9
+"""A word that comes with another more often than this is probably its hyponym."""
 
 
 class Batch(NamedTuple):
     """Inputs of one step."""
 
     images: Tensor
-    """(b, d) float32: of the rows that were asked for, by default all B"""
+    """(b, d) float32: of the requested rows, by default all B"""
     texts: Tensor
     """(b, d) float32"""
     items: Tensor
-    """(B,) int64: item row of each pair; that of the first copy where pictures are equal"""
+    """(B,) int64: item row of each pair; duplicates have the row of the first copy"""
     words: Tensor
-    """(W, d) float32: embeddings of sampled words in their prompt"""
-    stands: Tensor
-    """(B, W) float32: 1 where a word stands in a caption of the pair's item"""
+    """(W, d) float32: embeddings of the sampled words, each in a prompt"""
+    presence: Tensor
+    """(B, W) float32: 1 if the word is in a caption of the pair's item, else 0"""
     exclusions: Tensor
-    """(P, 2) int64: columns A, B of words that some item has both of, and some A alone"""
+    """(P, 2) int64: columns of words A, B; some items have both and some only A"""
 
 
 class TrainingData:
-    """Pairs of a collection's training split.
+    """Sampler of batches from the train split of a collection.
 
     Parameters
     ----------
     collection : Collection
     encode_texts : callable
-        The backbone's; makes the words' embeddings.
+        The text encoder of the backbone, for the words.
     batch_size : int
-        Pairs a step; an epoch's last, smaller batch is left out unless it is the only one.
+        Pairs per step; the last, smaller batch of an epoch is dropped unless it is the only one.
     n_words : int
-        Words sampled a step for presence.
+        Words sampled per step.
     n_exclusions : int
-        Pairs of words, "A without B", drawn a step.
+        Pairs of words, "A without B", sampled per step.
     noise : float
-        Length of the Gaussian noise added to an embedding, as a share of its own length.
+        Norm of the Gaussian noise added to an embedding, relative to the norm of the embedding.
     seed : int
     kinds : bool
-        A caption also has what its nouns are kinds of.
+        Add the hypernyms of the nouns of a caption.
 
     Raises
     ------
@@ -96,62 +93,62 @@ class TrainingData:
         if not len(self.pairs):
             raise ValueError(
                 f"collection {collection.name} has no captioned items in its train split; "
-                "training needs pairs of an image and a caption"
+                "training needs images with captions"
             )
         self.collection = collection
         self.batch_size = min(batch_size, len(self.pairs))
         self.noise = noise
         self.seed = seed
         self.n_exclusions = n_exclusions
-        # Equal pictures count as one item: no copy is a negative of another.
+        # Duplicate images count as one item, so that no copy is a negative of another.
         self._first_copy = duplicate_groups(collection)
         words = self._vocabulary(collection, kinds)
-        self.words = words._replace(presence=_over_copies(words.presence, self._first_copy))
+        self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
         self.n_words = min(n_words, len(self.words.words))
-        asked = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
+        prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
-        embedded = encode_texts(asked) if asked else np.zeros((0, width))
+        embedded = encode_texts(prompts) if prompts else np.zeros((0, width))
         # (P, V, d): every word in every prompt
-        self._asked_words = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
+        self._word_embeddings = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
         frequency = np.sqrt(self.words.counts.astype(np.float64))
         self._word_share = frequency / max(frequency.sum(), 1)
 
     @staticmethod
     def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
         rows = zip(collection.items["captions"], collection.items["split"], strict=True)
-        told = [captions if split == "train" else () for captions, split in rows]
-        words = concept_presence(told)
+        train = [captions if split == "train" else () for captions, split in rows]
+        words = concept_presence(train)
         return with_hypernyms(words) if kinds else words
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return len(self.pairs) // self.batch_size
 
     def batch(self, step: int, share: slice = slice(None), *, noisy: bool = True) -> Batch:
-        """Draw the batch of a step.
+        """Sample the batch of a step.
 
         Parameters
         ----------
         step : int
             Counted from the start of training.
         share : slice
-            Rows of the batch whose embeddings are wanted; all else is of the whole batch.
+            Rows of the batch to return embeddings for; everything else is of the whole batch.
         noisy : bool
-            Add the noise. Without, embeddings come as they are stored, in float16: a GPU makes the
-            noise itself.
+            Add the noise. If false, embeddings are returned as stored, in float16, and the noise is
+            added on the GPU.
         """
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch)
         order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
-        chosen = np.sort(self.pairs[order[place * self.batch_size : (place + 1) * self.batch_size]])
+        chosen = np.sort(self.pairs[order[index * self.batch_size : (index + 1) * self.batch_size]])
         rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
-        stands = self.words.presence[items][:, words].toarray()
+        presence = self.words.presence[items][:, words].toarray()
         noise = self._generator(_NOISE, step)
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
-            # Drawn for all rows, so that a row's noise does not depend on who asks for it.
+            # Drawn for all rows, so that the noise of a row does not depend on the share.
             image = self._noisy(images[rows], noise)[share]
             text = self._noisy(texts[chosen], noise)[share]
         else:
@@ -161,27 +158,27 @@ class TrainingData:
             image,
             text,
             torch.from_numpy(items),
-            torch.from_numpy(self._asked_words[prompts, words]),
-            torch.from_numpy(stands),
-            torch.from_numpy(self._sample_exclusions(stands, step)),
+            torch.from_numpy(self._word_embeddings[prompts, words]),
+            torch.from_numpy(presence),
+            torch.from_numpy(self._sample_exclusions(presence, step)),
         )
 
     def word_embeddings(self) -> np.ndarray:
-        """Mean embedding of each word over its prompts: (w, d) float32."""
-        return self._asked_words.mean(0)
+        """Return the mean embedding of each word over its prompts: (w, d) float32."""
+        return self._word_embeddings.mean(0)
 
     def centres(self) -> Tensor:
-        """Mean embedding of each modality over the training split: (2, d) float32."""
+        """Return the mean embedding of each modality over the train split: (2, d) float32."""
         images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
         texts = self.collection.text_embeddings[self.pairs].astype(np.float32).mean(0)
         return torch.from_numpy(np.stack([images, texts]))
 
     def noise_seed(self, step: int) -> int:
-        """Seed of the noise where a device other than the CPU draws it."""
+        """Return the seed of the noise for devices that draw it themselves."""
         return int(np.random.SeedSequence([self.seed, _NOISE, step]).generate_state(1)[0])
 
     def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct words and a prompt for each: (W,) and (W,) int64."""
+        """Sample distinct words and a prompt for each: (W,) and (W,) int64."""
         generator = self._generator(_WORDS, step)
         if not self.n_words:
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -190,14 +187,14 @@ class TrainingData:
         )
         return np.sort(words), generator.integers(len(PROMPTS), size=self.n_words)
 
-    def _sample_exclusions(self, stands: np.ndarray, step: int) -> np.ndarray:
-        """Draw pairs of words, those more often that go together more often: (P, 2) int64."""
+    def _sample_exclusions(self, presence: np.ndarray, step: int) -> np.ndarray:
+        """Sample pairs of words in proportion to P(B|A): (P, 2) int64."""
         if not self.n_exclusions:
             return np.empty((0, 2), np.int64)
-        both = stands.T @ stands  # (W, W)
+        both = presence.T @ presence  # (W, W)
         has_a = np.diag(both)[:, None]
         share = np.where((both >= 2) & (has_a - both >= 2), both / np.maximum(has_a, 1), 0.0)
-        # A word that nearly always comes with another is often a kind of it: no fair question.
+        # A word that nearly always comes with another is often its hyponym: no valid exclusion.
         share[share > _KIND_OF] = 0.0
         pairs = np.flatnonzero(share)
         chosen = (
@@ -223,8 +220,8 @@ class TrainingData:
         return np.random.default_rng([self.seed, kind, count])
 
 
-def _over_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
-    """Give the first of equal pictures the words of all its copies, and the others none.
+def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
+    """Assign the words of all copies of an image to the first copy, and none to the others.
 
     Parameters
     ----------
@@ -241,26 +238,26 @@ def _over_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
 
 
 _AHEAD = 6
-"""Batches that wait or are being drawn."""
+"""Number of batches to prefetch."""
 _THREADS = 3
 
 
 class PrefetchLoader:
-    """The batches of a training, step by step, on its device.
+    """Batches on the training device; prefetched by threads on a GPU.
 
     Parameters
     ----------
     data : TrainingData
     device : torch.device
     world : World
-        Each rank gets the embeddings of its own rows.
+        Each rank loads the embeddings of its own rows.
     n_steps : int
-        Nothing is drawn ahead beyond.
+        Nothing is prefetched beyond.
 
     Raises
     ------
     ValueError
-        If the ranks cannot share a batch equally.
+        If the batch cannot be divided equally among the ranks.
     """
 
     def __init__(
@@ -274,15 +271,15 @@ class PrefetchLoader:
         self._threads: ThreadPoolExecutor | None = None
 
     def batch(self, step: int) -> Batch:
-        """Give the batch of a step."""
+        """Return the batch of a step."""
         if self._device.type != "cuda":
             return Batch(*(part.to(self._device) for part in self._data.batch(step, self._share)))
-        return self._noisy(self._drawn(step), step)
+        return self._noisy(self._prefetched(step), step)
 
-    def _drawn(self, step: int) -> Batch:
-        """Take a batch that was drawn ahead, and have the following ones drawn."""
-        self._threads = self._threads or ThreadPoolExecutor(_THREADS, "feed")
-        if not self._ahead or self._ahead[0][0] != step:  # the first, or a resumed training's
+    def _prefetched(self, step: int) -> Batch:
+        """Return the batch of a step, and submit the following ones."""
+        self._threads = self._threads or ThreadPoolExecutor(_THREADS, "prefetch")
+        if not self._ahead or self._ahead[0][0] != step:  # first step, or resumed
             self._ahead.clear()
         following = self._ahead[-1][0] + 1 if self._ahead else step
         for later in range(following, min(step + _AHEAD, self._n_steps)):
@@ -302,7 +299,7 @@ class PrefetchLoader:
 def device_noise(
     images: Tensor, texts: Tensor, data: TrainingData, step: int, share: slice
 ) -> tuple[Tensor, Tensor]:
-    """Make float32 of a share's embeddings, and add noise that their own device draws.
+    """Convert the embeddings of a share to float32, and add noise drawn on their device.
 
     Parameters
     ----------
@@ -310,7 +307,7 @@ def device_noise(
     data : TrainingData
     step : int
     share : slice
-        Which rows of the batch these are: a row's noise is the same however many ranks there are.
+        Their rows in the batch; the noise of a row does not depend on the number of ranks.
     """
     generator = torch.Generator(images.device).manual_seed(data.noise_seed(step))
     noise = torch.empty((2, data.batch_size, images.shape[1]), device=images.device)

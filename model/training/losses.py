@@ -1,4 +1,4 @@
-"""The losses of the sparse encoder: one pure function each, its formula in the docstring."""
+"""Losses of the sparse encoder, as pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) -> Tensor:
-    r"""Contrast pairs, both ways; all captions of one image are positive.
+    r"""Return the symmetric InfoNCE loss; all captions of one image are positives.
 
         L = -½ mean_i log Σ_{j ∈ P(i)} p_ij - ½ mean_j log Σ_{i ∈ P(j)} p_ji,
         p_i· = softmax(e^t cos(u_i, v_·))
@@ -28,7 +28,7 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
         log_scale.exp() * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
     )
     positive = items[:, None] == items[None, :]
-    return (_missed(logits, positive, 1) + _missed(logits, positive, 0)) / 2
+    return (_negative_log_share(logits, positive, 1) + _negative_log_share(logits, positive, 0)) / 2
 
 
 def info_nce_share(
@@ -40,9 +40,9 @@ def info_nce_share(
     all_items: Tensor,
     log_scale: Tensor,
 ) -> Tensor:
-    """Contrast a share of a batch's pairs with all of them.
+    """Return the InfoNCE loss of a share of the pairs against the whole batch.
 
-    The mean over equal shares is `info_nce` of the batch.
+    The mean over equal shares is the `info_nce` of the batch.
 
     Parameters
     ----------
@@ -55,25 +55,25 @@ def info_nce_share(
     """
     positive = items[:, None] == all_items[None, :]
     scale = log_scale.exp()
-    missed = [
-        _missed(
+    losses = [
+        _negative_log_share(
             scale * functional.normalize(own, dim=1) @ functional.normalize(others, dim=1).T,
             positive,
             1,
         )
         for own, others in ((images, all_texts), (texts, all_images))
     ]
-    return (missed[0] + missed[1]) / 2
+    return (losses[0] + losses[1]) / 2
 
 
-def _missed(logits: Tensor, positive: Tensor, dim: int) -> Tensor:
-    """Mean of -log of the share that positives have of the softmax along a dimension."""
+def _negative_log_share(logits: Tensor, positive: Tensor, dim: int) -> Tensor:
+    """Mean negative log of the softmax mass of the positives along a dimension."""
     only_positive = logits.masked_fill(~positive, -torch.inf)
     return (torch.logsumexp(logits, dim) - torch.logsumexp(only_positive, dim)).mean()
 
 
 def soft_contrast(images: Tensor, texts: Tensor) -> Tensor:
-    r"""Contrast pairs against soft targets: pairs that look or read alike are half positive.
+    r"""Return contrastive cross-entropy with soft targets from within-modality similarity.
 
         L = ½ CE(T, softmax(Z_I Z_Tᵀ)) + ½ CE(Tᵀ, softmax(Z_T Z_Iᵀ)),
         T = softmax((Z_I Z_Iᵀ + Z_T Z_Tᵀ) / 2)
@@ -84,37 +84,37 @@ def soft_contrast(images: Tensor, texts: Tensor) -> Tensor:
         Codes of pairs, not normalised: their lengths set the temperature.
     """
     logits = images @ texts.T
-    alike = ((images @ images.T + texts @ texts.T) / 2).detach()
-    rows = functional.cross_entropy(logits, alike.softmax(1))
+    similarity = ((images @ images.T + texts @ texts.T) / 2).detach()
+    rows = functional.cross_entropy(logits, similarity.softmax(1))
     # The target's matrix of similarities is symmetric, so its rows serve the other way too.
-    return (rows + functional.cross_entropy(logits.T, alike.softmax(1))) / 2
+    return (rows + functional.cross_entropy(logits.T, similarity.softmax(1))) / 2
 
 
 def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
-    """Squared error of a reconstruction: mean_i |x̂_i - x_i|², of (B, d) and (B, d)."""
+    """Return the squared reconstruction error: mean_i |x̂_i - x_i|², of (B, d) and (B, d)."""
     return (decoded - target).square().sum(1).mean()
 
 
-def presence(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Teach what "has w" means: L = mean_{i,w} BCE(σ(e^s cos(z_i, z_w) + b), y_iw).
+def presence(codes: Tensor, words: Tensor, targets: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Return the word presence loss: L = mean_{i,w} BCE(σ(e^s cos(z_i, z_w) + b), y_iw).
 
     Parameters
     ----------
     codes : (B, m) float
         Codes of images or captions.
     words : (W, m) float
-        Codes of the words, asked for as people do.
-    stands : (B, W) float
-        1 where w stands in a caption of the pair's item, else 0.
+        Codes of the words, in prompts.
+    targets : (B, W) float
+        y: 1 if a caption of the item has w, else 0.
     scale, bias : () float
         s and b, learned.
     """
     cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
-    return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, stands)
+    return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, targets)
 
 
-def exclusion(images: Tensor, queries: Tensor, answers: Tensor, scale: Tensor) -> Tensor:
-    r"""Rank what has A and not B above all else: a softmax over the batch's images.
+def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:
+    r"""Return the listwise loss that ranks items with A and without B first.
 
         L = -mean_p mean_{i ∈ P(p)} log softmax_i(e^s u_p · z̄_i)
 
@@ -124,18 +124,18 @@ def exclusion(images: Tensor, queries: Tensor, answers: Tensor, scale: Tensor) -
         Codes of images.
     queries : (P, m) float
         u, "A without B" as a signed query: see `sieve.model.training.objectives.exclusion_query`.
-    answers : (P, B) bool
-        Where the image's captions have A and none has B; at least one a row.
+    relevant : (P, B) bool
+        Whether the captions of the image have A and not B; at least one per row.
     scale : () float
         s, learned.
     """
     logits = scale.exp() * queries @ functional.normalize(images, dim=1).T
-    share = answers.float() / answers.sum(1, keepdim=True)
+    share = relevant.float() / relevant.sum(1, keepdim=True)
     return -(functional.log_softmax(logits.float(), 1) * share).sum(1).mean()
 
 
 def balance(images: Tensor, texts: Tensor) -> Tensor:
-    """Let each dimension be used as much by images as by texts.
+    """Return the imbalance between the use of dimensions by images and by texts.
 
         L = |ū - v̄|² / (|ū|² + |v̄|²), ū and v̄ the mean unit codes of the batch; in [0, 1]
 
@@ -149,7 +149,7 @@ def balance(images: Tensor, texts: Tensor) -> Tensor:
 
 
 def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:
-    """Let dead dimensions explain what the others left: mean_i |e_i - W_dec a_i,dead|².
+    """Return the residual that dead dimensions fail to explain: mean_i |e_i - W_dec a_i,dead|².
 
     The auxiliary loss of Gao et al. 2024 (arXiv 2406.04093), over all dead dimensions.
 

@@ -1,11 +1,8 @@
-"""What a training step asks of the encoder: our own losses, and those of two published peers.
+"""Training objectives: the losses of Sieve, and those of two published baselines.
 
-`compact` is Sieve's own (`sieve.model.training.objectives`). `paper` follows what is public of J,
-Bhatia & Bedathur 2025 (arXiv 2504.03184). `vocabulary` follows VDR (Zhou et al. 2024,
-"Retrieval-based disentangled representation learning with natural language supervision"): each
-dimension is a word.
-
-One step's losses: what a batch of pairs says about the encoder.
+`compact` is Sieve's own. `paper` follows the public description of J, Bhatia & Bedathur 2025 (arXiv
+2504.03184). `vocabulary` follows VDR (Zhou et al. 2024, "Retrieval-based disentangled
+representation learning with natural language supervision"): each dimension is a word.
 """
 
 from __future__ import annotations
@@ -34,9 +31,9 @@ from sieve.model.training.losses import (
 )
 
 WIDE = 4
-"""k is annealed from this many times k, and reconstruction is also asked at it."""
+"""k is annealed from `WIDE` * k, where reconstruction is also measured."""
 NARROW = 1
-"""So many of a word's strongest dimensions must tell its presence by themselves."""
+"""Number of strongest dimensions of a word that must predict its presence alone."""
 
 LOSSES = frozenset(
     {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
@@ -44,7 +41,7 @@ LOSSES = frozenset(
 
 
 class TrainingModule(nn.Module):
-    """The encoder with the scalars that only training needs."""
+    """The encoder with the learned scalars of the losses."""
 
     def __init__(self, encoder: SparseEncoder) -> None:
         super().__init__()
@@ -58,51 +55,51 @@ class TrainingModule(nn.Module):
 
 
 class Side(NamedTuple):
-    """One modality of a batch on its way through the encoder."""
+    """Encoder states of one modality of a batch."""
 
     target: Tensor
     """(B, d): centred embeddings"""
     raw: Tensor
-    """(B, m): activations before any are dropped"""
+    """(B, m): activations before TopK"""
     code: Tensor
     """(B, m)"""
     decoded: Tensor
-    """(B, d): what the code rebuilds"""
+    """(B, d): reconstruction"""
 
 
 def training_losses(
-    learner: TrainingModule,
+    module: TrainingModule,
     batch: Batch,
     k: int,
     dead: Tensor | None,
     wanted: Container[str] = LOSSES,
     world: World = ALONE,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute the unweighted losses of a batch, or of a rank's share of it.
+    """Compute the unweighted losses of a batch, or of the share of a rank.
 
-    The mean of a loss over the ranks is the loss of the whole batch, and so are their gradients.
+    The mean over the ranks is the loss of the whole batch; the same holds for gradients.
 
     Parameters
     ----------
-    learner : TrainingModule
+    module : TrainingModule
     batch : Batch
     k : int
         Active dimensions of an image at this step.
     dead : (m,) bool, optional
-        Dimensions to revive; None where all are live, as a compiler cannot look into a tensor.
+        Dimensions to revive; None if all are live (a compiled function cannot branch on values).
     wanted : container of str
-        Losses to compute; those of weight 0 would only take time.
+        Losses to compute; skip those of weight 0.
     world : World
-        Whose share the batch's images and texts are.
+        Process whose share of images and texts the batch holds.
 
     Returns
     -------
     losses : dict of str to () float
         Keyed as their weights in `TrainingConfig`.
     fired : (m,) bool
-        Dimensions that some row of the share has.
+        Dimensions that are active in some row of the share.
     """
-    encoder = learner.encoder
+    encoder = module.encoder
     directions = functional.normalize(encoder.decode_md, dim=1)
     image = _encode(encoder, batch.images, IMAGE, k, directions)
     text = _encode(encoder, batch.texts, TEXT, k, directions)
@@ -112,7 +109,7 @@ def training_losses(
     all_images, all_texts = _whole(image.code, text.code, world)
 
     def contrast() -> Tensor:
-        scale = learner.contrast_scale
+        scale = module.contrast_scale
         if world.size == 1:
             return info_nce(image.code, text.code, batch.items, scale)
         own = (image.code, text.code, world.mine(batch.items))
@@ -133,10 +130,10 @@ def training_losses(
         "balance": lambda: balance(all_images, all_texts),
     }
     if len(words):
-        stands = world.mine(batch.stands)
-        terms |= _word_terms(learner, image.code, text.code, words, stands)
+        targets = world.mine(batch.presence)
+        terms |= _word_terms(module, image.code, text.code, words, targets)
         if len(batch.exclusions):
-            terms["exclude"] = lambda: _exclude(learner, batch, all_images, words)
+            terms["exclude"] = lambda: _exclude(module, batch, all_images, words)
     if dead is not None:
         linear = functional.linear(image.target, encoder.encode_md)
         residual = image.target - image.decoded
@@ -146,46 +143,46 @@ def training_losses(
 
 
 def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]:
-    """Codes of the whole batch's images and texts: twice (b, m) → twice (B, m)."""
+    """Gather the codes of the whole batch: two (b, m) → two (B, m)."""
     if world.size == 1:
         return images, texts
-    # Both in one exchange: half the waiting, and its way back has one order only.
+    # One collective for both: half the latency, and a fixed order in the backward pass.
     both = world.gather(torch.cat([images, texts], 1))
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
 
 
 def _word_terms(
-    learner: TrainingModule, images: Tensor, texts: Tensor, words: Tensor, stands: Tensor
+    module: TrainingModule, images: Tensor, texts: Tensor, words: Tensor, targets: Tensor
 ) -> dict[str, Callable[[], Tensor]]:
-    """List the losses of word presence: codes of images, texts (b, m), words (W, m); (b, W)."""
+    """Return the presence losses: images and texts (b, m), words (W, m), targets (b, W)."""
 
     def present() -> Tensor:
-        scale, bias = learner.presence_scale, learner.presence_bias
+        scale, bias = module.presence_scale, module.presence_bias
         return (
-            presence(images, words, stands, scale, bias)
-            + presence(texts, words, stands, scale, bias)
+            presence(images, words, targets, scale, bias)
+            + presence(texts, words, targets, scale, bias)
         ) / 2
 
     def narrow() -> Tensor:
         few = keep_top(words, NARROW)
-        return presence(images, few, stands, learner.narrow_scale, learner.narrow_bias)
+        return presence(images, few, targets, module.narrow_scale, module.narrow_bias)
 
     return {"presence": present, "narrow": narrow}
 
 
-def _exclude(learner: TrainingModule, batch: Batch, images: Tensor, words: Tensor) -> Tensor:
-    """Ask for A without B among all images of the batch: codes (B, m), of words (W, m)."""
+def _exclude(module: TrainingModule, batch: Batch, images: Tensor, words: Tensor) -> Tensor:
+    """Compute the exclusion loss over all images of the batch: codes (B, m), words (W, m)."""
     a, b = batch.exclusions.unbind(1)
-    answers = (batch.stands[:, a] > 0) & (batch.stands[:, b] == 0)
-    queries = exclusion_query(learner.encoder, words[a], words[b])
-    return exclusion(images, queries, answers.T, learner.exclude_scale)
+    relevant = (batch.presence[:, a] > 0) & (batch.presence[:, b] == 0)
+    queries = exclusion_query(module.encoder, words[a], words[b])
+    return exclusion(images, queries, relevant.T, module.exclude_scale)
 
 
 def exclusion_query(encoder: SparseEncoder, a: Tensor, b: Tensor) -> Tensor:
-    """Write "A without B" as one signed query: (P, m).
+    """Return "A without B" as one signed query: (P, m).
 
-    As search does at strictness 1: dimensions stronger in B than in A are off and push by B's
-    strength, the others are A's own. A dense control has no dimension to switch; B is subtracted.
+    As in search at strictness 1: a dimension stronger in B than in A gets the negative activation
+    of B; the others keep the activation of A. For dense codes, B is subtracted.
     """
     a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
     if encoder.config.activation == "dense":
@@ -194,7 +191,7 @@ def exclusion_query(encoder: SparseEncoder, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _active(encoder: SparseEncoder, modality: str, k: int) -> int:
-    """Active dimensions of a modality where images have k."""
+    """Return the k of a modality, given the k of images."""
     return round(k * encoder.config.active(modality) / encoder.config.k)
 
 
@@ -208,7 +205,7 @@ def _encode(
 
 
 def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tensor:
-    """Reconstruct from the code, and from four times as many active dimensions."""
+    """Reconstruction loss at k and at `WIDE` * k."""
     wide = min(WIDE * encoder.config.k, encoder.config.m)
     wide_decoded = encoder.keep(side.raw, wide) @ directions
     return (
@@ -220,48 +217,48 @@ def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tenso
 ObjectiveName = Literal["compact", "paper", "vocabulary"]
 StepLosses = tuple[dict[str, Tensor], Tensor]
 _LEAST_PEAK = 1e-6
-"""Maxima of a batch are not divided by less than this."""
+"""Lower bound of the batch maxima that activations are divided by."""
 _SILENT = 1e-4
-"""A dimension whose maximum over the training items is no more than this is taken for silent."""
+"""A dimension with at most this maximum over the training items counts as dead."""
 
 
 class Objective(Protocol):
-    """The start, the steps and the end of a training."""
+    """Initialisation, losses and finalisation of a training run."""
 
-    asks: ClassVar[frozenset[str]]
-    """Names of the losses that it has; the weights of others do nothing."""
+    loss_names: ClassVar[frozenset[str]]
+    """Names of its losses; the weights of others have no effect."""
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """Set the centres, and weights that do not start at random."""
+        """Set the centres and any non-random initial weights."""
         ...
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,
         world: World = ALONE,
     ) -> StepLosses:
-        """Compute unweighted losses of a rank's share, and which dimensions fired: (m,) bool."""
+        """Compute the unweighted losses of a share, and which dimensions fired: (m,) bool."""
         ...
 
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
-        """Fold into the weights whatever encoding needs besides them.
+        """Fold training-time normalisation into the weights.
 
         Parameters
         ----------
         encoder : SparseEncoder
         at_most : int, optional
-            Look at about so many items and captions each, for a look in between.
+            Approximate number of items and captions to use, for a snapshot during training.
         """
         ...
 
 
 class Compact:
-    """Contrast, reconstruction, presence: see `sieve.model.training.objectives`."""
+    """Sieve's own losses: see `training_losses`."""
 
-    asks: ClassVar[frozenset[str]] = LOSSES
+    loss_names: ClassVar[frozenset[str]] = LOSSES
 
     def __init__(
         self,
@@ -273,33 +270,33 @@ class Compact:
         self.wanted = wanted
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """Centre each modality on its mean."""
+        """Centre each modality at its mean."""
         encoder.centre.copy_(self.data.centres())
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,
         world: World = ALONE,
     ) -> StepLosses:
-        """See `sieve.model.training.objectives.training_losses`."""
-        return training_losses(learner, batch, k, dead, self.wanted, world)
+        """See `training_losses`."""
+        return training_losses(module, batch, k, dead, self.wanted, world)
 
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 class Paper:
-    """A linear layer with ReLU, normalised by its batch maxima; no centring.
+    """A linear layer with ReLU, normalised by its batch maxima, without centring.
 
-    In training the k largest dimensions are kept, together with those that the captions mark. What
-    is public does not say how captions mark dimensions; here the m most frequent words each own
-    one, in order of frequency, and mark it where they stand in a caption of the item.
+    Training keeps the k largest activations and those that the captions mark. The paper does not
+    say how captions mark dimensions; here dimension j belongs to the j-th most frequent word, which
+    marks it for items whose captions have the word.
     """
 
-    asks: ClassVar[frozenset[str]] = frozenset({"contrast", "reconstruct"})
+    loss_names: ClassVar[frozenset[str]] = frozenset({"contrast", "reconstruct"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         self.data = data
@@ -309,24 +306,24 @@ class Paper:
 
     @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
-        """Read the embeddings as they are."""
+        """Use uncentred embeddings, and scale the decoder."""
         encoder.centre.zero_()
-        # Hundreds of codes near 1 add up: with unit columns the first reconstructions are far off.
+        # Hundreds of activations near 1 add up; unit columns would reconstruct far too large.
         encoder.decode_md.mul_(encoder.config.k**-0.5)
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,  # noqa: ARG002
         world: World = ALONE,
     ) -> StepLosses:
-        """Reconstruction by a linear decoder, and contrast with soft targets."""
-        encoder = learner.encoder
+        """Compute reconstruction by a linear decoder, and contrast with soft targets."""
+        encoder = module.encoder
         embeddings = {IMAGE: batch.images, TEXT: batch.texts}
-        given = {name: encoder.centred(embeddings[name], name) for name in MODALITIES}
-        raw = {name: encoder.activations(given[name], name) for name in MODALITIES}
+        targets = {name: encoder.centred(embeddings[name], name) for name in MODALITIES}
+        raw = {name: encoder.activations(targets[name], name) for name in MODALITIES}
         peak = world.maximum(torch.maximum(raw[IMAGE].amax(0), raw[TEXT].amax(0)))
         peak = peak.clamp(min=_LEAST_PEAK)
         marked = self._marked(world.mine(batch.items))
@@ -334,7 +331,7 @@ class Paper:
         for name in MODALITIES:
             scaled = raw[name] / peak
             code[name] = torch.where(marked, scaled, keep_top(scaled, k))
-        rebuilt = [reconstruction(code[n] @ encoder.decode_md, given[n]) / 2 for n in MODALITIES]
+        rebuilt = [reconstruction(code[n] @ encoder.decode_md, targets[n]) / 2 for n in MODALITIES]
         losses = {
             "reconstruct": torch.stack(rebuilt).sum(),
             "contrast": soft_contrast(world.gather(code[IMAGE]), world.gather(code[TEXT])),
@@ -343,10 +340,10 @@ class Paper:
 
     @torch.no_grad()
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
-        """Divide by the maxima over the training items: ReLU lets them pass into the weights.
+        """Fold the division by the maxima over the training items into the weights.
 
-        A dimension that no training item has is silenced: it has no maximum to divide by, and
-        dividing by next to nothing gives weights that no float16 holds.
+        A dimension without a training item gets zero weights: division by a tiny maximum would
+        overflow float16.
         """
         collection = self.data.collection
         peak = torch.zeros(self.m)
@@ -371,44 +368,44 @@ class Paper:
 
 
 class Vocabulary:
-    """Each dimension is a word of the training captions; codes meet each other and word sets."""
+    """One dimension per caption word; contrast between image, text and word-set codes."""
 
-    asks: ClassVar[frozenset[str]] = frozenset({"contrast"})
+    loss_names: ClassVar[frozenset[str]] = frozenset({"contrast"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         n_words = len(data.words.words)
         if m != n_words:
             raise ValueError(
-                f"a vocabulary code of {data.collection.name} needs a dimension for each of its "
-                f"{n_words} words; got m={m}"
+                f"the vocabulary objective needs one dimension for each of the {n_words} words of "
+                f"{data.collection.name}; got m={m}"
             )
         self.data = data
 
     @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
-        """Start each dimension as a detector of its word's embedding."""
+        """Initialise each dimension as a detector of the embedding of its word."""
         encoder.centre.copy_(self.data.centres())
         words = torch.from_numpy(self.data.word_embeddings())
-        # ELU + 1 is flat around 0: cosines below 1 would hardly tell words apart.
+        # ELU + 1 is flat around 0, so unscaled cosines would hardly separate words.
         encoder.encode_md.copy_(5 * encoder.centred(words, TEXT))
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,  # noqa: ARG002
         world: World = ALONE,
     ) -> StepLosses:
-        """Contrast of image, text and the set of words that stand in the item's captions."""
-        encoder = learner.encoder
+        """Compute contrast between image, text and the set of words of the captions."""
+        encoder = module.encoder
         image, text = (
-            encoder.keep(encoder.activations(encoder.centred(given, name), name), k)
-            for name, given in ((IMAGE, batch.images), (TEXT, batch.texts))
+            encoder.keep(encoder.activations(encoder.centred(embeddings, name), name), k)
+            for name, embeddings in ((IMAGE, batch.images), (TEXT, batch.texts))
         )
         present = self.data.words.presence[batch.items.cpu().numpy()].toarray()
         words = torch.from_numpy(present).to(image)
-        scale = learner.contrast_scale
+        scale = module.contrast_scale
         fired = (image > 0).any(0) | (text > 0).any(0)
         image, text = world.gather(image), world.gather(text)
         pairs = ((image, text), (image, words), (text, words))
@@ -416,7 +413,7 @@ class Vocabulary:
         return {"contrast": torch.stack(terms).mean()}, fired
 
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 OBJECTIVES: dict[str, type[Compact] | type[Paper] | type[Vocabulary]] = {
@@ -429,7 +426,7 @@ OBJECTIVES: dict[str, type[Compact] | type[Paper] | type[Vocabulary]] = {
 def make_objective(
     name: ObjectiveName, data: TrainingData, m: int, wanted: Container[str]
 ) -> Objective:
-    """Make the objective of a training.
+    """Create an objective by name.
 
     Parameters
     ----------
@@ -437,6 +434,6 @@ def make_objective(
     data : TrainingData
     m : int
     wanted : container of str
-        Losses of a weight above 0.
+        Losses with a positive weight.
     """
     return OBJECTIVES[name](data, m, wanted)

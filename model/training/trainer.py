@@ -1,8 +1,8 @@
-"""One training's steps: the encoder, its optimiser and its schedules.
+"""The training step: encoder, optimiser and schedules.
 
-One step: encode a batch of pairs, keep the top k (annealed from 4k), and add up the losses of
-`sieve.model.training.losses`. Presence teaches what "has w" means, which is what exclusion needs;
-contrast ties the modalities to one code; reconstruction keeps the code true to the embedding.
+A step encodes a batch of pairs, keeps the top k activations (annealed from 4k) and sums the losses
+of `sieve.model.training.losses`. Presence aligns dimensions with words, which exclusion needs;
+contrast aligns the modalities; reconstruction preserves the embedding.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from sieve.model.training.objectives import WIDE, Compact, TrainingModule, make_
 log = logging.getLogger(__name__)
 
 _IDLE_STEPS = 50
-"""A dimension that did not fire for so many steps counts as dead."""
+"""Steps without activity after which a dimension counts as dead."""
 _FINISH_ON = 2000
-"""Items and captions that a look in between is finished by."""
+"""Items and captions that finalise a snapshot."""
 
 
 class StepReport(NamedTuple):
-    """Where a training stands."""
+    """Progress of a training run after a step."""
 
     step: int
     n_steps: int
     losses: dict[str, float]
     """Unweighted terms and their weighted `total`."""
     live: float
-    """Share of the dimensions that fired lately."""
+    """Share of dimensions that are not dead."""
 
 
 def training_data(
@@ -49,7 +49,7 @@ def training_data(
     config: TrainingConfig,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> TrainingData:
-    """Make what a configuration trains on, from a collection and its backbone's text encoder."""
+    """Create the training data of a configuration, with the text encoder of the backbone."""
     return TrainingData(
         collection,
         encode_texts,
@@ -63,15 +63,15 @@ def training_data(
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 by itself; elsewhere it would only be slower."""
+    """Whether a device has native bfloat16 matrix products; otherwise they would be slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 and newer
-    return device.type == "cpu" and bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 and newer
+    return device.type == "cpu" and any(map(capabilities.get, ("amx_bf16", "avx512_bf16")))
 
 
 class Trainer:
-    """One training, from its data to a checkpoint.
+    """State of a training run: data, encoder, optimiser and step.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ class Trainer:
     config : TrainingConfig
     device : torch.device
     world : World
-        The processes that share each batch; by default this one is alone.
+        The processes that share each batch; by default a single one.
 
     Raises
     ------
     ValueError
-        If the processes cannot share a batch equally.
+        If the batch cannot be divided equally among the processes.
     """
 
     def __init__(
@@ -103,70 +103,70 @@ class Trainer:
         encoder = SparseEncoder(config.shape(width), generator)
         self.objective = make_objective(config.objective, data, config.m, config.weighted())
         self.objective.begin(encoder)
-        self.learner = TrainingModule(encoder).to(device)
-        scalars = [part for part in self.learner.parameters() if part.ndim == 0]
-        # These scalars set the scale of all cosines; they have farther to go than a weight.
+        self.module = TrainingModule(encoder).to(device)
+        scalars = [part for part in self.module.parameters() if part.ndim == 0]
+        # The scalars scale all cosines and have farther to move than weights.
         groups = [
-            {"params": list(self.learner.encoder.parameters()), "pace": 1.0},
-            {"params": scalars, "pace": 10.0, "weight_decay": 0.0},
+            {"params": list(self.module.encoder.parameters()), "lr_factor": 1.0},
+            {"params": scalars, "lr_factor": 10.0, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self.idle = torch.zeros(config.m, dtype=torch.int64, device=device)
         self.bfloat16 = multiplies_bfloat16(device)
         self.n_steps = config.steps(data.steps_per_epoch)
-        self.feed = PrefetchLoader(data, device, world, self.n_steps)
+        self.loader = PrefetchLoader(data, device, world, self.n_steps)
         self.step = 0
         self.whole = True
-        """False while a step changes the weights: what is saved then would be half a step."""
+        """False while a step updates the weights; the state must not be saved then."""
         self._losses = self.objective.losses
         if device.type == "cuda" and isinstance(self.objective, Compact):
-            # Elsewhere compiling takes longer than it saves; the peers draw on numpy in a step.
+            # On a CPU compilation costs more than it saves; the baselines use numpy in a step.
             self.compile()
 
     def compile(self, backend: str | Callable = "inductor") -> None:
-        """Have the losses compiled at the first step; where that fails, go on without."""
+        """Compile the losses at the first step; fall back to eager mode if that fails."""
         self._losses = torch.compile(self.objective.losses, backend=backend)
 
     def k_now(self) -> int:
-        """Active dimensions at this step: falls geometrically from 4k to k."""
+        """Return k at this step; it falls geometrically from 4k to k."""
         progress = self.step / max(self.config.anneal * self.n_steps, 1)
         wide = min(WIDE * self.config.k, self.config.m)
         return max(round(wide * (self.config.k / wide) ** min(progress, 1.0)), self.config.k)
 
     def learning_rate_now(self) -> float:
-        """Linear warm-up over 5 % of the steps, then a cosine to 0."""
+        """Return the learning rate: linear warm-up over 5% of the steps, then cosine decay to 0."""
         warm = max(round(0.05 * self.n_steps), 1)
         if self.step < warm:
             return self.config.learning_rate * (self.step + 1) / warm
         progress = (self.step - warm) / max(self.n_steps - warm, 1)
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def finished(self) -> SparseEncoder:
-        """Take the trained encoder out, on the CPU and ready to encode."""
-        encoder = self.learner.encoder.cpu().eval()
+    def export(self) -> SparseEncoder:
+        """Return the trained encoder, finalised and on the CPU."""
+        encoder = self.module.encoder.cpu().eval()
         self.objective.finish(encoder)
         return encoder
 
-    def as_it_is(self) -> SparseEncoder:
-        """Copy the encoder as it is now, ready to encode on the CPU; training goes on unchanged."""
-        encoder = copy.deepcopy(self.learner.encoder).cpu().eval()
+    def snapshot(self) -> SparseEncoder:
+        """Return a finalised copy of the encoder on the CPU, without affecting the training."""
+        encoder = copy.deepcopy(self.module.encoder).cpu().eval()
         self.objective.finish(encoder, at_most=_FINISH_ON)
         return encoder
 
     def train_step(self) -> StepReport:
-        """Take one step, with all other ranks.
+        """Train one step, together with all other ranks.
 
         Raises
         ------
         ValueError
             If the loss is no longer finite.
         """
-        batch = self.feed.batch(self.step)
+        batch = self.loader.batch(self.step)
         names, values, fired = self._differentiate_or_fall_back(batch)
         self._exchange(values, fired)
         idle = torch.where(fired > 0, 0, self.idle + 1)
         live = (idle <= _IDLE_STEPS).float().mean()
-        # A GPU is waited for once a step, here.
+        # The only GPU synchronisation of a step.
         *terms, total, live = torch.cat([values, live[None]]).tolist()
         if not math.isfinite(total):
             raise ValueError(
@@ -174,8 +174,8 @@ class Trainer:
             )
         self.whole = False
         for group in self.optimizer.param_groups:
-            group["lr"] = group["pace"] * self.learning_rate_now()
-        nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
+            group["lr"] = group["lr_factor"] * self.learning_rate_now()
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         self.idle = idle
         self.step += 1
@@ -189,20 +189,19 @@ class Trainer:
         try:
             return self._differentiate(batch)
         except Exception as error:
-            # Compilers miss tools or know no kernel on one machine or another. A fault that is not
-            # theirs comes again below.
+            # The compiler may lack tools or kernels here. Any other error is raised again below.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            log.warning("the compiled step failed (%s); going on without torch.compile", reason)
+            log.warning("torch.compile failed (%s); continuing in eager mode", reason)
             self._losses = self.objective.losses
             return self._differentiate(batch)
 
     def _differentiate(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
-        """Compute gradients; returns the losses' names, them and their total, and what fired."""
+        """Compute gradients; return loss names, losses and total, and what fired."""
         self.optimizer.zero_grad(set_to_none=True)
         idle = self.idle > _IDLE_STEPS
         dead = idle if idle.any() else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses, fired = self._losses(self.learner, batch, self.k_now(), dead, self.world)
+            losses, fired = self._losses(self.module, batch, self.k_now(), dead, self.world)
         weights = asdict(self.config)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         total.backward()
@@ -210,6 +209,6 @@ class Trainer:
         return list(losses), values, fired.float()
 
     def _exchange(self, values: Tensor, fired: Tensor) -> None:
-        """Average gradients, losses and what fired over the ranks, in place."""
-        gradients = [part.grad for part in self.learner.parameters() if part.grad is not None]
+        """Average gradients, losses and firing over the ranks, in place."""
+        gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
         self.world.average([*gradients, values, fired])

@@ -1,12 +1,8 @@
-"""Training the sparse encoder on a collection's embeddings, on a GPU where there is one.
+"""Train a sparse encoder on a collection, resumably, and write a checkpoint.
 
-`sieve.model.training.trainer` takes the steps; here a training begins or goes on, is saved now and
-then, and becomes a checkpoint.
-
-The state of an unfinished training, saved so that a killed run goes on exactly.
-
-One safetensors file, replaced atomically: parameters, optimiser moments, counters of idle
-dimensions, and the curves so far in its metadata.
+`sieve.model.training.trainer` performs the steps. The state of an unfinished run is one safetensors
+file, replaced atomically: parameters, optimiser moments, idle counters of the dimensions, and the
+curves so far in its metadata. A resumed run gives the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -46,6 +42,10 @@ from sieve.model.training.validation import (
     validation_refusal,
 )
 
+log = logging.getLogger(__name__)
+
+OWN_BACKBONE = "backbone"
+"""`words_by` in `training.json` if the backbone of the collection embedded the words."""
 _STATE = "state.safetensors"
 
 
@@ -54,20 +54,20 @@ def save_state(
     parameters: nn.Module,
     optimizer: Optimizer,
     idle: Tensor,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> None:
-    """Write the state, replacing an older one only when whole.
+    """Write the training state, and replace an older one atomically.
 
     Parameters
     ----------
     folder : Path
     parameters : nn.Module
-        Everything that is learned.
+        All learned parameters.
     optimizer : Optimizer
     idle : (m,) int64
         Steps since each dimension last fired.
-    facts : dict
-        Whatever JSON can hold: step, configuration, curves.
+    metadata : dict
+        JSON-compatible: step, configuration and curves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"parameter.{name}": part for name, part in parameters.state_dict().items()}
@@ -76,11 +76,11 @@ def save_state(
     tensors["idle"] = idle
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(folder / _STATE) as draft:
-        save_file(contiguous, draft, {"facts": json.dumps(facts)})
+        save_file(contiguous, draft, {"facts": json.dumps(metadata)})
 
 
-def read_facts(folder: Path) -> dict[str, Any] | None:
-    """Read the facts of an unfinished training; None where there is none.
+def read_metadata(folder: Path) -> dict[str, Any] | None:
+    """Read the metadata of an unfinished training; None where there is none.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def load_state(folder: Path, parameters: nn.Module, optimizer: Optimizer, idle: Tensor) -> None:
-    """Put a saved state back into freshly made objects of the same shapes."""
+    """Load a saved state into new objects of the same shapes."""
     with safe_open(folder / _STATE, "pt") as state:
         names = set(state.keys())
         parameters.load_state_dict(
@@ -118,12 +118,6 @@ def load_state(folder: Path, parameters: nn.Module, optimizer: Optimizer, idle: 
             idle.copy_(state.get_tensor("idle"))
 
 
-log = logging.getLogger(__name__)
-
-OWN_BACKBONE = "backbone"
-"""`words_by` in `training.json` if the collection's own backbone embedded the words."""
-
-
 def train(
     collection: Collection,
     out: Path,
@@ -134,39 +128,39 @@ def train(
     text_encoder: str = "",
     allow_code: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
-    on_probe: Callable[[ValidationReport], None] | None = None,
+    on_validation: Callable[[ValidationReport], None] | None = None,
     progress: bool = True,
     save_every: float = 30.0,
 ) -> Checkpoint:
     """Train a sparse encoder on a collection's train split and write a checkpoint.
 
-    A run that was killed goes on from its last saved state when called again with the same
-    collection, `out` and configuration, and ends with the same weights as an unbroken one.
+    An interrupted run resumes from its last saved state when called again with the same collection,
+    `out` and configuration, and ends with the same weights as an uninterrupted one.
 
     Under `torchrun` all processes train together, each on its share of every batch (see
-    `sieve.model.training.distributed`); the first alone writes and shows progress, and all return
-    the checkpoint.
+    `sieve.model.training.distributed`). Only the main rank writes files and shows progress; all
+    return the checkpoint.
 
     Parameters
     ----------
     collection : Collection
     out : Path
-        The checkpoint folder; must not exist yet. Unfinished state is kept beside it.
+        The checkpoint folder; must not exist. The state of an unfinished run is stored beside it.
     config : TrainingConfig, optional
     device : str
         auto, cuda, mps or cpu.
     backbone : Backbone, optional
-        Of the collection; opened when not given. Where it is unavailable, words are embedded from
-        the captions of the train split: see `model.caption_encoder`. `training.json` says so.
+        Of the collection; loaded if not given. If it is unavailable, words are embedded from the
+        captions of the train split (see `model.caption_encoder`), as `training.json` records.
     text_encoder : str
-        A backbone or `package.module:function` to embed words with, in place of the collection's
-        own backbone: see `model.text_encoder`.
+        A backbone or `package.module:function` that embeds words instead of the backbone of the
+        collection: see `model.text_encoder`.
     allow_code : bool
         Whether such a function may be loaded.
     on_step : callable, optional
-        Called after each step, on every rank; an exception from it stops the training, resumably.
-    on_probe : callable, optional
-        Called at each validation, before `on_step` of the same step; see
+        Called after each step, on every rank; an exception from it stops the training resumably.
+    on_validation : callable, optional
+        Called after each validation, before `on_step` of the same step; see
         `sieve.model.training.validation`. Without it, there is no validation.
     progress : bool
         Show a progress bar.
@@ -178,41 +172,43 @@ def train(
     FileExistsError
         If `out` exists.
     ValueError
-        If there is nothing to train on, or an unfinished training with other settings lies there.
+        If there is no training data, or `out` has an unfinished run with other settings.
     """
     config = config or TrainingConfig()
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another --out or remove it first")
-    chosen = resolve_device(device)
-    pace = ValidationSchedule()
-    with process_group(chosen) as world:
-        fault = ""
+    target = resolve_device(device)
+    schedule = ValidationSchedule()
+    with process_group(target) as world:
+        reason = ""
         if backbone is None:
             rows = collection.rows_of_split(["train"])
-            backbone, fault = text_tower(collection, device, text_encoder, allow_code, rows)
-        if fault and world.leads:
+            backbone, reason = text_tower(collection, device, text_encoder, allow_code, rows)
+        if reason and world.is_main:
             log.warning(
                 "words are read from the captions of the train split, because the collection's "
-                "backbone is unavailable (%s); to use one, %s", fault, ATTACH,
+                "backbone is unavailable (%s); to use one, %s", reason, ATTACH,
             )  # fmt: skip
-        words_by = "captions of the train split" if fault else text_encoder or OWN_BACKBONE
+        words_by = "captions of the train split" if reason else text_encoder or OWN_BACKBONE
         data = training_data(collection, config, backbone.encode_texts)
-        trainer = Trainer(data, config, chosen, world)
+        trainer = Trainer(data, config, target, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
         identity = _identity(trainer, words_by)
         curves = _resume(trainer, unfinished, identity)
-        look = _prober(trainer, backbone, on_probe, pace) if on_probe and world.leads else None
+        validate = None
+        if on_validation and world.is_main:
+            validate = _validation_callback(trainer, backbone, on_validation, schedule)
         _run(
             trainer,
             curves,
             unfinished,
             identity,
             on_step,
-            look,
-            progress and world.leads,
+            validate,
+            progress and world.is_main,
             save_every,
         )
-        if world.leads:
+        if world.is_main:
             _finish(trainer, out, curves, backbone, words_by)
             shutil.rmtree(unfinished, ignore_errors=True)
         world.wait()
@@ -226,8 +222,8 @@ def _finish(
     backbone: TextTower,
     words_by: str,
 ) -> None:
-    """Measure, name and write what was trained."""
-    encoder, data = trainer.finished(), trainer.data
+    """Evaluate, calibrate, name and write the trained encoder."""
+    encoder, data = trainer.export(), trainer.data
     collection = data.collection
     quality = code_quality(encoder, collection)
     save_checkpoint(
@@ -247,50 +243,50 @@ def _finish(
     )
 
 
-def _prober(
+def _validation_callback(
     trainer: Trainer,
     backbone: TextTower,
-    on_probe: Callable[[ValidationReport], None],
-    pace: ValidationSchedule,
+    on_validation: Callable[[ValidationReport], None],
+    schedule: ValidationSchedule,
 ) -> Callable[[], None] | None:
-    """Make what looks, after each step, whether a probe is due; None where none can be."""
+    """Return a function to call after each step, or None if the collection cannot be validated."""
     collection = trainer.data.collection
     if validation_refusal(collection) or trainer.config.activation == "dense":
         return None
-    with pace.spending():
-        probe = Validator(collection, backbone.encode_texts)
+    with schedule.timed():
+        validator = Validator(collection, backbone.encode_texts)
 
-    def look() -> None:
-        if not pace.due(trainer.step, trainer.n_steps):
+    def validate() -> None:
+        if not schedule.due(trainer.step, trainer.n_steps):
             return
-        with pace.spending(trainer.step):
-            found = probe.measure(trainer.as_it_is(), trainer.step)
-        on_probe(found)
+        with schedule.timed(trainer.step):
+            report = validator.measure(trainer.snapshot(), trainer.step)
+        on_validation(report)
 
-    return look
+    return validate
 
 
 def _identity(trainer: Trainer, words_by: str) -> dict[str, Any]:
-    named = {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
-    return named if words_by == OWN_BACKBONE else {**named, "words_by": words_by}
+    identity = {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
+    return identity if words_by == OWN_BACKBONE else {**identity, "words_by": words_by}
 
 
 def _resume(trainer: Trainer, unfinished: Path, identity: dict[str, Any]) -> list[dict[str, float]]:
-    """Load an unfinished training's state; returns its curves."""
-    facts = read_facts(unfinished)
-    trainer.world.agree(int(facts["step"]) if facts else 0, f"the step of {unfinished}")
-    if facts is None:
+    """Load the state of an unfinished run, if there is one; return its curves."""
+    metadata = read_metadata(unfinished)
+    trainer.world.agree(int(metadata["step"]) if metadata else 0, f"the step of {unfinished}")
+    if metadata is None:
         return []
-    if facts["identity"] != identity:
+    if metadata["identity"] != identity:
         raise ValueError(
-            f"{unfinished} holds an unfinished training with other settings or data; go on with "
-            "those, choose another --out, or remove that folder"
+            f"{unfinished} holds an unfinished training with other settings or data; continue "
+            "with those, choose another --out, or remove that folder"
         )
-    load_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle)
-    trainer.step = int(facts["step"])
-    if trainer.world.leads:
-        log.info("going on at step %s of %s", trainer.step, trainer.n_steps)
-    return facts["curves"]
+    load_state(unfinished, trainer.module, trainer.optimizer, trainer.idle)
+    trainer.step = int(metadata["step"])
+    if trainer.world.is_main:
+        log.info("resuming at step %s of %s", trainer.step, trainer.n_steps)
+    return metadata["curves"]
 
 
 def _run(
@@ -299,17 +295,17 @@ def _run(
     unfinished: Path,
     identity: dict[str, Any],
     on_step: Callable[[StepReport], None] | None,
-    look: Callable[[], None] | None,
+    validate: Callable[[], None] | None,
     progress: bool,
     save_every: float,
 ) -> None:
-    """Take all remaining steps, saving the state now and then and when stopped."""
+    """Train the remaining steps; save the state periodically and when interrupted."""
 
     def save() -> None:
-        if not trainer.world.leads:
+        if not trainer.world.is_main:
             return
-        facts = {"identity": identity, "step": trainer.step, "curves": curves}
-        save_state(unfinished, trainer.learner, trainer.optimizer, trainer.idle, facts)
+        metadata = {"identity": identity, "step": trainer.step, "curves": curves}
+        save_state(unfinished, trainer.module, trainer.optimizer, trainer.idle, metadata)
 
     every = max(trainer.n_steps // 200, 1)
     saved = time.monotonic()
@@ -325,15 +321,15 @@ def _run(
                     curves.append({"step": report.step, "live": report.live, **report.losses})
                     shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
                     bar.set_postfix(shown, live=f"{report.live:.1%}", refresh=False)
-                if look is not None:
-                    look()
+                if validate is not None:
+                    validate()
                 if on_step is not None:
                     on_step(report)
                 if time.monotonic() - saved > save_every:
                     save()
                     saved = time.monotonic()
         except BaseException:
-            # Half a step is worth less than the whole ones before it, which were saved.
+            # A partial update is not saved; the last saved state is complete.
             if trainer.step and trainer.whole:
                 save()
             raise

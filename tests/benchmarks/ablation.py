@@ -20,8 +20,8 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, trained_peer
+from sieve.model.benchmark.config import modality_means
+from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, train_method
 from sieve.model.benchmark.tuning import tune
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares, recall_of_split
@@ -65,18 +65,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "m = 2048": {"m": 2048},
     "dense control": {"activation": "dense"},
 }
-LAW = PairCriteria(relevant=5, violating=5)
+CRITERIA = PairCriteria(relevant=5, violating=5)
 TRIALS = 60
 
 
 def select_questions(collection: Collection, track: str) -> PairSet:
     """Tuning pairs over the select items."""
     if track == "label":
-        concepts = label_concepts(collection, benchmark_nouns(), LAW)
+        concepts = label_concepts(collection, benchmark_nouns(), CRITERIA)
     else:
         concepts = caption_concepts(collection, benchmark_nouns())
     rows = collection.rows_of_split(["select"])
-    return select_pair_set(concepts, rows, select_pairs(concepts, rows, LAW, tuning=True))
+    return select_pair_set(concepts, rows, select_pairs(concepts, rows, CRITERIA, tuning=True))
 
 
 def measure(
@@ -137,7 +137,7 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for name in asked.only.split(",") if asked.only else CHANGES:
         encoders = [
-            trained_peer(
+            train_method(
                 SIEVE,
                 collection,
                 replace(TrainingConfig(epochs=asked.epochs, **CHANGES[name]), seed=int(seed)),

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from sieve import assets
-from sieve.explorer.annotations.import_export import read_exchanged
+from sieve.explorer.annotations.import_export import read_annotation_file
 from sieve.explorer.figures.recipe import parse_recipe
 from sieve.explorer.jobs.training_worker import TrainingSettings
 from sieve.explorer.view_state import ViewState, read_link
@@ -98,11 +98,13 @@ def _text_targets() -> Iterator[Target]:
         "searches": [{"name": "dogs", "link": "?q=a+dog", "saved": "2026-01-01T00:00:00Z"}],
     }  # fmt: skip
     yield Target(
-        "annotations .json", json_or_bytes(notes), outcome(lambda d: read_exchanged(d, "json", 64))
+        "annotations .json",
+        json_or_bytes(notes),
+        outcome(lambda d: read_annotation_file(d, "json", 64)),
     )
     table = b"dimension,name,note,tags,starred\n3,dog,'=x,a,1\n4,cat,,,\n"
     yield Target(
-        "annotations .csv", damaged((table,)), outcome(lambda d: read_exchanged(d, "csv", 64))
+        "annotations .csv", damaged((table,)), outcome(lambda d: read_annotation_file(d, "csv", 64))
     )
     link = b"?q=a+dog&without=beach&off=17,203&strictness=never&item=0123456789abcdef&tab=figure"
     texts = st.one_of(

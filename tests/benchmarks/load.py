@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
-from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.tabs.search import N_RESULTS
 from sieve.model.engine import Engine
 from sieve.model.files import sieve_home
@@ -170,7 +170,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         watching.join()
         assert process.poll() is None, "the server ended"
     engine = Engine.open(path, given.checkpoint, "cpu")
-    annotate(engine)
+    attach_annotations(engine)
     answers = sum(map(len, counts.seconds.values()))
     found = latencies(counts)
     return {

@@ -79,7 +79,10 @@ def exclusion_loss(images: Tensor, words: Tensor, batch: Batch, scale: Tensor) -
     a, b = words[batch.exclusions[:, 0]], words[batch.exclusions[:, 1]]
     queries = torch.where(b > a, -b, a)
     logits = scale.exp() * queries @ F.normalize(images, dim=1).T
-    has_a, has_b = batch.stands.T[batch.exclusions[:, 0]], batch.stands.T[batch.exclusions[:, 1]]
+    has_a, has_b = (
+        batch.presence.T[batch.exclusions[:, 0]],
+        batch.presence.T[batch.exclusions[:, 1]],
+    )
     answers = has_a * (1 - has_b)
     target = answers / answers.sum(1, keepdim=True)
     return -(target * logits.log_softmax(1)).sum(1).mean()
@@ -111,10 +114,10 @@ def plain_losses(
         + squared_error(image_wide, image) / 16
         + squared_error(text_wide, text) / 16,
         "cross": (squared_error(image_rebuilt, text) + squared_error(text_rebuilt, image)) / 2,
-        "presence": presence_loss(image_code, word_code, batch.stands, *presence) / 2
-        + presence_loss(text_code, word_code, batch.stands, *presence) / 2,
+        "presence": presence_loss(image_code, word_code, batch.presence, *presence) / 2
+        + presence_loss(text_code, word_code, batch.presence, *presence) / 2,
         "narrow": presence_loss(
-            image_code, narrow, batch.stands, model.narrow_scale, model.narrow_bias
+            image_code, narrow, batch.presence, model.narrow_scale, model.narrow_bias
         ),
         "exclude": exclusion_loss(image_code, word_code, batch, model.exclude_scale),
         "balance": balance_loss(image_code, text_code),

@@ -18,9 +18,9 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.bootstrap import DEPTH, Ranking, draw_resamples, paired_ratio, resample
-from sieve.model.benchmark.inputs import modality_means
-from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, trained_peer
+from sieve.model.benchmark.config import modality_means
+from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, train_method
+from sieve.model.benchmark.statistics import DEPTH, Ranking, draw_resamples, paired_ratio, resample
 from sieve.model.collection import Collection
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.metrics import ranked_rows
@@ -169,7 +169,7 @@ def main() -> None:
     report("backbone", [source.centred(raw)], False, questions, asked.trials)
     for name in (CONTROL, SIEVE):
         encoders = [
-            trained_peer(
+            train_method(
                 name,
                 train,
                 replace(TrainingConfig(epochs=asked.epochs), seed=int(seed)),

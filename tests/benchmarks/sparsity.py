@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.config import modality_means
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
@@ -86,15 +86,15 @@ class JumpReLU(Compact):
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,
         world: World = ALONE,
     ) -> StepLosses:
         """Add how far the mean number of active dimensions is from k."""
-        losses, fired = super().losses(learner, batch, k, dead, world)
-        encoder = learner.encoder
+        losses, fired = super().losses(module, batch, k, dead, world)
+        encoder = module.encoder
         counts = [
             self._jump(encoder, encoder.activations(encoder.centred(given, kind), kind))[1].sum(1)
             for given, kind in ((batch.images, IMAGE), (batch.texts, TEXT))
@@ -117,14 +117,14 @@ class _More(Compact):
 
     def losses(
         self,
-        learner: TrainingModule,
+        module: TrainingModule,
         batch: Batch,
         k: int,
         dead: Tensor | None,
         world: World = ALONE,
     ) -> StepLosses:
-        losses, fired = super().losses(learner, batch, k, dead, world)
-        encoder = learner.encoder
+        losses, fired = super().losses(module, batch, k, dead, world)
+        encoder = module.encoder
         sides = []
         for given, modality in ((batch.images, IMAGE), (batch.texts, TEXT)):
             target = encoder.centred(given, modality)
@@ -203,7 +203,7 @@ def train_kind(
     trainer = Trainer(data, replace(config, objective=name), torch.device("cpu"))
     for _ in range(trainer.n_steps):
         trainer.train_step()
-    return trainer.finished()
+    return trainer.export()
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from sieve.model import collection as parts
 from sieve.model.collection import Collection, thumbnail_path
 from sieve.model.collection_writer import write_manifest
 from sieve.model.dimensions import CodeCache
-from sieve.model.dimensions.cache import derived_folder, keep_derived
+from sieve.model.dimensions.cache import cache_folder, write_cache
 from sieve.model.dimensions.table import VERSION
 from sieve.model.engine import Engine
 from sieve.model.files import atomic_folder
@@ -65,7 +65,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
         )
     codes = codes_like(real.image_codes, n, real.checkpoint.encoder.config.k)
     made = CodeCache(Collection.open(path), codes, codes, real.dimension_table())
-    keep_derived(derived_folder(made.collection, real.checkpoint, str(VERSION)), made.save)
+    write_cache(cache_folder(made.collection, real.checkpoint, str(VERSION)), made.save)
     (folder / "checkpoint").write_text(str(real.checkpoint.path))
 
 

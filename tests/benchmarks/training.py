@@ -103,13 +103,13 @@ class PlainLoop:
 
     def __init__(self, like: Trainer) -> None:
         self.like = like
-        encoder = like.learner.encoder
+        encoder = like.module.encoder
         self.model = PlainModel(WIDTH, like.config.m, encoder.centre.clone())
         with torch.no_grad():
             self.model.encode.weight.copy_(encoder.encode_md)
             self.model.decode.weight.copy_(encoder.decode_md.T)
             self.model.bias.copy_(encoder.bias)
-            for name, learned in like.learner.named_parameters(recurse=False):
+            for name, learned in like.module.named_parameters(recurse=False):
                 getattr(self.model, name).copy_(learned)
         self.model.to(like.device)
         self.optimizer = torch.optim.AdamW(
@@ -148,7 +148,7 @@ def disagreement(trainer: Trainer, plain: PlainLoop) -> float:
     """Largest relative difference between losses that both compute of one batch, in float32."""
     batch, k = on_device(trainer.data.batch(0), trainer.device), trainer.config.k
     with torch.no_grad():
-        ours, _ = trainer.objective.losses(trainer.learner, batch, k, None)
+        ours, _ = trainer.objective.losses(trainer.module, batch, k, None)
         theirs = plain_losses(plain.model, batch, trainer.config, k)
     assert ours.keys() == theirs.keys(), (ours.keys(), theirs.keys())
     return max(abs(float(ours[name] / theirs[name]) - 1) for name in theirs)

@@ -189,7 +189,7 @@ def test_notes_go_out_to_a_file_and_come_in_from_one(
     with page.expect_file_chooser() as chooser:
         dialog.get_by_role("button", name="Import").click()
     chooser.value.set_files(file)
-    expect(dialog).to_contain_text("1 name, 1 star to take in")
+    expect(dialog).to_contain_text("1 name, 1 star to import")
     assert not violations(page)
     dialog.get_by_role("button", name="Import", exact=True).click()
     expect(dialog).to_contain_text("Imported.")
@@ -211,7 +211,7 @@ def test_where_nothing_can_be_kept_the_page_says_so_and_works(
     try:
         page.goto(f"{served.url}/?tab=dimensions&dimension=3")
         settle(page)
-        expect(page.locator(".sv-dim-notes")).to_contain_text("notes cannot be kept here: ")
+        expect(page.locator(".sv-dim-notes")).to_contain_text("notes cannot be saved: ")
         expect(page.get_by_role("heading", level=2)).to_be_visible()
         expect(name(page)).to_have_count(0)
     finally:

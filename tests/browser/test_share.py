@@ -176,7 +176,7 @@ def test_strangers_search_behind_a_proxy_after_they_said_who_they_are(
         page.goto(f"{address}?q=a+circle&without=the+snow")
         page.get_by_label("username").fill("guest")
         page.get_by_label("password").fill("open")
-        page.get_by_role("button", name="Login").click()
+        page.get_by_role("button", name="Log in").click()
         settle(page)
         query = tiny_engine.encode("a circle", "the snow")
         assert found(page) == [result.id for result in tiny_engine.search(query).results]

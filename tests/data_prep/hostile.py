@@ -1,4 +1,4 @@
-"""A folder of files that nobody would want, and what must become of each."""
+"""A folder of hostile image files, with the expected outcome of each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ GOOD, SKIPPED, IGNORED = "good", "skipped", "ignored"
 
 
 class Expected(NamedTuple):
-    """What must become of a file."""
+    """Expected outcome of a file."""
 
     fate: str
     detail: str = ""
-    """Size of an item, `WxH`; or how the reason in skipped.csv begins."""
+    """Size of the item, `WxH`, or the beginning of the reason in skipped.csv."""
 
 
 def picture(size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
-    """Noise in a fixed order, so that no two are alike."""
+    """Noise images with consecutive seeds, so that all differ."""
     random = np.random.default_rng(size[0] * 7 + size[1])
     pixels = random.integers(0, 255, (size[1], size[0], 3), np.uint8)
     return Image.fromarray(pixels).convert(mode)
@@ -39,12 +39,12 @@ def encoded(kind: str, image: Image.Image | None = None, **options: object) -> b
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG, with a checksum that is right."""
+    """A PNG chunk with a valid checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_of(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG that claims a size."""
+    """A PNG whose header states a size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
@@ -159,7 +159,7 @@ FILES: dict[str, tuple[bytes | Callable[[], bytes], Expected]] = {
     "new\nline-bad.jpg": (b"torn", UNKNOWN),
     'it\'s "bad".jpg': (b"torn", UNKNOWN),
     ".hidden.jpg": (b"torn", Expected(IGNORED)),
-    "notes.txt": (b"", Expected(SKIPPED, "text file without an image of its name")),
+    "notes.txt": (b"", Expected(SKIPPED, "text file without an image of the same name")),
 }
 
 
@@ -171,7 +171,7 @@ def _with_text_bomb() -> bytes:
 
 
 def make(folder: Path) -> dict[str, Expected]:
-    """Write all of it into a new folder; returns what must become of each, by name."""
+    """Write all files into a new folder; return the expected outcomes by name."""
     folder.mkdir()
     expected = {name: fate for name, (_, fate) in FILES.items()}
     for name, (content, _) in FILES.items():

@@ -1,10 +1,10 @@
-"""Mutated layouts of data sets with a known truth, made from a seed.
+"""Randomly mutated layouts of data sets with known pairs of images and captions.
 
 A `World` is a set of picture files and a set of rows that describe them. Each picture shows its own
-number as a colour, and each caption states the number of its picture, so that a wrong pair is seen
-whatever happened to the names. A `Layout` writes a world as people keep such data, and opens it as
-a source; a mutation renames, moves, doubles or shortens files or rows. To test another source, add
-a `Layout` to a list and call `check` as `test_layouts.py` does.
+number as a colour, and each caption states the number of its picture, so that a wrong pair is
+detected for any names. A `Layout` writes a world in a common format and opens it as a source; a
+mutation renames, moves, duplicates or removes files or rows. To test another source, add a `Layout`
+to a list and call `check` as `test_layouts.py` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\bp(\d{4}) view (\d)\b")
 
 
 class Row(NamedTuple):
-    """One caption, and the name by which the table calls its picture."""
+    """One caption, and the name of its picture in the table."""
 
     name: str
     picture: int
@@ -36,14 +36,14 @@ class Row(NamedTuple):
 
     @property
     def caption(self) -> str:
-        """A caption with all that breaks tables, and the number of its picture."""
+        """Return a caption with the number of its picture and characters that break tables."""
         extra = ("", ", near a tree", ' and a "sign"', " | a bar; a dog")[self.picture % 4]
         return f"p{self.picture:04} view {self.view}{extra}"
 
 
 @dataclass
 class World:
-    """Files and rows; `name` and path are the same before anything is mutated."""
+    """Files and rows; before any mutation, names equal paths."""
 
     files: dict[str, int] = field(default_factory=dict)
     """Number of the picture in each file, by path."""
@@ -95,7 +95,7 @@ class Source(Protocol):
 
 
 class Layout(NamedTuple):
-    """One way in which people keep pictures and captions."""
+    """A common format of pictures and captions."""
 
     name: str
     write: Callable[[Path, World], Path]
@@ -161,12 +161,12 @@ def move_all_down(world: World, _: random.Random) -> None:
 
 
 def flatten(world: World, _: random.Random) -> None:
-    """Put all files into one folder: of two with one name the second stays where it is."""
+    """Move all files into one folder, except the second of two with the same name."""
     _moved(world, list(world.files), lambda p: PurePosixPath(p).name)
 
 
 def exchange_some(world: World, draw: random.Random) -> None:
-    """Files of one folder are gone, and the rows of the other: one name is left on both sides."""
+    """Remove the files of one folder and the rows of the other, so that a name remains in both."""
     for path in _some([path for path in world.files if path.startswith("cam1/0")], draw):
         del world.files[path]
         other = path.replace("cam1", "cam2")
@@ -280,7 +280,7 @@ class Checked(NamedTuple):
     wrong: list[tuple[str, str]]
     """Captions that are paired with another picture: the record's key, the caption."""
     unreported: list[str]
-    """Names whose captions are lost without a word."""
+    """Names whose captions are lost without a report."""
 
 
 def check(source: Callable[[], Source], world: World, log: Callable[[], str]) -> Checked:

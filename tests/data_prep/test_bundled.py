@@ -1,4 +1,4 @@
-"""Collections are found by name, and the bundled one is made when it is first asked for."""
+"""Collections are found by name, and the bundled one is prepared on first use."""
 
 from __future__ import annotations
 

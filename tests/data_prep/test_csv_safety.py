@@ -1,4 +1,4 @@
-"""Lists of files that were left out or are alike: no file's name is a formula in them."""
+"""Lists of skipped and duplicate files contain no formula."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sieve.model.collection import DUPLICATES, IMAGE_EMBEDDINGS, ITEMS, thumbnai
 
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
-def test_a_text_is_read_as_it_was(text: str) -> None:
+def test_reading_reverses_writing(text: str) -> None:
     assert read_cell(safe_cell(text)) == text
     assert not safe_cell(text).startswith(("=", "+", "-", "@"))
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png", "-1+1.jpg", "+a.jpg"])
-def test_a_file_that_was_left_out_is_no_formula(tmp_path: Path, name: str) -> None:
+def test_the_name_of_a_skipped_file_is_no_formula(tmp_path: Path, name: str) -> None:
     entry = Skipped(name, f"={name}", "damaged image")
     write_skipped(tmp_path / "skipped.csv", [entry])
     with (tmp_path / "skipped.csv").open(newline="", encoding="utf-8") as stream:
@@ -34,7 +34,7 @@ def test_a_file_that_was_left_out_is_no_formula(tmp_path: Path, name: str) -> No
     assert list(read_skipped(tmp_path / "skipped.csv")) == [entry]
 
 
-def test_a_file_that_is_like_another_is_no_formula(tmp_path: Path) -> None:
+def test_the_name_of_a_duplicate_is_no_formula(tmp_path: Path) -> None:
     names = ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png"]
     ids = [f"{n:016x}" for n in range(2)]
     table = pd.DataFrame({"id": ids, "image": names, "width": 4, "height": 3, "split": "train"})

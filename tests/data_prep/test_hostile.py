@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def prepared(
     tiny_backbone_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, hostile.Expected], Path, subprocess.CompletedProcess[str]]:
-    """What must become of each file, the collection, and what the command said."""
+    """Expected outcomes, the collection, and the output of the command."""
     folder = tmp_path_factory.mktemp("hostile")
     expected = hostile.make(folder / "images")
     command = [

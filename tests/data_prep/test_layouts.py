@@ -1,4 +1,4 @@
-"""No mutated layout is paired wrongly without a word: 0 in all of them."""
+"""No mutated layout gives a wrong pair that is not reported."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_no_mutated_layout_is_paired_wrongly_without_a_word(
         table = layout.write(folder, world)
         found = check(lambda f=folder, t=table: layout.open(f, t), world, lambda: caplog.text)
         where = (layout.name, seed, names)
-        # A pair by a name that is no path may be wrong if files and rows are gone, but it is said.
+        # A pair by a name that is no path may be wrong without files or rows, but is reported.
         assert not found.wrong or "matched if only one fits" in caplog.text, (*where, found)
         assert not found.unreported, (*where, found)
         outcomes["refused" if found.refusal else "wrong, said" if found.wrong else "right"] += 1

@@ -194,21 +194,21 @@ def test_what_decoders_hold_is_small(tiny_backbone: Backbone, tmp_path: Path) ->
     assert not hasattr(copy, "_ids")
 
 
-@pytest.mark.parametrize("lies", ["outside", "a pipe"])
+@pytest.mark.parametrize("kind", ["outside", "a pipe"])
 def test_no_link_out_of_a_part_is_joined(
-    tiny_backbone: Backbone, tmp_path: Path, lies: str
+    tiny_backbone: Backbone, tmp_path: Path, kind: str
 ) -> None:
     """A hard link to where it leads would then be shown as the collection's own."""
     part = tmp_path / "part"
     prepare(SquareSource(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
     place = part / thumbnail_path(str(Collection.open(part).items["id"].iloc[3]))
     place.unlink()
-    if lies == "outside":
+    if kind == "outside":
         Image.new("RGB", (40, 30)).save(tmp_path / "private.webp")
         place.symlink_to(tmp_path / "private.webp")
     else:
         os.mkfifo(place)
-    with pytest.raises(ValueError, match="prepare that part again") as told:
+    with pytest.raises(ValueError, match="prepare that part again") as raised:
         merge([part], tmp_path / "merged")
-    assert str(place) in str(told.value) and "\n" not in str(told.value)
+    assert str(place) in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "merged").exists()

@@ -77,8 +77,8 @@ def test_no_link_out_of_the_thumbnails_is_followed(tiny_collection, tmp_path: Pa
 def test_no_other_machine_is_asked_for_an_image(
     tiny_collection, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    opens = originals.load_image
-    monkeypatch.setattr(originals, "load_image", lambda p: asked.append(str(p)) or opens(p))
+    opened: list[str] = []
+    load_image = originals.load_image
+    monkeypatch.setattr(originals, "load_image", lambda p: opened.append(str(p)) or load_image(p))
     assert open_original(changed(tiny_collection, image=place), 3, 900).is_thumbnail
-    assert not asked
+    assert not opened

@@ -1,4 +1,4 @@
-"""Records become a collection: what it holds, and what is left out by name."""
+"""A prepared collection holds all usable records and lists the others."""
 
 from __future__ import annotations
 

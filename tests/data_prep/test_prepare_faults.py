@@ -1,4 +1,4 @@
-"""A preparation that the machine fails: damaged weights, no memory, a full disk, Ctrl-C."""
+"""Preparations that fail: damaged weights, no memory, a full disk, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     def full(*_: object) -> None:
@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 @pytest.mark.parametrize(
     "writer", ["numpy.savez", "sieve.data_prep.pipeline.write.CollectionWriter.add"]
 )
-def test_a_disk_that_fills_up_at_the_end_is_told_too(
+def test_a_disk_that_fills_up_at_the_end_is_reported_too(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     def short_write(*_: object, **__: object) -> None:

@@ -90,9 +90,9 @@ def test_a_figure_of_a_damaged_one_is_refused_in_a_line(prepared: Collection) ->
     path = prepared.path / thumbnail_path(prepared.items["id"].iloc[3])
     for _, how in damaged_files([path]):
         if how == "one byte more" or "bit" in how or "cut" in how or "zeros" in how:
-            with pytest.raises(ValueError, match="damaged.*prepare the collection again") as told:
+            with pytest.raises(ValueError, match="damaged.*prepare the collection again") as raised:
                 open_thumbnail(prepared, 3)
-            assert str(path) in str(told.value) and "\n" not in str(told.value)
+            assert str(path) in str(raised.value) and "\n" not in str(raised.value)
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match="file is missing"):

@@ -115,7 +115,7 @@ def test_any_text_is_read_without_fault(query: str) -> None:
 def test_a_link_of_another_checkpoint_says_so_on_every_tab(link: str, kept: dict) -> None:
     place, notes = read(f"?{link}&checkpoint=mine")
     assert notes == (
-        "This link was made with checkpoint 'mine'; its dimensions mean nothing with 'default' and "
+        "This link was made with checkpoint 'mine'; its dimensions do not exist in 'default' and "
         "were left out.",
     )
     assert {name: getattr(place, name) for name in kept} == kept

@@ -73,10 +73,10 @@ def write_word_collection(
     generator = np.random.default_rng(seed)
     backbone = WordBackbone()
     has = generator.random((n, len(WORDS))) < 0.25
-    told = [has[i // 3] & (generator.random(len(WORDS)) < 0.8) for i in range(3 * n)]
+    mentioned = [has[i // 3] & (generator.random(len(WORDS)) < 0.8) for i in range(3 * n)]
     texts = [
         " and ".join(f"a {word}" for word, there in zip(WORDS, t, strict=True) if there)
-        for t in told
+        for t in mentioned
     ]
     folder.mkdir(parents=True)
     pd.DataFrame(

@@ -61,9 +61,9 @@ def test_a_search_refuses_files_that_have_changed(
     assert engine.search(query, off=(1,), never=True).results
     path = engine.collection.path / name if name == MANIFEST else next(home.rglob(name))
     change(path)
-    with pytest.raises(ValueError, match=LINE) as told:
+    with pytest.raises(ValueError, match=LINE) as raised:
         engine.search(query, off=(1,), never=True)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_dense_search_and_dimension_pages_refuse_them_too(engine: Engine, home: Path) -> None:

@@ -50,7 +50,7 @@ def test_where_nothing_is_excluded_a_is_searched(engine: Engine, name: str) -> N
     assert has[found].mean() > has.mean()
 
 
-def test_a_knob_out_of_range_is_refused(engine: Engine) -> None:
+def test_a_hyperparameter_out_of_range_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
         dense_scores(
             engine,

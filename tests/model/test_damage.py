@@ -1,4 +1,4 @@
-"""A changed byte is a refusal that names the file, or a cache made anew: never another answer."""
+"""A changed byte raises an error that names the file, or rebuilds a cache; results never change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from corruption import damaged_files, reseal
 from sieve import assets
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
 from sieve.model.collection import Collection
-from sieve.model.dimensions import derive
+from sieve.model.dimensions import open_code_cache
 from sieve.model.dimensions.map import dimension_map
 from sieve.model.engine import Engine
 from sieve.model.files import CHECKSUMS, check_files
@@ -99,7 +99,7 @@ def test_what_was_left_out_is_compared_before_it_is_copied(artifacts: Path) -> N
         assert "skipped.csv" in refused(artifacts, opened), how
 
 
-def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_derived_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = asked(artifacts)
     kept = sorted((artifacts / "home" / "codes").glob("*/*"))
     assert {path.name for path in kept} >= {
@@ -108,8 +108,8 @@ def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCapture
         "map.parquet",
     }
     for path, how in damaged_files([path for path in kept if path.name != CHECKSUMS]):
-        with pytest.raises(ValueError, match="computed anew"):
-            assert not check_files(path.parent, "it is computed anew"), (path, how)
+        with pytest.raises(ValueError, match="computed again"):
+            assert not check_files(path.parent, "it is computed again"), (path, how)
     for path in kept:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 4
@@ -118,11 +118,11 @@ def test_what_is_derived_is_made_anew(artifacts: Path, caplog: pytest.LogCapture
     assert asked(artifacts) == before
     assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
     caplog.clear()
-    assert asked(artifacts) == before and not caplog.messages, "kept anew, too"
+    assert asked(artifacts) == before and not caplog.messages, "the new one is cached, too"
     assert not list((artifacts / "home" / "codes").glob(".*"))
 
 
-def test_a_cache_from_before_checksums_is_made_anew(artifacts: Path) -> None:
+def test_a_cache_from_before_checksums_is_rebuilt(artifacts: Path) -> None:
     for path in (artifacts / "home" / "codes").glob(f"*/{CHECKSUMS}"):
         path.unlink()
     entries = next((artifacts / "home" / "codes").glob("*/image_entries.npy"))
@@ -130,7 +130,7 @@ def test_a_cache_from_before_checksums_is_made_anew(artifacts: Path) -> None:
     numbers[1].view(np.float32)[:] *= 2
     np.save(entries, numbers)
     opened = Collection.open(artifacts / "collection")
-    codes = derive(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
+    codes = open_code_cache(opened, Checkpoint.load(artifacts / "checkpoint")).image_codes
     assert np.allclose(np.sqrt(codes.by_row.power(2).sum(1)), 1)
 
 

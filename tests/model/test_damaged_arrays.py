@@ -83,7 +83,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def put(folder: Path, name: str, data: bytes) -> Collection:
-    """Open a collection in which a stranger has put a file that it tells of."""
+    """Open a collection in which an untrusted file is listed in the manifest."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
@@ -93,9 +93,9 @@ def put(folder: Path, name: str, data: bytes) -> Collection:
 
 
 def refused(read: Any, *given: Any) -> str:
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as raised:
         read(*given)
-    line = str(told.value)
+    line = str(raised.value)
     assert "\n" not in line and "()" not in line and len(line) < 400
     return line
 
@@ -129,7 +129,7 @@ def test_embeddings_to_prepare(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_kept_embeddings_of_words_are_made_anew(
+def test_kept_embeddings_of_words_are_rebuilt(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
@@ -180,6 +180,6 @@ def test_no_codes_are_unpickled(codes: Path, tmp_path: Path) -> None:
     for place in sorted(tmp_path.glob("image_*.npy")):
         for data in (pickle.dumps(PicklePayload(tmp_path / "trace")), objects.getvalue()):
             place.write_bytes(data)
-            with pytest.raises(ValueError):  # of $SIEVE_HOME, where its caller makes them anew
+            with pytest.raises(ValueError):  # of $SIEVE_HOME, where the caller recomputes them
                 SparseCodes.load_cache(tmp_path, IMAGE_CODES, 4)
     assert not (tmp_path / "trace").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
 
-from sieve.model.benchmark.inputs import refuse_overlap
+from sieve.model.benchmark.config import check_no_overlap
 from sieve.model.collection import DUPLICATES, MANIFEST, Collection, file_sha256
 from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
 from sieve.model.evaluation import PairCriteria
@@ -101,9 +101,9 @@ def test_the_benchmark_asks_of_items_that_nothing_was_trained_on(leaky: Collecti
     assert asked.report.rows.tolist() == test[30:].tolist()
     assert asked.tuning.rows.tolist() == select[5:].tolist()
     scored = leaky.items["id"].iloc[asked.report.rows[:1]].tolist()
-    refuse_overlap(leaky, leaky.items["id"].iloc[test[:30]].tolist(), "x")  # they are not scored
+    check_no_overlap(leaky, leaky.items["id"].iloc[test[:30]].tolist(), "x")  # they are not scored
     with pytest.raises(ValueError, match="trained on 1 of the"):
-        refuse_overlap(leaky, scored, "x")
+        check_no_overlap(leaky, scored, "x")
 
 
 def test_training_takes_equal_pictures_for_one_item(leaky: Collection) -> None:

@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_backbone_is_refused_with_both_names(
         Engine(other, word_checkpoint)
 
 
-def test_codes_are_cached_and_a_broken_cache_is_made_anew(engine: Engine, tmp_path: Path) -> None:
+def test_codes_are_cached_and_a_broken_cache_is_rebuilt(engine: Engine, tmp_path: Path) -> None:
     cached = next((tmp_path / "codes").iterdir())
     again = Engine(engine.collection, engine.checkpoint)
     assert again.dimension_table().equals(engine.dimension_table())

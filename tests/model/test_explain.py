@@ -42,11 +42,11 @@ def test_shares_sum_to_the_cosine(one: int, other: int) -> None:
         assert sum(part.share for part in found.shared) == pytest.approx(1)
     products = [part.product for part in found.shared]
     assert products == sorted(products, reverse=True)
-    told = {part.dimension for part in found.shared}
+    common = {part.dimension for part in found.shared}
     for code, only in ((left, found.left), (right, found.right)):
         mine = {j for j, _ in only}
-        assert not mine & told
-        assert mine | told == set(np.flatnonzero(code).tolist())
+        assert not mine & common
+        assert mine | common == set(np.flatnonzero(code).tolist())
 
 
 @settings(max_examples=60)
@@ -99,8 +99,8 @@ def test_an_engine_ranks_as_its_search_does(engine: Engine) -> None:
     assert (found.left.rank, found.right.rank) == (3, 18)
     assert found.left.score == pytest.approx(results[2].score)
     own = {part.dimension: part.value for part in results[2].contributions}
-    told = {part.dimension: part.left for part in found.parts if part.left}
-    assert told == pytest.approx({j: value for j, value in own.items() if value})
+    explained = {part.dimension: part.left for part in found.parts if part.left}
+    assert explained == pytest.approx({j: value for j, value in own.items() if value})
 
 
 def test_the_item_that_is_searched_with_is_no_result(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""An engine over codes that were made elsewhere: exact results, and what cannot be asked."""
+"""An engine over external codes: exact results, and unsupported queries."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_unknown_words_are_told(engine: Engine) -> None:
 
 
 def test_images_and_dense_search_are_refused_in_one_line(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="no backbone that could encode an image") as told:
+    with pytest.raises(ValueError, match="no backbone that could encode an image") as raised:
         engine.encode(image=Image.new("RGB", (8, 8)))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="has no backbone"):
         engine.search_dense(engine.encode("dog"))
 
@@ -199,9 +199,9 @@ def test_what_a_text_encoder_gives_is_checked(
     folder = write_codes(tmp_path / "splice", words=False)
     path = made(folder, tmp_path / "made", f"{encoder_module}:{function}").path
     engine = Engine.open(path, allow_code=True)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=said) as raised:
         engine.encode("hund")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def test_report_is_of_the_table_and_the_labels(engine: Engine) -> None:
     assert naming.captions + naming.vocabulary + naming.unnamed == report.dimensions == 64
     labels = report.labels
     assert labels is not None and labels.labels == len(WORDS)
-    assert 0 < labels.mean_auc <= labels.informativeness, "a probe of all tells more than one"
+    assert 0 < labels.mean_auc <= labels.informativeness, (
+        "a probe on all dimensions is better than one dimension"
+    )
     assert report.leakage is None, "forty test items are too few"
 
 
@@ -35,10 +37,10 @@ def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.Monke
     monkeypatch.setattr("sieve.model.interpretability.GOOD_AUC", 0.6)
     assert GOOD_AUC == 0.95
     every = sorted(name.name for name in engine.checkpoint.names.values())
-    told = interpretability_report(engine, {word: every for word in WORDS}).labels
+    report = interpretability_report(engine, {word: every for word in WORDS}).labels
     strict = interpretability_report(engine).labels
-    assert told is not None and strict is not None
-    assert told.name_right == 1
+    assert report is not None and strict is not None
+    assert report.name_right == 1
     assert strict.name_right is not None and 0.3 < strict.name_right <= 1
 
 

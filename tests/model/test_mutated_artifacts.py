@@ -141,13 +141,13 @@ def weight_mutations(path: Path) -> Iterator[tuple[str, Act]]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file of an artifact, and make all that is told of it right."""
+    """Write a file of an artifact, and update its size and hash in the manifest."""
     path.write_bytes(data)
     manifest = path.parent / MANIFEST
     if path.name != MANIFEST and manifest.is_file():
-        told = json.loads(manifest.read_text())
-        told["files"][path.name] = {"bytes": len(data), "sha256": file_sha256(path)}
-        manifest.write_text(json.dumps(told))
+        content = json.loads(manifest.read_text())
+        content["files"][path.name] = {"bytes": len(data), "sha256": file_sha256(path)}
+        manifest.write_text(json.dumps(content))
     reseal(path.parent)
 
 
@@ -248,7 +248,7 @@ def code_mutations(collection: Path) -> Iterator[tuple[str, Act]]:
 
 
 def use_codes(collection: Path) -> None:
-    """Do what the page does when it opens codes that were made elsewhere."""
+    """Do what the page does when it opens external codes."""
     engine = Engine.open(collection, device="cpu")
     for query in (engine.encode("a dog"), engine.encode(item=engine.collection.items["id"][0])):
         found = engine.search(query, off=(1,))

@@ -183,7 +183,7 @@ def colour(name: str) -> Image.Image:
 
 
 def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
-    """The whole path in little: features, training, export, and the same embeddings once loaded."""
+    """Train and export a tiny model: the loaded backbone gives the same embeddings."""
     colours = ["red", "green", "blue", "white", "black", "yellow"]
     captions = [(f"a {one} wall", f"{one}") for one in colours]
     tokens = CompactTokens([text for texts in captions for text in texts] + [
@@ -212,7 +212,7 @@ def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
 
 
 class Payload:
-    """A pickle that leaves a file behind where it is loaded."""
+    """A pickle that creates a folder when it is loaded."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

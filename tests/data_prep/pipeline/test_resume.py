@@ -29,7 +29,7 @@ MANY = 3 * CHUNK_ROWS + 40
 
 
 class Stopping(SquareSource):
-    """Stops as Ctrl-C does when it opens one of its images."""
+    """Raise KeyboardInterrupt when a certain image is opened."""
 
     def __init__(self, at: int, **options: object) -> None:
         super().__init__(MANY, {7: "torn", 600: "torn"}, **options)  # type: ignore[arg-type]
@@ -42,8 +42,10 @@ class Stopping(SquareSource):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("unbroken") / "c"
+def uninterrupted(
+    tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("uninterrupted") / "c"
     prepare(Stopping(-1), tiny_backbone, out, workers=0, progress=False)
     return contents(out)
 
@@ -54,8 +56,8 @@ def stop(out: Path, backbone: Backbone, at: int) -> str:
     return str(stopped.value)
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
-    tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
+def test_ctrl_c_saves_finished_chunks_and_says_how_to_resume(
+    tmp_path: Path, tiny_backbone: Backbone, uninterrupted: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
     assert stop(out, tiny_backbone, 5) == "stopped before anything was saved"
@@ -74,12 +76,12 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     source = Counting(-1)
     source.__class__.__name__ = "Stopping"
     prepare(source, tiny_backbone, out, workers=0, progress=False)
-    assert opened == [7, *range(2 * CHUNK_ROWS, MANY)]  # what was bad is looked at once more
-    assert contents(out) == unbroken
+    assert opened == [7, *range(2 * CHUNK_ROWS, MANY)]  # bad images are opened again
+    assert contents(out) == uninterrupted
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_what_was_mended_since_is_taken_in(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_a_file_corrected_since_is_included(tmp_path: Path, tiny_backbone: Backbone) -> None:
     out = tmp_path / "c"
     stop(out, tiny_backbone, 2 * CHUNK_ROWS)
     mended = Stopping(-1)
@@ -90,7 +92,7 @@ def test_what_was_mended_since_is_taken_in(tmp_path: Path, tiny_backbone: Backbo
     assert contents(out) == contents(whole.path)
 
 
-def test_what_another_command_left_is_not_used(
+def test_chunks_of_another_command_are_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "c"
@@ -106,8 +108,8 @@ def test_what_another_command_left_is_not_used(
     assert contents(made.path) == contents(whole.path)
 
 
-def test_a_part_that_is_not_whole_is_made_again(
-    tmp_path: Path, tiny_backbone: Backbone, unbroken: dict[str, bytes]
+def test_a_damaged_chunk_is_built_again(
+    tmp_path: Path, tiny_backbone: Backbone, uninterrupted: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
     stop(out, tiny_backbone, 2 * CHUNK_ROWS)
@@ -117,7 +119,7 @@ def test_a_part_that_is_not_whole_is_made_again(
     damaged[len(damaged) // 2] ^= 1
     second.write_bytes(damaged)
     prepare(Stopping(-1), tiny_backbone, out, workers=0, progress=False)
-    assert contents(out) == unbroken
+    assert contents(out) == uninterrupted
 
 
 def test_two_writers_at_once(
@@ -132,7 +134,7 @@ def test_two_writers_at_once(
     assert prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 
 
-def test_too_many_bad_records_cost_nothing_that_is_done(
+def test_too_many_bad_records_lose_no_finished_chunk(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
     bad = {row: "torn" for row in range(300, 400)}
@@ -147,7 +149,7 @@ def test_too_many_bad_records_cost_nothing_that_is_done(
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 900 pictures, some of them bad, with captions."""
+    """A folder of 900 images, some of them bad, with captions."""
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "images").mkdir()
     noise = np.random.default_rng(0)
@@ -175,16 +177,16 @@ def command(photographs: Path, backbone: Path, out: Path) -> list[str]:
 def prepared(
     photographs: Path, tiny_backbone_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[float, dict[str, bytes]]:
-    """Seconds of an unbroken run, and what it made."""
+    """Duration in seconds of an uninterrupted run, and the files that it wrote."""
     out = tmp_path_factory.mktemp("whole") / "c"
     started = time.monotonic()
-    asked = command(photographs, tiny_backbone_dir, out)
-    subprocess.run(asked, cwd=ROOT, check=True, capture_output=True)
+    arguments = command(photographs, tiny_backbone_dir, out)
+    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
     return time.monotonic() - started, contents(out)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(
+def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bytes(
     photographs: Path,
     tiny_backbone_dir: Path,
     tmp_path: Path,
@@ -193,12 +195,12 @@ def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(
 ) -> None:
     takes, whole = prepared
     out = tmp_path / "c"
-    asked = command(photographs, tiny_backbone_dir, out)
-    running = subprocess.Popen(asked, cwd=ROOT, stderr=subprocess.DEVNULL)
+    arguments = command(photographs, tiny_backbone_dir, out)
+    running = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
     time.sleep(random.Random(seed).uniform(0.3, 1.0) * takes)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    last = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    last = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert last.returncode == 0 or "exists already" in last.stderr, last.stderr
     assert contents(out) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

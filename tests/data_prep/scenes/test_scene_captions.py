@@ -1,4 +1,4 @@
-"""Captions of scenes are good English, and every word of them is true."""
+"""Captions of scenes are correct English and true of the layout."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_captions_name_nothing_that_is_absent(scenes: list[Scene], records: list
 
 
 def _true_phrases(scene: Scene, words: dict[str, list[str]]) -> set[str]:
-    """All that captions may say of a scene: its objects, its place, and the broader words."""
+    """Return all phrases that captions may use: objects, place and categories."""
     place = PLACES[scene.place]
     footing = (text for _, text in place.footing)
     objects = (word for label in scene.counts for word in words[label])

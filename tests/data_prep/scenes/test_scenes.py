@@ -1,4 +1,4 @@
-"""Scenes are what they say they are: the same always, true in every word, hard to exclude in."""
+"""Scenes are reproducible, correctly labelled, and hard cases for exclusion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def small(image: Image.Image) -> np.ndarray:
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Shared area of two boxes over the smaller one's."""
+    """Return the intersection of two boxes, divided by the smaller area."""
     wide = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     high = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     return wide * high / min((q[2] - q[0]) * (q[3] - q[1]) for q in (a, b))
@@ -68,9 +68,9 @@ def test_one_reference_is_always_the_same_scene() -> None:
 
 
 def test_layout_is_pinned() -> None:
-    """Shipped embeddings belong to these very scenes: a change here means to embed anew."""
-    told = [full_caption(compose(0, index)) for index in (0, 1, 17, 4999)]
-    assert told == PINNED
+    """Shipped embeddings belong to exactly these scenes: a change requires new embeddings."""
+    texts = [full_caption(compose(0, index)) for index in (0, 1, 17, 4999)]
+    assert texts == PINNED
 
 
 def test_seeds_and_indices_give_different_scenes(scenes: list[Scene]) -> None:
@@ -133,7 +133,7 @@ def test_objects_are_drawn_from_back_to_front(scenes: list[Scene]) -> None:
 
 
 def test_a_drawn_object_is_where_the_layout_says(scenes: list[Scene]) -> None:
-    """Where the sprite's box lies, the picture differs from the one without it."""
+    """Inside the box of a sprite, the image differs from the one without it."""
     for scene in scenes[:12]:
         with_all = np.asarray(draw_scene(scene, 240), np.int16)
         without = np.asarray(draw_scene(replace(scene, placements=()), 240), np.int16)
@@ -168,7 +168,7 @@ def test_splits(records: list[Record]) -> None:
 
 
 def test_habits_make_exclusion_hard(scenes: list[Scene]) -> None:
-    """Many pairs (A, B) hold together often enough to confuse, seldom enough to tell apart."""
+    """Many pairs (A, B) co-occur often enough to be hard, and rarely enough to be separable."""
     labels = [set(scene.labels) for scene in scenes]
     single = Counter(label for one in labels for label in one)
     both = Counter(pair for one in labels for pair in permutations(one, 2))

@@ -27,7 +27,7 @@ CRASHING_WRITER = '''
 import ctypes, os, shutil, sqlite3, sys, _sqlite3
 from pathlib import Path
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.store import Annotations, Change
+from sieve.explorer.annotations.store import Annotations, FieldChange
 
 FIRST = "szOsFile mxPathname".split()
 POINTERS = """pNext zName pAppData xOpen xDelete xAccess xFullPathname xDlOpen xDlError xDlSym
@@ -82,7 +82,7 @@ for n in range(1, 500):
         store = Annotations(Database(path, "c" * 64, "d" * 64), m=64)
         before = store.all()
         new = "new " * 600
-        changes = [Change(j, "note", new, before[j]["note"], "") for j in range(n_notes)]
+        changes = [FieldChange(j, "note", new, before[j]["note"], "") for j in range(n_notes)]
         count, dies_at = 0, n
         # Too few pages for the transaction, so that SQLite writes some before it commits.
         connect = sqlite3.connect
@@ -158,9 +158,9 @@ def test_a_database_without_its_journal_is_damaged(half_written: Path, tmp_path:
     path.rename(aside)
     store = opened(path)
     for ask in (store.all, lambda: store.write(1, "name", "new", 0)):
-        with pytest.raises(ValueError, match="is missing, but notes.sqlite-journal is still there"):
+        with pytest.raises(ValueError, match="is missing, but notes.sqlite-journal still exists"):
             ask()
-    assert "put the database back beside it" in store.fault() and not path.exists()
+    assert "move the database back" in store.fault() and not path.exists()
     aside.rename(path)
     assert opened(path).all()[1]["note"].value.startswith("old")
     path = copied(half_written, tmp_path / "alone")

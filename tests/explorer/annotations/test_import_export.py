@@ -15,10 +15,10 @@ from sieve.explorer.annotations.database import Database
 from sieve.explorer.annotations.fields import Field, read_field
 from sieve.explorer.annotations.import_export import (
     Origin,
-    carry_out,
+    apply_plan,
     export_text,
     plan_import,
-    read_exchanged,
+    read_annotation_file,
     write_csv,
 )
 from sieve.explorer.annotations.store import Annotations
@@ -33,8 +33,8 @@ def opened(folder: Path, name: str = "notes") -> Annotations:
 
 
 def take(store: Annotations, data: bytes, kind: str, *, replace: bool = False):
-    plan = plan_import(read_exchanged(data, kind, M), store, ORIGIN, replace=replace)
-    return plan, carry_out(plan, store)
+    plan = plan_import(read_annotation_file(data, kind, M), store, ORIGIN, replace=replace)
+    return plan, apply_plan(plan, store)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_no_cell_is_a_formula(full: Annotations) -> None:
 def test_any_text_comes_back_from_csv(field: str, text: str) -> None:
     value = read_field(field, text[:80])
     kept = {7: {field: Field(value, 1, "2026-01-31T12:00:00.000Z")}}
-    said = read_exchanged(write_csv(kept).encode(), "csv", M).said
+    said = read_annotation_file(write_csv(kept).encode(), "csv", M).values
     assert [(one.dimension, one.field, one.value) for one in said] == (
         [(7, field, value)] if value else []
     )
@@ -97,8 +97,8 @@ def test_what_is_newer_here_stays_unless_it_is_to_be_replaced(tmp_path: Path) ->
     old = b"dimension,name,name_changed\n1,file,2020-01-01T00:00:00Z\n2,new,\n"
     plan, _ = take(store, old, "csv")
     assert store.names() == {1: "here", 2: "new"}
-    assert plan.summary() == "1 name to take in, 0 the same; 1 newer value here stay"
-    assert plan.lines() == ["1 name: “here” stays, not “file”", "2 name: nothing → “new”"]
+    assert plan.summary() == "1 name to import, 0 unchanged; 1 newer value kept"
+    assert plan.lines() == ["1 name: “here” kept instead of “file”", "2 name: nothing → “new”"]
     take(store, old, "csv", replace=True)
     assert store.names() == {1: "file", 2: "new"}
     newer = b"dimension,name,name_changed\n1,later,2024-01-01T00:00:00+02:00\n"
@@ -123,19 +123,19 @@ def test_what_was_taken_back_here_is_as_new_as_that(tmp_path: Path) -> None:
 
 def test_what_changed_after_it_was_looked_at_is_left_alone(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    plan = plan_import(read_exchanged(b"dimension,name\n1,file\n", "csv", M), store, ORIGIN)
-    store.write(1, "name", "meanwhile", 0)
-    (note,) = carry_out(plan, store)
-    assert note.startswith("1 value changed here meanwhile")
-    assert store.names() == {1: "meanwhile"}
+    plan = plan_import(read_annotation_file(b"dimension,name\n1,file\n", "csv", M), store, ORIGIN)
+    store.write(1, "name", "edited", 0)
+    (note,) = apply_plan(plan, store)
+    assert note.startswith("1 value not imported")
+    assert store.names() == {1: "edited"}
 
 
 def test_notes_of_another_checkpoint_are_refused_and_searches_of_another_collection_left_out(
     full: Annotations, tmp_path: Path
 ) -> None:
-    given = read_exchanged(export_text(full, ORIGIN, "json").encode(), "json", M)
+    given = read_annotation_file(export_text(full, ORIGIN, "json").encode(), "json", M)
     other = opened(tmp_path, "other")
-    with pytest.raises(ValueError, match="its dimensions mean nothing here"):
+    with pytest.raises(ValueError, match="whose dimensions are different ones"):
         plan_import(given, other, ORIGIN._replace(checkpoint_sha256="e" * 64))
     plan = plan_import(given, other, ORIGIN._replace(collection_sha256="e" * 64))
     assert plan.searches == () and "another collection" in plan.notes[0]
@@ -182,26 +182,26 @@ HOSTILE = {
 @pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_json_gets_one_line(data: bytes) -> None:
     with pytest.raises(ValueError, match=HOSTILE[data]) as told:
-        read_exchanged(data, "json", M)
+        read_annotation_file(data, "json", M)
     assert "\n" not in str(told.value) and len(str(told.value)) < 300
 
 
 HOSTILE_CSV = {
-    b"": "must name columns",
-    b"name\nx\n": "must name columns",
+    b"": "must have a column",
+    b"name\nx\n": "must have a column",
     b"dimension,colour\n1,red\n": "has no field 'colour'",
     b"dimension,name\n1,a,b\n": "line 2: more cells than columns",
     b"dimension,name\nx,a\n": "line 2: dimension must be",
-    b"dimension,name\n1,a\n1,b\n": "line 3: dimension 1 is there twice",
+    b"dimension,name\n1,a\n1,b\n": "line 3: dimension 1 occurs twice",
     b'dimension,name\n1,"a': "this is not CSV",
     b"dimension,name\n1," + b"x" * 200_000 + b"\n": "this is not CSV",
     b"dimension,name\n1," + b"x" * 81 + b"\n": "line 2: a name has 81 characters",
-    b"dimension,starred\n1,maybe\n": "line 2: starred is true or false",
+    b"dimension,starred\n1,maybe\n": "line 2: starred must be true or false",
 }
 
 
 @pytest.mark.parametrize("data", HOSTILE_CSV, ids=range(len(HOSTILE_CSV)))
 def test_hostile_csv_gets_one_line(data: bytes) -> None:
     with pytest.raises(ValueError, match=HOSTILE_CSV[data]) as told:
-        read_exchanged(data, "csv", M)
+        read_annotation_file(data, "csv", M)
     assert "\n" not in str(told.value) and len(str(told.value)) < 300

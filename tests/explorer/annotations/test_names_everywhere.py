@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import Sieve, fault
 
-from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
 from sieve.explorer.figures.drawing import draw_figure
@@ -40,7 +40,7 @@ def proposed(engine) -> int:
 def test_on_every_screen_at_once_also_where_questions_are_kept(
     engine, desk: SearchHandlers
 ) -> None:
-    notes = annotate(engine)
+    notes = attach_annotations(engine)
     j = proposed(engine)
     asked = {"q": "a circle", "without": "the snow", "list": True}
     before = desk.ask(asked)
@@ -67,7 +67,7 @@ def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
     from sieve.model.interpretability import naming_report
 
     before = naming_report(engine)
-    annotate(engine).write(0, "name", MINE, 0)
+    attach_annotations(engine).write(0, "name", MINE, 0)
     table = engine.dimension_table()
     assert (table["name"][0], table["name_source"][0]) == (MINE, "person")
     assert naming_report(engine) == before
@@ -78,7 +78,7 @@ def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) 
     rows = [{"query": "a circle", "without": "the snow"}, {"dimension": j}]
     short = Recipe.from_json({"rows": rows})
     plain = draw_figure(engine, short, "svg")
-    notes = annotate(engine)
+    notes = attach_annotations(engine)
     version = notes.write(j, "name", MINE, 0).field.version
     notes.write((j + 1) % engine.checkpoint.m, "note", "no name", 0)
     mine = draw_figure(engine, short, "svg")
@@ -105,7 +105,7 @@ def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> No
         return {name for block in app.blocks.values() for name in getattr(block, "server_fns", [])
                 or [] for name in [name.__name__.removeprefix("sieve_")]}  # fmt: skip
 
-    annotate(engine).write(3, "name", MINE, 0)
+    attach_annotations(engine).write(3, "name", MINE, 0)
     assert handlers(True) >= EDITS | {"notes_state"}
     assert handlers(False) & EDITS == set() and "notes_state" in handlers(False)
     state = AnnotationHandlers(engine, editing=False).notes_state(None)
@@ -132,12 +132,12 @@ def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> N
     desk = AnnotationHandlers(engine)
     kept = desk.for_page(3)
     assert kept["suggested"] == engine.checkpoint.name_of(3)
-    assert desk.notes_state(None)["fault"].startswith("notes cannot be kept here: ")
+    assert desk.notes_state(None)["fault"].startswith("notes cannot be saved: ")
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
 
 
 def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> None:
-    kept = annotate(engine)
+    kept = attach_annotations(engine)
     kept.write(3, "name", MINE, 0)
     kept.write(3, "note", "SECRET", 0)
     kept.write(4, "note", "SECRET", 0)
@@ -175,7 +175,7 @@ def test_the_command_line_exports_imports_and_names(
     command = ("annotations", "import", tiny_collection.path, file, *opened[1:])
     dry = sieve(*command, "--dry-run")
     assert f"3 name: nothing → “{MINE}”\n" in dry.out
-    assert dry.out.endswith("1 star to take in, 0 the same (nothing was changed)\n")
+    assert dry.out.endswith("1 star to import, 0 unchanged (nothing was changed)\n")
     assert sieve(*command).out == dry.out.replace(" (nothing was changed)", "")
     assert sieve(*command, "--json").data["changes"] == 0
     told = sieve("annotations", "export", tiny_collection.path, out, *opened[1:])

@@ -168,14 +168,14 @@ def test_where_nothing_can_be_written_what_is_there_is_still_read(unprivileged: 
     store = opened(path)
     assert store.names() == {2: "before"}
     assert store.fault() == (
-        f"notes cannot be kept here: {path} cannot be written; move it away, or set $SIEVE_HOME to "
+        f"notes cannot be saved: {path} cannot be written; move it away, or set $SIEVE_HOME to "
         "another folder"
     )
-    with pytest.raises(ValueError, match=r"^notes cannot be kept here: .* cannot be written"):
+    with pytest.raises(ValueError, match=r"^notes cannot be saved: .* cannot be written"):
         store.write(2, "name", "after", 1)
     fresh = opened(unprivileged / "other" / "notes.sqlite")
     assert "cannot be" in fresh.fault() and fresh.names() == {}
-    with pytest.raises(ValueError, match="^notes cannot be kept here: "):
+    with pytest.raises(ValueError, match="^notes cannot be saved: "):
         fresh.searches.save("a dog", "?q=a+dog")
 
 
@@ -185,9 +185,9 @@ def test_a_damaged_file_is_told_and_left_alone(path: Path) -> None:
     store = opened(path)
     assert store.names() == {}
     for ask in (store.all, lambda: store.write(1, "name", "x", 0), store.searches.all):
-        with pytest.raises(ValueError, match=r"^notes cannot be kept here: .* is no database; "):
+        with pytest.raises(ValueError, match=r"^notes cannot be saved: .* is not a database; "):
             ask()
-    assert "is no database" in store.fault()
+    assert "is not a database" in store.fault()
     assert path.read_bytes() == b"no database at all" * 100
 
 
@@ -207,7 +207,7 @@ def test_notes_of_another_checkpoint_and_of_a_later_format_are_refused(
 ) -> None:
     store.write(1, "name", "x", 0)
     other = Annotations(Database(path, COLLECTION, "e" * 64), m=64)
-    assert "is of another collection or checkpoint" in other.fault() and other.names() == {}
+    assert "belongs to another collection or checkpoint" in other.fault() and other.names() == {}
     with closing(sqlite3.connect(path)) as later, later:
         later.execute("PRAGMA user_version=2")
     with pytest.raises(ValueError, match="has format 2, not 1"):
@@ -241,14 +241,14 @@ def test_what_people_write_is_made_plain(field: str, value: object, kept: str) -
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
-        ("name", "x" * (MAX_NAME + 1), "a name has 81 characters; at most 80 are kept"),
+        ("name", "x" * (MAX_NAME + 1), "a name has 81 characters; at most 80 are allowed"),
         ("note", "x" * 10_001, "a note has 10,001 characters"),
         ("tags", ["x" * 41], "a tag has 41 characters"),
         ("tags", [str(n) for n in range(21)], "at most 20 tags; got 21"),
         ("tags", [1], "tags must be text"),
-        ("starred", "perhaps", "starred is true or false"),
+        ("starred", "perhaps", "starred must be true or false"),
         ("name", 7, "name must be text"),
-        ("rank", "x", "there is no field 'rank'"),
+        ("rank", "x", "unknown field 'rank'"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_in_a_line(field: str, value: object, fault: str) -> None:
@@ -269,7 +269,7 @@ def test_searches_are_saved_renamed_deleted_and_brought_back(
     store.searches.delete(second.id)
     store.searches.delete(second.id)
     assert [search.name for search in store.searches.all()] == ["the dog"]
-    with pytest.raises(ValueError, match="was deleted meanwhile"):
+    with pytest.raises(ValueError, match="has been deleted"):
         store.searches.rename(second.id, "x", 1)
     store.searches.delete(second.id, undo=True)
     assert second in store.searches.all()

@@ -15,7 +15,7 @@ from sieve.explorer.benchmark_report import save_plot, verdicts
 from sieve.explorer.cli import main
 from sieve.model.backbone import Backbone
 from sieve.model.benchmark import (
-    Interval,
+    ConfidenceInterval,
     MethodResult,
     PairCount,
     TrackResult,
@@ -139,7 +139,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--methods", "nonsense"), "no method nonsense"),
+        (("--methods", "nonsense"), "unknown method nonsense"),
         (("--seeds", "one"), "--seeds takes"),
         (("--peer", "nothing"), "--peer must be NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
@@ -152,11 +152,12 @@ def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, messa
 
 
 def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
-    near = Interval(ap - 0.02, ap + 0.02)
+    near = ConfidenceInterval(ap - 0.02, ap + 0.02)
     return MethodResult(
-        name, ap, near, ap, 0.1, Interval(0.05, 0.15), ap, 0.8, 0.6, 0.7, 0.75,
+        name, ap, near, ap, 0.1, ConfidenceInterval(0.05, 0.15), ap, 0.8, 0.6, 0.7, 0.75,
         (ap,), (ap,), (0.1,), None, {}, ap, 1,
-        ratio=ratio, ratio_ci=Interval(low, high), gap=0.1, gap_ci=Interval(0.0, 0.2),
+        ratio=ratio, ratio_ci=ConfidenceInterval(low, high),
+        gap=0.1, gap_ci=ConfidenceInterval(0.0, 0.2),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 from command_line import Sieve, fault
 from scipy.sparse import load_npz
 
-from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.store import attach_annotations
 
 
 @pytest.fixture
@@ -121,8 +121,13 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
     ("what", "name", "more", "line"),
     [
         ("results", "r.csv", (), "nothing to search for"),
-        ("results", "r.npz", ("--query", "a"), "a file of results is a .csv, .json or .parquet"),
-        ("codes", "c.csv", (), "a file of codes is a .npz or .parquet"),
+        (
+            "results",
+            "r.npz",
+            ("--query", "a"),
+            "a file of results must end in .csv, .json or .parquet",
+        ),
+        ("codes", "c.csv", (), "a file of codes must end in .npz or .parquet"),
         ("codes", "c.npz", ("--query", "a"), "leave the query out"),
         ("dimensions", "no/d.csv", (), "there is no folder"),
         ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
@@ -144,7 +149,7 @@ def test_a_private_umask_keeps_everything_private(
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)
-        annotate(tiny_engine).write(1, "name", "mine", 0)
+        attach_annotations(tiny_engine).write(1, "name", "mine", 0)
         tiny_engine.renamed = dict
     finally:
         os.umask(before)

@@ -45,7 +45,7 @@ def test_the_last_line_counts_what_is_not_used(sieve: Sieve, backbone: str, tmp_
         "1 × caption file that is not read (labels.csv), 1 × file without an extension (noext), "
         "1 × archive (old.tar.gz); see skipped.csv"
     )
-    assert skipped(out)["labels.csv"].endswith("give it with --captions")
+    assert skipped(out)["labels.csv"].endswith("specify it with --captions")
 
 
 def test_malformed_rows_stop_a_run(sieve: Sieve, backbone: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sieve.model.collection import Collection
 
 pytestmark = pytest.mark.slow
 
-ASK = "is not one that you have used; if you trust where it is from, give --trust-backbone once"
+ASK = "is not one that you have used; if you trust its source, give --trust-backbone once"
 MODULE = """
 open({trace!r}, "w").close()
 import transformers
@@ -45,7 +45,7 @@ def named(collection: Collection, folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
-    """The tiny backbone with another file beside it: nobody has used these contents before."""
+    """The tiny backbone with another file beside it: these contents are not trusted yet."""
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
     (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
     return folder
@@ -173,7 +173,7 @@ def test_no_variant_of_the_attack_runs_code(
         fault(sieve("search", *opened, "a circle", "--text-encoder", variant)),
     )
     for line in said:
-        assert "asks for code to be run" in line and "Sieve runs none of a model's code" in line
+        assert "requests code execution" in line and "Sieve does not run code of a model" in line
     assert not trace.exists()
 
 
@@ -181,7 +181,7 @@ def test_consent_does_not_let_code_run(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple
 ) -> None:
     found = sieve("search", hostile, "a circle", *opened[1:], "--trust-backbone", "--json")
-    assert "asks for code to be run (trust_remote_code)" in found.data["notes"][0]
+    assert "requests code execution (trust_remote_code)" in found.data["notes"][0]
     assert not trace.exists()
 
 
@@ -235,7 +235,7 @@ def test_consent_is_kept_for_contents(
     (moved / "known_words.txt").write_text("circle\nevil\n")
     shutil.copytree(moved, own)
     said = notes(search(sieve, folder, opened))
-    assert "which has changed since you used it; if you trust where" in said
+    assert "which has changed since you used it; if you trust its source" in said
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"backbones": [1]}', "{" * 10_000])

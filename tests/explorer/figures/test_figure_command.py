@@ -60,11 +60,17 @@ def test_command_faults_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Pa
     out = tmp_path / "figure.pdf"
     there = ("--collection", tiny_collection.path)
     for arguments, line in (
-        ((path, "-o", tmp_path / "figure.jpg"), "figure.jpg: a figure is a .pdf, .svg or .png"),
+        (
+            (path, "-o", tmp_path / "figure.jpg"),
+            "figure.jpg: a figure must end in .pdf, .svg or .png",
+        ),
         ((path, "-o", tmp_path / "no" / "figure.pdf"), "there is no folder"),
         ((tmp_path / "none.json", "-o", out), "there is no recipe"),
         ((path, "-o", out), "missing collection; add it to the recipe or give --collection"),
-        ((hashed, "-o", out, *there), "there is no checkpoint with hash 0123456789ab; say where"),
+        (
+            (hashed, "-o", out, *there),
+            "there is no checkpoint with hash 0123456789ab; give its path",
+        ),
     ):
         assert line in fault(sieve("figure", *arguments))
     assert sorted(tmp_path.glob("*figure*")) == []

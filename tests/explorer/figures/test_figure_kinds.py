@@ -41,7 +41,7 @@ def test_text_can_be_copied_out_of_the_pdf(tiny_engine, tmp_path: Path) -> None:
     told = subprocess.run(["pdftotext", tmp_path / "f.pdf", "-"], capture_output=True, text=True)
     assert told.returncode == 0
     assert odd.replace("犬", "□") in " ".join(told.stdout.split())
-    assert any("No font here has 犬" in note for note in drawn.notes)
+    assert any("No font has 犬" in note for note in drawn.notes)
 
 
 def test_images_have_300_dpi_at_their_printed_size(tiny_engine) -> None:
@@ -54,7 +54,7 @@ def test_images_have_300_dpi_at_their_printed_size(tiny_engine) -> None:
     points = {float(width) for width, _, _ in sizes}
     assert len(points) == 1
     assert pixels[0] / (points.pop() / 72) == pytest.approx(300, abs=1)
-    assert any("fewer than 300 dpi" in note for note in drawn.notes), "the pictures are 48 × 36"
+    assert any("less than 300 dpi" in note for note in drawn.notes), "the pictures are 48 × 36"
 
 
 def test_png_has_300_dpi(tiny_engine) -> None:

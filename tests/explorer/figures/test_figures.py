@@ -1,4 +1,4 @@
-"""What a figure shows: the engine's results, frames, notes; and what cannot be drawn."""
+"""Content of figures: results, violation frames, notes and errors."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_rows_are_the_engines(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"columns": 24, "width_cm": 6}, "24 columns do not fit 6 cm: an image would be "),
-        ({"rows": ROWS * 20, "columns": 1, "width_cm": 40}, "cm high, at most 60 can be drawn"),
+        ({"columns": 24, "width_cm": 6}, "24 columns do not fit into 6 cm: an image would be "),
+        ({"rows": ROWS * 20, "columns": 1, "width_cm": 40}, "cm high, the maximum is 60 cm"),
         ({"rows": [{"dimension": 640}]}, "row 1: there is no dimension 640; this checkpoint has"),
         ({"rows": [ROWS[0], {"image": "0" * 16}]}, "row 2: collection tiny has no item '0000"),
         ({"font": "No Such"}, "font: no TrueType family 'No Such' is installed"),
@@ -81,7 +81,7 @@ def test_lost_originals_are_told(tiny_engine) -> None:
     items = tiny_engine.collection.items.assign(image="nowhere.jpg")
     engine.collection.__dict__ |= {"items": items}
     notes = draw_figure(engine, recipe(columns=1, width_cm=3), "svg").notes
-    assert any(re.match(r"[12] originals? w(as|ere) not found where", note) for note in notes)
+    assert any(re.match(r"[12] originals? w(as|ere) not found; thumbnails", note) for note in notes)
     assert not preview_figure(engine, recipe(columns=1, width_cm=3)).notes
 
 
@@ -93,7 +93,7 @@ def test_a_query_without_results_says_so(tiny_engine) -> None:
 
 def test_another_version_is_told(tiny_engine) -> None:
     notes = draw_figure(tiny_engine, recipe(version="0.0.1"), "svg").notes
-    assert any("The recipe is of Sieve 0.0.1" in note for note in notes)
+    assert any("The recipe was made with Sieve 0.0.1" in note for note in notes)
 
 
 def test_the_preview_has_the_places_of_the_print(tiny_engine) -> None:

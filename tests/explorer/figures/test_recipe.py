@@ -75,8 +75,8 @@ HOSTILE = {
     "rows no list": ({"rows": "a dog"}, "rows must be a list; got 'a dog'"),
     "row no object": ({"rows": ["a dog"]}, "row 1: a row must be a JSON object; got 'a dog'"),
     "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "a figure has 1 to 40 rows; got 10,000"),
-    "two things": (with_row(dimension=3), 'row 1: give one of "query", "image" and "dimension"'),
-    "no thing": ({"rows": [{"without": "x"}]}, 'row 1: give one of "query"'),
+    "two things": (with_row(dimension=3), 'row 1: a row needs exactly one of "query"'),
+    "no thing": ({"rows": [{"without": "x"}]}, 'row 1: a row needs exactly one of "query"'),
     "huge columns": (SHORT | {"columns": 10**9}, "columns must be from 1 to 24; got 1e+09"),
     "huger columns": (SHORT | {"columns": 10**400}, "columns must be a whole number; got a huge"),
     "no columns": (SHORT | {"columns": 0}, "columns must be from 1 to 24; got 0"),
@@ -102,8 +102,11 @@ HOSTILE = {
     "off null": (with_row(off=[None]), "row 1: off must be a number; got None"),
     "off negative": (with_row(off=[-1]), "row 1: off: a dimension is a whole number of at least 0"),
     "dimension": ({"rows": [{"dimension": -4}]}, "row 1: dimension: a dimension is a whole number"),
-    "dimension off": ({"rows": [{"dimension": 4, "off": [1]}]}, "row 1: a dimension shows its top"),
-    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be an item's id, 16 hex"),
+    "dimension off": (
+        {"rows": [{"dimension": 4, "off": [1]}]},
+        'row 1: a row with "dimension" cannot have',
+    ),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be 16 hex"),
 }  # fmt: skip
 
 
@@ -128,9 +131,9 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no recipe .*recipe.json; give the path"):
         read_recipe(path)
     for data, line in (
-        (b"{rows: 3}", "recipe.json: this is not JSON: "),
+        (b"{rows: 3}", "recipe.json: invalid JSON: "),
         (b"\xff\xfe", "recipe.json: "),
-        (b"[" * 100_000, "recipe.json: this is not JSON: "),
+        (b"[" * 100_000, "recipe.json: invalid JSON: "),
         (b" " * (2 << 20), "is larger than a recipe can be"),
         (b'{"rows": []}', "recipe.json: a figure has 1 to 40 rows; got 0"),
     ):

@@ -20,7 +20,7 @@ from sieve.explorer.figures.drawing import (
 
 def test_a_served_recipe_is_of_what_is_open(tiny_engine) -> None:
     assert recipe_for(tiny_engine, {"rows": ROWS, "collection": "some/path/tiny"})
-    with pytest.raises(ValueError, match="for collection 'scenes'; here 'tiny' is open"):
+    with pytest.raises(ValueError, match="for collection 'scenes', but 'tiny' is open"):
         recipe_for(tiny_engine, {"rows": ROWS, "collection": "scenes"})
     with pytest.raises(ValueError, match="kind must be one of pdf, svg, png, tex, json; got 'exe'"):
         figure_download(tiny_engine, recipe(), "exe")

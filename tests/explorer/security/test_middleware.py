@@ -215,7 +215,7 @@ OTHER_SITES = [
 @pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, str]) -> None:
     posted = call_server(web, "sieve_open", "", **headers)
-    assert posted.status_code == 403 and "another website" in posted.text
+    assert posted.status_code == 403 and "other websites" in posted.text
     form = {"files": ("a.png", b"x")}
     origin = {name: value for name, value in headers.items() if name != "Content-Type"}
     uploaded = web.post("/gradio_api/upload", files=form, headers=origin)

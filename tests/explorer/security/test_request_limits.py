@@ -21,7 +21,7 @@ from page_api import RPC_URL, call_server, csrf_header, request_body, server_fun
 from processes import FIRST_PORT
 
 from sieve.explorer import concurrency, uploads
-from sieve.explorer.annotations.store import annotate
+from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import Served, start
 from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
@@ -351,7 +351,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_the_umask_says_who_may_read_notes_and_files(
     umask: int, tiny_engine, home: Path, tmp_path: Path
 ) -> None:
-    store = annotate(tiny_engine)
+    store = attach_annotations(tiny_engine)
     store.write(3, "name", "private", 0)
     with atomic_folder(tmp_path / "folder") as folder:
         (folder / "a").write_text("a")

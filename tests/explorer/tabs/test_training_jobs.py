@@ -30,7 +30,7 @@ from sieve.explorer.tabs.train import TrainingManager, find_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training.trainer import StepReport
-from sieve.model.training.training_run import read_facts
+from sieve.model.training.training_run import read_metadata
 from sieve.model.training.validation import ValidationReport
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_probe_stands_at_its_step_in_the_curves(trainings: TrainingManager) ->
     curves = CurveRecorder(ProgressReporter(folder))
     for step in range(1, 2001):
         if step in (333, 2000):
-            curves.on_probe(ValidationReport(step, step / 2000, None if step == 333 else 0.5))
+            curves.on_validation(ValidationReport(step, step / 2000, None if step == 333 else 0.5))
         curves.on_step(StepReport(step, 2000, {"total": 1.0}, 1.0))
     points = folder.read().points
     assert len(points) <= N_POINTS + 1
@@ -153,7 +153,7 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     wait(lambda: not trainings.job_lock.running_job())
     left = now(trainings)
     assert (left.state, left.fault) == (STOPPED, "") and left.step >= 10
-    facts = read_facts(trainings.latest().checkpoint.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
+    facts = read_metadata(trainings.latest().checkpoint.with_name(".checkpoint.unfinished"))  # type: ignore[union-attr]
     assert facts is not None and facts["step"] == left.step
 
 

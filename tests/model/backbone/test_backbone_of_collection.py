@@ -26,7 +26,7 @@ def test_the_backbone_that_made_a_collection_is_opened(
 
 
 def test_other_weights_of_the_same_name_are_refused(of_other_weights: Collection) -> None:
-    with pytest.raises(ValueError, match="has weights .* was made with 000000000000; prepare"):
+    with pytest.raises(ValueError, match="has weights .* was prepared with 000000000000; prepare"):
         backbone_of(of_other_weights, "cpu")
 
 

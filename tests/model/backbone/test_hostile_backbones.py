@@ -107,13 +107,13 @@ def test_transformers_itself_runs_the_code_of_a_processor(blip: Path, trace: Pat
 
 def test_a_tokenizer_s_trust_remote_code_is_refused(folder: Path, trace: Path) -> None:
     tokenizer_with_code(folder, trace, trust_remote_code=True)
-    refused(f"local-dir:{folder}", "asks for code to be run .trust_remote_code")
+    refused(f"local-dir:{folder}", "requests code execution .trust_remote_code")
     assert not trace.exists()
 
 
 def test_a_tokenizer_s_auto_map_is_refused(folder: Path, trace: Path) -> None:
     tokenizer_with_code(folder, trace)
-    refused(f"local-dir:{folder}", "tokenizer_config.json asks for code to be run .auto_map")
+    refused(f"local-dir:{folder}", "tokenizer_config.json requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -121,7 +121,7 @@ def test_an_auto_map_of_the_config_beside_a_tokenizer_is_refused(folder: Path, t
     configure(folder, "text_cfg", hf_tokenizer_name="any/name")
     (folder / "tokenizer_config.json").write_text("{}")
     map_code(folder, trace, "config.json")
-    refused(f"local-dir:{folder}", "config.json asks for code to be run .auto_map")
+    refused(f"local-dir:{folder}", "config.json requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -143,7 +143,7 @@ def test_a_text_tower_in_a_folder_is_refused(
     monkeypatch.chdir(tmp_path)
     name = "tower" if is_relative else str(tower)
     configure(folder, "text_cfg", hf_model_name=name, hf_tokenizer_name=name)
-    refused(f"local-dir:{folder}", "hf_model_name .*expected a repository of the Hub")
+    refused(f"local-dir:{folder}", "hf_model_name .*expected a Hub repository")
     assert not trace.exists()
 
 
@@ -151,7 +151,7 @@ def test_a_text_tower_in_a_folder_is_refused(
 @pytest.mark.parametrize("key", ["hf_model_name", "hf_tokenizer_name"])
 def test_a_text_tower_at_a_path_is_refused(folder: Path, place: str, key: str) -> None:
     configure(folder, "text_cfg", **{key: place})
-    refused(f"local-dir:{folder}", f"{key} to '{place}'; expected a repository of the Hub")
+    refused(f"local-dir:{folder}", f"{key} to '{place}'; expected a Hub repository")
 
 
 @pytest.mark.parametrize("kind", ["local-dir", "hf-hub"])
@@ -165,7 +165,7 @@ def test_a_text_tower_of_the_hub_runs_no_code(
     configure(folder, "text_cfg", hf_model_name="evil/tower", hf_model_pretrained=True)
     put_repository("some/model", folder)
     place = f"local-dir:{folder}" if kind == "local-dir" else "hf-hub:some/model"
-    refused(place, "config.json asks for code to be run .auto_map")
+    refused(place, "config.json requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -179,7 +179,7 @@ def test_a_tokenizer_of_the_hub_runs_no_code(
     put_repository("evil/tokenizer", tokenizer)
     configure(folder, "text_cfg", hf_tokenizer_name="evil/tokenizer")
     put_repository("some/model", folder)
-    refused("hf-hub:some/model", "tokenizer_config.json asks for code to be run .auto_map")
+    refused("hf-hub:some/model", "tokenizer_config.json requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -187,7 +187,7 @@ def test_a_tokenizer_of_the_hub_runs_no_code(
 def test_an_image_tower_from_elsewhere_is_refused(folder: Path, tmp_path: Path, tower: str) -> None:
     name = tower.format(tmp_path / "tower")
     configure(folder, "vision_cfg", timm_model_name=name, timm_model_pretrained=True)
-    refused(f"local-dir:{folder}", "as image tower; expected an architecture of timm")
+    refused(f"local-dir:{folder}", "as image tower; expected a timm architecture")
 
 
 def test_a_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
@@ -219,7 +219,7 @@ def test_pickled_weights_of_the_hub_are_refused(
 
 def test_a_pickle_as_a_bare_file_of_weights_is_refused(tmp_path: Path, trace: Path) -> None:
     torch.save(PicklePayload(trace), tmp_path / "weights.pt")
-    refused(str(tmp_path / "weights.pt"), "Sieve runs no code from a file")
+    refused(str(tmp_path / "weights.pt"), "which Sieve does not load")
     refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "cannot be opened")
     assert not trace.exists()
 
@@ -236,7 +236,7 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
 )
 def test_blip_s_auto_map_is_refused(blip: Path, trace: Path, file: str) -> None:
     map_code(blip, trace, file)
-    refused(f"blip:{blip}", f"{file} asks for code to be run .auto_map")
+    refused(f"blip:{blip}", f"{file} requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -245,7 +245,7 @@ def test_blip_of_the_hub_runs_no_code(
 ) -> None:
     map_code(blip, trace, "config.json", "tokenizer_config.json")
     put_repository("evil/blip", blip)
-    refused("blip:evil/blip", "asks for code to be run .auto_map")
+    refused("blip:evil/blip", "requests code execution .auto_map")
     assert not trace.exists()
 
 
@@ -274,7 +274,7 @@ def test_blip_s_pickled_weights_are_refused(blip: Path, trace: Path) -> None:
 def test_other_settings_that_run_code_are_refused(blip: Path, change: dict[str, Any]) -> None:
     settings = json.loads((blip / "config.json").read_text())
     (blip / "config.json").write_text(json.dumps(settings | change))
-    refused(f"blip:{blip}", "config.json asks for code to be run")
+    refused(f"blip:{blip}", "config.json requests code execution")
 
 
 def swap_once_read(patch: pytest.MonkeyPatch, path: Path, settings: dict[str, Any]) -> None:

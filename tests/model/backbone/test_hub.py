@@ -76,7 +76,9 @@ def test_a_silent_network_is_told_within_seconds(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)
     monkeypatch.setattr("sieve.model.backbone.hub.PATIENCE", 3.0)
     began = time.monotonic()
-    with pytest.raises(ValueError, match="cannot be reached .*; weights are fetched on first use"):
+    with pytest.raises(
+        ValueError, match="cannot be reached .*; weights are downloaded on first use"
+    ):
         Backbone.load("hf-hub:some/model", "cpu")
     assert time.monotonic() - began < 10
     assert f"downloading some/model from {silent}" in caplog.text

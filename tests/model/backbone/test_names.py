@@ -109,7 +109,7 @@ def test_a_file_that_fits_several_architectures_names_them(
 ) -> None:
     path = tmp_path / "weights.pt"
     torch.save(state_of(architecture), path)
-    with pytest.raises(ValueError, match="fits several architectures") as caught:
+    with pytest.raises(ValueError, match="matches several architectures") as caught:
         parse_name(str(path))
     for name in names:
         assert f"{name}/{path}" in str(caught.value)
@@ -119,10 +119,10 @@ def test_a_file_that_fits_several_architectures_names_them(
 def test_files_that_are_no_such_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"vision_model.embeddings.class_embedding": torch.zeros(768)}, path)
-    with pytest.raises(ValueError, match="in the format of transformers; give open_clip's name"):
+    with pytest.raises(ValueError, match="in the transformers format; use the open_clip name"):
         parse_name(str(path))
     save_file({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match=f"say which, as ARCHITECTURE/{path}"):
+    with pytest.raises(ValueError, match=f"give it as ARCHITECTURE/{path}"):
         parse_name(str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="cannot be read as weights"):

@@ -71,7 +71,7 @@ def test_excluding_excludes(result: BenchmarkResult) -> None:
     for name in ("subtraction", "orthogonal", "SpaceVLM", "SpLiCE", "Sieve", "dense control"):
         assert found[name].violation < found["A only"].violation, name
         assert found[name].ap > found["A only"].ap, name
-    assert found["subtraction"].knobs["weight"] > 0
+    assert found["subtraction"].hyperparameters["weight"] > 0
 
 
 def test_every_figure_is_whole(result: BenchmarkResult) -> None:
@@ -135,7 +135,7 @@ def test_what_was_trained_on_is_not_scored(
 @pytest.mark.parametrize(
     ("facts", "message"),
     [("{}", "training.json is damaged"), ("[", "training.json is damaged"),
-     ('{"items": []}', "does not say what it was trained on"), (None, "does not say what")],
+     ('{"items": []}', "does not record its training items"), (None, "does not record")],
 )  # fmt: skip
 def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
     large_word_collection: Collection,
@@ -174,21 +174,21 @@ def test_another_backbone_is_a_peer(
     path = write_word_collection(tmp_path / "peer", 1500, "ee" * 32, select=12, test=7)
     config = BenchmarkConfig(("label",), ("subtraction",), (0,), trials=40, resamples=20)
     peers = {"BLIP": Collection.open(path)}
-    (track,) = benchmark(large_word_collection, config, peers=peers).run().tracks
+    (track,) = benchmark(large_word_collection, config, baselines=peers).run().tracks
     own, peer = track.methods
     assert peer.method == "BLIP"
     assert {v.method for v in track.variants} >= {"BLIP: subtract", "BLIP: SpaceVLM"}
     assert peer.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
-    with pytest.raises(ValueError, match="lacks .* items that are scored"):
-        benchmark(large_word_collection, peers={"BLIP": word_collection})
-    with pytest.raises(ValueError, match="method already"):
-        benchmark(large_word_collection, peers={"Sieve": Collection.open(path)})
+    with pytest.raises(ValueError, match="lacks .* scored items"):
+        benchmark(large_word_collection, baselines={"BLIP": word_collection})
+    with pytest.raises(ValueError, match="already a method"):
+        benchmark(large_word_collection, baselines={"Sieve": Collection.open(path)})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ("A only", "magic")}, "no method magic"),
+        ({"methods": ("A only", "magic")}, "unknown method magic"),
         ({"seeds": ()}, "at least one seed"),
         ({"trials": 0}, "at least 1"),
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.model.benchmark.bootstrap import (
+from sieve.model.benchmark.statistics import (
     DEPTH,
     Ranking,
     Resampled,

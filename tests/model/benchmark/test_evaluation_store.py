@@ -15,11 +15,11 @@ from sieve.model.benchmark import (
     BenchmarkConfig,
     BenchmarkResult,
     contrast,
-    keep_evaluation,
     list_evaluations,
     read_evaluation,
+    save_evaluation,
 )
-from sieve.model.benchmark.measures import SHOWN
+from sieve.model.benchmark.statistics import SHOWN
 from sieve.model.collection import Collection
 
 CONFIG = BenchmarkConfig(
@@ -44,22 +44,22 @@ def result(
 
 
 def test_what_is_kept_is_read_again(result: BenchmarkResult, home: Path) -> None:
-    path = keep_evaluation(replace(result, checkpoint="ab" * 32), "my codes/2")
+    path = save_evaluation(replace(result, checkpoint="ab" * 32), "my codes/2")
     assert path.is_relative_to(home / "evaluations") and path.stem.endswith("my-codes-2")
     assert path.stat().st_size < 2**20
     read = read_evaluation(path)
-    assert read.glance.checkpoint == ("my codes/2", "ab" * 32) and read.glance.is_short
-    assert read.glance.collection == (result.collection, result.collection_sha256)
+    assert read.summary.checkpoint == ("my codes/2", "ab" * 32) and read.summary.is_short
+    assert read.summary.collection == (result.collection, result.collection_sha256)
     for track, kept in zip(result.tracks, read.tracks, strict=True):
         assert kept.as_json() == track.as_json()
-        assert (kept.asked, kept.answers) == (track.asked, track.answers)
+        assert (kept.pair_counts, kept.answers) == (track.pair_counts, track.answers)
         for one, other in zip(track.methods, kept.methods, strict=True):
             assert other.by_pair == pytest.approx(one.by_pair, abs=1e-4)
             assert other.violation_by_pair == pytest.approx(one.violation_by_pair, abs=1e-4)
 
 
 def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
-    paths = [keep_evaluation(result) for _ in range(3)]
+    paths = [save_evaluation(result) for _ in range(3)]
     assert len(set(paths)) == 3
     found, faults = list_evaluations(result.collection_sha256)
     assert [one.id for one in found] == sorted((path.stem for path in paths), reverse=True)
@@ -70,7 +70,7 @@ def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Pat
 def test_however_many_are_kept_a_list_reads_each_once(
     result: BenchmarkResult, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = keep_evaluation(result)
+    kept = save_evaluation(result)
     for number in range(80):
         shutil.copy(kept, kept.with_name(f"20260101-{number:06}-copy.json"))
     (kept.parent / "20260102-000000-damaged.json").write_text("{")
@@ -100,7 +100,7 @@ def test_what_was_answered_fits_what_was_measured(
     assert against.n_wins == 0 and 0 < len(against.losses) <= SHOWN
     for name, answers in track.answers.items():
         for pair, answer in answers.items():
-            a, b, *_ = track.asked[pair]
+            a, b, *_ = track.pair_counts[pair]
             has = [(a in labels[item], b in labels[item]) for item in answer.items]
             expected = "".join("n" if not one else "v" if both else "r" for one, both in has)
             assert answer.marks == expected and len(answer.items) == 10
@@ -143,7 +143,7 @@ def test_damaged_or_foreign_files_are_one_line(
     where: str,
     value: object,
 ) -> None:
-    good, bad = keep_evaluation(result), keep_evaluation(result)
+    good, bad = save_evaluation(result), save_evaluation(result)
     entry = json.loads(bad.read_text())
     spoil(entry, where, value)
     bad.write_text(json.dumps(entry))
@@ -159,16 +159,16 @@ def test_what_is_no_evaluation_at_all(
     home: Path,  # noqa: ARG001
     content: bytes,
 ) -> None:
-    path = keep_evaluation(result)
+    path = save_evaluation(result)
     path.write_bytes(content)
     found, (line,) = list_evaluations(result.collection_sha256)
     assert not found and str(path) in line and "\n" not in line
 
 
 def test_an_evaluation_of_another_collection_is_told(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
-    path = keep_evaluation(result)
+    path = save_evaluation(result)
     entry = json.loads(path.read_text())
     entry["collection"]["sha256"] = "11" * 32
     path.write_text(json.dumps(entry))
     found, (line,) = list_evaluations(result.collection_sha256)
-    assert not found and "of another collection" in line
+    assert not found and "belongs to another collection" in line

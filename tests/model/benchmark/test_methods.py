@@ -9,13 +9,13 @@ import torch
 from conftest import QUICK, WORDS, WordBackbone
 from sklearn.linear_model import Lasso
 
-from sieve.model.benchmark.inputs import modality_means
+from sieve.model.benchmark.config import modality_means
 from sieve.model.benchmark.methods import (
     BackboneEmbeddings,
     codes_of,
     decompose,
     splice,
-    trained_peer,
+    train_method,
 )
 from sieve.model.benchmark.tuning import draw_settings, tune
 from sieve.model.collection import Collection
@@ -69,7 +69,7 @@ def test_every_trained_peer_trains_once(
 ) -> None:
     def encoder(seed: int = 0):  # noqa: ANN202
         config = replace(SHORT, seed=seed)
-        return trained_peer(
+        return train_method(
             name, large_word_collection, config, WordBackbone().encode_texts,
             n_words=len(WORDS), device="cpu", progress=False,
         ).encoder  # fmt: skip
@@ -90,7 +90,7 @@ def test_every_trained_peer_trains_once(
 @pytest.mark.usefixtures("home")
 def test_the_papers_codes_are_divided_by_their_maxima(large_word_collection: Collection) -> None:
     config = replace(SHORT, m=300, k=300)
-    checkpoint = trained_peer(
+    checkpoint = train_method(
         "paper", large_word_collection, config, WordBackbone().encode_texts,
         n_words=len(WORDS), device="cpu", progress=False,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_dimension_that_no_training_item_has_is_silent(
 
 @pytest.mark.usefixtures("home")
 def test_each_word_of_a_vocabulary_code_is_a_dimension(large_word_collection: Collection) -> None:
-    checkpoint = trained_peer(
+    checkpoint = train_method(
         "VDR-like", large_word_collection, replace(QUICK, k=3), WordBackbone().encode_texts,
         n_words=len(WORDS), device="cpu", progress=False,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from sieve.model.dimensions.labels import LabelFit, auc_matrix
 from sieve.model.dimensions.leakage import (
     MIN_EITHER,
     MIN_TOGETHER,
-    Pair,
+    LabelPair,
     average_precision_at,
     label_pairs,
     pair_reports,
@@ -46,7 +46,7 @@ def encode(text: str) -> np.ndarray:
 @pytest.mark.parametrize(("leaks", "low", "high"), [(False, -0.1, 0.35), (True, 0.99, 1.0)])
 def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: float) -> None:
     codes, fit = made_up(leaks)
-    (report,) = pair_reports(codes, fit, [Pair(0, 1)], encode, Calibration(), np.ones(M))
+    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
     assert report.auc_all > 0.99
     found = summarise([report])
@@ -57,7 +57,7 @@ def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: fl
 
 def test_a_survives_where_b_has_dimensions_of_its_own() -> None:
     codes, fit = made_up(False)
-    (report,) = pair_reports(codes, fit, [Pair(0, 1)], encode, Calibration(), np.ones(M))
+    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
 
 
@@ -69,7 +69,7 @@ def test_a_suffers_where_its_dimension_is_switched_off() -> None:
         code[[0, 1] if text == "a b" else [0, 3]] = (0.9, 0.9) if text == "a b" else (0.5, 0.9)
         return code / np.linalg.norm(code)
 
-    (report,) = pair_reports(codes, fit, [Pair(0, 1)], muddled, Calibration(), np.ones(M))
+    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], muddled, Calibration(), np.ones(M))
     assert report.off == 2
     assert report.ap_pushed < report.ap_on
 
@@ -86,7 +86,7 @@ def test_pairs_are_seen_together_and_apart() -> None:
         both, only = (has[:, a] & has[:, b]).sum(), (has[:, a] & ~has[:, b]).sum()
         assert both >= MIN_EITHER and only >= MIN_EITHER
         assert both >= MIN_TOGETHER * has[:, a].sum()
-    assert Pair(6, 7) not in pairs
+    assert LabelPair(6, 7) not in pairs
     few = label_pairs(presence, 4)
     assert len({b for _, b in few}) == 4, "each B as rarely as can be"
 

@@ -17,7 +17,7 @@ from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
 from sieve.model.dimensions.naming import add_vocabulary, name_dimensions, name_encoder
 from sieve.model.dimensions.vocabulary import (
     WordFit,
-    akin,
+    are_related,
     best_words,
     english_words,
     fit_words,
@@ -52,7 +52,7 @@ def test_the_runner_up_says_something_else() -> None:
     found = best_words(np.array([0.9, 0.8, 0.3]), ["snow", "snowy", "winter"])
     assert found == WordFit("snow", 0.9, "winter", 0.3)
     assert best_words(np.array([0.0, -1.0]), ["a", "b"]) is None
-    assert akin("tree", "palm tree") and not akin("cat", "dog")
+    assert are_related("tree", "palm tree") and not are_related("cat", "dog")
 
 
 def test_phrases_are_neighbours_that_keep_together() -> None:

@@ -29,14 +29,17 @@ def concepts(seed: int, n: int, share: float) -> Concepts:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.integers(20, 200), st.floats(0.1, 0.9), st.booleans())
 def test_exactly_the_lawful_pairs_are_asked(seed: int, n: int, share: float, tuning: bool) -> None:
-    law = PairCriteria(relevant=5, violating=4, share=0.3)
+    criteria = PairCriteria(relevant=5, violating=4, share=0.3)
     table = concepts(seed, n, share)
     rows = np.arange(0, n, 2)
     asked = set(
-        zip(*(part.tolist() for part in select_pairs(table, rows, law, tuning)), strict=True)
+        zip(*(part.tolist() for part in select_pairs(table, rows, criteria, tuning)), strict=True)
     )
     others = set(
-        zip(*(part.tolist() for part in select_pairs(table, rows, law, not tuning)), strict=True)
+        zip(
+            *(part.tolist() for part in select_pairs(table, rows, criteria, not tuning)),
+            strict=True,
+        )
     )
     for a in range(len(NAMES)):
         for b in range(len(NAMES)):
@@ -79,7 +82,7 @@ def test_a_small_select_split_scales_the_law(large_word_collection: Collection) 
         benchmark_nouns(),
         PairCriteria(10, 10, tuning=0.5, enough=10**6),
     )
-    assert found.tuning_law.relevant == 10 * len(found.tuning.rows) // len(found.report.rows)
+    assert found.tuning_criteria.relevant == 10 * len(found.tuning.rows) // len(found.report.rows)
     assert found.report.relevant.sum(1).min() >= 10
 
 

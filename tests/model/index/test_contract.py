@@ -1,6 +1,6 @@
 """The contract of `Index`, checked for every implementation with the same codes.
 
-Qdrant's own client stands in for its server; if QDRANT_URL is set, a server is tested too.
+Qdrant's in-memory client replaces the server; if QDRANT_URL is set, a server is tested too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IDS = [f"{row:016x}" for row in range(N)]
 
 def qdrant(client: Any, name: str) -> QdrantIndex:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its stand-in filters without an index, and says so
+        warnings.simplefilter("ignore")  # the in-memory client has no payload index
         upload(client, name, IDENTITY, CODES, MEAN, IDS, where=name, batch=50)
     return QdrantIndex(client, name, IDENTITY, name)
 

@@ -61,10 +61,10 @@ def short_training(
         report = trainer.train_step()
         found |= {f"loss.{step}.{name}": torch.tensor(v) for name, v in report.losses.items()}
         if step == 0:
-            gradients = {n: p.grad for n, p in trainer.learner.named_parameters()}
+            gradients = {n: p.grad for n, p in trainer.module.named_parameters()}
             # Clipped as the optimiser saw them.
             found |= {f"gradient.{n}": g.clone() for n, g in gradients.items() if g is not None}
-    found |= {f"weight.{name}": part for name, part in trainer.learner.state_dict().items()}
+    found |= {f"weight.{name}": part for name, part in trainer.module.state_dict().items()}
     return {**found, "idle": trainer.idle}
 
 

@@ -5,6 +5,7 @@ from conftest import WordBackbone
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
+from sieve.model.evaluation import PairCriteria
 from sieve.model.exclusion import Calibration
 from sieve.model.training import calibration
 from sieve.model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
@@ -16,7 +17,7 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     word_backbone: WordBackbone,
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr(calibration, "LAW", calibration.PairLaw(relevant=2, violating=2, tuning=1))
+    monkeypatch.setattr(calibration, "CRITERIA", PairCriteria(relevant=2, violating=2, tuning=1))
     encode = word_backbone.encode_texts
     found = calibrate(word_checkpoint.encoder, word_collection, encode)
     assert found.push in PUSHES

@@ -38,7 +38,8 @@ class Clock:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every step have the time for a probe."""
     monkeypatch.setattr(
-        "sieve.model.training.training_run.Pace", lambda: ValidationSchedule(lambda: 0.0)
+        "sieve.model.training.training_run.ValidationSchedule",
+        lambda: ValidationSchedule(lambda: 0.0),
     )
 
 
@@ -80,7 +81,7 @@ def test_training_helps_and_is_the_same_with_a_probe(
 
     made = train(
         word_collection, tmp_path / "probed", QUICK, device="cpu", backbone=word_backbone,
-        progress=False, on_step=on_step, on_probe=found.append,
+        progress=False, on_step=on_step, on_validation=found.append,
     )  # fmt: skip
     weights = "weights.safetensors"
     assert (made.path / weights).read_bytes() == (word_checkpoint.path / weights).read_bytes()
@@ -94,15 +95,15 @@ def test_training_helps_and_is_the_same_with_a_probe(
 
 def test_it_takes_no_more_than_its_share_of_the_time() -> None:
     clock = Clock()
-    pace = ValidationSchedule(clock)
-    with pace.spending():
+    schedule = ValidationSchedule(clock)
+    with schedule.timed():
         clock.now += 2
     probes, spent = [], 2.0
     for step in range(1, 1001):
         clock.now += 0.5
-        if pace.due(step, 1000):
+        if schedule.due(step, 1000):
             probes.append(step)
-            with pace.spending(step):
+            with schedule.timed(step):
                 clock.now += 1.5
             spent += 1.5
         # What the first will cost, nobody knows; the others wait until there is time for them.
@@ -113,12 +114,12 @@ def test_it_takes_no_more_than_its_share_of_the_time() -> None:
 
 def test_a_slow_probe_is_left_out() -> None:
     clock = Clock()
-    pace = ValidationSchedule(clock)
-    with pace.spending():
+    schedule = ValidationSchedule(clock)
+    with schedule.timed():
         clock.now += 60
     for step in range(1, 101):
         clock.now += 0.01
-        assert not pace.due(step, 100)
+        assert not schedule.due(step, 100)
 
 
 def test_where_nothing_is_held_out_it_says_so(
@@ -134,7 +135,7 @@ def test_where_nothing_is_held_out_it_says_so(
     config = replace(QUICK, epochs=1)
     train(
         bare, tmp_path / "bare", config, device="cpu", backbone=word_backbone, progress=False,
-        on_probe=found.append,
+        on_validation=found.append,
     )  # fmt: skip
     assert not found
 
@@ -149,7 +150,7 @@ def test_a_preset_that_is_finished_at_the_end_is_finished_for_a_look(
 ) -> None:
     settings = {"device": "cpu", "backbone": word_backbone, "progress": False}
     found: list[ValidationReport] = []
-    probed = train(word_collection, tmp_path / "a", config, on_probe=found.append, **settings)
+    probed = train(word_collection, tmp_path / "a", config, on_validation=found.append, **settings)
     plain = train(word_collection, tmp_path / "b", config, **settings)
     assert probed.sha256 == plain.sha256
     quality = json.loads((probed.path / "training.json").read_text())["quality"]
