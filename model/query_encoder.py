@@ -259,7 +259,7 @@ class BackboneQueryEncoder:
             return encoder.read_words(text, singular)
         unknown = encoder.unknown_words(text)
         known = drop_words(text, unknown) if encoder.reads(text) else ""
-        return WordReading(text, unknown=tuple(unknown), precomputed=known)
+        return WordReading(text, unknown=tuple(unknown), known=known)
 
     def words_read(self, text: str) -> int:
         """Return how many words fit into the backbone's context; captions have no limit."""
@@ -384,7 +384,7 @@ class ExternalCodeEncoder:
             return WordReading(text, known=text)
         found = self._words.read(text)
         known = drop_words(text, found.unknown) if found.rows else ""
-        return WordReading(text, unknown=found.unknown, precomputed=known)
+        return WordReading(text, unknown=found.unknown, known=known)
 
     def words_read(self, text: str) -> int:
         """Return the number of words: there is no limit."""

@@ -104,7 +104,7 @@ function itemOf(side, item, choices) {
   const take = el("form", { class: "sv-why-id", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) choose(side, id.value.trim()); } },
     id, el("button", { type: "submit", class: "sv-plain" }, "Use"));
   const fold = el("details", { open: unfolded.has(side), ontoggle: () => unfolded[fold.open ? "add" : "delete"](side) },
-    el("summary", {}, `Choose another image`),
+    el("summary", {}, `Choose another image for the ${side}`),
     el("ol", { class: "sv-why-choices" }, ...choices.map((one) => el("li", {}, el("button", {
       type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
     }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "out"))))), take);

@@ -167,7 +167,7 @@ def caption_concepts(
         )
     names = nouns.lemmas
     apart = np.array([[nouns.can_pair(one, other) for other in names] for one in names])
-    asked = tuple(map(nouns.asked, names))
+    asked = tuple(map(nouns.query_text, names))
     captions = collection.items["captions"]
     if rows is None:
         has = nouns.presence(captions)

@@ -159,7 +159,7 @@ def test_the_table_stays_within_its_width(page: Page, width: int) -> None:
 def test_table_sorts_by_what_could_not_be_measured_last(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
-    page.get_by_role("button", name="Monosemanticity", exact=True).click()
+    page.locator(".sv-table").get_by_role("button", name="Monosemanticity").click()
     table = tiny_engine.dimension_table()
     by_mono = table.sort_values("monosemanticity", ascending=False, kind="stable")
     measured = by_mono["dimension"][by_mono["monosemanticity"].notna()].tolist()

@@ -111,7 +111,7 @@ def test_a_result_is_explained_beside_the_next(page: Page, tiny_engine) -> None:
     expect(standing.last).to_contain_text("number 3 with")
     expect(page.locator(".sv-why-sentence")).to_contain_text("ahead: #")
     expect(page.get_by_role("textbox", name="Explain: find")).to_have_value("a circle")
-    page.get_by_text("Choose another for the right").click()
+    page.get_by_text("Choose another image for the right").click()
     page.locator(".sv-why-item").last.get_by_role("button", name="Number 1:").click()
     expect(standing.last).to_contain_text("number 1 with")
     settle(page)

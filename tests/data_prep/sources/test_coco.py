@@ -174,7 +174,7 @@ def test_hostile_entries_are_named(tmp_path: Path) -> None:
                 {"id": True, "file_name": "x"}, {"id": 8, "file_name": ["a"]}],
         annotations=[caption(139, "<b>x</b>\u202e\x00 y"), caption(139, ""),
                      caption(139, "z" * 6000),
-                     caption(139, "<b>x</b>\u202e y"), caption(1, "nobody's"), {"image_id": 139}, 7,
+                     caption(139, "<b>x</b>\u202e y"), caption(1, "stray"), {"image_id": 139}, 7,
                      {"image_id": 139, "caption": None}],
     )  # fmt: skip
     instances = instances_file(tmp_path, annotations=[instance(139, 99), instance(139, 18), "x"])

@@ -65,7 +65,9 @@ def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> Non
         first = running.stderr.readline()
         _, rest = running.communicate(timeout=60)
     assert time.monotonic() - began < 60  # 20 s on a machine that does nothing else
-    assert first.startswith("sieve: loading backbone ViT-B-32/laion2b_s34b_b79k; what is not on")
+    assert first.startswith(
+        "sieve: loading backbone ViT-B-32/laion2b_s34b_b79k; files that are not on"
+    )
     assert re.fullmatch(
         r"sieve: downloading laion/[^\n]+ from http://127.0.0.1:9; this happens once\n"
         r"sieve: backbone 'ViT-B-32/laion2b_s34b_b79k' cannot be opened: http://127.0.0.1:9 cannot "

@@ -1,4 +1,4 @@
-"""The command line as a whole: its help, its faults in one line, and how it ends."""
+"""The command line as a whole: help, one-line errors and exit codes."""
 
 from __future__ import annotations
 

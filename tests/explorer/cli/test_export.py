@@ -128,7 +128,7 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
             "a file of results must end in .csv, .json or .parquet",
         ),
         ("codes", "c.csv", (), "a file of codes must end in .npz or .parquet"),
-        ("codes", "c.npz", ("--query", "a"), "leave the query out"),
+        ("codes", "c.npz", ("--query", "a"), "remove the query options"),
         ("dimensions", "no/d.csv", (), "there is no folder"),
         ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
     ],

@@ -1,4 +1,4 @@
-"""What is printed of a stranger's data: a terminal obeys none of it, and scripts read it back."""
+"""Output of untrusted data: no control characters reach a terminal, and JSON is lossless."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pytest
 
 from sieve.explorer.cli import output as printing
 
-OBEYED = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
+CONTROL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\x00b\nc"
 REPORT = {
-    "query": OBEYED,
-    "notes": [OBEYED],
-    "suggestion": {"query": OBEYED, "without": OBEYED},
-    "excluded": [OBEYED],
-    "off": [{"dimension": 3, "name": OBEYED}],
+    "query": CONTROL,
+    "notes": [CONTROL],
+    "suggestion": {"query": CONTROL, "without": CONTROL},
+    "excluded": [CONTROL],
+    "off": [{"dimension": 3, "name": CONTROL}],
     "results": [
         {
             "score": 0.5,
             "id": "0" * 16,
-            "file": OBEYED,
-            "copies": [{"id": "0" * 16, "file": OBEYED}],
-            "captions": [OBEYED],
-            "labels": [OBEYED],
-            "contributions": [{"name": OBEYED, "value": 0.5}],
+            "file": CONTROL,
+            "copies": [{"id": "0" * 16, "file": CONTROL}],
+            "captions": [CONTROL],
+            "labels": [CONTROL],
+            "contributions": [{"name": CONTROL, "value": 0.5}],
         }
     ],
     "seconds": 0.001,
@@ -36,19 +36,21 @@ COLUMNS = (
     *("agreement", "monosemanticity", "label", "label_auc"),
 )
 PRINTED: dict[str, Callable[[], None]] = {
-    "text": lambda: printing.print_text(OBEYED),
-    "facts": lambda: printing.print_facts({"name": OBEYED, "licence": [OBEYED]}),
+    "text": lambda: printing.print_text(CONTROL),
+    "facts": lambda: printing.print_facts({"name": CONTROL, "licence": [CONTROL]}),
     "outcome": lambda: printing.print_outcome(REPORT),
-    "sections": lambda: printing.print_sections({"a": OBEYED, OBEYED: {OBEYED: OBEYED}}),
+    "sections": lambda: printing.print_sections({"a": CONTROL, CONTROL: {CONTROL: CONTROL}}),
     "dimensions": lambda: printing.print_dimensions(
-        pd.DataFrame({name: [OBEYED] for name in COLUMNS}), "name"
+        pd.DataFrame({name: [CONTROL] for name in COLUMNS}), "name"
     ),
-    "json": lambda: printing.print_json({"name": OBEYED, OBEYED: REPORT}),
+    "json": lambda: printing.print_json({"name": CONTROL, CONTROL: REPORT}),
 }
 
 
 @pytest.mark.parametrize("kind", PRINTED)
-def test_a_terminal_obeys_nothing(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_control_characters_reach_the_terminal(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     PRINTED[kind]()
     shown = capsys.readouterr().out
     assert "owned" in shown
@@ -62,6 +64,6 @@ def test_a_text_is_one_line(kind: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_json_is_read_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    told: dict[str, Any] = {OBEYED: [OBEYED, "ü"]}
-    printing.print_json(told)
-    assert json.loads(capsys.readouterr().out) == told
+    value: dict[str, Any] = {CONTROL: [CONTROL, "ü"]}
+    printing.print_json(value)
+    assert json.loads(capsys.readouterr().out) == value

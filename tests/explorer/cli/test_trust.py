@@ -45,7 +45,7 @@ def named(collection: Collection, folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
-    """The tiny backbone with another file beside it: nobody has used these contents before."""
+    """The tiny backbone with another file beside it: these contents are not trusted yet."""
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
     (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
     return folder

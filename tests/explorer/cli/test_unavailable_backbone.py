@@ -184,7 +184,7 @@ def test_a_collection_without_captions_is_searched_by_items(
 
 
 def test_a_backbone_that_fails_later_is_tried_once(made: tuple[Path, Path]) -> None:
-    """As one whose weights are not on this machine: nobody knows before it is loaded."""
+    """Simulate weights that are not on this machine, which only loading can detect."""
     tried = []
 
     def offline() -> NoReturn:

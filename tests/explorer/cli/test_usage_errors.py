@@ -1,4 +1,4 @@
-"""Wrong use is one line; a reader that leaves, or that lacks signs, is no fault."""
+"""Usage errors are one line; closed pipes and limited encodings are no errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a figure shows: the engine's results, frames, notes; and what cannot be drawn."""
+"""Content of figures: results, violation frames, notes and errors."""
 
 from __future__ import annotations
 
