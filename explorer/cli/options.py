@@ -201,8 +201,8 @@ def find_collection(
     from sieve.model.backbone import trust_backbone_of
     from sieve.model.collection import Collection
 
-    progress = sys.stderr.isatty() if progress is None else progress
-    path = locate_collection(name, device=device, progress=progress)
+    shows_progress = sys.stderr.isatty() if progress is None else progress
+    path = locate_collection(name, device=device, progress=shows_progress)
     if trust_backbone:
         trust_backbone_of(Collection.open(path))
     return path

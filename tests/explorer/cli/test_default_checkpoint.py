@@ -121,7 +121,7 @@ def test_explore_says_which_is_open(
     def stop(_: Server) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Server, "follow", stop)
+    monkeypatch.setattr(Server, "switch_checkpoint", stop)
     lines = sieve("explore", tiny_collection.path, "--port", "8231").out.splitlines()
     assert lines[0].startswith("Sieve is at http://127.0.0.1:")
     assert lines[1].startswith("full is open, because trial had only a quick training (20 steps)")

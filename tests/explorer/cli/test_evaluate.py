@@ -140,7 +140,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--methods", "nonsense"), "unknown method nonsense"),
-        (("--seeds", "one"), "--seeds takes"),
+        (("--seeds", "one"), "--seeds must be whole numbers"),
         (("--peer", "nothing"), "--peer must be NAME=COLLECTION"),
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],

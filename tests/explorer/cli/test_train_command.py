@@ -94,6 +94,6 @@ def test_shards_and_more_items(
         "same",
     )
     assert fault(sieve("add", tmp_path / "c", images)).endswith(f"{tmp_path}/c already")
-    assert "give its own --backbone" in fault(
+    assert "pass the collection's --backbone" in fault(
         sieve("add", tmp_path / "c", more, "--out", tmp_path / "d", "--backbone", "sieve-lite")
     )

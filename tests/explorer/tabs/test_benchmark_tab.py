@@ -51,7 +51,7 @@ def test_evaluations_are_listed_and_opened(
     assert [row["method"] for row in track["methods"]] == list(SHARES)
     stands = {row["method"]: row["stand"] for row in track["methods"]}
     assert stands == {"A only": "loses", "subtraction": "loses", "paper": "wins", "Sieve": ""}
-    assert any(line.startswith("paper wins against Sieve") for line in track["verdicts"])
+    assert any(line.startswith("paper beats Sieve") for line in track["verdicts"])
     assert track["peers"] == ["A only", "subtraction", "paper"]
 
 
