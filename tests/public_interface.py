@@ -80,7 +80,7 @@ _FLAG = re.compile(r"(?<!\S)--?[A-Za-z0-9][\w-]*")
 _CHOICES = re.compile(r"\{[^}]*\}")
 _DEFAULT = re.compile(r"\(default: (\S+)\)")
 _USAGE_OPTION = re.compile(r"\[[^]]*\]|--?[a-z][\w-]* [^ -]\S*")
-_ENTRY = re.compile(r"^  (--?[A-Za-z].*(?:\n {4,}\S.*)*)", re.MULTILINE)
+_ENTRY = re.compile(r"^  (--?[A-Za-z0-9].*(?:\n {4,}\S.*)*)", re.MULTILINE)
 _SUBCOMMAND = re.compile(r"^    • (\S+)", re.MULTILINE)
 HELP_WIDTH = 1000
 """Columns of a terminal in which no line of help is wrapped."""

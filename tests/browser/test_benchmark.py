@@ -80,7 +80,7 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     page.locator(".sv-bench-found button").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Search it").click()
+    page.get_by_role("button", name="Try this search").click()
     settle(page)
     assert page.evaluate("[Sieve.viewState.q, Sieve.viewState.without, Sieve.viewState.tab]") == [
         "square", "night", "search",

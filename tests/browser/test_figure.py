@@ -59,7 +59,7 @@ def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)
     before = preview(page).get_attribute("src")
-    page.get_by_label("Size", exact=True).select_option("one column")
+    page.locator("select[name=preset]").select_option("one column")
     page.get_by_label("Images per row").fill("3")
     page.get_by_label("scores").check()
     expect(page.get_by_text("8.46 × ")).to_be_visible()

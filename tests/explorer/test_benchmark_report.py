@@ -18,7 +18,8 @@ def test_no_label_and_no_peer_is_a_formula(tiny_collection: Collection, tmp_path
     pair_counts = (track.pair_counts[0]._replace(a="=1+1", b="@b"), *track.pair_counts[1:])
     methods = (replace(track.methods[0], method="+peer"), *track.methods[1:])
     write_report(
-        replace(result, tracks=(replace(track, pair_counts=pair_counts, methods=methods),)), tmp_path / "out"
+        replace(result, tracks=(replace(track, pair_counts=pair_counts, methods=methods),)),
+        tmp_path / "out",
     )
     with (tmp_path / "out" / f"{track.track}_pairs.csv").open(newline="") as stream:
         head, first, *_ = csv.reader(stream)

@@ -202,5 +202,5 @@ def test_another_backbones_training_is_refused(
     large_word_collection: Collection, tmp_path: Path
 ) -> None:
     path = write_word_collection(tmp_path / "other", 100, "ee" * 32, seed=3)
-    with pytest.raises(ValueError, match="is of backbone words"):
+    with pytest.raises(ValueError, match="uses backbone words"):
         benchmark(large_word_collection, train=Collection.open(path))

@@ -62,7 +62,9 @@ def test_one_of_two_shows_progress(trained_by_two: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(word_collection: Collection) -> None:
-    with pytest.raises(ValueError, match="3 processes cannot share .* 200 .*--batch-size 198"):
+    with pytest.raises(
+        ValueError, match="200 pairs cannot be divided .* 3 processes; use --batch-size 198"
+    ):
         make_trainer(word_collection, SHORT, World(0, 3))
     with pytest.raises(ValueError, match="use at most 2 processes"):
         World(0, 3).share(2)
