@@ -139,5 +139,5 @@ def test_a_collection_is_chosen_to_train_on_or_refused_in_a_line(both: BrowserCo
     expect(page.locator(".sv-train-note")).to_contain_text("is damaged")
     expect(page.get_by_role("button", name="Start")).to_be_disabled()
     of.select_option("scenes")
-    expect(page.locator(".sv-train-why")).to_contain_text("It will read embeddings of sieve-lite")
+    expect(page.locator(".sv-train-why")).to_contain_text("The checkpoint will use sieve-lite")
     expect(page.get_by_role("button", name="Start")).to_be_enabled()

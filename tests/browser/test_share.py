@@ -110,7 +110,7 @@ def test_a_word_is_explained_to_the_keyboard(page: Page) -> None:
     word.focus()
     page.keyboard.press("Enter")
     expect(page.locator(".sv-bubble")).to_be_visible()
-    expect(page.locator(".sv-bubble")).to_contain_text("push away: a result loses")
+    expect(page.locator(".sv-bubble")).to_contain_text("they lower the score of results")
     expect(word).to_have_attribute("aria-expanded", "true")
     page.keyboard.press("Escape")
     expect(page.locator(".sv-bubble")).to_be_hidden()
