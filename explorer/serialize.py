@@ -291,7 +291,7 @@ def summary(outcome: SearchOutcome) -> str:
     off = f"{len(outcome.off)} off"
     if not (entered or moved or outcome.left):
         return f"{found}, {off}: the same as with every dimension on"
-    return f"{found}, {off}: {entered} entered, {len(outcome.left)} dropped out, {moved} moved"
+    return f"{found}, {off}: {entered} new, {len(outcome.left)} dropped, {moved} moved"
 
 
 def query_dimension_rows(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from processes import FIRST_PORT
 from tiny_codes import write_many_codes
 
 from browser.steps import go, has_sideways_scroll
@@ -34,7 +35,7 @@ def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
     """A page on them."""
     from sieve.explorer.app import start
 
-    served = start(many, port=7960)
+    served = start(many, port=FIRST_PORT)
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=served.url, reduced_motion="reduce"
     )

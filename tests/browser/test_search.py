@@ -54,7 +54,7 @@ def test_the_page_shows_what_the_engine_finds(page: Page, tiny_engine) -> None:
     assert gone.count() == len(outcome.left)
     summary = page.get_by_role("status").filter(has_text="off")
     entered = sum(result.rank_before is None for result in outcome.results)
-    assert f"{entered} entered, {len(outcome.left)} dropped out" in summary.inner_text()
+    assert f"{entered} new, {len(outcome.left)} dropped" in summary.inner_text()
 
 
 def test_badges_tell_what_entered_and_moved(page: Page, tiny_engine) -> None:

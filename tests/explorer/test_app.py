@@ -125,7 +125,7 @@ def test_summary_counts_changes(tiny_engine) -> None:
     entered = sum(result.rank_before is None for result in outcome.results)
     assert entered
     assert outcome.left
-    assert f"{entered} entered, {len(outcome.left)} dropped out" in summary(outcome)
+    assert f"{entered} new, {len(outcome.left)} dropped" in summary(outcome)
 
 
 def test_table_has_a_value_for_each_dimension(tiny_engine) -> None:
