@@ -34,9 +34,9 @@ class ViewState:
     """The state of the page that a link restores."""
 
     q: str = ""
-    """What to find."""
+    """Text of the query."""
     without: str = ""
-    """What to exclude."""
+    """Text to exclude."""
     item: str = ""
     """Id of an item whose image is the query instead of `q`."""
     off: tuple[int, ...] | None = None

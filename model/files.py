@@ -44,7 +44,7 @@ UNREADABLE = (
     ValueError, OSError, EOFError, SyntaxError, TokenError, zlib.error, BadZipFile,
     TypeError, IndexError, OverflowError, MemoryError, RecursionError,
 )  # fmt: skip
-"""What NumPy raises if a file is no array, as it parses the header as Python literals."""
+"""Exceptions of NumPy for an invalid array file, whose header it parses as Python literals."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_MESSAGES = ("No space left", "(os error 28)", "(os error 27)", "File too large")
 _MIN_FREE_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""What users rely on, as lines of text: commands, options, API endpoints and addresses of views.
+"""List the public interface as text: commands, options, API endpoints and addresses.
 
 `tests/explorer/test_public_interface.py` compares it with what is recorded; the golden outputs of
 `tests.benchmarks.golden` use it too.

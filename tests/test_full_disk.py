@@ -46,7 +46,7 @@ class Disk:
         (self.folder / "filler").unlink(missing_ok=True)
 
     def names(self) -> set[str]:
-        """What lies there under a name of its own."""
+        """Names in the folder, without temporary ones."""
         return {path.name for path in self.folder.iterdir() if path.name[0] != "."} - {"filler"}
 
 

@@ -1,4 +1,4 @@
-"""What ships, as it ships: weights, embeddings and checkpoints that belong together."""
+"""Test that the shipped weights, embeddings and checkpoints belong together."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Search:
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
     """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
     without: str = ""
-    """What to exclude: a phrase, or several separated by commas. Its dimensions are switched
+    """Phrase to exclude, or several separated by commas. Its dimensions are switched
     off."""
     strictness: Strictness = StrictnessValue(1.0)
     """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,

@@ -290,7 +290,7 @@ class Export:
     collection: CollectionName
     """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     what: Positional[Literal["results", "codes", "dimensions"]]
-    """What to write."""
+    """Content to write."""
     out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")]
     """The file. Overwritten if it exists."""
     query: str = ""

@@ -94,7 +94,9 @@ def read_metadata(folder: Path) -> dict[str, Any] | None:
         with safe_open(path, "pt") as state:
             return json.loads(state.metadata()["facts"])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to train from anew") from None
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it to train from the start"
+        ) from None
 
 
 def load_state(folder: Path, parameters: nn.Module, optimizer: Optimizer, idle: Tensor) -> None:

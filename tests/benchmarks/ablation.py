@@ -1,4 +1,4 @@
-"""What every choice of the sparse encoder brings: each is changed alone, with several seeds.
+"""Ablate the choices of the sparse encoder one at a time, with several seeds.
 
     python -m tests.benchmarks.ablation COLLECTION --track caption --seeds 0,1,2
 

@@ -130,7 +130,7 @@ def running_targets(port: int) -> Iterator[list[Target]]:
         logging.getLogger().addHandler(overheard)
         for name in ("uvicorn.error", "uvicorn"):
             logging.getLogger(name).addHandler(overheard)
-        # What a settled form starts is a process that nobody here waits for.
+        # A valid form starts a process, which this benchmark does not wait for.
         JobLock.run = lambda *_: None
         sys.stderr = overheard
         try:
@@ -177,7 +177,7 @@ def _body(value: Any) -> bytes:
 
 
 def _fault(answer: httpx.Response, heard: list[str], begun: float) -> str:
-    """What is wrong with an answer, whatever was asked; nothing where it holds."""
+    """Return the fault of an answer, or an empty text."""
     told, heard[:] = list(heard), []
     if answer.status_code >= 500:
         return f"status {answer.status_code} {told[:1]}"

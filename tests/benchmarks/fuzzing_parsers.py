@@ -40,7 +40,7 @@ def parser_targets() -> Iterator[list[Target]]:
 
 
 def _artifact_targets(folder: Path) -> Iterator[Target]:
-    """Without checksums: whoever changes a file on purpose makes them fit."""
+    """Without checksums: an attacker would recompute them."""
     from sieve.data_prep.bundled import prepare_bundled_scenes
 
     shipped = prepare_bundled_scenes(device="cpu", progress=False)

@@ -44,7 +44,7 @@ WARM_UP = 0.4
 
 @dataclass(frozen=True)
 class Sample:
-    """What the server held at one time."""
+    """Resources that the server held at one time."""
 
     minute: float
     resident_mib: float
@@ -116,7 +116,7 @@ def wrong_last_answers(engine: Engine, counts: Counts) -> int:
 
 
 def held(samples: list[Sample], minutes: float) -> dict[str, Any]:
-    """Tell how memory and files went after the warm-up."""
+    """Summarise memory and open files after the warm-up."""
     after = [one for one in samples if one.minute >= WARM_UP * minutes] or samples
     rise, error = slope(
         np.array([one.minute for one in after]), np.array([one.resident_mib for one in after])

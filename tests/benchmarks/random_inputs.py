@@ -1,4 +1,4 @@
-"""What hostile or broken input looks like: valid JSON and valid files, changed at random."""
+"""Make hostile or broken input: valid JSON and files with random changes."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ KNOBS = {
 
 
 class Parts(NamedTuple):
-    """What a score is made of, in parts of its 99th percentile: (p, n) each."""
+    """Components of a score, relative to its 99th percentile: (p, n) each."""
 
     a: np.ndarray
     b: np.ndarray

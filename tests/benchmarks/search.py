@@ -124,7 +124,7 @@ def run(codes: SparseCodes, kinds: dict[int, list[Query]], peers: list[Peer]) ->
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Tell five dimensions off, pushed away, of every engine: seconds, and ratios to ours."""
+    """Summarise searches with five dimensions off: seconds and ratios to Sieve."""
     five = {r["engine"]: r for r in rows if r["off"] == 5 and r["strictness"] == "push"}
     ours = five["Sieve"]["seconds"]
     told = {"seconds": ours, "limit_ratio": ours / five["Sieve"]["limit"]}

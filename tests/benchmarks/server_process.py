@@ -53,7 +53,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: flo
 
 
 def memory_mib(process: int, name: str = "VmRSS") -> float:
-    """Tell resident memory of a process: VmRSS now, VmHWM at most, RssAnon without files."""
+    """Return the memory of a process in MiB: VmRSS, VmHWM (peak) or RssAnon (no files)."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024

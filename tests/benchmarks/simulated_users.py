@@ -1,7 +1,7 @@
 """People at the explorer, played over bare HTTP with the requests that the page makes.
 
 A visitor opens the page, searches, and toggles dimensions, with pauses as people make; sometimes
-looks at an item, searches by an image of their own, or loads the page anew. As on the page one
+looks at an item, searches by an image of their own, or reloads the page. As on the page one
 request is under way at a time, of fast clicks only the last counts, thumbnails are fetched once,
 and a busy server is asked again after a second or two.
 """
@@ -25,14 +25,14 @@ THINGS = ("a dog", "a cat", "a car", "a house", "a tree", "a bird", "people", "f
 PLACES = ("a beach", "snow", "a road", "a forest", "a city", "night", "water", "a field")
 COLOURS = ("", "red ", "blue ", "white ", "old ", "small ", "wooden ", "yellow ")
 STEPS_OF_A_PAGE = 25
-"""After about so many steps a visitor loads the page anew."""
+"""Mean number of steps between two reloads of a visitor."""
 LATEST = 30.0
 """Seconds after which an answer counts as none."""
 
 
 @dataclass
 class Counts:
-    """What all visitors met."""
+    """Faults and timings of all visitors."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """By kind of request, of those that were answered."""
@@ -112,7 +112,7 @@ class Visitor:
         await self._ask("search", with_list=True)
 
     async def _search_by_image(self) -> None:
-        """Upload an image that nobody has sent before."""
+        """Upload an image that was not sent before."""
         stream = io.BytesIO()
         Image.effect_noise((64, 48), 90).convert("RGB").save(stream, "JPEG")
         files = {"files": ("mine.jpg", stream.getvalue(), "image/jpeg")}

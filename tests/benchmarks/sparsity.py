@@ -133,7 +133,7 @@ class _More(Compact):
         return losses, fired
 
     def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """What is added: codes (B, m) and targets (B, d) of both modalities → ()."""
+        """Return the added loss, (), of codes (B, m) and targets (B, d) of both modalities."""
         raise NotImplementedError
 
 

@@ -55,7 +55,7 @@ def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def address(tiny_engine) -> Iterator[str]:
-    """Where the app on the tiny engine is served."""
+    """Address of the app on the tiny engine."""
     from sieve.explorer.app import start
 
     served = start(tiny_engine, port=FIRST_PORT)

@@ -1,4 +1,4 @@
-"""What people do on the page, for tests to read like a story."""
+"""Actions of a user on the page, shared by the browser tests."""
 
 from __future__ import annotations
 

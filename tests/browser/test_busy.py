@@ -1,4 +1,4 @@
-"""What a person sees when too many ask at once."""
+"""Test the page while the server is busy."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def layout(engine: Engine):
 
 
 def at(page: Page, position: Any) -> tuple[float, float]:
-    """Where a place of the map is on the page."""
+    """Return the page position of a point of the map."""
     box = page.locator(".sv-map-plot").bounding_box()
     assert box
     share = (np.asarray(position) + WHOLE) / (2 * WHOLE)

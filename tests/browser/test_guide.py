@@ -36,7 +36,7 @@ UNCOVERED = """(node) => {
 
 @pytest.fixture(scope="module")
 def guided(tiny_engine) -> Iterator[str]:
-    """Where a server is whose collection has an example to show."""
+    """Address of a server whose collection has an example query."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "examples", lambda _: (ExampleQuery("a circle", "the snow"),))
         served = start(tiny_engine, port=7990)

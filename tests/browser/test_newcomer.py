@@ -1,4 +1,4 @@
-"""What someone does who has read nothing: types, presses Tab, goes back, has two pages open."""
+"""Test first use: typing, the keyboard, browser history and two open pages."""
 
 from __future__ import annotations
 

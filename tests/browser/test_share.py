@@ -1,4 +1,4 @@
-"""What leaves the page: links that last, files, and a page for strangers behind a proxy."""
+"""Test sharing: links, downloaded files and a public page behind a proxy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def shared_link(page: Page) -> str:
 
 
 def look(page: Page) -> list[str]:
-    """What a view shows, whichever tab it is."""
+    """Return the content that a view shows, on any tab."""
     settle(page)
     if "tab=dimensions" in page.url:
         return [page.locator(".sv-page-head h2").inner_text()]

@@ -119,7 +119,7 @@ def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> No
 
 @pytest.fixture
 def evil(tmp_path: Path) -> Iterator[str]:
-    """Somebody's website, at a name of its own, that asks the explorer of whoever opens it."""
+    """Serve another website that sends requests to the explorer of its visitors."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -1,4 +1,4 @@
-"""What must hold everywhere: access for all, both widths, nothing fetched from outside."""
+"""Test all pages: accessibility, both widths and no external requests."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
         crowd: list[Future] = [pool.submit(call, "sieve_ask", question) for _ in range(80)]
         while not any(one.done() for one in crowd):
             time.sleep(0.01)
-        assert call("sieve_table", None)["id"], "another piece answers meanwhile"
+        assert call("sieve_table", None)["id"], "another component still answers"
         let_go.set()
         answers = [one.result() for one in crowd]
     found = [one["results"] for one in answers if one != BUSY]

@@ -42,7 +42,7 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes, **header: Any) -> N
 
 
 def facts(key: str, caption: str, url: str, error: str | None = None) -> dict[str, Any]:
-    """What img2dataset knows of an image, with its own names."""
+    """Metadata of an image as img2dataset writes it."""
     return {
         "url": url,
         "caption": caption,

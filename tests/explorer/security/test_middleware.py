@@ -1,4 +1,4 @@
-"""What an attacker on the network or on another website asks, by bare HTTP, of both kinds of page.
+"""Test raw HTTP requests of attackers to private and public pages.
 
 `private` is a page as `sieve explore` opens it, `public` one for strangers (`--public-safe`).
 """

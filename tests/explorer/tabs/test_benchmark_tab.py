@@ -1,4 +1,4 @@
-"""What the Benchmark tab is answered, and what strangers may send it."""
+"""Test the handlers of the Benchmark tab, with untrusted input too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Compare tab is answered."""
+"""Test the handlers of the Compare tab."""
 
 from __future__ import annotations
 

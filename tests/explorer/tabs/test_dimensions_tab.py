@@ -1,4 +1,4 @@
-"""What the Dimensions tab answers, without a browser."""
+"""Test the handlers of the Dimensions tab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Inspect tab is answered."""
+"""Test the handlers of the Inspect tab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Train tab is answered, and what strangers may send it."""
+"""Test the handlers of the Train tab, with untrusted input too."""
 
 from __future__ import annotations
 

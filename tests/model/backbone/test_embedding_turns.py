@@ -18,7 +18,7 @@ def test_texts_of_different_lengths_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     real = backbone._network.encode_text
 
     def slowly(tokens: object) -> object:
-        time.sleep(0.02)  # others come meanwhile
+        time.sleep(0.02)  # lets other threads run
         return real(tokens)
 
     monkeypatch.setattr(backbone._network, "encode_text", slowly)

@@ -1,4 +1,4 @@
-"""What excluding B leaves of A: kept over all that has A, and spared where there is no B."""
+"""Test the measures of how much of A remains when B is excluded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes when a dimension is off, over captions that have it."""
+"""Test the effect of switching a dimension off on captions that activate it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which dimension is shown first to whoever sees dimensions for the first time."""
+"""Test the dimension that is shown first to a new user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map of dimensions: alike ones near each other, the same each time, kept and made anew."""
+"""Test the map of dimensions: neighbours, determinism and its cache."""
 
 from __future__ import annotations
 

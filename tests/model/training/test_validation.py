@@ -106,7 +106,7 @@ def test_it_takes_no_more_than_its_share_of_the_time() -> None:
             with schedule.timed(step):
                 clock.now += 1.5
             spent += 1.5
-        # What the first will cost, nobody knows; the others wait until there is time for them.
+        # The cost of the first is unknown; the others wait until there is time for them.
         assert len(probes) < 2 or spent <= SHARE * clock.now + 0.1
     assert probes[0] >= 50 and len(probes) > 10
     assert min(b - a for a, b in zip(probes, probes[1:], strict=False)) >= 50
