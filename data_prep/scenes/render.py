@@ -9,10 +9,8 @@ from PIL import Image
 
 from sieve.data_prep.scenes.backdrops import cultivated, interiors, nature, street
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
-from sieve.data_prep.scenes.compose import describe
-from sieve.data_prep.scenes.objects import sprite
-from sieve.data_prep.scenes.places import PLACES
-from sieve.data_prep.scenes.scene import Placement, Scene
+from sieve.data_prep.scenes.catalogue import PLACES, sprite
+from sieve.data_prep.scenes.compose import Placement, Scene, describe
 
 PAINTERS: dict[str, Painter] = {
     **nature.PAINTERS,
