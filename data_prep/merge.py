@@ -22,9 +22,8 @@ from PIL import Image
 
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
-from sieve.data_prep.pipeline.plan import PreparationPlan
+from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
 from sieve.data_prep.pipeline.record_table import read_records
-from sieve.data_prep.pipeline.shard import Shard
 from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, ItemBlock
 from sieve.data_prep.precomputed import read_rows
 from sieve.data_prep.prepare import prepare
@@ -251,7 +250,7 @@ def add(
 
 def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> bool:
     """Whether a run that was killed while joining has already prepared these items."""
-    table = read_records(new)
+    table = read_records(new, folder / "records.parquet")
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
     return Collection.open(folder).manifest["shard"]["origin"] == origin
 

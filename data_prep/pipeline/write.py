@@ -27,7 +27,6 @@ from sieve.data_prep.records import (
 )
 from sieve.model import collection as layout
 from sieve.model.collection_writer import write_manifest
-from sieve.model.identity import CodesIdentity
 
 _ROW_GROUP = 1 << 16
 ITEMS_SCHEMA = pa.schema(
@@ -118,15 +117,18 @@ def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
     """Write all files of the collection from its complete chunks."""
     folder, identity = work.collection, plan.embedder.identity
     rows = [work.load_column(chunk.start, "rows") for chunk in plan.chunks]
-    n_items = sum(map(len, rows))
-    n_captions = sum(int(plan.table.caption_counts(some).sum()) for some in rows)
+    all_rows = np.concatenate([np.empty(0, np.int64), *rows])
+    n_items, n_captions = len(all_rows), int(plan.table.caption_counts(all_rows).sum())
     writer = CollectionWriter(folder, n_items, n_captions, identity.width)
     for chunk in plan.chunks:
         writer.add(_read_chunk(plan, work, chunk.start))
     writer.close()
     counts = {"items": n_items, "captions": n_captions}
     counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(plan, work))
-    codes = _write_codes(plan, folder, np.concatenate(rows)) if plan.codes else None
+    codes = None
+    if plan.codes is not None:
+        positions, captions = plan.table.positions[all_rows], plan.table.caption_positions(all_rows)
+        codes = plan.codes.write(folder, plan.source.name, positions, captions)
     if plan.shard is None and codes is None:
         counts["duplicates"] = write_duplicates(folder)
     write_manifest(
@@ -143,19 +145,9 @@ def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
     )
 
 
-def _write_codes(plan: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesIdentity:
-    """Write the codes of the usable rows and of their captions."""
-    assert plan.codes is not None
-    positions, starts = plan.table.positions[rows], plan.table.text_starts
-    counts = plan.table.caption_counts(rows)
-    captions = np.repeat(starts[positions] - np.cumsum(counts) + counts, counts)
-    captions += np.arange(len(captions))
-    return plan.codes.write(folder, plan.source.name, positions, captions)
-
-
 def _read_chunk(plan: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
     chunk = work.load(start)
-    columns = plan.table.columns.take(chunk.rows)
+    columns = plan.table.take(chunk.rows)
     ids = pa.array([plan.table.id(row) for row in chunk.rows.tolist()], pa.string())
     width, height = (pa.array(np.ascontiguousarray(side)) for side in chunk.sizes.T)
     fields = {name: columns[name] for name in ("image", "captions", "labels")}
@@ -174,9 +166,9 @@ def _skipped(plan: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
     yield from plan.left_out
     for chunk in plan.chunks:
         reasons = work.load_column(chunk.start, "reasons").tolist()
-        records = plan.table.records_at(work.load_column(chunk.start, "bad_rows"))
+        records = plan.table.records(work.load_column(chunk.start, "bad_rows"))
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
-    ends_here = plan.shard is None or plan.shard.is_last
+    ends_here = plan.shard is None or plan.shard.index == plan.shard.of
     if ends_here and isinstance(plan.source, ReportsSkippedRows):
         yield from plan.source.skipped_rows()

@@ -11,7 +11,7 @@ from PIL import Image
 from square_source import SquareSource, contents, skipped_rows
 
 from sieve.data_prep.merge import add, merge
-from sieve.data_prep.pipeline.shard import CHUNK_ROWS, Shard
+from sieve.data_prep.pipeline.plan import CHUNK_ROWS, Shard
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import Record, Skipped
 from sieve.data_prep.sources.folder import Folder
