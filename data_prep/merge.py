@@ -261,7 +261,9 @@ class NewRecords:
         self._unnamed: list[Skipped] = []
         items = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
         ids = np.array([int(item_id, 16) for item_id in items["id"].to_pylist()], np.uint64)
-        self._images: pd.Series = pd.Series(pd.arrays.ArrowExtensionArray(items["image"]), index=ids)
+        self._images: pd.Series = pd.Series(
+            pd.arrays.ArrowExtensionArray(items["image"]), index=ids
+        )
 
     def __str__(self) -> str:
         return f"what is new in {self._source}"
