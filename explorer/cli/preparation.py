@@ -28,7 +28,7 @@ from sieve.explorer.cli.options import (
 from sieve.explorer.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from sieve.data_prep.pipeline.shard import Shard
+    from sieve.data_prep.pipeline.plan import Shard
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
