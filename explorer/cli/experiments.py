@@ -27,6 +27,7 @@ from sieve.explorer.cli.options import (
 )
 from sieve.explorer.cli.output import print_facts, print_json, print_text
 from sieve.explorer.json_validation import split_list
+from sieve.model.hyperparameters import PRESETS, TrainingConfig
 
 if TYPE_CHECKING:
     from sieve.model.benchmark import BenchmarkConfig
@@ -48,14 +49,9 @@ class Hyperparameters(dict[str, Any]):
 
 @registry.struct_rule
 def hyperparameter_options(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Make an option of each field of `TrainingConfig`, with its name, type and docstring.
-
-    tyro calls it for `sieve train` only, because the configuration's module imports torch.
-    """
+    """Make an option of each field of `TrainingConfig`, with its name, type and docstring."""
     if info.type is not Hyperparameters:
         return None
-    from sieve.model.training import TrainingConfig
-
     read = ConstructorRegistry.get_struct_spec(replace(info, type=TrainingConfig))
     assert isinstance(read, StructConstructorSpec)
     options = [_optional(option) for option in read.fields if option.name not in _SET_BY_PRESET]
@@ -101,7 +97,7 @@ class Train:
         from sieve.explorer.serialize import training_report
         from sieve.model.checkpoint import default_checkpoint_out, list_fitting
         from sieve.model.collection import Collection
-        from sieve.model.training import PRESETS, train, world_from_env
+        from sieve.model.training import train, world_from_env
 
         leads = world_from_env().is_main
         progress = sys.stderr.isatty() and leads
