@@ -31,6 +31,7 @@ from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
+from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch
 from sieve.model.training.distributed import ALONE, World
@@ -220,6 +221,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     OBJECTIVES.update(KINDS)
+    LOSSES_OF_OBJECTIVE.update(dict.fromkeys(KINDS, LOSSES))
     collection = Collection.open(locate_collection(args.collection))
     train = Collection.open(locate_collection(args.train)) if args.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
