@@ -28,6 +28,7 @@ from sieve.model.dimensions import (
     open_code_cache,
     rename_rows,
 )
+from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
 from sieve.model.exclusion import (
@@ -314,27 +315,55 @@ class Engine:
             if not code.any():
                 raise ValueError(self._queries.empty_code_reason(text))
         notes += query_notes(self._queries, text)
-        without_codes, unknown = encode_exclusions(
-            self._queries, self.encode_text, parsed.without, len(code)
-        )
-        notes += unknown
+        exclusions = encode_exclusions(self._queries, self.encode_text, parsed.without, len(code))
+        notes += exclusions.notes
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
-        proposed = propose_off(code, without_codes, self.checkpoint.calibration)
-        if without_codes.any() and not len(proposed):
+        candidates = np.flatnonzero(exclusions.codes.any(axis=0))
+        evidence = self.evidence(exclusions.embeddings, candidates)
+        proposal = propose_off(code, exclusions.codes, self.checkpoint.calibration, evidence)
+        if exclusions.codes.any() and not len(proposal.off):
             notes.append(_nothing_proposed(text, parsed.without))
-        without_code = without_codes.max(axis=0, initial=0)
+        without_code = exclusions.codes.max(axis=0, initial=0)
         return EncodedQuery(
             parsed.find_field if text else "",
             without,
             item,
             code,
             without_code,
+            proposal.weights,
             embedding,
-            list_active(code, without_code, proposed, self.names()),
+            list_active(code, without_code, proposal.off, self.names()),
             tuple(dict.fromkeys(notes)),
             parsed.without,
             None if item or image is not None else parsed.suggestion,
         )
+
+    def evidence(
+        self, embeddings: np.ndarray, dimensions: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Return how well dimensions tell the images that each text fits from others.
+
+        Parameters
+        ----------
+        embeddings : (t, d) float32
+            The backbone's embeddings of the texts.
+        dimensions : (c,) int64, optional
+            Dimensions to compute, by default all.
+
+        Returns
+        -------
+        (t, m) float32 or None
+            See `sieve.model.dimensions.evidence`; None without embeddings.
+        """
+        if self._zero_shot is None or not embeddings.any():
+            return None
+        return self._zero_shot.auc(embeddings, dimensions)
+
+    @cached_property
+    def _zero_shot(self) -> ZeroShotEvidence | None:
+        if self.collection.codes:
+            return None
+        return ZeroShotEvidence(self.image_codes.by_row, self.collection.image_embeddings)
 
     @staticmethod
     def _check_text(parsed: ParsedQuery) -> None:
@@ -419,7 +448,7 @@ class Engine:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
         off = self._resolve_off(query, off)
         weights = off_weights(
-            query.code, query.without_code, np.array(off, np.int64), self.index.mean_positive
+            query.code, query.without_weights, np.array(off, np.int64), self.index.mean_positive
         )
         return Query(
             query.code,

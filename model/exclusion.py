@@ -9,13 +9,15 @@ dimension, which explain the result completely.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from sieve.model.codes import SparseCodes
 
+LEAST_EVIDENCE = 0.6
+"""Dimensions with a smaller AUC for B are not proposed; 0.5 is chance."""
 _BLOCK = 256
 """Rows in a block, whose best score bounds the scores that are sorted."""
 _OVERSAMPLING = 8
@@ -34,10 +36,11 @@ class Calibration:
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
     proposal_floor: float = 0.0
     """Dimensions weaker than this share of B's strongest are not proposed."""
+    proposal_limit: int = 3
+    """Maximum number of dimensions that are proposed for each B; 0: no limit."""
 
     def __post_init__(self) -> None:
-        for name in ("push", "threshold", "proposal_ratio", "proposal_floor"):
-            value = getattr(self, name)
+        for name, value in asdict(self).items():
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}")
 
@@ -101,10 +104,22 @@ class Contributions(NamedTuple):
     """(a,) float32: q_j z_xj for dimensions that are on, -s λ w_j z_xj for those that are off."""
 
 
+class Proposal(NamedTuple):
+    """Dimensions that "without B" proposes to switch off."""
+
+    off: np.ndarray
+    """(p,) int64, the best evidence first"""
+    weights: np.ndarray
+    """(m,) float32: B's activations; those of the proposed dimensions have unit norm"""
+
+
 def propose_off(
-    code: np.ndarray, without: np.ndarray, calibration: Calibration | None = None
-) -> np.ndarray:
-    """Return the dimensions that "without B" proposes to switch off, strongest in B first.
+    code: np.ndarray,
+    without: np.ndarray,
+    calibration: Calibration | None = None,
+    evidence: np.ndarray | None = None,
+) -> Proposal:
+    """Return the dimensions that "without B" proposes to switch off, and their weights.
 
     Parameters
     ----------
@@ -113,22 +128,62 @@ def propose_off(
     without : (m,) or (t, m) float32
         Code of B, or of each of several B, whose proposals are united.
     calibration : Calibration, optional
-
-    Returns
-    -------
-    (p,) int64
+    evidence : (m,) or (t, m) float32, optional
+        How well each dimension tells the images of each B from others: see
+        `sieve.model.dimensions.evidence`.
     """
-    calibration = calibration or Calibration()
     without_tm = np.atleast_2d(without)
-    floor_t1 = calibration.proposal_floor * without_tm.max(axis=1, initial=0, keepdims=True)
-    is_proposed_tm = (
-        (without_tm > calibration.proposal_ratio * code)
-        & (without_tm > 0)
-        & (without_tm >= floor_t1)
-    )
-    proposed = np.flatnonzero(is_proposed_tm.any(axis=0))
-    strength = without_tm.max(axis=0, initial=0)[proposed]
-    return proposed[np.argsort(-strength, kind="stable")]
+    evidence_tm = None if evidence is None else np.atleast_2d(evidence)
+    value_tm = proposal_values(code, without_tm, calibration or Calibration(), evidence_tm)
+    weights_tm = scaled_weights(without_tm, value_tm > 0)
+    value = value_tm.max(axis=0, initial=0)
+    proposed = np.flatnonzero(value)
+    off = proposed[np.argsort(-value[proposed], kind="stable")]
+    return Proposal(off, weights_tm.max(axis=0, initial=0).astype(np.float32))
+
+
+def proposal_values(
+    code: np.ndarray,
+    without: np.ndarray,
+    calibration: Calibration,
+    evidence: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the value of proposing each dimension for each B: (t, m) float32, 0 if not proposed.
+
+    The value is √b (2 AUC - 1)², with b the activation in B and AUC the evidence, or b without
+    evidence.
+
+    Parameters
+    ----------
+    code : (m,) or (t, m) float32
+        Code of A, or A of each B. In a signed space, magnitudes count.
+    without : (t, m) float32
+        Codes of B.
+    calibration : Calibration
+    evidence : (t, m) float32, optional
+    """
+    a, b = np.abs(code), np.abs(without)
+    floor = np.float32(calibration.proposal_floor) * b.max(axis=1, initial=0, keepdims=True)
+    can = (b > np.float32(calibration.proposal_ratio) * a) & (b > 0) & (b >= floor)
+    if evidence is None:
+        value = np.where(can, b, 0)
+    else:
+        can &= evidence > LEAST_EVIDENCE
+        value = np.where(can, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
+    limit = calibration.proposal_limit
+    if limit and limit < value.shape[1]:
+        least = -np.partition(-value, limit - 1, axis=1)[:, limit - 1 : limit]
+        value = np.where(value >= least, value, 0)
+    return value.astype(np.float32)
+
+
+def scaled_weights(without: np.ndarray, proposed: np.ndarray) -> np.ndarray:
+    """Scale each B so that its proposed dimensions have unit norm: (t, m) → (t, m) float32.
+
+    So a few dimensions lower the scores of B's items as much as many do.
+    """
+    norms = np.linalg.norm(np.where(proposed, without, 0), axis=1, keepdims=True)
+    return (without / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def off_weights(
@@ -136,13 +191,15 @@ def off_weights(
 ) -> np.ndarray:
     """Return the weight of each off dimension.
 
-    It is the larger of A's and B's activation. A dimension that neither has (one switched off on
-    its own page) gets its mean positive activation.
+    It is the larger of A's activation and B's weight. A dimension that neither has (one switched
+    off on its own page) gets its mean positive activation.
 
     Parameters
     ----------
-    code, without : (m,) float32
-        Codes of A and of B (zeros if there is no B).
+    code : (m,) float32
+        Code of A.
+    without : (m,) float32
+        Weights of B: see `Proposal`; zeros if there is no B.
     off : (o,) integer
     mean_positive : (m,) float32
         Each dimension's mean over the rows that have it.

@@ -166,6 +166,7 @@ def leakage_report(engine: Engine, fit: LabelFit) -> LeakageReport | None:
             fit,
             label_pairs(csr_array(fit.presence[fit.test])),
             lambda text: engine.encode_text(text).code,
+            lambda text: engine.evidence(engine.encode_text(text).embedding[None]),
             engine.checkpoint.calibration,
             engine.derived.mean_positive,
         )

@@ -133,6 +133,8 @@ class Exclusions(NamedTuple):
 
     codes: np.ndarray
     """(t, m) float32: one row for each phrase; zeros if it has no known word."""
+    embeddings: np.ndarray
+    """(t, d) float32; (t, 0) without a backbone"""
     notes: list[str]
     """Sentences about words that were replaced or are unknown."""
 
@@ -158,12 +160,13 @@ def encode_exclusions(
         Number of dimensions.
     """
     codes = np.zeros((len(phrases), m), np.float32)
+    embeddings: dict[int, np.ndarray] = {}
     notes: list[str] = []
     for row, phrase in enumerate(phrases):
         reading = encoder.read(phrase, singular=True)
         notes += _replacement_notes(reading)
         if reading.known:
-            codes[row] = encode_text(reading.known).code
+            codes[row], embeddings[row] = encode_text(reading.known)
         if not (reading.known or reading.unknown):
             notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
         elif not codes[row].any():
@@ -172,7 +175,10 @@ def encode_exclusions(
             words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
             verb = "is" if len(reading.unknown) == 1 else "are"
             notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
-    return Exclusions(codes, notes)
+    width = max(map(len, embeddings.values()), default=0)
+    unknown = np.zeros(width, np.float32)
+    stacked = [embeddings.get(row, unknown) for row in range(len(phrases))]
+    return Exclusions(codes, np.array(stacked, np.float32).reshape(len(phrases), width), notes)
 
 
 def _replacement_notes(reading: WordReading) -> list[str]:

@@ -37,6 +37,8 @@ class EncodedQuery:
     """(m,) float32: A's code."""
     without_code: np.ndarray
     """(m,) float32: B's code, the maximum over its phrases; zeros if there is no B."""
+    without_weights: np.ndarray
+    """(m,) float32: weights of B's dimensions; see `sieve.model.exclusion.Proposal`."""
     read_embedding: Callable[[], np.ndarray]
     """Returns `embedding`; an item's is read from a file that most searches do not need."""
     dimensions: tuple[ActiveDimension, ...]
@@ -139,7 +141,7 @@ def list_active(
     code, without : (m,) float32
         Codes of A and of B.
     proposed : (p,) int64
-        Strongest in B first; see `sieve.model.exclusion.propose_off`.
+        Best evidence first; see `sieve.model.exclusion.propose_off`.
     names : callable
         Returns a dimension's name.
     """

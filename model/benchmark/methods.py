@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sieve.model.backbone import resolve_device
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.collection import Collection
+from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
 from sieve.model.evaluation import recall_at
 from sieve.model.evaluation.pairs import PairSet
@@ -317,7 +318,8 @@ def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
     images = np.asarray(space.images)
     image_codes = csr_array(unit(decompose(images, dictionary, weight)))
     a, b, literal = np.split(codes, 3)
-    return Space(image_codes, a, b, literal, dictionary, images)
+    evidence = ZeroShotEvidence(image_codes, images).auc(space.b)
+    return Space(image_codes, a, b, literal, evidence, dictionary, images)
 
 
 def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder]) -> Method:
@@ -325,18 +327,7 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         space = source.space(pair_set)
-        return [
-            {
-                "codes": Space(
-                    codes_of(encoder, np.asarray(space.images), IMAGE),
-                    *(
-                        _dense(codes_of(encoder, queries, TEXT))
-                        for queries in (space.a, space.b, space.literal)
-                    ),
-                )
-            }
-            for encoder in encoders
-        ]
+        return [{"codes": _coded_space(encoder, space)} for encoder in encoders]
 
     def recall(rows: np.ndarray) -> list[dict[str, float]]:
         return [code_recall(source, rows, encoder) for encoder in encoders]
@@ -346,6 +337,16 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
         return Method(name, rules, represent, (SUBTRACT, SUBTRACT_ABOVE, PUSH, ZERO), recall)
     variants = (SUBTRACT, *CODE_RULES) if name == SIEVE else ()
     return Method(name, CODE_RULES, represent, variants, recall)
+
+
+def _coded_space(encoder: SparseEncoder, space: Space) -> Space:
+    images = np.asarray(space.images)
+    codes = codes_of(encoder, images, IMAGE)
+    queries = (_dense(codes_of(encoder, part, TEXT)) for part in (space.a, space.b, space.literal))
+    coded = Space(codes, *queries)
+    if isinstance(codes, np.ndarray):
+        return coded
+    return replace(coded, evidence=ZeroShotEvidence(codes, images).auc(space.b))
 
 
 def oracle() -> Method:

@@ -140,6 +140,7 @@ def pair_reports(
     fit: LabelFit,
     pairs: Sequence[LabelPair],
     encode_text: Callable[[str], np.ndarray],
+    evidence: Callable[[str], np.ndarray | None],
     calibration: Calibration,
     mean_positive: np.ndarray,
 ) -> list[PairReport]:
@@ -154,6 +155,8 @@ def pair_reports(
     pairs : sequence of LabelPair
     encode_text : callable
         Returns the code of a text, (m,) float32; called with "a LABEL".
+    evidence : callable
+        Returns the evidence of each dimension for a text, (m,) float32, or None if there is none.
     calibration : Calibration
     mean_positive : (m,) float32
     """
@@ -165,10 +168,13 @@ def pair_reports(
     reports = []
     for pair in pairs:
         a, b = pair
-        off = propose_off(label_codes[a], label_codes[b], calibration)
+        proposal = propose_off(
+            label_codes[a], label_codes[b], calibration, evidence(f"a {fit.labels[b]}")
+        )
+        off = proposal.off
         if b not in probes:
             probes[b] = _Probe(codes, fit, b, _Probe.none)
-        weights = off_weights(label_codes[a], label_codes[b], off, mean_positive)
+        weights = off_weights(label_codes[a], proposal.weights, off, mean_positive)
         has = np.asarray(fit.presence[fit.test][:, [a]].toarray()).ravel() > 0
         precision = [
             _precision(

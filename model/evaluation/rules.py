@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from sieve.model.exclusion import Calibration, proposal_values, scaled_weights
+
 
 @dataclass(frozen=True)
 class Space:
@@ -28,6 +30,8 @@ class Space:
     """(p, w) float32: B of each pair"""
     literal: np.ndarray
     """(p, w) float32: the text "A without B" of each pair"""
+    evidence: np.ndarray | None = None
+    """(p, w) float32: evidence of each dimension for B; see `sieve.model.dimensions.evidence`"""
     dictionary: np.ndarray | None = None
     """(w, d) float32: decoder of the codes; needed with `rebuilt`"""
     rebuilt: np.ndarray | None = None
@@ -125,20 +129,24 @@ def _spacevlm(space: Space, values: Mapping[str, float]) -> np.ndarray:
     return space.score(np.where(theta >= 2 * alpha, space.a, moved))
 
 
-def dimensions_off(space: Space, ratio: float, floor: float) -> np.ndarray:
+def dimensions_off(space: Space, values: Mapping[str, float]) -> np.ndarray:
     """Return the dimensions that "without B" switches off, (p, w) bool.
 
     See `sieve.model.exclusion.propose_off`.
     """
-    a, b = np.abs(space.a), np.abs(space.b)
-    strongest = b.max(1, keepdims=True, initial=0)
-    return (b > np.float32(ratio) * a) & (b > 0) & (b >= np.float32(floor) * strongest)
+    calibration = Calibration(
+        proposal_ratio=values["ratio"],
+        proposal_floor=values.get("floor", 0.0),
+        proposal_limit=round(values.get("limit", 0)),
+    )
+    return proposal_values(space.a, space.b, calibration, space.evidence) > 0
 
 
 def _pushed(space: Space, values: Mapping[str, float], push: float) -> np.ndarray:
     """Replace the dimensions of B in the queries by -push times their weight: (p, w)."""
-    off = dimensions_off(space, values["ratio"], values["floor"])
-    weights = np.where(np.abs(space.b) >= np.abs(space.a), space.b, space.a)
+    off = dimensions_off(space, values)
+    b = scaled_weights(space.b, off)
+    weights = np.where(np.abs(b) >= np.abs(space.a), b, space.a)
     return np.where(off, -np.float32(push) * weights, space.a)
 
 
@@ -152,7 +160,7 @@ def _zero(space: Space, values: Mapping[str, float]) -> np.ndarray:
 
 def _never(space: Space, values: Mapping[str, float]) -> np.ndarray:
     total = _push(space, values)
-    off = dimensions_off(space, values["ratio"], values["floor"])
+    off = dimensions_off(space, values)
     above = csr_array(space.images)
     above.data = (above.data > values["threshold"]).astype(np.float32)
     has = (above @ off.T.astype(np.float32)).T > 0
@@ -169,7 +177,10 @@ def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
     return unit(codes @ space.dictionary) @ space.rebuilt.T
 
 
-_OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
+_OFF = {
+    "ratio": Range(0.1, 4.0, 1.0, log=True),
+    "floor": Range(0.0, 0.5, 0.0),
+}
 _PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
 
 ONLY_A = Rule("only A", _only_a, {})
@@ -185,6 +196,8 @@ ORTHOGONAL = Rule("orthogonal", _orthogonal, {})
 FILTER = Rule("filter", _filter, {"quantile": Range(0.4, 0.995, 0.9)})
 SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
 PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
+FEW = Rule("push few away", _push, {"ratio": _OFF["ratio"], "limit": Range(1.0, 5.0, 3.0), **_PUSH})
+"""As the explorer proposes: the few dimensions with the best evidence."""
 ZERO = Rule("zero", _zero, _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
 EDIT = Rule(
@@ -195,4 +208,4 @@ EDIT = Rule(
 )
 
 DENSE_RULES = (SUBTRACT, ORTHOGONAL, FILTER, SPACEVLM)
-CODE_RULES = (PUSH, ZERO, NEVER)
+CODE_RULES = (PUSH, FEW, ZERO, NEVER)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from itertools import product
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from sieve.model.collection import Collection
+from sieve.model.dimensions.evidence import ZeroShotEvidence
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import measure_rankings
@@ -26,7 +26,7 @@ from sieve.model.evaluation.pairs import (
     select_pair_set,
     select_pairs,
 )
-from sieve.model.evaluation.rules import NEVER, PUSH, Rule, Space, dimensions_off
+from sieve.model.evaluation.rules import FEW, NEVER, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
 from sieve.model.words.nouns import benchmark_nouns
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 PUSHES = (0.5, 0.75, 1.0, 1.5, 2.0)
 RATIOS = (1.0, 1.5, 2.0)
 """At least 1: a dimension stronger in A than in B belongs to A."""
-FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4)
+LIMITS = (1, 2, 3, 5, 10)
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 AS_GOOD = 0.005
 """Settings within this distance of the best AP@10 count as equal; seeds differ by more."""
@@ -50,7 +50,7 @@ def calibrate(
     collection: Collection,
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Calibration:
-    """Choose push weight λ, ratio ρ, proposal floor and threshold τ on the "select" split.
+    """Choose push weight λ, ratio ρ, proposal limit and threshold τ on the "select" split.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ def calibrate(
         return Calibration()
     space = code_space(encoder, collection, pair_set, encode_texts)
     trials = []
-    for push, ratio, floor in product(PUSHES, RATIOS, FLOORS):
-        values = {"push": push, "ratio": ratio, "floor": floor}
-        n_off = float(dimensions_off(space, ratio, floor).sum(1).mean())
-        trials.append((_mean_ap(PUSH, space, values, pair_set), n_off, values))
+    for push, ratio, limit in product(PUSHES, RATIOS, LIMITS):
+        values = {"push": push, "ratio": ratio, "limit": limit}
+        n_off = float(dimensions_off(space, values).sum(1).mean())
+        trials.append((_mean_ap(FEW, space, values, pair_set), n_off, values))
     best = max(ap for ap, _, _ in trials)
     equals = [entry for entry in trials if entry[0] >= best - AS_GOOD]
     *_, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
-    pushed = _mean_ap(PUSH, space, chosen, pair_set)
+    pushed = _mean_ap(FEW, space, chosen, pair_set)
     thresholds = (
         threshold
         for threshold in THRESHOLDS[:-1]
@@ -87,7 +87,7 @@ def calibrate(
         push=chosen["push"],
         threshold=next(thresholds, THRESHOLDS[-1]),
         proposal_ratio=chosen["ratio"],
-        proposal_floor=chosen["floor"],
+        proposal_limit=chosen["limit"],
     )
 
 
@@ -111,12 +111,15 @@ def code_space(
     encode_texts: Callable[[list[str]], np.ndarray],
 ) -> Space:
     """Encode the items and queries of a pair set."""
-    images = encode_codes(encoder, collection.image_embeddings[pair_set.rows], IMAGE).by_row
+    embeddings = collection.image_embeddings[pair_set.rows]
+    images = encode_codes(encoder, embeddings, IMAGE).by_row
     texts = list(dict.fromkeys((*pair_set.a, *pair_set.b)))
-    codes = encode_codes(encoder, encode_texts(texts), TEXT).by_row.toarray()
-    row = {text: codes[i] for i, text in enumerate(texts)}
-    a, b = (np.stack([row[text] for text in side]) for side in (pair_set.a, pair_set.b))
-    return Space(csr_array(images), a, b, a)
+    row = {text: at for at, text in enumerate(texts)}
+    a, b = ([row[text] for text in side] for side in (pair_set.a, pair_set.b))
+    encoded = encode_texts(texts)
+    codes = encode_codes(encoder, encoded, TEXT).by_row.toarray()
+    evidence = ZeroShotEvidence(images, embeddings).auc(encoded)
+    return Space(images, codes[a], codes[b], codes[a], evidence[b])
 
 
 def _mean_ap(rule: Rule, space: Space, values: dict[str, float], pair_set: PairSet) -> float:

@@ -19,7 +19,7 @@ from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import PairCriteria, measure_rankings, recall_at
 from sieve.model.evaluation.pairs import PairSet, caption_concepts, select_pair_set, select_pairs
-from sieve.model.evaluation.rules import PUSH
+from sieve.model.evaluation.rules import FEW
 from sieve.model.exclusion import Calibration
 from sieve.model.training.calibration import code_space
 from sieve.model.words.nouns import benchmark_nouns
@@ -89,9 +89,9 @@ class Validator:
         space = code_space(encoder, self._collection, pair_set, self._embedded)
         default = Calibration()
         values = {
-            "push": default.push, "ratio": default.proposal_ratio, "floor": default.proposal_floor,
+            "push": default.push, "ratio": default.proposal_ratio, "limit": default.proposal_limit,
         }  # fmt: skip
-        ranked = measure_rankings(PUSH.scores(space, values), pair_set.relevant)
+        ranked = measure_rankings(FEW.scores(space, values), pair_set.relevant)
         return float(np.nanmean(ranked.ap))
 
     def _embedded(self, texts: list[str]) -> np.ndarray:

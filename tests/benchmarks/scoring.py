@@ -101,7 +101,7 @@ FORMS: Mapping[str, Callable[[Parts, Knobs], np.ndarray]] = {
 def parts_of(space: Space, values: Knobs, of_codes: bool) -> Parts:
     """Return the scores of A with B's dimensions off (codes only), and those of B."""
     if of_codes:
-        off = dimensions_off(space, values["ratio"], values["floor"])
+        off = dimensions_off(space, values)
         a, b = np.where(off, 0, space.a), np.where(off, np.maximum(space.a, space.b), 0)
     else:
         a, b = space.a, space.b

@@ -147,14 +147,41 @@ def test_the_order_in_which_dimensions_were_switched_off_does_not_matter() -> No
     assert one.tobytes() == other.tobytes()
 
 
-def test_without_proposes_what_is_stronger_in_b_and_weighs_it_by_the_stronger() -> None:
-    a = np.array([0.8, 0.5, 0.0, 0.1, 0.0], np.float32)
-    b = np.array([0.1, 0.6, 0.7, 0.1, 0.0], np.float32)
-    off = propose_off(a, b)
-    assert off.tolist() == [2, 1]
-    assert propose_off(a, b, Calibration(proposal_floor=0.9)).tolist() == [2]
+A = np.array([0.8, 0.5, 0.0, 0.1, 0.0], np.float32)
+B = np.array([0.1, 0.6, 0.7, 0.1, 0.0], np.float32)
+
+
+def test_without_proposes_dimensions_stronger_in_b() -> None:
+    assert propose_off(A, B).off.tolist() == [2, 1]
+    assert propose_off(A, B, Calibration(proposal_floor=0.9)).off.tolist() == [2]
+    assert propose_off(A, B, Calibration(proposal_ratio=1.3)).off.tolist() == [2]
+    assert not len(propose_off(A, np.zeros(5, np.float32)).off)
+
+
+def test_evidence_selects_and_orders_proposals() -> None:
+    b = np.array([0.2, 0.6, 0.7, 0.4, 0.0], np.float32)
+    evidence = np.array([0.9, 0.95, 0.7, 0.55, 0.99], np.float32)
+    # Dimension 0 belongs to A, 3 does not separate B's images, and 4 is not in B's code.
+    assert propose_off(A, b, evidence=evidence).off.tolist() == [1, 2]
+    assert propose_off(A, b, Calibration(proposal_limit=1), evidence).off.tolist() == [1]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3])
+def test_the_limit_is_for_each_exclusion(limit: int) -> None:
+    nothing = np.zeros(8, np.float32)
+    first, second = np.arange(8, 0, -1, dtype=np.float32), np.arange(1, 9, dtype=np.float32)
+    off = propose_off(nothing, np.stack([first, second]), Calibration(proposal_limit=limit)).off
+    wanted = {*range(limit), *range(8 - limit, 8)} if limit else set(range(8))
+    assert set(off.tolist()) == wanted
+
+
+def test_proposed_dimensions_have_unit_weight_together() -> None:
+    proposal = propose_off(A, np.stack([B, B[::-1]]), Calibration(proposal_limit=1))
+    # B's strongest dimension weighs 1 however weak it is, and so does that of the other phrase.
+    assert proposal.off.tolist() == [2]
+    np.testing.assert_allclose(proposal.weights[2], 1)
     mean = np.full(5, 0.25, np.float32)
-    weights = off_weights(a, b, np.array([0, 1, 4]), mean)
+    weights = off_weights(A, B, np.array([0, 1, 4]), mean)
     np.testing.assert_allclose(weights, [0.8, 0.6, 0.25])
 
 

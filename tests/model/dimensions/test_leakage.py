@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from sieve.model.dimensions.leakage import (
     MIN_EITHER,
     MIN_TOGETHER,
     LabelPair,
+    PairReport,
     average_precision_at,
     label_pairs,
     pair_reports,
@@ -43,10 +46,19 @@ def encode(text: str) -> np.ndarray:
     return np.eye(M, dtype=np.float32)[{"a a": 0, "a b": 1}[text]]
 
 
+def report_of(
+    codes: SparseCodes, fit: LabelFit, encode_text: Callable[[str], np.ndarray]
+) -> PairReport:
+    (report,) = pair_reports(
+        codes, fit, [LabelPair(0, 1)], encode_text, lambda _: None, Calibration(), np.ones(M)
+    )
+    return report
+
+
 @pytest.mark.parametrize(("leaks", "low", "high"), [(False, -0.1, 0.35), (True, 0.99, 1.0)])
 def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: float) -> None:
     codes, fit = made_up(leaks)
-    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
+    report = report_of(codes, fit, encode)
     assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
     assert report.auc_all > 0.99
     found = summarise([report])
@@ -57,7 +69,7 @@ def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: fl
 
 def test_a_survives_where_b_has_dimensions_of_its_own() -> None:
     codes, fit = made_up(False)
-    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
+    report = report_of(codes, fit, encode)
     assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
 
 
@@ -69,7 +81,7 @@ def test_a_suffers_where_its_dimension_is_switched_off() -> None:
         code[[0, 1] if text == "a b" else [0, 3]] = (0.9, 0.9) if text == "a b" else (0.5, 0.9)
         return code / np.linalg.norm(code)
 
-    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], muddled, Calibration(), np.ones(M))
+    report = report_of(codes, fit, muddled)
     assert report.off == 2
     assert report.ap_pushed < report.ap_on
 

@@ -35,19 +35,23 @@ def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
     st.floats(0, 0.5, width=16),
     st.floats(0, 3, width=16),
     st.floats(0, 0.25, width=16),
+    st.integers(0, 4),
 )
 def test_rules_of_dimensions_are_those_of_search(
-    seed: int, ratio: float, floor: float, push: float, threshold: float
+    seed: int, ratio: float, floor: float, push: float, threshold: float, limit: int
 ) -> None:
     generator = np.random.default_rng(seed)
     images, a, b = (random_codes(generator, n, 12) for n in (20, 3, 3))
-    space = Space(csr_array(images), a, b, a)
+    evidence = generator.random((3, 12)).astype(np.float32)
+    space = Space(csr_array(images), a, b, a, evidence)
     codes = SparseCodes.from_active(images, np.tile(np.arange(12), (20, 1)), 12)
-    knobs = {"ratio": ratio, "floor": floor, "push": push, "threshold": threshold}
-    calibration = Calibration(push, threshold, ratio, floor)
+    knobs = {
+        "ratio": ratio, "floor": floor, "push": push, "threshold": threshold, "limit": limit,
+    }  # fmt: skip
+    calibration = Calibration(push, threshold, ratio, floor, limit)
     for p in range(3):
-        off = propose_off(a[p], b[p], calibration)
-        weights = tuple(off_weights(a[p], b[p], off, np.ones(12, np.float32)).tolist())
+        off, without = propose_off(a[p], b[p], calibration, evidence[p])
+        weights = tuple(off_weights(a[p], without, off, np.ones(12, np.float32)).tolist())
 
         def found(never: bool = False, strictness: float = 1.0, p=p, off=off, weights=weights):  # noqa: ANN202
             query = Query(a[p], tuple(off.tolist()), weights, strictness, never, calibration)

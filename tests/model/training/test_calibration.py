@@ -8,7 +8,7 @@ from sieve.model.collection import Collection
 from sieve.model.evaluation import PairCriteria
 from sieve.model.exclusion import Calibration
 from sieve.model.training import calibration
-from sieve.model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
+from sieve.model.training.calibration import LIMITS, PUSHES, RATIOS, THRESHOLDS, calibrate
 
 
 def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
@@ -22,18 +22,18 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     found = calibrate(word_checkpoint.encoder, word_collection, encode)
     assert found.push in PUSHES
     assert found.proposal_ratio in RATIOS
-    assert found.proposal_floor in FLOORS
+    assert found.proposal_limit in LIMITS
     assert found.threshold in THRESHOLDS
     pair_set = calibration._pair_set(word_collection)
     assert pair_set is not None
     space = calibration.code_space(word_checkpoint.encoder, word_collection, pair_set, encode)
 
-    def ap(push: float, ratio: float, floor: float) -> float:
-        values = {"push": push, "ratio": ratio, "floor": floor}
-        return calibration._mean_ap(calibration.PUSH, space, values, pair_set)
+    def ap(push: float, ratio: float, limit: int) -> float:
+        values = {"push": push, "ratio": ratio, "limit": limit}
+        return calibration._mean_ap(calibration.FEW, space, values, pair_set)
 
-    chosen = ap(found.push, found.proposal_ratio, found.proposal_floor)
-    assert chosen >= ap(1.0, 1.0, 0.0) - calibration.AS_GOOD
+    chosen = ap(found.push, found.proposal_ratio, found.proposal_limit)
+    assert chosen >= max(ap(1.0, 1.0, limit) for limit in LIMITS) - calibration.AS_GOOD
     assert np.isfinite(chosen)
 
 

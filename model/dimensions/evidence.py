@@ -1,0 +1,62 @@
+"""Evidence that a dimension is about a text, from images alone.
+
+A text's code also has dimensions that merely came with its words in the training captions. The
+evidence for dimension j and text t is
+
+    AUC_jt = P(z_xj > z_yj), x an image that t fits, y another,
+
+where the images whose centred embeddings have the highest cosines with the text count as those that
+it fits. Neither captions nor labels are used.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array
+
+from sieve.model.dimensions.labels import auc_matrix
+
+FITTING = 0.05
+"""Share of the images that a text is taken to fit."""
+SAMPLE = 5000
+"""Maximum number of images, evenly spaced; more change the evidence little."""
+
+
+class ZeroShotEvidence:
+    """Evidence over the images of a collection.
+
+    Parameters
+    ----------
+    codes : (n, m) float32, sparse, non-negative
+        Codes of images.
+    embeddings : (n, d) float16 or float32
+        The backbone's embeddings of the same images; may be memory-mapped.
+    """
+
+    def __init__(self, codes: csr_array, embeddings: np.ndarray) -> None:
+        n = len(embeddings)
+        rows = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
+        images = np.asarray(embeddings[rows], np.float32)
+        images -= images.mean(0)
+        norms = np.linalg.norm(images, axis=1, keepdims=True)
+        self._images = images / np.maximum(norms, 1e-12)
+        self._codes = csc_array(codes[rows])
+
+    def auc(self, texts: np.ndarray, dimensions: np.ndarray | None = None) -> np.ndarray:
+        """Return the evidence of dimensions for texts: (t, m) float32 in [0, 1].
+
+        Parameters
+        ----------
+        texts : (t, d) float32
+            The backbone's embeddings of the texts.
+        dimensions : (c,) int64, optional
+            Dimensions to compute, by default all; the others get 0.5.
+        """
+        m = self._codes.shape[1]
+        dimensions = np.arange(m) if dimensions is None else dimensions
+        cosines = self._images @ texts.T  # (n, t)
+        fits = cosines >= np.quantile(cosines, 1 - FITTING, axis=0)
+        auc_ct = auc_matrix(self._codes[:, dimensions], csr_array(fits.astype(np.float32)))
+        evidence = np.full((len(texts), m), 0.5, np.float32)
+        evidence[:, dimensions] = np.nan_to_num(auc_ct.T, nan=0.5)
+        return evidence
