@@ -40,7 +40,9 @@ from safetensors.torch import save as serialize
 from sieve import assets
 from sieve.data_prep.backbone_training.fit import Domain, FitConfig, Towers, train
 from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, frequent_words
-from sieve.data_prep.scenes import Scenes, describe, full_caption
+from sieve.data_prep.scenes import Scenes
+from sieve.data_prep.scenes.captions import full_caption
+from sieve.data_prep.scenes.compose import describe
 from sieve.model.backbone import Backbone, ImageTransform
 from sieve.model.evaluation import measure_rankings, recall_at
 
