@@ -56,7 +56,7 @@ class Domain(NamedTuple):
     features: torch.Tensor
     """(n, views, c) float16: pooled features of the frozen trunk"""
     captions: Sequence[Sequence[str]]
-    index: TermIndex
+    terms: TermIndex
 
 
 class Towers:
@@ -186,7 +186,7 @@ def _loss(
     generator: torch.Generator,
 ) -> torch.Tensor:  # fmt: skip
     """Return the loss of one batch of a domain: captions and short queries against its images."""
-    index = domain.index
+    index = domain.terms
     rows = torch.randperm(len(domain.features), generator=generator)[: recipe.batch]
     views = torch.randint(domain.features.shape[1], (len(rows),), generator=generator)
     captions = [random.choice(domain.captions[int(row)]) for row in rows]

@@ -251,7 +251,7 @@ def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
     figures = recall(texts, images, np.repeat(rows, counts).tolist())
     last = texts[np.cumsum(counts) - 1]
     figures["last R@10"] = recall(last, images, rows.tolist(), (10,))["R@10"]
-    index = domain.index
+    index = domain.terms
     columns = [
         column for column, term in enumerate(index.terms)
         if " " not in term and index.has[:, column].sum() >= 10
@@ -300,7 +300,7 @@ def main(config: PretrainConfig) -> None:
     ]
     prepared = time.monotonic()
     texts = [text for one in domains for captions in one.captions for text in captions]
-    texts += [term for one in domains for spelt in one.index.spellings for term in spelt]
+    texts += [term for one in domains for spelt in one.terms.spellings for term in spelt]
     texts += ["a photo of some", "the picture"]
     tokens = CompactTokens(texts, MODEL["text_cfg"]["context_length"])
     torch.manual_seed(config.recipe.seed)
