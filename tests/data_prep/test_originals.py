@@ -9,7 +9,7 @@ from PIL import Image
 
 from sieve.data_prep import images as originals
 from sieve.data_prep.images import open_original, open_thumbnail
-from sieve.data_prep.scenes import render_scene
+from sieve.data_prep.scenes.render import render_scene
 from sieve.model.collection import thumbnail_path
 
 

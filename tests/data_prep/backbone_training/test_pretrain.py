@@ -21,16 +21,16 @@ from sieve.data_prep.backbone_training.fit import (
     train,
 )
 from sieve.data_prep.backbone_training.pretrain import (
+    CONFIG,
     MODEL,
-    PREPROCESS,
     PretrainConfig,
     image_features,
     new_network,
     photo_split,
     photo_views,
+    recall,
     save,
 )
-from sieve.data_prep.backbone_training.recall import recall
 from sieve.data_prep.backbone_training.terms import (
     CompactTokens,
     TermIndex,
@@ -207,7 +207,7 @@ def test_short_training_learns_colours_and_the_folder_opens(tmp_path: Path):
     assert (images * inside).sum(1).min() > 0.99
     texts = backbone.encode_texts([f"a {one} wall" for one in colours])
     assert recall(texts, images, range(6), (1,))["R@1"] >= 0.8
-    assert PREPROCESS["resize_mode"] == "squash"
+    assert CONFIG["preprocess_cfg"]["resize_mode"] == "squash"
     assert backbone.width == 512
 
 

@@ -7,7 +7,10 @@ import re
 import pytest
 
 from sieve.data_prep.records import Record
-from sieve.data_prep.scenes import PLACES, Scene, catalogue, compose, full_caption, record_of
+from sieve.data_prep.scenes import record_of
+from sieve.data_prep.scenes.captions import full_caption
+from sieve.data_prep.scenes.catalogue import PLACES, catalogue
+from sieve.data_prep.scenes.compose import Scene, compose
 
 LEFT_RIGHT = re.compile(
     r"an? ([a-z -]+?) to the (left|right) of an? ([a-z -]+?)(?: (?:in|on|at|by|near) .*)?\.?$"
