@@ -18,7 +18,7 @@ from sieve.explorer.concurrency import BUSY
 
 @pytest.fixture
 def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Hold every search of the engine until this is set."""
+    """An event that blocks every search of the engine until it is set."""
     event, search = threading.Event(), tiny_engine.search
     event.set()
 
@@ -32,7 +32,7 @@ def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.E
 
 
 def crowd(pool: ThreadPoolExecutor, address: str) -> None:
-    """Ask until one is told that it is busy; the others wait."""
+    """Send requests until one is refused as busy; the others wait."""
     known = server_functions(httpx.get(f"{address}/config").json())
     busy = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Finding one's way among the dimensions: map, filters, keys, and what one does when it is off."""
+"""Test the Dimensions tab: map, filters, keyboard and the effect of switching off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.model.engine import Engine
 
 MAP = "?tab=dimensions&atlas=map:agreement"
 WHOLE = 1.06
-"""The map shows from minus this to this, both ways."""
+"""Half of the extent of the map in both directions."""
 
 
 def drawn(page: Page) -> Locator:
@@ -153,7 +153,7 @@ def test_map_can_be_navigated_by_keyboard(page: Page) -> None:
     page.keyboard.type("#7")
     page.keyboard.press("Enter")
     page.wait_for_url("**dimension=7&**")
-    expect(page.locator(".sv-page h2")).to_be_focused()  # reading goes on there
+    expect(page.locator(".sv-page h2")).to_be_focused()  # focus continues there
     page.keyboard.press("/")
     expect(box).to_be_focused()
     box.fill("#7777")

@@ -1,4 +1,4 @@
-"""The table of all dimensions and the page of one."""
+"""Test the table of dimensions and the page of a dimension."""
 
 from __future__ import annotations
 

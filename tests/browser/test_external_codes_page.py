@@ -1,4 +1,4 @@
-"""A collection of external codes in a real browser."""
+"""Test a collection of external codes in the browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(30_000)  # each test waits for a server that has just begun
+    opened.set_default_timeout(30_000)  # each test waits for a server to start
     yield opened
     context.close()
     served.app.close()

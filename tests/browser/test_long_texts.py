@@ -1,4 +1,4 @@
-"""Captions, labels and names that are far too long: they are cut, and move nothing."""
+"""Test that long captions, labels and names are truncated and do not change the layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searching, switching dimensions and reading results, in a real browser on the real app."""
+"""Test searching, switching dimensions and reading results in the browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markup on every tab, other websites, and a network that is not there, in a real browser."""
+"""Test markup on every tab, requests of other websites, and offline use in the browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLACES = {
     ),
     "odd": (f"?__proto__={{p}}&inspect={ODD}&versus={ODD}&atlas={ODD}&figure={{f}}", ".sv-tile"),
 }
-"""Where markup stands in the address, and what is waited for there."""
+"""URLs with markup, and the selector to wait for on each."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def noted_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:  # noqa: ARG001
-    """A page with markup in all that a collection, a checkpoint and an evaluation say."""
+    """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
@@ -166,12 +166,12 @@ def test_cross_origin_requests_are_refused(
     page.goto(evil)
     page.wait_for_function("window.asked")
     asked = {f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")}
-    for _ in range(300):  # the form's answer goes to a frame and comes last
+    for _ in range(300):  # the form's response goes to a frame and arrives last
         if "/gradio_api/component_server/" in {*answers, *failed}:
             break
         page.wait_for_timeout(100)
     told = {path: status for path, status in answers.items() if not path.startswith("http")}
-    # The frame's own address is answered, as that of a link is; the browser shows nothing of it.
+    # The frame's URL is answered like a link; the browser does not show the response.
     assert told.pop("/") == 200 and set(told.values()) == {403} and set(told) >= asked
     assert {"/config", "/gradio_api/component_server/"} <= {*told, *failed}
     shown = page.frame("shown")
@@ -241,7 +241,7 @@ all();
 def test_website_over_plain_http_cannot_read_or_write(
     playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, evil: str
 ) -> None:
-    """There the browser says nothing in Sec-Fetch-Site, as this is no secure context."""
+    """Over plain HTTP the browser does not send Sec-Fetch-Site."""
     access = Access(allow_hosts=("sieve.example",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(tmp_path / "home"))

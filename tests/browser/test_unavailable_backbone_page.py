@@ -1,4 +1,4 @@
-"""A collection whose backbone is unavailable, in a real browser."""
+"""Test a collection whose backbone is unavailable in the browser."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SHOWN = {
     "compare": ".sv-versus-columns dd",
     "benchmark": ".sv-bench-none",
 }
-"""What a place is waited for by."""
+"""Selector to wait for on each tab."""
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -52,7 +52,7 @@ def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str)
     assert not violations(page)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("document.body.classList.contains('dark')")
-    # Only colours differ in the dark.
+    # Only colours differ in dark mode.
     assert not violations(page, {"runOnly": ["color-contrast"]})
 
 

@@ -1,4 +1,4 @@
-"""Collections are found by name, and the bundled one is prepared on first use."""
+"""Test that collections are found by name and the bundled one is prepared on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.model.files import write_checksums
 
 @pytest.mark.usefixtures("home")
 class TestBundled:
-    """The bundled collection, with a tiny backbone in place of the shipped one."""
+    """Test the bundled collection with a tiny backbone instead of the shipped one."""
 
     @pytest.fixture(autouse=True)
     def _few_scenes(

@@ -1,4 +1,4 @@
-"""A prepared collection holds all usable records and lists the others."""
+"""Test that a prepared collection contains all usable records and lists the others."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_number_of_processes_does_not_change_the_output(
     source = SquareSource(150, {3: "torn", 77: "torn"})
     alone = prepare(source, tiny_backbone, tmp_path / "a", workers=0, progress=False)
     shared = prepare(source, tiny_backbone, tmp_path / "b", workers=2, progress=False)
-    assert alone.manifest == shared.manifest  # it holds the hash of every file
+    assert alone.manifest == shared.manifest  # it contains the hash of every file
     for one in (alone.path / "thumbnails").rglob("*.webp"):
         assert one.read_bytes() == (shared.path / one.relative_to(alone.path)).read_bytes()
 

@@ -1,4 +1,4 @@
-"""Damaged thumbnails are refused in one line and never shown as another image."""
+"""Test that damaged thumbnails are rejected with one line and never shown as another image."""
 
 from __future__ import annotations
 

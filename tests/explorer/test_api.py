@@ -1,4 +1,4 @@
-"""The programming interface, through Gradio's own client and through bare HTTP."""
+"""Test the API with Gradio's client and by plain HTTP."""
 
 from __future__ import annotations
 

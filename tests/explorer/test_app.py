@@ -1,4 +1,4 @@
-"""The app and its desk, without a browser."""
+"""Test the app and its search handlers without a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns at handlers: who runs, who waits, and who hears that it is busy."""
+"""Test the concurrency limit: running, waiting and refused requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sieve.explorer.concurrency import BUSY, RequestLimiter
 
 
 class Held:
-    """A handler that answers when it is let go, and counts how many run at once."""
+    """A handler that blocks until it is released and counts concurrent calls."""
 
     def __init__(self) -> None:
         self.let_go = threading.Event()
@@ -36,7 +36,7 @@ class Held:
 
 
 def run(crowd: Coroutine[Any, Any, None]) -> None:
-    """Run it in a thread, as a browser's test may have left a loop in this one."""
+    """Run in a thread, because a browser test may have left an event loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, crowd).result()
 
@@ -57,7 +57,7 @@ def test_excess_requests_are_refused_at_once() -> None:
         held.let_go.set()
         answers = await asyncio.gather(*tasks)
         assert answers == [0, 1, 2, 3, 4, BUSY, BUSY, BUSY, BUSY] and held.most == 2
-        assert await limiter.run(held, 7) == 7  # nothing of the crowd is left
+        assert await limiter.run(held, 7) == 7  # no waiting request is left
 
     run(crowd())
 

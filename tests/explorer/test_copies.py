@@ -1,4 +1,4 @@
-"""Results say which file they are, and show a picture once however often it is there."""
+"""Test file names in results and the folding of duplicate images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_COPIES = 4
 
 @pytest.fixture(scope="module")
 def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures in two folders; 004.png is there four more times, once as a JPEG."""
+    """60 pictures in two folders, with four copies of 004.png, one of them a JPEG."""
     out = tmp_path_factory.mktemp("photos") / "photos"
     shutil.copytree(pictures / "images", out / "first one")
     copies = out / "copies"
@@ -138,7 +138,7 @@ def test_paths_output_is_machine_readable(sieve: Sieve, opened: tuple, folder: P
 def test_only_the_original_image_is_printed_as_path(
     sieve: Sieve, folder: Path, tiny_backbone, tiny_checkpoint, tmp_path: Path
 ) -> None:
-    """A file that was replaced, or that a hostile collection names, is not handed on."""
+    """A replaced file, or a file named by a malicious collection, is not returned."""
     moved = tmp_path / "moved"
     shutil.copytree(folder / "first one", moved)
     made = prepare(Folder(moved), tiny_backbone, tmp_path / "c", progress=False)

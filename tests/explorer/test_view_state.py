@@ -1,4 +1,4 @@
-"""Links: what is written is read again, and what strangers write does no harm."""
+"""Test links: round trips and safe handling of untrusted input."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_link_is_readable() -> None:
 @given(places)
 def test_link_round_trips(place: ViewState) -> None:
     found, notes = read(write_link(place, "scenes", "default"))
-    if not place.off:  # strictness counts for nothing without them, and is then left at 1 or kept
+    if not place.off:  # strictness has no effect without them, and is then 1 or preserved
         place = ViewState(**{**vars(place), "strictness": found.strictness})
     assert (found, notes) == (place, ())
 

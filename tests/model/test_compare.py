@@ -1,4 +1,4 @@
-"""One question by two methods: the benchmark's rules, one question at a time."""
+"""Test the comparison of two methods on one query."""
 
 from __future__ import annotations
 

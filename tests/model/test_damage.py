@@ -1,4 +1,4 @@
-"""A changed byte raises an error that names the file, or rebuilds a cache; results never change."""
+"""Test that a damaged byte raises an error that names the file, or rebuilds a cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def artifacts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A collection, a checkpoint and a $SIEVE_HOME with what follows from both."""
+    """A collection, a checkpoint and a $SIEVE_HOME with their caches."""
     shutil.copytree(word_collection.path, tmp_path / "collection")
     shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint")
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
@@ -41,7 +41,7 @@ def artifacts(
 
 
 def asked(folder: Path) -> Answer:
-    """Everything that the artifacts tell."""
+    """Return all contents of the artifacts."""
     engine = Engine.open(folder / "collection", folder / "checkpoint", "cpu")
     collection, checkpoint = engine.collection, engine.checkpoint
     query = engine.encode(item=str(collection.items["id"].iloc[7]))
@@ -85,7 +85,7 @@ def test_no_damaged_byte_of_an_artifact_is_undetected(artifacts: Path, part: str
     assert len(paths) >= 5 and artifacts / part / CHECKSUMS in paths
     for path, how in damaged_files(paths):
         if path.name == CHECKSUMS and _is_as(artifacts, before):
-            continue  # only a line's end is gone
+            continue  # only the line ending is missing
         line = refused(artifacts, asked)
         assert "\n" not in line and f"{path.parent}" in line, (path, how, line)
         assert path.name in line or path.name == CHECKSUMS or "damaged" in line, (path, how, line)

@@ -21,7 +21,7 @@ COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine"
 
 
 def with_duplicates(folder: Path, pairs: list[tuple[int, int, str]]) -> Collection:
-    """Write `duplicates.csv` into a collection: (row, row that it resembles, kind)."""
+    """Write `duplicates.csv` to a collection: (row, row of the similar item, kind)."""
     ids = Collection.open(folder).items["id"].tolist()
     with (folder / DUPLICATES).open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -31,7 +31,7 @@ def with_duplicates(folder: Path, pairs: list[tuple[int, int, str]]) -> Collecti
 
 
 def with_file(folder: Path, name: str) -> Collection:
-    """Put a file's size and hash into the manifest."""
+    """Write a file's size and hash to the manifest."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     facts = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
@@ -84,7 +84,7 @@ def test_damaged_list_is_rejected_with_one_line(folder: Path, content: str) -> N
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """1,500 items: 30 test items resemble train items, 5 select items too; 40 train items copy."""
+    """1,500 items; 30 test and 5 select items duplicate train items, 40 train items each other."""
     folder = write_word_collection(tmp_path_factory.mktemp("l") / "w", 1500, select=12, test=7)
     made = Collection.open(folder)
     train, select, test = (made.rows_of_split([s]).tolist() for s in ("train", "select", "test"))

@@ -1,4 +1,4 @@
-"""An engine over external codes: exact results, and unsupported queries."""
+"""Test an engine of external codes: exact results and unsupported queries."""
 
 from __future__ import annotations
 

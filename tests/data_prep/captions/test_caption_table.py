@@ -125,7 +125,7 @@ def test_flickr30k_results_csv_is_read(tmp_path: Path) -> None:
         "image_name| comment_number| comment\n"
         '1000.jpg| 0| Two young guys, "with" shaggy hair .\n'
         '1000.jpg| 1| "Quoted" from the start .\n'
-        "2199.jpg| 4   A dog runs across the grass .\n"  # one row of the real file is so
+        "2199.jpg| 4   A dog runs across the grass .\n"  # the real file has one such row
         "2199.jpg| 0| A dog .\n"
     )
     read = read_captions(path)

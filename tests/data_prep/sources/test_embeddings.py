@@ -1,4 +1,4 @@
-"""Embeddings that were made elsewhere become a collection; nothing is embedded again."""
+"""Test collections of external embeddings; nothing is embedded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sieve.model.collection import BackboneIdentity, Collection
 
 
 def export(collection: Collection, folder: Path, shards: int) -> Path:
-    """Write a collection out as clip-retrieval would have: a row a caption, its image repeated."""
+    """Export a collection in the layout of clip-retrieval, with one row per caption."""
     owners = np.asarray(collection.caption_item)
     for number, rows in enumerate(np.array_split(np.arange(len(owners)), shards)):
         of = owners[rows]
@@ -98,7 +98,7 @@ def test_missing_image_gets_a_caption_placeholder(
 
 
 def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:
-    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is another image of the first one's name
+    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is a different image with the name of the first
     texts = unit(5, 1)
     facts = {"image_path": ["a", "b", "a", "c", "a"], "caption": ["x", "y", "z", "", "x"]}
     write_shard(tmp_path / "e", 0, images, texts, facts)

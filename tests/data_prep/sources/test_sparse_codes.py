@@ -1,4 +1,4 @@
-"""Codes that were made elsewhere, from files to a collection; what does not fit is told."""
+"""Test collections of external codes and the errors of invalid files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_folder_of_codes_becomes_a_collection(
     assert read_words(made.path) == list(WORDS)
     assert made.items["image"].iloc[0] == str((folder / "photos" / "0.jpg").resolve())
     assert made.items[["width", "height"]].iloc[0].tolist() == [80, 60]
-    assert made.items["width"].iloc[5] == 320  # the tile of the missing image
+    assert made.items["width"].iloc[5] == 320  # the placeholder of the missing image
     assert not (made.path / "image_embeddings.npy").exists()
     manifest = json.loads((made.path / "collection.json").read_text())
     assert manifest["backbone"] is None and "image_values.npy" in manifest["files"]
@@ -77,7 +77,7 @@ def test_same_codes_give_identical_bytes(folder: Path, tmp_path: Path) -> None:
 
 def test_codes_follow_the_included_items(folder: Path, tmp_path: Path) -> None:
     table = (folder / "items.csv").read_text().replace("a wet dog", "x" * 6000)
-    # Row 2 of the table is the second caption of item 0; captions of items need not stand together.
+    # Row 2 is the second caption of item 0; captions of an item need not be consecutive.
     lines = table.splitlines()
     moved = [*lines[:2], *lines[3:], lines[2]]
     (folder / "items.csv").write_text("\n".join(moved))
@@ -170,7 +170,7 @@ def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
 
 
 def parts(**changed: object) -> Callable[[Path], None]:
-    """A writer of an .npz that is nearly a CSR matrix."""
+    """Return a writer of an .npz file that is almost a CSR matrix."""
 
     def write(path: Path) -> None:
         whole = {
@@ -292,7 +292,7 @@ def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) ->
     text = (folder / "items.csv").read_text().replace("5.jpg", "../../secret.jpg")
     (folder / "items.csv").write_text(text)
     made = prepared(folder, tmp_path / "made")
-    assert made.items["width"].iloc[5] == 320  # a tile, not the 80 pixels of the secret
+    assert made.items["width"].iloc[5] == 320  # a placeholder, not the 80 pixels of the secret
 
 
 def _safetensors(path: Path, **arrays: np.ndarray) -> None:

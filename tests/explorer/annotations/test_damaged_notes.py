@@ -1,4 +1,4 @@
-"""A changed byte in the file of notes is told, or changes nothing that is read."""
+"""Test that a damaged byte in the annotations is reported or has no effect."""
 
 from __future__ import annotations
 

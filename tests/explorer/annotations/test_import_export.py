@@ -1,4 +1,4 @@
-"""Files of names and notes: the same again, plain in a spreadsheet, and hostile ones refused."""
+"""Test exports and imports of annotations: lossless, safe in spreadsheets, and validated."""
 
 from __future__ import annotations
 

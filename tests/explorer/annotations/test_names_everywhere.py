@@ -1,4 +1,4 @@
-"""A person's name for a dimension shows wherever the dimension's name stands."""
+"""Test that a custom name of a dimension is shown everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_
 
 @pytest.fixture
 def engine(tiny_engine, home: Path):  # noqa: ARG001
-    """The tiny engine, with notes of this test alone."""
+    """The tiny engine with the annotations of this test only."""
     return copy.copy(tiny_engine)
 
 
@@ -82,7 +82,7 @@ def test_figure_uses_custom_names_and_its_recipe_reproduces_it(engine) -> None:
     mine = draw_figure(engine, short, "svg")
     assert MINE.encode() in mine.data and MINE.encode() not in plain.data
     assert mine.recipe.names == {j: MINE} and plain.recipe.names == {}
-    # Whatever dimensions are called later, and wherever: as JSON and back.
+    # Independently of later names, also after a JSON round trip.
     notes.write(j, "name", "another", version)
     for drawn in (plain, mine):
         recipe = Recipe.from_json(json.loads(json.dumps(drawn.recipe.as_json())))

@@ -1,4 +1,4 @@
-"""Names, notes and saved searches in SQLite: nothing that was told as saved is lost."""
+"""Test names, notes and saved searches in SQLite: no acknowledged write is lost."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_names_are_visible_at_once_during_concurrent_writes(store: Annotations, 
     for number in range(20):
         version = other.write(5, "name", f"name {number:02}", version).field.version
         assert store.names() == {5: f"name {number:02}"}
-    # A file that has rested is not read again, and is as soon as it changes.
+    # An unchanged file is not read again; a changed file is.
     os.utime(path, (1_000_000_000, 1_000_000_000))
     assert store.names() is store.names()
     other.write(5, "name", "other", version)
@@ -139,7 +139,7 @@ def test_killed_writer_loses_no_acknowledged_write(path: Path) -> None:
 
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
-    """A folder that can only be read, also where tests run as root."""
+    """A read-only folder, also if tests run as root."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "annotations"
         place.mkdir()

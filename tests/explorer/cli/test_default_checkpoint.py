@@ -1,4 +1,4 @@
-"""Tests of how checkpoint names resolve, and of the default checkpoint."""
+"""Test how checkpoint names resolve, and the default checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ D, M = 32, 64
 
 
 def kept(checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: int) -> Path:
-    """Keep a copy of a checkpoint by a name, as if it was trained for so many steps."""
+    """Save a copy of a checkpoint by name, with the given number of training steps."""
     folder = Path(shutil.copytree(checkpoint.path, home / "checkpoints" / name))
     training = json.loads((folder / "training.json").read_text())
     training["curves"][-1]["step"] = steps
@@ -38,7 +38,7 @@ def kept(checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: in
 
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkpoints of the tests are narrow; only their steps are to count."""
+    """Ignore the small width of test checkpoints, so that only their steps count."""
     monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
 
 
@@ -142,7 +142,7 @@ def test_image_folder_does_not_hide_a_checkpoint(
         (tmp_path / name / "dog.jpg").write_bytes(b"")
     told = sieve("info", tiny_collection.path, "--checkpoint", "mine", "--json").data
     assert told["checkpoint"] == str(mine)
-    # The bundled one is found, and then refused for its backbone.
+    # The bundled checkpoint is found and then rejected for its backbone.
     assert "assets/checkpoints/photos reads backbone sieve-lite" in fault(
         sieve("info", tiny_collection.path, "--checkpoint", "photos")
     )
@@ -152,7 +152,9 @@ def test_image_folder_does_not_hide_a_checkpoint(
     shutil.copytree(tiny_checkpoint.path, tmp_path / "full")
     shutil.copytree(tiny_checkpoint.path, home / "checkpoints" / "full")
     told = sieve("info", tiny_collection.path, "--checkpoint", "full", "--json").data
-    assert told["checkpoint"] == "full"  # the path of a checkpoint goes before a kept one
+    assert (
+        told["checkpoint"] == "full"
+    )  # the path of a checkpoint takes precedence over a saved name
 
 
 def test_image_folder_does_not_hide_a_collection(
@@ -171,7 +173,7 @@ def test_image_folder_does_not_hide_a_collection(
 
 
 def external(tool: str, folder: Path) -> Path:
-    """Write an SAE as a tool saves it; returns what is given as --checkpoint."""
+    """Write an SAE as a tool saves it; returns the path for --checkpoint."""
     folder.mkdir(parents=True)
     weights = torch.zeros(D, M)
     pair = {"W_enc": weights, "b_enc": torch.zeros(M)}
@@ -204,7 +206,7 @@ def test_external_sae_error_explains_how_to_import_codes(
 ) -> None:
     given = external(tool, tmp_path / "layers.3" / "sae")
     wanted = (f"a sparse autoencoder of {tool}", "image_codes.npz", "sieve prepare codes")
-    for path in (given, tmp_path):  # also as a hub's snapshot, with folders around it
+    for path in (given, tmp_path):  # also as a snapshot of the Hub, inside other folders
         line = fault(sieve("search", tiny_collection.path, "red", "--checkpoint", path))
         assert all(part in line for part in wanted), line
     line = fault(sieve("prepare", "codes", given if given.is_dir() else given.parent))

@@ -1,4 +1,4 @@
-"""`sieve explore` opens the page, or offers to train first."""
+"""Test that `sieve explore` opens the page or offers training first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sieve export`: what is written is what the engine has, and Sieve reads its codes again."""
+"""Test that `sieve export` writes the engine's data and that exported codes can be prepared."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_errors_are_one_line_and_leave_no_files(
 def test_private_umask_makes_all_files_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
-    shutil.rmtree(home)  # which the fixture has made
+    shutil.rmtree(home)  # which the fixture created
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)

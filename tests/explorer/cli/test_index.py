@@ -1,4 +1,4 @@
-"""An index of a collection, made and searched from the command line."""
+"""Test building and searching an index from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sieve info` and `sieve dimensions`."""
+"""Test `sieve info` and `sieve dimensions`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sieve prepare coco | conceptual-captions | embeddings`, from the command line."""
+"""Test `sieve prepare coco | conceptual-captions | embeddings`."""
 
 from __future__ import annotations
 

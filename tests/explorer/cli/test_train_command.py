@@ -1,4 +1,4 @@
-"""`sieve prepare`, `merge`, `add` and `train`: what they make is found by its name."""
+"""Test `sieve prepare`, `merge`, `add` and `train`, whose outputs are found by name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_shards_and_added_items_work(
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
     (home / "collections").mkdir(parents=True)
-    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    (tmp_path / "2").rename(home / "collections" / "second")  # by name instead of path
     merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
     assert (merged["items"], merged["captions"]) == (60, 120)
     assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2

@@ -1,4 +1,4 @@
-"""A collection's backbone is loaded only with the person's consent, in every command alike."""
+"""Test that every command loads a collection's backbone only with the user's consent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Evil(transformers.PreTrainedTokenizer):
 
 
 def named(collection: Collection, folder: Path, name: str) -> Path:
-    """Copy a collection, and have the copy name another backbone, as its maker can."""
+    """Copy a collection and replace the name of its backbone, as its author could."""
     shutil.copytree(collection.path, folder)
     manifest = json.loads((folder / "collection.json").read_text())
     manifest["backbone"]["name"] = name
@@ -45,7 +45,7 @@ def named(collection: Collection, folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
-    """The tiny backbone with another file beside it: these contents are not trusted yet."""
+    """The tiny backbone with an additional file, so that its contents are not yet trusted."""
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
     (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
     return folder
@@ -60,7 +60,7 @@ def trace(tmp_path: Path) -> Path:
 def hostile(
     tiny_collection: Collection, own: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A collection whose backbone beside it has a tokenizer that comes with Python code."""
+    """A collection with a local backbone whose tokenizer contains Python code."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     config = json.loads((own / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"] |= {
@@ -119,8 +119,8 @@ def variant(
     put_repository: PutRepository,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """Another name by which a collection leads to Python code, or other files behind the name."""
-    assert hostile.is_dir()  # it has put the code beside the backbone
+    """A variant of the attack: another backbone name, or other files at the same name."""
+    assert hostile.is_dir()  # the code is already next to the backbone
     elsewhere = tiny_blip(tmp_path / "elsewhere")
     shutil.copy(own / "evil.py", elsewhere)
     mapped = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoProcessor")}
@@ -140,7 +140,7 @@ def variant(
         (own / "tokenizer_config.json").unlink()
         text |= {"hf_tokenizer_name": "evil/elsewhere"}
     if kind.endswith("of the Hub"):
-        text.pop("tokenizer_kwargs")  # what is in the repository is enough
+        text.pop("tokenizer_kwargs")  # the repository itself contains the code
     path.write_text(json.dumps(config))
     put_repository("evil/model", own)
     monkeypatch.chdir(own.parent)

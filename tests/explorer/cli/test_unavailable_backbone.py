@@ -1,4 +1,4 @@
-"""A collection of embeddings works in every command without the backbone that made them."""
+"""Test that every command works on embeddings without their backbone."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_attached_function_encodes_texts(sieve: Sieve, made: tuple[Path, Path]) 
 def test_attached_backbone_must_match(
     sieve: Sieve, made: tuple[Path, Path], tiny_backbone_dir: Path
 ) -> None:
-    fits = ("--text-encoder", f"local-dir:{tiny_backbone_dir}")  # 32 wide, as the embeddings
+    fits = ("--text-encoder", f"local-dir:{tiny_backbone_dir}")  # width 32, as the embeddings
     assert search(sieve, made, "a dog", *fits).code == 0
     other = ("--text-encoder", "sieve-lite")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *other))

@@ -1,4 +1,4 @@
-"""`sieve figure`: the same recipe gives the same bytes, and faults are one line."""
+"""Test that `sieve figure` is deterministic and that its errors are one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a figure: size, text, resolution and origin of PDF, PNG and SVG."""
+"""Test figure files: size, text, resolution and metadata of PDF, PNG and SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: short ones are enough, whole ones are read again, hostile ones are one line."""
+"""Test recipes: minimal ones, round trips and one-line errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page for strangers, asked by bare HTTP for all that it must refuse."""
+"""Test by plain HTTP that a public page refuses all requests that it should refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Login by name and password, by bare HTTP: before anything else, and for one session alone."""
+"""Test login and sessions by plain HTTP."""
 
 from __future__ import annotations
 

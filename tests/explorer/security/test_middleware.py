@@ -1,6 +1,6 @@
 """Test raw HTTP requests of attackers to private and public pages.
 
-`private` is a page as `sieve explore` opens it, `public` one for strangers (`--public-safe`).
+`private` is a page as `sieve explore` serves it, `public` one with `--public-safe`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 @pytest.fixture(scope="module")
 def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """A collection that came with links and scripts among its thumbnails."""
+    """A collection with links and scripts among its thumbnails."""
     folder = tmp_path_factory.mktemp("hostile")
     shutil.copytree(tiny_collection.path, folder / "c")
     Image.new("RGB", (40, 30), "red").save(folder / "private.webp")
@@ -74,7 +74,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def raw(web: httpx.Client, path: str) -> tuple[int, bytes]:
-    """Ask for a path as it is written: clients straighten them."""
+    """Request a path without the normalisation of HTTP clients."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -235,7 +235,7 @@ def test_same_origin_requests_and_links_are_answered(web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:7860", "localhost.evil.example"])
 def test_foreign_host_name_is_refused(web: httpx.Client, name: str) -> None:
-    """DNS rebinding: the browser takes the attacker's page and this one for the same site."""
+    """With DNS rebinding, the browser treats the attacker's page and this one as the same site."""
     for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
         read = web.get("/config", headers=headers)
         assert read.status_code == 403 and "--allow-host" in read.text
@@ -341,7 +341,7 @@ def test_slow_request_bodies_do_not_block_other_requests(
         started = time.monotonic()
         assert call_server(web, "sieve_ask", {"q": "a circle"}).json()["results"]
         assert time.monotonic() - started < 10
-        for line in slow[:2]:  # both are told, and let go
+        for line in slow[:2]:  # both connections get a response and are closed
             assert b" 408 " in line.recv(100)
     finally:
         for line in slow:
@@ -355,7 +355,7 @@ def test_content_security_policy_blocks_other_hosts(web: httpx.Client) -> None:
         assert "default-src 'self';" in policy and "object-src 'none'" in policy
         assert "https:" not in policy and " * " not in policy
         assert headers["referrer-policy"] == "same-origin"
-        # A public page changes nothing, so it may be framed; this one could be clicked unseen.
+        # A public page is read-only, so it can be framed; here, clickjacking is a risk.
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
 
 

@@ -1,4 +1,4 @@
-"""Tests of requests that another website can make a browser send."""
+"""Test requests that another website can make a browser send."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SPOKEN_FOR = [
     "X-Client-IP", "X-Host", "Via", "X-HTTP-Method-Override", "X-Requested-With", "Authorization",
     "Access-Control-Request-Method", "Access-Control-Request-Headers", "X-Sieve-Token", "Cookie",
 ]  # fmt: skip
-"""Headers that a page may set, itself or after a preflight, to be taken for another."""
+"""Headers that a page can set, directly or after a preflight, to pose as another origin."""
 
 
 @pytest.fixture(scope="module")
 def serve(tiny_engine) -> Iterator[Callable[..., Served]]:
-    """Start an explorer; those of the same access are started once."""
+    """Start an explorer; equal settings share one server."""
     kept: dict[tuple, Served] = {}
 
     def served(host: str = "127.0.0.1", **access: object) -> Served:
@@ -94,7 +94,7 @@ def test_no_response_has_cors_headers(web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", SPOKEN_FOR)
 def test_forwarding_headers_do_not_change_the_origin(web: httpx.Client, name: str) -> None:
-    """Without Sec-Fetch-Site, as from a page over plain http."""
+    """Sec-Fetch-Site is missing, as from a page over plain HTTP."""
     for value in (EVIL, own(web), f"http://{own(web)}", f"host={EVIL};proto=https", "127.0.0.1"):
         other = {"Origin": f"http://{EVIL}", name: value}
         assert call_server(web, "sieve_open", "", **other).status_code == 403
@@ -111,7 +111,7 @@ def test_forwarding_headers_do_not_change_the_origin(web: httpx.Client, name: st
     ],
 )  # fmt: skip
 def test_origin_must_match_exactly(web: httpx.Client, origin: str) -> None:
-    if origin == "https://{own}":  # another port in truth: 443 of a proxy that passes the host on
+    if origin == "https://{own}":  # another port: 443 of a proxy that passes the Host header on
         origin = "https://{host}"
     value = origin.format(own=own(web), host=web.base_url.host)
     sent = call_server(web, "sieve_open", "", Origin=value, **csrf_header(web))
@@ -185,7 +185,7 @@ def test_rebound_host_name_is_refused(serve: Callable[..., Served], way: dict) -
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_ipv6_address_can_be_used(serve: Callable[..., Served]) -> None:
-    serve()  # so that its port is taken on 127.0.0.1 alone
+    serve()  # so that its port is in use only on 127.0.0.1
     for served in (serve(host="::1"), serve(host="::", public=True)):
         assert served.url.startswith("http://[::1]:")
         assert httpx.get(f"{served.url}/config").status_code == 200

@@ -1,4 +1,4 @@
-"""Limits on what is sent, kept and logged, by bare HTTP."""
+"""Test the limits on requests, stored data and logs by plain HTTP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
-    """Send a request as it is written, and return the answer's first line."""
+    """Send a raw request and return the status line of the response."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall("\r\n".join((*head, "Host: localhost", "", "")).encode() + body)
         return line.recv(65536).split(b"\r\n")[0]
@@ -127,7 +127,7 @@ def test_received_bytes_are_counted(served: Served, path: str) -> None:
         nonlocal given
         body = bytes(1 << 20) if given or "json" in kind else FILE
         given += len(body)
-        # The body ends at some time, so that this test fails soon if nothing counts.
+        # The body is finite, so that this test fails quickly if bytes are not counted.
         return {"type": "http.request", "body": body, "more_body": given < most + (8 << 20)}
 
     async def send(message: Any) -> None:
@@ -194,7 +194,7 @@ def test_unfetched_responses_are_limited(
             answer = web.post("/gradio_api/call/dimension", json=call | more)
             if answer.status_code == 200:
                 return answer.json()["event_id"]
-            time.sleep(0.05)  # as many as may wait do
+            time.sleep(0.05)  # the maximum number of requests is waiting
         raise AssertionError("the queue stays full")
 
     def told(event: str) -> str:

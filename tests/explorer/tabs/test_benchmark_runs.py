@@ -1,4 +1,4 @@
-"""A quick evaluation: what its process does, and what keeps one from being tried."""
+"""Test quick evaluations: the worker process and the reasons to refuse one."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def handlers(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noq
 
 @pytest.fixture
 def copies(tiny_checkpoint, home: Path) -> list[str]:
-    """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
+    """Names of three checkpoints in $SIEVE_HOME that match the tiny collection."""
     names = [f"copy-{number}" for number in range(MAX_OPEN_ENGINES + 1)]
     for name in names:
         shutil.copytree(

@@ -1,4 +1,4 @@
-"""External codes on the command line and in the handlers of the page."""
+"""Test external codes on the command line and in the handlers of the page."""
 
 from __future__ import annotations
 

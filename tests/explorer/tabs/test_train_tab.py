@@ -28,7 +28,7 @@ def handlers(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa:
 
 
 def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
-    """Leave a training as an earlier server did."""
+    """Write a training job as an earlier server left it."""
     collection = handlers.collection
     request = JobRequest(
         "training",
@@ -166,7 +166,7 @@ def test_server_without_training_has_no_training_handler(
 
 @pytest.fixture
 def others(tiny_collection: Collection, home: Path) -> Path:
-    """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
+    """Three collections in $SIEVE_HOME: a copy of the tiny one, another backbone, a damaged one."""
     for name in ("same", "foreign", "broken", "bare"):
         shutil.copytree(
             tiny_collection.path,

@@ -28,7 +28,7 @@ def blip(folder: Path) -> Backbone:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A folder that a test may damage."""
+    """A folder that a test can damage."""
     return tiny_blip(tmp_path / "own")
 
 

@@ -118,7 +118,7 @@ def test_dimension_without_training_items_is_zero(
     objective.begin(encoder)
     with torch.no_grad():
         encoder.bias[:, 7] = -1.000001 * encoder.encode_md[7].norm()  # no unit vector reaches it
-        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # none of these does either
+        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # nor any of these
     objective.finish(encoder)
     given = torch.from_numpy(data.collection.image_embeddings[data.rows].astype(np.float32))
     active = encoder.activations(encoder.centred(given, IMAGE), IMAGE)

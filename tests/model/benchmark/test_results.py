@@ -1,4 +1,4 @@
-"""Evaluations that are kept: read again as they were, or told in one line why not."""
+"""Test saved evaluations: round trips and one-line errors."""
 
 from __future__ import annotations
 

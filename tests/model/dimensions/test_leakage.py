@@ -1,4 +1,4 @@
-"""Leakage and survival in a made-up code whose dimensions are known."""
+"""Test leakage and survival with synthetic codes of known dimensions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = 12
 
 
 def made_up(leaks: bool) -> tuple[SparseCodes, LabelFit]:
-    """Label `a` is dimension 0, `b` dimension 1; where it leaks, `b` is dimension 2 as well."""
+    """Label `a` is dimension 0 and `b` dimension 1; with leakage, `b` is also dimension 2."""
     generator = np.random.default_rng(0)
     has = generator.random((600, 2)) < 0.5
     dense = 0.05 * generator.random((600, M))

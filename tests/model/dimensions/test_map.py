@@ -23,7 +23,7 @@ from sieve.model.engine import Engine
 
 
 def bundles(n: int, of: int) -> np.ndarray:
-    """`n` noisy directions about each of `of` others."""
+    """Return `n` noisy directions around each of `of` others."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((of, 24))
     return np.repeat(centres, n, 0) + 0.2 * generator.standard_normal((n * of, 24))

@@ -50,7 +50,7 @@ def test_exactly_the_valid_pairs_are_selected(
             lawful = a != b and {a, b} != {0, 1} and alone >= 5 and both >= 4
             lawful = bool(lawful and both >= 0.3 * has_a.sum())
             assert ((a, b) in asked | others) == lawful
-    # Neither a pair nor its mirror may tune and report.
+    # Neither a pair nor its mirror image is used for both tuning and reporting.
     assert not {frozenset(pair) for pair in asked} & {frozenset(pair) for pair in others}
 
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that two processes wrote; they start once for all tests."""
+    """Files written by two processes, which run once for all tests."""
     out = tmp_path_factory.mktemp("two")
     done = torchrun(HERE / "distributed_run.py", word_collection.path, out, path=HERE.parent)
     assert done.returncode == 0, done.stderr

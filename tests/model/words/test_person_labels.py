@@ -1,4 +1,4 @@
-"""Words that label people are never automatic names."""
+"""Test that words that label people are never automatic names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_bundled_checkpoints_have_no_person_labels(folder) -> None:
     entries = json.loads((folder / NAMES).read_text())
     assert len(entries) > 1000
     assert [e[key] for e in entries for key in kept if labels_people(e[key])] == []
-    names = Checkpoint.load(folder).names  # its checksums hold
+    names = Checkpoint.load(folder).names  # its checksums are valid
     assert {j: name.name for j, name in names.items()} == {
         entry["dimension"]: entry["name"] for entry in entries
     }
