@@ -108,7 +108,7 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
         (None, "expected an object"),
         ({"q": " "}, "nothing to compare"),
@@ -125,10 +125,10 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
     ],
 )
 def test_invalid_comparison_is_one_line(
-    handlers: CompareHandlers, payload: object, said: str
+    handlers: CompareHandlers, payload: object, message: str
 ) -> None:
     line = json_errors(handlers.compare)(payload)["error"]
-    assert said in line[0].lower() + line[1:] and "\n" not in line
+    assert message in line[0].lower() + line[1:] and "\n" not in line
 
 
 def test_item_and_image_queries_are_compared(
