@@ -20,7 +20,7 @@ from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
 from sieve.data_prep.records import ReportsSkippedRows, SkippedRows, Source
 from sieve.model.backbone import Backbone
-from sieve.model.backbone.trust import trust_if_possible
+from sieve.model.backbone.checked_files import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.files import disk_is_full
 

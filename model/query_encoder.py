@@ -11,14 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array, issparse
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
-from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes, code_files, csr_fault
 from sieve.model.collection import Collection
@@ -26,14 +25,16 @@ from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.external_codes import WORD_CODES, WORDS, read_codes, read_words
 from sieve.model.text_encoder import (
     ATTACH,
+    CaptionEncoder,
+    CodedWords,
     FunctionEncoder,
+    TextOnlyEncoder,
     backbone_fault,
     fault_of,
     load_entry,
     unavailable_reason,
 )
 from sieve.model.words.text import WordReading, drop_words
-from sieve.model.words.word_codes import CodedWords
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NO_EMBEDDING = np.zeros(0, np.float32)
@@ -64,131 +65,11 @@ class Encoded(NamedTuple):
     """(d,) float32; (0,) without a backbone"""
 
 
-class QueryEncoder(Protocol):
-    """Encodes texts and images as sparse codes."""
-
-    @property
-    def can(self) -> Capabilities:
-        """Supported kinds of query."""
-        ...
-
-    def encode_text(self, text: str) -> Encoded:
-        """Encode a text; raise a ValueError if texts are not supported."""
-        ...
-
-    def encode_image(self, image: Image.Image) -> Encoded:
-        """Encode an image; raise a ValueError if images are not supported."""
-        ...
-
-    def unknown(self, text: str) -> list[str]:
-        """Return the words of a text that the encoder does not know."""
-        ...
-
-    def read(self, text: str, singular: bool = False) -> WordReading:
-        """Rewrite a text in words that the encoder knows, with singulars if `singular`."""
-        ...
-
-    def words_read(self, text: str) -> int:
-        """Return how many words of a text, from its beginning, are encoded."""
-        ...
-
-    def unknown_word_note(self, word: str) -> str:
-        """Return a sentence that says that a word to find is unknown."""
-        ...
-
-    def reading_note(self, text: str) -> str:
-        """Return a sentence about an unexpected way of encoding a text, or an empty text."""
-        ...
-
-    def empty_code_reason(self, text: str) -> str:
-        """Return why a text has an empty code."""
-        ...
-
-
-def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
-    """Return notes on words of a text that are replaced, unknown, or beyond the model's context.
-
-    Parameters
-    ----------
-    encoder : QueryEncoder
-    text : str
-        What to find; empty if the query is an image.
-    """
-    if not text:
-        return []
-    reading = encoder.read(text)
-    notes = _replacement_notes(reading)
-    if reading.known:
-        notes += map(encoder.unknown_word_note, encoder.unknown(text))
-    else:
-        notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
-    n_read, n_words = encoder.words_read(text), len(text.split())
-    if n_read < n_words:
-        notes.append(f"Only the first {n_read} of {n_words} words were read.")
-    return notes
-
-
-class Exclusions(NamedTuple):
-    """Codes of what to exclude."""
-
-    codes: np.ndarray
-    """(t, m) float32: one row for each phrase; zeros if it has no known word."""
-    notes: list[str]
-    """Sentences about words that were replaced or are unknown."""
-
-
-def encode_exclusions(
-    encoder: QueryEncoder,
-    encode_text: Callable[[str], Encoded],
-    phrases: Sequence[str],
-    m: int,
-) -> Exclusions:
-    """Encode phrases to exclude, each by its known words only.
-
-    A word that the encoder does not know would have an arbitrary code, which would switch off
-    arbitrary dimensions. It is left out, with a note.
-
-    Parameters
-    ----------
-    encoder : QueryEncoder
-    encode_text : callable
-        `encoder.encode_text`, or a cached version of it.
-    phrases : sequence of str
-    m : int
-        Number of dimensions.
-    """
-    codes = np.zeros((len(phrases), m), np.float32)
-    notes: list[str] = []
-    for row, phrase in enumerate(phrases):
-        reading = encoder.read(phrase, singular=True)
-        notes += _replacement_notes(reading)
-        if reading.known:
-            codes[row] = encode_text(reading.known).code
-        if not (reading.known or reading.unknown):
-            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
-        elif not codes[row].any():
-            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
-        elif reading.unknown:
-            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
-            verb = "is" if len(reading.unknown) == 1 else "are"
-            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
-    return Exclusions(codes, notes)
-
-
-def _replacement_notes(reading: WordReading) -> list[str]:
-    return [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
-
-
-def shortened(text: str) -> str:
-    """Shorten a text so that it fits into a sentence."""
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
 class BackboneQueryEncoder:
     """Query encoder of a backbone followed by a sparse encoder.
 
     If the backbone is unavailable, texts are embedded by the collection's captions instead (see
-    `sieve.model.caption_encoder`), and images cannot be encoded.
+    `CaptionEncoder`), and images cannot be encoded.
 
     Parameters
     ----------
@@ -218,16 +99,17 @@ class BackboneQueryEncoder:
             return Capabilities(
                 image_queries=False, no_image="the attached text encoder cannot encode images"
             )
-        fault = self._fault
+        fault = self._failed or ("" if self._attached else self._known_fault)
         if not fault:
             return Capabilities()
         why = f"this collection's backbone is unavailable ({fault})"
+        has_captions = self._collection.n_captions > 0
         return Capabilities(
-            text_queries=self._has_captions,
+            text_queries=has_captions,
             image_queries=False,
-            no_text="" if self._has_captions else f"{why}; {ATTACH}, or search by an item",
+            no_text="" if has_captions else f"{why}; {ATTACH}, or search by an item",
             no_image=f"{why}; search by an item of the collection",
-            texts_by_captions=self._has_captions,
+            texts_by_captions=has_captions,
         )
 
     def encode_text(self, text: str) -> Encoded:
@@ -241,9 +123,9 @@ class BackboneQueryEncoder:
     def encode_image(self, image: Image.Image) -> Encoded:
         """Encode an image; raise a ValueError without a backbone."""
         encoder = self.text_encoder()
-        if not isinstance(encoder, CaptionEncoder | FunctionEncoder):
-            return self._encoded(encoder.encode_images([image])[0], IMAGE)
-        raise ValueError(self.can.no_image)
+        if isinstance(encoder, TextOnlyEncoder):
+            raise ValueError(self.can.no_image)
+        return self._encoded(encoder.encode_images([image])[0], IMAGE)
 
     def unknown(self, text: str) -> list[str]:
         """Return the words that the backbone or the captions do not know."""
@@ -251,25 +133,15 @@ class BackboneQueryEncoder:
         return self.text_encoder().unknown_words(text) if text.strip() else []
 
     def read(self, text: str, singular: bool = False) -> WordReading:
-        """Rewrite a text in words of the captions or of the backbone's training texts."""
-        encoder = self.text_encoder()
-        if isinstance(encoder, FunctionEncoder):
-            return WordReading(text, known=text)
-        if not isinstance(encoder, CaptionEncoder):
-            return encoder.read_words(text, singular)
-        unknown = encoder.unknown_words(text)
-        known = drop_words(text, unknown) if encoder.reads(text) else ""
-        return WordReading(text, unknown=tuple(unknown), known=known)
+        """Rewrite a text in words that the encoder knows, with singulars if `singular`."""
+        return self.text_encoder().read_words(text, singular)
 
     def words_read(self, text: str) -> int:
-        """Return how many words fit into the backbone's context; captions have no limit."""
-        encoder = self.text_encoder()
-        if isinstance(encoder, CaptionEncoder | FunctionEncoder):
-            return len(text.split())
-        return encoder.words_read(text)
+        """Return how many words of a text, from its beginning, are encoded."""
+        return self.text_encoder().words_read(text)
 
     def unknown_word_note(self, word: str) -> str:
-        """Return a sentence that says that a word is unknown."""
+        """Return a sentence that says that a word to find is unknown."""
         if self._failed:
             return f"No caption of this collection contains “{word}”; it was ignored."
         return f"“{word}” is not in this backbone's vocabulary; results may be unreliable."
@@ -292,7 +164,7 @@ class BackboneQueryEncoder:
             f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
         )
 
-    def text_encoder(self) -> Backbone | FunctionEncoder | CaptionEncoder:
+    def text_encoder(self) -> Backbone | TextOnlyEncoder:
         """Return the text encoder: the backbone, the attached one, or the captions.
 
         Raises
@@ -305,21 +177,13 @@ class BackboneQueryEncoder:
                 return self._open_backbone()
             except BackboneUnavailable as error:
                 self._failed = _without_folders(unavailable_reason(error))
-        if not self._has_captions:
+        if not self._collection.n_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
 
     @cached_property
     def _captions(self) -> CaptionEncoder:
         return CaptionEncoder.of_collection(self._collection)
-
-    @property
-    def _has_captions(self) -> bool:
-        return self._collection.n_captions > 0
-
-    @property
-    def _fault(self) -> str:
-        return self._failed or ("" if self._attached else self._known_fault)
 
     @cached_property
     def _known_fault(self) -> str:
@@ -403,6 +267,72 @@ class ExternalCodeEncoder:
         return f"no word of “{text[:80]}” has a code in this collection; try other words"
 
 
+QueryEncoder = BackboneQueryEncoder | ExternalCodeEncoder
+
+
+def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
+    """Return notes on words to find that are replaced, unknown, or beyond the model's context."""
+    if not text:
+        return []
+    reading = encoder.read(text)
+    notes = [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+    if reading.known:
+        notes += map(encoder.unknown_word_note, encoder.unknown(text))
+    else:
+        notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
+    n_read, n_words = encoder.words_read(text), len(text.split())
+    if n_read < n_words:
+        notes.append(f"Only the first {n_read} of {n_words} words were read.")
+    return notes
+
+
+def encode_exclusions(
+    encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrases: Sequence[str], m: int
+) -> tuple[np.ndarray, list[str]]:
+    """Encode phrases to exclude, each by its known words only.
+
+    A word that the encoder does not know would have an arbitrary code, which would switch off
+    arbitrary dimensions. It is left out, with a note.
+
+    Parameters
+    ----------
+    encoder : QueryEncoder
+    encode_text : callable
+        `encoder.encode_text`, or a cached version of it.
+    phrases : sequence of str
+    m : int
+        Number of dimensions.
+
+    Returns
+    -------
+    (t, m) float32
+        One row for each phrase; zeros if it has no known word.
+    list of str
+        Sentences about words that were replaced or are unknown.
+    """
+    codes = np.zeros((len(phrases), m), np.float32)
+    notes: list[str] = []
+    for row, phrase in enumerate(phrases):
+        reading = encoder.read(phrase, singular=True)
+        notes += [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+        if reading.known:
+            codes[row] = encode_text(reading.known).code
+        if not (reading.known or reading.unknown):
+            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
+        elif not codes[row].any():
+            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
+        elif reading.unknown:
+            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
+            verb = "is" if len(reading.unknown) == 1 else "are"
+            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
+    return codes, notes
+
+
+def shortened(text: str) -> str:
+    """Shorten a text so that it fits into a sentence."""
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
 def query_encoder(
     collection: Collection,
     checkpoint: Checkpoint,
@@ -445,7 +375,7 @@ def query_encoder(
         codes = read_codes(
             collection.checked(*code_files(WORD_CODES)), WORD_CODES, len(words), checkpoint.m
         )
-        table = CodedWords(words, codes)
+        table = CodedWords(words, codes.dense, codes.m)
         return ExternalCodeEncoder(table.code, table)
     if entry:
         return ExternalCodeEncoder(

@@ -1,18 +1,15 @@
 """Words of English texts: tokens, base forms, and content words of captions.
 
-`WordList` finds the words of a query that a small backbone was not trained on. A word counts as
-known if it and a listed word may have the same base form (dogs and dog, running and run). The
-matching is lenient on purpose, because false warnings would teach users to ignore all warnings.
-
-`word_presence` finds the content words of each item's captions, and `concept_presence` their
-phrases of two words as well.
+The table of hypernyms is an excerpt of WordNet (Miller 1995), made by `sieve.data_prep.wordnet`;
+`assets/words/SOURCE.md` has its licence.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
+from sieve import assets
 from sieve.model.words.nouns import benchmark_nouns
 
 _STOP = """
@@ -86,6 +84,9 @@ class WordReading(NamedTuple):
 
 class WordList:
     """The words that a small backbone was trained on.
+
+    A word is known if it and a listed word may have the same base form (dogs and dog, running and
+    run). This is lenient on purpose, because false warnings teach users to ignore all warnings.
 
     Parameters
     ----------
@@ -354,3 +355,41 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
 def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
     """Return the content words and phrases: see `word_presence` and `with_phrases`."""
     return with_phrases(word_presence(captions, min_items), captions, min_items)
+
+
+@lru_cache(maxsize=1)
+def _hypernym_table() -> Mapping[str, tuple[str, ...]]:
+    """Read the common synonyms and hypernyms of each noun."""
+    table = (assets.ROOT / "words" / "kinds.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in table.splitlines())
+    return {noun: tuple(hypernyms.split()) for noun, hypernyms in rows}
+
+
+def hypernyms_of(word: str) -> frozenset[str]:
+    """Return a word, its singular, and their synonyms and hypernyms."""
+    table, singular = _hypernym_table(), lemma(word)
+    forms = (word, singular) if word in PLURALS else (singular, word)
+    noun = next((form for form in forms if form in table), word)
+    return frozenset({word, noun, *table.get(noun, ())})
+
+
+def with_hypernyms(words: WordPresence, min_items: int = 5) -> WordPresence:
+    """Add the hypernyms of each item's words: a caption with a dog also implies an animal.
+
+    Parameters
+    ----------
+    words : WordPresence
+    min_items : int
+        Words of fewer items are dropped.
+    """
+    implied = [hypernyms_of(word) for word in words.words]
+    columns = sorted(frozenset(words.words).union(*implied))
+    column_of = {word: column for column, word in enumerate(columns)}
+    rows = np.repeat(np.arange(len(implied)), [len(of) for of in implied])
+    targets = np.array([column_of[word] for of in implied for word in sorted(of)], np.int64)
+    ones = np.ones(len(rows), np.float32)
+    implies = csr_array((ones, (rows, targets)), shape=(len(implied), len(columns)))
+    presence = csr_array(words.presence @ implies)
+    presence.data[:] = 1
+    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
+    return WordPresence([columns[at] for at in frequent], csr_array(presence[:, frequent]))

@@ -81,7 +81,7 @@ def main() -> None:
         only.write_text("\n".join(names))
         folder = Folder(asked.folder, only=only)
         records = list(folder.records())
-        pixels = torch.stack([backbone.preprocess(folder.open_image(r, 320)) for r in records])
+        pixels = torch.stack([backbone.transform(folder.open_image(r, 320)) for r in records])
         bare(backbone, pixels[: 2 * IMAGE_BATCH])  # warms up
         rounds = []
         for number in range(asked.rounds):

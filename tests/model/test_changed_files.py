@@ -159,7 +159,7 @@ except ValueError as error:
 TRUNCATED_CAPTIONS = """
 import os, sys
 from pathlib import Path
-from sieve.model.caption_encoder import CaptionEncoder
+from sieve.model.text_encoder import CaptionEncoder
 from sieve.model.collection import Collection
 collection = Collection.open(sys.argv[1])
 encoder = CaptionEncoder.of_collection(collection)

@@ -10,10 +10,9 @@ from scipy.sparse import csr_array
 
 from sieve import assets
 from sieve.model.checkpoint import NAMES, Checkpoint
-from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName
+from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName, labels_people
 from sieve.model.dimensions.naming import name_dimensions, nameable
 from sieve.model.dimensions.vocabulary import english_words
-from sieve.model.words.person_labels import labels_people
 from sieve.model.words.text import WordPresence
 
 BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES}"))

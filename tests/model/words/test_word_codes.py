@@ -4,9 +4,10 @@ import numpy as np
 from tiny_codes import WORD_CODES, WORDS, matrix
 
 from sieve.model.codes import SparseCodes
-from sieve.model.words.word_codes import CodedWords
+from sieve.model.text_encoder import CodedWords
 
-TABLE = CodedWords(WORDS, SparseCodes.from_rows(matrix(WORD_CODES)))
+CODES = SparseCodes.from_rows(matrix(WORD_CODES))
+TABLE = CodedWords(WORDS, CODES.dense, CODES.m)
 HALF = np.sqrt(0.5)
 
 
@@ -39,6 +40,6 @@ def test_unknown_words_are_told_and_function_words_are_not() -> None:
 
 def test_entries_that_are_no_words_are_found_as_they_stand() -> None:
     codes = SparseCodes.from_rows(matrix(np.eye(3)))
-    table = CodedWords(["##ing", "☂ 2", "ing"], codes)
+    table = CodedWords(["##ing", "☂ 2", "ing"], codes.dense, codes.m)
     assert table.read("☂  2").rows == (1,)
     assert table.read("ing").rows == (2,)
