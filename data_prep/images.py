@@ -298,7 +298,7 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         except ValueError:
             return open_thumbnail(collection, row)
     thumbnail = open_thumbnail(collection, row)
-    follow_links = collection.manifest.get("follow_links") is True
+    follow_links = collection.manifest.follow_links
     try:
         return Original(_photograph(reference, size, thumbnail.image, follow_links), False)
     except ValueError:

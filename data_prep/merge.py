@@ -40,8 +40,7 @@ from sieve.data_prep.records import (
 from sieve.data_prep.thumbnails import thumbnail_file
 from sieve.model import collection as layout
 from sieve.model.backbone import Backbone
-from sieve.model.collection import ITEMS, Collection, thumbnail_path
-from sieve.model.collection_writer import write_manifest
+from sieve.model.collection import ITEMS, Collection, ShardFacts, thumbnail_path, write_manifest
 from sieve.model.files import atomic_folder
 
 _ROWS = 4_096
@@ -73,7 +72,7 @@ def merge(parts: Sequence[Path], out: Path, name: str = "") -> Collection:
     if not any(part.n_items for part in collections):
         raise ValueError(f"none of the {len(parts)} shards has an item: there is nothing to merge")
     first = collections[0]
-    return join(collections, out, name=name or first.name, source=first.manifest["source"])
+    return join(collections, out, name=name or first.name, source=first.manifest.source)
 
 
 def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> Collection:
@@ -101,7 +100,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
         counts = {"items": n_items, "captions": n_captions}
         counts["skipped"] = write_skipped(folder / layout.SKIPPED, skipped)
         counts["duplicates"] = write_duplicates(folder)
-        licences = dict.fromkeys(str(part.manifest["licence"]) for part in parts)
+        licences = dict.fromkeys(part.manifest.licence for part in parts)
         write_manifest(
             folder,
             name=name,
@@ -110,24 +109,27 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             licence="; ".join(licences),
             counts=counts,
             roots=_roots(parts),
-            follow_links=any(part.manifest.get("follow_links") is True for part in parts),
+            follow_links=any(part.manifest.follow_links for part in parts),
         )
     return Collection.open(out)
 
 
 def _roots(parts: Sequence[Collection]) -> tuple[str, ...]:
-    roots = (root for part in parts for root in part.manifest.get("roots", ()))
+    roots = (root for part in parts for root in part.manifest.roots)
     return tuple(dict.fromkeys(roots))
 
 
 def _shard_of(part: Collection) -> Shard:
-    try:
-        return Shard.parse(part.manifest["shard"]["part"])
-    except KeyError:
+    return Shard.parse(_shard_facts(part).part)
+
+
+def _shard_facts(part: Collection) -> ShardFacts:
+    if part.manifest.shard is None:
         raise ValueError(
             f"{part.path} is a whole collection, not a shard; make shards with "
             "`sieve prepare … --shard i/n`"
-        ) from None
+        )
+    return part.manifest.shard
 
 
 def _index(pair: tuple[Shard, Collection]) -> int:
@@ -140,7 +142,7 @@ def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
         raise ValueError("there is nothing to merge; give the folders of all shards")
     first = shards[0][1]
     for shard, part in shards:
-        theirs, ours = part.manifest["shard"]["origin"], first.manifest["shard"]["origin"]
+        theirs, ours = _shard_facts(part).origin, _shard_facts(first).origin
         differing = [field for field in ours if theirs.get(field) != ours[field]]
         if differing or shard.of != shards[0][0].of:
             field = differing[0] if differing else "number of shards"
@@ -243,7 +245,7 @@ def add(
             keep_going=keep_going,
             shard=Shard(),
         )
-    sources = f"{collection.manifest['source']}; {source}"
+    sources = f"{collection.manifest.source}; {source}"
     joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
     shutil.rmtree(new_items)
     return joined
@@ -253,7 +255,7 @@ def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> b
     """Whether a run that was killed while joining has already prepared these items."""
     table = read_records(new)
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
-    return Collection.open(folder).manifest["shard"]["origin"] == origin
+    return _shard_facts(Collection.open(folder)).origin == origin
 
 
 class NewRecords:

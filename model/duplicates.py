@@ -123,7 +123,7 @@ def n_dropped(collection: Collection, split: str) -> int:
 
 def _pairs(collection: Collection) -> Iterator[_Pair]:
     """Read `duplicates.csv`, if there is one."""
-    if DUPLICATES not in collection.manifest["files"]:
+    if DUPLICATES not in collection.manifest.files:
         return
     path = collection.checked(DUPLICATES) / DUPLICATES
     try:

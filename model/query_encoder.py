@@ -19,10 +19,17 @@ from scipy.sparse import csr_array, issparse
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes, code_files, csr_fault
+from sieve.model.codes import (
+    WORD_CODES,
+    WORDS,
+    SparseCodes,
+    code_files,
+    csr_fault,
+    read_codes,
+    read_words,
+)
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.external_codes import WORD_CODES, WORDS, read_codes, read_words
 from sieve.model.text_encoder import (
     ATTACH,
     CaptionEncoder,
@@ -360,7 +367,7 @@ def query_encoder(
     """
     if not collection.codes:
         return BackboneQueryEncoder(collection, checkpoint, open_backbone, bool(text_encoder))
-    entry = text_encoder or str(checkpoint.config.get("text_encoder") or "")
+    entry = text_encoder or checkpoint.config.text_encoder
     if text_encoder and not allow_code:
         raise ValueError(
             f"collection {collection.name} holds codes, so --text-encoder must name a Python "

@@ -21,7 +21,7 @@ from sieve.explorer.serialize import item_summaries
 from sieve.explorer.tabs.inspect import format_score
 from sieve.explorer.tabs.search import upload_key
 from sieve.explorer.view_state import ViewState
-from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
+from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.compare import (
     DENSE_METHODS,
     dense_scores,
@@ -337,7 +337,7 @@ class CompareHandlers:
         checkpoints: dict[str, Path] = {}
         if self._engine.collection.codes or self._handlers.public:
             return checkpoints  # public servers open no other checkpoints
-        for path in fitting_checkpoints(self._engine.collection):
+        for path, *_ in list_fitting(self._engine.collection):
             if path.resolve() != own:
                 taken = path.name in checkpoints or path.name == self._handlers.checkpoint_name
                 checkpoints.setdefault(f"{path.name} (bundled)" if taken else path.name, path)

@@ -21,7 +21,7 @@ def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Ba
     made = prepare(SquareSource(7), tiny_backbone, tmp_path / "c", progress=False)
     opened = Collection.open(tmp_path / "c")
     assert (opened.name, opened.n_items, opened.n_captions) == ("drawn", 7, 6)
-    assert (opened.manifest["source"], opened.manifest["licence"]) == ("7 squares", "CC0")
+    assert (opened.manifest.source, opened.manifest.licence) == ("7 squares", "CC0")
     assert opened.backbone == made.backbone
     assert opened.items["id"].tolist() == [record.id for record in SquareSource(7).records()]
     assert opened.caption_item.tolist() == [1, 2, 2, 4, 5, 5]
@@ -141,7 +141,7 @@ def test_rows_that_are_no_records_are_listed_but_not_counted_as_bad(
     made = prepare(WithRows(5), tiny_backbone, tmp_path / "c", progress=False)
     assert made.n_items == 5
     assert len(skipped_rows(made)) == 31
-    assert made.manifest["counts"]["skipped"] == 30
+    assert made.manifest.counts.skipped == 30
 
 
 def test_what_exists_is_not_touched(tmp_path: Path, tiny_backbone: Backbone) -> None:

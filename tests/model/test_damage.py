@@ -14,7 +14,7 @@ from conftest import WordBackbone
 from corruption import damaged_files, reseal
 
 from sieve import assets
-from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
+from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.collection import Collection
 from sieve.model.dimensions import open_code_cache
 from sieve.model.dimensions.map import dimension_map
@@ -60,7 +60,7 @@ def asked(folder: Path) -> Answer:
         "dimensions": engine.dimension_table().to_json(),
         "map": map_.positions.tobytes(),
         "names": checkpoint.names,
-        "config": json.dumps(checkpoint.config),
+        "config": checkpoint.config.model_dump_json(),
         "trained": checkpoint.trained_items,
     }
 
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_is_not_passed_over_in_silence(
     config = own / "config.json"
     config.write_text(config.read_text().replace('"ff', '"fe', 1))
     with caplog.at_level(logging.WARNING):
-        assert own not in fitting_checkpoints(Collection.open(artifacts / "collection"))
+        assert own not in [c.path for c in list_fitting(Collection.open(artifacts / "collection"))]
     assert f"{config} is damaged" in caplog.text and "it is left out" in caplog.text
 
 

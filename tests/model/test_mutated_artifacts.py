@@ -25,7 +25,7 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
-from sieve.model.codes import code_files
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS, code_files
 from sieve.model.collection import (
     CAPTION_ITEM,
     IMAGE_EMBEDDINGS,
@@ -35,7 +35,6 @@ from sieve.model.collection import (
     file_sha256,
 )
 from sieve.model.engine import Engine
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
 from sieve.model.files import CHECKSUMS
 
 N = 20

@@ -25,8 +25,8 @@ from sieve.data_prep.sources.sparse_codes import (
     read_names,
 )
 from sieve.model.backbone import Backbone
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 from sieve.model.collection import Collection
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
