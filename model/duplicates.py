@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sieve.model.collection import DUPLICATES, Collection
 
 SAME, NEAR = "same", "near"
 """Kinds. `same`: equal pictures. `near`: pictures that look alike and have embeddings of at least
 cosine .97, such as another encoding of one photograph."""
-
 _USED_FOR = ("train", "select", "test")
-
-
-class _Pair(NamedTuple):
-    row: int
-    other: int
-    kind: str
 
 
 def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarray:
@@ -45,7 +37,8 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
     ValueError
         If the file is damaged.
     """
-    return _groups(collection.n_items, (p for p in _pairs(collection) if near or p.kind == SAME))
+    pairs = _read_pairs(collection)
+    return _groups(collection.n_items, pairs if near else pairs[pairs["kind"] == SAME])
 
 
 class Copies:
@@ -59,14 +52,9 @@ class Copies:
 
     def __init__(self, groups: np.ndarray) -> None:
         self.groups = groups
-        repeated = np.flatnonzero(groups != np.arange(len(groups)))
-        self._members = {first: [first] for first in np.unique(groups[repeated]).tolist()}
-        for row in repeated.tolist():
-            self._members[int(groups[row])].append(row)
-
-    def __bool__(self) -> bool:
-        """Return whether any picture occurs more than once."""
-        return bool(self._members)
+        self._members: dict[int, list[int]] = {}
+        for row in np.flatnonzero(groups != np.arange(len(groups))).tolist():
+            self._members.setdefault(first := int(groups[row]), [first]).append(row)
 
     def group(self, row: int) -> int:
         """Return the first row that shows the same picture."""
@@ -104,15 +92,15 @@ def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
     before = collection.rows_of_split(_USED_FOR[: _USED_FOR.index(split)])
     if not len(rows) or not len(before):
         return rows
-    pairs = list(_pairs(collection))
-    groups = _groups(collection.n_items, (pair for pair in pairs if pair.kind == SAME))
+    pairs = _read_pairs(collection)
+    groups = _groups(collection.n_items, pairs[pairs["kind"] == SAME])
     is_before = np.zeros(collection.n_items, bool)
     is_before[before] = True
     seen = np.zeros(collection.n_items, bool)
     seen[groups[before]] = True
-    for row, other, _ in pairs:
-        seen[groups[row]] |= is_before[other]
-        seen[groups[other]] |= is_before[row]
+    one, two = (pairs[name].to_numpy() for name in ("row", "other"))
+    seen[groups[one[is_before[two]]]] = True
+    seen[groups[two[is_before[one]]]] = True
     return rows[~seen[groups[rows]]]
 
 
@@ -121,36 +109,31 @@ def n_dropped(collection: Collection, split: str) -> int:
     return len(collection.rows_of_split([split])) - len(evaluation_rows(collection, split))
 
 
-def _pairs(collection: Collection) -> Iterator[_Pair]:
-    """Read `duplicates.csv`, if there is one."""
+def _read_pairs(collection: Collection) -> pd.DataFrame:
+    """Read the rows of two alike items, row and other, and their kind from `duplicates.csv`."""
     if DUPLICATES not in collection.manifest.files:
-        return
+        return pd.DataFrame({"row": np.empty(0, int), "other": np.empty(0, int), "kind": ""})
     path = collection.checked(DUPLICATES) / DUPLICATES
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for entry in csv.DictReader(stream):
-                row, other = (collection.row_of_id[entry[name]] for name in ("id", "duplicate_of"))
-                yield _Pair(row, other, entry["kind"])
-    except (KeyError, csv.Error, UnicodeDecodeError) as error:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = {
+            name: [collection.row_of_id[item_id] for item_id in table[column]]
+            for name, column in (("row", "id"), ("other", "duplicate_of"))
+        }
+        return pd.DataFrame({**rows, "kind": table["kind"]})
+    except (KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ValueError(
             f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
         ) from None
 
 
-def _groups(n: int, pairs: Iterator[_Pair]) -> np.ndarray:
+def _groups(n: int, pairs: pd.DataFrame) -> np.ndarray:
     """Group pairs transitively: (n,) int64, the first row of each group."""
-    first = np.arange(n)
-    for row, other, _ in pairs:
-        one, two = sorted((_root(first, row), _root(first, other)))
-        first[two] = one
-    for row in np.flatnonzero(first != np.arange(n)):
-        first[row] = first[first[row]]  # rows ascend, so an earlier row already has its root
-    return first
-
-
-def _root(first: np.ndarray, row: int) -> int:
-    while first[row] != row:
-        first[row] = first[first[row]]
-        row = int(first[row])
-    return row
+    if not len(pairs):
+        return np.arange(n)
+    links = (np.ones(len(pairs), bool), (pairs["row"].to_numpy(), pairs["other"].to_numpy()))
+    n_groups, group = connected_components(coo_array(links, shape=(n, n)), directed=False)
+    first = np.empty(n_groups, np.int64)
+    first[group[::-1]] = np.arange(n)[::-1]  # of equal groups, the last assignment remains
+    return first[group]

@@ -75,6 +75,10 @@ class _Hit(NamedTuple):
     codes: SparseCodes | None = None
     position: int = 0
 
+    def contributions(self, query: Query) -> Contributions:
+        assert self.codes is not None
+        return contributions(self.codes, query, self.position)
+
 
 class Engine:
     """Exclusion search over one collection with one checkpoint.
@@ -214,6 +218,10 @@ class Engine:
     def copies(self) -> Copies:
         """Groups of items that show the same picture, from the collection's `duplicates.csv`."""
         return Copies(duplicate_groups(self.collection, near=True))
+
+    @cached_property
+    def _no_copies(self) -> Copies:
+        return Copies(np.arange(self.collection.n_items))
 
     @property
     def image_codes(self) -> SparseCodes:
@@ -384,24 +392,34 @@ class Engine:
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
         off = self._resolve_off(query, off)
-        names, query_row = self.names(), self._query_row(query)
+        names, own = self.names(), self._query_row(query)
+        copies = self.copies if fold else self._no_copies
         with checked_once():
             self.collection.check_unchanged()
             weighted = self.question(query, off, strictness, never)
-            copies = self.copies if fold else None
             is_on = np.setdiff1d(np.flatnonzero(query.code), off)
             started = time.perf_counter()
-            after = (
-                self._best_hits(weighted, top, query_row, copies) if len(is_on) or not off else []
-            )
+            after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []
             seconds = time.perf_counter() - started
-            before = self._best_hits(Query(query.code), top, query_row, copies) if off else after
-            results, left = self._compare_rankings(weighted, names, before, after, copies)
+            before = self._best_hits(Query(query.code), top, own, copies) if off else after
+            rank_before = {copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
+            results = []
+            for rank, hit in enumerate(after, 1):
+                parts = _named_contributions(hit, weighted, names)
+                earlier = rank_before.pop(copies.group(hit.row), None)
+                results.append(self._result(hit.row, hit.score, copies, rank, earlier, parts))
+            left = []
+            for rank, hit in enumerate(before, 1):
+                if copies.group(hit.row) in rank_before:
+                    parts = _named_contributions(hit, weighted, names)
+                    score = sum(part.value for part in parts)
+                    left.append(self._result(hit.row, score, copies, 0, rank, parts))
         weights = tuple(
             OffDimension(j, names(j), weight)
             for j, weight in zip(weighted.off, weighted.weights, strict=True)
         )
-        return SearchOutcome(weights, results, left, seconds, bool(off) and not len(is_on))
+        all_off = bool(off) and not len(is_on)
+        return SearchOutcome(weights, tuple(results), tuple(left), seconds, all_off)
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
@@ -441,18 +459,16 @@ class Engine:
 
         "A without B" is embedded as that literal text.
         """
-        copies = self.copies if fold else None
+        copies = self.copies if fold else self._no_copies
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
         total = total.astype(np.float32)
 
         def find(top: int) -> list[_Hit]:
-            hits = best(total, top)
-            return list(map(_Hit, hits.rows.tolist(), hits.scores.tolist()))
+            return list(map(_Hit, *(part.tolist() for part in best(total, top))))
 
         hits = _distinct(find, top, self._query_row(query), copies)
         return tuple(
-            self._result(hit.row, hit.score, rank, copies=copies)
-            for rank, hit in enumerate(hits, 1)
+            self._result(hit.row, hit.score, copies, rank) for rank, hit in enumerate(hits, 1)
         )
 
     def _embedding_of(self, row: int) -> np.ndarray:
@@ -470,61 +486,29 @@ class Engine:
         """Return the row of the query's item, which is no result of its own query."""
         return self.row_of(query.item) if query.item else None
 
-    def _best_hits(
-        self, query: Query, top: int, query_row: int | None, copies: Copies | None
-    ) -> list[_Hit]:
+    def _best_hits(self, query: Query, top: int, own: int | None, copies: Copies) -> list[_Hit]:
         def find(top: int) -> list[_Hit]:
             found = self.index.search(query, top)
             pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
             return [_Hit(row, score, found.codes, position) for position, (row, score) in pairs]
 
-        hits = _distinct(find, top, query_row, copies)
+        hits = _distinct(find, top, own, copies)
         if not query.never:
             return hits
         # If much is left out, items that share no "on" dimension would fill the ranking.
-        return [hit for hit in hits if (_contributions(hit, query).values > 0).any()]
-
-    def _compare_rankings(
-        self,
-        query: Query,
-        names: Callable[[int], str],
-        before: list[_Hit],
-        after: list[_Hit],
-        copies: Copies | None,
-    ) -> tuple[tuple[Result, ...], tuple[Result, ...]]:
-        """Return the results with their ranks before, and the items that left the ranking."""
-        rank_before = {_picture(hit.row, copies): rank for rank, hit in enumerate(before, 1)}
-        pictures = {_picture(hit.row, copies) for hit in after}
-        results = tuple(
-            self._result(
-                hit.row,
-                hit.score,
-                rank,
-                rank_before.get(_picture(hit.row, copies)),
-                _named_contributions(hit, query, names),
-                copies,
-            )
-            for rank, hit in enumerate(after, 1)
-        )
-        left = []
-        for rank, hit in enumerate(before, 1):
-            if _picture(hit.row, copies) not in pictures:
-                parts = _named_contributions(hit, query, names)
-                score = sum(part.value for part in parts)
-                left.append(self._result(hit.row, score, 0, rank, parts, copies))
-        return results, tuple(left)
+        return [hit for hit in hits if (hit.contributions(query).values > 0).any()]
 
     def _result(
         self,
         row: int,
         score: float,
+        copies: Copies,
         rank: int,
         rank_before: int | None = None,
         parts: tuple[Contribution, ...] = (),
-        copies: Copies | None = None,
     ) -> Result:
-        ids, file_names = self.collection.items["id"], self.collection.file_names
-        item = self.collection.items.iloc[row]
+        items, files = self.collection.items, self.collection.file_names
+        item = items.iloc[row]
         return Result(
             id=item["id"],
             row=row,
@@ -534,11 +518,8 @@ class Engine:
             contributions=parts,
             rank=rank,
             rank_before=rank_before,
-            file=file_names[row],
-            copies=tuple(
-                Copy(ids.iloc[other], file_names[other])
-                for other in (copies.of(row) if copies else ())
-            ),
+            file=files[row],
+            copies=tuple(Copy(items["id"].iloc[one], files[one]) for one in copies.of(row)),
         )
 
     def check_dimension(self, dimension: int) -> None:
@@ -551,39 +532,26 @@ class Engine:
 
 
 def _distinct(
-    find: Callable[[int], list[_Hit]], top: int, query_row: int | None, copies: Copies | None
+    find: Callable[[int], list[_Hit]], top: int, own: int | None, copies: Copies
 ) -> list[_Hit]:
-    """Return the best hits without the query's own item, one for each picture if `copies`."""
-    wanted = top + (query_row is not None)
+    """Return the best hit of each picture without the query's own."""
+    wanted = top + (own is not None)
     while True:
         hits = find(wanted)
-        seen = set() if query_row is None else {_picture(query_row, copies)}
-        distinct = []
+        distinct: dict[int, _Hit] = {}
         for hit in hits:
-            picture = _picture(hit.row, copies)
-            if picture not in seen:
-                distinct.append(hit)
-                if copies:
-                    seen.add(picture)
-        if len(distinct) >= top or len(hits) < wanted or not copies:
-            return distinct[:top]
+            distinct.setdefault(copies.group(hit.row), hit)
+        if own is not None:
+            distinct.pop(copies.group(own), None)
+        if len(distinct) >= top or len(hits) < wanted:
+            return list(distinct.values())[:top]
         wanted *= 2
-
-
-def _picture(row: int, copies: Copies | None) -> int:
-    """Return the key of a row's picture: the row itself if copies are not folded."""
-    return copies.group(row) if copies else row
-
-
-def _contributions(hit: _Hit, query: Query) -> Contributions:
-    assert hit.codes is not None
-    return contributions(hit.codes, query, hit.position)
 
 
 def _named_contributions(
     hit: _Hit, query: Query, names: Callable[[int], str]
 ) -> tuple[Contribution, ...]:
-    dimensions, values = _contributions(hit, query)
+    dimensions, values = hit.contributions(query)
     return tuple(
         Contribution(j, names(j), value)
         for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
