@@ -44,11 +44,11 @@ from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
     Capabilities,
     encode_exclusions,
+    nothing_proposed_note,
     query_encoder,
     query_notes,
-    shortened,
 )
-from sieve.model.query_parser import ParsedQuery, describe, parse_query
+from sieve.model.query_parser import parse_query
 from sieve.model.search_results import (
     Contribution,
     Copy,
@@ -59,8 +59,6 @@ from sieve.model.search_results import (
     list_active,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
-from sieve.model.words.nouns import bare_phrase
-from sieve.model.words.text import lemma, says_something
 
 MAX_TOP = 200
 _CACHED_NUMBERS = 1 << 22
@@ -146,14 +144,8 @@ class Engine:
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the best one that fits.
 
-        Parameters
-        ----------
-        collection, checkpoint : path
-        device, allow_code, text_encoder
-            See `Engine`.
-        index : str
-            Address of an index to search instead of the codes in this process: see
-            `sieve.model.index.qdrant`.
+        `index` is the address of an index to search instead of the codes in this process: see
+        `sieve.model.index.qdrant`. For the other parameters, see `Engine`.
 
         Raises
         ------
@@ -247,12 +239,9 @@ class Engine:
         return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
-        """Describe one dimension; `seed` selects the random examples.
+        """Describe one dimension; raise a ValueError if there is no such dimension.
 
-        Raises
-        ------
-        ValueError
-            If there is no such dimension.
+        `seed` selects the random examples.
         """
         self.collection.check_unchanged()
         self.check_dimension(dimension)
@@ -261,13 +250,7 @@ class Engine:
         )
 
     def thumbnail(self, item_id: str) -> Path:
-        """Return the path of an item's thumbnail.
-
-        Raises
-        ------
-        ValueError
-            If the collection has no such item.
-        """
+        """Return the path of an item's thumbnail; raise a ValueError if there is no such item."""
         self.row_of(item_id)
         return self.collection.path / thumbnail_path(item_id)
 
@@ -316,7 +299,7 @@ class Engine:
             text, encoded = "", self._queries.encode_image(image)
             code, embedding = encoded.code, lambda: encoded.embedding
         else:
-            self._check_text(parsed)
+            parsed.check_text()
             whole = self.encode_text(f"{text} without {without}" if without else text)
             code, embedding = self.encode_text(text).code, lambda: whole.embedding
             if not code.any():
@@ -329,7 +312,7 @@ class Engine:
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         proposed = propose_off(code, without_codes, self.checkpoint.calibration)
         if without_codes.any() and not len(proposed):
-            notes.append(_nothing_proposed(text, parsed.without))
+            notes.append(nothing_proposed_note(text, parsed.without))
         without_code = without_codes.max(axis=0, initial=0)
         return EncodedQuery(
             parsed.find_field if text else "",
@@ -343,20 +326,6 @@ class Engine:
             parsed.without,
             None if item or image is not None else parsed.suggestion,
         )
-
-    @staticmethod
-    def _check_text(parsed: ParsedQuery) -> None:
-        """Raise a ValueError if a query has nothing to find."""
-        if says_something(parsed.text):
-            return
-        if parsed.without:
-            raise ValueError(
-                f"nothing to search for: the query is read as {describe('', parsed.without)}; "
-                "enter something to find as well"
-            )
-        if parsed.text:
-            raise ValueError(f"“{shortened(parsed.text)}” has no words to search for; enter some")
-        raise ValueError("nothing to search for: give a text, an image or an item")
 
     def search(
         self,
@@ -556,12 +525,3 @@ def _named_contributions(
         Contribution(j, names(j), value)
         for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
     )
-
-
-def _nothing_proposed(text: str, phrases: tuple[str, ...]) -> str:
-    """Explain why an exclusion whose words are known switches nothing off."""
-    excluded = describe("", phrases)
-    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
-    if text and len(words) == 1:
-        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
-    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."

@@ -30,6 +30,7 @@ from sieve.model.codes import (
 )
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
+from sieve.model.query_parser import describe, shortened
 from sieve.model.text_encoder import (
     ATTACH,
     CaptionEncoder,
@@ -41,7 +42,8 @@ from sieve.model.text_encoder import (
     load_entry,
     unavailable_reason,
 )
-from sieve.model.words.text import WordReading, drop_words
+from sieve.model.words.nouns import bare_phrase
+from sieve.model.words.text import WordReading, drop_words, lemma
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NO_EMBEDDING = np.zeros(0, np.float32)
@@ -335,9 +337,13 @@ def encode_exclusions(
     return codes, notes
 
 
-def shortened(text: str) -> str:
-    """Shorten a text so that it fits into a sentence."""
-    return text if len(text) <= 60 else f"{text[:59]}…"
+def nothing_proposed_note(text: str, phrases: tuple[str, ...]) -> str:
+    """Return why an exclusion whose words are known switches nothing off."""
+    excluded = describe("", phrases)
+    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
+    if text and len(words) == 1:
+        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
+    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."
 
 
 def query_encoder(

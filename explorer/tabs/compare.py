@@ -24,15 +24,19 @@ from sieve.explorer.view_state import ViewState
 from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.compare import (
     DENSE_METHODS,
+    Relevance,
     dense_scores,
     embed_query,
+    find_concept,
+    load_concepts,
+    measure,
+    relevance_of,
     shown_rows,
     sparse_scores,
     trained_share,
 )
 from sieve.model.encoder import IMAGE
 from sieve.model.evaluation import TRACKS, TrackName
-from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
