@@ -1,26 +1,25 @@
 """Sparse codes in Qdrant (https://qdrant.tech), for collections too large for one machine.
 
 Each item is a point whose id is the item's row: its code is a sparse vector, and its payload holds
-the item's id and, indexed, the dimensions above τ. A search is one query: Qdrant adds up negative
-weights exactly (it only skips fewer postings then), and `never` is a filter on the payload. Its
-sparse index is exact. One more point, without a vector and so never returned, stores which
-collection and checkpoint the codes are of, and how far the upload is.
+the item's id and, indexed, the dimensions above τ. A search is one query, and exact: Qdrant adds up
+negative weights, and `never` is a filter on the payload. One more point, without a vector and so
+never returned, stores which collection and checkpoint the codes are of, and how far the upload is.
 
 Sharding, replication and storage are configured in Qdrant: `upload` also fills an empty collection
-that has a sparse vector `code`. An interrupted upload continues from the last stored batch.
+that has a sparse vector `code`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import numpy as np
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from sieve.model.checkpoint import Checkpoint
@@ -35,6 +34,15 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 PORT = 6333
+VERSION = 1
+"""Version of the stored data; other versions are refused."""
+CODE = "code"
+"""Name of the sparse vector."""
+HAS = "has"
+"""Payload field that lists the dimensions above τ."""
+ABOUT = "51e7e000-0000-4000-8000-000000000001"
+"""Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
+_TIMEOUT_S = 60
 _FORMS = "qdrant://HOST:6333/NAME, qdrants://… for TLS, or qdrant:///FOLDER/NAME"
 
 
@@ -51,12 +59,9 @@ class IndexAddress(NamedTuple):
     def parse(cls, text: str) -> IndexAddress:
         """Parse an address.
 
-        Parameters
-        ----------
-        text : str
-            `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
-            `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in
-            a folder and is meant for trials.
+        It is `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
+        `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in a
+        folder and is meant for trials.
 
         Raises
         ------
@@ -92,10 +97,6 @@ def _server(parts: SplitResult) -> str:
     return f"http{'s' if parts.scheme == 'qdrants' else ''}://{host}:{parts.port or PORT}"
 
 
-VERSION = 1
-"""Version of the stored data; other versions are refused."""
-
-
 @dataclass(frozen=True)
 class IndexIdentity:
     """Collection, checkpoint and calibration whose codes an index holds."""
@@ -106,8 +107,8 @@ class IndexIdentity:
     checkpoint_sha256: str
     items: int
     m: int
-    push: float
-    threshold: float
+    push: FiniteFloat
+    threshold: FiniteFloat
     """τ: each item's payload lists its dimensions above it, for `never`."""
     version: int = VERSION
 
@@ -128,12 +129,10 @@ class IndexIdentity:
     @classmethod
     def read(cls, payload: Any) -> IndexIdentity | None:
         """Read an identity from a payload; return None if it holds none."""
-        parts = fields(cls)
-        if not isinstance(payload, dict):
+        try:
+            return TypeAdapter(cls).validate_python(payload)
+        except ValidationError:
             return None
-        if not all(_fits(payload.get(part.name), part.type) for part in parts):
-            return None
-        return cls(**{part.name: payload[part.name] for part in parts})
 
     def check(self, wanted: IndexIdentity, where: str) -> None:
         """Raise a ValueError that names both if an index holds other codes than the wanted ones."""
@@ -167,24 +166,6 @@ class IndexIdentity:
                 f"index {where} stores the dimensions above {self.threshold} for `never`, but the "
                 f"query's threshold is {calibration.threshold}; upload the codes under another name"
             )
-
-
-def _fits(value: object, kind: object) -> bool:
-    """Return whether a payload's value has a field's type."""
-    if kind == "str":
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
-        return False
-    return math.isfinite(value)
-
-
-CODE = "code"
-"""Name of the sparse vector."""
-HAS = "has"
-"""Payload field that lists the dimensions above τ."""
-ABOUT = "51e7e000-0000-4000-8000-000000000001"
-"""Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
-_TIMEOUT_S = 60
 
 
 def connect(address: IndexAddress) -> QdrantClient:
@@ -285,15 +266,7 @@ class QdrantIndex:
 
     @classmethod
     def open(cls, text: str, collection: Collection, checkpoint: Checkpoint) -> QdrantIndex:
-        """Open the index at an address.
-
-        Parameters
-        ----------
-        text : str
-            See `IndexAddress.parse`.
-        collection, checkpoint
-            Those whose codes it must hold.
-        """
+        """Open the index of the codes of a collection and a checkpoint at an address."""
         address = IndexAddress.parse(text)
         identity = IndexIdentity.of(collection, checkpoint)
         return cls(connect(address), address.name, identity, str(address))
@@ -400,17 +373,12 @@ def upload(
 
     Parameters
     ----------
-    client : QdrantClient
-    name : str
-        Name of the collection in Qdrant, which is created if it does not exist.
-    identity : IndexIdentity
-        Identity of the codes.
+    client, name, identity, where
+        As for `QdrantIndex`; the collection in Qdrant is created if it does not exist.
     codes : SparseCodes
     mean_positive : (m,) float32
     item_ids : sequence of str
         Id of each row.
-    where : str
-        The index's address, for messages.
     batch : int
         Items per request.
     progress : bool
@@ -429,11 +397,10 @@ def upload(
             total=codes.n, initial=before, unit="item", unit_scale=True, disable=not progress
         ) as bar:
             for start in range(before, codes.n, batch):
-                end = min(start + batch, codes.n)
-                rows = range(start, end)
-                points = _points(codes, rows, item_ids[start:end], identity.threshold)
+                rows = range(start, min(start + batch, codes.n))
+                points = [_point(codes, row, item_ids[row], identity.threshold) for row in rows]
                 client.upsert(name, points, wait=True)
-                client.set_payload(name, {"uploaded": end}, points=[ABOUT], wait=True)
+                client.set_payload(name, {"uploaded": rows.stop}, points=[ABOUT], wait=True)
                 bar.update(len(rows))
     return UploadReport(codes.n, before)
 
@@ -470,18 +437,10 @@ def _begin(
     return 0
 
 
-def _points(
-    codes: SparseCodes, rows: range, item_ids: Sequence[str], threshold: float
-) -> list[models.PointStruct]:
-    """Build the points of some rows."""
+def _point(codes: SparseCodes, row: int, item_id: str, threshold: float) -> models.PointStruct:
     from qdrant_client import models
 
-    points = []
-    for row, item_id in zip(rows, item_ids, strict=True):
-        dimensions, values = codes.row(row)
-        vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
-        has = dimensions[values > threshold].tolist()
-        points.append(
-            models.PointStruct(id=row, vector={CODE: vector}, payload={"id": item_id, HAS: has})
-        )
-    return points
+    dimensions, values = codes.row(row)
+    vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
+    payload = {"id": item_id, HAS: dimensions[values > threshold].tolist()}
+    return models.PointStruct(id=row, vector={CODE: vector}, payload=payload)
