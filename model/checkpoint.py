@@ -116,16 +116,12 @@ class Checkpoint:
 
     Attributes
     ----------
-    path : Path
-    config : CheckpointConfig
     codes : CodesIdentity or None
         The codes whose dimensions it names, if it has no encoder.
     m : int
         Number of dimensions.
-    calibration : Calibration
     trained_on : str
         Name of the training collection.
-    names : mapping of int to DimensionName
     """
 
     def __init__(
@@ -198,14 +194,10 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Open a checkpoint folder.
+        """Open a checkpoint folder; raise a FileNotFoundError if there is none or it is incomplete.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is none, or a file is missing.
-        ValueError
-            If it has another version, is damaged, or is another tool's sparse autoencoder.
+        A ValueError is raised if it has another version, is damaged, or is another tool's sparse
+        autoencoder.
         """
         path = Path(path)
         if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
@@ -355,13 +347,7 @@ def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
 
 
 def find_checkpoint(collection: Collection) -> Path:
-    """Return the default checkpoint of a collection: the first of `list_fitting`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no checkpoint fits the collection's backbone.
-    """
+    """Return the first of `list_fitting`, or raise a FileNotFoundError."""
     fitting = list_fitting(collection)
     if not fitting:
         raise FileNotFoundError(
@@ -382,12 +368,10 @@ def save_checkpoint(
     training: Mapping[str, Any],
     names: Mapping[int, DimensionName],
 ) -> None:
-    """Write a checkpoint atomically, with weights in float16.
+    """Write a checkpoint atomically to a new folder, with weights in float16.
 
     Parameters
     ----------
-    path : Path
-        Must not exist yet.
     settings : mapping
         The training configuration.
     training : mapping
@@ -427,18 +411,10 @@ def save_checkpoint(
 def write_codes_checkpoint(
     folder: Path, codes: CodesIdentity, name: str, names: Mapping[int, DimensionName], entry: str
 ) -> None:
-    """Write the files that make the folder of external codes a checkpoint.
+    """Write the files that make the folder of a collection of external codes a checkpoint.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the collection that is being written.
-    codes : CodesIdentity
-    name : str
-        Name of the collection.
-    names : mapping
-    entry : str
-        `package.module:function` that encodes texts, or empty.
+    `name` is the collection's; `entry` is the `package.module:function` that encodes texts, or
+    empty.
     """
     config = {
         "schema_version": SCHEMA_VERSION,
@@ -465,12 +441,8 @@ def _write(path: Path, content: Any) -> None:
 def checkpoint_path(name: str) -> Path:
     """Return the path of a checkpoint: a path, a name in `$SIEVE_HOME`, or a bundled name.
 
-    A folder that is not a checkpoint does not hide a checkpoint of the same name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none of that name; the message lists the existing ones.
+    A folder that is not a checkpoint does not hide a checkpoint of the same name. Raises a
+    FileNotFoundError that lists the existing names if there is none of that name.
     """
     path = Path(name).expanduser()
     if (path / CONFIG).is_file():

@@ -62,7 +62,6 @@ def csr_fault(
 
 
 def _entry_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> str:
-    """Return the first fault of a kind, with its row and dimension."""
     follows = np.ones(len(indices), bool)  # another entry of its row
     follows[indptr[:-1][indptr[:-1] < len(indices)]] = False
     before, after, within = indices[:-1], indices[1:], follows[1:]
@@ -126,6 +125,8 @@ def shape_of(matrix: csr_array | csc_array) -> tuple[int, int]:
 class SparseCodes:
     """Unit-norm, non-negative codes of `n` rows in `m` dimensions.
 
+    Codes that `load_cache` mapped raise a ValueError once their file has changed.
+
     Parameters
     ----------
     indptr : (n + 1,) integer
@@ -135,11 +136,6 @@ class SparseCodes:
     values : (e,) float32
         Positive; each row has L2 norm 1, or no entry at all.
     m : int
-        Number of dimensions.
-
-    Notes
-    -----
-    Codes that `load_cache` mapped raise a ValueError once their file has changed.
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
@@ -174,12 +170,9 @@ class SparseCodes:
 
     @classmethod
     def from_rows(cls, matrix: csr_array) -> SparseCodes:
-        """Build normalised codes from a non-negative CSR matrix without duplicates; drop zeros.
+        """Build normalised codes from a non-negative, finite CSR matrix, and drop zeros.
 
-        Parameters
-        ----------
-        matrix : (n, m) of finite numbers
-            Dimensions ascending in each row.
+        The dimensions ascend in each row, without duplicates.
         """
         n, m = shape_of(matrix)
         row_of = np.repeat(np.arange(n), np.diff(matrix.indptr))
@@ -252,12 +245,7 @@ class SparseCodes:
     def save_cache(self, folder: Path, name: str, postings: bool = False) -> None:
         """Write codes for `load_cache`, with all large arrays in one file.
 
-        Parameters
-        ----------
-        folder : Path
-        name : str
-        postings : bool
-            Also write the postings, so that `load_cache` does not sort all entries.
+        With the postings, `load_cache` does not need to sort all entries.
         """
         copies = [self.by_row, *([self.by_dimension] if postings else [])]
         entries, *pointers = (folder / f"{name}_{part}.npy" for part in _CACHED)
@@ -298,10 +286,7 @@ def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:
 def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
     """Read external codes of images, texts or words; return all-zero codes if there are none.
 
-    Raises
-    ------
-    ValueError
-        If the arrays are not valid codes of `n` rows.
+    Raises a ValueError if the arrays are not valid codes of `n` rows.
     """
     paths = [folder / name for name in code_files(part)]
     if not all(path.is_file() for path in paths):
@@ -318,12 +303,6 @@ def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
 
 
 def read_words(folder: Path) -> list[str]:
-    """Read the words that have codes; return an empty list if there is no table.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
-    """
+    """Read the words that have codes, if any; raise a ValueError if the file is damaged."""
     path = folder / WORDS
     return read_json(path, list[str], _AGAIN) if path.is_file() else []

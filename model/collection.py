@@ -173,8 +173,6 @@ class Collection:
 
     Attributes
     ----------
-    path : Path
-    manifest : Manifest
     codes : CodesIdentity or None
         External codes that it holds instead of embeddings.
     sha256 : str
@@ -203,14 +201,10 @@ class Collection:
 
     @classmethod
     def open(cls, path: str | Path) -> Collection:
-        """Open a collection and check that it is complete.
+        """Open a collection; raise a FileNotFoundError if there is none, or a file is missing.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is no collection, or one of its files is missing.
-        ValueError
-            If it has another version, is truncated or damaged; the message names the file.
+        A ValueError that names the file is raised if it has another version, is truncated or
+        damaged.
         """
         path = Path(path)
         manifest_path = path / MANIFEST
@@ -234,10 +228,7 @@ class Collection:
     def checked(self, *names: str) -> Path:
         """Compare files with the hashes in the manifest, each once, and return the folder.
 
-        Raises
-        ------
-        ValueError
-            If a file has changed since it was written, or the manifest has no hash of it.
+        Raises a ValueError if a file has changed since it was written, or the manifest has no hash.
         """
         for name in names:
             if name in self._checked or not (self.path / name).exists():
@@ -383,15 +374,7 @@ class Collection:
         return np.flatnonzero(wanted[np.asarray(self.caption_item)])
 
     def item_positions(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
-        """Return the position in `rows` of each caption's item: (c,) int64.
-
-        Parameters
-        ----------
-        rows : (r,) int64
-            Item rows.
-        captions : (c,) int64
-            Captions of these items.
-        """
+        """Return the position in item rows, (r,) int64, of each caption's item: (c,) int64."""
         position = np.zeros(self.n_items, np.int64)
         position[rows] = np.arange(len(rows))
         return position[np.asarray(self.caption_item)[captions]]
@@ -442,9 +425,7 @@ def write_manifest(
     roots : sequence of str
         Source folders, to which the names of the items' files are relative.
     shard : mapping, optional
-        Number and kind of the shard, if the folder is a part of a larger collection.
-    codes : CodesIdentity, optional
-        The codes that it holds.
+        See `ShardFacts`.
     follow_links : bool
         Whether links that leave the source folder were followed, and may be followed later.
     """

@@ -16,39 +16,18 @@ _USED_FOR = ("train", "select", "test")
 
 
 def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarray:
-    """Return for each item the first row of its group of equal pictures.
+    """Return for each item the first row of its group of equal pictures: (n,) int64.
 
     An item without a copy is its own group, and so is every item of a collection without
-    `duplicates.csv` (codes, or one shard).
-
-    Parameters
-    ----------
-    collection : Collection
-    near : bool
-        Also group near duplicates, transitively.
-
-    Returns
-    -------
-    (n,) int64
-        Rows; `groups[row] <= row`.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
+    `duplicates.csv` (codes, or one shard). With `near`, near duplicates are grouped as well,
+    transitively. Raises a ValueError if the file is damaged.
     """
     pairs = _read_pairs(collection)
     return _groups(collection.n_items, pairs if near else pairs[pairs["kind"] == SAME])
 
 
 class Copies:
-    """Groups of items of a collection that show the same picture, by row.
-
-    Parameters
-    ----------
-    groups : (n,) int64
-        See `duplicate_groups`.
-    """
+    """Groups of items that show the same picture, by row: see `duplicate_groups`."""
 
     def __init__(self, groups: np.ndarray) -> None:
         self.groups = groups
@@ -66,27 +45,11 @@ class Copies:
 
 
 def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
-    """Return the items of a split that resemble no item of a split used before it.
+    """Return the items of a split that resemble no item of a split used before it: (r,) int64.
 
     A test item that is equal or near to a train or select item would be measured on what was
     trained or tuned on, and a select item that is near to a train item likewise. `train` is
-    returned whole.
-
-    Parameters
-    ----------
-    collection : Collection
-    split : str
-        `train`, `select` or `test`.
-
-    Returns
-    -------
-    (r,) int64
-        Ascending.
-
-    Raises
-    ------
-    ValueError
-        If `duplicates.csv` is damaged.
+    returned whole. Raises a ValueError if `duplicates.csv` is damaged.
     """
     rows = collection.rows_of_split([split])
     before = collection.rows_of_split(_USED_FOR[: _USED_FOR.index(split)])
@@ -117,7 +80,7 @@ def _read_pairs(collection: Collection) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         rows = {
-            name: [collection.row_of_id[item_id] for item_id in table[column]]
+            name: np.array([collection.row_of_id[item_id] for item_id in table[column]], np.int64)
             for name, column in (("row", "id"), ("other", "duplicate_of"))
         }
         return pd.DataFrame({**rows, "kind": table["kind"]})

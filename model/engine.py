@@ -83,8 +83,6 @@ class Engine:
 
     Parameters
     ----------
-    collection, checkpoint
-    device : str
     allow_code : bool
         Load the Python function that external codes name as their text encoder; it may do anything.
     index : Index, optional
@@ -175,10 +173,7 @@ class Engine:
     def backbone(self) -> Backbone | FunctionEncoder:
         """The backbone that made the collection, or the attached one, loaded when first needed.
 
-        Raises
-        ------
-        BackboneUnavailable
-            At every access after it could not be loaded once.
+        After it could not be loaded once, every access raises `BackboneUnavailable`.
         """
         if isinstance(self._loaded_backbone, BackboneUnavailable):
             raise self._loaded_backbone
@@ -452,7 +447,6 @@ class Engine:
         return off
 
     def _query_row(self, query: EncodedQuery) -> int | None:
-        """Return the row of the query's item, which is no result of its own query."""
         return self.row_of(query.item) if query.item else None
 
     def _best_hits(self, query: Query, top: int, own: int | None, copies: Copies) -> list[_Hit]:
@@ -503,7 +497,6 @@ class Engine:
 def _distinct(
     find: Callable[[int], list[_Hit]], top: int, own: int | None, copies: Copies
 ) -> list[_Hit]:
-    """Return the best hit of each picture without the query's own."""
     wanted = top + (own is not None)
     while True:
         hits = find(wanted)

@@ -129,15 +129,12 @@ def compare_items(
     itself: int | None = None,
     groups: np.ndarray | None = None,
 ) -> ItemComparison:
-    """Compare two items in the full ranking of a query.
+    """Compare two items, by their rows, in the full ranking of a query.
 
     Parameters
     ----------
     codes : SparseCodes
         Of all items.
-    query : Query
-    left, right : int
-        Rows.
     itself : int, optional
         Row of the query's own item, which is no result.
     groups : (n,) int64, optional

@@ -46,17 +46,9 @@ _WEIGHTS = {
 
 
 def external_sae_fault(path: Path) -> str:
-    """Return which tool saved a sparse autoencoder, and how to import its codes.
+    """Return which tool saved a sparse autoencoder in a file or a folder, and how to use it.
 
-    Parameters
-    ----------
-    path : Path
-        A file or a folder, which is searched recursively.
-
-    Returns
-    -------
-    str
-        One line; empty if there is no such autoencoder.
+    One line; empty if there is no such autoencoder.
     """
     found = _find(path, _DEPTH)
     if found is None:

@@ -240,17 +240,9 @@ def _state(path: str | Path) -> tuple[int, ...]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Write a folder atomically; of two concurrent writers, the first to finish wins.
+    """Write a new folder atomically; of two concurrent writers, the first to finish wins.
 
-    Parameters
-    ----------
-    target : Path
-        Must not exist yet.
-
-    Yields
-    ------
-    Path
-        An empty temporary folder, which is renamed to `target` at the end.
+    Yields an empty temporary folder, which is renamed to `target` at the end.
 
     Raises
     ------
@@ -297,10 +289,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary file, which replaces it unless an error occurs.
 
-    Raises
-    ------
-    OSError
-        If the disk is full.
+    Raises an OSError if the disk is full.
     """
     with report_full_disk(path.parent), temporary_beside(path) as temporary:
         yield temporary

@@ -82,11 +82,6 @@ class Texts(Sequence[str]):
     """Sequence of the strings in a column of lists of strings, stored in Arrow.
 
     Millions of Python strings would take gigabytes.
-
-    Parameters
-    ----------
-    lists : iterable of lists of str
-        A pandas column, preferably of an Arrow type.
     """
 
     def __init__(self, lists: object) -> None:
@@ -109,19 +104,12 @@ class Texts(Sequence[str]):
 
 
 class FileNames:
-    """Names of the items' original files relative to a collection's source folders.
+    """Names of the items' original files, from the column `image`, relative to the source folders.
 
-    The column `image` holds an original's location on the machine that prepared the collection: a
-    path, a member of a tar file (`TAR::MEMBER@START+SIZE`), a cell of a Parquet file
-    (`FILE.parquet::COLUMN[GROUP,ROW]`), or a scene (`scene:SEED:INDEX`).
-
-    Parameters
-    ----------
-    images : (n,) pandas.Series of str
-        The column `image` of the items.
-    roots : sequence of str
-        Source folders, absolute. Files outside all of them are named relative to the deepest
-        folder that they have in common.
+    The column holds an original's location on the machine that prepared the collection: a path, a
+    member of a tar file (`TAR::MEMBER@START+SIZE`), a cell of a Parquet file
+    (`FILE.parquet::COLUMN[GROUP,ROW]`), or a scene (`scene:SEED:INDEX`). Files outside all source
+    folders are named relative to the deepest folder that they have in common.
     """
 
     def __init__(self, images: pd.Series, roots: Sequence[str]) -> None:

@@ -75,18 +75,10 @@ class Encoded(NamedTuple):
 
 
 class BackboneQueryEncoder:
-    """Query encoder of a backbone followed by a sparse encoder.
+    """Query encoder of a backbone, or an `attached` text encoder, followed by a sparse encoder.
 
     If the backbone is unavailable, texts are embedded by the collection's captions instead (see
-    `CaptionEncoder`), and images cannot be encoded.
-
-    Parameters
-    ----------
-    collection, checkpoint
-    open_backbone : callable
-        Opens the backbone or the attached text encoder; raises `BackboneUnavailable`.
-    attached : bool
-        Whether a text encoder was attached by name.
+    `CaptionEncoder`), and images cannot be encoded. `open_backbone` raises `BackboneUnavailable`.
     """
 
     def __init__(
@@ -176,10 +168,7 @@ class BackboneQueryEncoder:
     def text_encoder(self) -> Backbone | TextOnlyEncoder:
         """Return the text encoder: the backbone, the attached one, or the captions.
 
-        Raises
-        ------
-        BackboneUnavailable
-            If the backbone is unavailable and there are no captions.
+        Raises `BackboneUnavailable` if the backbone is unavailable and there are no captions.
         """
         if not self._failed:
             try:
@@ -298,26 +287,11 @@ def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
 def encode_exclusions(
     encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrases: Sequence[str], m: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Encode phrases to exclude, each by its known words only.
+    """Encode phrases to exclude, each by its known words only: (t, m) float32, and notes.
 
     A word that the encoder does not know would have an arbitrary code, which would switch off
-    arbitrary dimensions. It is left out, with a note.
-
-    Parameters
-    ----------
-    encoder : QueryEncoder
-    encode_text : callable
-        `encoder.encode_text`, or a cached version of it.
-    phrases : sequence of str
-    m : int
-        Number of dimensions.
-
-    Returns
-    -------
-    (t, m) float32
-        One row for each phrase; zeros if it has no known word.
-    list of str
-        Sentences about words that were replaced or are unknown.
+    arbitrary dimensions. It is left out, with a note. A phrase without a known word has a code of
+    zeros. `encode_text` may be a cached version of the encoder's.
     """
     codes = np.zeros((len(phrases), m), np.float32)
     notes: list[str] = []
@@ -357,7 +331,6 @@ def query_encoder(
 
     Parameters
     ----------
-    collection, checkpoint
     open_backbone : callable
         Opens the collection's backbone, or the attached one, when it is first needed.
     allow_code : bool

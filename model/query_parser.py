@@ -150,10 +150,6 @@ def parse_query(text: str, without: str = "") -> ParsedQuery:
     without : str
         What to exclude: a phrase, or several separated by commas, "or" or "and".
 
-    Returns
-    -------
-    ParsedQuery
-
     Examples
     --------
     >>> parse_query("a dog but not on a beach").without

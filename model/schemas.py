@@ -40,22 +40,10 @@ def check_size(path: Path, most: int) -> None:
 
 
 def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) -> Any:
-    """Read a JSON file as an instance of a schema.
+    """Read a JSON file as an instance of anything that pydantic can validate.
 
-    Parameters
-    ----------
-    path : Path
-    schema : type
-        Anything that pydantic can validate.
-    remedy : str
-        What to do if the file is damaged, for the end of the message.
-    most : int
-        Maximum size in bytes.
-
-    Raises
-    ------
-    ValueError
-        If it is too large, or a field does not fit; the message names the first one.
+    Raises a ValueError if it has more than `most` bytes, or a field does not fit; the message names
+    the first one and ends with the remedy.
     """
     check_size(path, most)
     try:

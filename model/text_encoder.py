@@ -66,12 +66,7 @@ class TextOnlyEncoder:
 class FunctionEncoder(TextOnlyEncoder):
     """Text encoder that calls a Python function, which the user has allowed to run.
 
-    Parameters
-    ----------
-    entry : str
-        `package.module:function`; the function takes t texts and returns (t, d) numbers.
-    width : int
-        d.
+    The function, `package.module:function`, takes t texts and returns (t, width) numbers.
     """
 
     def __init__(self, entry: str, width: int) -> None:
@@ -296,9 +291,6 @@ def open_text_encoder(
 
     Parameters
     ----------
-    collection : Collection
-        A collection of embeddings.
-    device : str
     name : str
         A backbone, or `package.module:function`; by default the collection's own backbone.
     allow_code : bool
@@ -344,23 +336,9 @@ def text_tower(
 ) -> tuple[TextTower, str]:
     """Open a text encoder, or the captions' if the collection's backbone is unavailable.
 
-    Parameters
-    ----------
-    collection, device, name, allow_code
-        As for `open_text_encoder`.
-    rows : (r,) int, optional
-        Items whose captions are used; by default all.
-
-    Returns
-    -------
-    TextTower
-    str
-        Why captions are used; empty if they are not.
-
-    Raises
-    ------
-    BackboneUnavailable
-        If the backbone is unavailable and there are no captions.
+    Also returns why captions are used, empty if they are not. `rows` are the items whose captions
+    are used, by default all; for the other parameters, see `open_text_encoder`. Raises
+    `BackboneUnavailable` if the backbone is unavailable and there are no captions.
     """
     if name:  # captions must not replace an encoder that the user has named
         return open_text_encoder(collection, device, name, allow_code), ""
@@ -401,10 +379,7 @@ def check_entry(entry: str) -> None:
 def load_entry(entry: str) -> Callable[[list[str]], Any]:
     """Import `package.module:function`, which runs its code; only call it with the user's consent.
 
-    Raises
-    ------
-    ValueError
-        If the name has another form, or the function cannot be imported.
+    Raises a ValueError if the name has another form, or the function cannot be imported.
     """
     check_entry(entry)
     module, _, name = entry.partition(":")

@@ -67,18 +67,11 @@ class BlipNetwork(nn.Module):
 
 
 def open_blip(files: BackboneFiles) -> tuple[BlipNetwork, Tokenizer, dict[str, Any]]:
-    """Load the network, the tokenizer and the configuration.
+    """Load the network, the tokenizer and the configuration, as written by `save_pretrained`.
 
-    Parameters
-    ----------
-    files : BackboneFiles
-        As written by `save_pretrained` of the BLIP model and its processor.
-
-    Raises
-    ------
-    ValueError
-        If it is another kind of model, its configuration requests code execution, or its weights
-        are missing, damaged or of the wrong shape; one line, with what to do.
+    Raises a ValueError of one line, with what to do, if it is another kind of model, its
+    configuration requests code execution, or its weights are missing, damaged or of the wrong
+    shape.
     """
     transformers: Any = importlib.import_module("transformers")
     options = {"local_files_only": True, "trust_remote_code": False}

@@ -116,12 +116,8 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
 def find_files(name: BackboneName) -> BackboneFiles:
     """Find the files of a backbone; files of the Hub are downloaded if they are not cached.
 
-    Raises
-    ------
-    FileNotFoundError
-        If a local folder, or a file in it, is missing.
-    ValueError
-        If the Hub is unreachable or lacks a file, or a library is missing; one line.
+    Raises a FileNotFoundError if a local folder, or a file in it, is missing, and a ValueError of
+    one line if the Hub is unreachable or lacks a file, or a library is missing.
     """
     if name.is_blip:
         try:
@@ -197,7 +193,6 @@ def _of_blip_folder(name: BackboneName) -> dict[str, Path]:
 
 
 def _require(name: BackboneName, files: tuple[str, ...], advice: str) -> None:
-    """Raise a FileNotFoundError if a folder has none of some files."""
     if not any((name.path / file).is_file() for file in files):
         missing = files[0] if name.path.is_dir() else "folder"
         raise FileNotFoundError(f"backbone {name.text!r}: no {missing} at {name.path}; {advice}")
@@ -215,12 +210,8 @@ class Offline(ValueError):
 def hub_file(repository: str, *names: str) -> Path:
     """Return the first available of some files of a repository of the Hugging Face Hub.
 
-    Raises
-    ------
-    Offline
-        If none is cached and the Hub is unreachable; one line.
-    OSError, ValueError
-        If the repository has none of them.
+    Raises `Offline` if none is cached and the Hub is unreachable, and an OSError or a ValueError if
+    the repository has none of them.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -285,17 +276,10 @@ def _announce(repository: str) -> None:
 
 @contextmanager
 def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
-    """Create a temporary folder of checked files for a library to load.
+    """Create a temporary folder of checked files, by name, for a library to load.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        By their names in the folder. Weights are linked, other files copied.
-
-    Raises
-    ------
-    ValueError
-        If a configuration requests code execution; one line.
+    Weights are linked, other files copied. Raises a ValueError of one line if a configuration
+    requests code execution.
     """
     with tempfile.TemporaryDirectory(prefix="sieve-backbone-") as made:
         for file, path in files.items():
@@ -325,13 +309,7 @@ def _is_weights(file: str) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON configuration, and refuse one that requests code execution.
-
-    Raises
-    ------
-    ValueError
-        One line with the file and the setting.
-    """
+    """Read a JSON configuration; raise a ValueError if it requests code execution."""
     if path.stat().st_size > _MAX_JSON:
         raise ValueError(f"{path.name} has more than {_MAX_JSON:,} bytes; not a configuration")
     try:
@@ -361,13 +339,7 @@ def _code_in(value: Any, depth: int = 0) -> str:
 
 
 def check_clip_config(config: Mapping[str, Any]) -> None:
-    """Refuse an open_clip configuration with parts that are not from the Hub.
-
-    Raises
-    ------
-    ValueError
-        One line with the setting.
-    """
+    """Raise a ValueError if an open_clip configuration names parts that are not from the Hub."""
     model = config.get("model_cfg")
     model = model if isinstance(model, dict) else {}
     vision, text = model.get("vision_cfg"), model.get("text_cfg")
@@ -397,14 +369,9 @@ def check_clip_config(config: Mapping[str, Any]) -> None:
 def trusted_files(name: str) -> BackboneFiles:
     """Return the files of a backbone that a collection names, if it is trusted.
 
-    Nothing is downloaded from a repository that is not trusted.
-
-    Raises
-    ------
-    BackboneUnavailable
-        If it is not trusted, or its files have changed since.
-    FileNotFoundError, OSError, ValueError
-        If it cannot be found.
+    Nothing is downloaded from a repository that is not trusted. Raises `BackboneUnavailable` if it
+    is not trusted or its files have changed, and a FileNotFoundError, OSError or ValueError if it
+    cannot be found.
     """
     parsed = parse_name(name)
     _check_repository(parsed)
@@ -418,10 +385,7 @@ def trusted_files(name: str) -> BackboneFiles:
 def check_consent(name: str) -> None:
     """Check, without network access, that a backbone that a collection names is trusted.
 
-    Raises
-    ------
-    BackboneUnavailable, FileNotFoundError, ValueError
-        As for `trusted_files`, except for errors that need network access.
+    Raises as `trusted_files`, except for errors that need network access.
     """
     parsed = parse_name(name)
     if parsed.kind in ("file", "folder"):
@@ -444,13 +408,7 @@ def _not_trusted(name: BackboneName, changed: bool = False) -> BackboneUnavailab
 
 
 def trust(files: BackboneFiles) -> None:
-    """Trust a backbone with these contents, permanently.
-
-    Raises
-    ------
-    OSError
-        If `$SIEVE_HOME` cannot be written to.
-    """
+    """Trust these contents permanently; raise an OSError if that cannot be saved."""
     trusted = _read_trusted()
     if files.name.kind in _ALWAYS_TRUSTED or trusted.get(files.sha256) == files.name.text:
         return

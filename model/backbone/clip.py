@@ -102,7 +102,6 @@ def _trim(image: Image.Image) -> Image.Image:
 
 
 def _load_network(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
-    """Load the network, the tokenizer and the configuration of an open_clip model."""
     temporary = Path(tempfile.gettempdir())
     with report_full_disk(temporary):
         try:
@@ -238,14 +237,11 @@ class Backbone:
 
     Attributes
     ----------
-    name : str
-        Canonical name; see `sieve.model.backbone.names`.
     sha256 : str
         Hash of the loaded weights (names and bytes, in order), the configuration and the
         preprocessing. Equal hashes mean equal embeddings.
     width : int
         d, the width of the embeddings.
-    device : torch.device
     transform : ImageTransform
         The preprocessing without the weights, for decoder processes.
     files : BackboneFiles or None
@@ -280,22 +276,11 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Backbone:
-        """Load a backbone.
+        """Load a backbone by name: see `parse_name` and `resolve_device`.
 
-        Parameters
-        ----------
-        name : str
-            See `sieve.model.backbone.names.parse_name`. Hub weights are downloaded on first use.
-        device : str, default "auto"
-            See `resolve_device`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a local folder, or a file in it, is missing.
-        ValueError
-            If the name is unknown, the weights cannot be downloaded or do not fit, or the device is
-            unavailable.
+        Hub weights are downloaded on first use. Raises a FileNotFoundError if a local folder, or a
+        file in it, is missing, and a ValueError if the name is unknown, the weights cannot be
+        downloaded or do not fit, or the device is unavailable.
         """
         resolve_device(device)
         return cls.of_files(find_files(parse_name(name)), device)
@@ -453,12 +438,8 @@ def _tidy(text: str, longest: int) -> str:
 def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
     """Load the backbone of a collection.
 
-    Raises
-    ------
-    BackboneUnavailable
-        If it is not trusted, cannot be loaded, or its weights have changed.
-    ValueError
-        If the device is unavailable.
+    Raises `BackboneUnavailable` if it is not trusted, cannot be loaded, or its weights have
+    changed, and a ValueError if the device is unavailable.
     """
     identity = collection.backbone
     resolve_device(device)
@@ -479,10 +460,7 @@ def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
 def trust_backbone_of(collection: Collection) -> None:
     """Trust the backbone that a collection names, permanently.
 
-    Raises
-    ------
-    ValueError, OSError
-        If it cannot be found, or `$SIEVE_HOME` cannot be written to.
+    Raises a ValueError or OSError if it cannot be found, or the trust cannot be saved.
     """
     if collection.codes is None:
         trust(find_files(parse_name(collection.backbone.name)))

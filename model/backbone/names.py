@@ -81,18 +81,11 @@ class BackboneName(NamedTuple):
 def parse_name(name: str) -> BackboneName:
     """Resolve a backbone name, without loading or downloading anything.
 
-    Parameters
-    ----------
-    name : str
-        `sieve-lite`, `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`, also as
-        `ARCHITECTURE//PATH` of a file), OpenAI's own names (`ViT-B/32`), `hf-hub:ORG/MODEL`,
-        `local-dir:/PATH` or `/PATH` of a folder with `open_clip_config.json`, `/PATH` of a file of
-        weights, `blip:ORG/MODEL` or `blip:/PATH`.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; one line, with the name to use if there is one.
+    It is `sieve-lite`, `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`, also as
+    `ARCHITECTURE//PATH` of a file), OpenAI's own name (`ViT-B/32`), `hf-hub:ORG/MODEL`,
+    `local-dir:/PATH` or `/PATH` of a folder with `open_clip_config.json`, `/PATH` of a file of
+    weights, `blip:ORG/MODEL` or `blip:/PATH`. Raises a ValueError of one line, with the name to use
+    if there is one, if it is unknown.
     """
     name = name.strip().removeprefix(_CLIP_RETRIEVAL)
     if name in BUNDLED:
@@ -201,7 +194,6 @@ def _of_open_clip(name: str) -> BackboneName:
 
 
 def _nearest(name: str, architectures: list[str]) -> str:
-    """Return a suggestion of architectures with similar names."""
     if not name or name.startswith(("/", ".", "~")):
         return ""
     of = {each.lower(): each for each in architectures}
@@ -265,7 +257,6 @@ def check_no_torchscript(path: Path) -> None:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the tensors in a file."""
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:

@@ -39,21 +39,11 @@ class Index(Protocol):
         ...
 
     def search(self, query: Query, top: int) -> Found:
-        """Return the best rows that share a dimension with the query.
+        """Return the best rows, at most `top`, that share a dimension with the query.
 
         A row that shares none scores 0 and is never returned, even if there are fewer than `top`
-        others. Rows with a negative score come last.
-
-        Parameters
-        ----------
-        query : Query
-        top : int
-            Maximum number of rows.
-
-        Raises
-        ------
-        ValueError
-            If the query's width differs from the codes', or the server does not answer.
+        others. Rows with a negative score come last. Raises a ValueError if the query's width
+        differs from the codes', or the server does not answer.
         """
         ...
 

@@ -61,12 +61,8 @@ class IndexAddress(NamedTuple):
 
         It is `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
         `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in a
-        folder and is meant for trials.
-
-        Raises
-        ------
-        ValueError
-            If it has another form, or contains a user name or a key.
+        folder and is meant for trials. Raises a ValueError if it has another form, or contains a
+        user name or a key.
         """
         try:
             parts = urlsplit(text.strip())
@@ -171,10 +167,7 @@ class IndexIdentity:
 def connect(address: IndexAddress) -> QdrantClient:
     """Connect to a server, with the key in QDRANT_API_KEY, or open a folder.
 
-    Raises
-    ------
-    ValueError
-        If qdrant-client is not installed, or another process has the folder open.
+    Raises a ValueError if qdrant-client is not installed, or another process has the folder open.
     """
     try:
         from qdrant_client import QdrantClient
@@ -222,7 +215,6 @@ class QdrantIndex:
 
     Parameters
     ----------
-    client : QdrantClient
     name : str
         Name of the collection in Qdrant.
     identity : IndexIdentity
@@ -366,23 +358,20 @@ def upload(
     batch: int = BATCH,
     progress: bool = False,
 ) -> UploadReport:
-    """Upload all codes to an index.
+    """Upload all codes to an index, which is created if it does not exist.
 
-    Progress is stored after each batch, so an interrupted upload repeats at most one batch, which
-    overwrites itself.
+    Progress is stored after each batch, so an interrupted upload continues from the last batch.
 
     Parameters
     ----------
     client, name, identity, where
-        As for `QdrantIndex`; the collection in Qdrant is created if it does not exist.
-    codes : SparseCodes
+        As for `QdrantIndex`.
+    codes : (n, m) SparseCodes
     mean_positive : (m,) float32
     item_ids : sequence of str
         Id of each row.
     batch : int
         Items per request.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------

@@ -136,14 +136,6 @@ def mentions(wanted: str, captions: Sequence[str], labels: Sequence[str], nouns:
 
     Nouns of the table also match by their forms, synonyms and hyponyms: a puppy is a dog. A text
     without such a noun matches if a label or a caption contains it word by word.
-
-    Parameters
-    ----------
-    wanted : str
-        Part of a query: "a beach", "dogs and cats".
-    captions, labels : sequence of str
-        Of one item.
-    nouns : NounTable
     """
     if wanted_nouns := _named_nouns(wanted, nouns):
         found = set().union(*(nouns.nouns_in(text) for text in (*captions, *labels)))

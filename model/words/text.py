@@ -83,15 +83,10 @@ class WordReading(NamedTuple):
 
 
 class WordList:
-    """The words that a small backbone was trained on.
+    """The words that a small backbone was trained on: those of its tokeniser.
 
     A word is known if it and a listed word may have the same base form (dogs and dog, running and
     run). This is lenient on purpose, because false warnings teach users to ignore all warnings.
-
-    Parameters
-    ----------
-    words : iterable of str
-        Words of its tokeniser.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -114,11 +109,7 @@ class WordList:
     def read(self, text: str, singular: bool = False) -> WordReading:
         """Replace words that are not listed by a listed form: singular, spelling, inflection.
 
-        Parameters
-        ----------
-        text : str
-        singular : bool
-            Also replace listed plurals whose singular is listed.
+        With `singular`, also replace listed plurals whose singular is listed.
         """
         replaced: dict[str, str] = {}
         unknown: dict[str, None] = {}
@@ -279,19 +270,10 @@ def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
 def with_phrases(
     words: WordPresence, captions: Sequence[Sequence[str]], min_items: int = 5
 ) -> WordPresence:
-    """Add the phrases of two adjacent words that the captions use, such as "palm tree".
+    """Add the phrases of two adjacent words that the captions of each item use ("palm tree").
 
-    A phrase must be in at least a quarter of the items that have the rarer of its two words, so
-    that words that are adjacent by chance are left out.
-
-    Parameters
-    ----------
-    words : WordPresence
-        Of the same captions.
-    captions : sequence of sequence of str
-        Captions of each item.
-    min_items : int
-        Phrases of fewer items are dropped.
+    A phrase must be in at least `min_items` items, and in a quarter of those that have the rarer of
+    its two words, so that words that are adjacent by chance are left out.
     """
     column = {word: at for at, word in enumerate(words.words)}
     forms = singular_forms({word for item in captions for t in item for word in content_words(t)})
@@ -326,14 +308,9 @@ def _adjacent(text: str) -> list[tuple[str, str]]:
 
 
 def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
-    """Return the content words of all items' captions, plurals as singulars.
+    """Return the content words of the captions of each item, plurals as singulars.
 
-    Parameters
-    ----------
-    captions : sequence of sequence of str
-        Captions of each item.
-    min_items : int
-        Words of fewer items are dropped.
+    Words of fewer than `min_items` items are dropped.
     """
     texts = ["\n".join(item) for item in captions]
     forms = singular_forms({word for text in texts for word in content_words(text)})
@@ -376,11 +353,7 @@ def hypernyms_of(word: str) -> frozenset[str]:
 def with_hypernyms(words: WordPresence, min_items: int = 5) -> WordPresence:
     """Add the hypernyms of each item's words: a caption with a dog also implies an animal.
 
-    Parameters
-    ----------
-    words : WordPresence
-    min_items : int
-        Words of fewer items are dropped.
+    Words of fewer than `min_items` items are dropped.
     """
     implied = [hypernyms_of(word) for word in words.words]
     columns = sorted(frozenset(words.words).union(*implied))
