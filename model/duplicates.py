@@ -22,8 +22,8 @@ def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarra
     `duplicates.csv` (codes, or one shard). With `near`, near duplicates are grouped as well,
     transitively. Raises a ValueError if the file is damaged.
     """
-    pairs = _read_pairs(collection)
-    return _groups(collection.n_items, pairs if near else pairs[pairs["kind"] == SAME])
+    kinds = (SAME, NEAR) if near else (SAME,)
+    return _groups(collection.n_items, _read_pairs(collection, *kinds))
 
 
 class Copies:
@@ -55,13 +55,12 @@ def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
     before = collection.rows_of_split(_USED_FOR[: _USED_FOR.index(split)])
     if not len(rows) or not len(before):
         return rows
-    pairs = _read_pairs(collection)
-    groups = _groups(collection.n_items, pairs[pairs["kind"] == SAME])
+    groups = _groups(collection.n_items, _read_pairs(collection, SAME))
     is_before = np.zeros(collection.n_items, bool)
     is_before[before] = True
     seen = np.zeros(collection.n_items, bool)
     seen[groups[before]] = True
-    one, two = (pairs[name].to_numpy() for name in ("row", "other"))
+    one, two = _read_pairs(collection, SAME, NEAR)
     seen[groups[one[is_before[two]]]] = True
     seen[groups[two[is_before[one]]]] = True
     return rows[~seen[groups[rows]]]
@@ -72,31 +71,29 @@ def n_dropped(collection: Collection, split: str) -> int:
     return len(collection.rows_of_split([split])) - len(evaluation_rows(collection, split))
 
 
-def _read_pairs(collection: Collection) -> pd.DataFrame:
-    """Read the rows of two alike items, row and other, and their kind from `duplicates.csv`."""
+def _read_pairs(collection: Collection, *kinds: str) -> np.ndarray:
+    """Read the pairs of alike items of some kinds from `duplicates.csv`: (2, p) int64 rows."""
     if DUPLICATES not in collection.manifest.files:
-        return pd.DataFrame({"row": np.empty(0, int), "other": np.empty(0, int), "kind": ""})
+        return np.empty((2, 0), np.int64)
     path = collection.checked(DUPLICATES) / DUPLICATES
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = {
-            name: np.array([collection.row_of_id[item_id] for item_id in table[column]], np.int64)
-            for name, column in (("row", "id"), ("other", "duplicate_of"))
-        }
-        return pd.DataFrame({**rows, "kind": table["kind"]})
+        pairs = table.loc[table["kind"].isin(kinds), ["id", "duplicate_of"]]
+        rows = [collection.row_of_id[item_id] for item_id in pairs.to_numpy().ravel("F")]
     except (KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ValueError(
             f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
         ) from None
+    return np.array(rows, np.int64).reshape(2, -1)
 
 
-def _groups(n: int, pairs: pd.DataFrame) -> np.ndarray:
-    """Group pairs transitively: (n,) int64, the first row of each group."""
-    if not len(pairs):
+def _groups(n: int, pairs: np.ndarray) -> np.ndarray:
+    """Group pairs, (2, p), transitively: (n,) int64, the first row of each group."""
+    if not pairs.size:
         return np.arange(n)
-    links = (np.ones(len(pairs), bool), (pairs["row"].to_numpy(), pairs["other"].to_numpy()))
-    n_groups, group = connected_components(coo_array(links, shape=(n, n)), directed=False)
+    links = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(n, n))
+    n_groups, group = connected_components(links, directed=False)
     first = np.empty(n_groups, np.int64)
     first[group[::-1]] = np.arange(n)[::-1]  # of equal groups, the last assignment remains
     return first[group]
