@@ -444,10 +444,7 @@ def write_manifest(
         **({"roots": list(roots)} if roots else {}),
         **({"follow_links": True} if follow_links else {}),
         "files": {
-            part: {
-                "bytes": (folder / part).stat().st_size,
-                "sha256": file_sha256(folder / part),
-            }
+            part: {"bytes": (folder / part).stat().st_size, "sha256": file_sha256(folder / part)}
             for part in parts
         },
         **({} if shard is None else {"shard": dict(shard)}),

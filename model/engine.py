@@ -260,11 +260,7 @@ class Engine:
         return row
 
     def encode(
-        self,
-        text: str = "",
-        without: str = "",
-        item: str = "",
-        image: Image.Image | None = None,
+        self, text: str = "", without: str = "", item: str = "", image: Image.Image | None = None
     ) -> EncodedQuery:
         """Encode a query.
 
