@@ -8,22 +8,28 @@ one is left out with a note, so that the rest of the link still works.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from sieve.explorer.json_validation import short_repr
+from sieve.explorer.json_validation import (
+    MAX_OFF,
+    NEVER,
+    check_text,
+    read_dimension,
+    read_off,
+    read_strictness,
+    short_repr,
+    split_list,
+)
 
 TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark", "train")
 TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
 """Fields of single tabs: text that the tab parses and validates itself."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
-MAX_OFF = 4096
-NEVER = "never"
 
 _OF_CHECKPOINT = frozenset({"off", "dimension", "atlas"})
 _ITEM_ID = re.compile(r"[0-9a-f]{16}")
@@ -61,8 +67,8 @@ class ViewState:
     """State of the Benchmark tab: evaluation,track,pair,baseline."""
 
     def __post_init__(self) -> None:
-        for name in ("q", "without", *TAB_TEXTS):
-            _check_text(name, getattr(self, name))
+        for name in ("q", "without", "item", "tab", *TAB_TEXTS):
+            check_text(name, getattr(self, name), MAX_TEXT_CHARACTERS)
         if self.item and not _ITEM_ID.fullmatch(self.item):
             raise ValueError(f"item must be 16 hex digits; got {short_repr(self.item)}")
         if self.off is not None and len(self.off) > MAX_OFF:
@@ -87,18 +93,17 @@ class ViewState:
             raise ValueError(f"expected an object; got {short_repr(payload)}")
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in payload.items() if name in known}
-        for name in ("q", "without", "item", "tab", *TAB_TEXTS):
-            if not isinstance(values.get(name, ""), str):
-                raise ValueError(f"{name} must be text; got {short_repr(values[name])}")
         for name in ("never", "compare"):
             if not isinstance(values.get(name, False), bool):
                 raise ValueError(f"{name} must be true or false; got {short_repr(values[name])}")
         if values.get("off") is not None:
-            values["off"] = _dimensions(values["off"])
+            values["off"] = read_off(values["off"])
         if values.get("dimension") is not None:
-            values["dimension"] = _dimensions([values["dimension"]])[0]
+            values["dimension"] = read_dimension(values["dimension"])
         if "strictness" in values:
-            values["strictness"] = _fraction(values["strictness"])
+            strictness = read_strictness(values["strictness"])
+            values |= {"strictness": strictness.value}
+            values |= {"never": True} if strictness.never else {}
         return cls(**values)
 
 
@@ -229,15 +234,16 @@ def _drop_from_figure(text: str) -> str:
 
 
 def _read_strictness(text: str) -> dict[str, Any]:
-    return {"never": True} if text == NEVER else {"strictness": _fraction(text)}
+    strictness = read_strictness(text)
+    return {"never": True} if strictness.never else {"strictness": strictness.value}
 
 
 def _read_off(text: str) -> dict[str, Any]:
-    return {"off": _dimensions([part for part in text.split(",") if part.strip()])}
+    return {"off": read_off(split_list(text))}
 
 
 def _read_dimension(text: str) -> dict[str, Any]:
-    return {"dimension": _dimensions([text])[0]}
+    return {"dimension": read_dimension(text)}
 
 
 def _read_text(name: str) -> Callable[[str], dict[str, Any]]:
@@ -258,34 +264,3 @@ def _check_known(values: dict[str, Any], m: int) -> None:
     for j in named:
         if j >= m:
             raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
-
-
-def _check_text(name: str, text: str) -> None:
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise ValueError(
-            f"{name} has {len(text):,} characters; at most {MAX_TEXT_CHARACTERS:,} are allowed"
-        )
-
-
-def _dimensions(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, list):
-        raise ValueError(f"off must be a list of dimensions; got {short_repr(values)}")
-    if len(values) > MAX_OFF:
-        raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(values)}")
-    found = set()
-    for value in values:
-        digits = str(value).strip() if not isinstance(value, bool) else ""
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
-            raise ValueError(f"a dimension is a whole number; got {short_repr(value)}")
-        found.add(int(digits))
-    return tuple(sorted(found))
-
-
-def _fraction(value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {short_repr(value)}")
-    return number

@@ -1,7 +1,7 @@
 """Names of dimensions with their scores and sources.
 
 Words that label people by ethnicity, religion, nationality, sexual orientation or disability, and
-names of persons, are never used as automatic names. `sieve.data_prep.wordnet_person_labels` builds
+names of persons, are never used as automatic names. `sieve.data_prep.wordnet` builds
 the list of them, which `assets/words/SOURCE.md` describes.
 """
 

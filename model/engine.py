@@ -351,12 +351,12 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        off = self._resolve_off(query, off)
         names, own = self.names(), self._query_row(query)
         copies = self.copies if fold else self._no_copies
         with checked_once():
             self.collection.check_unchanged()
             weighted = self.question(query, off, strictness, never)
+            off = weighted.off
             is_on = np.setdiff1d(np.flatnonzero(query.code), off)
             started = time.perf_counter()
             after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sieve.explorer.json_validation import (
+    MAX_OFF,
+    NEVER,
     check_choice,
     check_number,
     read_number,
@@ -26,7 +28,6 @@ from sieve.explorer.json_validation import (
     refuse_unknown,
     short_repr,
 )
-from sieve.explorer.view_state import MAX_OFF, NEVER
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}

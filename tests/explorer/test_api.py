@@ -10,9 +10,9 @@ import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
 
-from sieve.explorer.api import read_strictness
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.figures.recipe import Recipe
+from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
 
 

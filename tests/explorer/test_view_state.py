@@ -77,7 +77,7 @@ def test_an_empty_set_is_not_the_proposed_one() -> None:
         (f"dimension={M}", "no dimension"),
         ("item=../../etc/passwd", "16 hex digits"),
         ("tab=admin", "tab must be"),
-        ("off=" + ",".join("1" * 4097), "4096"),
+        ("off=" + ",".join("1" * 4097), "4,096"),
         ("without=" + "x" * 10_001, "10,000"),
     ],
 )
