@@ -8,6 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sieve.model.collection import DUPLICATES, Collection
+from sieve.model.files import reason_of
 
 SAME, NEAR = "same", "near"
 """Kinds. `same`: equal pictures. `near`: pictures that look alike and have embeddings of at least
@@ -81,9 +82,9 @@ def _read_pairs(collection: Collection, *kinds: str) -> np.ndarray:
         pairs = table.loc[table["kind"].isin(kinds), ["id", "duplicate_of"]]
         rows = [collection.row_of_id[item_id] for item_id in pairs.to_numpy().ravel("F")]
     except (KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:80]
         raise ValueError(
-            f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
+            f"{path} is damaged (unknown column or item: {reason_of(error)}); prepare the "
+            "collection again"
         ) from None
     return np.array(rows, np.int64).reshape(2, -1)
 

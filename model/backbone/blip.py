@@ -69,41 +69,27 @@ class BlipNetwork(nn.Module):
 def open_blip(files: BackboneFiles) -> tuple[BlipNetwork, Tokenizer, dict[str, Any]]:
     """Load the network, the tokenizer and the configuration, as written by `save_pretrained`.
 
-    Raises a ValueError of one line, with what to do, if it is another kind of model, its
-    configuration requests code execution, or its weights are missing, damaged or of the wrong
-    shape.
+    Raises a ValueError if it is another kind of model or its configuration requests code execution,
+    and any error if its weights are missing, damaged or of the wrong shape.
     """
     transformers: Any = importlib.import_module("transformers")
     options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        # Building a network draws random numbers; keep the random state of the caller.
-        with (
-            _quiet(transformers),
-            torch.random.fork_rng(devices=[]),
-            safe_copy(files.own) as folder,
-        ):
-            kind = transformers.AutoConfig.from_pretrained(folder, **options).model_type
-            if kind != "blip":
-                raise ValueError(f"it is a model of type {kind!r}, not 'blip'")
-            processor = transformers.BlipProcessor.from_pretrained(folder, **options)
-            model, loading = transformers.BlipForImageTextRetrieval.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
-            )
-            # transformers would initialise missing weights, as of a captioning model.
-            names = sorted(loading["missing_keys"])
-            if missing := [name for name in names if not name.startswith("itm_head")]:
-                raise ValueError(
-                    f"{len(missing)} weights are missing, such as {missing[0]}; expected a model "
-                    "for image-text retrieval"
-                )
-            return _assemble(model, processor)
-    except Exception as error:
-        # Errors range from invalid JSON and missing keys to errors of the network libraries.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    with _quiet(transformers), safe_copy(files.own) as folder:
+        kind = transformers.AutoConfig.from_pretrained(folder, **options).model_type
+        if kind != "blip":
+            raise ValueError(f"it is a model of type {kind!r}, not 'blip'")
+        processor = transformers.BlipProcessor.from_pretrained(folder, **options)
+        model, loading = transformers.BlipForImageTextRetrieval.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
+        )
+    # transformers would initialise missing weights, as of a captioning model.
+    names = sorted(loading["missing_keys"])
+    if missing := [name for name in names if not name.startswith("itm_head")]:
         raise ValueError(
-            f"backbone {files.name.text!r} cannot be opened: {reason}; check the files, or "
-            "download the model again"
-        ) from error
+            f"{len(missing)} weights are missing, such as {missing[0]}; expected a model for "
+            "image-text retrieval"
+        )
+    return _assemble(model, processor)
 
 
 def _assemble(model: Any, processor: Any) -> tuple[BlipNetwork, Tokenizer, dict[str, Any]]:

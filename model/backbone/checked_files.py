@@ -134,19 +134,19 @@ def find_files(name: BackboneName) -> BackboneFiles:
     try:
         return BackboneFiles(name, _of_tag(name) if name.kind == "tag" else _of_hub(name))
     except Exception as error:  # the Hub client raises errors of several libraries
-        raise cannot_open(name.text, error, local=False) from error
+        raise cannot_open(name, error) from error
 
 
-def cannot_open(name: str, error: Exception, *, local: bool) -> ValueError:
+def cannot_open(name: BackboneName, error: Exception) -> ValueError:
     """Turn any error into one line with the backbone, the reason and what to do."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     advice = (
-        "check open_clip_config.json and the weights beside it"
-        if local
-        else "weights are downloaded on first use: check the name and the connection, or use"
-        " sieve-lite or local-dir:/PATH, which need no connection"
+        "weights are downloaded on first use: check the name and the connection, or use sieve-lite "
+        "or local-dir:/PATH, which need no connection"
     )
-    return ValueError(f"backbone {name!r} cannot be opened: {reason}; {advice}")
+    if name.kind in ("bundled", "folder"):
+        config = "the configurations" if name.is_blip else CONFIG
+        advice = f"check {config} and the weights beside it"
+    return ValueError(f"backbone {name.text!r} cannot be opened: {reason_of(error, 200)}; {advice}")
 
 
 def _of_tag(name: BackboneName) -> dict[str, Path]:
@@ -176,7 +176,7 @@ def _of_folder(name: BackboneName) -> dict[str, Path]:
     candidates = [folder / each for each in _CLIP_WEIGHTS] + sum(others, [])
     weights = next((path for path in candidates if path.is_file()), None)
     if weights is None:
-        raise cannot_open(name.text, ValueError(f"no weights in {folder}"), local=True)
+        raise cannot_open(name, ValueError(f"no weights in {folder}"))
     return _existing(folder, (CONFIG, KNOWN_WORDS, *TOKENIZER), [weights])
 
 

@@ -107,13 +107,12 @@ def _load_network(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]
         try:
             # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
-                return _build(files)
+                return open_blip(files) if files.name.is_blip else _open_clip(files)
         except Exception as error:
             if disk_is_full(error, temporary):
                 raise
             # Errors range from invalid JSON and missing keys to errors of network libraries.
-            local = files.name.kind in ("bundled", "folder")
-            raise cannot_open(files.name.text, error, local=local) from error
+            raise cannot_open(files.name, error) from error
 
 
 def declared_width(name: str) -> int | None:
@@ -137,7 +136,7 @@ def declared_width(name: str) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _build(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
+def _open_clip(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
     import open_clip
 
     config, preprocess, quick_gelu = _configuration(files)
@@ -288,13 +287,10 @@ class Backbone:
     @classmethod
     def of_files(cls, files: BackboneFiles, device: str = "auto") -> Backbone:
         """Load a backbone from its files; raise a ValueError as for `load`."""
-        target, name = resolve_device(device), files.name
-        if name.is_blip:
-            backbone = cls(name.text, *open_blip(files), target)
-        else:
-            path = files.own.get(KNOWN_WORDS)
-            words = WordList(path.read_text(encoding="utf-8").split()) if path else None
-            backbone = cls(name.text, *_load_network(files), target, words)
+        target = resolve_device(device)
+        path = files.own.get(KNOWN_WORDS)
+        words = WordList(path.read_text(encoding="utf-8").split()) if path else None
+        backbone = cls(files.name.text, *_load_network(files), target, words)
         backbone.files = files
         return backbone
 

@@ -15,6 +15,7 @@ import safetensors
 import torch
 
 from sieve.assets import ROOT
+from sieve.model.files import reason_of
 
 BUNDLED = ("sieve-lite",)
 """Backbones that ship with Sieve; each is a folder under `assets/backbones`."""
@@ -267,7 +268,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     except ValueError:
         raise
     except Exception as error:  # zip, pickle and safetensors raise different errors
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        reason = reason_of(error)
         if "weights_only" in str(error) or "Weights only" in str(error):
             reason = "it is a pickle of Python objects, which Sieve does not load"
         raise ValueError(
