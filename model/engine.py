@@ -199,7 +199,8 @@ class Engine:
         """Return the words of the general vocabulary that the text encoder knows."""
         if not self.can.text_queries:
             return []
-        return [word for word in english_words() if not self._queries.unknown(word)]
+        encoder = self._queries.text_encoder()
+        return [word for word in english_words() if not encoder.unknown_words(word)]
 
     @cached_property
     def copies(self) -> Copies:
@@ -410,7 +411,7 @@ class Engine:
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
-        return self.can.text_queries and not self._queries.unknown(text)
+        return self.can.text_queries and not self._queries.text_encoder().unknown_words(text)
 
     def search_dense(
         self, query: EncodedQuery, top: int = 24, fold: bool = True

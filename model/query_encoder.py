@@ -43,7 +43,7 @@ from sieve.model.text_encoder import (
     unavailable_reason,
 )
 from sieve.model.words.nouns import bare_phrase
-from sieve.model.words.text import WordReading, drop_words, lemma
+from sieve.model.words.text import lemma
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NO_EMBEDDING = np.zeros(0, np.float32)
@@ -116,7 +116,7 @@ class BackboneQueryEncoder:
     def encode_text(self, text: str) -> Encoded:
         """Encode a text; zeros if it is encoded by captions and none has a word of it."""
         encoder = self.text_encoder()
-        embedding = encoder.encode_texts([self.read(text).text])[0]
+        embedding = encoder.encode_texts([encoder.read_words(text).text])[0]
         if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
             return Encoded(np.zeros(self._checkpoint.m, np.float32), embedding)
         return self._encoded(embedding, TEXT)
@@ -127,19 +127,6 @@ class BackboneQueryEncoder:
         if isinstance(encoder, TextOnlyEncoder):
             raise ValueError(self.can.no_image)
         return self._encoded(encoder.encode_images([image])[0], IMAGE)
-
-    def unknown(self, text: str) -> list[str]:
-        """Return the words that the backbone or the captions do not know."""
-        # A search by an item alone must not load the backbone, which takes seconds.
-        return self.text_encoder().unknown_words(text) if text.strip() else []
-
-    def read(self, text: str, singular: bool = False) -> WordReading:
-        """Rewrite a text in words that the encoder knows, with singulars if `singular`."""
-        return self.text_encoder().read_words(text, singular)
-
-    def words_read(self, text: str) -> int:
-        """Return how many words of a text, from its beginning, are encoded."""
-        return self.text_encoder().words_read(text)
 
     def unknown_word_note(self, word: str) -> str:
         """Return a sentence that says that a word to find is unknown."""
@@ -204,8 +191,8 @@ class ExternalCodeEncoder:
     ----------
     encode : callable, optional
         Returns the code of a text: (m,) float32 of norm 1, or zeros.
-    words : CodedWords, optional
-        The word codes that `encode` uses.
+    words : TextOnlyEncoder, optional
+        The table of word codes that `encode` uses.
     no_text : str
         Why there is no `encode`.
     """
@@ -213,10 +200,10 @@ class ExternalCodeEncoder:
     def __init__(
         self,
         encode: Callable[[str], np.ndarray] | None = None,
-        words: CodedWords | None = None,
+        words: TextOnlyEncoder | None = None,
         no_text: str = "",
     ) -> None:
-        self._encode, self._words = encode, words
+        self._encode, self._words = encode, words or TextOnlyEncoder()
         self.can = Capabilities(
             text_queries=encode is not None,
             image_queries=False,
@@ -236,21 +223,9 @@ class ExternalCodeEncoder:
         """Raise a ValueError."""
         raise ValueError(self.can.no_image)
 
-    def unknown(self, text: str) -> list[str]:
-        """Return the words that have no code."""
-        return list(self._words.read(text).unknown) if self._words else []
-
-    def read(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
-        """Return the words that have codes."""
-        if self._words is None:
-            return WordReading(text, known=text)
-        found = self._words.read(text)
-        known = drop_words(text, found.unknown) if found.rows else ""
-        return WordReading(text, unknown=found.unknown, known=known)
-
-    def words_read(self, text: str) -> int:
-        """Return the number of words: there is no limit."""
-        return len(text.split())
+    def text_encoder(self) -> TextOnlyEncoder:
+        """Return the table of words, if there is one."""
+        return self._words
 
     def unknown_word_note(self, word: str) -> str:
         """Return a sentence that says that a word has no code."""
@@ -272,13 +247,14 @@ def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
     """Return notes on words to find that are replaced, unknown, or beyond the model's context."""
     if not text:
         return []
-    reading = encoder.read(text)
+    words = encoder.text_encoder()
+    reading = words.read_words(text)
     notes = [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
     if reading.known:
-        notes += map(encoder.unknown_word_note, encoder.unknown(text))
+        notes += map(encoder.unknown_word_note, words.unknown_words(text))
     else:
         notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
-    n_read, n_words = encoder.words_read(text), len(text.split())
+    n_read, n_words = words.words_read(text), len(text.split())
     if n_read < n_words:
         notes.append(f"Only the first {n_read} of {n_words} words were read.")
     return notes
@@ -296,7 +272,7 @@ def encode_exclusions(
     codes = np.zeros((len(phrases), m), np.float32)
     notes: list[str] = []
     for row, phrase in enumerate(phrases):
-        reading = encoder.read(phrase, singular=True)
+        reading = encoder.text_encoder().read_words(phrase, singular=True)
         notes += [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
         if reading.known:
             codes[row] = encode_text(reading.known).code

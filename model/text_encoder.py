@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,6 +19,7 @@ from sieve.model.backbone import Backbone, BackboneUnavailable, backbone_of
 from sieve.model.backbone.checked_files import check_consent
 from sieve.model.collection import Collection
 from sieve.model.dimensions.vocabulary import TextTower
+from sieve.model.words.nouns import longest_matches
 from sieve.model.words.text import (
     WordReading,
     content_words,
@@ -140,11 +141,11 @@ class CaptionEncoder(TextOnlyEncoder):
         if _key(text) in self._rows_of_caption:
             return []
         content = set(content_words(text))
-        return [word for word in self._words.read(text).unknown if word in content]
+        return [word for word in self._words.unknown_words(text) if word in content]
 
     def reads(self, text: str) -> bool:
         """Return whether a text is a caption, or has a word of one."""
-        return _key(text) in self._rows_of_caption or bool(self._words.read(text).rows)
+        return _key(text) in self._rows_of_caption or bool(self._words.rows_of(text)[0])
 
     def read_words(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
         """Return a text with the words that no caption contains."""
@@ -205,15 +206,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
 
 
-class CodedReading(NamedTuple):
-    """Entries of a table that a text consists of."""
-
-    rows: tuple[int, ...]
-    unknown: tuple[str, ...]
-    """Content words that are not in the table, each once."""
-
-
-class CodedWords:
+class CodedWords(TextOnlyEncoder):
     """Table of words and short texts with their codes.
 
     A text that is an entry as a whole is read as that entry. Otherwise the longest entries are
@@ -239,23 +232,24 @@ class CodedWords:
                     self._phrases.setdefault(forms(parts), row)
         self._longest = max(map(len, self._phrases), default=0)
 
-    def read(self, text: str) -> CodedReading:
-        """Find the entries that a text consists of."""
+    def rows_of(self, text: str) -> tuple[list[int], list[str]]:
+        """Return the rows of a text's entries, and the content words that have none, each once."""
         whole = self._whole.get(" ".join(text.lower().split()))
         if whole is not None:
-            return CodedReading((whole,), ())
-        words = split_words(text)
-        rows: list[int] = []
-        unknown: dict[str, None] = {}
-        at = 0
-        while at < len(words):
-            row, length = self._entry_at(words, at)
-            if row is not None:
-                rows.append(row)
-            elif is_content_word(words[at]):
-                unknown[words[at]] = None
-            at += length
-        return CodedReading(tuple(rows), tuple(unknown))
+            return [whole], []
+        found = list(longest_matches(split_words(text), self._longest, self._row_of))
+        unknown = [word for word, row in found if row is None and is_content_word(word)]
+        return [row for _, row in found if row is not None], list(dict.fromkeys(unknown))
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the content words of a text that have no code, each once."""
+        return self.rows_of(text)[1]
+
+    def read_words(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
+        """Return a text with the words that have codes."""
+        rows, unknown = self.rows_of(text)
+        known = drop_words(text, unknown) if rows else ""
+        return WordReading(text, unknown=tuple(unknown), known=known)
 
     def code(self, text: str) -> np.ndarray:
         """Return the normalised sum of a text's entries: (m,) float32; zeros if it has none.
@@ -263,21 +257,15 @@ class CodedWords:
         Repeated entries count repeatedly.
         """
         total = np.zeros(self._m, np.float64)
-        for row in self.read(text).rows:
+        for row in self.rows_of(text)[0]:
             total += self._code_of(row)
         length = float(np.linalg.norm(total))
         return (total / length if length else total).astype(np.float32)
 
-    def _entry_at(self, words: list[str], at: int) -> tuple[int | None, int]:
-        """Return the longest entry that begins at a word, and its number of words."""
-        for length in range(min(self._longest, len(words) - at), 0, -1):
-            part = words[at : at + length]
-            if length == 1 and not is_content_word(part[0]):
-                break
-            for key in (tuple(part), _singular(part)):
-                if key in self._phrases:
-                    return self._phrases[key], length
-        return None, 1
+    def _row_of(self, words: Sequence[str]) -> int | None:
+        if len(words) == 1 and not is_content_word(words[0]):
+            return None
+        return self._phrases.get(tuple(words), self._phrases.get(_singular(words)))
 
 
 def _singular(words: Sequence[str]) -> tuple[str, ...]:
