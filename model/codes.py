@@ -136,15 +136,16 @@ class SparseCodes:
     values : (e,) float32
         Positive; each row has L2 norm 1, or no entry at all.
     m : int
+        Number of dimensions.
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
         # SciPy converts both index arrays to the wider type; int32 holds 2³¹ entries.
         narrow = np.int32 if len(values) < 2**31 else np.int64
         parts = (values, indices.astype(narrow, copy=False), indptr.astype(narrow, copy=False))
-        self._by_row = csr_array(parts, shape=(len(indptr) - 1, m))
+        self.n, self.m = len(indptr) - 1, m
+        self._by_row = csr_array(parts, shape=(self.n, m))
         self._by_dimension: csc_array | None = None
-        self._m = m
         self._file = OpenedFiles()
 
     @classmethod
@@ -193,16 +194,6 @@ class SparseCodes:
         return SparseCodes(chosen.indptr, chosen.indices, chosen.data, self.m)
 
     @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self._by_row.indptr) - 1
-
-    @property
-    def m(self) -> int:
-        """Number of dimensions."""
-        return self._m
-
-    @property
     def by_row(self) -> csr_array:
         """The codes: (n, m), dimensions ascending in each row."""
         self._file.check()
@@ -218,15 +209,11 @@ class SparseCodes:
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the active dimensions of one row and their values: (a,) int32, (a,) float32."""
-        codes = self.by_row
-        span = slice(codes.indptr[row], codes.indptr[row + 1])
-        return codes.indices[span], codes.data[span]
+        return _span(self.by_row, row)
 
     def postings(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that have a dimension, with its values: (p,) int32, (p,) float32."""
-        codes = self.by_dimension
-        span = slice(codes.indptr[dimension], codes.indptr[dimension + 1])
-        return codes.indices[span], codes.data[span]
+        return _span(self.by_dimension, dimension)
 
     def dense(self, row: int) -> np.ndarray:
         """Return one row as a dense array: (m,) float32."""
@@ -260,17 +247,17 @@ class SparseCodes:
         file = OpenedFiles(entries)
         rows = np.load(entries, mmap_mode="r", allow_pickle=False)
         starts = [np.load(path, allow_pickle=False) for path in pointers if path.is_file()]
-        if rows.dtype != np.int32 or rows.ndim != 2 or len(rows) != 2 * len(starts):
-            raise ValueError(
-                f"expected {entries} to hold {2 * len(starts)} rows of int32; got shape "
-                f"{rows.shape} of {rows.dtype}"
-            )
         codes = cls(starts[0], rows[0], rows[1].view(np.float32), m)
         if len(starts) > 1:
             parts = (rows[3].view(np.float32), rows[2], starts[1])
             codes._by_dimension = csc_array(parts, shape=(codes.n, m))
         codes._file = file
         return codes
+
+
+def _span(codes: csr_array | csc_array, at: int) -> tuple[np.ndarray, np.ndarray]:
+    span = slice(codes.indptr[at], codes.indptr[at + 1])
+    return codes.indices[span], codes.data[span]
 
 
 def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:

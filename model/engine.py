@@ -38,7 +38,6 @@ from sieve.model.exclusion import (
     off_weights,
     propose_off,
 )
-from sieve.model.files import checked_once
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
@@ -354,27 +353,26 @@ class Engine:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
         names, own = self.names(), self._query_row(query)
         copies = self.copies if fold else self._no_copies
-        with checked_once():
-            self.collection.check_unchanged()
-            weighted = self.question(query, off, strictness, never)
-            off = weighted.off
-            is_on = np.setdiff1d(np.flatnonzero(query.code), off)
-            started = time.perf_counter()
-            after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []
-            seconds = time.perf_counter() - started
-            before = self._best_hits(Query(query.code), top, own, copies) if off else after
-            rank_before = {copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
-            results = []
-            for rank, hit in enumerate(after, 1):
+        self.collection.check_unchanged()
+        weighted = self.question(query, off, strictness, never)
+        off = weighted.off
+        is_on = np.setdiff1d(np.flatnonzero(query.code), off)
+        started = time.perf_counter()
+        after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []
+        seconds = time.perf_counter() - started
+        before = self._best_hits(Query(query.code), top, own, copies) if off else after
+        rank_before = {copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
+        results = []
+        for rank, hit in enumerate(after, 1):
+            parts = _named_contributions(hit, weighted, names)
+            earlier = rank_before.pop(copies.group(hit.row), None)
+            results.append(self._result(hit.row, hit.score, copies, rank, earlier, parts))
+        left = []
+        for rank, hit in enumerate(before, 1):
+            if copies.group(hit.row) in rank_before:
                 parts = _named_contributions(hit, weighted, names)
-                earlier = rank_before.pop(copies.group(hit.row), None)
-                results.append(self._result(hit.row, hit.score, copies, rank, earlier, parts))
-            left = []
-            for rank, hit in enumerate(before, 1):
-                if copies.group(hit.row) in rank_before:
-                    parts = _named_contributions(hit, weighted, names)
-                    score = sum(part.value for part in parts)
-                    left.append(self._result(hit.row, score, copies, 0, rank, parts))
+                score = sum(part.value for part in parts)
+                left.append(self._result(hit.row, score, copies, 0, rank, parts))
         weights = tuple(
             OffDimension(j, names(j), weight)
             for j, weight in zip(weighted.off, weighted.weights, strict=True)

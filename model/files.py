@@ -14,7 +14,6 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -150,20 +149,6 @@ def _sum(path: Path) -> FileSum:
     return FileSum(bytes=size, crc32=f"{crc:08x}")
 
 
-_checked: ContextVar[set[OpenedFiles] | None] = ContextVar("checked files", default=None)
-
-
-@contextmanager
-def checked_once() -> Iterator[None]:
-    """Check each file at most once in this block, such as a request that reads it often."""
-    outer = _checked.get()
-    token = _checked.set(set() if outer is None else outer)
-    try:
-        yield
-    finally:
-        _checked.reset(token)
-
-
 class OpenedFiles:
     """The state of some files when they were opened.
 
@@ -179,9 +164,6 @@ class OpenedFiles:
 
         Compares its size, time and inode in about 2 µs.
         """
-        checked = _checked.get()
-        if checked is not None and self in checked:
-            return
         for path, opened in self._opened.items():
             try:
                 is_same = _state(path) == opened
@@ -192,8 +174,6 @@ class OpenedFiles:
                     f"{path} has changed or was removed while it was open; restart Sieve, and "
                     "write changes to a new folder instead"
                 )
-        if checked is not None:
-            checked.add(self)
 
 
 class MappedArray(np.memmap):

@@ -203,15 +203,10 @@ def _existing(folder: Path, names: tuple[str, ...], weights: list[Path]) -> dict
     return {path.name: path for path in found if path.is_file()}
 
 
-class Offline(ValueError):
-    """The Hub is unreachable, or `HF_HUB_OFFLINE` is set."""
-
-
 def hub_file(repository: str, *names: str) -> Path:
     """Return the first available of some files of a repository of the Hugging Face Hub.
 
-    Raises `Offline` if none is cached and the Hub is unreachable, and an OSError or a ValueError if
-    the repository has none of them.
+    Raises a ValueError or an OSError if none is cached and the Hub is unreachable or has none.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -255,7 +250,9 @@ def _announce(repository: str) -> None:
     from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
-        raise Offline(f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading")
+        raise ValueError(
+            f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading"
+        )
     log.warning("downloading %s from %s; this happens once", repository, constants.ENDPOINT)
     faults: list[str] = []
 
@@ -271,7 +268,7 @@ def _announce(repository: str) -> None:
     thread.join(PATIENCE)
     if thread.is_alive() or faults:
         reason = faults[0] if faults else f"no answer in {PATIENCE:g} s"
-        raise Offline(f"{constants.ENDPOINT} cannot be reached ({reason})")
+        raise ValueError(f"{constants.ENDPOINT} cannot be reached ({reason})")
 
 
 @contextmanager

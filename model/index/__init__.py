@@ -12,7 +12,6 @@ import numpy as np
 
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Query, best, scores, search
-from sieve.model.files import checked_once
 
 
 class Found(NamedTuple):
@@ -62,13 +61,12 @@ class LocalIndex:
 
     def search(self, query: Query, top: int) -> Found:
         """Return the best rows that share a dimension with the query; ties by row."""
-        with checked_once():
-            hits = search(self.codes, query, top)
-            if not hits.scores.all():
-                total = scores(self.codes, query)
-                total[total == 0] = -np.inf
-                hits = best(total, top)
-            return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
+        hits = search(self.codes, query, top)
+        if not hits.scores.all():
+            total = scores(self.codes, query)
+            total[total == 0] = -np.inf
+            hits = best(total, top)
+        return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
 
     def code(self, row: int) -> np.ndarray:
         """Return the code of one row: (m,) float32."""
