@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import numpy as np
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
-from sieve.model.exclusion import Calibration, Query
+from sieve.model.exclusion import Query
 from sieve.model.index import Found
 
 if TYPE_CHECKING:
@@ -122,14 +122,6 @@ class IndexIdentity:
             checkpoint.calibration.threshold,
         )
 
-    @classmethod
-    def read(cls, payload: Any) -> IndexIdentity | None:
-        """Read an identity from a payload; return None if it holds none."""
-        try:
-            return TypeAdapter(cls).validate_python(payload)
-        except ValidationError:
-            return None
-
     def check(self, wanted: IndexIdentity, where: str) -> None:
         """Raise a ValueError that names both if an index holds other codes than the wanted ones."""
         if self.version != wanted.version:
@@ -149,19 +141,14 @@ class IndexIdentity:
                     "one, or upload these codes under another name with "
                     "`sieve index COLLECTION --to …`"
                 )
-        if (self.items, self.m) != (wanted.items, wanted.m):
-            raise ValueError(
-                f"index {where} has {self.items} items of {self.m} dimensions, but the collection "
-                f"has {wanted.items} of {wanted.m}; upload the codes under another name"
-            )
 
-    def check_calibration(self, calibration: Calibration, where: str) -> None:
-        """Raise a ValueError if a threshold differs from the one that the index stores."""
-        if calibration.threshold != self.threshold:
-            raise ValueError(
-                f"index {where} stores the dimensions above {self.threshold} for `never`, but the "
-                f"query's threshold is {calibration.threshold}; upload the codes under another name"
-            )
+
+@dataclass(frozen=True, kw_only=True)
+class _StoredIndex(IndexIdentity):
+    """Payload of the point that describes an index."""
+
+    uploaded: NonNegativeInt
+    mean_positive: list[FiniteFloat]
 
 
 def connect(address: IndexAddress) -> QdrantClient:
@@ -204,10 +191,13 @@ def _request(where: str) -> Iterator[None]:
         raise ValueError(f"index {where} answers {error.status_code}: {body}{hint}") from None
 
 
-def _read_about(client: QdrantClient, name: str) -> dict[str, Any] | None:
-    """Read the payload that identifies an index; return None if there is none."""
+def _read_stored(client: QdrantClient, name: str, where: str) -> _StoredIndex | None:
+    """Read the description of an index; return None if there is none."""
     points = client.retrieve(name, [ABOUT], with_payload=True, with_vectors=False)
-    return dict(points[0].payload or {}) if points else None
+    try:
+        return TypeAdapter(_StoredIndex).validate_python(points[0].payload) if points else None
+    except ValidationError:
+        raise ValueError(f"{where} was not written by Sieve; choose another name") from None
 
 
 class QdrantIndex:
@@ -235,24 +225,22 @@ class QdrantIndex:
     ) -> None:
         self._client, self._name, self._where = client, name, where
         with _request(where):
-            exists = client.collection_exists(name)
-            about = _read_about(client, name) if exists else None
-        if not exists:
-            raise FileNotFoundError(
-                f"there is no index {where}; create it with `sieve index COLLECTION --to {where}`"
-            )
-        stored = IndexIdentity.read(about)
-        if about is None or stored is None:
+            if not client.collection_exists(name):
+                raise FileNotFoundError(
+                    f"there is no index {where}; create it with "
+                    f"`sieve index COLLECTION --to {where}`"
+                )
+            stored = _read_stored(client, name, where)
+        if stored is None:
             raise ValueError(f"{where} was not written by Sieve; choose another name")
         stored.check(identity, where)
-        uploaded = about.get("uploaded")
-        if uploaded != stored.items:
+        if stored.uploaded != stored.items:
             raise ValueError(
-                f"index {where} has {uploaded} of {stored.items} items; continue with "
+                f"index {where} has {stored.uploaded} of {stored.items} items; continue with "
                 f"`sieve index {stored.collection} --to {where}`"
             )
         self.identity = stored
-        self.mean_positive = _read_numbers(about.get("mean_positive"))
+        self.mean_positive = np.array(stored.mean_positive, np.float32)
         if self.mean_positive.shape != (stored.m,):
             raise ValueError(f"index {where} is damaged; upload the codes under another name")
 
@@ -276,7 +264,12 @@ class QdrantIndex:
             return self._found([])
         query_filter = None
         if query.never and query.off:
-            self.identity.check_calibration(query.calibration, self._where)
+            threshold, stored = query.calibration.threshold, self.identity.threshold
+            if threshold != stored:
+                raise ValueError(
+                    f"index {self._where} stores the dimensions above {stored} for `never`, but "
+                    f"the query's threshold is {threshold}; upload the codes under another name"
+                )
             off = models.FieldCondition(key=HAS, match=models.MatchAny(any=list(query.off)))
             query_filter = models.Filter(must_not=[off])
         vector = models.SparseVector(indices=active.tolist(), values=factors[active].tolist())
@@ -323,15 +316,6 @@ class QdrantIndex:
         indices = np.array([j for vector in vectors for j in vector.indices], np.int32)
         values = np.array([v for vector in vectors for v in vector.values], np.float32)
         return SparseCodes(indptr, indices, values, self.identity.m)
-
-
-def _read_numbers(payload: Any) -> np.ndarray:
-    """Read a list of finite numbers: (x,) float32; (0,) if it is something else."""
-    try:
-        numbers = np.array(payload, np.float32)
-    except (TypeError, ValueError):
-        return np.zeros(0, np.float32)
-    return numbers if np.isfinite(numbers).all() else np.zeros(0, np.float32)
 
 
 BATCH = 1000
@@ -407,13 +391,9 @@ def _begin(
             sparse_vectors_config={CODE: models.SparseVectorParams()},
             on_disk_payload=True,
         )
-    about = _read_about(client, name)
-    if about is not None:
-        stored, uploaded = IndexIdentity.read(about), about.get("uploaded")
-        if stored is None or not isinstance(uploaded, int) or not 0 <= uploaded <= stored.items:
-            raise ValueError(f"{where} was not written by Sieve; choose another name")
+    if stored := _read_stored(client, name, where):
         stored.check(identity, where)
-        return uploaded
+        return stored.uploaded
     sparse = client.get_collection(name).config.params.sparse_vectors or {}
     if client.count(name, exact=True).count or CODE not in sparse:
         raise ValueError(f"{where} holds something else; choose another name")
