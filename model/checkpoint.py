@@ -40,15 +40,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
-from sieve.model.schemas import (
-    MAX_JSON_BYTES,
-    Count,
-    Line,
-    Schema,
-    check_size,
-    read_head,
-    read_json,
-)
+from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)
 
@@ -205,11 +197,9 @@ class Checkpoint:
         _require(path, CONFIG, NAMES)
         config = read_head(path / CONFIG, CheckpointConfig, SCHEMA_VERSION, _AGAIN)
         _require(path, *config.parts)
-        has_training = config.codes is None and (path / TRAINING).is_file()
-        for part in (NAMES, TRAINING) if has_training else (NAMES,):
-            check_size(path / part, MAX_JSON_BYTES)
-        check_files(path, _AGAIN, needs=(*config.parts, *([TRAINING] if has_training else [])))
         names = _read_names(path / NAMES, config.m)
+        has_training = config.codes is None and (path / TRAINING).is_file()
+        check_files(path, _AGAIN, needs=(*config.parts, *([TRAINING] if has_training else [])))
         return cls(path, _load_encoder(path, config.encoder), config, names)
 
 

@@ -32,20 +32,14 @@ class _Versioned(Schema):
 AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
-def check_size(path: Path, most: int) -> None:
-    """Raise a ValueError if a file is larger than any that Sieve writes."""
-    size = path.stat().st_size
-    if size > most:
-        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
-
-
 def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file as an instance of anything that pydantic can validate.
 
     Raises a ValueError if it has more than `most` bytes, or a field does not fit; the message names
     the first one and ends with the remedy.
     """
-    check_size(path, most)
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
     try:
         return TypeAdapter(schema).validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:

@@ -32,6 +32,7 @@ from typing import Any
 
 from sieve.model.backbone.names import CONFIG, BackboneName, parse_name
 from sieve.model.files import atomic_file, check_files, reason_of, sieve_home
+from sieve.model.schemas import Schema, read_json
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,12 @@ _PATHS = {"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_fil
 """Settings with former paths of a tokenizer; removed, as they may point anywhere."""
 _ALWAYS_TRUSTED = ("bundled", "tag")
 """Kinds of names that need no trust: bundled with Sieve or listed by open_clip."""
+
+
+class TrustedBackbones(Schema):
+    """Content of `trusted_backbones.json`: names by the hash of the files."""
+
+    backbones: dict[str, str]
 
 
 class BackboneUnavailable(ValueError):
@@ -436,8 +443,7 @@ def _read_trusted() -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["backbones"]
-        return {str(sha256): str(name) for sha256, name in names.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        log.warning("%s is damaged (%s); backbones must be confirmed again", path, error)
+        return read_json(path, TrustedBackbones, "backbones must be confirmed again").backbones
+    except (OSError, ValueError) as error:
+        log.warning("%s", error)
         return {}
