@@ -183,6 +183,9 @@ class Collection:
         self.path = path
         self.manifest = manifest
         self.sha256 = sha256
+        self.name = manifest.name
+        self.n_items = manifest.counts.items
+        self.n_captions = manifest.counts.captions
         self.codes = manifest.codes if manifest.backbone is None else None
         self._checked: set[str] = set()
         self._manifest_file = OpenedFiles(path / MANIFEST)
@@ -235,26 +238,14 @@ class Collection:
                 continue
             facts = self.manifest.files.get(name)
             if facts is None or not facts.sha256:
-                raise ValueError(f"{self.path / name} has no sha256 in {MANIFEST}; {_AGAIN}")
+                raise self._fault(name, f"has no sha256 in {MANIFEST}")
             if file_sha256(self.path / name) != facts.sha256:
-                raise ValueError(f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}")
+                raise self._fault(name, "is damaged: its bytes have changed")
             self._checked.add(name)
         return self.path
 
-    @property
-    def name(self) -> str:
-        """Name of the collection."""
-        return self.manifest.name
-
-    @property
-    def n_items(self) -> int:
-        """Number of items."""
-        return self.manifest.counts.items
-
-    @property
-    def n_captions(self) -> int:
-        """Number of captions."""
-        return self.manifest.counts.captions
+    def _fault(self, name: str, fault: str) -> ValueError:
+        return ValueError(f"{self.path / name} {fault}; {_AGAIN}")
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -270,10 +261,8 @@ class Collection:
         pa.default_memory_pool().release_unused()  # reading took as much memory again as the table
         n_captions = int(self._captions_per_item(items).sum())
         if n_captions != self.n_captions:
-            raise ValueError(
-                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} says "
-                f"{self.n_captions}; {_AGAIN}"
-            )
+            expected = f"but {MANIFEST} says {self.n_captions}"
+            raise self._fault(ITEMS, f"has {n_captions} captions, {expected}")
         return items
 
     def _read_items(self) -> pa.Table:
@@ -286,10 +275,8 @@ class Collection:
         except (pa.ArrowException, OSError) as error:
             fault, table = " ".join(str(error).split()), None
         if fault or table is None:
-            raise ValueError(
-                f"{self.path / ITEMS} cannot be used ({fault[:200]}); expected {self.n_items} "
-                f"items; {_AGAIN}"
-            )
+            expected = f"expected {self.n_items} items"
+            raise self._fault(ITEMS, f"cannot be used ({fault[:200]}); {expected}")
         return table
 
     @staticmethod
@@ -323,19 +310,9 @@ class Collection:
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
         items = np.array(self._array(CAPTION_ITEM, (self.n_captions,), "i"))
-        # They are used as row numbers, so none may exceed the number of items.
-        falls = (items[1:] < items[:-1]).any()
-        if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
-            raise ValueError(
-                f"{self.path / CAPTION_ITEM} is damaged: its rows do not ascend from 0 to "
-                f"{self.n_items - 1}; {_AGAIN}"
-            )
-        of_items = self._captions_per_item(self.items)
-        if not np.array_equal(np.bincount(items, minlength=self.n_items), of_items):
-            raise ValueError(
-                f"{self.path / CAPTION_ITEM} gives items other numbers of captions than {ITEMS}; "
-                f"{_AGAIN}"
-            )
+        captions_per_item = self._captions_per_item(self.items)
+        if not np.array_equal(items, np.repeat(np.arange(self.n_items), captions_per_item)):
+            raise self._fault(CAPTION_ITEM, f"is damaged: it does not fit the captions in {ITEMS}")
         return items
 
     @cached_property
@@ -390,12 +367,10 @@ class Collection:
         try:
             array = MappedArray.open(path)
         except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
+            raise self._fault(name, f"cannot be read ({reason_of(error)})") from None
         if array.shape != shape or array.dtype.kind != kind:
-            raise ValueError(
-                f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
-                f"{_KINDS[kind]}; {_AGAIN}"
-            )
+            expected = f"expected {shape} of {_KINDS[kind]}"
+            raise self._fault(name, f"has shape {array.shape} of {array.dtype}, {expected}")
         return array
 
 

@@ -289,5 +289,7 @@ def test_a_sparse_file_of_40_gb_is_not_read(
     with (folder / name).open("r+b") as stream:
         stream.truncate(40 << 30)
     opened = Engine.open if folder.name == "collection" else Checkpoint.load
-    with pytest.raises(ValueError, match=f"{name}.*(: its bytes have changed| 42,949,672,960 bytes)"):
+    with pytest.raises(
+        ValueError, match=f"{name}.*(: its bytes have changed| 42,949,672,960 bytes)"
+    ):
         opened(folder)
