@@ -32,16 +32,22 @@ class _Versioned(Schema):
 AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
+def read_limited(path: Path, most: int) -> bytes:
+    """Read a file; raise a ValueError if it is larger than any that Sieve writes."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
+    return path.read_bytes()
+
+
 def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file as an instance of anything that pydantic can validate.
 
     Raises a ValueError if it has more than `most` bytes, or a field does not fit; the message names
     the first one and ends with the remedy.
     """
-    if (size := path.stat().st_size) > most:
-        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
+    data = read_limited(path, most)
     try:
-        return TypeAdapter(schema).validate_json(path.read_bytes(), strict=True)
+        return TypeAdapter(schema).validate_json(data, strict=True)
     except ValidationError as error:
         raise ValueError(f"{path} is damaged ({fault_in(error)}); {remedy}") from None
 
