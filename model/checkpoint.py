@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save
 from sieve import assets
 from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
-from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
@@ -40,6 +40,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
+from sieve.model.hyperparameters import SparseEncoderConfig
 from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)

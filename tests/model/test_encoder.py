@@ -8,11 +8,11 @@ from sieve.model.encoder import (
     IMAGE,
     TEXT,
     SparseEncoder,
-    SparseEncoderConfig,
     encode_codes,
     encode_dense,
     keep_top,
 )
+from sieve.model.hyperparameters import SparseEncoderConfig
 
 
 def encoder() -> SparseEncoder:

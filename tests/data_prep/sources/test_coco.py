@@ -89,8 +89,8 @@ def test_what_is_here_is_taken_and_the_rest_told(
     assert records[1].labels == ("car", "vehicle")
     assert source.open_image(records[1], 320).size == (12, 8)
     assert caplog.messages == [
-        f"some image names differ from the files in {images}; matched if only one fits: 1 by "
-        "leading folder (000000000139.jpg is val2017/000000000139.jpg)",
+        f"some image names in the caption files differ from the files in {images}; matched if "
+        "only one fits: 1 by leading folder (000000000139.jpg is val2017/000000000139.jpg)",
         "1 images were found by their name in another release",
         f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv lists the other 2",
     ]
@@ -222,13 +222,13 @@ def test_missing_places_are_named(tmp_path: Path) -> None:
     images, captions = folder_of(tmp_path, "1.jpg"), captions_file(tmp_path)
     nothing = tmp_path / "none"
     for given, message in (
-        ({"images": nothing}, "no folder .*none; check --images"),
+        ({"root": nothing}, "no folder .*none; check --images"),
         ({"captions": (nothing,)}, "no file .*none; check --captions"),
         ({"instances": (nothing,)}, "no file .*none; check --instances"),
         ({"splits": nothing}, "no file .*none; check --splits"),
     ):
         with pytest.raises(FileNotFoundError, match=message):
-            Coco(**({"images": images, "captions": (captions,)} | given))
+            Coco(**({"root": images, "captions": (captions,)} | given))
     with pytest.raises(ValueError, match="none of the 4 images .* is in .*; check --images"):
         list(Coco(images, (captions,)).records())
 

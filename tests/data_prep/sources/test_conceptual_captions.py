@@ -239,6 +239,6 @@ def test_a_linked_folder_is_named_without_an_option_that_is_not_there(tmp_path: 
     write(tmp_path / "images" / "0.jpg", jpeg())
     (tmp_path / "images" / "more").symlink_to(tmp_path / "outside")
     (tmp_path / "a.tsv").write_text("a dog\thttps://example.org/a\na cat\thttps://example.org/b\n")
-    made = ConceptualCaptions(tmp_path / "a.tsv", tmp_path / "images", first_row=0)
+    made = ConceptualCaptions(tmp_path / "a.tsv", root=tmp_path / "images", first_row=0)
     assert [record.captions for record in made.records()] == [("a dog",)]
     assert "linked folder: links are not followed" in {e.reason for e in made.skipped_rows()}

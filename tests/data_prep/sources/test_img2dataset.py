@@ -275,7 +275,7 @@ def test_a_json_file_that_contradicts_the_text_is_named(tmp_path: Path) -> None:
     assert {record.captions for record in source.records()} == {("a dog",)}
     assert reasons(source) == {
         "00000/1": "caption not used: .json has 'a cat'; the text file takes precedence",
-        "00000/2": "JSON file not read: its caption: expected a caption, found the number 3",
-        "00000/3": "JSON file not read: its caption: expected a caption, found the number 1",
+        "00000/2": "JSON file not read: expected a caption, found the number 3",
+        "00000/3": "JSON file not read: expected a caption, found the number 1",
         "00000/4": "caption not used: .json has 'a hound'; the text file takes precedence",
     }

@@ -30,9 +30,9 @@ CASES = {
     "search scenes a dog": "unexpected argument 'dog'; put text with spaces in quotes",
     "search scenes dog -k": "-k/--top needs a value",
     "search scenes dog -k x": "-k/--top: expected a whole number; got 'x'",
-    "search scenes dog --off a,b": "--off: expected a whole number; got 'a'",
-    "search scenes dog --strictness banana": "--strictness: expected a number; got 'banana'",
-    "search scenes dog --strictness 7": "expected a number from 0 to 1, or never; got 7",
+    "search scenes dog --off a,b": "--off: a dimension is a whole number of at least 0; got 'a'",
+    "search scenes dog --strictness banana": "number from 0 to 1, or never; got 'banana'",
+    "search scenes dog --strictness 7": "a number from 0 to 1, or never; got '7'",
     "search scenes dog --device gpu": "--device: invalid choice 'gpu'; did you mean cpu?",
     "export scenes reslts -o x.csv": "invalid choice 'reslts'; did you mean results?",
 }

@@ -24,7 +24,8 @@ from sieve.model.dimensions.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
-from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.encoder import SparseEncoder
+from sieve.model.hyperparameters import SparseEncoderConfig
 from sieve.model.words.text import WordPresence, with_phrases, word_presence
 
 

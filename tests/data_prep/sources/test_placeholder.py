@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.data_prep.captions.placeholder import draw_placeholder
+from sieve.data_prep.sources.local_images import draw_placeholder
 
 
 @pytest.mark.parametrize(

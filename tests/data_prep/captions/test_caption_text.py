@@ -6,12 +6,11 @@ import json
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve.data_prep.captions.cell import CellError, captions_in, text_in
+from sieve.data_prep.captions.caption_text import CellError, captions_in, text_in
 
 
 @pytest.mark.parametrize(
@@ -48,8 +47,6 @@ from sieve.data_prep.captions.cell import CellError, captions_in, text_in
         (None, []),
         (float("nan"), []),
         (np.float32("nan"), []),
-        (pd.NA, []),
-        (pd.NaT, []),
     ],
 )
 def test_captions_of_a_cell(value: object, captions: list[str]) -> None:
