@@ -315,7 +315,7 @@ class Engine:
             list_active(code, without_code, proposed, self.names()),
             tuple(dict.fromkeys(notes)),
             parsed.without,
-            None if item or image is not None else parsed.suggestion,
+            None if item or image is not None else parsed.suggested_fields,
         )
 
     def search(

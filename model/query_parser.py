@@ -119,6 +119,12 @@ class ParsedQuery:
         quoted = ", ".join(f'"{phrase}"' for phrase in self.without)
         return plain if _phrases(plain) == self.without else quoted
 
+    @property
+    def suggested_fields(self) -> dict[str, str] | None:
+        """The texts of the *Find* and *without* fields for the other reading, if there is one."""
+        other = self.suggestion
+        return other and {"query": other.find_field, "without": other.without_field}
+
     def check_text(self) -> None:
         """Raise a ValueError if there is nothing to find."""
         if says_something(self.text):
