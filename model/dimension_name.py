@@ -104,11 +104,8 @@ def labels_people(name: str) -> bool:
     if words & _COLOURS and _PERSONS & {lemma(word) for word in words}:
         return True
     return any(
-        " ".join(part) not in phrases and any(map(labels.intersection, map(_forms, part)))
+        " ".join(part) not in phrases
+        # Also the parts of a word: african-american, obama's.
+        and any(labels.intersection({word, *re.split("[-'’]", word)}) for word in part)
         for part in parts
     )
-
-
-def _forms(word: str) -> set[str]:
-    """Return a word and its parts: african-american, obama's."""
-    return {word, *re.split("[-'’]", word)}

@@ -394,7 +394,9 @@ class Engine:
         never: bool = False,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
-        off = self._resolve_off(query, off)
+        off = query.proposed if off is None else tuple(sorted(set(off)))
+        for dimension in off:
+            self.check_dimension(dimension)
         weights = off_weights(
             query.code, query.without_code, np.array(off, np.int64), self.index.mean_positive
         )
@@ -433,13 +435,6 @@ class Engine:
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
         return dense.astype(np.float32)
-
-    def _resolve_off(self, query: EncodedQuery, off: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Return the off dimensions in order, checked; the proposed ones if `off` is None."""
-        off = query.proposed if off is None else tuple(sorted(set(off)))
-        for dimension in off:
-            self.check_dimension(dimension)
-        return off
 
     def _query_row(self, query: EncodedQuery) -> int | None:
         return self.row_of(query.item) if query.item else None

@@ -172,7 +172,8 @@ def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
         # Few of the best rows have an off dimension, as it lowers their scores. Checking these
         # rows is cheaper than visiting all rows of the off dimensions.
         hits = best(total, _OVERSAMPLING * top)
-        kept = ~_left_out(codes, query, hits.rows)
+        has_off = codes.by_row[hits.rows][:, list(query.off)] > query.calibration.threshold
+        kept = np.asarray(has_off.sum(1)).ravel() == 0
         if np.count_nonzero(kept) >= top:
             return Hits(hits.rows[kept][:top], hits.scores[kept][:top])
         _leave_out(total, codes, query)
@@ -195,12 +196,6 @@ def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
     for j in query.off:
         rows, values = codes.postings(j)
         total[rows[values > query.calibration.threshold]] = -np.inf
-
-
-def _left_out(codes: SparseCodes, query: Query, rows: np.ndarray) -> np.ndarray:
-    """Return whether `never` leaves out each of some rows: (r,) bool."""
-    having = codes.by_row[rows][:, list(query.off)] > query.calibration.threshold
-    return np.asarray(having.sum(1)).ravel() > 0
 
 
 def best(total: np.ndarray, top: int) -> Hits:

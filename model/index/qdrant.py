@@ -64,11 +64,15 @@ class IndexAddress(NamedTuple):
         folder and is meant for trials. Raises a ValueError if it has another form, or contains a
         user name or a key.
         """
+        server = ""
         try:
             parts = urlsplit(text.strip())
-            server = _server(parts)
+            if host := parts.hostname:
+                host = f"[{host}]" if ":" in host else host
+                secure = "s" if parts.scheme == "qdrants" else ""
+                server = f"http{secure}://{host}:{parts.port or PORT}"
         except ValueError:
-            parts, server = SplitResult("", "", "", "", ""), ""
+            parts = SplitResult("", "", "", "", "")
         folder, _, name = unquote(parts.path).strip("/").rpartition("/")
         is_plain = parts.scheme in ("qdrant", "qdrants") and not (parts.query or parts.fragment)
         if not (is_plain and name and bool(server) != bool(folder)):
@@ -83,14 +87,6 @@ class IndexAddress(NamedTuple):
         folder = quote(self.folder)
         place = self.url.replace("http", "qdrant", 1) if self.url else f"qdrant://{folder}"
         return f"{place}/{quote(self.name)}"
-
-
-def _server(parts: SplitResult) -> str:
-    """Return the server's HTTP address; empty if there is no host."""
-    if not parts.hostname:
-        return ""
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http{'s' if parts.scheme == 'qdrants' else ''}://{host}:{parts.port or PORT}"
 
 
 @dataclass(frozen=True)

@@ -150,19 +150,13 @@ def mentions(wanted: str, captions: Sequence[str], labels: Sequence[str], nouns:
     Nouns of the table also match by their forms, synonyms and hyponyms: a puppy is a dog. A text
     without such a noun matches if a label or a caption contains it word by word.
     """
-    if wanted_nouns := _named_nouns(wanted, nouns):
+    if named := nouns.nouns_in(wanted):
         found = set().union(*(nouns.nouns_in(text) for text in (*captions, *labels)))
-        return wanted_nouns <= found
+        return named <= found
     phrase = f" {bare_phrase(wanted)} "
     return bool(phrase.strip()) and any(
         phrase in f" {bare_phrase(text)} " for text in (*captions, *labels)
     )
-
-
-def _named_nouns(text: str, nouns: NounTable) -> set[str]:
-    """Return the nouns of a text without hypernyms of others: a dog, but not an animal."""
-    found = nouns.nouns_in(text)
-    return {one for one in found if not any(one != k and one in nouns.hypernyms(k) for k in found)}
 
 
 def bare_phrase(text: str) -> str:
