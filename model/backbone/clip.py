@@ -107,7 +107,7 @@ def _load_network(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]
         try:
             # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
-                return open_blip(files) if files.name.is_blip else _open_clip(files)
+                return open_blip(files) if files.name.is_blip else _open_clip_model(files)
         except Exception as error:
             if disk_is_full(error, temporary):
                 raise
@@ -136,7 +136,7 @@ def declared_width(name: str) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _open_clip(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
+def _open_clip_model(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
     import open_clip
 
     config, preprocess, quick_gelu = _configuration(files)
@@ -163,7 +163,7 @@ def _open_clip(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
     return network, tokenizer, config
 
 
-def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any], bool]:
+def _configuration(files: BackboneFiles) -> tuple[Any, dict[str, Any], bool]:
     """Return the configurations of model and preprocessing, and whether to use QuickGELU.
 
     Weights trained with QuickGELU are silently worse without it; open_clip only logs a warning.
@@ -174,8 +174,7 @@ def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any]
     name = files.name
     if not name.architecture:
         settings = read_settings(files.own[CONFIG])
-        check_clip_config(settings)
-        return settings["model_cfg"], settings.get("preprocess_cfg") or {}, False
+        return settings.get("model_cfg"), settings.get("preprocess_cfg") or {}, False
     config = open_clip.get_model_config(name.architecture) or {}
     tag = get_pretrained_cfg(name.architecture, name.place) if name.kind == "tag" else {}
     return config, dict(tag), bool(tag.get("quick_gelu", False))
