@@ -290,11 +290,21 @@ def with_phrases(
         )
         if len(rows) >= max(min_items, rarer / 4) and one != other:
             kept[f"{one} {other}"] = rows
-    columns = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()])
-    rows = np.array([row for rows in kept.values() for row in rows], np.int64)
-    ones = np.ones(len(rows), np.float32)
-    phrases = csr_array((ones, (rows, columns)), shape=(len(captions), len(kept)))
+    phrases = _indicator([*kept.values()], len(captions)).T
     return WordPresence([*words.words, *kept], csr_array(hstack([words.presence, phrases])))
+
+
+def _indicator(columns_of: Sequence[Sequence[int]], n_columns: int) -> csr_array:
+    """Return a matrix of 0 and 1, float32, from the columns of each row."""
+    rows = np.repeat(np.arange(len(columns_of)), [len(columns) for columns in columns_of])
+    columns = np.array([column for columns in columns_of for column in columns], np.int64)
+    ones = np.ones(len(rows), np.float32)
+    return csr_array((ones, (rows, columns)), shape=(len(columns_of), n_columns))
+
+
+def _frequent(words: Sequence[str], presence: csr_array, min_items: int) -> WordPresence:
+    columns = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
+    return WordPresence([words[column] for column in columns], csr_array(presence[:, columns]))
 
 
 def _adjacent(text: str) -> list[tuple[str, str]]:
@@ -324,9 +334,7 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
         presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
     except ValueError:  # scikit-learn's "empty vocabulary": no caption has a content word
         return WordPresence([], csr_array((len(captions), 0), dtype=np.float32))
-    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
-    words = vectorizer.get_feature_names_out()[frequent].tolist()
-    return WordPresence(words, csr_array(presence[:, frequent]))
+    return _frequent(vectorizer.get_feature_names_out().tolist(), presence, min_items)
 
 
 def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
@@ -358,11 +366,7 @@ def with_hypernyms(words: WordPresence, min_items: int = 5) -> WordPresence:
     implied = [hypernyms_of(word) for word in words.words]
     columns = sorted(frozenset(words.words).union(*implied))
     column_of = {word: column for column, word in enumerate(columns)}
-    rows = np.repeat(np.arange(len(implied)), [len(of) for of in implied])
-    targets = np.array([column_of[word] for of in implied for word in sorted(of)], np.int64)
-    ones = np.ones(len(rows), np.float32)
-    implies = csr_array((ones, (rows, targets)), shape=(len(implied), len(columns)))
+    implies = _indicator([[column_of[word] for word in sorted(of)] for of in implied], len(columns))
     presence = csr_array(words.presence @ implies)
     presence.data[:] = 1
-    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
-    return WordPresence([columns[at] for at in frequent], csr_array(presence[:, frequent]))
+    return _frequent(columns, presence, min_items)
