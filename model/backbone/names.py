@@ -9,7 +9,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import safetensors
 import torch
@@ -58,6 +58,7 @@ TRANSFORMERS = {
 }
 """Repositories in the transformers format, and the open_clip names of the same weights."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+_PREFIX = re.compile(r"^(module\.)?(text\.)?")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -221,12 +222,7 @@ def _architecture_of(path: Path) -> str:
             f"backbone '{path}' has weights in the transformers format; use the open_clip name of "
             "the same model, such as ViT-B-32/openai for openai/clip-vit-base-patch32"
         )
-    found = _sizes(shapes)
-    fitting = [
-        name
-        for name in (open_clip.list_models() if found else ())
-        if _declared_sizes(open_clip.get_model_config(name) or {}) == found
-    ]
+    fitting = [name for name in open_clip.list_models() if _fits(name, shapes)]
     if not fitting:
         raise ValueError(
             f"the architecture of backbone '{path}' is not clear from its weights; give it as "
@@ -258,13 +254,19 @@ def check_no_torchscript(path: Path) -> None:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a file by their names, without prefixes of wrappers."""
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
-                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        check_no_torchscript(path)
-        mapped = zipfile.is_zipfile(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+                names = file.keys()
+                shapes = {name: file.get_slice(name).get_shape() for name in names}
+        else:
+            check_no_torchscript(path)
+            mapped = zipfile.is_zipfile(path)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            inner = state.get("state_dict", state) if isinstance(state, Mapping) else {}
+            tensors = {n: value for n, value in inner.items() if isinstance(value, torch.Tensor)}
+            shapes = {str(name): value.shape for name, value in tensors.items()}
     except ValueError:
         raise
     except Exception as error:  # zip, pickle and safetensors raise different errors
@@ -275,51 +277,22 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
             f"backbone '{path}' cannot be read as weights ({reason}); give a state dict as "
             ".safetensors or .pt"
         ) from None
-    inner = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    return {
-        str(name).removeprefix("module."): tuple(value.shape)
-        for name, value in inner.items()
-        if isinstance(value, torch.Tensor)
-    }
+    return {_PREFIX.sub("", name): tuple(shape) for name, shape in shapes.items()}
 
 
-def _sizes(shapes: dict[str, tuple[int, ...]]) -> tuple[Any, ...] | None:
-    """Return the sizes in a state dict, in the order of `_declared_sizes`."""
+def _fits(architecture: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Return whether tensors are those of an architecture that open_clip builds alone."""
+    import open_clip
 
-    def count(blocks: str) -> int:
-        return len({match[1] for name in shapes if (match := re.match(blocks, name))})
-
-    text = "text." if "text.token_embedding.weight" in shapes else ""
-    try:
-        vocabulary, text_width = shapes[f"{text}token_embedding.weight"]
-        context = shapes[f"{text}positional_embedding"][0]
-        embed = shapes[f"{text}text_projection"][1]
-        text_layers = count(rf"{re.escape(text)}transformer\.resblocks\.(\d+)\.")
-        width, _, patch, *_ = shapes["visual.conv1.weight"]
-        tower: tuple[Any, ...]
-        if "visual.class_embedding" in shapes:
-            grid = round((shapes["visual.positional_embedding"][0] - 1) ** 0.5)
-            tower = (width, patch, count(r"visual\.transformer\.resblocks\.(\d+)\."), grid * patch)
-        else:
-            grid = round((shapes["visual.attnpool.positional_embedding"][0] - 1) ** 0.5)
-            stages = tuple(count(rf"visual\.layer{i}\.(\d+)\.") for i in range(1, 5))
-            tower = (width * 2, None, stages, grid * 32)
-    except (KeyError, IndexError, ValueError):
-        return None
-    return (embed, vocabulary, text_width, context, text_layers, tower)
-
-
-def _declared_sizes(config: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Return the sizes of an architecture; None if another library builds a part of it."""
-    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
-    if "timm_model_name" in vision or "hf_model_name" in text or "multimodal_cfg" in config:
-        return None
-    layers, size = vision.get("layers", 12), vision.get("image_size", 224)
-    if isinstance(layers, list):
-        tower = (vision.get("width", 64), None, tuple(layers), size)
-    else:
-        tower = (vision.get("width", 768), vision.get("patch_size", 16), layers, size)
-    return (
-        config.get("embed_dim"), text.get("vocab_size", 49408), text.get("width", 512),
-        text.get("context_length", 77), text.get("layers", 12), tower,
-    )  # fmt: skip
+    config = open_clip.get_model_config(architecture) or {}
+    others = {"timm_model_name", "hf_model_name", "multimodal_cfg"}
+    if others & {*config, *config.get("vision_cfg", ()), *config.get("text_cfg", ())}:
+        return False
+    if shapes.get("text_projection", (0,))[-1] != config.get("embed_dim"):
+        return False  # most architectures, without building them
+    build = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.device("meta"):
+        expected = build(**config).state_dict()
+    return all(
+        shapes.get(_PREFIX.sub("", name)) == tuple(value.shape) for name, value in expected.items()
+    )
