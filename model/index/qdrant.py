@@ -43,6 +43,7 @@ HAS = "has"
 ABOUT = "51e7e000-0000-4000-8000-000000000001"
 """Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
 _TIMEOUT_S = 60
+_AGAIN = "upload the codes under another name with `sieve index COLLECTION --to …`"
 _FORMS = "qdrant://HOST:6333/NAME, qdrants://… for TLS, or qdrant:///FOLDER/NAME"
 
 
@@ -123,8 +124,7 @@ class IndexIdentity:
         if self.version != wanted.version:
             raise ValueError(
                 f"index {where} has version {self.version}, but this Sieve reads version "
-                f"{wanted.version}; upload the codes under another name with "
-                "`sieve index COLLECTION --to …`"
+                f"{wanted.version}; {_AGAIN}"
             )
         for kind in ("collection", "checkpoint"):
             theirs, ours = (
@@ -134,8 +134,7 @@ class IndexIdentity:
             if getattr(self, kind + "_sha256") != getattr(wanted, kind + "_sha256"):
                 raise ValueError(
                     f"index {where} holds codes of {kind} {theirs}, but {ours} is open; open that "
-                    "one, or upload these codes under another name with "
-                    "`sieve index COLLECTION --to …`"
+                    f"one, or {_AGAIN}"
                 )
 
 
@@ -238,7 +237,7 @@ class QdrantIndex:
         self.identity = stored
         self.mean_positive = np.array(stored.mean_positive, np.float32)
         if self.mean_positive.shape != (stored.m,):
-            raise ValueError(f"index {where} is damaged; upload the codes under another name")
+            raise ValueError(f"index {where} is damaged; {_AGAIN}")
 
     @classmethod
     def open(cls, text: str, collection: Collection, checkpoint: Checkpoint) -> QdrantIndex:
@@ -264,7 +263,7 @@ class QdrantIndex:
             if threshold != stored:
                 raise ValueError(
                     f"index {self._where} stores the dimensions above {stored} for `never`, but "
-                    f"the query's threshold is {threshold}; upload the codes under another name"
+                    f"the query's threshold is {threshold}; {_AGAIN}"
                 )
             off = models.FieldCondition(key=HAS, match=models.MatchAny(any=list(query.off)))
             query_filter = models.Filter(must_not=[off])
