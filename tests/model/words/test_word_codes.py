@@ -11,7 +11,7 @@ TABLE = CodedWords(WORDS, CODES.dense, CODES.m)
 HALF = np.sqrt(0.5)
 
 
-def test_a_word_is_its_code_in_singular_and_plural() -> None:
+def test_word_has_the_same_code_in_singular_and_plural() -> None:
     for text in ("dogs", "dog", "a Dog.", "the dog's"):
         assert TABLE.code(text).tolist() == [1, 0, 0, 0], text
 
@@ -24,13 +24,13 @@ def test_a_text_is_the_mean_of_its_words() -> None:
     )  # fmt: skip
 
 
-def test_the_longest_entry_is_taken() -> None:
+def test_longest_entry_is_used() -> None:
     assert TABLE.rows_of("a polar bear and a cat")[0] == [5, 3]
     assert TABLE.rows_of("Polar  Bears")[0] == [5]
     assert TABLE.unknown_words("polar") == ["polar"]
 
 
-def test_unknown_words_are_told_and_function_words_are_not() -> None:
+def test_unknown_words_are_reported_except_function_words() -> None:
     rows, unknown = TABLE.rows_of("two xylophones and a dog with a xylophone")
     assert rows == [0]
     assert unknown == ["xylophones", "xylophone"]
@@ -38,7 +38,7 @@ def test_unknown_words_are_told_and_function_words_are_not() -> None:
     assert not TABLE.code("").any()
 
 
-def test_entries_that_are_no_words_are_found_as_they_stand() -> None:
+def test_non_word_entries_match_exactly() -> None:
     codes = SparseCodes.from_rows(matrix(np.eye(3)))
     table = CodedWords(["##ing", "☂ 2", "ing"], codes.dense, codes.m)
     assert table.rows_of("☂  2")[0] == [1]
