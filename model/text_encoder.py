@@ -237,7 +237,7 @@ class CodedWords(TextOnlyEncoder):
         whole = self._whole.get(" ".join(text.lower().split()))
         if whole is not None:
             return [whole], []
-        found = list(longest_matches(split_words(text), self._longest, self._row_of))
+        found = list(longest_matches(tuple(split_words(text)), self._longest, self._row_of))
         unknown = [word for word, row in found if row is None and is_content_word(word)]
         return [row for _, row in found if row is not None], list(dict.fromkeys(unknown))
 
@@ -262,10 +262,10 @@ class CodedWords(TextOnlyEncoder):
         length = float(np.linalg.norm(total))
         return (total / length if length else total).astype(np.float32)
 
-    def _row_of(self, words: Sequence[str]) -> int | None:
+    def _row_of(self, words: tuple[str, ...]) -> int | None:
         if len(words) == 1 and not is_content_word(words[0]):
             return None
-        return self._phrases.get(tuple(words), self._phrases.get(_singular(words)))
+        return self._phrases.get(words, self._phrases.get(_singular(words)))
 
 
 def _singular(words: Sequence[str]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ Match = TypeVar("Match")
 
 
 def longest_matches(
-    words: Sequence[str], longest: int, find: Callable[[Sequence[str]], Match | None]
+    words: tuple[str, ...], longest: int, find: Callable[[tuple[str, ...]], Match | None]
 ) -> Iterator[tuple[str, Match | None]]:
     """Find the longest phrases from left to right.
 

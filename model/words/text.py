@@ -304,7 +304,9 @@ def _indicator(columns_of: Sequence[Sequence[int]], n_columns: int) -> csr_array
 
 def _frequent(words: Sequence[str], presence: csr_array, min_items: int) -> WordPresence:
     columns = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
-    return WordPresence([words[column] for column in columns], csr_array(presence[:, columns]))
+    return WordPresence(
+        [words[column] for column in columns.tolist()], csr_array(presence[:, columns])
+    )
 
 
 def _adjacent(text: str) -> list[tuple[str, str]]:
