@@ -14,13 +14,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from sieve.data_prep.captions import (
-    Columns,
-    ImageDescription,
-    caption_fault,
-    split_named,
-    tidy,
-)
+from sieve.data_prep.captions import Columns, ImageDescription, caption_fault, split_named, tidy
 from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_table import (
     CaptionsByImage,
@@ -196,7 +190,7 @@ class Folder(BaseSource):
             raise ValueError(f"{self.only} is not UTF-8 ({error}); save it as UTF-8") from None
         lines = dict.fromkeys(filter(None, map(str.strip, text.splitlines())))
         names = ImageNames(self.root, files)
-        refused = names.resolve(lines).refused
+        _, refused = names.resolve(lines)
         skipped.n_rows += len(lines)
         for name, reason in refused.items():
             skipped.add_malformed(f"{self.only.name}: {name}"[:200], name, reason)
@@ -223,20 +217,8 @@ class Sidecars:
     """The caption files beside the images of a folder: `a.txt`, `a.caption` or `a.json`.
 
     A file belongs to the image of the same name without its extension (`a.txt` and `a.jpg`), or
-    with it (`a.jpg.txt`). If several images match, it belongs to none.
-
-    Parameters
-    ----------
-    folder : Folder
-    files : mapping of str to str
-        Images: path by key.
-    others : iterable of str
-        Paths of all other files.
-
-    Attributes
-    ----------
-    unused : list of str
-        Paths of the other files that belong to no image.
+    with it (`a.jpg.txt`). If several images match, it belongs to none. `unused` lists the files
+    that belong to no image.
     """
 
     def __init__(self, folder: Folder, files: Mapping[str, str], others: Iterable[str]) -> None:

@@ -37,7 +37,6 @@ from sieve.data_prep.sources.base import BaseSource, usable_captions
 from sieve.data_prep.sources.webdataset import (
     MAX_TEXT_BYTES,
     Sample,
-    Text,
     open_member,
     read_samples,
 )
@@ -274,7 +273,7 @@ def _folder_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sam
         stem, suffix = os.path.splitext(file)
         if file.startswith(".") or suffix.lower() not in readable_extensions():
             continue
-        texts: list[Text] = []
+        texts = []
         for kind in ("txt", "caption", "text", "json"):
             beside = path / f"{stem}.{kind}"
             if not beside.is_file() or beside.is_symlink():
@@ -283,7 +282,7 @@ def _folder_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sam
                 reason = f"too large: over {MAX_TEXT_BYTES:,} bytes"
                 skipped.add(f"{name}/{beside.name}", str(beside), reason)
             else:
-                texts.append(Text(kind, beside.read_bytes()))
+                texts.append((kind, beside.read_bytes()))
         skipped.n_rows += 1
         yield Sample(stem, str(path / file), texts)
 
@@ -344,9 +343,9 @@ def _read_texts(key: str, sample: Sample, skipped: SkippedRows) -> tuple[list[st
     captions: list[str] = []
     split = ""
     try:
-        for text in sample.texts:
-            content = text.content.decode("utf-8-sig", "replace")
-            if not text.extension.endswith("json"):
+        for extension, data in sample.texts:
+            content = data.decode("utf-8-sig", "replace")
+            if not extension.endswith("json"):
                 captions += captions_in(content)
                 continue
             try:
@@ -360,7 +359,7 @@ def _read_texts(key: str, sample: Sample, skipped: SkippedRows) -> tuple[list[st
                 continue
             others = [caption for caption in values if caption not in captions]
             if captions and others:
-                other = f".{text.extension} has {others[0][:80]!r}"
+                other = f".{extension} has {others[0][:80]!r}"
                 reason = f"caption not used: {other}; the text file takes precedence"
                 skipped.add(key, sample.image, reason)
             captions = captions or values
