@@ -272,11 +272,9 @@ def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
         n_captions += len(captions)
         yield _TableRow(line, name, image, text, captions, fault, value)
     if by_name and owners is None and len(order) != n:
-        shard.check_transposed()
-        raise ValueError(
-            f"{shard.table} has {shard.n_rows:,} rows, which name {len(order):,} images, but its "
-            f"array of images has {n:,} rows; expected one row per image, or one per caption with "
-            "the image's name"
+        raise shard.disagreement(
+            f"{shard.n_rows:,} rows, which name {len(order):,} images, but its array of images has "
+            f"{n:,} rows; expected one row per image, or one per caption with the image's name"
         )
     if not per_row and n_captions != shard.n_texts:
         raise ValueError(
