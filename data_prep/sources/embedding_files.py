@@ -71,16 +71,8 @@ class EmbeddingShard(NamedTuple):
         return self.texts.shape[1] if self.texts.ndim == 3 else 0
 
     def check(self) -> None:
-        """Raise ValueError if the arrays are not embeddings that the rows of the table describe."""
-        images, owners, n = self.images, self.owners, len(self.images)
-        _check_array(self.name, images, (2,))
-        if self.texts is not None:
-            _check_array(f"the array of texts beside {self.name}", self.texts, (2, 3))
-            if self.texts.shape[-1] != images.shape[1]:
-                raise ValueError(
-                    f"the array of texts has shape {self.texts.shape}, but {self.name} "
-                    f"{images.shape}; embeddings of one backbone have the same width"
-                )
+        """Raise ValueError if the rows of the table and of the arrays cannot correspond."""
+        owners, n = self.owners, len(self.images)
         if owners is not None and (
             len(owners) != self.n_texts or owners.min() < 0 or owners.max() >= n
         ):
@@ -157,17 +149,14 @@ def _clip_retrieval(folder: Path) -> list[EmbeddingShard]:
             )
     shards = []
     for number in sorted(images):
-        array, name, of_texts = read_arrays(images[number])[""], images[number].name, None
-        _check_array(name, array, (2,))
-        if number in texts:
-            of_texts = read_arrays(texts[number])[""]
-            if of_texts.shape != array.shape:
-                raise ValueError(
-                    f"{texts[number]} has shape {of_texts.shape}, but {name} {array.shape}; "
-                    "expected one row per caption, from the same backbone"
-                )
-        table = tables[number]
-        shards.append(EmbeddingShard(array, of_texts, table, name, count_rows(table)))
+        files = [part[number] for part in (images, texts) if number in part]
+        shard = _shard(tables[number], files)
+        if shard.texts is not None and shard.texts.shape != shard.images.shape:
+            raise ValueError(
+                f"{texts[number]} has shape {shard.texts.shape}, but {shard.name} "
+                f"{shard.images.shape}; expected one row per caption, from the same backbone"
+            )
+        shards.append(shard)
     return shards
 
 
@@ -182,7 +171,7 @@ def _unsharded(folder: Path) -> list[EmbeddingShard]:
     vectors, tables, _ = _classified(folder)
     found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
     if not vectors and tables and all(map(_has_vectors, tables)):
-        return [_shard(path, [path], found) for path in tables]
+        return [_shard(path, [path]) for path in tables]
     if not vectors or len(tables) != 1:
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
@@ -190,7 +179,7 @@ def _unsharded(folder: Path) -> list[EmbeddingShard]:
             "named text…, and one table (.csv, .tsv, .jsonl, .parquet, or .txt with a name or a "
             "caption on each line) with a row for each image"
         )
-    return [_shard(tables[0], vectors, found)]
+    return [_shard(tables[0], vectors)]
 
 
 def unused_files(folder: Path) -> list[Path]:
@@ -210,7 +199,7 @@ def _classified(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     return vectors, tables, [path for path in rest if path not in tables]
 
 
-def _shard(table: Path, files: Sequence[Path], found: str) -> EmbeddingShard:
+def _shard(table: Path, files: Sequence[Path]) -> EmbeddingShard:
     """Identify the arrays of images, texts and caption owners by name and shape."""
     arrays = {
         f"{path.name}[{name}]" if name else path.name: array
@@ -228,12 +217,21 @@ def _shard(table: Path, files: Sequence[Path], found: str) -> EmbeddingShard:
     if len(images) != 1 or len(texts) > 1 or len(owners) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:8])
         raise ValueError(
-            f"{table.parent} holds {found} with the arrays {shapes or 'none'}; expected one of "
-            "images, and optionally one with text or caption in its name: rename or remove others"
+            f"{table.parent} holds the arrays {shapes or 'none'}; expected one of images, and "
+            "optionally one with text or caption in its name: rename or remove others"
         )
-    of_texts = rest[texts[0]] if texts else None
+    name, of_images, of_texts = images[0], rest[images[0]], None
+    _check_array(name, of_images, (2,))
+    for text in texts:
+        of_texts = rest[text]
+        _check_array(text, of_texts, (2, 3))
+        if of_texts.shape[-1] != of_images.shape[1]:
+            raise ValueError(
+                f"{text} has shape {of_texts.shape}, but {name} {of_images.shape}; embeddings of "
+                "one backbone have the same width"
+            )
     owner = owners[0] if owners else None
-    return EmbeddingShard(rest[images[0]], of_texts, table, images[0], count_rows(table), owner)
+    return EmbeddingShard(of_images, of_texts, table, name, count_rows(table), owner)
 
 
 def count_rows(path: Path) -> int:

@@ -34,6 +34,7 @@ from sieve.data_prep.captions.formats import parquet_values
 from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, usable_captions
+from sieve.data_prep.sources.embedding_files import read_table
 from sieve.data_prep.sources.webdataset import (
     MAX_TEXT_BYTES,
     Sample,
@@ -230,16 +231,9 @@ def url_table_advice(path: Path) -> str:
 def _table_columns(file: Path) -> list[str]:
     """Return the column names of a table; empty if it cannot be read."""
     try:
-        if file.suffix.lower() == ".parquet":
-            return list(pq.read_schema(file).names)
-        with file.open(encoding="utf-8-sig") as stream:
-            head = stream.readline(1 << 16)
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return list(next(read_table(file), {}))
+    except ValueError:
         return []
-    if file.suffix.lower() == ".jsonl":
-        return [name for name in URL_NAMES + CAPTION_NAMES if f'"{name}"' in head.lower()]
-    separator = "\t" if "\t" in head else ","
-    return [cell.strip().strip('"') for cell in head.split(separator)]
 
 
 def _read_shard(path: Path, name: str, split: str, skipped: SkippedRows) -> Iterator[Record]:

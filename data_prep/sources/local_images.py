@@ -222,7 +222,7 @@ class ImageNames:
             found = [
                 (key, difference)
                 for key, other in by_stem.get(folded.stem, ())
-                if (difference := folded.difference(other, name, self._files[key]))
+                if (difference := folded.difference(other))
             ]
             if len(found) > 1:
                 (first, _), (second, _), *_ = found
@@ -268,7 +268,7 @@ class _Folded(NamedTuple):
             stem, extension = name, ""
         return cls(tuple(folders), stem.strip(), extension)
 
-    def difference(self, other: _Folded, name: str, path: str) -> str:
+    def difference(self, other: _Folded) -> str:
         """Describe how a name differs from a path that it may refer to; "" if it may not."""
         short, long = sorted((self.folders, other.folders), key=len)
         if short and long[-len(short) :] != short:
@@ -276,7 +276,7 @@ class _Folded(NamedTuple):
         differences = ["leading folder"] if len(short) < len(long) else []
         if self.extension != other.extension:
             differences.append("extension")
-        return " and ".join(differences) or _spelling(name, path)
+        return " and ".join(differences) or "spelling"
 
 
 def may_be_same(name: str, other: str) -> bool:
@@ -284,20 +284,7 @@ def may_be_same(name: str, other: str) -> bool:
     if name == other:
         return True
     ours, theirs = _Folded.of(name), _Folded.of(other)
-    return ours.stem == theirs.stem and ours.difference(theirs, name, other) != ""
-
-
-def _spelling(name: str, path: str) -> str:
-    """Describe how two spellings of one path differ."""
-    for difference, fold in (
-        ("Unicode form", _nfc),
-        ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
-        ("letter case", str.casefold),
-        ("percent-encoding", unquote),
-    ):
-        if fold(name) == fold(path):
-            return difference
-    return "spelling"
+    return ours.stem == theirs.stem and ours.difference(theirs) != ""
 
 
 def _is_image_extension(extension: str) -> bool:
