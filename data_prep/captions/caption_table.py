@@ -78,13 +78,7 @@ def read_captions(
 
 
 class CaptionTableBuilder:
-    """Collects rows into a table; rows without content are skipped with a reason.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file, for the keys of skipped rows.
-    """
+    """Collects the rows of named files; rows without content are skipped with a reason."""
 
     def __init__(self, name: str) -> None:
         self._names = [name]
@@ -123,13 +117,7 @@ class CaptionTableBuilder:
         self._skip(self._place(line), image, reason, malformed=True)
 
     def build(self, resolve: ResolveNames | None = None) -> CaptionsByImage:
-        """Group the rows by image.
-
-        Parameters
-        ----------
-        resolve : callable, optional
-            Finds the images that the names refer to; by default a name is its own key.
-        """
+        """Group the rows by image; by default the name of an image is its key."""
         self._flush()
         table = pa.Table.from_batches(self._batches, _SCHEMA)
         self._batches.clear()
@@ -220,20 +208,7 @@ def _first_splits(splits: np.ndarray, owners: np.ndarray, n_keys: int) -> np.nda
 
 
 class CaptionsByImage(Mapping[str, ImageDescription]):
-    """Descriptions of images by key, in file order.
-
-    Parameters
-    ----------
-    keys : (k,) strings
-    owners : (r,) int32
-        Index of the key that each row describes.
-    table : pa.Table
-        r rows with captions and labels, in file order.
-    splits : (r,) int8
-    has_caption : (r,) bool
-        Whether a row has a usable caption that repeats no earlier one of its image.
-    skipped : SkippedRows
-    """
+    """Descriptions of images by key, in file order, and the skipped rows of their file."""
 
     def __init__(
         self,

@@ -200,13 +200,7 @@ class ConceptualCaptions(BaseSource):
         return by_number
 
     def _naming_by_number(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
-        """Determine the first row number in file names; None if no file is named by a row number.
-
-        Raises
-        ------
-        ValueError
-            If the files fit both ways to count, or some fit neither.
-        """
+        """Return the naming by row number, if any; raise ValueError if it is ambiguous."""
         firsts = (0, 1) if self.first_row is None else (self.first_row,)
         fits = {
             first: sum(first <= number < first + n_rows for number in numbers) for first in firsts

@@ -243,13 +243,7 @@ def count_rows(path: Path) -> int:
 
 
 def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read all rows of a table; none can be skipped, because arrays refer to row numbers.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
+    """Read all rows of a table, to which arrays refer; raise ValueError if one cannot be read."""
     try:
         if path.suffix == ".parquet":
             with pq.ParquetFile(path) as table:
@@ -304,13 +298,7 @@ def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
 def read_arrays(
     path: Path, advice: str = "save plain arrays with numpy.save"
 ) -> dict[str, np.ndarray]:
-    """Read all arrays of a file by name, without unpickling.
-
-    Raises
-    ------
-    ValueError
-        In one line, if it cannot be read.
-    """
+    """Read all arrays of a file by name, without unpickling; raise ValueError if it fails."""
     try:
         return _read(path)
     except ModuleNotFoundError:

@@ -228,13 +228,7 @@ class _TableRow(NamedTuple):
 
 
 def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
-    """Read a table, with the rows of the arrays that correspond to each of its rows.
-
-    Raises
-    ------
-    ValueError
-        If the counts of the table and the arrays disagree, or the captions and texts of a row.
-    """
+    """Read a table, with the rows of the arrays that correspond to each of its rows."""
     n, per_row, owners = len(shard.images), shard.texts_per_row, shard.owners
     by_name = shard.n_rows != n
     order: dict[str, int] = {}

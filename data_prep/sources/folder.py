@@ -98,11 +98,10 @@ class Folder(BaseSource):
                 " (for tar and Parquet shards: `sieve prepare conceptual-captions`)"
             )
         require_folder(self.root, "give the folder that holds the images")
-        for path, option in ((self.captions, "--captions"), (self.only, "--only")):
-            if path is not None and path.is_dir():
-                raise IsADirectoryError(f"{path} is a folder; {option} is a file")
-            if path is not None:
-                require_file(path, f"check {option}")
+        if self.captions is not None:
+            require_file(self.captions, "check --captions")
+        if self.only is not None:
+            require_file(self.only, "check --only")
         root = self.root.resolve()
         vars(self).update(root=root, name=self.name or root.name)
 

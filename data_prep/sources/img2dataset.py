@@ -206,13 +206,7 @@ def _no_shards_message(path: Path, compressed: Sequence[Path]) -> str:
 
 
 def url_table_advice(path: Path) -> str:
-    """Explain how to download the images of a table of URLs; empty if there is no such table.
-
-    Parameters
-    ----------
-    path : Path
-        A table, or a folder of tables.
-    """
+    """Explain how to download the images of a table of URLs; empty if there is none."""
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         kind = _URL_TABLES.get(file.suffix.lower())
         columns = _table_columns(file) if kind is not None and file.is_file() else []
@@ -237,18 +231,7 @@ def _table_columns(file: Path) -> list[str]:
 
 
 def _read_shard(path: Path, name: str, split: str, skipped: SkippedRows) -> Iterator[Record]:
-    """Yield the images of a shard without their pixels; add what is not used to `skipped`.
-
-    Parameters
-    ----------
-    path : Path
-        A tar file, a Parquet file or a folder of images.
-    name : str
-        Its path inside the data set.
-    split : str
-        Split of the images that state none.
-    skipped : SkippedRows
-    """
+    """Yield the images of a shard without their pixels; `split` is that of the shard."""
     prefix = "" if name == "." else f"{name.removesuffix('.tar').removesuffix('.parquet')}/"
     if path.suffix == ".parquet" and path.is_file():
         yield from _table_images(path, name, prefix, split, skipped)

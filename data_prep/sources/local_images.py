@@ -44,16 +44,7 @@ class FolderListing(NamedTuple):
 def walk(
     directory: Path, extensionless: bool = False, follow_links: bool | None = False
 ) -> FolderListing:
-    """List all files of a folder; image files are recognised by their extension.
-
-    Parameters
-    ----------
-    directory : Path
-    extensionless : bool
-        Also list files without an extension as images, as some downloaders write them.
-    follow_links : bool, optional
-        See `BaseSource`; also list linked folders.
-    """
+    """List all files of a folder; images have an image's extension, or none if `extensionless`."""
     wanted = readable_extensions() | ({""} if extensionless else set())
     files: dict[str, str] = {}
     skipped: list[Skipped] = []

@@ -366,13 +366,7 @@ class Codes(ExternalSource):
         yield from self._records_of(items, images)
 
     def _read(self) -> tuple[CaptionsByImage, dict[str, str], int]:
-        """Read the table.
-
-        Returns
-        -------
-        tuple
-            The items; the name of each item's image, by key; the number of captions in the table.
-        """
+        """Return the items, the names of their images by key, and the number of captions."""
         path = self.files.table
         builder = CaptionTableBuilder("caption")
         images: dict[str, str] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,13 +95,7 @@ class _Group(NamedTuple):
 
 
 def open_member(location: str) -> Image.Image | None:
-    """Open an image inside a tar file; None if a text is not the location of one.
-
-    Raises
-    ------
-    ValueError
-        With a one-line reason, see `sieve.data_prep.images.load_image`.
-    """
+    """Open an image inside a tar file; None if a text is not the location of one."""
     found = _LOCATION.fullmatch(location)
     if not found:
         return None
@@ -223,14 +217,13 @@ def _by_first_dot(members: Sequence[_Member]) -> list[_Group] | None:
     for member in members:
         stem, _, rest = member.file.partition(".")
         keyed.append(member.keyed(stem, rest.rpartition(".")[0]))
-    for qualifier, named in _grouped(keyed, lambda member: member.qualifier).items():
+    n_keys = Counter(qualifier for _, qualifier in {(m.key, m.qualifier) for m in keyed})
+    for qualifier, n in n_keys.items():
         # `input` and `depth` describe a member; `v1.0003` and `25` are parts of a name.
-        n_keys = len({member.key for member in named})
-        if qualifier and n_keys < 2 and not _WORD.fullmatch(qualifier):
+        if qualifier and n < 2 and not _WORD.fullmatch(qualifier):
             return None
-    groups = _grouped(keyed, lambda member: member.key)
-    found = [_assign_roles(key, own) for key, own in groups.items()]
-    return None if None in found else [group for group in found if group is not None]
+    groups = _samples(keyed)
+    return groups if len(groups) == len({member.key for member in keyed}) else None
 
 
 def _by_last_dot(members: Sequence[_Member]) -> list[_Group] | None:
@@ -241,20 +234,20 @@ def _by_last_dot(members: Sequence[_Member]) -> list[_Group] | None:
         stem, _, last = whole.rpartition(".")
         marked = member.keyed(stem, last)
         keyed.append(marked if stem and marked.is_auxiliary else member.keyed(whole, ""))
-    groups = _grouped(keyed, lambda member: member.key)
-    found = [_assign_roles(key, own) for key, own in groups.items()]
-    usable = [group for group in found if group is not None]
+    groups = _samples(keyed)
     n_texts = sum(member.is_text for member in members)
-    n_alone = sum(not group.images for group in usable)
-    bare = any(group.images and not group.texts for group in usable)
-    return None if n_texts and bare and 2 * n_alone >= n_texts else usable
+    n_alone = sum(not group.images for group in groups)
+    bare = any(group.images and not group.texts for group in groups)
+    return None if n_texts and bare and 2 * n_alone >= n_texts else groups
 
 
-def _grouped(members: Sequence[_Member], by: Callable[[_Member], str]) -> dict[str, list[_Member]]:
-    groups: dict[str, list[_Member]] = {}
+def _samples(members: Sequence[_Member]) -> list[_Group]:
+    """Group members by key; leave out groups with several images."""
+    by_key: dict[str, list[_Member]] = {}
     for member in members:
-        groups.setdefault(by(member), []).append(member)
-    return groups
+        by_key.setdefault(member.key, []).append(member)
+    groups = (_assign_roles(key, own) for key, own in by_key.items())
+    return [group for group in groups if group is not None]
 
 
 def _assign_roles(key: str, members: Sequence[_Member]) -> _Group | None:
