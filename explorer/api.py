@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -25,7 +24,7 @@ from sieve.explorer.figures.drawing import (
 )
 from sieve.explorer.json_validation import read_whole, short_repr
 from sieve.explorer.serialize import page_json, query_json, search_report
-from sieve.explorer.view_state import MAX_OFF, MAX_TEXT_CHARACTERS, NEVER
+from sieve.explorer.view_state import MAX_OFF, MAX_TEXT_CHARACTERS, read_strictness
 
 if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
@@ -127,27 +126,6 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
         visibility = "undocumented" if mcp else "public"
         limit = {"concurrency_id": "figure", "concurrency_limit": 1}
         api(figure, api_name="figure", api_visibility=visibility, **limit)
-
-
-def read_strictness(value: float | str) -> tuple[float, bool]:
-    """Return a strictness as s in [0, 1] and whether it is "never".
-
-    Raises
-    ------
-    ValueError
-        If it is neither a number from 0 to 1 nor "never".
-    """
-    if value == NEVER:
-        return 1.0, True
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ValueError(
-            f"strictness must be a number from 0 to 1, or {NEVER!r}; got {short_repr(value)}"
-        )
-    return number, False
 
 
 def _raise_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:

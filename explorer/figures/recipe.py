@@ -10,67 +10,58 @@ collection and checkpoint and the version of Sieve, so that the figure can be re
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from sieve.explorer.json_validation import (
-    check_choice,
-    check_number,
-    read_number,
-    read_object,
-    read_text,
-    read_whole,
-    refuse_unknown,
-    short_repr,
-)
-from sieve.explorer.view_state import MAX_OFF, NEVER
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic.dataclasses import dataclass
+
+from sieve.explorer.json_validation import Line, check_choice, read_number, validate
+from sieve.explorer.view_state import MAX_OFF, NEVER, Dimension, ItemId, Off, read_strictness
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}
 """Presets of `width`, in cm: 3.33 and 7 inches, common for two-column pages such as ACM's."""
-MARKS = ("violations", "names", "captions", "scores")
+Mark = Literal["violations", "names", "captions", "scores"]
+MARKS = get_args(Mark)
 TILES = ("crop", "whole")
-MAX_COLUMNS = 24
-MAX_ROWS = 40
 MAX_BYTES = 1 << 20
 
-_WIDTH_CM = (3.0, 42.0)
-_HASH = re.compile(r"[0-9a-f]{8,64}")
-_ITEM_ID = re.compile(r"[0-9a-f]{16}")
-_LABEL = re.compile(r"[A-Za-z0-9:._-]{1,80}")
+_Number = Field(strict=True, allow_inf_nan=False)
+_Hash = Annotated[Line, Field(pattern=r"^([0-9a-f]{8,64})?$")]
+_STRICT = ConfigDict(extra="forbid", validate_default=True)
 
 
-@dataclass(frozen=True)
+def _strictness(value: Any) -> float | str:
+    number, never = read_strictness(value)
+    return NEVER if never else number
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Row:
     """One row of a figure: a query, an image of the collection to search by, or a dimension."""
 
-    query: str = ""
+    query: Line = ""
     """Text to search for."""
-    image: str = ""
+    image: ItemId = ""
     """Id of an item to search by, instead of `query`."""
-    dimension: int | None = None
+    dimension: Dimension | None = None
     """Dimension whose top images are shown, instead of search results."""
-    without: str = ""
+    without: Line = ""
     """Text to exclude."""
-    off: tuple[int, ...] | None = None
+    off: Off | None = None
     """All dimensions to switch off; None for those that `without` proposes."""
-    strictness: float | str = 1.0
+    strictness: Annotated[float | str, PlainValidator(_strictness)] = 1.0
     """From 0 to 1, or "never"."""
 
     def __post_init__(self) -> None:
         given = [bool(self.query), bool(self.image), self.dimension is not None]
         if sum(given) != 1:
             raise ValueError('a row needs exactly one of "query", "image" and "dimension"')
-        if self.image and not _ITEM_ID.fullmatch(self.image):
-            raise ValueError(f"image must be 16 hex digits; got {short_repr(self.image)}")
         searches = self.dimension is None
         if not searches and (self.without or self.off is not None or self.strictness != 1):
             raise ValueError('a row with "dimension" cannot have "without", "off" or "strictness"')
-        if self.strictness != NEVER:
-            check_number("strictness", self.strictness, 0, 1, f'or "{NEVER}"')
 
     @property
     def never(self) -> bool:
@@ -83,57 +74,41 @@ class Row:
         return 1.0 if isinstance(self.strictness, str) else self.strictness
 
 
-@dataclass(frozen=True)
+def _in_order(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    return tuple(mark for mark in MARKS if mark in marks)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """Content and appearance of a figure; immutable and validated."""
 
-    collection: str = ""
+    collection: Line = ""
     """Name or path of the collection; in the explorer, empty for the open one."""
-    rows: tuple[Row, ...] = ()
-    columns: int = 6
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=40)] = ()
+    columns: Annotated[int, Field(strict=True, ge=1, le=24)] = 6
     """Images per row."""
-    width_cm: float = WIDTHS["two columns"]
+    width_cm: Annotated[float, _Number, Field(ge=3, le=42)] = WIDTHS["two columns"]
     """Width in print; JSON may have `width_in`, or `width` with a preset, instead."""
-    marks: tuple[str, ...] = ("violations", "names")
+    marks: Annotated[tuple[Mark, ...], AfterValidator(_in_order)] = ("violations", "names")
     """Elements to show: violations (framed), names of dimensions, captions, scores."""
-    tiles: str = "crop"
+    tiles: Literal["crop", "whole"] = "crop"
     """Images cropped to squares, or whole."""
-    font: str = "sans"
+    font: Line = "sans"
     """sans, serif, or the name of an installed TrueType family."""
-    font_size: float = 8.0
+    font_size: Annotated[float, _Number, Field(ge=4, le=24)] = 8.0
     """Font size of queries, in points; other text is slightly smaller."""
-    caption: str = ""
+    caption: Line = ""
     """LaTeX caption; empty for a generated one."""
-    label: str = "fig:sieve"
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,80}$")] = "fig:sieve"
     """LaTeX label."""
-    collection_sha256: str = ""
+    collection_sha256: _Hash = ""
     """Hash of the collection, or at least its first 8 digits; verified."""
-    checkpoint: str = ""
+    checkpoint: _Hash = ""
     """Hash of the checkpoint, or at least its first 8 digits; empty for the default."""
-    version: str = ""
+    version: Line = ""
     """Version of Sieve that wrote the recipe."""
-    names: Mapping[int, str] | None = None
+    names: Annotated[dict[int, Line], Field(max_length=MAX_OFF)] | None = None
     """User's names of dimensions, which override the checkpoint's; None for the current ones."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.rows) <= MAX_ROWS:
-            raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(self.rows):,}")
-        if not 1 <= self.columns <= MAX_COLUMNS:
-            raise ValueError(f"columns must be from 1 to {MAX_COLUMNS}; got {self.columns:.6g}")
-        check_number("width_cm", self.width_cm, *_WIDTH_CM)
-        check_number("font_size", self.font_size, 4, 24)
-        for mark in self.marks:
-            check_choice("marks", mark, MARKS)
-        check_choice("tiles", self.tiles, TILES)
-        if not _LABEL.fullmatch(self.label):
-            raise ValueError(
-                "label must be letters, digits and : . _ -, at most 80; got "
-                f"{short_repr(self.label)}"
-            )
-        for name in ("collection_sha256", "checkpoint"):
-            value = getattr(self, name)
-            if value and not _HASH.fullmatch(value):
-                raise ValueError(f"{name} must be 8 to 64 hex digits; got {short_repr(value)}")
 
     @classmethod
     def from_json(cls, value: Any) -> Recipe:
@@ -149,25 +124,31 @@ class Recipe:
         ValueError
             If a field is invalid; the message names the field.
         """
-        given = dict(read_object(value, "a recipe"))
-        refuse_unknown(given, {*_names(cls), "width", "width_in"}, "a recipe")
-        rows = given.pop("rows", [])
-        if not isinstance(rows, list):
-            raise ValueError(f"rows must be a list; got {short_repr(rows)}")
-        if len(rows) > MAX_ROWS:  # checked first: there may be millions
-            raise ValueError(f"a figure has 1 to {MAX_ROWS} rows; got {len(rows):,}")
-        width = _width_cm(given)
-        values = {name: _FIELDS[name](name, value) for name, value in given.items()}
-        return cls(rows=tuple(_row(i, row) for i, row in enumerate(rows, 1)), **width, **values)
+        given = _in_cm(value) if isinstance(value, dict) else value
+        return validate(cls, given, "a recipe")
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON-compatible types, the inverse of `from_json`."""
+        defaults = {field.name: field.default for field in fields(Row)}
         rows = [
-            {name: value for name, value in asdict(row).items() if value != _ROW_DEFAULTS[name]}
+            {name: value for name, value in asdict(row).items() if value != defaults[name]}
             for row in self.rows
         ]
         names = self.names and {str(j): name for j, name in sorted(self.names.items())}
         return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
+
+
+def _in_cm(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe with its width in cm."""
+    named = [name for name in ("width_cm", "width_in", "width") if name in given]
+    if len(named) > 1:
+        raise ValueError(f"give one width, not both {named[0]} and {named[1]}")
+    rest = {name: value for name, value in given.items() if name not in ("width_in", "width")}
+    if named == ["width"]:
+        rest["width_cm"] = WIDTHS[check_choice("width", given["width"], tuple(WIDTHS))]
+    elif named == ["width_in"]:
+        rest["width_cm"] = round(read_number("width_in", given["width_in"]) * CM_PER_INCH, 4)
+    return rest
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -204,96 +185,3 @@ def parse_recipe(text: str) -> Recipe:
 def write_recipe(recipe: Recipe) -> str:
     """Return a recipe as JSON text."""
     return json.dumps(recipe.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
-def _row(number: int, value: Any) -> Row:
-    place = f"row {number}"
-    try:
-        given = read_object(value, "a row")
-        refuse_unknown(given, _names(Row), "a row")
-        return Row(**{name: _ROW_FIELDS[name](name, part) for name, part in given.items()})
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
-
-
-def _width_cm(given: dict[str, Any]) -> dict[str, float]:
-    """Remove the width from the fields of a recipe, and convert it to cm."""
-    names = [name for name in ("width_cm", "width_in", "width") if name in given]
-    if len(names) > 1:
-        raise ValueError(f"give one width, not both {names[0]} and {names[1]}")
-    if not names:
-        return {}
-    name, value = names[0], given.pop(names[0])
-    if name == "width":
-        return {"width_cm": WIDTHS[check_choice(name, value, tuple(WIDTHS))]}
-    number = read_number(name, value)
-    if name == "width_in":
-        low, high = _WIDTH_CM
-        check_number(name, number, low / CM_PER_INCH, high / CM_PER_INCH)
-        number = round(number * CM_PER_INCH, 4)
-    return {"width_cm": number}
-
-
-def _names(of: type) -> set[str]:
-    return {field.name for field in fields(of)}
-
-
-def _at_least_0(name: str, value: Any) -> int:
-    j = read_whole(name, value)
-    if j < 0:
-        raise ValueError(f"{name}: a dimension is a whole number of at least 0; got {j}")
-    return j
-
-
-def _dimension(name: str, value: Any) -> int | None:
-    return None if value is None else _at_least_0(name, value)
-
-
-def _off(name: str, value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) > MAX_OFF:
-        raise ValueError(
-            f"{name} must be a list of at most {MAX_OFF:,} dimensions; got {short_repr(value)}"
-        )
-    return tuple(sorted({_at_least_0(name, part) for part in value}))
-
-
-def _strictness(name: str, value: Any) -> float | str:
-    return value if value == NEVER else read_number(name, value)
-
-
-def _marks(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list of {', '.join(MARKS)}; got {short_repr(value)}")
-    chosen = {check_choice(name, mark, MARKS) for mark in value}
-    return tuple(mark for mark in MARKS if mark in chosen)
-
-
-def _given_names(name: str, value: Any) -> Mapping[int, str] | None:
-    if value is None:
-        return None
-    given = read_object(value, name)
-    if len(given) > MAX_OFF:
-        raise ValueError(f"{name} may have {MAX_OFF:,} entries; got {len(given):,}")
-    for j in given:
-        if not (j.isascii() and j.isdigit() and len(j) <= 9):
-            raise ValueError(f"{name}: a dimension is a whole number; got {short_repr(j)}")
-    return {int(j): read_text(name, text) for j, text in given.items()}
-
-
-_FIELDS = {
-    **dict.fromkeys(
-        ("collection", "tiles", "font", "caption", "label", "collection_sha256", "checkpoint",
-         "version"), read_text,
-    ),
-    "columns": read_whole, "font_size": read_number, "marks": _marks,
-    "names": _given_names,
-}  # fmt: skip
-_ROW_FIELDS = {
-    **dict.fromkeys(("query", "image", "without"), read_text),
-    "dimension": _dimension,
-    "off": _off,
-    "strictness": _strictness,
-}
-_ROW_DEFAULTS = {field.name: field.default for field in fields(Row)}
