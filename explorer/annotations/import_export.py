@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve.data_prep.csv_safety import read_cell, safe_cell
-from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, format_time, read_field
 from sieve.explorer.annotations.store import (
+    FIELDS,
+    Annotation,
     Annotations,
+    Field,
     FieldChange,
     SavedSearch,
+    format_time,
+    read_field,
     search_link,
     search_name,
 )

@@ -8,33 +8,141 @@ name with the link that repeats the search.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sieve.data_prep.captions import tidy
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.fields import (
-    FIELDS,
-    Annotation,
-    Field,
-    check_length,
-    clean_line,
-    format_time,
-    read_field,
-)
+from sieve.explorer.json_validation import short_repr
 from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
 
+log = logging.getLogger(__name__)
+
+MAX_NAME = 80
+MAX_NOTE = 10_000
+MAX_TAG = 40
+MAX_TAGS = 20
+FIELDS = ("name", "note", "tags", "starred")
+"""Each value is stored as text; an empty text is no value."""
+
+# Bidirectional control characters would reverse the text around a name.
+_BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_STARRED = {"": "", "0": "", "false": "", "no": "", "1": "1", "true": "1", "yes": "1"}
+
+
+class Field(NamedTuple):
+    """One stored field of one dimension."""
+
+    value: str = ""
+    version: int = 0
+    """Incremented by every change; 0 if the field was never written."""
+    changed: str = ""
+    """Time of the last change, in UTC as ISO 8601."""
+
+
+Annotation = Mapping[str, Field]
+"""The fields of a dimension that were ever written, by name."""
+
+
+def read_field(field: str, value: Any) -> str:
+    """Validate a value of a field and return the text to store.
+
+    Parameters
+    ----------
+    field : str
+        One of `FIELDS`.
+    value : object
+        A string; for `starred` also a bool, for `tags` also a list of strings.
+
+    Raises
+    ------
+    ValueError
+        If the field is unknown, or the value has the wrong type or is too long.
+    """
+    if field not in FIELDS:
+        raise ValueError(f"unknown field {short_repr(field)}; fields are: {', '.join(FIELDS)}")
+    if field == "starred" and isinstance(value, bool):
+        value = str(value)
+    if field == "tags" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{field} must be text; got {short_repr(value)}")
+    return _READERS[field](value)
+
+
+def format_time(when: datetime) -> str:
+    """Return a UTC time as ISO 8601 text in milliseconds; such texts sort by time."""
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clean_line(text: str) -> str:
+    """Return a text as one line without control characters; empty if no character is visible."""
+    line = tidy(_BIDI_CONTROLS.sub("", text))
+    return line if any(sign.isprintable() and not sign.isspace() for sign in line) else ""
+
+
+def check_length(what: str, text: str, most: int) -> str:
+    """Return a text unchanged; raise a ValueError if it is too long."""
+    if len(text) > most:
+        raise ValueError(f"{what} has {len(text):,} characters; at most {most:,} are allowed")
+    return text
+
+
+def _note(text: str) -> str:
+    lines = [_tidy_note_line(line) for line in re.split("\r\n|\r|\n", _BIDI_CONTROLS.sub("", text))]
+    return check_length("a note", "\n".join(lines).strip("\n"), MAX_NOTE)
+
+
+def _tidy_note_line(line: str) -> str:
+    """Tidy a line of a note, but keep its indentation, which lists use."""
+    bare = line.replace("\t", "    ")
+    indent = len(bare) - len(bare.lstrip(" "))
+    tidied = tidy(bare)
+    return " " * min(indent, 16) + tidied if tidied else ""
+
+
+def _tags(text: str) -> str:
+    tags: dict[str, str] = {}
+    for part in re.split("[,;\n]", text):
+        tag = check_length("a tag", clean_line(part), MAX_TAG)
+        if tag:
+            tags.setdefault(tag.casefold(), tag)
+    if len(tags) > MAX_TAGS:
+        raise ValueError(f"a dimension has at most {MAX_TAGS} tags; got {len(tags):,}")
+    return ", ".join(tags[key] for key in sorted(tags))
+
+
+def _starred(text: str) -> str:
+    known = _STARRED.get(text.strip().lower())
+    if known is None:
+        raise ValueError(f"starred must be true or false; got {short_repr(text)}")
+    return known
+
+
+_READERS: dict[str, Callable[[str], str]] = {
+    "name": lambda text: check_length("a name", clean_line(text), MAX_NAME),
+    "note": _note,
+    "tags": _tags,
+    "starred": _starred,
+}
+
+
 MAX_SEARCHES = 1000
 MAX_SEARCH_NAME = 120
 _KEPT_GONE = 100
 """Number of deleted searches that can still be restored."""
+_NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
+_SETTLED_NS = 1_000_000_000
+"""Time after which a change of a file is sure to change its modification time."""
 
 
 class SavedSearch(NamedTuple):
@@ -75,21 +183,15 @@ class SavedSearches:
     def all(self) -> tuple[SavedSearch, ...]:
         """Return all saved searches."""
         with self._database.reading() as connection:
-            if connection is None:
-                return ()
-            rows = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 ORDER BY id DESC"
-            ).fetchall()
-        return tuple(SavedSearch(*row) for row in rows)
+            return tuple(_searches(connection, "gone = 0 ORDER BY id DESC"))
 
     def save(self, name: str, link: str, when: str = "") -> SavedSearch:
         """Save a search; if one with the same link exists, return it unchanged.
 
         Parameters
         ----------
-        name : str
-        link : str
-            Valid; see `search_link`.
+        name, link : str
+            The link must be valid; see `search_link`.
         when : str
             Time when it was first saved; empty for now.
 
@@ -100,11 +202,8 @@ class SavedSearches:
         """
         name = search_name(name)
         with self._database.writing() as connection:
-            row = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 AND link = ?", (link,)
-            ).fetchone()
-            if row:
-                return SavedSearch(*row)
+            if same := _searches(connection, "gone = 0 AND link = ?", link):
+                return same[0]
             (n,) = connection.execute("SELECT COUNT(*) FROM searches WHERE gone = 0").fetchone()
             if n >= MAX_SEARCHES:
                 raise ValueError(f"the limit of {n:,} saved searches is reached; delete some first")
@@ -126,12 +225,10 @@ class SavedSearches:
         """
         name = search_name(name)
         with self._database.writing() as connection:
-            row = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 AND id = ?", (number,)
-            ).fetchone()
-            if row is None:
+            found = _searches(connection, "gone = 0 AND id = ?", number)
+            if not found:
                 raise ValueError("this search has been deleted")
-            current = SavedSearch(*row)
+            current = found[0]
             if current.name == name or current.version != version:
                 return RenameResult(current, current.name == name)
             renamed = current._replace(name=name, version=version + 1)
@@ -182,8 +279,9 @@ def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     return write_link(search, collection, checkpoint)
 
 
-_NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
-_SELECT_SEARCHES = "SELECT id, name, link, saved, version FROM searches"
+def _searches(connection: Connection, where: str, *values: object) -> list[SavedSearch]:
+    query = f"SELECT id, name, link, saved, version FROM searches WHERE {where}"
+    return [SavedSearch(*row) for row in connection.execute(query, values)]
 
 
 def search_name(name: str) -> str:
@@ -192,12 +290,6 @@ def search_name(name: str) -> str:
     if not line:
         raise ValueError("a saved search needs a name")
     return line
-
-
-log = logging.getLogger(__name__)
-
-_SETTLED_NS = 1_000_000_000
-"""Time after which a change of a file is sure to change its modification time."""
 
 
 class WriteResult(NamedTuple):
@@ -254,14 +346,12 @@ class Annotations:
         """
         try:
             stat = self._database.path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._names and self._names[0] == stamp:
+                return self._names[1]
+            names = self._read_names()
         except OSError:
             return {}
-        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        cached = self._names
-        if cached and cached[0] == stamp:
-            return cached[1]
-        try:
-            names = self._read_names()
         except ValueError as error:
             if not self._warned:
                 log.warning("%s", error)
@@ -274,21 +364,13 @@ class Annotations:
     def all(self) -> dict[int, Annotation]:
         """Return all annotations by dimension."""
         with self._database.reading() as connection:
-            rows = [] if connection is None else connection.execute(_SELECT).fetchall()
-        annotations: dict[int, dict[str, Field]] = {}
-        for dimension, field, value, version, changed in sorted(rows):
-            if field in FIELDS and 0 <= dimension < self.m:
-                annotations.setdefault(dimension, {})[field] = Field(value, version, changed)
-        return dict(annotations)
+            return _annotations(connection, "dimension BETWEEN 0 AND ?", self.m - 1)
 
     def of(self, dimension: int) -> Annotation:
         """Return the annotation of one dimension."""
         self.check(dimension)
         with self._database.reading() as connection:
-            if connection is None:
-                return {}
-            rows = connection.execute(f"{_SELECT} WHERE dimension = ?", (dimension,)).fetchall()
-        return {field: Field(*rest) for _, field, *rest in rows if field in FIELDS}
+            return _annotations(connection, "dimension = ?", dimension).get(dimension, {})
 
     def write(self, dimension: int, field: str, value: object, version: int) -> WriteResult:
         """Change one field, unless its version is no longer the current one.
@@ -346,20 +428,22 @@ class Annotations:
 
     def _read_names(self) -> dict[int, str]:
         with self._database.reading() as connection:
-            if connection is None:
-                return {}
-            query = "SELECT dimension, value FROM fields WHERE field = 'name' AND value <> ''"
-            rows = connection.execute(query).fetchall()
-        return {j: str(name) for j, name in rows if 0 <= j < self.m}
+            named = _annotations(connection, "field = 'name' AND value <> ''")
+        return {j: one["name"].value for j, one in named.items() if 0 <= j < self.m}
 
 
-_SELECT = "SELECT dimension, field, value, version, changed FROM fields"
+def _annotations(connection: Connection, where: str, *values: object) -> dict[int, Annotation]:
+    query = f"SELECT * FROM fields WHERE {where} ORDER BY dimension, field"
+    annotations: dict[int, dict[str, Field]] = {}
+    for dimension, field, *rest in connection.execute(query, values):
+        if field in FIELDS:
+            annotations.setdefault(dimension, {})[field] = Field(*rest)
+    return dict(annotations)
 
 
 def _read(connection: Connection, dimension: int, field: str) -> Field:
-    query = "SELECT value, version, changed FROM fields WHERE dimension = ? AND field = ?"
-    row = connection.execute(query, (dimension, field)).fetchone()
-    return Field(*row) if row else Field()
+    found = _annotations(connection, "dimension = ? AND field = ?", dimension, field)
+    return found.get(dimension, {}).get(field, Field())
 
 
 def _put(

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sieve.explorer.annotations.fields import Annotation, Field, split_tags
 from sieve.explorer.annotations.import_export import (
     KINDS,
     Origin,
@@ -21,7 +20,13 @@ from sieve.explorer.annotations.import_export import (
     read_annotation_file,
     without_notes,
 )
-from sieve.explorer.annotations.store import attach_annotations, search_link
+from sieve.explorer.annotations.store import (
+    Annotation,
+    Field,
+    attach_annotations,
+    search_link,
+    split_tags,
+)
 from sieve.explorer.components import component
 from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import check_choice, read_object, read_whole, short_repr

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.fields import Field, read_field
 from sieve.explorer.annotations.import_export import (
     Origin,
     apply_plan,
@@ -21,7 +20,7 @@ from sieve.explorer.annotations.import_export import (
     read_annotation_file,
     write_csv,
 )
-from sieve.explorer.annotations.store import Annotations
+from sieve.explorer.annotations.store import Annotations, Field, read_field
 
 M = 64
 ORIGIN = Origin("squares", "codes", "c" * 64, "d" * 64)

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.fields import MAX_NAME, read_field
-from sieve.explorer.annotations.store import Annotations, open_annotations
+from sieve.explorer.annotations.store import MAX_NAME, Annotations, open_annotations, read_field
 
 pytestmark = pytest.mark.slow
 
