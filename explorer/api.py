@@ -22,12 +22,19 @@ from sieve.explorer.figures.drawing import (
     keep_file,
     recipe_for,
 )
-from sieve.explorer.json_validation import read_whole, short_repr
+from sieve.explorer.json_validation import (
+    check_text,
+    read_off,
+    read_strictness,
+    read_whole,
+    short_repr,
+)
 from sieve.explorer.serialize import page_json, query_json, search_report
-from sieve.explorer.view_state import MAX_OFF, MAX_TEXT_CHARACTERS, read_strictness
+from sieve.explorer.view_state import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
+    from sieve.model.search_results import EncodedQuery
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +53,11 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
     """
     engine = handlers.engine
 
+    def encoded(text: str, without: str) -> EncodedQuery:
+        for name, value in {"text": text, "without": without}.items():
+            check_text(name, value, MAX_TEXT_CHARACTERS)
+        return handlers.encode(text, without)
+
     @_raise_gradio_errors
     def encode(text: str, without: str = "") -> dict[str, Any]:
         """Return the dimensions of a query, and those that "without" proposes to switch off.
@@ -58,7 +70,7 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             query, without, excluded (its phrases), dimensions (dimension, name, strength,
             without_strength, off), notes and suggestion (another reading, or null).
         """  # noqa: D406, D407
-        return query_json(handlers.encode(_text("text", text), _text("without", without)))
+        return query_json(encoded(text, without))
 
     @_raise_gradio_errors
     def search(
@@ -83,12 +95,13 @@ def add_api(handlers: SearchHandlers, *, mcp: bool = False) -> None:
             query, without, off, results (id, file, score, captions, labels, copies, contributions)
             and notes.
         """  # noqa: D406, D407
-        query = handlers.encode(_text("text", text), _text("without", without))
+        query = encoded(text, without)
         number, never = read_strictness(strictness)
         if not isinstance(copies, bool):
             raise ValueError(f"copies must be true or false; got {short_repr(copies)}")
+        dimensions = None if off is None else read_off(off)
         outcome = engine.search(
-            query, _off(off), number, never, read_whole("top", top), fold=not copies
+            query, dimensions, number, never, read_whole("top", top), fold=not copies
         )
         return search_report(query, outcome)
 
@@ -143,23 +156,3 @@ def _raise_gradio_errors(function: Callable[P, R]) -> Callable[P, R]:
         return response
 
     return call
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {short_repr(value)}")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        raise ValueError(
-            f"{name} has {len(value):,} characters; at most {MAX_TEXT_CHARACTERS:,} are allowed"
-        )
-    return value
-
-
-def _off(value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list):
-        raise ValueError(f"off must be a list of dimensions, or null; got {short_repr(value)}")
-    if len(value) > MAX_OFF:
-        raise ValueError(f"off may have at most {MAX_OFF:,} dimensions; got {len(value):,}")
-    return tuple(read_whole("off", j) for j in value)

@@ -23,9 +23,8 @@ from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.explorer.json_validation import check_choice
+from sieve.explorer.json_validation import NEVER, check_choice
 from sieve.explorer.serialize import dimension_records, search_report
-from sieve.explorer.view_state import NEVER
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Error messages of the page: user errors as one line, internal errors in the log."""
+"""Error messages: user errors as one line, internal errors in the log."""
 
 from __future__ import annotations
 
@@ -33,5 +33,11 @@ def json_errors(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dic
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error as one line, or its type if the message is empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of an error as one printable line, or its type if it has no message."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        text = f"{file}{error.strerror}"
+    # Text from data is untrusted and may hold terminal control sequences.
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split()) or type(error).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 MAX_TEXT = 1000
 """Maximum length of a text field, in characters."""
+MAX_OFF = 4096
+"""Maximum number of dimensions that are off."""
+NEVER = "never"
 _MAX_REPR = 60
 
 
@@ -94,13 +97,18 @@ def refuse_unknown(given: Mapping[str, Any], known: set[str], what: str) -> None
         )
 
 
-def read_text(name: str, value: Any) -> str:
-    """Return a text as one line without control characters."""
+def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
+    """Return a value if it is text of at most `most` characters."""
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text; got {short_repr(value)}")
-    if len(value) > MAX_TEXT:
-        raise ValueError(f"{name} has {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
-    return tidy(_without_surrogates(value))
+    if len(value) > most:
+        raise ValueError(f"{name} has {len(value):,} characters; at most {most:,} are allowed")
+    return value
+
+
+def read_text(name: str, value: Any) -> str:
+    """Return a text as one line without control characters."""
+    return tidy(_without_surrogates(check_text(name, value)))
 
 
 def read_number(name: str, value: Any) -> float:
@@ -142,6 +150,55 @@ def check_number(name: str, value: Any, low: float, high: float, other: str = ""
     if not isinstance(value, int | float) or not low <= value <= high:
         allowed = f"from {low:.3g} to {high:.3g}{' ' if other else ''}{other}"
         raise ValueError(f"{name} must be {allowed}; got {short_repr(value)}")
+
+
+class Strictness(NamedTuple):
+    """How strongly off dimensions count."""
+
+    value: float = 1.0
+    """s in [0, 1]"""
+    never: bool = False
+    """Also remove items that have an off dimension."""
+
+
+def read_strictness(value: Any) -> Strictness:
+    """Return a strictness, given as a number from 0 to 1, its digits, or "never"."""
+    if value == NEVER:
+        return Strictness(never=True)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(
+            f"strictness must be a number from 0 to 1, or {NEVER}; got {short_repr(value)}"
+        )
+    return Strictness(number)
+
+
+def read_off(value: Any) -> tuple[int, ...]:
+    """Return off dimensions, given as a list of whole numbers or their digits, sorted."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"off must be a list of dimensions; got {short_repr(value)}")
+    if len(value) > MAX_OFF:
+        raise ValueError(f"off may have at most {MAX_OFF:,} dimensions; got {len(value):,}")
+    return tuple(sorted(set(map(read_dimension, value))))
+
+
+def read_dimension(value: Any) -> int:
+    """Return the number of a dimension, given as a whole number or its digits."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    number = math.nan if isinstance(value, str) else read_number("dimension", value)
+    if not (0 <= number < 2**31 and number == int(number)):
+        raise ValueError(f"a dimension is a whole number of at least 0; got {short_repr(value)}")
+    return int(number)
+
+
+def split_list(text: str) -> list[str]:
+    """Split a comma-separated list; empty parts are left out."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def short_repr(value: Any) -> str:

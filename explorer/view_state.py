@@ -13,10 +13,19 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from sieve.explorer.json_validation import Storable, short_repr, validate
+from sieve.explorer.json_validation import (
+    NEVER,
+    Storable,
+    read_dimension,
+    read_off,
+    read_strictness,
+    short_repr,
+    split_list,
+    validate,
+)
 
 Tab = Literal["search", "dimensions", "inspect", "compare", "figure", "benchmark", "train"]
 TABS = get_args(Tab)
@@ -24,40 +33,11 @@ TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
 """Fields of single tabs: text that the tab parses and validates itself."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
-MAX_OFF = 4096
-NEVER = "never"
-
-
-def read_strictness(value: Any) -> tuple[float, bool]:
-    """Return a strictness as s in [0, 1] and whether it is "never".
-
-    Raises
-    ------
-    ValueError
-        If it is neither a number from 0 to 1 nor "never".
-    """
-    if value == NEVER:
-        return 1.0, True
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if isinstance(value, bool) or not 0 <= number <= 1:
-        raise ValueError(
-            f"strictness must be a number from 0 to 1, or {NEVER!r}; got {short_repr(value)}"
-        )
-    return number, False
-
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), Storable]
 ItemId = Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]
-Dimension = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
-Off = Annotated[
-    tuple[Dimension, ...],
-    Field(max_length=MAX_OFF),
-    AfterValidator(lambda off: tuple(sorted(set(off)))),
-]
-"""Dimensions that are off, in ascending order."""
+Dimension = Annotated[int, PlainValidator(read_dimension)]
+Off = Annotated[tuple[int, ...], PlainValidator(read_off)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +52,7 @@ class ViewState:
     """Id of an item whose image is the query instead of `q`."""
     off: Off | None = None
     """The complete set of dimensions that are off; None for those proposed for "without"."""
-    strictness: Annotated[float, BeforeValidator(lambda value: read_strictness(value)[0])] = 1.0
+    strictness: Annotated[float, PlainValidator(lambda value: read_strictness(value).value)] = 1.0
     """In [0, 1]."""
     never: Annotated[bool, Field(strict=True)] = False
     compare: Annotated[bool, Field(strict=True)] = False
@@ -183,17 +163,11 @@ def read_link(
     return ViewState(**values), tuple(notes)
 
 
-def _integer(text: str) -> int | str:
-    """Return a whole number as int, and other text unchanged, which is then refused."""
-    return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else text
-
-
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("q", "without", "item", "tab", *TAB_TEXTS), str),
-    "off": lambda text: [_integer(part) for part in text.split(",") if part.strip()],
+    **dict.fromkeys(("q", "without", "item", "tab", "dimension", *TAB_TEXTS), str),
+    "off": split_list,
     "strictness": lambda text: True if text == NEVER else text,
     "compare": lambda text: text == "1",
-    "dimension": _integer,
 }
 
 

@@ -15,18 +15,13 @@ from PIL import Image
 
 from sieve.data_prep.records import Record
 from sieve.data_prep.scenes.captions import captions, full_caption
-from sieve.data_prep.scenes.compose import compose, describe
-from sieve.data_prep.scenes.objects import SceneObject, catalogue
-from sieve.data_prep.scenes.places import PLACES, Place
+from sieve.data_prep.scenes.catalogue import PLACES, catalogue
+from sieve.data_prep.scenes.compose import Scene, compose, describe
 from sieve.data_prep.scenes.render import draw_scene, render_scene
-from sieve.data_prep.scenes.scene import Placement, Scene, parse
 
 __all__ = [
     "PLACES",
-    "Place",
-    "Placement",
     "Scene",
-    "SceneObject",
     "Scenes",
     "captions",
     "catalogue",
@@ -34,7 +29,6 @@ __all__ = [
     "describe",
     "draw_scene",
     "full_caption",
-    "parse",
     "record_of",
     "render_scene",
 ]

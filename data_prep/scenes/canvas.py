@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+T = TypeVar("T")
 Colour = tuple[float, float, float]
 TILE = 512
 
@@ -31,19 +33,63 @@ def mix(a: Colour, b: Colour, t: float) -> Colour:
     return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
 
 
+def darker(colour: Colour, t: float) -> Colour:
+    """Blend a colour with black."""
+    return mix(colour, (0, 0, 0), t)
+
+
+def lighter(colour: Colour, t: float) -> Colour:
+    """Blend a colour with white."""
+    return mix(colour, (1, 1, 1), t)
+
+
 def tinted(colour: Colour, tint: Colour) -> Colour:
     """Return a colour under coloured light."""
     return (colour[0] * tint[0], colour[1] * tint[1], colour[2] * tint[2])
 
 
-def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, int, int, int]:
+def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, ...]:
     """Convert a colour to Pillow's RGBA."""
-    r, g, b = colour
-    return (_byte(r), _byte(g), _byte(b), int(255 * alpha))
+    return (*(int(255 * min(max(part, 0), 1) + 0.5) for part in colour), int(255 * alpha))
 
 
-def _byte(value: float) -> int:
-    return 0 if value < 0 else 255 if value > 1 else int(255 * value + 0.5)
+@dataclass(frozen=True)
+class Light:
+    """Colours and light of an hour."""
+
+    zenith: tuple[Colour, ...]
+    """Colours of the upper sky, of which one is drawn."""
+    middle: Colour
+    low: Colour
+    sun: Colour
+    cloud: Colour
+    tint: Colour
+    """Multiplies the ground and the objects."""
+    sun_height: tuple[float, float]
+    """Range of the sun's height, as a share of the way from the horizon up."""
+    shadow: float
+    """Strength of cast shadows."""
+
+
+def _colours(*texts: str) -> tuple[Colour, ...]:
+    return tuple(rgb(text) for text in texts)
+
+
+LIGHTS: dict[str, Light] = {
+    "day": Light(_colours("#2f86d8", "#3f95e0", "#2878c8", "#4aa3dd"), rgb("#8cc6f0"),
+                 rgb("#dff1fb"), rgb("#fffbe6"), rgb("#ffffff"), (1.0, 1.0, 1.0),
+                 (0.55, 0.9), 0.42),
+    "morning": Light(_colours("#6fb3e6", "#7fb6dc", "#86a8e0"), rgb("#bfdcf0"), rgb("#fde9d2"),
+                     rgb("#fff1c9"), rgb("#fff8f0"), (1.02, 0.985, 0.94), (0.12, 0.4), 0.36),
+    "overcast": Light(_colours("#9fb0bf", "#a9b7c2"), rgb("#c8d2d9"), rgb("#e6eaec"),
+                      rgb("#f4f6f6"), rgb("#f2f4f5"), (0.93, 0.95, 0.97), (0.6, 0.9), 0.26),
+    "sunset": Light(_colours("#54619f", "#6a6db0", "#48659f"), rgb("#e9987f"), rgb("#ffd493"),
+                    rgb("#fff0b8"), rgb("#ffc2a0"), (1.03, 0.91, 0.8), (0.04, 0.22), 0.42),
+    "dusk": Light(_colours("#2a3163", "#38336b", "#263a66"), rgb("#7d6096"), rgb("#ee9f8c"),
+                  rgb("#ffc9a0"), rgb("#b98aa6"), (0.84, 0.78, 0.9), (-0.12, 0.0), 0.3),
+    "night": Light(_colours("#050a24", "#0a0d2c", "#071530"), rgb("#16265a"), rgb("#35508c"),
+                   rgb("#9fb8ea"), rgb("#2a3a6c"), (0.56, 0.62, 0.86), (0.5, 0.9), 0.36),
+}  # fmt: skip
 
 
 @lru_cache(maxsize=8)
@@ -66,12 +112,13 @@ def noise_tile(kind: str) -> Image.Image:
 
 
 class Brush:
-    """A float RGB image in progress, and the random stream of its details."""
+    """A float RGB image in progress, the light of its hour, and a random stream of its details."""
 
-    def __init__(self, width: int, height: int, seed: int) -> None:
+    def __init__(self, width: int, height: int, seed: int, hour: str) -> None:
         self.width, self.height = width, height
         self.aspect = width / height
-        self.rand = Random(seed)
+        self.random = Random(seed).random
+        self.hour, self.light = hour, LIGHTS[hour]
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, :]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
         self.image = np.zeros((3, height, width), np.float32)
@@ -79,7 +126,16 @@ class Brush:
 
     def between(self, low: float, high: float) -> float:
         """Draw a uniform number between two bounds."""
-        return low + self.rand.random() * (high - low)
+        return low + self.random() * (high - low)
+
+    def choose(self, *options: T) -> T:
+        """Draw one of several options."""
+        return options[int(self.random() * len(options))]
+
+    def lit(self, colour: str, haze: float = 0.0) -> Colour:
+        """Return a colour under the light of the hour, with a share `haze` of haze."""
+        air = mix(self.light.low, self.light.middle, 0.45)
+        return mix(tinted(rgb(colour), self.light.tint), air, haze)
 
     def rows(self, top: float, bottom: float) -> slice:
         """Return the pixel rows between two heights."""
@@ -102,17 +158,14 @@ class Brush:
         left, right = (max(0, int(edge * self.width)) for edge in (x - reach, x + reach))
         gx = np.exp(-(((self.x[:, left:right] - x) * self.aspect / radius) ** 2))
         gy = np.exp(-(((self.y[rows] - y) / radius) ** 2))
-        self._toward(self.image[:, rows, left:right], gy * (gx * strength), colour)
+        self.blend(rows, gy * (gx * strength), colour, slice(left, right))
 
-    @staticmethod
-    def _toward(area: np.ndarray, cover: np.ndarray, colour: Colour) -> None:
-        """Blend an area (3, rows, columns) in place towards a colour; cover from 0 to 1."""
-        for plane, value in zip(area, colour, strict=True):
+    def blend(
+        self, rows: slice, cover: np.ndarray, colour: Colour, columns: slice = slice(None)
+    ) -> None:
+        """Blend rows towards a colour; cover (rows, columns) from 0 to 1."""
+        for plane, value in zip(self.image[:, rows, columns], colour, strict=True):
             plane += cover * (value - plane)
-
-    def blend(self, rows: slice, cover: np.ndarray, colour: Colour) -> None:
-        """Blend whole rows towards a colour; cover (rows, width) from 0 to 1."""
-        self._toward(self.image[:, rows], cover, colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Draw a disc with an antialiased edge."""
@@ -125,7 +178,7 @@ class Brush:
         u = self.x[0] * self.aspect
         line, frequency, weight = np.zeros_like(u), self.between(0.9, 1.5), 1.0
         for _ in range(7 if sharp else 4):
-            wave = u * frequency + self.rand.random() * 7
+            wave = u * frequency + self.random() * 7
             wave = 2 * np.abs(wave % 1.0 - 0.5) * 2 - 1 if sharp else np.sin(wave * math.pi)
             line += weight * wave
             frequency *= self.between(1.8, 2.3)
@@ -145,7 +198,7 @@ class Brush:
         """Paint soft clouds above a height; amount from 0 (clear) to 1 (covered)."""
         rows = self.rows(0, bottom)
         n = rows.stop - rows.start
-        left, top = self.rand.random() * 250, self.rand.random() * 330
+        left, top = self.random() * 250, self.random() * 330
         box = (left, top, left + 150 * self.aspect, top + 170)
         patch = noise_tile("soft").resize(
             (self.width, n), Image.Resampling.BICUBIC, box=box, reducing_gap=None
@@ -168,7 +221,7 @@ class Brush:
         n = max(1, rows.stop - rows.start)
         h = (near - 1) / n
         a, half = TILE / self.width, TILE / 2
-        if self.rand.random() < 0.5:
+        if self.random() < 0.5:
             a = -a
         coefficients = (a, half * h, half - a * self.width / 2, 0, -TILE / n, TILE, 0, h)
         seen = noise_tile(kind).transform(
@@ -185,6 +238,25 @@ class Brush:
             return
         fade = np.clip((self.y[rows] - top) / (0.5 * (bottom - top)), 0.15, 1)
         self.image[:, rows] *= 1 + strength * fade * self.plane(kind, top, near, bottom)
+
+    def sky(self, horizon: float, cloudy: float = 0.5) -> float:
+        """Paint the sky with sun and clouds; return x of the sun."""
+        light, hour = self.light, self.hour
+        zenith = mix(self.choose(*light.zenith), light.middle, self.between(0, 0.25))
+        self.gradient(horizon, horizon + 0.12, [(0, light.low), (1, light.low)])
+        self.gradient(0, horizon + 0.02, [(0, zenith), (0.58, light.middle), (1, light.low)])
+        sun_x = self.between(0.08, 0.92)
+        sun_y = horizon * (1 - self.between(*light.sun_height))
+        warm = hour in ("sunset", "dusk", "morning")
+        if hour != "night":
+            self.glow(sun_x, sun_y, 0.5 if warm else 0.34, light.sun, 0.55 if warm else 0.4)
+            self.glow(sun_x, sun_y, 0.13, light.sun, 0.75 if hour != "overcast" else 0.2)
+            if warm and sun_y < horizon:
+                self.disc(sun_x, sun_y, 0.034, lighter(light.sun, 0.5))
+        amount = 0.95 if hour == "overcast" else self.between(0.1, 0.75) * cloudy * 2
+        if amount > 0.12:
+            self.clouds(horizon, light.cloud, min(1.0, amount))
+        return sun_x
 
     def water(self, top: float, bottom: float, far: Colour, near: Colour, shine: Colour) -> None:
         """Paint water in perspective: a gradient, waves, and light on their crests."""
@@ -287,71 +359,5 @@ class Pen:
         self._draw.line(self._points(points), fill=_ink(colour, alpha), width=thick, joint="curve")
 
 
-Painter = Callable[[Brush, float, str], None]
-"""Function that paints a backdrop, from brush, horizon and hour."""
-
-
-@dataclass(frozen=True)
-class Light:
-    """Colours and light of an hour."""
-
-    zenith: tuple[Colour, ...]
-    """Colours of the upper sky, of which one is drawn."""
-    middle: Colour
-    low: Colour
-    sun: Colour
-    cloud: Colour
-    tint: Colour
-    """Multiplies the ground and the objects."""
-    sun_height: tuple[float, float]
-    """Range of the sun's height, as a share of the way from the horizon up."""
-    shadow: float
-    """Strength of cast shadows."""
-
-
-def _colours(*texts: str) -> tuple[Colour, ...]:
-    return tuple(rgb(text) for text in texts)
-
-
-LIGHTS: dict[str, Light] = {
-    "day": Light(_colours("#2f86d8", "#3f95e0", "#2878c8", "#4aa3dd"), rgb("#8cc6f0"),
-                 rgb("#dff1fb"), rgb("#fffbe6"), rgb("#ffffff"), (1.0, 1.0, 1.0),
-                 (0.55, 0.9), 0.42),
-    "morning": Light(_colours("#6fb3e6", "#7fb6dc", "#86a8e0"), rgb("#bfdcf0"), rgb("#fde9d2"),
-                     rgb("#fff1c9"), rgb("#fff8f0"), (1.02, 0.985, 0.94), (0.12, 0.4), 0.36),
-    "overcast": Light(_colours("#9fb0bf", "#a9b7c2"), rgb("#c8d2d9"), rgb("#e6eaec"),
-                      rgb("#f4f6f6"), rgb("#f2f4f5"), (0.93, 0.95, 0.97), (0.6, 0.9), 0.26),
-    "sunset": Light(_colours("#54619f", "#6a6db0", "#48659f"), rgb("#e9987f"), rgb("#ffd493"),
-                    rgb("#fff0b8"), rgb("#ffc2a0"), (1.03, 0.91, 0.8), (0.04, 0.22), 0.42),
-    "dusk": Light(_colours("#2a3163", "#38336b", "#263a66"), rgb("#7d6096"), rgb("#ee9f8c"),
-                  rgb("#ffc9a0"), rgb("#b98aa6"), (0.84, 0.78, 0.9), (-0.12, 0.0), 0.3),
-    "night": Light(_colours("#050a24", "#0a0d2c", "#071530"), rgb("#16265a"), rgb("#35508c"),
-                   rgb("#9fb8ea"), rgb("#2a3a6c"), (0.56, 0.62, 0.86), (0.5, 0.9), 0.36),
-}  # fmt: skip
-
-
-def sky(brush: Brush, horizon: float, hour: str, cloudy: float = 0.5) -> float:
-    """Paint the sky with sun and clouds; return x of the sun."""
-    light = LIGHTS[hour]
-    zenith = light.zenith[int(brush.rand.random() * len(light.zenith))]
-    zenith = mix(zenith, light.middle, brush.between(0, 0.25))
-    brush.gradient(horizon, horizon + 0.12, [(0, light.low), (1, light.low)])
-    brush.gradient(0, horizon + 0.02, [(0, zenith), (0.58, light.middle), (1, light.low)])
-    sun_x = brush.between(0.08, 0.92)
-    sun_y = horizon * (1 - brush.between(*light.sun_height))
-    warm = hour in ("sunset", "dusk", "morning")
-    if hour != "night":
-        brush.glow(sun_x, sun_y, 0.5 if warm else 0.34, light.sun, 0.55 if warm else 0.4)
-        brush.glow(sun_x, sun_y, 0.13, light.sun, 0.75 if hour != "overcast" else 0.2)
-        if warm and sun_y < horizon:
-            brush.disc(sun_x, sun_y, 0.034, mix(light.sun, (1, 1, 1), 0.5))
-    amount = 0.95 if hour == "overcast" else brush.between(0.1, 0.75) * cloudy * 2
-    if amount > 0.12:
-        brush.clouds(horizon, light.cloud, min(1.0, amount))
-    return sun_x
-
-
-def lit(colour: str, hour: str, haze: float = 0.0) -> Colour:
-    """Return a colour under the light of an hour, with a share `haze` of haze."""
-    light = LIGHTS[hour]
-    return mix(tinted(rgb(colour), light.tint), mix(light.low, light.middle, 0.45), haze)
+Painter = Callable[[Brush, float], None]
+"""Function that paints a backdrop with a brush, up to a horizon."""

@@ -5,47 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from sieve.data_prep.scenes.compose import draw, pick
-from sieve.data_prep.scenes.objects import Name, catalogue
-from sieve.data_prep.scenes.places import PLACES
-from sieve.data_prep.scenes.scene import Placement, Scene
+from sieve.data_prep.scenes.catalogue import OVERHEAD, PLACES, Name, catalogue, read_json
+from sieve.data_prep.scenes.compose import Placement, Scene, draw, pick
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
-_HOURS = {
-    "sunset": ("at sunset", "in the evening sun"),
-    "dusk": ("at dusk", "in the evening"),
-    "overcast": ("on a cloudy day", "under a grey sky"),
-    "day": ("on a sunny day", "on a bright day", "under a blue sky"),
-    "morning": ("in the morning light", "on a bright morning"),
-}
-CATEGORY_WORDS = {
-    "animal": ("animal", "animals"),
-    "person": ("person", "people"),
-    "vehicle": ("vehicle", "vehicles"),
-    "plant": ("plant", "plants"),
-    "flower": ("flower", "flowers"),
-    "toy": ("toy", "toys"),
-    "tool": ("tool", "tools"),
-    "building": ("building", "buildings"),
-    "drink": ("drink", "drinks"),
-    "instrument": ("musical instrument", "musical instruments"),
-    "device": ("electronic device", "electronic devices"),
-    "bag": ("bag", "bags"),
-    "furniture": ("piece of furniture", "pieces of furniture"),
-    "fruit": ("piece of fruit", "pieces of fruit"),
-    "clothing": ("piece of clothing", "pieces of clothing"),
-    "book": ("book", "books"),
-    "light": ("light", "lights"),
-    "sign": ("road sign", "road signs"),
-    "accessory": ("accessory", "accessories"),
-}
-_MASS = {
-    "food": ("some food", "something to eat"),
-    "sports gear": ("some sports gear", "sports equipment"),
-    "dish": ("some kitchenware", "a dish"),
-    "fruit": ("some fruit", "fresh fruit"),
-    "clothing": ("some clothes", "some clothing"),
-}
+_WORDS = read_json("words.json")
+_HOURS: dict[str, list[str]] = _WORDS["hours"]
+_CATEGORIES: dict[str, list[str]] = _WORDS["categories"]
+"""Singular and plural of each category that can be counted."""
+_UNCOUNTED: dict[str, list[str]] = _WORDS["uncounted"]
 
 
 def article(noun: str) -> str:
@@ -205,9 +173,9 @@ class _Writer:
         return self._styled(f"{listed(parts)} {self._where(labels)}")
 
     def _kind(self, name: str, count: int) -> str:
-        if name in _MASS and (name not in CATEGORY_WORDS or self._chance(0.5)):
-            return pick(self.rand, _MASS[name])
-        one, many = CATEGORY_WORDS[name]
+        if name in _UNCOUNTED and (name not in _CATEGORIES or self._chance(0.5)):
+            return pick(self.rand, _UNCOUNTED[name])
+        one, many = _CATEGORIES[name]
         if count == 1:
             return article(one)
         return f"{NUMBERS[count]} {many}" if self._chance(0.6) else f"some {many}"
@@ -237,46 +205,25 @@ def _relations(a: Placement, b: Placement) -> list[str]:
         return []
     gap = abs(a.x - b.x) - (a.width + b.width) / 2
     found = []
-    overhead = ("sky", "wall")
-    if a.zone in overhead and b.zone not in overhead and a.y < b.y - b.height and gap < 0.15:
+    if a.zone in OVERHEAD and b.zone not in OVERHEAD and a.y < b.y - b.height and gap < 0.15:
         return ["above"]
-    if (a.zone in overhead) != (b.zone in overhead):
+    if (a.zone in OVERHEAD) != (b.zone in OVERHEAD):
         return []
     if gap > 0:
         found.append("to the left of" if a.x < b.x else "to the right of")
         if gap < 0.3 and abs(a.y - b.y) < 0.15:
             found += ["next to", "beside"]
-    elif a.y > b.y + 0.1 and a.zone not in (*overhead, "behind"):
+    elif a.y > b.y + 0.1 and a.zone not in (*OVERHEAD, "behind"):
         found.append("in front of")
-    elif b.y > a.y + 0.1 and b.zone not in (*overhead, "behind"):
+    elif b.y > a.y + 0.1 and b.zone not in (*OVERHEAD, "behind"):
         found.append("behind")
     return found
 
 
-_FURTHER = {
-    "beach": ("seaside",),
-    "clothing": ("clothes",),
-    "desert": ("dune", "dry desert"),
-    "dish": ("kitchenware",),
-    "farm": ("farmyard",),
-    "field": ("meadow", "grassy field"),
-    "forest": ("woods",),
-    "garden": ("yard", "back yard", "flower garden"),
-    "night": ("dark night",),
-    "restaurant": ("cafe",),
-    "sea": ("ocean", "open sea", "blue ocean"),
-    "snow": ("snowy landscape",),
-    "sports gear": ("sports equipment",),
-    "stadium": ("sports stadium",),
-    "street": ("city street",),
-}
-"""Names that captions use for places and categories, beyond those of other tables."""
-
-
 def label_synonyms() -> dict[str, tuple[str, ...]]:
     """Return other names of labels, of objects, categories and places, as captions use them."""
-    found = dict(_FURTHER)
-    for category, forms in CATEGORY_WORDS.items():
+    found = {label: tuple(names) for label, names in _WORDS["further"].items()}
+    for category, forms in _CATEGORIES.items():
         found[category] = (*found.get(category, ()), *forms)
     for label, what in catalogue().items():
         names = [form for name in what.synonyms for form in (name.singular, name.plural)]

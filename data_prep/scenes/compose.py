@@ -6,14 +6,23 @@ Python guarantees to be stable, so that a reference always gives the same scene.
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from random import Random
 from typing import TypeVar
 
-from sieve.data_prep.scenes.objects import SceneObject, catalogue, sprite_aspect
-from sieve.data_prep.scenes.places import OVERHEAD, PLACES, Place, Zone
-from sieve.data_prep.scenes.scene import Placement, Scene, parse
+from sieve.data_prep.scenes.catalogue import (
+    OVERHEAD,
+    PLACES,
+    Place,
+    SceneObject,
+    Zone,
+    catalogue,
+    sprite_aspect,
+)
 
 T = TypeVar("T")
 
@@ -22,23 +31,111 @@ MAX_OVERLAP = 0.22
 MIN_LENGTH = 0.15
 """Minimum length of an object's longer side, in image heights."""
 ASPECTS = {4 / 3: 0.8, 1.0: 0.1, 3 / 4: 0.1}
+_REFERENCE = re.compile(r"scene:(\d{1,12}):(\d{1,12})", re.ASCII)
+_ORDER = {"sky": 0, "wall": 0, "back": 1, "behind": 1, "front": 4}
+"""Order in which zones are drawn; the default is 2."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object in a scene. Lengths are in image heights, from the upper left corner."""
+
+    label: str
+    sprite: str
+    zone: str
+    x: float
+    """Horizontal centre."""
+    y: float
+    """Lower edge."""
+    width: float
+    height: float
+    mirror: bool
+    visible: float = 1.0
+    """Visible share of the sprite, from its top; a table hides the rest."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom edge."""
+        return (self.x - self.width / 2, self.y - self.height, self.x + self.width / 2, self.y)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Complete layout of a scene, from which it is drawn."""
+
+    seed: int
+    index: int
+    place: str
+    hour: str
+    aspect: float
+    """Width divided by height."""
+    horizon: float
+    """Height of the horizon (indoors: of the floor's or table's far edge), from the top."""
+    backdrop_seed: int
+    """Seed of the details of the backdrop."""
+    placements: tuple[Placement, ...]
+    """From back to front."""
+
+    @property
+    def reference(self) -> str:
+        """`scene:SEED:INDEX`."""
+        return f"scene:{self.seed}:{self.index}"
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of each object, largest total area first."""
+        area: defaultdict[str, float] = defaultdict(float)
+        for placed in self.placements:
+            area[placed.label] += placed.width * placed.height
+        number = Counter(placed.label for placed in self.placements)
+        return {label: number[label] for label in sorted(area, key=lambda one: (-area[one], one))}
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """Distinct categories of the objects."""
+        found = (name for label in self.counts for name in catalogue()[label].categories)
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of objects, categories and the place, and of what place and sprites also show."""
+        place = PLACES[self.place]
+        also_shown = [text for label in self.counts for text in catalogue()[label].shows]
+        return tuple(
+            dict.fromkeys((*self.counts, *self.categories, place.name, *place.shows, *also_shown))
+        )
+
+    @property
+    def split(self) -> str:
+        """Split by the last digit of the index: 70 % train, 10 % select, 20 % test."""
+        return {5: "select", 2: "test", 7: "test"}.get(self.index % 10, "train")
 
 
 def describe(reference: str) -> Scene:
-    """Return the layout of the scene of a reference such as `scene:0:17`."""
-    return compose(*parse(reference))
+    """Return the layout of the scene of a reference such as `scene:0:17`.
+
+    Raises
+    ------
+    ValueError
+        If the reference has another form.
+    """
+    found = _REFERENCE.fullmatch(reference)
+    if found is None:
+        raise ValueError(
+            f"expected a scene as scene:SEED:INDEX, e.g. scene:0:17; got {reference[:60]!r}"
+        )
+    return compose(int(found[1]), int(found[2]))
 
 
 def compose(seed: int, index: int) -> Scene:
     """Compose one scene; equal arguments give equal scenes."""
-    if seed < 0 or index < 0:
-        raise ValueError(f"seed and index must not be negative; got {seed} and {index}")
     rand = Random(f"sieve scene {seed} {index}")
     main = _main_object(seed, index)
     place = PLACES[draw(rand, {p: w * PLACES[p].weight for p, w in main.places.items()})]
     hour = draw(rand, place.hours)
     aspect = draw(rand, ASPECTS)
-    horizon = _between(rand, *place.horizon)
+    low, high = place.horizon
+    horizon = low + rand.random() * (high - low)
     backdrop_seed = int(rand.random() * 2**31)
     wanted = _choose_objects(rand, main, place)
     placements = _arrange(rand, wanted, place, aspect, horizon)
@@ -75,11 +172,7 @@ def pick(rand: Random, options: Sequence[T]) -> T:
     return options[int(rand.random() * len(options))]
 
 
-def _between(rand: Random, low: float, high: float) -> float:
-    return low + rand.random() * (high - low)
-
-
-@lru_cache(maxsize=64)
+@cache
 def _typical_objects(place: str) -> dict[str, float]:
     """Return the objects that are typical of a place, with weights."""
     return {
@@ -157,8 +250,7 @@ def _arrange(
                 break
         if best is not None:
             placed.append(best)
-    order = {"sky": 0, "wall": 0, "back": 1, "behind": 1, "front": 4}
-    return tuple(sorted(placed, key=lambda one: (order.get(one.zone, 2), one.y)))
+    return tuple(sorted(placed, key=lambda one: (_ORDER.get(one.zone, 2), one.y)))
 
 
 def _try_spot(
@@ -188,8 +280,7 @@ def _try_spot(
     y = _feet(zone, along, horizon, height)
     x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
     visible = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
-    if visible < 1:
-        height *= visible
+    height *= visible
     return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, visible)
 
 

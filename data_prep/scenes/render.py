@@ -7,19 +7,19 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from sieve.data_prep.scenes.backdrops import cultivated, interiors, nature, street
+from sieve.data_prep.scenes.backdrops import interiors, nature, settlements
 from sieve.data_prep.scenes.canvas import LIGHTS, Brush, Painter
-from sieve.data_prep.scenes.compose import describe
-from sieve.data_prep.scenes.objects import sprite
-from sieve.data_prep.scenes.places import PLACES
-from sieve.data_prep.scenes.scene import Placement, Scene
+from sieve.data_prep.scenes.catalogue import PLACES, sprite
+from sieve.data_prep.scenes.compose import Placement, Scene, describe
 
-PAINTERS: dict[str, Painter] = {
-    **nature.PAINTERS,
-    **cultivated.PAINTERS,
-    **street.PAINTERS,
-    **interiors.PAINTERS,
-}
+_PAINTERS: tuple[Painter, ...] = (
+    nature.beach, nature.sea, nature.snow, nature.desert, nature.field, nature.mountain,
+    nature.night, nature.forest, settlements.park, settlements.farm, settlements.garden,
+    settlements.stadium, settlements.street, interiors.kitchen, interiors.workshop,
+    interiors.restaurant, interiors.bedroom, interiors.living_room,
+)  # fmt: skip
+PAINTERS = {painter.__name__.replace("_", " "): painter for painter in _PAINTERS}
+"""Painters of backdrops by place; each function is named after its place."""
 MAX_SIZE = 8192
 
 
@@ -52,10 +52,10 @@ def draw_scene(scene: Scene, size: int) -> Image.Image:
         raise ValueError(f"size must be 16 to {MAX_SIZE} pixels; got {size}")
     width = size if scene.aspect >= 1 else round(size * scene.aspect)
     height = size if scene.aspect <= 1 else round(size / scene.aspect)
-    brush = Brush(width, height, scene.backdrop_seed)
-    PAINTERS[scene.place](brush, scene.horizon, scene.hour)
+    brush = Brush(width, height, scene.backdrop_seed, scene.hour)
+    PAINTERS[scene.place](brush, scene.horizon)
     if scene.place in ("bedroom", "living room") and _uses_table(scene):
-        interiors.low_table(brush, scene.hour)
+        interiors.low_table(brush)
     picture = brush.finish()
     sun = 1 if scene.backdrop_seed % 2 else -1
     for placed in scene.placements:

@@ -35,6 +35,7 @@ from sieve.explorer.cli.index import IndexCommand
 from sieve.explorer.cli.merge_add import Add, Merge
 from sieve.explorer.cli.prepare import Prepare
 from sieve.explorer.cli.train import Train
+from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -239,22 +240,12 @@ def _run(command: Command) -> int:
         return _report(str(stop) or "stopped", _INTERRUPTED)
     except (ValueError, OSError) as error:
         log.debug("traceback of the error", exc_info=True)
-        return _report(_one_line(error), _INPUT_ERROR)
+        return _report(one_line(error), _INPUT_ERROR)
 
 
 def _report(message: str, code: int) -> int:
     sys.stderr.write(f"sieve: {message}\n")
     return code
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        file = f"{error.filename}: " if error.filename else ""
-        text = f"{file}{error.strerror}"
-    # Text from data is untrusted and may hold terminal control sequences.
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split()) or type(error).__name__
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -17,8 +17,16 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 
-from sieve.explorer.json_validation import Line, check_choice, read_number, validate
-from sieve.explorer.view_state import MAX_OFF, NEVER, Dimension, ItemId, Off, read_strictness
+from sieve.explorer.json_validation import (
+    MAX_OFF,
+    NEVER,
+    Line,
+    check_choice,
+    read_number,
+    read_strictness,
+    validate,
+)
+from sieve.explorer.view_state import Dimension, ItemId, Off
 
 CM_PER_INCH = 2.54
 WIDTHS = {"one column": 8.46, "two columns": 17.78}

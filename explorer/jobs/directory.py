@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from sieve.explorer.errors import one_line
 from sieve.model.files import atomic_file
 from sieve.model.schemas import Line, fault_in
 
@@ -132,7 +133,7 @@ class JobDirectory:
         except ValidationError as error:
             reason = fault_in(error)
         except (OSError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
         return Progress(FAILED, fault=f"{self._progress_file} cannot be read ({reason[:_SHOWN]})")
 
     def last_log_line(self) -> str:

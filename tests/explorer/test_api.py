@@ -12,8 +12,8 @@ from processes import FIRST_PORT
 
 from sieve.explorer.figures.drawing import draw_figure
 from sieve.explorer.figures.recipe import Recipe
+from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
-from sieve.explorer.view_state import read_strictness
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from sieve.data_prep.scenes import (
     render_scene,
 )
 from sieve.data_prep.scenes.captions import label_synonyms
-from sieve.data_prep.scenes.objects import FOLDER
+from sieve.data_prep.scenes.catalogue import FOLDER
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip
