@@ -5,6 +5,7 @@ The message is one line with the name of the field, what was expected and what w
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ _EXPECTED = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
+    "missing": "is required",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be a JSON object",
@@ -64,13 +66,11 @@ def validate(kind: type[T], value: Any, what: str) -> T:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-    *outer, field = fault["loc"] or (what,)
+    *outer, field = [part for part in fault["loc"] if part != "[key]"] or [what]
     if isinstance(field, int):
         outer, field = [*outer, field], "it"
-    # The second of the rows is "row 2: ".
-    place = "".join(
-        f" {part + 1}: " if isinstance(part, int) else part.removesuffix("s") for part in outer
-    )
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in outer)
+    place = re.sub(r"s\.(\d+)", r" \1", place) + (": " if outer else "")  # such as "row 2: "
     if fault["type"] == "value_error":  # its message names the field
         raise ValueError(place + str(fault["ctx"]["error"]))
     if fault["type"] == "unexpected_keyword_argument":
@@ -79,6 +79,14 @@ def validate(kind: type[T], value: Any, what: str) -> T:
         raise ValueError(f"{owner} has no field {field!r:.40}" + (known and f"; it has: {known}"))
     expected = _EXPECTED.get(fault["type"]) or re.sub(r"^\w+ should ", "must ", fault["msg"])
     raise ValueError(f"{place}{field} {expected}; got {short_repr(fault['input'])}")
+
+
+def parse_json(text: str) -> Any:
+    """Parse untrusted JSON text; raise a ValueError of one line if it is invalid."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"invalid JSON: {' '.join(str(error).split())[:120]}") from None
 
 
 def read_object(value: Any, what: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve.data_prep.captions import tidy
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.json_validation import short_repr
+from sieve.explorer.json_validation import check_choice, check_text
 from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link
 from sieve.model.files import sieve_home
 
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_NAME = 80
-MAX_NOTE = 10_000
-MAX_TAG = 40
-MAX_TAGS = 20
 FIELDS = ("name", "note", "tags", "starred")
 """Each value is stored as text; an empty text is no value."""
-
+_MAX_NOTE = 10_000
+_MAX_TAG = 40
+_MAX_TAGS = 20
+_MAX_SEARCHES = 1000
+_MAX_SEARCH_NAME = 120
+_KEPT_GONE = 100
+"""Number of deleted searches that can still be restored."""
+_SETTLED_NS = 1_000_000_000
+"""Time after which a change of a file is sure to change its modification time."""
 # Bidirectional control characters would reverse the text around a name.
 _BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _STARRED = {"": "", "0": "", "false": "", "no": "", "1": "1", "true": "1", "yes": "1"}
@@ -54,12 +59,11 @@ Annotation = Mapping[str, Field]
 
 
 def read_field(field: str, value: Any) -> str:
-    """Validate a value of a field and return the text to store.
+    """Validate a value of one of the `FIELDS` and return the text to store.
 
     Parameters
     ----------
     field : str
-        One of `FIELDS`.
     value : object
         A string; for `starred` also a bool, for `tags` also a list of strings.
 
@@ -68,15 +72,28 @@ def read_field(field: str, value: Any) -> str:
     ValueError
         If the field is unknown, or the value has the wrong type or is too long.
     """
-    if field not in FIELDS:
-        raise ValueError(f"unknown field {short_repr(field)}; fields are: {', '.join(FIELDS)}")
+    check_choice("field", field, FIELDS)
     if field == "starred" and isinstance(value, bool):
         value = str(value)
     if field == "tags" and isinstance(value, list) and all(isinstance(v, str) for v in value):
         value = ",".join(value)
-    if not isinstance(value, str):
-        raise ValueError(f"{field} must be text; got {short_repr(value)}")
-    return _READERS[field](value)
+    text = check_text(field, value, most=1 << 20)
+    if field == "name":
+        return check_text("a name", _clean_line(text), MAX_NAME)
+    if field == "note":
+        lines = re.split("\r\n|\r|\n", _BIDI_CONTROLS.sub("", text))
+        note = "\n".join(map(_tidy_note_line, lines)).strip("\n")
+        return check_text("a note", note, _MAX_NOTE)
+    if field == "tags":
+        return _read_tags(text)
+    return _STARRED[check_choice("starred", text.strip().lower(), tuple(_STARRED))]
+
+
+def field_json(field: str, value: str) -> Any:
+    """Return a stored value as JSON: the tags as a list, the star as a bool."""
+    if field == "tags":
+        return value.split(", ") if value else []
+    return bool(value) if field == "starred" else value
 
 
 def format_time(when: datetime) -> str:
@@ -84,65 +101,27 @@ def format_time(when: datetime) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def clean_line(text: str) -> str:
+def _clean_line(text: str) -> str:
     """Return a text as one line without control characters; empty if no character is visible."""
     line = tidy(_BIDI_CONTROLS.sub("", text))
     return line if any(sign.isprintable() and not sign.isspace() for sign in line) else ""
 
 
-def check_length(what: str, text: str, most: int) -> str:
-    """Return a text unchanged; raise a ValueError if it is too long."""
-    if len(text) > most:
-        raise ValueError(f"{what} has {len(text):,} characters; at most {most:,} are allowed")
-    return text
-
-
-def _note(text: str) -> str:
-    lines = [_tidy_note_line(line) for line in re.split("\r\n|\r|\n", _BIDI_CONTROLS.sub("", text))]
-    return check_length("a note", "\n".join(lines).strip("\n"), MAX_NOTE)
-
-
 def _tidy_note_line(line: str) -> str:
     """Tidy a line of a note, but keep its indentation, which lists use."""
     bare = line.replace("\t", "    ")
-    indent = len(bare) - len(bare.lstrip(" "))
     tidied = tidy(bare)
-    return " " * min(indent, 16) + tidied if tidied else ""
+    return " " * min(len(bare) - len(bare.lstrip(" ")), 16) + tidied if tidied else ""
 
 
-def _tags(text: str) -> str:
+def _read_tags(text: str) -> str:
+    parts = (check_text("a tag", _clean_line(part), _MAX_TAG) for part in re.split("[,;\n]", text))
     tags: dict[str, str] = {}
-    for part in re.split("[,;\n]", text):
-        tag = check_length("a tag", clean_line(part), MAX_TAG)
-        if tag:
-            tags.setdefault(tag.casefold(), tag)
-    if len(tags) > MAX_TAGS:
-        raise ValueError(f"a dimension has at most {MAX_TAGS} tags; got {len(tags):,}")
+    for tag in filter(None, parts):
+        tags.setdefault(tag.casefold(), tag)
+    if len(tags) > _MAX_TAGS:
+        raise ValueError(f"a dimension has at most {_MAX_TAGS} tags; got {len(tags):,}")
     return ", ".join(tags[key] for key in sorted(tags))
-
-
-def _starred(text: str) -> str:
-    known = _STARRED.get(text.strip().lower())
-    if known is None:
-        raise ValueError(f"starred must be true or false; got {short_repr(text)}")
-    return known
-
-
-_READERS: dict[str, Callable[[str], str]] = {
-    "name": lambda text: check_length("a name", clean_line(text), MAX_NAME),
-    "note": _note,
-    "tags": _tags,
-    "starred": _starred,
-}
-
-
-MAX_SEARCHES = 1000
-MAX_SEARCH_NAME = 120
-_KEPT_GONE = 100
-"""Number of deleted searches that can still be restored."""
-_NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
-_SETTLED_NS = 1_000_000_000
-"""Time after which a change of a file is sure to change its modification time."""
 
 
 class SavedSearch(NamedTuple):
@@ -157,24 +136,8 @@ class SavedSearch(NamedTuple):
     version: int
 
 
-class RenameResult(NamedTuple):
-    """Result of renaming a search."""
-
-    search: SavedSearch
-    """The search as it is stored now."""
-    saved: bool
-    """False if the search was renamed by another user first."""
-
-
 class SavedSearches:
-    """Saved searches of one checkpoint on one collection, newest first.
-
-    Parameters
-    ----------
-    database : Database
-    now : callable
-        Returns the current time as text.
-    """
+    """Saved searches, newest first; `now` returns the current time as text."""
 
     def __init__(self, database: Database, now: Callable[[], str]) -> None:
         self._database = database
@@ -205,7 +168,7 @@ class SavedSearches:
             if same := _searches(connection, "gone = 0 AND link = ?", link):
                 return same[0]
             (n,) = connection.execute("SELECT COUNT(*) FROM searches WHERE gone = 0").fetchone()
-            if n >= MAX_SEARCHES:
+            if n >= _MAX_SEARCHES:
                 raise ValueError(f"the limit of {n:,} saved searches is reached; delete some first")
             saved = when or self._now()
             number = connection.execute(
@@ -215,8 +178,15 @@ class SavedSearches:
         assert number is not None
         return SavedSearch(number, name, link, saved, 1)
 
-    def rename(self, number: int, name: str, version: int) -> RenameResult:
+    def rename(self, number: int, name: str, version: int) -> tuple[SavedSearch, bool]:
         """Rename a search, unless its version is no longer the current one.
+
+        Returns
+        -------
+        search : SavedSearch
+            As it is stored now.
+        saved : bool
+            False if another user renamed the search first.
 
         Raises
         ------
@@ -230,27 +200,29 @@ class SavedSearches:
                 raise ValueError("this search has been deleted")
             current = found[0]
             if current.name == name or current.version != version:
-                return RenameResult(current, current.name == name)
-            renamed = current._replace(name=name, version=version + 1)
+                return current, current.name == name
             connection.execute(
-                "UPDATE searches SET name = ?, version = ? WHERE id = ?",
-                (renamed.name, renamed.version, number),
+                "UPDATE searches SET name = ?, version = version + 1 WHERE id = ?", (name, number)
             )
-        return RenameResult(renamed, True)
+            return current._replace(name=name, version=version + 1), True
 
     def delete(self, number: int, *, undo: bool = False) -> None:
         """Delete or restore a search; both operations are idempotent."""
+        gone = "0" if undo else "(SELECT MAX(gone) + 1 FROM searches)"
         with self._database.writing() as connection:
-            changed = connection.execute(
-                f"UPDATE searches SET gone = {'0' if undo else _NEXT_GONE} WHERE id = ?", (number,)
-            ).rowcount
-            if undo and not changed:
+            update = f"UPDATE searches SET gone = {gone} WHERE id = ?"
+            if not connection.execute(update, (number,)).rowcount and undo:
                 raise ValueError("this search was deleted too long ago to be restored")
             connection.execute(
                 "DELETE FROM searches WHERE gone > 0 AND id NOT IN "
                 "(SELECT id FROM searches ORDER BY gone DESC LIMIT ?)",
                 (_KEPT_GONE,),
             )
+
+
+def _searches(connection: Connection, where: str, *values: object) -> list[SavedSearch]:
+    query = f"SELECT id, name, link, saved, version FROM searches WHERE {where}"
+    return [SavedSearch(*row) for row in connection.execute(query, values)]
 
 
 def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
@@ -279,14 +251,9 @@ def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     return write_link(search, collection, checkpoint)
 
 
-def _searches(connection: Connection, where: str, *values: object) -> list[SavedSearch]:
-    query = f"SELECT id, name, link, saved, version FROM searches WHERE {where}"
-    return [SavedSearch(*row) for row in connection.execute(query, values)]
-
-
 def search_name(name: str) -> str:
     """Return the name of a search as one clean line; ValueError if it is empty or too long."""
-    line = check_length("a name", clean_line(name), MAX_SEARCH_NAME)
+    line = check_text("a name", _clean_line(name), _MAX_SEARCH_NAME)
     if not line:
         raise ValueError("a saved search needs a name")
     return line
@@ -308,8 +275,8 @@ class FieldChange(NamedTuple):
     field: str
     value: str
     """As returned by `read_field`."""
-    before: Field
-    changed: str
+    before: Field = Field()
+    changed: str = ""
     """Time of the change, in UTC as ISO 8601; empty for now."""
 
 
@@ -378,9 +345,7 @@ class Annotations:
         Parameters
         ----------
         dimension : int
-        field : str
-            One of `FIELDS`.
-        value : object
+        field, value
             As for `read_field`.
         version : int
             Version that the user has seen; 0 if there was no value.
@@ -400,13 +365,7 @@ class Annotations:
             return WriteResult(written, saved=True)
 
     def apply(self, changes: Iterable[FieldChange]) -> int:
-        """Write many changes, except to fields that are no longer as in `before`.
-
-        Returns
-        -------
-        int
-            Number of written changes.
-        """
+        """Write changes to fields that are still as in `before`, and return the number."""
         written = 0
         with self._database.writing() as connection:
             for change in changes:
@@ -450,32 +409,24 @@ def _put(
     connection: Connection, dimension: int, field: str, value: str, before: Field, when: str
 ) -> Field:
     now = Field(value, before.version + 1, when)
-    connection.execute(
-        "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)",
-        (dimension, field, now.value, now.version, now.changed),
-    )
+    row = (dimension, field, *now)
+    connection.execute("INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)", row)
     return now
 
 
 def open_annotations(collection: str, checkpoint: str, m: int) -> Annotations:
-    """Open the annotations of a checkpoint on a collection; the file is created at the first write.
+    """Open the annotations of a checkpoint on a collection, both given by their hashes.
 
-    Parameters
-    ----------
-    collection, checkpoint : str
-        Hashes of the collection and the checkpoint.
-    m : int
-        Number of dimensions.
+    The file is created at the first write. `m` is the number of dimensions.
     """
     name = f"{collection[:16]}-{checkpoint[:24]}.sqlite"
-    path = sieve_home() / "annotations" / name
-    return Annotations(Database(path, collection, checkpoint), m)
+    database = Database(sieve_home() / "annotations" / name, collection, checkpoint)
+    return Annotations(database, m)
 
 
 def attach_annotations(engine: Engine) -> Annotations:
     """Open the annotations of an engine, and let it use the users' names of dimensions."""
-    opened = open_annotations(
-        engine.collection.sha256, engine.checkpoint.sha256, engine.checkpoint.m
-    )
+    checkpoint = engine.checkpoint
+    opened = open_annotations(engine.collection.sha256, checkpoint.sha256, checkpoint.m)
     engine.renamed = opened.names
     return opened

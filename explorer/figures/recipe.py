@@ -22,6 +22,7 @@ from sieve.explorer.json_validation import (
     NEVER,
     Line,
     check_choice,
+    parse_json,
     read_number,
     read_strictness,
     validate,
@@ -115,7 +116,7 @@ class Recipe:
     """Hash of the checkpoint, or at least its first 8 digits; empty for the default."""
     version: Line = ""
     """Version of Sieve that wrote the recipe."""
-    names: Annotated[dict[int, Line], Field(max_length=MAX_OFF)] | None = None
+    names: Annotated[dict[Dimension, Line], Field(max_length=MAX_OFF)] | None = None
     """User's names of dimensions, which override the checkpoint's; None for the current ones."""
 
     @classmethod
@@ -183,11 +184,7 @@ def parse_recipe(text: str) -> Recipe:
     """Read a recipe from JSON text; raise ValueError if it is invalid."""
     if len(text) > MAX_BYTES:
         raise ValueError(f"a recipe has at most {MAX_BYTES:,} characters; got {len(text):,}")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {' '.join(str(error).split())[:120]}") from None
-    return Recipe.from_json(value)
+    return Recipe.from_json(parse_json(text))
 
 
 def write_recipe(recipe: Recipe) -> str:
