@@ -110,7 +110,7 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
-        (None, "expected an object"),
+        (None, "a view must be a JSON object"),
         ({"q": " "}, "nothing to compare"),
         ({**ASKED, "method": "magic"}, "there is no method 'magic'"),
         ({**ASKED, "method": "checkpoint ../../etc"}, "there is no checkpoint"),
