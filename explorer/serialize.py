@@ -451,6 +451,13 @@ def _or_none(column: list[float]) -> list[float | None]:
     return [None if np.isnan(value) else round(value, 5) for value in column]
 
 
+def format_number(value: float) -> str:
+    """Format a number as the page does: `0.21`, `−0.04`, `0.004`."""
+    size = abs(value)
+    digits = 3 if 0 < size < 0.0095 else 2
+    return ("−" if value < 0 else "") + f"{size:.{digits}f}"
+
+
 def _number(value: float) -> float:
     """Round to six decimal places: further digits are float32 noise."""
     return round(float(value), 6)

@@ -172,7 +172,7 @@ window.Sieve ??= (() => {
     emit("switches", { ...viewState });
     if (found.answer) take(found.answer, { list: true });
     else {
-      emit("samples", found.glance);
+      emit("samples", found.samples);
       updateTitle();
     }
     emit("link-notes", [...lost, ...found.notes]);

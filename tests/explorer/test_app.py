@@ -76,8 +76,8 @@ def test_opening_a_link_answers_it(desk: SearchHandlers) -> None:
 
 def test_an_empty_link_shows_the_collection(desk: SearchHandlers) -> None:
     found = desk.open("")
-    assert len(found["glance"]) == 24 and "answer" not in found
-    assert len({item["id"] for item in found["glance"]}) == 24
+    assert len(found["samples"]) == 24 and "answer" not in found
+    assert len({item["id"] for item in found["samples"]}) == 24
 
 
 def test_a_toggle_sends_no_list(desk: SearchHandlers) -> None:
