@@ -98,6 +98,11 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
     }
 
 
+def backbone_name(collection: Collection) -> str:
+    """Return the short name of a collection's backbone; empty for external codes."""
+    return "" if collection.codes else Path(collection.backbone.name).name
+
+
 def collection_facts(collection: Collection) -> dict[str, Any]:
     """Return the properties of a collection."""
     items = collection.items

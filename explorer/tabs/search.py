@@ -24,7 +24,13 @@ from sieve.explorer.errors import json_errors
 from sieve.explorer.examples import examples
 from sieve.explorer.json_validation import Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
-from sieve.explorer.serialize import item_summaries, item_view, query_dimension_rows, results_view
+from sieve.explorer.serialize import (
+    backbone_name,
+    item_summaries,
+    item_view,
+    query_dimension_rows,
+    results_view,
+)
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
@@ -104,7 +110,7 @@ class SearchHandlers:
             "collection": collection.name,
             "items": collection.n_items,
             "captions": collection.n_captions,
-            "backbone": "" if collection.codes else Path(collection.backbone.name).name,
+            "backbone": backbone_name(collection),
             "checkpoint": self.checkpoint_name,
             "checkpoint_choice": self._choice,
             "dimensions": self.engine.image_codes.m,

@@ -69,7 +69,7 @@ def test_a_quick_training_is_not_the_default(
     desk = TrainHandlers(tiny_collection, full, "cpu")
     desk.checkpoint_open("tiny")
     assert desk.wanted() == quick
-    with pytest.raises(ValueError, match="no checkpoint '../tiny' for this collection"):
+    with pytest.raises(ValueError, match="checkpoint must be one of tiny, tiny-full; got '../tiny'"):
         desk.checkpoint_open("../tiny")
 
 
