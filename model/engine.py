@@ -383,11 +383,11 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        off = self._resolve_off(query, off)
         names, query_row = self.names(), self._query_row(query)
         with checked_once():
             self.collection.check_unchanged()
             weighted = self.question(query, off, strictness, never)
+            off = weighted.off
             copies = self.copies if fold else None
             is_on = np.setdiff1d(np.flatnonzero(query.code), off)
             started = time.perf_counter()

@@ -62,6 +62,8 @@ class WorkDir:
         Folder that becomes the collection.
     temporary : Path
         Folder for files that are renamed when they are complete.
+    records : Path
+        File of the source's records.
     """
 
     def __init__(self, path: Path, out: Path) -> None:
@@ -69,6 +71,7 @@ class WorkDir:
         self._chunks = path / "parts"
         self.collection = path / "collection"
         self.temporary = path / "drafts"
+        self.records = path / "records.parquet"
 
     @classmethod
     @contextmanager
@@ -118,6 +121,12 @@ class WorkDir:
         """Return the first row of each saved chunk, ascending."""
         return sorted(int(path.stem) for path in self._chunks.glob("*.npz"))
 
+    def save(self, start: int, chunk: Chunk) -> None:
+        """Write a chunk atomically."""
+        temporary = self.temporary / "part.npz"
+        np.savez(temporary, **chunk._asdict())
+        os.replace(temporary, self._chunk_path(start))
+
     def is_intact(self, start: int) -> bool:
         """Whether a chunk exists and passes its checksums, which a loss of power may break."""
         try:
@@ -125,12 +134,6 @@ class WorkDir:
                 return archive.testzip() is None
         except (OSError, zipfile.BadZipFile):
             return False
-
-    def save(self, start: int, chunk: Chunk) -> None:
-        """Write a chunk atomically."""
-        temporary = self.temporary / "part.npz"
-        np.savez(temporary, **chunk._asdict())
-        os.replace(temporary, self._chunk_path(start))
 
     def load(self, start: int) -> Chunk:
         """Read a chunk."""

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from sieve.data_prep.captions import tidy
-from sieve.data_prep.pipeline.shard import Shard
+from sieve.data_prep.pipeline.plan import Shard
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine

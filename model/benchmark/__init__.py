@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from sieve.model.benchmark.config import SHORT_METHODS, BenchmarkConfig, tracks_of
-from sieve.model.benchmark.evaluation_store import (
+from sieve.model.benchmark.measurement import Contrast, contrast
+from sieve.model.benchmark.methods import METHODS, SHORT_METHODS, TRAINED, TRAINING_FREE
+from sieve.model.benchmark.results import (
+    Answer,
+    BenchmarkConfig,
+    BenchmarkResult,
+    ConfidenceInterval,
     Evaluation,
     EvaluationSummary,
+    MethodResult,
+    PairCount,
+    TrackResult,
     list_evaluations,
     read_evaluation,
     save_evaluation,
 )
-from sieve.model.benchmark.methods import METHODS, TRAINED, TRAINING_FREE
-from sieve.model.benchmark.results import (
-    Answer,
-    BenchmarkResult,
-    ConfidenceInterval,
-    MethodResult,
-    PairCount,
-    TrackResult,
-)
 from sieve.model.benchmark.run import Benchmark
-from sieve.model.benchmark.statistics import Contrast, contrast
+from sieve.model.evaluation.pairs import tracks_of
 
 __all__ = [
     "METHODS",
@@ -39,8 +38,8 @@ __all__ = [
     "PairCount",
     "TrackResult",
     "contrast",
-    "save_evaluation",
     "list_evaluations",
     "read_evaluation",
+    "save_evaluation",
     "tracks_of",
 ]

@@ -19,7 +19,6 @@ from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from sieve.model.backbone import resolve_device
-from sieve.model.benchmark.tuning import Spaces
 from sieve.model.checkpoint import Checkpoint, save_checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes, encode_dense
@@ -45,6 +44,7 @@ from sieve.model.evaluation.rules import (
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
 from sieve.model.training import PAPER, TrainingConfig
+from sieve.model.training.data import modality_means
 from sieve.model.training.objectives import LOSSES
 from sieve.model.training.trainer import Trainer, training_data
 
@@ -52,13 +52,9 @@ log = logging.getLogger(__name__)
 
 RECIPE = 3
 """Cache version; increase it when the same configuration no longer trains the same encoder."""
-SIEVE, PAPER_PRESET, RECONSTRUCTION, VOCABULARY, CONTROL = (
-    "Sieve", "paper", "reconstruction", "VDR-like", "dense control",
-)  # fmt: skip
-RECIPES = {PAPER_PRESET: 4}
+RECIPES = {"paper": 4}
 """Cache versions of single methods whose training changed."""
-TextEncoder = Callable[[list[str]], np.ndarray]
-
+SIEVE, CONTROL = "Sieve", "dense control"
 TRAINING_FREE: Mapping[str, Rule] = {
     "A only": ONLY_A,
     "literal": LITERAL,
@@ -67,13 +63,18 @@ TRAINING_FREE: Mapping[str, Rule] = {
     "filter": FILTER,
     "SpaceVLM": SPACEVLM,
 }
-TRAINED = ("paper", "reconstruction", "VDR-like", "dense control", "Sieve")
+TRAINED = ("paper", "reconstruction", "VDR-like", CONTROL, SIEVE)
 METHODS = (*TRAINING_FREE, "SpLiCE", *TRAINED, "oracle")
+SHORT_METHODS = (*TRAINING_FREE, SIEVE)
+"""Methods that need no training, measured in a minute or two with one checkpoint."""
 SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
 """λ of SpLiCE, for about 30 to about 10 active concepts."""
-_RAW, _CENTRED = "raw", "centred"
 _MOST_CAPTIONS = 5000
 """Maximum number of captions that recall is measured on, evenly spaced."""
+
+TextEncoder = Callable[[list[str]], np.ndarray]
+Spaces = Mapping[str, Space]
+"""Alternative representations of a method, by name."""
 
 
 def decompose(
@@ -117,34 +118,23 @@ def decompose(
 
 
 def method_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingConfig:
-    """Return the training configuration of a method, given that of Sieve.
+    """Return the training configuration of a method of `TRAINED`, given that of Sieve.
 
-    Parameters
-    ----------
-    name : str
-        A method of `TRAINED`.
-    sieve : TrainingConfig
-        Of Sieve; all methods use its epochs and batches.
-    n_words : int
-        Number of words of the training captions, the width of a vocabulary code.
+    All methods use its epochs and batches. `n_words` is the number of words of the training
+    captions, the width of a vocabulary code.
     """
-    if name == SIEVE:
-        return sieve
-    if name == CONTROL:
-        return replace(sieve, activation="dense")
     unused = {loss: 0.0 for loss in LOSSES - {"reconstruct", "revive"}}
     reconstruction = replace(sieve, noise=0.0, n_words=0, weight_decay=1e-4, **unused)
-    if name == RECONSTRUCTION:
+    if name == CONTROL:
+        return replace(sieve, activation="dense")
+    if name == "reconstruction":
         return reconstruction
-    if name == PAPER_PRESET:
+    if name == "paper":
+        width = {"m": sieve.m, "k": sieve.k} if sieve.m < PAPER.k else {}
         return replace(
-            PAPER,
-            epochs=sieve.epochs,
-            batch_size=sieve.batch_size,
-            seed=sieve.seed,
-            **({"m": sieve.m, "k": sieve.k} if sieve.m < PAPER.k else {}),
+            PAPER, epochs=sieve.epochs, batch_size=sieve.batch_size, seed=sieve.seed, **width
         )
-    if name == VOCABULARY:
+    if name == "VDR-like":
         return replace(
             reconstruction,
             objective="vocabulary",
@@ -155,14 +145,14 @@ def method_config(name: str, sieve: TrainingConfig, n_words: int) -> TrainingCon
             m=n_words,
             k=min(sieve.k, n_words),
         )
-    raise ValueError(f"method {name!r} is not trained; expected one of {', '.join(TRAINED)}")
+    return sieve
 
 
 def train_method(
     name: str,
     collection: Collection,
     sieve: TrainingConfig,
-    encode_texts: Callable[[list[str]], np.ndarray],
+    encode_texts: TextEncoder,
     *,
     n_words: int,
     device: str = "auto",
@@ -173,6 +163,7 @@ def train_method(
     Parameters
     ----------
     name : str
+        A method of `TRAINED`.
     collection : Collection
         Trained on its train split.
     sieve : TrainingConfig
@@ -180,6 +171,7 @@ def train_method(
     encode_texts : callable
         The text encoder of the backbone.
     n_words : int
+        See `method_config`.
     device : str
     progress : bool
     """
@@ -193,22 +185,19 @@ def train_method(
     data = training_data(collection, config, encode_texts)
     trainer = Trainer(data, config, resolve_device(device))
     description = f"{name}, seed {config.seed}"
-    report = None
+    curves = []
     for _ in tqdm(range(trainer.n_steps), desc=description, unit="step", disable=not progress):
         report = trainer.train_step()
-    encoder = trainer.export()
+        curves = [{"step": report.step, **report.losses}]
     try:
         save_checkpoint(
             path,
-            encoder,
+            trainer.export(),
             backbone=collection.backbone,
             calibration=Calibration(),
             trained_on=collection.name,
             settings=asdict(config),
-            training={
-                "curves": [{"step": report.step, **report.losses}] if report else [],
-                "items": collection.items["id"].iloc[data.rows].tolist(),
-            },
+            training={"curves": curves, "items": collection.items["id"].iloc[data.rows].tolist()},
             names={},
         )
     except FileExistsError:
@@ -239,9 +228,9 @@ class BackboneEmbeddings:
     collection : Collection
     encode_texts : callable
         Text encoder of its backbone; called once per text.
-    means : (2, d) float32
-        Mean image and mean text embedding of the training items.
-    ids : sequence of str, optional
+    train : Collection, optional
+        Collection whose train split gives the means of both modalities; by default `collection`.
+    ids : list of str, optional
         Item ids of the benchmark collection by row, if `collection` is another one.
     """
 
@@ -249,11 +238,11 @@ class BackboneEmbeddings:
         self,
         collection: Collection,
         encode_texts: TextEncoder,
-        means: np.ndarray,
-        ids: Sequence[str] | None = None,
+        train: Collection | None = None,
+        ids: list[str] | None = None,
     ) -> None:
         self.collection = collection
-        self.means = means
+        self.means = modality_means(train or collection)
         self._encode_texts = encode_texts
         self._ids = ids
         self._text_embeddings: dict[str, np.ndarray] = {}
@@ -263,15 +252,13 @@ class BackboneEmbeddings:
         new = [text for text in dict.fromkeys(texts) if text not in self._text_embeddings]
         if new:
             self._text_embeddings |= dict(zip(new, self._encode_texts(new), strict=True))
-        width = self.collection.backbone.width
-        return np.array([self._text_embeddings[text] for text in texts], np.float32).reshape(
-            -1, width
-        )
+        embeddings = np.array([self._text_embeddings[text] for text in texts], np.float32)
+        return embeddings.reshape(-1, self.collection.backbone.width)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Return the embeddings of items, by rows of the benchmark collection: (n, d) float32."""
         if self._ids is not None:
-            wanted = (str(self._ids[row]) for row in rows.tolist())
+            wanted = [self._ids[row] for row in rows]
             rows = np.array([self.collection.row_of_id[item] for item in wanted], np.int64)
         return unit(np.asarray(self.collection.image_embeddings[rows], np.float32))
 
@@ -288,27 +275,25 @@ class BackboneEmbeddings:
             *(unit(queries - text) for queries in (space.a, space.b, space.literal)),
         )
 
+    def raw_and_centred(self, pair_set: PairSet) -> list[Spaces]:
+        """Return both spaces, between which tuning chooses."""
+        raw = self.space(pair_set)
+        return [{"raw": raw, "centred": self.centred(raw)}]
+
 
 def training_free(source: BackboneEmbeddings, name: str) -> Method:
     """Create a dense rule on backbone embeddings; centring is tuned if the rule uses B."""
     rule = TRAINING_FREE[name]
-
-    def represent(pair_set: PairSet) -> list[Spaces]:
-        raw = source.space(pair_set)
-        plain = rule in (ONLY_A, LITERAL)
-        return [{_RAW: raw} if plain else {_RAW: raw, _CENTRED: source.centred(raw)}]
-
-    return Method(name, (rule,), represent, (SUBTRACT_ABOVE,) if rule is SUBTRACT else ())
+    variants = (SUBTRACT_ABOVE,) if rule is SUBTRACT else ()
+    if rule in (ONLY_A, LITERAL):
+        return Method(name, (rule,), lambda pair_set: [{"raw": source.space(pair_set)}])
+    return Method(name, (rule,), source.raw_and_centred, variants)
 
 
 def other_backbone(source: BackboneEmbeddings, name: str) -> Method:
     """Create a method of all dense rules on the embeddings of another backbone."""
-
-    def represent(pair_set: PairSet) -> list[Spaces]:
-        raw = source.space(pair_set)
-        return [{_RAW: raw, _CENTRED: source.centred(raw)}]
-
-    return Method(name, (ONLY_A, *DENSE_RULES), represent, (ONLY_A, *DENSE_RULES))
+    rules = (ONLY_A, *DENSE_RULES)
+    return Method(name, rules, source.raw_and_centred, rules)
 
 
 def splice(source: BackboneEmbeddings, words: Sequence[str]) -> Method:
@@ -329,11 +314,10 @@ def _decomposed(space: Space, dictionary: np.ndarray, weight: float) -> Space:
     # Many pairs share a query; each is decomposed once.
     unique, inverse = np.unique(queries, axis=0, return_inverse=True)
     codes = unit(decompose(unique, dictionary, weight))[inverse.ravel()]
-    a, b, literal = np.split(codes, 3)
     images = np.asarray(space.images)
-    return Space(
-        csr_array(unit(decompose(images, dictionary, weight))), a, b, literal, dictionary, images
-    )
+    image_codes = csr_array(unit(decompose(images, dictionary, weight)))
+    a, b, literal = np.split(codes, 3)
+    return Space(image_codes, a, b, literal, dictionary, images)
 
 
 def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncoder]) -> Method:
@@ -341,23 +325,26 @@ def coded(name: str, source: BackboneEmbeddings, encoders: Sequence[SparseEncode
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         space = source.space(pair_set)
-        by_seed = []
-        for encoder in encoders:
-            a, b, literal = (
-                _dense_codes(encoder, queries, TEXT)
-                for queries in (space.a, space.b, space.literal)
-            )
-            images = codes_of(encoder, np.asarray(space.images), IMAGE)
-            by_seed.append({"codes": Space(images, a, b, literal)})
-        return by_seed
+        return [
+            {
+                "codes": Space(
+                    codes_of(encoder, np.asarray(space.images), IMAGE),
+                    *(
+                        _dense(codes_of(encoder, queries, TEXT))
+                        for queries in (space.a, space.b, space.literal)
+                    ),
+                )
+            }
+            for encoder in encoders
+        ]
 
     def recall(rows: np.ndarray) -> list[dict[str, float]]:
         return [code_recall(source, rows, encoder) for encoder in encoders]
 
-    if name == "dense control":
+    if name == CONTROL:
         rules = (*DENSE_RULES, PUSH, ZERO)
         return Method(name, rules, represent, (SUBTRACT, SUBTRACT_ABOVE, PUSH, ZERO), recall)
-    variants = (SUBTRACT, *CODE_RULES) if name == "Sieve" else ()
+    variants = (SUBTRACT, *CODE_RULES) if name == SIEVE else ()
     return Method(name, CODE_RULES, represent, variants, recall)
 
 
@@ -366,9 +353,8 @@ def oracle() -> Method:
 
     def represent(pair_set: PairSet) -> list[Spaces]:
         answers = pair_set.relevant.astype(np.float32)
-        nothing = np.zeros_like(answers)
         items = csr_array(np.eye(answers.shape[1], dtype=np.float32))
-        return [{"answers": Space(items, answers, nothing, answers)}]
+        return [{"answers": Space(items, answers, np.zeros_like(answers), answers)}]
 
     return Method("oracle", (ONLY_A,), represent)
 
@@ -382,23 +368,14 @@ def codes_of(
     return encode_codes(encoder, embeddings, modality).by_row
 
 
-def _dense_codes(encoder: SparseEncoder, embeddings: np.ndarray, modality: str) -> np.ndarray:
-    codes = codes_of(encoder, embeddings, modality)
+def _dense(codes: np.ndarray | csr_array) -> np.ndarray:
     return codes if isinstance(codes, np.ndarray) else codes.toarray()
 
 
 def code_recall(
     source: BackboneEmbeddings, rows: np.ndarray, encoder: SparseEncoder | None = None
 ) -> dict[str, float]:
-    """Return the text-to-image recall among some items, by codes or by the backbone.
-
-    Parameters
-    ----------
-    source : BackboneEmbeddings
-        Of the benchmark collection.
-    rows : (n,) int64
-    encoder : SparseEncoder, optional
-    """
+    """Return the text-to-image recall among rows, by codes, or by the backbone without encoder."""
     collection = source.collection
     captions = collection.captions_of_rows(rows)
     captions = captions[:: max(-(-len(captions) // _MOST_CAPTIONS), 1)]
@@ -407,5 +384,6 @@ def code_recall(
     images = source.images(rows)
     if encoder is None:
         return recall_at(texts @ images.T, item)
-    similar = codes_of(encoder, texts, TEXT) @ codes_of(encoder, images, IMAGE).T
-    return recall_at(similar if isinstance(similar, np.ndarray) else similar.toarray(), item)
+    return recall_at(
+        _dense(codes_of(encoder, texts, TEXT) @ codes_of(encoder, images, IMAGE).T), item
+    )

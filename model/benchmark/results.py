@@ -1,127 +1,146 @@
-"""Results of the exclusion benchmark, and their JSON form.
+"""Configuration and results of the exclusion benchmark, stored as one JSON file per run.
 
-Readers raise `LookupError`, `TypeError`, `ValueError` or `AttributeError` on invalid data; the
-caller that reads the file turns them into a one-line message.
+    $SIEVE_HOME/evaluations/COLLECTION_SHA256[:16]/TIME-CHECKPOINT.json
+
+A stored result takes about a megabyte in memory, so only summaries are cached for all files.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from functools import lru_cache
+from itertools import chain, count
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
-from sieve.model.benchmark.config import BenchmarkConfig
-from sieve.model.evaluation import PairCriteria
+from pydantic import AliasPath, Field, TypeAdapter, ValidationError
+
+from sieve.model.benchmark.methods import METHODS, SIEVE, TRAINED
+from sieve.model.evaluation import PairCriteria, TrackName
+from sieve.model.files import claim_name, sieve_home, temporary_beside
+from sieve.model.schemas import Count, fault_in, read_limited
+from sieve.model.training import TrainingConfig
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 16 << 20
+"""Larger files are refused."""
+
+Text = Annotated[str, Field(max_length=1000)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+ItemId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Settings of a benchmark run."""
+
+    tracks: tuple[TrackName, ...] = ("label", "caption")
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds."""
+    trials: int = 60
+    """Hyperparameter settings sampled for each method."""
+    resamples: int = 1000
+    """Number of bootstrap resamples."""
+    criteria: PairCriteria = field(default_factory=PairCriteria)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Training of Sieve; the baselines use the same epochs and batches."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown:
+            raise ValueError(f"unknown method {', '.join(unknown)}; expected: {', '.join(METHODS)}")
+        if not self.seeds or not self.tracks:
+            raise ValueError(
+                f"expected at least one seed and one track; got {self.seeds}, {self.tracks}"
+            )
+        if self.trials < 1 or self.resamples < 1:
+            raise ValueError(
+                f"trials and resamples must be at least 1; got {self.trials}, {self.resamples}"
+            )
 
 
 class ConfidenceInterval(NamedTuple):
     """A 95% interval."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
 
 
 class PairCount(NamedTuple):
     """One pair, and the numbers of its relevant and violating test items."""
 
-    a: str
-    b: str
-    relevant: int
-    violating: int
+    a: Text
+    b: Text
+    relevant: Count
+    violating: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodResult:
     """One row of the table: means over report pairs and training seeds."""
 
-    method: str
-    ap: float
-    """AP@10"""
+    method: Text
+    ap: Annotated[Number, Field(alias="ap@10")]
     ci: ConfidenceInterval
-    precision: float
-    """P@10"""
-    violation: float
-    """violation@10: share of the first ten results with both A and B."""
-    violation_ci: ConfidenceInterval
-    ndcg: float
-    """nDCG@10"""
-    plain_ap: float
-    """AP@10 of the query A without exclusion, in the same space."""
-    kept_ap: float
-    """AP@10 of the excluding ranking, where an item is relevant if it has A, with or without B."""
-    spared_ap: float
-    """AP@10 of the excluding ranking for A among items without B, which it should not change."""
-    spared_plain_ap: float
-    """`spared_ap` of the query A without exclusion. With at least ten relevant items, this is also
-    the `kept_ap` of perfect exclusion: exactly the items with B removed."""
-    by_seed: tuple[float, ...]
-    """AP@10 of each training seed."""
-    by_pair: tuple[float, ...]
-    """AP@10 of each pair, over seeds."""
-    violation_by_pair: tuple[float, ...]
-    """violation@10 of each pair, over seeds."""
-    spread: float | None
-    """Standard deviation of AP@10 over seeds; None with one seed."""
-    hyperparameters: Mapping[str, float | str]
-    """Values after tuning."""
-    tuning_ap: float
-    trials: int
-    """Number of distinct settings tried."""
-    ratio: float | None = None
+    ratio: Number | None = None
     """AP@10 of Sieve divided by that of this method."""
     ratio_ci: ConfidenceInterval | None = None
-    gap: float | None = None
+    precision: Annotated[Number, Field(alias="p@10")]
+    violation: Annotated[Number, Field(alias="violation@10")]
+    """Share of the first ten results with both A and B."""
+    violation_ci: ConfidenceInterval
+    ndcg: Annotated[Number, Field(alias="ndcg@10")]
+    plain_ap: Annotated[Number, Field(alias="plain_ap@10")]
+    """AP@10 of the query A without exclusion, in the same space."""
+    kept_ap: Annotated[Number, Field(alias="kept_ap@10")]
+    """AP@10 of the excluding ranking, where an item is relevant if it has A, with or without B."""
+    spared_ap: Annotated[Number, Field(alias="spared_ap@10")]
+    """AP@10 of the excluding ranking for A among items without B, which it should not change."""
+    spared_plain_ap: Annotated[Number, Field(alias="spared_plain_ap@10")]
+    """`spared_ap` of the query A without exclusion. With at least ten relevant items, this is also
+    the `kept_ap` of perfect exclusion: exactly the items with B removed."""
+    gap: Annotated[Number | None, Field(alias="gap_closed")] = None
     """Share of the gap between this method and a perfect ranking that Sieve closes."""
-    gap_ci: ConfidenceInterval | None = None
-    same_rule_ratio: float | None = None
+    gap_ci: Annotated[ConfidenceInterval | None, Field(alias="gap_closed_ci")] = None
+    by_seed: Annotated[tuple[Number, ...], Field(alias="seeds_ap@10")]
+    """AP@10 of each training seed."""
+    spread: Number | None
+    """Standard deviation of AP@10 over seeds; None with one seed."""
+    hyperparameters: Annotated[Mapping[Text, Number | Text], Field(alias="knobs")]
+    """Values after tuning."""
+    tuning_ap: Annotated[Number, Field(alias="tuning_ap@10")]
+    trials: Count
+    """Number of distinct settings tried."""
+    recall: Mapping[Text, Number] | None = None
+    """Text-to-image recall@k among the test items, for trained codes."""
+    same_rule_ratio: Number | None = None
     """AP@10 of Sieve with the same rule divided by this one, for rows of a single rule."""
     same_rule_ratio_ci: ConfidenceInterval | None = None
-    recall: Mapping[str, float] | None = None
-    """Text-to-image recall@k among the test items, for trained codes."""
+    by_pair: tuple[Number, ...] = ()
+    """AP@10 of each pair, over seeds."""
+    violation_by_pair: tuple[Number, ...] = ()
+    """violation@10 of each pair, over seeds."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data, rounded to six decimals."""
-        values = {name: getattr(self, field) for name, field in JSON_FIELDS.items()}
-        if self.same_rule_ratio is not None:
-            values |= {name: getattr(self, name) for name in JSON_SAME_RULE_FIELDS}
-        return rounded(values)
-
-
-JSON_FIELDS = {
-    "method": "method",
-    "ap@10": "ap",
-    "ci": "ci",
-    "ratio": "ratio",
-    "ratio_ci": "ratio_ci",
-    "p@10": "precision",
-    "violation@10": "violation",
-    "violation_ci": "violation_ci",
-    "ndcg@10": "ndcg",
-    "plain_ap@10": "plain_ap",
-    "kept_ap@10": "kept_ap",
-    "spared_ap@10": "spared_ap",
-    "spared_plain_ap@10": "spared_plain_ap",
-    "gap_closed": "gap",
-    "gap_closed_ci": "gap_ci",
-    "seeds_ap@10": "by_seed",
-    "spread": "spread",
-    "knobs": "hyperparameters",
-    "tuning_ap@10": "tuning_ap",
-    "trials": "trials",
-    "recall": "recall",
-}
-"""Field of `MethodResult` by its JSON key."""
-JSON_SAME_RULE_FIELDS = ("same_rule_ratio", "same_rule_ratio_ci")
+    def as_json(self, pairs: bool = False) -> dict[str, Any]:
+        """Return plain data rounded to six decimals, on request with four decimals of each pair."""
+        entry = rounded(_METHOD.dump_python(self, by_alias=True))
+        by_pair = {name: rounded(entry.pop(name), 4) for name in ("by_pair", "violation_by_pair")}
+        if self.same_rule_ratio is None:
+            del entry["same_rule_ratio"], entry["same_rule_ratio_ci"]
+        return entry | by_pair if pairs else entry
 
 
 class Answer(NamedTuple):
     """The first results of one method for one pair."""
 
-    items: tuple[str, ...]
+    items: tuple[ItemId, ...]
     """Ids, best first, at most 10."""
-    marks: str
+    marks: Annotated[str, Field(pattern="^[rvn]*$")]
     """One letter per item: r relevant (A without B), v violating (both), n neither (no A)."""
 
 
@@ -129,21 +148,30 @@ class Answer(NamedTuple):
 class TrackResult:
     """Results of one track."""
 
-    track: str
-    pair_counts: tuple[PairCount, ...]
+    track: Text
+    pair_counts: Annotated[tuple[PairCount, ...], Field(alias="asked")]
     """The report pairs."""
-    items: int
-    tuning_pairs: int
-    tuning_items: int
-    tuning_criteria: PairCriteria
+    items: Count
+    tuning_pairs: Annotated[Count, Field(validation_alias=AliasPath("tuning", "pairs"))]
+    tuning_items: Annotated[Count, Field(validation_alias=AliasPath("tuning", "items"))]
+    tuning_criteria: Annotated[PairCriteria, Field(validation_alias=AliasPath("tuning", "law"))]
     methods: tuple[MethodResult, ...]
     variants: tuple[MethodResult, ...]
     """The same methods with a single rule each."""
-    answers: Mapping[str, Mapping[int, Answer]] = field(default_factory=dict)
+    answers: Mapping[Text, Mapping[int, Answer]] = field(default_factory=dict)
     """By method and pair index, of the first training seed: for each baseline the pairs with the
     largest wins and losses of Sieve, and the answers of Sieve for all of these."""
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[Text, Count] = field(default_factory=dict)
     """By split: number of items left out because they duplicate an item of an earlier split."""
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if {len(method.by_pair), len(method.violation_by_pair)} != {self.pairs}:
+                raise ValueError(f"{method.method} does not have a value for each pair")
+        for answers in self.answers.values():
+            for pair, answer in answers.items():
+                if not 0 <= pair < self.pairs or len(answer.items) != len(answer.marks):
+                    raise ValueError(f"the answer for pair {pair} does not fit the pairs or items")
 
     @property
     def pairs(self) -> int:
@@ -155,9 +183,9 @@ class TrackResult:
         """Number of distinct A."""
         return len({pair.a for pair in self.pair_counts})
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
+    def as_json(self, pairs: bool = False) -> dict[str, Any]:
+        """Return plain data, on request with the values and answers of every pair."""
+        entry: dict[str, Any] = {
             "track": self.track,
             "pairs": self.pairs,
             "a_words": self.a_words,
@@ -168,9 +196,16 @@ class TrackResult:
                 "items": self.tuning_items,
                 "law": asdict(self.tuning_criteria),
             },
-            "methods": [method.as_json() for method in self.methods],
+            "methods": [method.as_json(pairs) for method in self.methods],
             "variants": [method.as_json() for method in self.variants],
         }
+        if pairs:
+            entry["asked"] = [pair._asdict() for pair in self.pair_counts]
+            entry["answers"] = {
+                method: {str(pair): list(answer) for pair, answer in answers.items()}
+                for method, answers in self.answers.items()
+            }
+        return entry
 
 
 @dataclass(frozen=True)
@@ -196,7 +231,7 @@ class BenchmarkResult:
             "collection": self.collection,
             "seeds": list(self.seeds),
             "nouns_sha256": self.nouns_sha256,
-            "backbone_recall": rounded(dict(self.backbone_recall)),
+            "backbone_recall": rounded(self.backbone_recall),
             "tracks": [track.as_json() for track in self.tracks],
         }
 
@@ -216,142 +251,187 @@ class BenchmarkResult:
         }
 
 
-def rounded(value: Any) -> Any:
-    """Round all numbers of plain data to six decimals."""
+def rounded(value: Any, decimals: int = 6) -> Any:
+    """Round all floats of plain data."""
     if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
+        return round(value, decimals)
+    if isinstance(value, Mapping):
+        return {name: rounded(part, decimals) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [rounded(part) for part in value]
+        return [rounded(part, decimals) for part in value]
     return value
 
 
-_TEXTS = {"method"}
-_INTERVALS = {"ci", "ratio_ci", "violation_ci", "gap_closed_ci", "same_rule_ratio_ci"}
-_OPTIONAL = {
-    *("ratio", "ratio_ci", "gap_closed", "gap_closed_ci", "spread", "recall"),
-    *JSON_SAME_RULE_FIELDS,
-}
+class NamedHash(NamedTuple):
+    """Name and hash of a collection or checkpoint."""
+
+    name: Text
+    sha256: Text
 
 
-def track_to_json(track: TrackResult) -> dict[str, Any]:
-    """Serialise a track, including the values of every pair."""
-    entry = track.as_json()
-    for row, method in zip(entry["methods"], track.methods, strict=True):
-        row["by_pair"] = [round(value, 4) for value in method.by_pair]
-        row["violation_by_pair"] = [round(value, 4) for value in method.violation_by_pair]
-    return entry | {
-        "asked": [pair._asdict() for pair in track.pair_counts],
-        "answers": {
-            method: {str(pair): [*answer] for pair, answer in answers.items()}
-            for method, answers in track.answers.items()
-        },
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """Summary of an evaluation, for lists."""
+
+    path: Path
+    made: str
+    """Creation time, as 2026-01-31T12:00:00Z."""
+    collection: NamedHash
+    train: NamedHash
+    checkpoint: NamedHash | None
+    """None if encoders were trained for the run."""
+    seeds: tuple[int, ...]
+    track_names: tuple[str, ...]
+    is_short: bool
+    """Whether trained baselines are missing."""
+
+    @property
+    def id(self) -> str:
+        """Name of the file without the extension."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A stored benchmark run."""
+
+    summary: EvaluationSummary
+    tracks: tuple[TrackResult, ...]
+
+
+@dataclass(frozen=True)
+class _EvaluationFile:
+    """The part of a stored result that is read again."""
+
+    schema_version: Literal[1]
+    made: Text
+    collection: NamedHash
+    train: NamedHash
+    checkpoint: NamedHash | None
+    seeds: tuple[int, ...]
+    tracks: tuple[TrackResult, ...]
+
+
+_METHOD = TypeAdapter(MethodResult)
+_EVALUATION_FILE = TypeAdapter(_EvaluationFile)
+
+
+def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
+    """Store a result in `$SIEVE_HOME`, where the explorer lists it.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+    checkpoint : str
+        Name of the checkpoint that was measured as Sieve, if any.
+
+    Returns
+    -------
+    Path
+        The new file, written atomically; names sort by time.
+    """
+    now = time.gmtime()
+    settings = result.settings()
+    entry = {
+        **result.as_json(),
+        "schema_version": SCHEMA_VERSION,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
+        "collection": settings["collection"],
+        "train": settings["train"],
+        "checkpoint": {"name": checkpoint, "sha256": result.checkpoint}
+        if result.checkpoint
+        else None,
+        "settings": settings,
+        "tracks": [track.as_json(pairs=True) for track in result.tracks],
     }
+    folder = _evaluations_folder(result.collection_sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    label = re.sub(r"[^\w.-]+", "-", checkpoint)[:60].strip(".-") or "trained"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S', now)}-{label}"
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    targets = (folder / f"{name}.json" for name in names)
+    with temporary_beside(folder / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
+        return next(target for target in targets if claim_name(temporary, target))
 
 
-def track_from_json(entry: dict[str, Any]) -> TrackResult:
-    """Read a track that `track_to_json` serialised."""
-    pair_counts = tuple(
-        PairCount(
-            read_text(one["a"]),
-            read_text(one["b"]),
-            read_integer(one["relevant"]),
-            read_integer(one["violating"]),
-        )
-        for one in entry["asked"]
+def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:
+    """List the evaluations of a collection; unchanged files are read only once.
+
+    Returns
+    -------
+    list of EvaluationSummary
+        Newest first.
+    list of str
+        One line for each unreadable file.
+    """
+    summaries, errors = [], []
+    paths = _evaluations_folder(collection_sha256).glob("[!.]*.json")
+    for path in sorted(paths, key=lambda path: path.stem, reverse=True):
+        try:
+            summary = _summary_or_error(path, *_version(path))
+        except OSError as error:
+            summary = str(error)
+        if isinstance(summary, str):
+            errors.append(" ".join(summary.split()))
+        elif summary.collection.sha256 != collection_sha256:
+            errors.append(f"{path} belongs to another collection; remove it")
+        else:
+            summaries.append(summary)
+    return summaries, errors
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read one evaluation.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged or has another version; one line.
+    """
+    return _read(path, *_version(path))
+
+
+def _evaluations_folder(collection_sha256: str) -> Path:
+    return sieve_home() / "evaluations" / collection_sha256[:16]
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Return modification time in ns and size, which identify a version of a file."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=10_000)
+def _summary_or_error(path: Path, changed: int, size: int) -> EvaluationSummary | str:
+    """Return the summary of a version of a file, or why it cannot be read."""
+    try:
+        return _read(path, changed, size).summary
+    except ValueError as error:
+        return str(error)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int, size: int) -> Evaluation:  # noqa: ARG001
+    """Read a version of a file; the most recent ones are cached."""
+    try:
+        stored = _EVALUATION_FILE.validate_json(read_limited(path, MAX_BYTES), strict=True)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is not an evaluation of this version ({fault_in(error)}); remove it, and "
+            "evaluate again with `sieve evaluate COLLECTION`"
+        ) from None
+    methods = {method.method for track in stored.tracks for method in track.methods}
+    summary = EvaluationSummary(
+        path=path,
+        made=stored.made,
+        collection=stored.collection,
+        train=stored.train,
+        checkpoint=stored.checkpoint,
+        seeds=stored.seeds,
+        track_names=tuple(track.track for track in stored.tracks),
+        is_short=not methods.issuperset(set(TRAINED) - {SIEVE}),
     )
-    tuning = entry["tuning"]
-    return TrackResult(
-        track=read_text(entry["track"]),
-        pair_counts=pair_counts,
-        items=read_integer(entry["items"]),
-        tuning_pairs=read_integer(tuning["pairs"]),
-        tuning_items=read_integer(tuning["items"]),
-        tuning_criteria=PairCriteria(**tuning["law"]),
-        methods=tuple(_method(one, len(pair_counts)) for one in entry["methods"]),
-        variants=tuple(_method(one, 0) for one in entry["variants"]),
-        dropped={
-            read_text(split): read_integer(count)
-            for split, count in entry.get("dropped", {}).items()
-        },
-        answers={
-            read_text(method): {
-                _pair_index(pair, len(pair_counts)): _answer(one) for pair, one in answers.items()
-            }
-            for method, answers in entry["answers"].items()
-        },
-    )
-
-
-def _method(entry: dict[str, Any], n_pairs: int) -> MethodResult:
-    values: dict[str, Any] = {
-        field: _field(name, entry[name]) for name, field in JSON_FIELDS.items()
-    }
-    values |= {name: _field(name, entry[name]) for name in JSON_SAME_RULE_FIELDS if name in entry}
-    for name in ("by_pair", "violation_by_pair"):
-        values[name] = tuple(map(read_number, entry.get(name, ())))
-        if len(values[name]) != n_pairs:
-            raise TypeError(f"{name} has {len(values[name])} numbers for {n_pairs} pairs")
-    return MethodResult(**values)
-
-
-def _field(name: str, value: Any) -> Any:
-    """Read one field of a method."""
-    if value is None:
-        if name in _OPTIONAL:
-            return None
-        raise TypeError(f"{name} is missing")
-    if name in _TEXTS:
-        return read_text(value)
-    if name in _INTERVALS:
-        low, high = value
-        return ConfidenceInterval(read_number(low), read_number(high))
-    if name == "seeds_ap@10":
-        return tuple(map(read_number, value))
-    if name == "knobs":
-        return {read_text(name): one if isinstance(one, str) else read_number(one)
-                for name, one in value.items()}  # fmt: skip
-    return read_numbers(value) if name == "recall" else read_number(value)
-
-
-def _answer(entry: list[Any]) -> Answer:
-    items, marks = entry
-    if not set(read_text(marks)) <= set("rvn") or len(items) != len(marks):
-        raise TypeError("marks do not match the items")
-    for item in items:
-        if not re.fullmatch(r"[0-9a-f]{16}", read_text(item)):
-            raise TypeError(f"{item!r:.20} is not an item id")
-    return Answer(tuple(items), marks)
-
-
-def _pair_index(text: str, n_pairs: int) -> int:
-    if not (text.isdecimal() and len(text) < 9 and int(text) < n_pairs):
-        raise TypeError(f"{text!r:.20} is not the index of a pair")
-    return int(text)
-
-
-def read_numbers(entry: dict[str, Any]) -> dict[str, float]:
-    """Read a mapping of names to finite numbers."""
-    return {read_text(name): read_number(value) for name, value in entry.items()}
-
-
-def read_number(value: Any) -> float:
-    """Read a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r:.20} is not a finite number")
-    return value
-
-
-def read_integer(value: Any) -> int:
-    """Read an integer."""
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r:.20} is not an integer")
-    return int(read_number(value))
-
-
-def read_text(value: Any) -> str:
-    """Read a string of at most 1,000 characters."""
-    if not isinstance(value, str) or len(value) > 1000:
-        raise TypeError(f"{value!r:.20} is not a string of at most 1,000 characters")
-    return value
+    return Evaluation(summary, stored.tracks)

@@ -8,8 +8,7 @@ and images; ratios use shared resamples. Items used for training are never score
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -17,8 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sieve.model.backbone import BackboneUnavailable
-from sieve.model.benchmark.config import BenchmarkConfig, check_inputs, modality_means
+from sieve.model.benchmark.measurement import Measured, contrast_answers, draw_resamples, measure
 from sieve.model.benchmark.methods import (
+    METHODS,
+    SIEVE,
     TRAINED,
     TRAINING_FREE,
     BackboneEmbeddings,
@@ -32,8 +33,13 @@ from sieve.model.benchmark.methods import (
     train_method,
     training_free,
 )
-from sieve.model.benchmark.results import BenchmarkResult, MethodResult, PairCount, TrackResult
-from sieve.model.benchmark.statistics import Measured, contrast_answers, draw_resamples, measure
+from sieve.model.benchmark.results import (
+    BenchmarkConfig,
+    BenchmarkResult,
+    MethodResult,
+    PairCount,
+    TrackResult,
+)
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows, n_dropped
@@ -41,12 +47,8 @@ from sieve.model.encoder import SparseEncoder
 from sieve.model.evaluation.pairs import TrackName, TrackPairs, track_pairs
 from sieve.model.text_encoder import ATTACH, unavailable_reason
 from sieve.model.text_encoder import open_text_encoder as text_encoder_of
-from sieve.model.words.nouns import NounTable, benchmark_nouns
+from sieve.model.words.nouns import benchmark_nouns
 from sieve.model.words.text import concept_presence
-
-log = logging.getLogger(__name__)
-
-SIEVE = "Sieve"
 
 
 class Benchmark:
@@ -77,7 +79,7 @@ class Benchmark:
     BackboneUnavailable
         If queries cannot be embedded.
     ValueError
-        If inputs do not fit together, or scored items were used for training.
+        If a backbone differs, scored items were used for training, or a baseline lacks items.
     """
 
     def __init__(
@@ -88,7 +90,6 @@ class Benchmark:
         train: Collection | None = None,
         checkpoint: Checkpoint | None = None,
         baselines: Mapping[str, Collection] | None = None,
-        nouns: NounTable | None = None,
         open_text_encoder: Callable[[Collection], TextEncoder] | None = None,
         text_encoder: str = "",
         allow_code: bool = False,
@@ -100,17 +101,15 @@ class Benchmark:
         self.train = train or collection
         self.checkpoint = checkpoint
         self.baselines = dict(baselines or {})
-        self.nouns = nouns or benchmark_nouns()
+        self.nouns = benchmark_nouns()
         self._device = device
         self._progress = progress
         self._attached = (text_encoder, allow_code)
         self._open = open_text_encoder or self._open_text_encoder
-        check_inputs(collection, self.train, checkpoint, self.baselines)
+        self._check_inputs()
         train_rows = self.train.rows_of_split(["train"])
         self.words = concept_presence(self.train.items["captions"].iloc[train_rows].tolist()).words
-        self.source = BackboneEmbeddings(
-            collection, self._open(collection), modality_means(self.train)
-        )
+        self.source = BackboneEmbeddings(collection, self._open(collection), self.train)
 
     def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
         """Tune and measure all methods.
@@ -132,9 +131,9 @@ class Benchmark:
         total = len(pairs_by_track) * len(methods)
         started = count()
 
-        def report_progress(track: TrackName, method: str) -> None:
+        def report_progress(doing: str) -> None:
             if on_method is not None:
-                on_method(next(started), total, f"{track} track, {method}")
+                on_method(next(started), total, doing)
 
         tracks = tuple(
             self._track(track, pairs, methods, recalls, report_progress)
@@ -153,6 +152,36 @@ class Benchmark:
             backbone_recall=backbone_recall,
             tracks=tracks,
         )
+
+    def _check_inputs(self) -> None:
+        collection, train, checkpoint = self.collection, self.train, self.checkpoint
+        inputs = [(f"collection {train.name}", train.backbone)]
+        inputs += [(f"checkpoint {checkpoint.path}", checkpoint.backbone)] if checkpoint else []
+        for name, backbone in inputs:
+            if backbone.sha256 != collection.backbone.sha256:
+                raise ValueError(
+                    f"{name} uses {backbone}, but collection {collection.name} uses "
+                    f"{collection.backbone}; prepare or train with the same backbone"
+                )
+        trained = train.items["id"].iloc[train.rows_of_split(["train"])].tolist()
+        check_no_overlap(collection, trained, f"what {train.name} offers to train on")
+        if checkpoint is not None:
+            if not checkpoint.trained_items:
+                raise ValueError(
+                    f"checkpoint {checkpoint.path} does not record its training items, so it "
+                    "cannot be scored; train again with `sieve train COLLECTION`"
+                )
+            check_no_overlap(collection, checkpoint.trained_items, f"checkpoint {checkpoint.path}")
+        scored = _scored_items(collection)
+        for name, other in self.baselines.items():
+            if name in METHODS:
+                raise ValueError(f"{name!r} is already a method; give the baseline another name")
+            missing = len(scored - other.row_of_id.keys())
+            if missing:
+                raise ValueError(
+                    f"baseline {name} lacks {missing:,} of the {len(scored):,} scored items; "
+                    "prepare its collection from the same images"
+                )
 
     def _open_text_encoder(self, opened: Collection) -> TextEncoder:
         name, allow_code = self._attached if opened is self.collection else ("", False)
@@ -176,9 +205,7 @@ class Benchmark:
                 yield oracle()
         ids = self.collection.items["id"].tolist()
         for name, other in self.baselines.items():
-            yield other_backbone(
-                BackboneEmbeddings(other, self._open(other), modality_means(other), ids), name
-            )
+            yield other_backbone(BackboneEmbeddings(other, self._open(other), ids=ids), name)
 
     def _encoders(self, name: str) -> list[SparseEncoder]:
         if name == SIEVE and self.checkpoint is not None:
@@ -188,7 +215,7 @@ class Benchmark:
                 name,
                 self.train,
                 replace(self.config.training, seed=seed),
-                lambda texts: self.source.texts(texts),
+                self.source.texts,
                 n_words=len(self.words),
                 device=self._device,
                 progress=self._progress,
@@ -202,29 +229,27 @@ class Benchmark:
         pairs: TrackPairs,
         methods: Sequence[Method],
         recalls: Mapping[str, dict[str, float]],
-        report_progress: Callable[[TrackName, str], None],
+        report_progress: Callable[[str], None],
     ) -> TrackResult:
-        report = pairs.report
+        report, trials = pairs.report, self.config.trials
         draws = draw_resamples(report.a_names, len(report.rows), self.config.resamples, 0)
         measured: list[Measured] = []
         variants: list[Measured] = []
         for method in tqdm(methods, desc=f"{track} track", disable=not self._progress):
-            report_progress(track, method.name)
-            tuning, final = method.represent(pairs.tuning), method.represent(report)
-            for name, rules, results in (
-                (method.name, method.rules, measured),
-                *((f"{method.name}: {rule.name}", (rule,), variants) for rule in method.variants),
-            ):
-                results.append(
-                    measure(name, rules, tuning, final, pairs, draws, self.config.trials)
-                )
+            report_progress(f"{track} track, {method.name}")
+            name, spaces = method.name, (method.represent(pairs.tuning), method.represent(report))
+            measured.append(measure(name, method.rules, *spaces, pairs, draws, trials))
+            variants += [
+                measure(f"{name}: {rule.name}", (rule,), *spaces, pairs, draws, trials)
+                for rule in method.variants
+            ]
         by_name = {each.result.method: each for each in (*measured, *variants)}
+        sieve = by_name.get(SIEVE)
 
         def compared(one: Measured) -> MethodResult:
-            name = one.result.method
-            same_rule = by_name.get(f"{SIEVE}:{name.partition(':')[2]}") if ":" in name else None
-            result = one.against(by_name.get(SIEVE), same_rule)
-            return replace(result, recall=recalls.get(name))
+            name, colon, rule = one.result.method.partition(":")
+            same_rule = by_name.get(f"{SIEVE}:{rule}") if colon else None
+            return replace(one.against(sieve, same_rule), recall=recalls.get(one.result.method))
 
         return TrackResult(
             track=track,
@@ -245,12 +270,28 @@ class Benchmark:
             methods=tuple(map(compared, measured)),
             variants=tuple(map(compared, variants)),
             answers=contrast_answers(
-                by_name.get(SIEVE),
-                [each for each in measured if each.result.method != SIEVE],
+                sieve,
+                [each for each in measured if each is not sieve],
                 report,
                 self.collection.items["id"].tolist(),
             ),
         )
+
+
+def check_no_overlap(collection: Collection, trained: Iterable[str], what: str) -> None:
+    """Raise a ValueError with the number of scored items that were trained on, if there are any."""
+    scored = _scored_items(collection)
+    shared = len(scored.intersection(trained))
+    if shared:
+        raise ValueError(
+            f"{what} was trained on {shared:,} of the {len(scored):,} select and test items of "
+            f"{collection.name} that would be scored; train on other items (--train)"
+        )
+
+
+def _scored_items(collection: Collection) -> set[str]:
+    rows = [evaluation_rows(collection, split) for split in ("select", "test")]
+    return set(collection.items["id"].iloc[np.concatenate(rows)])
 
 
 def _mean_recall(seeds: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+from pydantic import ConfigDict
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
@@ -25,10 +26,26 @@ TrackName = Literal["label", "caption"]
 TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 
+def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
+    """Return the tracks that a collection has data for.
+
+    Raises
+    ------
+    ValueError
+        If it has neither labels nor captions.
+    """
+    has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
+    tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
+    if not tracks:
+        raise ValueError(f"collection {collection.name} has neither labels nor captions")
+    return tracks
+
+
 @dataclass(frozen=True)
 class PairCriteria:
     """Criteria for the selection of pairs."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     relevant: int = 10
     """Minimum number of items with A and without B."""
     violating: int = 10

@@ -167,12 +167,6 @@ class TrainingData:
         """Return the mean embedding of each word over its prompts: (w, d) float32."""
         return self._word_embeddings.mean(0)
 
-    def centres(self) -> Tensor:
-        """Return the mean embedding of each modality over the train split: (2, d) float32."""
-        images = self.collection.image_embeddings[self.rows].astype(np.float32).mean(0)
-        texts = self.collection.text_embeddings[self.pairs].astype(np.float32).mean(0)
-        return torch.from_numpy(np.stack([images, texts]))
-
     def noise_seed(self, step: int) -> int:
         """Return the seed of the noise for devices that draw it themselves."""
         return int(np.random.SeedSequence([self.seed, _NOISE, step]).generate_state(1)[0])
@@ -218,6 +212,19 @@ class TrainingData:
 
     def _generator(self, kind: int, count: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, kind, count])
+
+
+def modality_means(collection: Collection) -> np.ndarray:
+    """Return the mean image and mean caption of the train split: (2, d) float32; 0 if empty."""
+    rows = collection.rows_of_split(["train"])
+    means = np.zeros((2, collection.backbone.width), np.float32)
+    captions = collection.captions_of_rows(rows)
+    for j, (embeddings, chosen) in enumerate(
+        ((collection.image_embeddings, rows), (collection.text_embeddings, captions))
+    ):
+        if len(chosen):
+            means[j] = np.asarray(embeddings[chosen], np.float32).mean(0)
+    return means
 
 
 def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (
     balance,
@@ -271,7 +271,7 @@ class Compact:
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Centre each modality at its mean."""
-        encoder.centre.copy_(self.data.centres())
+        encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
 
     def losses(
         self,
@@ -384,7 +384,7 @@ class Vocabulary:
     @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
         """Initialise each dimension as a detector of the embedding of its word."""
-        encoder.centre.copy_(self.data.centres())
+        encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
         words = torch.from_numpy(self.data.word_embeddings())
         # ELU + 1 is flat around 0, so unscaled cosines would hardly separate words.
         encoder.encode_md.copy_(5 * encoder.centred(words, TEXT))

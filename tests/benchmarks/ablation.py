@@ -20,9 +20,8 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.config import modality_means
+from sieve.model.benchmark.measurement import tune
 from sieve.model.benchmark.methods import SIEVE, BackboneEmbeddings, coded, train_method
-from sieve.model.benchmark.tuning import tune
 from sieve.model.collection import Collection
 from sieve.model.dimensions.statistics import live_shares, recall_of_split
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
@@ -129,9 +128,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     collection = Collection.open(locate_collection(asked.collection))
-    source = BackboneEmbeddings(
-        collection, backbone_of(collection).encode_texts, modality_means(collection)
-    )
+    source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts)
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     rows: dict[str, dict[str, Any]] = {}

@@ -18,9 +18,8 @@ import numpy as np
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.config import modality_means
+from sieve.model.benchmark.measurement import DEPTH, draw_resamples, paired_ratio, resample
 from sieve.model.benchmark.methods import CONTROL, SIEVE, BackboneEmbeddings, coded, train_method
-from sieve.model.benchmark.statistics import DEPTH, Ranking, draw_resamples, paired_ratio, resample
 from sieve.model.collection import Collection
 from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.metrics import ranked_rows
@@ -140,7 +139,7 @@ def report(
         ap = float(np.mean([np.nanmean(one.ap) for one in measured]))
         violation = float(np.mean([np.nanmean(one.violation) for one in measured]))
         kept = np.mean([measure_rankings(t, questions.has_a).ap for t in totals]) / np.mean(plain)
-        rankings = [Ranking(ranked_rows(total, DEPTH)) for total in totals]
+        rankings = [ranked_rows(total, DEPTH) for total in totals]
         means = resample(rankings, questions.relevant, questions.violating, draws)
         ap_linear, means_linear = linear = linear or (ap, means)
         low, high = paired_ratio(means, means_linear, ap / ap_linear)
@@ -161,9 +160,7 @@ def main() -> None:
     asked = parser.parse_args()
     collection = Collection.open(locate_collection(asked.collection))
     train = Collection.open(locate_collection(asked.train)) if asked.train else collection
-    source = BackboneEmbeddings(
-        collection, backbone_of(collection).encode_texts, modality_means(train)
-    )
+    source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
     questions = select_questions(collection, asked.track)
     raw = source.space(questions)
     report("backbone", [source.centred(raw)], False, questions, asked.trials)

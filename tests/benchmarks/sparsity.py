@@ -27,7 +27,6 @@ from torch.nn import functional
 
 from sieve.data_prep.bundled import locate_collection
 from sieve.model.backbone import backbone_of
-from sieve.model.benchmark.config import modality_means
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
@@ -220,9 +219,7 @@ def main() -> None:
     OBJECTIVES.update(KINDS)
     collection = Collection.open(locate_collection(asked.collection))
     train = Collection.open(locate_collection(asked.train)) if asked.train else collection
-    source = BackboneEmbeddings(
-        collection, backbone_of(collection).encode_texts, modality_means(train)
-    )
+    source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
     questions = select_questions(collection, asked.track)
     peer = subtraction(source, questions)
     for name in asked.only.split(";"):

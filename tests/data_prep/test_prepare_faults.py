@@ -70,9 +70,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "writer", ["numpy.savez", "sieve.data_prep.pipeline.write.CollectionWriter.add"]
-)
+@pytest.mark.parametrize("writer", ["numpy.savez", "sieve.data_prep.pipeline.write.write_items"])
 def test_a_disk_that_fills_up_at_the_end_is_reported_too(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import WordBackbone, write_word_collection
 
-from sieve.model.benchmark.config import check_no_overlap
+from sieve.model.benchmark.run import check_no_overlap
 from sieve.model.collection import DUPLICATES, MANIFEST, Collection, file_sha256
 from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
 from sieve.model.evaluation import PairCriteria

@@ -39,6 +39,14 @@ def test_the_change_is_told(engine: Engine) -> None:
     assert outcome.left, "something left"
 
 
+def test_proposed_dimensions_come_strongest_first(engine: Engine) -> None:
+    query = engine.encode("a dog", "a beach")
+    off = engine.search(query).off
+    assert tuple(one.dimension for one in off) == query.proposed
+    activations = [query.without_code[one.dimension] for one in off]
+    assert len(off) > 1 and activations == sorted(activations, reverse=True)
+
+
 def test_off_then_on_gives_the_same_results(engine: Engine) -> None:
     query = engine.encode("a dog")
     first = engine.search(query)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from square_source import SquareSource, contents, skipped_rows
 
-from sieve.data_prep.pipeline.shard import CHUNK_ROWS
+from sieve.data_prep.pipeline.plan import CHUNK_ROWS
 from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare

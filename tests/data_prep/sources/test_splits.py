@@ -19,7 +19,7 @@ from retrieved import prepared, unit, write_shard
 from square_source import SquareSource, contents
 
 from sieve.data_prep.merge import add, merge
-from sieve.data_prep.pipeline.shard import Shard
+from sieve.data_prep.pipeline.plan import Shard
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import HASH_SPLIT, Record, Source, split_from_hash
 from sieve.data_prep.sources.embeddings import Embeddings

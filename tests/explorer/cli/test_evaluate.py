@@ -154,8 +154,10 @@ def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, messa
 def method(name: str, ap: float, ratio: float, low: float, high: float) -> MethodResult:
     near = ConfidenceInterval(ap - 0.02, ap + 0.02)
     return MethodResult(
-        name, ap, near, ap, 0.1, ConfidenceInterval(0.05, 0.15), ap, 0.8, 0.6, 0.7, 0.75,
-        (ap,), (ap,), (0.1,), None, {}, ap, 1,
+        method=name, ap=ap, ci=near, precision=ap, violation=0.1,
+        violation_ci=ConfidenceInterval(0.05, 0.15), ndcg=ap, plain_ap=0.8, kept_ap=0.6,
+        spared_ap=0.7, spared_plain_ap=0.75, by_seed=(ap,), by_pair=(ap,),
+        violation_by_pair=(0.1,), spread=None, hyperparameters={}, tuning_ap=ap, trials=1,
         ratio=ratio, ratio_ci=ConfidenceInterval(low, high),
         gap=0.1, gap_ci=ConfidenceInterval(0.0, 0.2),
     )  # fmt: skip

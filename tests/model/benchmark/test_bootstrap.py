@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.model.benchmark.statistics import (
+from sieve.model.benchmark.measurement import (
     DEPTH,
-    Ranking,
     Resampled,
     draw_resamples,
     interval,
@@ -30,7 +29,7 @@ def test_a_resample_measures_as_if_items_were_copied() -> None:
     scores, relevant, violating = world(0)
     names = ["dog", "dog", "cat", "car", "car", "car"]
     draws = draw_resamples(names, N_ITEMS, 12, seed=3)
-    found = resample([Ranking(ranked_rows(scores, DEPTH))], relevant, violating, draws)
+    found = resample([ranked_rows(scores, DEPTH)], relevant, violating, draws)
     for r, drawn in enumerate(draws.items):
         copies = np.repeat(np.arange(N_ITEMS), drawn)
         # Copies of an item tie, and stay beside each other as rows ascend.
@@ -53,7 +52,7 @@ def test_seeds_are_averaged() -> None:
     scores, relevant, violating = world(1)
     other, _, _ = world(2)
     draws = draw_resamples(list("abcdef"), N_ITEMS, 5, seed=0)
-    one, two = (Ranking(ranked_rows(line, DEPTH)) for line in (scores, other))
+    one, two = (ranked_rows(line, DEPTH) for line in (scores, other))
     both = resample([one, two], relevant, violating, draws).ap
     apart = [resample([ranking], relevant, violating, draws).ap for ranking in (one, two)]
     np.testing.assert_allclose(both, np.mean(apart, axis=0))

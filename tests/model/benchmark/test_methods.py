@@ -9,7 +9,7 @@ import torch
 from conftest import QUICK, WORDS, WordBackbone
 from sklearn.linear_model import Lasso
 
-from sieve.model.benchmark.config import modality_means
+from sieve.model.benchmark.measurement import draw_settings, tune
 from sieve.model.benchmark.methods import (
     BackboneEmbeddings,
     codes_of,
@@ -17,7 +17,6 @@ from sieve.model.benchmark.methods import (
     splice,
     train_method,
 )
-from sieve.model.benchmark.tuning import draw_settings, tune
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import measure_rankings
@@ -34,8 +33,7 @@ SHORT = replace(QUICK, epochs=2)
 
 @pytest.fixture(scope="module")
 def source(large_word_collection: Collection) -> BackboneEmbeddings:
-    means = modality_means(large_word_collection)
-    return BackboneEmbeddings(large_word_collection, WordBackbone().encode_texts, means)
+    return BackboneEmbeddings(large_word_collection, WordBackbone().encode_texts)
 
 
 @pytest.fixture(scope="module")

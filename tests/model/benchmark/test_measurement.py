@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sieve.model.benchmark.measurement import draw_resamples, measure
 from sieve.model.benchmark.results import MethodResult
-from sieve.model.benchmark.statistics import draw_resamples, measure
 from sieve.model.evaluation.pairs import PairCriteria, Pairs, PairSet, TrackPairs
 from sieve.model.evaluation.rules import SUBTRACT, Rule, Space
 

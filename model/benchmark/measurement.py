@@ -1,4 +1,6 @@
-"""Measure and compare methods: bootstrap intervals, ratios to Sieve, and the largest differences.
+"""Tune, measure and compare methods, with bootstrap intervals.
+
+Every method samples its hyperparameters in the same number of trials (random search).
 
 Each bootstrap resample draws the items with replacement and, independently, the A-words with
 replacement; an A-word brings all its pairs. All methods share the resamples. Rankings need not be
@@ -9,14 +11,14 @@ resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sieve.model.benchmark.methods import Spaces
 from sieve.model.benchmark.results import Answer, ConfidenceInterval, MethodResult
-from sieve.model.benchmark.tuning import Spaces, tune
 from sieve.model.evaluation.metrics import (
     TOP,
     average_precision,
@@ -33,15 +35,73 @@ SHOWN = 8
 """Number of largest wins and of largest losses whose answers are stored."""
 
 
-class Ranking(NamedTuple):
-    """Rankings of all pairs by one method and one training seed."""
-
-    rows: np.ndarray
-    """(p, DEPTH) int64, padded with -1"""
-
-
 @dataclass(frozen=True)
-class Resamples:
+class Setting:
+    """A rule, a space and hyperparameter values."""
+
+    rule: Rule
+    space: str
+    values: Mapping[str, float]
+
+    def scores(self, spaces: Spaces) -> np.ndarray:
+        """Return the scores of all items for each pair: (p, n) float32."""
+        return self.rule.scores(spaces[self.space], self.values)
+
+
+class Tuned(NamedTuple):
+    """The best setting."""
+
+    setting: Setting
+    ap: float
+    """Mean AP@10 over tuning pairs and seeds."""
+    trials: int
+    """Number of distinct settings tried."""
+
+
+def draw_settings(
+    rules: Sequence[Rule], spaces: Sequence[str], trials: int, seed: int = 0
+) -> list[Setting]:
+    """Sample settings round-robin over rules and spaces; the first round has the start values.
+
+    Duplicates are dropped, so a rule without hyperparameters is tried once.
+    """
+    generator = np.random.default_rng(seed)
+    combinations = [(rule, space) for rule in rules for space in spaces]
+    settings: dict[tuple, Setting] = {}
+    for trial in range(trials):
+        rule, space = combinations[trial % len(combinations)]
+        first = trial < len(combinations)
+        values = {
+            name: range_.start if first else range_.draw(generator)
+            for name, range_ in rule.hyperparameters.items()
+        }
+        settings.setdefault((rule.name, space, *values.items()), Setting(rule, space, values))
+    return list(settings.values())
+
+
+def tune(
+    rules: Sequence[Rule], seeds: Sequence[Spaces], relevant: np.ndarray, trials: int
+) -> Tuned:
+    """Return the setting with the highest mean AP@10; ties go to the earlier one.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+    seeds : sequence of mapping of str to Space
+        Tuning items and pairs in the spaces of each training seed.
+    relevant : (p, n) bool
+    trials : int
+    """
+    settings = draw_settings(rules, list(seeds[0]), trials)
+    aps = [
+        np.mean([np.nanmean(measure_rankings(one.scores(spaces), relevant).ap) for spaces in seeds])
+        for one in settings
+    ]
+    best = int(np.argmax(aps))
+    return Tuned(settings[best], float(aps[best]), len(settings))
+
+
+class Resamples(NamedTuple):
     """Bootstrap draws, shared by all methods."""
 
     items: np.ndarray
@@ -60,56 +120,54 @@ class Resampled(NamedTuple):
 
 
 def draw_resamples(a_names: Sequence[str], n_items: int, count: int, seed: int) -> Resamples:
-    """Draw items and A-words with replacement.
-
-    Parameters
-    ----------
-    a_names : sequence of str
-        A of each pair.
-    n_items : int
-    count : int
-    seed : int
-    """
+    """Draw items, and the A-words of the pairs, with replacement."""
     generator = np.random.default_rng([seed, 2])
     names, which = np.unique(np.asarray(a_names), return_inverse=True)
-    even = np.full(n_items, 1 / n_items)
-    items = generator.multinomial(n_items, even, size=count).astype(np.int16)
-    words = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
-    return Resamples(items, words[:, which].astype(np.float32))
+    items, words = (
+        generator.multinomial(n, np.full(n, 1 / n), size=count) for n in (n_items, len(names))
+    )
+    return Resamples(items.astype(np.int16), words[:, which].astype(np.float32))
 
 
 def resample(
-    rankings: Sequence[Ranking],
-    relevant: np.ndarray,
-    violating: np.ndarray,
-    draws: Resamples,
+    rankings: Sequence[np.ndarray], relevant: np.ndarray, violating: np.ndarray, draws: Resamples
 ) -> Resampled:
     """Measure the rankings of a method in every resample.
 
+    A pair without relevant drawn items does not count in that resample.
+
     Parameters
     ----------
-    rankings : sequence of Ranking
-        One per training seed.
+    rankings : sequence of (p, DEPTH) int64
+        Best rows of all pairs, padded with -1, for each training seed.
     relevant, violating : (p, n) bool
     draws : Resamples
-
-    Returns
-    -------
-    Resampled
-        A pair without relevant drawn items does not count in that resample.
     """
     total = draws.items.astype(np.float32) @ relevant.T.astype(np.float32)  # (r, p)
     weights = np.where(total > 0, draws.pairs, 0)
     means = np.zeros((2, len(rankings), len(draws.items)))
-    for s, ranking in enumerate(rankings):
-        good, bad = marks_of(ranking.rows, relevant), marks_of(ranking.rows, violating)
+    for s, rows in enumerate(rankings):
+        good, bad = marks_of(rows, relevant), marks_of(rows, violating)
         for r, drawn in enumerate(draws.items):
-            hits, broken = _redrawn(ranking.rows, drawn, good, bad)
+            hits, broken = _redrawn(rows, drawn, good, bad)
             ap = np.nan_to_num(average_precision(hits, total[r]))
             whole = max(weights[r].sum(), 1)
             means[0, s, r] = (weights[r] * ap).sum() / whole
             means[1, s, r] = (weights[r] * broken.sum(1)).sum() / whole / TOP
     return Resampled(*means.mean(1))
+
+
+def _redrawn(
+    rows: np.ndarray, drawn: np.ndarray, good: np.ndarray, bad: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the top ten after repeating and skipping items: two (p, 10) bool."""
+    last = np.where(rows >= 0, drawn[np.maximum(rows, 0)], 0).cumsum(1, dtype=np.int16)
+    # Rank t holds the first item whose cumulative copies reach t.
+    index = (last[:, :, None] < np.arange(1, TOP + 1, dtype=np.int16)).sum(1)  # (p, TOP)
+    filled = index < rows.shape[1]
+    index = np.minimum(index, rows.shape[1] - 1)
+    hits = np.take_along_axis(good, index, 1) & filled
+    return hits, np.take_along_axis(bad, index, 1) & filled
 
 
 def interval(values: np.ndarray, measured: float, most: float = np.inf) -> ConfidenceInterval:
@@ -127,11 +185,9 @@ def interval(values: np.ndarray, measured: float, most: float = np.inf) -> Confi
         Largest possible value; if finite, the smallest possible value is 0.
     """
     low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + measured
-    low, high = min(float(low), measured), max(float(high), measured)
-    return (
-        ConfidenceInterval(max(low, 0.0), min(high, most))
-        if np.isfinite(most)
-        else ConfidenceInterval(low, high)
+    least = 0.0 if np.isfinite(most) else -np.inf
+    return ConfidenceInterval(
+        max(min(float(low), measured), least), min(max(float(high), measured), most)
     )
 
 
@@ -140,19 +196,6 @@ def paired_ratio(of: Resampled, over: Resampled, measured: float) -> ConfidenceI
     logs = np.log(np.maximum(of.ap, 1e-9)) - np.log(np.maximum(over.ap, 1e-9))
     low, high = np.exp(interval(logs, float(np.log(max(measured, 1e-9)))))
     return ConfidenceInterval(float(low), float(high))
-
-
-def _redrawn(
-    rows: np.ndarray, drawn: np.ndarray, good: np.ndarray, bad: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mark the top ten after repeating and skipping items: two (p, 10) bool."""
-    last = np.where(rows >= 0, drawn[np.maximum(rows, 0)], 0).cumsum(1, dtype=np.int16)
-    # Rank t holds the first item whose cumulative copies reach t.
-    index = (last[:, :, None] < np.arange(1, TOP + 1, dtype=np.int16)).sum(1)  # (p, TOP)
-    filled = index < rows.shape[1]
-    index = np.minimum(index, rows.shape[1] - 1)
-    hits = np.take_along_axis(good, index, 1) & filled
-    return hits, np.take_along_axis(bad, index, 1) & filled
 
 
 @dataclass(frozen=True)
@@ -168,25 +211,19 @@ class Measured:
         """Add the comparison with Sieve, over the same resamples."""
         result = self.result
         if sieve is not None:
-            ratio = sieve.result.ap / max(result.ap, 1e-12)
+            ratio, ratio_ci = self._ratio(sieve)
             gap = (sieve.result.ap - result.ap) / max(1 - result.ap, 1e-12)
             room = np.maximum(1 - self.resampled.ap, 1e-12)
-            gaps = (sieve.resampled.ap - self.resampled.ap) / room
-            result = replace(
-                result,
-                ratio=ratio,
-                ratio_ci=paired_ratio(sieve.resampled, self.resampled, ratio),
-                gap=gap,
-                gap_ci=interval(gaps, gap),
-            )
+            gap_ci = interval((sieve.resampled.ap - self.resampled.ap) / room, gap)
+            result = replace(result, ratio=ratio, ratio_ci=ratio_ci, gap=gap, gap_ci=gap_ci)
         if same_rule is not None:
-            ratio = same_rule.result.ap / max(result.ap, 1e-12)
-            result = replace(
-                result,
-                same_rule_ratio=ratio,
-                same_rule_ratio_ci=paired_ratio(same_rule.resampled, self.resampled, ratio),
-            )
+            ratio, ratio_ci = self._ratio(same_rule)
+            result = replace(result, same_rule_ratio=ratio, same_rule_ratio_ci=ratio_ci)
         return result
+
+    def _ratio(self, sieve: Measured) -> tuple[float, ConfidenceInterval]:
+        ratio = sieve.result.ap / max(self.result.ap, 1e-12)
+        return ratio, paired_ratio(sieve.resampled, self.resampled, ratio)
 
 
 def measure(
@@ -198,42 +235,39 @@ def measure(
     draws: Resamples,
     trials: int,
 ) -> Measured:
-    """Tune a method on the tuning pairs, and measure it once on the report pairs."""
-    tuned = tune(rules, tuning, pairs.tuning.relevant, trials)
+    """Tune a method on the tuning pairs, and measure it once on the report pairs.
+
+    `tuning` and `final` hold the spaces of each training seed.
+    """
+    setting, tuning_ap, n_tried = tune(rules, tuning, pairs.tuning.relevant, trials)
     report = pairs.report
-    rankings, by_pair, violations, means = [], [], [], []
+    rankings, figures = [], []
     for spaces in final:
-        total = tuned.setting.scores(spaces)
-        plain = tuned.setting.rule.plain(spaces[tuned.setting.space])
-        rankings.append(Ranking(ranked_rows(total, DEPTH)))
-        figures = _figures(total, plain, report)
-        by_pair.append(figures["ap"])
-        violations.append(figures["violation"])
-        means.append({name: float(np.nanmean(values)) for name, values in figures.items()})
-    mean = {name: float(np.mean([one[name] for one in means])) for name in means[0]}
+        total, plain = setting.scores(spaces), setting.rule.plain(spaces[setting.space])
+        rankings.append(ranked_rows(total, DEPTH))
+        figures.append(_figures(total, plain, report))
+    means = [{name: float(np.nanmean(v)) for name, v in one.items()} for one in figures]
+    mean: dict[str, Any] = {name: float(np.mean([one[name] for one in means])) for name in means[0]}
     by_seed = tuple(one["ap"] for one in means)
+    by_pair, violation_by_pair = (
+        tuple(np.mean([one[name] for one in figures], axis=0).tolist())
+        for name in ("ap", "violation")
+    )
     resampled = resample(rankings, report.relevant, report.violating, draws)
     result = MethodResult(
         method=name,
-        ap=mean["ap"],
+        **mean,
         ci=interval(resampled.ap, mean["ap"], 1.0),
-        precision=mean["precision"],
-        violation=mean["violation"],
         violation_ci=interval(resampled.violation, mean["violation"], 1.0),
-        ndcg=mean["ndcg"],
-        plain_ap=mean["plain_ap"],
-        kept_ap=mean["kept_ap"],
-        spared_ap=mean["spared_ap"],
-        spared_plain_ap=mean["spared_plain_ap"],
         by_seed=by_seed,
-        by_pair=tuple(np.mean(by_pair, axis=0).tolist()),
-        violation_by_pair=tuple(np.mean(violations, axis=0).tolist()),
+        by_pair=by_pair,
+        violation_by_pair=violation_by_pair,
         spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-        hyperparameters=tuned.setting.hyperparameters(),
-        tuning_ap=tuned.ap,
-        trials=tuned.trials,
+        hyperparameters={"rule": setting.rule.name, "space": setting.space, **setting.values},
+        tuning_ap=tuning_ap,
+        trials=n_tried,
     )
-    return Measured(result, resampled, rankings[0].rows[:, :TOP])
+    return Measured(result, resampled, rankings[0][:, :TOP])
 
 
 def _figures(total: np.ndarray, plain: np.ndarray, report: PairSet) -> dict[str, np.ndarray]:
@@ -264,14 +298,9 @@ class Contrast(NamedTuple):
 def contrast(sieve: MethodResult, baseline: MethodResult) -> Contrast:
     """Return the pairs with the largest differences in AP@10; ties go to the earlier pair."""
     lead = np.round(np.subtract(sieve.by_pair, baseline.by_pair), 6)
-    order = np.argsort(-lead, kind="stable")
-    back = np.argsort(lead, kind="stable")
-    return Contrast(
-        wins=tuple(order[lead[order] > 0][:SHOWN].tolist()),
-        losses=tuple(back[lead[back] < 0][:SHOWN].tolist()),
-        n_wins=int((lead > 0).sum()),
-        n_losses=int((lead < 0).sum()),
-    )
+    wins, losses = np.argsort(-lead, kind="stable"), np.argsort(lead, kind="stable")
+    wins, losses = wins[lead[wins] > 0].tolist(), losses[lead[losses] < 0].tolist()
+    return Contrast(tuple(wins[:SHOWN]), tuple(losses[:SHOWN]), len(wins), len(losses))
 
 
 def contrast_answers(
@@ -279,14 +308,7 @@ def contrast_answers(
 ) -> dict[str, dict[int, Answer]]:
     """Return the top results of Sieve and each baseline for the pairs of their contrast.
 
-    Parameters
-    ----------
-    sieve : Measured, optional
-        If None, the result is empty.
-    baselines : sequence of Measured
-    report : PairSet
-    ids : sequence of str
-        Ids of the items of the collection.
+    `ids` are those of all items of the collection. Without Sieve, the result is empty.
     """
     if sieve is None:
         return {}

@@ -19,7 +19,7 @@ from sieve.model.benchmark import (
     read_evaluation,
     save_evaluation,
 )
-from sieve.model.benchmark.statistics import SHOWN
+from sieve.model.benchmark.measurement import SHOWN
 from sieve.model.collection import Collection
 
 CONFIG = BenchmarkConfig(
@@ -76,15 +76,15 @@ def test_however_many_are_kept_a_list_reads_each_once(
     (kept.parent / "20260102-000000-damaged.json").write_text("{")
     first = list_evaluations(result.collection_sha256)
     assert len(first[0]) == 81 and len(first[1]) == 1
-    read_text, read = Path.read_text, []
+    read_bytes, read = Path.read_bytes, []
 
-    def noted(path: Path, *args: str, **kwargs: str) -> str:
+    def noted(path: Path) -> bytes:
         read.append(path)
-        return read_text(path, *args, **kwargs)
+        return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_text", noted)
+    monkeypatch.setattr(Path, "read_bytes", noted)
     assert list_evaluations(result.collection_sha256) == first and not read
-    kept.write_text(json.dumps(json.loads(read_text(kept)) | {"made": "now"}))
+    kept.write_text(json.dumps(json.loads(read_bytes(kept)) | {"made": "now"}))
     found, _ = list_evaluations(result.collection_sha256)
     assert read == [kept] and found[0].made == "now"
     assert home in kept.parents
