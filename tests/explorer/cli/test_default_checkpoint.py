@@ -69,7 +69,9 @@ def test_a_quick_training_is_not_the_default(
     desk = TrainHandlers(tiny_collection, full, "cpu")
     desk.checkpoint_open("tiny")
     assert desk.wanted() == quick
-    with pytest.raises(ValueError, match="checkpoint must be one of tiny, tiny-full; got '../tiny'"):
+    with pytest.raises(
+        ValueError, match="checkpoint must be one of tiny, tiny-full; got '../tiny'"
+    ):
         desk.checkpoint_open("../tiny")
 
 
