@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
+    NEVER,
     CheckpointName,
     CollectionName,
     Device,
@@ -354,7 +355,6 @@ class Export:
     def _write(self, kind: str) -> int:
         from sieve.explorer.downloads import (
             dimensions_bytes,
-            format_strictness,
             results_bytes,
             write_codes,
         )
@@ -383,7 +383,7 @@ class Export:
             outcome = engine.search(
                 query, self.off, level.value, level.never, self.top, fold=not self.copies
             )
-            told = format_strictness(level.value, level.never)
+            told = NEVER if level.never else level.value
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         with atomic_file(self.out) as temporary:
             temporary.write_bytes(data)

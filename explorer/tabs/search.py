@@ -19,10 +19,10 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.downloads import codes_command, download, format_strictness, results_bytes
+from sieve.explorer.downloads import codes_command, download, results_bytes
 from sieve.explorer.errors import json_errors
 from sieve.explorer.examples import examples
-from sieve.explorer.json_validation import Line, check_text, validate
+from sieve.explorer.json_validation import NEVER, Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
 from sieve.explorer.serialize import (
     backbone_name,
@@ -161,7 +161,7 @@ class SearchHandlers:
         """Return the current results as a file of the requested `kind`."""
         request = validate(SearchRequest, payload, "a view")
         query, outcome = self._search(request)
-        strictness = format_strictness(request.strictness, request.never)
+        strictness = NEVER if request.never else request.strictness
         data = results_bytes(self.engine, query, outcome, strictness, request.kind)
         return download("results", request.kind, data)
 
