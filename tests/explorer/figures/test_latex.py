@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from sieve.explorer.figures.content import Content, Tile
-from sieve.explorer.figures.latex import latex_block, latex_escape
+from sieve.explorer.figures.drawing import latex_block, latex_escape
 from sieve.explorer.figures.recipe import Recipe, Row
 
 ROWS = (
