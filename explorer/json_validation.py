@@ -72,7 +72,7 @@ def validate(kind: type[T], value: Any, what: str) -> T:
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in outer)
     place = re.sub(r"s\.(\d+)", r" \1", place) + (": " if outer else "")  # such as "row 2: "
     if fault["type"] == "value_error":  # its message names the field
-        raise ValueError(place + str(fault["ctx"]["error"]))
+        raise ValueError(place + str(fault.get("ctx", {})["error"]))
     if fault["type"] == "unexpected_keyword_argument":
         known = "" if outer else ", ".join(sorted(getattr(kind, "__pydantic_fields__", ())))
         owner = place.rstrip(": ") or what

@@ -44,7 +44,7 @@ def to_json(value: Any) -> Any:
         return {name: to_json(part) for name, part in value.items() if name != "row"}
     if isinstance(value, list | tuple):
         return [to_json(part) for part in value]
-    return _number(value) if isinstance(value, float | np.floating) else value
+    return _number(float(value)) if isinstance(value, float | np.floating) else value
 
 
 def histogram_figure(histogram: Histogram) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _utc(value: str, info: ValidationInfo) -> str:
         ) from None
 
 
-_Value = Annotated[str, PlainValidator(lambda value, info: read_field(info.field_name, value))]
+_Value = Annotated[str, PlainValidator(lambda value, info: read_field(str(info.field_name), value))]
 _Text = Annotated[str, Storable]
 _Time = Annotated[_Text, AfterValidator(_utc)]
 

@@ -32,8 +32,7 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
-from sieve.explorer.figures.fonts import POINTS_PER_INCH, FontMetrics
-from sieve.explorer.figures.layout import INK, Layout, lay_out
+from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, FontMetrics, Layout, lay_out
 from sieve.explorer.figures.recipe import CM_PER_INCH, MARKS, Recipe, write_recipe
 from sieve.explorer.json_validation import check_choice
 
