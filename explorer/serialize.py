@@ -50,10 +50,7 @@ def to_json(value: Any) -> Any:
 def histogram_figure(histogram: Histogram) -> dict[str, Any]:
     """Return a Plotly histogram of a dimension's activations on images and captions.
 
-    Returns
-    -------
-    dict
-        `data` and `layout` for plotly.js; the page sets the colours of its light or dark theme.
+    The page sets the colours of its light or dark theme.
     """
     edges = histogram.edges
     figure = go.Figure()
@@ -155,10 +152,7 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
 def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
     """Select the rows of the dimension table that contain a text, and sort them by a column.
 
-    Raises
-    ------
-    ValueError
-        If the column does not exist.
+    Raises a ValueError if the column does not exist.
     """
     if sort not in table.columns:
         raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")

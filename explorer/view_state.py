@@ -75,10 +75,7 @@ class ViewState:
     def from_payload(cls, payload: Any) -> ViewState:
         """Validate a payload from the browser; unknown keys are ignored.
 
-        Raises
-        ------
-        ValueError
-            If a value has the wrong type or is out of range.
+        Raises a ValueError that names the first field with a wrong type or out of range.
         """
         return validate(cls, payload, "a view")
 
@@ -86,11 +83,8 @@ class ViewState:
 def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     """Return a state as a query string, `?…`; empty for the initial state.
 
-    Parameters
-    ----------
-    state : ViewState
-    collection, checkpoint : str
-        Names of what is open; dimensions are specific to a checkpoint.
+    `collection` and `checkpoint` are the names of what is open; dimensions are specific to a
+    checkpoint.
     """
     parts: dict[str, str] = {}
     if state.item:
@@ -119,23 +113,10 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
 def read_link(
     query: str, collection: str, checkpoint: str, m: int
 ) -> tuple[ViewState, tuple[str, ...]]:
-    """Parse and validate the query string of a link.
+    """Parse and validate the query string of a link, with or without the question mark.
 
-    Parameters
-    ----------
-    query : str
-        With or without the question mark.
-    collection, checkpoint : str
-        Names of what is open.
-    m : int
-        Number of dimensions.
-
-    Returns
-    -------
-    state : ViewState
-        With all valid values.
-    notes : tuple of str
-        One line for each value that was left out.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions. Returns
+    the state with all valid values, and one line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
         return ViewState(), (

@@ -60,14 +60,10 @@ _COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 class Database:
-    """Transactions on the SQLite file; errors are raised as ValueErrors of one line.
+    """Transactions on the SQLite file, which is created at the first write.
 
-    Parameters
-    ----------
-    path : Path
-        Created at the first write.
-    collection, checkpoint : str
-        Hashes of the collection and the checkpoint that the annotations belong to.
+    `collection` and `checkpoint` are the hashes that the annotations belong to. Errors are ValueErrors
+    of one line.
     """
 
     def __init__(self, path: Path, collection: str, checkpoint: str) -> None:
@@ -76,13 +72,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction for reading; the database is empty if nothing was ever written.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read, or is not an annotation database.
-        """
+        """Open a transaction for reading; the database is empty if nothing was ever written."""
         with self._guarded():
             if not self.path.exists():
                 with closing(sqlite3.connect(":memory:")) as connection:
@@ -96,13 +86,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Open an exclusive transaction; once this returns, the changes are on the disk.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be written; then nothing was changed.
-        """
+        """Open an exclusive transaction; once this returns, the changes are on the disk."""
         with self._guarded():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():

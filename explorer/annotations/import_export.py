@@ -71,12 +71,7 @@ def write_json(
 ) -> str:
     """Serialise annotations and saved searches to JSON, one entry per line.
 
-    Parameters
-    ----------
-    kept : mapping of int to Annotation
-    searches : sequence of SavedSearch
-    origin : mapping of str to str
-        Hashes of the collection and the checkpoint.
+    `origin` has the hashes of the collection and the checkpoint.
     """
     saved = [{"name": s.name, "link": s.link, "saved": s.saved} for s in searches]
     saved.sort(key=lambda search: (search["saved"], search["link"]))
@@ -172,21 +167,9 @@ class _JsonFile:
 
 
 def read_annotation_file(data: bytes, kind: str, m: int) -> AnnotationFile:
-    """Parse and validate an untrusted annotations file.
+    """Parse and validate an untrusted annotations file in UTF-8, of kind json or csv.
 
-    Parameters
-    ----------
-    data : bytes
-        UTF-8.
-    kind : str
-        json or csv.
-    m : int
-        Number of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the file is invalid; the message names the line or entry.
+    `m` is the number of dimensions. Raises a ValueError that names the line or entry.
     """
     if kind not in KINDS:
         raise ValueError(f"an annotations file ends in .json or .csv; got {short_repr(kind)}")
@@ -261,16 +244,9 @@ class Origin(NamedTuple):
 def export_text(
     annotations: Annotations, origin: Origin, kind: str, *, private: bool = True
 ) -> str:
-    """Serialise all annotations to the text of a JSON or CSV file.
+    """Serialise all annotations to the text of a json or csv file.
 
-    Parameters
-    ----------
-    annotations : Annotations
-    origin : Origin
-    kind : str
-        json or csv.
-    private : bool
-        Include notes and saved searches, which are private.
+    Notes and saved searches are private, and included only if `private` is true.
     """
     kept = annotations.all() if private else without_notes(annotations.all())
     if kind == "csv":
@@ -335,21 +311,9 @@ def plan_import(
 ) -> ImportPlan:
     """Return what importing a file would change.
 
-    Empty fields of the file change nothing. If both values differ, the newer one is used; a value
-    without a time counts as older.
-
-    Parameters
-    ----------
-    given : AnnotationFile
-    annotations : Annotations
-    origin : Origin
-    replace : bool
-        Import values of the file even if the stored ones are newer.
-
-    Raises
-    ------
-    ValueError
-        If the file belongs to another checkpoint, whose dimensions are different ones.
+    Empty fields of the file change nothing. If both values differ, the newer one is used, or that of the
+    file if `replace` is true; a value without a time counts as older. Raises a ValueError if the file
+    belongs to another checkpoint, whose dimensions are different ones.
     """
     if given.checkpoint and given.checkpoint != origin.checkpoint_sha256:
         raise ValueError(

@@ -61,16 +61,8 @@ Annotation = Mapping[str, Field]
 def read_field(field: str, value: Any) -> str:
     """Validate a value of one of the `FIELDS` and return the text to store.
 
-    Parameters
-    ----------
-    field : str
-    value : object
-        A string; for `starred` also a bool, for `tags` also a list of strings.
-
-    Raises
-    ------
-    ValueError
-        If the field is unknown, or the value has the wrong type or is too long.
+    `starred` may also be a bool, and `tags` a list of strings. Raises a ValueError if the field is
+    unknown, or the value has the wrong type or is too long.
     """
     check_choice("field", field, FIELDS)
     if field == "starred" and isinstance(value, bool):
@@ -149,19 +141,9 @@ class SavedSearches:
             return tuple(_searches(connection, "gone = 0 ORDER BY id DESC"))
 
     def save(self, name: str, link: str, when: str = "") -> SavedSearch:
-        """Save a search; if one with the same link exists, return it unchanged.
+        """Save a search by a link from `search_link`; if the link is already saved, return that search.
 
-        Parameters
-        ----------
-        name, link : str
-            The link must be valid; see `search_link`.
-        when : str
-            Time when it was first saved; empty for now.
-
-        Raises
-        ------
-        ValueError
-            If the name is empty, or too many searches are saved.
+        `when` is the time when it was first saved; empty for now.
         """
         name = search_name(name)
         with self._database.writing() as connection:
@@ -181,17 +163,7 @@ class SavedSearches:
     def rename(self, number: int, name: str, version: int) -> tuple[SavedSearch, bool]:
         """Rename a search, unless its version is no longer the current one.
 
-        Returns
-        -------
-        search : SavedSearch
-            As it is stored now.
-        saved : bool
-            False if another user renamed the search first.
-
-        Raises
-        ------
-        ValueError
-            If the name is empty, or the search was deleted.
+        Returns the search as it is stored now, and whether it has the new name.
         """
         name = search_name(name)
         with self._database.writing() as connection:
@@ -228,19 +200,8 @@ def _searches(connection: Connection, where: str, *values: object) -> list[Saved
 def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     """Validate an untrusted link, and return the link of its search alone.
 
-    Parameters
-    ----------
-    link : str
-        Query string of a view.
-    collection, checkpoint : str
-        Names of what is open.
-    m : int
-        Number of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the link contains no search, or a part of it is invalid.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions. Raises a
+    ValueError if the link contains no search, or a part of it is invalid.
     """
     state, notes = read_link(link, collection, checkpoint, m)
     if notes:
@@ -281,15 +242,10 @@ class FieldChange(NamedTuple):
 
 
 class Annotations:
-    """Names, notes, tags and stars of dimensions. Thread-safe.
+    """Names, notes, tags and stars of `m` dimensions. Thread-safe.
 
-    Parameters
-    ----------
-    database : Database
-    m : int
-        Number of dimensions.
-    clock : callable
-        Returns the current time in UTC.
+    `clock` returns the current time in UTC. Everything that writes raises a ValueError of one line if
+    it cannot.
     """
 
     def __init__(
@@ -342,18 +298,7 @@ class Annotations:
     def write(self, dimension: int, field: str, value: object, version: int) -> WriteResult:
         """Change one field, unless its version is no longer the current one.
 
-        Parameters
-        ----------
-        dimension : int
-        field, value
-            As for `read_field`.
-        version : int
-            Version that the user has seen; 0 if there was no value.
-
-        Raises
-        ------
-        ValueError
-            If the value is invalid, or nothing can be written.
+        `version` is the one that the user has seen; 0 if there was no value.
         """
         self.check(dimension)
         text = read_field(field, value)

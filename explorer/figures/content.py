@@ -62,10 +62,7 @@ def sieve_version() -> str:
 def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
     """Add hashes, the version and the user's dimension names to a recipe that lacks them.
 
-    Raises
-    ------
-    ValueError
-        If the recipe names another collection or checkpoint than the engine's.
+    Raises a ValueError if the recipe names another collection or checkpoint than the engine's.
     """
     collection, checkpoint = engine.collection, engine.checkpoint
     if not collection.sha256.startswith(recipe.collection_sha256):
@@ -106,17 +103,8 @@ def figure_content(
 ) -> tuple[Content, ...]:
     """Return the content of each row of a complete recipe.
 
-    Parameters
-    ----------
-    engine : Engine
-    recipe : Recipe
-    encode : callable, optional
-        By default `engine.encode`; a server passes one that limits concurrent encoding.
-
-    Raises
-    ------
-    ValueError
-        If a row is invalid; the message names the row.
+    A server passes `encode`, which limits concurrent encoding, instead of `engine.encode`. Raises a
+    ValueError that names the row if one is invalid.
     """
     user_names = recipe.names or {}
 

@@ -47,18 +47,9 @@ _MEASURED_AT = 300
 class FontMetrics:
     """Metrics of one font family at a base size and a smaller size, in points.
 
-    Fallbacks are fonts bundled with Matplotlib, so that a figure looks the same on every machine.
-
-    Parameters
-    ----------
-    family : str
-        sans, serif, or the name of an installed TrueType family.
-    size : float
-
-    Raises
-    ------
-    ValueError
-        If the family is not installed; the message lists installed ones.
+    `family` is sans, serif, or the name of an installed TrueType family; a ValueError lists the
+    installed ones. Fallbacks are fonts bundled with Matplotlib, so that a figure looks the same on
+    every machine.
     """
 
     def __init__(self, family: str, size: float) -> None:
@@ -210,10 +201,7 @@ def lay_out(
 ) -> Layout:
     """Place tiles, labels and marks; `shape` is height / width of a tile, in (0, 1].
 
-    Raises
-    ------
-    ValueError
-        If the columns do not fit into the width, or the rows into 60 cm.
+    Raises a ValueError if the columns do not fit into the width, or the rows into 60 cm.
     """
     width = round(recipe.width_cm / CM_PER_INCH, 4)
     labels = [_label(row, recipe, face, width) for row in rows]

@@ -121,17 +121,9 @@ class Recipe:
 
     @classmethod
     def from_json(cls, value: Any) -> Recipe:
-        """Read a recipe from untrusted JSON.
+        """Read a recipe from parsed JSON; `width_in` or `width` may replace `width_cm`.
 
-        Parameters
-        ----------
-        value : object
-            Parsed JSON: the fields; `width_in` or `width` may replace `width_cm`.
-
-        Raises
-        ------
-        ValueError
-            If a field is invalid; the message names the field.
+        Raises a ValueError that names the first invalid field.
         """
         given = _in_cm(value) if isinstance(value, dict) else value
         return validate(cls, given, "a recipe")
@@ -161,15 +153,7 @@ def _in_cm(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If it is invalid; the message names the file.
-    """
+    """Read a recipe file; errors are FileNotFoundErrors and ValueErrors that name the file."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}; give the path of a JSON file")
     if path.stat().st_size > MAX_BYTES:

@@ -54,15 +54,10 @@ def annotations_component(handlers: AnnotationHandlers) -> None:
 
 
 class AnnotationHandlers:
-    """Request handlers of annotations. Thread-safe.
+    """Request handlers of annotations. Thread-safe; dimensions of `engine` get the users' names.
 
-    Parameters
-    ----------
-    engine : Engine
-        Its dimensions get the names given by users.
-    editing : bool
-        Whether annotations may be changed. If not, the server is public: names, tags and stars are
-        shown, but private notes and saved searches are not.
+    Without `editing` the server is public: names, tags and stars are shown, but private notes and saved
+    searches are not, and nothing can be changed.
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:

@@ -93,13 +93,10 @@ class EvaluationManager(JobManager):
 
 
 def track_figure(track: TrackResult) -> dict[str, Any]:
-    """Plot AP@10 against violation@10 of each method, with 95% intervals.
+    """Return a Plotly figure of AP@10 against violation@10 of each method, with 95% intervals.
 
-    Returns
-    -------
-    dict
-        `data` (one trace per method) and `layout` for plotly.js; `meta` of a trace is the kind of
-        the method. The page adds colours and labels, because it knows its width.
+    `meta` of a trace is the kind of the method. The page adds colours and labels, because it knows its
+    width.
     """
     figure = go.Figure()
     for method in track.methods:
@@ -138,13 +135,8 @@ def _error_bar(down: float, up: float) -> dict[str, Any]:
 class BenchmarkHandlers:
     """Request handlers of the Benchmark tab.
 
-    Parameters
-    ----------
-    collection : Collection
-    checkpoint : Checkpoint
-        The open checkpoint, which a quick run evaluates.
-    runs : EvaluationManager, optional
-        Without it nothing can be run, and local paths are not revealed.
+    A quick run evaluates `checkpoint`, the open one. Without `runs` nothing can be run, and local paths
+    are not revealed.
     """
 
     def __init__(
@@ -303,11 +295,7 @@ def _run_view(runs: EvaluationManager) -> dict[str, Any]:
 def benchmark_tab(engine: Engine, training: TrainHandlers | None) -> None:
     """Add the tab's component; call inside a `gr.Tab`.
 
-    Parameters
-    ----------
-    engine : Engine
-    training : TrainHandlers, optional
-        Provides the device and job lock of quick runs; without it none can be started.
+    `training` provides the device and job lock of quick runs; without it none can be started.
     """
     runs = None
     if training:

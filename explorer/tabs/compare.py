@@ -76,26 +76,11 @@ class RelevanceChoice:
     def judge(
         self, track: str, a: str, b: str, query: EncodedQuery
     ) -> tuple[Relevance | None, dict[str, Any]]:
-        """Return the relevance judgments of a query.
+        """Return the relevance judgments of a query, and the selection for the page.
 
-        Parameters
-        ----------
-        track, a, b : str
-            Selection of the user; empty values are derived from the words of the query. They
-            cannot be derived from an image.
-        query : EncodedQuery
-
-        Returns
-        -------
-        Relevance or None
-            None if the query cannot be judged.
-        dict
-            The selection for the page: `track`, `a`, `b`, the available `names`, and counts.
-
-        Raises
-        ------
-        ValueError
-            If a selected label or noun does not exist.
+        Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be derived
+        from an image. The judgments are None if the query cannot be judged. The selection has `track`, `a`,
+        `b`, the available `names`, and counts. Raises a ValueError for an unknown label or noun.
         """
         tracks = self.tracks()
         if not tracks:
@@ -189,13 +174,7 @@ class CompareHandlers:
         }
 
     def compare(self, payload: Any) -> dict[str, Any]:
-        """Answer a `CompareRequest` with two methods.
-
-        Raises
-        ------
-        ValueError
-            If the payload is invalid; the message is a single line.
-        """
+        """Answer a `CompareRequest` with two methods."""
         request = validate(CompareRequest, payload, "a view")
         if not (request.q.strip() or request.item or request.upload):
             raise ValueError("nothing to compare: enter a query")

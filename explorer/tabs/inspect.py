@@ -132,17 +132,9 @@ def _named(dimension: int, name: str) -> str:
 def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     """Return the dimensions and results of one slot, or the overlap of two.
 
-    Parameters
-    ----------
-    handlers : SearchHandlers
-    payload : dict
-        `left`, `right`: slots; `off`: all dimensions that are off, or null for those that "without"
-        in a text proposes; `list`: whether to include the rows of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the payload is invalid; the message is a single line.
+    The payload has `left` and `right`: slots; `off`: all dimensions that are off, or null for those
+    that "without" in a text proposes; `list`: whether to include the rows of dimensions. Raises a
+    ValueError of one line if it is invalid.
     """
     given = read_object(payload, "what to inspect")
     slots = {s: validate(Slot, given.get(s) or {}, "a slot") for s in ("left", "right")}
@@ -207,13 +199,7 @@ def _embedding(engine: Engine, query: EncodedQuery) -> np.ndarray:
 
 
 def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
-    """Explain why one item outranks another, as a `WhyRequest` asks.
-
-    Raises
-    ------
-    ValueError
-        If the payload is invalid; the message is a single line.
-    """
+    """Explain why one item outranks another, as a `WhyRequest` asks."""
     request = validate(WhyRequest, payload, "a view")
     settings = (request.off, request.strictness, request.never)
     a, b = request.a, request.b

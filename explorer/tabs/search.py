@@ -70,15 +70,10 @@ def search_tab(handlers: SearchHandlers) -> None:
 
 
 class SearchHandlers:
-    """Request handlers of the Search tab. Thread-safe.
+    """Request handlers of the Search tab. Thread-safe; errors are ValueErrors of one line.
 
-    Parameters
-    ----------
-    engine : Engine
-    upload_folder : Path
-        Folder in which the web server stores uploads; no other file is read.
-    public : bool
-        Whether the server is public: uploads are refused and local paths are not revealed.
+    The web server stores uploads in `upload_folder`; no other file is read. A `public` server refuses
+    uploads and does not reveal local paths.
     """
 
     def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:
@@ -148,13 +143,7 @@ class SearchHandlers:
             return {**answer, "samples": self._sample_items(), "error": str(error)}
 
     def ask(self, payload: Any) -> dict[str, Any]:
-        """Return the results of a `SearchRequest`.
-
-        Raises
-        ------
-        ValueError
-            If the payload is invalid; the message is a single line.
-        """
+        """Return the results of a `SearchRequest`."""
         return self._answer(validate(SearchRequest, payload, "a view"))
 
     def export_results(self, payload: Any) -> dict[str, Any]:

@@ -95,10 +95,7 @@ def list_choices(open_collection: Collection) -> list[CollectionChoice]:
 def find_collection(open_collection: Collection, word: Any) -> CollectionChoice:
     """Find a collection by its name; an empty name means the open one.
 
-    Raises
-    ------
-    ValueError
-        If there is no such collection, or it cannot be opened.
+    Raises a ValueError if there is no such collection, or it cannot be opened.
     """
     choices = list_choices(open_collection)
     by_word = {choice.word: choice for choice in choices}
@@ -146,17 +143,9 @@ class TrainingManager(JobManager):
 class TrainHandlers:
     """Request handlers of the Train tab.
 
-    The server of the page opens finished checkpoints: `wanted` returns the one to open.
-
-    Parameters
-    ----------
-    collection : Collection
-    checkpoint : Path, optional
-        The open one; None if the page only offers to train one.
-    device : str
-        Device to train on.
-    text_encoder : str
-        Text encoder that replaces the backbone of the collection, if the user named one.
+    The server of the page opens finished checkpoints: `wanted` returns the one to open. `checkpoint` is
+    the open one; None if the page only offers to train one. `text_encoder` replaces the backbone of the
+    collection, if the user named one.
     """
 
     def __init__(
