@@ -115,8 +115,8 @@ def read_link(
 ) -> tuple[ViewState, tuple[str, ...]]:
     """Parse and validate the query string of a link, with or without the question mark.
 
-    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions. Returns
-    the state with all valid values, and one line for each value that was left out.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions.
+    Returns the state with all valid values, and one line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
         return ViewState(), (

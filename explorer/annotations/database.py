@@ -62,8 +62,8 @@ _COMPANIONS = ("-journal", "-wal", "-shm")
 class Database:
     """Transactions on the SQLite file, which is created at the first write.
 
-    `collection` and `checkpoint` are the hashes that the annotations belong to. Errors are ValueErrors
-    of one line.
+    `collection` and `checkpoint` are the hashes that the annotations belong to. Errors are
+    ValueErrors of one line.
     """
 
     def __init__(self, path: Path, collection: str, checkpoint: str) -> None:

@@ -311,9 +311,9 @@ def plan_import(
 ) -> ImportPlan:
     """Return what importing a file would change.
 
-    Empty fields of the file change nothing. If both values differ, the newer one is used, or that of the
-    file if `replace` is true; a value without a time counts as older. Raises a ValueError if the file
-    belongs to another checkpoint, whose dimensions are different ones.
+    Empty fields of the file change nothing. If both values differ, the newer one is used, or that
+    of the file if `replace` is true; a value without a time counts as older. Raises a ValueError if
+    the file belongs to another checkpoint, whose dimensions are different ones.
     """
     if given.checkpoint and given.checkpoint != origin.checkpoint_sha256:
         raise ValueError(

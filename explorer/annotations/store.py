@@ -141,7 +141,7 @@ class SavedSearches:
             return tuple(_searches(connection, "gone = 0 ORDER BY id DESC"))
 
     def save(self, name: str, link: str, when: str = "") -> SavedSearch:
-        """Save a search by a link from `search_link`; if the link is already saved, return that search.
+        """Save a search by a link from `search_link`, unless that link is already saved.
 
         `when` is the time when it was first saved; empty for now.
         """
@@ -200,8 +200,8 @@ def _searches(connection: Connection, where: str, *values: object) -> list[Saved
 def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     """Validate an untrusted link, and return the link of its search alone.
 
-    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions. Raises a
-    ValueError if the link contains no search, or a part of it is invalid.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions.
+    Raises a ValueError if the link contains no search, or a part of it is invalid.
     """
     state, notes = read_link(link, collection, checkpoint, m)
     if notes:
@@ -244,8 +244,8 @@ class FieldChange(NamedTuple):
 class Annotations:
     """Names, notes, tags and stars of `m` dimensions. Thread-safe.
 
-    `clock` returns the current time in UTC. Everything that writes raises a ValueError of one line if
-    it cannot.
+    `clock` returns the current time in UTC. Everything that writes raises a ValueError of one line
+    if it cannot.
     """
 
     def __init__(

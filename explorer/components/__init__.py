@@ -24,9 +24,9 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     """Create the component whose template and script have the given name.
 
     The template is constant and the script fills it through `textContent` only, so Gradio never
-    renders it again. The script calls Python through `functions`, which take and return one JSON value
-    and bypass the event queue; a call takes a third of the time of an unqueued event. Each component
-    has its own request limiter, so that load on one does not block the others.
+    renders it again. The script calls Python through `functions`, which take and return one JSON
+    value and bypass the event queue; a call takes a third of the time of an unqueued event. Each
+    component has its own request limiter, so that load on one does not block the others.
     """
     limiter = RequestLimiter()
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.

@@ -56,8 +56,8 @@ def annotations_component(handlers: AnnotationHandlers) -> None:
 class AnnotationHandlers:
     """Request handlers of annotations. Thread-safe; dimensions of `engine` get the users' names.
 
-    Without `editing` the server is public: names, tags and stars are shown, but private notes and saved
-    searches are not, and nothing can be changed.
+    Without `editing` the server is public: names, tags and stars are shown, but private notes and
+    saved searches are not, and nothing can be changed.
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:

@@ -95,8 +95,8 @@ class EvaluationManager(JobManager):
 def track_figure(track: TrackResult) -> dict[str, Any]:
     """Return a Plotly figure of AP@10 against violation@10 of each method, with 95% intervals.
 
-    `meta` of a trace is the kind of the method. The page adds colours and labels, because it knows its
-    width.
+    `meta` of a trace is the kind of the method. The page adds colours and labels, because it knows
+    its width.
     """
     figure = go.Figure()
     for method in track.methods:
@@ -135,8 +135,8 @@ def _error_bar(down: float, up: float) -> dict[str, Any]:
 class BenchmarkHandlers:
     """Request handlers of the Benchmark tab.
 
-    A quick run evaluates `checkpoint`, the open one. Without `runs` nothing can be run, and local paths
-    are not revealed.
+    A quick run evaluates `checkpoint`, the open one. Without `runs` nothing can be run, and local
+    paths are not revealed.
     """
 
     def __init__(

@@ -78,9 +78,10 @@ class RelevanceChoice:
     ) -> tuple[Relevance | None, dict[str, Any]]:
         """Return the relevance judgments of a query, and the selection for the page.
 
-        Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be derived
-        from an image. The judgments are None if the query cannot be judged. The selection has `track`, `a`,
-        `b`, the available `names`, and counts. Raises a ValueError for an unknown label or noun.
+        Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be
+        derived from an image. The judgments are None if the query cannot be judged. The selection
+        has `track`, `a`, `b`, the available `names`, and counts. Raises a ValueError for an unknown
+        label or noun.
         """
         tracks = self.tracks()
         if not tracks:

@@ -72,8 +72,8 @@ def search_tab(handlers: SearchHandlers) -> None:
 class SearchHandlers:
     """Request handlers of the Search tab. Thread-safe; errors are ValueErrors of one line.
 
-    The web server stores uploads in `upload_folder`; no other file is read. A `public` server refuses
-    uploads and does not reveal local paths.
+    The web server stores uploads in `upload_folder`; no other file is read. A `public` server
+    refuses uploads and does not reveal local paths.
     """
 
     def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:

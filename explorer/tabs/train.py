@@ -143,9 +143,9 @@ class TrainingManager(JobManager):
 class TrainHandlers:
     """Request handlers of the Train tab.
 
-    The server of the page opens finished checkpoints: `wanted` returns the one to open. `checkpoint` is
-    the open one; None if the page only offers to train one. `text_encoder` replaces the backbone of the
-    collection, if the user named one.
+    The server of the page opens finished checkpoints: `wanted` returns the one to open.
+    `checkpoint` is the open one; None if the page only offers to train one. `text_encoder` replaces
+    the backbone of the collection, if the user named one.
     """
 
     def __init__(
