@@ -130,8 +130,12 @@ def dimensions_bytes(engine: Engine, kind: str) -> bytes:
 
 def download(what: str, kind: str, data: bytes) -> dict[str, str]:
     """Return a file as a name and a data URL, for the page."""
-    url = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
-    return {"name": f"sieve-{what}.{kind}", "url": url}
+    return {"name": f"sieve-{what}.{kind}", "url": data_url(MIME[kind], data)}
+
+
+def data_url(mime: str, data: bytes) -> str:
+    """Return a file as a data URL."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
 
 
 def codes_command(collection: Collection) -> str:

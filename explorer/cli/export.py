@@ -89,8 +89,8 @@ class Figure:
     def run(self) -> None:
         """Draw the figure, write the files, and report them."""
         kind = output_format(self.out, _KINDS, "a figure")
+        from sieve.explorer.figures import read_recipe, write_recipe
         from sieve.explorer.figures.drawing import draw_figure, latex_block
-        from sieve.explorer.figures.recipe import read_recipe, write_recipe
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sieve.explorer.figures.recipe import Recipe, Row
+from sieve.explorer.figures import Recipe, Row
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from sieve.data_prep.images import open_original, open_thumbnail
+from sieve.explorer.figures import CM_PER_INCH, MARKS, Recipe, write_recipe
 from sieve.explorer.figures.content import (
     Content,
     Encode,
@@ -33,7 +34,6 @@ from sieve.explorer.figures.content import (
     keep_names,
 )
 from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, FontMetrics, Layout, lay_out
-from sieve.explorer.figures.recipe import CM_PER_INCH, MARKS, Recipe, write_recipe
 from sieve.explorer.json_validation import check_choice
 
 if TYPE_CHECKING:

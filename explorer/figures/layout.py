@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.text import Text
 
+from sieve.explorer.figures import CM_PER_INCH, Recipe
 from sieve.explorer.figures.content import Content
-from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
 
 GRID = 150
 """Grid lines per inch."""

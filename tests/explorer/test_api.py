@@ -10,8 +10,8 @@ import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
 

@@ -12,8 +12,8 @@ from command_line import Sieve, fault
 from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.serialize import item_view, page_json, query_json, table_view
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.tabs.search import SearchHandlers

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve.explorer.figures.recipe import MARKS, TILES, Recipe, Row, parse_recipe, read_recipe
-from sieve.explorer.figures.recipe import write_recipe as write
+from sieve.explorer.figures import MARKS, TILES, Recipe, Row, parse_recipe, read_recipe
+from sieve.explorer.figures import write_recipe as write
 
 SHORT = {
     "collection": "scenes",
