@@ -33,7 +33,7 @@ def figure_tab(handlers: SearchHandlers) -> None:
     def download(payload: Any) -> dict[str, Any]:
         given = read_object(payload, "a download")
         recipe = recipe_for(handlers.engine, given.get("recipe"))
-        kind, originals = given.get("kind"), not handlers.public
+        kind, originals = str(given.get("kind")), not handlers.public
         made = figure_download(handlers.engine, recipe, kind, handlers.encode, originals=originals)
         return {"name": made.name, "url": data_url(made.mime, made.data)}
 
