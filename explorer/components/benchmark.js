@@ -290,7 +290,7 @@ function tile(one, item, rank) {
   const caption = item.captions[0] ?? "";
   return el("li", { class: `sv-bench-${item.mark}` }, el("button", {
     type: "button", "aria-label": `${rank}, ${spoken}: ${caption || item.id}`, title: caption,
-    onclick: () => Sieve.emit("detail", { id: item.id, captions: item.captions, labels: [] }, { keep: false }),
+    onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: [] }),
   }, Sieve.image(item.id), el("span", {}, word)));
 }
 

@@ -109,21 +109,17 @@ function itemOf(side, item, choices) {
       type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
     }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "out"))))), take);
   return el("div", { class: "sv-why-item" },
-    el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }) }, Sieve.image(item.id)),
+    el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: item.labels }) }, Sieve.image(item.id)),
     el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-rank" }, item.said), el("p", {}, title), fold));
 }
 
 // Their contributions, side by side.
 function partRow(part, largest) {
   const ahead = part.left - part.right;
-  const bar = el("i", { class: `${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}` });
-  bar.style.width = `${(50 * Math.abs(ahead)) / largest}%`;
+  const bar = Sieve.bar(`${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}`, Math.abs(ahead) / largest / 2);
   const sign = (value) => (value > 0 ? `+${number(value)}` : value < 0 ? number(value) : "–");
   return el("tr", {},
-    el("th", { scope: "row" }, el("a", {
-      href: `?tab=dimensions&dimension=${part.d}`, title: part.name, class: part.off ? "sv-had" : "",
-      onclick: (event) => { event.preventDefault(); Sieve.showDimension(part.d); },
-    }, part.name), part.off ? " off" : ""),
+    el("th", { scope: "row" }, Sieve.dimensionLink(part.d, part.name, { title: part.name, class: part.off ? "sv-had" : "" }), part.off ? " off" : ""),
     el("td", {}, sign(part.left)), el("td", {}, sign(part.right)),
     el("td", { title: `${number(Math.abs(ahead))} in favour of the ${ahead >= 0 ? "left" : "right"}` }, el("span", { class: "sv-tilt" }, bar)));
 }
