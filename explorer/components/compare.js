@@ -1,4 +1,4 @@
-const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
+const { el, on, viewState, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;

@@ -1,4 +1,4 @@
-const { el, on, emit, viewState, number } = Sieve;
+const { el, on, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
