@@ -321,7 +321,7 @@ def plan_import(
             f"{origin.checkpoint_sha256[:12]}, whose dimensions are different ones; choose another "
             "checkpoint"
         )
-    stored, now = annotations.all(), annotations.now()
+    stored, now = annotations.all(), format_time()
     changes, kept, same = [], [], 0
     for new in given.values:
         before = stored.get(new.dimension, {}).get(new.field, Field())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from sqlite3 import Connection
@@ -88,8 +88,9 @@ def field_json(field: str, value: str) -> Any:
     return bool(value) if field == "starred" else value
 
 
-def format_time(when: datetime) -> str:
-    """Return a UTC time as ISO 8601 text in milliseconds; such texts sort by time."""
+def format_time(when: datetime | None = None) -> str:
+    """Return a UTC time, by default now, as ISO 8601 text in milliseconds; it sorts by time."""
+    when = when or datetime.now(UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -129,11 +130,10 @@ class SavedSearch(NamedTuple):
 
 
 class SavedSearches:
-    """Saved searches, newest first; `now` returns the current time as text."""
+    """Saved searches, newest first."""
 
-    def __init__(self, database: Database, now: Callable[[], str]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._now = now
 
     def all(self) -> tuple[SavedSearch, ...]:
         """Return all saved searches."""
@@ -152,7 +152,7 @@ class SavedSearches:
             (n,) = connection.execute("SELECT COUNT(*) FROM searches WHERE gone = 0").fetchone()
             if n >= _MAX_SEARCHES:
                 raise ValueError(f"the limit of {n:,} saved searches is reached; delete some first")
-            saved = when or self._now()
+            saved = when or format_time()
             number = connection.execute(
                 "INSERT INTO searches (name, link, saved, version) VALUES (?, ?, ?, 1)",
                 (name, link, saved),
@@ -244,17 +244,13 @@ class FieldChange(NamedTuple):
 class Annotations:
     """Names, notes, tags and stars of `m` dimensions. Thread-safe.
 
-    `clock` returns the current time in UTC. Everything that writes raises a ValueError of one line
-    if it cannot.
+    Everything that writes raises a ValueError of one line if it cannot.
     """
 
-    def __init__(
-        self, database: Database, m: int, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, database: Database, m: int) -> None:
         self._database = database
         self.m = m
-        self._clock = clock
-        self.searches = SavedSearches(database, self.now)
+        self.searches = SavedSearches(database)
         self._names: tuple[tuple[int, int, int], Mapping[int, str]] | None = None
         self._warned = False
 
@@ -272,7 +268,8 @@ class Annotations:
             stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if self._names and self._names[0] == stamp:
                 return self._names[1]
-            names = self._read_names()
+            with self._database.reading() as connection:
+                named = _annotations(connection, "field = 'name' AND value <> ''")
         except OSError:
             return {}
         except ValueError as error:
@@ -280,6 +277,7 @@ class Annotations:
                 log.warning("%s", error)
             self._warned = True
             return {}
+        names = {j: one["name"].value for j, one in named.items() if 0 <= j < self.m}
         if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
             self._names = (stamp, names)
         return names
@@ -306,7 +304,7 @@ class Annotations:
             current = _read(connection, dimension, field)
             if text == current.value or version != current.version:
                 return WriteResult(current, saved=text == current.value)
-            written = _put(connection, dimension, field, text, current, self.now())
+            written = _put(connection, dimension, field, text, current, format_time())
             return WriteResult(written, saved=True)
 
     def apply(self, changes: Iterable[FieldChange]) -> int:
@@ -316,24 +314,15 @@ class Annotations:
             for change in changes:
                 current = _read(connection, change.dimension, change.field)
                 if current == change.before:
-                    when = change.changed or self.now()
+                    when = change.changed or format_time()
                     _put(connection, change.dimension, change.field, change.value, current, when)
                     written += 1
         return written
-
-    def now(self) -> str:
-        """Return the current time as text; see `format_time`."""
-        return format_time(self._clock())
 
     def check(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
         if not 0 <= dimension < self.m:
             raise ValueError(f"there is no dimension {dimension}; there are 0 to {self.m - 1}")
-
-    def _read_names(self) -> dict[int, str]:
-        with self._database.reading() as connection:
-            named = _annotations(connection, "field = 'name' AND value <> ''")
-        return {j: one["name"].value for j, one in named.items() if 0 <= j < self.m}
 
 
 def _annotations(connection: Connection, where: str, *values: object) -> dict[int, Annotation]:

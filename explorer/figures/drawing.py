@@ -60,23 +60,14 @@ _SETTINGS: dict[Any, Any] = {
     "text.hinting": "no_hinting",
     "path.simplify": False,
 }
+_COMMANDS = {
+    "\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "<": "textless",
+    ">": "textgreater", "|": "textbar",
+}  # fmt: skip
 _ESCAPES = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "$": r"\$",
-        "&": r"\&",
-        "#": r"\#",
-        "%": r"\%",
-        "_": r"\_",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"{\char34}",
-    }
+    {sign: f"\\{sign}" for sign in "{}$&#%_"}
+    | {sign: f"\\{name}{{}}" for sign, name in _COMMANDS.items()}
+    | {'"': r"{\char34}"}
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _NARROW_CM = 9.0
@@ -88,7 +79,6 @@ class FigureFile(NamedTuple):
     """A drawn figure."""
 
     data: bytes
-    """Content of the file."""
     recipe: Recipe
     """Complete recipe; drawing it again gives the same bytes."""
     content: tuple[Content, ...]
@@ -107,14 +97,13 @@ def draw_figure(
     originals: bool = True,
     dpi: int = DPI,
 ) -> FigureFile:
-    """Draw a figure for print.
+    """Draw a figure for print, as pdf, svg or png.
 
     Parameters
     ----------
     engine : Engine
     recipe : Recipe
     kind : str
-        pdf, svg or png.
     encode : callable, optional
         Encodes a query, instead of `engine.encode`.
     originals : bool
@@ -240,12 +229,10 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
     """Return the file's bytes, with the origin as metadata and without a date."""
     collection = engine.collection
     title = f"{collection.name}: {len(recipe.rows)} × {recipe.columns} images"
-    origin = {
-        "collection": f"{collection.name} {collection.sha256}",
-        "checkpoint": recipe.checkpoint,
-        "sieve": recipe.version,
-    }
-    description = ", ".join(f"{name} {value}" for name, value in origin.items())
+    description = (
+        f"collection {collection.name} {collection.sha256}, checkpoint {recipe.checkpoint}, "
+        f"sieve {recipe.version}"
+    )
     maker = f"Sieve {recipe.version}"
     metadata = {
         "pdf": {"Title": title, "Subject": description, "Keywords": description, "Creator": maker,

@@ -190,18 +190,15 @@ class BenchmarkHandlers:
 
     def evaluation_start(self, _: Any) -> dict[str, Any]:
         """Start a quick evaluation of the open checkpoint."""
-        self._require_runs().start(Path(self.checkpoint.path).absolute())
+        assert self._runs is not None
+        self._runs.start(Path(self.checkpoint.path).absolute())
         return self.evaluations(None)
 
     def evaluation_stop(self, _: Any) -> dict[str, Any]:
         """Request the quick evaluation to stop."""
-        self._require_runs().stop()
+        assert self._runs is not None
+        self._runs.stop()
         return self.evaluations(None)
-
-    def _require_runs(self) -> EvaluationManager:
-        if self._runs is None:
-            raise ValueError("this server does not run evaluations")
-        return self._runs
 
     def _find(self, name: str) -> Evaluation:
         """Find an evaluation by its id; the id never becomes part of a path."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,8 @@ class SearchHandlers:
         self._uploads = Uploads(upload_folder)
         # Encode one query at a time: concurrent ones would only compete for the same cores.
         self.model = Lock()
-        self._encoded = lru_cache(maxsize=MAX_CACHED_QUERIES)(self._encode)
+        encode = partial(self.encode_by, engine)
+        self._encoded = lru_cache(maxsize=MAX_CACHED_QUERIES)(encode)
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
         # Tiles have the median aspect ratio of the collection, so that most images are not cropped.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
@@ -206,9 +207,6 @@ class SearchHandlers:
         )
         return write_link(state, self.engine.collection.name, self.checkpoint_name)
 
-    def _encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
-        return self.encode_by(self.engine, q, without, item, upload)
-
     def encode_by(
         self, engine: Engine, q: str, without: str = "", item: str = "", upload: str = ""
     ) -> EncodedQuery:
@@ -226,6 +224,5 @@ class SearchHandlers:
     def _sample_items(self) -> list[dict[str, Any]]:
         """Return evenly spaced items of the collection, shown before the first query."""
         n = self.engine.collection.n_items
-        return item_summaries(
-            self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist()
-        )
+        rows = np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int)
+        return item_summaries(self.engine, rows.tolist())
