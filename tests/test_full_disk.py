@@ -76,7 +76,9 @@ def full(line: str) -> str:
     return line
 
 
-def test_preparing(disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: Path) -> None:
+def test_full_disk_while_preparing(
+    disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: Path
+) -> None:
     out = disk.folder / "c"
     asked = (
         *("prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv"),
@@ -91,7 +93,7 @@ def test_preparing(disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: 
     assert Collection.open(out).n_items == 60 and disk.names() == {"c"}
 
 
-def test_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None:
+def test_full_disk_while_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None:
     out = disk.folder / "codes"
     asked = ("train", tiny_collection.path, "--out", out, "--device", "cpu", "--epochs", "1")
     small = ("--m", "64", "--k", "8", "--batch-size", "32")
@@ -103,7 +105,9 @@ def test_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None
     assert Checkpoint.load(out).m == 64 and disk.names() == {"codes"}
 
 
-def test_exporting_over_an_older_file(disk: Disk, sieve: Sieve, tiny_engine, home: Path) -> None:
+def test_full_disk_while_exporting_over_an_older_file(
+    disk: Disk, sieve: Sieve, tiny_engine, home: Path
+) -> None:
     opened = (tiny_engine.collection.path, "codes", "--checkpoint", tiny_engine.checkpoint.path)
     out = disk.folder / "codes.npz"
     assert sieve("export", *opened, "-o", out).code == 0
@@ -117,7 +121,7 @@ def test_exporting_over_an_older_file(disk: Disk, sieve: Sieve, tiny_engine, hom
     assert home.is_dir()
 
 
-def test_annotating(disk: Disk) -> None:
+def test_full_disk_while_annotating(disk: Disk) -> None:
     def store() -> Annotations:
         return Annotations(Database(disk.folder / "notes.sqlite", "c" * 64, "d" * 64), m=4096)
 

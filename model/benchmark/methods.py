@@ -43,9 +43,9 @@ from sieve.model.evaluation.rules import (
 )
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
+from sieve.model.hyperparameters import LOSSES
 from sieve.model.training import PAPER, TrainingConfig
 from sieve.model.training.data import modality_means
-from sieve.model.training.objectives import LOSSES
 from sieve.model.training.trainer import Trainer, training_data
 
 log = logging.getLogger(__name__)

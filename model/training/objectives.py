@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
+from sieve.model.hyperparameters import LOSSES, ObjectiveName
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (
@@ -34,10 +35,6 @@ WIDE = 4
 """k is annealed from `WIDE` * k, where reconstruction is also measured."""
 NARROW = 1
 """Number of strongest dimensions of a word that must predict its presence alone."""
-
-LOSSES = frozenset(
-    {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
-)
 
 
 class TrainingModule(nn.Module):
@@ -214,7 +211,6 @@ def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tenso
     )
 
 
-ObjectiveName = Literal["compact", "paper", "vocabulary"]
 StepLosses = tuple[dict[str, Tensor], Tensor]
 _LEAST_PEAK = 1e-6
 """Lower bound of the batch maxima that activations are divided by."""
@@ -224,9 +220,6 @@ _SILENT = 1e-4
 
 class Objective(Protocol):
     """Initialisation, losses and finalisation of a training run."""
-
-    loss_names: ClassVar[frozenset[str]]
-    """Names of its losses; the weights of others have no effect."""
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Set the centres and any non-random initial weights."""
@@ -257,8 +250,6 @@ class Objective(Protocol):
 
 class Compact:
     """Sieve's own losses: see `training_losses`."""
-
-    loss_names: ClassVar[frozenset[str]] = LOSSES
 
     def __init__(
         self,
@@ -295,8 +286,6 @@ class Paper:
     say how captions mark dimensions; here dimension j belongs to the j-th most frequent word, which
     marks it for items whose captions have the word.
     """
-
-    loss_names: ClassVar[frozenset[str]] = frozenset({"contrast", "reconstruct"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         self.data = data
@@ -369,8 +358,6 @@ class Paper:
 
 class Vocabulary:
     """One dimension per caption word; contrast between image, text and word-set codes."""
-
-    loss_names: ClassVar[frozenset[str]] = frozenset({"contrast"})
 
     def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
         n_words = len(data.words.words)

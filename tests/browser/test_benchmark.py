@@ -41,7 +41,9 @@ def rows(page: Page) -> list[str]:
     )
 
 
-def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str, str]) -> None:
+def test_saved_results_can_be_opened_sorted_and_compared(
+    page: Page, evaluated: tuple[str, str]
+) -> None:
     own, other = evaluated
     go(page)
     page.get_by_role("tab", name="Benchmark").click()
@@ -87,7 +89,9 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     ]  # fmt: skip
 
 
-def test_a_link_from_anywhere_opens_what_there_is(page: Page, evaluated: tuple[str, str]) -> None:
+def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
+    page: Page, evaluated: tuple[str, str]
+) -> None:
     go(page, "?tab=benchmark&benchmark=20200101-x<b>,nothing,99999,magic")
     expect(page.locator(".sv-bench .sv-fault")).to_contain_text(
         "was not found; the newest is shown"
@@ -96,7 +100,7 @@ def test_a_link_from_anywhere_opens_what_there_is(page: Page, evaluated: tuple[s
     assert rows(page)
 
 
-def test_a_quick_one_is_run_and_its_fault_is_told(
+def test_quick_benchmark_runs_and_reports_its_error(
     browser: Browser,
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001

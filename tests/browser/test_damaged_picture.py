@@ -38,7 +38,7 @@ def damaged(tiny_engine, address: str, tmp_path: Path) -> Iterator[tuple[str, st
     served.app.close()
 
 
-def test_a_damaged_thumbnail_is_a_blank_tile(page: Page, damaged: tuple[str, str]) -> None:
+def test_damaged_thumbnail_is_shown_as_empty_tile(page: Page, damaged: tuple[str, str]) -> None:
     address, item = damaged
     page.goto(f"{address}/?q=a+red+circle")
     settle(page)

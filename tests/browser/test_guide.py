@@ -70,7 +70,7 @@ def check_step(page: Page, number: int) -> None:
     assert not has_sideways_scroll(page)
 
 
-def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
+def test_guide_leads_to_a_first_exclusion(newcomer: Page) -> None:
     page = newcomer
     go(page)
     card = page.get_by_role("dialog", name="How it works")
@@ -96,7 +96,7 @@ def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
     expect(card).to_be_hidden()
 
 
-def test_it_steps_aside(newcomer: Page) -> None:
+def test_guide_can_be_dismissed(newcomer: Page) -> None:
     page = newcomer
     go(page)
     card = page.get_by_role("dialog", name="How it works")
@@ -110,6 +110,6 @@ def test_it_steps_aside(newcomer: Page) -> None:
     assert page.locator(".sv-guided").count() == 0
 
 
-def test_links_open_without_it(newcomer: Page) -> None:
+def test_links_open_without_the_guide(newcomer: Page) -> None:
     go(newcomer, "?q=a+circle")
     expect(newcomer.get_by_role("dialog", name="How it works")).to_be_hidden()

@@ -46,7 +46,7 @@ def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
     served.app.close()
 
 
-def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many: Engine) -> None:
+def test_ten_thousand_dimensions_are_listed_mapped_and_navigable(crowd: Page, many: Engine) -> None:
     go(crowd, "?tab=dimensions")
     expect(crowd.locator(".sv-found")).to_contain_text("10,000 dimensions")
     crowd.get_by_text("Map", exact=True).click()

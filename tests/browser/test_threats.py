@@ -70,7 +70,7 @@ def unharmed(page: Page) -> None:
     assert page.evaluate("Object.getOwnPropertyNames(Object.prototype).length === 12")
 
 
-def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
+def test_markup_is_escaped_on_every_tab(page: Page, everywhere: str) -> None:
     for place, (link, shown) in PLACES.items():
         packed = quote(PAYLOAD.replace("%", "%25").replace(",", "%2C").replace(":", "%3A"))
         escaped = PAYLOAD.replace("\\", "\\\\").replace('"', '\\"')
@@ -85,7 +85,7 @@ def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
     assert "dog" in page.inner_text("body")
 
 
-def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: str) -> None:
+def test_markup_in_notes_and_saved_searches_is_escaped(page: Page, everywhere: str) -> None:
     page.goto(f"{everywhere}/?tab=dimensions&dimension=5")
     settle(page)
     for role, name in (("textbox", "Your name for this dimension"), ("textbox", "Notes")):
@@ -107,7 +107,7 @@ def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: s
         unharmed(page)
 
 
-def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> None:
+def test_markup_in_a_file_name_is_escaped(page: Page, everywhere: str) -> None:
     page.goto(everywhere)
     settle(page)
     name = "<img src=x onerror=pwned=1>.png"
@@ -153,7 +153,7 @@ Promise.all([
 """
 
 
-def test_another_website_asks_in_vain(
+def test_cross_origin_requests_are_refused(
     page: Page, address: str, evil: str, tmp_path: Path, tiny_engine
 ) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
@@ -178,7 +178,7 @@ def test_another_website_asks_in_vain(
     assert shown and not shown.url.startswith(address) and shown.locator(".sv-tile").count() == 0
 
 
-def test_a_name_led_to_this_machine_shows_nothing(
+def test_rebound_host_name_gets_no_data(
     playwright: Playwright, browser_path: str, address: str
 ) -> None:
     led = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
@@ -238,7 +238,7 @@ all();
 """
 
 
-def test_another_website_over_plain_http_reads_and_writes_nothing(
+def test_website_over_plain_http_cannot_read_or_write(
     playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, evil: str
 ) -> None:
     """There the browser says nothing in Sec-Fetch-Site, as this is no secure context."""
@@ -283,7 +283,7 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
     assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
-def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str) -> None:
+def test_page_requests_nothing_from_other_hosts(browser: Browser, everywhere: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=everywhere)
     skip_guide(context)
     page = context.new_page()

@@ -54,7 +54,9 @@ def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
 
 
-def test_any_collection_is_opened_trained_and_searched(browser: Browser, server: Server) -> None:
+def test_any_collection_can_be_opened_trained_and_searched(
+    browser: Browser, server: Server
+) -> None:
     assert server.served
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=server.served.url
@@ -104,7 +106,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     context.close()
 
 
-def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Server) -> None:
+def test_page_that_missed_the_server_change_follows_it(browser: Browser, server: Server) -> None:
     offer = server.served
     assert offer
     page = browser.new_page(base_url=offer.url)
@@ -122,7 +124,7 @@ def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Serv
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_train_tab_is_accessible_and_fits(
+def test_train_tab_is_accessible_and_fits_the_page(
     browser: Browser,
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
@@ -145,7 +147,7 @@ def test_the_train_tab_is_accessible_and_fits(
     served.app.close()
 
 
-def test_a_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
+def test_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
     page.goto("/?tab=train")
     expect(page.get_by_role("textbox", name="Find")).to_be_visible()
     expect(page.get_by_role("tab", name="Train")).to_have_count(0)

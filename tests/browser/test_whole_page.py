@@ -33,7 +33,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_accessible_and_without_sideways_scroll(page: Page, place: str) -> None:
+def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str) -> None:
     go(page, PLACES[place])
     if place in SHOWN:
         page.locator(SHOWN[place]).first.wait_for(state="attached")
@@ -61,7 +61,7 @@ def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
     return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
 
-def test_nothing_comes_from_outside(page: Page, address: str) -> None:
+def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     go(page, "?q=a+circle&without=the+snow")
@@ -73,7 +73,7 @@ def test_nothing_comes_from_outside(page: Page, address: str) -> None:
     assert asked and not outside
 
 
-def test_results_do_not_jump(page: Page) -> None:
+def test_results_do_not_shift(page: Page) -> None:
     go(page, "?q=a+circle")
     grid = page.locator(".sv-columns > .sv-grid")
     before = grid.bounding_box()

@@ -15,7 +15,7 @@ from sieve.model.backbone import Backbone
 README = Path(__file__).parents[2] / "data_prep" / "README.md"
 
 
-def test_the_example_source_can_be_prepared(
+def test_readme_example_source_can_be_prepared(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

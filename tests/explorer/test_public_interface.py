@@ -15,7 +15,7 @@ RECORDED = Path(__file__).with_suffix(".txt")
 UPDATE = "SIEVE_UPDATE_INTERFACE"
 
 
-def test_the_public_interface_is_the_recorded_one(
+def test_public_interface_equals_the_recorded_one(
     tiny_engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sieve.explorer.app import build_app

@@ -211,7 +211,7 @@ ONCE = (
 SAMPLE = 150
 
 
-def test_each_mutation_is_refused_in_a_line_or_read(
+def test_mutations_are_read_or_rejected_with_one_line(
     artifacts: tuple[Path, Path], tmp_path: Path, home: Path
 ) -> None:
     whole = artifacts[0].parent
@@ -257,7 +257,7 @@ def use_codes(collection: Path) -> None:
     assert isinstance(engine.dimension(0).name, str)
 
 
-def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
+def test_mutated_external_codes_are_read_or_rejected_with_one_line(
     tmp_path: Path, home: Path
 ) -> None:
     source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), tmp_path, name="mine")
@@ -282,7 +282,7 @@ def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
 
 
 @pytest.mark.parametrize("name", [MANIFEST, CONFIG, NAMES, TRAINING, CHECKSUMS])
-def test_a_sparse_file_of_40_gb_is_not_read(
+def test_sparse_file_of_40_gb_is_not_read(
     artifacts: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     copies = Path(shutil.copytree(artifacts[0].parent, tmp_path / "artifacts"))

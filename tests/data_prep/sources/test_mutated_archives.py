@@ -301,7 +301,9 @@ def nearest(rows: np.ndarray, one: np.ndarray) -> int:
 
 @pytest.mark.parametrize("kind", MUTATIONS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_layout_is_paired_wrongly_in_silence(tmp_path: Path, layout: str, kind: str) -> None:
+def test_mutated_layouts_are_never_paired_wrongly_without_a_report(
+    tmp_path: Path, layout: str, kind: str
+) -> None:
     for seed in range(3):
         folder = tmp_path / str(seed)
         folder.mkdir()

@@ -125,7 +125,7 @@ def copied(folder: Path, to: Path) -> Path:
     return Path(shutil.copytree(folder, to)) / "notes.sqlite"
 
 
-def test_nothing_is_lost_at_any_write_of_a_commit(crashed: list[Path], tmp_path: Path) -> None:
+def test_crash_at_any_write_of_a_commit_loses_nothing(crashed: list[Path], tmp_path: Path) -> None:
     states, hot = [], 0
     for folder in crashed:
         hot += (folder / "notes.sqlite-journal").exists()
@@ -150,7 +150,7 @@ def half_written(crashed: list[Path]) -> Path:
     return [folder for folder in crashed if is_half_written(folder)][-3]
 
 
-def test_a_journal_does_not_meet_a_new_database(half_written: Path, tmp_path: Path) -> None:
+def test_journal_is_not_applied_to_a_new_database(half_written: Path, tmp_path: Path) -> None:
     path = copied(half_written, tmp_path / "split")
     aside = path.with_name("moved")
     path.rename(aside)
@@ -181,7 +181,7 @@ def read_only(half_written: Path) -> Iterator[Path]:
         path.parent.chmod(0o755)
 
 
-def test_where_nothing_can_be_written_the_line_keeps_both_files_together(read_only: Path) -> None:
+def test_read_only_error_preserves_both_files(read_only: Path) -> None:
     for ask in (opened(read_only).all, lambda: opened(read_only).write(1, "name", "x", 0)):
         with pytest.raises(ValueError) as told:
             ask()

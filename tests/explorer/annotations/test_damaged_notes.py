@@ -1,4 +1,4 @@
-"""A damaged file of notes is reported, and is not written to."""
+"""A changed byte in the file of notes is told, or changes nothing that is read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def test_a_truncated_file_is_told(path: Path) -> None:
+def test_truncated_file_is_reported(path: Path) -> None:
     whole, before = path.read_bytes(), told(path)
     for length in (0, 1, 100, 4096, len(whole) // 2, len(whole) - 4096):
         path.write_bytes(whole[:length])
@@ -42,7 +42,7 @@ def test_a_truncated_file_is_told(path: Path) -> None:
     assert told(path) == before
 
 
-def test_a_damaged_page_is_told(path: Path) -> None:
+def test_damaged_page_is_reported(path: Path) -> None:
     whole = path.read_bytes()
     for page in range(4096, len(whole), 4096):
         path.write_bytes(whole[:page] + b"\xff" * 64 + whole[page + 64 :])
@@ -50,7 +50,7 @@ def test_a_damaged_page_is_told(path: Path) -> None:
             opened(path).write(40, "name", "more", 0)
 
 
-def test_a_file_with_the_checksum_of_an_earlier_version_opens(path: Path) -> None:
+def test_checksum_of_an_earlier_version_is_removed_by_a_write(path: Path) -> None:
     before = told(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO origin VALUES ('content', '00000000')")

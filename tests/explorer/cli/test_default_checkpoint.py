@@ -43,7 +43,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("wide")
-def test_a_quick_training_is_not_the_default(
+def test_quick_training_is_not_the_default(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     quick = kept(tiny_checkpoint, home, "tiny", steps=20, newer=2)
@@ -76,7 +76,7 @@ def test_a_quick_training_is_not_the_default(
 
 
 @pytest.mark.usefixtures("wide")
-def test_nothing_is_said_where_nothing_else_was_expected(
+def test_nothing_is_reported_for_the_expected_checkpoint(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
     older = kept(tiny_checkpoint, home, "tiny", steps=400, newer=1)
@@ -85,7 +85,7 @@ def test_nothing_is_said_where_nothing_else_was_expected(
     assert {explain_choice(tiny_collection, one) for one in (newest, older)} == {("", "")}
 
 
-def test_few_dimensions_are_quick_too(
+def test_few_dimensions_count_as_quick(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
     narrow = kept(tiny_checkpoint, home, "narrow", steps=1000, newer=1)
@@ -93,7 +93,7 @@ def test_few_dimensions_are_quick_too(
 
 
 @pytest.mark.usefixtures("wide")
-def test_train_says_that_a_quick_one_is_no_default(
+def test_train_reports_that_a_quick_checkpoint_is_not_the_default(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -110,7 +110,7 @@ def test_train_says_that_a_quick_one_is_no_default(
 
 
 @pytest.mark.usefixtures("wide")
-def test_explore_says_which_is_open(
+def test_explore_reports_which_checkpoint_is_open(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -129,7 +129,7 @@ def test_explore_says_which_is_open(
     assert lines[1].startswith("full is open, because trial had only a quick training (20 steps)")
 
 
-def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
+def test_image_folder_does_not_hide_a_checkpoint(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -157,7 +157,7 @@ def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
     assert told["checkpoint"] == "full"  # the path of a checkpoint goes before a kept one
 
 
-def test_a_folder_of_pictures_does_not_hide_a_collection(
+def test_image_folder_does_not_hide_a_collection(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -201,7 +201,7 @@ TOOLS = (
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_an_external_sae_is_named_with_the_way_to_codes(
+def test_external_sae_error_explains_how_to_import_codes(
     sieve: Sieve, tiny_collection: Collection, tmp_path: Path, tool: str
 ) -> None:
     given = external(tool, tmp_path / "layers.3" / "sae")
@@ -213,7 +213,9 @@ def test_an_external_sae_is_named_with_the_way_to_codes(
     assert all(part in line for part in wanted), line
 
 
-def test_pickled_code_is_not_run(sieve: Sieve, tiny_collection: Collection, tmp_path: Path) -> None:
+def test_pickled_code_is_not_executed(
+    sieve: Sieve, tiny_collection: Collection, tmp_path: Path
+) -> None:
     class Evil:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))

@@ -42,7 +42,7 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["Ctrl-C", "terminated"],
 )
-def test_a_stopped_preparation_keeps_what_is_done(
+def test_interrupted_preparation_preserves_finished_work(
     many_images: Path,
     tiny_backbone_dir: Path,
     tmp_path: Path,
@@ -77,7 +77,7 @@ def test_a_stopped_preparation_keeps_what_is_done(
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_the_explorer_stops_at_once_with_pages_open(
+def test_explorer_stops_at_once_with_open_pages(
     opened: tuple, home: Path, sent: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "sieve", "explore", *map(str, opened)]

@@ -74,7 +74,7 @@ def hostile(
     return named(tiny_collection, own.parent / "hostile", f"local-dir:{own}")
 
 
-def test_a_hostile_collection_runs_nothing_in_any_command(
+def test_malicious_collection_runs_no_code_in_any_command(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple, tmp_path: Path, pictures: Path
 ) -> None:
     with_codes = (hostile, *opened[1:])
@@ -177,7 +177,7 @@ def test_no_variant_of_the_attack_runs_code(
     assert not trace.exists()
 
 
-def test_consent_does_not_let_code_run(
+def test_consent_does_not_allow_code(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple
 ) -> None:
     found = sieve("search", hostile, "a circle", *opened[1:], "--trust-backbone", "--json")
@@ -185,7 +185,7 @@ def test_consent_does_not_let_code_run(
     assert not trace.exists()
 
 
-def test_a_public_page_of_a_hostile_collection_runs_nothing(
+def test_public_page_of_a_malicious_collection_runs_no_code(
     hostile: Path, trace: Path, opened: tuple, home: Path
 ) -> None:
     port = FIRST_PORT + 90
@@ -222,7 +222,7 @@ def notes(answer: CommandResult) -> str:
     return " ".join(answer.data["notes"])
 
 
-def test_consent_is_kept_for_contents(
+def test_consent_is_stored_by_content_hash(
     sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
 ) -> None:
     folder = named(tiny_collection, tmp_path / "c", f"local-dir:{own}")
@@ -239,7 +239,7 @@ def test_consent_is_kept_for_contents(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"backbones": [1]}', "{" * 10_000])
-def test_a_damaged_list_trusts_nothing(
+def test_damaged_consent_file_trusts_nothing(
     sieve: Sieve,
     tiny_collection: Collection,
     opened: tuple,
@@ -251,7 +251,7 @@ def test_a_damaged_list_trusts_nothing(
     assert ASK in notes(search(sieve, tiny_collection.path, opened))
 
 
-def test_who_prepares_with_a_backbone_is_not_asked(
+def test_preparing_with_a_backbone_implies_consent(
     sieve: Sieve, own: Path, opened: tuple, pictures: Path, tmp_path: Path
 ) -> None:
     made = sieve(
@@ -262,7 +262,7 @@ def test_who_prepares_with_a_backbone_is_not_asked(
     assert not notes(search(sieve, tmp_path / "made", opened))
 
 
-def test_a_repository_is_not_asked_for_without_consent(
+def test_repository_is_not_contacted_without_consent(
     sieve: Sieve,
     tiny_collection: Collection,
     own: Path,
@@ -282,7 +282,7 @@ def test_a_repository_is_not_asked_for_without_consent(
     assert "has changed since you used it" in notes(found)
 
 
-def test_a_file_under_an_architecture_s_name_is_asked_for(
+def test_file_under_an_architecture_name_requires_consent(
     sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
 ) -> None:
     weights = own / "open_clip_model.safetensors"

@@ -11,7 +11,9 @@ import pytest
 from sieve.model.backbone import Backbone
 
 
-def test_texts_of_different_lengths_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_texts_of_different_lengths_are_embedded_correctly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     backbone = Backbone.load("sieve-lite", "cpu")
     texts = ["a dog", "a brown dog that runs along the beach", "two", "a man on a red motorcycle"]
     alone = [backbone.encode_texts([text]) for text in texts]

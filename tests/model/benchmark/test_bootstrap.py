@@ -25,7 +25,7 @@ def world(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scores, relevant, violating
 
 
-def test_a_resample_measures_as_if_items_were_copied() -> None:
+def test_resampling_equals_repeating_items() -> None:
     scores, relevant, violating = world(0)
     names = ["dog", "dog", "cat", "car", "car", "car"]
     draws = draw_resamples(names, N_ITEMS, 12, seed=3)
@@ -39,7 +39,7 @@ def test_a_resample_measures_as_if_items_were_copied() -> None:
         assert found.violation[r] == pytest.approx(np.average(measured.violation, weights=weights))
 
 
-def test_pairs_of_one_a_word_are_drawn_together() -> None:
+def test_pairs_of_one_a_word_are_resampled_together() -> None:
     draws = draw_resamples(["dog", "cat", "dog"], 10, 200, seed=0)
     np.testing.assert_array_equal(draws.pairs[:, 0], draws.pairs[:, 2])
     assert set(draws.pairs[:, 0].tolist()) == {0.0, 1.0, 2.0}
@@ -58,7 +58,7 @@ def test_seeds_are_averaged() -> None:
     np.testing.assert_allclose(both, np.mean(apart, axis=0))
 
 
-def test_intervals_hold_what_was_measured() -> None:
+def test_intervals_contain_the_estimate() -> None:
     values = np.random.default_rng(0).normal(5.3, 1, 4000)
     low, high = interval(values, 5.0)
     assert low == pytest.approx(5 - 1.96, abs=0.1)

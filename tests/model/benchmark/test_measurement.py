@@ -34,20 +34,20 @@ def faultless(space: Space, _: object) -> np.ndarray:
     return np.where(space.score(space.b) > 0, -np.inf, space.score(space.a)).astype(np.float32)
 
 
-def test_a_faultless_exclusion_spares_everything_and_keeps_the_most_there_is() -> None:
+def test_perfect_exclusion_has_no_violations_and_preserves_a() -> None:
     found = measured(Rule("faultless", faultless, {}))
     assert found.violation == 0
     assert found.spared_ap == found.spared_plain_ap == found.kept_ap
     assert found.kept_ap < found.plain_ap  # half of what has A is gone, the noise is not
 
 
-def test_what_lacks_b_keeps_its_order_where_only_b_is_subtracted() -> None:
+def test_subtracting_only_b_preserves_the_ranking_of_items_without_b() -> None:
     found = measured(SUBTRACT)
     assert found.spared_ap == found.spared_plain_ap
     assert found.kept_ap != found.plain_ap
 
 
-def test_a_rule_that_harms_a_spares_less() -> None:
+def test_rule_that_harms_a_lowers_spared_ap() -> None:
     def score(space: Space, _: object) -> np.ndarray:
         return space.score(-space.a)
 
