@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
+    NEVER,
     BackboneOptions,
     CheckpointName,
     CollectionName,

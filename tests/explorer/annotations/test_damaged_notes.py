@@ -1,4 +1,4 @@
-"""A changed byte in the file of notes is told, or changes nothing that is read."""
+"""A damaged file of notes is reported, and is not written to."""
 
 from __future__ import annotations
 
