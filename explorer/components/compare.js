@@ -85,13 +85,7 @@ function fillHyperparameter() {
 // The query.
 const isAsked = (one) => Boolean(one.q || one.item || one.upload);
 let can = {};
-let searched = ""; // preview of the query image of the search
-on("question", (now) => { searched = now.preview; });
-const ofSearch = () => {
-  const { q: query, item, upload: key, without: not, off, strictness, never } = viewState;
-  return { q: query, item, upload: key, without: not, off, strictness, never, preview: searched };
-};
-const same = (one, other) => Object.keys(PLAIN).every((name) => String(one[name]) === String(other[name]));
+const { query: ofSearch, sameQuery: same } = Sieve;
 function offer() {
   fromSearch.hidden = !Sieve.hasQuery() || same(state, ofSearch());
 }
@@ -103,14 +97,7 @@ function use({ preview: picture = "", ...fields }, { own = true } = {}) {
   compare();
 }
 function write(like = null) {
-  const pictured = Boolean(state.item || state.upload);
-  by.hidden = !pictured;
-  q.hidden = pictured;
-  if (pictured) {
-    by.querySelector("img").src = preview || Sieve.thumbnail(state.item);
-    by.querySelector("span").textContent = state.upload ? "your image" : `like: ${like?.captions[0] ?? state.item}`;
-  }
-  [q.value, without.value] = [state.q, state.without];
+  Sieve.showQuery(queryForm, state, preview, `like: ${like?.captions[0] ?? state.item}`);
 }
 by.querySelector("button").addEventListener("click", () => {
   by.hidden = true;

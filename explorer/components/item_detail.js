@@ -35,9 +35,8 @@ function scoreOf(item) {
 
 // Explain the rank of a result compared with the next one.
 function explain(item) {
-  const { q, without, item: like, upload, off, strictness, never } = Sieve.viewState;
   dialog.close();
-  emit("why", { ...(item.query ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b: item.next ?? "" });
+  emit("why", { ...(item.query ?? Sieve.query()), a: item.id, b: item.next ?? "" });
   Sieve.showTab("inspect", { push: true });
 }
 function inspect(id) {

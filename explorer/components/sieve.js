@@ -125,6 +125,13 @@ window.Sieve ??= (() => {
   }
   const hasQuery = () => Boolean(viewState.q || viewState.item || viewState.upload);
 
+  // The query of the Search tab, for tabs that follow it.
+  function query() {
+    const { q, item, upload, without, off, strictness, never } = viewState;
+    return { q, item, upload, without, off, strictness, never, preview: upload ? preview : "" };
+  }
+  const sameQuery = (a, b) => Object.keys(query()).every((name) => name === "preview" || String(a[name]) === String(b[name]));
+
   const hadUpload = () => Boolean(history.state?.uploaded);
   // URL: the search as serialised by the server, plus the tab and dimension.
   function writeAddress(push) {
@@ -322,7 +329,7 @@ window.Sieve ??= (() => {
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, viewState, search, refuse, clear, change, hasQuery, open, connect, showTab, showDimension,
+    on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
     el, image, thumbnail, titleOf, bar, rated, dimensionLink, dimensionRow, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted

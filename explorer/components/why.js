@@ -14,7 +14,6 @@ let pair = { a: "", b: "" };
 let shown = pair; // the latest pair that could be explained
 let chosen = false; // whether the user chose the query; otherwise it follows the search
 let leftText = "";
-let searchPreview = "";
 const unfolded = new Set();
 
 const ask = Sieve.latest(server.sieve_why, show);
@@ -40,23 +39,8 @@ function saveState() {
   }
   Sieve.setTabText("inspect", Sieve.pack({ ...now, ...pair }));
 }
-function fillQuery() {
-  const pictured = Boolean(query.item || query.upload);
-  by.hidden = !pictured;
-  q.hidden = pictured;
-  q.value = query.q;
-  without.value = query.without;
-  if (!pictured) return;
-  const picture = query.preview || (query.item ? Sieve.thumbnail(query.item) : "");
-  by.querySelector("img").src = picture;
-  by.querySelector("img").hidden = !picture;
-  by.querySelector("span").textContent = query.upload ? "your image" : "images like this";
-}
-const ofSearch = () => {
-  const { q: text, without: not, item, upload, off, strictness, never } = viewState;
-  return { ...PLAIN, q: text, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
-};
-const same = (a, b) => ["q", "without", "item", "upload", "strictness", "never"].every((name) => a[name] === b[name]) && String(a.off) === String(b.off);
+const fillQuery = () => Sieve.showQuery(form, query, query.preview, "images like this");
+const { query: ofSearch, sameQuery: same } = Sieve;
 function offer() {
   fromSearch.hidden = !Sieve.hasQuery() || same(query, ofSearch());
   fromSlot.hidden = !leftText || query.q === leftText;
@@ -200,7 +184,6 @@ on("inspect", (text) => {
     off: Sieve.unpackOff(now["why-off"]), ...Sieve.unpackStrictness(now.strictness),
   }, { items: { a, b } });
 });
-on("question", ({ preview }) => { searchPreview = preview ?? ""; });
 on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...fields }) => {
   const own = !same({ ...PLAIN, ...fields }, ofSearch());
