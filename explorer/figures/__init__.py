@@ -36,7 +36,6 @@ WIDTHS = {"one column": 8.46, "two columns": 17.78}
 """Presets of `width`, in cm: 3.33 and 7 inches, common for two-column pages such as ACM's."""
 Mark = Literal["violations", "names", "captions", "scores"]
 MARKS = get_args(Mark)
-TILES = ("crop", "whole")
 MAX_BYTES = 1 << 20
 
 _Number = Field(strict=True, allow_inf_nan=False)
