@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sieve.explorer.concurrency import RequestLimiter
+from sieve.explorer.errors import json_errors
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (
@@ -36,7 +37,7 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
         js_on_load=(FOLDER / f"{name}.js").read_text("utf-8"),
         apply_default_css=False,
         elem_id=f"sieve-{name.replace('_', '-')}",
-        server_functions=[_named(function, limiter) for function in functions],
+        server_functions=[_named(json_errors(function), limiter) for function in functions],
     )
 
 

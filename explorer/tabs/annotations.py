@@ -29,7 +29,6 @@ from sieve.explorer.annotations.store import (
     search_link,
 )
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import (
     check_choice,
     check_text,
@@ -50,7 +49,7 @@ T = TypeVar("T")
 
 def annotations_component(handlers: AnnotationHandlers) -> None:
     """Add the component that all tabs share; call before the tabs."""
-    component("annotations", *map(json_errors, handlers.all()))
+    component("annotations", *handlers.all())
 
 
 class AnnotationHandlers:

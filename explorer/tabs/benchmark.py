@@ -15,7 +15,6 @@ from pydantic.dataclasses import dataclass
 from sieve.data_prep.bundled import collection_reference
 from sieve.explorer.benchmark_report import dropped_text, kind_of, verdicts
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.json_validation import (
@@ -301,4 +300,4 @@ def benchmark_tab(engine: Engine, training: TrainHandlers | None) -> None:
     handlers = BenchmarkHandlers(engine.collection, engine.checkpoint, runs)
     functions = [handlers.evaluations, handlers.evaluation, handlers.evaluation_pairs]
     functions += [handlers.evaluation_start, handlers.evaluation_stop] if runs else []
-    component("benchmark", *map(json_errors, functions))
+    component("benchmark", *functions)

@@ -7,7 +7,7 @@ the query names. Other checkpoints are opened on first use, and the two most rec
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,7 +17,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.serialize import format_number, item_summaries
 from sieve.explorer.tabs.search import SearchRequest
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
     from sieve.model.collection import Collection
     from sieve.model.engine import EncodedQuery, Engine
-    from sieve.model.evaluation.pairs import Concepts
 
 N_SHOWN = 20
 MAX_OPEN_ENGINES = 2
@@ -57,7 +55,7 @@ _DESCRIPTIONS = {
 def compare_tab(handlers: SearchHandlers) -> None:
     """Add the tab's component; call inside a `gr.Tab`."""
     compare = CompareHandlers(handlers)
-    component("compare", *map(json_errors, (compare.compare_options, compare.compare)))
+    component("compare", compare.compare_options, compare.compare)
 
 
 class RelevanceChoice:
@@ -65,7 +63,7 @@ class RelevanceChoice:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._concepts = lru_cache(maxsize=2)(self._load_concepts)
+        self._concepts = lru_cache(maxsize=2)(partial(load_concepts, collection))
 
     def tracks(self) -> tuple[TrackName, ...]:
         """Return the available sources of relevance judgments: labels, captions, both or none."""
@@ -116,9 +114,6 @@ class RelevanceChoice:
     def _names(self, track: TrackName) -> tuple[str, ...]:
         """Return the labels or nouns to choose from, without reading all captions."""
         return self._concepts(track).names if track == "label" else benchmark_nouns().lemmas
-
-    def _load_concepts(self, track: TrackName) -> Concepts:
-        return load_concepts(self._collection, track)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import data_url
-from sieve.explorer.errors import json_errors
 from sieve.explorer.figures.drawing import figure_download, preview_figure, recipe_for
 from sieve.explorer.json_validation import read_object
 
@@ -37,4 +36,4 @@ def figure_tab(handlers: SearchHandlers) -> None:
         made = figure_download(handlers.engine, recipe, kind, handlers.encode, originals=originals)
         return {"name": made.name, "url": data_url(made.mime, made.data)}
 
-    component("figure_editor", json_errors(preview), json_errors(download))
+    component("figure_editor", preview, download)

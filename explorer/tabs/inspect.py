@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import Line, read_object, validate
 from sieve.explorer.serialize import (
     dimension_row,
@@ -62,8 +61,8 @@ def inspect_tab(handlers: SearchHandlers) -> None:
     def why(payload: Any) -> dict[str, Any]:
         return why_view(handlers, payload)
 
-    component("inspect", json_errors(inspect))
-    component("why", json_errors(why))
+    component("inspect", inspect)
+    component("why", why)
 
 
 def describe_rank(standing: Standing, itself: int | None = None) -> str:

@@ -20,7 +20,6 @@ from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import codes_command, download, results_bytes
-from sieve.explorer.errors import json_errors
 from sieve.explorer.examples import examples
 from sieve.explorer.json_validation import NEVER, Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
@@ -37,7 +36,6 @@ from sieve.model.checkpoint import CheckpointChoice, explain_choice
 
 if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
-
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +60,11 @@ def search_tab(handlers: SearchHandlers) -> None:
     """Add the tab's components; call inside a `gr.Tab`."""
     uploads = () if handlers.public else (handlers.upload,)
     functions = (handlers.open, handlers.ask, handlers.item, *uploads)
-    component("search_bar", *map(json_errors, functions))
+    component("search_bar", *functions)
     component("saved_searches")
     with gr.Row(elem_classes="sv-split"):
         component("dimension_list")
-        component("results", json_errors(handlers.export_results))
+        component("results", handlers.export_results)
 
 
 class SearchHandlers:

@@ -21,7 +21,7 @@ from sieve.data_prep.bundled import (
     locate_collection,
 )
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors, one_line
+from sieve.explorer.errors import one_line
 from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.jobs.training_worker import TrainingSettings
@@ -40,7 +40,7 @@ def train_tab(handlers: TrainHandlers) -> None:
     ends = (handlers.training_stop, handlers.training_discard, handlers.training_open)
     reads = (handlers.training_state, handlers.training_collections)
     functions = (*reads, handlers.training_start, handlers.training_resume, *ends)
-    component("train", *map(json_errors, functions))
+    component("train", *functions)
 
 
 class CollectionChoice(NamedTuple):
