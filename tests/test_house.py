@@ -1,4 +1,4 @@
-"""The house itself: lint, types, one-way imports, and a wheel that works elsewhere."""
+"""Test the repository: lint, types, one-way imports and the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Figure tab: rows from the search and from dimensions, a preview, and files that are whole."""
+"""Test the Figure tab: rows from searches and dimensions, preview and downloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programming interface, through Gradio's own client and through bare HTTP."""
+"""Test the API with Gradio's client and by plain HTTP."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_readme_example_prints_three_results(url: str, capsys: pytest.CaptureFix
     (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert "http://127.0.0.1:7860" in block
     exec(block.replace("http://127.0.0.1:7860", url), {})
-    told = capsys.readouterr().out.strip().splitlines()
-    assert len([line for line in told if re.match(r"-?\d\.\d{3} \S", line)]) == 3
+    reported = capsys.readouterr().out.strip().splitlines()
+    assert len([line for line in reported if re.match(r"-?\d\.\d{3} \S", line)]) == 3
 
 
 @pytest.mark.parametrize(

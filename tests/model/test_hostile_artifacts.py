@@ -1,4 +1,4 @@
-"""A collection, a checkpoint or a backbone from a stranger: refused in one line, nothing run."""
+"""Test untrusted collections, checkpoints and backbones: rejected with one line, no code runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
-    """Put a file of a stranger's into a collection that says so."""
+    """Add an untrusted file to a collection and its manifest."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}

@@ -16,7 +16,7 @@ def opened(path: Path) -> Annotations:
     return Annotations(Database(path, "c" * 64, "d" * 64), m=64)
 
 
-def told(path: Path) -> object:
+def read_all(path: Path) -> object:
     store = opened(path)
     return store.all(), store.searches.all()
 
@@ -33,13 +33,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_truncated_file_is_reported(path: Path) -> None:
-    whole, before = path.read_bytes(), told(path)
+    whole, before = path.read_bytes(), read_all(path)
     for length in (0, 1, 100, 4096, len(whole) // 2, len(whole) - 4096):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"(is damaged|is not a database); move it away"):
-            told(path)
+            read_all(path)
     path.write_bytes(whole)
-    assert told(path) == before
+    assert read_all(path) == before
 
 
 def test_damaged_page_is_reported(path: Path) -> None:
@@ -51,10 +51,10 @@ def test_damaged_page_is_reported(path: Path) -> None:
 
 
 def test_checksum_of_an_earlier_version_is_removed_by_a_write(path: Path) -> None:
-    before = told(path)
+    before = read_all(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO origin VALUES ('content', '00000000')")
-    assert told(path) == before
+    assert read_all(path) == before
     opened(path).write(40, "name", "more", 0)  # the checksum would no longer be that of the rows
     with closing(sqlite3.connect(path)) as connection:
         assert not connection.execute("SELECT 1 FROM origin WHERE name = 'content'").fetchone()

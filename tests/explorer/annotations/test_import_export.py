@@ -1,4 +1,4 @@
-"""Files of names and notes: the same again, plain in a spreadsheet, and hostile ones refused."""
+"""Test exports and imports of annotations: lossless, safe in spreadsheets, and validated."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_cells_are_not_formulas(full: Annotations) -> None:
 )
 def test_any_text_round_trips_through_csv(field: str, text: str) -> None:
     value = read_field(field, text[:80])
-    kept = {7: {field: Field(value, 1, "2026-01-31T12:00:00.000Z")}}
-    said = read_annotation_file(write_csv(kept).encode(), "csv", M).values
-    assert [(one.dimension, one.field, one.value) for one in said] == (
+    saved = {7: {field: Field(value, 1, "2026-01-31T12:00:00.000Z")}}
+    stated = read_annotation_file(write_csv(saved).encode(), "csv", M).values
+    assert [(one.dimension, one.field, one.value) for one in stated] == (
         [(7, field, value)] if value else []
     )
 
@@ -178,9 +178,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE, ids=range(len(HOSTILE)))
 def test_invalid_json_gives_one_line(data: bytes) -> None:
-    with pytest.raises(ValueError, match=HOSTILE[data]) as told:
+    with pytest.raises(ValueError, match=HOSTILE[data]) as raised:
         read_annotation_file(data, "json", M)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 300
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
 
 
 HOSTILE_CSV = {
@@ -199,6 +199,6 @@ HOSTILE_CSV = {
 
 @pytest.mark.parametrize("data", HOSTILE_CSV, ids=range(len(HOSTILE_CSV)))
 def test_invalid_csv_gives_one_line(data: bytes) -> None:
-    with pytest.raises(ValueError, match=HOSTILE_CSV[data]) as told:
+    with pytest.raises(ValueError, match=HOSTILE_CSV[data]) as raised:
         read_annotation_file(data, "csv", M)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 300
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300

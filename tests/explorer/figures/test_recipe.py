@@ -1,4 +1,4 @@
-"""Recipes: short ones are enough, whole ones are read again, hostile ones are one line."""
+"""Test recipes: minimal ones, round trips and one-line errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def test_invalid_recipes_are_one_line(name: str) -> None:
     value, line = HOSTILE[name]
     with pytest.raises(ValueError) as raised:
         Recipe.from_json(value)
-    said = str(raised.value)
-    assert said.startswith(line)
-    assert "\n" not in said and len(said) < 300
+    message = str(raised.value)
+    assert message.startswith(line)
+    assert "\n" not in message and len(message) < 300
 
 
 def test_text_is_normalised() -> None:

@@ -25,7 +25,7 @@ def handlers(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noq
 
 @pytest.fixture
 def copies(tiny_checkpoint, home: Path) -> list[str]:
-    """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
+    """Names of three checkpoints in $SIEVE_HOME that match the tiny collection."""
     names = [f"copy-{number}" for number in range(MAX_OPEN_ENGINES + 1)]
     for name in names:
         shutil.copytree(
@@ -108,7 +108,7 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
         (None, "a view must be a JSON object"),
         ({"q": " "}, "nothing to compare"),
@@ -125,10 +125,10 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
     ],
 )
 def test_invalid_comparison_is_one_line(
-    handlers: CompareHandlers, payload: object, said: str
+    handlers: CompareHandlers, payload: object, message: str
 ) -> None:
     line = json_errors(handlers.compare)(payload)["error"]
-    assert said in line[0].lower() + line[1:] and "\n" not in line
+    assert message in line[0].lower() + line[1:] and "\n" not in line
 
 
 def test_item_and_image_queries_are_compared(

@@ -1,4 +1,4 @@
-"""Who embeds beside a collection does it with the weights that made it, or is refused."""
+"""Test that queries are embedded with the weights of the collection or rejected."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def lite() -> Backbone:
 
 
 def tiny_folder(folder: Path, text_width: int | None = None) -> Path:
-    """A model of somebody's own, randomly initialised."""
+    """Write a randomly initialised local model."""
     torch.manual_seed(0)
     parts = {key: value for key, value in TINY.items() if key != "custom_text"}
     network = CustomTextCLIP(**json.loads(json.dumps(parts)))

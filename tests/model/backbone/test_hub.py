@@ -1,4 +1,4 @@
-"""Backbones of the Hub: from the cache without the network; offline told soon, in one sentence."""
+"""Test backbones of the Hub: cache, offline mode and quick errors."""
 
 from __future__ import annotations
 
