@@ -68,11 +68,6 @@ def list_collections() -> list[str]:
     return [name for name in names if not name.startswith(f"{SCENES}-")]
 
 
-def scenes_embeddings_path() -> Path:
-    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
-    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
-
-
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     """Prepare the bundled collection unless it exists; return its path."""
     target = bundled_path()
@@ -106,12 +101,13 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
 
 def bundled_path() -> Path:
     """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
-    return sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
-
-
-def _scenes_version() -> str:
-    """Return a short hash of the shipped embeddings and backbone."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
     hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    version = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    return sieve_home() / "collections" / f"{SCENES}-{version}"
+
+
+def scenes_embeddings_path() -> Path:
+    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
+    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
