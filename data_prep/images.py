@@ -307,18 +307,22 @@ def original_path(collection: Collection, row: int) -> str:
 
 
 def open_thumbnail(collection: Collection, row: int) -> Original:
-    """Open an item's thumbnail, at most 320 pixels on the long side.
+    """Open an item's thumbnail; see `load_thumbnail`."""
+    return Original(load_thumbnail(collection.path, str(collection.items["id"].iloc[row])), True)
+
+
+def load_thumbnail(folder: Path, item_id: str) -> Image.Image:
+    """Load a thumbnail of a collection, at most 320 pixels on the long side.
 
     Raises
     ------
     ValueError
         If it cannot be read; the message names it.
     """
-    item_id = str(collection.items["id"].iloc[row])
     try:
-        return Original(load_image_bytes(read_thumbnail(collection.path, item_id)), True)
+        return load_image_bytes(read_thumbnail(folder, item_id))
     except (ValueError, OSError) as error:
-        path = collection.path / thumbnail_path(item_id)
+        path = folder / thumbnail_path(item_id)
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
 
 

@@ -197,12 +197,6 @@ def add(
 
     Parameters
     ----------
-    collection : Collection
-        The old version.
-    source : Source
-        Origin of the new items.
-    backbone : Backbone
-        The collection's backbone.
     out : Path
         Folder of the new version; must not exist.
     workers, progress, keep_going
@@ -230,14 +224,9 @@ def add(
         shutil.rmtree(new_items)
     if not new_items.exists():
         prepare(
-            new,
-            backbone,
-            new_items,
-            workers=workers,
-            progress=progress,
-            keep_going=keep_going,
-            shard=Shard(),
-        )
+            new, backbone, new_items,
+            workers=workers, progress=progress, keep_going=keep_going, shard=Shard(),
+        )  # fmt: skip
     sources = f"{collection.manifest.source}; {source}"
     joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
     shutil.rmtree(new_items)

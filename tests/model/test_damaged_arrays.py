@@ -133,8 +133,8 @@ def test_damaged_cache_of_word_embeddings_is_rebuilt(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
-    kept.write_bytes(HEADS[case])
+    (stored,) = (tmp_path / "words").glob("*.npy")
+    stored.write_bytes(HEADS[case])
     assert np.array_equal(word_embeddings(["a dog"], WordBackbone(), "ff"), first)
 
 

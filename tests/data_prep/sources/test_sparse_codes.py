@@ -143,7 +143,7 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
         ("n.json", "{", "is not JSON"),
@@ -156,11 +156,13 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
         ("n.csv", "", "no column `name`"),
     ],
 )
-def test_wrong_number_of_names_is_rejected(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_wrong_number_of_names_is_rejected(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         read_names(tmp_path / name, 4)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
@@ -232,12 +234,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_invalid_matrices_are_rejected_with_one_line(tmp_path: Path, case: str) -> None:
-    write, said = HOSTILE[case]
+    write, text = HOSTILE[case]
     path = tmp_path / "codes.npz"
     write(path)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=text) as raised:
         read_codes_file(path)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_extreme_values_preserve_direction(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def less(rows: object) -> csr_matrix:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda f: save_npz(f / "image_codes.npz", less(IMAGES)),
          "has 5 rows, but .*items.csv names 6 items in 7 rows"),
@@ -278,12 +280,12 @@ def less(rows: object) -> csr_matrix:
     ],
 )  # fmt: skip
 def test_inconsistent_files_are_rejected(
-    folder: Path, tmp_path: Path, change: Callable[[Path], object], said: str
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as told:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         prepared(folder, tmp_path / "made")
-    assert "\n" not in str(told.value) and not (tmp_path / "made").exists()
+    assert "\n" not in str(raised.value) and not (tmp_path / "made").exists()
 
 
 def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:

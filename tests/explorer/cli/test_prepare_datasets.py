@@ -17,7 +17,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
 
-def told(folder: Path) -> list[str]:
+def skip_reasons(folder: Path) -> list[str]:
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as stream:
         return [row["reason"] for row in csv.DictReader(stream)]
 
@@ -40,7 +40,7 @@ def test_coco_is_prepared(
     ).data  # fmt: skip
     assert (made["items"], made["captions"], made["skipped"]) == (60, 60, 10)
     assert (made["name"], made["path"]) == ("coco", str(home / "collections" / "coco"))
-    assert told(Path(made["path"])) == ["not in the folder of images"] * 10
+    assert skip_reasons(Path(made["path"])) == ["not in the folder of images"] * 10
     assert f"60 of 70 images are in {pictures / 'images'}; skipped.csv" in caplog.text
     again = ("prepare", "coco", "--images", pictures / "images", "--captions", captions)
     assert "exists already; choose another --out" in fault(sieve(*again))

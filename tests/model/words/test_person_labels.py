@@ -49,10 +49,10 @@ def test_vocabulary_has_no_person_labels() -> None:
 
 @pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
 def test_bundled_checkpoints_have_no_person_labels(folder) -> None:
-    kept = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
+    saved = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
     entries = json.loads((folder / NAMES).read_text())
     assert len(entries) > 1000
-    assert [e[key] for e in entries for key in kept if labels_people(e[key])] == []
+    assert [e[key] for e in entries for key in saved if labels_people(e[key])] == []
     names = Checkpoint.load(folder).names  # its checksums are valid
     assert {j: name.name for j, name in names.items()} == {
         entry["dimension"]: entry["name"] for entry in entries
