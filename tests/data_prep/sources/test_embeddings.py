@@ -90,8 +90,8 @@ def test_missing_image_gets_a_caption_placeholder(
     assert made.items["width"].tolist() == [320, 12, 320, 320, 320]
     assert made.items["image"].iloc[1] == str(tmp_path / "images" / "set" / "001.jpg")
     assert made.items["image"].iloc[0] == "/data/set/000.jpg"
-    told = [message for message in caplog.messages if "images are in" in message]
-    assert set(told) == {
+    reported = [message for message in caplog.messages if "images are in" in message]
+    assert set(reported) == {
         f"2 of 5 images are in {tmp_path / 'images'}; the others are shown as captions; "
         "give the folder of images with --images"
     }
@@ -158,15 +158,15 @@ def test_captions_without_embeddings_are_skipped(
     assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
     left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
     assert left_out == [("caption without an embedding", 2)]
-    kept = Embeddings(tmp_path / "e", keep_captions=True)
-    told = prepare(
-        kept, tiny_backbone, tmp_path / "told", precomputed=kept.precomputed(), progress=False
+    saved = Embeddings(tmp_path / "e", keep_captions=True)
+    reported = prepare(
+        saved, tiny_backbone, tmp_path / "told", precomputed=saved.precomputed(), progress=False
     )
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])
-    assert np.allclose(told.text_embeddings, expected, atol=2e-3)
+    assert np.allclose(reported.text_embeddings, expected, atol=2e-3)
     with pytest.raises(ValueError, match="has to be opened"):
         prepare(
-            kept, identity(width), tmp_path / "no", precomputed=kept.precomputed(), progress=False
+            saved, identity(width), tmp_path / "no", precomputed=saved.precomputed(), progress=False
         )
 
 

@@ -34,9 +34,9 @@ def test_quick_benchmark_is_run_reported_and_saved(
     request = JobRequest("evaluation", *of, "cpu", {"checkpoint": str(made.path)})
     folder = JobDirectory.create(home / "jobs", request)
     reporter = ProgressReporter(folder)
-    kept = run_evaluation(request, collection, reporter)
+    saved = run_evaluation(request, collection, reporter)
     (evaluation,) = list_evaluations(collection.sha256)[0]
-    assert evaluation.id == kept.stem and evaluation.is_short
+    assert evaluation.id == saved.stem and evaluation.is_short
     assert evaluation.checkpoint == ("made", made.sha256)
     tracks = read_evaluation(evaluation.path).tracks
     assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)
