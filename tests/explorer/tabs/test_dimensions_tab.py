@@ -51,7 +51,7 @@ def test_sample_depends_on_the_seed(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("payload", "line"),
     [
-        (None, "Expected an object"),
+        (None, "A view must be a JSON object"),
         ({}, "Choose a dimension"),
         ({"dimension": 64}, "There is no dimension 64"),
         ({"dimension": -1}, "A dimension is a whole number"),
