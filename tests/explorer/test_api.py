@@ -10,8 +10,8 @@ import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
 
@@ -87,7 +87,10 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
         assert path.read_bytes() == drawn.data
     block = Path(client.predict(recipe, "tex", api_name="/figure")).read_text()
     assert r"\includegraphics[width=17.78cm]{figure.pdf}" in block
-    for bad, line in (({}, "a figure has 1 to 40 rows"), ([], "a recipe must be a JSON object")):
+    for bad, line in (
+        ({}, "rows must have at least 1 item"),
+        ([], "a recipe must be a JSON object"),
+    ):
         with pytest.raises(Exception, match=line):
             client.predict(bad, "pdf", api_name="/figure")
 

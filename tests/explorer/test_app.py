@@ -76,8 +76,8 @@ def test_opening_a_link_runs_its_search(handlers: SearchHandlers) -> None:
 
 def test_empty_link_shows_the_collection(handlers: SearchHandlers) -> None:
     found = handlers.open("")
-    assert len(found["glance"]) == 24 and "answer" not in found
-    assert len({item["id"] for item in found["glance"]}) == 24
+    assert len(found["samples"]) == 24 and "answer" not in found
+    assert len({item["id"] for item in found["samples"]}) == 24
 
 
 def test_toggle_response_has_no_dimension_list(handlers: SearchHandlers) -> None:

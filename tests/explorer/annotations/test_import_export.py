@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.fields import Field, read_field
 from sieve.explorer.annotations.import_export import (
     Origin,
     apply_plan,
@@ -21,7 +20,7 @@ from sieve.explorer.annotations.import_export import (
     read_annotation_file,
     write_csv,
 )
-from sieve.explorer.annotations.store import Annotations
+from sieve.explorer.annotations.store import Annotations, Field, read_field
 
 M = 64
 ORIGIN = Origin("squares", "codes", "c" * 64, "d" * 64)
@@ -162,15 +161,15 @@ def test_search_without_a_valid_name_is_skipped(
 
 HOSTILE = {
     b"\xff\xfe\x00": "not UTF-8",
-    b"{": "not JSON",
-    b"[" * 100_000: "not JSON",
+    b"{": "invalid JSON",
+    b"[" * 100_000: "invalid JSON",
     b"[]": "must be a JSON object",
-    b"{}": "sieve_annotations must be 1; got None",
+    b"{}": "sieve_annotations is required",
     b'{"sieve_annotations": 1, "rows": []}': "has no field 'rows'",
     b'{"sieve_annotations": 1, "dimensions": {}}': "dimensions must be a list",
     b'{"sieve_annotations": 1, "dimensions": [7]}': "entry 1: an entry must be a JSON object",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": 64}]}': "there is no dimension 64",
-    b'{"sieve_annotations": 1, "dimensions": [{"dimension": true}]}': "entry 1: dimension must be",
+    b'{"sieve_annotations": 1, "dimensions": [{"dimension": true}]}': "entry 1: dimension must",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "tags": 3}]}': "tags must be text",
     b'{"sieve_annotations": 1, "dimensions": [{"dimension": 1, "name": "x", "name_changed": "?"}]}':
         "must be a time",
@@ -189,12 +188,12 @@ HOSTILE_CSV = {
     b"name\nx\n": "must have a column",
     b"dimension,colour\n1,red\n": "has no field 'colour'",
     b"dimension,name\n1,a,b\n": "line 2: more cells than columns",
-    b"dimension,name\nx,a\n": "line 2: dimension must be",
+    b"dimension,name\nx,a\n": "line 2: a dimension is a whole number",
     b"dimension,name\n1,a\n1,b\n": "line 3: dimension 1 occurs twice",
     b'dimension,name\n1,"a': "this is not CSV",
     b"dimension,name\n1," + b"x" * 200_000 + b"\n": "this is not CSV",
     b"dimension,name\n1," + b"x" * 81 + b"\n": "line 2: a name has 81 characters",
-    b"dimension,starred\n1,maybe\n": "line 2: starred must be true or false",
+    b"dimension,starred\n1,maybe\n": "line 2: starred must be one of",
 }
 
 

@@ -71,7 +71,7 @@ def test_quick_training_is_not_the_default(
     handlers = TrainHandlers(tiny_collection, full, "cpu")
     handlers.checkpoint_open("tiny")
     assert handlers.wanted() == quick
-    with pytest.raises(ValueError, match="no checkpoint '../tiny' for this collection"):
+    with pytest.raises(ValueError, match="checkpoint must be one of tiny, tiny-full"):
         handlers.checkpoint_open("../tiny")
 
 

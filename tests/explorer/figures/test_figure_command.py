@@ -12,8 +12,8 @@ import pytest
 from command_line import Sieve, fault
 from drawn import ALL, ROWS
 
+from sieve.explorer.figures import parse_recipe
 from sieve.explorer.figures.drawing import KINDS
-from sieve.explorer.figures.recipe import parse_recipe
 
 pytestmark = pytest.mark.slow
 

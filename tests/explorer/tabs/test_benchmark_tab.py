@@ -14,7 +14,7 @@ from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobLock
-from sieve.explorer.tabs.benchmark import BenchmarkHandlers, track_figure
+from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager, track_figure
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.benchmark import read_evaluation
 from sieve.model.checkpoint import Checkpoint
@@ -27,7 +27,9 @@ def handlers(
     tiny_checkpoint: Checkpoint,
     home: Path,  # noqa: ARG001
 ) -> BenchmarkHandlers:
-    return BenchmarkHandlers(tiny_collection, tiny_checkpoint, "cpu", JobLock())
+    return BenchmarkHandlers(
+        tiny_collection, tiny_checkpoint, EvaluationManager(tiny_collection, "cpu", JobLock())
+    )
 
 
 def test_empty_list_explains_how_to_evaluate(handlers: BenchmarkHandlers) -> None:

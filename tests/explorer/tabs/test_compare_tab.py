@@ -110,13 +110,13 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        (None, "expected an object"),
+        (None, "a view must be a JSON object"),
         ({"q": " "}, "nothing to compare"),
-        ({**ASKED, "method": "magic"}, "there is no method 'magic'"),
-        ({**ASKED, "method": "checkpoint ../../etc"}, "there is no checkpoint"),
-        ({**ASKED, "knob": "1"}, "knob must be a number"),
-        ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
-        ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
+        ({**ASKED, "method": "magic"}, "method must be one of"),
+        ({**ASKED, "method": "checkpoint ../../etc"}, "checkpoint must be one of"),
+        ({**ASKED, "hyperparameter": "1"}, "hyperparameter must be a number"),
+        ({**ASKED, "hyperparameter": float("nan")}, "weight of subtraction must be"),
+        ({**ASKED, "hyperparameter": 10**400}, "hyperparameter must be a number"),
         (
             {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
             "this collection has no label 'zorb'",

@@ -12,7 +12,8 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
-from sieve.explorer.tabs.inspect import describe_difference, format_score, inspect_view, why_view
+from sieve.explorer.serialize import format_number
+from sieve.explorer.tabs.inspect import describe_difference, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import Engine
 from sieve.model.explain import ItemComparison, Part, Standing
@@ -88,7 +89,7 @@ def test_any_two_items_are_explained_with_rank_and_score(handlers: SearchHandler
     why = why_view(handlers, {"q": "a circle", "a": a, "b": b})["why"]
     assert (why["left"]["rank"], why["right"]["rank"]) == (len(results), 1)
     assert why["left"]["said"].startswith(f"number {len(results)} with a score of ")
-    assert why["sentence"].startswith(f"The right is {format_score(-why['difference'])} ahead: #")
+    assert why["sentence"].startswith(f"The right is {format_number(-why['difference'])} ahead: #")
     for side in ("left", "right"):
         total = sum(part[side] for part in why["parts"])
         assert total == pytest.approx(why[side]["score"], abs=1e-4)
