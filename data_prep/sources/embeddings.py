@@ -55,15 +55,10 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Parameters
     ----------
     name : str
-        As for `Backbone.load`; any other name is recorded unchanged.
+        As for `Backbone.load`; a backbone that cannot be opened is an identity with this name.
     width : int
         Width of the embeddings.
     device : str
-
-    Returns
-    -------
-    Backbone or BackboneIdentity
-        The identity has only a name, if the backbone cannot be opened.
 
     Raises
     ------
