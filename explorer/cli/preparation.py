@@ -536,10 +536,10 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
         print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
         return
     notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
-    shard = collection.manifest.get("shard")
+    shard = collection.manifest.shard
     then = f"Open it with `sieve explore {collection.path}`"
     if shard:
-        then = f"This is part {shard['part']}: merge all with `sieve merge PART… --out COLLECTION`"
+        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
     print_text(
         f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
         f"{notes if facts['duplicates'] else ''}\n{then}\n"

@@ -80,7 +80,7 @@ def main() -> None:
         only.write_text("\n".join(names))
         folder = Folder(args.folder, only=only)
         records = list(folder.records())
-        pixels = torch.stack([backbone.preprocess(folder.open_image(r, 320)) for r in records])
+        pixels = torch.stack([backbone.transform(folder.open_image(r, 320)) for r in records])
         bare(backbone, pixels[: 2 * IMAGE_BATCH])  # warm-up
         rounds = []
         for number in range(args.rounds):
