@@ -137,16 +137,7 @@ def text_in(value: Any) -> str:
 def read_split(value: Any, place: str) -> str:
     """Read a cell as the name of a split; empty if it is missing.
 
-    Parameters
-    ----------
-    value : object
-    place : str
-        File and row of the cell, for the error message.
-
-    Raises
-    ------
-    ValueError
-        If it names no known split.
+    Raise ValueError if it names no known split; `place` states its file and row.
     """
     name = text_in(value).strip()
     split = split_named(name)

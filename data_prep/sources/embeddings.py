@@ -283,14 +283,7 @@ def _same(images: ConcatRows, one: int, other: int) -> bool:
 
 
 class RowSubset:
-    """Some rows of embeddings, read as one array.
-
-    Parameters
-    ----------
-    rows : RowArray
-    indices : (p,) int64
-        Mostly ascending, because neighbouring rows are read together.
-    """
+    """The rows of an array at some indices, (p,) int64, which are best mostly ascending."""
 
     def __init__(self, rows: RowArray, indices: np.ndarray) -> None:
         self._rows, self._indices = rows, indices
