@@ -39,9 +39,7 @@ from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
 from sieve.explorer.errors import json_errors  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
-from sieve.explorer.security.login import Login  # noqa: E402
-from sieve.explorer.security.middleware import RouteAllowList, Rules, handle_exception  # noqa: E402
-from sieve.explorer.security.origins import host_names  # noqa: E402
+from sieve.explorer.security.middleware import RouteAllowList, handle_exception  # noqa: E402
 from sieve.explorer.tabs.annotations import AnnotationHandlers, annotations_component  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
@@ -52,8 +50,6 @@ from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from sieve.explorer.tabs.train import TrainHandlers
     from sieve.model.engine import Engine
 
@@ -211,7 +207,17 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         # Gradio adds its own middleware last, so outside of any passed to it. When the server
         # starts, before it accepts a request, all of it exists and can be wrapped.
         assert server.middleware_stack is not None
-        allow_list = _allow_list(server.middleware_stack, app, host, port, access, thumbnails)
+        allow_list = RouteAllowList(
+            server.middleware_stack,
+            access,
+            host,
+            port,
+            functions=app.fns,
+            unfetched=UnfetchedResponses(app._queue),  # noqa: SLF001  (there is no public way)
+            thumbnails=thumbnails,
+            plotly=PLOTLY,
+            generated=figures_folder(Path(get_upload_folder())),
+        )
         server.middleware_stack = allow_list
         installed.append(allow_list)
         sweep = asyncio.create_task(allow_list.unfetched.sweep_forever())
@@ -255,28 +261,6 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         app.close(verbose=False)
         raise ValueError(f"--mcp: {app.mcp_error}")
     return Served(app, f"http://{_shown_host(host)}:{port}")
-
-
-def _allow_list(
-    inner: ASGIApp, app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None
-) -> RouteAllowList:
-    rules = Rules(
-        public=access.public,
-        mcp=access.mcp,
-        root_path=access.root_path,
-        hosts=host_names(host, access.root_path, access.allow_hosts),
-        proxies=access.proxy_networks,
-    )
-    return RouteAllowList(
-        inner,
-        rules,
-        Login(access.auth, port),
-        app.fns,
-        UnfetchedResponses(app._queue),  # noqa: SLF001  (there is no public way)
-        thumbnails,
-        PLOTLY,
-        figures_folder(Path(get_upload_folder())),
-    )
 
 
 def _free_port(host: str, first: int) -> int:

@@ -96,7 +96,7 @@ class JobLock:
             time.sleep(0.05)
         return stream
 
-    def run(self, folder: JobDirectory, module: str, lock: IO[bytes]) -> None:
+    def run(self, folder: JobDirectory, lock: IO[bytes]) -> None:
         """Start the worker process of a job; it inherits the lock."""
         lock.truncate(0)
         lock.write(folder.path.name.encode())
@@ -106,7 +106,7 @@ class JobLock:
         with folder.log.open("ab") as output:
             self.process = subprocess.Popen(
                 # -P: do not import packages from the working directory of the server.
-                [sys.executable, "-P", "-m", module, str(folder.path)],
+                [sys.executable, "-P", "-m", "sieve.explorer.jobs.worker", str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -158,8 +158,6 @@ class JobManager:
 
     kind: ClassVar[str]
     """training or evaluation"""
-    module: ClassVar[str]
-    """Module that the worker process runs, with the job directory as argument."""
 
     def __init__(
         self,
@@ -230,7 +228,7 @@ class JobManager:
     def _run(self, request: JobRequest) -> JobDirectory:
         with self.job_lock.mutex, self.job_lock.acquire() as lock:
             folder = JobDirectory.create(self.job_lock.home, request)
-            self.job_lock.run(folder, self.module, lock)
+            self.job_lock.run(folder, lock)
         return folder
 
     def resume(self) -> None:
@@ -247,7 +245,7 @@ class JobManager:
                 raise ValueError(f"this {self.kind} is complete; start another one")
             folder.cancel_stop()
             folder.write(replace(folder.read(), state=STARTING, fault=""))
-            self.job_lock.run(folder, self.module, lock)
+            self.job_lock.run(folder, lock)
 
     def stop(self) -> None:
         """Ask the job of this collection to stop; ValueError if none is running."""
