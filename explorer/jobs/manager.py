@@ -43,22 +43,15 @@ _ARTICLES = {"training": "a training", "evaluation": "an evaluation"}
 
 
 class JobLock:
-    """Lock that lets one job run at a time. Thread-safe.
-
-    Attributes
-    ----------
-    home : Path
-        Parent of all job directories.
-    process : subprocess.Popen or None
-        The last worker process that was started by this object.
-    mutex : Lock
-        Held while a job is started, resumed or discarded.
-    """
+    """Lock that lets one job run at a time. Thread-safe."""
 
     def __init__(self) -> None:
         self.home = sieve_home() / "jobs"
+        """Parent of all job directories."""
         self.process: subprocess.Popen[bytes] | None = None
+        """The last worker process that was started by this object."""
         self.mutex = Lock()
+        """Held while a job is started, resumed or discarded."""
 
     def running_job(self) -> str:
         """Return the id of the running job of any kind; empty if no job is running."""
@@ -145,15 +138,8 @@ class JobLock:
 class JobManager:
     """Start, find, stop and resume jobs of one kind for one collection. Thread-safe.
 
-    Parameters
-    ----------
-    collection : Collection
-    device : str
-        auto, cuda, mps or cpu.
-    job_lock : JobLock, optional
-        Shared by managers of other kinds, so that one job runs at a time.
-    text_encoder : str
-        Text encoder to use instead of the collection's backbone.
+    The job lock is shared by managers of other kinds, so that one job runs at a time. The text
+    encoder, if any, replaces the collection's backbone.
     """
 
     kind: ClassVar[str]

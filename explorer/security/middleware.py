@@ -116,12 +116,10 @@ class RouteAllowList:
     ----------
     app : ASGI application
         All of Gradio, including its own middleware.
-    access : Access
     host, port
         Address that the server listens on.
     functions : mapping of int to BlockFunction
         Endpoints of the app.
-    unfetched : UnfetchedResponses
     thumbnails, plotly : Path or None
         Static files of the page, served as `THUMBNAILS` and `PLOTLY`.
     generated : Path

@@ -35,16 +35,9 @@ Network = IPv4Network | IPv6Network
 
 
 def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> frozenset[str]:
-    """Return the accepted names in the Host header.
+    """Return the accepted names in the Host header; `*` in `allowed` stands for any.
 
-    Parameters
-    ----------
-    listens_to : str
-        The host that the server listens on.
-    root_path : str
-        Path or URL at which a reverse proxy serves the page; the host of a URL is accepted.
-    allowed : iterable of str
-        Further names, or `*` for any.
+    The host of a root path that is a URL, at which a reverse proxy serves the page, is accepted.
     """
     known = {"localhost", listens_to, socket.gethostname(), urlsplit(root_path).hostname or ""}
     return frozenset(name.lower() for name in known | set(allowed) if name)
@@ -76,17 +69,10 @@ def check_host(host: str, names: frozenset[str]) -> None:
 def is_cross_origin(
     method: str, headers: Mapping[str, str], root_path: str, forwarded_host: str
 ) -> bool:
-    """Return whether a request comes from another website.
+    """Return whether a request comes from another website, by its headers in lower case.
 
-    Parameters
-    ----------
-    method : str
-    headers : mapping of str to str
-        Names in lower case.
-    root_path : str
-        Path or URL at which a reverse proxy serves the page; the origin of a URL is accepted.
-    forwarded_host : str
-        The host that a client requested from a trusted proxy; empty without a proxy.
+    Its own origins are those of the Host header, of a root path that is a URL, and of the host that
+    a client requested from a trusted proxy.
     """
     site, is_read = headers.get("sec-fetch-site"), method in ("GET", "HEAD")
     if site in ("same-origin", "none"):

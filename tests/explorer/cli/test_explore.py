@@ -35,10 +35,11 @@ def test_explore_opens_the_page(
 def test_explore_offers_to_train_where_nothing_fits(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped_at_once(desk: TrainHandlers, **_: object) -> None:
-        assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
+    def stopped_at_once(engine: None, *, training: TrainHandlers, **_: object) -> None:
+        assert engine is None
+        assert (training.collection.name, training.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sieve.explorer.server.start_training_page", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.server.start", stopped_at_once)
     assert sieve("explore", opened[0]).code == 130
     assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))
