@@ -35,13 +35,6 @@ def locate_collection(name: str | Path, *, device: str = "auto", progress: bool 
     An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
     collection is prepared on first use.
 
-    Parameters
-    ----------
-    name : str or Path
-        Path or name of a collection.
-    device, progress
-        Passed on to the preparation of a bundled collection.
-
     Raises
     ------
     FileNotFoundError
@@ -103,15 +96,10 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
         precomputed = PrecomputedEmbeddings(np.load(shipped, "r"))
     log.warning("preparing the bundled collection in %s (once, about a minute)", target)
     backbone = Backbone.load(BACKBONE, device)
+    source = cast("Source", Scenes())
     while not (target / MANIFEST).is_file():
         try:
-            prepare(
-                cast("Source", Scenes()),
-                backbone,
-                target,
-                progress=progress,
-                precomputed=precomputed,
-            )
+            prepare(source, backbone, target, progress=progress, precomputed=precomputed)
         except WorkDirLockedError:
             log.warning("another process is preparing the bundled collection; waiting for it")
         except FileExistsError:

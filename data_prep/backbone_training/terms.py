@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from random import Random
 
 import open_clip
@@ -129,14 +130,12 @@ def _terms(text: str) -> list[tuple[str, str]]:
     """Return the lemmatised terms of a text, each with its original spelling."""
     words = split_words(text)
     content = [len(word) > 1 and word not in STOP_WORDS or word in NUMBER_WORDS for word in words]
-    single = [
+    found = [
         (lemma(word), word)
-        for word, ok in zip(words, content, strict=True)
-        if ok and word not in NUMBER_WORDS
+        for word, is_content in zip(words, content, strict=True)
+        if is_content and word not in NUMBER_WORDS
     ]
-    pairs = [
-        (f"{lemma(a)} {lemma(b)}", f"{a} {b}")
-        for a, b, ok_a, ok_b in zip(words, words[1:], content, content[1:], strict=False)
-        if ok_a and ok_b
-    ]
-    return single + pairs
+    for i, (a, b) in enumerate(pairwise(words)):
+        if content[i] and content[i + 1]:
+            found.append((f"{lemma(a)} {lemma(b)}", f"{a} {b}"))
+    return found

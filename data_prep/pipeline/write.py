@@ -22,7 +22,6 @@ from sieve.data_prep.pipeline.work_dir import WorkDir
 from sieve.data_prep.records import (
     ReportsSkippedRows,
     Skipped,
-    source_roots,
     split_from_hash,
     write_skipped,
 )
@@ -119,6 +118,7 @@ def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
         codes = plan.codes.write(folder, plan.source.name, positions, captions)
     if plan.shard is None and codes is None:
         counts["duplicates"] = write_duplicates(folder)
+    root = getattr(plan.source, "root", None)
     write_manifest(
         folder,
         name=plan.source.name,
@@ -127,7 +127,7 @@ def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
         source=str(plan.source),
         licence=plan.source.licence,
         counts=counts,
-        roots=source_roots(plan.source),
+        roots=() if root is None else (str(root),),
         follow_links=bool(getattr(plan.source, "follow_links", False)),
         shard=None if plan.shard is None else {"part": str(plan.shard), "origin": plan.origin},
     )

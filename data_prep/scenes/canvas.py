@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import BeforeValidator, TypeAdapter
+
+from sieve.data_prep.scenes.catalogue import read_json
 
 T = TypeVar("T")
 Colour = tuple[float, float, float]
@@ -53,16 +56,19 @@ def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, ...]:
     return (*(int(255 * min(max(part, 0), 1) + 0.5) for part in colour), int(255 * alpha))
 
 
+_Hex = Annotated[Colour, BeforeValidator(rgb)]
+
+
 @dataclass(frozen=True)
 class Light:
     """Colours and light of an hour."""
 
-    zenith: tuple[Colour, ...]
+    zenith: tuple[_Hex, ...]
     """Colours of the upper sky, of which one is drawn."""
-    middle: Colour
-    low: Colour
-    sun: Colour
-    cloud: Colour
+    middle: _Hex
+    low: _Hex
+    sun: _Hex
+    cloud: _Hex
     tint: Colour
     """Multiplies the ground and the objects."""
     sun_height: tuple[float, float]
@@ -71,25 +77,7 @@ class Light:
     """Strength of cast shadows."""
 
 
-def _colours(*texts: str) -> tuple[Colour, ...]:
-    return tuple(rgb(text) for text in texts)
-
-
-LIGHTS: dict[str, Light] = {
-    "day": Light(_colours("#2f86d8", "#3f95e0", "#2878c8", "#4aa3dd"), rgb("#8cc6f0"),
-                 rgb("#dff1fb"), rgb("#fffbe6"), rgb("#ffffff"), (1.0, 1.0, 1.0),
-                 (0.55, 0.9), 0.42),
-    "morning": Light(_colours("#6fb3e6", "#7fb6dc", "#86a8e0"), rgb("#bfdcf0"), rgb("#fde9d2"),
-                     rgb("#fff1c9"), rgb("#fff8f0"), (1.02, 0.985, 0.94), (0.12, 0.4), 0.36),
-    "overcast": Light(_colours("#9fb0bf", "#a9b7c2"), rgb("#c8d2d9"), rgb("#e6eaec"),
-                      rgb("#f4f6f6"), rgb("#f2f4f5"), (0.93, 0.95, 0.97), (0.6, 0.9), 0.26),
-    "sunset": Light(_colours("#54619f", "#6a6db0", "#48659f"), rgb("#e9987f"), rgb("#ffd493"),
-                    rgb("#fff0b8"), rgb("#ffc2a0"), (1.03, 0.91, 0.8), (0.04, 0.22), 0.42),
-    "dusk": Light(_colours("#2a3163", "#38336b", "#263a66"), rgb("#7d6096"), rgb("#ee9f8c"),
-                  rgb("#ffc9a0"), rgb("#b98aa6"), (0.84, 0.78, 0.9), (-0.12, 0.0), 0.3),
-    "night": Light(_colours("#050a24", "#0a0d2c", "#071530"), rgb("#16265a"), rgb("#35508c"),
-                   rgb("#9fb8ea"), rgb("#2a3a6c"), (0.56, 0.62, 0.86), (0.5, 0.9), 0.36),
-}  # fmt: skip
+LIGHTS = TypeAdapter(dict[str, Light]).validate_python(read_json("lights.json"))
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from sieve.explorer.concurrency import BUSY
 
 @pytest.fixture
 def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Hold every search of the engine until this is set."""
+    """An event that blocks every search of the engine until it is set."""
     event, search = threading.Event(), tiny_engine.search
     event.set()
 
@@ -32,7 +32,7 @@ def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.E
 
 
 def crowd(pool: ThreadPoolExecutor, address: str) -> None:
-    """Ask until one is told that it is busy; the others wait."""
+    """Send requests until one is refused as busy; the others wait."""
     known = server_functions(httpx.get(f"{address}/config").json())
     busy = threading.Event()
 
@@ -46,7 +46,7 @@ def crowd(pool: ThreadPoolExecutor, address: str) -> None:
     assert busy.wait(60)
 
 
-def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
+def test_busy_server_shows_one_line_and_retry_restores_the_toggle(
     page: Page, address: str, let_go: threading.Event
 ) -> None:
     go(page)
@@ -71,7 +71,7 @@ def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
     assert f"off={off}" in page.url and not switch.is_checked()
 
 
-def test_a_page_that_opens_while_it_is_busy_opens_when_it_is_tried_again(
+def test_page_opened_while_busy_loads_after_retry(
     page: Page, address: str, let_go: threading.Event
 ) -> None:
     with ThreadPoolExecutor(80) as pool:

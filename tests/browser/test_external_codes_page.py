@@ -1,4 +1,4 @@
-"""A collection of external codes in a real browser."""
+"""Test a collection of external codes in the browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(30_000)  # each test waits for a server that has just begun
+    opened.set_default_timeout(30_000)  # each test waits for a server to start
     yield opened
     context.close()
     served.app.close()
@@ -64,7 +64,7 @@ def ids(engine: Engine, rows: list[int]) -> list[str]:
     return engine.collection.items["id"].iloc[rows].tolist()
 
 
-def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: Engine) -> None:
+def test_search_toggles_and_items_work_without_a_backbone(given: Page, engine: Engine) -> None:
     go(given)
     expect(given.get_by_text("external codes")).to_be_visible()
     assert len(found(given)) == 6
@@ -84,7 +84,7 @@ def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: En
     assert found(given) == [result.id for result in engine.search(query).results]
 
 
-def test_unknown_words_are_told_on_the_page(given: Page) -> None:
+def test_page_reports_unknown_words(given: Page) -> None:
     go(given)
     search(given, "a dog with a xylophone")
     expect(
@@ -96,7 +96,7 @@ def test_unknown_words_are_told_on_the_page(given: Page) -> None:
     )
 
 
-def test_the_dimensions_have_their_pages(given: Page) -> None:
+def test_dimensions_have_pages(given: Page) -> None:
     go(given, "?tab=dimensions&dimension=1")
     expect(given.get_by_role("heading", name="beach")).to_be_visible()
     expect(given.get_by_text("Named by the author of the codes")).to_be_visible()
@@ -106,7 +106,7 @@ def test_the_dimensions_have_their_pages(given: Page) -> None:
     assert len(found(given)) == 3
 
 
-def test_without_words_items_are_what_can_be_asked(mute: Page) -> None:
+def test_without_word_codes_only_items_can_be_queries(mute: Page) -> None:
     go(mute)
     expect(mute.get_by_role("textbox", name="Find")).to_be_disabled()
     expect(mute.locator(".sv-mute")).to_contain_text("search by an item")

@@ -1,4 +1,4 @@
-"""Markup on every tab, other websites, and a network that is not there, in a real browser."""
+"""Test markup on every tab, requests of other websites, and offline use in the browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLACES = {
     ),
     "odd": (f"?__proto__={{p}}&inspect={ODD}&versus={ODD}&atlas={ODD}&figure={{f}}", ".sv-tile"),
 }
-"""Where markup stands in the address, and what is waited for there."""
+"""URLs with markup, and the selector to wait for on each."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def noted_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:  # noqa: ARG001
-    """A page with markup in all that a collection, a checkpoint and an evaluation say."""
+    """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
@@ -70,7 +70,7 @@ def unharmed(page: Page) -> None:
     assert page.evaluate("Object.getOwnPropertyNames(Object.prototype).length === 12")
 
 
-def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
+def test_markup_is_escaped_on_every_tab(page: Page, everywhere: str) -> None:
     for place, (link, shown) in PLACES.items():
         packed = quote(PAYLOAD.replace("%", "%25").replace(",", "%2C").replace(":", "%3A"))
         escaped = PAYLOAD.replace("\\", "\\\\").replace('"', '\\"')
@@ -85,7 +85,7 @@ def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
     assert "dog" in page.inner_text("body")
 
 
-def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: str) -> None:
+def test_markup_in_notes_and_saved_searches_is_escaped(page: Page, everywhere: str) -> None:
     page.goto(f"{everywhere}/?tab=dimensions&dimension=5")
     settle(page)
     for role, name in (("textbox", "Your name for this dimension"), ("textbox", "Notes")):
@@ -107,7 +107,7 @@ def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: s
         unharmed(page)
 
 
-def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> None:
+def test_markup_in_a_file_name_is_escaped(page: Page, everywhere: str) -> None:
     page.goto(everywhere)
     settle(page)
     name = "<img src=x onerror=pwned=1>.png"
@@ -153,7 +153,7 @@ Promise.all([
 """
 
 
-def test_another_website_asks_in_vain(
+def test_cross_origin_requests_are_refused(
     page: Page, address: str, evil: str, tmp_path: Path, tiny_engine
 ) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
@@ -166,19 +166,19 @@ def test_another_website_asks_in_vain(
     page.goto(evil)
     page.wait_for_function("window.asked")
     asked = {f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")}
-    for _ in range(300):  # the form's answer goes to a frame and comes last
+    for _ in range(300):  # the form's response goes to a frame and arrives last
         if "/gradio_api/component_server/" in {*answers, *failed}:
             break
         page.wait_for_timeout(100)
     told = {path: status for path, status in answers.items() if not path.startswith("http")}
-    # The frame's own address is answered, as that of a link is; the browser shows nothing of it.
+    # The frame's URL is answered like a link; the browser does not show the response.
     assert told.pop("/") == 200 and set(told.values()) == {403} and set(told) >= asked
     assert {"/config", "/gradio_api/component_server/"} <= {*told, *failed}
     shown = page.frame("shown")
     assert shown and not shown.url.startswith(address) and shown.locator(".sv-tile").count() == 0
 
 
-def test_a_name_led_to_this_machine_shows_nothing(
+def test_rebound_host_name_gets_no_data(
     playwright: Playwright, browser_path: str, address: str
 ) -> None:
     led = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
@@ -238,10 +238,10 @@ all();
 """
 
 
-def test_another_website_over_plain_http_reads_and_writes_nothing(
+def test_website_over_plain_http_cannot_read_or_write(
     playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, evil: str
 ) -> None:
-    """There the browser says nothing in Sec-Fetch-Site, as this is no secure context."""
+    """Over plain HTTP the browser does not send Sec-Fetch-Site."""
     access = Access(allow_hosts=("sieve.example",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(tmp_path / "home"))
@@ -283,7 +283,7 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
     assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
-def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str) -> None:
+def test_page_requests_nothing_from_other_hosts(browser: Browser, everywhere: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=everywhere)
     skip_guide(context)
     page = context.new_page()

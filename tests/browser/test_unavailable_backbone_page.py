@@ -1,4 +1,4 @@
-"""A collection whose backbone is unavailable, in a real browser."""
+"""Test a collection whose backbone is unavailable in the browser."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def texts(page: Page) -> list[str]:
     return page.locator(".sv-columns > .sv-grid > .sv-tile .sv-text").all_inner_texts()
 
 
-def test_the_search_tab_works_from_captions(own: Page) -> None:
+def test_search_tab_works_with_captions_only(own: Page) -> None:
     go(own)
     expect(own.locator(".sv-about")).to_contain_text("own-clip (unavailable)")
     expect(own.get_by_role("button", name="Search by image")).to_be_hidden()
@@ -67,7 +67,7 @@ def test_the_search_tab_works_from_captions(own: Page) -> None:
     assert not has_sideways_scroll(own)
 
 
-def test_text_of_unknown_words_is_answered_in_one_line(own: Page) -> None:
+def test_text_of_unknown_words_shows_one_line(own: Page) -> None:
     go(own)
     search(own, "a quokka")
     expect(own.locator(".sv-fault")).to_contain_text(REASON)

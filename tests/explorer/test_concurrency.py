@@ -1,4 +1,4 @@
-"""Turns at handlers: who runs, who waits, and who hears that it is busy."""
+"""Test the concurrency limit: running, waiting and refused requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sieve.explorer.concurrency import BUSY, RequestLimiter
 
 
 class Held:
-    """A handler that answers when it is let go, and counts how many run at once."""
+    """A handler that blocks until it is released and counts concurrent calls."""
 
     def __init__(self) -> None:
         self.let_go = threading.Event()
@@ -36,7 +36,7 @@ class Held:
 
 
 def run(crowd: Coroutine[Any, Any, None]) -> None:
-    """Run it in a thread, as a browser's test may have left a loop in this one."""
+    """Run in a thread, because a browser test may have left an event loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, crowd).result()
 
@@ -48,7 +48,7 @@ async def asked(limiter: RequestLimiter, held: Held, count: int) -> list[asyncio
     return tasks
 
 
-def test_some_run_some_wait_and_the_others_hear_at_once_that_it_is_busy() -> None:
+def test_excess_requests_are_refused_at_once() -> None:
     async def crowd() -> None:
         limiter, held = RequestLimiter(max_concurrent=2, max_waiting=3), Held()
         tasks = await asked(limiter, held, 9)
@@ -57,12 +57,12 @@ def test_some_run_some_wait_and_the_others_hear_at_once_that_it_is_busy() -> Non
         held.let_go.set()
         answers = await asyncio.gather(*tasks)
         assert answers == [0, 1, 2, 3, 4, BUSY, BUSY, BUSY, BUSY] and held.most == 2
-        assert await limiter.run(held, 7) == 7  # nothing of the crowd is left
+        assert await limiter.run(held, 7) == 7  # no waiting request is left
 
     run(crowd())
 
 
-def test_nobody_waits_longer_than_was_said() -> None:
+def test_waiting_requests_time_out() -> None:
     async def wait() -> None:
         limiter, held = RequestLimiter(max_concurrent=1, timeout=0.1), Held()
         first, second = await asked(limiter, held, 2)
@@ -74,7 +74,7 @@ def test_nobody_waits_longer_than_was_said() -> None:
     run(wait())
 
 
-def test_a_handler_that_fails_gives_its_turn_back() -> None:
+def test_failing_handler_releases_its_slot() -> None:
     async def fail() -> None:
         limiter = RequestLimiter(max_concurrent=1)
         for _ in range(3):
@@ -92,7 +92,7 @@ def web(tiny_engine) -> Iterator[httpx.Client]:
     served.app.close()
 
 
-def test_a_crowd_at_one_piece_is_told_and_keeps_nobody_from_the_rest(
+def test_overloaded_handler_does_not_block_others(
     web: httpx.Client, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(name: str, data: object) -> dict:

@@ -1,4 +1,4 @@
-"""How many arenas the threads of a server have."""
+"""Test the number of malloc arenas of a server's threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The explorer with its network cut: it searches, switches and draws, and asks no other machine."""
+"""Test the explorer offline: it searches, toggles and draws without external requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sieve.explorer.app import start
 
 @pytest.fixture
 def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Refuses every name and address but this machine's, and lists who was asked for."""
+    """Blocks connections to other machines and lists the requested addresses."""
     asked: list[str] = []
     connect, find = socket.socket.connect, socket.getaddrinfo
 
@@ -44,7 +44,7 @@ def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def asked(web: httpx.Client, name: str, data: list[Any]) -> Any:
-    """Ask by bare HTTP: `gradio_client` itself asks its maker's servers."""
+    """Use plain HTTP, because `gradio_client` itself contacts external servers."""
     event = web.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
     told = web.get(f"/gradio_api/call/{name}/{event}").text
     return json.loads(told.split("event: complete\ndata: ")[1].splitlines()[0])[0]

@@ -28,7 +28,7 @@ def table_of(path: Path, records: list[Record]) -> RecordTable:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=15), st.data())
-def test_records_come_back_as_they_were(
+def test_records_round_trip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     texts: list[tuple[list[str], list[str]]], data: st.DataObject,
 ) -> None:  # fmt: skip
@@ -43,11 +43,11 @@ def test_records_come_back_as_they_were(
         assert each.records(np.array(rows, np.int64)) == [records[row] for row in rows]
 
 
-def test_repeated_ids_are_left_out_in_any_group(
+def test_repeated_ids_are_skipped_in_any_row_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_table, "_GROUP_ROWS", 4)
-    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second group has no row
+    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second row group is empty
     records = [
         Record(key, f"{place}.jpg", (f"caption {place}",) * place) for place, key in enumerate(keys)
     ]
@@ -62,7 +62,7 @@ def test_repeated_ids_are_left_out_in_any_group(
     ]
 
 
-def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+def test_non_utf8_name_is_skipped(tmp_path: Path) -> None:
     records = [Record("a", "a.jpg", ("one",)), Record("\udce9", "\udce9.jpg"), Record("b", "b.jpg")]
     table = table_of(tmp_path / "records.parquet", records)
     assert table.records(range(2)) == [records[0], records[2]]

@@ -1,7 +1,7 @@
-"""A writer of notes that is killed at any write of its commit loses nothing.
+"""Test that a writer killed at any write of its commit loses no annotations.
 
 As in SQLite's own crash tests, the writer replaces the system calls that change the disk
-(`xSetSystemCall`) and dies in the n-th of them, half of its bytes written.
+(`xSetSystemCall`) and exits in the n-th call with half of its bytes written.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def opened(path: Path) -> Annotations:
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A folder for each system call at which a writer of 16 long notes was killed."""
+    """One folder per system call at which a writer of 16 long notes was killed."""
     out = tmp_path_factory.mktemp("crashes")
     original = out / "notes.sqlite"
     store = opened(original)
@@ -126,12 +126,12 @@ def copied(folder: Path, to: Path) -> Path:
     return Path(shutil.copytree(folder, to)) / "notes.sqlite"
 
 
-def test_nothing_is_lost_at_any_write_of_a_commit(crashed: list[Path], tmp_path: Path) -> None:
+def test_crash_at_any_write_of_a_commit_loses_nothing(crashed: list[Path], tmp_path: Path) -> None:
     states, hot = [], 0
     for folder in crashed:
         hot += (folder / "notes.sqlite-journal").exists()
         store = opened(copied(folder, tmp_path / folder.name))
-        assert store.names() == {50: "dog"}  # the first to ask is a reader
+        assert store.names() == {50: "dog"}  # the first to open it is a reader
         notes = {kept["note"].value.split()[0] for j, kept in store.all().items() if j < N_NOTES}
         assert len(notes) == 1, f"half written after {folder.name}"
         states.append(notes.pop())
@@ -151,8 +151,8 @@ def half_written(crashed: list[Path]) -> Path:
     return [folder for folder in crashed if is_half_written(folder)][-3]
 
 
-def test_a_database_without_its_journal_is_damaged(half_written: Path, tmp_path: Path) -> None:
-    """So the recovery above is the journal's; and a journal alone must not meet a new file."""
+def test_database_without_its_journal_is_damaged(half_written: Path, tmp_path: Path) -> None:
+    """The recovery above depends on the journal, which must not be applied to a new file."""
     path = copied(half_written, tmp_path / "split")
     aside = path.with_name("moved")
     path.rename(aside)
@@ -171,7 +171,7 @@ def test_a_database_without_its_journal_is_damaged(half_written: Path, tmp_path:
 
 @pytest.fixture
 def read_only(half_written: Path) -> Iterator[Path]:
-    """The same, where nothing can be written, also where tests run as root."""
+    """The same in a read-only folder, also if tests run as root."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = copied(half_written, Path(folder) / "annotations")
@@ -187,7 +187,7 @@ def read_only(half_written: Path) -> Iterator[Path]:
         path.parent.chmod(0o755)
 
 
-def test_where_nothing_can_be_written_the_line_keeps_both_files_together(read_only: Path) -> None:
+def test_read_only_error_preserves_both_files(read_only: Path) -> None:
     for ask in (opened(read_only).all, lambda: opened(read_only).write(1, "name", "x", 0)):
         with pytest.raises(ValueError) as told:
             ask()

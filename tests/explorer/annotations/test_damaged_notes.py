@@ -1,4 +1,4 @@
-"""A changed byte in the file of notes is told, or changes nothing that is read."""
+"""Test that a damaged byte in the annotations is reported or has no effect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def test_no_byte_changes_unnoticed(path: Path) -> None:
+def test_no_damaged_byte_is_undetected(path: Path) -> None:
     whole, before = path.read_bytes(), told(path)
     caught = 0
     for place in [*range(0, 200, 7), *range(200, len(whole), 61)]:
@@ -57,7 +57,7 @@ def _is_told_or_the_same(path: Path, before: object) -> bool:
     return False
 
 
-def test_every_letter_that_is_kept_is_covered(path: Path) -> None:
+def test_all_stored_text_is_covered_by_checksums(path: Path) -> None:
     whole = path.read_bytes()
     for word in (b"name 7", b"what I saw", b"dogs", b"?q=a+dog"):
         place = whole.index(word) + len(word) // 2
@@ -68,7 +68,7 @@ def test_every_letter_that_is_kept_is_covered(path: Path) -> None:
             opened(path).write(40, "name", "more", 0)
 
 
-def test_a_file_from_before_checksums_opens_and_gets_one(path: Path) -> None:
+def test_file_without_checksums_is_opened_and_upgraded(path: Path) -> None:
     before = told(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM origin WHERE name = 'content'")

@@ -1,4 +1,4 @@
-"""A person's name for a dimension shows wherever the dimension's name stands."""
+"""Test that a custom name of a dimension is shown everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_
 
 @pytest.fixture
 def engine(tiny_engine, home: Path):  # noqa: ARG001
-    """The tiny engine, with notes of this test alone."""
+    """The tiny engine with the annotations of this test only."""
     return copy.copy(tiny_engine)
 
 
@@ -37,9 +37,7 @@ def proposed(engine) -> int:
     return engine.encode("a circle", "the snow").proposed[0]
 
 
-def test_on_every_screen_at_once_also_where_questions_are_kept(
-    engine, desk: SearchHandlers
-) -> None:
+def test_name_appears_on_every_screen_at_once_despite_caches(engine, desk: SearchHandlers) -> None:
     notes = attach_annotations(engine)
     j = proposed(engine)
     asked = {"q": "a circle", "without": "the snow", "list": True}
@@ -63,7 +61,7 @@ def test_on_every_screen_at_once_also_where_questions_are_kept(
     assert {**again, "seconds": 0} == {**before, "seconds": 0}
 
 
-def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
+def test_encoder_metrics_use_its_own_names(engine) -> None:
     from sieve.model.interpretability import naming_report
 
     before = naming_report(engine)
@@ -73,7 +71,7 @@ def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
     assert naming_report(engine) == before
 
 
-def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) -> None:
+def test_figure_uses_custom_names_and_its_recipe_reproduces_it(engine) -> None:
     j = proposed(engine)
     rows = [{"query": "a circle", "without": "the snow"}, {"dimension": j}]
     short = Recipe.from_json({"rows": rows})
@@ -84,7 +82,7 @@ def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) 
     mine = draw_figure(engine, short, "svg")
     assert MINE.encode() in mine.data and MINE.encode() not in plain.data
     assert mine.recipe.names == {j: MINE} and plain.recipe.names == {}
-    # Whatever dimensions are called later, and wherever: as JSON and back.
+    # Independently of later names, also after a JSON round trip.
     notes.write(j, "name", "another", version)
     for drawn in (plain, mine):
         recipe = Recipe.from_json(json.loads(json.dumps(drawn.recipe.as_json())))
@@ -94,12 +92,12 @@ def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) 
 
 
 @pytest.mark.parametrize("names", [[], {"x": "a"}, {"1": 7}, {"-1": "a"}])
-def test_a_recipe_s_names_are_read_with_care(names: object) -> None:
+def test_names_in_a_recipe_are_validated(names: object) -> None:
     with pytest.raises(ValueError, match="names|text"):
         Recipe.from_json({"rows": [{"query": "a"}], "names": names})
 
 
-def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> None:
+def test_read_only_page_has_no_writing_handler(engine) -> None:
     def handlers(editing: bool) -> set[str]:
         app = build_app(engine, public=not editing)
         return {name for block in app.blocks.values() for name in getattr(block, "server_fns", [])
@@ -118,7 +116,7 @@ def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> No
      {"dimension": 3, "field": "name", "value": "x"}, {"dimension": 1 << 40, "version": 0},
      {"dimension": 64, "field": "name", "value": "x", "version": 0}],
 )  # fmt: skip
-def test_hostile_writes_are_refused(engine, payload: object) -> None:
+def test_invalid_writes_are_rejected(engine, payload: object) -> None:
     desk = AnnotationHandlers(engine)
     for handler in desk.editing_handlers():
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
@@ -126,7 +124,7 @@ def test_hostile_writes_are_refused(engine, payload: object) -> None:
     assert desk.annotations.all() == {}
 
 
-def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> None:
+def test_unreadable_annotations_are_reported_on_the_page(engine, home: Path) -> None:
     home.mkdir(exist_ok=True)
     (home / "annotations").write_text("a file where a folder should be")
     desk = AnnotationHandlers(engine)
@@ -136,7 +134,7 @@ def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> N
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
 
 
-def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> None:
+def test_public_page_shows_names_but_no_notes_or_saved_searches(engine) -> None:
     kept = attach_annotations(engine)
     kept.write(3, "name", MINE, 0)
     kept.write(3, "note", "SECRET", 0)
@@ -154,7 +152,7 @@ def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> Non
     assert MINE in strangers.notes_export({"kind": "csv"})["text"]
 
 
-def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Path) -> None:
+def test_public_page_shows_no_path_if_annotations_are_unreadable(engine, home: Path) -> None:
     (home / "annotations").mkdir(parents=True)
     desk = AnnotationHandlers(engine, editing=False)
     desk.annotations.write(3, "name", MINE, 0)
@@ -166,7 +164,7 @@ def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Pat
     assert desk.for_page(3)["fault"] == "notes cannot be read here"
 
 
-def test_the_command_line_exports_imports_and_names(
+def test_command_line_exports_imports_and_shows_names(
     sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
 ) -> None:
     opened = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
@@ -187,7 +185,7 @@ def test_the_command_line_exports_imports_and_names(
     assert found["off"][0]["name"] == MINE
 
 
-def test_the_command_line_refuses_in_one_line(
+def test_command_line_errors_are_one_line(
     sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
 ) -> None:
     end = ("--checkpoint", tiny_checkpoint.path)

@@ -46,7 +46,7 @@ def evaluate(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator:  # noq
     return run
 
 
-def test_evaluate_prints_its_json_and_fills_a_folder(
+def test_evaluate_prints_json_and_writes_a_folder(
     evaluate, collection: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
@@ -79,7 +79,7 @@ def test_evaluate_prints_its_json_and_fills_a_folder(
     assert "exists already" in err
 
 
-def test_evaluate_for_people(evaluate, collection: Path) -> None:
+def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     trained = ("--methods", "subtraction,Sieve", "--epochs", "1", "--seeds", "4")
     code, said, _ = evaluate(
         collection, *trained, "--trials", "2", "--resamples", "10", "--track", "label",
@@ -95,7 +95,7 @@ def test_evaluate_for_people(evaluate, collection: Path) -> None:
     assert lines[-1].endswith(f" as {kept.id}") and kept.checkpoint is None
 
 
-def test_a_quick_one_trains_nothing(
+def test_quick_evaluation_trains_nothing(
     evaluate, collection: Path, tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
     fresh = write_caption_collection(tmp_path / "fresh", tiny_backbone, 5)
@@ -115,7 +115,7 @@ def test_a_quick_one_trains_nothing(
     assert not (home / "peers").exists()
 
 
-def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
+def test_blip_is_a_baseline(evaluate, collection: Path, tmp_path: Path) -> None:
     blip = Backbone.load(f"blip:{tiny_blip(tmp_path / 'model')}", "cpu")
     peer = write_caption_collection(tmp_path / "by-blip", blip)
     code, said, err = evaluate(
@@ -145,7 +145,7 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],
 )
-def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, message: str) -> None:
+def test_errors_are_one_line(evaluate, collection: Path, arguments: tuple, message: str) -> None:
     code, said, err = evaluate(collection, *arguments)
     assert (code, said, err.count("\n")) == (1, "", 1)
     assert message in err
@@ -163,7 +163,7 @@ def method(name: str, ap: float, ratio: float, low: float, high: float) -> Metho
     )  # fmt: skip
 
 
-def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
+def test_better_baseline_is_reported(tmp_path: Path) -> None:
     methods = (
         method("subtraction", 0.5, 1.2, 1.1, 1.3),
         method("paper", 0.7, 0.86, 0.8, 0.95),

@@ -1,4 +1,4 @@
-"""`sieve export`: what is written is what the engine has, and Sieve reads its codes again."""
+"""Test that `sieve export` writes the engine's data and that exported codes can be prepared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def export(sieve: Sieve, what: str, out: Path, opened: tuple, *more: object) -> 
     return answer.data
 
 
-def test_results_in_three_kinds_are_the_same(
+def test_results_are_the_same_in_all_formats(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     asks = ("--query", "a circle", "--without", "the snow", "--strictness", "never", "-k", 7)
@@ -60,7 +60,7 @@ def test_results_in_three_kinds_are_the_same(
     assert arrow["file"].to_pylist() == [row["file"] for row in table]
 
 
-def test_sieve_reads_its_codes_again(
+def test_exported_codes_can_be_prepared_again(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     folder = tmp_path / "codes"
@@ -84,7 +84,7 @@ def test_sieve_reads_its_codes_again(
     assert again.text_codes.by_row.nnz == tiny_engine.text_codes.by_row.nnz
 
 
-def test_long_codes_name_item_dimension_and_value(
+def test_long_format_codes_have_item_dimension_and_value(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     export(sieve, "codes", tmp_path / "codes.parquet", opened)
@@ -96,7 +96,7 @@ def test_long_codes_name_item_dimension_and_value(
     assert np.allclose(of_item["value"], values)
 
 
-def test_dimensions_with_names_that_no_spreadsheet_runs(
+def test_exported_names_are_not_formulas(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sieve.model.engine import Engine
@@ -133,7 +133,7 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
         ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
     ],
 )
-def test_faults_are_one_line_and_leave_nothing(
+def test_errors_are_one_line_and_leave_no_files(
     sieve: Sieve, opened: tuple, tmp_path: Path, what: str, name: str, more: tuple, line: str
 ) -> None:
     collection, *checkpoint = opened
@@ -142,10 +142,10 @@ def test_faults_are_one_line_and_leave_nothing(
     assert not list(tmp_path.glob("[!h]*"))
 
 
-def test_a_private_umask_keeps_everything_private(
+def test_private_umask_makes_all_files_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
-    shutil.rmtree(home)  # which the fixture has made
+    shutil.rmtree(home)  # which the fixture created
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)

@@ -1,4 +1,4 @@
-"""An index of a collection, made and searched from the command line."""
+"""Test building and searching an index from the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from command_line import Sieve, fault
 pytest.importorskip("qdrant_client")
 
 
-def test_an_index_answers_as_the_codes_do(
+def test_index_gives_the_results_of_the_codes(
     sieve: Sieve, home: Path, tiny_collection, tiny_checkpoint, tmp_path: Path
 ) -> None:
     address = f"qdrant://{tmp_path}/engine/tiny"
@@ -44,7 +44,7 @@ def test_an_index_answers_as_the_codes_do(
         ("qdrant://127.0.0.1:9/tiny", "no answer from index"),
     ],
 )
-def test_where_no_index_can_be(
+def test_invalid_index_addresses_are_rejected(
     sieve: Sieve, tiny_collection, tiny_checkpoint, address: str, told: str
 ) -> None:
     given = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)

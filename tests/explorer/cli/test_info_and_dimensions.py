@@ -1,4 +1,4 @@
-"""`sieve info` and `sieve dimensions`."""
+"""Test `sieve info` and `sieve dimensions`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from command_line import Sieve
 from sieve.model.collection import Collection
 
 
-def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
+def test_info_prints_facts(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
     told = sieve("info", *opened, "--json").data
     assert (told["name"], told["items"], told["captions"]) == ("tiny", 60, 120)
     assert told["splits"] == {"train": 36, "select": 12, "test": 12}
@@ -23,7 +23,7 @@ def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
     assert (without["checkpoint"], without["live"]) == (None, None)
 
 
-def test_dimensions(sieve: Sieve, opened: tuple) -> None:
+def test_dimensions_prints_the_table(sieve: Sieve, opened: tuple) -> None:
     rows = sieve("dimensions", *opened, "--sort", "firing_images", "--json").data
     assert len(rows) == 64
     rates = [row["firing_images"] for row in rows]
@@ -42,7 +42,7 @@ def test_dimensions(sieve: Sieve, opened: tuple) -> None:
         assert (row["label"] == "") == (row["label_auc"] is None)
 
 
-def test_dimensions_summary(sieve: Sieve, opened: tuple) -> None:
+def test_dimensions_summary_prints_metrics(sieve: Sieve, opened: tuple) -> None:
     told = sieve("dimensions", *opened, "--summary", "--json").data
     assert told["collection"] == "tiny"
     assert sum(told["naming"][kind] for kind in ("captions", "vocabulary", "unnamed")) == 64

@@ -1,4 +1,4 @@
-"""`sieve prepare`, `merge`, `add` and `train`: what they make is found by its name."""
+"""Test `sieve prepare`, `merge`, `add` and `train`, whose outputs are found by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sieve.explorer.cli.experiments import Train
 from sieve.model.training import PRESETS
 
 
-def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
+def test_prepare_works_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
     backbone = f"blip:{os.path.relpath(tiny_blip(tmp_path / 'model'))}"
     out = tmp_path / "by-blip"
     made = sieve(
@@ -29,7 +29,7 @@ def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None
     )
 
 
-def test_prepare_and_train(
+def test_prepare_and_train_work(
     sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, tmp_path: Path, home: Path
 ) -> None:
     images = tmp_path / "images"
@@ -57,11 +57,11 @@ def test_prepare_and_train(
     assert "k must be" in fault(sieve("train", out, "--m", "8", "--k", "9"))
 
 
-def test_presets_are_those_of_the_configuration() -> None:
+def test_presets_equal_the_configuration() -> None:
     assert set(get_args(get_type_hints(Train)["preset"])) == set(PRESETS)
 
 
-def test_shards_and_more_items(
+def test_shards_and_added_items_work(
     sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, home: Path, tmp_path: Path
 ) -> None:
     images, captions = pictures / "images", pictures / "captions.csv"
@@ -74,7 +74,7 @@ def test_shards_and_more_items(
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
     (home / "collections").mkdir(parents=True)
-    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    (tmp_path / "2").rename(home / "collections" / "second")  # by name instead of path
     merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
     assert (merged["items"], merged["captions"]) == (60, 120)
     assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2

@@ -1,4 +1,4 @@
-"""A collection's backbone is loaded only with the person's consent, in every command alike."""
+"""Test that every command loads a collection's backbone only with the user's consent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Evil(transformers.PreTrainedTokenizer):
 
 
 def named(collection: Collection, folder: Path, name: str) -> Path:
-    """Copy a collection, and have the copy name another backbone, as its maker can."""
+    """Copy a collection and replace the name of its backbone, as its author could."""
     shutil.copytree(collection.path, folder)
     manifest = json.loads((folder / "collection.json").read_text())
     manifest["backbone"]["name"] = name
@@ -45,7 +45,7 @@ def named(collection: Collection, folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
-    """The tiny backbone with another file beside it: these contents are not trusted yet."""
+    """The tiny backbone with an additional file, so that its contents are not yet trusted."""
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
     (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
     return folder
@@ -60,7 +60,7 @@ def trace(tmp_path: Path) -> Path:
 def hostile(
     tiny_collection: Collection, own: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A collection whose backbone beside it has a tokenizer that comes with Python code."""
+    """A collection with a local backbone whose tokenizer contains Python code."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     config = json.loads((own / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"] |= {
@@ -74,7 +74,7 @@ def hostile(
     return named(tiny_collection, own.parent / "hostile", f"local-dir:{own}")
 
 
-def test_a_hostile_collection_runs_nothing_in_any_command(
+def test_malicious_collection_runs_no_code_in_any_command(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple, tmp_path: Path, pictures: Path
 ) -> None:
     with_codes = (hostile, *opened[1:])
@@ -119,8 +119,8 @@ def variant(
     put_repository: PutRepository,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """Another name by which a collection leads to Python code, or other files behind the name."""
-    assert hostile.is_dir()  # it has put the code beside the backbone
+    """A variant of the attack: another backbone name, or other files at the same name."""
+    assert hostile.is_dir()  # the code is already next to the backbone
     elsewhere = tiny_blip(tmp_path / "elsewhere")
     shutil.copy(own / "evil.py", elsewhere)
     mapped = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoProcessor")}
@@ -140,7 +140,7 @@ def variant(
         (own / "tokenizer_config.json").unlink()
         text |= {"hf_tokenizer_name": "evil/elsewhere"}
     if kind.endswith("of the Hub"):
-        text.pop("tokenizer_kwargs")  # what is in the repository is enough
+        text.pop("tokenizer_kwargs")  # the repository itself contains the code
     path.write_text(json.dumps(config))
     put_repository("evil/model", own)
     monkeypatch.chdir(own.parent)
@@ -177,7 +177,7 @@ def test_no_variant_of_the_attack_runs_code(
     assert not trace.exists()
 
 
-def test_consent_does_not_let_code_run(
+def test_consent_does_not_allow_code(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple
 ) -> None:
     found = sieve("search", hostile, "a circle", *opened[1:], "--trust-backbone", "--json")
@@ -185,7 +185,7 @@ def test_consent_does_not_let_code_run(
     assert not trace.exists()
 
 
-def test_a_public_page_of_a_hostile_collection_runs_nothing(
+def test_public_page_of_a_malicious_collection_runs_no_code(
     hostile: Path, trace: Path, opened: tuple, home: Path
 ) -> None:
     port = FIRST_PORT + 90
@@ -222,7 +222,7 @@ def notes(answer: CommandResult) -> str:
     return " ".join(answer.data["notes"])
 
 
-def test_consent_is_kept_for_contents(
+def test_consent_is_stored_by_content_hash(
     sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
 ) -> None:
     folder = named(tiny_collection, tmp_path / "c", f"local-dir:{own}")
@@ -239,7 +239,7 @@ def test_consent_is_kept_for_contents(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"backbones": [1]}', "{" * 10_000])
-def test_a_damaged_list_trusts_nothing(
+def test_damaged_consent_file_trusts_nothing(
     sieve: Sieve,
     tiny_collection: Collection,
     opened: tuple,
@@ -251,7 +251,7 @@ def test_a_damaged_list_trusts_nothing(
     assert ASK in notes(search(sieve, tiny_collection.path, opened))
 
 
-def test_who_prepares_with_a_backbone_is_not_asked(
+def test_preparing_with_a_backbone_implies_consent(
     sieve: Sieve, own: Path, opened: tuple, pictures: Path, tmp_path: Path
 ) -> None:
     made = sieve(
@@ -262,7 +262,7 @@ def test_who_prepares_with_a_backbone_is_not_asked(
     assert not notes(search(sieve, tmp_path / "made", opened))
 
 
-def test_a_repository_is_not_asked_for_without_consent(
+def test_repository_is_not_contacted_without_consent(
     sieve: Sieve,
     tiny_collection: Collection,
     own: Path,
@@ -282,7 +282,7 @@ def test_a_repository_is_not_asked_for_without_consent(
     assert "has changed since you used it" in notes(found)
 
 
-def test_a_file_under_an_architecture_s_name_is_asked_for(
+def test_file_under_an_architecture_name_requires_consent(
     sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
 ) -> None:
     weights = own / "open_clip_model.safetensors"

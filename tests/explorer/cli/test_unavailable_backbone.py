@@ -1,4 +1,4 @@
-"""A collection of embeddings works in every command without the backbone that made them."""
+"""Test that every command works on embeddings without their backbone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def search(sieve: Sieve, made: tuple[Path, Path], *asked: str | Path) -> Command
     return sieve("search", collection, *asked, "--checkpoint", checkpoint, "--json")
 
 
-def test_training_says_what_read_the_words(made: tuple[Path, Path]) -> None:
+def test_training_reports_the_text_encoder(made: tuple[Path, Path]) -> None:
     training = json.loads((made[1] / "training.json").read_text())
     assert training["words_by"] == "captions of the train split"
     quality = training["quality"]
@@ -59,7 +59,7 @@ def test_training_says_what_read_the_words(made: tuple[Path, Path]) -> None:
     assert names >= {"dog", "cat", "horse", "boat", *PLACES}
 
 
-def test_search_by_words_of_captions(sieve: Sieve, made: tuple[Path, Path]) -> None:
+def test_search_uses_words_of_captions(sieve: Sieve, made: tuple[Path, Path]) -> None:
     found = search(sieve, made, "a dog", "-k", "20")
     assert all("dog" in caption for caption in captions(found))
     (note,) = found.data["notes"]
@@ -70,7 +70,7 @@ def test_search_by_words_of_captions(sieve: Sieve, made: tuple[Path, Path]) -> N
     assert not any("boat" in caption for caption in captions(animals))
 
 
-def test_a_known_caption_has_its_own_embedding(made: tuple[Path, Path]) -> None:
+def test_text_equal_to_a_caption_gets_its_embedding(made: tuple[Path, Path]) -> None:
     engine = Engine.open(*made)
     thing, place = text_of(54)
     caption = list(engine.collection.caption_texts).index(f"a {thing} on a {place}, seen 54 times")
@@ -82,7 +82,7 @@ def test_a_known_caption_has_its_own_embedding(made: tuple[Path, Path]) -> None:
         np.testing.assert_allclose(engine.encode_text(asked).embedding, own, atol=2e-3)
 
 
-def test_search_by_item(sieve: Sieve, made: tuple[Path, Path]) -> None:
+def test_search_by_item_works(sieve: Sieve, made: tuple[Path, Path]) -> None:
     item = Collection.open(made[0]).items.iloc[0]
     found = search(sieve, made, "--item", item["id"], "-k", "5")
     thing, place = text_of(int(item["image"].split(".")[0]))
@@ -90,7 +90,7 @@ def test_search_by_item(sieve: Sieve, made: tuple[Path, Path]) -> None:
     assert found.data["notes"] == []
 
 
-def test_unknown_words_are_named(sieve: Sieve, made: tuple[Path, Path]) -> None:
+def test_unknown_words_are_reported(sieve: Sieve, made: tuple[Path, Path]) -> None:
     found = search(sieve, made, "a dog and a quokka", "--without", "a xylophone", "-k", "5")
     assert found.data["off"] == []
     assert all("dog" in caption for caption in captions(found))
@@ -102,7 +102,9 @@ def test_unknown_words_are_named(sieve: Sieve, made: tuple[Path, Path]) -> None:
     assert "quokka" in line and REASON in line and REMEDY in line
 
 
-def test_every_other_command(sieve: Sieve, made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_every_other_command_works_or_explains(
+    sieve: Sieve, made: tuple[Path, Path], tmp_path: Path
+) -> None:
     collection, checkpoint = made
     opened = (collection, "--checkpoint", checkpoint)
     assert sieve("info", *opened, "--json").data["asked_by"] == "texts, items"
@@ -123,7 +125,7 @@ def test_every_other_command(sieve: Sieve, made: tuple[Path, Path], tmp_path: Pa
     assert REASON in added
 
 
-def test_an_attached_function_reads_texts(sieve: Sieve, made: tuple[Path, Path]) -> None:
+def test_attached_function_encodes_texts(sieve: Sieve, made: tuple[Path, Path]) -> None:
     named = ("--text-encoder", "unavailable_backbone:embed_texts")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *named))
     assert "--allow-code" in line
@@ -135,17 +137,17 @@ def test_an_attached_function_reads_texts(sieve: Sieve, made: tuple[Path, Path])
     assert "(1, 33)" in line and "(1, 32)" in line
 
 
-def test_an_attached_backbone_must_fit(
+def test_attached_backbone_must_match(
     sieve: Sieve, made: tuple[Path, Path], tiny_backbone_dir: Path
 ) -> None:
-    fits = ("--text-encoder", f"local-dir:{tiny_backbone_dir}")  # 32 wide, as the embeddings
+    fits = ("--text-encoder", f"local-dir:{tiny_backbone_dir}")  # width 32, as the embeddings
     assert search(sieve, made, "a dog", *fits).code == 0
     other = ("--text-encoder", "sieve-lite")
     line = fault(sieve("search", made[0], "a dog", "--checkpoint", made[1], *other))
     assert "has 512 dimensions, but the collection's embeddings have 32" in line
 
 
-def test_another_backbone_of_known_weights_is_refused(
+def test_different_known_weights_are_rejected(
     sieve: Sieve, opened: tuple, tiny_backbone_dir: Path
 ) -> None:
     assert (
@@ -155,7 +157,7 @@ def test_another_backbone_of_known_weights_is_refused(
     assert "does not fit" in fault(sieve("search", *opened, "red", "--text-encoder", "sieve-lite"))
 
 
-def test_the_page_says_what_reads_texts(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_page_reports_the_text_encoder(made: tuple[Path, Path], tmp_path: Path) -> None:
     engine = Engine.open(*made)
     desk = SearchHandlers(engine, tmp_path)
     can = desk.about()["can"]
@@ -166,7 +168,7 @@ def test_the_page_says_what_reads_texts(made: tuple[Path, Path], tmp_path: Path)
     assert REASON in EvaluationManager(engine.collection).refusal()
 
 
-def test_a_collection_without_captions_is_searched_by_items(
+def test_collection_without_captions_is_searched_by_items(
     sieve: Sieve, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     files = write_embeddings(tmp_path / "mute")
@@ -183,7 +185,7 @@ def test_a_collection_without_captions_is_searched_by_items(
     assert Engine.open(tmp_path / "m", made[1]).can.no_text
 
 
-def test_a_backbone_that_fails_later_is_tried_once(made: tuple[Path, Path]) -> None:
+def test_backbone_that_fails_to_load_is_tried_once(made: tuple[Path, Path]) -> None:
     """Simulate weights that are not on this machine, which only loading can detect."""
     tried = []
 
@@ -199,7 +201,7 @@ def test_a_backbone_that_fails_later_is_tried_once(made: tuple[Path, Path]) -> N
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32/openai", "ViT-B-32", "ViT-B/32", "sieve-lite"])
-def test_a_width_that_cannot_be_the_models_is_refused(
+def test_impossible_width_for_the_model_is_rejected(
     sieve: Sieve, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
@@ -211,7 +213,7 @@ def test_a_width_that_cannot_be_the_models_is_refused(
     assert "32 wide" in line and "512" in line
 
 
-def test_a_text_is_read_as_the_mean_direction_of_its_words() -> None:
+def test_text_is_encoded_as_the_mean_direction_of_its_words() -> None:
     corners = np.eye(4, dtype=np.float32)
     encoder = CaptionEncoder(["a dog", "a cat", "a dog and a cat", "grass"], corners)
     mean = corners.mean(0)
@@ -227,7 +229,7 @@ def test_a_text_is_read_as_the_mean_direction_of_its_words() -> None:
     assert not encoder.reads("a quokka") and encoder.reads("an animal")
 
 
-def test_notes_name_no_folder_of_this_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_notes_contain_no_local_path(made: tuple[Path, Path], tmp_path: Path) -> None:
     def gone() -> NoReturn:
         raise BackboneUnavailable(
             f"backbone 'local-dir:{tmp_path}/own': no folder at {tmp_path}/own"

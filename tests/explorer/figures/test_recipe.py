@@ -1,4 +1,4 @@
-"""Recipes: short ones are enough, whole ones are read again, hostile ones are one line."""
+"""Test recipes: minimal ones, round trips and one-line errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ recipes = st.builds(
 )
 
 
-def test_a_short_recipe_is_enough() -> None:
+def test_minimal_recipe_is_valid() -> None:
     recipe = Recipe.from_json(SHORT)
     assert recipe.rows == (Row("a dog"), Row("a dog", without="a beach"))
     assert (recipe.columns, recipe.width_cm, recipe.font_size) == (6, 17, 8)
 
 
 @given(recipes)
-def test_what_is_written_is_read(recipe: Recipe) -> None:
+def test_recipe_round_trips(recipe: Recipe) -> None:
     assert parse_recipe(write(recipe)) == recipe
 
 
@@ -59,7 +59,7 @@ def test_what_is_written_is_read(recipe: Recipe) -> None:
     ],
     ids=str,
 )
-def test_width_in_each_way(given: dict, cm: float) -> None:
+def test_width_units_are_parsed(given: dict, cm: float) -> None:
     assert Recipe.from_json({"rows": [{"query": "a"}], **given}).width_cm == pytest.approx(cm)
 
 
@@ -111,7 +111,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_recipes_are_one_line(name: str) -> None:
+def test_invalid_recipes_are_one_line(name: str) -> None:
     value, line = HOSTILE[name]
     with pytest.raises(ValueError) as raised:
         Recipe.from_json(value)
@@ -120,13 +120,13 @@ def test_hostile_recipes_are_one_line(name: str) -> None:
     assert "\n" not in said and len(said) < 300
 
 
-def test_text_is_tidied() -> None:
+def test_text_is_normalised() -> None:
     recipe = parse_recipe('{"rows": [{"query": "a\\u0000 dog\\n\\ud800 <b>"}]}')
     assert recipe.rows[0].query == "a dog ? <b>"
     assert json.loads(write(recipe))["rows"] == [{"query": "a dog ? <b>"}]
 
 
-def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     with pytest.raises(FileNotFoundError, match="there is no recipe .*recipe.json; give the path"):
         read_recipe(path)

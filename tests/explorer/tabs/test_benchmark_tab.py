@@ -30,7 +30,7 @@ def handlers(
     return BenchmarkHandlers(tiny_collection, tiny_checkpoint, "cpu", JobLock())
 
 
-def test_nothing_yet_tells_what_to_run(handlers: BenchmarkHandlers) -> None:
+def test_empty_list_explains_how_to_evaluate(handlers: BenchmarkHandlers) -> None:
     told = handlers.evaluations({"anything": 1})
     assert told["evaluations"] == [] and told["run"] is None and told["refusal"] == ""
     assert told["command"].startswith("sieve evaluate /")
@@ -55,7 +55,7 @@ def test_evaluations_are_listed_and_opened(
     assert track["peers"] == ["A only", "subtraction", "paper"]
 
 
-def test_wins_and_losses_come_with_their_images(
+def test_wins_and_losses_have_images(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
     kept = save_small_evaluation(tiny_collection)
@@ -81,7 +81,7 @@ def test_wins_and_losses_come_with_their_images(
         {"id": "KEPT", "track": "<b>", "peer": "A only"},
     ],
 )  # fmt: skip
-def test_bad_questions_are_one_line(
+def test_invalid_requests_are_one_line(
     handlers: BenchmarkHandlers, tiny_collection: Collection, payload: object
 ) -> None:
     kept = save_small_evaluation(tiny_collection)
@@ -91,7 +91,7 @@ def test_bad_questions_are_one_line(
     assert line and "\n" not in line and len(line) < 400
 
 
-def test_damaged_evaluations_are_told_beside_the_others(
+def test_damaged_evaluations_are_reported_next_to_valid_ones(
     handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
     good, bad = save_small_evaluation(tiny_collection), save_small_evaluation(tiny_collection)
@@ -104,7 +104,7 @@ def test_damaged_evaluations_are_told_beside_the_others(
     assert str(bad.parent) not in str(for_strangers)
 
 
-def test_mutated_evaluations_are_told_in_one_line_or_read(
+def test_mutated_evaluations_are_read_or_reported_with_one_line(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
     path = save_small_evaluation(tiny_collection)
@@ -129,7 +129,7 @@ def test_mutated_evaluations_are_told_in_one_line_or_read(
     assert n_faults > 100
 
 
-def test_a_job_of_another_kind_keeps_it_from_starting(
+def test_running_job_of_another_kind_blocks_the_start(
     handlers: BenchmarkHandlers, tiny_collection: Collection, home: Path
 ) -> None:
     training = TrainHandlers(tiny_collection, None, "cpu")
@@ -147,7 +147,7 @@ def test_a_job_of_another_kind_keeps_it_from_starting(
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
 
 
-def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+def test_chart_shows_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
     track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
     figure = track_figure(track)
     assert [trace["name"] for trace in figure["data"]] == list(SHARES)
@@ -158,7 +158,7 @@ def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path
         assert trace["y"][0] + reach["array"][0] == pytest.approx(method.ci.high)
 
 
-def test_without_training_nothing_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
+def test_without_training_no_benchmark_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
     def functions(app: object) -> set[str]:
         blocks = app.blocks.values()  # type: ignore[attr-defined]
         return {name for block in blocks for name in vars(block) if "sieve_evaluation_" in name}

@@ -20,7 +20,7 @@ def piece(engine, name: str) -> gr.HTML:
     return next(one for one in app.blocks.values() if one.elem_id == f"sieve-dimension-{name}")  # type: ignore[return-value]
 
 
-def test_the_map_is_laid_out_once_for_all_who_ask(
+def test_map_is_computed_once_for_concurrent_requests(
     tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -39,7 +39,7 @@ def test_the_map_is_laid_out_once_for_all_who_ask(
     assert len(first["id"]) == len(first["x"]) == len(first["y"]) > 0
 
 
-def test_the_seed_draws_the_sample(tiny_engine) -> None:
+def test_sample_depends_on_the_seed(tiny_engine) -> None:
     ask = piece(tiny_engine, "page").sieve_page.__wrapped__  # type: ignore[attr-defined]
     dimension = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
     first, again, other = (ask({"dimension": dimension, "seed": seed}) for seed in (0, 0, 1))
@@ -60,7 +60,7 @@ def test_the_seed_draws_the_sample(tiny_engine) -> None:
         ({"dimension": 1, "seed": "1"}, "Seed must be a number"),
     ],
 )
-def test_bad_questions_are_answered_in_one_line(tiny_engine, payload: object, line: str) -> None:
+def test_invalid_requests_are_one_line(tiny_engine, payload: object, line: str) -> None:
     page = piece(tiny_engine, "page")
     assert page.sieve_page.__wrapped__(payload)["error"].startswith(line)  # type: ignore[attr-defined]
     if not (isinstance(payload, dict) and "seed" in payload):

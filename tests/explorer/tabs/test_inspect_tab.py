@@ -39,7 +39,7 @@ def ids(handlers: SearchHandlers, *rows: int) -> list[str]:
     return handlers.engine.collection.items["id"].iloc[list(rows)].tolist()
 
 
-def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(
+def test_item_shows_its_dimensions_and_what_they_retrieve(
     handlers: SearchHandlers,
 ) -> None:
     found = inspect_view(handlers, {"left": {"text": "a circle"}, "off": None, "list": True})["one"]
@@ -52,7 +52,7 @@ def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(
     assert [item["id"] for item in switched["results"]] == [result.id for result in expected]
 
 
-def test_two_things_share_what_their_cosine_is_made_of(handlers: SearchHandlers) -> None:
+def test_contributions_of_two_inputs_sum_to_their_cosine(handlers: SearchHandlers) -> None:
     (item,) = ids(handlers, 4)
     found = inspect_view(handlers, {"left": {"item": item}, "right": {"text": "a circle"}})
     pair = found["pair"]
@@ -67,7 +67,9 @@ def test_two_things_share_what_their_cosine_is_made_of(handlers: SearchHandlers)
     json.dumps(found, allow_nan=False)
 
 
-def test_the_best_and_the_best_that_left_are_explained_first(handlers: SearchHandlers) -> None:
+def test_first_result_and_first_removed_item_are_explained_by_default(
+    handlers: SearchHandlers,
+) -> None:
     outcome = handlers.engine.search(handlers.encode("a circle", "the snow", "", ""))
     found = why_view(handlers, {"q": "a circle", "without": "the snow"})
     assert found["why"]["left"]["id"] == outcome.results[0].id
@@ -79,7 +81,7 @@ def test_the_best_and_the_best_that_left_are_explained_first(handlers: SearchHan
     assert second["why"]["right"]["id"] == first[2].id
 
 
-def test_any_two_items_are_told_with_rank_and_score(handlers: SearchHandlers) -> None:
+def test_any_two_items_are_explained_with_rank_and_score(handlers: SearchHandlers) -> None:
     query = handlers.encode("a circle", "", "", "")
     results = handlers.engine.search(query, top=60).results
     a, b = results[-1].id, results[0].id
@@ -92,7 +94,7 @@ def test_any_two_items_are_told_with_rank_and_score(handlers: SearchHandlers) ->
         assert total == pytest.approx(why[side]["score"], abs=1e-4)
 
 
-def test_items_that_never_removes_say_by_what(handlers: SearchHandlers) -> None:
+def test_removed_items_report_their_off_dimensions(handlers: SearchHandlers) -> None:
     asked = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
     why = why_view(handlers, asked)["why"]
     assert why["right"]["removed"]
@@ -104,7 +106,7 @@ def standing(row: int, score: float) -> Standing:
     return Standing(row, score, row + 1, False, row + 1)
 
 
-def test_reasons_read_as_a_sentence() -> None:
+def test_reasons_form_a_sentence() -> None:
     parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.11, False))
     found = ItemComparison(standing(0, 0.26), standing(1, -0.01), parts, parts[:2], 60)
     names = {4: "snow · ice", 9: "beach", 2: "dog"}
@@ -125,7 +127,7 @@ def test_reasons_read_as_a_sentence() -> None:
         {"left": {"text": "a circle"}, "off": [10**6]}, {"left": {"text": "a circle"}, "off": "4"},
     ],
 )  # fmt: skip
-def test_a_bad_slot_is_answered_in_one_line(handlers: SearchHandlers, payload: object) -> None:
+def test_invalid_slot_is_one_line(handlers: SearchHandlers, payload: object) -> None:
     line = json_errors(lambda given: inspect_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
@@ -137,14 +139,12 @@ def test_a_bad_slot_is_answered_in_one_line(handlers: SearchHandlers, payload: o
         {"q": "a circle", "off": [10**6]}, {"q": "a circle", "upload": []},
     ],
 )  # fmt: skip
-def test_a_bad_question_why_is_answered_in_one_line(
-    handlers: SearchHandlers, payload: object
-) -> None:
+def test_invalid_explanation_request_is_one_line(handlers: SearchHandlers, payload: object) -> None:
     line = json_errors(lambda given: why_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
 
-def test_codes_without_a_backbone_are_inspected_by_items(external_handlers: SearchHandlers) -> None:
+def test_codes_without_a_backbone_are_inspected_by_item(external_handlers: SearchHandlers) -> None:
     one, other, third = ids(external_handlers, 0, 1, 2)
     pair = inspect_view(external_handlers, {"left": {"item": one}, "right": {"item": other}})[
         "pair"

@@ -28,7 +28,7 @@ def handlers(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa:
 
 
 def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
-    """Leave a training as an earlier server did."""
+    """Write a training job as an earlier server left it."""
     collection = handlers.collection
     request = JobRequest(
         "training",
@@ -43,7 +43,7 @@ def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirecto
     return folder
 
 
-def test_settings_are_the_presets_unless_changed() -> None:
+def test_settings_default_to_the_preset() -> None:
     for name, preset in PRESETS.items():
         assert TrainingSettings.from_payload({"preset": name}).config() == preset
     asked = TrainingSettings.from_payload({"preset": "compact", "m": 128, "k": 8.0, "epochs": 3})
@@ -66,13 +66,15 @@ def test_settings_are_the_presets_unless_changed() -> None:
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
     ],
 )  # fmt: skip
-def test_bad_settings_start_nothing(handlers: TrainHandlers, home: Path, payload: object) -> None:
+def test_invalid_settings_start_nothing(
+    handlers: TrainHandlers, home: Path, payload: object
+) -> None:
     line = json_errors(handlers.training_start)(payload)["error"]
     assert line and "\n" not in line
     assert not (home / "jobs").exists()
 
 
-def test_at_first_there_is_nothing(handlers: TrainHandlers) -> None:
+def test_initial_state_has_no_training(handlers: TrainHandlers) -> None:
     told = handlers.training_state({"anything": 1})
     assert (told["state"], told["offer"], told["opening"]) == ("none", True, False)
     assert told["refusal"] == "" and told["settings"] is None
@@ -80,7 +82,7 @@ def test_at_first_there_is_nothing(handlers: TrainHandlers) -> None:
         assert json_errors(getattr(handlers, f"training_{ask}"))(None)["error"]
 
 
-def test_a_stopped_one_is_found_again(handlers: TrainHandlers, home: Path) -> None:
+def test_stopped_training_is_found_again(handlers: TrainHandlers, home: Path) -> None:
     first = leave(handlers, home, Progress(DONE, made=str(home / "removed")))
     assert handlers.training_state(None)["state"] == "none"
     first.path.rename(first.path.with_name("20200101-000000-abcdef"))
@@ -91,7 +93,7 @@ def test_a_stopped_one_is_found_again(handlers: TrainHandlers, home: Path) -> No
     assert told["settings"] == asdict(TrainingSettings())
 
 
-def test_a_finished_one_is_opened_once(
+def test_finished_training_is_opened_once(
     handlers: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
 ) -> None:
     made = Path(tiny_checkpoint.path)
@@ -105,7 +107,7 @@ def test_a_finished_one_is_opened_once(
     assert beside.training_open(None)["opening"] and beside.wanted() == made
 
 
-def test_damaged_files_are_told_in_one_line(handlers: TrainHandlers, home: Path) -> None:
+def test_damaged_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
     folder = leave(handlers, home, Progress(STOPPED))
     (folder.path / "progress.jsonl").write_text("[1]\n{")
     told = handlers.training_state(None)
@@ -114,9 +116,7 @@ def test_damaged_files_are_told_in_one_line(handlers: TrainHandlers, home: Path)
     assert handlers.training_state(None)["state"] == "none"
 
 
-def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
-    handlers: TrainHandlers, home: Path
-) -> None:
+def test_mutated_job_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
     point = {"step": 5, "total": 2.0, "live": 1.0}
     folder = leave(
         handlers, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
@@ -139,7 +139,7 @@ def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
         assert handlers.training_state(None)["state"] == STOPPED
 
 
-def test_without_captions_the_page_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+def test_page_explains_missing_captions(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
     bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
     bare.__dict__["items"] = tiny_collection.items.assign(split="test")
     handlers = TrainHandlers(bare, None, "cpu")
@@ -156,7 +156,7 @@ def functions_of(app: gr.Blocks) -> set[str]:
     }
 
 
-def test_a_server_without_training_has_no_handler_of_it(
+def test_server_without_training_has_no_training_handler(
     tiny_engine, handlers: TrainHandlers
 ) -> None:
     assert not functions_of(build_app(tiny_engine))
@@ -166,7 +166,7 @@ def test_a_server_without_training_has_no_handler_of_it(
 
 @pytest.fixture
 def others(tiny_collection: Collection, home: Path) -> Path:
-    """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
+    """Three collections in $SIEVE_HOME: a copy of the tiny one, another backbone, a damaged one."""
     for name in ("same", "foreign", "broken", "bare"):
         shutil.copytree(
             tiny_collection.path,
@@ -184,7 +184,7 @@ def others(tiny_collection: Collection, home: Path) -> Path:
     return home / "collections"
 
 
-def test_any_collection_at_hand_can_be_chosen(handlers: TrainHandlers, others: Path) -> None:  # noqa: ARG001
+def test_any_available_collection_can_be_chosen(handlers: TrainHandlers, others: Path) -> None:  # noqa: ARG001
     told = {one["word"]: one for one in handlers.training_collections(None)["collections"]}
     own, *rest = told
     assert own == str(handlers.collection.path.resolve()) and told[own]["fits"]
@@ -199,7 +199,7 @@ def test_any_collection_at_hand_can_be_chosen(handlers: TrainHandlers, others: P
     assert not (others.parent / "jobs").exists()
 
 
-def test_what_another_backbone_reads_is_opened_by_a_command(
+def test_checkpoint_of_another_backbone_is_opened_by_a_command(
     handlers: TrainHandlers, others: Path, tiny_checkpoint
 ) -> None:
     made = others.parent / "checkpoints" / "foreign"

@@ -1,4 +1,4 @@
-"""Evaluations that are kept: read again as they were, or told in one line why not."""
+"""Test saved evaluations: round trips and one-line errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def result(
         ).run()
 
 
-def test_what_is_kept_is_read_again(result: BenchmarkResult, home: Path) -> None:
+def test_saved_result_round_trips(result: BenchmarkResult, home: Path) -> None:
     path = save_evaluation(replace(result, checkpoint="ab" * 32), "my codes/2")
     assert path.is_relative_to(home / "evaluations") and path.stem.endswith("my-codes-2")
     assert path.stat().st_size < 2**20
@@ -58,7 +58,7 @@ def test_what_is_kept_is_read_again(result: BenchmarkResult, home: Path) -> None
             assert other.violation_by_pair == pytest.approx(one.violation_by_pair, abs=1e-4)
 
 
-def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
+def test_newest_result_is_first_and_none_is_lost(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
     paths = [save_evaluation(result) for _ in range(3)]
     assert len(set(paths)) == 3
     found, faults = list_evaluations(result.collection_sha256)
@@ -67,7 +67,7 @@ def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Pat
     assert not list(paths[0].parent.glob(".*"))
 
 
-def test_however_many_are_kept_a_list_reads_each_once(
+def test_listing_reads_each_saved_result_once(
     result: BenchmarkResult, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = save_evaluation(result)
@@ -90,7 +90,7 @@ def test_however_many_are_kept_a_list_reads_each_once(
     assert home in kept.parents
 
 
-def test_what_was_answered_fits_what_was_measured(
+def test_saved_answers_match_the_labels(
     result: BenchmarkResult, large_word_collection: Collection
 ) -> None:
     labels = large_word_collection.items.set_index("id")["labels"]
@@ -154,7 +154,7 @@ def test_damaged_or_foreign_files_are_one_line(
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe\x00", b"[" * 100_000])
-def test_what_is_no_evaluation_at_all(
+def test_other_files_are_rejected(
     result: BenchmarkResult,
     home: Path,  # noqa: ARG001
     content: bytes,
@@ -165,7 +165,7 @@ def test_what_is_no_evaluation_at_all(
     assert not found and str(path) in line and "\n" not in line
 
 
-def test_an_evaluation_of_another_collection_is_told(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
+def test_evaluation_of_another_collection_is_reported(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
     path = save_evaluation(result)
     entry = json.loads(path.read_text())
     entry["collection"]["sha256"] = "11" * 32

@@ -1,4 +1,4 @@
-"""Leakage and survival in a made-up code whose dimensions are known."""
+"""Test leakage and survival with synthetic codes of known dimensions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = 12
 
 
 def made_up(leaks: bool) -> tuple[SparseCodes, LabelFit]:
-    """Label `a` is dimension 0, `b` dimension 1; where it leaks, `b` is dimension 2 as well."""
+    """Label `a` is dimension 0 and `b` dimension 1; with leakage, `b` is also dimension 2."""
     generator = np.random.default_rng(0)
     has = generator.random((600, 2)) < 0.5
     dense = 0.05 * generator.random((600, M))
@@ -44,7 +44,9 @@ def encode(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("leaks", "low", "high"), [(False, -0.1, 0.35), (True, 0.99, 1.0)])
-def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: float) -> None:
+def test_leakage_measures_what_other_dimensions_predict(
+    leaks: bool, low: float, high: float
+) -> None:
     codes, fit = made_up(leaks)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
@@ -55,13 +57,13 @@ def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: fl
     assert found.leakage == pytest.approx((report.auc_off - 0.5) / (report.auc_all - 0.5))
 
 
-def test_a_survives_where_b_has_dimensions_of_its_own() -> None:
+def test_a_is_preserved_if_b_has_separate_dimensions() -> None:
     codes, fit = made_up(False)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
 
 
-def test_a_suffers_where_its_dimension_is_switched_off() -> None:
+def test_a_is_lost_if_its_dimension_is_switched_off() -> None:
     codes, fit = made_up(False)
 
     def muddled(text: str) -> np.ndarray:
@@ -74,7 +76,7 @@ def test_a_suffers_where_its_dimension_is_switched_off() -> None:
     assert report.ap_pushed < report.ap_on
 
 
-def test_pairs_are_seen_together_and_apart() -> None:
+def test_pairs_require_joint_and_separate_occurrences() -> None:
     generator = np.random.default_rng(1)
     has = generator.random((500, 8)) < generator.uniform(0.05, 0.5, 8)
     has[:, 7] |= has[:, 6]  # 6 is a kind of 7
@@ -91,13 +93,13 @@ def test_pairs_are_seen_together_and_apart() -> None:
     assert len({b for _, b in few}) == 4, "each B as rarely as can be"
 
 
-def test_no_pairs_no_report() -> None:
+def test_no_pairs_give_no_report() -> None:
     assert summarise([]) is None
     assert label_pairs(csr_array((50, 3))) == []
 
 
 @given(st.lists(st.booleans(), max_size=15), st.integers(0, 20))
-def test_average_precision_is_the_designs_formula(hits: list[bool], further: int) -> None:
+def test_average_precision_equals_the_formula(hits: list[bool], further: int) -> None:
     n_relevant = sum(hits[:10]) + further
     expected = sum(
         sum(hits[: i + 1]) / (i + 1) for i in range(min(len(hits), 10)) if hits[i]

@@ -25,7 +25,7 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
         ("<b>", ["<b> b"], [], True),
     ],
 )
-def test_only_what_is_said_counts(
+def test_only_stated_nouns_are_mentioned(
     wanted: str, captions: list[str], labels: list[str], said: bool
 ) -> None:
     assert mentions(wanted, captions, labels, benchmark_nouns()) is said
