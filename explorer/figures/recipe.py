@@ -21,8 +21,11 @@ from sieve.explorer.json_validation import (
     NEVER,
     check_choice,
     check_number,
+    read_dimension,
     read_number,
     read_object,
+    read_off,
+    read_strictness,
     read_text,
     read_whole,
     refuse_unknown,
@@ -239,29 +242,17 @@ def _names(of: type) -> set[str]:
     return {field.name for field in fields(of)}
 
 
-def _at_least_0(name: str, value: Any) -> int:
-    j = read_whole(name, value)
-    if j < 0:
-        raise ValueError(f"{name}: a dimension is a whole number of at least 0; got {j}")
-    return j
+def _dimension(_: str, value: Any) -> int | None:
+    return None if value is None else read_dimension(value)
 
 
-def _dimension(name: str, value: Any) -> int | None:
-    return None if value is None else _at_least_0(name, value)
+def _off(_: str, value: Any) -> tuple[int, ...] | None:
+    return None if value is None else read_off(value)
 
 
-def _off(name: str, value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) > MAX_OFF:
-        raise ValueError(
-            f"{name} must be a list of at most {MAX_OFF:,} dimensions; got {short_repr(value)}"
-        )
-    return tuple(sorted({_at_least_0(name, part) for part in value}))
-
-
-def _strictness(name: str, value: Any) -> float | str:
-    return value if value == NEVER else read_number(name, value)
+def _strictness(_: str, value: Any) -> float | str:
+    strictness = read_strictness(value)
+    return NEVER if strictness.never else strictness.value
 
 
 def _marks(name: str, value: Any) -> tuple[str, ...]:
@@ -277,10 +268,7 @@ def _given_names(name: str, value: Any) -> Mapping[int, str] | None:
     given = read_object(value, name)
     if len(given) > MAX_OFF:
         raise ValueError(f"{name} may have {MAX_OFF:,} entries; got {len(given):,}")
-    for j in given:
-        if not (j.isascii() and j.isdigit() and len(j) <= 9):
-            raise ValueError(f"{name}: a dimension is a whole number; got {short_repr(j)}")
-    return {int(j): read_text(name, text) for j, text in given.items()}
+    return {read_dimension(j): read_text(name, text) for j, text in given.items()}
 
 
 _FIELDS = {
