@@ -97,7 +97,7 @@ HOSTILE = {
     "long text": (with_row(without="x" * 10_000), "row 1: without has 10,000 characters; at most"),
     "query number": ({"rows": [{"query": 3}]}, "row 1: query must be text; got 3"),
     "strictness": (with_row(strictness=2), "row 1: strictness must be a number from 0 to 1, or"),
-    "strict NaN": (with_row(strictness=float("nan")), "strictness must be a number from 0 to 1"),
+    "strict NaN": (with_row(strictness=float("nan")), "row 1: strictness must be a number from 0"),
     "off text": (with_row(off="1,2"), "row 1: off must be a list of dimensions"),
     "off null": (with_row(off=[None]), "row 1: dimension must be a number; got None"),
     "off negative": (with_row(off=[-1]), "row 1: a dimension is a whole number of at least 0"),
