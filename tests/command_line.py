@@ -42,8 +42,8 @@ def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return CommandResult(int(ended.value.code or 0), said.out, said.err)
+        captured = capsys.readouterr()
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
 
     with warnings.catch_warnings():
         yield run

@@ -80,28 +80,28 @@ def test_full_disk_while_preparing(
     disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: Path
 ) -> None:
     out = disk.folder / "c"
-    asked = (
+    requested = (
         *("prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu", "--out", out),
     )
     for left in (0, 2_000, 9_000):
         disk.fill(left)
-        full(fault(sieve(*asked)))
+        full(fault(sieve(*requested)))
         assert disk.names() == set()
         disk.empty()
-    assert sieve(*asked).code == 0
+    assert sieve(*requested).code == 0
     assert Collection.open(out).n_items == 60 and disk.names() == {"c"}
 
 
 def test_full_disk_while_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None:
     out = disk.folder / "codes"
-    asked = ("train", tiny_collection.path, "--out", out, "--device", "cpu", "--epochs", "1")
+    requested = ("train", tiny_collection.path, "--out", out, "--device", "cpu", "--epochs", "1")
     small = ("--m", "64", "--k", "8", "--batch-size", "32")
     disk.fill(3_000)
-    full(fault(sieve(*asked, *small)))
+    full(fault(sieve(*requested, *small)))
     assert disk.names() == set()
     disk.empty()
-    assert sieve(*asked, *small).code == 0
+    assert sieve(*requested, *small).code == 0
     assert Checkpoint.load(out).m == 64 and disk.names() == {"codes"}
 
 
@@ -142,7 +142,7 @@ def test_full_disk_while_annotating(disk: Disk) -> None:
             break
     assert lines and "notes cannot be saved" in lines[0] and "\n" not in lines[0]
     disk.empty()
-    kept = store().all()
-    assert kept[1]["name"].value == "dog" and set(kept) == set(range(1, dimension))
+    saved = store().all()
+    assert saved[1]["name"].value == "dog" and set(saved) == set(range(1, dimension))
     assert store().write(dimension, "note", "now", 0).saved
     assert os.listdir(disk.folder) == ["notes.sqlite"]

@@ -109,8 +109,8 @@ class JumpReLU(Compact):
 
     def _encode(self, encoder: SparseEncoder, embeddings: Tensor, modality: str) -> ActiveCode:
         active = encoder.activations(encoder.centred(embeddings, modality), modality)
-        kept = self._jump(encoder, active)[0]
-        return ActiveCode(*torch.topk(kept, encoder.config.active(modality), dim=-1))
+        saved = self._jump(encoder, active)[0]
+        return ActiveCode(*torch.topk(saved, encoder.config.active(modality), dim=-1))
 
 
 class _More(Compact):
@@ -226,13 +226,13 @@ def main() -> None:
     train = Collection.open(locate_collection(args.train)) if args.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
     questions = select_questions(collection, args.track)
-    peer = subtraction(source, questions)
+    baseline = subtraction(source, questions)
     for name in args.only.split(";"):
         encoders = [
             train_kind(name, train, TrainingConfig(epochs=args.epochs, seed=int(seed)), source)
             for seed in args.seeds.split(",")
         ]
-        print_row(name, measure(source, encoders, questions), peer)
+        print_row(name, measure(source, encoders, questions), baseline)
 
 
 if __name__ == "__main__":

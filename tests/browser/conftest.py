@@ -66,10 +66,10 @@ def address(tiny_engine) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def hostile_engine(tiny_engine: Engine) -> Engine:
     """The tiny engine with markup in every caption, label and name."""
-    return told_otherwise(tiny_engine, PAYLOAD)
+    return with_text(tiny_engine, PAYLOAD)
 
 
-def told_otherwise(tiny_engine: Engine, words: str) -> Engine:
+def with_text(tiny_engine: Engine, words: str) -> Engine:
     """Copy an engine and replace every caption, label and name by the same text."""
     engine = copy.copy(tiny_engine)
     collection = engine.collection = copy.copy(tiny_engine.collection)

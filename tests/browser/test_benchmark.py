@@ -22,12 +22,12 @@ PATIENCE = 240_000
 
 
 @pytest.fixture(autouse=True)
-def patient() -> None:
+def long_timeout() -> None:
     expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
-def evaluated(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
+def two_evaluations(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
     """An evaluation of the open checkpoint, and a newer one of another checkpoint."""
     own = save_small_evaluation(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
     own = own.rename(own.with_name(f"2020{own.name[4:]}"))
@@ -42,9 +42,9 @@ def rows(page: Page) -> list[str]:
 
 
 def test_saved_results_can_be_opened_sorted_and_compared(
-    page: Page, evaluated: tuple[str, str]
+    page: Page, two_evaluations: tuple[str, str]
 ) -> None:
-    own, other = evaluated
+    own, other = two_evaluations
     go(page)
     page.get_by_role("tab", name="Benchmark").click()
     expect(page.locator(".sv-bench-of b")).to_contain_text("another checkpoint (zebra)")
@@ -90,13 +90,13 @@ def test_saved_results_can_be_opened_sorted_and_compared(
 
 
 def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
-    page: Page, evaluated: tuple[str, str]
+    page: Page, two_evaluations: tuple[str, str]
 ) -> None:
     go(page, "?tab=benchmark&benchmark=20200101-x<b>,nothing,99999,magic")
     expect(page.locator(".sv-bench .sv-fault")).to_contain_text(
         "was not found; the newest is shown"
     )
-    page.wait_for_url(re.compile(f"benchmark={evaluated[1]},label,"))
+    page.wait_for_url(re.compile(f"benchmark={two_evaluations[1]},label,"))
     assert rows(page)
 
 

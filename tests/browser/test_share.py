@@ -130,8 +130,8 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         body = await request.body()
         got = await web.request(request.method, url, headers=headers, content=body)
         passed_on = ("content-type", "set-cookie", "location")
-        kept = {k: v for k, v in got.headers.items() if k in passed_on}
-        return Response(got.content, got.status_code, kept)
+        saved = {k: v for k, v in got.headers.items() if k in passed_on}
+        return Response(got.content, got.status_code, saved)
 
     async def outside(_: Request) -> Response:
         return Response(status_code=404)

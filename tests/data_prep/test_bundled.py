@@ -61,12 +61,12 @@ class TestBundled:
 def test_names_are_looked_up_in_order(
     tmp_path: Path, home: Path, tiny_collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = home / "collections" / "mine"
-    shutil.copytree(tiny_collection.path, kept)
-    assert bundled.locate_collection("mine") == kept
+    saved = home / "collections" / "mine"
+    shutil.copytree(tiny_collection.path, saved)
+    assert bundled.locate_collection("mine") == saved
     assert bundled.locate_collection(tiny_collection.path) == tiny_collection.path
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(kept, tmp_path / "mine")
+    shutil.copytree(saved, tmp_path / "mine")
     assert bundled.locate_collection("mine") == Path("mine")
     with pytest.raises(FileNotFoundError, match="no collection 'yours'; there are: scenes, mine"):
         bundled.locate_collection("yours")

@@ -153,14 +153,14 @@ def test_only_the_original_image_is_printed_as_path(
 
 
 def test_page_shows_file_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
-    desk = SearchHandlers(engine, tmp_path, public=True)
-    answers = [desk.ask({"item": item}) for item in engine.collection.items["id"][:20]]
+    handlers = SearchHandlers(engine, tmp_path, public=True)
+    answers = [handlers.ask({"item": item}) for item in engine.collection.items["id"][:20]]
     shown = [one for each in answers for one in each["results"] if one["file"] in GROUP]
     assert shown and {shown[0]["file"], *files(shown[0]["copies"])} == GROUP
-    item = desk.item(shown[0]["id"])
+    item = handlers.item(shown[0]["id"])
     assert item["file"] == shown[0]["file"]
     assert {item["file"], *files(item["copies"])} == GROUP
-    assert str(folder) not in json.dumps([answers, item, desk.open("")])
+    assert str(folder) not in json.dumps([answers, item, handlers.open("")])
 
 
 def test_items_of_shards_show_their_key(

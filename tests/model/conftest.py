@@ -17,8 +17,8 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 from sieve.model.engine import Engine
 from sieve.model.training import TrainingConfig, train
 from sieve.model.words.text import WordList, WordReading
@@ -103,7 +103,7 @@ def write_word_collection(
         folder,
         name="words",
         backbone=BackboneIdentity("words", backbone_hash, WIDTH),
-        source="made up",
+        source="synthetic",
         licence="none",
         counts={"items": n, "captions": 3 * n},
     )

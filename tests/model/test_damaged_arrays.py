@@ -21,10 +21,9 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embedding_files import open_shards
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import IMAGE_CODES, SparseCodes, read_codes
 from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
 from sieve.model.dimensions.vocabulary import word_embeddings
-from sieve.model.external_codes import IMAGE_CODES, read_codes
 
 N = 20
 
@@ -134,8 +133,8 @@ def test_damaged_cache_of_word_embeddings_is_rebuilt(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
-    kept.write_bytes(HEADS[case])
+    (stored,) = (tmp_path / "words").glob("*.npy")
+    stored.write_bytes(HEADS[case])
     assert np.array_equal(word_embeddings(["a dog"], WordBackbone(), "ff"), first)
 
 

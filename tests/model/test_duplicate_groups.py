@@ -96,11 +96,13 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 def test_benchmark_uses_only_items_without_training_duplicates(leaky: Collection) -> None:
-    asked = track_pairs(leaky, "label", benchmark_nouns(), PairCriteria(relevant=5, violating=3))
+    requested = track_pairs(
+        leaky, "label", benchmark_nouns(), PairCriteria(relevant=5, violating=3)
+    )
     test, select = leaky.rows_of_split(["test"]), leaky.rows_of_split(["select"])
-    assert asked.report.rows.tolist() == test[30:].tolist()
-    assert asked.tuning.rows.tolist() == select[5:].tolist()
-    scored = leaky.items["id"].iloc[asked.report.rows[:1]].tolist()
+    assert requested.report.rows.tolist() == test[30:].tolist()
+    assert requested.tuning.rows.tolist() == select[5:].tolist()
+    scored = leaky.items["id"].iloc[requested.report.rows[:1]].tolist()
     check_no_overlap(leaky, leaky.items["id"].iloc[test[:30]].tolist(), "x")  # they are not scored
     with pytest.raises(ValueError, match="trained on 1 of the"):
         check_no_overlap(leaky, scored, "x")
@@ -115,9 +117,9 @@ def test_training_treats_equal_images_as_one_item(leaky: Collection) -> None:
     seen = np.concatenate([data.batch(step).items.numpy() for step in range(data.steps_per_epoch)])
     assert not set(seen) & set(copies)
     assert (seen == first).sum() > 80  # three captions each
-    said = {
+    stated = {
         word for row in (first, *copies) for text in leaky.items["captions"].iloc[row]
         for word in text.replace(" and ", " ").split() if word in data.words.words
     }  # fmt: skip
     present = data.words.presence[[first]].toarray()[0] > 0
-    assert {word for word, there in zip(data.words.words, present, strict=True) if there} == said
+    assert {word for word, there in zip(data.words.words, present, strict=True) if there} == stated

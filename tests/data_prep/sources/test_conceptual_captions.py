@@ -211,11 +211,11 @@ def test_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
 def test_columns_are_found_by_name(tmp_path: Path, head: str) -> None:
     names = head.split("\t")
     url = next(i for i, name in enumerate(names) if "url" in name.lower())
-    said = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
+    text = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
     lines = [head]
     for caption, address in ROWS:
         cells = ["0.3"] * len(names)
-        cells[url], cells[said] = address, caption
+        cells[url], cells[text] = address, caption
         lines.append("\t".join(cells))
     path = write(tmp_path / "laion.tsv", "\n".join([*lines, "too\tmany\tcells\there"]).encode())
     for _, address in ROWS:

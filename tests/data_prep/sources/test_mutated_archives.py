@@ -104,8 +104,8 @@ def text_named(pattern: str, again: int = 0) -> Callable[[int], tuple[str, bytes
 
 def json_named(pattern: str, field: str) -> Callable[[int], tuple[str, bytes]]:
     def write(number: int) -> tuple[str, bytes]:
-        said = [caption(number), caption(number, 1)]
-        return pattern.format(number), json.dumps({field: said, "id": 99 - number}).encode()
+        text = [caption(number), caption(number, 1)]
+        return pattern.format(number), json.dumps({field: text, "id": 99 - number}).encode()
 
     return write
 
@@ -123,8 +123,8 @@ def table_layout(naming: Callable[[int, str], str], header: str = "") -> Layout:
         # A line has no name to mutate: it is truncated or gets a field instead.
         if mutation.kind in ("rename", "move"):
             at = int(mutation.generator.integers(N))
-            said, url = lines[at][0].split("\t")
-            lines[at] = (said if mutation.kind == "rename" else f"{said}\t\t{url}", b"")
+            stated, url = lines[at][0].split("\t")
+            lines[at] = (stated if mutation.kind == "rename" else f"{stated}\t\t{url}", b"")
         elif mutation.kind != "shuffle":  # rows in another order refer to other images
             lines = mutation.apply(lines)
         text = "".join(f"{line}\n" for line, _ in lines)
@@ -167,8 +167,8 @@ def parquet_layout(nested: bool, listed: bool) -> Layout:
             order = [int(name) for name, _ in mutation.apply([(f"{n}", b"") for n in range(N)])]
         images = [{"bytes": picture(n), "path": f"{n}.png"} if nested else picture(n)
                   for n in order]  # fmt: skip
-        said = [[caption(n), caption(n, 1)] if listed else caption(n) for n in order]
-        pq.write_table(pa.table({"image": images, "Caption": said}), folder / "0.parquet")
+        text = [[caption(n), caption(n, 1)] if listed else caption(n) for n in order]
+        pq.write_table(pa.table({"image": images, "Caption": text}), folder / "0.parquet")
         return Img2Dataset(folder)
 
     return write
@@ -215,8 +215,8 @@ def save_blocks(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.D
     """Save two captions per image: texts (n, 2, d), one list of captions per row."""
     np.save(folder / "images.npy", images)
     np.save(folder / "texts.npy", np.stack([texts, texts], axis=1))
-    said = [[text, text.replace("seen 0", "seen 1")] for text in table["caption"]]
-    table.assign(caption=said).to_parquet(folder / "items.parquet")
+    stated = [[text, text.replace("seen 0", "seen 1")] for text in table["caption"]]
+    table.assign(caption=stated).to_parquet(folder / "items.parquet")
 
 
 def save_repeated(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.DataFrame) -> None:
@@ -276,11 +276,11 @@ def wrong_pairs(source: BaseSource) -> Iterator[str]:
     """Describe every caption that is paired with another picture or embedding."""
     records = list(source.records())
     for record in records:
-        said = {int(re.findall(r"\d+", text)[0]) for text in record.captions}
+        stated = {int(re.findall(r"\d+", text)[0]) for text in record.captions}
         if not isinstance(source, Embeddings):
             number = shown(source.open_image(record, 320))
-            if said - {number}:
-                yield f"{record.image} shows {number}, its captions say {said}"
+            if stated - {number}:
+                yield f"{record.image} shows {number}, its captions say {stated}"
     if isinstance(source, Embeddings):
         known = source.precomputed()
         place = 0

@@ -25,8 +25,8 @@ from sieve.data_prep.sources.sparse_codes import (
     read_names,
 )
 from sieve.model.backbone import Backbone
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 from sieve.model.collection import Collection
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
@@ -143,7 +143,7 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
         ("n.json", "{", "is not JSON"),
@@ -156,11 +156,13 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
         ("n.csv", "", "no column `name`"),
     ],
 )
-def test_wrong_number_of_names_is_rejected(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_wrong_number_of_names_is_rejected(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         read_names(tmp_path / name, 4)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
@@ -222,8 +224,8 @@ HOSTILE = {
     "twice": (parts(indices=np.array([0, 2, 2])), "row 1 has dimension 2 twice; call sum_dupl"),
     "unsorted": (unsorted_rows, "row 0 has dimension 1 out of order; call sort_indices"),
     "negative": (parts(data=np.array([1.0, -2, 3])), "row 1 has a negative value in dimension 1"),
-    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has not a finite value in dimension 2"),
-    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has not a finite value"),
+    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has a value that is not finite in"),
+    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has a value that is not finite"),
     "complex": (parts(data=np.array([1j, 2, 3])), "its data has shape"),
     "text data": (parts(data=np.array(["a", "b", "c"])), "its data has shape"),
     "float indices": (parts(indices=np.array([0.0, 1, 2])), "its indices has shape"),
@@ -232,12 +234,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_invalid_matrices_are_rejected_with_one_line(tmp_path: Path, case: str) -> None:
-    write, said = HOSTILE[case]
+    write, text = HOSTILE[case]
     path = tmp_path / "codes.npz"
     write(path)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=text) as raised:
         read_codes_file(path)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_extreme_values_preserve_direction(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def less(rows: object) -> csr_matrix:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda f: save_npz(f / "image_codes.npz", less(IMAGES)),
          "has 5 rows, but .*items.csv names 6 items in 7 rows"),
@@ -278,12 +280,12 @@ def less(rows: object) -> csr_matrix:
     ],
 )  # fmt: skip
 def test_inconsistent_files_are_rejected(
-    folder: Path, tmp_path: Path, change: Callable[[Path], object], said: str
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as told:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         prepared(folder, tmp_path / "made")
-    assert "\n" not in str(told.value) and not (tmp_path / "made").exists()
+    assert "\n" not in str(raised.value) and not (tmp_path / "made").exists()
 
 
 def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:

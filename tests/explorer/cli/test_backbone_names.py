@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("openai/clip-vit-base-patch32", "use ViT-B-32/openai, which reads the same weights"),
         ("no-backbone", "unknown backbone"),
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_equivalent_names_get_the_same_answer(
-    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, said: str
+    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, message: str
 ) -> None:
     images = pictures / "images"
     out = ("--out", tmp_path / "made")
@@ -39,7 +39,7 @@ def test_equivalent_names_get_the_same_answer(
     for command in commands:
         answer = sieve(*command)
         lines = answer.err.splitlines()
-        assert answer.code == 1 and said in lines[-1], answer
+        assert answer.code == 1 and message in lines[-1], answer
 
 
 def test_embeddings_accept_the_transformers_name(sieve: Sieve, tmp_path: Path) -> None:

@@ -130,5 +130,7 @@ def test_heic_without_its_extra_is_reported(tmp_path: Path) -> None:
         "assert not list(source.records())\n"
         "print(source.skipped_rows()[0].reason)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert said.stdout == 'HEIC image: pip install "sieve-explorer[heif]"\n', said.stderr
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert completed.stdout == 'HEIC image: pip install "sieve-explorer[heif]"\n', completed.stderr

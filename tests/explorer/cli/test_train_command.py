@@ -67,8 +67,8 @@ def test_shards_and_added_items_work(
     images, captions = pictures / "images", pictures / "captions.csv"
     backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
     prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
-    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
-    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in told.out
+    output = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in output.out
     assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
         "shards are missing: 2/2"
     )

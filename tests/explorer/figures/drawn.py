@@ -7,8 +7,8 @@ import zlib
 from typing import Any
 from xml.etree import ElementTree
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 
 SVG = "{http://www.w3.org/2000/svg}"
 ALL = ["violations", "names", "captions", "scores"]

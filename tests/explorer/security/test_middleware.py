@@ -177,8 +177,8 @@ def test_only_thumbnails_are_served_from_the_static_folder(
         (SCRIPT, "it is not a WebP image"),
     ):
         status, answer = raw(web, f"/thumbnails/00/{name}.webp")
-        said = answer.split(b"\r\n\r\n", 1)[1].decode()
-        assert status == 404 and why in said and said.count("\n") == 1
+        text = answer.split(b"\r\n\r\n", 1)[1].decode()
+        assert status == 404 and why in text and text.count("\n") == 1
     item = hostile.collection.items["id"].iloc[0]
     shown = web.get(f"/thumbnails/{item[:2]}/{item}.webp", headers={"Range": "bytes=0-999999999"})
     assert shown.content == hostile.thumbnail(item).read_bytes()
@@ -189,16 +189,16 @@ def test_only_thumbnails_are_served_from_the_static_folder(
 def test_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hostile: Engine) -> None:
     item = hostile.collection.items["id"].iloc[0]
     thumbnail = hostile.thumbnail(item)
-    kept = thumbnail.read_bytes()
+    saved = thumbnail.read_bytes()
     thumbnail.unlink()
     thumbnail.symlink_to(hostile.collection.path.parent / "private.webp")
     try:
         recipe = {"rows": [{"image": item}], "columns": 1}
-        said = call_server(web, "sieve_preview", recipe).json().get("error", "")
+        text = call_server(web, "sieve_preview", recipe).json().get("error", "")
     finally:
         thumbnail.unlink()
-        thumbnail.write_bytes(kept)
-    assert "a link that leaves the collection's thumbnails" in said
+        thumbnail.write_bytes(saved)
+    assert "a link that leaves the collection's thumbnails" in text
 
 
 OTHER_SITES = [
@@ -277,9 +277,9 @@ def test_request_must_be_small_json_without_file_references(
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "off\u0000", "</script>"])
 def test_unknown_fields_are_ignored(web: httpx.Client, name: str) -> None:
-    asked = {"q": "a circle", "off": [3]}
-    plain = call_server(web, "sieve_ask", asked).json()
-    odd = call_server(web, "sieve_ask", {**asked, name: {"polluted": 1, "public": False}}).json()
+    payload = {"q": "a circle", "off": [3]}
+    plain = call_server(web, "sieve_ask", payload).json()
+    odd = call_server(web, "sieve_ask", {**payload, name: {"polluted": 1, "public": False}}).json()
     for answer in (plain, odd):
         answer.pop("seconds")
     assert odd == plain
@@ -330,14 +330,14 @@ def test_slow_request_bodies_do_not_block_other_requests(
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         f"Content-Type: {kind}\r\nX-Sieve-Token: {key}\r\n\r\n--x\r\n"
     )
-    asked = (
+    requested = (
         f"POST {RPC_URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         "Content-Type: application/json\r\n\r\n{"
     )
     slow = [socket.create_connection(place, 20) for _ in range(100)]
     try:
         for number, line in enumerate(slow):
-            line.sendall((head if number % 2 else asked).encode())
+            line.sendall((head if number % 2 else requested).encode())
         started = time.monotonic()
         assert call_server(web, "sieve_ask", {"q": "a circle"}).json()["results"]
         assert time.monotonic() - started < 10

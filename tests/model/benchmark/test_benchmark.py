@@ -105,16 +105,16 @@ def test_same_run_gives_identical_json(
     once, again = (json.dumps(benchmark(large_word_collection, config).run().as_json())
                    for _ in range(2))  # fmt: skip
     assert once == again
-    told = json.loads(once)
-    assert set(told) >= {"collection", "seeds", "tracks", "nouns_sha256"}
-    (track,) = told["tracks"]
+    data = json.loads(once)
+    assert set(data) >= {"collection", "seeds", "tracks", "nouns_sha256"}
+    (track,) = data["tracks"]
     assert [method["method"] for method in track["methods"]] == list(methods)
     assert set(track["methods"][0]) >= {
         "method", "ap@10", "ci", "ratio", "p@10", "violation@10", "ndcg@10", "plain_ap@10",
     }  # fmt: skip
     # The results of a method do not depend on the other methods.
     assert track["methods"][2]["ap@10"] == round(rows(result)["Sieve"].ap, 6)
-    assert len(told["nouns_sha256"]) == 64
+    assert len(data["nouns_sha256"]) == 64
 
 
 def test_training_items_are_not_scored(
@@ -173,12 +173,12 @@ def test_another_backbone_is_a_baseline(
     # The same items, embedded by a backbone that differs only in its hash.
     path = write_word_collection(tmp_path / "peer", 1500, "ee" * 32, select=12, test=7)
     config = BenchmarkConfig(("label",), ("subtraction",), (0,), trials=40, resamples=20)
-    peers = {"BLIP": Collection.open(path)}
-    (track,) = benchmark(large_word_collection, config, baselines=peers).run().tracks
-    own, peer = track.methods
-    assert peer.method == "BLIP"
+    baselines = {"BLIP": Collection.open(path)}
+    (track,) = benchmark(large_word_collection, config, baselines=baselines).run().tracks
+    own, baseline = track.methods
+    assert baseline.method == "BLIP"
     assert {v.method for v in track.variants} >= {"BLIP: subtract", "BLIP: SpaceVLM"}
-    assert peer.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
+    assert baseline.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
     with pytest.raises(ValueError, match="lacks .* scored items"):
         benchmark(large_word_collection, baselines={"BLIP": word_collection})
     with pytest.raises(ValueError, match="already a method"):

@@ -26,8 +26,8 @@ def measured(rule: Rule) -> MethodResult:
     a, b = np.eye(2, dtype=np.float32)[:, None]
     spaces = {"items": Space(items.astype(np.float32), a, b, a)}
     draws = draw_resamples(("dog",), N_ITEMS, 5, 0)
-    asked = TrackPairs(questions, questions, PairCriteria())
-    return measure("rule", (rule,), [spaces], [spaces], asked, draws, 1).result
+    requested = TrackPairs(questions, questions, PairCriteria())
+    return measure("rule", (rule,), [spaces], [spaces], requested, draws, 1).result
 
 
 def faultless(space: Space, _: object) -> np.ndarray:

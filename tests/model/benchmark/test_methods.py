@@ -134,8 +134,8 @@ def test_each_word_of_a_vocabulary_code_is_a_dimension(large_word_collection: Co
         "VDR-like", large_word_collection, replace(QUICK, k=3), WordBackbone().encode_texts,
         n_words=len(WORDS), device="cpu", progress=False,
     )  # fmt: skip
-    asked = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
-    codes = encode_codes(checkpoint.encoder, asked, TEXT).by_row.toarray()
+    requested = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
+    codes = encode_codes(checkpoint.encoder, requested, TEXT).by_row.toarray()
     assert codes.argmax(1).tolist() == list(range(len(WORDS)))
 
 

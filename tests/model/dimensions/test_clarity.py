@@ -92,8 +92,8 @@ def test_clarity_is_the_mean_cosine_of_pairs() -> None:
     there[2, 1:] = False
     found = clarity(examples, there)
     for j in (0, 1, 3):
-        kept = examples[j][there[j]]
-        cosines = (kept @ kept.T)[~np.eye(len(kept), dtype=bool)]
+        saved = examples[j][there[j]]
+        cosines = (saved @ saved.T)[~np.eye(len(saved), dtype=bool)]
         assert found[j] == pytest.approx(cosines.mean())
     assert np.isnan(found[2])
 

@@ -37,8 +37,8 @@ def test_two_processes_train_the_same_as_one(
     for name, expected in alone.items():
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         within = {"rtol": 1e-4, "atol": 1e-4 if name.startswith("weight") else 1e-6}
-        told = partial("{}: {}".format, name)
-        torch.testing.assert_close(first[name], expected, **within, msg=told)
+        reported = partial("{}: {}".format, name)
+        torch.testing.assert_close(first[name], expected, **within, msg=reported)
 
 
 def test_all_losses_were_compared(word_collection: Collection) -> None:
