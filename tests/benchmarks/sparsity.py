@@ -33,7 +33,7 @@ from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
-from sieve.model.training.data import Batch
+from sieve.model.training.data import Batch, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
@@ -181,7 +181,8 @@ class CentredTogether(Compact):
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Set both centres to the mean of the two means."""
-        encoder.centre.copy_(self.data.centres().mean(0, keepdim=True).expand(2, -1))
+        means = torch.from_numpy(modality_means(self.data.collection))
+        encoder.centre.copy_(means.mean(0, keepdim=True).expand(2, -1))
 
 
 KINDS: dict[str, type[Compact]] = {
@@ -189,7 +190,7 @@ KINDS: dict[str, type[Compact]] = {
     "BatchTopK": BatchTopK,
     "JumpReLU": JumpReLU,
     "nested prefixes": Nested,
-    "paired groups, weight .2": Groups,
+    "paired groups, weight 0.2": Groups,
     "paired groups, weight 1": MoreGroups,
     "not centred": NotCentred,
     "centred together": CentredTogether,
