@@ -16,6 +16,7 @@ from sieve.model.training.data import Batch
 from sieve.model.training.objectives import TrainingModule, training_losses
 from tests.benchmarks.gpu.correctness import CHECKS
 from tests.benchmarks.gpu.measuring import Sizes
+from tests.benchmarks.gpu.training_speed import covered
 
 ROOT = Path(__file__).parents[2]
 CONFIG = SparseEncoderConfig(d=16, m=32, k=4)
@@ -76,6 +77,10 @@ def test_a_whole_step_runs_on_another_device() -> None:
     assert {part.grad is not None and part.grad.device.type for part in module.parameters()} == {
         "meta"
     }
+
+
+def test_overlapping_kernels_are_counted_once() -> None:
+    assert covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 2.5)]) == 4.0
 
 
 @pytest.mark.slow

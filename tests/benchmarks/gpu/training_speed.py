@@ -18,6 +18,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from sieve.model.collection import (
     CAPTION_ITEM,
@@ -193,29 +194,33 @@ def time_steps(trainer: Trainer, n: int, dead: bool = False) -> float:
     return (time.perf_counter() - started) / n
 
 
-def kernel_seconds(call: Callable[[], object], n: int) -> float | str:
+def kernel_seconds(call: Callable[[], object], device: torch.device, n: int) -> float | str:
     """Return the seconds per call in which the GPU runs kernels or copies, or why not measured."""
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
     try:
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        with profile(activities=activities) as profiler:
             for _ in range(n):
                 call()
-            torch.cuda.synchronize()
-        spans = sorted(
+            synchronize(device)
+        spans = [
             (event.time_range.start, event.time_range.end)
-            for event in profiler.events()
-            if event.device_type == DeviceType.CUDA
-            and not getattr(event, "is_user_annotation", False)
-        )
-    except RuntimeError as error:  # without access to CUPTI
+            for event in profiler.events() or ()
+            if event.device_type.name == "CUDA" and not getattr(event, "is_user_annotation", False)
+        ]
+    except (RuntimeError, AttributeError) as error:  # RuntimeError: no access to CUPTI
         return str(error)[:80]
-    busy, reached = 0.0, float("-inf")
-    for start, end in spans:  # microseconds; the union of overlapping spans
-        busy += max(end - max(start, reached), 0)
+    return covered(spans) / 1e6 / n if spans else "no kernel was recorded"
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Return the length of the union of spans, each given by its start and end."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(end - max(start, reached), 0)
         reached = max(reached, end)
-    return busy / 1e6 / n if spans else "no kernel was recorded"
+    return total
 
 
 def matrix_products(batch_size: int, m: int, words: int, exclusions: int) -> list[list[int]]:
@@ -281,14 +286,14 @@ def measure_step(setup: Setup, m: int, batch_size: int) -> Row:
         "peak_memory_gib": peak_memory_gib(device),
         "waited_for_data": loader.waited / (n * sum(blocks)),
     }
+    trainer.idle.zero_()
+    # The profiler slows the host down, so the kernels' time is divided by that of a timed step.
+    busy = kernel_seconds(trainer.train_step, device, 5)
+    row["gpu_busy"] = busy / step if isinstance(busy, float) else busy
     batch = loader.batch(trainer.step)
     row["with_dead_dimensions_ms"] = 1000 * time_steps(trainer, n, dead=True)
     trainer.loader = FixedLoader(batch)  # pyright: ignore[reportAttributeAccessIssue]
     row["without_feed_ms"] = 1000 * time_steps(trainer, n)
-    if device.type == "cuda":
-        trainer.idle.zero_()
-        busy = kernel_seconds(trainer.train_step, 5)
-        row["gpu_busy"] = busy / step if isinstance(busy, float) else busy
     products = matrix_products(batch_size, m, data.n_words, len(batch.exclusions))
     lower = matrix_seconds(products, device)
     work = sum(2 * rows * inner * columns for rows, inner, columns in products)
