@@ -9,16 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from sieve import assets
 from sieve.model.collection import MANIFEST, file_sha256
 from sieve.model.files import check_files, sieve_home
-
-if TYPE_CHECKING:
-    from sieve.data_prep.records import Source
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +68,6 @@ def list_collections() -> list[str]:
     return [name for name in names if not name.startswith(f"{SCENES}-")]
 
 
-def scenes_embeddings_path() -> Path:
-    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
-    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
-
-
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     """Prepare the bundled collection unless it exists; return its path."""
     target = bundled_path()
@@ -96,7 +87,7 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
         precomputed = PrecomputedEmbeddings(np.load(shipped, "r"))
     log.warning("preparing the bundled collection in %s (once, about a minute)", target)
     backbone = Backbone.load(BACKBONE, device)
-    source = cast("Source", Scenes())
+    source = Scenes()
     while not (target / MANIFEST).is_file():
         try:
             prepare(source, backbone, target, progress=progress, precomputed=precomputed)
@@ -110,12 +101,13 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
 
 def bundled_path() -> Path:
     """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
-    return sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
-
-
-def _scenes_version() -> str:
-    """Return a short hash of the shipped embeddings and backbone."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
     hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    version = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    return sieve_home() / "collections" / f"{SCENES}-{version}"
+
+
+def scenes_embeddings_path() -> Path:
+    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
+    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"

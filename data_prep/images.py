@@ -282,7 +282,7 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         if reference.startswith("scene:"):
             return Original(_scene(reference, size, short_side), False)
         thumbnail = open_thumbnail(collection, row).image
-        follow_links = collection.manifest.get("follow_links") is True
+        follow_links = collection.manifest.follow_links
         return Original(_photograph(reference, size, thumbnail, follow_links), False)
     except ValueError:  # moved, replaced, or not a file
         return open_thumbnail(collection, row)
@@ -307,18 +307,22 @@ def original_path(collection: Collection, row: int) -> str:
 
 
 def open_thumbnail(collection: Collection, row: int) -> Original:
-    """Open an item's thumbnail, at most 320 pixels on the long side.
+    """Open an item's thumbnail; see `load_thumbnail`."""
+    return Original(load_thumbnail(collection.path, str(collection.items["id"].iloc[row])), True)
+
+
+def load_thumbnail(folder: Path, item_id: str) -> Image.Image:
+    """Load a thumbnail of a collection, at most 320 pixels on the long side.
 
     Raises
     ------
     ValueError
         If it cannot be read; the message names it.
     """
-    item_id = str(collection.items["id"].iloc[row])
     try:
-        return Original(load_image_bytes(read_thumbnail(collection.path, item_id)), True)
+        return load_image_bytes(read_thumbnail(folder, item_id))
     except (ValueError, OSError) as error:
-        path = collection.path / thumbnail_path(item_id)
+        path = folder / thumbnail_path(item_id)
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
 
 

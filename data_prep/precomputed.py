@@ -13,10 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from sieve.model.checkpoint import write_codes_checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS, SparseCodes
+from sieve.model.collection import CodesIdentity
 from sieve.model.dimension_name import GIVEN, DimensionName
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
-from sieve.model.identity import CodesIdentity
 
 _SLICE = 1 << 14
 
@@ -40,18 +39,13 @@ class PrecomputedEmbeddings:
 
     They need not have length 1. They are read in slices, so that memory-mapped files of any size
     can be used.
-
-    Parameters
-    ----------
-    images : (r, d) float
-        One row for each of the r records that `Source.records` yields.
-    texts : (c, d) float, optional
-        One row for each caption: those of the first record, then of the second, and so on. If None,
-        the backbone embeds the captions.
     """
 
     images: RowArray
+    """(r, d): one row for each of the r records that `Source.records` yields"""
     texts: RowArray | None = None
+    """(c, d): one row for each caption: those of the first record, then of the second, and so on.
+    If None, the backbone embeds the captions."""
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
         """Raise ValueError if a shape differs from (records, width) or (captions, width)."""

@@ -14,9 +14,10 @@ words that never become names of dimensions. `assets/words/SOURCE.md` describes 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,47 +27,13 @@ import tyro
 from sieve import assets
 from sieve.model.dimensions.vocabulary import english_words
 
+CHOICES = json.loads((assets.ROOT / "words" / "choices.json").read_text(encoding="utf-8"))
+"""Lists made by hand; `assets/words/SOURCE.md` describes them."""
 VISIBLE = frozenset({"03", "05", "06", "08", "13", "14", "15", "17", "18", "19", "20", "27"})
 """WordNet lexicographer files of visible things: animals, artifacts, bodies, food, groups, places,
 natural objects, people, phenomena, plants, substances, and the roots of these trees."""
 SPORT = "sport"
 """Its hyponyms are acts, but visible, and are included too."""
-_VAGUE = """
-adult area artifact assemblage attribute being cause chemical cognition collection commodity
-component container covering creation device entity gathering group implement individual
-instrument location material matter minor mixture mortal object organism organization part
-people phenomenon piece portion region relation set solid somebody someone structure stuff
-substance thing tract unit whole works
-"""
-VAGUE = frozenset(_VAGUE.split())
-"""Hypernyms that say nothing about an image."""
-SENSES = {
-    "bike": "bicycle",
-    "hot dog": "frankfurter",
-    "girl": "little girl",
-    "path": "footpath",
-    "plant": "flora",
-    "shorts": "short pants",
-}
-"""Nouns that captions do not use in WordNet's first sense, each with a synonym of its meaning."""
-EXTRA_HYPERNYMS = {word: ("child",) for word in ("boy", "girl", "toddler")}
-"""Hypernyms that WordNet lacks."""
-
-ROOTS = (
-    "inhabitant", "person_of_color", "White_person", "Jew", "Christian", "Muslim", "Hindu",
-    "Buddhist", "Sikh", "heathen", "Protestant", "Catholic", "believer", "homosexual", "bisexual",
-    "transvestite", "handicapped_person", "cripple", "retard", "native", "ethnic", "midget",
-    "albino", "deaf-mute",
-)  # fmt: skip
-"""Persons whose hyponyms are labels: by origin, religion, orientation, disability."""
-_ALLOWED = """
-alpine antarctic arctic atlantic attic badger believer calif caribbean claus colored
-continental dike dummy federal ferris frank gothic martian mediterranean mickey mohawk moor
-mystic olympic ottoman pacific paddy polish pueblo quiche rebel santa sooner wasp white
-wolverine
-"""
-ALLOWED = frozenset(_ALLOWED.split())
-"""Words that captions use in another sense (a mohawk is a haircut), or that are harmless."""
 N_FAMILY_NAMES = 4000
 """Number of family names, most frequent first."""
 
@@ -140,11 +107,11 @@ class WordNet:
 
     def hypernyms(self, noun: str) -> frozenset[str]:
         """Return the synonyms and all hypernyms of a noun, each in its own first sense."""
-        offset = self.first_sense.get(SENSES.get(noun, noun))
+        offset = self.first_sense.get(CHOICES["senses"].get(noun, noun))
         if offset is None or not (self._is_noun(noun) and self._is_visible(offset)):
             return frozenset()
-        found = self.inherited(offset) | set(EXTRA_HYPERNYMS.get(noun, ()))
-        return found - VAGUE - {noun}
+        found = self.inherited(offset) | set(CHOICES["extra_hypernyms"].get(noun, ()))
+        return found.difference(CHOICES["vague"], [noun])
 
     def _inherited(self, offset: str) -> frozenset[str]:
         synset = self.nouns[offset]
@@ -172,7 +139,7 @@ def noun_hypernyms(wordnet: WordNet) -> dict[str, tuple[str, ...]]:
     """
     listed = frozenset(english_words())
     found = {}
-    for noun in sorted({*wordnet.first_sense, *SENSES}):
+    for noun in sorted({*wordnet.first_sense, *CHOICES["senses"]}):
         if _NOUN.fullmatch(noun) and (" " not in noun or listed.issuperset(noun.split())):
             hypernyms = sorted(wordnet.hypernyms(noun) & listed)
             if hypernyms and (noun in listed or _PLANT not in hypernyms):
@@ -197,7 +164,7 @@ def label_words(wordnet: WordNet, known: set[str]) -> set[str]:
             if symbol in ("@", "@i"):
                 (below if symbol == "@" else instances)[target].add(offset)
 
-    def tree(roots: tuple[str, ...], *files: str) -> set[str]:
+    def tree(roots: Iterable[str], *files: str) -> set[str]:
         seen: set[str] = set()
         todo = [o for o, s in nouns.items() if set(roots) & set(s.lemmas) and s.file in files]
         while todo:
@@ -207,7 +174,7 @@ def label_words(wordnet: WordNet, known: set[str]) -> set[str]:
                 todo += below[offset]
         return seen
 
-    labels = tree(ROOTS, _PERSON) | tree(("ethnic_group", "disabled"), _GROUP)
+    labels = tree(CHOICES["person_roots"], _PERSON) | tree(("ethnic_group", "disabled"), _GROUP)
     origins = tree(("inhabitant",), _PERSON)
     people = {o for parent in tree(("person",), "03") for o in instances[parent]}
     places = {o for found in instances.values() for o in found if nouns[o].file in _PLACES}
@@ -249,7 +216,7 @@ def person_labels(wordnet: WordNet, names: Path) -> list[str]:
     labels |= {
         re.sub("man$", "men", word) if word.endswith("man") else f"{word}s" for word in labels
     }
-    labels = (labels | names_of_people(names, known)) - ALLOWED
+    labels = (labels | names_of_people(names, known)).difference(CHOICES["not_labels"])
     phrases = {
         _plain(lemma)
         for synset in wordnet.nouns.values()

@@ -1,4 +1,4 @@
-"""A collection whose image embeddings are those of its captions, large enough to benchmark."""
+"""A collection for benchmark tests whose image embeddings equal its caption embeddings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sieve.model.collection import (
     SKIPPED,
     TEXT_EMBEDDINGS,
     BackboneIdentity,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 
 
 def write_caption_collection(folder: Path, backbone: Backbone, seed: int = 0) -> Path:
-    """Write 600 items whose embeddings are those of their captions; ids begin with the seed."""
+    """Write 600 items whose image embeddings equal their captions'; ids begin with the seed."""
     folder.mkdir()
     generator = np.random.default_rng(seed)
     has = generator.random((600, len(WORDS))) < 0.5
@@ -49,9 +49,9 @@ def write_caption_collection(folder: Path, backbone: Backbone, seed: int = 0) ->
     (folder / SKIPPED).write_text("key,image,reason\n")
     write_manifest(
         folder,
-        name="told",
+        name="captioned",
         backbone=BackboneIdentity(backbone.name, backbone.sha256, backbone.width),
-        source="made up",
+        source="synthetic",
         licence="none",
         counts={"items": 600, "captions": 600},
     )

@@ -84,7 +84,7 @@ def test_exclusion_keeps_a_and_drops_b(engine: Engine) -> None:
         ]
         with_a.append([share(results, wanted) for results in found])
         with_b.append([share(results, unwanted) for results in found])
-    (_, *kept), (before, *dropped) = np.mean(with_a, 0), np.mean(with_b, 0)
-    assert min(kept) >= 0.85
+    (_, *preserved), (before, *dropped) = np.mean(with_a, 0), np.mean(with_b, 0)
+    assert min(preserved) >= 0.85
     assert before >= 0.25
     assert max(dropped) <= 0.1

@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import open_clip
 import torch
+from sklearn.feature_extraction.text import CountVectorizer
 
 from sieve.model.words.text import NUMBER_WORDS, STOP_WORDS, lemma, split_words
 
@@ -41,33 +43,28 @@ class TermIndex:
         labels: Sequence[Sequence[str]],
         min_images: int = 4,
     ) -> None:
-        images: Counter[str] = Counter()
+        documents = [(*texts, *words) for texts, words in zip(captions, labels, strict=True)]
+        self._vectorizer: Any = CountVectorizer(
+            analyzer=_document_terms,  # type: ignore[arg-type]
+            binary=True,
+            min_df=min_images,
+        )
+        has = self._vectorizer.fit_transform(documents).astype(bool)
+        self.terms: list[str] = self._vectorizer.get_feature_names_out().tolist()
+        self.has = torch.from_numpy(has.toarray())
+        """(n, w) bool: whether each image has each term"""
+        self.weights = torch.tensor([count**0.5 for count in self.has.sum(0).tolist()])
         spelt: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        found = []
-        for texts, image_labels in zip(captions, labels, strict=True):
-            terms = set()
-            for text in (*texts, *image_labels):
+        for document in documents:
+            for text in document:
                 for term, surface in _terms(text):
-                    terms.add(term)
                     spelt[term][surface] += 1
-            images.update(terms)
-            found.append(terms)
-        self.terms = sorted(term for term, count in images.items() if count >= min_images)
-        self._column = {term: column for column, term in enumerate(self.terms)}
         self.spellings = [spelt[term] for term in self.terms]
-        self.weights = torch.tensor([images[term] ** 0.5 for term in self.terms])
-        self.has = torch.stack([self.columns(terms) for terms in found])
-
-    def columns(self, terms: set[str]) -> torch.Tensor:
-        """Return the mask of the given terms: (w,) bool."""
-        row = torch.zeros(len(self.terms), dtype=torch.bool)
-        row[[self._column[term] for term in terms if term in self._column]] = True
-        return row
 
     def named(self, captions: Sequence[str]) -> torch.Tensor:
         """Return the mask of the terms of each caption: (c, w) bool."""
-        rows = [self.columns({term for term, _ in _terms(text)}) for text in captions]
-        return torch.stack(rows)
+        rows = self._vectorizer.transform([(caption,) for caption in captions])
+        return torch.from_numpy(rows.astype(bool).toarray())
 
     def query(self, column: int, random: Random) -> str:
         """Generate a short query for a term, as a user might type it."""
@@ -139,3 +136,7 @@ def _terms(text: str) -> list[tuple[str, str]]:
         if content[i] and content[i + 1]:
             found.append((f"{lemma(a)} {lemma(b)}", f"{a} {b}"))
     return found
+
+
+def _document_terms(texts: Sequence[str]) -> list[str]:
+    return [term for text in texts for term, _ in _terms(text)]

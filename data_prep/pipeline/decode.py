@@ -126,12 +126,10 @@ def open_images(
     transform: ImageTransform | None,
     workers: int | None = None,
 ) -> Generator[list[DecodedImage], None, None]:
-    """Decode images batch by batch and write their thumbnails.
+    """Decode images batch by batch, write their thumbnails and yield them in order.
 
     Parameters
     ----------
-    table : RecordTable
-        Records of `source`.
     batches : sequence of range
         Rows of each batch.
     transform : ImageTransform, optional
@@ -139,17 +137,10 @@ def open_images(
     workers : int, optional
         Number of decoder processes, by default one per core; 0 decodes in this process.
 
-    Yields
-    ------
-    list of DecodedImage
-        One batch, in the order of `batches`.
-
     Raises
     ------
     OSError
         If a thumbnail cannot be written.
-    RuntimeError
-        If a decoder process ended unexpectedly; see `report_killed_decoder`.
     """
     if workers is None:
         workers = _default_workers(sum(map(len, batches)))

@@ -24,10 +24,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.data_prep.images import load_image_bytes
+from sieve.data_prep.images import load_thumbnail
 from sieve.data_prep.precomputed import read_rows, release_pages
 from sieve.data_prep.records import SPLITS
-from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model import collection as layout
 from sieve.model.collection import thumbnail_path
 
@@ -101,11 +100,7 @@ def write_duplicates(folder: Path) -> int:
 
 def _color_grid(folder: Path, item_id: str) -> np.ndarray:
     """Return the mean colours of a thumbnail's grid cells: (8, 8, 3) float32, 0 to 255."""
-    try:
-        thumbnail = load_image_bytes(read_thumbnail(folder, item_id))
-    except ValueError as error:
-        path = folder / thumbnail_path(item_id)
-        raise ValueError(f"{path}: {error}; prepare that part again") from None
+    thumbnail = load_thumbnail(folder, item_id)
     return np.asarray(thumbnail.resize((_GRID, _GRID), Image.Resampling.BOX), np.float32)
 
 

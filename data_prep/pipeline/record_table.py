@@ -127,9 +127,8 @@ def read_records(source: Source, path: Path) -> RecordTable:
         unused = f"; not used: {Tally(skipped).explain()}" if skipped else ""
         raise ValueError(f"there are no images in {source}: there is nothing to prepare{unused}")
     pa.default_memory_pool().release_unused()  # memory that the source used while reading
-    table = RecordTable(
-        path, *map(np.asarray, (ids, positions, text_starts)), digest.hexdigest(), []
-    )
+    ids_n, positions_n, starts = map(np.asarray, (ids, positions, text_starts))
+    table = RecordTable(path, ids_n, positions_n, starts, digest.hexdigest(), [])
     _drop_repeated_ids(table, left_out)
     return table
 

@@ -54,23 +54,15 @@ class Chunk(NamedTuple):
 
 
 class WorkDir:
-    """Work directory of a collection in preparation.
-
-    Attributes
-    ----------
-    collection : Path
-        Folder that becomes the collection.
-    temporary : Path
-        Folder for files that are renamed when they are complete.
-    records : Path
-        File of the source's records.
-    """
+    """Work directory of a collection in preparation."""
 
     def __init__(self, path: Path, out: Path) -> None:
         self._path, self._out = path, out
         self._chunks = path / "parts"
         self.collection = path / "collection"
+        """Folder that becomes the collection."""
         self.temporary = path / "drafts"
+        """Folder for files that are renamed when they are complete."""
         self.records = path / "records.parquet"
 
     @classmethod
@@ -104,10 +96,8 @@ class WorkDir:
         same = mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
         if not same:
             if self.saved():
-                log.warning(
-                    "ignoring %s, left by a run with other records, settings or backbone",
-                    self._path,
-                )
+                reason = "left by a run with other records, settings or backbone"
+                log.warning("ignoring %s, %s", self._path, reason)
             for folder in (self._chunks, self.collection):
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in (self._chunks, self.collection, self.temporary):
@@ -174,14 +164,12 @@ def _refuse_existing(out: Path) -> None:
 def _lock(folder: Path, out: Path) -> Iterator[None]:
     """Lock a folder for this process, and create it if it is missing."""
     deadline = time.monotonic() + _LOCK_TIMEOUT
-    stream = _try_lock(folder)
-    while stream is None:
+    while (stream := _try_lock(folder)) is None:
         if time.monotonic() > deadline:
             raise WorkDirLockedError(
                 f"another process is preparing {out}; wait for it, or choose another --out"
             )
         time.sleep(0.1)
-        stream = _try_lock(folder)
     with stream:
         yield
 

@@ -23,6 +23,7 @@ from sieve.data_prep.scenes.catalogue import read_json
 
 T = TypeVar("T")
 Colour = tuple[float, float, float]
+Point = tuple[float, float]
 TILE = 512
 
 
@@ -188,9 +189,7 @@ class Brush:
         n = rows.stop - rows.start
         left, top = self.random() * 250, self.random() * 330
         box = (left, top, left + 150 * self.aspect, top + 170)
-        patch = noise_tile("soft").resize(
-            (self.width, n), Image.Resampling.BICUBIC, box=box, reducing_gap=None
-        )
+        patch = noise_tile("soft").resize((self.width, n), Image.Resampling.BICUBIC, box=box)
         level = np.asarray(patch, np.float32) / 255
         low = 0.66 - 0.3 * amount
         cover = np.clip((level - low) / 0.26, 0, 1)
@@ -279,9 +278,9 @@ class Brush:
         drawn = np.asarray(sheet.reduce(2)).transpose(2, 0, 1)
         np.multiply(drawn, np.float32(1 / 255), out=self.image[:, rows])
 
-    def finish(self, vignette: float = 0.16) -> Image.Image:
+    def finish(self) -> Image.Image:
         """Return the image, slightly darker in its corners."""
-        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
+        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * 0.32
         self.image *= 1 - away
         return _pixels(self.image)
 
@@ -304,13 +303,11 @@ class Pen:
         self._draw = ImageDraw.Draw(sheet, "RGBA")
         self._width, self._height, self._offset = width, height, offset
 
-    def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    def _points(self, points: Sequence[Point]) -> list[Point]:
         w, h, down = self._width, self._height, self._offset
         return [(x * w, y * h - down) for x, y in points]
 
-    def polygon(
-        self, points: Sequence[tuple[float, float]], colour: Colour, alpha: float = 1.0
-    ) -> None:
+    def polygon(self, points: Sequence[Point], colour: Colour, alpha: float = 1.0) -> None:
         """Fill a polygon."""
         self._draw.polygon(self._points(points), fill=_ink(colour, alpha))
 
@@ -339,9 +336,8 @@ class Pen:
         self._draw.ellipse((cx - r, cy - r * flat, cx + r, cy + r * flat), fill=_ink(colour, alpha))
 
     def line(
-        self, points: Sequence[tuple[float, float]], colour: Colour, width: float,
-        alpha: float = 1.0,
-    ) -> None:  # fmt: skip
+        self, points: Sequence[Point], colour: Colour, width: float, alpha: float = 1.0
+    ) -> None:
         """Draw a line; the width is in image heights."""
         thick = max(1, round(width * self._height))
         self._draw.line(self._points(points), fill=_ink(colour, alpha), width=thick, joint="curve")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
+    NEVER,
     BackboneOptions,
     CheckpointName,
     CollectionName,
@@ -82,9 +83,8 @@ class Figure:
     def run(self) -> None:
         """Draw the figure, write the files, and report them."""
         kind = output_format(self.out, _KINDS, "a figure")
-        from sieve.explorer.figures.drawing import draw_figure
-        from sieve.explorer.figures.latex import latex_block
-        from sieve.explorer.figures.recipe import read_recipe, write_recipe
+        from sieve.explorer.figures import read_recipe, write_recipe
+        from sieve.explorer.figures.drawing import draw_figure, latex_block
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
@@ -308,7 +308,6 @@ class Export:
     def _write_rows(self, kind: str) -> int:
         from sieve.explorer.downloads import (
             dimensions_bytes,
-            format_strictness,
             results_bytes,
             write_codes,
         )
@@ -326,7 +325,8 @@ class Export:
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
         else:
             query, outcome = self.search.run(engine, self.query, self.top)
-            told = format_strictness(*self.search.strictness)
+            level = self.search.strictness
+            told = NEVER if level.never else level.value
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
         _write(self.out, data)
         return rows

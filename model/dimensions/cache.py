@@ -18,13 +18,12 @@ import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes, code_files
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import both_modalities, nameable, word_association
 from sieve.model.dimensions.statistics import mean_caption_codes
 from sieve.model.dimensions.table import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes
 from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
 
@@ -185,8 +184,7 @@ def write_cache(folder: Path, save: Callable[[Path], None]) -> None:
 
 def check_cache(folder: Path) -> None:
     """Raise a ValueError if the cache is damaged or has no checksums."""
-    if not check_files(folder, _RECOMPUTED):
-        raise ValueError(f"{folder} has no checksums; {_RECOMPUTED}")
+    check_files(folder, _RECOMPUTED)
 
 
 def discard_cache(folder: Path) -> None:

@@ -24,8 +24,7 @@ from torch import Tensor
 from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
 from sieve.model.training.distributed import World
-from sieve.model.words.hypernyms import with_hypernyms
-from sieve.model.words.text import WordPresence, concept_presence
+from sieve.model.words.text import WordPresence, concept_presence, with_hypernyms
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")

@@ -54,7 +54,7 @@ SEEDS: dict[str, tuple[Any, ...]] = {
     "inspect": ({"left": _SLOT, "right": _SLOT | {"text": "a cat"}, "off": [1], "list": True},),
     "why": ({"left": _SLOT, "ids": ["0123456789abcdef", "0123456789abcdee"], "off": []},
             _PLACE | {"a": "0123456789abcdef", "b": "0123456789abcdee"}),
-    "compare": (_PLACE | {"method": "subtraction", "knob": 0.5},),
+    "compare": (_PLACE | {"method": "subtraction", "hyperparameter": 0.5},),
     "notes_of": ({"dimension": 3},),
     "notes_write": ({"dimension": 3, "field": "name", "value": "dog", "version": 0},),
     "notes_export": ({"kind": "json"}, {"kind": "csv"}),

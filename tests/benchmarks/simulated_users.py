@@ -102,7 +102,7 @@ class SimulatedUser:
         opened = await self._call("sieve_open", "")
         if opened is not None:
             self._thumbnails = opened["about"]["thumbnails"]
-            await self._look([item["id"] for item in opened["glance"]])
+            await self._look([item["id"] for item in opened["samples"]])
         self._listed = []
 
     async def _search(self) -> None:

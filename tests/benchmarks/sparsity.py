@@ -33,7 +33,7 @@ from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
-from sieve.model.training.data import Batch
+from sieve.model.training.data import Batch, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
@@ -109,8 +109,8 @@ class JumpReLU(Compact):
 
     def _encode(self, encoder: SparseEncoder, embeddings: Tensor, modality: str) -> ActiveCode:
         active = encoder.activations(encoder.centred(embeddings, modality), modality)
-        kept = self._jump(encoder, active)[0]
-        return ActiveCode(*torch.topk(kept, encoder.config.active(modality), dim=-1))
+        saved = self._jump(encoder, active)[0]
+        return ActiveCode(*torch.topk(saved, encoder.config.active(modality), dim=-1))
 
 
 class _More(Compact):
@@ -181,7 +181,8 @@ class CentredTogether(Compact):
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Set both centres to the mean of the two means."""
-        encoder.centre.copy_(self.data.centres().mean(0, keepdim=True).expand(2, -1))
+        means = torch.from_numpy(modality_means(self.data.collection))
+        encoder.centre.copy_(means.mean(0, keepdim=True).expand(2, -1))
 
 
 KINDS: dict[str, type[Compact]] = {
@@ -189,7 +190,7 @@ KINDS: dict[str, type[Compact]] = {
     "BatchTopK": BatchTopK,
     "JumpReLU": JumpReLU,
     "nested prefixes": Nested,
-    "paired groups, weight .2": Groups,
+    "paired groups, weight 0.2": Groups,
     "paired groups, weight 1": MoreGroups,
     "not centred": NotCentred,
     "centred together": CentredTogether,
@@ -226,13 +227,13 @@ def main() -> None:
     train = Collection.open(locate_collection(args.train)) if args.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
     questions = select_questions(collection, args.track)
-    peer = subtraction(source, questions)
+    baseline = subtraction(source, questions)
     for name in args.only.split(";"):
         encoders = [
             train_kind(name, train, TrainingConfig(epochs=args.epochs, seed=int(seed)), source)
             for seed in args.seeds.split(",")
         ]
-        print_row(name, measure(source, encoders, questions), peer)
+        print_row(name, measure(source, encoders, questions), baseline)
 
 
 if __name__ == "__main__":

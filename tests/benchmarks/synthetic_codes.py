@@ -70,5 +70,5 @@ def bundled_engine() -> Engine:
 
 
 def _strongest(code: np.ndarray, active: int) -> np.ndarray:
-    kept = np.where(code >= np.sort(code)[-active], code, 0)
-    return (kept / np.linalg.norm(kept)).astype(np.float32)
+    saved = np.where(code >= np.sort(code)[-active], code, 0)
+    return (saved / np.linalg.norm(saved)).astype(np.float32)

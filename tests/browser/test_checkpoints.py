@@ -1,4 +1,4 @@
-"""Tests of the banner that names the open checkpoint on every tab."""
+"""Test the banner that names the open checkpoint on every tab."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_link_of_another_checkpoint_shows_a_note_on_every_tab(page: Page, tab: s
 def server(
     tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Server]:
-    """The tiny collection with two checkpoints, of which the newer one had a quick training."""
+    """The tiny collection with two checkpoints; the newer one was trained briefly."""
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
     for newer, (name, steps) in enumerate((("full", 400), ("trial", 20)), 1):

@@ -1,4 +1,4 @@
-"""The Compare tab: two methods on one question, with measures where labels tell what is right."""
+"""Test the Compare tab: two methods on one query, with metrics if labels define relevance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding one's way among the dimensions: map, filters, keys, and what one does when it is off."""
+"""Test the Dimensions tab: map, filters, keyboard and the effect of switching off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.model.engine import Engine
 
 MAP = "?tab=dimensions&atlas=map:agreement"
 WHOLE = 1.06
-"""The map shows from minus this to this, both ways."""
+"""Half of the extent of the map in both directions."""
 
 
 def drawn(page: Page) -> Locator:
@@ -46,7 +46,7 @@ def widest_gap(values: np.ndarray) -> float:
     return float(middle[below : below + 2].mean())
 
 
-def loneliest(positions: np.ndarray) -> int:
+def most_isolated(positions: np.ndarray) -> int:
     apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
     return int((apart + 9 * np.eye(len(apart))).min(1).argmax())
 
@@ -55,7 +55,7 @@ def test_click_on_the_map_opens_the_dimension(page: Page, tiny_engine) -> None:
     go(page, MAP)
     drawn(page)
     known = layout(tiny_engine)
-    one = loneliest(known.positions)
+    one = most_isolated(known.positions)
     dimension = int(known.dimensions[one])
     page.mouse.move(*at(page, known.positions[one]))
     expect(page.locator(".sv-map-tip")).to_contain_text(f"#{dimension} · agreement")
@@ -153,7 +153,7 @@ def test_map_can_be_navigated_by_keyboard(page: Page) -> None:
     page.keyboard.type("#7")
     page.keyboard.press("Enter")
     page.wait_for_url("**dimension=7&**")
-    expect(page.locator(".sv-page h2")).to_be_focused()  # reading goes on there
+    expect(page.locator(".sv-page h2")).to_be_focused()  # focus continues there
     page.keyboard.press("/")
     expect(box).to_be_focused()
     box.fill("#7777")
@@ -180,8 +180,8 @@ def test_page_shows_the_effect_of_switching_a_dimension_off(page: Page, tiny_eng
     go(page, f"?tab=dimensions&dimension={dimension}")
     page.locator(".sv-probe").scroll_into_view_if_needed()
     page.locator(".sv-change").first.wait_for()
-    asked = page.locator(".sv-query-text").all_inner_texts()
-    assert asked == [f"“{change.text}”" for change in known.changes]
+    requested = page.locator(".sv-query-text").all_inner_texts()
+    assert requested == [f"“{change.text}”" for change in known.changes]
     first = known.changes[0]
     rows_of = page.locator(".sv-change").first.locator(".sv-ten")
     for row, wanted in ((0, first.before), (1, first.after)):

@@ -1,4 +1,4 @@
-"""The table of all dimensions and the page of one."""
+"""Test the table of dimensions and the page of a dimension."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_page_reports_a_dimension_that_never_fires(page: Page, tiny_engine) -> N
 
 def test_page_shows_the_source_of_the_name_and_the_clarity(page: Page, tiny_engine) -> None:
     table = tiny_engine.dimension_table()
-    told = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
-    dimension = int(told.loc[told["firing_images"].idxmax(), "dimension"])
+    measured = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
+    dimension = int(measured.loc[measured["firing_images"].idxmax(), "dimension"])
     go(page, f"?tab=dimensions&dimension={dimension}")
     expect(page.get_by_text("Named from caption words")).to_be_visible()
     suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])

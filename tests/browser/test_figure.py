@@ -1,4 +1,4 @@
-"""The Figure tab: rows from the search and from dimensions, a preview, and files that are whole."""
+"""Test the Figure tab: rows from searches and dimensions, preview and downloads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 from browser.conftest import PAYLOAD
 from browser.steps import go, number_of, preview, search, settle, switches
+from sieve.explorer.figures import Recipe, Row, parse_recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe, Row, parse_recipe
 
 
 def to_figure(page: Page) -> None:

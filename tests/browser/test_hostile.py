@@ -1,4 +1,4 @@
-"""Hostile texts, links and files: shown as text, refused in one line, nothing lost."""
+"""Test malicious texts, links and files: escaped, or rejected with one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from browser.steps import found, go, search, settle
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """A PNG that promises more pixels than anyone should decode."""
+    """Return a PNG that declares too many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""The Inspect tab: one thing, two things, and why one result stands before another."""
+"""Test the Inspect tab: one input, two inputs, and why one result ranks above another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions, labels and names that are far too long: they are cut, and move nothing."""
+"""Test that long captions, labels and names are truncated and do not change the layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
-from browser.conftest import told_otherwise
+from browser.conftest import with_text
 from browser.steps import has_sideways_scroll, settle
 from sieve.explorer.app import start
 from sieve.model.engine import Engine
@@ -25,7 +25,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def long_address(tiny_engine: Engine) -> Iterator[str]:
-    served = start(told_otherwise(tiny_engine, LONG), port=FIRST_PORT + 70)
+    served = start(with_text(tiny_engine, LONG), port=FIRST_PORT + 70)
     yield served.url
     served.app.close()
 

@@ -24,7 +24,7 @@ def test_first_exclusion_works_by_keyboard(page: Page) -> None:
     go(page)
     expect(page.get_by_role("textbox", name="Find")).to_be_focused()
     page.keyboard.type("a circle")
-    press(page, "Tab", "Tab")  # beside Find stands the button for an image
+    press(page, "Tab", "Tab")  # the image button is next to the query box
     page.keyboard.type("the snow")
     press(page, "Enter")
     expect(page.locator(".sv-group-off .sv-dim").first).to_be_visible()
@@ -94,7 +94,7 @@ def test_compare_tab_uses_the_image_of_the_search(page: Page) -> None:
 
 @pytest.fixture
 def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]:  # noqa: ARG001
-    """Two pages may be opened here, on notes and trainings of their own."""
+    """A server for two pages, with separate annotations and training jobs."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")
     handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")

@@ -1,4 +1,4 @@
-"""Names, notes and saved searches on the page: kept, seen everywhere, by two pages at once."""
+"""Test names, notes and saved searches on one page and on two pages at once."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def test_two_pages_at_once_lose_no_annotation(page: Page, notes_address: str) ->
     other = page.context.new_page()
     for one in (page, other):
         open_page(one, notes_address, 7)
-    name(other).focus()  # about to type, and no other page's words come under the cursor
+    name(
+        other
+    ).focus()  # while the field has the focus, changes of other pages do not replace its text
     say(name(page), "first")
     saved(page)
     say(name(other), "second")

@@ -1,4 +1,4 @@
-"""Searching, switching dimensions and reading results, in a real browser on the real app."""
+"""Test searching, switching dimensions and reading results in the browser."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) 
 
 def test_toggle_does_not_move_the_list_or_the_tiles(page: Page) -> None:
     go(page, "?q=a+red+circle")
-    page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.kept = true")
+    page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.marked = true")
     shown = set(found(page))
     switches(page).first.uncheck()
     settle(page)
-    rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.kept)"
+    rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.marked)"
     assert page.evaluate(rows)
-    kept = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
-        "tiles => tiles.filter(tile => tile.kept).map(tile => tile.dataset.id)"
+    saved = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
+        "tiles => tiles.filter(tile => tile.marked).map(tile => tile.dataset.id)"
     )
-    assert set(kept) == shown & set(found(page))
+    assert set(saved) == shown & set(found(page))
 
 
 def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> None:

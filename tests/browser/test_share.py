@@ -32,7 +32,7 @@ VIEWS = (
 
 @pytest.fixture
 def granted(page: Page) -> Page:
-    """The page, in a browser that lets it read and write the clipboard."""
+    """The page, with permission to read and write the clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     return page
 
@@ -119,7 +119,7 @@ def test_term_is_explained_on_keyboard_focus(page: Page) -> None:
 
 @contextmanager
 def proxy(target: str, prefix: str) -> Iterator[str]:
-    """Show a server under a prefix only, as a reverse proxy does."""
+    """Serve a server under a prefix, as a reverse proxy does."""
     web = httpx.AsyncClient(base_url=target, timeout=30)
 
     async def forward(request: Request) -> Response:
@@ -130,14 +130,14 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         body = await request.body()
         got = await web.request(request.method, url, headers=headers, content=body)
         passed_on = ("content-type", "set-cookie", "location")
-        kept = {k: v for k, v in got.headers.items() if k in passed_on}
-        return Response(got.content, got.status_code, kept)
+        saved = {k: v for k, v in got.headers.items() if k in passed_on}
+        return Response(got.content, got.status_code, saved)
 
     async def outside(_: Request) -> Response:
         return Response(status_code=404)
 
     routes = [
-        # It streams until the page is left; the page does without.
+        # This stream is endless, and the page does not need it.
         Route(prefix + "/gradio_api/heartbeat/{rest:path}", outside),
         Route(prefix + "/{path:path}", forward, methods=["GET", "POST"]),
     ]

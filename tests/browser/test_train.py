@@ -1,4 +1,4 @@
-"""A collection that no checkpoint fits: opened, trained in the browser, and searched."""
+"""Test a collection without a checkpoint: open it, train in the browser, and search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sieve.model.collection import Collection
 from sieve.model.engine import Engine
 
 PATIENCE = 240_000
-"""Milliseconds that a process may take to load torch on a busy machine."""
+"""Timeout in milliseconds for a process to load PyTorch on a busy machine."""
 
 
 @pytest.fixture
 def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa: ARG001
-    """Offers to train, and goes on to the explorer as `sieve explore` does."""
+    """Offers training and then opens the explorer, as `sieve explore` does."""
     server = Server(
         tiny_collection,
         lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
@@ -80,7 +80,7 @@ def test_any_collection_can_be_opened_trained_and_searched(
     for curve in ("total", "live"):
         drawn = page.locator(f"[data-curve={curve}] polyline")
         expect(drawn).to_have_count(1, timeout=PATIENCE)
-    page.reload()  # found again
+    page.reload()  # restored
     expect(drawn).to_have_count(1)
     expect(page.get_by_label("narrow")).to_have_value("2.5")
     expect(page.get_by_label("contrast")).to_have_value("1")
@@ -142,7 +142,7 @@ def test_train_tab_is_accessible_and_fits_the_page(
     assert not has_sideways_scroll(page)
     page.get_by_label("Max. active").fill("2000")
     page.get_by_role("button", name="Start").click()
-    assert page.evaluate("document.activeElement.name") == "k"  # the browser says what is wrong
+    assert page.evaluate("document.activeElement.name") == "k"  # the browser shows what is wrong
     context.close()
     served.app.close()
 

@@ -1,4 +1,4 @@
-"""Collections are found by name, and the bundled one is prepared on first use."""
+"""Test that collections are found by name and the bundled one is prepared on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.model.files import write_checksums
 
 @pytest.mark.usefixtures("home")
 class TestBundled:
-    """The bundled collection, with a tiny backbone in place of the shipped one."""
+    """Test the bundled collection with a tiny backbone instead of the shipped one."""
 
     @pytest.fixture(autouse=True)
     def _few_scenes(
@@ -61,12 +61,12 @@ class TestBundled:
 def test_names_are_looked_up_in_order(
     tmp_path: Path, home: Path, tiny_collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = home / "collections" / "mine"
-    shutil.copytree(tiny_collection.path, kept)
-    assert bundled.locate_collection("mine") == kept
+    saved = home / "collections" / "mine"
+    shutil.copytree(tiny_collection.path, saved)
+    assert bundled.locate_collection("mine") == saved
     assert bundled.locate_collection(tiny_collection.path) == tiny_collection.path
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(kept, tmp_path / "mine")
+    shutil.copytree(saved, tmp_path / "mine")
     assert bundled.locate_collection("mine") == Path("mine")
     with pytest.raises(FileNotFoundError, match="no collection 'yours'; there are: scenes, mine"):
         bundled.locate_collection("yours")

@@ -1,4 +1,4 @@
-"""Lists of skipped and duplicate files contain no formula."""
+"""Test that lists of skipped and duplicate files contain no formulas."""
 
 from __future__ import annotations
 

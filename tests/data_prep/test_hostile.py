@@ -29,14 +29,14 @@ def prepared(
         *("--out", str(folder / "c"), "--keep-going", "--device", "cpu", "--workers", "1"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}"),
     ]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return expected, folder / "c", said
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return expected, folder / "c", completed
 
 
 def test_hostile_folder_is_prepared_without_hang_or_traceback(prepared: tuple) -> None:
-    expected, _, said = prepared
+    expected, _, text = prepared
     assert len(expected) >= 60
-    assert (said.returncode, said.stderr) == (0, "")
+    assert (text.returncode, text.stderr) == (0, "")
 
 
 def test_each_file_is_read_or_reported(prepared: tuple) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be of any size."""
+    """Return a PNG of a few bytes that declares the given size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDATxxxx\0\0\0\0"
@@ -82,7 +82,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     lying = Image.new("RGB", (40, 20), "red")
     lying.paste("blue", (0, 0, 20, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90° to the right
+    exif[0x0112] = 6  # displayed rotated by 90° clockwise
     lying.save(tmp_path / "a.png", exif=exif)
     upright = load_image(tmp_path / "a.png")
     assert upright.size == (20, 40)
@@ -167,7 +167,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
 
 
 def peak_megabytes(*paths: Path) -> float:
-    """Measure what a process needs to load images, all at once."""
+    """Measure the peak memory of a process that loads images concurrently."""
     command = [sys.executable, "-c", MEASURE, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout) / (1024 if sys.platform == "linux" else 1 << 20)
@@ -189,7 +189,7 @@ def palette_of(path: Path, side: int) -> Path:
 def test_large_images_are_decoded_one_at_a_time_in_little_memory(tmp_path: Path) -> None:
     palette = palette_of(tmp_path / "palette.png", 10_000)
     assert palette.stat().st_size < 1 << 19
-    assert peak_megabytes(palette) < 260  # composited whole, it took 1,720
+    assert peak_megabytes(palette) < 260  # 1,720 if composited at once
     half = palette_of(tmp_path / "half.png", 7000)
     assert peak_megabytes(*[half] * 4) < 250  # 3,400
     png_of_zeros(tmp_path / "deep.png", 7000, bytes([16, 0, 0, 0, 0]), 16)
@@ -227,7 +227,7 @@ def test_small_tiff_with_a_huge_tile_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg", "a.tif", "a.gif", "a.bmp"])
 def test_large_image_is_reduced_and_reports_its_original_size(tmp_path: Path, name: str) -> None:
-    """Left half red, right half blue, turned by EXIF where the format has it."""
+    """Return an image, half red and half blue, with EXIF orientation if supported."""
     large = Image.new("RGB", (6000, 3000), "red")
     large.paste("blue", (3000, 0, 6000, 3000))
     assert LARGE_PIXELS < 6000 * 3000
@@ -235,7 +235,7 @@ def test_large_image_is_reduced_and_reports_its_original_size(tmp_path: Path, na
     turned = name.endswith((".png", ".jpg"))
     if turned:
         exif = Image.Exif()
-        exif[0x0112] = 6  # shown turned by 90° to the right
+        exif[0x0112] = 6  # displayed rotated by 90° clockwise
         options["exif"] = exif
     large.save(tmp_path / name, **options)
     image = load_image(tmp_path / name)

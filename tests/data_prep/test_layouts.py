@@ -1,4 +1,4 @@
-"""No mutated layout gives a wrong pair that is not reported."""
+"""Test that mutated layouts never give a wrong pair without a report."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_mutated_layout_is_never_paired_wrongly_without_a_report(
         table = layout.write(folder, world)
         found = check(lambda f=folder, t=table: layout.open(f, t), world, lambda: caplog.text)
         where = (layout.name, seed, names)
-        # A pair by a name that is no path may be wrong without files or rows, but is reported.
+        # A pair by name instead of path may be wrong if files or rows are missing, but is reported.
         assert not found.wrong or "matched if only one fits" in caplog.text, (*where, found)
         assert not found.unreported, (*where, found)
         outcomes["refused" if found.refusal else "wrong, said" if found.wrong else "right"] += 1

@@ -20,7 +20,7 @@ from sieve.model.collection import Collection, thumbnail_path
 
 
 class Mixed(SquareSource):
-    """Good and bad records, a duplicate id, and rows that are no records."""
+    """A source with good and bad records, a duplicate id, and malformed rows."""
 
     name = "mixed"
 
@@ -63,7 +63,7 @@ def test_shard_can_be_opened_alone(parts: list[Path]) -> None:
     opened = [Collection.open(part) for part in parts]
     assert sum(part.n_items for part in opened) == 805
     assert min(part.n_items for part in opened) > 30
-    assert opened[1].manifest["shard"]["part"] == "2/3"
+    assert opened[1].manifest.shard.part == "2/3"
     assert len(opened[1].items) == opened[1].n_items == len(opened[1].image_embeddings)
 
 
@@ -198,7 +198,7 @@ def test_pickled_sources_are_small(tiny_backbone: Backbone, tmp_path: Path) -> N
 def test_no_link_out_of_a_shard_is_merged(
     tiny_backbone: Backbone, tmp_path: Path, kind: str
 ) -> None:
-    """A hard link to where it leads would then be shown as the collection's own."""
+    """A hard link to its target would otherwise be shown as part of the collection."""
     part = tmp_path / "part"
     prepare(SquareSource(9), tiny_backbone, part, shard=Shard(1, 1), workers=0, progress=False)
     place = part / thumbnail_path(str(Collection.open(part).items["id"].iloc[3]))

@@ -1,4 +1,4 @@
-"""Precomputed embeddings replace those of the backbone."""
+"""Test that precomputed embeddings replace those of the backbone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_complete_embeddings_need_no_backbone(tmp_path: Path) -> None:
     )
     assert made.backbone == identity
     for found, given, left_out in (
-        (made.image_embeddings, images, [3, 5]),  # the duplicate, and the torn one after it
+        (made.image_embeddings, images, [3, 5]),  # the duplicate, and the truncated image after it
         (made.text_embeddings, texts, [3, 4]),
     ):
         expected = np.delete(given, left_out, axis=0)

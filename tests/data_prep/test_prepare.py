@@ -1,4 +1,4 @@
-"""A prepared collection holds all usable records and lists the others."""
+"""Test that a prepared collection contains all usable records and lists the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_collection_contains_everything_from_the_source(
     made = prepare(SquareSource(7), tiny_backbone, tmp_path / "c", progress=False)
     opened = Collection.open(tmp_path / "c")
     assert (opened.name, opened.n_items, opened.n_captions) == ("drawn", 7, 6)
-    assert (opened.manifest["source"], opened.manifest["licence"]) == ("7 squares", "CC0")
+    assert (opened.manifest.source, opened.manifest.licence) == ("7 squares", "CC0")
     assert opened.backbone == made.backbone
     assert opened.items["id"].tolist() == [record.id for record in SquareSource(7).records()]
     assert opened.caption_item.tolist() == [1, 2, 2, 4, 5, 5]
@@ -45,9 +45,9 @@ def test_embeddings_equal_those_of_the_backbone(tmp_path: Path, tiny_backbone: B
     assert made.image_embeddings.dtype == made.text_embeddings.dtype == np.float16
     images = tiny_backbone.encode_images([source.open_image(r, 320) for r in source.records()])
     texts = tiny_backbone.encode_texts(made.caption_texts)
-    for kept, expected in ((made.image_embeddings, images), (made.text_embeddings, texts)):
-        assert np.abs(np.asarray(kept, np.float32) - expected).max() < 2e-3
-        assert np.abs(np.linalg.norm(kept.astype(np.float32), axis=1) - 1).max() < 2e-3
+    for saved, expected in ((made.image_embeddings, images), (made.text_embeddings, texts)):
+        assert np.abs(np.asarray(saved, np.float32) - expected).max() < 2e-3
+        assert np.abs(np.linalg.norm(saved.astype(np.float32), axis=1) - 1).max() < 2e-3
 
 
 def test_thumbnails_are_small_and_never_enlarged(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -84,7 +84,7 @@ def test_number_of_processes_does_not_change_the_output(
     source = SquareSource(150, {3: "torn", 77: "torn"})
     alone = prepare(source, tiny_backbone, tmp_path / "a", workers=0, progress=False)
     shared = prepare(source, tiny_backbone, tmp_path / "b", workers=2, progress=False)
-    assert alone.manifest == shared.manifest  # it holds the hash of every file
+    assert alone.manifest == shared.manifest  # it contains the hash of every file
     for one in (alone.path / "thumbnails").rglob("*.webp"):
         assert one.read_bytes() == (shared.path / one.relative_to(alone.path)).read_bytes()
 
@@ -145,7 +145,7 @@ def test_skipped_rows_are_listed_but_not_counted_as_bad(
     made = prepare(WithRows(5), tiny_backbone, tmp_path / "c", progress=False)
     assert made.n_items == 5
     assert len(skipped_rows(made)) == 31
-    assert made.manifest["counts"]["skipped"] == 30
+    assert made.manifest.counts.skipped == 30
 
 
 def test_existing_output_is_not_overwritten(tmp_path: Path, tiny_backbone: Backbone) -> None:

@@ -1,4 +1,4 @@
-"""Preparations that fail: damaged weights, no memory, a full disk, Ctrl-C."""
+"""Test failures of `sieve prepare`: damaged weights, no memory, a full disk, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_disk_full_at_the_end_is_reported(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     def short_write(*_: object, **__: object) -> None:
-        raise OSError("4096 requested and 12 written")  # as NumPy says it, without a number
+        raise OSError("4096 requested and 12 written")  # the message of NumPy, without errno
 
     monkeypatch.setattr(writer, short_write)
     usage = shutil.disk_usage(tmp_path)

@@ -1,4 +1,4 @@
-"""The source in data_prep/README.md works as it is written there."""
+"""Test the example source of data_prep/README.md."""
 
 from __future__ import annotations
 

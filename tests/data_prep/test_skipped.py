@@ -1,4 +1,4 @@
-"""skipped.csv is safe in spreadsheets and is read as it was written."""
+"""Test that skipped.csv is safe in spreadsheets and round-trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged thumbnails are refused in one line and never shown as another image."""
+"""Test that damaged thumbnails are rejected with one line and never shown as another image."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ def test_server_reports_a_damaged_thumbnail_with_one_line(
     whole = path.read_bytes()
     assert web.get(address).content == whole
     for _, how in damaged_files([path]):
-        said = web.get(address)
-        assert said.status_code == 404 and "is damaged" in said.text, how
-        assert said.text.count("\n") == 1 and str(prepared.path) not in said.text
+        text = web.get(address)
+        assert text.status_code == 404 and "is damaged" in text.text, how
+        assert text.text.count("\n") == 1 and str(prepared.path) not in text.text
         drawn = call_server(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
         assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
     assert web.get(address).content == whole

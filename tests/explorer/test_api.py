@@ -1,4 +1,4 @@
-"""The programming interface, through Gradio's own client and through bare HTTP."""
+"""Test the API with Gradio's client and by plain HTTP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
 
@@ -87,7 +87,10 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
         assert path.read_bytes() == drawn.data
     block = Path(client.predict(recipe, "tex", api_name="/figure")).read_text()
     assert r"\includegraphics[width=17.78cm]{figure.pdf}" in block
-    for bad, line in (({}, "a figure has 1 to 40 rows"), ([], "a recipe must be a JSON object")):
+    for bad, line in (
+        ({}, "rows must have at least 1 item"),
+        ([], "a recipe must be a JSON object"),
+    ):
         with pytest.raises(Exception, match=line):
             client.predict(bad, "pdf", api_name="/figure")
 
@@ -115,8 +118,8 @@ def test_readme_example_prints_three_results(url: str, capsys: pytest.CaptureFix
     (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert "http://127.0.0.1:7860" in block
     exec(block.replace("http://127.0.0.1:7860", url), {})
-    told = capsys.readouterr().out.strip().splitlines()
-    assert len([line for line in told if re.match(r"-?\d\.\d{3} \S", line)]) == 3
+    reported = capsys.readouterr().out.strip().splitlines()
+    assert len([line for line in reported if re.match(r"-?\d\.\d{3} \S", line)]) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The app and its desk, without a browser."""
+"""Test the app and its search handlers without a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.explorer.tabs.search import SearchHandlers
 
 
 @pytest.fixture(scope="module")
-def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
+def handlers(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
     return SearchHandlers(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
@@ -65,48 +65,48 @@ def test_templates_are_constant_and_scripts_write_no_markup() -> None:
         assert not markup.search(path.read_text()), path
 
 
-def test_opening_a_link_runs_its_search(desk: SearchHandlers) -> None:
-    found = desk.open("?q=a+circle&without=the+snow&strictness=never")
+def test_opening_a_link_runs_its_search(handlers: SearchHandlers) -> None:
+    found = handlers.open("?q=a+circle&without=the+snow&strictness=never")
     assert found["place"]["never"] is True and found["notes"] == []
     answer = found["answer"]
     assert set(answer["off"]) == set(answer["proposed"])
     assert answer["link"].startswith("?q=a+circle&without=the+snow&off=")
-    assert desk.open(answer["link"])["answer"]["results"] == answer["results"]
+    assert handlers.open(answer["link"])["answer"]["results"] == answer["results"]
 
 
-def test_empty_link_shows_the_collection(desk: SearchHandlers) -> None:
-    found = desk.open("")
-    assert len(found["glance"]) == 24 and "answer" not in found
-    assert len({item["id"] for item in found["glance"]}) == 24
+def test_empty_link_shows_the_collection(handlers: SearchHandlers) -> None:
+    found = handlers.open("")
+    assert len(found["samples"]) == 24 and "answer" not in found
+    assert len({item["id"] for item in found["samples"]}) == 24
 
 
-def test_toggle_response_has_no_dimension_list(desk: SearchHandlers) -> None:
-    asked = {"q": "a circle", "off": [1], "list": False}
-    assert "dimensions" not in desk.ask(asked)
-    assert "dimensions" in desk.ask({**asked, "list": True})
+def test_toggle_response_has_no_dimension_list(handlers: SearchHandlers) -> None:
+    payload = {"q": "a circle", "off": [1], "list": False}
+    assert "dimensions" not in handlers.ask(payload)
+    assert "dimensions" in handlers.ask({**payload, "list": True})
 
 
-def test_off_dimensions_outside_the_query_are_listed_first(desk: SearchHandlers) -> None:
-    mine = {row["d"] for row in desk.ask({"q": "a circle", "list": True})["dimensions"]}
+def test_off_dimensions_outside_the_query_are_listed_first(handlers: SearchHandlers) -> None:
+    mine = {row["d"] for row in handlers.ask({"q": "a circle", "list": True})["dimensions"]}
     other = next(j for j in range(64) if j not in mine)
-    rows = desk.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
+    rows = handlers.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
     assert rows[0]["d"] == other and rows[0]["q"] == rows[0]["b"] == 0
 
 
 def test_toggle_does_not_encode_again(
-    desk: SearchHandlers, monkeypatch: pytest.MonkeyPatch
+    handlers: SearchHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.ask({"q": "a green square"})
-    monkeypatch.setattr(desk.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
-    desk.ask({"q": "a green square", "off": [2]})
+    handlers.ask({"q": "a green square"})
+    monkeypatch.setattr(handlers.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
+    handlers.ask({"q": "a green square", "off": [2]})
 
 
 @pytest.mark.parametrize(
     "payload",
     [None, "a", {"q": ""}, {"q": "a", "upload": 3}, {"q": "a", "off": [10**6]}, {"item": "f" * 16}],
 )
-def test_invalid_request_is_one_line(desk: SearchHandlers, payload: object) -> None:
-    line = json_errors(desk.ask)(payload)["error"]
+def test_invalid_request_is_one_line(handlers: SearchHandlers, payload: object) -> None:
+    line = json_errors(handlers.ask)(payload)["error"]
     assert line and "\n" not in line and line[0].isupper()
 
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation, which spreadsheets open."""
+"""Test the output folder of an evaluation."""
 
 from __future__ import annotations
 

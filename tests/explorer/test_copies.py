@@ -1,4 +1,4 @@
-"""Results say which file they are, and show a picture once however often it is there."""
+"""Test file names in results and the folding of duplicate images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_COPIES = 4
 
 @pytest.fixture(scope="module")
 def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures in two folders; 004.png is there four more times, once as a JPEG."""
+    """60 pictures in two folders, with four copies of 004.png, one of them a JPEG."""
     out = tmp_path_factory.mktemp("photos") / "photos"
     shutil.copytree(pictures / "images", out / "first one")
     copies = out / "copies"
@@ -138,7 +138,7 @@ def test_paths_output_is_machine_readable(sieve: Sieve, opened: tuple, folder: P
 def test_only_the_original_image_is_printed_as_path(
     sieve: Sieve, folder: Path, tiny_backbone, tiny_checkpoint, tmp_path: Path
 ) -> None:
-    """A file that was replaced, or that a hostile collection names, is not handed on."""
+    """A replaced file, or a file named by a malicious collection, is not returned."""
     moved = tmp_path / "moved"
     shutil.copytree(folder / "first one", moved)
     made = prepare(Folder(moved), tiny_backbone, tmp_path / "c", progress=False)
@@ -153,14 +153,14 @@ def test_only_the_original_image_is_printed_as_path(
 
 
 def test_page_shows_file_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
-    desk = SearchHandlers(engine, tmp_path, public=True)
-    answers = [desk.ask({"item": item}) for item in engine.collection.items["id"][:20]]
+    handlers = SearchHandlers(engine, tmp_path, public=True)
+    answers = [handlers.ask({"item": item}) for item in engine.collection.items["id"][:20]]
     shown = [one for each in answers for one in each["results"] if one["file"] in GROUP]
     assert shown and {shown[0]["file"], *files(shown[0]["copies"])} == GROUP
-    item = desk.item(shown[0]["id"])
+    item = handlers.item(shown[0]["id"])
     assert item["file"] == shown[0]["file"]
     assert {item["file"], *files(item["copies"])} == GROUP
-    assert str(folder) not in json.dumps([answers, item, desk.open("")])
+    assert str(folder) not in json.dumps([answers, item, handlers.open("")])
 
 
 def test_items_of_shards_show_their_key(

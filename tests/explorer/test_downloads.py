@@ -1,4 +1,4 @@
-"""Tables that leave: nothing in them runs, nothing in them is lost."""
+"""Test exported tables: lossless and without formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Example queries read off captions."""
+"""Test example queries from captions."""
 
 from __future__ import annotations
 

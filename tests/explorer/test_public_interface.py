@@ -1,4 +1,4 @@
-"""Commands, options, API endpoints and addresses of views stay as users know them."""
+"""Test that commands, options, API endpoints and view URLs are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploaded images: taken in, kept small, and only from where uploads are."""
+"""Test uploaded images: reduced, and read only from the upload folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links: what is written is read again, and what strangers write does no harm."""
+"""Test links: round trips and safe handling of untrusted input."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_link_is_readable() -> None:
 @given(places)
 def test_link_round_trips(place: ViewState) -> None:
     found, notes = read(write_link(place, "scenes", "default"))
-    if not place.off:  # strictness counts for nothing without them, and is then left at 1 or kept
+    if not place.off:  # strictness has no effect without them, and is then 1 or preserved
         place = ViewState(**{**vars(place), "strictness": found.strictness})
     assert (found, notes) == (place, ())
 
@@ -75,10 +75,10 @@ def test_empty_off_set_differs_from_the_proposed_one() -> None:
         (f"off={M}", f"there is no dimension {M}"),
         ("dimension=x", "whole number"),
         (f"dimension={M}", "no dimension"),
-        ("item=../../etc/passwd", "16 hex digits"),
+        ("item=../../etc/passwd", "item must match pattern"),
         ("tab=admin", "tab must be"),
         ("off=" + ",".join("1" * 4097), "4,096"),
-        ("without=" + "x" * 10_001, "10,000"),
+        ("without=" + "x" * 10_001, "10000"),
     ],
 )
 def test_invalid_value_is_ignored_and_reported(part: str, reason: str) -> None:
@@ -100,7 +100,7 @@ def test_any_text_can_be_parsed(query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("link", "kept"),
+    ("link", "saved"),
     [
         ("tab=dimensions&dimension=7", {"dimension": None}),
         ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog,off:3"}),
@@ -112,13 +112,13 @@ def test_any_text_can_be_parsed(query: str) -> None:
         ),
     ],
 )
-def test_link_of_another_checkpoint_has_a_note_on_every_tab(link: str, kept: dict) -> None:
+def test_link_of_another_checkpoint_has_a_note_on_every_tab(link: str, saved: dict) -> None:
     place, notes = read(f"?{link}&checkpoint=mine")
     assert notes == (
         "This link was made with checkpoint 'mine'; its dimensions do not exist in 'default' and "
         "were left out.",
     )
-    assert {name: getattr(place, name) for name in kept} == kept
+    assert {name: getattr(place, name) for name in saved} == saved
     assert read(f"?{link}&checkpoint=default")[1] == ()
 
 
@@ -154,6 +154,7 @@ def test_other_collection_is_reported() -> None:
         {"strictness": True},
         {"strictness": "x"},
         {"strictness": float("nan")},
+        {"strictness": 10**400},
         {"never": 1},
         {"tab": "x"},
         {"item": "x"},

@@ -1,4 +1,4 @@
-"""A little world whose embeddings are known: sums of word directions, with a modality gap."""
+"""Synthetic embeddings with a known structure: sums of word directions and a modality gap."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 from sieve.model.engine import Engine
 from sieve.model.training import TrainingConfig, train
 from sieve.model.words.text import WordList, WordReading
@@ -33,7 +33,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class WordBackbone:
-    """Stands in for a backbone: a text is the sum of the directions of its words."""
+    """A backbone stand-in: a text is the sum of the directions of its words."""
 
     def __init__(self) -> None:
         self.sha256 = "ff" * 32
@@ -103,7 +103,7 @@ def write_word_collection(
         folder,
         name="words",
         backbone=BackboneIdentity("words", backbone_hash, WIDTH),
-        source="made up",
+        source="synthetic",
         licence="none",
         counts={"items": n, "captions": 3 * n},
     )
@@ -132,7 +132,7 @@ def word_checkpoint(
 
 @pytest.fixture(scope="session")
 def large_word_collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """Enough items for pairs: 1,500, of which 210 test and 120 select, three captions each."""
+    """Enough items for pairs: 1,500, of which 210 test and 120 select, with three captions each."""
     return Collection.open(
         write_word_collection(tmp_path_factory.mktemp("words") / "large", 1500, select=12, test=7)
     )

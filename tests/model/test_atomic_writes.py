@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is complete as soon as it has its name."""
+"""Test atomic writes: a file or folder is complete when it has its final name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One question by two methods: the benchmark's rules, one question at a time."""
+"""Test the comparison of two methods on one query."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import pytest
 from sieve.model.compare import (
     DENSE_METHODS,
     QueryEmbeddings,
+    Relevance,
     dense_scores,
     embed_query,
+    find_concept,
+    load_concepts,
+    measure,
+    relevance_of,
     shown_rows,
     sparse_scores,
     trained_share,
@@ -17,10 +22,9 @@ from sieve.model.compare import (
 from sieve.model.engine import Engine
 from sieve.model.evaluation.rules import Space, unit
 from sieve.model.exclusion import best
-from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 
 
-def asked(engine: Engine, text: str, without: str) -> QueryEmbeddings:
+def encode_query(engine: Engine, text: str, without: str) -> QueryEmbeddings:
     return embed_query(engine, engine.encode(text, without))
 
 
@@ -38,14 +42,14 @@ def test_dense_method_scores_as_in_the_benchmark(engine: Engine, name: str) -> N
     space = Space(*map(unit, (images, a, b, literal)))
     values = {method.knob: method.value} if method.knob else {}
     expected = method.rule.scores(space, values)[0]
-    found = dense_scores(engine, asked(engine, "a dog", "a beach"), method)
+    found = dense_scores(engine, encode_query(engine, "a dog", "a beach"), method)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
 def test_without_exclusion_a_is_searched(engine: Engine, name: str) -> None:
     method = DENSE_METHODS[name]
-    found = best(dense_scores(engine, asked(engine, "a dog", ""), method), 10).rows
+    found = best(dense_scores(engine, encode_query(engine, "a dog", ""), method), 10).rows
     has = np.array(["dog" in labels for labels in engine.collection.items["labels"]])
     assert has[found].mean() > has.mean()
 
@@ -54,7 +58,7 @@ def test_hyperparameter_out_of_range_is_rejected(engine: Engine) -> None:
     with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
         dense_scores(
             engine,
-            asked(engine, "a dog", "a beach"),
+            encode_query(engine, "a dog", "a beach"),
             DENSE_METHODS["subtraction"],
             9.0,
         )

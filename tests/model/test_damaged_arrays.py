@@ -1,6 +1,6 @@
-"""NumPy files whose heads its reader fails on in every way: one line, and nothing is unpickled.
+"""Test NumPy files with invalid headers: one-line errors, and nothing is unpickled.
 
-NumPy reads a head as one of Python's literals, so it fails as Python's own parser does.
+NumPy parses a header as a Python literal, so it raises the errors of Python's parser.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embedding_files import open_shards
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import IMAGE_CODES, SparseCodes, read_codes
 from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
 from sieve.model.dimensions.vocabulary import word_embeddings
-from sieve.model.external_codes import IMAGE_CODES, read_codes
 
 N = 20
 
 
 def npy(head: str, data: bytes = bytes(64)) -> bytes:
-    """Bytes of a NumPy file with a head of one's own."""
+    """Return the bytes of a NumPy file with a custom header."""
     text = head.encode("latin-1") + b"\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + data
 
@@ -134,8 +133,8 @@ def test_damaged_cache_of_word_embeddings_is_rebuilt(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
-    kept.write_bytes(HEADS[case])
+    (stored,) = (tmp_path / "words").glob("*.npy")
+    stored.write_bytes(HEADS[case])
     assert np.array_equal(word_embeddings(["a dog"], WordBackbone(), "ff"), first)
 
 
@@ -180,6 +179,6 @@ def test_codes_are_not_unpickled(codes: Path, tmp_path: Path) -> None:
     for place in sorted(tmp_path.glob("image_*.npy")):
         for data in (pickle.dumps(PicklePayload(tmp_path / "trace")), objects.getvalue()):
             place.write_bytes(data)
-            with pytest.raises(ValueError):  # of $SIEVE_HOME, where the caller recomputes them
+            with pytest.raises(ValueError):  # in $SIEVE_HOME, which the caller recomputes
                 SparseCodes.load_cache(tmp_path, IMAGE_CODES, 4)
     assert not (tmp_path / "trace").exists()

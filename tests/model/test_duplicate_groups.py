@@ -21,7 +21,7 @@ COLUMNS = ("id", "image", "duplicate_of", "duplicate_of_image", "kind", "cosine"
 
 
 def with_duplicates(folder: Path, pairs: list[tuple[int, int, str]]) -> Collection:
-    """Write `duplicates.csv` into a collection: (row, row that it resembles, kind)."""
+    """Write `duplicates.csv` to a collection: (row, row of the similar item, kind)."""
     ids = Collection.open(folder).items["id"].tolist()
     with (folder / DUPLICATES).open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -31,7 +31,7 @@ def with_duplicates(folder: Path, pairs: list[tuple[int, int, str]]) -> Collecti
 
 
 def with_file(folder: Path, name: str) -> Collection:
-    """Put a file's size and hash into the manifest."""
+    """Write a file's size and hash to the manifest."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     facts = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
@@ -84,7 +84,7 @@ def test_damaged_list_is_rejected_with_one_line(folder: Path, content: str) -> N
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """1,500 items: 30 test items resemble train items, 5 select items too; 40 train items copy."""
+    """1,500 items; 30 test and 5 select items duplicate train items, 40 train items each other."""
     folder = write_word_collection(tmp_path_factory.mktemp("l") / "w", 1500, select=12, test=7)
     made = Collection.open(folder)
     train, select, test = (made.rows_of_split([s]).tolist() for s in ("train", "select", "test"))
@@ -96,11 +96,13 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 def test_benchmark_uses_only_items_without_training_duplicates(leaky: Collection) -> None:
-    asked = track_pairs(leaky, "label", benchmark_nouns(), PairCriteria(relevant=5, violating=3))
+    requested = track_pairs(
+        leaky, "label", benchmark_nouns(), PairCriteria(relevant=5, violating=3)
+    )
     test, select = leaky.rows_of_split(["test"]), leaky.rows_of_split(["select"])
-    assert asked.report.rows.tolist() == test[30:].tolist()
-    assert asked.tuning.rows.tolist() == select[5:].tolist()
-    scored = leaky.items["id"].iloc[asked.report.rows[:1]].tolist()
+    assert requested.report.rows.tolist() == test[30:].tolist()
+    assert requested.tuning.rows.tolist() == select[5:].tolist()
+    scored = leaky.items["id"].iloc[requested.report.rows[:1]].tolist()
     check_no_overlap(leaky, leaky.items["id"].iloc[test[:30]].tolist(), "x")  # they are not scored
     with pytest.raises(ValueError, match="trained on 1 of the"):
         check_no_overlap(leaky, scored, "x")
@@ -115,9 +117,9 @@ def test_training_treats_equal_images_as_one_item(leaky: Collection) -> None:
     seen = np.concatenate([data.batch(step).items.numpy() for step in range(data.steps_per_epoch)])
     assert not set(seen) & set(copies)
     assert (seen == first).sum() > 80  # three captions each
-    said = {
+    stated = {
         word for row in (first, *copies) for text in leaky.items["captions"].iloc[row]
         for word in text.replace(" and ", " ").split() if word in data.words.words
     }  # fmt: skip
     present = data.words.presence[[first]].toarray()[0] > 0
-    assert {word for word, there in zip(data.words.words, present, strict=True) if there} == said
+    assert {word for word, there in zip(data.words.words, present, strict=True) if there} == stated

@@ -1,4 +1,4 @@
-"""The law of exclusion, as properties over random codes."""
+"""Property tests of exclusion scores over random codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def worlds(draw: st.DrawFn) -> World:
     k = draw(st.integers(1, m))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     indices = np.stack([generator.permutation(m)[:k] for _ in range(n)])
-    # Few distinct values make ties, which is where rankings go wrong.
+    # Few distinct values make ties, where rankings are most likely wrong.
     values = generator.integers(0, 3, (n, k)).astype(np.float32)
     code = generator.random(m).astype(np.float32) * (generator.random(m) < 0.6)
     code /= max(float(np.linalg.norm(code)), 1e-9)
@@ -73,7 +73,7 @@ def test_off_dimension_contributes_zero_at_strictness_0(world: World) -> None:
         assert all(v == 0 for j, v in zip(*parts, strict=True) if j in off)
 
 
-@given(worlds(), st.floats(0, 0.9))
+@given(worlds(), st.floats(0, 0.875, width=32))  # codes are float32
 @settings(max_examples=100, deadline=None)
 def test_never_returns_nothing_above_the_threshold(world: World, threshold: float) -> None:
     codes, code, off, weights = world

@@ -1,4 +1,4 @@
-"""Explanations: sums that add up, and ranks that are those of a search."""
+"""Test explanations: contributions sum to the score, and ranks equal those of search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine over external codes: exact results, and unsupported queries."""
+"""Test an engine of external codes: exact results and unsupported queries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sieve.model.training import train
 UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 
 
-def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
+def prepare_codes(folder: Path, out: Path, text_encoder: str = "") -> Collection:
     source = Codes(
         CodeFiles.find(folder), folder / "photos", text_encoder=text_encoder, name="mine"
     )
@@ -36,7 +36,7 @@ def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp("codes")
-    return made(write_codes(folder / "splice"), folder / "made")
+    return prepare_codes(write_codes(folder / "splice"), folder / "made")
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_without_caption_codes_no_caption_statistics_are_shown(
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     folder = write_codes(tmp_path / "splice", texts=False, words=False)
-    engine = Engine.open(made(folder, tmp_path / "made").path)
+    engine = Engine.open(prepare_codes(folder, tmp_path / "made").path)
     assert engine.dimension_table()[["firing_texts", "agreement"]].isna().all(axis=None)
     assert "agreement" not in engine.dimension(0).statistics
     assert not engine.can.text_queries
@@ -161,7 +161,7 @@ def encoder_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_text_encoder_is_loaded_only_with_allow_code(tmp_path: Path, encoder_module: str) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
     closed = Engine.open(path)
     assert not closed.can.text_queries and encoder_module not in sys.modules
     with pytest.raises(ValueError, match=f"encoded by {encoder_module}:encode.*--allow-code"):
@@ -174,7 +174,7 @@ def test_text_encoder_is_loaded_only_with_allow_code(tmp_path: Path, encoder_mod
 
 
 def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
-    path = made(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
+    path = prepare_codes(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
     assert not Engine.open(path).can.text_queries
     named = f"{encoder_module}:encode"
     for wrong, allowed in ((named, False), ("sieve-lite", True)):
@@ -186,7 +186,7 @@ def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str)
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("wide", "must return a code of 4 dimensions"),
         ("negative", "negative value"),
@@ -194,18 +194,18 @@ def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str)
     ],
 )
 def test_text_encoder_output_is_validated(
-    tmp_path: Path, encoder_module: str, function: str, said: str
+    tmp_path: Path, encoder_module: str, function: str, message: str
 ) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:{function}").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:{function}").path
     engine = Engine.open(path, allow_code=True)
-    with pytest.raises(ValueError, match=said) as raised:
+    with pytest.raises(ValueError, match=message) as raised:
         engine.encode("hund")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ("os.system('x'):y", "expected package.module:function"),
         ("no_such_module_at_all:encode", "cannot be loaded .*ModuleNotFoundError"),
@@ -214,10 +214,10 @@ def test_text_encoder_output_is_validated(
     ],
 )
 def test_modified_config_cannot_name_a_function(
-    tmp_path: Path, encoder_module: str, entry: str, said: str
+    tmp_path: Path, encoder_module: str, entry: str, message: str
 ) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
     config = json.loads((path / "config.json").read_text())
     config["text_encoder"] = entry.replace("MODULE", encoder_module)
     manifest = json.loads((path / "collection.json").read_text())
@@ -225,7 +225,7 @@ def test_modified_config_cannot_name_a_function(
     manifest["files"]["config.json"]["bytes"] = (path / "config.json").stat().st_size
     (path / "collection.json").write_text(json.dumps(manifest))
     reseal(path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Engine.open(path, allow_code=True)
 
 
@@ -255,7 +255,7 @@ def test_checkpoint_of_other_codes_is_rejected(
         Engine(word_collection, Checkpoint.load(collection.path))
     folder = write_codes(tmp_path / "splice", texts=False)
     save_npz(folder / "image_codes.npz", matrix(IMAGES[::-1]))
-    other = made(folder, tmp_path / "other")
+    other = prepare_codes(folder, tmp_path / "other")
     with pytest.raises(ValueError, match="leave out --checkpoint"):
         Engine(collection, Checkpoint.load(other.path))
 

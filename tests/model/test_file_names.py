@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sieve.model.file_names import FileNames
+from sieve.model.item_table import FileNames
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_files_outside_all_sources_are_named_from_their_common_folder() -> None:
     names = FileNames(images, ["/photos"])
     assert [names[row] for row in range(3)] == ["1/x.jpg", "y.jpg", "2/x.jpg"]
     apart = FileNames(pd.Series(["/home/me/x.jpg", "/mnt/z.jpg"]), [])
-    assert [apart[row] for row in range(2)] == ["x.jpg", "z.jpg"]  # no path of the machine
+    assert [apart[row] for row in range(2)] == ["x.jpg", "z.jpg"]  # no local path

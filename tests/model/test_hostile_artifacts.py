@@ -1,4 +1,4 @@
-"""A collection, a checkpoint or a backbone from a stranger: refused in one line, nothing run."""
+"""Test untrusted collections, checkpoints and backbones: rejected with one line, no code runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from sieve.model.collection import (
     IMAGE_EMBEDDINGS,
     ITEMS,
     MANIFEST,
+    BackboneIdentity,
     Collection,
     file_sha256,
 )
-from sieve.model.identity import BackboneIdentity
 
 N = 20
 
@@ -43,7 +43,7 @@ def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
-    """Put a file of a stranger's into a collection that says so."""
+    """Add an untrusted file to a collection and its manifest."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
@@ -87,8 +87,8 @@ def test_invalid_columns_are_rejected(folder: Path, tmp_path: Path, case: str) -
     name, column = COLUMNS[case]
     table = pq.read_table(folder / ITEMS)
     table = table.set_column(table.schema.get_field_index(name), name, column)
-    pq.write_table(table, tmp_path / "odd.parquet")
-    put(folder, ITEMS, (tmp_path / "odd.parquet").read_bytes())
+    pq.write_table(table, tmp_path / "changed.parquet")
+    put(folder, ITEMS, (tmp_path / "changed.parquet").read_bytes())
     line = refusal(lambda: Collection.open(folder).items)
     assert ITEMS in line and (f"column {name}" in line or "16 hex digits" in line)
 

@@ -125,7 +125,7 @@ def test_flickr30k_results_csv_is_read(tmp_path: Path) -> None:
         "image_name| comment_number| comment\n"
         '1000.jpg| 0| Two young guys, "with" shaggy hair .\n'
         '1000.jpg| 1| "Quoted" from the start .\n'
-        "2199.jpg| 4   A dog runs across the grass .\n"  # one row of the real file is so
+        "2199.jpg| 4   A dog runs across the grass .\n"  # the real file has one such row
         "2199.jpg| 0| A dog .\n"
     )
     read = read_captions(path)
@@ -238,21 +238,21 @@ def test_row_grouping_matches_a_plain_loop(
     splits: dict[str, str] = {}
     n_faults = 0
     for image, caption, split in rows:
-        kept = captions.setdefault(image, [])
-        n_faults += not caption or caption in kept
-        kept += [caption] if caption and caption not in kept else []
-        said = {"val": "select"}.get(split, split)
-        n_faults += bool(said and splits.get(image, said) != said)
-        if said:
-            splits.setdefault(image, said)
+        saved = captions.setdefault(image, [])
+        n_faults += not caption or caption in saved
+        saved += [caption] if caption and caption not in saved else []
+        text = {"val": "select"}.get(split, split)
+        n_faults += bool(text and splits.get(image, text) != text)
+        if text:
+            splits.setdefault(image, text)
     read = read_captions(path)
     assert all_of(path) == captions and list(read) == list(captions)
-    assert {key: said.split for key, said in read.items() if said.split} == splits
+    assert {key: text.split for key, text in read.items() if text.split} == splits
     assert len(read.skipped) == n_faults
 
 
 def captions_of(path: Path) -> dict[str, list[str]]:
-    return {key: said.captions for key, said in read_captions(path).items()}
+    return {key: text.captions for key, text in read_captions(path).items()}
 
 
 @pytest.mark.parametrize(

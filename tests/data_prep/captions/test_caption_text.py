@@ -1,4 +1,4 @@
-"""One reader of cells for every source."""
+"""Test the parser of caption cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from sieve.data_prep.captions.caption_text import CellError, captions_in, text_i
         ("[{'raw': 'a dog', 'tokens': ['a', 'dog']}]", ["a dog"]),
         ('{"raw": "a dog"}', ["a dog"]),
         ("['a dog', None]", ["a dog"]),
-        # Brackets that are no list stay a caption.
+        # Brackets that contain no list remain a caption.
         ("[stock photo] a dog", ["[stock photo] a dog"]),
         ("[a dog]", ["[a dog]"]),
         ("{a dog}", ["{a dog}"]),
@@ -85,7 +85,7 @@ def test_missing_value_markers_within_a_caption_are_preserved(text: str) -> None
     ],
 )
 def test_other_values_are_reported_as_malformed(value: object, fault: str | None) -> None:
-    if fault is None:  # brackets alone are text, whatever it is worth
+    if fault is None:  # brackets alone are text
         assert captions_in(value) == [value]
         return
     with pytest.raises(CellError, match=fault):

@@ -47,7 +47,7 @@ def test_repeated_ids_are_skipped_in_any_row_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_table, "_GROUP_ROWS", 4)
-    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second group has no row
+    keys = ["a", "b", "c", "d", "a", "b", "a", "c", "e", "a", "f"]  # the second row group is empty
     records = [
         Record(key, f"{place}.jpg", (f"caption {place}",) * place) for place, key in enumerate(keys)
     ]

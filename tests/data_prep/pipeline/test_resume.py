@@ -29,7 +29,7 @@ MANY = 3 * CHUNK_ROWS + 40
 
 
 class Stopping(SquareSource):
-    """Raise KeyboardInterrupt when a certain image is opened."""
+    """Raise KeyboardInterrupt when a given image is opened."""
 
     def __init__(self, at: int, **options: object) -> None:
         super().__init__(MANY, {7: "torn", 600: "torn"}, **options)  # type: ignore[arg-type]

@@ -46,14 +46,14 @@ def test_captions_name_only_present_objects(scenes: list[Scene], records: list[R
     }
     checked = 0
     for scene, record in zip(scenes[:500], records, strict=False):
-        said = " ".join(record.captions).lower()
+        text = " ".join(record.captions).lower()
         for phrase in sorted(_true_phrases(scene, words), key=len, reverse=True):
-            said = said.replace(phrase, "")
+            text = text.replace(phrase, "")
         for label, options in words.items():
             if label not in scene.labels:
                 for word in options:
-                    if word in said:
-                        assert not re.search(rf"\b{re.escape(word)}\b", said), (record, word)
+                    if word in text:
+                        assert not re.search(rf"\b{re.escape(word)}\b", text), (record, word)
                     checked += 1
     assert checked > 100_000
 

@@ -252,6 +252,6 @@ def test_synonyms_refer_to_known_labels() -> None:
     found = label_synonyms()
     assert set(found) <= known | set(PLACES)
     assert "puppy" in found["dog"] and "dogs" in found["dog"] and "seaside" in found["beach"]
-    said = " ".join(text for i in range(400) for text in captions(compose(0, i))).lower()
+    stated = " ".join(text for i in range(400) for text in captions(compose(0, i))).lower()
     for label in PLACES:
-        assert all(name in said for name in found.get(label, ())), label
+        assert all(name in stated for name in found.get(label, ())), label

@@ -140,12 +140,12 @@ def test_label_is_never_paired_with_its_supercategory(
 
 def test_karpathy_splits_are_read(tmp_path: Path) -> None:
     images = folder_of(tmp_path, *(f"{number:012}.jpg" for number in NUMBERS))
-    said = dict(zip(NUMBERS, ("restval", "val", "test"), strict=False))
+    text = dict(zip(NUMBERS, ("restval", "val", "test"), strict=False))
     entries = [
         {"filepath": "val2014", "filename": f"COCO_val2014_{n:012}.jpg", "imgid": place,
          "cocoid": n,
          "sentids": [1], "split": split, "sentences": [{"tokens": ["a"], "raw": "A.", "imgid": 0}]}
-        for place, (n, split) in enumerate(said.items())
+        for place, (n, split) in enumerate(text.items())
     ]  # fmt: skip
     splits = write_json(tmp_path / "dataset_coco.json", {"images": entries, "dataset": "coco"})
     source = Coco(images, (captions_file(tmp_path),), splits=splits)

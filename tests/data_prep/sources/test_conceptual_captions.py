@@ -50,7 +50,7 @@ def captions(made: ConceptualCaptions) -> dict[str, tuple[str, ...]]:
 def test_images_are_found_by_every_naming_scheme(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, naming: str
 ) -> None:
-    here = [0, 4, 7, 10]  # no row is numbered 0 if the first is 1
+    here = [0, 4, 7, 10]  # there is no row 0 if the first row is 1
     for number in here:
         write(tmp_path / "images" / NAMINGS[naming](number, ROWS[number][1]), jpeg())
     made = source(table(tmp_path), tmp_path / "images")
@@ -111,7 +111,7 @@ def test_malformed_rows_are_skipped(tmp_path: Path) -> None:
         ("6", ()),
         ("0", ("a dog again",)),
     ]
-    # Rows are numbered as they stand, the bad ones too; an empty line is none.
+    # Bad rows are numbered too, but empty lines are not.
     assert Path(records[1].image).name == "2.jpg" and Path(records[-1].image).name == "7.jpg"
     assert [(entry.key, entry.reason.split(":")[0]) for entry in made.skipped_rows()] == [
         ("cc.tsv:2", "no caption and URL in this row"),
@@ -177,7 +177,7 @@ def test_row_numbers_from_one_are_detected(
     with caplog.at_level(logging.WARNING):
         assert captions(source(table(tmp_path), images)) == {url: (c,) for c, url in ROWS}
     assert "number of the row, counted from 1 (12 files fit, from 0 11)" in caplog.text
-    (images / "00001.jpg").unlink()  # 12 is only a row if the first is 1
+    (images / "00001.jpg").unlink()  # 12 is a row number only if the first row is 1
     assert len(captions(source(table(tmp_path), images))) == 11
 
 
@@ -211,11 +211,11 @@ def test_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
 def test_columns_are_found_by_name(tmp_path: Path, head: str) -> None:
     names = head.split("\t")
     url = next(i for i, name in enumerate(names) if "url" in name.lower())
-    said = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
+    text = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
     lines = [head]
     for caption, address in ROWS:
         cells = ["0.3"] * len(names)
-        cells[url], cells[said] = address, caption
+        cells[url], cells[text] = address, caption
         lines.append("\t".join(cells))
     path = write(tmp_path / "laion.tsv", "\n".join([*lines, "too\tmany\tcells\there"]).encode())
     for _, address in ROWS:

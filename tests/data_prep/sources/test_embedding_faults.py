@@ -1,4 +1,4 @@
-"""Embeddings that are damaged, do not fit each other, or name what is not theirs to name."""
+"""Test embeddings that are damaged, inconsistent or refer to files outside the folder."""
 
 from __future__ import annotations
 

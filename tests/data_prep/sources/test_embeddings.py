@@ -1,4 +1,4 @@
-"""Embeddings that were made elsewhere become a collection; nothing is embedded again."""
+"""Test collections of external embeddings; nothing is embedded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sieve.model.collection import BackboneIdentity, Collection
 
 
 def export(collection: Collection, folder: Path, shards: int) -> Path:
-    """Write a collection out as clip-retrieval would have: a row a caption, its image repeated."""
+    """Export a collection in the layout of clip-retrieval, with one row per caption."""
     owners = np.asarray(collection.caption_item)
     for number, rows in enumerate(np.array_split(np.arange(len(owners)), shards)):
         of = owners[rows]
@@ -90,15 +90,15 @@ def test_missing_image_gets_a_caption_placeholder(
     assert made.items["width"].tolist() == [320, 12, 320, 320, 320]
     assert made.items["image"].iloc[1] == str(tmp_path / "images" / "set" / "001.jpg")
     assert made.items["image"].iloc[0] == "/data/set/000.jpg"
-    told = [message for message in caplog.messages if "images are in" in message]
-    assert set(told) == {
+    reported = [message for message in caplog.messages if "images are in" in message]
+    assert set(reported) == {
         f"2 of 5 images are in {tmp_path / 'images'}; the others are shown as captions; "
         "give the folder of images with --images"
     }
 
 
 def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:
-    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is another image of the first one's name
+    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is a different image with the name of the first
     texts = unit(5, 1)
     facts = {"image_path": ["a", "b", "a", "c", "a"], "caption": ["x", "y", "z", "", "x"]}
     write_shard(tmp_path / "e", 0, images, texts, facts)
@@ -158,15 +158,15 @@ def test_captions_without_embeddings_are_skipped(
     assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
     left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
     assert left_out == [("caption without an embedding", 2)]
-    kept = Embeddings(tmp_path / "e", keep_captions=True)
-    told = prepare(
-        kept, tiny_backbone, tmp_path / "told", precomputed=kept.precomputed(), progress=False
+    saved = Embeddings(tmp_path / "e", keep_captions=True)
+    reported = prepare(
+        saved, tiny_backbone, tmp_path / "embedded", precomputed=saved.precomputed(), progress=False
     )
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])
-    assert np.allclose(told.text_embeddings, expected, atol=2e-3)
+    assert np.allclose(reported.text_embeddings, expected, atol=2e-3)
     with pytest.raises(ValueError, match="has to be opened"):
         prepare(
-            kept, identity(width), tmp_path / "no", precomputed=kept.precomputed(), progress=False
+            saved, identity(width), tmp_path / "no", precomputed=saved.precomputed(), progress=False
         )
 
 
@@ -192,13 +192,13 @@ def test_backbone_hash_is_recorded_if_it_can_be_loaded(
     assert open_identity(name, 32, "cpu").sha256 == tiny_backbone.sha256
     with pytest.raises(ValueError, match="embeddings are 16 wide, but those of .* are 32; name"):
         open_identity(name, 16, "cpu")
-    one, other = open_identity("somebody-elses", 16), open_identity("another", 16)
+    one, other = open_identity("unavailable-model", 16), open_identity("another", 16)
     assert isinstance(one, BackboneIdentity) and not one.is_known
-    assert one == open_identity("open_clip:somebody-elses", 16)
+    assert one == open_identity("open_clip:unavailable-model", 16)
     assert one.sha256 != other.sha256
     assert one.may_be(tiny_backbone.sha256, 16) and not one.may_be(tiny_backbone.sha256, 32)
-    assert str(one) == "backbone somebody-elses (weights unknown)"
-    assert "the weights of backbone somebody-elses are not available" in caplog.text
+    assert str(one) == "backbone unavailable-model (weights unknown)"
+    assert "the weights of backbone unavailable-model are not available" in caplog.text
 
 
 def test_pickled_source_is_small(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def test_every_layout_gives_the_same_records(
         f"{shard}/000000001": "not downloaded: HTTP Error 404",
         "00001/000010000": "empty caption",
     }
-    told = f"3 of 4 images of {source.path} were downloaded; skipped.csv lists the others"
-    assert caplog.messages == [told]
+    warning = f"3 of 4 images of {source.path} were downloaded; skipped.csv lists the others"
+    assert caplog.messages == [warning]
 
 
 def test_layouts_give_the_same_collection(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -59,7 +59,7 @@ def test_layouts_give_the_same_collection(tmp_path: Path, tiny_backbone: Backbon
         )
         for name, write in LAYOUTS.items()
     }  # fmt: skip
-    files = [collection.manifest["files"] for collection in made.values()]
+    files = [collection.manifest.files for collection in made.values()]
     for part in ("image_embeddings.npy", "text_embeddings.npy", "caption_item.npy"):
         assert len({facts[part]["sha256"] for facts in files}) == 1
     ids = [collection.items["id"].tolist() for collection in made.values()]
@@ -140,11 +140,11 @@ def test_intact_members_of_a_truncated_tar_are_read(tmp_path: Path, share: float
         for index in range(20):
             add_member(tar, f"{index:03}.jpg", jpeg() + b"\0" * 2000)
             size = tar.getmembers()[0].size
-    kept = int(20 * 3584 * share) + 700  # a member: 512 bytes of header, 3,072 of data
-    path.write_bytes(path.read_bytes()[:kept])
+    saved = int(20 * 3584 * share) + 700  # a member: 512 bytes of header, 3,072 of data
+    path.write_bytes(path.read_bytes()[:saved])
     source = Img2Dataset(path)
     records = list(source.records())
-    assert len(records) == sum(start + 512 + size <= kept for start in range(0, 20 * 3584, 3584))
+    assert len(records) == sum(start + 512 + size <= saved for start in range(0, 20 * 3584, 3584))
     assert all(colour(source, record) == (2, 0, 0) for record in records)
     assert any("tar" in reason for reason in reasons(source).values())
 

@@ -1,4 +1,4 @@
-"""Tiles that show a caption where no image is."""
+"""Test placeholders that show a caption instead of a missing image."""
 
 from __future__ import annotations
 

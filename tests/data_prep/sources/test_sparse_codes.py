@@ -1,4 +1,4 @@
-"""Codes that were made elsewhere, from files to a collection; what does not fit is told."""
+"""Test collections of external codes and the errors of invalid files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sieve.data_prep.sources.sparse_codes import (
     read_names,
 )
 from sieve.model.backbone import Backbone
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 from sieve.model.collection import Collection
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
@@ -61,7 +61,7 @@ def test_folder_of_codes_becomes_a_collection(
     assert read_words(made.path) == list(WORDS)
     assert made.items["image"].iloc[0] == str((folder / "photos" / "0.jpg").resolve())
     assert made.items[["width", "height"]].iloc[0].tolist() == [80, 60]
-    assert made.items["width"].iloc[5] == 320  # the tile of the missing image
+    assert made.items["width"].iloc[5] == 320  # the placeholder of the missing image
     assert not (made.path / "image_embeddings.npy").exists()
     manifest = json.loads((made.path / "collection.json").read_text())
     assert manifest["backbone"] is None and "image_values.npy" in manifest["files"]
@@ -77,7 +77,7 @@ def test_same_codes_give_identical_bytes(folder: Path, tmp_path: Path) -> None:
 
 def test_codes_follow_the_included_items(folder: Path, tmp_path: Path) -> None:
     table = (folder / "items.csv").read_text().replace("a wet dog", "x" * 6000)
-    # Row 2 of the table is the second caption of item 0; captions of items need not stand together.
+    # Row 2 is the second caption of item 0; captions of an item need not be consecutive.
     lines = table.splitlines()
     moved = [*lines[:2], *lines[3:], lines[2]]
     (folder / "items.csv").write_text("\n".join(moved))
@@ -143,7 +143,7 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
         ("n.json", "{", "is not JSON"),
@@ -156,11 +156,13 @@ def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path)
         ("n.csv", "", "no column `name`"),
     ],
 )
-def test_wrong_number_of_names_is_rejected(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_wrong_number_of_names_is_rejected(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         read_names(tmp_path / name, 4)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
 
 
 def parts(**changed: object) -> Callable[[Path], None]:
-    """A writer of an .npz that is nearly a CSR matrix."""
+    """Return a writer of an .npz file that is almost a CSR matrix."""
 
     def write(path: Path) -> None:
         whole = {
@@ -222,8 +224,8 @@ HOSTILE = {
     "twice": (parts(indices=np.array([0, 2, 2])), "row 1 has dimension 2 twice; call sum_dupl"),
     "unsorted": (unsorted_rows, "row 0 has dimension 1 out of order; call sort_indices"),
     "negative": (parts(data=np.array([1.0, -2, 3])), "row 1 has a negative value in dimension 1"),
-    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has not a finite value in dimension 2"),
-    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has not a finite value"),
+    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has a value that is not finite in"),
+    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has a value that is not finite"),
     "complex": (parts(data=np.array([1j, 2, 3])), "its data has shape"),
     "text data": (parts(data=np.array(["a", "b", "c"])), "its data has shape"),
     "float indices": (parts(indices=np.array([0.0, 1, 2])), "its indices has shape"),
@@ -232,12 +234,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_invalid_matrices_are_rejected_with_one_line(tmp_path: Path, case: str) -> None:
-    write, said = HOSTILE[case]
+    write, text = HOSTILE[case]
     path = tmp_path / "codes.npz"
     write(path)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=text) as raised:
         read_codes_file(path)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_extreme_values_preserve_direction(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def less(rows: object) -> csr_matrix:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda f: save_npz(f / "image_codes.npz", less(IMAGES)),
          "has 5 rows, but .*items.csv names 6 items in 7 rows"),
@@ -278,12 +280,12 @@ def less(rows: object) -> csr_matrix:
     ],
 )  # fmt: skip
 def test_inconsistent_files_are_rejected(
-    folder: Path, tmp_path: Path, change: Callable[[Path], object], said: str
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as told:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         prepared(folder, tmp_path / "made")
-    assert "\n" not in str(told.value) and not (tmp_path / "made").exists()
+    assert "\n" not in str(raised.value) and not (tmp_path / "made").exists()
 
 
 def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) ->
     text = (folder / "items.csv").read_text().replace("5.jpg", "../../secret.jpg")
     (folder / "items.csv").write_text(text)
     made = prepared(folder, tmp_path / "made")
-    assert made.items["width"].iloc[5] == 320  # a tile, not the 80 pixels of the secret
+    assert made.items["width"].iloc[5] == 320  # a placeholder, not the 80 pixels of the secret
 
 
 def _safetensors(path: Path, **arrays: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Equal pictures share a split, whatever source they come from and however they are prepared."""
+"""Test that equal images share a split in all sources and ways to prepare them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def copies() -> list[tuple[str, int, bytes]]:
-    """Copies of each picture: the same bytes, and the same pixels by another encoder."""
+    """Write copies of each picture: identical bytes, and identical pixels re-encoded."""
     levels = (6, 6, 9, 1)
     return [
         (f"{copy}-{number:03}", number, encoded(noise(number), compress_level=levels[copy]))

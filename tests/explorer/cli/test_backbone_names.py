@@ -1,4 +1,4 @@
-"""Every command that takes a backbone understands the same names, and answers alike."""
+"""Test that all commands accept the same backbone names and give the same errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("openai/clip-vit-base-patch32", "use ViT-B-32/openai, which reads the same weights"),
         ("no-backbone", "unknown backbone"),
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_equivalent_names_get_the_same_answer(
-    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, said: str
+    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, message: str
 ) -> None:
     images = pictures / "images"
     out = ("--out", tmp_path / "made")
@@ -39,7 +39,7 @@ def test_equivalent_names_get_the_same_answer(
     for command in commands:
         answer = sieve(*command)
         lines = answer.err.splitlines()
-        assert answer.code == 1 and said in lines[-1], answer
+        assert answer.code == 1 and message in lines[-1], answer
 
 
 def test_embeddings_accept_the_transformers_name(sieve: Sieve, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_offline_error_is_reported_quickly(pictures: Path, tmp_path: Path, home:
         assert running.stderr is not None
         first = running.stderr.readline()
         _, rest = running.communicate(timeout=60)
-    assert time.monotonic() - began < 60  # 20 s on a machine that does nothing else
+    assert time.monotonic() - began < 60  # 20 s on an idle machine
     assert first.startswith(
         "sieve: loading backbone ViT-B-32/laion2b_s34b_b79k; files that are not on"
     )
@@ -92,7 +92,7 @@ def test_offline_error_is_reported_quickly(pictures: Path, tmp_path: Path, home:
 def test_backbone_name_is_checked_before_slow_imports(
     tmp_path: Path, home: Path, command: tuple[str, ...]
 ) -> None:
-    """Importing torch takes seconds, in which nothing would be said."""
+    """Importing PyTorch takes seconds, during which no output would be shown."""
     (tmp_path / "torch.py").write_text("import sys; sys.exit('torch is imported')")
     made = home / "collections" / "made-before"
     made.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, one-line errors and exit codes."""
+"""Test the command line: help, one-line errors and exit codes."""
 
 from __future__ import annotations
 

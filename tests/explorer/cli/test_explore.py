@@ -1,4 +1,4 @@
-"""`sieve explore` opens the page, or offers to train first."""
+"""Test that `sieve explore` opens the page or offers training first."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_explore_serves_the_page(
 def test_explore_offers_training_if_no_checkpoint_fits(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped_at_once(desk: TrainHandlers, **_: object) -> None:
-        assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
+    def stopped_at_once(handlers: TrainHandlers, **_: object) -> None:
+        assert (handlers.collection.name, handlers.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sieve.explorer.server.start_training_page", stopped_at_once)

@@ -1,4 +1,4 @@
-"""`sieve export`: what is written is what the engine has, and Sieve reads its codes again."""
+"""Test that `sieve export` writes the engine's data and that exported codes can be prepared."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_exported_codes_can_be_prepared_again(
 ) -> None:
     folder = tmp_path / "codes"
     folder.mkdir()
-    told = export(sieve, "codes", folder / "image_codes.npz", opened)
+    output = export(sieve, "codes", folder / "image_codes.npz", opened)
     export(sieve, "codes", folder / "text_codes.npz", opened, "--captions")
-    assert told["rows"] == tiny_engine.image_codes.n
+    assert output["rows"] == tiny_engine.image_codes.n
     matrix = load_npz(folder / "image_codes.npz")
     assert (matrix != tiny_engine.image_codes.by_row).nnz == 0
     items = tiny_engine.collection.path / "items.parquet"
@@ -104,8 +104,8 @@ def test_exported_names_are_not_formulas(
     table = tiny_engine.dimension_table()
     monkeypatch.setattr(Engine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")'))
     for kind in ("csv", "json", "parquet"):
-        told = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
-        assert told["rows"] == 64
+        output = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
+        assert output["rows"] == 64
     text = (tmp_path / "d.csv").read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert {row["name"] for row in rows} == {'\'=HYPERLINK("x")'}
@@ -137,15 +137,15 @@ def test_errors_are_one_line_and_leave_no_files(
     sieve: Sieve, opened: tuple, tmp_path: Path, what: str, name: str, more: tuple, line: str
 ) -> None:
     collection, *checkpoint = opened
-    said = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
-    assert line in said
+    message = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
+    assert line in message
     assert not list(tmp_path.glob("[!h]*"))
 
 
 def test_private_umask_makes_all_files_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
-    shutil.rmtree(home)  # which the fixture has made
+    shutil.rmtree(home)  # which the fixture created
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)

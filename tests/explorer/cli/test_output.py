@@ -1,4 +1,4 @@
-"""Output of untrusted data: no control characters reach a terminal, and JSON is lossless."""
+"""Test output of untrusted data: no control characters on a terminal, and lossless JSON."""
 
 from __future__ import annotations
 

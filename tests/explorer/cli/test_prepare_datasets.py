@@ -1,4 +1,4 @@
-"""`sieve prepare coco | conceptual-captions | embeddings`, from the command line."""
+"""Test `sieve prepare coco | conceptual-captions | embeddings`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
 
-def told(folder: Path) -> list[str]:
+def skip_reasons(folder: Path) -> list[str]:
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as stream:
         return [row["reason"] for row in csv.DictReader(stream)]
 
@@ -40,7 +40,7 @@ def test_coco_is_prepared(
     ).data  # fmt: skip
     assert (made["items"], made["captions"], made["skipped"]) == (60, 60, 10)
     assert (made["name"], made["path"]) == ("coco", str(home / "collections" / "coco"))
-    assert told(Path(made["path"])) == ["not in the folder of images"] * 10
+    assert skip_reasons(Path(made["path"])) == ["not in the folder of images"] * 10
     assert f"60 of 70 images are in {pictures / 'images'}; skipped.csv" in caplog.text
     again = ("prepare", "coco", "--images", pictures / "images", "--captions", captions)
     assert "exists already; choose another --out" in fault(sieve(*again))
@@ -68,7 +68,7 @@ def test_conceptual_captions_tar_is_prepared(
     assert made.out.startswith(f"8 items, 8 captions in {out}")
     opened = Collection.open(out)
     assert list(opened.caption_texts) == [f"picture {number}" for number in range(8)]
-    assert opened.manifest["licence"] == "by their owners"
+    assert opened.manifest.licence == "by their owners"
     line = fault(sieve("prepare", "conceptual-captions", tmp_path / "none"))
     assert "give the folder of the shards" in line
 

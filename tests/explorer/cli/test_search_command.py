@@ -1,4 +1,4 @@
-"""`sieve search`: what the engine finds, as JSON and for people."""
+"""Test `sieve search`: results of the engine as JSON and as text."""
 
 from __future__ import annotations
 

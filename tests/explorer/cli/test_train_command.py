@@ -1,4 +1,4 @@
-"""`sieve prepare`, `merge`, `add` and `train`: what they make is found by its name."""
+"""Test `sieve prepare`, `merge`, `add` and `train`, whose outputs are found by name."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_shards_and_added_items_work(
     images, captions = pictures / "images", pictures / "captions.csv"
     backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
     prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
-    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
-    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in told.out
+    output = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in output.out
     assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
         "shards are missing: 2/2"
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
     (home / "collections").mkdir(parents=True)
-    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    (tmp_path / "2").rename(home / "collections" / "second")  # by name instead of path
     merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
     assert (merged["items"], merged["captions"]) == (60, 120)
     assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2

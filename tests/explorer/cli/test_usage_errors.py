@@ -1,4 +1,4 @@
-"""Usage errors are one line; closed pipes and limited encodings are no errors."""
+"""Test that usage errors are one line, and closed pipes and limited encodings no errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a figure: size, text, resolution and origin of PDF, PNG and SVG."""
+"""Test figure files: size, text, resolution and metadata of PDF, PNG and SVG."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ def test_pdf_text_can_be_copied(tiny_engine, tmp_path: Path) -> None:
     odd = "犬 Ελλάδα $x^2$ <script>alert(1)</script>"
     drawn = draw_figure(tiny_engine, recipe(rows=[{"query": odd}], width_cm=40), "pdf")
     (tmp_path / "f.pdf").write_bytes(drawn.data)
-    told = subprocess.run(["pdftotext", tmp_path / "f.pdf", "-"], capture_output=True, text=True)
-    assert told.returncode == 0
-    assert odd.replace("犬", "□") in " ".join(told.stdout.split())
+    completed = subprocess.run(
+        ["pdftotext", tmp_path / "f.pdf", "-"], capture_output=True, text=True
+    )
+    assert completed.returncode == 0
+    assert odd.replace("犬", "□") in " ".join(completed.stdout.split())
     assert any("No font has 犬" in note for note in drawn.notes)
 
 

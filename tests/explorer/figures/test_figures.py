@@ -1,4 +1,4 @@
-"""Content of figures: results, violation frames, notes and errors."""
+"""Test the content of figures: results, violation frames, notes and errors."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from sieve.explorer.figures import Recipe, Row
 from sieve.explorer.figures.content import Content, Tile
-from sieve.explorer.figures.latex import latex_block, latex_escape
-from sieve.explorer.figures.recipe import Recipe, Row
+from sieve.explorer.figures.drawing import latex_block, latex_escape
 
 ROWS = (
     Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),

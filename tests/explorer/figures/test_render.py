@@ -1,4 +1,4 @@
-"""Figures that are handed over on the web, and forgotten."""
+"""Test figures that are downloaded from the page and then deleted."""
 
 from __future__ import annotations
 

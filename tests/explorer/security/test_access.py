@@ -1,4 +1,4 @@
-"""A page for strangers, asked by bare HTTP for all that it must refuse."""
+"""Test by plain HTTP that a public page refuses all requests that it should refuse."""
 
 from __future__ import annotations
 
@@ -157,9 +157,9 @@ def test_all_users_must_log_in(tiny_engine) -> None:
     try:
         with httpx.Client(base_url=served.url, timeout=20) as web:
             known = server_functions(served.app.get_config_file())
-            asked = request_body(known, "sieve_open", "")
+            requested = request_body(known, "sieve_open", "")
             item = tiny_engine.collection.items["id"].iloc[0]
-            assert web.post(RPC_URL, json=asked).status_code == 401
+            assert web.post(RPC_URL, json=requested).status_code == 401
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 401
             assert web.get("/config").status_code == 401
             wrong = {"username": "guest", "password": "open"}
@@ -221,8 +221,8 @@ def test_password_is_not_on_the_command_line(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="set [$]SIEVE_PASSWORD"):
         ask_password("guest")
     monkeypatch.setattr(access.sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(access, "getpass", lambda prompt: f"asked by {prompt}")
-    assert ask_password("guest") == "asked by Password for guest: "
+    monkeypatch.setattr(access, "getpass", lambda prompt: f"entered at {prompt}")
+    assert ask_password("guest") == "entered at Password for guest: "
     monkeypatch.setenv("SIEVE_PASSWORD", "open")
     assert ask_password("guest") == "open"
 

@@ -1,6 +1,6 @@
 """Test raw HTTP requests of attackers to private and public pages.
 
-`private` is a page as `sieve explore` opens it, `public` one for strangers (`--public-safe`).
+`private` is a page as `sieve explore` serves it, `public` one with `--public-safe`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 @pytest.fixture(scope="module")
 def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """A collection that came with links and scripts among its thumbnails."""
+    """A collection with links and scripts among its thumbnails."""
     folder = tmp_path_factory.mktemp("hostile")
     shutil.copytree(tiny_collection.path, folder / "c")
     Image.new("RGB", (40, 30), "red").save(folder / "private.webp")
@@ -74,7 +74,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def raw(web: httpx.Client, path: str) -> tuple[int, bytes]:
-    """Ask for a path as it is written: clients straighten them."""
+    """Request a path without the normalisation of HTTP clients."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -177,8 +177,8 @@ def test_only_thumbnails_are_served_from_the_static_folder(
         (SCRIPT, "it is not a WebP image"),
     ):
         status, answer = raw(web, f"/thumbnails/00/{name}.webp")
-        said = answer.split(b"\r\n\r\n", 1)[1].decode()
-        assert status == 404 and why in said and said.count("\n") == 1
+        text = answer.split(b"\r\n\r\n", 1)[1].decode()
+        assert status == 404 and why in text and text.count("\n") == 1
     item = hostile.collection.items["id"].iloc[0]
     shown = web.get(f"/thumbnails/{item[:2]}/{item}.webp", headers={"Range": "bytes=0-999999999"})
     assert shown.content == hostile.thumbnail(item).read_bytes()
@@ -189,16 +189,16 @@ def test_only_thumbnails_are_served_from_the_static_folder(
 def test_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hostile: Engine) -> None:
     item = hostile.collection.items["id"].iloc[0]
     thumbnail = hostile.thumbnail(item)
-    kept = thumbnail.read_bytes()
+    saved = thumbnail.read_bytes()
     thumbnail.unlink()
     thumbnail.symlink_to(hostile.collection.path.parent / "private.webp")
     try:
         recipe = {"rows": [{"image": item}], "columns": 1}
-        said = call_server(web, "sieve_preview", recipe).json().get("error", "")
+        text = call_server(web, "sieve_preview", recipe).json().get("error", "")
     finally:
         thumbnail.unlink()
-        thumbnail.write_bytes(kept)
-    assert "a link that leaves the collection's thumbnails" in said
+        thumbnail.write_bytes(saved)
+    assert "a link that leaves the collection's thumbnails" in text
 
 
 OTHER_SITES = [
@@ -235,7 +235,7 @@ def test_same_origin_requests_and_links_are_answered(web: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:7860", "localhost.evil.example"])
 def test_foreign_host_name_is_refused(web: httpx.Client, name: str) -> None:
-    """DNS rebinding: the browser takes the attacker's page and this one for the same site."""
+    """With DNS rebinding, the browser treats the attacker's page and this one as the same site."""
     for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
         read = web.get("/config", headers=headers)
         assert read.status_code == 403 and "--allow-host" in read.text
@@ -277,9 +277,9 @@ def test_request_must_be_small_json_without_file_references(
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "off\u0000", "</script>"])
 def test_unknown_fields_are_ignored(web: httpx.Client, name: str) -> None:
-    asked = {"q": "a circle", "off": [3]}
-    plain = call_server(web, "sieve_ask", asked).json()
-    odd = call_server(web, "sieve_ask", {**asked, name: {"polluted": 1, "public": False}}).json()
+    payload = {"q": "a circle", "off": [3]}
+    plain = call_server(web, "sieve_ask", payload).json()
+    odd = call_server(web, "sieve_ask", {**payload, name: {"polluted": 1, "public": False}}).json()
     for answer in (plain, odd):
         answer.pop("seconds")
     assert odd == plain
@@ -330,18 +330,18 @@ def test_slow_request_bodies_do_not_block_other_requests(
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         f"Content-Type: {kind}\r\nX-Sieve-Token: {key}\r\n\r\n--x\r\n"
     )
-    asked = (
+    requested = (
         f"POST {RPC_URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         "Content-Type: application/json\r\n\r\n{"
     )
     slow = [socket.create_connection(place, 20) for _ in range(100)]
     try:
         for number, line in enumerate(slow):
-            line.sendall((head if number % 2 else asked).encode())
+            line.sendall((head if number % 2 else requested).encode())
         started = time.monotonic()
         assert call_server(web, "sieve_ask", {"q": "a circle"}).json()["results"]
         assert time.monotonic() - started < 10
-        for line in slow[:2]:  # both are told, and let go
+        for line in slow[:2]:  # both connections get a response and are closed
             assert b" 408 " in line.recv(100)
     finally:
         for line in slow:
@@ -355,7 +355,7 @@ def test_content_security_policy_blocks_other_hosts(web: httpx.Client) -> None:
         assert "default-src 'self';" in policy and "object-src 'none'" in policy
         assert "https:" not in policy and " * " not in policy
         assert headers["referrer-policy"] == "same-origin"
-        # A public page changes nothing, so it may be framed; this one could be clicked unseen.
+        # A public page is read-only, so it can be framed; here, clickjacking is a risk.
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
 
 

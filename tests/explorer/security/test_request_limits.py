@@ -1,4 +1,4 @@
-"""Limits on what is sent, kept and logged, by bare HTTP."""
+"""Test the limits on requests, stored data and logs by plain HTTP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
-    """Send a request as it is written, and return the answer's first line."""
+    """Send a raw request and return the status line of the response."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall("\r\n".join((*head, "Host: localhost", "", "")).encode() + body)
         return line.recv(65536).split(b"\r\n")[0]
@@ -127,7 +127,7 @@ def test_received_bytes_are_counted(served: Served, path: str) -> None:
         nonlocal given
         body = bytes(1 << 20) if given or "json" in kind else FILE
         given += len(body)
-        # The body ends at some time, so that this test fails soon if nothing counts.
+        # The body is finite, so that this test fails quickly if bytes are not counted.
         return {"type": "http.request", "body": body, "more_body": given < most + (8 << 20)}
 
     async def send(message: Any) -> None:
@@ -165,23 +165,23 @@ def test_only_annotation_imports_can_be_large(
 
 
 def test_api_texts_have_the_length_limit_of_the_page(web: httpx.Client) -> None:
-    def asked(name: str, *data: Any) -> str:
+    def call_api(name: str, *data: Any) -> str:
         event = web.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
         return web.get(f"/gradio_api/call/{name}/{event}").text
 
     long = "a " * (MAX_TEXT_CHARACTERS // 2) + "b"
-    for told in (
-        asked("encode", long, ""),
-        asked("encode", "a", long),
-        asked("search", long, "", None, 1.0, 5, False),
-        asked("search", "a", long, None, 1.0, 5, False),
-        asked("search", "a", "", None, long, 5, False),
-        asked("search", "a", "", [0] * 5000, 1.0, 5, False),
-        asked("search", "a", "", None, 1.0, long, False),
-        asked("dimension", long),
+    for reported in (
+        call_api("encode", long, ""),
+        call_api("encode", "a", long),
+        call_api("search", long, "", None, 1.0, 5, False),
+        call_api("search", "a", long, None, 1.0, 5, False),
+        call_api("search", "a", "", None, long, 5, False),
+        call_api("search", "a", "", [0] * 5000, 1.0, 5, False),
+        call_api("search", "a", "", None, 1.0, long, False),
+        call_api("dimension", long),
     ):
-        assert "event: error" in told and len(told) < 400
-    assert "event: complete" in asked("search", long[:-1], "", None, 1.0, 5, False)
+        assert "event: error" in reported and len(reported) < 400
+    assert "event: complete" in call_api("search", long[:-1], "", None, 1.0, 5, False)
 
 
 def test_unfetched_responses_are_limited(
@@ -189,27 +189,27 @@ def test_unfetched_responses_are_limited(
 ) -> None:
     call = {"data": [3]}
 
-    def made(**more: str) -> str:
+    def begin(**more: str) -> str:
         for _ in range(200):
             answer = web.post("/gradio_api/call/dimension", json=call | more)
             if answer.status_code == 200:
                 return answer.json()["event_id"]
-            time.sleep(0.05)  # as many as may wait do
+            time.sleep(0.05)  # the maximum number of requests is waiting
         raise AssertionError("the queue stays full")
 
-    def told(event: str) -> str:
+    def fetch_event(event: str) -> str:
         return web.get(f"/gradio_api/call/dimension/{event}").text
 
-    assert "event: complete" in told(made())
+    assert "event: complete" in fetch_event(begin())
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 5)
-    events = [made() for _ in range(30)]
+    events = [begin() for _ in range(30)]
     time.sleep(3)
-    found = [event for event in events if "event: complete" in told(event)]
+    found = [event for event in events if "event: complete" in fetch_event(event)]
     assert found and len(found) <= 5 and events[0] not in found
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
     monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
-    old = made()
+    old = begin()
     time.sleep(3)
     assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
 
@@ -296,10 +296,10 @@ def test_invalid_calls_are_one_line(
     extra = {"event_data": "x", "trigger_id": 10**9, "batched": True, "event_id": "e"}
     joined = {"session_hash": "extra", "data": search, "fn_index": number}
     assert web.post("/gradio_api/queue/join", json=joined | extra).status_code == 200
-    told = web.get("/gradio_api/queue/data?session_hash=extra").text
-    assert '"success":true' in told
-    said = capfd.readouterr()
-    assert "Traceback" not in said.out + said.err
+    response = web.get("/gradio_api/queue/data?session_hash=extra").text
+    assert '"success":true' in response
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize("path", ["/a%0ab", "/a%0d%0aX-Evil:%201", "/%1b[31m", "/%e2%80%ae"])
@@ -356,9 +356,9 @@ def test_umask_sets_permissions_of_annotations_and_files(
     with atomic_file(tmp_path / "file.csv") as draft:
         assert stat.S_IMODE(draft.stat().st_mode) == 0o666 & ~umask
         draft.write_text("a")
-    made = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]
-    assert any(path.is_file() and "annotations" in path.as_posix() for path in made)
-    for path in made:
+    begin = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]
+    assert any(path.is_file() and "annotations" in path.as_posix() for path in begin)
+    for path in begin:
         allowed = 0o777 if path.is_dir() else 0o666
         assert not stat.S_IMODE(path.stat().st_mode) & ~(allowed & ~umask), path
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask

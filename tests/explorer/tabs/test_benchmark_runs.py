@@ -1,4 +1,4 @@
-"""A quick evaluation: what its process does, and what keeps one from being tried."""
+"""Test quick evaluations: the worker process and the reasons to refuse one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def test_quick_benchmark_is_run_reported_and_saved(
     tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
-    collection = Collection.open(write_caption_collection(tmp_path / "told", tiny_backbone))
+    collection = Collection.open(write_caption_collection(tmp_path / "captioned", tiny_backbone))
     fresh = Collection.open(write_caption_collection(tmp_path / "fresh", tiny_backbone, 5))
     (tmp_path / "two  spaces").mkdir()
     made = train(
@@ -34,9 +34,9 @@ def test_quick_benchmark_is_run_reported_and_saved(
     request = JobRequest("evaluation", *of, "cpu", {"checkpoint": str(made.path)})
     folder = JobDirectory.create(home / "jobs", request)
     reporter = ProgressReporter(folder)
-    kept = run_evaluation(request, collection, reporter)
+    saved = run_evaluation(request, collection, reporter)
     (evaluation,) = list_evaluations(collection.sha256)[0]
-    assert evaluation.id == kept.stem and evaluation.is_short
+    assert evaluation.id == saved.stem and evaluation.is_short
     assert evaluation.checkpoint == ("made", made.sha256)
     tracks = read_evaluation(evaluation.path).tracks
     assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)

@@ -25,7 +25,7 @@ def handlers(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noq
 
 @pytest.fixture
 def copies(tiny_checkpoint, home: Path) -> list[str]:
-    """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
+    """Names of three checkpoints in $SIEVE_HOME that match the tiny collection."""
     names = [f"copy-{number}" for number in range(MAX_OPEN_ENGINES + 1)]
     for name in names:
         shutil.copytree(
@@ -108,15 +108,15 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
-        (None, "expected an object"),
+        (None, "a view must be a JSON object"),
         ({"q": " "}, "nothing to compare"),
-        ({**ASKED, "method": "magic"}, "there is no method 'magic'"),
-        ({**ASKED, "method": "checkpoint ../../etc"}, "there is no checkpoint"),
-        ({**ASKED, "knob": "1"}, "knob must be a number"),
-        ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
-        ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
+        ({**ASKED, "method": "magic"}, "method must be one of"),
+        ({**ASKED, "method": "checkpoint ../../etc"}, "checkpoint must be one of"),
+        ({**ASKED, "hyperparameter": "1"}, "hyperparameter must be a number"),
+        ({**ASKED, "hyperparameter": float("nan")}, "weight of subtraction must be"),
+        ({**ASKED, "hyperparameter": 10**400}, "hyperparameter must be a number"),
         (
             {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
             "this collection has no label 'zorb'",
@@ -125,10 +125,10 @@ def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
     ],
 )
 def test_invalid_comparison_is_one_line(
-    handlers: CompareHandlers, payload: object, said: str
+    handlers: CompareHandlers, payload: object, message: str
 ) -> None:
     line = json_errors(handlers.compare)(payload)["error"]
-    assert said in line[0].lower() + line[1:] and "\n" not in line
+    assert message in line[0].lower() + line[1:] and "\n" not in line
 
 
 def test_item_and_image_queries_are_compared(

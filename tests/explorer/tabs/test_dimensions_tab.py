@@ -23,19 +23,19 @@ def piece(engine, name: str) -> gr.HTML:
 def test_map_is_computed_once_for_concurrent_requests(
     tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
     def slow(*opened: object):
-        asked.append(opened)
+        requested.append(opened)
         time.sleep(0.2)
         return dimension_map(*opened)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dimensions, "dimension_map", slow)
     ask = piece(tiny_engine, "map").sieve_map.__wrapped__  # type: ignore[attr-defined]
-    assert not asked, "laid out before anyone asked"
+    assert not requested, "laid out before the first request"
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(ask, [None] * 4)
-    assert len(asked) == 1 and all(other == first for other in others)
+    assert len(requested) == 1 and all(other == first for other in others)
     assert len(first["id"]) == len(first["x"]) == len(first["y"]) > 0
 
 
@@ -51,7 +51,7 @@ def test_sample_depends_on_the_seed(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("payload", "line"),
     [
-        (None, "Expected an object"),
+        (None, "A view must be a JSON object"),
         ({}, "Choose a dimension"),
         ({"dimension": 64}, "There is no dimension 64"),
         ({"dimension": -1}, "A dimension is a whole number"),

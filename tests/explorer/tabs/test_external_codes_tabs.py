@@ -1,4 +1,4 @@
-"""External codes on the command line and in the handlers of the page."""
+"""Test external codes on the command line and in the handlers of the page."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_external_codes_can_be_prepared_and_searched(sieve: Sieve, folder: Path)
         "a beach",
     ]  # fmt: skip
     assert [off["name"] for off in report["off"]] == ["beach"]
-    told = json.loads(sieve("info", "splice", "--json").out)
-    assert (told["dimensions"], told["live"], told["asked_by"]) == (4, 4, "texts, items")
+    output = json.loads(sieve("info", "splice", "--json").out)
+    assert (output["dimensions"], output["live"], output["asked_by"]) == (4, 4, "texts, items")
     listed = json.loads(sieve("dimensions", "splice", "--json").out)
     assert [row["name"] for row in listed] == ["dog", "beach", "snow", "cat"]
     summary = json.loads(sieve("dimensions", "splice", "--summary", "--json").out)
@@ -62,7 +62,7 @@ def test_other_file_names_can_be_set(sieve: Sieve, folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("train", "splice"), "has no backbone: it can be explored and searched, but not trained"),
         (("evaluate", "splice"), "has no backbone"),
@@ -74,12 +74,12 @@ def test_other_file_names_can_be_set(sieve: Sieve, folder: Path, tmp_path: Path)
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_unsupported_operations_are_rejected_with_one_line(
-    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], said: str
+    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert engine.can.text_queries
     photos = str(folder / "photos")
-    told = sieve(*(argument.replace("FOLDER", photos) for argument in arguments))
-    assert told.code == 1 and said in told.err and told.err.count("\n") == 1, told
+    output = sieve(*(argument.replace("FOLDER", photos) for argument in arguments))
+    assert output.code == 1 and message in output.err and output.err.count("\n") == 1, output
 
 
 def test_code_is_loaded_only_with_allow_code(

@@ -12,7 +12,8 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
-from sieve.explorer.tabs.inspect import describe_difference, format_score, inspect_view, why_view
+from sieve.explorer.serialize import format_number
+from sieve.explorer.tabs.inspect import describe_difference, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import Engine
 from sieve.model.explain import ItemComparison, Part, Standing
@@ -60,8 +61,8 @@ def test_contributions_of_two_inputs_sum_to_their_cosine(handlers: SearchHandler
     assert pair["cosine"] == pytest.approx(float(image @ text), abs=1e-5)
     assert sum(row["share"] for row in pair["shared"]) == pytest.approx(1)
     embedding = handlers.engine.collection.image_embeddings[4].astype(np.float32)
-    said = handlers.engine.encode_text("a circle").embedding
-    cosine = embedding @ said / np.linalg.norm(embedding) / np.linalg.norm(said)
+    stated = handlers.engine.encode_text("a circle").embedding
+    cosine = embedding @ stated / np.linalg.norm(embedding) / np.linalg.norm(stated)
     assert pair["backbone"] == pytest.approx(float(cosine), abs=1e-4)
     assert found["slots"]["left"]["item"]["id"] == item
     json.dumps(found, allow_nan=False)
@@ -88,34 +89,34 @@ def test_any_two_items_are_explained_with_rank_and_score(handlers: SearchHandler
     why = why_view(handlers, {"q": "a circle", "a": a, "b": b})["why"]
     assert (why["left"]["rank"], why["right"]["rank"]) == (len(results), 1)
     assert why["left"]["said"].startswith(f"number {len(results)} with a score of ")
-    assert why["sentence"].startswith(f"The right is {format_score(-why['difference'])} ahead: #")
+    assert why["sentence"].startswith(f"The right is {format_number(-why['difference'])} ahead: #")
     for side in ("left", "right"):
         total = sum(part[side] for part in why["parts"])
         assert total == pytest.approx(why[side]["score"], abs=1e-4)
 
 
 def test_removed_items_report_their_off_dimensions(handlers: SearchHandlers) -> None:
-    asked = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
-    why = why_view(handlers, asked)["why"]
+    payload = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
+    why = why_view(handlers, payload)["why"]
     assert why["right"]["removed"]
     assert why["right"]["said"].startswith("removed by “never”")
     assert why["sentence"].startswith("“Never” removes the right because it has #")
 
 
-def standing(row: int, score: float) -> Standing:
+def make_standing(row: int, score: float) -> Standing:
     return Standing(row, score, row + 1, False, row + 1)
 
 
 def test_reasons_form_a_sentence() -> None:
     parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.11, False))
-    found = ItemComparison(standing(0, 0.26), standing(1, -0.01), parts, parts[:2], 60)
+    found = ItemComparison(make_standing(0, 0.26), make_standing(1, -0.01), parts, parts[:2], 60)
     names = {4: "snow · ice", 9: "beach", 2: "dog"}
     assert describe_difference(found, names.__getitem__) == (
         "The left is 0.27 ahead: #4 “snow” adds 0.21 to the left, nothing to the right; "
         "#9 “beach” is off and subtracts 0.12 from the right, nothing from the left, "
         "together 0.33; other dimensions partly offset this."
     )
-    same = ItemComparison(standing(0, 0.26), standing(0, 0.26), parts, (), 60)
+    same = ItemComparison(make_standing(0, 0.26), make_standing(0, 0.26), parts, (), 60)
     assert "same item" in describe_difference(same, names.__getitem__)
 
 

@@ -1,4 +1,4 @@
-"""Training jobs in their own processes: start, progress, stop, resume and identification."""
+"""Test training jobs in worker processes: start, progress, stop and resume."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trainings(tiny_collection: Collection, home: Path) -> Iterator[TrainingManag
 def wait(holds: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "timed out"
         time.sleep(0.05)
 
 
@@ -111,7 +111,7 @@ def test_one_training_at_a_time_can_be_stopped_resumed_and_killed(
             one.start(SHORT)
     wait(lambda: reached(trainings, 20))
     assert len(list(trainings.job_lock.home.glob("*/request.json"))) == 1
-    other.stop()  # another server of the same person may do so
+    other.stop()  # another server of the same user can do so
     wait(lambda: not trainings.job_lock.running_job())
     stopped = now(trainings)
     assert (stopped.state, stopped.fault) == (STOPPED, "")
@@ -162,7 +162,7 @@ def test_worker_error_is_one_line(trainings: TrainingManager) -> None:
         "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
     )
     JobDirectory.create(trainings.job_lock.home, request)
-    assert now(trainings).state == FAILED  # no process has it
+    assert now(trainings).state == FAILED  # no process uses it
     trainings.resume()
     wait(lambda: not trainings.job_lock.running_job())
     failed = now(trainings)

@@ -27,8 +27,8 @@ def blip(folder: Path) -> Backbone:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A folder that a test may damage."""
+def writable_folder(tmp_path: Path) -> Path:
+    """A folder that a test can damage."""
     return tiny_blip(tmp_path / "own")
 
 
@@ -81,22 +81,24 @@ def test_embeddings_do_not_depend_on_the_batch(blip: Backbone) -> None:
     np.testing.assert_allclose(blip.encode_images(pictures), alone, atol=1e-5)
 
 
-def test_hash_covers_weights_and_settings(blip: Backbone, folder: Path, own: Path) -> None:
+def test_hash_covers_weights_and_settings(
+    blip: Backbone, folder: Path, writable_folder: Path
+) -> None:
     assert Backbone.load(f"blip:{folder}", "cpu").sha256 == blip.sha256
-    hashes = {blip.sha256, Backbone.load(f"blip:{own}", "cpu").sha256}
+    hashes = {blip.sha256, Backbone.load(f"blip:{writable_folder}", "cpu").sha256}
     assert len(hashes) == 1, "a copy elsewhere is the same backbone"
-    settings = own / "processor_config.json"
-    said = json.loads(settings.read_text())
-    said["image_processor"]["image_mean"] = [0.5, 0.5, 0.5]
-    settings.write_text(json.dumps(said))
-    hashes.add(Backbone.load(f"blip:{own}", "cpu").sha256)
-    words = (own / "tokenizer.json").read_text()
-    (own / "tokenizer.json").write_text(words.replace('"dog"', '"cow"'))
-    hashes.add(Backbone.load(f"blip:{own}", "cpu").sha256)
-    weights = load_file(own / "model.safetensors")
+    settings = writable_folder / "processor_config.json"
+    text = json.loads(settings.read_text())
+    text["image_processor"]["image_mean"] = [0.5, 0.5, 0.5]
+    settings.write_text(json.dumps(text))
+    hashes.add(Backbone.load(f"blip:{writable_folder}", "cpu").sha256)
+    words = (writable_folder / "tokenizer.json").read_text()
+    (writable_folder / "tokenizer.json").write_text(words.replace('"dog"', '"cow"'))
+    hashes.add(Backbone.load(f"blip:{writable_folder}", "cpu").sha256)
+    weights = load_file(writable_folder / "model.safetensors")
     weights["text_proj.bias"] += 1
-    save_file(weights, own / "model.safetensors", {"format": "pt"})
-    hashes.add(Backbone.load(f"blip:{own}", "cpu").sha256)
+    save_file(weights, writable_folder / "model.safetensors", {"format": "pt"})
+    hashes.add(Backbone.load(f"blip:{writable_folder}", "cpu").sha256)
     assert len(hashes) == 4
 
 
@@ -117,10 +119,10 @@ def test_loading_is_silent_and_preserves_the_random_state(folder: Path, capfd) -
         ("tokenizer.json", "no tokenizer.json"),
     ],
 )
-def test_missing_files_are_reported(own: Path, file: str, message: str) -> None:
-    (own / file).unlink()
+def test_missing_files_are_reported(writable_folder: Path, file: str, message: str) -> None:
+    (writable_folder / file).unlink()
     with pytest.raises(FileNotFoundError, match=f"{message} at .*; give a folder"):
-        Backbone.load(f"blip:{own}", "cpu")
+        Backbone.load(f"blip:{writable_folder}", "cpu")
 
 
 def test_missing_folder_is_reported(tmp_path: Path) -> None:
@@ -135,34 +137,36 @@ def refused(folder: Path, message: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_damaged_files_are_rejected(own: Path, file: str) -> None:
-    whole = (own / file).read_bytes()
-    (own / file).write_bytes(whole[: len(whole) // 2])
-    refused(own, "")
+def test_damaged_files_are_rejected(writable_folder: Path, file: str) -> None:
+    whole = (writable_folder / file).read_bytes()
+    (writable_folder / file).write_bytes(whole[: len(whole) // 2])
+    refused(writable_folder, "")
 
 
-def test_other_model_types_are_rejected(tmp_path: Path, own: Path) -> None:
+def test_other_model_types_are_rejected(tmp_path: Path, writable_folder: Path) -> None:
     refused(
         tiny_blip(tmp_path / "captions", kind="BlipForConditionalGeneration"), "weights are missing"
     )
-    (own / "config.json").write_text('{"model_type": "bert"}')
-    refused(own, "of type 'bert', not 'blip'")
+    (writable_folder / "config.json").write_text('{"model_type": "bert"}')
+    refused(writable_folder, "of type 'bert', not 'blip'")
 
 
-def test_mismatched_weights_and_processors_are_rejected(tmp_path: Path, own: Path) -> None:
+def test_mismatched_weights_and_processors_are_rejected(
+    tmp_path: Path, writable_folder: Path
+) -> None:
     refused(tiny_blip(tmp_path / "large", processor_size=48), "48 x 48 pixels")
-    weights = load_file(own / "model.safetensors")
+    weights = load_file(writable_folder / "model.safetensors")
     weights["text_proj.weight"] = torch.zeros(WIDTH, 8)
-    save_file(weights, own / "model.safetensors", {"format": "pt"})
-    refused(own, "")
+    save_file(weights, writable_folder / "model.safetensors", {"format": "pt"})
+    refused(writable_folder, "")
 
 
-def test_non_finite_weights_are_rejected(own: Path) -> None:
-    weights = load_file(own / "model.safetensors")
+def test_non_finite_weights_are_rejected(writable_folder: Path) -> None:
+    weights = load_file(writable_folder / "model.safetensors")
     weights["text_proj.bias"][0] = torch.nan
-    save_file(weights, own / "model.safetensors", {"format": "pt"})
+    save_file(weights, writable_folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="NaN or infinite"):
-        Backbone.load(f"blip:{own}", "cpu")
+        Backbone.load(f"blip:{writable_folder}", "cpu")
 
 
 def test_missing_library_error_shows_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

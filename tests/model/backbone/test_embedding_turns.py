@@ -1,4 +1,4 @@
-"""Texts of several threads: a tower's mask is cut for one of them at a time, and whole again."""
+"""Test texts of several threads: the attention mask is resized for one at a time."""
 
 from __future__ import annotations
 

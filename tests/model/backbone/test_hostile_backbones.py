@@ -1,7 +1,7 @@
-"""Backbones that ask for code to be run: refused in one line, and none of it runs.
+"""Test that backbones with code are refused with one line and that their code never runs.
 
-Every test leaves a Python file, or a pickle, that writes a trace when it is run. Consent is not the
-subject here: these backbones are named by the person who loads them.
+Every test writes a Python file or a pickle that leaves a trace when it is executed. Consent is not
+tested here: the user names these backbones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EvilConfig(transformers.PretrainedConfig):
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Path of the trace that hostile code would leave; prompts to run code are answered yes."""
+    """Path of the trace of executed code; prompts to run code are answered with yes."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     monkeypatch.setattr(
         "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
@@ -71,7 +71,7 @@ def configure(folder: Path, part: str, **settings: Any) -> None:
 
 
 def map_code(folder: Path, trace: Path, *files: str) -> None:
-    """Put a Python module into a folder, and have configurations ask for it."""
+    """Write a Python module to a folder and refer to it in its configurations."""
     (folder / "evil.py").write_text(MODULE.format(trace=str(trace)))
     for file in files:
         path = folder / file
@@ -93,7 +93,7 @@ def tokenizer_with_code(folder: Path, trace: Path, **options: Any) -> None:
 
 
 def test_open_clip_itself_runs_code_of_a_tokenizer(folder: Path, trace: Path) -> None:
-    """The other tests are worth something only as long as the attack works."""
+    """The other tests are meaningful only if the attack works."""
     tokenizer_with_code(folder, trace, trust_remote_code=True)
     open_clip.get_tokenizer(f"local-dir:{folder}")
     assert trace.exists()
@@ -276,7 +276,7 @@ def test_other_settings_that_run_code_are_refused(blip: Path, change: dict[str, 
 
 
 def swap_once_read(patch: pytest.MonkeyPatch, path: Path, settings: dict[str, Any]) -> None:
-    """Replace a configuration as soon as it has been read for the first time."""
+    """Replace a configuration after it is read for the first time."""
     read = Path.read_text
 
     def read_text(self: Path, *given: Any, **options: Any) -> str:

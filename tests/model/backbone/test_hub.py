@@ -1,4 +1,4 @@
-"""Backbones of the Hub: from the cache without the network; offline told soon, in one sentence."""
+"""Test backbones of the Hub: cache, offline mode and quick errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_unresponsive_network_error_comes_within_seconds(
     silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)
-    monkeypatch.setattr("sieve.model.backbone.hub.PATIENCE", 3.0)
+    monkeypatch.setattr("sieve.model.backbone.checked_files.PATIENCE", 3.0)
     began = time.monotonic()
     with pytest.raises(
         ValueError, match="cannot be reached .*; weights are downloaded on first use"

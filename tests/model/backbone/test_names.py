@@ -1,4 +1,4 @@
-"""Every spelling of a backbone's name is resolved, or answered with the name to use."""
+"""Test that backbone names are resolved or answered with the correct name."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_suggested_name_exists() -> None:
 
 
 def state_of(architecture: str) -> dict[str, torch.Tensor]:
-    """A state dict without memory for its numbers but one each, and with all its shapes."""
+    """Return a state dict with all shapes, whose tensors take no memory."""
     with torch.device("meta"):
         shapes = open_clip.CLIP(**open_clip.get_model_config(architecture)).state_dict()
     return {key: torch.zeros(()).expand(value.shape) for key, value in shapes.items()}

@@ -60,7 +60,7 @@ def test_oracle_is_perfect(result: BenchmarkResult) -> None:
 def test_a_only_violates_as_often_as_b_occurs_with_a(result: BenchmarkResult) -> None:
     alone = rows(result)["A only"]
     assert alone.ap < 0.9
-    # Each word stands in a quarter of the items, whatever else does.
+    # Each word occurs in a quarter of the items, independently of others.
     assert 0.1 < alone.violation < 0.4
     assert alone.plain_ap == alone.kept_ap
     assert alone.spared_ap == alone.spared_plain_ap
@@ -105,22 +105,22 @@ def test_same_run_gives_identical_json(
     once, again = (json.dumps(benchmark(large_word_collection, config).run().as_json())
                    for _ in range(2))  # fmt: skip
     assert once == again
-    told = json.loads(once)
-    assert set(told) >= {"collection", "seeds", "tracks", "nouns_sha256"}
-    (track,) = told["tracks"]
+    data = json.loads(once)
+    assert set(data) >= {"collection", "seeds", "tracks", "nouns_sha256"}
+    (track,) = data["tracks"]
     assert [method["method"] for method in track["methods"]] == list(methods)
     assert set(track["methods"][0]) >= {
         "method", "ap@10", "ci", "ratio", "p@10", "violation@10", "ndcg@10", "plain_ap@10",
     }  # fmt: skip
-    # What is measured of a method does not depend on which others are.
+    # The results of a method do not depend on the other methods.
     assert track["methods"][2]["ap@10"] == round(rows(result)["Sieve"].ap, 6)
-    assert len(told["nouns_sha256"]) == 64
+    assert len(data["nouns_sha256"]) == 64
 
 
 def test_training_items_are_not_scored(
     large_word_collection: Collection, tmp_path: Path, word_checkpoint: Checkpoint
 ) -> None:
-    # The same ids with other splits: some train items of the one are test items of the other.
+    # The same ids with other splits: some train items of one are test items of the other.
     path = write_word_collection(tmp_path / "other", 1500, select=10, test=11)
     other = Collection.open(path)
     trained = set(other.items["id"].iloc[other.rows_of_split(["train"])])
@@ -170,15 +170,15 @@ def test_checkpoint_trained_on_another_collection_is_evaluated(
 def test_another_backbone_is_a_baseline(
     large_word_collection: Collection, tmp_path: Path, word_collection: Collection
 ) -> None:
-    # The same items, embedded by a backbone that is the same but for its hash.
+    # The same items, embedded by a backbone that differs only in its hash.
     path = write_word_collection(tmp_path / "peer", 1500, "ee" * 32, select=12, test=7)
     config = BenchmarkConfig(("label",), ("subtraction",), (0,), trials=40, resamples=20)
-    peers = {"BLIP": Collection.open(path)}
-    (track,) = benchmark(large_word_collection, config, baselines=peers).run().tracks
-    own, peer = track.methods
-    assert peer.method == "BLIP"
+    baselines = {"BLIP": Collection.open(path)}
+    (track,) = benchmark(large_word_collection, config, baselines=baselines).run().tracks
+    own, baseline = track.methods
+    assert baseline.method == "BLIP"
     assert {v.method for v in track.variants} >= {"BLIP: subtract", "BLIP: SpaceVLM"}
-    assert peer.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
+    assert baseline.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
     with pytest.raises(ValueError, match="lacks .* scored items"):
         benchmark(large_word_collection, baselines={"BLIP": word_collection})
     with pytest.raises(ValueError, match="already a method"):

@@ -19,7 +19,7 @@ N_ITEMS, N_PAIRS = 80, 6
 def world(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     scores = generator.random((N_PAIRS, N_ITEMS))
-    scores[0, 5:] = -np.inf  # a rule that leaves nearly everything out
+    scores[0, 5:] = -np.inf  # a rule that excludes nearly everything
     relevant = generator.random((N_PAIRS, N_ITEMS)) < 0.3
     violating = (generator.random((N_PAIRS, N_ITEMS)) < 0.3) & ~relevant
     return scores, relevant, violating
@@ -32,7 +32,7 @@ def test_resampling_equals_repeating_items() -> None:
     found = resample([ranked_rows(scores, DEPTH)], relevant, violating, draws)
     for r, drawn in enumerate(draws.items):
         copies = np.repeat(np.arange(N_ITEMS), drawn)
-        # Copies of an item tie, and stay beside each other as rows ascend.
+        # Copies of an item tie and remain adjacent, because ties break by row.
         measured = measure_rankings(scores[:, copies], relevant[:, copies], violating[:, copies])
         weights = draws.pairs[r]
         assert found.ap[r] == pytest.approx(np.average(measured.ap, weights=weights))

@@ -118,7 +118,7 @@ def test_dimension_without_training_items_is_zero(
     objective.begin(encoder)
     with torch.no_grad():
         encoder.bias[:, 7] = -1.000001 * encoder.encode_md[7].norm()  # no unit vector reaches it
-        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # none of these does either
+        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # nor any of these
     objective.finish(encoder)
     given = torch.from_numpy(data.collection.image_embeddings[data.rows].astype(np.float32))
     active = encoder.activations(encoder.centred(given, IMAGE), IMAGE)
@@ -134,8 +134,8 @@ def test_each_word_of_a_vocabulary_code_is_a_dimension(large_word_collection: Co
         "VDR-like", large_word_collection, replace(QUICK, k=3), WordBackbone().encode_texts,
         n_words=len(WORDS), device="cpu", progress=False,
     )  # fmt: skip
-    asked = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
-    codes = encode_codes(checkpoint.encoder, asked, TEXT).by_row.toarray()
+    requested = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
+    codes = encode_codes(checkpoint.encoder, requested, TEXT).by_row.toarray()
     assert codes.argmax(1).tolist() == list(range(len(WORDS)))
 
 

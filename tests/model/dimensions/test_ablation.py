@@ -15,7 +15,7 @@ def probe(engine: Engine, dimension: int) -> Ablation:
 
 
 def common(engine: Engine) -> int:
-    """A dimension that many captions have, but by far not all."""
+    """Return a dimension that is active in many captions, but not in most."""
     rates = engine.dimension_table()["firing_texts"].to_numpy()
     return int(np.abs(rates - 0.3).argmin())
 
@@ -28,7 +28,7 @@ def test_probes_have_the_dimension_and_are_evenly_spaced(engine: Engine) -> None
     assert len(chosen) == 20 and (np.diff(chosen) > 0).all()
     assert set(chosen) <= set(having.tolist())
     assert len({texts[c] for c in chosen}) == 20
-    # In each third of those that have it there is about a third of the probes.
+    # Each third of the captions with the dimension has about a third of the probes.
     thirds = np.histogram(chosen, np.quantile(having, [0, 1 / 3, 2 / 3, 1]))[0]
     assert thirds.min() >= 3
 

@@ -1,4 +1,4 @@
-"""Likeness scores against brute force over known geometry."""
+"""Test similarity scores against brute force with known geometry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pairwise_monosemanticity(activations: np.ndarray, features: np.ndarray) -> float:
-    """The formula as Pach et al. write it, pair by pair."""
+    """Compute the formula of Pach et al. pair by pair."""
     low, high = activations.min(), activations.max()
     scaled = (activations - low) / (high - low) if high > low else 0 * activations
     above = below = 0.0
@@ -92,8 +92,8 @@ def test_clarity_is_the_mean_cosine_of_pairs() -> None:
     there[2, 1:] = False
     found = clarity(examples, there)
     for j in (0, 1, 3):
-        kept = examples[j][there[j]]
-        cosines = (kept @ kept.T)[~np.eye(len(kept), dtype=bool)]
+        saved = examples[j][there[j]]
+        cosines = (saved @ saved.T)[~np.eye(len(saved), dtype=bool)]
         assert found[j] == pytest.approx(cosines.mean())
     assert np.isnan(found[2])
 

@@ -1,4 +1,4 @@
-"""Leakage and survival in a made-up code whose dimensions are known."""
+"""Test leakage and survival with synthetic codes of known dimensions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sieve.model.exclusion import Calibration
 M = 12
 
 
-def made_up(leaks: bool) -> tuple[SparseCodes, LabelFit]:
-    """Label `a` is dimension 0, `b` dimension 1; where it leaks, `b` is dimension 2 as well."""
+def synthetic_codes(leaks: bool) -> tuple[SparseCodes, LabelFit]:
+    """Label `a` is dimension 0 and `b` dimension 1; with leakage, `b` is also dimension 2."""
     generator = np.random.default_rng(0)
     has = generator.random((600, 2)) < 0.5
     dense = 0.05 * generator.random((600, M))
@@ -47,7 +47,7 @@ def encode(text: str) -> np.ndarray:
 def test_leakage_measures_what_other_dimensions_predict(
     leaks: bool, low: float, high: float
 ) -> None:
-    codes, fit = made_up(leaks)
+    codes, fit = synthetic_codes(leaks)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
     assert report.auc_all > 0.99
@@ -58,20 +58,20 @@ def test_leakage_measures_what_other_dimensions_predict(
 
 
 def test_a_is_preserved_if_b_has_separate_dimensions() -> None:
-    codes, fit = made_up(False)
+    codes, fit = synthetic_codes(False)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
 
 
 def test_a_is_lost_if_its_dimension_is_switched_off() -> None:
-    codes, fit = made_up(False)
+    codes, fit = synthetic_codes(False)
 
-    def muddled(text: str) -> np.ndarray:
+    def encode_mixed(text: str) -> np.ndarray:
         code = np.zeros(M, np.float32)
         code[[0, 1] if text == "a b" else [0, 3]] = (0.9, 0.9) if text == "a b" else (0.5, 0.9)
         return code / np.linalg.norm(code)
 
-    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], muddled, Calibration(), np.ones(M))
+    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode_mixed, Calibration(), np.ones(M))
     assert report.off == 2
     assert report.ap_pushed < report.ap_on
 

@@ -23,7 +23,7 @@ from sieve.model.engine import Engine
 
 
 def bundles(n: int, of: int) -> np.ndarray:
-    """`n` noisy directions about each of `of` others."""
+    """Return `n` noisy directions around each of `of` others."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((of, 24))
     return np.repeat(centres, n, 0) + 0.2 * generator.standard_normal((n * of, 24))
@@ -71,20 +71,20 @@ def test_map_has_only_live_dimensions_and_is_cached(
     fires = (table["firing_images"] > 0) | (table["firing_texts"] > 0)
     assert found.dimensions.tolist() == table["dimension"][fires].tolist()
 
-    def unasked(_: np.ndarray) -> tuple[np.ndarray, str]:
+    def fail_if_called(_: np.ndarray) -> tuple[np.ndarray, str]:
         raise AssertionError("laid out twice")
 
-    monkeypatch.setattr(layout, "lay_out", unasked)
-    kept = dimension_map(*opened)
-    assert np.array_equal(kept.positions, found.positions)
-    assert (kept.dimensions.tolist(), kept.method) == (found.dimensions.tolist(), found.method)
+    monkeypatch.setattr(layout, "lay_out", fail_if_called)
+    saved = dimension_map(*opened)
+    assert np.array_equal(saved.positions, found.positions)
+    assert (saved.dimensions.tolist(), saved.method) == (found.dimensions.tolist(), found.method)
 
 
 def test_damaged_map_is_recomputed(engine: Engine, tmp_path: Path) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
     found = dimension_map(*opened)
-    (kept,) = (tmp_path / "codes").glob("*-map*/map.parquet")
-    kept.write_bytes(b"no map")
+    (saved,) = (tmp_path / "codes").glob("*-map*/map.parquet")
+    saved.write_bytes(b"no map")
     assert np.array_equal(dimension_map(*opened).positions, found.positions)
 
 

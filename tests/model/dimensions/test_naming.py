@@ -57,10 +57,10 @@ def test_second_name_has_another_meaning() -> None:
 
 
 def test_phrases_are_words_that_occur_together() -> None:
-    told = [["a palm tree, a red ball"], ["two palm trees"], ["the palm tree on a hill"]] * 2
-    told += [["a red car and a tree"], ["a red boat"], ["a tree of red apples"]] * 3
-    words = word_presence(told, 2)
-    found = with_phrases(words, told, 2)
+    reported = [["a palm tree, a red ball"], ["two palm trees"], ["the palm tree on a hill"]] * 2
+    reported += [["a red car and a tree"], ["a red boat"], ["a tree of red apples"]] * 3
+    words = word_presence(reported, 2)
+    found = with_phrases(words, reported, 2)
     phrases = found.words[len(words.words) :]
     assert "palm tree" in phrases
     assert "tree red" not in phrases and "car tree" not in phrases, "words between them"
@@ -106,15 +106,15 @@ def test_word_must_match_the_text_and_the_images() -> None:
 def test_word_embeddings_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog", "a cat"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
+    (saved,) = (tmp_path / "words").glob("*.npy")
 
     class Silent(WordBackbone):
         def encode_texts(self, texts: list[str]) -> np.ndarray:
-            raise AssertionError(f"asked again for {texts}")
+            raise AssertionError(f"embedded again: {texts}")
 
     again = word_embeddings(["a dog", "a cat"], Silent(), "ff")
     np.testing.assert_allclose(again, first, atol=1e-3)
-    kept.write_bytes(b"broken")
+    saved.write_bytes(b"broken")
     np.testing.assert_allclose(word_embeddings(["a dog", "a cat"], WordBackbone(), "ff"), first)
 
 
@@ -123,8 +123,8 @@ def test_dimensions_are_named_after_their_meaning(
 ) -> None:
     rows = word_collection.rows_of_split(["train"])
     found = name_encoder(word_checkpoint.encoder, word_collection, rows, word_backbone)
-    told = {name.name for name in found.values() if name.source == CAPTIONS}
-    assert set(WORDS) <= told
+    reported = {name.name for name in found.values() if name.source == CAPTIONS}
+    assert set(WORDS) <= reported
     by_vocabulary = {name.vocabulary for name in found.values()}
     assert len(set(WORDS) & by_vocabulary) >= 8
     for name in found.values():

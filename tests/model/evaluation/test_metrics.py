@@ -10,7 +10,7 @@ from sieve.model.evaluation.metrics import measure_rankings, ranked_rows, recall
 
 
 def oracle(scores: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
-    """trec_eval's figures; its names sort backwards where scores tie, so ours do too."""
+    """Return the metrics of trec_eval, which sorts names in reverse order if scores tie."""
     n = scores.shape[1]
     names = [f"{n - row:06}" for row in range(n)]
     qrels = {

@@ -34,7 +34,7 @@ def test_exactly_the_valid_pairs_are_selected(
     criteria = PairCriteria(relevant=5, violating=4, share=0.3)
     table = concepts(seed, n, share)
     rows = np.arange(0, n, 2)
-    asked = set(
+    requested = set(
         zip(*(part.tolist() for part in select_pairs(table, rows, criteria, tuning)), strict=True)
     )
     others = set(
@@ -49,9 +49,9 @@ def test_exactly_the_valid_pairs_are_selected(
             both, alone = (has_a & has_b).sum(), (has_a & ~has_b).sum()
             lawful = a != b and {a, b} != {0, 1} and alone >= 5 and both >= 4
             lawful = bool(lawful and both >= 0.3 * has_a.sum())
-            assert ((a, b) in asked | others) == lawful
-    # Neither a pair nor its mirror may tune and report.
-    assert not {frozenset(pair) for pair in asked} & {frozenset(pair) for pair in others}
+            assert ((a, b) in requested | others) == lawful
+    # Neither a pair nor its mirror image is used for both tuning and reporting.
+    assert not {frozenset(pair) for pair in requested} & {frozenset(pair) for pair in others}
 
 
 def test_pair_set_marks_relevant_and_violating_items() -> None:

@@ -74,7 +74,7 @@ def test_dense_rules_match_known_geometry() -> None:
     )
     # Caps of α = 60° around 30° and 90°: [-30°, 90°] less [30°, 150°] is [-30°, 30°], around 0°.
     assert SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
-    # Caps that do not meet leave a as it is.
+    # Caps that do not intersect leave a unchanged.
     assert SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
     left = FILTER.scores(space, {"quantile": 0.75})[0]
     assert np.isneginf(left).tolist() == [False, False, False, False, True]
@@ -94,7 +94,7 @@ def test_signed_space_is_subtracted_towards_minus_b() -> None:
 def test_values_below_the_threshold_are_not_penalised() -> None:
     images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
     space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
-    # B's strongest is 1 but for the quantile: at half of it, sin 60° and sin 90° stand out.
+    # B's maximum is 1 except for the quantile: at half of it, sin 60° and sin 90° exceed it.
     above = SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
     plain = ONLY_A.scores(space, {})[0]
     assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]

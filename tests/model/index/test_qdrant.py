@@ -1,4 +1,4 @@
-"""Uploads that are stopped, indexes of something else, and servers that do not answer."""
+"""Test interrupted uploads, indexes of other codes, and unreachable servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> list[int]:
-    """Raise `Stopped` at the call of that number; return the sizes of the uploads before it."""
+    """Raise `Stopped` at the given call; returns the sizes of the uploads before it."""
     real: Callable[..., Any] = getattr(client, method)
     sizes: list[int] = []
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that two processes wrote; they start once for all tests."""
+    """Files written by two processes, which run once for all tests."""
     out = tmp_path_factory.mktemp("two")
     done = torchrun(HERE / "distributed_run.py", word_collection.path, out, path=HERE.parent)
     assert done.returncode == 0, done.stderr
@@ -37,8 +37,8 @@ def test_two_processes_train_the_same_as_one(
     for name, expected in alone.items():
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         within = {"rtol": 1e-4, "atol": 1e-4 if name.startswith("weight") else 1e-6}
-        told = partial("{}: {}".format, name)
-        torch.testing.assert_close(first[name], expected, **within, msg=told)
+        reported = partial("{}: {}".format, name)
+        torch.testing.assert_close(first[name], expected, **within, msg=reported)
 
 
 def test_all_losses_were_compared(word_collection: Collection) -> None:

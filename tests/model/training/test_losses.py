@@ -1,4 +1,4 @@
-"""Losses against their formulas, written out with loops."""
+"""Test losses against their formulas, written as loops."""
 
 from __future__ import annotations
 

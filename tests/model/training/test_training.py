@@ -128,12 +128,12 @@ def test_training_continues_without_compilation_if_it_fails(
     trainer.compile(broken)
     for _ in range(2):
         assert trainer.train_step() == plain.train_step()
-    (told,) = [
+    (reported,) = [
         record.message for record in caplog.records if record.name == "sieve.model.training.trainer"
     ]
-    assert "no compiler here" in told
-    assert "continuing in eager mode" in told
-    assert "\n" not in told
+    assert "no compiler here" in reported
+    assert "continuing in eager mode" in reported
+    assert "\n" not in reported
 
 
 def test_interrupted_step_is_not_saved(

@@ -1,4 +1,4 @@
-"""The probe: what it finds, how seldom it comes, and that a training is the same without it."""
+"""Test validation: its results, its frequency, and that it does not change training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sieve.model.training.validation import (
 
 
 class Clock:
-    """A clock that only tests wind."""
+    """A clock that is advanced by tests."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class Clock:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every step have the time for a probe."""
+    """Validate at every step."""
     monkeypatch.setattr(
         "sieve.model.training.training_run.ValidationSchedule",
         lambda: ValidationSchedule(lambda: 0.0),
@@ -77,7 +77,7 @@ def test_validation_recall_improves_and_training_is_unchanged(
     def on_step(report: StepReport) -> None:
         steps.append(report.step)
         if found:
-            assert found[-1].step <= report.step  # a probe comes before its own step's report
+            assert found[-1].step <= report.step  # validation is reported before its step
 
     made = train(
         word_collection, tmp_path / "probed", QUICK, device="cpu", backbone=word_backbone,
@@ -106,7 +106,7 @@ def test_validation_is_limited_to_its_share_of_the_time() -> None:
             with schedule.timed(step):
                 clock.now += 1.5
             spent += 1.5
-        # The cost of the first is unknown; the others wait until there is time for them.
+        # The cost of the first validation is unknown; the others wait for their share of the time.
         assert len(probes) < 2 or spent <= SHARE * clock.now + 0.1
     assert probes[0] >= 50 and len(probes) > 10
     assert min(b - a for a, b in zip(probes, probes[1:], strict=False)) >= 50

@@ -6,7 +6,7 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
 
 
 @pytest.mark.parametrize(
-    ("wanted", "captions", "labels", "said"),
+    ("wanted", "captions", "labels", "message"),
     [
         ("a beach", ["two dogs run along the beach"], [], True),
         ("beaches", ["a man on a beach"], [], True),
@@ -26,6 +26,6 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
     ],
 )
 def test_only_stated_nouns_are_mentioned(
-    wanted: str, captions: list[str], labels: list[str], said: bool
+    wanted: str, captions: list[str], labels: list[str], message: bool
 ) -> None:
-    assert mentions(wanted, captions, labels, benchmark_nouns()) is said
+    assert mentions(wanted, captions, labels, benchmark_nouns()) is message

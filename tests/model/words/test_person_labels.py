@@ -1,4 +1,4 @@
-"""Words that label people are never automatic names."""
+"""Test that words that label people are never automatic names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from scipy.sparse import csr_array
 
 from sieve import assets
 from sieve.model.checkpoint import NAMES, Checkpoint
-from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName
+from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName, labels_people
 from sieve.model.dimensions.naming import name_dimensions, nameable
 from sieve.model.dimensions.vocabulary import english_words
-from sieve.model.words.person_labels import labels_people
 from sieve.model.words.text import WordPresence
 
 BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES}"))
@@ -50,11 +49,11 @@ def test_vocabulary_has_no_person_labels() -> None:
 
 @pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
 def test_bundled_checkpoints_have_no_person_labels(folder) -> None:
-    kept = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
+    saved = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
     entries = json.loads((folder / NAMES).read_text())
     assert len(entries) > 1000
-    assert [e[key] for e in entries for key in kept if labels_people(e[key])] == []
-    names = Checkpoint.load(folder).names  # its checksums hold
+    assert [e[key] for e in entries for key in saved if labels_people(e[key])] == []
+    names = Checkpoint.load(folder).names  # its checksums are valid
     assert {j: name.name for j, name in names.items()} == {
         entry["dimension"]: entry["name"] for entry in entries
     }
@@ -72,8 +71,7 @@ def test_captions_name_no_person() -> None:
 
 
 def test_older_names_are_replaced_by_the_next_best_word() -> None:
-    entry = {"name": "arab", "score": 0.5, "runner_up": "crowd", "runner_up_score": 0.4}
-    name = DimensionName.read({**entry, "source": CAPTIONS}).without_labels()
+    name = DimensionName("arab", 0.5, "crowd", 0.4, CAPTIONS).without_labels()
     assert name is not None and (name.name, name.score) == ("crowd", 0.4)
     alone = DimensionName("arab", 0.5, "muslim", 0.4, CAPTIONS, "oriental", 0.3)
     assert alone.without_labels() is None
