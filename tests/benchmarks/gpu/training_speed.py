@@ -28,8 +28,8 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer
