@@ -85,7 +85,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all measurements share."""
+    """Device, sizes, time budget and folders, shared by all measurements."""
 
     device: torch.device
     sizes: Sizes
