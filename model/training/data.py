@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,8 @@ class TrainingData:
     seed : int
     kinds : bool
         Add the hypernyms of the nouns of a caption.
+    words : WordPresence, optional
+        Words of each item; read from the captions of the train split if not given.
 
     Raises
     ------
@@ -86,6 +89,7 @@ class TrainingData:
         noise: float,
         seed: int,
         kinds: bool = False,
+        words: WordPresence | None = None,
     ) -> None:
         self.rows = collection.rows_of_split(["train"])
         self.pairs = collection.captions_of_rows(self.rows)
@@ -101,7 +105,7 @@ class TrainingData:
         self.n_exclusions = n_exclusions
         # Duplicate images count as one item, so that no copy is a negative of another.
         self._first_copy = duplicate_groups(collection)
-        words = self._vocabulary(collection, kinds)
+        words = words or self._vocabulary(collection, kinds)
         self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
         self.n_words = min(n_words, len(self.words.words))
         prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
@@ -111,6 +115,8 @@ class TrainingData:
         self._word_embeddings = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
         frequency = np.sqrt(self.words.counts.astype(np.float64))
         self._word_share = frequency / max(frequency.sum(), 1)
+        # Two epochs, because batches of the next one are prefetched during the last steps of one.
+        self._order = lru_cache(maxsize=2)(self._shuffle)
 
     @staticmethod
     def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
@@ -138,12 +144,12 @@ class TrainingData:
             added on the GPU.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
+        order = self._order(epoch)
         chosen = np.sort(self.pairs[order[index * self.batch_size : (index + 1) * self.batch_size]])
         rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
-        presence = self.words.presence[items][:, words].toarray()
+        presence = csr_array(self.words.presence[items][:, words])
         noise = self._generator(_NOISE, step)
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
@@ -158,7 +164,7 @@ class TrainingData:
             text,
             torch.from_numpy(items),
             torch.from_numpy(self._word_embeddings[prompts, words]),
-            torch.from_numpy(presence),
+            torch.from_numpy(presence.toarray()),
             torch.from_numpy(self._sample_exclusions(presence, step)),
         )
 
@@ -170,6 +176,10 @@ class TrainingData:
         """Return the seed of the noise for devices that draw it themselves."""
         return int(np.random.SeedSequence([self.seed, _NOISE, step]).generate_state(1)[0])
 
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        """Return the order of the pairs in an epoch: (p,) int64."""
+        return self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
+
     def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample distinct words and a prompt for each: (W,) and (W,) int64."""
         generator = self._generator(_WORDS, step)
@@ -180,11 +190,11 @@ class TrainingData:
         )
         return np.sort(words), generator.integers(len(PROMPTS), size=self.n_words)
 
-    def _sample_exclusions(self, presence: np.ndarray, step: int) -> np.ndarray:
+    def _sample_exclusions(self, presence: csr_array, step: int) -> np.ndarray:
         """Sample pairs of words in proportion to P(B|A): (P, 2) int64."""
         if not self.n_exclusions:
             return np.empty((0, 2), np.int64)
-        both = presence.T @ presence  # (W, W)
+        both = csr_array(presence.T @ presence).toarray()  # (W, W)
         has_a = np.diag(both)[:, None]
         share = np.where((both >= 2) & (has_a - both >= 2), both / np.maximum(has_a, 1), 0.0)
         # A word that nearly always comes with another is often its hyponym: no valid exclusion.

@@ -127,6 +127,11 @@ class Trainer:
         """Compile the losses at the first step; fall back to eager mode if that fails."""
         self._losses = torch.compile(self.objective.losses, backend=backend)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the losses are compiled; false after a fallback to eager mode."""
+        return self._losses != self.objective.losses
+
     def k_now(self) -> int:
         """Return k at this step; it falls geometrically from 4k to k."""
         progress = self.step / max(self.config.anneal * self.n_steps, 1)
@@ -184,7 +189,7 @@ class Trainer:
         return StepReport(self.step, self.n_steps, losses, live)
 
     def _differentiate_or_fall_back(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
-        if self._losses == self.objective.losses:
+        if not self.is_compiled:
             return self._differentiate(batch)
         try:
             return self._differentiate(batch)
