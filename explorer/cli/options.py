@@ -178,7 +178,7 @@ class BackboneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """What to search for, what to exclude, and how."""
+    """Options of a search: query, exclusions and strictness."""
 
     without: str = ""
     """Phrase to exclude, or several separated by commas. Its dimensions are switched off."""
