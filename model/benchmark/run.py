@@ -264,7 +264,7 @@ class Benchmark:
             ),
             items=len(report.rows),
             dropped={split: n_dropped(self.collection, split) for split in ("select", "test")},
-            tuning_pairs=len(pairs.tuning.pairs),
+            tuning_pairs=len(pairs.tuning),
             tuning_items=len(pairs.tuning.rows),
             tuning_criteria=pairs.tuning_criteria,
             methods=tuple(map(compared, measured)),

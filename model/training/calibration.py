@@ -23,7 +23,6 @@ from sieve.model.evaluation.pairs import (
     PairSet,
     caption_concepts,
     label_concepts,
-    select_pair_set,
     select_pairs,
 )
 from sieve.model.evaluation.rules import NEVER, PUSH, Rule, Space, dimensions_off
@@ -101,7 +100,7 @@ def _pair_set(collection: Collection) -> PairSet | None:
     else:
         concepts = caption_concepts(collection, nouns)
     pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
-    return select_pair_set(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
+    return pairs if len(pairs) >= MIN_PAIRS else None
 
 
 def code_space(

@@ -18,7 +18,7 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.evaluation import PairCriteria, measure_rankings, recall_at
-from sieve.model.evaluation.pairs import PairSet, caption_concepts, select_pair_set, select_pairs
+from sieve.model.evaluation.pairs import PairSet, caption_concepts, select_pairs
 from sieve.model.evaluation.rules import PUSH
 from sieve.model.exclusion import Calibration
 from sieve.model.training.calibration import code_space
@@ -139,4 +139,4 @@ def _subsample(rows: np.ndarray, at_most: int) -> np.ndarray:
 def _pair_set(collection: Collection, rows: np.ndarray) -> PairSet | None:
     concepts = caption_concepts(collection, benchmark_nouns(), rows)
     pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
-    return select_pair_set(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
+    return pairs if len(pairs) >= MIN_PAIRS else None

@@ -31,7 +31,6 @@ from sieve.model.evaluation.pairs import (
     PairSet,
     caption_concepts,
     label_concepts,
-    select_pair_set,
     select_pairs,
 )
 from sieve.model.evaluation.rules import PUSH, SUBTRACT
@@ -75,7 +74,7 @@ def select_questions(collection: Collection, track: str) -> PairSet:
     else:
         concepts = caption_concepts(collection, benchmark_nouns())
     rows = collection.rows_of_split(["select"])
-    return select_pair_set(concepts, rows, select_pairs(concepts, rows, CRITERIA, tuning=True))
+    return select_pairs(concepts, rows, CRITERIA, tuning=True)
 
 
 def measure(
@@ -147,9 +146,7 @@ def main() -> None:
         if not asked.json:
             print_row(name, rows[name], peer)
     if asked.json:
-        print(
-            json.dumps({"pairs": len(questions.pairs), "subtraction": peer, "rows": rows}, indent=1)
-        )
+        print(json.dumps({"pairs": len(questions), "subtraction": peer, "rows": rows}, indent=1))
 
 
 def print_row(name: str, row: dict[str, Any], peer: float) -> None:
