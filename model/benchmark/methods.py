@@ -44,9 +44,9 @@ from sieve.model.evaluation.rules import (
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
 from sieve.model.training import PAPER, TrainingConfig
-from sieve.model.training.data import modality_means
-from sieve.model.training.objectives import LOSSES
-from sieve.model.training.trainer import Trainer, training_data
+from sieve.model.training.config import LOSSES
+from sieve.model.training.data import TrainingData, modality_means
+from sieve.model.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def train_method(
     path = sieve_home() / "peers" / digest[:24]
     if path.exists():
         return Checkpoint.load(path)
-    data = training_data(collection, config, encode_texts)
+    data = TrainingData(collection, encode_texts, config)
     trainer = Trainer(data, config, resolve_device(device))
     description = f"{name}, seed {config.seed}"
     curves = []

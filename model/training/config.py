@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from sieve.model.encoder import Activation, SparseEncoderConfig
-from sieve.model.training.objectives import LOSSES, OBJECTIVES, ObjectiveName
 
+LOSSES = frozenset(
+    {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
+)
+ObjectiveName = Literal["compact", "paper", "vocabulary"]
+OBJECTIVE_LOSSES: dict[str, frozenset[str]] = {
+    "compact": LOSSES,
+    "paper": frozenset({"contrast", "reconstruct"}),
+    "vocabulary": frozenset({"contrast"}),
+}
+"""Names of the losses of each objective; the weights of others have no effect."""
 _EPOCHS = 15
 _MIN_STEPS = 300
 
@@ -67,9 +77,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         self.shape(1)
-        if self.objective not in OBJECTIVES:
+        if self.objective not in OBJECTIVE_LOSSES:
             raise ValueError(
-                f"objective must be one of {tuple(OBJECTIVES)}; got {self.objective!r}"
+                f"objective must be one of {tuple(OBJECTIVE_LOSSES)}; got {self.objective!r}"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
@@ -90,8 +100,8 @@ class TrainingConfig:
 
     def weights(self) -> dict[str, float]:
         """Return the weights of the losses of the objective, by name."""
-        names = OBJECTIVES[self.objective].loss_names
-        return {name: value for name, value in asdict(self).items() if name in names}
+        losses = OBJECTIVE_LOSSES[self.objective]
+        return {name: value for name, value in asdict(self).items() if name in losses}
 
     def shape(self, d: int) -> SparseEncoderConfig:
         """Return the encoder configuration for embeddings of width d."""

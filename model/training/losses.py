@@ -123,7 +123,7 @@ def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) 
     images : (B, m) float
         Codes of images.
     queries : (P, m) float
-        u, "A without B" as a signed query: see `sieve.model.training.objectives.exclusion_query`.
+        u, "A without B" as a signed query: see `sieve.model.training.objectives`.
     relevant : (P, B) bool
         Whether the captions of the image have A and not B; at least one per row.
     scale : () float

@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.training.config import TrainingConfig
 from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
 from sieve.model.training.distributed import ALONE, World
-from sieve.model.training.objectives import WIDE, Compact, TrainingModule, make_objective
+from sieve.model.training.objectives import OBJECTIVES, WIDE, Compact, TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +40,6 @@ class StepReport(NamedTuple):
     """Unweighted terms and their weighted `total`."""
     live: float
     """Share of dimensions that are not dead."""
-
-
-def training_data(
-    collection: Collection,
-    config: TrainingConfig,
-    encode_texts: Callable[[list[str]], np.ndarray],
-) -> TrainingData:
-    """Create the training data of a configuration, with the text encoder of the backbone."""
-    return TrainingData(
-        collection,
-        encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions if config.exclude else 0,
-        noise=config.noise,
-        seed=config.seed,
-        kinds=config.kinds,
-    )
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -101,7 +81,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed)
         width = data.collection.backbone.width
         encoder = SparseEncoder(config.shape(width), generator)
-        self.objective = make_objective(config.objective, data, config.m, config.weighted())
+        self.objective = OBJECTIVES[config.objective](data, config)
         self.objective.begin(encoder)
         self.module = TrainingModule(encoder).to(device)
         scalars = [part for part in self.module.parameters() if part.ndim == 0]

@@ -33,8 +33,9 @@ from sieve.model.files import atomic_file
 from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.calibration import calibrate
 from sieve.model.training.config import TrainingConfig
+from sieve.model.training.data import TrainingData
 from sieve.model.training.distributed import process_group
-from sieve.model.training.trainer import StepReport, Trainer, training_data
+from sieve.model.training.trainer import StepReport, Trainer
 from sieve.model.training.validation import (
     ValidationReport,
     ValidationSchedule,
@@ -192,7 +193,7 @@ def train(
                 "backbone is unavailable (%s); to use one, %s", reason, ATTACH,
             )  # fmt: skip
         words_by = "captions of the train split" if reason else text_encoder or OWN_BACKBONE
-        data = training_data(collection, config, backbone.encode_texts)
+        data = TrainingData(collection, backbone.encode_texts, config)
         trainer = Trainer(data, config, target, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
         identity = _identity(trainer, words_by)

@@ -31,11 +31,12 @@ from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.training import TrainingConfig
-from sieve.model.training.data import Batch
+from sieve.model.training.config import LOSSES, OBJECTIVE_LOSSES
+from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
-from sieve.model.training.trainer import Trainer, training_data
+from sieve.model.training.trainer import Trainer
 from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
 
 _BANDWIDTH = 0.03
@@ -179,7 +180,8 @@ class CentredTogether(Compact):
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Centre both on the mean of the two means."""
-        encoder.centre.copy_(self.data.centres().mean(0, keepdim=True).expand(2, -1))
+        centres = torch.from_numpy(modality_means(self.data.collection))
+        encoder.centre.copy_(centres.mean(0, keepdim=True).expand(2, -1))
 
 
 KINDS: dict[str, type[Compact]] = {
@@ -198,7 +200,7 @@ def train_kind(
     name: str, collection: Collection, config: TrainingConfig, source: BackboneEmbeddings
 ) -> SparseEncoder:
     """Train one kind to its end."""
-    data = training_data(collection, config, source.texts)
+    data = TrainingData(collection, source.texts, config)
     trainer = Trainer(data, replace(config, objective=name), torch.device("cpu"))
     for _ in range(trainer.n_steps):
         trainer.train_step()
@@ -217,6 +219,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     OBJECTIVES.update(KINDS)
+    OBJECTIVE_LOSSES.update(dict.fromkeys(KINDS, LOSSES))
     collection = Collection.open(locate_collection(asked.collection))
     train = Collection.open(locate_collection(asked.train)) if asked.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)

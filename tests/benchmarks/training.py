@@ -201,16 +201,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         collection = made_up_collection(Path(folder) / "made-up", asked.items)
-        config = replace(TrainingConfig(), batch_size=asked.batch)
-        data = TrainingData(
-            collection,
-            encode_texts,
-            batch_size=config.batch_size,
-            n_words=config.n_words,
-            n_exclusions=config.n_exclusions,
-            noise=config.noise,
-            seed=config.seed,
-        )
+        config = TrainingConfig(batch_size=asked.batch, kinds=False)
+        data = TrainingData(collection, encode_texts, config)
         data.pairs = data.pairs[: asked.steps * data.batch_size]
         config = replace(config, epochs=max(asked.steps // data.steps_per_epoch, 1))
         found = measure(data, config, resolve_device(asked.device))
