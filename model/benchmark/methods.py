@@ -45,7 +45,7 @@ from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
 from sieve.model.training import PAPER, TrainingConfig
 from sieve.model.training.config import LOSSES
-from sieve.model.training.data import TrainingData, modality_means
+from sieve.model.training.data import TextEncoder, TrainingData, modality_means
 from sieve.model.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,6 @@ SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
 _MOST_CAPTIONS = 5000
 """Maximum number of captions that recall is measured on, evenly spaced."""
 
-TextEncoder = Callable[[list[str]], np.ndarray]
 Spaces = Mapping[str, Space]
 """Alternative representations of a method, by name."""
 

@@ -37,6 +37,9 @@ _AHEAD = 6
 """Number of batches to prefetch."""
 _THREADS = 3
 
+TextEncoder = Callable[[list[str]], np.ndarray]
+"""Embeds texts: (n, d) float32, unit rows."""
+
 
 class Batch(NamedTuple):
     """Inputs of one step."""
@@ -76,7 +79,7 @@ class TrainingData:
     def __init__(
         self,
         collection: Collection,
-        encode_texts: Callable[[list[str]], np.ndarray],
+        encode_texts: TextEncoder,
         config: TrainingConfig,
     ) -> None:
         self.rows = collection.rows_of_split(["train"])

@@ -24,9 +24,7 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
     log_scale : () float
         t, learned.
     """
-    logits = (
-        log_scale.exp() * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
-    )
+    logits = _logits(images, texts, log_scale)
     positive = items[:, None] == items[None, :]
     return (_negative_log_share(logits, positive, 1) + _negative_log_share(logits, positive, 0)) / 2
 
@@ -40,30 +38,20 @@ def info_nce_share(
     all_items: Tensor,
     log_scale: Tensor,
 ) -> Tensor:
-    """Return the InfoNCE loss of a share of the pairs against the whole batch.
+    """Return the InfoNCE loss of a share of b pairs against the whole batch of B.
 
     The mean over equal shares is the `info_nce` of the batch.
-
-    Parameters
-    ----------
-    images, texts : (b, m) float
-        Codes of the share's pairs.
-    items : (b,) int64
-    all_images, all_texts : (B, m) float
-    all_items : (B,) int64
-    log_scale : () float
     """
     positive = items[:, None] == all_items[None, :]
-    scale = log_scale.exp()
-    losses = [
-        _negative_log_share(
-            scale * functional.normalize(own, dim=1) @ functional.normalize(others, dim=1).T,
-            positive,
-            1,
-        )
-        for own, others in ((images, all_texts), (texts, all_images))
-    ]
-    return (losses[0] + losses[1]) / 2
+    of_images = _negative_log_share(_logits(images, all_texts, log_scale), positive, 1)
+    of_texts = _negative_log_share(_logits(texts, all_images, log_scale), positive, 1)
+    return (of_images + of_texts) / 2
+
+
+def _logits(codes: Tensor, others: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the scaled cosines of codes: (b, m), (B, m) → (b, B)."""
+    codes, others = functional.normalize(codes, dim=1), functional.normalize(others, dim=1)
+    return log_scale.exp() * codes @ others.T
 
 
 def _negative_log_share(logits: Tensor, positive: Tensor, dim: int) -> Tensor:

@@ -24,13 +24,13 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     assert found.proposal_ratio in RATIOS
     assert found.proposal_floor in FLOORS
     assert found.threshold in THRESHOLDS
-    pair_set = calibration._pair_set(word_collection)
+    pair_set = calibration.calibration_pairs(word_collection)
     assert pair_set is not None
     space = calibration.code_space(word_checkpoint.encoder, word_collection, pair_set, encode)
 
     def ap(push: float, ratio: float, floor: float) -> float:
         values = {"push": push, "ratio": ratio, "floor": floor}
-        return calibration._mean_ap(calibration.PUSH, space, values, pair_set)
+        return calibration.mean_ap(calibration.PUSH, space, values, pair_set)
 
     chosen = ap(found.push, found.proposal_ratio, found.proposal_floor)
     assert chosen >= ap(1.0, 1.0, 0.0) - calibration.AS_GOOD
