@@ -84,22 +84,9 @@ def decompose(
         min_w ½ |Cᵀ w - x|² + λ |w|₁, w ≥ 0
 
     with the rows of C the embeddings of words, centred on the text mean, and x centred on the mean
-    of its modality. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d Woodbury form, which is
-    cheap for many words.
-
-    Parameters
-    ----------
-    embeddings : (n, d) float32
-        Centred, unit rows.
-    dictionary : (v, d) float32
-        Concepts, centred, unit rows.
-    weight : float
-        λ: larger values give fewer active concepts.
-    iterations : int
-
-    Returns
-    -------
-    (n, v) float32, non-negative
+    of its modality; both have unit rows. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d
+    Woodbury form, which is cheap for many words. A larger λ gives fewer active concepts.
+    (n, d), (v, d) → (n, v) float32, non-negative.
     """
     rho = np.float32(1.0)
     # (C Cᵀ + ρI)⁻¹ = (I - C (ρI + CᵀC)⁻¹ Cᵀ) / ρ
@@ -157,22 +144,9 @@ def train_method(
     device: str = "auto",
     progress: bool = True,
 ) -> Checkpoint:
-    """Train the encoder of a method, or load it from the cache.
+    """Train the encoder of a method on the train split of a collection, or load it from the cache.
 
-    Parameters
-    ----------
-    name : str
-        A method of `TRAINED`.
-    collection : Collection
-        Trained on its train split.
-    sieve : TrainingConfig
-        Configuration of Sieve, with the seed to use.
-    encode_texts : callable
-        The text encoder of the backbone.
-    n_words : int
-        See `method_config`.
-    device : str
-    progress : bool
+    `sieve` is the configuration of Sieve, with the seed to use; for `n_words` see `method_config`.
     """
     config = method_config(name, sieve, n_words)
     recipe = RECIPES.get(name, RECIPE)

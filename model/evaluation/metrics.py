@@ -30,16 +30,7 @@ class RankingMeasures(NamedTuple):
 def ranked_rows(scores: np.ndarray, top: int) -> np.ndarray:
     """Return the rows of the best results of each query, best first, ties by row.
 
-    Parameters
-    ----------
-    scores : (q, n) float
-        -inf for excluded rows.
-    top : int
-
-    Returns
-    -------
-    (q, min(top, n)) int64
-        Padded with -1.
+    (q, n) float, -inf for excluded rows → (q, min(top, n)) int64, padded with -1.
     """
     top = min(top, scores.shape[1])
     if top == 0:
@@ -78,15 +69,9 @@ def measure_rankings(
     violating: np.ndarray | None = None,
     top: int = TOP,
 ) -> RankingMeasures:
-    """Compute the metrics of the rankings of scores.
+    """Compute the metrics of the rankings of scores, (q, n) float, with (q, n) bool judgments.
 
-    Parameters
-    ----------
-    scores : (q, n) float
-    relevant : (q, n) bool
-    violating : (q, n) bool, optional
-        Rows that should have been excluded; by default none.
-    top : int
+    `violating` marks the rows that should have been excluded, by default none.
     """
     rows = ranked_rows(scores, top)
     hits = marks_of(rows, relevant)
@@ -108,17 +93,8 @@ def recall_at(
 ) -> dict[str, float]:
     """Return text-to-image recall: the share of captions whose image is in the top k.
 
-    Parameters
-    ----------
-    similarity : (c, n) float
-        Of each caption with each image.
-    item : (c,) int
-        Column of the image of each caption. Ties count as ranked before it.
-
-    Returns
-    -------
-    dict
-        `recall@1` and so on for all ranks, in [0, 1].
+    (c, n) similarity of each caption with each image, (c,) column of the image of each caption →
+    `recall@1` and so on, in [0, 1]. Ties count as ranked before the image.
     """
     own = similarity[np.arange(len(item)), item][:, None]
     rank = (similarity >= own).sum(1)

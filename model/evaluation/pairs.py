@@ -154,12 +154,7 @@ def caption_concepts(
 ) -> Concepts:
     """Return the nouns of the frozen list as concepts, by their presence in captions.
 
-    Parameters
-    ----------
-    collection : Collection
-    nouns : NounTable
-    rows : (r,) int64, optional
-        Use only the captions of these items; all of a large collection take long.
+    With `rows`, only the captions of these items are used; all of a large collection take long.
 
     Raises
     ------
@@ -189,17 +184,7 @@ def _can_pair(nouns: NounTable, lemmas: Sequence[str | None]) -> np.ndarray:
 def select_pairs(
     concepts: Concepts, rows: np.ndarray, criteria: PairCriteria, tuning: bool
 ) -> PairSet:
-    """Return the ordered tuning or report pairs that meet the criteria on some items.
-
-    Parameters
-    ----------
-    concepts : Concepts
-    rows : (n,) int64
-        Rows of the ranked items.
-    criteria : PairCriteria
-    tuning : bool
-        Whether to return tuning pairs or report pairs.
-    """
+    """Return the ordered tuning or report pairs that meet the criteria on items, (n,) rows."""
     has = concepts.has[rows]
     both = has.T.astype(np.float32) @ has.astype(np.float32)
     count = np.diag(both)[:, None]
