@@ -35,13 +35,6 @@ def locate_collection(name: str | Path, *, device: str = "auto", progress: bool 
     An existing path comes first, then a bundled name, then a name in `$SIEVE_HOME`. A bundled
     collection is prepared on first use.
 
-    Parameters
-    ----------
-    name : str or Path
-        Path or name of a collection.
-    device, progress
-        Passed on to the preparation of a bundled collection.
-
     Raises
     ------
     FileNotFoundError
@@ -79,11 +72,6 @@ def list_collections() -> list[str]:
     return [name for name in names if not name.startswith(f"{SCENES}-")]
 
 
-def scenes_embeddings_path() -> Path:
-    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
-    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"
-
-
 def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Path:
     """Prepare the bundled collection unless it exists; return its path."""
     target = bundled_path()
@@ -103,15 +91,10 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
         precomputed = PrecomputedEmbeddings(np.load(shipped, "r"))
     log.warning("preparing the bundled collection in %s (once, about a minute)", target)
     backbone = Backbone.load(BACKBONE, device)
+    source = cast("Source", Scenes())
     while not (target / MANIFEST).is_file():
         try:
-            prepare(
-                cast("Source", Scenes()),
-                backbone,
-                target,
-                progress=progress,
-                precomputed=precomputed,
-            )
+            prepare(source, backbone, target, progress=progress, precomputed=precomputed)
         except WorkDirLockedError:
             log.warning("another process is preparing the bundled collection; waiting for it")
         except FileExistsError:
@@ -122,12 +105,13 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
 
 def bundled_path() -> Path:
     """Return the path of the prepared bundled collection: `scenes-` and a hash of what ships."""
-    return sieve_home() / "collections" / f"{SCENES}-{_scenes_version()}"
-
-
-def _scenes_version() -> str:
-    """Return a short hash of the shipped embeddings and backbone."""
     folder = assets.ROOT / "backbones" / BACKBONE
     files = [scenes_embeddings_path(), *sorted(folder.glob("open_clip_*"))]
     hashes = (f"{path.name} {file_sha256(path)}" for path in files if path.is_file())
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    version = hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+    return sieve_home() / "collections" / f"{SCENES}-{version}"
+
+
+def scenes_embeddings_path() -> Path:
+    """Return the path of the shipped image embeddings of Scenes: (5000, d) float16."""
+    return assets.ROOT / "collections" / SCENES / "image_embeddings.npy"

@@ -5,12 +5,6 @@ cannot allocate gigabytes. Images of more than 16 megapixels are reduced, and de
 within the limits below a decode takes at most about 0.9 GB, and other large ones wait for it.
 Colours are converted in strips, to avoid a second copy at full size. HEIC is read if pillow-heif is
 installed.
-
-`open_original` returns an image at print size. A scene is drawn at the requested size. A photograph
-is read from its original path, but only if it still has the recorded size and resembles its
-thumbnail: another image may have replaced it, and an untrusted collection may name any file of this
-machine. Links out of its folder are opened only if the collection was prepared with
-`--follow-links`. Otherwise the thumbnail is returned.
 """
 
 from __future__ import annotations
@@ -31,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model.collection import Collection, thumbnail_path
+from sieve.model.files import reason_of
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused: decoded, 100 megapixels take 400 MB."""
@@ -43,12 +38,11 @@ ORIGINAL_SIZE = "original_size"
 
 _HEAVY_FORMATS = {"AVIF", "HEIF", "JPEG2000", "WEBP"}
 _STRIP_PIXELS = 1 << 21
-_TRANSPOSED = (
-    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
-    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
+_ORIENTATIONS = (
+    "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE",
+    "ROTATE_90",
 )  # fmt: skip
-"""The transposition for each EXIF orientation from 2 to 8."""
+"""Pillow's transposition for each EXIF orientation from 2 to 8."""
 
 # Pillow raises DecompressionBombError at twice this, also for images inside others, such as the
 # PNG in an ICO, whose size is not in the outer header.
@@ -146,9 +140,8 @@ def _decode_or_explain(file: Path | BytesIO) -> Image.Image:
         raise ValueError(str(error)) from None
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
-        raise ValueError(
-            f"too large: {int(found[0]) if found else 0:,} pixels; the limit is {MAX_PIXELS:,}"
-        ) from None
+        pixels = int(found[0]) if found else 0
+        raise ValueError(f"too large: {pixels:,} pixels; the limit is {MAX_PIXELS:,}") from None
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
     except MemoryError:
@@ -156,8 +149,7 @@ def _decode_or_explain(file: Path | BytesIO) -> Image.Image:
     except PermissionError:
         raise ValueError("cannot be read: permission denied") from None
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"damaged image: {reason[:120]}") from None
+        raise ValueError(f"damaged image: {reason_of(error)}") from None
 
 
 class _TooLarge(ValueError):
@@ -182,7 +174,7 @@ def _decode(file: Path | BytesIO) -> Image.Image:
             width, height = size if is_drafted else image.size
             upright = _as_rgb(image)
     if 2 <= orientation <= 8:
-        upright = upright.transpose(_TRANSPOSED[orientation - 2])
+        upright = upright.transpose(Image.Transpose[_ORIENTATIONS[orientation - 2]])
     upright.info = {ORIGINAL_SIZE: (height, width) if orientation >= 5 else (width, height)}
     return upright
 
@@ -217,47 +209,36 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     factor = _factor(image)
     width, height = image.size
     rows = max(_STRIP_PIXELS // width // factor, 1) * factor
-    strips = ((0, top, width, min(top + rows, height)) for top in range(0, height, rows))
+    boxes = [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
     is_deep = image.mode.startswith("I") or image.mode == "F"
-    full = _full_scale(image, rows) if is_deep else 0.0
+    white = _white_level(image, boxes) if is_deep else 0.0
     reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    for box in strips:
+    for box in boxes:
         strip = image.crop(box)
-        strip = _over_white(_eight_bits(strip, full) if is_deep else strip)
+        if is_deep:  # Pillow's conversion would clip the values
+            levels = (_numbers(strip) / white).clip(0, 1) * 255
+            strip = Image.fromarray(levels.round().astype(np.uint8))
+        elif strip.has_transparency_data:
+            coloured = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+        strip = strip.convert("RGB")
         reduced.paste(strip.reduce(factor) if factor > 1 else strip, (0, box[1] // factor))
     return reduced
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    return image.convert("RGB")
-
-
-def _full_scale(image: Image.Image, rows: int) -> float:
+def _white_level(image: Image.Image, boxes: list[tuple[int, int, int, int]]) -> float:
     """Return the value of white in an image of 16 bits or more."""
     if image.mode.startswith("I;16"):
         return 65535.0
     # `I` and `F` do not say their range: take the smallest usual one that holds the values.
-    tops = range(0, image.height, rows)
-    boxes = ((0, top, image.width, min(top + rows, image.height)) for top in tops)
     peak = max((_numbers(image.crop(box)).max(initial=0.0) for box in boxes), default=0.0)
     return next((top for top in (1.0, 255.0, 65535.0) if peak <= top), float(peak))
-
-
-def _eight_bits(image: Image.Image, full: float) -> Image.Image:
-    """Scale grey values to 8 bits; Pillow's conversion would clip them."""
-    scaled = (_numbers(image) / full).clip(0, 1) * 255
-    return Image.fromarray(scaled.round().astype(np.uint8))
 
 
 def _numbers(image: Image.Image) -> np.ndarray:
     return np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
 
 
-_SCENE = "scene:"
 _MARGIN = 1.05
 """Draw scenes slightly larger than needed, since their aspect ratio is approximate here."""
 _CELL = 10
@@ -279,6 +260,11 @@ class Original(NamedTuple):
 def open_original(collection: Collection, row: int, short_side: int) -> Original:
     """Open an item's original image if it is available, else its thumbnail.
 
+    A scene is drawn. A photograph is read from its original path, but only if it still has the
+    recorded size and resembles its thumbnail: another image may have replaced it, and an untrusted
+    collection may name any file of this machine. Links out of its folder are opened only if the
+    collection was prepared with `--follow-links`.
+
     Parameters
     ----------
     short_side : int
@@ -292,17 +278,14 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
     item = collection.items.iloc[row]
     reference = str(item["image"])
     size = (int(item["width"]), int(item["height"]))
-    if reference.startswith(_SCENE):
-        try:
-            return Original(_scene(reference, size, short_side), False)
-        except ValueError:
-            return open_thumbnail(collection, row)
-    thumbnail = open_thumbnail(collection, row)
-    follow_links = collection.manifest.get("follow_links") is True
     try:
-        return Original(_photograph(reference, size, thumbnail.image, follow_links), False)
-    except ValueError:
-        return thumbnail  # moved, replaced, or not a file
+        if reference.startswith("scene:"):
+            return Original(_scene(reference, size, short_side), False)
+        thumbnail = open_thumbnail(collection, row).image
+        follow_links = collection.manifest.get("follow_links") is True
+        return Original(_photograph(reference, size, thumbnail, follow_links), False)
+    except ValueError:  # moved, replaced, or not a file
+        return open_thumbnail(collection, row)
 
 
 def original_path(collection: Collection, row: int) -> str:
@@ -324,18 +307,22 @@ def original_path(collection: Collection, row: int) -> str:
 
 
 def open_thumbnail(collection: Collection, row: int) -> Original:
-    """Open an item's thumbnail, at most 320 pixels on the long side.
+    """Open an item's thumbnail; see `load_thumbnail`."""
+    return Original(load_thumbnail(collection.path, str(collection.items["id"].iloc[row])), True)
+
+
+def load_thumbnail(folder: Path, item_id: str) -> Image.Image:
+    """Load a thumbnail of a collection, at most 320 pixels on the long side.
 
     Raises
     ------
     ValueError
         If it cannot be read; the message names it.
     """
-    item_id = str(collection.items["id"].iloc[row])
     try:
-        return Original(load_image_bytes(read_thumbnail(collection.path, item_id)), True)
+        return load_image_bytes(read_thumbnail(folder, item_id))
     except (ValueError, OSError) as error:
-        path = collection.path / thumbnail_path(item_id)
+        path = folder / thumbnail_path(item_id)
         raise ValueError(f"{path}: {error}; prepare the collection again") from None
 
 
@@ -352,29 +339,23 @@ def _photograph(
     if _is_remote(reference):
         raise ValueError("is on another machine")
     path = Path(reference)
-    if not follow_links and path.is_symlink() and not _stays_inside(path):
+    leads_out = path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve())
+    if leads_out and not follow_links:
         raise ValueError("is a link out of its folder")
     image = load_image(path)
     if original_size(image) != size:
         raise ValueError(f"has {original_size(image)} pixels, had {size}")
     small = image.copy()
     small.thumbnail(thumbnail.size, Image.Resampling.LANCZOS)
-    if (
-        small.size != thumbnail.size
-        or np.abs(_coarse(small) - _coarse(thumbnail)).max() > _MAX_CELL_DIFFERENCE
-    ):
-        raise ValueError("does not resemble its thumbnail")
-    return image
+    same_size = small.size == thumbnail.size
+    if same_size and np.abs(_coarse(small) - _coarse(thumbnail)).max() <= _MAX_CELL_DIFFERENCE:
+        return image
+    raise ValueError("does not resemble its thumbnail")
 
 
 def _is_remote(reference: str) -> bool:
     """Whether this is a UNC path; opening one makes Windows send credentials to that host."""
     return bool(re.match(r"[\\/]{2}", reference))
-
-
-def _stays_inside(path: Path) -> bool:
-    """Whether a link points to a file below its own folder."""
-    return path.resolve().is_relative_to(path.parent.resolve())
 
 
 def _coarse(image: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -16,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from sieve.data_prep.pipeline.embed import Embedder
 from sieve.data_prep.pipeline.near_duplicates import write_duplicates
-from sieve.data_prep.pipeline.plan import PreparationPlan
+from sieve.data_prep.pipeline.plan import PreparationPlan, Shard
 from sieve.data_prep.pipeline.record_table import read_records
-from sieve.data_prep.pipeline.shard import Shard
-from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, CollectionWriter, ItemBlock
+from sieve.data_prep.pipeline.write import ITEMS_SCHEMA, ItemBlock, write_items
 from sieve.data_prep.precomputed import read_rows
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import (
@@ -67,13 +68,11 @@ def merge(parts: Sequence[Path], out: Path, name: str = "") -> Collection:
         If a shard is missing, is given twice, or belongs to another preparation; or if no shard has
         an item.
     """
-    shards = sorted(((_shard_of(part), part) for part in map(Collection.open, parts)), key=_index)
-    _check(shards)
-    collections = [part for _, part in shards]
-    if not any(part.n_items for part in collections):
+    shards = _shards_in_order([Collection.open(part) for part in parts])
+    if not any(part.n_items for part in shards):
         raise ValueError(f"none of the {len(parts)} shards has an item: there is nothing to merge")
-    first = collections[0]
-    return join(collections, out, name=name or first.name, source=first.manifest["source"])
+    first = shards[0]
+    return join(shards, out, name=name or first.name, source=first.manifest["source"])
 
 
 def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> Collection:
@@ -87,20 +86,19 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
         If `out` exists.
     """
     with atomic_folder(out) as folder:
-        n_items = sum(part.n_items for part in parts)
-        n_captions = sum(part.n_captions for part in parts)
-        writer = CollectionWriter(folder, n_items, n_captions, parts[0].backbone.width)
-        for part in parts:
-            for rows in _rows_of(part):
-                writer.add(rows)
-                _link_thumbnails(part.path, folder, rows.items["id"])
-        writer.close()
-        skipped: Iterator[Skipped] = chain.from_iterable(
+        counts = {
+            "items": sum(part.n_items for part in parts),
+            "captions": sum(part.n_captions for part in parts),
+        }
+        blocks = (block for part in parts for block in _blocks(part, folder))
+        width = parts[0].backbone.width
+        write_items(folder, blocks, counts["items"], counts["captions"], width)
+        skipped = chain.from_iterable(
             read_skipped(part.checked(layout.SKIPPED) / layout.SKIPPED) for part in parts
         )
-        counts = {"items": n_items, "captions": n_captions}
         counts["skipped"] = write_skipped(folder / layout.SKIPPED, skipped)
         counts["duplicates"] = write_duplicates(folder)
+        roots = dict.fromkeys(root for part in parts for root in part.manifest.get("roots", ()))
         licences = dict.fromkeys(str(part.manifest["licence"]) for part in parts)
         write_manifest(
             folder,
@@ -109,15 +107,37 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             source=source,
             licence="; ".join(licences),
             counts=counts,
-            roots=_roots(parts),
+            roots=tuple(roots),
             follow_links=any(part.manifest.get("follow_links") is True for part in parts),
         )
     return Collection.open(out)
 
 
-def _roots(parts: Sequence[Collection]) -> tuple[str, ...]:
-    roots = (root for part in parts for root in part.manifest.get("roots", ()))
-    return tuple(dict.fromkeys(roots))
+def _shards_in_order(parts: Sequence[Collection]) -> list[Collection]:
+    """Sort the parts; check that they are all shards of one preparation, each once."""
+    if not parts:
+        raise ValueError("there is nothing to merge; give the folders of all shards")
+    shards = sorted(((_shard_of(part), part) for part in parts), key=lambda pair: pair[0].index)
+    n_shards, first = shards[0][0].of, shards[0][1]
+    for shard, part in shards:
+        theirs, ours = part.manifest["shard"]["origin"], first.manifest["shard"]["origin"]
+        differing = [field for field in ours if theirs.get(field) != ours[field]]
+        if shard.of != n_shards:
+            differing.append("number of shards")
+        if differing:
+            raise ValueError(
+                f"{part.path} and {first.path} are not from the same preparation: they differ in "
+                f"{differing[0]}"
+            )
+    found = Counter(shard.index for shard, _ in shards)
+    missing = [f"{index}/{n_shards}" for index in range(1, n_shards + 1) if index not in found]
+    if missing:
+        names = ", ".join(missing[:10])
+        raise ValueError(f"shards are missing: {names}; prepare them with --shard, then merge all")
+    index, times = found.most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"shard {index}/{n_shards} is given twice; give each shard once")
+    return [part for _, part in shards]
 
 
 def _shard_of(part: Collection) -> Shard:
@@ -130,58 +150,31 @@ def _shard_of(part: Collection) -> Shard:
         ) from None
 
 
-def _index(pair: tuple[Shard, Collection]) -> int:
-    return pair[0].index
-
-
-def _check(shards: Sequence[tuple[Shard, Collection]]) -> None:
-    """Check that these are all shards of one preparation, each once."""
-    if not shards:
-        raise ValueError("there is nothing to merge; give the folders of all shards")
-    first = shards[0][1]
-    for shard, part in shards:
-        theirs, ours = part.manifest["shard"]["origin"], first.manifest["shard"]["origin"]
-        differing = [field for field in ours if theirs.get(field) != ours[field]]
-        if differing or shard.of != shards[0][0].of:
-            field = differing[0] if differing else "number of shards"
-            raise ValueError(
-                f"{part.path} and {first.path} are not from the same preparation: they differ in "
-                f"{field}"
-            )
-    indices = [shard.index for shard, _ in shards]
-    missing = sorted(set(range(1, shards[0][0].of + 1)) - set(indices))
-    if missing:
-        names = ", ".join(f"{index}/{shards[0][0].of}" for index in missing[:10])
-        raise ValueError(f"shards are missing: {names}; prepare them with --shard, then merge all")
-    repeated = next((index for index in indices if indices.count(index) > 1), None)
-    if repeated:
-        raise ValueError(f"shard {repeated}/{shards[0][0].of} is given twice; give each shard once")
-
-
-def _rows_of(part: Collection) -> Iterator[ItemBlock]:
-    """Yield a collection's items in blocks of a few thousand."""
+def _blocks(part: Collection, folder: Path) -> Iterator[ItemBlock]:
+    """Yield a collection's items in blocks of a few thousand, and link their thumbnails."""
     first = first_text = 0
     for batch in pq.ParquetFile(part.checked(layout.ITEMS) / layout.ITEMS).iter_batches(_ROWS):
         items = pa.Table.from_batches([batch]).select(ITEMS_SCHEMA.names).cast(ITEMS_SCHEMA)
         end = first + len(items)
         text_end = int(np.searchsorted(part.caption_item, end))
         images = read_rows(part.image_embeddings, first, end)
+        for item_id in items["id"].to_pylist():
+            _link_thumbnail(part.path, folder, item_id)
         yield ItemBlock(items, images, read_rows(part.text_embeddings, first_text, text_end))
         first, first_text = end, text_end
 
 
-def _link_thumbnails(source: Path, target: Path, ids: pa.ChunkedArray) -> None:
-    for item_id in ids.to_pylist():
-        path = thumbnail_path(item_id)
-        try:
-            thumbnail_file(source, item_id)
-        except ValueError as error:
-            raise ValueError(f"{source / path}: {error}; prepare that part again") from None
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source / path, target / path)
-        except OSError:  # another disk, or a file system without hard links
-            shutil.copyfile(source / path, target / path)
+def _link_thumbnail(source: Path, target: Path, item_id: str) -> None:
+    path = thumbnail_path(item_id)
+    try:
+        thumbnail_file(source, item_id)
+    except ValueError as error:
+        raise ValueError(f"{source / path}: {error}; prepare that part again") from None
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source / path, target / path)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source / path, target / path)
 
 
 def add(
@@ -202,12 +195,6 @@ def add(
 
     Parameters
     ----------
-    collection : Collection
-        The old version.
-    source : Source
-        Origin of the new items.
-    backbone : Backbone
-        The collection's backbone.
     out : Path
         Folder of the new version; must not exist.
     workers, progress, keep_going
@@ -235,14 +222,9 @@ def add(
         shutil.rmtree(new_items)
     if not new_items.exists():
         prepare(
-            new,
-            backbone,
-            new_items,
-            workers=workers,
-            progress=progress,
-            keep_going=keep_going,
-            shard=Shard(),
-        )
+            new, backbone, new_items,
+            workers=workers, progress=progress, keep_going=keep_going, shard=Shard(),
+        )  # fmt: skip
     sources = f"{collection.manifest['source']}; {source}"
     joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
     shutil.rmtree(new_items)
@@ -251,7 +233,7 @@ def add(
 
 def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> bool:
     """Whether a run that was killed while joining has already prepared these items."""
-    table = read_records(new)
+    table = read_records(new, folder / "records.parquet")
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
     return Collection.open(folder).manifest["shard"]["origin"] == origin
 
@@ -268,23 +250,23 @@ class NewRecords:
         self._unnamed: list[Skipped] = []
         items = pq.read_table(collection.checked(ITEMS) / ITEMS, columns=["id", "image"])
         ids = np.array([int(item_id, 16) for item_id in items["id"].to_pylist()], np.uint64)
-        self._order = np.argsort(ids)
-        self._ids, self._images = ids[self._order], items["image"]
+        self._images: pd.Series = pd.Series(
+            pd.arrays.ArrowExtensionArray(items["image"]), index=ids
+        )
 
     def __str__(self) -> str:
         return f"what is new in {self._source}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the old items: decoder processes need only the source."""
-        heavy = ("_ids", "_images", "_order", "_unnamed")
-        return {key: value for key, value in self.__dict__.items() if key not in heavy}
+        return self.__dict__ | {"_images": None, "_unnamed": []}
 
     def records(self) -> Iterator[Record]:
         """Yield the records that the collection lacks."""
         self._unnamed = []
         for record in self._source.records():
             candidates = [record, replace(record, key=f"{self.name}/{record.key}")]
-            images = [self._image_of(each) for each in candidates]
+            images = [self._images.get(int(each.id, 16)) for each in candidates]
             if record.image in images:
                 continue
             free = [each for each, image in zip(candidates, images, strict=True) if image is None]
@@ -310,11 +292,3 @@ class NewRecords:
         """Open an image as the source does."""
         own = self._renamed.get(record.key, record.key)
         return self._source.open_image(replace(record, key=own), size)
-
-    def _image_of(self, record: Record) -> str | None:
-        """Return the image of the old item with a record's id, if there is one."""
-        item_id = np.uint64(int(record.id, 16))
-        index = int(np.searchsorted(self._ids, item_id))
-        if index == len(self._ids) or self._ids[index] != item_id:
-            return None
-        return self._images[int(self._order[index])].as_py()

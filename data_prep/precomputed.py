@@ -40,32 +40,22 @@ class PrecomputedEmbeddings:
 
     They need not have length 1. They are read in slices, so that memory-mapped files of any size
     can be used.
-
-    Parameters
-    ----------
-    images : (r, d) float
-        One row for each of the r records that `Source.records` yields.
-    texts : (c, d) float, optional
-        One row for each caption: those of the first record, then of the second, and so on. If None,
-        the backbone embeds the captions.
     """
 
     images: RowArray
+    """(r, d): one row for each of the r records that `Source.records` yields"""
     texts: RowArray | None = None
+    """(c, d): one row for each caption: those of the first record, then of the second, and so on.
+    If None, the backbone embeds the captions."""
 
     def check(self, n_records: int, n_captions: int, width: int, source: str) -> None:
-        """Check that the arrays match a source's records.
-
-        Raises
-        ------
-        ValueError
-            If a shape differs from (records, width) or (captions, width).
-        """
-        expected = [("images", self.images, n_records, "record")]
-        if self.texts is not None:
-            expected.append(("texts", self.texts, n_captions, "caption"))
+        """Raise ValueError if a shape differs from (records, width) or (captions, width)."""
+        expected = (
+            ("images", self.images, n_records, "record"),
+            ("texts", self.texts, n_captions, "caption"),
+        )
         for name, rows, count, of in expected:
-            if tuple(rows.shape) != (count, width):
+            if rows is not None and tuple(rows.shape) != (count, width):
                 raise ValueError(
                     f"precomputed {name} have shape {tuple(rows.shape)}, expected "
                     f"{(count, width)}: one row per {of} of {source}"
@@ -75,9 +65,9 @@ class PrecomputedEmbeddings:
         """Return a hash of both arrays."""
         digest = hashlib.sha256()
         for rows in (self.images, self.texts):
-            for start in range(0, rows.shape[0] if rows is not None else 0, _SLICE):
-                assert rows is not None
-                digest.update(np.ascontiguousarray(read_rows(rows, start, start + _SLICE)).data)
+            if rows is not None:
+                for start in range(0, rows.shape[0], _SLICE):
+                    digest.update(np.ascontiguousarray(read_rows(rows, start, start + _SLICE)).data)
             digest.update(b"end")
         return digest.hexdigest()
 
@@ -110,13 +100,11 @@ class ConcatRows:
     def __getitem__(self, rows: slice, /) -> np.ndarray:
         """Return a slice of rows: (r, d)."""
         start, stop, _ = rows.indices(self.shape[0])
-        first = int(np.searchsorted(self._ends, start, "right"))
         pieces = [self._parts[0][:0]]
-        for part, end in zip(self._parts[first:], self._ends[first:], strict=True):
-            begin = int(end) - len(part)
-            if begin >= stop:
-                break
-            pieces.append(read_rows(part, max(start - begin, 0), stop - begin))
+        for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+            begin = end - len(part)
+            if begin < stop and start < end:
+                pieces.append(read_rows(part, max(start - begin, 0), stop - begin))
         return np.concatenate(pieces)
 
 
@@ -157,17 +145,9 @@ class PrecomputedCodes:
         )
 
     def check(self, n_records: int, n_captions: int, source: str) -> None:
-        """Check that the codes match a source's records.
-
-        Raises
-        ------
-        ValueError
-            If the number of rows differs from that of the records or captions.
-        """
-        for what, codes, count in (
-            ("images", self.images, n_records),
-            ("captions", self.texts, n_captions),
-        ):
+        """Raise ValueError if the number of rows differs from that of the records or captions."""
+        expected = (("images", self.images, n_records), ("captions", self.texts, n_captions))
+        for what, codes, count in expected:
             if codes is not None and codes.n != count:
                 raise ValueError(f"got codes of {codes.n:,} {what}, but {source} has {count:,}")
 
@@ -185,10 +165,6 @@ class PrecomputedCodes:
 
         Parameters
         ----------
-        folder : Path
-            Folder of the collection in preparation.
-        name : str
-            Name of the collection.
         images, captions : (n,), (c,) int64
             Positions of the records and captions that the collection holds.
         """

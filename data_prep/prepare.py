@@ -8,21 +8,39 @@ appears under its name only when it is complete.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-from sieve.data_prep.pipeline.build import build_chunks
-from sieve.data_prep.pipeline.embed import Embedder
-from sieve.data_prep.pipeline.plan import PreparationPlan
+import numpy as np
+from tqdm import tqdm
+
+from sieve.data_prep.pipeline.decode import (
+    DecodedImage,
+    ThumbnailWriter,
+    open_images,
+    report_killed_decoder,
+)
+from sieve.data_prep.pipeline.embed import IMAGE_BATCH, Embedder
+from sieve.data_prep.pipeline.plan import PreparationPlan, Shard, split_range
 from sieve.data_prep.pipeline.record_table import RecordTable, read_records
-from sieve.data_prep.pipeline.shard import Shard
-from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
+from sieve.data_prep.pipeline.work_dir import Chunk, WorkDir
 from sieve.data_prep.pipeline.write import write_collection
 from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
-from sieve.data_prep.records import ReportsSkippedRows, SkippedRows, Source
+from sieve.data_prep.records import (
+    MAX_BAD_SHARE,
+    ReportsSkippedRows,
+    SkippedRows,
+    Source,
+    Tally,
+    embedding_hash,
+)
 from sieve.model.backbone import Backbone
 from sieve.model.backbone.trust import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
-from sieve.model.files import disk_is_full
+from sieve.model.files import report_full_disk
+
+_INVALID_EMBEDDING = "embedding is NaN, infinite or zero"
 
 
 def prepare(
@@ -71,53 +89,173 @@ def prepare(
         if `precomputed` does not match the source; if a backbone embedding is not finite; or if
         only a backbone's identity is given but the backbone has to run.
     """
-    try:
-        with WorkDir.acquire(out) as work:
-            table = read_records(source)
-            if isinstance(source, ReportsSkippedRows) and not keep_going:
-                rows = source.skipped_rows()
-                if isinstance(rows, SkippedRows):
-                    rows.check()
-            plan = _plan(source, table, backbone, precomputed, shard, keep_going)
-            work.claim(plan.fingerprint)
-            build_chunks(plan, work, workers, progress)
-            write_collection(plan, work)
-            work.finish()
-            if isinstance(backbone, Backbone):
-                trust_if_possible(backbone.files)
-    except (FileExistsError, WorkDirLockedError):
-        raise
-    except OSError as error:
-        raise _disk_error(error, out.parent) from error
+    with report_full_disk(out.parent), report_killed_decoder(), WorkDir.acquire(out) as work:
+        table = read_records(source, work.records)
+        if isinstance(source, ReportsSkippedRows) and not keep_going:
+            rows = source.skipped_rows()
+            if isinstance(rows, SkippedRows):
+                rows.check()
+        embedder, codes = _embedder(source, table, backbone, precomputed)
+        plan = PreparationPlan(source, table, embedder, shard, keep_going, codes)
+        work.claim(plan.fingerprint)
+        _ChunkBuilder(plan, work).run(workers, progress)
+        write_collection(plan, work)
+        work.finish()
+        if isinstance(backbone, Backbone):
+            trust_if_possible(backbone.files)
     return Collection.open(out)
 
 
-def _plan(
+def _embedder(
     source: Source,
     table: RecordTable,
     backbone: Backbone | BackboneIdentity | None,
     precomputed: PrecomputedEmbeddings | PrecomputedCodes | None,
-    shard: Shard | None,
-    keep_going: bool,
-) -> PreparationPlan:
+) -> tuple[Embedder, PrecomputedCodes | None]:
     if isinstance(precomputed, PrecomputedCodes):
-        n_records, n_captions = len(table.text_starts) - 1, int(table.text_starts[-1])
-        precomputed.check(n_records, n_captions, source.name)
-        no_backbone = BackboneIdentity("none", "", 0)
-        embedder = Embedder(no_backbone, precomputed.embeddings(n_captions), table, source.name)
-        return PreparationPlan(source, table, embedder, shard, keep_going, precomputed)
+        n_captions = int(table.text_starts[-1])
+        precomputed.check(len(table.text_starts) - 1, n_captions, source.name)
+        no_backbone, nothing = BackboneIdentity("none", "", 0), precomputed.embeddings(n_captions)
+        return Embedder(no_backbone, nothing, table, source.name), precomputed
     if backbone is None:
         raise ValueError(f"embeddings of {source.name} need a backbone")
-    return PreparationPlan(
-        source, table, Embedder(backbone, precomputed, table, source.name), shard, keep_going
-    )
+    return Embedder(backbone, precomputed, table, source.name), None
 
 
-def _disk_error(error: OSError, parent: Path) -> OSError:
-    """Explain an OSError of a full disk; those of NumPy and Arrow often have no errno."""
-    if not disk_is_full(error, parent):
-        return error
-    return OSError(
-        f"the disk that holds {parent} is full; free some space and run the same command again "
-        "to resume"
-    )
+class _ChunkBuilder:
+    """Decode and embed records chunk by chunk, and count those that cannot be used."""
+
+    def __init__(self, plan: PreparationPlan, work: WorkDir) -> None:
+        self._plan, self._work = plan, work
+        self._bad = Tally(plan.counted)
+        self._n_seen = len(plan.counted)
+        self._thumbnails = ThumbnailWriter(work.collection, work.temporary)
+
+    def run(self, workers: int | None, progress: bool) -> None:
+        """Build all chunks that the work directory does not hold yet."""
+        plan, work = self._plan, self._work
+        work.keep_only({chunk.start for chunk in plan.chunks})
+        missing = [chunk for chunk in plan.chunks if not self._is_reusable(chunk)]
+        self._check_bad_share()
+        n_done = len(plan.rows) - sum(map(len, missing))
+        batches = [batch for chunk in missing for batch in split_range(chunk, IMAGE_BATCH)]
+        decoded = open_images(
+            plan.source, plan.table, batches, self._thumbnails, plan.embedder.transform, workers
+        )
+        bar = tqdm(
+            total=len(plan.rows),
+            initial=n_done,
+            desc=plan.source.name,
+            unit="image",
+            disable=not progress,
+        )
+        try:
+            with closing(decoded), bar:
+                for chunk in missing:
+                    work.save(chunk.start, self._build(chunk, decoded, bar))
+                    n_done += len(chunk)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped after {n_done:,} of {len(plan.rows):,} records; "
+                "run the same command again to resume"
+                if n_done
+                else "stopped before anything was saved"
+            ) from None
+        if self._bad.total == plan.total and plan.shard is None:
+            work.keep_only(set())
+            raise ValueError(f"none of the {plan.total} records can be used: {self._bad.explain()}")
+
+    def _is_reusable(self, rows: range) -> bool:
+        """Whether an earlier run's chunk is valid: not if a bad image can be opened by now."""
+        if not self._work.is_intact(rows.start):
+            return False
+        chunk = self._work.load(rows.start)
+        bad = dict(zip(chunk.bad_rows.tolist(), chunk.reasons.tolist(), strict=True))
+        if any(
+            _INVALID_EMBEDDING not in reason and self._can_open(row) for row, reason in bad.items()
+        ):
+            return False
+        self._count(bad, len(rows))
+        return True
+
+    def _can_open(self, row: int) -> bool:
+        (record,) = self._plan.table.records(range(row, row + 1))
+        try:
+            self._plan.source.open_image(record, 1)
+        except Exception:  # sources may raise any error for a bad image, as in `open_images`
+            return False
+        return True
+
+    def _build(self, rows: range, decoded: Iterator[list[DecodedImage]], bar: tqdm) -> Chunk:
+        """Embed the decoded records of one chunk."""
+        usable: list[DecodedImage] = []
+        bad: dict[int, str] = {}
+        images = []
+        for _ in split_range(rows, IMAGE_BATCH):
+            batch = next(decoded)
+            good = [entry for entry in batch if not entry.reason]
+            pixels = [entry.pixels for entry in good if entry.pixels is not None]
+            images.append(self._plan.embedder.pixels(pixels))
+            usable += [entry._replace(pixels=None) for entry in good]
+            reasons = {entry.row: entry.reason for entry in batch if entry.reason}
+            self._count(reasons, len(batch))
+            self._check_bad_share()
+            bad |= reasons
+            bar.update(len(batch))
+        return self._embed(usable, bad, np.concatenate(images))
+
+    def _embed(self, usable: list[DecodedImage], bad: dict[int, str], images: np.ndarray) -> Chunk:
+        """Add captions and precomputed embeddings, and drop records with an invalid embedding."""
+        plan = self._plan
+        rows = np.array([entry.row for entry in usable], np.int64)
+        if plan.embedder.precomputed is not None:
+            images = plan.embedder.images(rows)
+        texts = plan.embedder.texts(rows)
+        owners = np.repeat(np.arange(len(rows)), plan.table.caption_counts(rows))
+        invalid = dict.fromkeys(
+            rows[owners[np.isnan(texts).any(axis=1)]].tolist(), f"a caption's {_INVALID_EMBEDDING}"
+        )
+        invalid |= dict.fromkeys(rows[np.isnan(images).any(axis=1)].tolist(), _INVALID_EMBEDDING)
+        for row in invalid:
+            self._thumbnails.remove(plan.table.id(row))
+        self._count(invalid, 0)
+        self._check_bad_share()
+        bad = bad | invalid
+        is_valid = ~np.isin(rows, list(invalid))
+        sizes = np.array([(entry.width, entry.height) for entry in usable], np.int32)
+        return Chunk(
+            rows[is_valid],
+            sizes.reshape(-1, 2)[is_valid],
+            self._contents(usable, rows, images)[is_valid],
+            images[is_valid],
+            texts[is_valid[owners]],
+            np.array(sorted(bad), np.int64),
+            np.array([bad[row] for row in sorted(bad)], str),
+        )
+
+    def _contents(
+        self, usable: list[DecodedImage], rows: np.ndarray, images: np.ndarray
+    ) -> np.ndarray:
+        """Return a hash of each item's content: (b,) uint64."""
+        plan = self._plan
+        if plan.codes is not None:
+            return plan.table.ids[rows]
+        if plan.embedder.precomputed is not None:
+            # The image may be missing, and its thumbnail then shows the caption.
+            return np.array([embedding_hash(image) for image in images], np.uint64)
+        return np.array([entry.content for entry in usable], np.uint64)
+
+    def _count(self, bad: dict[int, str], n_seen: int) -> None:
+        self._n_seen += n_seen
+        rows = np.array(sorted(bad), np.int64)
+        for row, record in zip(rows.tolist(), self._plan.table.records(rows), strict=True):
+            self._bad.add(record.key, bad[row])
+
+    def _check_bad_share(self) -> None:
+        plan = self._plan
+        if self._bad.total > MAX_BAD_SHARE * plan.total and not plan.keep_going:
+            raise ValueError(
+                f"{self._bad.total} of the first {self._n_seen} records cannot be used, more than "
+                f"{MAX_BAD_SHARE:.0%} of all {plan.total}: {self._bad.explain()}; "
+                "correct them, or leave them out with --keep-going"
+            )

@@ -23,7 +23,12 @@ from PIL import Image
 
 from sieve.data_prep.csv_safety import read_cell, safe_cell
 
+SPLITS = ("train", "select", "test")
+HASH_SPLIT = ""
+"""Split of a record whose source names none; see `split_from_hash`."""
 _TRAIN_SHARE, _SELECT_SHARE = 0.8, 0.1
+MAX_BAD_SHARE = 0.05
+"""A larger share of bad records, or of malformed rows, stops a preparation."""
 
 
 def split_from_hash(content: int) -> str:
@@ -42,167 +47,19 @@ def split_from_hash(content: int) -> str:
 
 def image_hash(image: Image.Image) -> int:
     """Return a 64-bit hash of the size and pixels of an upright RGB image."""
-    digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
-    digest.update(image.tobytes())
-    return int.from_bytes(digest.digest()[:8], "big")
+    return _hash64(f"{image.width}x{image.height}".encode(), image.tobytes())
 
 
 def embedding_hash(embedding: np.ndarray) -> int:
     """Return a 64-bit hash of one embedding, (d,) float16."""
-    return int.from_bytes(hashlib.sha256(embedding.tobytes()).digest()[:8], "big")
+    return _hash64(embedding.tobytes())
 
 
-COLUMNS = ("key", "image", "reason")
-_SEVERAL = re.compile(r"[^:]+: (\d[\d,]{0,14}) of them(?:;.*)?")
-MAX_BAD_SHARE = 0.05
-"""A larger share of bad records, or of malformed rows, stops a preparation."""
-
-
-class Skipped(NamedTuple):
-    """A record, a file or a row of a caption file that is not in the collection."""
-
-    key: str
-    """Key of the record, or file and line of a row: `captions.csv:17`."""
-    image: str
-    reason: str
-    """`KIND: details; what to do`. Entries are counted by kind, the part before the colon. Details
-    such as `512 of them` say how many records an entry represents."""
-
-
-class SkippedRows(list[Skipped]):
-    """Entries that a source skips while reading, with counts of all and of malformed rows.
-
-    Attributes
-    ----------
-    n_rows : int
-        Number of rows read, including valid ones.
-    malformed : Tally
-        Rows that could not be parsed; more than 5 % of them stop a preparation. A row with no
-        caption, or with a repeated one, is skipped but not malformed.
-    """
-
-    def __init__(self, entries: Iterable[Skipped] = ()) -> None:
-        super().__init__(entries)
-        self.n_rows = 0
-        self.malformed = Tally()
-
-    def add(self, key: str, image: str, reason: str) -> None:
-        """Add a skipped row or file."""
-        self.append(Skipped(key, image, reason))
-
-    def add_malformed(self, key: str, image: str, reason: str) -> None:
-        """Add a row that could not be parsed; the caller counts it in `n_rows`."""
-        self.append(Skipped(key, image, reason))
-        self.malformed.add(key, reason)
-
-    def count_rows(self, other: SkippedRows) -> None:
-        """Add the row counts of another source or file, but not its entries."""
-        self.n_rows += other.n_rows
-        self.malformed.update(other.malformed)
-
-    def check(self) -> None:
-        """Raise ValueError if more than 5 % of the rows are malformed."""
-        if self.malformed.total > MAX_BAD_SHARE * self.n_rows:
-            raise ValueError(
-                f"{self.malformed.total:,} of {self.n_rows:,} rows cannot be read, more than "
-                f"{MAX_BAD_SHARE:.0%}: {self.malformed.explain()}; correct them, or leave them "
-                "out with --keep-going"
-            )
-
-
-@runtime_checkable
-class ReportsSkippedRows(Protocol):
-    """A source that reports skipped rows and files that are not records, such as empty captions."""
-
-    def skipped_rows(self) -> Sequence[Skipped]:
-        """Return all skipped rows in file order; call it after reading the records."""
-        ...
-
-
-class Tally:
-    """Count entries by the kind of their reason, with an example of each.
-
-    Attributes
-    ----------
-    total : int
-        Number of entries, where one entry may represent several records.
-    """
-
-    def __init__(self, entries: Iterable[Skipped] = ()) -> None:
-        self.total = 0
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-        self._reasons: dict[str, str] = {}
-        for entry in entries:
-            self.add(entry.key, entry.reason)
-
-    def add(self, key: str, reason: str) -> None:
-        """Count one entry, or as many as its reason states."""
-        kind = reason.split(":")[0]
-        several = _SEVERAL.fullmatch(reason)
-        count = int(several[1].replace(",", "")) if several else 1
-        self.total += count
-        self._counts[kind] += count
-        self._examples.setdefault(kind, key)
-        self._reasons.setdefault(kind, reason)
-
-    def update(self, other: Tally) -> None:
-        """Add the counts of another tally."""
-        self.total += other.total
-        self._counts.update(other._counts)
-        self._examples = {**other._examples, **self._examples}
-        self._reasons = {**other._reasons, **self._reasons}
-
-    def most_common(self, n: int | None = None) -> list[tuple[str, int]]:
-        """Return kinds and their counts, most frequent first."""
-        return self._counts.most_common(n)
-
-    def describe(self, n: int | None = None) -> str:
-        """Return one line with the kinds, each with its count and an example."""
-        most = self._counts.most_common(n)
-        return ", ".join(f"{count:,} × {kind} ({self._examples[kind]})" for kind, count in most)
-
-    def explain(self, n: int = 4) -> str:
-        """Return one line with the most frequent kinds: count, full reason and example."""
-        most = self._counts.most_common(n)
-        return "; ".join(
-            f"{count:,} × {self._reasons[kind]} ({self._examples[kind]})" for kind, count in most
-        )
-
-    def __str__(self) -> str:
-        """Return the four most frequent kinds."""
-        return self.describe(4)
-
-
-def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
-    """Write `skipped.csv` with safe cells; return its number of rows."""
-    count = 0
-    with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for entry in skipped:
-            writer.writerow(map(safe_cell, entry))
-            count += 1
-    return count
-
-
-def read_skipped(path: Path) -> Iterable[Skipped]:
-    """Read `skipped.csv` row by row; raise ValueError if it has another format."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.reader(stream)
-        next(rows, None)
-        for row in rows:
-            if len(row) != len(COLUMNS):
-                raise ValueError(
-                    f"{path} is damaged: line {rows.line_num} has {len(row)} columns, expected "
-                    f"{len(COLUMNS)}; prepare the collection again"
-                )
-            yield Skipped(*map(read_cell, row))
-
-
-SPLITS = ("train", "select", "test")
-HASH_SPLIT = ""
-"""Split of a record whose source names none; see `split_from_hash`."""
+def _hash64(*parts: bytes) -> int:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 @dataclass(frozen=True)
@@ -254,7 +111,138 @@ class Source(Protocol):
         ...
 
 
-def source_roots(source: Source) -> tuple[str, ...]:
-    """Return the root folder of a source's relative file names, if it has one."""
-    root: Path | None = getattr(source, "root", None)
-    return () if root is None else (str(root),)
+class Skipped(NamedTuple):
+    """A record, a file or a row of a caption file that is not in the collection."""
+
+    key: str
+    """Key of the record, or file and line of a row: `captions.csv:17`."""
+    image: str
+    reason: str
+    """`KIND: details; what to do`. Entries are counted by kind, the part before the colon. Details
+    such as `512 of them` say how many records an entry represents."""
+
+
+class Tally:
+    """Count entries by the kind of their reason, with an example of each.
+
+    Attributes
+    ----------
+    total : int
+        Number of entries, where one entry may represent several records.
+    """
+
+    _SEVERAL = re.compile(r"[^:]+: (\d[\d,]{0,14}) of them(?:;.*)?")
+
+    def __init__(self, entries: Iterable[Skipped] = ()) -> None:
+        self.total = 0
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, tuple[str, str]] = {}
+        """Key and reason of the first entry of each kind."""
+        for entry in entries:
+            self.add(entry.key, entry.reason)
+
+    def add(self, key: str, reason: str) -> None:
+        """Count one entry, or as many as its reason states."""
+        kind = reason.split(":")[0]
+        several = self._SEVERAL.fullmatch(reason)
+        count = int(several[1].replace(",", "")) if several else 1
+        self.total += count
+        self._counts[kind] += count
+        self._examples.setdefault(kind, (key, reason))
+
+    def update(self, other: Tally) -> None:
+        """Add the counts of another tally."""
+        self.total += other.total
+        self._counts.update(other._counts)
+        self._examples = other._examples | self._examples
+
+    def most_common(self) -> list[tuple[str, int]]:
+        """Return kinds and their counts, most frequent first."""
+        return self._counts.most_common()
+
+    def describe(self) -> str:
+        """Return one line with all kinds, each with its count and an example."""
+        return ", ".join(
+            f"{count:,} × {kind} ({self._examples[kind][0]})" for kind, count in self.most_common()
+        )
+
+    def explain(self, n: int = 4) -> str:
+        """Return one line with the most frequent kinds: count, full reason and example."""
+        found = [(count, *self._examples[kind]) for kind, count in self.most_common()[:n]]
+        return "; ".join(f"{count:,} × {reason} ({key})" for count, key, reason in found)
+
+
+class SkippedRows(list[Skipped]):
+    """Entries that a source skips while reading, with counts of all and of malformed rows.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows read, including valid ones.
+    malformed : Tally
+        Rows that could not be parsed; more than 5 % of them stop a preparation. A row with no
+        caption, or with a repeated one, is skipped but not malformed.
+    """
+
+    def __init__(self, entries: Iterable[Skipped] = ()) -> None:
+        super().__init__(entries)
+        self.n_rows = 0
+        self.malformed = Tally()
+
+    def add(self, key: str, image: str, reason: str) -> None:
+        """Add a skipped row or file."""
+        self.append(Skipped(key, image, reason))
+
+    def add_malformed(self, key: str, image: str, reason: str) -> None:
+        """Add a row that could not be parsed; the caller counts it in `n_rows`."""
+        self.add(key, image, reason)
+        self.malformed.add(key, reason)
+
+    def count_rows(self, other: SkippedRows) -> None:
+        """Add the row counts of another source or file, but not its entries."""
+        self.n_rows += other.n_rows
+        self.malformed.update(other.malformed)
+
+    def check(self) -> None:
+        """Raise ValueError if more than 5 % of the rows are malformed."""
+        if self.malformed.total > MAX_BAD_SHARE * self.n_rows:
+            raise ValueError(
+                f"{self.malformed.total:,} of {self.n_rows:,} rows cannot be read, more than "
+                f"{MAX_BAD_SHARE:.0%}: {self.malformed.explain()}; correct them, or leave them "
+                "out with --keep-going"
+            )
+
+
+@runtime_checkable
+class ReportsSkippedRows(Protocol):
+    """A source that reports skipped rows and files that are not records, such as empty captions."""
+
+    def skipped_rows(self) -> Sequence[Skipped]:
+        """Return all skipped rows in file order; call it after reading the records."""
+        ...
+
+
+def write_skipped(path: Path, skipped: Iterable[Skipped]) -> int:
+    """Write `skipped.csv` with safe cells; return its number of rows."""
+    count = 0
+    with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(Skipped._fields)
+        for entry in skipped:
+            writer.writerow(map(safe_cell, entry))
+            count += 1
+    return count
+
+
+def read_skipped(path: Path) -> Iterator[Skipped]:
+    """Read `skipped.csv` row by row; raise ValueError if it has another format."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.reader(stream)
+        next(rows, None)
+        for row in rows:
+            if len(row) != len(Skipped._fields):
+                raise ValueError(
+                    f"{path} is damaged: line {rows.line_num} has {len(row)} columns, expected "
+                    f"{len(Skipped._fields)}; prepare the collection again"
+                )
+            yield Skipped(*map(read_cell, row))

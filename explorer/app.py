@@ -36,7 +36,6 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from sieve.explorer.api import add_api  # noqa: E402
 from sieve.explorer.components import component, page_head  # noqa: E402
 from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
-from sieve.explorer.errors import json_errors  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
 from sieve.explorer.security.login import Login  # noqa: E402
@@ -110,7 +109,7 @@ def build_app(
         fill_width=True,
         delete_cache=(3600, 3600),
     ) as app:
-        component("header", *([json_errors(training.checkpoint_open)] if training else []))
+        component("header", *([training.checkpoint_open] if training else []))
         annotations_component(annotations)
         with gr.Tabs(elem_id="sieve-tabs"):
             with gr.Tab("Search", id="search", elem_id="tab-search") as search:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sieve.data_prep.captions import tidy
 from sieve.explorer.downloads import csv_bytes
@@ -30,14 +30,7 @@ _LABEL_HEIGHT = 0.042
 
 
 def save_plot(track: TrackResult, path: Path) -> None:
-    """Plot the methods of a track and save the plot as PNG and SVG.
-
-    Parameters
-    ----------
-    track : TrackResult
-    path : Path
-        Without suffix.
-    """
+    """Plot the methods of a track and save the plot as PNG and SVG; `path` has no suffix."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -68,6 +61,7 @@ def _draw(axes: Axes, track: TrackResult) -> None:
     for method in shown:
         colour, marker = _KINDS[kind_of(method.method)]
         x, y = method.violation, method.ap
+        is_sieve = method.method == "Sieve"
         axes.errorbar(
             x,
             y,
@@ -75,10 +69,10 @@ def _draw(axes: Axes, track: TrackResult) -> None:
             yerr=[[y - method.ci.low], [method.ci.high - y]],
             color=colour,
             marker=marker,
-            markersize=8 if method.method == "Sieve" else 5,
+            markersize=8 if is_sieve else 5,
             elinewidth=0.6,
             alpha=0.85,
-            zorder=3 if method.method == "Sieve" else 2,
+            zorder=3 if is_sieve else 2,
         )
     axes.set_xlabel("violation@10: share of the top 10 that also show B (lower is better)")
     axes.set_ylabel("AP@10 of “A without B” (higher is better)")
@@ -148,22 +142,19 @@ def table_text(result: BenchmarkResult) -> str:
     """Return all tables and verdicts as text."""
     lines: list[str] = []
     for track in result.tracks:
-        lines += [
+        lines.append(
             f"{result.collection}, {track.track} track: {track.pairs:,} pairs with "
             f"{track.a_words:,} different A over {track.items:,} test items; tuned on "
             f"{track.tuning_pairs:,} other pairs over {track.tuning_items:,} validation items"
-            f"{dropped_text(track)}",
-            *_columns([_HEADER, *map(_row, track.methods)]),
-        ]
+            f"{dropped_text(track)}"
+        )
+        lines += _columns([_HEADER, *map(_row, track.methods)])
         if track.variants:
-            lines += [
-                "",
-                "Restricted to one exclusion rule:",
-                *_columns([_HEADER, *map(_row, track.variants)]),
-            ]
+            lines += ["", "Restricted to one exclusion rule:"]
+            lines += _columns([_HEADER, *map(_row, track.variants)])
         lines += ["", *verdicts(track), ""]
     recall = _recalls(result)
-    return "\n".join([*lines, *([*recall, ""] if recall else [])])
+    return "\n".join([*lines, *recall, *([""] if recall else [])])
 
 
 def dropped_text(track: TrackResult) -> str:
@@ -191,16 +182,13 @@ def verdicts(track: TrackResult) -> list[str]:
         )
     lines.append(_kept_text(sieve))
     for method in track.methods:
-        if method.method in (_SIEVE, "oracle") or method.ratio is None or method.ratio_ci is None:
+        if method.method in (_SIEVE, "oracle") or method.ratio_ci is None:
             continue
+        name, ratio = tidy(method.method), f"(Sieve / method: {_ratio(method)})"
         if method.ratio_ci.high < 1:
-            lines.append(f"{tidy(method.method)} beats Sieve (Sieve / method: {_ratio(method)}).")
+            lines.append(f"{name} beats Sieve {ratio}.")
         elif method.ratio_ci.low <= 1:
-            name = tidy(method.method)
-            lines.append(
-                f"{name} and Sieve are not significantly different "
-                f"(Sieve / method: {_ratio(method)})."
-            )
+            lines.append(f"{name} and Sieve are not significantly different {ratio}.")
     for method in track.variants:
         if method.same_rule_ratio is not None and not method.method.startswith(_SIEVE):
             ratio = f"{_decimal(method.same_rule_ratio)} {_span(method.same_rule_ratio_ci)}"
@@ -222,11 +210,7 @@ def _kept_text(sieve: MethodResult) -> str:
 def write_report(result: BenchmarkResult, out: Path) -> None:
     """Write result.json, config.json, table.txt, and each track's CSV, pairs and plot.
 
-    Parameters
-    ----------
-    result : BenchmarkResult
-    out : Path
-        Must not exist yet.
+    The folder `out` must not exist yet.
     """
     with atomic_folder(out) as folder:
         for name, content in (("result", result.as_json()), ("config", result.settings())):
@@ -240,47 +224,41 @@ def write_report(result: BenchmarkResult, out: Path) -> None:
 
 
 def _write_csv(path: Path, methods: Sequence[MethodResult]) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
-        told = method.as_json()
-        flat = {}
-        for name, value in told.items():
+        row: dict[str, Any] = {}
+        for name, value in method.as_json().items():
             if name.endswith("ci"):
-                low, high = value or (None, None)
-                flat |= {f"{name}_low": low, f"{name}_high": high}
+                row[f"{name}_low"], row[f"{name}_high"] = value or (None, None)
             else:
-                flat[name] = value
-        rows.append(flat)
+                row[name] = value
+        rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     path.write_bytes(csv_bytes(columns, ([row.get(name) for name in columns] for row in rows)))
 
 
 def _write_pairs(path: Path, track: TrackResult) -> None:
     """Write the AP@10 of every pair and method as CSV."""
-    methods = track.methods
-    columns = ["a", "without", "relevant", "violating", *(method.method for method in methods)]
+    columns = ["a", "without", "relevant", "violating", *(one.method for one in track.methods)]
     rows = (
-        [*pair, *(round(method.by_pair[place], 6) for method in methods)]
+        [*pair, *(round(method.by_pair[place], 6) for method in track.methods)]
         for place, pair in enumerate(track.pair_counts)
     )
     path.write_bytes(csv_bytes(columns, rows))
 
 
 def _row(method: MethodResult) -> tuple[str, ...]:
-    return (
-        tidy(method.method),
-        _decimal(method.ap),
-        _span(method.ci),
-        _decimal(method.ratio),
-        _span(method.ratio_ci),
-        _decimal(method.precision),
-        _decimal(method.violation),
-        _decimal(method.ndcg),
-        _decimal(method.plain_ap),
-        _decimal(method.kept_ap / max(method.plain_ap, 1e-12)),
-        _decimal(method.spared_ap / max(method.spared_plain_ap, 1e-12)),
-        _decimal(method.spread),
+    numbers = (
+        method.precision,
+        method.violation,
+        method.ndcg,
+        method.plain_ap,
+        method.kept_ap / max(method.plain_ap, 1e-12),
+        method.spared_ap / max(method.spared_plain_ap, 1e-12),
+        method.spread,
     )
+    ap = (_decimal(method.ap), _span(method.ci), _decimal(method.ratio), _span(method.ratio_ci))
+    return (tidy(method.method), *ap, *map(_decimal, numbers))
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -299,9 +277,11 @@ def _recalls(result: BenchmarkResult) -> list[str]:
         return []
     rows = [("text→image", *(name.replace("recall", "R") for name in result.backbone_recall))]
     rows.append(("backbone", *map(_decimal, result.backbone_recall.values())))
-    for method in result.tracks[0].methods:
-        if method.recall is not None:
-            rows.append((tidy(method.method), *map(_decimal, method.recall.values())))
+    rows += [
+        (tidy(method.method), *map(_decimal, method.recall.values()))
+        for method in result.tracks[0].methods
+        if method.recall is not None
+    ]
     return _columns(rows)
 
 
@@ -311,13 +291,11 @@ def _ratio(method: MethodResult) -> str:
 
 def _decimal(value: float | None) -> str:
     """Format a number with three decimals, for example `0.418`."""
-    if value is None:
-        return ""
-    return ("−" if value < 0 else "") + f"{abs(value):.3f}"
+    return "" if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%".replace("-", "−")
+    return f"{share:.0%}".replace("-", "−")
 
 
 def _span(interval: ConfidenceInterval | None, form: Callable[[float], str] = _decimal) -> str:

@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, save_npz
 
 from sieve.data_prep.bundled import collection_reference
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.explorer.json_validation import NEVER, check_choice
+from sieve.explorer.json_validation import check_choice
 from sieve.explorer.serialize import dimension_records, search_report
 
 if TYPE_CHECKING:
@@ -87,25 +87,11 @@ _RESULT_FIELDS = (
 def results_bytes(
     engine: Engine, query: EncodedQuery, outcome: SearchOutcome, strictness: float | str, kind: str
 ) -> bytes:
-    """Serialise search results, best first.
+    """Serialise search results, best first, to csv, json or parquet.
 
-    Parameters
-    ----------
-    engine : Engine
-    query : EncodedQuery
-    outcome : SearchOutcome
-    strictness : float or str
-        s in [0, 1], or "never".
-    kind : str
-        csv, json or parquet.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown.
+    `strictness` is s in [0, 1], or "never". Raises a ValueError if the kind is unknown.
     """
     check_choice("kind", kind, TABLE_KINDS)
-    report = search_report(query, outcome)
     metadata = {
         **_origin(engine),
         "query": _storable(query.text),
@@ -114,40 +100,28 @@ def results_bytes(
         "off": [part.dimension for part in outcome.off],
         "strictness": strictness,
     }
-    ranked = [{"rank": rank, **each} for rank, each in enumerate(report["results"], 1)]
+    results = search_report(query, outcome)["results"]
+    ranked = [{"rank": rank, **each} for rank, each in enumerate(results, 1)]
     if kind == "json":
         return json_bytes({**metadata, "results": ranked})
     shared = {
         "query": _storable(query.text or query.item),
-        "without": _storable(query.without),
+        "without": metadata["without"],
         "off": metadata["off"],
         "strictness": str(strictness),
     }
     files = [[copy["file"] for copy in each["copies"]] for each in ranked]
     rows = [{**shared, **each, "copies": of} for each, of in zip(ranked, files, strict=True)]
-    schema = pa.schema(_RESULT_FIELDS)
+    names = [name for name, _ in _RESULT_FIELDS]
     if kind == "csv":
-        return csv_bytes(schema.names, ([row[name] for name in schema.names] for row in rows))
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=schema), metadata)
+        return csv_bytes(names, ([row[name] for name in names] for row in rows))
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=pa.schema(_RESULT_FIELDS)), metadata)
 
 
 def dimensions_bytes(engine: Engine, kind: str) -> bytes:
-    """Serialise the table of all dimensions with their names.
-
-    Parameters
-    ----------
-    engine : Engine
-    kind : str
-        csv, json or parquet.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown.
-    """
-    check_choice("kind", kind, TABLE_KINDS)
+    """Serialise the table of all dimensions with their names to csv, json or parquet."""
     table = engine.dimension_table()
-    if kind == "csv":
+    if check_choice("kind", kind, TABLE_KINDS) == "csv":
         return table_csv(table)
     if kind == "json":
         return json_bytes({**_origin(engine), "dimensions": dimension_records(table)})
@@ -156,8 +130,12 @@ def dimensions_bytes(engine: Engine, kind: str) -> bytes:
 
 def download(what: str, kind: str, data: bytes) -> dict[str, str]:
     """Return a file as a name and a data URL, for the page."""
-    url = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
-    return {"name": f"sieve-{what}.{kind}", "url": url}
+    return {"name": f"sieve-{what}.{kind}", "url": data_url(MIME[kind], data)}
+
+
+def data_url(mime: str, data: bytes) -> str:
+    """Return a file as a data URL."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
 
 
 def codes_command(collection: Collection) -> str:
@@ -171,23 +149,11 @@ def table_csv(table: pd.DataFrame) -> bytes:
 
 
 def write_codes(codes: SparseCodes, ids: Sequence[str], path: Path, kind: str) -> None:
-    """Write the codes of items or captions, one row each.
+    """Write the codes of items or captions, one row each; `ids` has the item of each row.
 
-    Parameters
-    ----------
-    codes : SparseCodes
-    ids : sequence of str
-        Item of each row.
-    path : Path
-    kind : str
-        `npz`: a CSR matrix as from `scipy.sparse.save_npz`, rows in the order of the ids;
-        `sieve prepare codes` reads it. `parquet`: long format, one line per active dimension, with
-        the columns row, id, dimension and value.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown.
+    `npz` is a CSR matrix as from `scipy.sparse.save_npz`, rows in the order of the ids, which
+    `sieve prepare codes` reads. `parquet` is a long format: one line per active dimension, with the
+    columns row, id, dimension and value.
     """
     check_choice("kind", kind, CODE_KINDS)
     rows: csr_array = codes.by_row
@@ -217,8 +183,3 @@ def _origin(engine: Engine) -> dict[str, Any]:
 def _storable(text: str) -> str:
     """Replace lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def format_strictness(strictness: float, never: bool) -> float | str:
-    """Return a strictness as users enter it: a number or "never"."""
-    return NEVER if never else strictness

@@ -5,11 +5,17 @@ The message is one line with the name of the field, what was expected and what w
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sieve.data_prep.captions import tidy
+
+T = TypeVar("T")
 
 MAX_TEXT = 1000
 """Maximum length of a text field, in characters."""
@@ -17,6 +23,70 @@ MAX_OFF = 4096
 """Maximum number of dimensions that are off."""
 NEVER = "never"
 _MAX_REPR = 60
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates, which JSON may contain but which cannot be encoded."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+Storable = BeforeValidator(_without_surrogates)
+Line = Annotated[str, Field(max_length=MAX_TEXT), Storable, AfterValidator(tidy)]
+"""A text field without line breaks and control characters, as from `read_text`."""
+_EXPECTED = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "missing": "is required",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a JSON object",
+    "dataclass_type": "must be a JSON object",
+}
+"""Expectations by pydantic's type of error, in the words of JSON."""
+
+
+def validate(kind: type[T], value: Any, what: str) -> T:
+    """Return a JSON value as an instance of a pydantic type.
+
+    Parameters
+    ----------
+    kind : type
+    value : object
+    what : str
+        Name of the value in messages, with its article.
+
+    Raises
+    ------
+    ValueError
+        If a field does not fit; the message names the first one.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+    *outer, field = [part for part in fault["loc"] if part != "[key]"] or [what]
+    if isinstance(field, int):
+        outer, field = [*outer, field], "it"
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in outer)
+    place = re.sub(r"s\.(\d+)", r" \1", place) + (": " if outer else "")  # such as "row 2: "
+    if fault["type"] == "value_error":  # its message names the field
+        raise ValueError(place + str(fault.get("ctx", {})["error"]))
+    if fault["type"] == "unexpected_keyword_argument":
+        known = "" if outer else ", ".join(sorted(getattr(kind, "__pydantic_fields__", ())))
+        owner = place.rstrip(": ") or what
+        raise ValueError(f"{owner} has no field {field!r:.40}" + (known and f"; it has: {known}"))
+    expected = _EXPECTED.get(fault["type"]) or re.sub(r"^\w+ should ", "must ", fault["msg"])
+    raise ValueError(f"{place}{field} {expected}; got {short_repr(fault['input'])}")
+
+
+def parse_json(text: str) -> Any:
+    """Parse untrusted JSON text; raise a ValueError of one line if it is invalid."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"invalid JSON: {' '.join(str(error).split())[:120]}") from None
 
 
 def read_object(value: Any, what: str) -> Mapping[str, Any]:
@@ -46,8 +116,7 @@ def check_text(name: str, value: Any, most: int = MAX_TEXT) -> str:
 
 def read_text(name: str, value: Any) -> str:
     """Return a text as one line without control characters."""
-    # JSON may contain a lone surrogate, which cannot be encoded.
-    return tidy(check_text(name, value).encode("utf-8", "replace").decode("utf-8"))
+    return tidy(_without_surrogates(check_text(name, value)))
 
 
 def read_number(name: str, value: Any) -> float:
@@ -117,7 +186,7 @@ def read_strictness(value: Any) -> Strictness:
 
 def read_off(value: Any) -> tuple[int, ...]:
     """Return off dimensions, given as a list of whole numbers or their digits, sorted."""
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         raise ValueError(f"off must be a list of dimensions; got {short_repr(value)}")
     if len(value) > MAX_OFF:
         raise ValueError(f"off may have at most {MAX_OFF:,} dimensions; got {len(value):,}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +26,40 @@ from sieve.model.engine import EncodedQuery, Engine, Result, SearchOutcome
 from sieve.model.interpretability import interpretability_report
 
 if TYPE_CHECKING:
-    from sieve.model.dimension_name import DimensionName
-    from sieve.model.dimensions import DimensionPage, Example, Histogram, Neighbour
+    from sieve.model.dimensions import DimensionPage, Histogram
     from sieve.model.dimensions.ablation import Ablation
     from sieve.model.dimensions.map import DimensionMap
-    from sieve.model.search_results import ActiveDimension
+
+
+def to_json(value: Any) -> Any:
+    """Convert results to JSON-compatible types, without rows, which are internal.
+
+    Floats are rounded to six decimal places: further digits are float32 noise.
+    """
+    if is_dataclass(value):
+        value = vars(value)
+    elif hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: to_json(part) for name, part in value.items() if name != "row"}
+    if isinstance(value, list | tuple):
+        return [to_json(part) for part in value]
+    return _number(float(value)) if isinstance(value, float | np.floating) else value
 
 
 def histogram_figure(histogram: Histogram) -> dict[str, Any]:
     """Return a Plotly histogram of a dimension's activations on images and captions.
 
-    Returns
-    -------
-    dict
-        `data` and `layout` for plotly.js; the page sets the colours of its light or dark theme.
+    The page sets the colours of its light or dark theme.
     """
     edges = histogram.edges
-    centres = (edges[:-1] + edges[1:]) / 2
     figure = go.Figure()
     for name, counts in (("images", histogram.images), ("captions", histogram.texts)):
         # Shares, not counts: an image has several captions.
         share = counts / max(int(counts.sum()), 1)
         figure.add_bar(
             name=name,
-            x=centres.round(5).tolist(),
+            x=((edges[:-1] + edges[1:]) / 2).round(5).tolist(),
             y=share.round(5).tolist(),
             customdata=counts.tolist(),
             hovertemplate=f"%{{customdata}} {name} around %{{x:.2f}}<extra></extra>",
@@ -68,11 +78,6 @@ def histogram_figure(histogram: Histogram) -> dict[str, Any]:
     return json.loads(figure.to_json() or "{}")
 
 
-def copies_json(result: Result) -> list[dict[str, str]]:
-    """Serialise the copies of a result: items with the same picture."""
-    return [copy._asdict() for copy in result.copies]
-
-
 def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]:
     """Serialise one search with its results and notes."""
     return {
@@ -87,7 +92,7 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
                 "score": result.score,
                 "captions": list(result.captions),
                 "labels": list(result.labels),
-                "copies": copies_json(result),
+                "copies": to_json(result.copies),
                 "contributions": [asdict(part) for part in result.contributions],
             }
             for result in outcome.results
@@ -96,6 +101,11 @@ def search_report(query: EncodedQuery, outcome: SearchOutcome) -> dict[str, Any]
         "suggestion": query.suggested,
         "seconds": outcome.seconds,
     }
+
+
+def backbone_name(collection: Collection) -> str:
+    """Return the short name of a collection's backbone; empty for external codes."""
+    return "" if collection.codes else Path(collection.backbone.name).name
 
 
 def collection_facts(collection: Collection) -> dict[str, Any]:
@@ -142,10 +152,7 @@ def collection_report(name: str, checkpoint: str | None) -> dict[str, Any]:
 def dimension_rows(table: pd.DataFrame, sort: str, match: str) -> pd.DataFrame:
     """Select the rows of the dimension table that contain a text, and sort them by a column.
 
-    Raises
-    ------
-    ValueError
-        If the column does not exist.
+    Raises a ValueError if the column does not exist.
     """
     if sort not in table.columns:
         raise ValueError(f"cannot sort by {sort!r}; columns are: {', '.join(table.columns)}")
@@ -210,32 +217,13 @@ def query_json(query: EncodedQuery) -> dict[str, Any]:
 
 def page_json(page: DimensionPage) -> dict[str, Any]:
     """Serialise a dimension for the API."""
-    return {
-        "dimension": page.dimension,
-        "name": page.name,
-        "suggested": page.suggested,
-        "naming": None if page.naming is None else _naming(page.naming),
-        "label": page.label,
-        "statistics": {name: _number(value) for name, value in page.statistics.items()},
-        "words": [{"word": word, "score": _number(score)} for word, score in page.words],
-        "top_images": [_example(example) for example in page.top_images],
-        "random_images": [_example(example) for example in page.random_images],
-        "intervals": [
-            {
-                "low": _number(interval.low),
-                "high": _number(interval.high),
-                "count": interval.count,
-                "examples": [_example(example) for example in interval.examples],
-            }
-            for interval in page.intervals
-        ],
-        "top_captions": [
-            {"text": caption.text, "value": _number(caption.value), "id": caption.id}
-            for caption in page.top_captions
-        ],
-        "similar": _neighbours(page.similar),
-        "coactive": _neighbours(page.coactive),
-    }
+    fields = {name: part for name, part in vars(page).items() if name != "histogram"}
+    words = [{"word": word, "score": score} for word, score in page.words]
+    statistics = {name: float(value) for name, value in page.statistics.items()}
+    serialised = to_json({**fields, "words": words, "statistics": statistics})
+    if page.naming is not None:
+        del serialised["naming"]["name"]
+    return serialised
 
 
 def page_view(engine: Engine, page: DimensionPage) -> dict[str, Any]:
@@ -281,7 +269,7 @@ def summary(outcome: SearchOutcome) -> str:
     if outcome.all_off:
         return "No results: every dimension of the query is off"
     n = len(outcome.results)
-    found = "No results" if n == 0 else "1 result" if n == 1 else f"{n} results"
+    found = f"{n or 'No'} result{'' if n == 1 else 's'}"
     if n == 0 and not outcome.left:
         return found
     if not outcome.off:
@@ -299,11 +287,9 @@ def query_dimension_rows(
 ) -> list[dict[str, Any]]:
     """Serialise the active dimensions, after those that are off but not active in the query."""
     listed = {active.dimension for active in query.dimensions}
-    added = [j for j in off or () if j not in listed]
-    return [
-        *({**dimension_row(engine, j), "q": 0.0, "b": 0.0} for j in added),
-        *(_active(engine, active) for active in query.dimensions),
-    ]
+    strengths = [(j, 0.0, 0.0) for j in off or () if j not in listed]
+    strengths += [(one.dimension, one.strength, one.without_strength) for one in query.dimensions]
+    return [{**dimension_row(engine, j), "q": _number(q), "b": _number(b)} for j, q, b in strengths]
 
 
 def table_view(engine: Engine) -> dict[str, list[Any]]:
@@ -339,16 +325,7 @@ def probe_view(probe: Ablation) -> dict[str, Any]:
         "probes": probe.n_probes,
         "changed": probe.n_changed,
         "mean_left": round(probe.mean_left, 2),
-        "changes": [
-            {
-                "text": change.text,
-                "strength": _number(change.strength),
-                "left": change.left,
-                "before": [_example(one) for one in change.before],
-                "after": [_example(one) for one in change.after],
-            }
-            for change in probe.changes
-        ],
+        "changes": [{**to_json(change), "left": change.left} for change in probe.changes],
     }
 
 
@@ -382,14 +359,6 @@ def item_summaries(engine: Engine, rows: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _active(engine: Engine, active: ActiveDimension) -> dict[str, Any]:
-    return {
-        **dimension_row(engine, active.dimension),
-        "q": _number(active.strength),
-        "b": _number(active.without_strength),
-    }
-
-
 def dimension_row(engine: Engine, dimension: int) -> dict[str, Any]:
     """Serialise a dimension briefly: its name, top images and best caption."""
     rows, values = engine.image_codes.postings(dimension)
@@ -413,44 +382,21 @@ def _result(result: Result) -> dict[str, Any]:
         "before": result.rank_before,
         "captions": list(result.captions),
         "labels": list(result.labels),
-        "copies": copies_json(result),
+        "copies": to_json(result.copies),
         "parts": [(part.dimension, _number(part.value)) for part in result.contributions],
     }
-
-
-def _example(example: Example) -> dict[str, Any]:
-    return {
-        "id": example.id,
-        "file": example.file,
-        "value": _number(example.value),
-        "captions": list(example.captions),
-    }
-
-
-def _naming(name: DimensionName) -> dict[str, Any]:
-    return {
-        "source": name.source,
-        "score": _number(name.score),
-        "runner_up": name.runner_up,
-        "runner_up_score": _number(name.runner_up_score),
-        "vocabulary": name.vocabulary,
-        "vocabulary_score": _number(name.vocabulary_score),
-        "vocabulary_runner_up": name.vocabulary_runner_up,
-        "vocabulary_runner_up_score": _number(name.vocabulary_runner_up_score),
-    }
-
-
-def _neighbours(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
-    return [
-        {"dimension": near.dimension, "name": near.name, "similarity": _number(near.similarity)}
-        for near in neighbours
-    ]
 
 
 def _or_none(column: list[float]) -> list[float | None]:
     return [None if np.isnan(value) else round(value, 5) for value in column]
 
 
+def format_number(value: float) -> str:
+    """Format a number as the page does: `0.21`, `−0.04`, `0.004`."""
+    size = abs(value)
+    digits = 3 if 0 < size < 0.0095 else 2
+    return ("−" if value < 0 else "") + f"{size:.{digits}f}"
+
+
 def _number(value: float) -> float:
-    """Round to six decimal places: further digits are float32 noise."""
     return round(float(value), 6)

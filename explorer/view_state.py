@@ -10,111 +10,81 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs, urlencode
 
+from pydantic import Field, PlainValidator
+from pydantic.dataclasses import dataclass
+
 from sieve.explorer.json_validation import (
-    MAX_OFF,
     NEVER,
-    check_text,
+    Storable,
     read_dimension,
     read_off,
     read_strictness,
     short_repr,
     split_list,
+    validate,
 )
 
-TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark", "train")
+Tab = Literal["search", "dimensions", "inspect", "compare", "figure", "benchmark", "train"]
+TABS = get_args(Tab)
 TAB_TEXTS = ("atlas", "inspect", "versus", "figure", "benchmark")
 """Fields of single tabs: text that the tab parses and validates itself."""
 MAX_LINK_CHARACTERS = 20_000
 MAX_TEXT_CHARACTERS = 10_000
 
-_OF_CHECKPOINT = frozenset({"off", "dimension", "atlas"})
-_ITEM_ID = re.compile(r"[0-9a-f]{16}")
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS), Storable]
+ItemId = Annotated[str, Field(pattern="^([0-9a-f]{16})?$")]
+Dimension = Annotated[int, PlainValidator(read_dimension)]
+Off = Annotated[tuple[int, ...], PlainValidator(read_off)]
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """The state of the page that a link restores."""
+    """The state of the page that a link restores; every field is validated."""
 
-    q: str = ""
+    q: Text = ""
     """Text of the query."""
-    without: str = ""
+    without: Text = ""
     """Text to exclude."""
-    item: str = ""
+    item: ItemId = ""
     """Id of an item whose image is the query instead of `q`."""
-    off: tuple[int, ...] | None = None
+    off: Off | None = None
     """The complete set of dimensions that are off; None for those proposed for "without"."""
-    strictness: float = 1.0
+    strictness: Annotated[float, PlainValidator(lambda value: read_strictness(value).value)] = 1.0
     """In [0, 1]."""
-    never: bool = False
-    compare: bool = False
+    never: Annotated[bool, Field(strict=True)] = False
+    compare: Annotated[bool, Field(strict=True)] = False
     """Whether the results of the dense baseline are shown beside the others."""
-    tab: str = TABS[0]
-    dimension: int | None = None
+    tab: Tab = "search"
+    dimension: Dimension | None = None
     """The dimension whose page is open."""
-    inspect: str = ""
+    inspect: Text = ""
     """State of the Inspect tab, such as `left:a dog,right:snow`."""
-    versus: str = ""
+    versus: Text = ""
     """State of the Compare tab, such as `q:a dog,without:snow,method:literal`."""
-    figure: str = ""
+    figure: Text = ""
     """Recipe of the figure as JSON."""
-    atlas: str = ""
+    atlas: Text = ""
     """State of the Dimensions tab, such as `map:agreement images:0.01..0.2 only:3,17-20`."""
-    benchmark: str = ""
+    benchmark: Text = ""
     """State of the Benchmark tab: evaluation,track,pair,baseline."""
 
-    def __post_init__(self) -> None:
-        for name in ("q", "without", "item", "tab", *TAB_TEXTS):
-            check_text(name, getattr(self, name), MAX_TEXT_CHARACTERS)
-        if self.item and not _ITEM_ID.fullmatch(self.item):
-            raise ValueError(f"item must be 16 hex digits; got {short_repr(self.item)}")
-        if self.off is not None and len(self.off) > MAX_OFF:
-            raise ValueError(f"off may name {MAX_OFF} dimensions; got {len(self.off)}")
-        if any(j < 0 for j in self.off or ()) or (self.dimension or 0) < 0:
-            raise ValueError("a dimension is a whole number of at least 0")
-        if not 0 <= self.strictness <= 1:
-            raise ValueError(f"strictness must be from 0 to 1, or {NEVER}; got {self.strictness}")
-        if self.tab not in TABS:
-            raise ValueError(f"tab must be one of {', '.join(TABS)}; got {short_repr(self.tab)}")
-
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> ViewState:
+    def from_payload(cls, payload: Any) -> ViewState:
         """Validate a payload from the browser; unknown keys are ignored.
 
-        Raises
-        ------
-        ValueError
-            If a value has the wrong type or is out of range.
+        Raises a ValueError that names the first field with a wrong type or out of range.
         """
-        if not isinstance(payload, dict):
-            raise ValueError(f"expected an object; got {short_repr(payload)}")
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in payload.items() if name in known}
-        for name in ("never", "compare"):
-            if not isinstance(values.get(name, False), bool):
-                raise ValueError(f"{name} must be true or false; got {short_repr(values[name])}")
-        if values.get("off") is not None:
-            values["off"] = read_off(values["off"])
-        if values.get("dimension") is not None:
-            values["dimension"] = read_dimension(values["dimension"])
-        if "strictness" in values:
-            strictness = read_strictness(values["strictness"])
-            values |= {"strictness": strictness.value}
-            values |= {"never": True} if strictness.never else {}
-        return cls(**values)
+        return validate(cls, payload, "a view")
 
 
 def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
     """Return a state as a query string, `?…`; empty for the initial state.
 
-    Parameters
-    ----------
-    state : ViewState
-    collection, checkpoint : str
-        Names of what is open; dimensions are specific to a checkpoint.
+    `collection` and `checkpoint` are the names of what is open; dimensions are specific to a
+    checkpoint.
     """
     parts: dict[str, str] = {}
     if state.item:
@@ -143,23 +113,10 @@ def write_link(state: ViewState, collection: str, checkpoint: str) -> str:
 def read_link(
     query: str, collection: str, checkpoint: str, m: int
 ) -> tuple[ViewState, tuple[str, ...]]:
-    """Parse and validate the query string of a link.
+    """Parse and validate the query string of a link, with or without the question mark.
 
-    Parameters
-    ----------
-    query : str
-        With or without the question mark.
-    collection, checkpoint : str
-        Names of what is open.
-    m : int
-        Number of dimensions.
-
-    Returns
-    -------
-    state : ViewState
-        With all valid values.
-    notes : tuple of str
-        One line for each value that was left out.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions.
+    Returns the state with all valid values, and one line for each value that was left out.
     """
     if len(query) > MAX_LINK_CHARACTERS:
         return ViewState(), (
@@ -172,19 +129,33 @@ def read_link(
     given = {name: values[-1] for name, values in found.items()}
     values: dict[str, Any] = {}
     notes: list[str] = []
-    for name, read in _READERS.items():
+    for name, parse in _PARSERS.items():
         if name not in given:
             continue
+        field = "never" if name == "strictness" and given[name] == NEVER else name
         try:
-            read_values = read(given[name])
-            ViewState(**read_values)
-            _check_known(read_values, m)
+            state = validate(ViewState, {field: parse(given[name])}, "a link")
+            _check_known(state, m)
         except ValueError as error:
             notes.append(f"Left out of the link: {error}.")
         else:
-            values |= read_values
+            values[field] = getattr(state, field)
     notes += _check_origin(given, values, collection, checkpoint)
     return ViewState(**values), tuple(notes)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("q", "without", "item", "tab", "dimension", *TAB_TEXTS), str),
+    "off": split_list,
+    "strictness": lambda text: True if text == NEVER else text,
+    "compare": lambda text: text == "1",
+}
+
+
+def _check_known(state: ViewState, m: int) -> None:
+    for j in (*(state.off or ()), state.dimension or 0):
+        if j >= m:
+            raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
 
 
 def _check_origin(
@@ -209,7 +180,7 @@ def _check_origin(
 
 def _drop_dimensions(values: dict[str, Any]) -> bool:
     """Remove all references to dimensions; return whether there were any."""
-    named = values.keys() & _OF_CHECKPOINT
+    named = values.keys() & {"off", "dimension", "atlas"}
     for name in named:
         del values[name]
     # The page itself ignores the dimensions in these two.
@@ -231,36 +202,3 @@ def _drop_from_figure(text: str) -> str:
         return json.dumps({**recipe, "rows": kept}, ensure_ascii=False) if kept else ""
     except (ValueError, KeyError, TypeError, RecursionError):
         return text  # the Figure tab shows the error
-
-
-def _read_strictness(text: str) -> dict[str, Any]:
-    strictness = read_strictness(text)
-    return {"never": True} if strictness.never else {"strictness": strictness.value}
-
-
-def _read_off(text: str) -> dict[str, Any]:
-    return {"off": read_off(split_list(text))}
-
-
-def _read_dimension(text: str) -> dict[str, Any]:
-    return {"dimension": read_dimension(text)}
-
-
-def _read_text(name: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {name: text}
-
-
-_READERS: dict[str, Callable[[str], dict[str, Any]]] = {
-    **{name: _read_text(name) for name in ("q", "without", "item", "tab", *TAB_TEXTS)},
-    "off": _read_off,
-    "strictness": _read_strictness,
-    "compare": lambda text: {"compare": text == "1"},
-    "dimension": _read_dimension,
-}
-
-
-def _check_known(values: dict[str, Any], m: int) -> None:
-    named = [*(values.get("off") or ()), *([values["dimension"]] if "dimension" in values else [])]
-    for j in named:
-        if j >= m:
-            raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save
 from sieve import assets
 from sieve.model.collection import Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
-from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
 from sieve.model.external_sae import external_sae_fault
 from sieve.model.files import (
@@ -39,6 +39,7 @@ from sieve.model.files import (
     sieve_home,
     write_checksums,
 )
+from sieve.model.hyperparameters import SparseEncoderConfig
 from sieve.model.identity import BackboneIdentity, CodesIdentity
 from sieve.model.schemas import (
     MAX_HEAD_BYTES,

@@ -11,8 +11,7 @@ in separate cones (the modality gap), which centring removes. TopK as in Gao et 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,51 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.codes import SparseCodes
+from sieve.model.hyperparameters import SparseEncoderConfig
 
 IMAGE = "image"
 TEXT = "text"
 MODALITIES = (IMAGE, TEXT)
-
-Activation = Literal["topk", "elu", "dense"]
-"""Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
-(always positive), and `dense` is the identity, a control without sparse codes."""
-
-
-@dataclass(frozen=True)
-class SparseEncoderConfig:
-    """Shape of a sparse encoder."""
-
-    d: int
-    """Width of the backbone's embeddings."""
-    m: int = 1024
-    """Number of dimensions of a code."""
-    k: int = 64
-    """Maximum number of active dimensions of a code."""
-    activation: Activation = "topk"
-    """Activation function."""
-    k_text: int = 0
-    """Maximum number of active dimensions of a text's code; 0 means k."""
-    floor: float = 0.0
-    """Activations below this share of their row's largest are dropped, so that short queries have
-    few dimensions and complex images many."""
-
-    def __post_init__(self) -> None:
-        if self.d < 1 or self.m < 1:
-            raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
-        if not 1 <= self.k <= self.m:
-            raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
-        if not 0 <= self.k_text <= self.m or not 0 <= self.floor < 1:
-            raise ValueError(
-                f"k_text must be in [0, m] and floor in [0, 1); got {self.k_text}, {self.floor}"
-            )
-        if self.activation not in get_args(Activation):
-            raise ValueError(
-                f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
-            )
-
-    def active(self, modality: str) -> int:
-        """Return the maximum number of active dimensions of a modality's codes."""
-        return self.k_text or self.k if modality == TEXT else self.k
 
 
 class ActiveCode(NamedTuple):

@@ -50,9 +50,9 @@ _FULL_MESSAGES = ("No space left", "(os error 28)", "(os error 27)", "File too l
 _MIN_FREE_BYTES = 1 << 20
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, limit: int = 120) -> str:
     """Return an exception's message in one short line, or its type if it has no message."""
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:

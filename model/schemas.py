@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from sieve.model.encoder import SparseEncoderConfig
 from sieve.model.exclusion import Calibration
+from sieve.model.hyperparameters import SparseEncoderConfig
 
 MAX_HEAD_BYTES = 16 << 20
 """Maximum size of a manifest, a configuration or a list of checksums."""

@@ -1,4 +1,4 @@
-"""A collection whose image embeddings are those of its captions, large enough to benchmark."""
+"""A collection for benchmark tests whose image embeddings equal its caption embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = ("dog", "beach", "snow", "car", "tree")
 
 
 def write_caption_collection(folder: Path, backbone: Backbone, seed: int = 0) -> Path:
-    """Write 600 items whose embeddings are those of their captions; ids begin with the seed."""
+    """Write 600 items whose image embeddings equal their captions'; ids begin with the seed."""
     folder.mkdir()
     generator = np.random.default_rng(seed)
     has = generator.random((600, len(WORDS))) < 0.5

@@ -14,7 +14,7 @@ import pytest
 
 from sieve.explorer.cli import main
 
-if TYPE_CHECKING:  # numpy is imported only once conftest has said how many threads it gets
+if TYPE_CHECKING:  # conftest sets the number of threads before numpy is imported
     from sieve.model.checkpoint import Checkpoint
     from sieve.model.collection import Collection
 
@@ -34,7 +34,7 @@ Sieve = Callable[..., CommandResult]
 
 @pytest.fixture
 def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
-    """Run one command in this process, with its own $SIEVE_HOME."""
+    """Run a command in this process, with a temporary $SIEVE_HOME."""
     assert [path.name for path in home.iterdir()] == ["trusted_backbones.json"]
     handler = signal.getsignal(signal.SIGTERM)
 
@@ -42,8 +42,8 @@ def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return CommandResult(int(ended.value.code or 0), said.out, said.err)
+        captured = capsys.readouterr()
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
 
     with warnings.catch_warnings():
         yield run
@@ -52,7 +52,7 @@ def sieve(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator[Sieve]:
 
 @pytest.fixture
 def opened(tiny_collection: Collection, tiny_checkpoint: Checkpoint) -> tuple[str | Path, ...]:
-    """The arguments that open the tiny collection with its checkpoint."""
+    """Arguments that open the tiny collection with its checkpoint."""
     return tiny_collection.path, "--checkpoint", tiny_checkpoint.path
 
 

@@ -44,7 +44,7 @@ PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order tests by stage, fast first; each file stays whole."""
+    """Order tests by stage, fast first, without splitting files."""
 
     def stage(item: pytest.Item) -> int:
         marked = (n for n, mark in enumerate(STAGES) if mark and item.get_closest_marker(mark))
@@ -77,7 +77,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Pat
 
 @pytest.fixture(scope="session")
 def scenes_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A $SIEVE_HOME with the bundled collection: the user's own if it has it already."""
+    """A $SIEVE_HOME with the bundled collection; the user's own if it is prepared there."""
     from sieve.data_prep.bundled import bundled_path, prepare_bundled_scenes
 
     with pytest.MonkeyPatch.context() as patch:
@@ -194,7 +194,7 @@ def tiny_checkpoint(tiny_collection, tiny_backbone, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory):
-    """An engine over both; opened with its own $SIEVE_HOME."""
+    """An engine of both, opened with a separate $SIEVE_HOME."""
     from sieve.model.engine import Engine
 
     before = os.environ.get("SIEVE_HOME")

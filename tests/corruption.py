@@ -32,7 +32,7 @@ class PicklePayload:
 
 
 def damages(size: int) -> Iterator[tuple[str, Damage]]:
-    """Yield named damages that reach the head, the data, the tail and the end of a file."""
+    """Yield named kinds of damage to the header, the data and the end of a file."""
     for offset in sorted(
         {0, 6, size // 100, size // 3, size // 2, size - size // 10, size - 8, size - 1}
     ):
@@ -50,7 +50,7 @@ def _flip_bit(data: bytes, offset: int, bit: int) -> bytes:
 
 
 def damaged_files(paths: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Damage one file at a time in every way, and restore it afterwards."""
+    """Damage one file at a time in every way and restore it afterwards."""
     for path in paths:
         whole = path.read_bytes()
         for name, damage in damages(len(whole)):

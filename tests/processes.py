@@ -1,4 +1,4 @@
-"""Processes that tests start: distributed training, and the ports of servers."""
+"""Start processes in tests: distributed training, and ports of servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIRST_PORT = 7960 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").remov
 
 
 def torchrun(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a script in two processes that train together, on a free port.
+    """Run a script in two distributed processes on a free port.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """List the public interface as text: commands, options, API endpoints and addresses.
 
-`tests/explorer/test_public_interface.py` compares it with what is recorded; the golden outputs of
-`tests.benchmarks.golden` use it too.
+`tests/explorer/test_public_interface.py` compares it with the recorded text; the golden outputs of
+`tests.benchmarks.golden` contain it too.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ ADDRESSES = (
     "?item=../etc/passwd&q=a+dog",
     "?q=a+dog&unknown=1&q=a+cat",
 )
-"""Addresses that a page wrote, or that somebody made up."""
+"""URLs written by the page, and invalid ones."""
 
 
 def rewrite_address(address: str) -> tuple[str, int]:
-    """Read an address as the page does, and write what was read.
+    """Parse a URL as the page does and write it again.
 
     The only place here that imports Sieve's view state.
 
     Returns
     -------
     str
-        The query string; the same again, unless something could not be used or was not in order.
+        The query string; unchanged if the input is valid and in canonical order.
     int
-        Number of lines that say what could not be used.
+        Number of notes about ignored values.
     """
     from sieve.explorer.view_state import read_link, write_link
 
@@ -68,7 +68,7 @@ def rewrite_address(address: str) -> tuple[str, int]:
 
 
 def address_lines() -> list[str]:
-    """Describe what each of `ADDRESSES` is read and written as, two lines each."""
+    """Return two lines for each of `ADDRESSES`: the input, and the URL written again."""
     lines = []
     for address in ADDRESSES:
         written, n_notes = rewrite_address(address)
@@ -83,11 +83,11 @@ _USAGE_OPTION = re.compile(r"\[[^]]*\]|--?[a-z][\w-]* [^ -]\S*")
 _ENTRY = re.compile(r"^  (--?[A-Za-z0-9].*(?:\n {4,}\S.*)*)", re.MULTILINE)
 _SUBCOMMAND = re.compile(r"^    • (\S+)", re.MULTILINE)
 HELP_WIDTH = 1000
-"""Columns of a terminal in which no line of help is wrapped."""
+"""Terminal width at which no line of help is wrapped."""
 
 
 def command_lines(print_help: Callable[[tuple[str, ...]], str]) -> list[str]:
-    """List all commands, each with its options; not the wording of their help.
+    """List all commands with their options, without their descriptions.
 
     Parameters
     ----------
@@ -97,13 +97,13 @@ def command_lines(print_help: Callable[[tuple[str, ...]], str]) -> list[str]:
     Returns
     -------
     list of str
-        `command: arguments` and, indented, an option a line with its choices and default.
+        `command: arguments` and one indented line per option with its choices and default.
     """
     lines: list[str] = []
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
         words = waiting.pop(0)
-        # Without borders, which are drawn only where the output is UTF-8.
+        # Without borders, which are drawn only if the output is UTF-8.
         text = re.sub(r" *│?$", "", print_help(words).replace("\n│", "\n "), flags=re.MULTILINE)
         arguments = _USAGE_OPTION.sub("", text.splitlines()[0].partition("[-h]")[2])
         lines.append(" ".join(["sieve", *words]) + ": " + " ".join(arguments.split()))

@@ -1,4 +1,4 @@
-"""A source of plain squares, and readers of the collection prepared from it."""
+"""A source of coloured squares, and readers of the prepared collection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A disk that is full: one line that says so, nothing half-written, and what was whole stays.
+"""Test a full disk: a one-line error, no partial files, and older files unchanged.
 
-On a small file system where one can be mounted, which only root may; everywhere else with a limit
-on the size of a file, which fails at the same places.
+Uses a small file system if it can be mounted (as root), and otherwise a limit on the file size,
+which fails at the same places.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.slow
 
 
 class Disk:
-    """A folder on which little can be written once it is full."""
+    """A folder with limited space."""
 
     def __init__(self, folder: Path, mounted: bool) -> None:
         self.folder, self._mounted = folder, mounted
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(self, left: int) -> None:
-        """Leave so many bytes, or let no file have more."""
+        """Leave the given number of bytes free, or limit the size of files to it."""
         if not self._mounted:
             resource.setrlimit(resource.RLIMIT_FSIZE, (left, self._before[1]))
             return
@@ -41,12 +41,12 @@ class Disk:
         (self.folder / "filler").write_bytes(bytes(max(free - left, 0)))
 
     def empty(self) -> None:
-        """Make room again."""
+        """Remove the limit."""
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
         (self.folder / "filler").unlink(missing_ok=True)
 
     def names(self) -> set[str]:
-        """Names in the folder, without temporary ones."""
+        """Return the names in the folder, except temporary ones."""
         return {path.name for path in self.folder.iterdir() if path.name[0] != "."} - {"filler"}
 
 
@@ -71,39 +71,43 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 
 
 def full(line: str) -> str:
-    """Check a line that tells of a full disk."""
+    """Check the error message of a full disk."""
     assert "the disk that holds" in line and "is full; free some space" in line, line
     return line
 
 
-def test_preparing(disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: Path) -> None:
+def test_full_disk_while_preparing(
+    disk: Disk, sieve: Sieve, pictures: Path, tiny_backbone_dir: Path
+) -> None:
     out = disk.folder / "c"
-    asked = (
+    requested = (
         *("prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu", "--out", out),
     )
     for left in (0, 2_000, 9_000):
         disk.fill(left)
-        full(fault(sieve(*asked)))
+        full(fault(sieve(*requested)))
         assert disk.names() == set()
         disk.empty()
-    assert sieve(*asked).code == 0
+    assert sieve(*requested).code == 0
     assert Collection.open(out).n_items == 60 and disk.names() == {"c"}
 
 
-def test_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None:
+def test_full_disk_while_training(disk: Disk, sieve: Sieve, tiny_collection: Collection) -> None:
     out = disk.folder / "codes"
-    asked = ("train", tiny_collection.path, "--out", out, "--device", "cpu", "--epochs", "1")
+    requested = ("train", tiny_collection.path, "--out", out, "--device", "cpu", "--epochs", "1")
     small = ("--m", "64", "--k", "8", "--batch-size", "32")
     disk.fill(3_000)
-    full(fault(sieve(*asked, *small)))
+    full(fault(sieve(*requested, *small)))
     assert disk.names() == set()
     disk.empty()
-    assert sieve(*asked, *small).code == 0
+    assert sieve(*requested, *small).code == 0
     assert Checkpoint.load(out).m == 64 and disk.names() == {"codes"}
 
 
-def test_exporting_over_an_older_file(disk: Disk, sieve: Sieve, tiny_engine, home: Path) -> None:
+def test_full_disk_while_exporting_over_an_older_file(
+    disk: Disk, sieve: Sieve, tiny_engine, home: Path
+) -> None:
     opened = (tiny_engine.collection.path, "codes", "--checkpoint", tiny_engine.checkpoint.path)
     out = disk.folder / "codes.npz"
     assert sieve("export", *opened, "-o", out).code == 0
@@ -117,7 +121,7 @@ def test_exporting_over_an_older_file(disk: Disk, sieve: Sieve, tiny_engine, hom
     assert home.is_dir()
 
 
-def test_annotating(disk: Disk) -> None:
+def test_full_disk_while_annotating(disk: Disk) -> None:
     def store() -> Annotations:
         return Annotations(Database(disk.folder / "notes.sqlite", "c" * 64, "d" * 64), m=4096)
 
@@ -138,7 +142,7 @@ def test_annotating(disk: Disk) -> None:
             break
     assert lines and "notes cannot be saved" in lines[0] and "\n" not in lines[0]
     disk.empty()
-    kept = store().all()
-    assert kept[1]["name"].value == "dog" and set(kept) == set(range(1, dimension))
+    saved = store().all()
+    assert saved[1]["name"].value == "dog" and set(saved) == set(range(1, dimension))
     assert store().write(dimension, "note", "now", 0).saved
     assert os.listdir(disk.folder) == ["notes.sqlite"]

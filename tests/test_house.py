@@ -1,4 +1,4 @@
-"""The house itself: lint, types, one-way imports, and a wheel that works elsewhere."""
+"""Test the repository: lint, types, one-way imports and the wheel."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_nothing_but_the_house_stands_at_the_top() -> None:
+def test_top_level_has_only_expected_files() -> None:
     tracked = run("git", "ls-files").stdout.splitlines()
     if not tracked:
         pytest.skip("not a git checkout")
@@ -101,12 +101,12 @@ def test_nothing_but_the_house_stands_at_the_top() -> None:
 
 
 @pytest.mark.parametrize("page", sorted([*ROOT.glob("[!.]*/**/*.md"), *ROOT.glob("*.md")]), ids=str)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert "://" in link or (page.parent / link).exists(), f"{page} links to {link}"
 
 
-def test_the_wheel_works_beside_a_model_of_the_same_name(tmp_path: Path, scenes_home: Path) -> None:
+def test_wheel_works_next_to_modules_of_the_same_name(tmp_path: Path, scenes_home: Path) -> None:
     wheels, site = tmp_path / "wheels", tmp_path / "site"
     pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps")
     built = run(

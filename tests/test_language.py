@@ -1,4 +1,4 @@
-"""The English of the code base: no private vocabulary, and docstrings that say what is done."""
+"""Test the wording of the code base: no private vocabulary, and docstrings with a verb."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_both_checkpoints_ship_for_the_bundled_backbone() -> None:
     assert {Checkpoint.load(path).backbone.sha256 for path in CHECKPOINTS} == {sha256}
 
 
-def test_shipped_embeddings_are_those_of_the_drawn_scenes() -> None:
+def test_shipped_embeddings_match_the_scenes() -> None:
     scenes = Scenes()
     records = list(scenes.records())
     rows = np.random.default_rng(0).choice(len(records), 50, replace=False)
@@ -44,12 +44,12 @@ def test_shipped_embeddings_are_those_of_the_drawn_scenes() -> None:
     assert (drawn * shipped).sum(1).min() >= 0.999
 
 
-def test_the_scenes_checkpoint_opens_the_bundled_collection(engine: Engine) -> None:
+def test_scenes_checkpoint_opens_the_bundled_collection(engine: Engine) -> None:
     assert engine.checkpoint.path.name == "scenes"
     assert engine.collection.n_items == 5000
 
 
-def test_the_scenes_checkpoint_has_seen_no_bundled_scene(engine: Engine) -> None:
+def test_scenes_checkpoint_was_not_trained_on_bundled_scenes(engine: Engine) -> None:
     assert not set(engine.checkpoint.trained_items) & set(engine.collection.items["id"])
 
 
@@ -84,7 +84,7 @@ def test_exclusion_keeps_a_and_drops_b(engine: Engine) -> None:
         ]
         with_a.append([share(results, wanted) for results in found])
         with_b.append([share(results, unwanted) for results in found])
-    (_, *kept), (before, *dropped) = np.mean(with_a, 0), np.mean(with_b, 0)
-    assert min(kept) >= 0.85
+    (_, *preserved), (before, *dropped) = np.mean(with_a, 0), np.mean(with_b, 0)
+    assert min(preserved) >= 0.85
     assert before >= 0.25
     assert max(dropped) <= 0.1

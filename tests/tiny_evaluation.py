@@ -56,14 +56,14 @@ def small_result(
 
 
 def _track(name: str, items: list[str]) -> TrackResult:
-    asked = tuple(PairCount(a, b, 12, 10) for a, b in PAIRS)
+    requested = tuple(PairCount(a, b, 12, 10) for a, b in PAIRS)
     marks = {"Sieve": "rrrrrrrrrn", "subtraction": "rvrvrrrrrr"}
     found = {
         method: Answer(tuple(items[:10]), marks.get(method, "vrvrvrvrvr")) for method in SHARES
     }
     answers = {method: dict.fromkeys(range(len(PAIRS)), found[method]) for method in SHARES}
     methods = tuple(_method(method) for method in SHARES)
-    return TrackResult(name, asked, 12, 4, 12, PairCriteria(), methods, (), answers)
+    return TrackResult(name, requested, 12, 4, 12, PairCriteria(), methods, (), answers)
 
 
 def _method(name: str) -> MethodResult:

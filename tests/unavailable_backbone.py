@@ -40,13 +40,13 @@ def wide_texts(texts: list[str]) -> np.ndarray:
 def write_embeddings(folder: Path) -> Path:
     """Write the layout that `sieve prepare embeddings` reads: two arrays and a table."""
     folder.mkdir(parents=True)
-    said = [text_of(number) for number in range(N)]
-    np.save(folder / "image_features.npy", [embed(words, -1, i) for i, words in enumerate(said)])
-    np.save(folder / "text_features.npy", [embed(words, 1, N + i) for i, words in enumerate(said)])
+    text = [text_of(number) for number in range(N)]
+    np.save(folder / "image_features.npy", [embed(words, -1, i) for i, words in enumerate(text)])
+    np.save(folder / "text_features.npy", [embed(words, 1, N + i) for i, words in enumerate(text)])
     splits = [("train", "train", "train", "select", "test")[i % 5] for i in range(N)]
     with (folder / "items.csv").open("w", newline="") as stream:
         rows = csv.writer(stream)
         rows.writerow(("image", "caption", "split"))
-        for i, (thing, place) in enumerate(said):
+        for i, (thing, place) in enumerate(text):
             rows.writerow((f"{i}.jpg", f"a {thing} on a {place}, seen {i} times", splits[i]))
     return folder

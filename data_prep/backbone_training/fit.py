@@ -56,7 +56,7 @@ class Domain(NamedTuple):
     features: torch.Tensor
     """(n, views, c) float16: pooled features of the frozen trunk"""
     captions: Sequence[Sequence[str]]
-    book: TermIndex
+    terms: TermIndex
 
 
 class Towers:
@@ -66,12 +66,14 @@ class Towers:
     ----------
     network : open_clip.model.CustomTextCLIP
         Its text tower has the vocabulary of `tokens`.
-    tokens : CompactTokens
-    dropout : float
     """
 
     def __init__(self, network: Any, tokens: CompactTokens, dropout: float) -> None:
         self.network, self.tokens, self.dropout = network, tokens, dropout
+        self.parameters: list[nn.Parameter] = [
+            *network.visual.head.parameters(),
+            *network.text.parameters(),
+        ]
         self.training = False
 
     def images(self, features: torch.Tensor) -> torch.Tensor:
@@ -132,18 +134,12 @@ def query_loss(similarity: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    towers: Towers,
-    domains: Sequence[Domain],
-    recipe: FitConfig,
-    report: Callable[[int], None],
+    towers: Towers, domains: Sequence[Domain], recipe: FitConfig, report: Callable[[int], None]
 ) -> None:
     """Train the towers in place; finally load the moving average of their weights.
 
     Parameters
     ----------
-    towers : Towers
-    domains : sequence of Domain
-    recipe : FitConfig
     report : callable
         Called with the step number every 100 steps and at the end, with averaged weights.
     """
@@ -151,11 +147,18 @@ def train(
     generator = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # dropout uses the global generator
     scales = nn.Parameter(torch.tensor([math.log(1 / 0.07), math.log(10.0)]))
-    parameters = [*towers.network.visual.head.parameters(), *towers.network.text.parameters()]
-    optimizer = _optimizer(parameters, scales, recipe)
+    parameters = towers.parameters
+    # Weight decay for matrices only, not for gains and offsets.
+    decayed = [value for value in parameters if value.ndim > 1]
+    others = [*(value for value in parameters if value.ndim <= 1), scales]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     mean = [value.detach().clone() for value in parameters]
-    towers.training = True
     for step in range(recipe.steps):
+        towers.training = True
         warm = min(1.0, (step + 1) / 50)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * warm * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
@@ -168,62 +171,41 @@ def train(
             average.lerp_(value.detach(), 1 - decay)
         if step % 20 == 0:
             logger.info("step %d: %s", step, [round(loss.item(), 3) for loss in losses])
+        towers.training = False
         if step % 100 == 99 or step + 1 == recipe.steps:
             _swap(parameters, mean)
-            towers.training = False
             report(step + 1)
-            towers.training = True
             _swap(parameters, mean)
     _swap(parameters, mean)
-    towers.training = False
     with torch.no_grad():
         towers.network.logit_scale.copy_(scales[0])
 
 
-def _optimizer(
-    parameters: Sequence[nn.Parameter], scales: nn.Parameter, recipe: FitConfig
-) -> torch.optim.Optimizer:
-    """Build AdamW with weight decay for matrices only, not for gains and offsets."""
-    matrices = [value for value in parameters if value.ndim > 1]
-    others = [value for value in parameters if value.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": [*others, scales], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
 def _loss(
-    towers: Towers,
-    domain: Domain,
-    recipe: FitConfig,
-    scales: torch.Tensor,
-    random: Random,
+    towers: Towers, domain: Domain, recipe: FitConfig, scales: torch.Tensor, random: Random,
     generator: torch.Generator,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """Return the loss of one batch of a domain: captions and short queries against its images."""
+    index = domain.terms
     rows = torch.randperm(len(domain.features), generator=generator)[: recipe.batch]
     views = torch.randint(domain.features.shape[1], (len(rows),), generator=generator)
     captions = [random.choice(domain.captions[int(row)]) for row in rows]
-    has = domain.book.has[rows]
-    drawable = domain.book.weights * has.any(0)
+    has = index.has[rows]
+    drawable = index.weights * has.any(0)
     count = min(recipe.queries, int((drawable > 0).sum()))
     columns = torch.multinomial(drawable, count, generator=generator)
     texts = [drop_words(caption, random, recipe.word_dropout) for caption in captions]
-    texts += [domain.book.query(column, random) for column in columns.tolist()]
+    texts += [index.query(column, random) for column in columns.tolist()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         images = towers.images(domain.features[rows, views])
         embedded = towers.texts(texts)
     pair, short = scales.exp().clamp(max=100).unbind()
-    missing = domain.book.named(captions).float() @ (~has).float().T
+    missing = index.named(captions).float() @ (~has).float().T
     pairs = caption_loss(pair * embedded[: len(rows)] @ images.T, missing == 0)
     queries = query_loss(short * embedded[len(rows) :] @ images.T, has[:, columns].T)
     return pairs + queries
 
 
-def _swap(values: Sequence[nn.Parameter], others: Sequence[torch.Tensor]) -> None:
-    with torch.no_grad():
-        for value, other in zip(values, others, strict=True):
-            saved = value.detach().clone()
-            value.copy_(other)
-            other.copy_(saved)
+def _swap(values: Sequence[nn.Parameter], others: list[torch.Tensor]) -> None:
+    for i, value in enumerate(values):
+        value.data, others[i] = others[i], value.data

@@ -22,13 +22,14 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import tyro
@@ -36,44 +37,25 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from PIL import Image, ImageOps
 from safetensors.torch import save as serialize
 
+from sieve import assets
 from sieve.data_prep.backbone_training.fit import Domain, FitConfig, Towers, train
-from sieve.data_prep.backbone_training.recall import evaluate_held_out, evaluate_select
 from sieve.data_prep.backbone_training.terms import CompactTokens, TermIndex, frequent_words
-from sieve.data_prep.scenes import Scenes, describe, full_caption
-from sieve.model.backbone import ImageTransform
+from sieve.data_prep.scenes import Scenes
+from sieve.data_prep.scenes.captions import full_caption
+from sieve.data_prep.scenes.compose import describe
+from sieve.model.backbone import Backbone, ImageTransform
+from sieve.model.evaluation import measure_rankings, recall_at
 
 logger = logging.getLogger(__name__)
 
 SHARES = {"backbone": 3500, "encoder": 2091, "select": 500}
 """Numbers of photographs out of Flickr8k's 6,091 training photographs."""
-MODEL: dict[str, Any] = {
-    "embed_dim": 512,
-    "vision_cfg": {
-        "timm_model_name": "tf_efficientnet_lite0",
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "mlp",
-        "image_size": 224,
-    },
-    "text_cfg": {
-        "context_length": 40,
-        "vocab_size": 49408,
-        "width": 256,
-        "heads": 4,
-        "layers": 3,
-        "mlp_ratio": 2.0,
-    },
-}
-PREPROCESS: dict[str, Any] = {
-    "size": 224,
-    "mode": "RGB",
-    "mean": [127 / 255] * 3,
-    "std": [128 / 255] * 3,
-    "interpolation": "bicubic",
-    # No crop, so that objects at the edges can be found.
-    "resize_mode": "squash",
-    "fill_color": 0,
-}
+CONFIG: dict[str, Any] = json.loads(
+    (assets.ROOT / "backbones" / "sieve-lite" / "open_clip_config.json").read_text()
+)
+"""The configuration that ships. Images are squashed, not cropped, so that objects at the edges can
+be found."""
+MODEL: dict[str, Any] = CONFIG["model_cfg"]
 
 
 @dataclass(frozen=True)
@@ -99,10 +81,7 @@ class PretrainConfig:
             raise ValueError(f"scene_seed must not be 0, 2 or 3; got {self.scene_seed}")
         for path in (self.photos / "captions.csv", self.imagenet_weights):
             if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path} is missing; see the docstring of "
-                    "data_prep/backbone_training/pretrain.py"
-                )
+                raise FileNotFoundError(f"{path} is missing; see --help for where to get it")
 
 
 def photo_split(names: Sequence[str]) -> dict[str, list[str]]:
@@ -139,8 +118,7 @@ def new_network(vocabulary: int, weights: Path) -> CustomTextCLIP:
     )
     # The file has other tensor names than timm but the same order, classifier last.
     pretrained = list(torch.load(weights, map_location="cpu", weights_only=True).values())
-    trunk = timm.create_model(MODEL["vision_cfg"]["timm_model_name"])
-    own = trunk.state_dict()
+    own = timm.create_model(MODEL["vision_cfg"]["timm_model_name"]).state_dict()
     if [value.shape for value in pretrained] != [value.shape for value in own.values()]:
         raise ValueError(f"{weights} does not hold the tensors of EfficientNet-Lite0 in order")
     renamed = dict(zip(own, pretrained, strict=True))
@@ -155,7 +133,7 @@ def image_features(trunk: Any, images: Iterator[Image.Image], batch: int = 64) -
     """Return the trunk's pooled features: (n, c) float16."""
     # bfloat16 doubles the speed on recent CPUs; the features keep a cosine above .999.
     trunk = copy.deepcopy(trunk).to(torch.bfloat16, memory_format=torch.channels_last)
-    transform, parts = ImageTransform(PREPROCESS), []
+    transform, parts = ImageTransform(CONFIG["preprocess_cfg"]), []
     with torch.inference_mode():
         while chunk := [transform(image) for image in islice(images, batch)]:
             pixels = torch.stack(chunk).to(torch.bfloat16, memory_format=torch.channels_last)
@@ -174,23 +152,32 @@ def photo_views(folder: Path, names: Sequence[str], views: int, seed: int) -> It
             yield ImageOps.mirror(one) if view % 2 else one
 
 
+def _random_crop(image: Image.Image, random: Random) -> Image.Image:
+    area, ratio = random.uniform(0.5, 1), math.exp(random.uniform(-0.3, 0.3))
+    wide = round(image.width * min(1, math.sqrt(area * ratio)))
+    high = round(image.height * min(1, math.sqrt(area / ratio)))
+    left, top = random.randint(0, image.width - wide), random.randint(0, image.height - high)
+    return image.crop((left, top, left + wide, top + high))
+
+
+def read_captions(photos: Path, names: Sequence[str]) -> list[list[str]]:
+    """Read the captions of each photograph."""
+    captions: defaultdict[str, list[str]] = defaultdict(list)
+    with open(photos / "captions.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            captions[row["image"]].append(row["caption"])
+    return [captions[name] for name in names]
+
+
 def photo_domain(
     config: PretrainConfig, names: Sequence[str], trunk: Any, name: str, views: int
 ) -> Domain:
     """Load photographs with their captions."""
-    written: defaultdict[str, list[str]] = defaultdict(list)
-    with open(config.photos / "captions.csv", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            written[row["image"]].append(row["caption"])
-    captions = [written[image] for image in names]
+    captions = read_captions(config.photos, names)
     stream = photo_views(config.photos, names, views, config.recipe.seed)
-    features = _cached(
-        config, f"{name}-{len(names)}-{views}", lambda: image_features(trunk, stream)
-    )
-    return Domain(
-        name, features.unflatten(0, (len(names), views)), captions,
-        TermIndex(captions, [()] * len(names)),
-    )  # fmt: skip
+    features = _features(config, f"{name}-{len(names)}-{views}", trunk, stream)
+    index = TermIndex(captions, [()] * len(names))
+    return Domain(name, features.unflatten(0, (len(names), views)), captions, index)
 
 
 def scene_domain(config: PretrainConfig, count: int, seed: int, trunk: Any, name: str) -> Domain:
@@ -198,29 +185,102 @@ def scene_domain(config: PretrainConfig, count: int, seed: int, trunk: Any, name
     source = Scenes(count, seed)
     records = list(source.records())
     captions = [(*record.captions, full_caption(describe(record.image))) for record in records]
-    labels = [record.labels for record in records]
     stream = (source.open_image(record, 320) for record in records)
-    features = _cached(config, f"{name}-{count}-{seed}", lambda: image_features(trunk, stream))
-    return Domain(name, features[:, None], captions, TermIndex(captions, labels))
+    features = _features(config, f"{name}-{count}-{seed}", trunk, stream)
+    index = TermIndex(captions, [record.labels for record in records])
+    return Domain(name, features[:, None], captions, index)
+
+
+def _features(
+    config: PretrainConfig, key: str, trunk: Any, images: Iterator[Image.Image]
+) -> torch.Tensor:
+    path = config.cache / f"{key}.pt" if config.cache else None
+    if path and path.is_file():
+        return torch.load(path, weights_only=True)
+    logger.info("computing features of %s", key)
+    features = image_features(trunk, images)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(features, path)
+    return features
 
 
 def save(folder: Path, towers: Towers, domains: Sequence[Domain]) -> None:
     """Write a folder for open_clip's `local-dir:`: float16 weights and configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = dict(towers.network.state_dict())
-    state["text.token_embedding.weight"] = towers.tokens.spread(
-        state["text.token_embedding.weight"]
-    )
+    state, embedding = dict(towers.network.state_dict()), "text.token_embedding.weight"
+    state[embedding] = towers.tokens.spread(state[embedding])
     halves = {
-        key: value.half().contiguous() if value.is_floating_point() else value.contiguous()
+        key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in state.items()
     }
     weights = serialize(halves, metadata={"format": "pt"})
     (folder / "open_clip_model.safetensors").write_bytes(weights)
-    config = {"model_cfg": {**MODEL, "custom_text": True}, "preprocess_cfg": PREPROCESS}
-    _write_json(folder / "open_clip_config.json", config)
+    _write_json(folder / "open_clip_config.json", CONFIG)
     words = frequent_words([texts for domain in domains for texts in domain.captions])
     (folder / "known_words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def recall(
+    texts: np.ndarray, images: np.ndarray, owner: Sequence[int], at: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
+    """Return the text-to-image recall; see `sieve.model.evaluation.metrics.recall_at`.
+
+    Parameters
+    ----------
+    texts, images : (t, d), (n, d) float32
+        Unit embeddings.
+    owner : sequence of int
+        Row of each text's image. Ties count as misses.
+    """
+    found = recall_at(texts @ images.T, np.asarray(owner), at)
+    return {f"R@{k}": round(found[f"recall@{k}"], 4) for k in at}
+
+
+@torch.inference_mode()
+def evaluate_select(towers: Towers, domain: Domain) -> dict[str, float]:
+    """Return recall of all captions and of each image's last one, and AP@10 of single words."""
+    images = towers.images(domain.features[:, 0]).numpy()
+    texts = towers.texts([text for texts in domain.captions for text in texts]).numpy()
+    counts = [len(texts) for texts in domain.captions]
+    rows = np.arange(len(images))
+    figures = recall(texts, images, np.repeat(rows, counts).tolist())
+    last = texts[np.cumsum(counts) - 1]
+    figures["last R@10"] = recall(last, images, rows.tolist(), (10,))["R@10"]
+    index = domain.terms
+    columns = [
+        column for column, term in enumerate(index.terms)
+        if " " not in term and index.has[:, column].sum() >= 10
+    ]  # fmt: skip
+    words = towers.texts([f"a {index.terms[column]}" for column in columns]).numpy()
+    has = index.has[:, columns].T.numpy()
+    figures["word AP@10"] = round(float(np.nanmean(measure_rankings(words @ images.T, has).ap)), 4)
+    return figures
+
+
+def evaluate_held_out(name: str, photos: Path) -> dict[str, dict[str, float]]:
+    """Return the text-to-image recall of a saved backbone on held-out photographs and scenes."""
+    backbone = Backbone.load(name, "cpu")
+
+    def measure(images: np.ndarray, captions: Sequence[Sequence[str]]) -> dict[str, float]:
+        texts = backbone.encode_texts([text for texts in captions for text in texts])
+        return recall(texts, images, [row for row, texts in enumerate(captions) for _ in texts])
+
+    names = (photos / "dev_images.txt").read_text(encoding="utf-8").split()
+    seen = backbone.encode_images(list(photo_views(photos, names, 1, 0)))
+    scenes = Scenes(1000, 2)
+    records = list(scenes.records())
+    drawn = backbone.encode_images([scenes.open_image(record, 320) for record in records])
+    full = [[full_caption(describe(record.image))] for record in records]
+    return {
+        "1,000 dev photographs": measure(seen, read_captions(photos, names)),
+        "1,000 fresh scenes, full captions": measure(drawn, full),
+        "1,000 fresh scenes, all captions": measure(drawn, [record.captions for record in records]),
+    }
 
 
 def main(config: PretrainConfig) -> None:
@@ -230,20 +290,19 @@ def main(config: PretrainConfig) -> None:
     split = photo_split(names)
     torch.manual_seed(config.recipe.seed)
     visual: Any = new_network(8, config.imagenet_weights).visual
-    trunk = visual.trunk
     domains = [
-        photo_domain(config, split["backbone"], trunk, "photos", config.views),
-        scene_domain(config, config.scenes, config.scene_seed, trunk, "scenes"),
+        photo_domain(config, split["backbone"], visual.trunk, "photos", config.views),
+        scene_domain(config, config.scenes, config.scene_seed, visual.trunk, "scenes"),
     ]
     select = [
-        photo_domain(config, split["select"], trunk, "select photos", 1),
-        scene_domain(config, 500, 3, trunk, "select scenes"),
+        photo_domain(config, split["select"], visual.trunk, "select photos", 1),
+        scene_domain(config, 500, 3, visual.trunk, "select scenes"),
     ]
     prepared = time.monotonic()
-    context = MODEL["text_cfg"]["context_length"]
     texts = [text for one in domains for captions in one.captions for text in captions]
-    texts += [term for one in domains for spelt in one.book.spellings for term in spelt]
-    tokens = CompactTokens([*texts, "a photo of some", "the picture"], context)
+    texts += [term for one in domains for spelt in one.terms.spellings for term in spelt]
+    texts += ["a photo of some", "the picture"]
+    tokens = CompactTokens(texts, MODEL["text_cfg"]["context_length"])
     torch.manual_seed(config.recipe.seed)
     network = new_network(len(tokens.used), config.imagenet_weights)
     towers = Towers(network, tokens, config.recipe.dropout)
@@ -271,30 +330,6 @@ def main(config: PretrainConfig) -> None:
     }
     _write_json(config.out / "training.json", details)
     logger.info("%s: %s", config.out, details["held_out"])
-
-
-def _random_crop(image: Image.Image, random: Random) -> Image.Image:
-    area, ratio = random.uniform(0.5, 1), math.exp(random.uniform(-0.3, 0.3))
-    wide = round(image.width * min(1, math.sqrt(area * ratio)))
-    high = round(image.height * min(1, math.sqrt(area / ratio)))
-    left, top = random.randint(0, image.width - wide), random.randint(0, image.height - high)
-    return image.crop((left, top, left + wide, top + high))
-
-
-def _cached(config: PretrainConfig, key: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-    path = config.cache / f"{key}.pt" if config.cache else None
-    if path and path.is_file():
-        return torch.load(path, weights_only=True)
-    logger.info("computing features of %s", key)
-    features = compute()
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(features, path)
-    return features
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

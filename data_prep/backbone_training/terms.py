@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from random import Random
 
 import open_clip
 import torch
+from sklearn.feature_extraction.text import CountVectorizer
 
 from sieve.model.words.text import NUMBER_WORDS, STOP_WORDS, lemma, split_words
 
@@ -40,33 +42,26 @@ class TermIndex:
         labels: Sequence[Sequence[str]],
         min_images: int = 4,
     ) -> None:
-        images: Counter[str] = Counter()
+        documents = [(*texts, *words) for texts, words in zip(captions, labels, strict=True)]
+        self._vectorizer = CountVectorizer(
+            analyzer=_document_terms, binary=True, min_df=min_images, dtype=bool
+        )
+        has = self._vectorizer.fit_transform(documents)
+        self.terms: list[str] = self._vectorizer.get_feature_names_out().tolist()
+        self.has = torch.from_numpy(has.toarray())
+        """(n, w) bool: whether each image has each term"""
+        self.weights = torch.tensor([count**0.5 for count in self.has.sum(0).tolist()])
         spelt: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        found = []
-        for texts, image_labels in zip(captions, labels, strict=True):
-            terms = set()
-            for text in (*texts, *image_labels):
+        for document in documents:
+            for text in document:
                 for term, surface in _terms(text):
-                    terms.add(term)
                     spelt[term][surface] += 1
-            images.update(terms)
-            found.append(terms)
-        self.terms = sorted(term for term, count in images.items() if count >= min_images)
-        self._column = {term: column for column, term in enumerate(self.terms)}
         self.spellings = [spelt[term] for term in self.terms]
-        self.weights = torch.tensor([images[term] ** 0.5 for term in self.terms])
-        self.has = torch.stack([self.columns(terms) for terms in found])
-
-    def columns(self, terms: set[str]) -> torch.Tensor:
-        """Return the mask of the given terms: (w,) bool."""
-        row = torch.zeros(len(self.terms), dtype=torch.bool)
-        row[[self._column[term] for term in terms if term in self._column]] = True
-        return row
 
     def named(self, captions: Sequence[str]) -> torch.Tensor:
         """Return the mask of the terms of each caption: (c, w) bool."""
-        rows = [self.columns({term for term, _ in _terms(text)}) for text in captions]
-        return torch.stack(rows)
+        rows = self._vectorizer.transform([(caption,) for caption in captions])
+        return torch.from_numpy(rows.toarray())
 
     def query(self, column: int, random: Random) -> str:
         """Generate a short query for a term, as a user might type it."""
@@ -129,14 +124,16 @@ def _terms(text: str) -> list[tuple[str, str]]:
     """Return the lemmatised terms of a text, each with its original spelling."""
     words = split_words(text)
     content = [len(word) > 1 and word not in STOP_WORDS or word in NUMBER_WORDS for word in words]
-    single = [
+    found = [
         (lemma(word), word)
-        for word, ok in zip(words, content, strict=True)
-        if ok and word not in NUMBER_WORDS
+        for word, is_content in zip(words, content, strict=True)
+        if is_content and word not in NUMBER_WORDS
     ]
-    pairs = [
-        (f"{lemma(a)} {lemma(b)}", f"{a} {b}")
-        for a, b, ok_a, ok_b in zip(words, words[1:], content, content[1:], strict=False)
-        if ok_a and ok_b
-    ]
-    return single + pairs
+    for i, (a, b) in enumerate(pairwise(words)):
+        if content[i] and content[i + 1]:
+            found.append((f"{lemma(a)} {lemma(b)}", f"{a} {b}"))
+    return found
+
+
+def _document_terms(texts: Sequence[str]) -> list[str]:
+    return [term for text in texts for term, _ in _terms(text)]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sieve.data_prep.captions.caption_text import Columns, split_named
-from sieve.data_prep.captions.cell import (
+from sieve.data_prep.captions.caption_text import (
     NULL_WORDS,
     CellError,
+    Columns,
     as_text,
     captions_in,
     is_missing,
+    split_named,
     text_in,
 )
 
@@ -24,9 +25,11 @@ IMAGE_NAMES = (
     "image_file", "path", "file", "img", "img_path",
 )  # fmt: skip
 CAPTION_NAMES = (
-    "caption", "captions", "comment", "sentence", "sentences", "text", "TEXT",
-    "title", "prompt", "description", "raw",
+    "caption", "captions", "txt", "text", "title", "prompt", "sentences", "sentence", "raw",
+    "description", "comment",
 )  # fmt: skip
+URL_NAMES = ("url", "image_url", "img_url", "image_link", "link")
+"""Usual names of columns and JSON fields, in order of priority, as `plain_name` writes them."""
 IMAGE_SUFFIX = re.compile(r"(?i)\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|ppm)$")
 
 _NUMBERED_CAPTION = re.compile(r"(?i)(caption|comment|sentence|text)s?[ _-]?\d{1,2}$")
@@ -60,11 +63,11 @@ class CaptionRow(NamedTuple):
 class ColumnRoles(NamedTuple):
     """The column that holds each part of a row; None if there is none."""
 
-    image: str
-    captions: tuple[str, ...]
+    image: str = "image"
+    captions: tuple[str, ...] = ("caption",)
     """Several for `caption_1`, `caption_2`, …"""
-    split: str | None
-    labels: str | None
+    split: str | None = None
+    labels: str | None = None
     other_images: tuple[str, ...] = ()
     """Further columns that may name the image, unless the user named one."""
 
@@ -72,6 +75,27 @@ class ColumnRoles(NamedTuple):
 def plain_name(name: object) -> str:
     """Return a column name in lower case, with underscores for blanks, dots and hyphens."""
     return re.sub(r"[ .-]+", "_", str(name).strip().lower())
+
+
+def column_of(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Return the column of the first name that is present, in any spelling; None if none is."""
+    return next(iter(columns_of_names(names, columns)), None)
+
+
+def columns_of_names(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Return the columns of all names that are present, in the order of the names."""
+    by_name = {plain_name(column): column for column in reversed(columns)}
+    return [by_name[name] for name in map(plain_name, names) if name in by_name]
+
+
+def image_column_of(names: Sequence[str], value: Mapping[str, Any]) -> str | None:
+    """Return the column that names the image in a table's first row; None if there is none.
+
+    If there are several, return the first that holds a file name: another may hold numbers.
+    """
+    found = columns_of_names(names, list(value))
+    files = [column for column in found if IMAGE_SUFFIX.search(as_text(value[column]).strip())]
+    return next(iter([*files, *found]), None)
 
 
 def find_columns(names: Sequence[str], columns: Columns, path: Path) -> ColumnRoles:
@@ -82,82 +106,57 @@ def find_columns(names: Sequence[str], columns: Columns, path: Path) -> ColumnRo
     ValueError
         If a column is missing, or several columns may hold captions.
     """
-    by_plain_name: dict[str, str] = {}
-    for name in names:
-        by_plain_name.setdefault(plain_name(name), name)
 
-    def find(given: str | None, common: Sequence[str]) -> str | None:
-        if given is not None and given in names:
-            return given
-        wanted = common if given is None else [given]
-        matches = (by_plain_name.get(plain_name(name)) for name in wanted)
-        return next((name for name in matches if name is not None), None)
-
-    def missing(wanted: str) -> ValueError:
+    def find(given: str | None, common: Sequence[str], among: Sequence[str] = names) -> str:
+        found = given if given in among else column_of([given] if given else common, among)
+        if found is not None:
+            return found
         present = ", ".join(" ".join(str(name).split())[:40] for name in names[:20]) or "none"
-        return ValueError(
-            f"{path} has no column {wanted!r}; its columns are: {present}. Expected columns such "
-            "as image,caption; name others with --image-column and --caption-column"
+        raise ValueError(
+            f"{path} has no column {given or common[0]!r}; its columns are: {present}. Expected "
+            "columns such as image,caption; name others with --image-column and --caption-column"
         )
 
     image = find(columns.image, IMAGE_NAMES)
-    if image is None:
-        raise missing(columns.image or IMAGE_NAMES[0])
-    captions = _caption_columns(columns, [name for name in names if name != image], find, path)
-    if not captions:
-        raise missing(columns.caption or CAPTION_NAMES[0])
-    split, labels = find(columns.split, ("split",)), find(columns.labels, ("labels",))
-    for given, column in ((columns.split, split), (columns.labels, labels)):
-        if given is not None and column is None:
-            raise missing(given)
-    common = [by_plain_name[name] for name in IMAGE_NAMES if name in by_plain_name]
-    others = tuple(dict.fromkeys(common)) if columns.image is None else ()
+    rest = [name for name in names if name != image]
+    captions = () if columns.caption else _common_captions(rest, path)
+    captions = captions or (find(columns.caption, CAPTION_NAMES, rest),)
+    split = find(columns.split, ()) if columns.split else column_of(["split"], names)
+    labels = find(columns.labels, ()) if columns.labels else column_of(["labels"], names)
     taken = {image, *captions, split, labels}
-    return ColumnRoles(image, captions, split, labels, tuple(n for n in others if n not in taken))
+    others = columns_of_names(IMAGE_NAMES, names) if columns.image is None else []
+    other_images = tuple(name for name in others if name not in taken)
+    return ColumnRoles(image, captions, split, labels, other_images)
 
 
-def _caption_columns(
-    columns: Columns,
-    names: Sequence[str],
-    find: Callable[[str | None, Sequence[str]], str | None],
-    path: Path,
-) -> tuple[str, ...]:
-    """Return the column of captions, or several numbered ones."""
-    if columns.caption is not None:
-        one = find(columns.caption, ())
-        return () if one is None else (one,)
-    if one := find(None, CAPTION_NAMES[:2]):
+def _common_captions(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    """Return the column of captions, or several numbered ones; empty if there is none."""
+    if one := column_of(CAPTION_NAMES[:2], names):
         return (one,)
     numbered = [name for name in names if _NUMBERED_CAPTION.fullmatch(str(name).strip())]
-    common = {plain_name(name) for name in CAPTION_NAMES}
-    others = [name for name in names if plain_name(name) in common]
-    if numbered and not others:
-        return tuple(numbered)
-    if len(others) + len(numbered) > 1:
+    others = [name for name in names if plain_name(name) in CAPTION_NAMES]
+    if others and len(others) + len(numbered) > 1:
         options = " or ".join(repr(name) for name in [*others, *numbered][:3])
         raise ValueError(
             f"{path} has several columns that may hold captions: {options}; name one with "
             "--caption-column"
         )
-    return tuple(others)
+    return tuple(others or numbered)
 
 
 def rows_of(
     line: int, value: Mapping[str, Any], roles: ColumnRoles, report: ReportMalformed
 ) -> Iterator[CaptionRow]:
     """Yield one row per caption, or one without a caption; report a row that cannot be read."""
-    image = ""
+    image, part = "", "row"
     try:
         image = without_number(_image_in(value, roles))
         split = text_in(None if roles.split is None else value.get(roles.split))
         labels = _labels_in(None if roles.labels is None else value.get(roles.labels))
-    except CellError as error:
-        report(line, image, f"row cannot be read: {error}")
-        return
-    try:
+        part = "caption"
         captions = [text for name in roles.captions for text in captions_in(value.get(name))]
     except CellError as error:
-        report(line, image, f"caption cannot be read: {error}")
+        report(line, image, f"{part} cannot be read: {error}")
         return
     for caption in captions or [""]:
         yield CaptionRow(line, image, caption, "" if split.lower() in NULL_WORDS else split, labels)
@@ -202,31 +201,12 @@ def _name_in(value: Any) -> str:
 def _labels_in(value: Any) -> list[str]:
     if is_missing(value):
         return []
-    if isinstance(value, str):
-        value = value.split(LABEL_SEPARATOR)
-    if not isinstance(value, list | tuple):
-        value = [value]
+    if not isinstance(value, list):
+        value = value.split(LABEL_SEPARATOR) if isinstance(value, str) else [value]
     return [text for text in map(text_in, value) if text.strip().lower() not in {"", *NULL_WORDS}]
-
-
-def image_column_of(names: Sequence[str], value: Mapping[str, Any]) -> str | None:
-    """Return the column that names the image in a table's first row; None if there is none.
-
-    If there are several, return the first that holds a file name: another may hold numbers.
-    """
-    lower = {column.strip().lower(): column for column in reversed(list(value))}
-    found = [lower[name] for name in names if name in lower]
-    files = [column for column in found if IMAGE_SUFFIX.search(as_text(value[column]).strip())]
-    return next(iter([*files, *found]), None)
 
 
 def without_number(name: str) -> str:
     """Remove the number of a caption after a file name: `a.jpg#0`."""
     found = _CAPTION_NUMBER.fullmatch(name)
     return found["name"] if found else name
-
-
-def column_of(fields: Sequence[str], columns: Sequence[str]) -> str | None:
-    """Return the column for the first field that is present, ignoring case; None if none is."""
-    lower = {column.strip().lower(): column for column in reversed(columns)}
-    return next((lower[field] for field in fields if field in lower), None)

@@ -11,10 +11,10 @@ import csv
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import IO, AnyStr, NamedTuple
 
 from sieve.data_prep.captions.caption_rows import (
     IMAGE_SUFFIX,
@@ -31,16 +31,18 @@ log = logging.getLogger(__name__)
 
 MAX_LINE = 1 << 20
 """Longer lines are cut."""
+DELIMITERS = (",", ";", "\t", "|")
 
+_TOKEN_NAME = r"\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?"
 _TOKEN_LINE = re.compile(
-    r"(?i)(?:(?P<name>[^\t]+?\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?)\s*\t"
-    r"|(?P<other>[^\t,;|]+?\.[a-z0-9]{1,5}(?:\.\d)?\s*#(?:[a-z]{1,8}#)?\d{1,3}#?)[ ,;|])"
+    rf"(?i)(?:(?P<name>[^\t]+?{_TOKEN_NAME})\s*\t|(?P<other>[^\t,;|]+?{_TOKEN_NAME})[ ,;|])"
     r"\s*(?P<caption>.*)$",
     re.S,
 )
-_DELIMITERS = (",", ";", "\t", "|")
 _MAX_FIELD_LINES = 30
 """A quoted field with more lines is read as one with an unclosed quotation mark."""
+
+_Line = tuple[int, str]
 
 
 def delimited_rows(path: Path, columns: Columns, report: ReportMalformed) -> Iterator[CaptionRow]:
@@ -48,7 +50,7 @@ def delimited_rows(path: Path, columns: Columns, report: ReportMalformed) -> Ite
     encoding = columns.encoding or detect_encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as stream:
-            yield from _delimited(_lines(stream), path, columns, report)
+            yield from _rows(numbered_lines(stream, MAX_LINE), path, columns, report)
     except LookupError:
         raise ValueError(
             f"there is no encoding {columns.encoding!r}; use utf-8, utf-16, latin-1 or cp1252"
@@ -74,13 +76,13 @@ def detect_encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
-def _lines(stream: TextIO) -> Iterator[str]:
-    """Yield lines with their line ending; cut a line at `MAX_LINE` characters."""
-    while line := stream.readline(MAX_LINE):
+def numbered_lines(stream: IO[AnyStr], limit: int) -> Iterator[tuple[int, AnyStr]]:
+    """Yield lines with their number, counted from 1; cut a line at `limit` characters or bytes."""
+    for number, line in enumerate(iter(partial(stream.readline, limit), stream.read(0)), 1):
         rest = line
-        while rest and len(rest) == MAX_LINE and rest[-1] not in "\r\n":
-            rest = stream.readline(MAX_LINE)
-        yield line
+        while len(rest) == limit and rest[-1:] not in ("\n", "\r", b"\n"):
+            rest = stream.readline(limit)
+        yield number, line
 
 
 class _Dialect(NamedTuple):
@@ -91,14 +93,13 @@ class _Dialect(NamedTuple):
     """Whether quotation marks enclose fields; in Flickr's files they are part of a caption."""
     skip_space: bool = False
 
-    def cells(self, lines: Sequence[str]) -> list[str]:
-        """Split one record, which may span several lines.
+    @classmethod
+    def of(cls, delimiter: str, header: str) -> _Dialect:
+        spaced = header.count(delimiter) == header.count(f"{delimiter} ") > 0
+        return cls(delimiter, delimiter != "|", spaced and delimiter in ",;")
 
-        Raises
-        ------
-        csv.Error
-            If its quotation marks do not match.
-        """
+    def cells(self, lines: Sequence[str]) -> list[str]:
+        """Split one record; raise csv.Error if its quotation marks do not match."""
         quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
         reader = csv.reader(
             lines,
@@ -109,13 +110,9 @@ class _Dialect(NamedTuple):
         )
         return next(iter(reader), [])
 
-    def is_verbatim(self, record: _Record) -> bool:
-        """Return whether no quotation mark of a record had a meaning."""
-        return (
-            not self.quoted
-            or '"' not in record.raw
-            or self.delimiter.join(record.cells) == record.raw.rstrip("\r\n")
-        )
+    def split(self, line: str, most: int = -1) -> list[str]:
+        """Split a line at every delimiter, whatever its quotation marks."""
+        return line.rstrip("\r\n").split(self.delimiter, most)
 
 
 class _Record(NamedTuple):
@@ -124,51 +121,45 @@ class _Record(NamedTuple):
     raw: str
 
 
-def _delimited(
-    lines: Iterator[str], path: Path, columns: Columns, report: ReportMalformed
+def _rows(
+    lines: Iterator[_Line], path: Path, columns: Columns, report: ReportMalformed
 ) -> Iterator[CaptionRow]:
-    pending: list[tuple[int, str]] = []
-    numbered = enumerate(lines, 1)
-    first = next(numbered, (1, ""))
-    stated = re.fullmatch(r"(?i)\"?sep=(.)\"?\s*", first[1].rstrip("\r\n"))
-    if stated:
-        first = next(numbered, (2, ""))
-    if _TOKEN_LINE.match(first[1].rstrip("\r\n")) and columns == Columns(encoding=columns.encoding):
-        yield from _token_rows(first, numbered, report)
+    first = next(lines, (1, ""))
+    delimiters = DELIMITERS
+    if stated := re.fullmatch(r"(?i)\"?sep=(.)\"?\s*", first[1]):
+        delimiters, first = (stated[1],), next(lines, (2, ""))
+    if _TOKEN_LINE.match(first[1]) and columns == Columns(encoding=columns.encoding):
+        yield from _token_rows(chain([first], lines), report)
         return
-    dialect, header = _dialect(first[1], stated[1] if stated else None, columns, path)
-    if header is None:
+    dialects = [_Dialect.of(delimiter, first[1]) for delimiter in delimiters]
+    dialect, names, roles = _detect_columns(first[1], dialects, columns, path)
+    if not names:
         log.warning("%s has no header: its first column is the image, its second the caption", path)
-        pending.append(first)
-        header = ["image", "caption"]
-    names = [name.strip() for name in header]
-    roles = find_columns(names, columns, path)
+        lines, names = chain([first], lines), ["image", "caption"]
     for name in filter(None, (roles.image, *roles.captions, roles.split, roles.labels)):
         if names.count(name) > 1:
             raise ValueError(f"{path} has two columns {name!r}; rename one of them")
     at_image = names.index(roles.image)
     at_captions = [names.index(name) for name in roles.captions]
     n_joined = 0
-    for record in _records(pending, numbered, dialect, at_image, report):
-        cells = record.cells
+    for number, cells, raw in _records(lines, dialect, at_image, report):
         name = without_number(cells[at_image]) if len(cells) > at_image else ""
         while len(cells) > len(names) and not cells[-1].strip():
             cells.pop()
         if len(cells) > len(names):
             # An unquoted comma in a caption is unambiguous only in the last column.
             two_rows = any(IMAGE_SUFFIX.search(cell.strip()) for cell in cells[len(names) - 1 :])
-            last = at_captions == [len(names) - 1]
-            if not last or two_rows or not dialect.is_verbatim(record):
+            verbatim = not dialect.quoted or '"' not in raw or cells == dialect.split(raw)
+            if at_captions != [len(names) - 1] or two_rows or not verbatim:
                 reason = f"too many fields: {len(cells)}, expected {len(names)}"
-                report(record.line, name, f"{reason}; quote fields that hold a delimiter")
+                report(number, name, f"{reason}; quote fields that hold a delimiter")
                 continue
-            cells = record.raw.rstrip("\r\n").split(dialect.delimiter, len(names) - 1)
+            cells = dialect.split(raw, len(names) - 1)
             n_joined += 1
         if len(cells) <= max(at_image, *at_captions):
-            report(record.line, name, f"too few fields: {len(cells)}, expected {len(names)}")
+            report(number, name, f"too few fields: {len(cells)}, expected {len(names)}")
             continue
-        value = dict(zip(names, cells, strict=False))
-        yield from rows_of(record.line, value, roles, report)
+        yield from rows_of(number, dict(zip(names, cells, strict=False)), roles, report)
     if n_joined:
         log.warning(
             "%s: %s rows have more fields than the header; the extra fields were added to the "
@@ -176,61 +167,46 @@ def _delimited(
         )  # fmt: skip
 
 
-def _dialect(
-    first: str, stated: str | None, columns: Columns, path: Path
-) -> tuple[_Dialect, list[str] | None]:
-    """Detect the delimiter from the first line, and return its header; None if it is a row."""
+def _detect_columns(
+    first: str, dialects: Sequence[_Dialect], columns: Columns, path: Path
+) -> tuple[_Dialect, list[str], ColumnRoles]:
+    """Detect the delimiter and the columns from the first line; no names if it is a row."""
     fault: ValueError | None = None
-    dialects = []
-    for delimiter in [stated] if stated else _DELIMITERS:
-        spaced = first.count(delimiter) == first.count(f"{delimiter} ") > 0
-        dialects.append(_Dialect(delimiter, delimiter != "|", spaced and delimiter in ",;"))
+    plain_rows = []
     for dialect in dialects:
+        names: list[str] = []
         try:
-            header = dialect.cells([first])
-            find_columns([name.strip() for name in header], columns, path)
+            names = [name.strip() for name in dialect.cells([first])]
+            return dialect, names, find_columns(names, columns, path)
         except csv.Error:
-            continue
+            names = dialect.split(first)
         except ValueError as error:
             fault = error if fault is None or dialect.delimiter in first else fault
-            continue
-        return dialect, header
-    if columns.image is None and columns.caption is None:
-        for dialect in dialects:
-            cells = first.rstrip("\r\n").split(dialect.delimiter)
-            with suppress(csv.Error):
-                cells = dialect.cells([first])
-            named = [bool(IMAGE_SUFFIX.search(cell.strip())) for cell in cells]
-            if named == [True, False]:
-                return dialect, None
+        if [bool(IMAGE_SUFFIX.search(name.strip())) for name in names] == [True, False]:
+            plain_rows.append(dialect)
+    if plain_rows and columns.image is None and columns.caption is None:
+        return plain_rows[0], [], ColumnRoles()
     raise fault or ValueError(f"{path} has no columns; expected a header such as image,caption")
 
 
 def _records(
-    pending: list[tuple[int, str]],
-    lines: Iterator[tuple[int, str]],
-    dialect: _Dialect,
-    at_image: int,
-    report: ReportMalformed,
+    lines: Iterator[_Line], dialect: _Dialect, at_image: int, report: ReportMalformed
 ) -> Iterator[_Record]:
     """Split lines into records; an unclosed quotation mark affects one line only."""
-
-    def following() -> tuple[int, str] | None:
-        return pending.pop(0) if pending else next(lines, None)
-
-    while (current := following()) is not None:
+    pending: list[_Line] = []
+    while current := pending.pop(0) if pending else next(lines, None):
         number, raw = current
         if not raw.strip():
             continue
         taken = [current]
-        plain = raw.rstrip("\r\n").split(dialect.delimiter)
+        plain = dialect.split(raw)
         name = plain[at_image] if len(plain) > at_image else ""
         while True:
             try:
                 cells = dialect.cells([line for _, line in taken])
             except csv.Error as error:
                 if "unexpected end of data" in str(error) and len(taken) < _MAX_FIELD_LINES:
-                    more = following()
+                    more = pending.pop(0) if pending else next(lines, None)
                     if more is not None:
                         taken.append(more)
                         if not _starts_a_row(more[1], dialect, at_image, name):
@@ -248,7 +224,7 @@ def _records(
 
 def _starts_a_row(line: str, dialect: _Dialect, at_image: int, name: str) -> bool:
     """Return whether a line inside a quoted field looks like the next row, with an image name."""
-    cells = line.rstrip("\r\n").split(dialect.delimiter)
+    cells = dialect.split(line)
     if len(cells) <= max(at_image, 1):
         return False
     found = cells[at_image].strip()
@@ -260,27 +236,12 @@ def _starts_a_row(line: str, dialect: _Dialect, at_image: int, name: str) -> boo
     return bool(found) and not re.search(r"\s", found)  # names without an extension, such as ids
 
 
-def _token_rows(
-    first: tuple[int, str], lines: Iterator[tuple[int, str]], report: ReportMalformed
-) -> Iterator[CaptionRow]:
+def _token_rows(lines: Iterator[_Line], report: ReportMalformed) -> Iterator[CaptionRow]:
     """Read a token file: a numbered name and a caption on each line, without a header."""
-    roles = ColumnRoles("image", ("caption",), None, None)
-    for number, line in chain([first], lines):
-        found = _TOKEN_LINE.match(line.rstrip("\r\n"))
-        if found:
+    for number, line in lines:
+        if found := _TOKEN_LINE.match(line):
             value = {"image": found["name"] or found["other"], "caption": found["caption"]}
-            yield from rows_of(number, value, roles, report)
+            yield from rows_of(number, value, ColumnRoles(), report)
         elif line.strip():
             reason = "no numbered image name, such as a.jpg#0, at the start of the line"
             report(number, line[:200], reason)
-
-
-def numbered_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
-    """Yield lines with their number, counted from 1; cut a line at `limit` bytes."""
-    number = 0
-    while line := stream.readline(limit):
-        number += 1
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = stream.readline(limit)
-        yield number, line

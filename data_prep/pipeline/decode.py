@@ -11,7 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from sieve.data_prep.records import Record, Source, image_hash
 from sieve.data_prep.thumbnails import add_checksum
 from sieve.model.backbone import ImageTransform
 from sieve.model.collection import thumbnail_path
+from sieve.model.files import reason_of
 
 THUMBNAIL_SIZE = 320
 """Long side of a thumbnail in pixels; smaller images are not enlarged."""
@@ -34,7 +37,9 @@ _PREFETCH = 4
 """Batches that each worker decodes ahead."""
 _THUMBNAIL_QUALITY = 80
 _MIN_PARALLEL_RECORDS = 128
+"""For fewer records, starting processes costs more than it saves."""
 _MAX_WORKERS = 16
+_MAX_REASON = 200
 
 
 class DecodedImage(NamedTuple):
@@ -42,9 +47,9 @@ class DecodedImage(NamedTuple):
 
     row: int
     """Row of the record."""
-    width: int
-    height: int
-    pixels: np.ndarray | None
+    width: int = 0
+    height: int = 0
+    pixels: np.ndarray | None = None
     """(3, H, W) float32; None if the backbone needs no pixels."""
     content: int = 0
     """Hash of the image if it decides the split, else 0."""
@@ -52,13 +57,6 @@ class DecodedImage(NamedTuple):
     """Why the image cannot be used; empty if it can."""
     fault: str = ""
     """Why the thumbnail could not be written, such as a full disk; empty if it was."""
-
-
-class RowRange(NamedTuple):
-    """Range of rows that one worker decodes together."""
-
-    start: int
-    stop: int
 
 
 class ThumbnailWriter(NamedTuple):
@@ -87,95 +85,65 @@ class ThumbnailWriter(NamedTuple):
         (self.folder / thumbnail_path(item_id)).unlink(missing_ok=True)
 
 
+@dataclass
 class _Images(Dataset[list[DecodedImage]]):
     """Batches of decoded images, by number."""
 
-    def __init__(
-        self,
-        source: Source,
-        table: RecordTable,
-        batches: Sequence[RowRange],
-        thumbnails: ThumbnailWriter,
-        transform: ImageTransform | None,
-    ) -> None:
-        self._source, self._table, self._batches = source, table, batches
-        self._thumbnails, self._transform = thumbnails, transform
+    source: Source
+    table: RecordTable
+    batches: Sequence[range]
+    thumbnails: ThumbnailWriter
+    transform: ImageTransform | None
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> list[DecodedImage]:
-        start, stop = self._batches[number]
-        rows = range(start, stop)
-        return [
-            self._open(*pair) for pair in zip(rows, self._table.records(start, stop), strict=True)
-        ]
+        rows = self.batches[number]
+        return [self._open(*pair) for pair in zip(rows, self.table.records(rows), strict=True)]
 
     def _open(self, row: int, record: Record) -> DecodedImage:
         try:
-            image = self._source.open_image(record, THUMBNAIL_SIZE)
+            image = self.source.open_image(record, THUMBNAIL_SIZE)
             # NumPy arrays go through a pipe; tensors need /dev/shm, often small in containers.
-            pixels = None if self._transform is None else self._transform(image).numpy()
+            pixels = None if self.transform is None else self.transform(image).numpy()
         except Exception as error:  # one bad image must not stop the others
-            self._thumbnails.remove(self._table.id(row))
-            return DecodedImage(row, 0, 0, None, reason=error_reason(error))
+            self.thumbnails.remove(self.table.id(row))
+            return DecodedImage(row, reason=reason_of(error, _MAX_REASON))
         try:
-            self._thumbnails.write(image, self._table.id(row))
+            self.thumbnails.write(image, self.table.id(row))
         except OSError as error:
-            return DecodedImage(row, 0, 0, None, fault=str(error))
+            return DecodedImage(row, fault=str(error))
         content = 0 if record.split else image_hash(image)
         return DecodedImage(row, *original_size(image), pixels, content)
-
-
-def error_reason(error: Exception) -> str:
-    """Return one line that says why an image cannot be used."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def default_workers(n_records: int) -> int:
-    """Return the number of decoder processes: one per core; 0 if starting them costs more."""
-    if n_records < _MIN_PARALLEL_RECORDS:
-        return 0
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)
 
 
 def open_images(
     source: Source,
     table: RecordTable,
-    batches: Sequence[RowRange],
+    batches: Sequence[range],
     thumbnails: ThumbnailWriter,
     transform: ImageTransform | None,
     workers: int | None = None,
 ) -> Generator[list[DecodedImage], None, None]:
-    """Decode images batch by batch and write their thumbnails.
+    """Decode images batch by batch, write their thumbnails and yield them in order.
 
     Parameters
     ----------
-    table : RecordTable
-        Records of `source`.
-    batches : sequence of RowRange
+    batches : sequence of range
         Rows of each batch.
     transform : ImageTransform, optional
         Preprocessing of the backbone; if None, no pixels are returned.
     workers : int, optional
-        Number of decoder processes; 0 decodes in this process.
-
-    Yields
-    ------
-    list of DecodedImage
-        One batch, in the order of `batches`.
+        Number of decoder processes, by default one per core; 0 decodes in this process.
 
     Raises
     ------
     OSError
         If a thumbnail cannot be written.
-    RuntimeError
-        If a decoder process ended unexpectedly; see `decoder_error`.
     """
     if workers is None:
-        workers = default_workers(sum(stop - start for start, stop in batches))
+        workers = _default_workers(sum(map(len, batches)))
     if workers < 0:
         raise ValueError(f"workers must be at least 0; got {workers}")
     loader: DataLoader[Any] = DataLoader(
@@ -199,19 +167,30 @@ def open_images(
             decoded._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def decoder_error(error: RuntimeError) -> OSError | None:
-    """Return a readable error if a decoder process was killed, and None for any other error.
+@contextmanager
+def report_killed_decoder() -> Iterator[None]:
+    """Turn PyTorch's error about a killed decoder process into an OSError of one line.
 
-    PyTorch raises this error from a signal handler, so it can appear anywhere in the main process.
+    PyTorch raises it from a signal handler, so it can appear anywhere in the main process.
     """
-    if "DataLoader worker (pid" not in str(error):
-        return None
-    if "signal: Terminated" in str(error):
-        return OSError("a decoder process was terminated; run the same command again to resume")
-    return OSError(
-        "a decoder process was killed, most likely because memory ran out; "
-        "run again with fewer --workers"
-    )
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise OSError(
+            "a decoder process was terminated; run the same command again to resume"
+            if "signal: Terminated" in str(error)
+            else "a decoder process was killed, most likely because memory ran out; "
+            "run again with fewer --workers"
+        ) from error
+
+
+def _default_workers(n_records: int) -> int:
+    if n_records < _MIN_PARALLEL_RECORDS:
+        return 0
+    usable = getattr(os, "sched_getaffinity", None)  # Linux only
+    return min(len(usable(0)) if usable else os.cpu_count() or 1, _MAX_WORKERS)
 
 
 def _identity(batch: list[DecodedImage]) -> list[DecodedImage]:

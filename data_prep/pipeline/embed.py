@@ -33,8 +33,6 @@ class Embedder:
 
     Attributes
     ----------
-    identity : BackboneIdentity
-    precomputed : PrecomputedEmbeddings or None
     transform : ImageTransform or None
         Preprocessing of the backbone; None if no pixels are needed.
     computes : str
@@ -56,7 +54,7 @@ class Embedder:
         self.identity = BackboneIdentity(backbone.name, backbone.sha256, backbone.width)
         self._backbone = None if isinstance(backbone, BackboneIdentity) else backbone
         self.precomputed, self._table = precomputed, table
-        self._image_batch, self._text_batch = IMAGE_BATCH, _TEXT_BATCH
+        self._batch_sizes = {"images": IMAGE_BATCH, "captions": _TEXT_BATCH}
         n_texts = int(table.text_starts[-1])
         if precomputed is not None:
             precomputed.check(len(table.text_starts) - 1, n_texts, backbone.width, source)
@@ -75,82 +73,64 @@ class Embedder:
 
     def pixels(self, pixels: list[np.ndarray]) -> np.ndarray:
         """Embed a batch of images, (3, H, W) float32 each: (b, d) float16 of length 1."""
-        if self._backbone is None or not pixels:
+        if not pixels:
             return np.empty((0, self.identity.width), np.float16)
-        backbone = self._backbone
         batch = torch.from_numpy(np.stack(pixels))  # (b, 3, H, W)
-
-        def encode(size: int) -> np.ndarray:
-            return np.concatenate([backbone.encode_pixels(part) for part in batch.split(size)])
-
-        with self._autocast(backbone):
-            embeddings, self._image_batch = _with_smaller_batches(
-                encode, self._image_batch, "images"
-            )
-        return self._normalised(embeddings)
+        return self._encode(
+            "images",
+            lambda backbone, size: np.concatenate(
+                [backbone.encode_pixels(part) for part in batch.split(size)]
+            ),
+        )
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Look up the precomputed embeddings of ascending rows: (b, d) float16; NaN if invalid."""
         assert self.precomputed is not None
-        positions = self._table.positions[rows]
-        return _unit(_read_ranges(self.precomputed.images, positions, positions + 1))
+        return _unit(_read_at(self.precomputed.images, self._table.positions[rows]))
 
     def texts(self, rows: np.ndarray) -> np.ndarray:
         """Embed all captions of ascending rows: (c, d) float16; NaN if precomputed but invalid."""
         if self.precomputed is not None and self.precomputed.texts is not None:
-            positions, starts = self._table.positions[rows], self._table.text_starts
-            return _unit(
-                _read_ranges(self.precomputed.texts, starts[positions], starts[positions + 1])
-            )
-        lists = self._table.columns.take(rows)["captions"]
-        texts = [text for captions in lists.to_pylist() for text in captions]
-        if self._backbone is None or not texts:
+            return _unit(_read_at(self.precomputed.texts, self._table.caption_positions(rows)))
+        captions = self._table.take(rows)["captions"].to_pylist()
+        texts = [text for texts in captions for text in texts]
+        if not texts:
             return np.empty((0, self.identity.width), np.float16)
+        return self._encode("captions", lambda backbone, size: backbone.encode_texts(texts, size))
+
+    def _encode(self, what: str, encode: Callable[[Backbone, int], np.ndarray]) -> np.ndarray:
+        """Encode with the backbone; halve the batch size until it fits into memory."""
         backbone = self._backbone
-        with self._autocast(backbone):
-            embeddings, self._text_batch = _with_smaller_batches(
-                lambda size: backbone.encode_texts(texts, size), self._text_batch, "captions"
-            )
-        return self._normalised(embeddings)
-
-    @staticmethod
-    def _autocast(backbone: Backbone) -> torch.autocast:
+        assert backbone is not None
         kind = precision(backbone.device)
-        return torch.autocast(backbone.device.type, kind, enabled=kind != torch.float32)
-
-    def _normalised(self, embeddings: np.ndarray) -> np.ndarray:
-        unit = _unit(embeddings)
+        while True:
+            size = self._batch_sizes[what]
+            try:
+                with torch.autocast(backbone.device.type, kind, enabled=kind != torch.float32):
+                    unit = _unit(encode(backbone, size))
+                break
+            except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+                if not _is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise OSError(
+                        f"one of the {what} does not fit into memory even alone; choose a smaller "
+                        "--backbone, or --device cpu"
+                    ) from None
+            torch.cuda.empty_cache()
+            self._batch_sizes[what] = size // 2
+            log.warning(
+                "out of memory: continuing with batches of %d %s; embeddings may differ in the "
+                "last bit from those of a run with more memory",
+                size // 2,
+                what,
+            )
         if np.isnan(unit).any():
             raise ValueError(
                 f"an embedding of backbone {self.identity.name} is NaN, infinite or zero; its "
                 "weights are damaged: download them again, or choose another --backbone"
             )
         return unit
-
-
-def _with_smaller_batches(
-    encode: Callable[[int], np.ndarray], size: int, what: str
-) -> tuple[np.ndarray, int]:
-    """Halve the batch size until it fits into memory; return the embeddings and that size."""
-    while True:
-        try:
-            return encode(size), size
-        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if not _is_out_of_memory(error):
-                raise
-            if size == 1:
-                raise OSError(
-                    f"one of the {what} does not fit into memory even alone; choose a smaller "
-                    "--backbone, or --device cpu"
-                ) from None
-        torch.cuda.empty_cache()
-        size //= 2
-        log.warning(
-            "out of memory: continuing with batches of %d %s; embeddings may differ in the last "
-            "bit from those of a run with more memory",
-            size,
-            what,
-        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -169,12 +149,9 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _read_ranges(rows: RowArray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Read ascending ranges of rows in one slice."""
-    if not len(starts):
+def _read_at(rows: RowArray, positions: np.ndarray) -> np.ndarray:
+    """Read rows at ascending positions in one slice."""
+    if not len(positions):
         return read_rows(rows, 0, 0)
-    first, last = int(starts[0]), int(stops[-1])
-    steps = np.zeros(last - first + 1, np.int8)
-    np.add.at(steps, starts - first, 1)
-    np.add.at(steps, stops - first, -1)
-    return read_rows(rows, first, last)[np.cumsum(steps[:-1]) > 0]
+    first = int(positions[0])
+    return read_rows(rows, first, int(positions[-1]) + 1)[positions - first]

@@ -14,19 +14,19 @@ import filecmp
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from PIL import Image
 
 from sieve.data_prep.csv_safety import safe_cell
-from sieve.data_prep.images import load_image_bytes
+from sieve.data_prep.images import load_thumbnail
 from sieve.data_prep.precomputed import read_rows, release_pages
 from sieve.data_prep.records import SPLITS
-from sieve.data_prep.thumbnails import read_thumbnail
 from sieve.model import collection as layout
 from sieve.model.collection import thumbnail_path
 
@@ -70,27 +70,28 @@ def write_duplicates(folder: Path) -> int:
     int
         Number of listed items.
     """
-    listed: set[int] = set()
     grid = lru_cache(maxsize=1024)(partial(_color_grid, folder))
     embeddings = np.load(folder / layout.IMAGE_EMBEDDINGS, mmap_mode="r", allow_pickle=False)
     splits = pq.read_table(folder / layout.ITEMS, columns=["split"])["split"]
-    found = sorted(find_duplicates(embeddings, split_order=_split_order(splits)))
+    ranks = pc.call_function("index_in", [splits], pc.SetLookupOptions(pa.array(SPLITS)))
+    found = sorted(find_duplicates(embeddings, split_order=ranks.to_numpy().astype(np.int8)))
     rows = np.unique([row for one, of, _ in found for row in (one, of)]).astype(np.int64)
-    items = dict(zip(rows.tolist(), _items(folder / layout.ITEMS, rows), strict=True))
+    scanner = ds.dataset(folder / layout.ITEMS).scanner(["id", "image", "width", "height"])
+    items = dict(zip(rows.tolist(), scanner.take(pa.array(rows)).to_pylist(), strict=True))
+    listed: set[int] = set()
     with (folder / layout.DUPLICATES).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row, of, cosine in found:
             one, other = items[row], items[of]
-            sizes = [(item["width"], item["height"]) for item in (one, other)]
             paths = [folder / thumbnail_path(item["id"]) for item in (one, other)]
-            same = sizes[0] == sizes[1] and filecmp.cmp(*paths, shallow=False)
-            if (
-                not same
-                and np.abs(grid(one["id"]) - grid(other["id"])).max() > _MAX_GRID_DIFFERENCE
-            ):
+            same_size = (one["width"], one["height"]) == (other["width"], other["height"])
+            if same_size and filecmp.cmp(*paths, shallow=False):
+                kind = "same"
+            elif np.abs(grid(one["id"]) - grid(other["id"])).max() <= _MAX_GRID_DIFFERENCE:
+                kind = "near"
+            else:
                 continue
-            kind = "same" if same else "near"
             listed.add(row)
             names = (one["id"], one["image"], other["id"], other["image"])
             writer.writerow((*map(safe_cell, names), kind, f"{cosine:.4f}"))
@@ -99,34 +100,17 @@ def write_duplicates(folder: Path) -> int:
 
 def _color_grid(folder: Path, item_id: str) -> np.ndarray:
     """Return the mean colours of a thumbnail's grid cells: (8, 8, 3) float32, 0 to 255."""
-    try:
-        thumbnail = load_image_bytes(read_thumbnail(folder, item_id))
-    except ValueError as error:
-        path = folder / thumbnail_path(item_id)
-        raise ValueError(f"{path}: {error}; prepare that part again") from None
+    thumbnail = load_thumbnail(folder, item_id)
     return np.asarray(thumbnail.resize((_GRID, _GRID), Image.Resampling.BOX), np.float32)
-
-
-def _split_order(splits: pa.ChunkedArray) -> np.ndarray:
-    """Return the index of each item's split among train, select and test: (n,) int8."""
-    ranks = pc.index_in(splits, pa.array(SPLITS))  # pyright: ignore[reportAttributeAccessIssue]
-    return ranks.to_numpy().astype(np.int8)
-
-
-def _items(path: Path, rows: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Read the given ascending rows of the item table, without loading all of it."""
-    start = 0
-    with pq.ParquetFile(path) as table:
-        for batch in table.iter_batches(columns=["id", "image", "width", "height"]):
-            first, end = np.searchsorted(rows, (start, start + len(batch)))
-            yield from batch.take(pa.array(rows[first:end] - start)).to_pylist()
-            start += len(batch)
 
 
 def find_duplicates(
     embeddings: np.ndarray, threshold: float = NEAR, split_order: np.ndarray | None = None
 ) -> Iterator[Duplicate]:
     """Find items that are near to an earlier item, or to an item of an earlier split.
+
+    The embeddings of some backbones are all close to their mean. The cosine of a near pair must
+    therefore be at least `CENTRED_NEAR` after the mean is subtracted.
 
     Parameters
     ----------
@@ -143,63 +127,31 @@ def find_duplicates(
         An item with the most similar earlier item; and, if `split_order` is given, with the most
         similar item of an earlier split, unless it is the same one.
     """
-    centre = _mean(embeddings)
+    step = -(-len(embeddings) // _MAX_SINGLE_CELL) or 1
+    centre = _gather(embeddings, np.arange(0, len(embeddings), step)).mean(axis=0)
     for rows in _cells(embeddings):
         own = _gather(embeddings, rows)
-        near = _NearestItems(own, centre, threshold)
+        centred = own - centre
+        lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+        centred /= np.maximum(lengths, np.finfo(np.float32).tiny)
         for start in range(0, len(rows), _BLOCK):
             block = own[start : start + _BLOCK]
-            cosines = block @ own[: start + len(block)].T
-            # Only items before an item count.
-            cosines[:, start:][np.triu_indices(len(block))] = -1
-            before = {}
-            for i, of, cosine in near.nearest(cosines, start):
-                before[i] = of
-                yield Duplicate(int(rows[i]), int(rows[of]), cosine)
-            if split_order is None:
-                continue
-            order = split_order[rows]
-            cosines = block @ own.T
-            cosines[order[start : start + _BLOCK, None] <= order] = -1
-            for i, of, cosine in near.nearest(cosines, start):
-                if before.get(i) != of:
-                    yield Duplicate(int(rows[i]), int(rows[of]), cosine)
-
-
-class _NearestItems:
-    """Find the most similar item of each item, if it is near.
-
-    The embeddings of some backbones are all close to their mean. The cosine of a near pair must
-    therefore be at least `CENTRED_NEAR` after the mean is subtracted.
-    """
-
-    def __init__(self, own: np.ndarray, centre: np.ndarray, threshold: float) -> None:
-        self._centred = own - centre
-        lengths = np.linalg.norm(self._centred, axis=1, keepdims=True)
-        self._centred /= np.maximum(lengths, np.finfo(np.float32).tiny)
-        self._threshold = threshold
-
-    def nearest(self, cosines: np.ndarray, start: int) -> Iterator[tuple[int, int, float]]:
-        """Yield each item of a block that has a near item, with that item and their cosine.
-
-        Parameters
-        ----------
-        cosines : (b, r) float32
-            Of the b items from `start` on with the r other items; -1 excludes a pair.
-        start : int
-        """
-        best = cosines.argmax(axis=1)
-        for i in np.flatnonzero(cosines.max(axis=1) >= self._threshold).tolist():
-            row, of, cosine = start + i, int(best[i]), min(float(cosines[i, best[i]]), 1.0)
-            centred = float(self._centred[row] @ self._centred[of])
-            if cosine >= EQUAL or centred >= CENTRED_NEAR:
-                yield row, of, cosine
-
-
-def _mean(embeddings: np.ndarray) -> np.ndarray:
-    """Return the mean of a sample of at most 20,000 embeddings: (d,) float32."""
-    step = -(-len(embeddings) // _MAX_SINGLE_CELL) or 1
-    return _gather(embeddings, np.arange(0, len(embeddings), step)).mean(axis=0)
+            earlier = block @ own[: start + len(block)].T
+            earlier[:, start:][np.triu_indices(len(block))] = -1
+            candidates = [earlier]
+            if split_order is not None:
+                order = split_order[rows]
+                candidates.append(block @ own.T)
+                candidates[1][order[start : start + _BLOCK, None] <= order] = -1
+            found = set()
+            for cosines in candidates:
+                best = cosines.argmax(axis=1)
+                for i in np.flatnonzero(cosines.max(axis=1) >= threshold).tolist():
+                    row, of, cosine = start + i, int(best[i]), min(float(cosines[i, best[i]]), 1.0)
+                    near = cosine >= EQUAL or centred[row] @ centred[of] >= CENTRED_NEAR
+                    if near and (row, of) not in found:
+                        found.add((row, of))
+                        yield Duplicate(int(rows[row]), int(rows[of]), cosine)
 
 
 def _cells(embeddings: np.ndarray) -> Iterator[np.ndarray]:

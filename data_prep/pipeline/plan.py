@@ -1,19 +1,68 @@
-"""Plan of one preparation, or of one shard of it: source, rows, embedder and options."""
+"""Plan of one preparation, or of one shard of it: source, rows, embedder and options.
+
+Shards let several machines prepare one collection. The command line parses them, so this module
+imports neither torch nor Arrow.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
 
-from sieve.data_prep.pipeline.embed import Embedder
-from sieve.data_prep.pipeline.record_table import RecordTable
-from sieve.data_prep.pipeline.shard import CHUNK_ROWS, Shard
-from sieve.data_prep.precomputed import PrecomputedCodes
 from sieve.data_prep.records import Skipped, Source
+
+if TYPE_CHECKING:
+    from sieve.data_prep.pipeline.embed import Embedder
+    from sieve.data_prep.pipeline.record_table import RecordTable
+    from sieve.data_prep.precomputed import PrecomputedCodes
+
+CHUNK_ROWS = 256
+"""Rows of a chunk: the most that a killed run loses, and the unit in which shards are cut."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Shard `index` of `of`, counted from 1."""
+
+    index: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.of:
+            raise ValueError(
+                f"shard {self.index}/{self.of} does not exist; in i/n, i must be from 1 to n"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Parse `i/n`.
+
+        Raises
+        ------
+        ValueError
+            If the text has another form, or the shard does not exist.
+        """
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if not found:
+            raise ValueError(f"expected a shard as i/n, such as 1/4; got {text[:40]!r}")
+        return cls(int(found[1]), int(found[2]))
+
+    def rows(self, n_rows: int) -> range:
+        """Return this shard's rows out of all: whole chunks, so that batches do not change."""
+        n_chunks = -(-n_rows // CHUNK_ROWS)
+        first, end = (
+            -(-n_chunks * i // self.of) * CHUNK_ROWS for i in (self.index - 1, self.index)
+        )
+        return range(min(first, n_rows), min(end, n_rows))
 
 
 @dataclass(frozen=True)
@@ -29,7 +78,7 @@ class PreparationPlan:
     codes: PrecomputedCodes | None = None
     """Codes in place of embeddings, which then have width 0."""
 
-    @property
+    @cached_property
     def rows(self) -> range:
         """Rows to prepare."""
         return (self.shard or Shard()).rows(len(self.table))
@@ -37,12 +86,12 @@ class PreparationPlan:
     @property
     def left_out(self) -> list[Skipped]:
         """Records without a row; they belong to the first shard."""
-        return self.table.left_out if self.shard is None or self.shard.is_first else []
+        return self.table.left_out if self.shard is None or self.shard.index == 1 else []
 
     @property
     def counted(self) -> list[Skipped]:
         """Records without a row that count as bad; for a shard only its own rows count."""
-        return self.left_out if self.shard is None else []
+        return self.table.left_out if self.shard is None else []
 
     @property
     def total(self) -> int:
@@ -52,9 +101,7 @@ class PreparationPlan:
     @property
     def chunks(self) -> list[range]:
         """Rows of each chunk."""
-        rows = self.rows
-        starts = range(rows.start, rows.stop, CHUNK_ROWS)
-        return [range(start, min(start + CHUNK_ROWS, rows.stop)) for start in starts]
+        return split_range(self.rows, CHUNK_ROWS)
 
     @cached_property
     def origin(self) -> dict[str, object]:
@@ -72,8 +119,13 @@ class PreparationPlan:
             "libraries": f"pillow {PIL.__version__}, numpy {np.__version__}",
         }
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Everything that the bytes of this plan's chunks depend on, as JSON."""
         rows = self.rows
         return json.dumps({**self.origin, "rows": f"{rows.start} to {rows.stop}"}, indent=1)
+
+
+def split_range(rows: range, size: int) -> list[range]:
+    """Split rows into ranges of one size, the last of which may be shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

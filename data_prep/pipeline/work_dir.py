@@ -54,21 +54,16 @@ class Chunk(NamedTuple):
 
 
 class WorkDir:
-    """Work directory of a collection in preparation.
-
-    Attributes
-    ----------
-    collection : Path
-        Folder that becomes the collection.
-    temporary : Path
-        Folder for files that are renamed when they are complete.
-    """
+    """Work directory of a collection in preparation."""
 
     def __init__(self, path: Path, out: Path) -> None:
         self._path, self._out = path, out
         self._chunks = path / "parts"
         self.collection = path / "collection"
+        """Folder that becomes the collection."""
         self.temporary = path / "drafts"
+        """Folder for files that are renamed when they are complete."""
+        self.records = path / "records.parquet"
 
     @classmethod
     @contextmanager
@@ -101,10 +96,8 @@ class WorkDir:
         same = mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
         if not same:
             if self.saved():
-                log.warning(
-                    "ignoring %s, left by a run with other records, settings or backbone",
-                    self._path,
-                )
+                reason = "left by a run with other records, settings or backbone"
+                log.warning("ignoring %s, %s", self._path, reason)
             for folder in (self._chunks, self.collection):
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in (self._chunks, self.collection, self.temporary):
@@ -118,6 +111,12 @@ class WorkDir:
         """Return the first row of each saved chunk, ascending."""
         return sorted(int(path.stem) for path in self._chunks.glob("*.npz"))
 
+    def save(self, start: int, chunk: Chunk) -> None:
+        """Write a chunk atomically."""
+        temporary = self.temporary / "part.npz"
+        np.savez(temporary, **chunk._asdict())
+        os.replace(temporary, self._chunk_path(start))
+
     def is_intact(self, start: int) -> bool:
         """Whether a chunk exists and passes its checksums, which a loss of power may break."""
         try:
@@ -125,12 +124,6 @@ class WorkDir:
                 return archive.testzip() is None
         except (OSError, zipfile.BadZipFile):
             return False
-
-    def save(self, start: int, chunk: Chunk) -> None:
-        """Write a chunk atomically."""
-        temporary = self.temporary / "part.npz"
-        np.savez(temporary, **chunk._asdict())
-        os.replace(temporary, self._chunk_path(start))
 
     def load(self, start: int) -> Chunk:
         """Read a chunk."""
@@ -171,14 +164,12 @@ def _refuse_existing(out: Path) -> None:
 def _lock(folder: Path, out: Path) -> Iterator[None]:
     """Lock a folder for this process, and create it if it is missing."""
     deadline = time.monotonic() + _LOCK_TIMEOUT
-    stream = _try_lock(folder)
-    while stream is None:
+    while (stream := _try_lock(folder)) is None:
         if time.monotonic() > deadline:
             raise WorkDirLockedError(
                 f"another process is preparing {out}; wait for it, or choose another --out"
             )
         time.sleep(0.1)
-        stream = _try_lock(folder)
     with stream:
         yield
 

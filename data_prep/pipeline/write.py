@@ -6,7 +6,8 @@ same files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,13 +22,11 @@ from sieve.data_prep.pipeline.work_dir import WorkDir
 from sieve.data_prep.records import (
     ReportsSkippedRows,
     Skipped,
-    source_roots,
     split_from_hash,
     write_skipped,
 )
 from sieve.model import collection as layout
 from sieve.model.collection_writer import write_manifest
-from sieve.model.identity import CodesIdentity
 
 _ROW_GROUP = 1 << 16
 ITEMS_SCHEMA = pa.schema(
@@ -54,81 +53,72 @@ class ItemBlock(NamedTuple):
     """(c, d) float16: all captions of the b items, in their order"""
 
 
-class CollectionWriter:
-    """Write items and embeddings into a folder.
+def write_items(
+    folder: Path, blocks: Iterable[ItemBlock], n_items: int, n_captions: int, width: int
+) -> None:
+    """Write the item table and the embeddings of all blocks, one after the other.
 
     Parameters
     ----------
     n_items, n_captions : int
-        Totals of all rows that will be added.
+        Totals of all blocks.
     width : int
         Width of the embeddings; with 0 none are written.
     """
+    with ExitStack() as stack:
 
-    def __init__(self, folder: Path, n_items: int, n_captions: int, width: int) -> None:
-        self._items = pq.ParquetWriter(folder / layout.ITEMS, ITEMS_SCHEMA, compression="zstd")
-        self._embeddings: tuple[BinaryIO, ...] = ()
+        def open_npy(name: str, dtype: type[np.generic], *shape: int) -> BinaryIO:
+            """Open an array for appending, with the header that `np.save` writes."""
+            stream = stack.enter_context((folder / name).open("wb"))
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            return stream
+
+        table = stack.enter_context(
+            pq.ParquetWriter(folder / layout.ITEMS, ITEMS_SCHEMA, compression="zstd")
+        )
+        caption_item = open_npy(layout.CAPTION_ITEM, np.int32, n_captions)
+        embeddings = []
         if width:
-            self._embeddings = (
-                _open_npy(folder / layout.IMAGE_EMBEDDINGS, np.float16, (n_items, width)),
-                _open_npy(folder / layout.TEXT_EMBEDDINGS, np.float16, (n_captions, width)),
-            )
-        self._owners = _open_npy(folder / layout.CAPTION_ITEM, np.int32, (n_captions,))
-        self._pending = ITEMS_SCHEMA.empty_table()
-        self._expected = (n_items, n_captions)
-        self._written = (0, 0)
-
-    def add(self, rows: ItemBlock) -> None:
-        """Append rows."""
-        counts = pc.call_function("list_value_length", [rows.items["captions"]]).to_numpy()
-        n_items, n_captions = self._written
-        owners = np.repeat(np.arange(n_items, n_items + len(counts)), counts)
-        assert len(rows.images) == len(counts) and len(rows.texts) == len(owners)
-        for stream, embeddings in zip(self._embeddings, (rows.images, rows.texts), strict=False):
-            stream.write(embeddings.tobytes())
-        self._owners.write(owners.astype(np.int32).tobytes())
-        self._written = (n_items + len(counts), n_captions + len(owners))
-        self._pending = pa.concat_tables([self._pending, rows.items])
-        while len(self._pending) >= _ROW_GROUP:
-            self._write_group(_ROW_GROUP)
-
-    def close(self) -> None:
-        """Write the last rows and close the files."""
-        if len(self._pending):
-            self._write_group(len(self._pending))
-        for stream in (self._items, *self._embeddings, self._owners):
-            stream.close()
-        assert self._written == self._expected, (self._written, self._expected)
-
-    def _write_group(self, size: int) -> None:
-        group = self._pending.slice(0, size).combine_chunks()
-        self._items.write_table(group, row_group_size=size)
-        self._pending = self._pending.slice(size)
-
-
-def _open_npy(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> BinaryIO:
-    """Open an `.npy` file for appending, with the header that `np.save` writes."""
-    stream = path.open("wb")
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream
+            embeddings = [
+                open_npy(layout.IMAGE_EMBEDDINGS, np.float16, n_items, width),
+                open_npy(layout.TEXT_EMBEDDINGS, np.float16, n_captions, width),
+            ]
+        pending, written = ITEMS_SCHEMA.empty_table(), np.zeros(2, int)
+        for block in blocks:
+            counts = pc.call_function("list_value_length", [block.items["captions"]]).to_numpy()
+            owners = np.repeat(written[0] + np.arange(len(counts)), counts)
+            assert len(block.images) == len(counts) and len(block.texts) == len(owners)
+            caption_item.write(owners.astype(np.int32).tobytes())
+            for stream, rows in zip(embeddings, (block.images, block.texts), strict=False):
+                stream.write(rows.tobytes())
+            written += len(counts), len(owners)
+            pending = pa.concat_tables([pending, block.items])
+            while len(pending) >= _ROW_GROUP:
+                table.write_table(pending.slice(0, _ROW_GROUP).combine_chunks(), _ROW_GROUP)
+                pending = pending.slice(_ROW_GROUP)
+        if len(pending):
+            table.write_table(pending.combine_chunks(), len(pending))
+        assert written.tolist() == [n_items, n_captions]
 
 
 def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
     """Write all files of the collection from its complete chunks."""
     folder, identity = work.collection, plan.embedder.identity
     rows = [work.load_column(chunk.start, "rows") for chunk in plan.chunks]
-    n_items = sum(map(len, rows))
-    n_captions = sum(int(plan.table.caption_counts(some).sum()) for some in rows)
-    writer = CollectionWriter(folder, n_items, n_captions, identity.width)
-    for chunk in plan.chunks:
-        writer.add(_read_chunk(plan, work, chunk.start))
-    writer.close()
+    all_rows = np.concatenate([np.empty(0, np.int64), *rows])
+    n_items, n_captions = len(all_rows), int(plan.table.caption_counts(all_rows).sum())
+    blocks = (_read_chunk(plan, work, chunk.start) for chunk in plan.chunks)
+    write_items(folder, blocks, n_items, n_captions, identity.width)
     counts = {"items": n_items, "captions": n_captions}
     counts["skipped"] = write_skipped(folder / layout.SKIPPED, _skipped(plan, work))
-    codes = _write_codes(plan, folder, np.concatenate(rows)) if plan.codes else None
+    codes = None
+    if plan.codes is not None:
+        positions, captions = plan.table.positions[all_rows], plan.table.caption_positions(all_rows)
+        codes = plan.codes.write(folder, plan.source.name, positions, captions)
     if plan.shard is None and codes is None:
         counts["duplicates"] = write_duplicates(folder)
+    root = getattr(plan.source, "root", None)
     write_manifest(
         folder,
         name=plan.source.name,
@@ -137,34 +127,20 @@ def write_collection(plan: PreparationPlan, work: WorkDir) -> None:
         source=str(plan.source),
         licence=plan.source.licence,
         counts=counts,
-        roots=source_roots(plan.source),
+        roots=() if root is None else (str(root),),
         follow_links=bool(getattr(plan.source, "follow_links", False)),
         shard=None if plan.shard is None else {"part": str(plan.shard), "origin": plan.origin},
     )
 
 
-def _write_codes(plan: PreparationPlan, folder: Path, rows: np.ndarray) -> CodesIdentity:
-    """Write the codes of the usable rows and of their captions."""
-    assert plan.codes is not None
-    positions, starts = plan.table.positions[rows], plan.table.text_starts
-    counts = plan.table.caption_counts(rows)
-    captions = np.repeat(starts[positions] - np.cumsum(counts) + counts, counts)
-    captions += np.arange(len(captions))
-    return plan.codes.write(folder, plan.source.name, positions, captions)
-
-
 def _read_chunk(plan: PreparationPlan, work: WorkDir, start: int) -> ItemBlock:
     chunk = work.load(start)
-    columns = plan.table.columns.take(chunk.rows)
+    columns = plan.table.take(chunk.rows)
     ids = pa.array([plan.table.id(row) for row in chunk.rows.tolist()], pa.string())
     width, height = (pa.array(np.ascontiguousarray(side)) for side in chunk.sizes.T)
     fields = {name: columns[name] for name in ("image", "captions", "labels")}
-    splits = [
-        given or split_from_hash(content)
-        for given, content in zip(
-            columns["split"].to_pylist(), chunk.contents.tolist(), strict=True
-        )
-    ]
+    given = zip(columns["split"].to_pylist(), chunk.contents.tolist(), strict=True)
+    splits = [split or split_from_hash(content) for split, content in given]
     items = {"id": ids, **fields, "split": splits, "width": width, "height": height}
     return ItemBlock(pa.table(items, ITEMS_SCHEMA), chunk.images, chunk.texts)
 
@@ -174,9 +150,9 @@ def _skipped(plan: PreparationPlan, work: WorkDir) -> Iterator[Skipped]:
     yield from plan.left_out
     for chunk in plan.chunks:
         reasons = work.load_column(chunk.start, "reasons").tolist()
-        records = plan.table.records_at(work.load_column(chunk.start, "bad_rows"))
+        records = plan.table.records(work.load_column(chunk.start, "bad_rows"))
         for record, reason in zip(records, reasons, strict=True):
             yield Skipped(record.key, record.image, reason)
-    ends_here = plan.shard is None or plan.shard.is_last
+    ends_here = plan.shard is None or plan.shard.index == plan.shard.of
     if ends_here and isinstance(plan.source, ReportsSkippedRows):
         yield from plan.source.skipped_rows()

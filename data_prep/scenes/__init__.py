@@ -14,24 +14,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sieve.data_prep.records import Record
-from sieve.data_prep.scenes.captions import captions, full_caption
-from sieve.data_prep.scenes.catalogue import PLACES, catalogue
-from sieve.data_prep.scenes.compose import Scene, compose, describe
-from sieve.data_prep.scenes.render import draw_scene, render_scene
-
-__all__ = [
-    "PLACES",
-    "Scene",
-    "Scenes",
-    "captions",
-    "catalogue",
-    "compose",
-    "describe",
-    "draw_scene",
-    "full_caption",
-    "record_of",
-    "render_scene",
-]
+from sieve.data_prep.scenes.captions import captions
+from sieve.data_prep.scenes.compose import Scene, compose
+from sieve.data_prep.scenes.render import render_scene
 
 
 def record_of(scene: Scene) -> Record:

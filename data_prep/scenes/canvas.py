@@ -13,13 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import BeforeValidator, TypeAdapter
+
+from sieve.data_prep.scenes.catalogue import read_json
 
 T = TypeVar("T")
 Colour = tuple[float, float, float]
+Point = tuple[float, float]
 TILE = 512
 
 
@@ -53,16 +57,19 @@ def _ink(colour: Colour, alpha: float = 1.0) -> tuple[int, ...]:
     return (*(int(255 * min(max(part, 0), 1) + 0.5) for part in colour), int(255 * alpha))
 
 
+_Hex = Annotated[Colour, BeforeValidator(rgb)]
+
+
 @dataclass(frozen=True)
 class Light:
     """Colours and light of an hour."""
 
-    zenith: tuple[Colour, ...]
+    zenith: tuple[_Hex, ...]
     """Colours of the upper sky, of which one is drawn."""
-    middle: Colour
-    low: Colour
-    sun: Colour
-    cloud: Colour
+    middle: _Hex
+    low: _Hex
+    sun: _Hex
+    cloud: _Hex
     tint: Colour
     """Multiplies the ground and the objects."""
     sun_height: tuple[float, float]
@@ -71,25 +78,7 @@ class Light:
     """Strength of cast shadows."""
 
 
-def _colours(*texts: str) -> tuple[Colour, ...]:
-    return tuple(rgb(text) for text in texts)
-
-
-LIGHTS: dict[str, Light] = {
-    "day": Light(_colours("#2f86d8", "#3f95e0", "#2878c8", "#4aa3dd"), rgb("#8cc6f0"),
-                 rgb("#dff1fb"), rgb("#fffbe6"), rgb("#ffffff"), (1.0, 1.0, 1.0),
-                 (0.55, 0.9), 0.42),
-    "morning": Light(_colours("#6fb3e6", "#7fb6dc", "#86a8e0"), rgb("#bfdcf0"), rgb("#fde9d2"),
-                     rgb("#fff1c9"), rgb("#fff8f0"), (1.02, 0.985, 0.94), (0.12, 0.4), 0.36),
-    "overcast": Light(_colours("#9fb0bf", "#a9b7c2"), rgb("#c8d2d9"), rgb("#e6eaec"),
-                      rgb("#f4f6f6"), rgb("#f2f4f5"), (0.93, 0.95, 0.97), (0.6, 0.9), 0.26),
-    "sunset": Light(_colours("#54619f", "#6a6db0", "#48659f"), rgb("#e9987f"), rgb("#ffd493"),
-                    rgb("#fff0b8"), rgb("#ffc2a0"), (1.03, 0.91, 0.8), (0.04, 0.22), 0.42),
-    "dusk": Light(_colours("#2a3163", "#38336b", "#263a66"), rgb("#7d6096"), rgb("#ee9f8c"),
-                  rgb("#ffc9a0"), rgb("#b98aa6"), (0.84, 0.78, 0.9), (-0.12, 0.0), 0.3),
-    "night": Light(_colours("#050a24", "#0a0d2c", "#071530"), rgb("#16265a"), rgb("#35508c"),
-                   rgb("#9fb8ea"), rgb("#2a3a6c"), (0.56, 0.62, 0.86), (0.5, 0.9), 0.36),
-}  # fmt: skip
+LIGHTS = TypeAdapter(dict[str, Light]).validate_python(read_json("lights.json"))
 
 
 @lru_cache(maxsize=8)
@@ -200,9 +189,7 @@ class Brush:
         n = rows.stop - rows.start
         left, top = self.random() * 250, self.random() * 330
         box = (left, top, left + 150 * self.aspect, top + 170)
-        patch = noise_tile("soft").resize(
-            (self.width, n), Image.Resampling.BICUBIC, box=box, reducing_gap=None
-        )
+        patch = noise_tile("soft").resize((self.width, n), Image.Resampling.BICUBIC, box=box)
         level = np.asarray(patch, np.float32) / 255
         low = 0.66 - 0.3 * amount
         cover = np.clip((level - low) / 0.26, 0, 1)
@@ -291,9 +278,9 @@ class Brush:
         drawn = np.asarray(sheet.reduce(2)).transpose(2, 0, 1)
         np.multiply(drawn, np.float32(1 / 255), out=self.image[:, rows])
 
-    def finish(self, vignette: float = 0.16) -> Image.Image:
+    def finish(self) -> Image.Image:
         """Return the image, slightly darker in its corners."""
-        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * (2 * vignette)
+        away = ((self.x - 0.5) ** 2 + (self.y - 0.46) ** 2) * 0.32
         self.image *= 1 - away
         return _pixels(self.image)
 
@@ -316,13 +303,11 @@ class Pen:
         self._draw = ImageDraw.Draw(sheet, "RGBA")
         self._width, self._height, self._offset = width, height, offset
 
-    def _points(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    def _points(self, points: Sequence[Point]) -> list[Point]:
         w, h, down = self._width, self._height, self._offset
         return [(x * w, y * h - down) for x, y in points]
 
-    def polygon(
-        self, points: Sequence[tuple[float, float]], colour: Colour, alpha: float = 1.0
-    ) -> None:
+    def polygon(self, points: Sequence[Point], colour: Colour, alpha: float = 1.0) -> None:
         """Fill a polygon."""
         self._draw.polygon(self._points(points), fill=_ink(colour, alpha))
 
@@ -351,9 +336,8 @@ class Pen:
         self._draw.ellipse((cx - r, cy - r * flat, cx + r, cy + r * flat), fill=_ink(colour, alpha))
 
     def line(
-        self, points: Sequence[tuple[float, float]], colour: Colour, width: float,
-        alpha: float = 1.0,
-    ) -> None:  # fmt: skip
+        self, points: Sequence[Point], colour: Colour, width: float, alpha: float = 1.0
+    ) -> None:
         """Draw a line; the width is in image heights."""
         thick = max(1, round(width * self._height))
         self._draw.line(self._points(points), fill=_ink(colour, alpha), width=thick, joint="curve")

@@ -196,8 +196,7 @@ def _choose_objects(rand: Random, main: SceneObject, place: Place) -> list[tuple
         if friends and rand.random() < 0.55:
             chosen[draw(rand, friends)] = 1
             continue
-        others = {label: w for label, w in typical.items() if label not in chosen}
-        chosen[draw(rand, others)] = 1
+        chosen[draw(rand, {o: w for o, w in typical.items() if o not in chosen})] = 1
     for label in chosen:
         room = MAX_INSTANCES - sum(chosen.values())
         what = catalogue()[label]
@@ -223,11 +222,7 @@ def _zone_of(rand: Random, what: SceneObject, place: Place) -> str:
 
 
 def _arrange(
-    rand: Random,
-    wanted: list[tuple[SceneObject, str]],
-    place: Place,
-    aspect: float,
-    horizon: float,
+    rand: Random, wanted: list[tuple[SceneObject, str]], place: Place, aspect: float, horizon: float
 ) -> tuple[Placement, ...]:
     """Place every object, largest first; those without enough room are left out."""
     zone_by_label: dict[str, str] = {}
@@ -242,7 +237,8 @@ def _arrange(
         best, least = None, MAX_OVERLAP
         for attempt in range(28):
             shrink = crowd * (1.0 if attempt < 14 else 0.84)
-            option = _try_spot(rand, what, zone, place, bands, aspect, horizon, shrink)
+            file = pick(rand, what.sprites_for(place.name, zone))
+            option = _try_spot(rand, what, file, zone, bands[zone], aspect, horizon, shrink)
             clash = max((_overlap(option, other) for other in placed), default=0.0)
             if clash < least or (best is None and not placed):
                 best, least = option, clash
@@ -254,17 +250,9 @@ def _arrange(
 
 
 def _try_spot(
-    rand: Random,
-    what: SceneObject,
-    zone: str,
-    place: Place,
-    bands: Mapping[str, Zone],
-    aspect: float,
-    horizon: float,
-    shrink: float,
-) -> Placement:
-    file = pick(rand, what.sprites_for(place.name, zone))
-    band = bands[zone]
+    rand: Random, what: SceneObject, file: str, zone: str, band: Zone, aspect: float,
+    horizon: float, shrink: float,
+) -> Placement:  # fmt: skip
     t = rand.random()
     along = band.far + t * (band.near - band.far)
     scale = band.far_size + t * (band.near_size - band.far_size)
@@ -272,39 +260,21 @@ def _try_spot(
     room = min(1.0, 0.866 * aspect**0.5)  # narrow images have less room for the same object
     length = 1.2 * what.size * scale * shrink * room * (0.9 + 0.22 * rand.random())
     width, height = length * shape**0.5, length / shape**0.5
-    if zone == "behind":
-        width, height = _seated(width, height, what, horizon)
-    fit = min(1.0, 0.62 * aspect / width, _headroom(zone, along, horizon) / height)
+    visible = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
+    y = horizon + along * (1 - horizon)
+    headroom = 0.9 * horizon if zone in OVERHEAD else 0.96 * y
+    if zone == "behind":  # a person behind a table, whose head must stay in the image
+        tall, headroom = 0.64 if what.label in ("boy", "girl") else 0.8, 2.0
+        factor = tall * horizon / (height * visible)
+        width, height = width * factor, height * factor
+    fit = min(1.0, 0.62 * aspect / width, headroom / height)
     fit = max(fit, MIN_LENGTH / max(width, height))
     width, height = width * fit, height * fit
-    y = _feet(zone, along, horizon, height)
+    if zone in OVERHEAD:
+        y = max(height + 0.02, min(horizon * 0.97, along * horizon + height / 2))
     x = width / 2 + 0.015 + rand.random() * max(0.0, aspect - width - 0.03)
-    visible = 0.56 if zone == "behind" and "front" not in what.zones else 1.0
     height *= visible
     return Placement(what.label, file, zone, x, y, width, height, rand.random() < 0.5, visible)
-
-
-def _seated(width: float, height: float, what: SceneObject, horizon: float) -> tuple[float, float]:
-    """Return the size of a person behind a table, whose head must stay in the image."""
-    shown = 1.0 if "front" in what.zones else 0.56
-    tall = 0.64 if what.label in ("boy", "girl") else 0.8
-    factor = tall * horizon / (height * shown)
-    return width * factor, height * factor
-
-
-def _headroom(zone: str, along: float, horizon: float) -> float:
-    if zone in OVERHEAD:
-        return 0.9 * horizon
-    if zone == "behind":
-        return 2.0
-    return (horizon + along * (1 - horizon)) * 0.96
-
-
-def _feet(zone: str, along: float, horizon: float, height: float) -> float:
-    if zone in OVERHEAD:
-        middle = along * horizon
-        return max(height + 0.02, min(horizon * 0.97, middle + height / 2))
-    return horizon + along * (1 - horizon)
 
 
 def _overlap(one: Placement, other: Placement) -> float:

@@ -54,17 +54,14 @@ def draw_scene(scene: Scene, size: int) -> Image.Image:
     height = size if scene.aspect <= 1 else round(size / scene.aspect)
     brush = Brush(width, height, scene.backdrop_seed, scene.hour)
     PAINTERS[scene.place](brush, scene.horizon)
-    if scene.place in ("bedroom", "living room") and _uses_table(scene):
+    has_table = any(placed.zone == "table" for placed in scene.placements)
+    if has_table and scene.place in ("bedroom", "living room"):
         interiors.low_table(brush)
     picture = brush.finish()
     sun = 1 if scene.backdrop_seed % 2 else -1
     for placed in scene.placements:
         _place(picture, placed, scene, sun)
     return picture
-
-
-def _uses_table(scene: Scene) -> bool:
-    return any(placed.zone == "table" for placed in scene.placements)
 
 
 def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> None:
@@ -77,13 +74,12 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
         art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     art = _under_light(art, placed, scene)
     left, top = round((placed.x - placed.width / 2) * unit), round(placed.y * unit) - shape[1]
-    light = LIGHTS[scene.hour]
     if placed.zone == "water":
         _reflect(picture, art, left, round(placed.y * unit))
     elif placed.zone == "wall":
         _shade(picture, art, left, top, unit)
     elif placed.zone in ("ground", "road", "table", "back"):
-        strength = light.shadow if not PLACES[scene.place].indoors else 0.42
+        strength = 0.42 if PLACES[scene.place].indoors else LIGHTS[scene.hour].shadow
         _contact(picture, placed, unit, strength, sun)
     picture.paste(art, (left, top), art)
 
@@ -91,12 +87,11 @@ def _place(picture: Image.Image, placed: Placement, scene: Scene, sun: int) -> N
 def _under_light(art: Image.Image, placed: Placement, scene: Scene) -> Image.Image:
     """Tint a sprite by the light of the hour, and add haze to far objects."""
     light = LIGHTS[scene.hour]
-    indoors = PLACES[scene.place].indoors
     tint = np.asarray(light.tint, np.float32)
     if scene.hour == "night":
         tint = 0.25 + 0.75 * tint  # moonlight, so that colours remain recognisable
     veil = 0.0
-    if not indoors and placed.zone in ("back", "water", "ground", "road"):
+    if not PLACES[scene.place].indoors and placed.zone in ("back", "water", "ground", "road"):
         depth = (placed.y - scene.horizon) / (1 - scene.horizon)
         veil = max(0.0, 0.14 * (1 - depth / 0.45))
     if veil < 0.01 and np.all(np.abs(tint - 1) < 0.01):

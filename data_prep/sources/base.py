@@ -1,20 +1,47 @@
-"""The base class of sources: records, and the rows that are skipped on the way to them."""
+"""Base classes of sources: what they skip on the way to their records, and how images open."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from sieve.data_prep.captions import caption_fault
+from sieve.data_prep.captions.caption_table import CaptionsByImage
 from sieve.data_prep.records import Record, SkippedRows
+from sieve.data_prep.sources.local_images import find_images, open_inside, open_or_draw
+
+log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
 class BaseSource(ABC):
     """A source that collects skipped rows while it yields its records.
 
     Records are not stored: a file may have millions of rows.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that image paths are relative to.
+    name : str
+        The collection's name.
+    licence : str
+    follow_links : bool, optional
+        Also read the targets of links inside the folder, wherever they are. None is False for
+        sources without this option.
     """
+
+    root: Path
+    name: str = ""
+    licence: str = "not stated"
+    follow_links: bool | None = None
 
     @abstractmethod
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
@@ -23,7 +50,7 @@ class BaseSource(ABC):
     def records(self) -> Iterator[Record]:
         """Yield all records, in an order that depends only on the source."""
         skipped = SkippedRows()
-        vars(self)["_skipped"] = skipped  # subclasses may be frozen dataclasses
+        vars(self)["_skipped"] = skipped  # the dataclass is frozen
         yield from self._iter_records(skipped)
 
     def skipped_rows(self) -> SkippedRows:
@@ -32,6 +59,71 @@ class BaseSource(ABC):
             deque(self.records(), maxlen=0)
         return vars(self)["_skipped"]
 
+    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
+        """Open the record's image inside `root`; see `sieve.data_prep.images.load_image`."""
+        return open_inside(self.root, Path(record.image), self.follow_links)
+
     def __getstate__(self) -> dict[str, Any]:
         """Exclude cached values: decoder processes only open images."""
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+
+
+class ExternalSource(BaseSource):
+    """A source of embeddings or codes, whose images need not be available locally."""
+
+    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
+        """Open the record's image if it is local and readable, else draw its caption."""
+        return open_or_draw(self.root, record)
+
+    def _records_of(self, items: CaptionsByImage, images: Mapping[str, str]) -> Iterator[Record]:
+        """Yield the items as records, in file order.
+
+        Parameters
+        ----------
+        items : CaptionsByImage
+        images : mapping of str to str
+            Name of each item's image, by key; by default the key.
+        """
+        paths = find_images(self.root, dict.fromkeys(images.values()) or items)
+        n_local = 0
+        for number, key in enumerate(items):
+            name = images.get(key, key)
+            description, path = items.describe(number), paths.get(name)
+            n_local += path is not None
+            yield Record(
+                key,
+                str(path or name),
+                tuple(description.captions),
+                tuple(description.labels),
+                description.split,
+            )
+        if n_local < len(items):
+            log.warning(
+                "%s of %s images are in %s; the others are shown as captions; give the folder of "
+                "images with --images", f"{n_local:,}", f"{len(items):,}", self.root,
+            )  # fmt: skip
+
+
+def usable_captions(
+    captions: Iterable[str], key: str, image: str, skipped: SkippedRows
+) -> tuple[str, ...]:
+    """Return the distinct captions that can be used; skip the others with a reason."""
+    kept: dict[str, None] = {}
+    for caption in captions:
+        if fault := "duplicate caption" if caption in kept else caption_fault(caption):
+            skipped.add(key, image, fault)
+        else:
+            kept[caption] = None
+    return tuple(kept)
+
+
+def require_folder(path: Path, hint: str) -> None:
+    """Raise FileNotFoundError unless a folder exists."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}; {hint}")
+
+
+def require_file(path: Path, hint: str) -> None:
+    """Raise FileNotFoundError unless a file exists."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; {hint}")

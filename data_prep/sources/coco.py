@@ -12,20 +12,18 @@ import logging
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from PIL import Image
-
-from sieve.data_prep.captions import caption_fault, split_named, tidy
-from sieve.data_prep.captions.cell import CellError, captions_in
+from sieve.data_prep.captions import split_named, tidy
+from sieve.data_prep.captions.caption_text import CellError, captions_in
 from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource
-from sieve.data_prep.sources.local_images import ImageNames, may_be_same, open_inside, walk
-from sieve.data_prep.sources.sidecars import unused_reason
+from sieve.data_prep.sources.base import BaseSource, require_file, require_folder, usable_captions
+from sieve.data_prep.sources.local_images import ImageNames, may_be_same, walk
+from sieve.model.files import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ class Coco(BaseSource):
 
     Parameters
     ----------
-    images : Path
+    root : Path
         Folder of the photographs, with subfolders.
     captions : sequence of Path
         The official caption files.
@@ -55,10 +53,8 @@ class Coco(BaseSource):
     splits : Path, optional
         Karpathy's `dataset_coco.json`: train and restval become train, val becomes select, and
         images that it does not name are excluded. By default, splits are assigned by hash.
-    name : str
-    licence : str
-    follow_links : bool
-        Also read the targets of links inside the folder, wherever they are.
+    name, licence, follow_links
+        See `BaseSource`.
 
     Raises
     ------
@@ -66,160 +62,136 @@ class Coco(BaseSource):
         If the folder or a file is missing.
     """
 
-    images: Path
+    root: Path
     captions: tuple[Path, ...]
     instances: tuple[Path, ...] = ()
     splits: Path | None = None
+    _: KW_ONLY
     name: str = "coco"
     licence: str = LICENCE
-    follow_links: bool = False
+    follow_links: bool | None = False
 
     def __post_init__(self) -> None:
-        if not self.images.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.images}; check --images")
+        require_folder(self.root, "check --images")
         if not self.captions:
             raise ValueError("no caption file is given; name one or more with --captions")
-        given = [("--captions", path) for path in self.captions]
-        given += [("--instances", path) for path in self.instances]
-        given += [("--splits", self.splits)] if self.splits else []
-        for option, path in given:
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no file {path}; check {option}")
-        object.__setattr__(self, "images", self.images.resolve())
-
-    @property
-    def root(self) -> Path:
-        """Folder that image paths are relative to."""
-        return self.images
+        splits = (self.splits,) if self.splits else ()
+        for option, paths in (
+            ("captions", self.captions), ("instances", self.instances), ("splits", splits),
+        ):  # fmt: skip
+            for path in paths:
+                require_file(path, f"check --{option}")
+        vars(self).update(root=self.root.resolve())
 
     def __str__(self) -> str:
         files = ", ".join(str(path.resolve()) for path in (*self.captions, *self.instances))
-        return f"COCO images {self.images} with {files}"
-
-    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `sieve.data_prep.images.load_image`."""
-        return open_inside(self.images, Path(record.image), self.follow_links)
+        return f"COCO images {self.root} with {files}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all local images, in the order of the caption files."""
-        annotated = _read_captions(self.captions, skipped)
-        labels = _read_labels(self.instances, annotated.images, skipped)
-        splits = _read_splits(self.splits, annotated.images) if self.splits else None
-        files = self._find_files(annotated.images, skipped)
-        self._report_coverage(annotated.images, files, len(files.keys() & labels.keys()))
-        for image_id, entry in annotated.images.items():
-            if image_id not in files:
-                continue
+        images = _read_captions(self.captions, skipped)
+        labels = _read_labels(self.instances, images, skipped)
+        splits = _read_splits(self.splits, images) if self.splits else None
+        files = self._find_files(images, skipped)
+        self._report_coverage(images, len(files), len(files.keys() & labels.keys()))
+        for image_id, path in files.items():
             if splits is not None and image_id not in splits:
-                skipped.add(image_id, entry.name, "not in the splits file")
+                skipped.add(image_id, images[image_id].name, "not in the splits file")
                 continue
             yield Record(
                 image_id,
-                str(self.images / files[image_id]),
-                tuple(annotated.captions.get(image_id, ())),
+                str(self.root / path),
+                tuple(images[image_id].captions),
                 tuple(labels.get(image_id, ())),
                 HASH_SPLIT if splits is None else splits[image_id],
             )
 
     def _find_files(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
-        """Return the path of each local image, by image id.
+        """Return the path of each local image, by image id, in the order of the images.
 
         An image is found by its `file_name`, else by the end of its `coco_url`, else by the name
         of the same photograph in another release.
         """
-        files, linked, others = walk(self.images, follow_links=self.follow_links)
+        files, linked, others = walk(self.root, follow_links=self.follow_links)
         skipped += linked
-        by_name = ImageNames(self.images, files)
-        refused = by_name.resolve(dict.fromkeys(image.name for image in images.values())).refused
-        found: dict[str, str] = {}
+        by_name = ImageNames(self.root, files)
+        found = _matched(by_name, {i: image.name for i, image in images.items()}, {})
+        by_name.warn_about_loose("the caption files")
+        urls = {i: image.url for i, image in images.items() if i not in found and image.url}
+        by_url = _matched(ImageNames(self.root, files), urls, found)
+        by_release = _found_by_release(images, files.values(), found | by_url)
+        for more, how in ((by_url, "coco_url"), (by_release, "name in another release")):
+            found |= more
+            if more:
+                log.warning("%s images were found by their %s", f"{len(more):,}", how)
         for image_id, image in images.items():
-            if image.name not in refused and by_name.key_of(image.name) in files:
-                found[image_id] = by_name.key_of(image.name)
-        n_found = len(found)
-        self._find_by_url(images, files, found)
-        n_by_release = self._find_by_release(images, files, found)
-        if by_name.loose:
-            log.warning(
-                "some image names differ from the files in %s; matched if only one fits: %s",
-                *(self.images, tidy(by_name.describe_loose())),
-            )
-        if n_by_url := len(found) - n_found - n_by_release:
-            log.warning("%s images were found by their coco_url", f"{n_by_url:,}")
-        if n_by_release:
-            log.warning(
-                "%s images were found by their name in another release", f"{n_by_release:,}"
-            )
-        for image_id, image in images.items():
-            if image_id in found:
-                continue
-            if image.name in refused:
-                skipped.add_malformed(image_id, image.name, refused[image.name])
-            else:
+            if image_id not in found and image.name in by_name.refused:
+                skipped.add_malformed(image_id, image.name, by_name.refused[image.name])
+            elif image_id not in found:
                 skipped.add(image_id, image.name, "not in the folder of images")
         used = set(found.values())
         for key, path in files.items():
-            if key not in used:
-                skipped.add(key, str(self.images / path), "image not named in any caption file")
+            if path not in used:
+                skipped.add(key, str(self.root / path), "image not named in any caption file")
         for path in others:
-            if os.path.splitext(path)[1].lower() in UNREADABLE_IMAGES:
-                skipped.add(path, str(self.images / path), unused_reason(path))
-        return {image_id: files[key] for image_id, key in found.items()}
+            if reason := UNREADABLE_IMAGES.get(os.path.splitext(path)[1].lower()):
+                skipped.add(path, str(self.root / path), reason)
+        return {image_id: found[image_id] for image_id in images if image_id in found}
 
-    def _find_by_url(
-        self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
-    ) -> None:
-        """Find images by the last folder and the name in their URL."""
-        urls = {i: image.url for i, image in images.items() if i not in found and image.url}
-        names = ImageNames(self.images, files)
-        refused = names.resolve(dict.fromkeys(urls.values())).refused
-        used = set(found.values())
-        for image_id, url in urls.items():
-            key = names.key_of(url)
-            if url not in refused and key in files and key not in used:
-                found[image_id] = key
-
-    def _find_by_release(
-        self, images: Mapping[str, _Image], files: Mapping[str, str], found: dict[str, str]
-    ) -> int:
-        """Find official photographs by their name in another release, and return their number."""
-        by_number: dict[str, list[str]] = {}
-        for key in files:
-            if name := _RELEASE_NAME.fullmatch(posixpath.basename(key)):
-                by_number.setdefault(str(int(name[1])), []).append(key)
-        used = set(found.values())
-        n_found = 0
-        for image_id, image in images.items():
-            name = _RELEASE_NAME.fullmatch(posixpath.basename(image.name))
-            keys = by_number.get(image_id, [])
-            if image_id in found or name is None or str(int(name[1])) != image_id:
-                continue
-            if len(keys) == 1 and keys[0] not in used:
-                found[image_id] = keys[0]
-                n_found += 1
-        return n_found
-
-    def _report_coverage(
-        self, images: Mapping[str, _Image], files: Mapping[str, str], n_labelled: int
-    ) -> None:
+    def _report_coverage(self, images: Mapping[str, _Image], n_found: int, n_labelled: int) -> None:
         """Log how many of the images are local, and raise an error if none is."""
-        n_named, n_found = len(images), len(files)
         if not n_found:
             first = f"; it names {next(iter(images.values())).name[:100]!r}" if images else ""
             raise ValueError(
-                f"none of the {n_named:,} images that {self.captions[0]} names is in "
-                f"{self.images}; check --images{first}"
+                f"none of the {len(images):,} images that {self.captions[0]} names is in "
+                f"{self.root}; check --images{first}"
             )
         labelled = f"; {n_labelled:,} of them have labels" if self.instances else ""
-        if n_found < n_named:
+        if n_missing := len(images) - n_found:
             log.warning(
                 "%s of %s images are in %s%s; skipped.csv lists the other %s",
-                *(f"{n_found:,}", f"{n_named:,}", self.images, labelled, f"{n_named - n_found:,}"),
+                *(f"{n_found:,}", f"{len(images):,}", self.root, labelled, f"{n_missing:,}"),
             )
         elif n_labelled < n_found and self.instances:
-            log.warning("all %s images are in %s%s", f"{n_found:,}", self.images, labelled)
+            log.warning("all %s images are in %s%s", f"{n_found:,}", self.root, labelled)
 
 
-class _Image(NamedTuple):
+def _matched(
+    names: ImageNames, wanted: Mapping[str, str], found: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the path of each image whose name fits a file that no image has yet, by image id."""
+    names.resolve(dict.fromkeys(wanted.values()))
+    used = set(found.values())
+    paths = {image_id: names.path_of(name) for image_id, name in wanted.items()}
+    return {i: path for i, path in paths.items() if path is not None and path not in used}
+
+
+def _found_by_release(
+    images: Mapping[str, _Image], paths: Iterable[str], found: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the path of each official photograph by its name in another release, by image id."""
+    by_number: dict[str | None, list[str]] = {}
+    for path in paths:
+        by_number.setdefault(_release_number(path), []).append(path)
+    used = set(found.values())
+    return {
+        image_id: by_number[image_id][0]
+        for image_id, image in images.items()
+        if image_id not in found
+        and _release_number(image.name) == image_id
+        and len(by_number.get(image_id, ())) == 1
+        and by_number[image_id][0] not in used
+    }
+
+
+def _release_number(path: str) -> str | None:
+    """Return the image id in the name of an official photograph; None for any other name."""
+    found = _RELEASE_NAME.fullmatch(posixpath.basename(path))
+    return str(int(found[1])) if found else None
+
+
+@dataclass
+class _Image:
     """An image's entry in an annotation file."""
 
     name: str
@@ -230,82 +202,58 @@ class _Image(NamedTuple):
     """Width and height, or None."""
     file: str
     """The annotation file."""
+    captions: dict[str, None] = field(default_factory=dict)
+    """Distinct captions, in file order."""
 
     def may_be(self, other: _Image) -> bool:
         """Return whether two entries with one id may describe the same image."""
-        sizes = [size for size in (self.size, other.size) if None not in size]
-        if len(sizes) == 2 and sizes[0] != sizes[1]:
+        if None not in (*self.size, *other.size) and self.size != other.size:
             return False
-        ours, theirs = (posixpath.basename(image.name) for image in (self, other))
-        both = _RELEASE_NAME.fullmatch(ours), _RELEASE_NAME.fullmatch(theirs)
-        if both[0] and both[1]:
-            return both[0][1] == both[1][1]
+        numbers = _release_number(self.name), _release_number(other.name)
+        if None not in numbers:
+            return numbers[0] == numbers[1]
         return may_be_same(self.name, other.name)
 
-
-class _Annotations(NamedTuple):
-    """The content of caption files."""
-
-    images: dict[str, _Image]
-    """By id."""
-    captions: dict[str, dict[str, None]]
-    """Distinct captions by image id, in file order."""
+    def conflict(self, image_id: str, other: _Image) -> str:
+        """Return the message that two entries with one id describe different images."""
+        both = (f"{image.name[:200]} in {image.file}" for image in (self, other))
+        return f"ambiguous image id: {image_id} is {' and '.join(both)}"
 
 
-def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> _Annotations:
-    annotated = _Annotations({}, {})
+def _read_captions(paths: Sequence[Path], skipped: SkippedRows) -> dict[str, _Image]:
+    """Return the images of caption files by id, with their captions."""
+    images: dict[str, _Image] = {}
     ambiguous: set[str] = set()
     for path in paths:
-        parts = _read(path, ("images", "annotations"))
-        annotations = parts["annotations"]
-        objects = [entry for entry in annotations if isinstance(entry, dict)]
+        lists = _read(path, ("images", "annotations"))
+        objects = [entry for entry in lists["annotations"] if isinstance(entry, dict)]
         if objects and not any("caption" in entry for entry in objects):
             raise ValueError(
                 f"no annotation of {path} has a caption; give instance files with --instances"
             )
-        for place, entry in enumerate(parts["images"]):
-            skipped.n_rows += 1
-            key = f"{path.name}:images[{place}]"
+        for key, entry in _numbered(path, "images", lists, skipped):
             image_id, image = _id(entry, "id"), _image(entry, path)
             if image_id is None or image is None:
                 skipped.add_malformed(key, "", "an image without an id and a file_name")
                 continue
-            known = annotated.images.setdefault(image_id, image)
-            if known is not image and not known.may_be(image):
+            known = images.setdefault(image_id, image)
+            if not known.may_be(image):
                 ambiguous.add(image_id)
-                skipped.add_malformed(
-                    key, image.name,
-                    f"ambiguous image id: {image_id} is {known.name[:200]} in {known.file} and "
-                    f"{image.name[:200]} in {image.file}; prepare the files separately",
-                )  # fmt: skip
-        for place, entry in enumerate(annotations):
-            skipped.n_rows += 1
-            _read_caption(f"{path.name}:annotations[{place}]", entry, annotated, skipped)
-    for image_id in ambiguous:
-        annotated.images.pop(image_id)
-        annotated.captions.pop(image_id, None)
-    return annotated
-
-
-def _read_caption(key: str, entry: Any, annotated: _Annotations, skipped: SkippedRows) -> None:
-    """Add the captions of one annotation."""
-    image_id = _id(entry, "image_id")
-    if image_id is None or image_id not in annotated.images:
-        skipped.add(key, "", "caption of an image that is not in the file")
-        return
-    name = annotated.images[image_id].name
-    try:
-        captions = captions_in(entry.get("caption"))
-    except CellError as error:
-        skipped.add_malformed(key, name, f"caption cannot be read: {error}")
-        return
-    known = annotated.captions.setdefault(image_id, {})
-    for caption in captions or [""]:
-        fault = "duplicate caption" if caption in known else caption_fault(caption)
-        if fault:
-            skipped.add(key, name, fault)
-        else:
-            known[caption] = None
+                reason = f"{known.conflict(image_id, image)}; prepare the files separately"
+                skipped.add_malformed(key, image.name, reason)
+        for key, entry in _numbered(path, "annotations", lists, skipped):
+            image = images.get(_id(entry, "image_id") or "")
+            if image is None:
+                skipped.add(key, "", "caption of an image that is not in the file")
+                continue
+            try:
+                captions = captions_in(entry.get("caption"))
+            except CellError as error:
+                skipped.add_malformed(key, image.name, f"caption cannot be read: {error}")
+                continue
+            kept = usable_captions([*image.captions, *(captions or [""])], key, image.name, skipped)
+            image.captions = dict.fromkeys(kept)
+    return {image_id: image for image_id, image in images.items() if image_id not in ambiguous}
 
 
 def _read_labels(
@@ -315,33 +263,26 @@ def _read_labels(
     found: dict[str, set[str]] = {}
     others: set[str] = set()
     for path in paths:
-        parts = _read(path, ("images", "annotations", "categories"))
-        named: dict[str, set[str]] = {}
-        for entry in parts["categories"]:
-            category = _id(entry, "id")
-            names = (_text(entry, field) for field in ("name", "supercategory"))
-            if category is not None:
-                named[category] = {tidy(name) for name in names if name and tidy(name)}
-        for place, entry in enumerate(parts["images"]):
-            skipped.n_rows += 1
+        lists = _read(path, ("images", "annotations", "categories"))
+        named: dict[str | None, set[str]] = {}
+        for entry in lists["categories"]:
+            names = (tidy(_text(entry, field)) for field in ("name", "supercategory"))
+            named[_id(entry, "id")] = set(filter(None, names))
+        named.pop(None, None)
+        for key, entry in _numbered(path, "images", lists, skipped):
             image_id, image = _id(entry, "id"), _image(entry, path)
             if image_id is None:
                 continue
             known = images.get(image_id)
             if known is not None and image is not None and not known.may_be(image):
                 others.add(image_id)
-                skipped.add_malformed(
-                    f"{path.name}:images[{place}]", image.name,
-                    f"ambiguous image id: {image_id} is {image.name[:200]} in {path.name} and "
-                    f"{known.name[:200]} in {known.file}; its labels are ignored",
-                )  # fmt: skip
+                reason = f"{image.conflict(image_id, known)}; its labels are ignored"
+                skipped.add_malformed(key, image.name, reason)
             found.setdefault(image_id, set())  # annotated, perhaps without any category
-        for place, entry in enumerate(parts["annotations"]):
-            skipped.n_rows += 1
+        for key, entry in _numbered(path, "annotations", lists, skipped):
             image_id, category = _id(entry, "image_id"), _id(entry, "category_id")
             if image_id is None or category not in named:
-                reason = f"unknown category {category}"
-                skipped.add(f"{path.name}:annotations[{place}]", str(image_id), reason)
+                skipped.add(key, str(image_id), f"unknown category {category}")
             else:
                 found.setdefault(image_id, set()).update(named[category])
     return {i: sorted(labels) for i, labels in found.items() if i not in others}
@@ -368,6 +309,15 @@ def _read_splits(path: Path, images: Mapping[str, _Image]) -> dict[str, str]:
     return splits
 
 
+def _numbered(
+    path: Path, name: str, lists: Mapping[str, list[Any]], skipped: SkippedRows
+) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a list, each with its key for `skipped`, and count them as rows."""
+    for place, entry in enumerate(lists[name]):
+        skipped.n_rows += 1
+        yield f"{path.name}:{name}[{place}]", entry
+
+
 def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
     """Parse an annotation file, and check that it has these lists.
 
@@ -379,8 +329,7 @@ def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
     try:
         value = json.loads(path.read_bytes(), object_hook=_drop_unused_fields)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path} is not JSON: {reason}; download it again") from None
+        raise ValueError(f"{path} is not JSON: {reason_of(error)}; download it again") from None
     for name in lists:
         if not isinstance(value, dict) or not isinstance(value.get(name), list):
             raise ValueError(

@@ -16,23 +16,27 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from sieve.data_prep.captions import caption_fault, tidy
-from sieve.data_prep.captions.caption_rows import IMAGE_NAMES, column_of
-from sieve.data_prep.captions.cell import CellError, captions_in, read_split
+from sieve.data_prep.captions import tidy
+from sieve.data_prep.captions.caption_rows import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    URL_NAMES,
+    column_of,
+    columns_of_names,
+)
+from sieve.data_prep.captions.caption_text import CellError, captions_in, read_split
 from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import HASH_SPLIT, Record, Skipped, SkippedRows
-from sieve.data_prep.sources.base import BaseSource
-from sieve.data_prep.sources.img2dataset import NOT_DOWNLOADED, Img2Dataset
-from sieve.data_prep.sources.local_images import open_inside, walk
-from sieve.data_prep.sources.url_tables import CAPTION_FIELDS, URL_FIELDS, url_table_advice
+from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
+from sieve.data_prep.sources.base import BaseSource, require_folder, usable_captions
+from sieve.data_prep.sources.img2dataset import NOT_DOWNLOADED, Img2Dataset, url_table_advice
+from sieve.data_prep.sources.local_images import walk
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ MAX_LINE_BYTES = 1 << 16
 _TABLE_SUFFIXES = (".tsv", ".txt", ".csv")
 _URL = re.compile(r"(?i)https?://\S")
 _ROW_AND_HASH = re.compile(r"\d+_(\d+)")
-_FILE_FIELDS = (*IMAGE_NAMES, "key", "sample_id", "id", "name", "hash", "md5")
+_FILE_NAMES = (*IMAGE_NAMES, "key", "sample_id", "id", "name", "hash", "md5")
 """Names of columns that may hold file names, in any case."""
 _LABELS_AT, _LABELLED_WIDTH = 2, 5  # caption, URL, labels, their machine ids, their confidences
 
@@ -74,8 +78,10 @@ def conceptual_captions(
         names = ", ".join(table.name for table in tables[:5])
         raise ValueError(f"{path} holds several tables ({names}); give one of them, and --images")
     if tables:
-        beside = images or tables[0].parent
-        return ConceptualCaptions(tables[0], beside, first_row, name=name, licence=licence)
+        root = images or tables[0].parent
+        return ConceptualCaptions(
+            tables[0], root=root, first_row=first_row, name=name, licence=licence
+        )
     if images is not None:
         raise ValueError(f"--images requires the official table, but {path} is not one")
     return Img2Dataset(path, name=name, licence=licence)
@@ -88,48 +94,35 @@ class ConceptualCaptions(BaseSource):
     Parameters
     ----------
     table : Path
-    images : Path
+    root : Path
         Folder of the images, with subfolders.
     first_row : int, optional
         Row number of the first row in file names; by default 0 or 1, if only one of them fits
         all files.
-    name : str
-    licence : str
+    name, licence
+        See `BaseSource`.
 
     Raises
     ------
     FileNotFoundError
-        If the table or the folder is missing.
+        If the folder is missing.
     """
 
     table: Path
-    images: Path
+    _: KW_ONLY
     first_row: int | None = None
     name: str = "conceptual-captions"
-    licence: str = "not stated"
 
     def __post_init__(self) -> None:
-        if not self.table.is_file():
-            raise FileNotFoundError(f"there is no table {self.table}; give the official TSV")
-        if not self.images.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.images}; check --images")
-        object.__setattr__(self, "images", self.images.resolve())
-
-    @property
-    def root(self) -> Path:
-        """Folder that image paths are relative to."""
-        return self.images
+        require_folder(self.root, "check --images")
+        vars(self).update(root=self.root.resolve())
 
     def __str__(self) -> str:
-        return f"Conceptual Captions {self.table.resolve()} with images {self.images}"
-
-    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `sieve.data_prep.images.load_image`."""
-        return open_inside(self.images, Path(record.image))
+        return f"Conceptual Captions {self.table.resolve()} with images {self.root}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all rows with an image, in table order."""
-        walked = walk(self.images, extensionless=True, follow_links=None)
+        walked = walk(self.root, extensionless=True, follow_links=None)
         skipped += walked.skipped
         files: dict[str, list[str]] = {}
         for key, path in walked.files.items():
@@ -142,54 +135,39 @@ class ConceptualCaptions(BaseSource):
             paths = files.get(naming.name_of(row), [])
             if len(paths) > 1 and not naming.is_hash:
                 raise ValueError(
-                    f"{row.place} matches {paths[0]} and {paths[1]} in {self.images}: both fit "
+                    f"{row.place} matches {paths[0]} and {paths[1]} in {self.root}: both fit "
                     f"{naming.description}; rename or remove one of them"
                 )
             if not paths:
-                skipped.append(Skipped(row.place, row.url, f"{NOT_DOWNLOADED}: no such file"))
+                skipped.add(row.place, row.url, f"{NOT_DOWNLOADED}: no such file")
                 continue
-            captions = []
-            for caption in row.captions or ("",):
-                if fault := caption_fault(caption):
-                    skipped.append(Skipped(row.place, row.url, fault))
-                else:
-                    captions.append(caption)
             unused.discard(paths[0])
             n_found += 1
             yield Record(
                 key=row.url,
-                image=str(self.images / paths[0]),
-                captions=tuple(captions),
+                image=str(self.root / paths[0]),
+                captions=usable_captions(row.captions or [""], row.place, row.url, skipped),
                 labels=row.labels,
                 split=row.split or HASH_SPLIT,
             )
-        self._report_coverage(naming, n_found, skipped.n_rows)
-        for path in sorted(unused - {self._relative(self.table)}):
-            reason = "image without a row in the table"
-            skipped.append(Skipped(path, str(self.images / path), reason))
-
-    def _relative(self, path: Path) -> str:
-        path = path.resolve()
-        inside = path.is_relative_to(self.images)
-        return path.relative_to(self.images).as_posix() if inside else ""
-
-    def _report_coverage(self, naming: _Naming, n_found: int, n_rows: int) -> None:
-        if n_found < n_rows:
+        if n_found < skipped.n_rows:
             log.warning(
                 "%s of %s rows have an image in %s, named by %s; skipped.csv lists the others",
-                *(f"{n_found:,}", f"{n_rows:,}", self.images, naming.description),
+                *(f"{n_found:,}", f"{skipped.n_rows:,}", self.root, naming.description),
             )
         elif not naming.is_hash:
-            log.warning("images in %s are named by %s", self.images, naming.description)
+            log.warning("images in %s are named by %s", self.root, naming.description)
+        for path in sorted(unused):
+            skipped.add(path, str(self.root / path), "image without a row in the table")
 
     def _naming(self, files: Mapping[str, list[str]]) -> _Naming:
         """Determine how the files are named."""
         ways = _ways(_header(self.table))
         fitting = [0] * len(ways)
         rows = SkippedRows()
-        lines = array("q")
+        contents = array("q")
         for row in _rows(self.table, rows):
-            lines.append(hash((row.url, *row.captions)))
+            contents.append(hash((row.url, *row.captions)))
             for at, way in enumerate(ways):
                 fitting[at] += way.name_of(row) in files
         best = max(range(len(ways)), key=fitting.__getitem__)
@@ -198,33 +176,30 @@ class ConceptualCaptions(BaseSource):
         if fitting[best] and fitting[best] >= n_by_number:
             return ways[best]
         by_number = self._naming_by_number(numbers, rows.n_rows)
-        if by_number is not None and fitting[best] and self.first_row is None:
+        if by_number is None:
+            advice = "" if files else url_table_advice(self.table)
+            if advice:
+                raise ValueError(f"there are no images in {self.root}: {advice}")
+            tried = [*(way.description for way in ways), "number of the row"]
             raise ValueError(
-                f"{fitting[best]:,} files in {self.images} fit {ways[best].description} and "
+                f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.root}; "
+                f"tried {', '.join(tried)}; check --images"
+            )
+        if fitting[best] and self.first_row is None:
+            raise ValueError(
+                f"{fitting[best]:,} files in {self.root} fit {ways[best].description} and "
                 f"{n_by_number:,} the {by_number.description}, so it is not clear which row each "
                 "belongs to; remove the column, or specify --first-row 0 or --first-row 1"
             )
-        if by_number is not None:
-            if len(numbers) < rows.n_rows and self.first_row is None:
-                self._check_repeated_rows(lines, by_number)
-            return by_number
-        if not files and (advice := url_table_advice(self.table)):
-            raise ValueError(f"there are no images in {self.images}: {advice}")
-        tried = [*(way.description for way in ways), "number of the row"]
-        raise ValueError(
-            f"none of the {rows.n_rows:,} rows of {self.table} has an image in {self.images}; "
-            f"tried {', '.join(tried)}; check --images"
-        )
-
-    def _check_repeated_rows(self, lines: array[int], naming: _Naming) -> None:
-        """Reject repeated rows: a downloader may have counted them once."""
-        n_repeated = len(lines) - len(np.unique(np.frombuffer(lines, np.int64)))
-        if n_repeated:
+        n_repeated = len(contents) - len(np.unique(np.array(contents)))
+        if n_repeated and len(numbers) < rows.n_rows and self.first_row is None:
+            # A downloader may have counted repeated rows once.
             raise ValueError(
                 f"{n_repeated:,} rows of {self.table} are repeated and images are missing, so it "
-                f"is not clear whether the {naming.description} counts them; remove them, or "
+                f"is not clear whether the {by_number.description} counts them; remove them, or "
                 "confirm with --first-row"
             )
+        return by_number
 
     def _naming_by_number(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
         """Determine the first row number in file names; None if no file is named by a row number.
@@ -250,7 +225,7 @@ class ConceptualCaptions(BaseSource):
             return _Naming(description, lambda row: str(row.number + first))
         counts = " and ".join(f"from {first} {count:,}" for first, count in fits.items())
         raise ValueError(
-            f"{self.images} holds {len(numbers):,} files named by a number, and {self.table} "
+            f"{self.root} holds {len(numbers):,} files named by a number, and {self.table} "
             f"{n_rows:,} rows: counted {counts} of the files fit, so it is not clear which row "
             "each belongs to; specify --first-row 0 or --first-row 1"
         )
@@ -264,9 +239,9 @@ class _Row(NamedTuple):
     """Counted from 0, without a header."""
     captions: list[str]
     url: str
-    labels: tuple[str, ...]
-    split: str
-    cells: Mapping[str, str]
+    labels: tuple[str, ...] = ()
+    split: str = ""
+    cells: Mapping[str, str] = {}
     """By column; empty if the table has no header."""
 
 
@@ -282,19 +257,17 @@ class _Naming(NamedTuple):
 
 def _ways(header: Sequence[str]) -> list[_Naming]:
     """Return all known ways except row numbers; names are compared after `_plain_name`."""
-    hashes = {name: getattr(hashlib, name) for name in ("md5", "sha1", "sha256")}
-    columns = [name for wanted in _FILE_FIELDS for name in header if name.lower() == wanted]
-    return [
-        _Naming("CRC-32 of the URL", lambda row: str(zlib.crc32(row.url.encode())), True),
-        *(
-            _Naming(f"{name} of the URL", lambda row, h=h: h(row.url.encode()).hexdigest(), True)
-            for name, h in hashes.items()
-        ),
-        *(
-            _Naming(f"column {name}", lambda row, name=name: _plain_name(row.cells[name].strip()))
-            for name in columns
-        ),
-    ]
+
+    def by_hash(name: str) -> _Naming:
+        digest = getattr(hashlib, name)
+        return _Naming(f"{name} of the URL", lambda row: digest(row.url.encode()).hexdigest(), True)
+
+    def by_column(name: str) -> _Naming:
+        return _Naming(f"column {name}", lambda row: _plain_name(row.cells[name].strip()))
+
+    crc = _Naming("CRC-32 of the URL", lambda row: str(zlib.crc32(row.url.encode())), True)
+    columns = columns_of_names(_FILE_NAMES, header)
+    return [crc, *map(by_hash, ("md5", "sha1", "sha256")), *map(by_column, columns)]
 
 
 def _plain_name(key: str) -> str:
@@ -313,18 +286,18 @@ def _header(path: Path) -> list[str]:
         line = next(iter(numbered_lines(stream, MAX_LINE_BYTES)), (1, b""))[1]
     text = line.decode("utf-8-sig", "replace").rstrip("\r\n")
     cells = [cell.strip().strip('"') for cell in text.split(_delimiter(text))]
-    if any(_URL.match(cell) for cell in cells):
-        return []
-    return cells if column_of((*URL_FIELDS, *CAPTION_FIELDS), cells) else []
+    is_row = any(_URL.match(cell) for cell in cells)
+    return cells if not is_row and column_of((*URL_NAMES, *CAPTION_NAMES), cells) else []
 
 
-def _delimiter(first_line: str) -> str:
-    return "\t" if "\t" in first_line else ","
+def _delimiter(line: str) -> str:
+    return "\t" if "\t" in line else ","
 
 
 def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
     """Yield all rows that have a URL; skip a header and malformed rows."""
     header = _header(path)
+    columns = [column_of(names, header) or "" for names in (URL_NAMES, CAPTION_NAMES, ("split",))]
     number = 0
     with path.open("rb") as stream:
         for line, data in numbered_lines(stream, MAX_LINE_BYTES):
@@ -334,32 +307,30 @@ def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
             text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
             skipped.n_rows += 1
             try:
-                yield _row(place, number, text, header)
+                if header:
+                    cells = dict(zip(header, _cells(text, header), strict=True))
+                    url, caption, split = (cells.get(column, "") for column in columns)
+                    if not _URL.match(url.strip()):
+                        raise CellError("no URL in this row")
+                    row = _Row(place, number, captions_in(caption), url.strip(), (),
+                               read_split(split, place), cells)  # fmt: skip
+                else:
+                    row = _official_row(place, number, text.split("\t"))
             except CellError as error:
                 skipped.add_malformed(place, tidy(text)[-200:], str(error))
+            else:
+                yield row
             number += 1
 
 
-def _row(place: str, number: int, text: str, header: Sequence[str]) -> _Row:
-    """Parse one line; raise CellError if it is malformed."""
-    if not header:
-        cells = text.split("\t")
-        at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
-        if at is None or len(cells) < 2:
-            raise CellError("no caption and URL in this row")
-        labels = cells[_LABELS_AT] if len(cells) == _LABELLED_WIDTH else ""
-        named = tuple(dict.fromkeys(filter(None, map(tidy, labels.split(",")))))
-        return _Row(place, number, captions_in(cells[1 - at]), cells[at].strip(), named, "", {})
-    by_name = dict(zip(header, _cells(text, header), strict=True))
-    url, caption, split = (
-        by_name.get(column_of(fields, header) or "", "")
-        for fields in (URL_FIELDS, CAPTION_FIELDS, ("split",))
-    )
-    if not _URL.match(url.strip()):
-        raise CellError("no URL in this row")
-    return _Row(
-        place, number, captions_in(caption), url.strip(), (), read_split(split, place), by_name
-    )
+def _official_row(place: str, number: int, cells: Sequence[str]) -> _Row:
+    """Read a row of a table without a header; raise CellError if it is malformed."""
+    at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
+    if at is None or len(cells) < 2:
+        raise CellError("no caption and URL in this row")
+    labels = cells[_LABELS_AT] if len(cells) == _LABELLED_WIDTH else ""
+    named = tuple(dict.fromkeys(filter(None, map(tidy, labels.split(",")))))
+    return _Row(place, number, captions_in(cells[1 - at]), cells[at].strip(), named)
 
 
 def _cells(text: str, header: Sequence[str]) -> list[str]:

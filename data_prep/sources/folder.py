@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 import os
 import posixpath
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from PIL import Image
-
-from sieve.data_prep.captions import Columns, ImageDescription, split_named, tidy
+from sieve.data_prep.captions import (
+    Columns,
+    ImageDescription,
+    caption_fault,
+    split_named,
+    tidy,
+)
+from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_table import (
     CaptionsByImage,
     CaptionTableBuilder,
     read_captions,
 )
+from sieve.data_prep.captions.caption_text import NULL_WORDS, CellError, captions_in
 from sieve.data_prep.captions.delimited import detect_encoding
-from sieve.data_prep.captions.formats import read_rows
+from sieve.data_prep.captions.formats import SUFFIXES, read_rows
+from sieve.data_prep.images import UNREADABLE_IMAGES
 from sieve.data_prep.records import Record, SkippedRows
-from sieve.data_prep.sources.base import BaseSource
-from sieve.data_prep.sources.local_images import FOLLOW_LINKS, ImageNames, open_inside, walk
-from sieve.data_prep.sources.sidecars import Sidecars, unused_reason
+from sieve.data_prep.sources.base import BaseSource, require_file, require_folder
+from sieve.data_prep.sources.local_images import FOLLOW_LINKS, ImageNames, walk
+from sieve.model.files import reason_of
 
 log = logging.getLogger(__name__)
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
+_SIDECAR_SUFFIXES = (".txt", ".caption", ".json")
+_MAX_SIDECAR_BYTES = 1 << 20
+_ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst"}
+_VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
 
 
 @dataclass(frozen=True)
@@ -43,84 +56,66 @@ class Folder(BaseSource):
 
     Parameters
     ----------
-    directory : Path
+    root : Path
     captions : Path, optional
-        See `sieve.data_prep.captions.formats`. It names images by their path inside `directory`;
-        other names are matched if that is unique, see `ImageNames`. Without it, `metadata.jsonl`,
+        See `sieve.data_prep.captions.formats`. It names images by their path inside `root`; other
+        names are matched if that is unique, see `ImageNames`. Without it, `metadata.jsonl`,
         `metadata.csv` or `metadata.parquet` in a folder describe its images (Hugging Face's
         `imagefolder`), else caption files beside the images, see `Sidecars`.
     columns : Columns
     only : Path, optional
         A text file with an image name on each line; all other images are excluded.
-    name : str
-        The collection's name; by default the directory's.
-    licence : str
-    follow_links : bool
-        Also read the targets of links inside the folder, wherever they are.
+    name, licence, follow_links
+        See `BaseSource`; by default the name is the folder's.
 
     Raises
     ------
     FileNotFoundError
-        If the directory or a file is missing.
+        If the folder or a file is missing.
     """
 
-    directory: Path
+    root: Path
     captions: Path | None = None
     columns: Columns = Columns()
     only: Path | None = None
-    name: str = ""
-    licence: str = "not stated"
-    follow_links: bool = False
+    _: KW_ONLY
+    follow_links: bool | None = False
 
     def __post_init__(self) -> None:
-        if self.directory.is_file():
+        if self.root.is_file():
             raise NotADirectoryError(
-                f"{self.directory} is a file; give the folder that holds the images"
+                f"{self.root} is a file; give the folder that holds the images"
                 " (for tar and Parquet shards: `sieve prepare conceptual-captions`)"
             )
-        if not self.directory.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {self.directory}; give the folder that holds the images"
-            )
+        require_folder(self.root, "give the folder that holds the images")
         for path, option in ((self.captions, "--captions"), (self.only, "--only")):
             if path is not None and path.is_dir():
                 raise IsADirectoryError(f"{path} is a folder; {option} is a file")
-            if path is not None and not path.is_file():
-                raise FileNotFoundError(f"there is no file {path}; check {option}")
-        object.__setattr__(self, "directory", self.directory.resolve())
-        object.__setattr__(self, "name", self.name or self.directory.name)
-
-    @property
-    def root(self) -> Path:
-        """Folder that image paths are relative to."""
-        return self.directory
+            if path is not None:
+                require_file(path, f"check {option}")
+        root = self.root.resolve()
+        vars(self).update(root=root, name=self.name or root.name)
 
     def __str__(self) -> str:
         described = f" with captions {self.captions.resolve()}" if self.captions else ""
-        return f"folder {self.directory}{described}"
-
-    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image; see `sieve.data_prep.images.load_image`."""
-        return open_inside(self.directory, Path(record.image), self.follow_links)
+        return f"folder {self.root}{described}"
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         """Yield all images by key, with their descriptions, limited to `only` if given."""
-        walked = walk(self.directory, follow_links=self.follow_links)
-        files, others = walked.files, dict.fromkeys(walked.others)
-        skipped += walked.skipped
-        for path in (self.captions, self.only):
-            if path is not None and path.absolute().is_relative_to(self.directory):
-                others.pop(path.absolute().relative_to(self.directory).as_posix(), None)
-        names = ImageNames(self.directory, files)
-        table, sidecars = None, None
+        files, linked, unused = walk(self.root, follow_links=self.follow_links)
+        skipped += linked
+        others = dict.fromkeys(unused)
+        for path in filter(None, (self.captions, self.only)):
+            others.pop(os.path.relpath(path, self.root).replace(os.sep, "/"), None)
+        names = ImageNames(self.root, files)
         if self.captions is not None:
-            table = read_captions(self.captions, self.columns, names)
+            table = read_captions(self.captions, self.columns, names.resolve)
+            sidecars = Sidecars(self, {}, others)
         else:
             table = self._read_metadata(others, names, skipped)
-            encoding = self.columns.encoding
-            sidecars = Sidecars(self.directory, files, others, encoding, self.follow_links)
-            others = dict.fromkeys(sidecars.unused)
-            sidecars.skip_ambiguous(skipped)
+            sidecars = Sidecars(self, files, others)
+        others = dict.fromkeys(sidecars.unused)
+        sidecars.skip_ambiguous(skipped)
         wanted = self._wanted(files, skipped)
         if table is not None:
             self._check(names, table, files)
@@ -137,91 +132,211 @@ class Folder(BaseSource):
                 continue
             path = files.get(key, key)
             others.pop(path, None)
-            description = ImageDescription()
             if table is not None and number is not None:
                 description = table.describe(number)
-                if sidecars is not None:
-                    sidecars.skip_unread(key, skipped)
-            elif sidecars is not None:
+                sidecars.skip_unread(key, skipped)
+            else:
                 description = ImageDescription(sidecars.read(key, skipped))
+                n_undescribed += table is not None and not description.captions
             n_images += 1
-            n_undescribed += table is not None and number is None and not description.captions
             yield Record(
                 key=key,
-                image=str(self.directory / path),
+                image=str(self.root / path),
                 captions=tuple(description.captions),
                 labels=tuple(description.labels),
                 split=description.split or split_of(key),
             )
         if wanted is None:
             for path in others:
-                skipped.add(path, str(self.directory / path), unused_reason(path))
+                skipped.add(path, str(self.root / path), unused_reason(path))
         if n_undescribed:
             log.warning(
                 "%s of %s images have no row in %s and therefore no captions",
                 *(f"{n_undescribed:,}", f"{n_images:,}", self._described_by()),
             )
 
+    def leaves(self, path: str) -> bool:
+        """Return whether a file of the folder must not be read because it links out of it."""
+        outside = not (self.root / path).resolve().is_relative_to(self.root)
+        return outside and not self.follow_links
+
     def _read_metadata(
         self, others: dict[str, None], names: ImageNames, skipped: SkippedRows
     ) -> CaptionsByImage | None:
         """Read Hugging Face's metadata files, each of which describes the images of its folder."""
-        builder: CaptionTableBuilder | None = None
+        builder = CaptionTableBuilder("")
         for path in [one for one in others if posixpath.basename(one) in _METADATA]:
             others.pop(path)
-            file = self.directory / path
-            if not self.follow_links and not file.resolve().is_relative_to(self.directory):
-                skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
-                continue
-            if builder is None:
-                builder = CaptionTableBuilder(path)
-            else:
-                builder.next_file(path)
-            rows = read_rows(file, self.columns, builder.add_malformed)
-            while True:
-                try:
-                    row = next(rows, None)
-                except ValueError as error:
-                    skipped.add(path, str(file), f"caption file not read: {error}")
-                    break
-                if row is None:
-                    break
+            builder.next_file(path)
+            for row in self._metadata_rows(path, builder, skipped):
                 inside = posixpath.join(posixpath.dirname(path), row.image) if row.image else ""
                 builder.add(row._replace(image=inside))
-        table = None if builder is None else builder.build(names)
-        return table if table else None
+        table = builder.build(names.resolve)
+        return table if len(table) or table.skipped else None
+
+    def _metadata_rows(
+        self, path: str, builder: CaptionTableBuilder, skipped: SkippedRows
+    ) -> Iterator[CaptionRow]:
+        file = self.root / path
+        if self.leaves(path):
+            skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
+            return
+        try:
+            yield from read_rows(file, self.columns, builder.add_malformed)
+        except ValueError as error:
+            skipped.add(path, str(file), f"caption file not read: {error}")
 
     def _wanted(self, files: Mapping[str, str], skipped: SkippedRows) -> set[str] | None:
         """Return the keys of the images that `only` names; None for all images."""
         if self.only is None:
             return None
-        names = ImageNames(self.directory, files)
-        lines = dict.fromkeys(_lines(self.only))
+        try:
+            text = self.only.read_text(encoding=detect_encoding(self.only))
+        except UnicodeError as error:
+            raise ValueError(f"{self.only} is not UTF-8 ({error}); save it as UTF-8") from None
+        lines = dict.fromkeys(filter(None, map(str.strip, text.splitlines())))
+        names = ImageNames(self.root, files)
         refused = names.resolve(lines).refused
         skipped.n_rows += len(lines)
-        for name in refused:
-            skipped.add_malformed(f"{self.only.name}: {name}"[:200], name, refused[name])
+        for name, reason in refused.items():
+            skipped.add_malformed(f"{self.only.name}: {name}"[:200], name, reason)
         return {names.key_of(name) for name in lines if name not in refused}
 
     def _check(self, names: ImageNames, table: CaptionsByImage, files: Mapping[str, str]) -> None:
         """Report names that are not paths, and reject a table that names no image of the folder."""
-        where = self._described_by()
-        if names.loose:
-            log.warning(
-                "some image names in %s differ from the files; matched if only one fits: %s",
-                *(where, tidy(names.describe_loose())),
-            )
-        there = (key in files or os.path.isfile(self.directory / key) for key in table)
+        names.warn_about_loose(self._described_by())
+        there = (key in files or os.path.isfile(self.root / key) for key in table)
         if len(table) and files and not any(there):
             first, held = next(iter(table)), next(iter(files))
             raise ValueError(
-                f"none of the {len(table):,} images that {where} names is in {self.directory}: it "
-                f"names {tidy(first)[:100]!r}, the folder holds {tidy(held)[:100]!r}; give the "
-                "folder that the names are relative to, or name the column with --image-column"
+                f"none of the {len(table):,} images that {self._described_by()} names is in "
+                f"{self.root}: it names {tidy(first)[:100]!r}, the folder holds "
+                f"{tidy(held)[:100]!r}; give the folder that the names are relative to, or name "
+                "the column with --image-column"
             )
 
     def _described_by(self) -> str:
         return self.captions.name if self.captions is not None else "metadata files"
+
+
+class Sidecars:
+    """The caption files beside the images of a folder: `a.txt`, `a.caption` or `a.json`.
+
+    A file belongs to the image of the same name without its extension (`a.txt` and `a.jpg`), or
+    with it (`a.jpg.txt`). If several images match, it belongs to none.
+
+    Parameters
+    ----------
+    folder : Folder
+    files : mapping of str to str
+        Images: path by key.
+    others : iterable of str
+        Paths of all other files.
+
+    Attributes
+    ----------
+    unused : list of str
+        Paths of the other files that belong to no image.
+    """
+
+    def __init__(self, folder: Folder, files: Mapping[str, str], others: Iterable[str]) -> None:
+        self._folder = folder
+        self._by_image: defaultdict[str, list[str]] = defaultdict(list)
+        self._ambiguous: dict[str, list[str]] = {}
+        self.unused: list[str] = []
+        stems = {os.path.splitext(path)[0] for path in others if _is_sidecar(path)}
+        by_path: dict[str, list[str]] = {}
+        by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        for key, path in files.items() if stems else ():
+            stem = os.path.splitext(path)[0]
+            if path in stems:
+                by_path[path] = [key]
+            if stem in stems:
+                by_stem[stem].append(key)
+        for path in others:
+            stem = os.path.splitext(path)[0]
+            owners = by_path.get(stem) or by_stem.get(stem, [])
+            if not owners or not _is_sidecar(path):
+                self.unused.append(path)
+            elif len(owners) > 1:
+                self._ambiguous[path] = owners
+            else:
+                self._by_image[owners[0]].append(path)
+        for paths in self._by_image.values():
+            paths.sort(key=lambda path: _SIDECAR_SUFFIXES.index(os.path.splitext(path)[1].lower()))
+
+    def read(self, key: str, skipped: SkippedRows) -> list[str]:
+        """Return the distinct captions of an image."""
+        captions: dict[str, None] = {}
+        for path in self._by_image.get(key, ()):
+            skipped.n_rows += 1
+            for number, caption in self._captions_in(path, skipped):
+                fault = caption_fault(caption)
+                if caption.lower() in NULL_WORDS:
+                    fault = "empty caption"
+                elif caption in captions and number:
+                    fault = "duplicate caption"
+                if fault:
+                    skipped.add(f"{path}:{number}" if number else path, key, fault)
+                else:
+                    captions[caption] = None
+        return list(captions)
+
+    def skip_ambiguous(self, skipped: SkippedRows) -> None:
+        """Skip files that may belong to several images."""
+        for path, (first, second, *_) in self._ambiguous.items():
+            skipped.n_rows += 1
+            reason = f"ambiguous caption file: it may belong to {first} or {second}; name it"
+            skipped.add_malformed(path, first, f"{reason} {first}{os.path.splitext(path)[1]}")
+
+    def skip_unread(self, key: str, skipped: SkippedRows) -> None:
+        """Skip the files of an image that another file describes."""
+        for path in self._by_image.get(key, ()):
+            skipped.add(path, key, "caption file beside an image: another file describes it")
+
+    def _captions_in(self, path: str, skipped: SkippedRows) -> list[tuple[int, str]]:
+        """Read the captions of a text file, with their line numbers, or of a JSON file."""
+        file = self._folder.root / path
+        if self._folder.leaves(path):
+            skipped.add(path, str(file), f"caption file leaves the folder: {FOLLOW_LINKS}")
+            return []
+        try:
+            if (size := file.stat().st_size) > _MAX_SIDECAR_BYTES:
+                reason = f"huge caption file: {size:,} bytes, over {_MAX_SIDECAR_BYTES:,}"
+                skipped.add(path, str(file), reason)
+                return []
+            if path.lower().endswith(".json"):
+                return [(0, caption) for caption in captions_in(json.loads(file.read_bytes()))]
+            text = file.read_text(encoding=self._folder.columns.encoding or detect_encoding(file))
+            return [(n, line) for n, line in enumerate(map(tidy, text.splitlines()), 1) if line]
+        except CellError as error:
+            skipped.add(path, str(file), f"caption file without a caption: {error}")
+        except (OSError, ValueError, LookupError, RecursionError) as error:
+            reason = f"caption file cannot be read: {reason_of(error)}"
+            skipped.add_malformed(path, str(file), reason)
+        return []
+
+
+def _is_sidecar(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in _SIDECAR_SUFFIXES
+
+
+def unused_reason(path: str) -> str:
+    """Return why a file was not used, and what to do about it."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in UNREADABLE_IMAGES:
+        return UNREADABLE_IMAGES[suffix]
+    if not suffix:
+        return "file without an extension: if it is an image, add an extension such as .jpg"
+    if suffix in _ARCHIVES:
+        return "archive: unpack it; tar shards are read by `sieve prepare conceptual-captions`"
+    if suffix in _VIDEOS:
+        return "video: save frames as images"
+    if suffix in (".txt", ".caption"):
+        return "text file without an image of the same name: if it holds captions, use --captions"
+    if suffix in SUFFIXES:
+        return "caption file that is not read: specify it with --captions"
+    return f"other file ({suffix[:12]}): not an image"
 
 
 def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
@@ -255,11 +370,3 @@ def _merged(keys: Iterable[str], table: CaptionsByImage | None) -> Iterator[tupl
     both = heapq.merge(((key, None) for key in sorted(keys)), described, key=itemgetter(0))
     for key, group in groupby(both, key=itemgetter(0)):
         yield key, next((number for _, number in group if number is not None), None)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding=detect_encoding(path)).splitlines()
-    except UnicodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from None
-    return [line.strip() for line in lines if line.strip()]

@@ -1,8 +1,6 @@
-"""Local image files: list a folder, match the image names of a table, open images.
+"""Local image files: list a folder, match the image names of a table, open or replace images.
 
-Folders may come from others: links out of them are followed only on request. `find_images` and
-`open_or_draw` serve external tables, whose images are shown if they are in a folder, else as
-placeholders with their captions.
+Folders may come from others: links out of them are followed only on request.
 """
 
 from __future__ import annotations
@@ -11,25 +9,27 @@ import logging
 import os
 import posixpath
 import re
+import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from PIL import Image
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
 
 from sieve.data_prep.captions import tidy
 from sieve.data_prep.captions.caption_table import ResolvedNames
-from sieve.data_prep.captions.placeholder import draw_placeholder
 from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
 from sieve.data_prep.records import Record, Skipped
 
 log = logging.getLogger(__name__)
 
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 FOLLOW_LINKS = "use --follow-links to read it"
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 
 class FolderListing(NamedTuple):
@@ -65,24 +65,13 @@ def walk(
     for folder, subfolders, names in os.walk(root, followlinks=bool(follow_links)):
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if inside == "." else f"{inside}/"
-        kept = []
-        for name in sorted(name for name in subfolders if not name.startswith(".")):
+        visible, subfolders[:] = sorted(n for n in subfolders if not n.startswith(".")), []
+        for name in visible:
             path = os.path.join(folder, name)
-            if os.path.islink(path):
-                hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
-                reason = f"linked folder: links are not followed{hint}"
-                if follow_links:
-                    target = os.path.realpath(path)
-                    loops = any(target == one or one.startswith(target + os.sep) for one in seen)
-                    reason = "linked folder: it holds a folder that has already been read"
-                    if not loops:
-                        seen.add(target)
-                        kept.append(name)
-                        continue
-                skipped.append(Skipped(prefix + name, path, reason))
-                continue
-            kept.append(name)
-        subfolders[:] = kept
+            if fault := _link_fault(path, seen, follow_links):
+                skipped.append(Skipped(prefix + name, path, fault))
+            else:
+                subfolders.append(name)
         for name in sorted(names):
             if name.startswith(".") or name.lower() in _SYSTEM_FILES:
                 continue
@@ -92,15 +81,27 @@ def walk(
             elif any("\ud800" <= c <= "\udfff" for c in path):  # bytes that are not UTF-8
                 reason = "file name is not UTF-8: rename it"
                 skipped.append(Skipped(path, os.path.join(folder, name), reason))
+            elif (key := _nfc(path)) in files:  # both Unicode forms exist: each is its own key
+                other = files.pop(key)
+                files[other] = other
+                files[path] = path
             else:
-                key = nfc(path)
-                if key in files:  # both Unicode forms exist: each is its own key
-                    other = files.pop(key)
-                    files[other] = other
-                    files[path] = path
-                else:
-                    files[key] = key if key == path else path  # one string, not two
+                files[key] = key if key == path else path  # one string, not two
     return FolderListing(files, skipped, others)
+
+
+def _link_fault(path: str, seen: set[str], follow_links: bool | None) -> str:
+    """Return why a subfolder is not read, else an empty text; remember the targets of links."""
+    if not os.path.islink(path):
+        return ""
+    if not follow_links:
+        hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
+        return f"linked folder: links are not followed{hint}"
+    target = os.path.realpath(path)
+    if any(target == one or one.startswith(target + os.sep) for one in seen):
+        return "linked folder: it holds a folder that has already been read"
+    seen.add(target)
+    return ""
 
 
 def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
@@ -155,10 +156,9 @@ class ImageNames:
         self._files = files
         self._by_path = {path: key for key, path in files.items() if path != key}
         self._keys: dict[str, str] = {}
+        self._loose: dict[str, Match] = {}
         self.refused: dict[str, str] = {}
         """Reason, by name."""
-        self.loose: dict[str, Match] = {}
-        """Matches of names that are not the path of a file."""
 
     def resolve(self, names: Iterable[str]) -> ResolvedNames:
         """Find the image of each name of one table; a name that fits no file is its own key.
@@ -168,15 +168,13 @@ class ImageNames:
         names : iterable of str
             All names, without duplicates; iterated twice.
         """
-        stems: set[str] | None = None
+        stems: set[str] = set()
         wanted: dict[str, _Folded] = {}
         for name in names:
             key = self._exact(name)
             if key is None:
-                if stems is None:
-                    stems = {_Folded.of(path).stem for path in self._files}
-                folded = _Folded.of(name)
-                if folded.stem in stems:
+                stems = stems or {_Folded.of(path).stem for path in self._files}
+                if (folded := _Folded.of(name)).stem in stems:
                     wanted[name] = folded
             elif key != name:
                 self._keys[name] = key
@@ -189,25 +187,30 @@ class ImageNames:
         """Return the key that was found for a name, or the name itself."""
         return self._keys.get(name, name)
 
-    def describe_loose(self) -> str:
-        """Return the number of loose matches by kind of difference, with an example each."""
-        counts = Counter(match.difference for match in self.loose.values())
-        example = {
-            match.difference: (name, match.key) for name, match in reversed(self.loose.items())
-        }
-        return ", ".join(
-            f"{count:,} by {difference} ({example[difference][0]} is {example[difference][1]})"
-            for difference, count in counts.most_common()
-        )
+    def path_of(self, name: str) -> str | None:
+        """Return the path of the file that was found for a name; None if there is none."""
+        return None if name in self.refused else self._files.get(self.key_of(name))
+
+    def warn_about_loose(self, table: str) -> None:
+        """Log how many names of a table are not paths, by kind of difference, with examples."""
+        examples: dict[str, str] = {}
+        for name, match in self._loose.items():
+            examples.setdefault(match.difference, f"{name} is {match.key}")
+        counts = Counter(match.difference for match in self._loose.values())
+        if counts:
+            kinds = (
+                f"{n:,} by {difference} ({examples[difference]})"
+                for difference, n in counts.most_common()
+            )
+            log.warning(
+                "some image names in %s differ from the files in %s; matched if only one fits: %s",
+                *(table, self._directory, tidy(", ".join(kinds))),
+            )
 
     def _exact(self, name: str) -> str | None:
         """Return the key of the file with this path, perhaps written with `./` or backslashes."""
-        if self._files.get(name) == name:
-            return name
-        if name in self._by_path:
-            return self._by_path[name]
-        if name in self._files:  # composed accents in the table, decomposed ones on disk
-            return None
+        if (key := self._key_at(name)) or name in self._files:
+            return key  # None: composed accents in the table, decomposed ones on disk
         path = name.removeprefix("file://")
         for candidate in dict.fromkeys((path, path.replace("\\", "/"))):
             if os.path.isabs(candidate):
@@ -217,10 +220,8 @@ class ImageNames:
             inside = inside.replace(os.sep, "/")
             if inside.startswith("../") or inside in (".", "..") or os.path.isabs(inside):
                 continue
-            if self._files.get(inside) == inside:
-                return inside
-            if inside in self._by_path:
-                return self._by_path[inside]
+            if key := self._key_at(inside):
+                return key
             # A table may name a file that does not have the extension of an image.
             unlisted = not _is_image_extension(posixpath.splitext(inside)[1].lower())
             unlisted = unlisted or inside.startswith(".") or "/." in inside
@@ -228,49 +229,44 @@ class ImageNames:
                 return inside
         return None
 
+    def _key_at(self, path: str) -> str | None:
+        return path if self._files.get(path) == path else self._by_path.get(path)
+
     def _match(self, names: Iterable[str], wanted: Mapping[str, _Folded]) -> None:
         """Match names that are not paths."""
         stems = {folded.stem for folded in wanted.values()}
         by_stem: dict[str, list[tuple[str, _Folded]]] = {}
         for key in self._files:
-            folded = _Folded.of(key)
-            if folded.stem in stems:
+            if (folded := _Folded.of(key)).stem in stems:
                 by_stem.setdefault(folded.stem, []).append((key, folded))
         matches: dict[str, Match] = {}
+        claims: dict[str, list[str]] = {}
         for name, folded in wanted.items():
-            candidates = [
+            found = [
                 Match(key, difference)
                 for key, other in by_stem.get(folded.stem, ())
                 if (difference := folded.difference(other, name, self._files[key]))
             ]
-            if len(candidates) > 1:
-                self._refuse(name, candidates[0].key, candidates[1].key)
-            elif candidates:
-                matches[name] = candidates[0]
-        by_key: dict[str, list[str]] = {}
-        for name, match in matches.items():
-            by_key.setdefault(match.key, []).append(name)
+            if len(found) > 1:
+                both = f"it may be {found[0].key[:200]} or {found[1].key[:200]}"
+                self.refused[name] = _ambiguous(both)
+            elif found:
+                matches[name] = found[0]
+                claims.setdefault(found[0].key, []).append(name)
         for name in names:
-            key = self._exact(name) if name not in wanted else None
-            if key in by_key:
-                by_key[key].append(name)
-        for key, claims in by_key.items():
-            for name in claims:
-                if len(claims) == 1:
-                    self.loose[name] = matches[name]
-                    self._keys[name] = key
-                elif name in matches:
-                    other = next(one for one in claims if one != name)
-                    self.refused[name] = (
-                        f"ambiguous image name: {other[:200]} also refers to {key}; "
-                        "write its path inside the folder"
-                    )
+            if name not in wanted and (key := self._exact(name)) in claims:
+                claims[key].append(name)
+        for name, match in matches.items():
+            other = next((one for one in claims[match.key] if one != name), None)
+            if other is not None:
+                self.refused[name] = _ambiguous(f"{other[:200]} also refers to {match.key}")
+            else:
+                self._loose[name] = match
+                self._keys[name] = match.key
 
-    def _refuse(self, name: str, first: str, second: str) -> None:
-        self.refused[name] = (
-            f"ambiguous image name: it may be {first[:200]} or {second[:200]}; write its path "
-            "inside the folder"
-        )
+
+def _ambiguous(what: str) -> str:
+    return f"ambiguous image name: {what}; write its path inside the folder"
 
 
 class _Folded(NamedTuple):
@@ -283,10 +279,9 @@ class _Folded(NamedTuple):
     @classmethod
     def of(cls, path: str) -> _Folded:
         """Normalise letter case, accents, blanks, percent-encoding and separators."""
-        plain = nfc(unquote(path)).casefold().replace("\\", "/")
-        *folders, name = [part.strip() for part in plain.split("/") if part not in ("", ".")] or [
-            ""
-        ]
+        plain = _nfc(unquote(path)).casefold().replace("\\", "/")
+        parts = [part.strip() for part in plain.split("/") if part not in ("", ".")]
+        *folders, name = parts or [""]
         stem, extension = os.path.splitext(name)
         if re.fullmatch(r"\.\d", extension):  # Flickr8k's `a.jpg.1`
             inner, inner_extension = os.path.splitext(stem)
@@ -299,11 +294,9 @@ class _Folded(NamedTuple):
     def difference(self, other: _Folded, name: str, path: str) -> str:
         """Describe how a name differs from a path that it may refer to; "" if it may not."""
         short, long = sorted((self.folders, other.folders), key=len)
-        if len(short) and long[-len(short) :] != short:
+        if short and long[-len(short) :] != short:
             return ""
-        differences = []
-        if len(short) < len(long):
-            differences.append("leading folder")
+        differences = ["leading folder"] if len(short) < len(long) else []
         if self.extension != other.extension:
             differences.append("extension")
         return " and ".join(differences) or _spelling(name, path)
@@ -320,7 +313,7 @@ def may_be_same(name: str, other: str) -> bool:
 def _spelling(name: str, path: str) -> str:
     """Describe how two spellings of one path differ."""
     for difference, fold in (
-        ("Unicode form", nfc),
+        ("Unicode form", _nfc),
         ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
         ("letter case", str.casefold),
         ("percent-encoding", unquote),
@@ -334,7 +327,7 @@ def _is_image_extension(extension: str) -> bool:
     return extension in readable_extensions() or extension in UNREADABLE_IMAGES
 
 
-def nfc(name: str) -> str:
+def _nfc(name: str) -> str:
     """Return a name with composed accents (NFC): file systems and tables differ in their form."""
     return unicodedata.normalize("NFC", name)
 
@@ -359,11 +352,7 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     files = walk(folder).files
     resolver = ImageNames(folder, files)
     refused = resolver.resolve(names).refused
-    if resolver.loose:
-        log.warning(
-            "some image names in the table differ from files in %s; matched if only one fits: %s",
-            *(folder, tidy(resolver.describe_loose())),
-        )
+    resolver.warn_about_loose("the table")
     if refused:
         log.warning(
             "%s images are shown as captions: %s",
@@ -387,3 +376,39 @@ def open_or_draw(folder: Path, record: Record) -> Image.Image:
         except ValueError:
             pass  # its embedding or code is known, so the item is usable without its image
     return draw_placeholder(record.captions[0] if record.captions else Path(record.key).name)
+
+
+_WIDTH, _HEIGHT = 320, 240
+_PAPER, _INK, _RULE = "#eceae6", "#3d3b38", "#c9c5be"
+_MARGIN, _SIZE, _LEADING = 22, 19, 26
+_COLUMNS, _LINES, _LONGEST = 34, 7, 400
+
+
+def draw_placeholder(text: str) -> Image.Image:
+    """Draw wrapped text on a background that suits light and dark themes: (240, 320) RGB."""
+    image = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, _WIDTH - 1, _HEIGHT - 1), outline=_RULE, width=2)
+    lines = _wrapped(text) or ["no caption"]
+    top = (_HEIGHT - _LEADING * len(lines)) / 2
+    for line in lines:
+        draw.text((_MARGIN, top), line, _INK, _font())
+        top += _LEADING
+    return image
+
+
+def _wrapped(text: str) -> list[str]:
+    """Break a text into lines that fit the width."""
+    lines: list[str] = []
+    for columns in range(_COLUMNS, 0, -1):
+        lines = textwrap.wrap(text[:_LONGEST], columns, max_lines=_LINES, placeholder=" …")
+        if max(map(_font().getlength, lines), default=0) <= _WIDTH - 2 * _MARGIN:
+            break
+    return lines
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Load matplotlib's DejaVu Sans, which covers most scripts except East Asian ones."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, _SIZE)

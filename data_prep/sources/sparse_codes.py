@@ -8,17 +8,15 @@ unpacking, and every number is checked before SciPy reads it.
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from scipy.sparse import csr_array
 
 from sieve.data_prep.captions import tidy
@@ -30,15 +28,13 @@ from sieve.data_prep.captions.caption_rows import (
     image_column_of,
 )
 from sieve.data_prep.captions.caption_table import CaptionsByImage, CaptionTableBuilder
-from sieve.data_prep.captions.cell import as_text, captions_in
+from sieve.data_prep.captions.caption_text import as_text, captions_in
 from sieve.data_prep.precomputed import PrecomputedCodes
-from sieve.data_prep.records import Record, Skipped
-from sieve.data_prep.sources.base import BaseSource
-from sieve.data_prep.sources.embedding_files import TABLES, embedding_arrays, read_npz, read_table
-from sieve.data_prep.sources.local_images import find_images, open_or_draw
+from sieve.data_prep.records import Record, SkippedRows
+from sieve.data_prep.sources.base import ExternalSource, require_file, require_folder
+from sieve.data_prep.sources.embedding_files import TABLES, read_arrays, read_table
 from sieve.model.codes import SparseCodes, csr_fault
 from sieve.model.external_sae import external_sae_fault
-from sieve.model.files import UNREADABLE, reason_of
 from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)
@@ -47,20 +43,25 @@ MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120
 """Longer names are cut: every chip shows one."""
 
-_PARTS = {
-    "csr": ("shape", "indptr", "indices", "data"),
-    "csc": ("shape", "indptr", "indices", "data"),
-    "coo": ("shape", "row", "col", "data"),
-}
+_CSR = ("indptr", "indices", "data")
+_PARTS = {"csr": _CSR, "csc": _CSR, "coo": ("row", "col", "data")}
 _ALIASES = {
     "crow_indices": "indptr", "col_indices": "indices", "values": "data", "rows": "row",
     "cols": "col", "columns": "col",
 }  # fmt: skip
 """Names that PyTorch and other libraries give to the arrays of a sparse matrix."""
 CODE_SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".parquet")
-_IMAGE_COLUMNS = (*IMAGE_NAMES, "path", "url")
 _DIMENSION_COLUMNS = ("dimension", "index", "latent", "feature", "id")
 _NAME_COLUMNS = ("name", "concept", "word", "token", "label", "explanation", "description")
+_DEFAULT_FILES = {
+    "images": [f"image_codes{suffix}" for suffix in CODE_SUFFIXES],
+    "table": [f"items{suffix}" for suffix in TABLES],
+    "names": ["names.json", "names.csv", "names.txt"],
+    "texts": [f"text_codes{suffix}" for suffix in CODE_SUFFIXES],
+    "words": [f"word_codes{suffix}" for suffix in CODE_SUFFIXES],
+    "word_list": ["words.txt"],
+}
+_NAMES = TypeAdapter(list[str | None] | dict[str, str])
 
 
 def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
@@ -81,17 +82,86 @@ def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
     ValueError
         In one line, if it is not a matrix of finite, non-negative numbers in canonical form.
     """
-    parts, (rows, width) = _csr_parts(path, _read_parts(path))
-    fault = csr_fault(parts["indptr"], parts["indices"], parts["data"], (rows, width))
-    if fault:
+    require_file(path, "save it with scipy.sparse.save_npz")
+    arrays = read_arrays(path, "save plain numbers with scipy.sparse.save_npz")
+    indptr, indices, data, shape = _as_csr(path, arrays)
+    if fault := csr_fault(indptr, indices, data, shape):
         raise ValueError(f"{path} cannot be used: {fault}")
-    if m is not None and width != m:
+    if m is not None and shape[1] != m:
         raise ValueError(
-            f"{path} has {width:,} dimensions, but the image codes have {m:,}; all codes must "
+            f"{path} has {shape[1]:,} dimensions, but the image codes have {m:,}; all codes must "
             "have the same dimensions"
         )
-    arrays = (parts["data"], parts["indices"], parts["indptr"])
-    return SparseCodes.from_rows(csr_array(arrays, shape=(rows, width)))
+    return SparseCodes.from_rows(csr_array((data, indices, indptr), shape=shape))
+
+
+class _Csr(NamedTuple):
+    """A sparse matrix by row, not yet validated."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    shape: tuple[int, int]
+
+
+def _as_csr(path: Path, arrays: Mapping[str, np.ndarray]) -> _Csr:
+    """Convert SciPy's CSR, CSC or COO, perhaps under PyTorch's names, or a dense array to CSR."""
+    if len(arrays) == 1:
+        (dense,) = arrays.values()
+        if dense.ndim == 2 and dense.dtype.kind in "fiub":
+            rows, columns = np.nonzero(dense)
+            return _from_coordinates(path, rows, columns, dense[rows, columns], dense.shape)
+    named = {_ALIASES.get(name, name): array for name, array in arrays.items()}
+    kind = "coo" if "row" in named else "csr"
+    if "format" in named:  # as SciPy records it
+        stated = named["format"]
+        kind = bytes(stated.item()).decode(errors="replace") if stated.dtype.kind == "S" else "?"
+    missing = [part for part in ("shape", *_PARTS.get(kind, ())) if part not in named]
+    if kind not in _PARTS or missing:
+        what = f"it lacks {', '.join(missing)}" if missing else f"it is of format {kind[:20]!r}"
+        if len(arrays) == 1:
+            what = f"its array has shape {next(iter(arrays.values())).shape}"
+        raise ValueError(
+            f"{path} cannot be read: {what}; save it as CSR: "
+            "scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(codes))"
+        )
+    shape = named["shape"]
+    if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
+        raise ValueError(f"{path} has no shape of two integers; save it again with SciPy")
+    n, m = shape.tolist()
+    first, second, data = (named[part] for part in _PARTS[kind])
+    if kind == "csr":
+        return _Csr(first, second, data, (n, m))
+    if kind == "coo":
+        return _from_coordinates(path, first, second, data, (n, m))
+    if first.ndim != 1 or first.dtype.kind not in "iu" or len(first) != m + 1 or (
+        (np.diff(first.astype(np.int64)) < 0).any() or first[-1] != len(data)
+    ):  # fmt: skip
+        raise ValueError(f"{path} cannot be used: its indptr does not match {m:,} columns")
+    columns = np.repeat(np.arange(m), np.diff(first.astype(np.int64)))
+    return _from_coordinates(path, second, columns, data, (n, m))
+
+
+def _from_coordinates(
+    path: Path, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
+) -> _Csr:
+    """Convert coordinates to CSR, without zeros; `csr_fault` reports repeated ones."""
+    n, m = shape
+    same = rows.shape == columns.shape == values.shape and rows.ndim == 1
+    if not same or rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path} cannot be used: its rows, columns and values have shapes {rows.shape}, "
+            f"{columns.shape} and {values.shape}; expected as many integers as values"
+        )
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < n:
+        raise ValueError(
+            f"{path} cannot be used: it has row {int(rows.max())}; rows are 0 to {n - 1}"
+        )
+    kept = values != 0
+    rows, columns, values = rows[kept].astype(np.int64), columns[kept], values[kept]
+    order = np.lexsort((columns, rows))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return _Csr(indptr, columns[order], values[order], (n, m))
 
 
 def read_names(path: Path, m: int) -> dict[int, str]:
@@ -109,26 +179,47 @@ def read_names(path: Path, m: int) -> dict[int, str]:
     FileNotFoundError, ValueError
         In one line; also if the number of names in a list is not `m`.
     """
-    text = _read_text(path)
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        named = _from_json(path, text)
-    elif suffix == ".csv":
-        named = _from_csv(path, text)
-    else:
-        named = text.splitlines()
-    if isinstance(named, list):
-        if len(named) != m:
-            raise ValueError(
-                f"{path} has {len(named):,} names, but the codes have {m:,} dimensions; expected "
-                "one name per dimension, in order (empty for a dimension without a name)"
-            )
-        named = dict(enumerate(named))
-    outside = next((j for j in named if not 0 <= j < m), None)
-    if outside is not None:
-        raise ValueError(f"{path} names dimension {outside}; the codes have 0 to {m - 1}")
-    tidied = {j: tidy(name) for j, name in sorted(named.items())}
-    return {j: _short(name) for j, name in tidied.items() if name}
+    names, dimensions = _names_and_dimensions(path, _read_text(path))
+    if dimensions is None and len(names) != m:
+        raise ValueError(
+            f"{path} has {len(names):,} names, but the codes have {m:,} dimensions; expected "
+            "one name per dimension, in order (empty for a dimension without a name)"
+        )
+    named: dict[int, str] = {}
+    for given, name in zip(range(m) if dimensions is None else dimensions, names, strict=True):
+        text = str(given).strip()
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise ValueError(f"{path} names dimension {text[:40]!r}, which is not an integer")
+        dimension = int(text)
+        if dimension in named:
+            raise ValueError(f"{path} names dimension {dimension} twice")
+        if dimension >= m:
+            raise ValueError(f"{path} names dimension {dimension}; the codes have 0 to {m - 1}")
+        named[dimension] = _short(tidy(name or ""))
+    return {dimension: name for dimension, name in sorted(named.items()) if name}
+
+
+def _names_and_dimensions(
+    path: Path, text: str
+) -> tuple[Sequence[str | None], Sequence[str] | None]:
+    """Return the names in a file, and the dimension of each; None if they are in order."""
+    if path.suffix.lower() == ".json":
+        try:
+            value = _NAMES.validate_json(text)
+        except ValidationError as error:
+            is_json = error.errors()[0]["type"] != "json_invalid"
+            what = "a list of names or an object of names by dimension" if is_json else "JSON"
+            raise ValueError(f"{path} is not {what}") from None
+        return (value, None) if isinstance(value, list) else (list(value.values()), list(value))
+    if path.suffix.lower() == ".csv":
+        rows = list(read_table(path)) if text.strip() else []
+        columns = list(rows[0]) if rows else []
+        name, dimension = (column_of(of, columns) for of in (_NAME_COLUMNS, _DIMENSION_COLUMNS))
+        if name is None:
+            raise ValueError(f"{path} has no column `name`; its columns are {columns[:5]}")
+        dimensions = None if dimension is None else [row[dimension] for row in rows]
+        return [row[name] for row in rows], dimensions
+    return text.splitlines(), None
 
 
 def read_word_list(path: Path, n: int) -> list[str]:
@@ -148,146 +239,14 @@ def read_word_list(path: Path, n: int) -> list[str]:
     return words
 
 
-def _read_parts(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a file, by name."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; save it with scipy.sparse.save_npz")
-    if path.suffix == ".parquet":
-        return embedding_arrays(path)
-    if path.suffix != ".npz":
-        found = embedding_arrays(path)
-        # Several arrays are called FILE[NAME].
-        return {name.partition("[")[2].rstrip("]") or name: array for name, array in found.items()}
-    try:
-        return read_npz(path)
-    except (*UNREADABLE, NotImplementedError) as error:
-        reason = reason_of(error)
-        if "pickle" in reason:  # NumPy would advise to allow pickle
-            reason = "it holds Python objects"
-    raise ValueError(
-        f"{path} cannot be read: {reason}; save plain numbers with scipy.sparse.save_npz"
-    )
-
-
-def _csr_parts(
-    path: Path, parts: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Convert a matrix to the arrays of CSR and its shape.
-
-    Supported are SciPy's CSR, CSC and COO, their arrays under PyTorch's names, and a dense array.
-    """
-    named = {_ALIASES.get(name, name): array for name, array in parts.items()}
-    if len(parts) == 1:
-        (dense,) = parts.values()
-        if dense.ndim == 2 and dense.dtype.kind in "fiub":
-            rows, columns = np.nonzero(dense)
-            return _from_coordinates(path, rows, columns, dense[rows, columns], dense.shape)
-    kind = _format(named)
-    missing = [part for part in _PARTS.get(kind, ()) if part not in named]
-    if kind not in _PARTS or missing:
-        what = f"it lacks {', '.join(missing)}" if missing else f"it is of format {kind[:20]!r}"
-        if not missing and len(parts) == 1:
-            what = f"its array has shape {next(iter(parts.values())).shape}"
-        raise ValueError(
-            f"{path} cannot be read: {what}; save it as CSR: "
-            "scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(codes))"
-        )
-    shape = named["shape"]
-    if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
-        raise ValueError(f"{path} has no shape of two integers; save it again with SciPy")
-    n, m = shape.tolist()
-    if kind == "csr":
-        return {part: named[part] for part in ("indptr", "indices", "data")}, (n, m)
-    if kind == "coo":
-        return _from_coordinates(path, named["row"], named["col"], named["data"], (n, m))
-    indptr = named["indptr"]
-    if indptr.ndim != 1 or indptr.dtype.kind not in "iu" or len(indptr) != m + 1 or (
-        (np.diff(indptr.astype(np.int64)) < 0).any() or indptr[-1] != len(named["data"])
-    ):  # fmt: skip
-        raise ValueError(f"{path} cannot be used: its indptr does not match {m:,} columns")
-    columns = np.repeat(np.arange(m), np.diff(indptr.astype(np.int64)))
-    return _from_coordinates(path, named["indices"], columns, named["data"], (n, m))
-
-
-def _format(named: Mapping[str, np.ndarray]) -> str:
-    """Return the format that SciPy recorded, or that the names of the arrays imply."""
-    if "format" in named:
-        kind = named["format"]
-        return bytes(kind.item()).decode(errors="replace") if kind.dtype.kind == "S" else "?"
-    return "coo" if "row" in named else "csr"
-
-
-def _from_coordinates(
-    path: Path, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
-) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Convert coordinates to the arrays of CSR, without zeros."""
-    n, m = shape
-    same = rows.shape == columns.shape == values.shape and rows.ndim == 1
-    if not same or rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
-        raise ValueError(
-            f"{path} cannot be used: its rows, columns and values have shapes {rows.shape}, "
-            f"{columns.shape} and {values.shape}; expected as many integers as values"
-        )
-    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < n:
-        raise ValueError(
-            f"{path} cannot be used: it has row {int(rows.max())}; rows are 0 to {n - 1}"
-        )
-    kept = values != 0
-    rows, columns, values = rows[kept].astype(np.int64), columns[kept], values[kept]
-    order = np.lexsort((columns, rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-    return {"indptr": indptr, "indices": columns[order], "data": values[order]}, (n, m)
-
-
 def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; check its name")
+    require_file(path, "check its name")
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise ValueError(f"{path} has over {MAX_TEXT_BYTES >> 20} MiB; expected a list of names")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
-
-
-def _from_json(path: Path, text: str) -> list[str] | dict[int, str]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {' '.join(str(error).split())[:120]}") from None
-    if isinstance(value, list) and all(isinstance(name, str | None) for name in value):
-        return [name or "" for name in value]
-    if isinstance(value, dict) and all(isinstance(name, str) for name in value.values()):
-        return _by_dimension(path, value.items())
-    raise ValueError(f"{path} is not a list of names or an object of names by dimension")
-
-
-def _from_csv(path: Path, text: str) -> list[str] | dict[int, str]:
-    try:
-        rows = [row for row in csv.reader(text.splitlines()) if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not CSV: {error}") from None
-    head = [cell.strip().lower() for cell in rows[0]] if rows else []
-    name = next((head.index(each) for each in _NAME_COLUMNS if each in head), None)
-    number = next((head.index(each) for each in _DIMENSION_COLUMNS if each in head), None)
-    if name is None:
-        raise ValueError(f"{path} has no column `name`; its first line is {head[:5]}")
-    cells = [[*row, *[""] * (len(head) - len(row))] for row in rows[1:]]
-    if number is None:
-        return [row[name] for row in cells]
-    return _by_dimension(path, ((row[number], row[name]) for row in cells))
-
-
-def _by_dimension(path: Path, pairs: Iterable[tuple[Any, str]]) -> dict[int, str]:
-    named: dict[int, str] = {}
-    for dimension, name in pairs:
-        text = str(dimension).strip()
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise ValueError(f"{path} names dimension {text[:40]!r}, which is not an integer")
-        if int(text) in named:
-            raise ValueError(f"{path} names dimension {int(text)} twice")
-        named[int(text)] = name
-    return named
 
 
 def _short(name: str) -> str:
@@ -320,22 +279,13 @@ class CodeFiles:
         FileNotFoundError
             If the folder, the image codes, the table or a given file is missing.
         """
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}; give the folder of the codes")
-        defaults = {
-            "images": tuple(f"image_codes{suffix}" for suffix in CODE_SUFFIXES),
-            "table": tuple(f"items{suffix}" for suffix in TABLES),
-            "names": ("names.json", "names.csv", "names.txt"),
-            "texts": tuple(f"text_codes{suffix}" for suffix in CODE_SUFFIXES),
-            "words": tuple(f"word_codes{suffix}" for suffix in CODE_SUFFIXES),
-            "word_list": ("words.txt",),
-        }
+        require_folder(folder, "give the folder of the codes")
         found: dict[str, Path | None] = {}
-        for field, names in defaults.items():
-            named = given.get(field)
+        for field_name, names in _DEFAULT_FILES.items():
+            named = given.get(field_name)
             options = [named, folder / named] if named else [folder / name for name in names]
-            found[field] = next((path for path in options if path.is_file()), None)
-            if found[field] is None and (named or field in ("images", "table")):
+            found[field_name] = next((path for path in options if path.is_file()), None)
+            if found[field_name] is None and (named or field_name in ("images", "table")):
                 wanted = str(named or " or ".join(names))
                 raise FileNotFoundError(
                     external_sae_fault(folder)
@@ -348,7 +298,8 @@ class CodeFiles:
         return cls(**found)  # type: ignore[arg-type]
 
 
-class Codes(BaseSource):
+@dataclass(frozen=True)
+class Codes(ExternalSource):
     """Rows of codes, with the items and captions that they encode.
 
     Parameters
@@ -359,9 +310,8 @@ class Codes(BaseSource):
         default that of the codes. Nothing outside it is read.
     text_encoder : str
         `package.module:function` that encodes texts; recorded, not loaded.
-    name : str
-        The collection's name.
-    licence : str
+    name, licence
+        See `BaseSource`.
 
     Raises
     ------
@@ -369,29 +319,20 @@ class Codes(BaseSource):
         In one line, if a file is missing, is malformed, or does not match the others.
     """
 
-    def __init__(
-        self,
-        files: CodeFiles,
-        images: Path | None = None,
-        *,
-        text_encoder: str = "",
-        name: str = "",
-        licence: str = "not stated",
-    ) -> None:
-        if images is not None and not images.is_dir():
-            raise FileNotFoundError(f"there is no folder {images}; check --images")
-        if text_encoder:
-            check_entry(text_encoder)
-        self.files = files
-        self.images = (images or files.images.parent).resolve()
-        self.name = name or files.images.parent.resolve().name
-        self.licence = licence
-        self.text_encoder = text_encoder
+    files: CodeFiles
+    images: Path | None = None
+    _: KW_ONLY
+    text_encoder: str = ""
+    root: Path = field(init=False)
 
-    @property
-    def root(self) -> Path:
-        """Folder that image paths are relative to."""
-        return self.images
+    def __post_init__(self) -> None:
+        if self.images is not None:
+            require_folder(self.images, "check --images")
+        if self.text_encoder:
+            check_entry(self.text_encoder)
+        folder = self.files.images.parent.resolve()
+        root = folder if self.images is None else self.images.resolve()
+        vars(self).update(root=root, name=self.name or folder.name)
 
     def __str__(self) -> str:
         return f"codes {self.files.images.resolve()}"
@@ -408,8 +349,8 @@ class Codes(BaseSource):
                     f"{files.texts} has {codes.n:,} rows, but {files.table} has "
                     f"{table.n_captions:,} captions; expected one row per caption, in table order"
                 )
-            numbers = range(len(table.groups))
-            lines = [line for number in numbers for line in table.groups.caption_lines(number)]
+            numbers = range(len(table.items))
+            lines = [line for number in numbers for line in table.items.caption_lines(number)]
             texts = codes.take(np.array(lines, np.int64))
         words, word_codes = (), None
         if files.words is not None and files.word_list is not None:
@@ -418,10 +359,6 @@ class Codes(BaseSource):
         names = read_names(files.names, images.m) if files.names else {}
         self._log_summary(images, names)
         return PrecomputedCodes(images, texts, names, words, word_codes, self.text_encoder)
-
-    def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """Open the record's image if it is local and readable, else draw its caption."""
-        return open_or_draw(self.images, record)
 
     @cached_property
     def _image_codes(self) -> SparseCodes:
@@ -441,75 +378,46 @@ class Codes(BaseSource):
                 "no word codes (word_codes.npz, words.txt): only items can be used as queries"
             )
 
-    def _iter_records(self, skipped: list[Skipped]) -> Iterator[Record]:
+    def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
         table = self._read()
-        skipped += table.groups.skipped
-        n_local, n_items = 0, len(table.groups)
-        paths = find_images(self.images, dict.fromkeys(table.images.values()))
-        for number, key in enumerate(table.groups):
-            described = table.groups.describe(number)
-            image = table.images.get(key, key)
-            path = paths.get(image)
-            n_local += path is not None
-            yield Record(
-                key,
-                str(path or image),
-                tuple(described.captions),
-                tuple(described.labels),
-                described.split,
-            )
-        if n_local < n_items:
-            log.warning(
-                "%s of %s images are in %s; the others are shown as captions; give the folder "
-                "of images with --images", f"{n_local:,}", f"{n_items:,}", self.images,
-            )  # fmt: skip
+        skipped += table.items.skipped
+        yield from self._records_of(table.items, table.images)
 
     def _read(self) -> _Items:
         """Read the table, and group rows by item."""
         path = self.files.table
         builder = CaptionTableBuilder("caption")
         images: dict[str, str] = {}
-        columns = None
+        image_column = key_column = caption_column = None
         n_captions = number = 0
         for number, value in enumerate(read_table(path), 1):
-            columns = columns or _columns(value)
-            image = as_text(columns.image and value.get(columns.image)).strip()
-            key = tidy(as_text(columns.key and value.get(columns.key))) or image or f"row:{number}"
+            if number == 1:  # every row has the same columns
+                image_column = image_column_of((*IMAGE_NAMES, "url"), value)
+                key_column = column_of(("id", "key"), list(value))
+                caption_column = column_of(CAPTION_NAMES, list(value))
+            image = as_text(image_column and value.get(image_column)).strip()
+            key = tidy(as_text(key_column and value.get(key_column))) or image or f"row:{number}"
             images.setdefault(key, image or key)
-            captions = captions_in(value.get(columns.caption)) if columns.caption else []
+            captions = captions_in(value.get(caption_column)) if caption_column else []
             # Captions are numbered in table order, so that their codes can be looked up.
             for caption in captions or [""]:
                 builder.add(CaptionRow.lenient(n_captions, key, caption, value))
                 n_captions += bool(caption)
-        groups = builder.build()
-        if len(groups) != self._image_codes.n:
+        items = builder.build()
+        if len(items) != self._image_codes.n:
             raise ValueError(
                 f"{self.files.images} has {self._image_codes.n:,} rows, but {path} names "
-                f"{len(groups):,} items in {number:,} rows; expected one row of codes per item, in "
+                f"{len(items):,} items in {number:,} rows; expected one row of codes per item, in "
                 "order of first occurrence"
             )
-        return _Items(groups, images, n_captions)
+        return _Items(items, images, n_captions)
 
 
 class _Items(NamedTuple):
     """Items of the table, and their captions."""
 
-    groups: CaptionsByImage
+    items: CaptionsByImage
     images: dict[str, str]
     """Name of each item's image, by key."""
     n_captions: int
     """Includes skipped captions."""
-
-
-class _Columns(NamedTuple):
-    key: str | None
-    image: str | None
-    caption: str | None
-
-
-def _columns(value: Mapping[str, Any]) -> _Columns:
-    """Find the columns of a table by their common names."""
-    names = list(value)
-    captions = tuple(map(str.lower, CAPTION_NAMES))
-    image = image_column_of(_IMAGE_COLUMNS, value)
-    return _Columns(column_of(("id", "key"), names), image, column_of(captions, names))

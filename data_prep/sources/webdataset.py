@@ -12,19 +12,20 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
 from sieve.data_prep.images import load_image_bytes, readable_extensions
-from sieve.data_prep.records import Skipped, SkippedRows
+from sieve.data_prep.records import SkippedRows
+from sieve.model.files import reason_of
 
 MAX_MEMBER_BYTES = 200 << 20
 """Larger members are refused: an image within the pixel limit is smaller."""
 MAX_TEXT_BYTES = 1 << 20
 """Larger captions and descriptions are refused."""
 
-_REFERENCE = re.compile(r"(?P<tar>.+?\.tar)::(?P<member>.*)@(?P<start>\d+)\+(?P<size>\d+)", re.S)
+_LOCATION = re.compile(r"(?P<tar>.+?\.tar)::.*@(?P<start>\d+)\+(?P<size>\d+)", re.S)
 _TEXTS = (".txt", ".caption", ".text", ".json")
 _IMAGE_FORMATS = (".jpg", ".jpeg", ".png", ".webp")
 """If a sample has one image in several formats, the first of these is used."""
@@ -41,26 +42,6 @@ _COMPRESSIONS = {
 }  # fmt: skip
 
 
-class TarReference(NamedTuple):
-    """Location of an image in a tar file, written `TAR::MEMBER@START+SIZE`."""
-
-    tar: Path
-    member: str
-    start: int
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.tar}::{self.member}@{self.start}+{self.size}"
-
-    @classmethod
-    def parse(cls, text: str) -> TarReference | None:
-        """Parse a reference; None if the text is not one."""
-        found = _REFERENCE.fullmatch(text)
-        if not found:
-            return None
-        return cls(Path(found["tar"]), found["member"], int(found["start"]), int(found["size"]))
-
-
 class Text(NamedTuple):
     """One text of a sample."""
 
@@ -73,19 +54,30 @@ class Sample(NamedTuple):
     """One sample of a tar file."""
 
     key: str
-    image: TarReference
+    image: str
+    """Location of its image: `TAR::MEMBER@START+SIZE`, in bytes."""
     texts: list[Text]
     """Ordered by extension, `txt` first."""
 
 
-def open_member(reference: TarReference) -> Image.Image:
-    """Open an image inside a tar file; see `sieve.data_prep.images.load_image`."""
-    if reference.size > MAX_MEMBER_BYTES:
-        raise ValueError(f"too large: {reference.size:,} bytes, over {MAX_MEMBER_BYTES:,}")
-    with reference.tar.open("rb") as stream:
-        stream.seek(reference.start)
-        data = stream.read(reference.size)
-    if len(data) < reference.size:
+def open_member(location: str) -> Image.Image | None:
+    """Open an image inside a tar file; None if a text is not the location of one.
+
+    Raises
+    ------
+    ValueError
+        With a one-line reason, see `sieve.data_prep.images.load_image`.
+    """
+    found = _LOCATION.fullmatch(location)
+    if not found:
+        return None
+    size = int(found["size"])
+    if size > MAX_MEMBER_BYTES:
+        raise ValueError(f"too large: {size:,} bytes, over {MAX_MEMBER_BYTES:,}")
+    with Path(found["tar"]).open("rb") as stream:
+        stream.seek(int(found["start"]))
+        data = stream.read(size)
+    if len(data) < size:
         raise ValueError("truncated: its tar file ends before it does")
     return load_image_bytes(data)
 
@@ -123,23 +115,28 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
         skipped.n_rows += 1
         return
     members = _members(path, name, skipped)
-    for samples in (_by_first_dot(members), _by_last_dot(members)):
-        if samples is not None:
-            break
-    else:
+    groups = _by_first_dot(members)
+    if groups is None:
+        groups = _by_last_dot(members)
+    if groups is None:
         raise ValueError(_ambiguous(path, members))
-    skipped.n_rows += len(samples)
+    skipped.n_rows += len(groups)
     with path.open("rb") as stream:
-        for group in samples:
+        for group in groups:
             if group.fault:
                 skipped.add_malformed(f"{name}::{group.key[:200]}", str(path), group.fault)
-            if group.image is None:
+            if not group.images:
                 continue
-            for member in group.unused:
-                reason = f"second image in a sample: {group.image.name[:200]} is used"
-                skipped.append(Skipped(f"{name}::{member.name[:200]}", str(path), reason))
-            image = TarReference(path, group.image.name, group.image.start, group.image.size)
-            yield Sample(group.key, image, [_read(stream, text) for text in group.texts])
+            image, *unused = (part.member for part in group.images)
+            for member in unused:
+                reason = f"second image in a sample: {image.name[:200]} is used"
+                skipped.add(f"{name}::{member.name[:200]}", str(path), reason)
+            texts = []
+            for text in group.texts:
+                stream.seek(text.member.start)
+                texts.append(Text(text.extension, stream.read(text.member.size)))
+            location = f"{path}::{image.name}@{image.start}+{image.size}"
+            yield Sample(group.key, location, texts)
 
 
 class _Member(NamedTuple):
@@ -148,10 +145,6 @@ class _Member(NamedTuple):
     name: str
     start: int
     size: int
-
-    @property
-    def folder(self) -> str:
-        return self.name.rpartition("/")[0]
 
     @property
     def file(self) -> str:
@@ -174,20 +167,24 @@ class _Part(NamedTuple):
     """The part between the key and the last dot, in lower case: `depth` of `0.depth.png`."""
     member: _Member
 
+    @classmethod
+    def of(cls, member: _Member, stem: str, qualifier: str) -> _Part:
+        folder, slash, _ = member.name.rpartition("/")
+        return cls(f"{folder}{slash}{stem}", qualifier.lower(), member)
+
     @property
     def extension(self) -> str:
-        suffix = self.member.suffix.removeprefix(".")
-        return f"{self.qualifier}.{suffix}" if self.qualifier else suffix
+        return f"{self.qualifier}{self.member.suffix}".removeprefix(".")
 
 
 class _Group(NamedTuple):
     """The members of one sample, by role."""
 
     key: str
-    image: _Member | None
-    texts: list[_Part]
-    unused: list[_Member]
-    fault: str
+    images: Sequence[_Part] = ()
+    """The first one is used."""
+    texts: Sequence[_Part] = ()
+    fault: str = ""
 
 
 def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
@@ -220,12 +217,11 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
                     others["member without an extension"] += 1
             _check_end(path, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        reason = f"damaged tar file, read up to the damage: {reason}"
+        reason = f"damaged tar file, read up to the damage: {reason_of(error)}"
         skipped.add_malformed(name, str(path), reason)
         skipped.n_rows += 1
     for kind, count in sorted(others.items()):
-        skipped.append(Skipped(name, str(path), f"{kind} not read: {count:,} of them"))
+        skipped.add(name, str(path), f"{kind} not read: {count:,} of them")
     return members
 
 
@@ -244,18 +240,17 @@ def _fault(member: tarfile.TarInfo, candidate: _Member, size: int) -> str:
 def _by_first_dot(members: Sequence[_Member]) -> list[_Group] | None:
     """Group members by their name up to the first dot; None if keys contain dots."""
     parts = []
+    keys_with: dict[str, set[str]] = {}
     for member in members:
         stem, _, rest = member.file.partition(".")
-        qualifier = rest.rpartition(".")[0].lower()
-        parts.append(_Part(_join(member.folder, stem), qualifier, member))
-    keys_with: dict[str, set[str]] = {}
-    for part in parts:
+        part = _Part.of(member, stem, rest.rpartition(".")[0])
+        parts.append(part)
         keys_with.setdefault(part.qualifier, set()).add(part.key)
     for qualifier, keys in keys_with.items():
         # `input` and `depth` describe a member; `v1.0003` and `25` are parts of a name.
         if qualifier and len(keys) < 2 and not _WORD.fullmatch(qualifier):
             return None
-    groups = [_assign_roles(key, own) for key, own in _grouped(parts).items()]
+    groups = _grouped(parts)
     return None if None in groups else [group for group in groups if group is not None]
 
 
@@ -263,48 +258,47 @@ def _by_last_dot(members: Sequence[_Member]) -> list[_Group] | None:
     """Group members by their name up to the last dot; None if most texts then have no image."""
     parts = []
     for member in members:
-        stem, _, last = member.file.rpartition(".")[0].rpartition(".")
+        whole = member.file.rpartition(".")[0]
+        stem, _, last = whole.rpartition(".")
         auxiliary = bool(stem) and _is_auxiliary(last.lower())
-        key, qualifier = (stem, last.lower()) if auxiliary else (f"{stem}.{last}".lstrip("."), "")
-        parts.append(_Part(_join(member.folder, key), qualifier, member))
-    candidates = [_assign_roles(key, own) for key, own in _grouped(parts).items()]
-    groups = [group for group in candidates if group is not None]
-    n_texts = sum(part.member.is_text for part in parts)
-    n_alone = sum(group.image is None for group in groups)
-    bare = any(group.image is not None and not group.texts for group in groups)
+        stem, qualifier = (stem, last) if auxiliary else (whole, "")
+        parts.append(_Part.of(member, stem, qualifier))
+    groups = [group for group in _grouped(parts) if group is not None]
+    n_texts = sum(member.is_text for member in members)
+    n_alone = sum(not group.images for group in groups)
+    bare = any(group.images and not group.texts for group in groups)
     return None if n_texts and bare and 2 * n_alone >= n_texts else groups
 
 
-def _grouped(parts: Sequence[_Part]) -> dict[str, list[_Part]]:
+def _grouped(parts: Sequence[_Part]) -> list[_Group | None]:
     groups: dict[str, list[_Part]] = {}
     for part in parts:
         groups.setdefault(part.key, []).append(part)
-    return groups
+    return [_assign_roles(key, own) for key, own in groups.items()]
 
 
 def _assign_roles(key: str, parts: Sequence[_Part]) -> _Group | None:
     """Find the image and the texts of one sample; None if there are several images."""
     images = sorted((part for part in parts if not part.member.is_text), key=_image_order)
     texts = sorted((part for part in parts if part.member.is_text), key=_text_order)
-    repeated = [name for name, n in Counter(part.member.name for part in parts).items() if n > 1]
-    if repeated:
-        return _Group(key, None, [], [], f"member twice in a tar file: {repeated[0][:200]}")
+    name, count = Counter(part.member.name for part in parts).most_common(1)[0]
+    if count > 1:
+        return _Group(key, fault=f"member twice in a tar file: {name[:200]}")
     if not images:
-        return _Group(key, None, [], [], "no image in this sample")
-    first = images[0]
-    if _is_auxiliary(first.qualifier):
+        return _Group(key, fault="no image in this sample")
+    first = images[0].qualifier
+    if _is_auxiliary(first):
         names = ", ".join(part.member.file[:60] for part in images[:3])
-        return _Group(key, None, [], [], f"no photograph in this sample: only {names}")
-    rivals = [part for part in images[1:] if not _is_auxiliary(part.qualifier)]
-    if first.qualifier and any(part.qualifier != first.qualifier for part in rivals):
+        return _Group(key, fault=f"no photograph in this sample: only {names}")
+    rivals = {part.qualifier for part in images[1:] if not _is_auxiliary(part.qualifier)}
+    if first and rivals - {first}:
         return None
-    described = {text.qualifier for text in texts}
-    if first.qualifier in described - {""} and described - {"", first.qualifier}:
+    described = {text.qualifier for text in texts} - {""}
+    if first in described and len(described) > 1:
         return None  # `a.v1.jpg`, `a.v1.txt`, `a.v2.txt`: the third describes another image
-    if not first.qualifier and described & {part.qualifier for part in rivals} - {""}:
+    if not first and described & rivals:
         return None  # `a.jpg`, `a.left.jpg`, `a.left.txt`: two images with their texts
-    unused = [part.member for part in images[1:]]
-    return _Group(key, first.member, texts, unused, "")
+    return _Group(key, images, texts)
 
 
 def _image_order(part: _Part) -> tuple[bool, bool, int, str]:
@@ -321,15 +315,6 @@ def _text_order(part: _Part) -> tuple[int, str]:
 def _is_auxiliary(qualifier: str) -> bool:
     """Return whether a name marks an image as something other than the photograph."""
     return any(word in _AUXILIARY for word in re.split(r"[^a-z]+", qualifier))
-
-
-def _join(folder: str, file: str) -> str:
-    return f"{folder}/{file}" if folder else file
-
-
-def _read(stream: BinaryIO, text: _Part) -> Text:
-    stream.seek(text.member.start)
-    return Text(text.extension, stream.read(text.member.size))
 
 
 def _ambiguous(path: Path, members: Sequence[_Member]) -> str:

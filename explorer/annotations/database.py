@@ -9,9 +9,6 @@ A writer that is killed during its commit leaves the journal beside the database
 connection with write access restores the last committed state from it. Readers therefore connect
 with write access if the file system allows it. The two files belong together: a database without
 its journal may be half written, and a journal must not be combined with another database.
-
-SQLite has no checksums, so a byte changed on the disk would be read as other text: each write
-stores a checksum of all rows, and each read compares it.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -44,13 +40,6 @@ CREATE TABLE searches (
     saved TEXT NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0
 );
 """
-_CONTENT = "content"
-"""Name of the checksum of all rows in the table `origin`."""
-_ROWS = (
-    "SELECT * FROM fields NOT INDEXED ORDER BY dimension, field",
-    "SELECT * FROM searches NOT INDEXED ORDER BY id",
-    "SELECT * FROM sqlite_sequence",
-)
 _WHY = {
     "SQLITE_READONLY": "cannot be written",
     "SQLITE_PERM": "cannot be written",
@@ -71,14 +60,10 @@ _COMPANIONS = ("-journal", "-wal", "-shm")
 
 
 class Database:
-    """Transactions on the SQLite file; errors are raised as ValueErrors of one line.
+    """Transactions on the SQLite file, which is created at the first write.
 
-    Parameters
-    ----------
-    path : Path
-        Created at the first write.
-    collection, checkpoint : str
-        Hashes of the collection and the checkpoint that the annotations belong to.
+    `collection` and `checkpoint` are the hashes that the annotations belong to. Errors are
+    ValueErrors of one line.
     """
 
     def __init__(self, path: Path, collection: str, checkpoint: str) -> None:
@@ -86,57 +71,38 @@ class Database:
         self._origin = {"collection": collection, "checkpoint": checkpoint}
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Open a transaction for reading; None if nothing was ever written.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read, or is not an annotation database.
-        """
-        with self._errors_in_one_line():
-            self._check_companions()
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction for reading; the database is empty if nothing was ever written."""
+        with self._guarded():
             if not self.path.exists():
-                yield None
+                with closing(sqlite3.connect(":memory:")) as connection:
+                    connection.executescript(_SCHEMA)
+                    yield connection
                 return
             # Mode "ro" could not apply the journal of an interrupted writer. If the file is
             # write-protected, SQLite falls back to reading.
-            with closing(self._connect("rw")) as connection:
-                connection.execute("BEGIN")
-                self._check(connection)
+            with self._transaction("BEGIN") as connection:
                 yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Open an exclusive transaction; once this returns, the changes are on the disk.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be written; then nothing was changed.
-        """
-        with self._errors_in_one_line():
-            self._check_companions()
+        """Open an exclusive transaction; once this returns, the changes are on the disk."""
+        with self._guarded():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
                 self._create()
-            with closing(self._connect("rw")) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                self._check(connection)
+            with self._transaction("BEGIN IMMEDIATE") as connection:
                 yield connection
-                row = (_CONTENT, _checksum(connection))
-                connection.execute("INSERT OR REPLACE INTO origin VALUES (?, ?)", row)
+                # Earlier versions stored a checksum of all rows, which these changes invalidate.
+                connection.execute("DELETE FROM origin WHERE name = 'content'")
                 connection.execute("COMMIT")
 
     def fault(self) -> str:
         """Return why the file cannot be written, or an empty string; changes nothing."""
         try:
-            with self._errors_in_one_line():
-                self._check_companions()
+            with self._guarded():
                 if self.path.exists():
-                    with closing(self._connect("rw")) as connection:
-                        connection.execute("BEGIN IMMEDIATE")
-                        self._check(connection)
+                    with self._transaction("BEGIN IMMEDIATE") as connection:
                         # A read-only SQLite file raises an error only at the first change.
                         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
                         connection.execute("ROLLBACK")
@@ -163,10 +129,21 @@ class Database:
                 "exists; move the database back, or move that file to the folder of the database"
             )
 
-    def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
-        address = f"{(path or self.path).absolute().as_uri()}?mode={mode}"
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with closing(self._connect(self.path)) as connection:
+            connection.execute(begin)
+            self._check(connection)
+            yield connection
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            address, uri=True, timeout=WAIT_SECONDS, isolation_level=None, cached_statements=0
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=WAIT_SECONDS,
+            isolation_level=None,
+            cached_statements=0,
         )
         # Also syncs the directory, so a power failure cannot undo a committed transaction.
         connection.execute("PRAGMA synchronous=EXTRA")
@@ -186,20 +163,17 @@ class Database:
         if version != SCHEMA_VERSION:
             raise ValueError(self._line(f"has format {version}, not {SCHEMA_VERSION}"))
         (integrity,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        origin = dict(connection.execute("SELECT name, sha256 FROM origin"))
-        content = origin.pop(_CONTENT, None)
-        if integrity != "ok" or content not in (None, _checksum(connection)):
+        if integrity != "ok":
             raise ValueError(self._line("is damaged"))
-        if origin != self._origin:
+        origin = connection.execute("SELECT name, sha256 FROM origin WHERE name <> 'content'")
+        if dict(origin) != self._origin:
             raise ValueError(self._line("belongs to another collection or checkpoint"))
 
     def _create(self) -> None:
         """Create the file atomically; if another process was faster, its file is used."""
         with temporary_beside(self.path) as draft:
-            with closing(self._connect("rw", draft)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in _SCHEMA.split(";")[:-1]:
-                    connection.execute(statement)
+            with closing(self._connect(draft)) as connection:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
                 connection.executemany("INSERT INTO origin VALUES (?, ?)", self._origin.items())
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -207,8 +181,10 @@ class Database:
             claim_name(draft, self.path)
 
     @contextmanager
-    def _errors_in_one_line(self) -> Iterator[None]:
+    def _guarded(self) -> Iterator[None]:
+        """Check the companions, and raise every error as a ValueError of one line."""
         try:
+            self._check_companions()
             yield
         except sqlite3.Error as error:
             log.debug("%s", error, exc_info=True)
@@ -232,12 +208,3 @@ class Database:
                     "state; or set $SIEVE_HOME to another folder"
                 )
         return f"notes cannot be saved: {self.path} {why}; {remedy}"
-
-
-def _checksum(connection: sqlite3.Connection) -> str:
-    """Return the CRC-32 of all rows as 8 hex digits."""
-    crc = 0
-    for query in _ROWS:
-        for row in connection.execute(query):
-            crc = zlib.crc32(repr(row).encode("utf-8", "surrogatepass"), crc)
-    return f"{crc:08x}"

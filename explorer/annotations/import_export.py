@@ -12,21 +12,36 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, ConfigDict, PlainValidator, ValidationInfo
+from pydantic.dataclasses import dataclass
 
 from sieve.data_prep.csv_safety import read_cell, safe_cell
-from sieve.explorer.annotations.fields import FIELDS, Annotation, Field, format_time, read_field
 from sieve.explorer.annotations.store import (
+    FIELDS,
+    Annotation,
     Annotations,
+    Field,
     FieldChange,
     SavedSearch,
+    field_json,
+    format_time,
+    read_field,
     search_link,
     search_name,
 )
-from sieve.explorer.json_validation import read_object, read_whole, refuse_unknown, short_repr
+from sieve.explorer.json_validation import (
+    Storable,
+    parse_json,
+    short_repr,
+    validate,
+)
+from sieve.explorer.view_state import Dimension
 
 if TYPE_CHECKING:
     from sieve.model.checkpoint import Checkpoint
@@ -36,26 +51,14 @@ FORMAT = 1
 KINDS = ("json", "csv")
 MAX_BYTES = 64 << 20
 """Size limit of an imported file; 4,096 dimensions with the longest notes take 40 MB."""
-_CHANGED = tuple(f"{field}_changed" for field in FIELDS)
-_COLUMNS = ("dimension", *FIELDS, *_CHANGED)
-_HEAD = {"sieve_annotations", "collection", "checkpoint", "dimensions", "searches"}
-
-
-class FieldValue(NamedTuple):
-    """The value of one field of one dimension in a file."""
-
-    dimension: int
-    field: str
-    value: str
-    """As returned by `read_field`; never empty."""
-    changed: str
-    """Time of the last change, in UTC as ISO 8601; empty if the file does not contain it."""
+_COLUMNS = ("dimension", *FIELDS, *(f"{field}_changed" for field in FIELDS))
+_STRICT = ConfigDict(extra="forbid")
 
 
 class AnnotationFile(NamedTuple):
     """The content of an annotations file."""
 
-    values: tuple[FieldValue, ...]
+    values: tuple[FieldChange, ...]
     searches: tuple[tuple[str, str, str], ...] = ()
     """Name, link and time of each saved search."""
     collection: str = ""
@@ -68,20 +71,16 @@ def write_json(
 ) -> str:
     """Serialise annotations and saved searches to JSON, one entry per line.
 
-    Parameters
-    ----------
-    kept : mapping of int to Annotation
-    searches : sequence of SavedSearch
-    origin : mapping of str to str
-        Hashes of the collection and the checkpoint.
+    `origin` has the hashes of the collection and the checkpoint.
     """
-    dimensions = [_json_entry(j, kept[j]) for j in sorted(kept)]
     saved = [{"name": s.name, "link": s.link, "saved": s.saved} for s in searches]
     saved.sort(key=lambda search: (search["saved"], search["link"]))
     head = {"sieve_annotations": FORMAT, **origin}
-    lists = {"dimensions": [entry for entry in dimensions if len(entry) > 1], "searches": saved}
+    lists = {"dimensions": _entries(kept), "searches": saved}
     parts = [f" {_dumps(name)}: {_dumps(value)}" for name, value in head.items()]
-    parts += [f" {_dumps(name)}: {_listed(entries)}" for name, entries in lists.items()]
+    for name, entries in lists.items():
+        lines = ",\n".join(f"  {_dumps(entry)}" for entry in entries)
+        parts.append(f" {_dumps(name)}: " + (f"[\n{lines}\n ]" if lines else "[]"))
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -90,32 +89,87 @@ def write_csv(kept: Mapping[int, Annotation]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
-    for dimension in sorted(kept):
-        entry = _json_entry(dimension, kept[dimension])
-        if len(entry) > 1:
-            tags = {"tags": ", ".join(entry["tags"])} if "tags" in entry else {}
-            flag = {"starred": "true"} if "starred" in entry else {}
-            cells = {name: str(value) for name, value in (entry | tags | flag).items()}
-            writer.writerow({name: safe_cell(cell) for name, cell in cells.items()})
+    for entry in _entries(kept):
+        cells = entry | {"tags": ", ".join(entry.get("tags", ()))}
+        cells |= {"starred": "true"} if "starred" in entry else {}
+        writer.writerow({name: safe_cell(str(cell)) for name, cell in cells.items()})
     return stream.getvalue()
 
 
+def _entries(kept: Mapping[int, Annotation]) -> list[dict[str, Any]]:
+    """Return the annotated dimensions as JSON objects, with the times of changes at the end."""
+    entries = []
+    for dimension, annotation in sorted(kept.items()):
+        given = {name: annotation[name] for name in FIELDS if name in annotation}
+        given = {name: field for name, field in given.items() if field.value}
+        if given:
+            values = {name: field_json(name, field.value) for name, field in given.items()}
+            times = {f"{name}_changed": field.changed for name, field in given.items()}
+            entries.append({"dimension": dimension, **values, **times})
+    return entries
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _utc(value: str, info: ValidationInfo) -> str:
+    try:
+        when = datetime.fromisoformat(value)
+        return format_time(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        if not value:
+            return ""
+        raise ValueError(
+            f"{info.field_name} must be a time such as 2026-01-31T12:00:00Z; "
+            f"got {short_repr(value)}"
+        ) from None
+
+
+_Value = Annotated[str, PlainValidator(lambda value, info: read_field(str(info.field_name), value))]
+_Text = Annotated[str, Storable]
+_Time = Annotated[_Text, AfterValidator(_utc)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Entry:
+    """One dimension of a file."""
+
+    dimension: Dimension
+    name: _Value = ""
+    note: _Value = ""
+    tags: _Value = ""
+    starred: _Value = ""
+    name_changed: _Time = ""
+    note_changed: _Time = ""
+    tags_changed: _Time = ""
+    starred_changed: _Time = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Search:
+    """One saved search of a JSON file."""
+
+    name: _Text = ""
+    link: _Text = ""
+    saved: _Time = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _JsonFile:
+    """A JSON file; its dimensions are validated one by one, as those of a CSV file."""
+
+    sieve_annotations: Literal[1]
+    collection: _Text = ""
+    checkpoint: _Text = ""
+    dimensions: tuple[Any, ...] = ()
+    searches: tuple[_Search, ...] = ()
+
+
 def read_annotation_file(data: bytes, kind: str, m: int) -> AnnotationFile:
-    """Parse and validate an untrusted annotations file.
+    """Parse and validate an untrusted annotations file in UTF-8, of kind json or csv.
 
-    Parameters
-    ----------
-    data : bytes
-        UTF-8.
-    kind : str
-        json or csv.
-    m : int
-        Number of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the file is invalid; the message names the line or entry.
+    `m` is the number of dimensions. Raises a ValueError that names the line or entry.
     """
     if kind not in KINDS:
         raise ValueError(f"an annotations file ends in .json or .csv; got {short_repr(kind)}")
@@ -125,132 +179,51 @@ def read_annotation_file(data: bytes, kind: str, m: int) -> AnnotationFile:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8 text; save it as UTF-8") from None
-    return _read_json(text, m) if kind == "json" else AnnotationFile(_read_csv(text, m))
-
-
-def _json_entry(dimension: int, annotation: Annotation) -> dict[str, Any]:
-    entry: dict[str, Any] = {"dimension": dimension}
-    fields = {name: annotation[name] for name in FIELDS if name in annotation}
-    fields = {name: field for name, field in fields.items() if field.value}
-    for name, field in fields.items():
-        flag = True if name == "starred" else field.value
-        entry[name] = field.value.split(", ") if name == "tags" else flag
-    return entry | {f"{name}_changed": field.changed for name, field in fields.items()}
-
-
-def _listed(entries: Sequence[Mapping[str, Any]]) -> str:
-    lines = ",\n".join(f"  {_dumps(entry)}" for entry in entries)
-    return f"[\n{lines}\n ]" if lines else "[]"
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _read_json(text: str, m: int) -> AnnotationFile:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the file is not JSON: {' '.join(str(error).split())[:120]}") from None
-    head = read_object(given, "an annotations file")
-    refuse_unknown(head, _HEAD, "an annotations file")
-    if head.get("sieve_annotations") != FORMAT:
-        raise ValueError(
-            f"the file is not an annotations file: sieve_annotations must be {FORMAT}; "
-            f"got {short_repr(head.get('sieve_annotations'))}"
-        )
-    entries, searches = _list(head, "dimensions"), _list(head, "searches")
+    if kind == "csv":
+        return AnnotationFile(_read_entries(_csv_rows(text), m))
+    file = validate(_JsonFile, parse_json(text), "an annotations file")
+    entries = ((f"entry {number}", entry) for number, entry in enumerate(file.dimensions, 1))
     return AnnotationFile(
-        _read_entries(enumerate(entries, 1), m, "entry"),
-        tuple(_read_search(number, search) for number, search in enumerate(searches, 1)),
-        *(_text(head, name, f"{name} of the file") for name in ("collection", "checkpoint")),
+        _read_entries(entries, m),
+        tuple((search.name, search.link, search.saved) for search in file.searches),
+        file.collection,
+        file.checkpoint,
     )
 
 
-def _read_csv(text: str, m: int) -> tuple[FieldValue, ...]:
+def _csv_rows(text: str) -> Iterator[tuple[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        columns = [name or "" for name in reader.fieldnames or ()]
-        if "dimension" not in columns:
-            raise ValueError(f"the first line must have a column named dimension; got "
-                             f"{short_repr(','.join(columns))}")  # fmt: skip
-        refuse_unknown(dict.fromkeys(columns), set(_COLUMNS), "an annotations file")
-        rows = []
+        if "dimension" not in (columns := reader.fieldnames or ()):
+            got = short_repr(",".join(columns))
+            raise ValueError(f"the first line must have a column named dimension; got {got}")
         for row in reader:
             if None in row:
                 raise ValueError(f"line {reader.line_num}: more cells than columns")
-            rows.append((reader.line_num, {n: read_cell(v or "") for n, v in row.items()}))
+            yield f"line {reader.line_num}", {n: read_cell(v or "") for n, v in row.items()}
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: this is not CSV ({error})") from None
-    return _read_entries(rows, m, "line")
 
 
-def _read_entries(entries: Iterable[tuple[int, Any]], m: int, what: str) -> tuple[FieldValue, ...]:
-    values: list[FieldValue] = []
-    seen: set[int] = set()
-    for number, value in entries:
+def _read_entries(entries: Iterable[tuple[str, Any]], m: int) -> tuple[FieldChange, ...]:
+    values: dict[int, list[FieldChange]] = {}
+    for place, given in entries:
         try:
-            entry = read_object(value, "an entry")
-            refuse_unknown(entry, set(_COLUMNS), "an entry")
-            dimension = _dimension(entry.get("dimension"), m)
-            if dimension in seen:
-                raise ValueError(f"dimension {dimension} occurs twice")
-            seen.add(dimension)
-            values += _read_fields(dimension, entry)
+            entry = validate(_Entry, given, "an entry")
+            j = entry.dimension
+            if j >= m:
+                raise ValueError(f"there is no dimension {j}; there are 0 to {m - 1}")
+            if j in values:
+                raise ValueError(f"dimension {j} occurs twice")
         except ValueError as error:
-            raise ValueError(f"{what} {number}: {error}") from None
-    return tuple(values)
-
-
-def _read_fields(dimension: int, entry: Mapping[str, Any]) -> Iterable[FieldValue]:
-    for field in FIELDS:
-        value = read_field(field, entry.get(field, ""))
-        if value:
-            yield FieldValue(dimension, field, value, _time(entry, f"{field}_changed"))
-
-
-def _read_search(number: int, value: Any) -> tuple[str, str, str]:
-    entry = read_object(value, f"search {number}")
-    refuse_unknown(entry, {"name", "link", "saved"}, f"search {number}")
-    name, link = (_text(entry, part, f"{part} of search {number}") for part in ("name", "link"))
-    return name, link, _time(entry, "saved")
-
-
-def _dimension(value: Any, m: int) -> int:
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        value = int(value.strip()[:12])
-    dimension = read_whole("dimension", value)
-    if not 0 <= dimension < m:
-        raise ValueError(f"there is no dimension {dimension}; there are 0 to {m - 1}")
-    return dimension
-
-
-def _list(given: Mapping[str, Any], name: str) -> list[Any]:
-    value = given.get(name, [])
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list; got {short_repr(value)}")
-    return value
-
-
-def _text(given: Mapping[str, Any], name: str, what: str) -> str:
-    value = given.get(name, "")
-    if not isinstance(value, str):
-        raise ValueError(f"{what} must be text; got {short_repr(value)}")
-    return value
-
-
-def _time(given: Mapping[str, Any], name: str) -> str:
-    """Read a time as ISO 8601 text in UTC, as `format_time` writes it."""
-    value = _text(given, name, name)
-    if not value:
-        return ""
-    try:
-        when = datetime.fromisoformat(value)
-        return format_time(when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{name} must be a time such as 2026-01-31T12:00:00Z; got {short_repr(value)}"
-        ) from None
+            raise ValueError(f"{place}: {error}") from None
+        cells = vars(entry)
+        values[j] = [
+            FieldChange(j, field, cells[field], changed=cells[f"{field}_changed"])
+            for field in FIELDS
+            if cells[field]
+        ]
+    return tuple(chain.from_iterable(values.values()))
 
 
 class Origin(NamedTuple):
@@ -271,16 +244,9 @@ class Origin(NamedTuple):
 def export_text(
     annotations: Annotations, origin: Origin, kind: str, *, private: bool = True
 ) -> str:
-    """Serialise all annotations to the text of a JSON or CSV file.
+    """Serialise all annotations to the text of a json or csv file.
 
-    Parameters
-    ----------
-    annotations : Annotations
-    origin : Origin
-    kind : str
-        json or csv.
-    private : bool
-        Include notes and saved searches, which are private.
+    Notes and saved searches are private, and included only if `private` is true.
     """
     kept = annotations.all() if private else without_notes(annotations.all())
     if kind == "csv":
@@ -345,21 +311,9 @@ def plan_import(
 ) -> ImportPlan:
     """Return what importing a file would change.
 
-    Empty fields of the file change nothing. If both values differ, the newer one is used; a value
-    without a time counts as older.
-
-    Parameters
-    ----------
-    given : AnnotationFile
-    annotations : Annotations
-    origin : Origin
-    replace : bool
-        Import values of the file even if the stored ones are newer.
-
-    Raises
-    ------
-    ValueError
-        If the file belongs to another checkpoint, whose dimensions are different ones.
+    Empty fields of the file change nothing. If both values differ, the newer one is used, or that
+    of the file if `replace` is true; a value without a time counts as older. Raises a ValueError if
+    the file belongs to another checkpoint, whose dimensions are different ones.
     """
     if given.checkpoint and given.checkpoint != origin.checkpoint_sha256:
         raise ValueError(
@@ -367,7 +321,7 @@ def plan_import(
             f"{origin.checkpoint_sha256[:12]}, whose dimensions are different ones; choose another "
             "checkpoint"
         )
-    stored, now = annotations.all(), annotations.now()
+    stored, now = annotations.all(), format_time()
     changes, kept, same = [], [], 0
     for new in given.values:
         before = stored.get(new.dimension, {}).get(new.field, Field())
@@ -375,10 +329,9 @@ def plan_import(
             same += 1
             continue
         # A time in the future would override all edits until then.
-        when = min(new.changed, now)
-        change = FieldChange(new.dimension, new.field, new.value, before, when)
+        change = new._replace(before=before, changed=min(new.changed, now))
         # A field that was never written is older than any other.
-        is_newer = replace or not before.version or when > before.changed
+        is_newer = replace or not before.version or change.changed > before.changed
         (changes if is_newer else kept).append(change)
     searches, notes = _new_searches(given, annotations, origin)
     return ImportPlan(tuple(changes), tuple(kept), same, searches, notes)

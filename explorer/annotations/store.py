@@ -8,33 +8,113 @@ name with the link that repeats the search.
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sieve.data_prep.captions import tidy
 from sieve.explorer.annotations.database import Database
-from sieve.explorer.annotations.fields import (
-    FIELDS,
-    Annotation,
-    Field,
-    check_length,
-    clean_line,
-    format_time,
-    read_field,
-)
+from sieve.explorer.json_validation import check_choice, check_text
 from sieve.explorer.view_state import TAB_TEXTS, TABS, read_link, write_link
 from sieve.model.files import sieve_home
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
 
-MAX_SEARCHES = 1000
-MAX_SEARCH_NAME = 120
+log = logging.getLogger(__name__)
+
+MAX_NAME = 80
+FIELDS = ("name", "note", "tags", "starred")
+"""Each value is stored as text; an empty text is no value."""
+_MAX_NOTE = 10_000
+_MAX_TAG = 40
+_MAX_TAGS = 20
+_MAX_SEARCHES = 1000
+_MAX_SEARCH_NAME = 120
 _KEPT_GONE = 100
 """Number of deleted searches that can still be restored."""
+_SETTLED_NS = 1_000_000_000
+"""Time after which a change of a file is sure to change its modification time."""
+# Bidirectional control characters would reverse the text around a name.
+_BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_STARRED = {"": "", "0": "", "false": "", "no": "", "1": "1", "true": "1", "yes": "1"}
+
+
+class Field(NamedTuple):
+    """One stored field of one dimension."""
+
+    value: str = ""
+    version: int = 0
+    """Incremented by every change; 0 if the field was never written."""
+    changed: str = ""
+    """Time of the last change, in UTC as ISO 8601."""
+
+
+Annotation = Mapping[str, Field]
+"""The fields of a dimension that were ever written, by name."""
+
+
+def read_field(field: str, value: Any) -> str:
+    """Validate a value of one of the `FIELDS` and return the text to store.
+
+    `starred` may also be a bool, and `tags` a list of strings. Raises a ValueError if the field is
+    unknown, or the value has the wrong type or is too long.
+    """
+    check_choice("field", field, FIELDS)
+    if field == "starred" and isinstance(value, bool):
+        value = str(value)
+    if field == "tags" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = ",".join(value)
+    text = check_text(field, value, most=1 << 20)
+    if field == "name":
+        return check_text("a name", _clean_line(text), MAX_NAME)
+    if field == "note":
+        lines = re.split("\r\n|\r|\n", _BIDI_CONTROLS.sub("", text))
+        note = "\n".join(map(_tidy_note_line, lines)).strip("\n")
+        return check_text("a note", note, _MAX_NOTE)
+    if field == "tags":
+        return _read_tags(text)
+    return _STARRED[check_choice("starred", text.strip().lower(), tuple(_STARRED))]
+
+
+def field_json(field: str, value: str) -> Any:
+    """Return a stored value as JSON: the tags as a list, the star as a bool."""
+    if field == "tags":
+        return value.split(", ") if value else []
+    return bool(value) if field == "starred" else value
+
+
+def format_time(when: datetime | None = None) -> str:
+    """Return a UTC time, by default now, as ISO 8601 text in milliseconds; it sorts by time."""
+    when = when or datetime.now(UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _clean_line(text: str) -> str:
+    """Return a text as one line without control characters; empty if no character is visible."""
+    line = tidy(_BIDI_CONTROLS.sub("", text))
+    return line if any(sign.isprintable() and not sign.isspace() for sign in line) else ""
+
+
+def _tidy_note_line(line: str) -> str:
+    """Tidy a line of a note, but keep its indentation, which lists use."""
+    bare = line.replace("\t", "    ")
+    tidied = tidy(bare)
+    return " " * min(len(bare) - len(bare.lstrip(" ")), 16) + tidied if tidied else ""
+
+
+def _read_tags(text: str) -> str:
+    parts = (check_text("a tag", _clean_line(part), _MAX_TAG) for part in re.split("[,;\n]", text))
+    tags: dict[str, str] = {}
+    for tag in filter(None, parts):
+        tags.setdefault(tag.casefold(), tag)
+    if len(tags) > _MAX_TAGS:
+        raise ValueError(f"a dimension has at most {_MAX_TAGS} tags; got {len(tags):,}")
+    return ", ".join(tags[key] for key in sorted(tags))
 
 
 class SavedSearch(NamedTuple):
@@ -49,66 +129,30 @@ class SavedSearch(NamedTuple):
     version: int
 
 
-class RenameResult(NamedTuple):
-    """Result of renaming a search."""
-
-    search: SavedSearch
-    """The search as it is stored now."""
-    saved: bool
-    """False if the search was renamed by another user first."""
-
-
 class SavedSearches:
-    """Saved searches of one checkpoint on one collection, newest first.
+    """Saved searches, newest first."""
 
-    Parameters
-    ----------
-    database : Database
-    now : callable
-        Returns the current time as text.
-    """
-
-    def __init__(self, database: Database, now: Callable[[], str]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._now = now
 
     def all(self) -> tuple[SavedSearch, ...]:
         """Return all saved searches."""
         with self._database.reading() as connection:
-            if connection is None:
-                return ()
-            rows = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 ORDER BY id DESC"
-            ).fetchall()
-        return tuple(SavedSearch(*row) for row in rows)
+            return tuple(_searches(connection, "gone = 0 ORDER BY id DESC"))
 
     def save(self, name: str, link: str, when: str = "") -> SavedSearch:
-        """Save a search; if one with the same link exists, return it unchanged.
+        """Save a search by a link from `search_link`, unless that link is already saved.
 
-        Parameters
-        ----------
-        name : str
-        link : str
-            Valid; see `search_link`.
-        when : str
-            Time when it was first saved; empty for now.
-
-        Raises
-        ------
-        ValueError
-            If the name is empty, or too many searches are saved.
+        `when` is the time when it was first saved; empty for now.
         """
         name = search_name(name)
         with self._database.writing() as connection:
-            row = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 AND link = ?", (link,)
-            ).fetchone()
-            if row:
-                return SavedSearch(*row)
+            if same := _searches(connection, "gone = 0 AND link = ?", link):
+                return same[0]
             (n,) = connection.execute("SELECT COUNT(*) FROM searches WHERE gone = 0").fetchone()
-            if n >= MAX_SEARCHES:
+            if n >= _MAX_SEARCHES:
                 raise ValueError(f"the limit of {n:,} saved searches is reached; delete some first")
-            saved = when or self._now()
+            saved = when or format_time()
             number = connection.execute(
                 "INSERT INTO searches (name, link, saved, version) VALUES (?, ?, ?, 1)",
                 (name, link, saved),
@@ -116,38 +160,30 @@ class SavedSearches:
         assert number is not None
         return SavedSearch(number, name, link, saved, 1)
 
-    def rename(self, number: int, name: str, version: int) -> RenameResult:
+    def rename(self, number: int, name: str, version: int) -> tuple[SavedSearch, bool]:
         """Rename a search, unless its version is no longer the current one.
 
-        Raises
-        ------
-        ValueError
-            If the name is empty, or the search was deleted.
+        Returns the search as it is stored now, and whether it has the new name.
         """
         name = search_name(name)
         with self._database.writing() as connection:
-            row = connection.execute(
-                f"{_SELECT_SEARCHES} WHERE gone = 0 AND id = ?", (number,)
-            ).fetchone()
-            if row is None:
+            found = _searches(connection, "gone = 0 AND id = ?", number)
+            if not found:
                 raise ValueError("this search has been deleted")
-            current = SavedSearch(*row)
+            current = found[0]
             if current.name == name or current.version != version:
-                return RenameResult(current, current.name == name)
-            renamed = current._replace(name=name, version=version + 1)
+                return current, current.name == name
             connection.execute(
-                "UPDATE searches SET name = ?, version = ? WHERE id = ?",
-                (renamed.name, renamed.version, number),
+                "UPDATE searches SET name = ?, version = version + 1 WHERE id = ?", (name, number)
             )
-        return RenameResult(renamed, True)
+            return current._replace(name=name, version=version + 1), True
 
     def delete(self, number: int, *, undo: bool = False) -> None:
         """Delete or restore a search; both operations are idempotent."""
+        gone = "0" if undo else "(SELECT MAX(gone) + 1 FROM searches)"
         with self._database.writing() as connection:
-            changed = connection.execute(
-                f"UPDATE searches SET gone = {'0' if undo else _NEXT_GONE} WHERE id = ?", (number,)
-            ).rowcount
-            if undo and not changed:
+            update = f"UPDATE searches SET gone = {gone} WHERE id = ?"
+            if not connection.execute(update, (number,)).rowcount and undo:
                 raise ValueError("this search was deleted too long ago to be restored")
             connection.execute(
                 "DELETE FROM searches WHERE gone > 0 AND id NOT IN "
@@ -156,22 +192,16 @@ class SavedSearches:
             )
 
 
+def _searches(connection: Connection, where: str, *values: object) -> list[SavedSearch]:
+    query = f"SELECT id, name, link, saved, version FROM searches WHERE {where}"
+    return [SavedSearch(*row) for row in connection.execute(query, values)]
+
+
 def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     """Validate an untrusted link, and return the link of its search alone.
 
-    Parameters
-    ----------
-    link : str
-        Query string of a view.
-    collection, checkpoint : str
-        Names of what is open.
-    m : int
-        Number of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the link contains no search, or a part of it is invalid.
+    `collection` and `checkpoint` are the names of what is open, `m` the number of dimensions.
+    Raises a ValueError if the link contains no search, or a part of it is invalid.
     """
     state, notes = read_link(link, collection, checkpoint, m)
     if notes:
@@ -182,22 +212,12 @@ def search_link(link: str, collection: str, checkpoint: str, m: int) -> str:
     return write_link(search, collection, checkpoint)
 
 
-_NEXT_GONE = "(SELECT MAX(gone) + 1 FROM searches)"
-_SELECT_SEARCHES = "SELECT id, name, link, saved, version FROM searches"
-
-
 def search_name(name: str) -> str:
     """Return the name of a search as one clean line; ValueError if it is empty or too long."""
-    line = check_length("a name", clean_line(name), MAX_SEARCH_NAME)
+    line = check_text("a name", _clean_line(name), _MAX_SEARCH_NAME)
     if not line:
         raise ValueError("a saved search needs a name")
     return line
-
-
-log = logging.getLogger(__name__)
-
-_SETTLED_NS = 1_000_000_000
-"""Time after which a change of a file is sure to change its modification time."""
 
 
 class WriteResult(NamedTuple):
@@ -216,30 +236,21 @@ class FieldChange(NamedTuple):
     field: str
     value: str
     """As returned by `read_field`."""
-    before: Field
-    changed: str
+    before: Field = Field()
+    changed: str = ""
     """Time of the change, in UTC as ISO 8601; empty for now."""
 
 
 class Annotations:
-    """Names, notes, tags and stars of dimensions. Thread-safe.
+    """Names, notes, tags and stars of `m` dimensions. Thread-safe.
 
-    Parameters
-    ----------
-    database : Database
-    m : int
-        Number of dimensions.
-    clock : callable
-        Returns the current time in UTC.
+    Everything that writes raises a ValueError of one line if it cannot.
     """
 
-    def __init__(
-        self, database: Database, m: int, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, database: Database, m: int) -> None:
         self._database = database
         self.m = m
-        self._clock = clock
-        self.searches = SavedSearches(database, self.now)
+        self.searches = SavedSearches(database)
         self._names: tuple[tuple[int, int, int], Mapping[int, str]] | None = None
         self._warned = False
 
@@ -254,19 +265,19 @@ class Annotations:
         """
         try:
             stat = self._database.path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._names and self._names[0] == stamp:
+                return self._names[1]
+            with self._database.reading() as connection:
+                named = _annotations(connection, "field = 'name' AND value <> ''")
         except OSError:
             return {}
-        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        cached = self._names
-        if cached and cached[0] == stamp:
-            return cached[1]
-        try:
-            names = self._read_names()
         except ValueError as error:
             if not self._warned:
                 log.warning("%s", error)
             self._warned = True
             return {}
+        names = {j: one["name"].value for j, one in named.items() if 0 <= j < self.m}
         if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:
             self._names = (stamp, names)
         return names
@@ -274,39 +285,18 @@ class Annotations:
     def all(self) -> dict[int, Annotation]:
         """Return all annotations by dimension."""
         with self._database.reading() as connection:
-            rows = [] if connection is None else connection.execute(_SELECT).fetchall()
-        annotations: dict[int, dict[str, Field]] = {}
-        for dimension, field, value, version, changed in sorted(rows):
-            if field in FIELDS and 0 <= dimension < self.m:
-                annotations.setdefault(dimension, {})[field] = Field(value, version, changed)
-        return dict(annotations)
+            return _annotations(connection, "dimension BETWEEN 0 AND ?", self.m - 1)
 
     def of(self, dimension: int) -> Annotation:
         """Return the annotation of one dimension."""
         self.check(dimension)
         with self._database.reading() as connection:
-            if connection is None:
-                return {}
-            rows = connection.execute(f"{_SELECT} WHERE dimension = ?", (dimension,)).fetchall()
-        return {field: Field(*rest) for _, field, *rest in rows if field in FIELDS}
+            return _annotations(connection, "dimension = ?", dimension).get(dimension, {})
 
     def write(self, dimension: int, field: str, value: object, version: int) -> WriteResult:
         """Change one field, unless its version is no longer the current one.
 
-        Parameters
-        ----------
-        dimension : int
-        field : str
-            One of `FIELDS`.
-        value : object
-            As for `read_field`.
-        version : int
-            Version that the user has seen; 0 if there was no value.
-
-        Raises
-        ------
-        ValueError
-            If the value is invalid, or nothing can be written.
+        `version` is the one that the user has seen; 0 if there was no value.
         """
         self.check(dimension)
         text = read_field(field, value)
@@ -314,84 +304,63 @@ class Annotations:
             current = _read(connection, dimension, field)
             if text == current.value or version != current.version:
                 return WriteResult(current, saved=text == current.value)
-            written = _put(connection, dimension, field, text, current, self.now())
+            written = _put(connection, dimension, field, text, current, format_time())
             return WriteResult(written, saved=True)
 
     def apply(self, changes: Iterable[FieldChange]) -> int:
-        """Write many changes, except to fields that are no longer as in `before`.
-
-        Returns
-        -------
-        int
-            Number of written changes.
-        """
+        """Write changes to fields that are still as in `before`, and return the number."""
         written = 0
         with self._database.writing() as connection:
             for change in changes:
                 current = _read(connection, change.dimension, change.field)
                 if current == change.before:
-                    when = change.changed or self.now()
+                    when = change.changed or format_time()
                     _put(connection, change.dimension, change.field, change.value, current, when)
                     written += 1
         return written
-
-    def now(self) -> str:
-        """Return the current time as text; see `format_time`."""
-        return format_time(self._clock())
 
     def check(self, dimension: int) -> None:
         """Raise a ValueError if there is no such dimension."""
         if not 0 <= dimension < self.m:
             raise ValueError(f"there is no dimension {dimension}; there are 0 to {self.m - 1}")
 
-    def _read_names(self) -> dict[int, str]:
-        with self._database.reading() as connection:
-            if connection is None:
-                return {}
-            query = "SELECT dimension, value FROM fields WHERE field = 'name' AND value <> ''"
-            rows = connection.execute(query).fetchall()
-        return {j: str(name) for j, name in rows if 0 <= j < self.m}
 
-
-_SELECT = "SELECT dimension, field, value, version, changed FROM fields"
+def _annotations(connection: Connection, where: str, *values: object) -> dict[int, Annotation]:
+    query = f"SELECT * FROM fields WHERE {where} ORDER BY dimension, field"
+    annotations: dict[int, dict[str, Field]] = {}
+    for dimension, field, *rest in connection.execute(query, values):
+        if field in FIELDS:
+            annotations.setdefault(dimension, {})[field] = Field(*rest)
+    return dict(annotations)
 
 
 def _read(connection: Connection, dimension: int, field: str) -> Field:
-    query = "SELECT value, version, changed FROM fields WHERE dimension = ? AND field = ?"
-    row = connection.execute(query, (dimension, field)).fetchone()
-    return Field(*row) if row else Field()
+    found = _annotations(connection, "dimension = ? AND field = ?", dimension, field)
+    return found.get(dimension, {}).get(field, Field())
 
 
 def _put(
     connection: Connection, dimension: int, field: str, value: str, before: Field, when: str
 ) -> Field:
     now = Field(value, before.version + 1, when)
-    connection.execute(
-        "INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)",
-        (dimension, field, now.value, now.version, now.changed),
-    )
+    row = (dimension, field, *now)
+    connection.execute("INSERT OR REPLACE INTO fields VALUES (?, ?, ?, ?, ?)", row)
     return now
 
 
 def open_annotations(collection: str, checkpoint: str, m: int) -> Annotations:
-    """Open the annotations of a checkpoint on a collection; the file is created at the first write.
+    """Open the annotations of a checkpoint on a collection, both given by their hashes.
 
-    Parameters
-    ----------
-    collection, checkpoint : str
-        Hashes of the collection and the checkpoint.
-    m : int
-        Number of dimensions.
+    The file is created at the first write. `m` is the number of dimensions.
     """
     name = f"{collection[:16]}-{checkpoint[:24]}.sqlite"
-    path = sieve_home() / "annotations" / name
-    return Annotations(Database(path, collection, checkpoint), m)
+    database = Database(sieve_home() / "annotations" / name, collection, checkpoint)
+    return Annotations(database, m)
 
 
 def attach_annotations(engine: Engine) -> Annotations:
     """Open the annotations of an engine, and let it use the users' names of dimensions."""
-    opened = open_annotations(
-        engine.collection.sha256, engine.checkpoint.sha256, engine.checkpoint.m
-    )
+    checkpoint = engine.checkpoint
+    opened = open_annotations(engine.collection.sha256, checkpoint.sha256, checkpoint.m)
     engine.renamed = opened.names
     return opened

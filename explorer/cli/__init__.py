@@ -21,20 +21,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from types import FrameType
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import tyro
 from tyro import _errors as tyro_errors
-from tyro._parsers import ArgWithContext
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
-from sieve.explorer.cli.evaluate import Evaluate
+from sieve.explorer.cli.experiments import Evaluate, Train, registry
 from sieve.explorer.cli.explore import Dimensions, Explore, Info, Search
-from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure
-from sieve.explorer.cli.index import IndexCommand
-from sieve.explorer.cli.merge_add import Add, Merge
-from sieve.explorer.cli.prepare import Prepare
-from sieve.explorer.cli.train import Train
+from sieve.explorer.cli.export import AnnotationsCommand, Export, Figure, IndexCommand
+from sieve.explorer.cli.preparation import Add, Merge, Prepare
 from sieve.explorer.errors import one_line
 
 log = logging.getLogger(__name__)
@@ -73,32 +69,34 @@ def usage_errors(arguments: list[str]) -> Iterator[None]:
     """Raise a one-line `UsageError` instead of printing tyro's report."""
 
     def fail(event: tyro_errors.ParseErrorEvent) -> NoReturn:
-        command = " ".join(["sieve", *_command_words(arguments)])
-        message = _unknown_option(arguments, command) or _message(event, command)
+        words = [word for word in arguments[:1] if not word.startswith("-")]
+        words += [word for word in arguments[1:2] if word in _subcommands(words)]
+        command = " ".join(["sieve", *words])
+        message = _unknown_option(arguments, words) or _message(event, command, _subcommands(words))
         raise UsageError(f"{' '.join(message.split())}; see `{command} --help`")
 
     with tyro_errors.on_parse_error(fail):
         yield
 
 
-def _message(event: tyro_errors.ParseErrorEvent, command: str) -> str:
+def _message(event: tyro_errors.ParseErrorEvent, command: str, subcommands: Sequence[str]) -> str:
     match event:
         case tyro_errors.UnrecognizedArgs(tokens=[token, *_]):
-            if names := _subcommands(command.split()[1:]):
-                return f"`{command}` has no subcommand '{token}'; {_nearest(token, names)}"
+            if subcommands:
+                return f"`{command}` has no subcommand '{token}'; {_nearest(token, subcommands)}"
             if token.startswith("-"):
                 return f"there is no option {token}"
             return f"unexpected argument '{token}'; put text with spaces in quotes"
         case tyro_errors.MissingArgs(missing_arguments=missing):
-            names = (_positional(one) for one in missing if one.arg.is_positional())
-            options = (one.arg.display_name() for one in missing if not one.arg.is_positional())
-            return f"`{command}` needs {' and '.join([*names, *options])}"
+            options = [one.arg.display_name() for one in missing if not one.arg.is_positional()]
+            names = [one.arg.display_name() for one in missing if one.arg.is_positional()]
+            positionals = [name.rpartition(".")[2].upper() for name in names]
+            return f"`{command}` needs {' and '.join(positionals + options)}"
         case tyro_errors.MissingSubcommand(subcommand_spec=spec):
             return f"`{command}` needs one of {', '.join(spec.parser_from_name)}"
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
-            return (
-                f"{argument.display_name()}: invalid choice '{value}'; {_nearest(value, choices)}"
-            )
+            near = _nearest(value, choices)
+            return f"{argument.display_name()}: invalid choice '{value}'; {near}"
         case tyro_errors.BadValue(argument=argument):
             return f"{argument.display_name()} needs a value"
         case tyro_errors.InstantiationFailure(message=message, argument=argument):
@@ -109,19 +107,18 @@ def _message(event: tyro_errors.ParseErrorEvent, command: str) -> str:
             return f"the options of `{command}` cannot be combined"
 
 
-def _positional(missing: ArgWithContext) -> str:
-    return missing.arg.display_name().rpartition(".")[2].upper()
-
-
 _PYTHON_MESSAGES = {
     "invalid literal for int() with base 10:": "expected a whole number; got",
     "could not convert string to float:": "expected a number; got",
 }
 
 
-def _unknown_option(arguments: list[str], command: str) -> str:
+def _unknown_option(arguments: list[str], command: list[str]) -> str:
     """Describe the first option that the command does not have; empty if all exist."""
-    options = _options(command)
+    printed = io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        _parse([*command, "--help"])
+    options = list(dict.fromkeys(_OPTION.findall(printed.getvalue())))
     for argument in arguments:
         flag = argument.partition("=")[0]
         if flag.startswith("--") and len(flag) > 2 and flag.replace("_", "-") not in options:
@@ -135,36 +132,15 @@ def _nearest(value: str, names: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
 
 
-def _command_words(arguments: list[str]) -> list[str]:
-    """Return the names of the command and the subcommand that a command line begins with."""
-    words: list[str] = []
-    for word in arguments[:2]:
-        if word.startswith("-") or (words and word not in _subcommands(words)):
-            break
-        words.append(word)
-    return words
-
-
-def _subcommands(words: list[str]) -> list[str]:
+def _subcommands(command: list[str]) -> list[str]:
     """List the subcommands of a command; empty if it has none."""
-    names: list[str] = []
-
-    def collect(event: tyro_errors.ParseErrorEvent) -> NoReturn:
-        if isinstance(event, tyro_errors.MissingSubcommand):
-            names.extend(event.subcommand_spec.parser_from_name)
-        raise UsageError
-
-    with tyro_errors.on_parse_error(collect), suppress(UsageError):
-        _parse(words)
-    return names
+    unions = {"prepare": (Prepare, "source"), "annotations": (AnnotationsCommand, "what")}
+    owner, field = unions.get(" ".join(command), (None, ""))
+    return _names(get_type_hints(owner, include_extras=True)[field]) if owner else []
 
 
-def _options(command: str) -> list[str]:
-    """List the options of a command, read from its help."""
-    printed = io.StringIO()
-    with redirect_stdout(printed), suppress(SystemExit):
-        _parse([*command.split()[1:], "--help"])
-    return list(dict.fromkeys(_OPTION.findall(printed.getvalue())))
+def _names(union: Any) -> list[str]:
+    return [alternative.__metadata__[0].name for alternative in get_args(union)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -202,7 +178,16 @@ def _main(arguments: list[str]) -> int:
         return _report(str(error), _USAGE_ERROR)
     except SystemExit as done:  # it printed help
         return int(done.code or _SUCCESS)
-    return _run(command)
+    try:
+        command.run()
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt as stop:
+        return _report(str(stop) or "stopped", _INTERRUPTED)
+    except (ValueError, OSError) as error:
+        log.debug("traceback of the error", exc_info=True)
+        return _report(one_line(error), _INPUT_ERROR)
+    return _SUCCESS
 
 
 def _parse(arguments: list[str]) -> Command:
@@ -212,35 +197,21 @@ def _parse(arguments: list[str]) -> Command:
         description=DESCRIPTION,
         args=arguments,
         config=(FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes),
+        registry=registry,
     )
 
 
 def _unknown_command(arguments: Sequence[str]) -> str:
     """Suggest a command for one that is missing or mistyped; empty if it exists."""
-    names = [alternative.__metadata__[0].name for alternative in get_args(Command)]
+    names = _names(Command)
     if arguments and (arguments[0].startswith("-") or arguments[0] in names):
         return ""
     start = "`sieve explore` opens the explorer, `sieve --help` lists all commands"
     if not arguments:
         return f"no command given, expected one of {', '.join(names)}; {start}"
     near = difflib.get_close_matches(arguments[0], names, n=1)
-    advice = (
-        f"did you mean `sieve {near[0]}`?" if near else f"choose one of {', '.join(names)}; {start}"
-    )
-    return f"there is no command '{arguments[0]}'; {advice}"
-
-
-def _run(command: Command) -> int:
-    try:
-        command.run()
-        return _SUCCESS
-    except BrokenPipeError:
-        raise
-    except KeyboardInterrupt as stop:
-        return _report(str(stop) or "stopped", _INTERRUPTED)
-    except (ValueError, OSError) as error:
-        log.debug("traceback of the error", exc_info=True)
-        return _report(one_line(error), _INPUT_ERROR)
+    advice = f"did you mean `sieve {near[0]}`?" if near else f"choose one of {', '.join(names)}"
+    return f"there is no command '{arguments[0]}'; {advice}" + ("" if near else f"; {start}")
 
 
 def _report(message: str, code: int) -> int:

@@ -13,20 +13,14 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from sieve.explorer.cli.options import (
+    BackboneOptions,
     CheckpointName,
     CollectionName,
-    Device,
     File,
     IndexName,
-    Off,
-    Strictness,
-    StrictnessValue,
-    TextEncoderName,
+    Json,
+    SearchOptions,
     TrustBackbone,
-    announce_backbone_of,
-    find_collection,
-    open_engine,
-    text_encoder_name,
 )
 from sieve.explorer.cli.output import (
     print_dimensions,
@@ -47,25 +41,14 @@ class Explore:
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
     index: IndexName = ""
-    """Search this index, made by `sieve index`, instead of the local codes."""
     host: str = "127.0.0.1"
     """Address to listen on. Other addresses than this machine's loopback require --auth,
     --public-safe or --open-to-network."""
     port: int = 7860
     """Port; if it is in use, the next free one."""
-    device: Device = "auto"
-    """Device that the backbone runs on."""
-    text_encoder: TextEncoderName = ""
-    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
-    with the collection's own backbone."""
-    allow_code: bool = False
-    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
-    only allow code that you trust."""
-    trust_backbone: TrustBackbone = False
+    backbone: BackboneOptions = BackboneOptions()
     no_training: bool = False
     """Disable training: no Train tab."""
     public_safe: bool = False
@@ -88,7 +71,7 @@ class Explore:
 
     def run(self) -> None:
         """Serve until stopped."""
-        announce_backbone_of(self.collection, self.text_encoder)
+        self.backbone.announce(self.collection)
         from sieve.explorer.security.access import Access, ask_password
         from sieve.explorer.server import Server, launch
         from sieve.model.checkpoint import checkpoint_path
@@ -106,14 +89,12 @@ class Explore:
         )
         access.check_host(self.host)
         chosen = checkpoint_path(self.checkpoint) if self.checkpoint else None
-        path = find_collection(self.collection, self.device, self.trust_backbone)
-
-        text_encoder = text_encoder_name(self.text_encoder)
+        path = self.backbone.find_collection(self.collection)
+        device, allow_code = self.backbone.device, self.backbone.allow_code
+        text_encoder = self.backbone.text_encoder_name()
 
         def open_with(checkpoint: Path | None) -> Engine:
-            engine = Engine.open(
-                path, checkpoint, self.device, self.allow_code, self.index, text_encoder
-            )
+            engine = Engine.open(path, checkpoint, device, allow_code, self.index, text_encoder)
             engine.dimension_table()  # compute it before the first request needs it
             return engine
 
@@ -122,7 +103,7 @@ class Explore:
             open_with,
             host=self.host,
             port=self.port,
-            device=self.device,
+            device=device,
             training=not self.no_training,
             text_encoder=text_encoder,
             access=access,
@@ -138,89 +119,46 @@ class Search:
     """
 
     collection: CollectionName
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     query: Annotated[Positional[str], arg(metavar="QUERY")] = ""
     """Text to search for; "a dog -beach" and "a dog without a beach" exclude the beach."""
-    without: str = ""
-    """Phrase to exclude, or several separated by commas. Its dimensions are switched
-    off."""
-    strictness: Strictness = StrictnessValue(1.0)
-    """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
-    `never` also removes these items."""
-    off: Off = None
-    """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
-    item: str = ""
-    """Search by the image of the item with this id."""
+    search: SearchOptions = SearchOptions()
     image: File = None
     """Search by this image file."""
     top: Annotated[int, arg(aliases=["-k"])] = 10
     """Number of results."""
-    copies: bool = False
-    """List each copy of an image as its own result."""
     paths: bool = False
     """Print only the files of the results, one per line: the absolute path if the file exists, else
     the name in the source."""
     null: Annotated[bool, arg(aliases=["-0"])] = False
     """With --paths: end each path with NUL instead of a line break, for xargs -0."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
     index: IndexName = ""
-    """Search this index, made by `sieve index`, instead of the local codes."""
-    device: Device = "auto"
-    """Device that the backbone runs on."""
-    text_encoder: TextEncoderName = ""
-    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
-    with the collection's own backbone."""
-    allow_code: bool = False
-    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
-    only allow code that you trust."""
-    trust_backbone: TrustBackbone = False
-    json: bool = False
-    """Print JSON."""
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
 
     def run(self) -> None:
         """Search, and print the results."""
-        if self.query or self.without or self.image:
-            announce_backbone_of(self.collection, self.text_encoder)
-        from sieve.data_prep.images import original_path
+        if self.query or self.search.without or self.image:
+            self.backbone.announce(self.collection)
+        from sieve.data_prep.images import load_image, original_path
         from sieve.explorer.serialize import search_report
 
         if self.paths and self.json:
             raise ValueError("give --paths or --json, not both")
         if self.null and not self.paths:
             raise ValueError("--null requires --paths")
-        picture = None
-        if self.image is not None:
-            from sieve.data_prep.images import load_image
-
-            try:
-                picture = load_image(self.image)
-            except ValueError as error:
-                raise ValueError(f"image {self.image}: {error}; give another --image") from None
-        engine = open_engine(
-            self.collection,
-            self.checkpoint,
-            self.device,
-            self.allow_code,
-            self.index,
-            self.trust_backbone,
-            self.text_encoder,
-        )
-        encoded = engine.encode(self.query, self.without, self.item, picture)
-        outcome = engine.search(
-            encoded,
-            self.off,
-            self.strictness.value,
-            self.strictness.never,
-            self.top,
-            fold=not self.copies,
-        )
+        try:
+            picture = load_image(self.image) if self.image else None
+        except ValueError as error:
+            raise ValueError(f"image {self.image}: {error}; give another --image") from None
+        engine = self.backbone.open_engine(self.collection, self.checkpoint, self.index)
+        query, outcome = self.search.run(engine, self.query, self.top, picture)
         if self.paths:
             rows = [result.row for result in outcome.results]
             paths = [original_path(engine.collection, row) for row in rows]
             print_paths(paths, "\0" if self.null else "\n")
             return
-        report = search_report(encoded, outcome)
+        report = search_report(query, outcome)
         print_json(report) if self.json else print_outcome(report)
 
 
@@ -232,18 +170,16 @@ class Info:
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
     trust_backbone: TrustBackbone = False
-    json: bool = False
-    """Print JSON."""
+    json: Json = False
 
     def run(self) -> None:
         """Print the report."""
         from sieve.explorer.serialize import collection_report
 
-        path = find_collection(self.collection, trust_backbone=self.trust_backbone)
+        options = BackboneOptions(trust_backbone=self.trust_backbone)
+        path = options.find_collection(self.collection)
         report = collection_report(str(path), self.checkpoint)
         print_json(report) if self.json else print_facts(report)
 
@@ -259,19 +195,17 @@ class Dimensions:
     """
 
     collection: CollectionName = "scenes"
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     sort: str = "dimension"
     """Column to sort by: numbers in descending order; dimension and text in ascending order."""
     match: str = ""
     """Only list dimensions with this text in their name or top word."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
     summary: bool = False
     """Measure the whole encoder; takes about a minute."""
     trust_backbone: TrustBackbone = False
     csv: bool = False
     """Print CSV with all columns."""
-    json: bool = False
+    json: Json = False
     """Print JSON with all columns."""
 
     def run(self) -> None:
@@ -283,9 +217,8 @@ class Dimensions:
             raise ValueError(f"give --csv or --{'json' if self.json else 'summary'}, not both")
         if self.summary and (self.match or self.sort != "dimension"):
             raise ValueError("--summary covers all dimensions: remove --match and --sort")
-        engine = open_engine(
-            self.collection, self.checkpoint, "auto", trust_backbone=self.trust_backbone
-        )
+        options = BackboneOptions(trust_backbone=self.trust_backbone)
+        engine = options.open_engine(self.collection, self.checkpoint)
         if self.summary:
             report = summary_report(engine)
             print_json(report) if self.json else print_sections(report)

@@ -1,8 +1,10 @@
-"""Subcommands that write files: `sieve export`, `sieve figure` and `sieve annotations`."""
+"""Subcommands that export: `sieve export`, `figure`, `annotations` and `index`."""
 
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,18 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
+    NEVER,
+    BackboneOptions,
     CheckpointName,
     CollectionName,
-    Device,
-    Off,
-    Strictness,
-    StrictnessValue,
-    TextEncoderName,
+    Json,
+    OutputFile,
+    SearchOptions,
     TrustBackbone,
-    announce_backbone_of,
-    open_engine,
 )
-from sieve.explorer.cli.output import print_json, print_text
+from sieve.explorer.cli.output import print_facts, print_json, print_text
 from sieve.model.files import atomic_file
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
     return kind
 
 
+def _write(path: Path, data: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
 _KINDS = ("pdf", "svg", "png")
 
 
@@ -72,25 +77,14 @@ class Figure:
     collection: Annotated[str | None, arg(metavar="COLLECTION")] = None
     """Path or name of the collection, if it differs from that in the recipe."""
     checkpoint: CheckpointName = None
-    """Path or name of the checkpoint, if it is neither in $SIEVE_HOME nor bundled."""
-    device: Device = "auto"
-    """Device that the backbone runs on."""
-    text_encoder: TextEncoderName = ""
-    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
-    with the collection's own backbone."""
-    allow_code: bool = False
-    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
-    only allow code that you trust."""
-    trust_backbone: TrustBackbone = False
-    json: bool = False
-    """Print JSON."""
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
 
     def run(self) -> None:
         """Draw the figure, write the files, and report them."""
         kind = output_format(self.out, _KINDS, "a figure")
-        from sieve.explorer.figures.drawing import draw_figure
-        from sieve.explorer.figures.latex import latex_block
-        from sieve.explorer.figures.recipe import read_recipe, write_recipe
+        from sieve.explorer.figures import read_recipe, write_recipe
+        from sieve.explorer.figures.drawing import draw_figure, latex_block
 
         recipe = read_recipe(self.source)
         name = self.collection or recipe.collection
@@ -99,14 +93,7 @@ class Figure:
                 f"{self.source}: missing collection; add it to the recipe or give --collection"
             )
         checkpoint = self.checkpoint or _checkpoint_of(recipe.checkpoint)
-        engine = open_engine(
-            name,
-            checkpoint,
-            self.device,
-            self.allow_code,
-            trust_backbone=self.trust_backbone,
-            text_encoder=self.text_encoder,
-        )
+        engine = self.backbone.open_engine(name, checkpoint)
         drawn = draw_figure(engine, replace(recipe, collection=recipe.collection or name), kind)
         files = {self.out: drawn.data}
         if self.latex:
@@ -116,8 +103,7 @@ class Figure:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
         self._protect_recipe(files)
         for path, data in files.items():
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(data)
+            _write(path, data)
         self._report(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
 
     def _protect_recipe(self, files: dict[Path, bytes]) -> None:
@@ -173,11 +159,9 @@ class ExportAnnotations:
     """
 
     collection: CollectionName
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     file: AnnotationFile
     """A .json or .csv file; CSV leaves out saved searches. Overwritten if it exists."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
 
     def run(self) -> None:
         """Write the file, and report its contents."""
@@ -185,8 +169,7 @@ class ExportAnnotations:
 
         kind = output_format(self.file, KINDS, "a file of annotations")
         opened, origin = _open(self.collection, self.checkpoint)
-        with atomic_file(self.file) as temporary:
-            temporary.write_bytes(export_text(opened, origin, kind).encode())
+        _write(self.file, export_text(opened, origin, kind).encode())
         n = sum(any(field.value for field in notes.values()) for notes in opened.all().values())
         print_text(f"{self.file}: {n:,} dimension{'' if n == 1 else 's'}\n")
 
@@ -199,17 +182,14 @@ class ImportAnnotations:
     """
 
     collection: CollectionName
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     file: AnnotationFile
     """A .json or .csv file from export; in CSV, all columns but `dimension` are optional."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
     replace: bool = False
     """Also replace newer local values."""
     dry_run: bool = False
     """Only list the changes."""
-    json: bool = False
-    """Print JSON."""
+    json: Json = False
 
     def run(self) -> None:
         """Read the file, and import its values."""
@@ -288,53 +268,36 @@ class Export:
     """
 
     collection: CollectionName
-    """A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections."""
     what: Positional[Literal["results", "codes", "dimensions"]]
     """Content to write."""
-    out: Annotated[Path, arg(aliases=["-o"], metavar="PATH")]
-    """The file. Overwritten if it exists."""
+    out: OutputFile
     query: str = ""
     """For results: text to search for."""
-    without: str = ""
-    """For results: what to exclude."""
-    strictness: Strictness = StrictnessValue(1.0)
-    """For results: how off dimensions count: 0 ignores them, 1 lowers the scores of items that have
-    them, `never` also removes these items."""
-    off: Off = None
-    """For results: dimensions to switch off, such as 17,203; replaces those that --without
-    proposes."""
-    item: str = ""
-    """For results: search by the image of the item with this id."""
+    search: SearchOptions = SearchOptions()
     top: Annotated[int, arg(aliases=["-k"])] = 24
     """For results: number of results."""
-    copies: bool = False
-    """For results: list each copy of an image as its own result."""
     captions: bool = False
     """For codes: write the codes of captions instead of images, one row per caption."""
     checkpoint: CheckpointName = None
-    """Path or name of a checkpoint; by default the best match for the collection."""
-    device: Device = "auto"
-    """Device that the backbone runs on."""
-    text_encoder: TextEncoderName = ""
-    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
-    with the collection's own backbone."""
-    allow_code: bool = False
-    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
-    only allow code that you trust."""
-    trust_backbone: TrustBackbone = False
-    json: bool = False
-    """Print JSON."""
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
 
     def run(self) -> None:
         """Write the file, and report its contents."""
-        self._check()
-        if self.query or self.without:
-            announce_backbone_of(self.collection, self.text_encoder)
+        is_query = bool(self.query) or self.search != SearchOptions()
+        if self.what != "results" and is_query:
+            raise ValueError(
+                f"{self.what} are exported for the whole collection; remove the query options"
+            )
+        if self.what != "codes" and self.captions:
+            raise ValueError("--captions requires codes")
+        if self.query or self.search.without:
+            self.backbone.announce(self.collection)
         from sieve.explorer.downloads import CODE_KINDS, TABLE_KINDS
 
         kinds = CODE_KINDS if self.what == "codes" else TABLE_KINDS
         kind = output_format(self.out, kinds, f"a file of {self.what}")
-        rows = self._write(kind)
+        rows = self._write_rows(kind)
         if self.json:
             print_json({"file": str(self.out), "what": self.what, "rows": rows})
             return
@@ -342,31 +305,14 @@ class Export:
             f"{self.out}: {rows:,} {'rows of codes' if self.what == 'codes' else self.what}\n"
         )
 
-    def _check(self) -> None:
-        has_query = any((self.query, self.without, self.item, self.off is not None, self.copies))
-        if self.what != "results" and has_query:
-            raise ValueError(
-                f"{self.what} are exported for the whole collection; remove the query options"
-            )
-        if self.what != "codes" and self.captions:
-            raise ValueError("--captions requires codes")
-
-    def _write(self, kind: str) -> int:
+    def _write_rows(self, kind: str) -> int:
         from sieve.explorer.downloads import (
             dimensions_bytes,
-            format_strictness,
             results_bytes,
             write_codes,
         )
 
-        engine = open_engine(
-            self.collection,
-            self.checkpoint,
-            self.device,
-            self.allow_code,
-            text_encoder=self.text_encoder,
-            trust_backbone=self.trust_backbone,
-        )
+        engine = self.backbone.open_engine(self.collection, self.checkpoint)
         if self.what == "codes":
             ids = engine.collection.items["id"]
             codes = engine.image_codes
@@ -378,13 +324,58 @@ class Export:
         if self.what == "dimensions":
             data, rows = dimensions_bytes(engine, kind), engine.image_codes.m
         else:
-            level = self.strictness
-            query = engine.encode(self.query, self.without, self.item)
-            outcome = engine.search(
-                query, self.off, level.value, level.never, self.top, fold=not self.copies
-            )
-            told = format_strictness(level.value, level.never)
+            query, outcome = self.search.run(engine, self.query, self.top)
+            level = self.search.strictness
+            told = NEVER if level.never else level.value
             data, rows = results_bytes(engine, query, outcome, told, kind), len(outcome.results)
-        with atomic_file(self.out) as temporary:
-            temporary.write_bytes(data)
+        _write(self.out, data)
         return rows
+
+
+@dataclass(frozen=True)
+class IndexCommand:
+    """Upload a collection's codes to Qdrant, for collections too large for one machine.
+
+    Repeat the command to resume an interrupted upload. Search the index with --index of `sieve
+    search` and `sieve explore`. An API key is read from $QDRANT_API_KEY.
+
+    Example: sieve index my-photos --to qdrant://localhost:6333/my-photos
+    """
+
+    collection: CollectionName
+    to: Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
+    """Address of the index: qdrants:// for TLS; qdrant:///FOLDER/NAME for a local folder without a
+    server."""
+    checkpoint: CheckpointName = None
+    batch: int = 1000
+    """Items per request."""
+    trust_backbone: TrustBackbone = False
+    json: Json = False
+
+    def run(self) -> None:
+        """Upload the codes, and print the counts and the time."""
+        from sieve.model.index.qdrant import IndexAddress, IndexIdentity, connect, upload
+
+        address = IndexAddress.parse(self.to)
+        with closing(connect(address)) as client:
+            options = BackboneOptions(trust_backbone=self.trust_backbone)
+            engine = options.open_engine(self.collection, self.checkpoint)
+            started = time.perf_counter()
+            uploaded = upload(
+                client,
+                address.name,
+                IndexIdentity.of(engine.collection, engine.checkpoint),
+                engine.image_codes,
+                engine.derived.mean_positive,
+                engine.collection.items["id"].tolist(),
+                where=str(address),
+                batch=self.batch,
+                progress=sys.stderr.isatty(),
+            )
+        report = {
+            "index": str(address),
+            "items": uploaded.items,
+            "were_there": uploaded.before,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        print_json(report) if self.json else print_facts(report)

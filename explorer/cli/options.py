@@ -1,4 +1,8 @@
-"""Types, parsers and helpers that the subcommands share."""
+"""Options that the subcommands share.
+
+The types of single options carry their help; `BackboneOptions` and `PrepareOptions` are blocks of
+options that commands hold as a field. tyro reads them without a prefix.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,81 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from sieve.data_prep.captions import tidy
-from sieve.data_prep.pipeline.shard import Shard
+from sieve.data_prep.pipeline.plan import Shard
+from sieve.explorer.json_validation import (
+    NEVER,
+    Strictness,
+    read_dimension,
+    read_strictness,
+    split_list,
+)
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sieve.model.engine import Engine
+    from sieve.model.search_results import EncodedQuery, SearchOutcome
 
 log = logging.getLogger(__name__)
 
-NEVER = "never"
 _MAX_MANIFEST = 1 << 24
 
-CollectionName = Annotated[Positional[str], arg(metavar="COLLECTION")]
-CheckpointName = Annotated[str | None, arg(metavar="CHECKPOINT")]
+
+def _one_word(
+    metavar: str, parse: Callable[[str], Any], show: Callable[[Any], str]
+) -> PrimitiveConstructorSpec[Any]:
+    """Describe an option that is parsed from one word."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: parse(words[0]),
+        is_instance=lambda _: True,
+        str_from_instance=lambda value: [show(value)],
+    )
+
+
+def _strictness_text(value: Strictness) -> str:
+    return NEVER if value.never else f"{value.value:g}"
+
+
+CollectionName = Annotated[
+    Positional[str],
+    arg(
+        metavar="COLLECTION",
+        help="A path, a bundled collection (scenes) or a name in $SIEVE_HOME/collections.",
+    ),
+]
+CheckpointName = Annotated[
+    str | None,
+    arg(
+        metavar="CHECKPOINT",
+        help="Path or name of a checkpoint; by default the best match for the collection.",
+    ),
+]
 File = Annotated[Path | None, arg(metavar="PATH")]
-TextEncoderName = Annotated[str, arg(metavar="BACKBONE|package.module:function")]
-IndexName = Annotated[str, arg(metavar="qdrant://HOST:6333/NAME")]
-Device = Literal["auto", "cuda", "mps", "cpu"]
+OutputFile = Annotated[
+    Path, arg(aliases=["-o"], metavar="PATH", help="The file. Overwritten if it exists.")
+]
+Count = Annotated[int | None, arg(metavar="INT")]
+Device = Annotated[
+    Literal["auto", "cuda", "mps", "cpu"], arg(help="Device that the backbone runs on.")
+]
+IndexName = Annotated[
+    str,
+    arg(
+        metavar="qdrant://HOST:6333/NAME",
+        help="Search this index, made by `sieve index`, instead of the local codes.",
+    ),
+]
 TrustBackbone = Annotated[
     bool,
     arg(
@@ -37,72 +93,117 @@ TrustBackbone = Annotated[
         "prepared a collection with are already trusted."
     ),
 ]
-
-
-class StrictnessValue(NamedTuple):
-    """How strongly off dimensions count."""
-
-    value: float
-    """s in [0, 1]"""
-    never: bool = False
-    """Also remove items that have an off dimension."""
-
-
-def _parse_strictness(words: list[str]) -> StrictnessValue:
-    if words[0].strip().lower() == NEVER:
-        return StrictnessValue(1.0, never=True)
-    value = float(words[0])
-    if not 0 <= value <= 1:
-        raise ValueError(f"expected a number from 0 to 1, or never; got {words[0][:40]}")
-    return StrictnessValue(value)
-
-
-Strictness = Annotated[
-    StrictnessValue,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="0..1|never",
-        instance_from_str=_parse_strictness,
-        is_instance=lambda value: isinstance(value, StrictnessValue),
-        str_from_instance=lambda value: [NEVER if value.never else f"{value.value:g}"],
+Json = Annotated[bool, arg(help="Print JSON.")]
+StrictnessOption = Annotated[
+    Strictness,
+    _one_word("0..1|never", read_strictness, _strictness_text),
+]
+Off = Annotated[
+    tuple[int, ...] | None,
+    _one_word(
+        "J,J,…",
+        lambda text: tuple(map(read_dimension, split_list(text))),
+        lambda off: "what --without proposes" if off is None else ",".join(map(str, off)),
     ),
 ]
-
-
-def _parse_shard(words: list[str]) -> Shard:
-    return Shard.parse(words[0])
-
-
 ShardName = Annotated[
     Shard | None,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="i/n",
-        instance_from_str=_parse_shard,
-        is_instance=lambda value: value is None or isinstance(value, Shard),
-        str_from_instance=lambda value: ["all" if value is None else str(value)],
-    ),
+    _one_word("i/n", Shard.parse, lambda shard: "all" if shard is None else str(shard)),
+    arg(help="Make only part i of n; `sieve merge` merges the parts."),
 ]
 
-OffList = tuple[int, ...] | None
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """The backbone and the text encoder."""
+
+    device: Device = "auto"
+    text_encoder: Annotated[str, arg(metavar="BACKBONE|package.module:function")] = ""
+    """Encode texts with this backbone, or with this Python function and --allow-code, instead of
+    with the collection's own backbone."""
+    allow_code: bool = False
+    """Load the Python function that encodes texts, if one is named. It runs with your permissions:
+    only allow code that you trust."""
+    trust_backbone: TrustBackbone = False
+
+    def announce(self, collection: str) -> None:
+        """Log that the text encoder or the backbone of a collection is about to be loaded."""
+        if not self.text_encoder:
+            announce_backbone_of(collection)
+        elif ":" not in self.text_encoder or self.text_encoder.startswith(("hf-hub:", "blip:")):
+            announce_backbone(self.text_encoder)
+
+    def find_collection(self, name: str, progress: bool | None = None) -> Path:
+        """Find a collection by name or path, and record the consent to load its backbone.
+
+        Parameters
+        ----------
+        name : str
+        progress : bool, optional
+            Show a progress bar for preparing a bundled collection; by default on a terminal.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the collection, or a backbone to trust, cannot be found.
+        """
+        from sieve.data_prep.bundled import locate_collection
+        from sieve.model.backbone import trust_backbone_of
+        from sieve.model.collection import Collection
+
+        shows_progress = sys.stderr.isatty() if progress is None else progress
+        path = locate_collection(name, device=self.device, progress=shows_progress)
+        if self.trust_backbone:
+            trust_backbone_of(Collection.open(path))
+        return path
+
+    def text_encoder_name(self) -> str:
+        """Return the canonical name of the text encoder: a backbone, or a function (unchanged)."""
+        from sieve.model.text_encoder import is_entry
+
+        name = self.text_encoder
+        return name if not name or is_entry(name) else backbone_name(name)
+
+    def open_engine(self, collection: str, checkpoint: str | None, index: str = "") -> Engine:
+        """Open a collection and a checkpoint, by name or path, with the user's annotations."""
+        from sieve.explorer.annotations.store import attach_annotations
+        from sieve.model.checkpoint import checkpoint_path
+        from sieve.model.engine import Engine
+
+        chosen = checkpoint_path(checkpoint) if checkpoint else None
+        path = self.find_collection(collection)
+        engine = Engine.open(
+            path, chosen, self.device, self.allow_code, index, self.text_encoder_name()
+        )
+        attach_annotations(engine)
+        return engine
 
 
-def _parse_off(words: list[str]) -> OffList:
-    return tuple(int(word) for word in words[0].split(",") if word.strip())
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What to search for, what to exclude, and how."""
 
+    without: str = ""
+    """Phrase to exclude, or several separated by commas. Its dimensions are switched off."""
+    strictness: StrictnessOption = Strictness()
+    """How off dimensions count: 0 ignores them, 1 lowers the scores of items that have them,
+    `never` also removes these items."""
+    off: Off = None
+    """Dimensions to switch off, such as 17,203; replaces those that --without proposes."""
+    item: str = ""
+    """Search by the image of the item with this id."""
+    copies: bool = False
+    """List each copy of an image as its own result."""
 
-Off = Annotated[
-    OffList,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="J,J,…",
-        instance_from_str=_parse_off,
-        is_instance=lambda value: value is None or isinstance(value, tuple),
-        str_from_instance=lambda value: [
-            "what --without proposes" if value is None else ",".join(map(str, value))
-        ],
-    ),
-]
+    def run(
+        self, engine: Engine, text: str, top: int, picture: Image | None = None
+    ) -> tuple[EncodedQuery, SearchOutcome]:
+        """Search for a text, an image or the item."""
+        query = engine.encode(text, self.without, self.item, picture)
+        level = self.strictness
+        return query, engine.search(
+            query, self.off, level.value, level.never, top, fold=not self.copies
+        )
 
 
 def parse_out(path: Path) -> Path:
@@ -117,19 +218,6 @@ def parse_out(path: Path) -> Path:
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another --out or remove it first")
     return target
-
-
-def collection_out(out: Path | None, name: str) -> Path:
-    """Return the folder of a new collection, by default `$SIEVE_HOME/collections/NAME`.
-
-    Raises
-    ------
-    FileExistsError
-        If the path exists.
-    """
-    from sieve.model.files import sieve_home
-
-    return parse_out(out or sieve_home() / "collections" / name)
 
 
 def backbone_name(name: str) -> str:
@@ -147,18 +235,14 @@ def announce_backbone(name: str) -> None:
         )
 
 
-def announce_backbone_of(collection: str, text_encoder: str = "") -> None:
-    """Log that the backbone of a collection, or its text encoder, is about to be loaded.
+def announce_backbone_of(collection: str) -> None:
+    """Log that the backbone of a collection is about to be loaded.
 
     Reads only the name, because the libraries that open a collection take seconds to import. Errors
     are ignored here: opening the collection reports them.
     """
     from sieve.model.files import sieve_home
 
-    if text_encoder:
-        if ":" not in text_encoder or text_encoder.startswith(("hf-hub:", "blip:")):
-            announce_backbone(text_encoder)
-        return
     for folder in (Path(collection).expanduser(), sieve_home() / "collections" / collection):
         try:
             with (folder / "collection.json").open("rb") as stream:
@@ -175,62 +259,3 @@ def announce_backbone_of(collection: str, text_encoder: str = "") -> None:
 def _may_be_downloaded(name: str) -> bool:
     is_local = name.startswith(("local-dir:", "blip:/", "/", ".", "~"))
     return name.strip() not in ("", "sieve-lite") and not is_local
-
-
-def find_collection(
-    name: str, device: str = "auto", trust_backbone: bool = False, progress: bool | None = None
-) -> Path:
-    """Find a collection by name or path.
-
-    Parameters
-    ----------
-    name : str
-    device : str
-        Device for preparing a bundled collection.
-    trust_backbone : bool
-        Record the user's consent to load the collection's backbone.
-    progress : bool, optional
-        Show a progress bar; by default if stderr is a terminal.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the collection, or a backbone to trust, cannot be found.
-    """
-    from sieve.data_prep.bundled import locate_collection
-    from sieve.model.backbone import trust_backbone_of
-    from sieve.model.collection import Collection
-
-    shows_progress = sys.stderr.isatty() if progress is None else progress
-    path = locate_collection(name, device=device, progress=shows_progress)
-    if trust_backbone:
-        trust_backbone_of(Collection.open(path))
-    return path
-
-
-def text_encoder_name(name: str) -> str:
-    """Return the canonical name of a text encoder: a backbone, or a function (unchanged)."""
-    from sieve.model.text_encoder import is_entry
-
-    return name if not name or is_entry(name) else backbone_name(name)
-
-
-def open_engine(
-    collection: str,
-    checkpoint: str | None,
-    device: str,
-    allow_code: bool = False,
-    index: str = "",
-    trust_backbone: bool = False,
-    text_encoder: str = "",
-) -> Engine:
-    """Open a collection and a checkpoint, by name or path, with the user's annotations."""
-    from sieve.explorer.annotations.store import attach_annotations
-    from sieve.model.checkpoint import checkpoint_path
-    from sieve.model.engine import Engine
-
-    chosen = checkpoint_path(checkpoint) if checkpoint else None
-    path = find_collection(collection, device, trust_backbone)
-    engine = Engine.open(path, chosen, device, allow_code, index, text_encoder_name(text_encoder))
-    attach_annotations(engine)
-    return engine

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from sieve.explorer.concurrency import RequestLimiter
+from sieve.explorer.errors import json_errors
 
 FOLDER = Path(str(files(__name__)))
 SHARED = (
@@ -24,16 +25,9 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
     """Create the component whose template and script have the given name.
 
     The template is constant and the script fills it through `textContent` only, so Gradio never
-    renders it again. The script calls Python through `functions`, which bypass the event queue; a
-    call takes a third of the time of an unqueued event. Each component has its own request
-    limiter, so that load on one does not block the others.
-
-    Parameters
-    ----------
-    name : str
-        File name without suffix.
-    functions : callables
-        Each takes and returns one JSON value. They are not part of the public API.
+    renders it again. The script calls Python through `functions`, which take and return one JSON
+    value and bypass the event queue; a call takes a third of the time of an unqueued event. Each
+    component has its own request limiter, so that load on one does not block the others.
     """
     limiter = RequestLimiter()
     # Not a subclass: Gradio writes a .pyi file beside the source of every subclass.
@@ -43,7 +37,7 @@ def component(name: str, *functions: Callable[[Any], Any]) -> gr.HTML:
         js_on_load=(FOLDER / f"{name}.js").read_text("utf-8"),
         apply_default_css=False,
         elem_id=f"sieve-{name.replace('_', '-')}",
-        server_functions=[_named(function, limiter) for function in functions],
+        server_functions=[_named(json_errors(function), limiter) for function in functions],
     )
 
 

@@ -1,6 +1,6 @@
 // Annotations shared by all tabs: which dimensions have a name, note, tags or star, and the saved
 // searches. The text of a note is loaded with the page of its dimension.
-const { el, on, emit, count } = Sieve;
+const { el, on, emit, count, same } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const dialog = find("dialog");
 const plan = find(".sv-exchange-plan");
@@ -10,7 +10,6 @@ let loaded = false;
 
 const ask = (name, payload = null) => Sieve.call(server[`sieve_${name}`], payload);
 const markOf = (dimension) => state.marks[dimension] ?? {};
-const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 // Notify other components of each changed dimension; repeat the search if a name changed.
 function changed(dimension, mark, name) {

@@ -49,7 +49,7 @@ function take(answer) {
   showRun();
   if (JSON.stringify(before?.evaluations) !== JSON.stringify(list.evaluations)) fillWhich();
   const made = list.run?.made;
-  const isNew = before?.run?.under_way && made && list.evaluations.some((one) => one.id === made);
+  const isNew = before?.run?.running && made && list.evaluations.some((one) => one.id === made);
   if (isNew) chosen = { id: made, track: chosen.track, pair: "", peer: "" };
   if (isNew || (list.evaluations.length && (!shown || shown.id !== chosen.id))) openChosen();
   again();
@@ -57,11 +57,11 @@ function take(answer) {
 let timer = 0;
 function again() {
   clearTimeout(timer);
-  if (section.isConnected && viewState.tab === "benchmark" && (list?.run?.under_way || list?.elsewhere)) timer = setTimeout(poll, list.run?.under_way ? 1000 : 4000);
+  if (section.isConnected && viewState.tab === "benchmark" && (list?.run?.running || list?.elsewhere)) timer = setTimeout(poll, list.run?.running ? 1000 : 4000);
 }
 function showRun() {
   const { run, elsewhere, refusal } = list;
-  const under = Boolean(run?.under_way);
+  const under = Boolean(run?.running);
   const held = document.activeElement?.dataset?.do && section.contains(document.activeElement);
   find(".sv-bench-run").hidden = !mayRun || !list.evaluations.length && !under;
   start.hidden = under;
@@ -290,7 +290,7 @@ function tile(one, item, rank) {
   const caption = item.captions[0] ?? "";
   return el("li", { class: `sv-bench-${item.mark}` }, el("button", {
     type: "button", "aria-label": `${rank}, ${spoken}: ${caption || item.id}`, title: caption,
-    onclick: () => Sieve.emit("detail", { id: item.id, captions: item.captions, labels: [] }, { keep: false }),
+    onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: [] }),
   }, Sieve.image(item.id), el("span", {}, word)));
 }
 

@@ -1,8 +1,8 @@
-const { el, on, emit, viewState, number, percent, count, sentence } = Sieve;
+const { el, on, viewState, number, percent, count, sentence } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const [queryForm, settingsForm] = element.querySelectorAll("form");
 const { q, without } = queryForm.elements;
-const { method, knob, track, a, b } = settingsForm.elements;
+const { method, hyperparameter, track, a, b } = settingsForm.elements;
 const by = find(".sv-by");
 const [fault, summary, fromSearch] = [".sv-fault", ".sv-versus-summary", ".sv-from-search"].map(find);
 const MEASURED = 10;
@@ -11,7 +11,7 @@ const ITEM_ID = /^[0-9a-f]{16}$/;
 const PLAIN = { q: "", item: "", upload: "", without: "", off: null, strictness: 1, never: false };
 const TRACKS = { label: "labels", caption: "captions" };
 let options = null;
-let state = { ...PLAIN, method: "", knob: null, track: "", a: "", b: "" };
+let state = { ...PLAIN, method: "", hyperparameter: null, track: "", a: "", b: "" };
 let preview = ""; // of an uploaded image
 let chosen = false; // whether the user chose the query; otherwise it follows the search
 
@@ -37,9 +37,9 @@ async function compare() {
   ask(state);
 }
 function saveState() {
-  const { q: query, item, upload: key, without: not, off, strictness, never, ...rest } = state;
+  const { q: query, item, upload: key, without: not, off, strictness, never, hyperparameter: knob, ...rest } = state; // links say “knob”
   const fields = chosen && !key ? { q: query, item, without: not, off: Sieve.packOff(off), strictness: Sieve.packStrictness({ strictness, never }) } : {};
-  Sieve.setTabText("compare", Sieve.pack({ ...fields, ...rest, method: rest.method === USUAL ? "" : rest.method }));
+  Sieve.setTabText("compare", Sieve.pack({ ...fields, method: rest.method === USUAL ? "" : rest.method, knob, track: rest.track, a: rest.a, b: rest.b }));
 }
 
 // Methods to compare with, loaded once.
@@ -76,22 +76,16 @@ function fillHyperparameter() {
   method.value = state.method;
   const about = options.methods.find(({ name }) => name === state.method);
   const label = find(".sv-versus-parameter");
-  label.hidden = !about?.knob;
+  label.hidden = !about?.hyperparameter;
   if (label.hidden) return;
-  label.querySelector("span").textContent = sentence(about.knob);
-  Object.assign(knob, { min: about.low, max: about.high, value: state.knob ?? about.value, title: `From ${about.low} to ${about.high}` });
+  label.querySelector("span").textContent = sentence(about.hyperparameter);
+  Object.assign(hyperparameter, { min: about.low, max: about.high, value: state.hyperparameter ?? about.value, title: `From ${about.low} to ${about.high}` });
 }
 
 // The query.
 const isAsked = (one) => Boolean(one.q || one.item || one.upload);
 let can = {};
-let searched = ""; // preview of the query image of the search
-on("question", (now) => { searched = now.preview; });
-const ofSearch = () => {
-  const { q: query, item, upload: key, without: not, off, strictness, never } = viewState;
-  return { q: query, item, upload: key, without: not, off, strictness, never, preview: searched };
-};
-const same = (one, other) => Object.keys(PLAIN).every((name) => String(one[name]) === String(other[name]));
+const { query: ofSearch, sameQuery: same } = Sieve;
 function offer() {
   fromSearch.hidden = !Sieve.hasQuery() || same(state, ofSearch());
 }
@@ -103,14 +97,7 @@ function use({ preview: picture = "", ...fields }, { own = true } = {}) {
   compare();
 }
 function write(like = null) {
-  const pictured = Boolean(state.item || state.upload);
-  by.hidden = !pictured;
-  q.hidden = pictured;
-  if (pictured) {
-    by.querySelector("img").src = preview || Sieve.thumbnail(state.item);
-    by.querySelector("span").textContent = state.upload ? "your image" : `like: ${like?.captions[0] ?? state.item}`;
-  }
-  [q.value, without.value] = [state.q, state.without];
+  Sieve.showQuery(queryForm, state, preview, `like: ${like?.captions[0] ?? state.item}`);
 }
 by.querySelector("button").addEventListener("click", () => {
   by.hidden = true;
@@ -142,8 +129,8 @@ queryForm.addEventListener("submit", (event) => {
 fromSearch.addEventListener("click", () => use(ofSearch(), { own: false }));
 settingsForm.addEventListener("submit", (event) => event.preventDefault());
 settingsForm.addEventListener("change", ({ target }) => {
-  if (target === method) Object.assign(state, { method: method.value, knob: null });
-  if (target === knob) state.knob = knob.value === "" ? null : Number(knob.value);
+  if (target === method) Object.assign(state, { method: method.value, hyperparameter: null });
+  if (target === hyperparameter) state.hyperparameter = hyperparameter.value === "" ? null : Number(hyperparameter.value);
   if (target === track) Object.assign(state, { track: track.value, a: "", b: "" });
   if (target === a || target === b) Object.assign(state, { track: track.value, a: a.value, b: b.value });
   fillHyperparameter();
@@ -213,7 +200,7 @@ function tileOf(item, there, truth) {
     type: "button", "data-id": item.id, class: `${there ? "" : "sv-is-only"} sv-mark-${item.mark || "none"}`, title,
     "aria-label": `${item.rank}, ${there ? `number ${there} in the other list` : "only here"}${item.mark ? `, ${marks[item.mark].replace(/^[✓✗] /, "")}` : ""}: ${title}`,
     onmouseenter: point(true), onmouseleave: point(false), onfocus: point(true), onblur: point(false),
-    onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }),
+    onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: item.labels }),
   }, Sieve.image(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)), el("span", { class: "sv-versus-where" }, where)),
   item.mark ? el("span", { class: "sv-versus-mark" }, marks[item.mark]) : null);
 }
@@ -244,7 +231,7 @@ on("versus", (text) => {
     q: now.item ? "" : now.q, item: now.item ?? "", without: now.without ?? "", off: Sieve.unpackOff(now.off), ...Sieve.unpackStrictness(now.strictness),
   } : ofSearch();
   Object.assign(state, PLAIN, fields, {
-    method: now.method ?? USUAL, knob: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
+    method: now.method ?? USUAL, hyperparameter: now.knob ? Number(now.knob) : null, track: now.track ?? "", a: now.a ?? "", b: now.b ?? "",
   });
   preview = picture;
   write();

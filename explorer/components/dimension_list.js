@@ -94,29 +94,13 @@ function makeRow(row, largest, off) {
   const box = el("input", { type: "checkbox", onchange: () => toggled(box) });
   box.checked = !off;
   boxes.set(row.d, box);
-  const bar = (kind, value) => {
-    const part = el("i", { class: `sv-bar-${kind}` });
-    part.style.width = `${(100 * value) / largest}%`;
-    return part;
-  };
-  const page = el("a", {
-    class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
-    onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
-  }, `#${row.d} ›`);
   const point = (d) => () => Sieve.emit("point", d, { keep: false });
-  return el("li", {
-    class: `sv-dim${off ? " sv-is-off" : ""}`, "data-d": row.d,
+  const bars = [...(row.q > 0 || source === "added" ? [["q", row.q / largest]] : []), ...(row.b > 0 ? [["b", row.b / largest]] : [])];
+  return Sieve.dimensionRow(row, {
+    box, isOff: off, bars, source, value: source === "added" ? "–" : number(Math.max(row.q, row.b)),
+    from: { class: `sv-source sv-from-${source}` }, activation: { title: "Activation in the query and in “without”" },
     onmouseenter: point(row.d), onmouseleave: point(null), onfocusin: point(row.d), onfocusout: point(null),
-  },
-    el("label", { class: "sv-dim-name" }, box, el("span", { class: "sv-name" }, row.name)),
-    el("span", { class: `sv-source sv-from-${source}` }, source),
-    page,
-    el("span", { class: "sv-activation", title: "Activation in the query and in “without”" },
-      row.q > 0 || source === "added" ? bar("q", row.q) : null, row.b > 0 ? bar("b", row.b) : null),
-    el("span", { class: "sv-value" }, source === "added" ? "–" : number(Math.max(row.q, row.b))),
-    el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
-    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"),
-  );
+  });
 }
 
 function showWelcome(welcome) {

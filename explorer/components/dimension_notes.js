@@ -1,10 +1,9 @@
 // The user's name, star, tags and note on the page of a dimension. Each field is saved separately, on
 // blur or after a pause. If another page has changed it, both versions are shown.
-const { el, on, emit } = Sieve;
+const { el, on, emit, same } = Sieve;
 const REST = 900;
 const EMPTY = { name: "", note: "", tags: [], starred: false };
 const unsaved = new Set();
-const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 
 function makeFields(dimension, annotations, tell, clash) {

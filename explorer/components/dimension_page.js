@@ -7,7 +7,7 @@ let plot = null;
 let drawn = null;
 let shown = null;
 
-const openItem = (example) => emit("detail", { ...example, labels: [] }, { keep: false });
+const openItem = (example) => Sieve.openItem({ ...example, labels: [] });
 function tile(example, side = 0) {
   const caption = example.captions[0] ?? "";
   return el("li", {}, el("button", { type: "button", class: "sv-example", "aria-label": caption || example.file, title: caption ? `${caption}\n${example.file}` : example.file, onclick: () => openItem(example) },
@@ -17,14 +17,8 @@ const gallery = (examples, kind = "") => el("ol", { class: `sv-gallery ${kind}` 
 const heading = (text, note = "") => el("h3", {}, text, note ? el("span", {}, note) : null);
 function links(title, note, near) {
   if (!near.length) return null;
-  return el("section", {}, heading(title, note), el("ul", { class: "sv-near" }, ...near.map((one) => {
-    const bar = el("i", { class: "sv-bar-q" });
-    bar.style.width = `${100 * Math.min(one.similarity, 1)}%`;
-    return el("li", {}, el("a", {
-      href: `?tab=dimensions&dimension=${one.dimension}`,
-      onclick: (event) => { event.preventDefault(); Sieve.showDimension(one.dimension); },
-    }, one.name), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(one.similarity)));
-  })));
+  return el("section", {}, heading(title, note), el("ul", { class: "sv-near" }, ...near.map((one) =>
+    Sieve.rated(Sieve.dimensionLink(one.dimension, one.name), Math.min(one.similarity, 1), one.similarity))));
 }
 function fact(name, value, title) {
   return el("div", { title }, el("dt", {}, name), el("dd", {}, value));
@@ -70,11 +64,8 @@ function naming({ name, suggested, naming: n }) {
     `${name === suggested ? "Named" : `Suggested name “${suggested}”,`} from ${n.source === "captions" ? "caption words" : "a vocabulary"} (${number(n.score)})`);
 }
 function scoredList(rows) {
-  return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) => {
-    const bar = el("i", { class: "sv-bar-q" });
-    bar.style.width = `${100 * Math.min(score, 1)}%`;
-    return el("li", {}, el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(score)));
-  }));
+  return el("ul", { class: "sv-near" }, ...rows.map(([word, score, from]) =>
+    Sieve.rated(el("span", { class: "sv-suggested" }, word, from && el("span", {}, from)), Math.min(score, 1), score)));
 }
 function suggestions({ suggested, naming: n }) {
   if (!n || n.source === "given") return null;

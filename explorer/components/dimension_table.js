@@ -16,17 +16,12 @@ let chosen = null;
 
 const share = (value, most, text) => {
   if (!text) return el("td", { class: "sv-amount" });
-  const bar = el("i", { class: "sv-mini" });
-  bar.style.width = `${(100 * value) / (most || 1)}%`;
-  return el("td", { class: "sv-amount" }, el("span", {}, text), bar);
+  return el("td", { class: "sv-amount" }, el("span", {}, text), Sieve.bar("sv-mini", value / (most || 1)));
 };
 const most = {};
 function makeRow(i, position) {
   const id = table.id[i];
-  const link = el("a", {
-    href: `?tab=dimensions&dimension=${id}`,
-    onclick: (event) => { event.preventDefault(); Sieve.showDimension(id); },
-  }, table.name[i]);
+  const link = Sieve.dimensionLink(id, table.name[i]);
   return el("tr", {
     "data-d": id, "aria-rowindex": position + 2, "aria-selected": id === chosen ? "true" : null,
     onclick: (event) => { if (event.target !== link) Sieve.showDimension(id); },

@@ -1,4 +1,4 @@
-const { el, on, viewState } = Sieve;
+const { el, on, viewState, same } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const section = find(".sv-figure");
 const form = find("form");
@@ -20,33 +20,25 @@ let untouched = true;
 let drawnRows = [];
 
 // Omit default values, so that links and recipes stay short.
-const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 function currentRecipe() {
   const rows = recipe.rows.filter((row) => row.query || row.image || Number.isInteger(row.dimension));
   const looks = Object.entries(recipe).filter(([name, value]) => name !== "rows" && !same(value, DEFAULTS[name]));
   return { rows, ...Object.fromEntries(looks) };
 }
 
-// One preview at a time; while one is drawn, only the latest change is remembered.
 let waiting = 0;
-let busy = false;
-let again = false;
+const preview = Sieve.latest(server.sieve_preview, (answer) => { if (currentRecipe().rows.length) show(answer); });
 function changed(delay = 350) {
   clearTimeout(waiting);
   section.setAttribute("aria-busy", "true");
   waiting = setTimeout(draw, delay);
 }
-async function draw() {
+function draw() {
   waiting = 0;
-  if (busy) { again = true; return; }
   const now = currentRecipe();
   if (viewState.tab === "figure") Sieve.setTabText("figure", now.rows.length ? JSON.stringify(now) : "");
   if (!now.rows.length) return show({ rows: [] });
-  busy = true;
-  const answer = await Sieve.call(server.sieve_preview, now);
-  busy = false;
-  if (again) { again = false; return draw(); }
-  show(answer);
+  preview(now);
 }
 function show(answer) {
   if (!waiting) section.removeAttribute("aria-busy");

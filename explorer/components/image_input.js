@@ -1,4 +1,4 @@
-// Image input: choose, drop or paste an image and upload it.
+// Query forms, and their image input: choose, drop or paste an image and upload it.
 Object.assign(window.Sieve, (() => {
   const { sentence } = window.Sieve;
   const MOST_MB = 20;
@@ -51,5 +51,18 @@ Object.assign(window.Sieve, (() => {
     });
   }
 
-  return { acceptImages, canTake };
+  // Show a query in its form: the text, or the image in its place.
+  function showQuery(form, { q, item, upload, without }, preview, words) {
+    const [by, text] = [".sv-by", ".sv-by + input"].map((selector) => form.querySelector(selector));
+    by.hidden = !(item || upload);
+    text.hidden = !by.hidden;
+    text.value = q;
+    form.querySelector(".sv-field-w input").value = without;
+    if (by.hidden) return;
+    const src = preview || (item ? Sieve.thumbnail(item) : "");
+    Object.assign(by.querySelector("img"), { src, hidden: !src });
+    by.querySelector("span").textContent = upload ? "your image" : words;
+  }
+
+  return { acceptImages, canTake, showQuery };
 })());

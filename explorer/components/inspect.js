@@ -93,25 +93,8 @@ for (const side of ["left", "right"]) {
 }
 
 // Rows of dimensions.
-function rowOf(row, { box = null, isOff = false, bars, value, source = "", about = "" }) {
-  const bar = ([kind, size]) => {
-    const part = el("i", { class: `sv-bar-${kind}` });
-    part.style.width = `${100 * size}%`;
-    return part;
-  };
-  const page = el("a", {
-    class: "sv-open", href: `?tab=dimensions&dimension=${row.d}`, "aria-label": `Page of dimension ${row.d}, ${row.name}`,
-    onclick: (event) => { event.preventDefault(); Sieve.showDimension(row.d); },
-  }, `#${row.d} ›`);
-  const name = el("span", { class: "sv-name" }, row.name);
-  return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d },
-    box ? el("label", { class: "sv-dim-name" }, box, name) : el("span", { class: "sv-dim-name" }, name),
-    el("span", { class: "sv-source", title: about }, source), page,
-    el("span", { class: "sv-activation" }, ...bars.filter(([, size]) => size > 0).map(bar)),
-    el("span", { class: "sv-value" }, value),
-    el("span", { class: "sv-thumbs" }, ...row.items.map((id) => Sieve.image(id))),
-    el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"));
-}
+const rowOf = (row, { bars, about = "", ...rest }) =>
+  Sieve.dimensionRow(row, { ...rest, bars: bars.filter(([, size]) => size > 0), from: { title: about } });
 function fillGroup(group, rows, make = (row) => row) {
   const ul = group.querySelector("ul");
   group.querySelector(".sv-more")?.remove();
@@ -149,7 +132,7 @@ function tileOf(item, anyOff) {
   const moved = item.before === null ? "new" : item.before - item.rank;
   const [sign, kind] = !anyOff ? ["", ""] : moved === "new" ? ["new", "entered"] : moved === 0 ? ["=", "same"] : moved > 0 ? [`▲${moved}`, "up"] : [`▼${-moved}`, "down"];
   return el("li", { class: "sv-tile", "data-id": item.id }, el("button", {
-    type: "button", class: "sv-tile-open", title: item.file, "aria-label": `${item.rank}: ${title}`, onclick: () => emit("detail", item, { keep: false }),
+    type: "button", class: "sv-tile-open", title: item.file, "aria-label": `${item.rank}: ${title}`, onclick: () => Sieve.openItem(item),
   }, tiles.get(item.id), el("span", { class: "sv-meta" }, el("span", { class: "sv-rank" }, String(item.rank)),
     el("span", { class: `sv-badge sv-badge-${kind}` }, sign), el("span", { class: "sv-score" }, number(item.score))),
   el("span", { class: "sv-text" }, title)));
@@ -218,13 +201,7 @@ function showOnly(side, parts) {
   const ul = el("ul", { class: "sv-near" });
   const group = el("div", {}, ul);
   box.querySelector("div").replaceChildren(group);
-  fillGroup(group, parts, (part) => {
-    const bar = el("i", { class: "sv-bar-q" });
-    bar.style.width = `${(100 * part.value) / largest}%`;
-    return el("li", {}, el("a", {
-      href: `?tab=dimensions&dimension=${part.d}`, onclick: (event) => { event.preventDefault(); Sieve.showDimension(part.d); },
-    }, part.name), el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(part.value)));
-  });
+  fillGroup(group, parts, (part) => Sieve.rated(Sieve.dimensionLink(part.d, part.name), part.value / largest, part.value));
 }
 
 function show(answer) {

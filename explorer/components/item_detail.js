@@ -10,13 +10,9 @@ function bars(parts, offSet) {
   const widest = Math.max(...parts.map(({ value }) => Math.abs(value)), 1e-9);
   return el("ul", { class: "sv-bars" }, ...parts.map(({ dimension, name, value }) => {
     const isOff = offSet.has(dimension);
-    const bar = el("i", { class: value < 0 || isOff ? "sv-bar-b" : "sv-bar-q" });
-    bar.style.width = `${(100 * Math.abs(value)) / widest}%`;
-    const link = el("a", {
-      href: `?tab=dimensions&dimension=${dimension}`, class: isOff ? "sv-had" : "",
-      onclick: (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); },
-    }, name);
-    return el("li", {}, link, el("span", { class: "sv-track" }, bar), el("span", { class: "sv-value" }, number(value)));
+    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-had" : "" });
+    link.addEventListener("click", () => dialog.close());
+    return Sieve.rated(link, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
   }));
 }
 
@@ -39,9 +35,8 @@ function scoreOf(item) {
 
 // Explain the rank of a result compared with the next one.
 function explain(item) {
-  const { q, without, item: like, upload, off, strictness, never } = Sieve.viewState;
   dialog.close();
-  emit("why", { ...(item.query ?? { q, without, item: like, upload, off, strictness, never }), a: item.id, b: item.next ?? "" });
+  emit("why", { ...(item.query ?? Sieve.query()), a: item.id, b: item.next ?? "" });
   Sieve.showTab("inspect", { push: true });
 }
 function inspect(id) {
@@ -63,7 +58,7 @@ function copiesOf({ copies }) {
   if (!copies?.length) return null;
   return el("section", {}, el("h3", {}, `The same picture · ${copies.length}`),
     el("ul", { class: "sv-copies-list" }, ...copies.map((copy) => el("li", {}, el("button", {
-      type: "button", class: "sv-example", title: copy.file, onclick: () => emit("detail", copy, { keep: false }),
+      type: "button", class: "sv-example", title: copy.file, onclick: () => Sieve.openItem(copy),
     }, Sieve.image(copy.id), el("span", { class: "sv-text" }, copy.file))))));
 }
 

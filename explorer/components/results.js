@@ -36,7 +36,7 @@ function makeTile(id) {
     text: el("span", { class: "sv-text" }),
     chips: el("span", { class: "sv-chips" }),
   };
-  const open = el("button", { type: "button", class: "sv-tile-open", onclick: () => emit("detail", tile.shown, { keep: false }) },
+  const open = el("button", { type: "button", class: "sv-tile-open", onclick: () => Sieve.openItem(tile.shown) },
     parts.image, el("span", { class: "sv-meta" }, parts.rank, parts.badge, parts.copies, parts.score), parts.text, parts.chips);
   const like = el("button", {
     type: "button", class: "sv-like", title: "More like this", onclick: () => Sieve.search({ item: id }),
@@ -126,7 +126,7 @@ function showLeft(items, names, off, results) {
     const why = had[0] ?? "overtaken";
     return el("li", {}, el("button", {
       type: "button", class: "sv-gone", "aria-label": `Was number ${item.before}, ${had.length ? `has ${had.slice(0, 3).join(", ")}` : why}: ${titleOf(item)}`, title: titleOf(item),
-      onclick: () => emit("detail", { ...item, names, off: [...off], next: results[item.before - 1]?.id }, { keep: false }),
+      onclick: () => Sieve.openItem({ ...item, names, off: [...off], next: results[item.before - 1]?.id }),
     }, Sieve.image(item.id), el("span", { class: had.length ? "sv-had" : "" }, why)));
   }));
   leftHint.hidden = items.length > 0;

@@ -43,15 +43,7 @@ by.querySelector("button").addEventListener("click", () => {
 });
 
 on("question", (now) => {
-  const image = now.upload || now.item;
-  by.hidden = !image;
-  q.hidden = Boolean(image);
-  if (image) {
-    by.querySelector("img").src = now.preview || Sieve.thumbnail(now.item);
-    by.querySelector("span").textContent = now.upload ? "your image" : `like: ${now.like || "this image"}`;
-  }
-  q.value = now.q;
-  without.value = now.without;
+  Sieve.showQuery(form, now, now.preview, `like: ${now.like || "this image"}`);
   tries.hidden = Sieve.hasQuery();
 });
 on("fault", (line) => { fault.textContent = line; });

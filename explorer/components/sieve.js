@@ -125,6 +125,13 @@ window.Sieve ??= (() => {
   }
   const hasQuery = () => Boolean(viewState.q || viewState.item || viewState.upload);
 
+  // The query of the Search tab, for tabs that follow it.
+  function query() {
+    const { q, item, upload, without, off, strictness, never } = viewState;
+    return { q, item, upload, without, off, strictness, never, preview: upload ? preview : "" };
+  }
+  const sameQuery = (a, b) => Object.keys(query()).every((name) => name === "preview" || String(a[name]) === String(b[name]));
+
   const hadUpload = () => Boolean(history.state?.uploaded);
   // URL: the search as serialised by the server, plus the tab and dimension.
   function writeAddress(push) {
@@ -172,7 +179,7 @@ window.Sieve ??= (() => {
     emit("switches", { ...viewState });
     if (found.answer) take(found.answer, { list: true });
     else {
-      emit("samples", found.glance);
+      emit("samples", found.samples);
       updateTitle();
     }
     emit("link-notes", [...lost, ...found.notes]);
@@ -291,12 +298,40 @@ window.Sieve ??= (() => {
     return node;
   }
 
+  // Bar whose width is a share of its track.
+  function bar(kind, share) {
+    const node = el("i", { class: kind });
+    node.style.width = `${100 * share}%`;
+    return node;
+  }
+  // List item with a bar and a number.
+  const rated = (label, share, value, kind = "sv-bar-q") => el("li", {}, label,
+    el("span", { class: "sv-track" }, bar(kind, share)), el("span", { class: "sv-value" }, Sieve.number(value)));
+  function dimensionLink(dimension, words, attributes = {}) {
+    const open = (event) => { event.preventDefault(); showDimension(dimension); };
+    return el("a", { href: `?tab=dimensions&dimension=${dimension}`, onclick: open, ...attributes }, words);
+  }
+  // A dimension with its top images and caption. `bars` are kinds and shares of the largest activation.
+  function dimensionRow(row, { box = null, isOff = false, bars, value, source = "", from = {}, activation = {}, ...listeners }) {
+    const name = el("span", { class: "sv-name" }, row.name);
+    return el("li", { class: `sv-dim${isOff ? " sv-is-off" : ""}`, "data-d": row.d, ...listeners },
+      el(box ? "label" : "span", { class: "sv-dim-name" }, box, name),
+      el("span", { class: "sv-source", ...from }, source),
+      dimensionLink(row.d, `#${row.d} ›`, { class: "sv-open", "aria-label": `Page of dimension ${row.d}, ${row.name}` }),
+      el("span", { class: "sv-activation", ...activation }, ...bars.map(([kind, share]) => bar(`sv-bar-${kind}`, share))),
+      el("span", { class: "sv-value" }, value),
+      el("span", { class: "sv-thumbs" }, ...row.items.map((id) => image(id))),
+      el("span", { class: "sv-caption", title: row.caption }, row.caption || "no caption activates it"));
+  }
+  const openItem = (item) => emit("detail", item, { keep: false });
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
   const titleOf = (item) => item.captions[0] || item.labels.join(", ") || item.file || item.id;
 
   return {
-    on, emit, viewState, search, refuse, clear, change, hasQuery, open, connect, showTab, showDimension,
+    on, emit, viewState, search, refuse, clear, change, hasQuery, query, sameQuery, open, connect, showTab, showDimension,
     setTabText, latest, row, showFigure, searches, plotly,
-    el, image, thumbnail, titleOf,
+    el, image, thumbnail, titleOf, bar, rated, dimensionLink, dimensionRow, openItem, same,
     get idle() { return opened && !busy && !asking && heard.has("answer"); }, // and the results are mounted
     get about() { return about; },
     get foreign() { return foreign; },

@@ -1,4 +1,4 @@
-const { el, on, emit, viewState, number } = Sieve;
+const { el, on, viewState, number } = Sieve;
 const find = (selector) => element.querySelector(selector);
 const SHOWN = 12;
 const KEYS = ["q", "without", "item", "why-off", "strictness", "a", "b"];
@@ -14,7 +14,6 @@ let pair = { a: "", b: "" };
 let shown = pair; // the latest pair that could be explained
 let chosen = false; // whether the user chose the query; otherwise it follows the search
 let leftText = "";
-let searchPreview = "";
 const unfolded = new Set();
 
 const ask = Sieve.latest(server.sieve_why, show);
@@ -40,23 +39,8 @@ function saveState() {
   }
   Sieve.setTabText("inspect", Sieve.pack({ ...now, ...pair }));
 }
-function fillQuery() {
-  const pictured = Boolean(query.item || query.upload);
-  by.hidden = !pictured;
-  q.hidden = pictured;
-  q.value = query.q;
-  without.value = query.without;
-  if (!pictured) return;
-  const picture = query.preview || (query.item ? Sieve.thumbnail(query.item) : "");
-  by.querySelector("img").src = picture;
-  by.querySelector("img").hidden = !picture;
-  by.querySelector("span").textContent = query.upload ? "your image" : "images like this";
-}
-const ofSearch = () => {
-  const { q: text, without: not, item, upload, off, strictness, never } = viewState;
-  return { ...PLAIN, q: text, without: not, item, upload, preview: upload ? searchPreview : "", off, strictness, never };
-};
-const same = (a, b) => ["q", "without", "item", "upload", "strictness", "never"].every((name) => a[name] === b[name]) && String(a.off) === String(b.off);
+const fillQuery = () => Sieve.showQuery(form, query, query.preview, "images like this");
+const { query: ofSearch, sameQuery: same } = Sieve;
 function offer() {
   fromSearch.hidden = !Sieve.hasQuery() || same(query, ofSearch());
   fromSlot.hidden = !leftText || query.q === leftText;
@@ -109,21 +93,17 @@ function itemOf(side, item, choices) {
       type: "button", class: one.rank ? "" : "sv-why-gone", "aria-label": `${one.rank ? `Number ${one.rank}` : "Dropped out"}: ${one.captions[0] || one.id}`, title: one.captions[0] ?? "", onclick: () => choose(side, one.id),
     }, Sieve.image(one.id), el("span", {}, one.rank ? String(one.rank) : "out"))))), take);
   return el("div", { class: "sv-why-item" },
-    el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => emit("detail", { id: item.id, captions: item.captions, labels: item.labels }, { keep: false }) }, Sieve.image(item.id)),
+    el("button", { type: "button", class: "sv-example", "aria-label": title, onclick: () => Sieve.openItem({ id: item.id, captions: item.captions, labels: item.labels }) }, Sieve.image(item.id)),
     el("div", {}, el("h3", {}, side === "left" ? "Left" : "Right"), el("p", { class: "sv-why-rank" }, item.said), el("p", {}, title), fold));
 }
 
 // Their contributions, side by side.
 function partRow(part, largest) {
   const ahead = part.left - part.right;
-  const bar = el("i", { class: `${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}` });
-  bar.style.width = `${(50 * Math.abs(ahead)) / largest}%`;
+  const bar = Sieve.bar(`${part.off ? "sv-bar-b" : "sv-bar-q"} ${ahead >= 0 ? "sv-to-left" : "sv-to-right"}`, Math.abs(ahead) / largest / 2);
   const sign = (value) => (value > 0 ? `+${number(value)}` : value < 0 ? number(value) : "–");
   return el("tr", {},
-    el("th", { scope: "row" }, el("a", {
-      href: `?tab=dimensions&dimension=${part.d}`, title: part.name, class: part.off ? "sv-had" : "",
-      onclick: (event) => { event.preventDefault(); Sieve.showDimension(part.d); },
-    }, part.name), part.off ? " off" : ""),
+    el("th", { scope: "row" }, Sieve.dimensionLink(part.d, part.name, { title: part.name, class: part.off ? "sv-had" : "" }), part.off ? " off" : ""),
     el("td", {}, sign(part.left)), el("td", {}, sign(part.right)),
     el("td", { title: `${number(Math.abs(ahead))} in favour of the ${ahead >= 0 ? "left" : "right"}` }, el("span", { class: "sv-tilt" }, bar)));
 }
@@ -204,7 +184,6 @@ on("inspect", (text) => {
     off: Sieve.unpackOff(now["why-off"]), ...Sieve.unpackStrictness(now.strictness),
   }, { items: { a, b } });
 });
-on("question", ({ preview }) => { searchPreview = preview ?? ""; });
 on("inspect-left", (text) => { leftText = text; offer(); });
 on("why", ({ a, b, ...fields }) => {
   const own = !same({ ...PLAIN, ...fields }, ofSearch());

@@ -1,4 +1,177 @@
-"""Paper figures: recipe, content, layout and drawing.
+"""Paper figures, and their recipes: JSON documents that fully describe them.
 
-Nothing is imported here, because a recipe can be read without matplotlib.
+    {"collection": "scenes", "rows": [{"query": "a dog"}, {"query": "a dog", "without": "a beach"}],
+     "columns": 6, "width_cm": 17}
+
+All other fields have defaults. The recipe that is written with a figure also records the hashes of
+collection and checkpoint and the version of Sieve, so that the figure can be reproduced.
+
+Matplotlib is not imported here: only drawing needs it.
 """
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic.dataclasses import dataclass
+
+from sieve.explorer.json_validation import (
+    MAX_OFF,
+    NEVER,
+    Line,
+    check_choice,
+    parse_json,
+    read_number,
+    read_strictness,
+    validate,
+)
+from sieve.explorer.view_state import Dimension, ItemId, Off
+
+CM_PER_INCH = 2.54
+WIDTHS = {"one column": 8.46, "two columns": 17.78}
+"""Presets of `width`, in cm: 3.33 and 7 inches, common for two-column pages such as ACM's."""
+Mark = Literal["violations", "names", "captions", "scores"]
+MARKS = get_args(Mark)
+MAX_BYTES = 1 << 20
+
+_Number = Field(strict=True, allow_inf_nan=False)
+_Hash = Annotated[Line, Field(pattern=r"^([0-9a-f]{8,64})?$")]
+_STRICT = ConfigDict(extra="forbid", validate_default=True)
+
+
+def _strictness(value: Any) -> float | str:
+    number, never = read_strictness(value)
+    return NEVER if never else number
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Row:
+    """One row of a figure: a query, an image of the collection to search by, or a dimension."""
+
+    query: Line = ""
+    """Text to search for."""
+    image: ItemId = ""
+    """Id of an item to search by, instead of `query`."""
+    dimension: Dimension | None = None
+    """Dimension whose top images are shown, instead of search results."""
+    without: Line = ""
+    """Text to exclude."""
+    off: Off | None = None
+    """All dimensions to switch off; None for those that `without` proposes."""
+    strictness: Annotated[float | str, PlainValidator(_strictness)] = 1.0
+    """From 0 to 1, or "never"."""
+
+    def __post_init__(self) -> None:
+        given = [bool(self.query), bool(self.image), self.dimension is not None]
+        if sum(given) != 1:
+            raise ValueError('a row needs exactly one of "query", "image" and "dimension"')
+        searches = self.dimension is None
+        if not searches and (self.without or self.off is not None or self.strictness != 1):
+            raise ValueError('a row with "dimension" cannot have "without", "off" or "strictness"')
+
+    @property
+    def never(self) -> bool:
+        """Whether items with an off dimension are removed."""
+        return self.strictness == NEVER
+
+    @property
+    def push(self) -> float:
+        """Strictness as a number in [0, 1]."""
+        return 1.0 if isinstance(self.strictness, str) else self.strictness
+
+
+def _in_order(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    return tuple(mark for mark in MARKS if mark in marks)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """Content and appearance of a figure; immutable and validated."""
+
+    collection: Line = ""
+    """Name or path of the collection; in the explorer, empty for the open one."""
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=40)] = ()
+    columns: Annotated[int, Field(strict=True, ge=1, le=24)] = 6
+    """Images per row."""
+    width_cm: Annotated[float, _Number, Field(ge=3, le=42)] = WIDTHS["two columns"]
+    """Width in print; JSON may have `width_in`, or `width` with a preset, instead."""
+    marks: Annotated[tuple[Mark, ...], AfterValidator(_in_order)] = ("violations", "names")
+    """Elements to show: violations (framed), names of dimensions, captions, scores."""
+    tiles: Literal["crop", "whole"] = "crop"
+    """Images cropped to squares, or whole."""
+    font: Line = "sans"
+    """sans, serif, or the name of an installed TrueType family."""
+    font_size: Annotated[float, _Number, Field(ge=4, le=24)] = 8.0
+    """Font size of queries, in points; other text is slightly smaller."""
+    caption: Line = ""
+    """LaTeX caption; empty for a generated one."""
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,80}$")] = "fig:sieve"
+    """LaTeX label."""
+    collection_sha256: _Hash = ""
+    """Hash of the collection, or at least its first 8 digits; verified."""
+    checkpoint: _Hash = ""
+    """Hash of the checkpoint, or at least its first 8 digits; empty for the default."""
+    version: Line = ""
+    """Version of Sieve that wrote the recipe."""
+    names: Annotated[dict[Dimension, Line], Field(max_length=MAX_OFF)] | None = None
+    """User's names of dimensions, which override the checkpoint's; None for the current ones."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> Recipe:
+        """Read a recipe from parsed JSON; `width_in` or `width` may replace `width_cm`.
+
+        Raises a ValueError that names the first invalid field.
+        """
+        given = _in_cm(value) if isinstance(value, dict) else value
+        return validate(cls, given, "a recipe")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all fields as JSON-compatible types, the inverse of `from_json`."""
+        defaults = {field.name: field.default for field in fields(Row)}
+        rows = [
+            {name: value for name, value in asdict(row).items() if value != defaults[name]}
+            for row in self.rows
+        ]
+        names = self.names and {str(j): name for j, name in sorted(self.names.items())}
+        return asdict(self) | {"rows": rows, "marks": list(self.marks), "names": names}
+
+
+def _in_cm(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe with its width in cm."""
+    named = [name for name in ("width_cm", "width_in", "width") if name in given]
+    if len(named) > 1:
+        raise ValueError(f"give one width, not both {named[0]} and {named[1]}")
+    rest = {name: value for name, value in given.items() if name not in ("width_in", "width")}
+    if named == ["width"]:
+        rest["width_cm"] = WIDTHS[check_choice("width", given["width"], tuple(WIDTHS))]
+    elif named == ["width_in"]:
+        rest["width_cm"] = round(read_number("width_in", given["width_in"]) * CM_PER_INCH, 4)
+    return rest
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file; errors are FileNotFoundErrors and ValueErrors that name the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}; give the path of a JSON file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} is larger than a recipe can be ({MAX_BYTES:,} bytes)")
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read a recipe from JSON text; raise ValueError if it is invalid."""
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"a recipe has at most {MAX_BYTES:,} characters; got {len(text):,}")
+    return Recipe.from_json(parse_json(text))
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return a recipe as JSON text."""
+    return json.dumps(recipe.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sieve.explorer.figures.recipe import Recipe, Row
+from sieve.explorer.figures import Recipe, Row
 from sieve.model.words.nouns import benchmark_nouns, mentions
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def sieve_version() -> str:
 def complete_recipe(engine: Engine, recipe: Recipe) -> Recipe:
     """Add hashes, the version and the user's dimension names to a recipe that lacks them.
 
-    Raises
-    ------
-    ValueError
-        If the recipe names another collection or checkpoint than the engine's.
+    Raises a ValueError if the recipe names another collection or checkpoint than the engine's.
     """
     collection, checkpoint = engine.collection, engine.checkpoint
     if not collection.sha256.startswith(recipe.collection_sha256):
@@ -104,20 +101,10 @@ def keep_names(recipe: Recipe, content: Iterable[Content]) -> Recipe:
 def figure_content(
     engine: Engine, recipe: Recipe, encode: Encode | None = None
 ) -> tuple[Content, ...]:
-    """Return the content of each row of a recipe.
+    """Return the content of each row of a complete recipe.
 
-    Parameters
-    ----------
-    engine : Engine
-    recipe : Recipe
-        Complete, as from `complete_recipe`.
-    encode : callable, optional
-        By default `engine.encode`; a server passes one that limits concurrent encoding.
-
-    Raises
-    ------
-    ValueError
-        If a row is invalid; the message names the row.
+    A server passes `encode`, which limits concurrent encoding, instead of `engine.encode`. Raises a
+    ValueError that names the row if one is invalid.
     """
     user_names = recipe.names or {}
 
@@ -132,12 +119,16 @@ def figure_content(
     content = []
     for number, row in enumerate(recipe.rows, 1):
         with _row_errors(number):
-            if row.dimension is None:
-                query = queries[number]
-                excluded = _excluded(query, queries.values())
-                content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
-            else:
+            if row.dimension is not None:
                 content.append(_dimension_row(engine, row.dimension, recipe.columns, names))
+                continue
+            query = queries[number]
+            # A row without exclusion has the violations of the rows with the same A, so that
+            # readers can compare their number.
+            same = [other for other in queries.values() if _same_a(other, query)]
+            phrases = [phrase for other in same for phrase in other.excluded]
+            excluded = query.excluded or tuple(dict.fromkeys(phrases))
+            content.append(_search_row(engine, row, query, excluded, recipe.columns, names))
     return tuple(content)
 
 
@@ -149,16 +140,8 @@ def _row_errors(number: int) -> Iterator[None]:
         raise ValueError(f"row {number}: {error}") from None
 
 
-def _excluded(query: EncodedQuery, others: Iterable[EncodedQuery]) -> tuple[str, ...]:
-    """Return the excluded texts that define the violations of a row.
-
-    A row without exclusion uses those of the rows with the same A, so that readers can compare the
-    number of violations.
-    """
-    if query.excluded:
-        return query.excluded
-    same = (other for other in others if (other.text, other.item) == (query.text, query.item))
-    return tuple(dict.fromkeys(phrase for other in same for phrase in other.excluded))
+def _same_a(one: EncodedQuery, other: EncodedQuery) -> bool:
+    return (one.text, one.item) == (other.text, other.item)
 
 
 def _search_row(
@@ -170,23 +153,18 @@ def _search_row(
     names: Callable[[int], str],
 ) -> Content:
     outcome = engine.search(query, row.off, row.push, row.never, columns)
-    tiles = tuple(
-        Tile(
-            result.row,
-            result.score,
-            result.captions[0] if result.captions else ", ".join(result.labels),
-            _violates(excluded, result.captions, result.labels),
-        )
-        for result in outcome.results
-    )
+    tiles = []
+    for found in outcome.results:
+        caption = found.captions[0] if found.captions else ", ".join(found.labels)
+        known = (found.captions, found.labels, benchmark_nouns())
+        violates = any(mentions(text, *known) for text in excluded)
+        tiles.append(Tile(found.row, found.score, caption, violates))
     pushed = [part.dimension for part in sorted(outcome.off, key=lambda part: -part.weight)]
-    off = _names(map(names, pushed))
     strict = "strictness never" if row.never else _strictness(row.push)
-    small = (f"off: {off}", *([strict] if strict else [])) if off else ()
-    image = engine.row_of(query.item) if query.item else None
-    return Content(
-        "" if query.item else query.text, query.without, small, image, tiles, tuple(pushed)
-    )
+    small = (f"off: {_names(map(names, pushed))}", strict) if pushed else ()
+    title, image = (query.text, None) if not query.item else ("", engine.row_of(query.item))
+    shown = tuple(filter(None, small))
+    return Content(title, query.without, shown, image, tuple(tiles), tuple(pushed))
 
 
 def _dimension_row(
@@ -194,20 +172,14 @@ def _dimension_row(
 ) -> Content:
     engine.check_dimension(dimension)
     rows, values = engine.image_codes.postings(dimension)
-    items = engine.collection.items
+    captions = engine.collection.items["captions"]
     tiles = []
     for at in np.argsort(-values, kind="stable")[:columns]:
-        captions = items["captions"].iloc[int(rows[at])]
-        caption = str(captions[0]) if len(captions) else ""
-        tiles.append(Tile(int(rows[at]), float(values[at]), caption, False))
+        row = int(rows[at])
+        caption = str(captions.iloc[row][0]) if len(captions.iloc[row]) else ""
+        tiles.append(Tile(row, float(values[at]), caption, False))
     small = (f"dimension {dimension}",)
     return Content(names(dimension), "", small, None, tuple(tiles), (dimension,))
-
-
-def _violates(
-    excluded: tuple[str, ...], captions: tuple[str, ...], labels: tuple[str, ...]
-) -> bool:
-    return any(mentions(text, captions, labels, benchmark_nouns()) for text in excluded)
 
 
 def _strictness(push: float) -> str:
@@ -217,9 +189,6 @@ def _strictness(push: float) -> str:
 def _names(names: Iterable[str]) -> str:
     """Join the first part of each name, with counts: `beach ×6, kite, crab, 3 more`."""
     heads = Counter(name.split(" · ")[0] for name in names)
-    shown = [
-        head if count == 1 else f"{head} ×{count}"
-        for head, count in list(heads.items())[:_MAX_NAMES]
-    ]
+    shown = [f"{head} ×{n}" if n > 1 else head for head, n in heads.items()][:_MAX_NAMES]
     left = sum(list(heads.values())[_MAX_NAMES:])
-    return ", ".join([*shown, *([f"{left} more"] if left else [])])
+    return ", ".join([*shown, f"{left} more"] if left else shown)

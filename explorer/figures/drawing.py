@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
-from sieve.data_prep.images import Original, open_original, open_thumbnail
+from sieve.data_prep.images import open_original, open_thumbnail
+from sieve.explorer.figures import CM_PER_INCH, MARKS, Recipe, write_recipe
 from sieve.explorer.figures.content import (
     Content,
     Encode,
@@ -31,10 +33,8 @@ from sieve.explorer.figures.content import (
     figure_content,
     keep_names,
 )
-from sieve.explorer.figures.fonts import POINTS_PER_INCH, FontMetrics
-from sieve.explorer.figures.latex import latex_block
-from sieve.explorer.figures.layout import INK, Layout, lay_out
-from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe, write_recipe
+from sieve.explorer.figures.layout import INK, POINTS_PER_INCH, FontMetrics, Layout, lay_out
+from sieve.explorer.json_validation import check_choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +60,18 @@ _SETTINGS: dict[Any, Any] = {
     "text.hinting": "no_hinting",
     "path.simplify": False,
 }
+_COMMANDS = {
+    "\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "<": "textless",
+    ">": "textgreater", "|": "textbar",
+}  # fmt: skip
+_ESCAPES = str.maketrans(
+    {sign: f"\\{sign}" for sign in "{}$&#%_"}
+    | {sign: f"\\{name}{{}}" for sign, name in _COMMANDS.items()}
+    | {'"': r"{\char34}"}
+)
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_NARROW_CM = 9.0
+_MAX_DESCRIBED = 6
 _drawing = Lock()
 
 
@@ -67,7 +79,6 @@ class FigureFile(NamedTuple):
     """A drawn figure."""
 
     data: bytes
-    """Content of the file."""
     recipe: Recipe
     """Complete recipe; drawing it again gives the same bytes."""
     content: tuple[Content, ...]
@@ -77,17 +88,6 @@ class FigureFile(NamedTuple):
     height_cm: float
 
 
-class _Images(NamedTuple):
-    """Access to the images, and the rows with problems found while drawing."""
-
-    open: Callable[[int, int], Original]
-    whole: bool
-    small: set[int]
-    """Rows whose image has fewer pixels than the print resolution."""
-    gone: set[int]
-    """Rows whose original file is missing."""
-
-
 def draw_figure(
     engine: Engine,
     recipe: Recipe,
@@ -95,60 +95,70 @@ def draw_figure(
     encode: Encode | None = None,
     *,
     originals: bool = True,
+    dpi: int = DPI,
 ) -> FigureFile:
-    """Draw a figure for print.
+    """Draw a figure for print, as pdf, svg or png.
 
     Parameters
     ----------
     engine : Engine
     recipe : Recipe
     kind : str
-        pdf, svg or png (300 dpi).
     encode : callable, optional
         Encodes a query, instead of `engine.encode`.
     originals : bool
         Use the original images, instead of thumbnails only.
+    dpi : int
+        Resolution of images; the layout does not depend on it.
 
     Raises
     ------
     ValueError
         For an unknown kind, an invalid row, or columns that do not fit.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind[:20]!r}")
-    return _draw(engine, recipe, kind, encode, DPI, originals)
-
-
-def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None) -> FigureFile:
-    """Draw a PNG preview from thumbnails at 150 dpi, with the layout of the print."""
-    return _draw(engine, recipe, "png", encode, PREVIEW_DPI, originals=False)
-
-
-def _draw(
-    engine: Engine, recipe: Recipe, kind: str, encode: Encode | None, dpi: int, originals: bool
-) -> FigureFile:
+    check_choice("kind", kind, KINDS)
     full = complete_recipe(engine, recipe)
     content = figure_content(engine, full, encode)
     full = keep_names(full, content)
+    gone: set[int] = set()
+    small: set[int] = set()
 
-    def find(row: int, pixels: int) -> Original:
+    def read(row: int, size: tuple[int, int]) -> np.ndarray:
+        collection = engine.collection
         if originals:
-            return open_original(engine.collection, row, pixels)
-        return open_thumbnail(engine.collection, row)
+            found = open_original(collection, row, max(size))
+        else:
+            found = open_thumbnail(collection, row)
+        if found.is_thumbnail:
+            gone.add(row)
+        scales = [box / side for box, side in zip(size, found.image.size, strict=True)]
+        whole = full.tiles == "whole"
+        if (min(scales) if whole else max(scales)) > 1:
+            small.add(row)
+        return _fit(found.image, size, whole)
 
-    images = _Images(find, full.tiles == "whole", set(), set())
     with _drawing, style.context(["default", _SETTINGS]):  # ignores the user's settings
         face = FontMetrics(full.font, full.font_size)
         layout = lay_out(full, content, face, _shape(engine, full, content))
-        data = _save(_compose(layout, face, images, dpi), kind, dpi, engine, full)
+        data = _save(_compose(layout, face, read, dpi), kind, dpi, engine, full)
     height = layout.height * CM_PER_INCH
-    notes = _notes(face, images if dpi == DPI else None, height)
+    notes = _notes(face, gone if dpi == DPI else set(), small if dpi == DPI else set(), height)
     if recipe.version not in ("", full.version):
         notes += (_OTHER_VERSION.format(recipe.version, full.version),)
     return FigureFile(data, full, content, notes, full.width_cm, round(height, 2))
 
 
-def _compose(layout: Layout, face: FontMetrics, images: _Images, dpi: int) -> Figure:
+def preview_figure(engine: Engine, recipe: Recipe, encode: Encode | None = None) -> FigureFile:
+    """Draw a PNG preview from thumbnails at 150 dpi, with the layout of the print."""
+    return draw_figure(engine, recipe, "png", encode, originals=False, dpi=PREVIEW_DPI)
+
+
+def _compose(
+    layout: Layout,
+    face: FontMetrics,
+    read: Callable[[int, tuple[int, int]], np.ndarray],
+    dpi: int,
+) -> Figure:
     """Create the Matplotlib figure; axes units are inches."""
     figure = Figure(figsize=(layout.width, layout.height), dpi=dpi)
     FigureCanvasAgg(figure)
@@ -156,32 +166,27 @@ def _compose(layout: Layout, face: FontMetrics, images: _Images, dpi: int) -> Fi
     axes.set_axis_off()
     axes.set_xlim(0, layout.width)
     axes.set_ylim(layout.height, 0)
-    for picture in layout.pictures:
-        size = (round(picture.width * dpi), round(picture.height * dpi))
-        found = images.open(picture.row, max(size))
-        fit = _fit(found.image, size, images.whole)
-        if found.is_thumbnail:
-            images.gone.add(picture.row)
-        if fit.enlarged:
-            images.small.add(picture.row)
-        right, low = picture.x + picture.width, picture.y + picture.height
+    for x, y, width, height, row, violates in layout.pictures:
         # Already at print resolution: no resampling.
-        shown = AxesImage(
-            axes, interpolation="none", extent=(picture.x, right, low, picture.y), origin="upper"
-        )
-        shown.set_data(fit.pixels)
+        extent = (x, x + width, y + height, y)
+        shown = AxesImage(axes, interpolation="none", extent=extent, origin="upper")
+        shown.set_data(read(row, (round(width * dpi), round(height * dpi))))
         shown.set_clip_on(False)
         axes.add_artist(shown)
-        if picture.violates:
-            _frame(axes, *picture[:4])
+        if violates:
+            _frame(axes, x, y, width, height)
     for line in layout.words:
-        axes.text(
-            line.x, line.y, line.text, color=line.colour, parse_math=False, va="baseline",
-            fontproperties=face.properties(line.size),
-        )  # fmt: skip
+        _write(axes, face, *line)
     if layout.key is not None:
         _draw_legend(axes, layout.key, face)
     return figure
+
+
+def _write(
+    axes: Axes, face: FontMetrics, x: float, y: float, text: str, size: float, colour: str
+) -> None:
+    properties = face.properties(size)
+    axes.text(x, y, text, color=colour, parse_math=False, va="baseline", fontproperties=properties)
 
 
 def _frame(axes: Axes, x: float, y: float, width: float, height: float, line: float = 1.6) -> None:
@@ -201,30 +206,14 @@ def _draw_legend(axes: Axes, place: tuple[float, float], face: FontMetrics) -> N
     _frame(axes, x, y, 1.6 * size, 1.1 * size, 0.8)
     room = axes.get_xlim()[1] - x - 2.1 * size
     for line in face.wrap(_KEY, face.small, room, 1):
-        axes.text(
-            x + 2.1 * size, y + 0.9 * size, line, color=INK, parse_math=False, va="baseline",
-            fontproperties=face.properties(face.small),
-        )  # fmt: skip
+        _write(axes, face, x + 2.1 * size, y + 0.9 * size, line, face.small, INK)
 
 
-class _Fitted(NamedTuple):
-    """Pixels of an image scaled to its box."""
-
-    pixels: np.ndarray
-    """(height, width, 3) uint8"""
-    enlarged: bool
-    """Whether the image has fewer pixels than the box."""
-
-
-def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> _Fitted:
-    """Crop an image to a box, or pad it with white."""
-    scales = [box / side for box, side in zip(size, image.size, strict=True)]
-    scale = min(scales) if whole else max(scales)
+def _fit(image: Image.Image, size: tuple[int, int], whole: bool) -> np.ndarray:
+    """Crop an image to a box, or pad it with white; return (height, width, 3) uint8."""
     if whole:
-        fitted = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color="white")
-    else:
-        fitted = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-    return _Fitted(np.asarray(fitted), scale > 1)
+        return np.asarray(ImageOps.pad(image, size, Image.Resampling.LANCZOS, color="white"))
+    return np.asarray(ImageOps.fit(image, size, Image.Resampling.LANCZOS))
 
 
 def _shape(engine: Engine, recipe: Recipe, content: tuple[Content, ...]) -> float:
@@ -240,12 +229,10 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
     """Return the file's bytes, with the origin as metadata and without a date."""
     collection = engine.collection
     title = f"{collection.name}: {len(recipe.rows)} × {recipe.columns} images"
-    origin = {
-        "collection": f"{collection.name} {collection.sha256}",
-        "checkpoint": recipe.checkpoint,
-        "sieve": recipe.version,
-    }
-    description = ", ".join(f"{name} {value}" for name, value in origin.items())
+    description = (
+        f"collection {collection.name} {collection.sha256}, checkpoint {recipe.checkpoint}, "
+        f"sieve {recipe.version}"
+    )
     maker = f"Sieve {recipe.version}"
     metadata = {
         "pdf": {"Title": title, "Subject": description, "Keywords": description, "Creator": maker,
@@ -259,8 +246,8 @@ def _save(figure: Figure, kind: str, dpi: int, engine: Engine, recipe: Recipe) -
     return stream.getvalue()
 
 
-def _notes(face: FontMetrics, images: _Images | None, height: float) -> tuple[str, ...]:
-    """Return warnings for the user; `images` is None for a preview."""
+def _notes(face: FontMetrics, gone: set[int], small: set[int], height: float) -> tuple[str, ...]:
+    """Return warnings for the user."""
     notes = []
     if face.missing:
         some = "".join(sorted(face.missing)[:20])
@@ -268,23 +255,15 @@ def _notes(face: FontMetrics, images: _Images | None, height: float) -> tuple[st
             f"No font has {some}: these characters are shown as boxes. Set font to an installed "
             "family that has them."
         )
-    if images and images.gone:
-        notes.append(
-            f"{_counted(images.gone, 'original was', 'originals were')} not found; thumbnails are "
-            "used instead."
-        )
-    if images and images.small:
-        notes.append(
-            f"{_counted(images.small, 'image has', 'images have')} less than {DPI} dpi at this "
-            "size."
-        )
+    if n := len(gone):
+        were = "original was" if n == 1 else "originals were"
+        notes.append(f"{n} {were} not found; thumbnails are used instead.")
+    if n := len(small):
+        have = "image has" if n == 1 else "images have"
+        notes.append(f"{n} {have} less than {DPI} dpi at this size.")
     if height > PAGE_CM:
         notes.append(f"The figure is {height:.0f} cm high, more than a typical page.")
     return tuple(notes)
-
-
-def _counted(rows: set[int], one: str, many: str) -> str:
-    return f"{len(rows)} {one if len(rows) == 1 else many}"
 
 
 Kind = Literal["pdf", "svg", "png", "tex", "json"]
@@ -309,19 +288,7 @@ class Download(NamedTuple):
 
 
 def recipe_for(engine: Engine, value: Any) -> Recipe:
-    """Read a recipe for the open collection.
-
-    Parameters
-    ----------
-    engine : Engine
-    value : object
-        Parsed JSON.
-
-    Raises
-    ------
-    ValueError
-        If the recipe is invalid or for another collection.
-    """
+    """Read a recipe from parsed JSON; raise a ValueError if it is for another collection."""
     recipe = Recipe.from_json(value)
     collection = engine.collection
     known = {"", collection.name, collection.path.name}
@@ -343,36 +310,18 @@ def figure_download(
 ) -> Download:
     """Make a file of a figure: the drawing, its LaTeX block or its complete recipe.
 
-    Parameters
-    ----------
-    engine : Engine
-    recipe : Recipe
-    kind : str
-        pdf, svg, png, tex or json.
-    encode : callable, optional
-        Encodes a query, instead of `engine.encode`.
-    originals : bool
-        As for `draw_figure`.
-
-    Raises
-    ------
-    ValueError
-        As for `draw_figure`.
+    `kind` is pdf, svg, png, tex or json; for the other parameters and errors see `draw_figure`.
     """
-    if kind not in MIME:
-        raise ValueError(f"kind must be one of {', '.join(MIME)}; got {str(kind)[:20]!r}")
+    check_choice("kind", kind, tuple(MIME))
     # LaTeX blocks and recipes are only made for figures that can be drawn.
     shape = kind if kind in KINDS else "pdf"
     drawn = draw_figure(engine, recipe, shape, encode, originals=originals)
-    return Download(f"{_NAME}.{kind}", MIME[kind], _data(drawn, kind))
-
-
-def _data(drawn: FigureFile, kind: str) -> bytes:
+    data = drawn.data
     if kind == "tex":
-        return latex_block(drawn.recipe, drawn.content, f"{_NAME}.pdf").encode()
-    if kind == "json":
-        return write_recipe(drawn.recipe).encode()
-    return drawn.data
+        data = latex_block(drawn.recipe, drawn.content, f"{_NAME}.pdf").encode()
+    elif kind == "json":
+        data = write_recipe(drawn.recipe).encode()
+    return Download(f"{_NAME}.{kind}", MIME[kind], data)
 
 
 def figures_folder(uploads: Path) -> Path:
@@ -381,14 +330,7 @@ def figures_folder(uploads: Path) -> Path:
 
 
 def keep_file(download: Download, folder: Path) -> Path:
-    """Save a file for the web server, and delete files that are old or too many.
-
-    Parameters
-    ----------
-    download : Download
-    folder : Path
-        Used for these files only.
-    """
+    """Save a file for the web server, and delete files of the folder that are old or too many."""
     oldest = time.time() - KEPT_SECONDS
     times = {old: old.stat().st_mtime for old in folder.glob("*/*")}
     for number, old in enumerate(sorted(times, key=lambda old: -times[old]), start=2):
@@ -400,3 +342,45 @@ def keep_file(download: Download, folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(download.data)
     return path
+
+
+def latex_escape(text: str) -> str:
+    """Escape a text for LaTeX."""
+    return text.translate(_ESCAPES)
+
+
+def latex_block(recipe: Recipe, rows: tuple[Content, ...], file: str) -> str:
+    """Return the LaTeX `figure` block that includes a figure file.
+
+    Figures wider than a column use `figure*`. The width is that of the recipe, so that the font
+    size is unchanged. Characters of the file name that are special in LaTeX become dashes.
+    """
+    star = "*" if recipe.width_cm > _NARROW_CM else ""
+    name = _UNSAFE.sub("-", file)
+    caption = latex_escape(recipe.caption) if recipe.caption else _default_caption(recipe, rows)
+    collection, checkpoint = recipe.collection_sha256[:12], recipe.checkpoint[:12]
+    return f"""\
+% Sieve {recipe.version}; collection {collection}, checkpoint {checkpoint}
+\\begin{{figure{star}}}
+  \\centering
+  \\includegraphics[width={recipe.width_cm:g}cm]{{{name}}}
+  \\caption{{{caption}}}
+  \\label{{{recipe.label}}}
+\\end{{figure{star}}}
+"""
+
+
+def _default_caption(recipe: Recipe, rows: tuple[Content, ...]) -> str:
+    """Describe the figure, for a recipe without a caption."""
+    descriptions = [_describe(row) for row in rows[:_MAX_DESCRIBED]]
+    if len(rows) > _MAX_DESCRIBED:
+        descriptions.append(f"and {len(rows) - _MAX_DESCRIBED} more rows")
+    parts = [f"Top {recipe.columns} images of each row: {'; '.join(descriptions)}."]
+    if MARKS[0] in recipe.marks and any(tile.violates for row in rows for tile in row.tiles):
+        parts.append("Dashed frames: labels or captions name what is excluded.")
+    return " ".join(parts)
+
+
+def _describe(row: Content) -> str:
+    title = f"``{latex_escape(row.title)}''" if row.title else "images like the one shown"
+    return f"{title} without ``{latex_escape(row.without)}''" if row.without else title

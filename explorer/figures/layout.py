@@ -1,4 +1,4 @@
-"""Layout of a figure, in inches from its top left corner.
+"""Layout of a figure: text lines and images, in inches from its top left corner.
 
 A column of labels is at the left, tiles of equal size at the right. Tiles are aligned to a grid of
 1/150 inch, so that image pixels are not blurred in a PNG at 300 dpi or a preview at 150 dpi.
@@ -7,12 +7,20 @@ A column of labels is at the left, tiles of equal size at the right. Tiles are a
 from __future__ import annotations
 
 import math
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
+from matplotlib.text import Text
+
+from sieve.explorer.figures import CM_PER_INCH, Recipe
 from sieve.explorer.figures.content import Content
-from sieve.explorer.figures.fonts import LINE, POINTS_PER_INCH, FontMetrics
-from sieve.explorer.figures.recipe import CM_PER_INCH, Recipe
 
 GRID = 150
 """Grid lines per inch."""
@@ -24,6 +32,115 @@ _UNDER = 0.03
 """Gap between a tile and the text under it."""
 _CAPTION_LINES, _TITLE_LINES, _SMALL_LINES = 2, 4, 4
 INK, QUIET = "#000000", "#555555"
+FAMILIES = {
+    "sans": ("DejaVu Sans", "STIXGeneral"),
+    "serif": ("STIXGeneral", "DejaVu Serif", "DejaVu Sans"),
+}
+POINTS_PER_INCH = 72
+LINE = 1.25
+"""Line height, relative to the font size."""
+_MISSING = "□"
+_INVISIBLE = {"Cf", "Mn", "Me", "Cc", "Cs", "Co", "Cn"}
+_MEASURED_AT = 300
+
+
+class FontMetrics:
+    """Metrics of one font family at a base size and a smaller size, in points.
+
+    `family` is sans, serif, or the name of an installed TrueType family; a ValueError lists the
+    installed ones. Fallbacks are fonts bundled with Matplotlib, so that a figure looks the same on
+    every machine.
+    """
+
+    def __init__(self, family: str, size: float) -> None:
+        self.families = FAMILIES.get(family) or (_installed(family), *FAMILIES["sans"])
+        self.size = size
+        self.small = max(0.8 * size, 4.0)
+        self.missing: set[str] = set()
+        """Characters in the texts so far that no font has; each is shown as a box."""
+        figure = Figure(dpi=_MEASURED_AT)
+        self._renderer = FigureCanvasAgg(figure).get_renderer()
+        self._probe = Text(parse_math=False, figure=figure)
+        self.width = lru_cache(maxsize=None)(self._measure)
+        """Returns the width of a line at a size, in inches."""
+
+    def properties(self, size: float) -> FontProperties:
+        """Return Matplotlib's font properties for a size."""
+        # The generic family applies if an SVG is opened on a machine without these fonts.
+        generic = "serif" if self.families == FAMILIES["serif"] else "sans-serif"
+        return FontProperties(family=[*self.families, generic], size=size)
+
+    def _replace_missing(self, text: str) -> str:
+        """Replace characters that no font has by a box; drop invisible ones."""
+        missing = {c for c in text if ord(c) not in _characters(self.families)}
+        visible = {c for c in missing if unicodedata.category(c) not in _INVISIBLE}
+        self.missing |= visible
+        return text.translate({ord(c): _MISSING if c in visible else None for c in missing})
+
+    def wrap(self, text: str, size: float, width: float, most: int) -> list[str]:
+        """Break a text into at most `most` lines; if it needs more, the last ends in an ellipsis.
+
+        `width` is in inches; wider words are broken.
+        """
+        lines: list[str] = []
+        for word in self._replace_missing(text).split():
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.width(longer, size) <= width:
+                lines[-1] = longer
+                continue
+            while self.width(word, size) > width and len(lines) <= most:
+                head = self._fitting_prefix(word, size, width)
+                lines.append(head)
+                word = word[len(head) :]
+            lines.append(word)
+            if len(lines) > most:
+                break
+        if len(lines) <= most:
+            return lines
+        return [*lines[: most - 1], self._ellipsize(lines[most - 1], size, width)]
+
+    def _fitting_prefix(self, word: str, size: float, width: float) -> str:
+        """Return the longest prefix of a word that fits, at least one character."""
+        lengths = range(1, len(word) + 1)
+        n = bisect_right(lengths, width, key=lambda n: self.width(word[:n], size))
+        return word[: max(n, 1)]
+
+    def _ellipsize(self, line: str, size: float, width: float) -> str:
+        while line and self.width(f"{line}…", size) > width:
+            line = line[:-1].rstrip()
+        return f"{line}…"
+
+    def _measure(self, text: str, size: float) -> float:
+        self._probe.set_fontproperties(self.properties(size))
+        self._probe.set_text(text)
+        return self._probe.get_window_extent(self._renderer).width / _MEASURED_AT
+
+
+def _installed(family: str) -> str:
+    """Return the name of an installed family, matched without regard to case."""
+    installed = {
+        font.name.casefold(): font.name
+        for font in fontManager.ttflist
+        if Path(font.fname).suffix.lower() == ".ttf"  # other formats cannot be embedded
+    }
+    match = installed.get(family.casefold())
+    if match is None:
+        named = sorted(name for name in installed.values() if not name.startswith("Last Resort"))
+        some = ", ".join(dict.fromkeys([*FAMILIES, *named]))
+        raise ValueError(
+            f"font: no TrueType family {family[:60]!r} is installed; choose one of: {some[:300]}"
+        )
+    return match
+
+
+@lru_cache(maxsize=16)
+def _characters(families: tuple[str, ...]) -> frozenset[int]:
+    """Return the code points that at least one of the families has."""
+    points: set[int] = set()
+    for family in families:
+        path = fontManager.findfont(FontProperties(family=family), fallback_to_default=False)
+        points |= get_font(path).get_charmap().keys()
+    return frozenset(points)
 
 
 class TextLine(NamedTuple):
@@ -79,31 +196,12 @@ class _Block(NamedTuple):
         return placed
 
 
-class _Box(NamedTuple):
-    """Left edge of the tiles, and size of a tile."""
-
-    left: float
-    width: float
-    height: float
-
-
 def lay_out(
     recipe: Recipe, rows: Sequence[Content], face: FontMetrics, shape: float = 1.0
 ) -> Layout:
-    """Place tiles, labels and marks.
+    """Place tiles, labels and marks; `shape` is height / width of a tile, in (0, 1].
 
-    Parameters
-    ----------
-    recipe : Recipe
-    rows : sequence of Content
-    face : FontMetrics
-    shape : float
-        Ratio of height to width of a tile, in (0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the columns do not fit into the width, or the rows into 60 cm.
+    Raises a ValueError if the columns do not fit into the width, or the rows into 60 cm.
     """
     width = round(recipe.width_cm / CM_PER_INCH, 4)
     labels = [_label(row, recipe, face, width) for row in rows]
@@ -112,12 +210,30 @@ def lay_out(
         widths.append(5 * _leading(recipe.font_size))
     side = _side(recipe, width - max(widths, default=0) - _LABEL_GAP)
     left = _on_grid(width - recipe.columns * side - (recipe.columns - 1) * _GAP)
-    box = _Box(left, side, max(_on_grid(side * shape), 1 / GRID))
+    high = max(_on_grid(side * shape), 1 / GRID)
+    query_width = _on_grid(min(side, 5 * _leading(recipe.font_size)))
+    query_height = max(_on_grid(query_width * high / side), 1 / GRID)
+    frames = "violations" in recipe.marks
     pictures: list[Picture] = []
     words: list[TextLine] = []
     y = _on_grid(_EDGE)
     for row, label in zip(rows, labels, strict=True):
-        y = _place_row(row, label, recipe, face, box, y, pictures, words)
+        block = label.height + (0 if row.image is None else query_height + _UNDER)
+        top = _on_grid(y + max((high - block) / 2, 0))  # centred on the tiles
+        if row.image is not None:
+            pictures.append(Picture(0.0, top, query_width, query_height, row.image, False))
+            top += query_height + _UNDER
+        words += label.at(0.0, top)
+        lowest = y + max(high, block)
+        for column, tile in enumerate(row.tiles):
+            x = _on_grid(left + column * (side + _GAP))
+            pictures.append(Picture(x, y, side, high, tile.row, tile.violates and frames))
+            under = _under(tile.score, tile.caption, recipe, face, side)
+            words += under.at(x, y + high + _UNDER)
+            lowest = max(lowest, y + high + _UNDER + under.height)
+        if not row.tiles:
+            words += _Block((("nothing found", face.small, QUIET),)).at(left, y)
+        y = _on_grid(lowest + _ROW_GAP)
     key = None
     if any(picture.violates for picture in pictures):
         key = (left, y)
@@ -129,41 +245,6 @@ def lay_out(
             f"{MAX_HEIGHT_CM:.0f} cm; use fewer rows or more columns"
         )
     return Layout(width, _on_grid(height + 1 / GRID), tuple(pictures), tuple(words), key)
-
-
-def _place_row(
-    row: Content,
-    label: _Block,
-    recipe: Recipe,
-    face: FontMetrics,
-    box: _Box,
-    y: float,
-    pictures: list[Picture],
-    words: list[TextLine],
-) -> float:
-    """Place one row, and return the top of the next."""
-    block = label.height
-    query_width = _on_grid(min(box.width, 5 * _leading(recipe.font_size)))
-    query_height = max(_on_grid(query_width * box.height / box.width), 1 / GRID)
-    if row.image is not None:
-        block += query_height + _UNDER
-    top = _on_grid(y + max((box.height - block) / 2, 0))  # centred on the tiles
-    if row.image is not None:
-        pictures.append(Picture(0.0, top, query_width, query_height, row.image, False))
-        top += query_height + _UNDER
-    words += label.at(0.0, top)
-    lowest = y + max(box.height, block)
-    frames = "violations" in recipe.marks
-    for column, tile in enumerate(row.tiles):
-        x = _on_grid(box.left + column * (box.width + _GAP))
-        framed = tile.violates and frames
-        pictures.append(Picture(x, y, box.width, box.height, tile.row, framed))
-        under = _under(tile.score, tile.caption, recipe, face, box.width)
-        words += under.at(x, y + box.height + _UNDER)
-        lowest = max(lowest, y + box.height + _UNDER + under.height)
-    if not row.tiles:
-        words += _Block((("nothing found", face.small, QUIET),)).at(box.left, y)
-    return _on_grid(lowest + _ROW_GAP)
 
 
 def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float) -> _Block:
@@ -188,7 +269,8 @@ def _label(row: Content, recipe: Recipe, face: FontMetrics, width: float) -> _Bl
 def _under(score: float, caption: str, recipe: Recipe, face: FontMetrics, side: float) -> _Block:
     lines: list[tuple[str, float, str]] = []
     if "scores" in recipe.marks:
-        lines.append((_decimal(score), face.small, INK))
+        shown = f"{score:.2f}".replace("-", "−").replace("0.", ".", 1)
+        lines.append((shown, face.small, INK))
     if "captions" in recipe.marks:
         wrapped = face.wrap(caption, face.small, side, _CAPTION_LINES)
         lines += [(line, face.small, QUIET) for line in wrapped]
@@ -206,10 +288,6 @@ def _side(recipe: Recipe, room: float) -> float:
             f"{max(exact, 0) * CM_PER_INCH * 10:.0f} mm wide; {advice}"
         )
     return side
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−").replace("0.", ".", 1)
 
 
 def _leading(size: float) -> float:

@@ -1,6 +1,6 @@
 """Annotations shared by all tabs: names, notes, tags and stars of dimensions, and saved searches.
 
-Handlers that change anything are in `editing_handlers`, which a public server does not register.
+A public server does not register the handlers that change something.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sieve.explorer.annotations.fields import Annotation, Field, split_tags
 from sieve.explorer.annotations.import_export import (
     KINDS,
+    MAX_BYTES,
     Origin,
     apply_plan,
     export_text,
@@ -21,20 +21,25 @@ from sieve.explorer.annotations.import_export import (
     read_annotation_file,
     without_notes,
 )
-from sieve.explorer.annotations.store import attach_annotations, search_link
+from sieve.explorer.annotations.store import (
+    Annotation,
+    Field,
+    attach_annotations,
+    field_json,
+    search_link,
+)
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import check_choice, read_object, read_whole, short_repr
+from sieve.explorer.json_validation import (
+    check_choice,
+    check_text,
+    read_dimension,
+    read_object,
+    read_whole,
+)
+from sieve.explorer.view_state import MAX_LINK_CHARACTERS
 
 if TYPE_CHECKING:
     from sieve.model.engine import Engine
-
-
-def annotations_component(handlers: AnnotationHandlers) -> None:
-    """Add the component that all tabs share; call before the tabs."""
-    functions = (*handlers.reading_handlers(), *handlers.editing_handlers())
-    component("annotations", *map(json_errors, functions))
-
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +47,16 @@ Handler = Callable[[Any], dict[str, Any]]
 T = TypeVar("T")
 
 
-class AnnotationHandlers:
-    """Request handlers of annotations. Thread-safe.
+def annotations_component(handlers: AnnotationHandlers) -> None:
+    """Add the component that all tabs share; call before the tabs."""
+    component("annotations", *handlers.all())
 
-    Parameters
-    ----------
-    engine : Engine
-        Its dimensions get the names given by users.
-    editing : bool
-        Whether annotations may be changed. If not, the server is public: names, tags and stars are
-        shown, but private notes and saved searches are not.
+
+class AnnotationHandlers:
+    """Request handlers of annotations. Thread-safe; dimensions of `engine` get the users' names.
+
+    Without `editing` the server is public: names, tags and stars are shown, but private notes and
+    saved searches are not, and nothing can be changed.
     """
 
     def __init__(self, engine: Engine, editing: bool = True) -> None:
@@ -60,20 +65,16 @@ class AnnotationHandlers:
         self._suggested = engine.checkpoint.name_of
         self._origin = Origin.of(engine.collection, engine.checkpoint)
 
-    def reading_handlers(self) -> tuple[Handler, ...]:
-        """Return the handlers that only read."""
-        return self.notes_state, self.notes_of, self.notes_export
-
-    def editing_handlers(self) -> tuple[Handler, ...]:
-        """Return the handlers that change something; none if editing is not allowed."""
-        if not self._editing:
-            return ()
+    def all(self) -> tuple[Handler, ...]:
+        """Return the handlers; those that change something only if editing is allowed."""
+        reading = self.notes_state, self.notes_of, self.notes_export
         searches = (self.search_save, self.search_rename, self.search_delete)
-        return self.notes_write, self.notes_import, *searches
+        changing = (self.notes_write, self.notes_import, *searches)
+        return (*reading, *(changing if self._editing else ()))
 
     def notes_state(self, _: Any) -> dict[str, Any]:
         """Return all annotations except the texts of notes, which may be long."""
-        annotations = self._read(lambda: self._shown(self.annotations.all()))
+        annotations = self._shown(self.annotations.all)
         return {
             "editing": self._editing,
             "fault": self.annotations.fault() if self._editing else "",
@@ -83,9 +84,9 @@ class AnnotationHandlers:
 
     def notes_of(self, payload: Any) -> dict[str, Any]:
         """Return the annotations of one dimension, and its suggested name."""
-        dimension = _dimension(payload)
+        dimension = read_dimension(read_object(payload, "a question").get("dimension"))
         self.annotations.check(dimension)
-        shown = self._read(lambda: self._shown({dimension: self.annotations.of(dimension)}))
+        shown = self._shown(lambda: {dimension: self.annotations.of(dimension)})
         fields = shown.get(dimension, {})
         return {
             "suggested": self._suggested(dimension),
@@ -109,25 +110,22 @@ class AnnotationHandlers:
     def notes_write(self, payload: Any) -> dict[str, Any]:
         """Change a field unless another page has changed it; return its current value."""
         given = read_object(payload, "a note")
-        dimension, version = _dimension(given), read_whole("version", given.get("version"))
-        field, value = str(given.get("field")), given.get("value")
-        written = self.annotations.write(dimension, field, value, version)
+        dimension, field = read_dimension(given.get("dimension")), given.get("field", "")
+        version = read_whole("version", given.get("version"))
+        written = self.annotations.write(dimension, field, given.get("value"), version)
         fields = self.annotations.of(dimension)
         return {
             **_field(field, written.field),
             "saved": written.saved,
             "mark": _mark(fields),
-            "shown": fields["name"].value
-            if _has_value(fields, "name")
-            else self._suggested(dimension),
+            "shown": fields.get("name", Field()).value or self._suggested(dimension),
         }
 
     def notes_import(self, payload: Any) -> dict[str, Any]:
         """Preview the changes of an import; with `apply`, carry them out."""
         given = read_object(payload, "a file")
-        text, name = given.get("text"), given.get("name")
-        if not isinstance(text, str) or not isinstance(name, str):
-            raise ValueError(f"expected a file's name and text; got {short_repr(name)}")
+        name = check_text("name", given.get("name"))
+        text = check_text("text", given.get("text"), MAX_BYTES)
         kind = Path(name).suffix.lower().removeprefix(".")
         read = read_annotation_file(text.encode("utf-8", "replace"), kind, self.annotations.m)
         replace = given.get("replace") is True
@@ -139,17 +137,19 @@ class AnnotationHandlers:
     def search_save(self, payload: Any) -> dict[str, Any]:
         """Save a search by its link."""
         given = read_object(payload, "a search")
+        link = check_text("link", given.get("link"), MAX_LINK_CHARACTERS)
         names = self._origin.collection, self._origin.checkpoint
-        link = search_link(_text(given, "link"), *names, self.annotations.m)
-        saved = self.annotations.searches.save(_text(given, "name"), link)
+        link = search_link(link, *names, self.annotations.m)
+        saved = self.annotations.searches.save(check_text("name", given.get("name")), link)
         return {"id": saved.id, "name": saved.name, **self._searches()}
 
     def search_rename(self, payload: Any) -> dict[str, Any]:
         """Rename a saved search unless another page has renamed it."""
         given = read_object(payload, "a search")
-        number, version = read_whole("id", given.get("id")), read_whole("v", given.get("version"))
-        result = self.annotations.searches.rename(number, _text(given, "name"), version)
-        return {"saved": result.saved, "name": result.search.name, **self._searches()}
+        name = check_text("name", given.get("name"))
+        number, version = (read_whole(key, given.get(key)) for key in ("id", "version"))
+        search, saved = self.annotations.searches.rename(number, name, version)
+        return {"saved": saved, "name": search.name, **self._searches()}
 
     def search_delete(self, payload: Any) -> dict[str, Any]:
         """Delete a saved search; with `undo`, restore it."""
@@ -158,7 +158,8 @@ class AnnotationHandlers:
         self.annotations.searches.delete(read_whole("id", given.get("id")), undo=undo)
         return self._searches()
 
-    def _shown(self, annotations: Mapping[int, Annotation]) -> Mapping[int, Annotation]:
+    def _shown(self, read: Callable[[], Mapping[int, Annotation]]) -> Mapping[int, Annotation]:
+        annotations = self._read(read)
         return annotations if self._editing else without_notes(annotations)
 
     def _searches(self) -> dict[str, Any]:
@@ -177,39 +178,10 @@ class AnnotationHandlers:
 
 
 def _field(name: str, field: Field) -> dict[str, Any]:
-    value: Any = field.value
-    if name == "tags":
-        value = split_tags(field.value)
-    elif name == "starred":
-        value = bool(field.value)
-    return {"value": value, "version": field.version}
-
-
-def _has_value(annotation: Annotation, name: str) -> bool:
-    return name in annotation and bool(annotation[name].value)
+    return {"value": field_json(name, field.value), "version": field.version}
 
 
 def _mark(annotation: Annotation) -> dict[str, Any]:
     """Summarise the annotations of a dimension; empty if there are none."""
-    mark: dict[str, Any] = {}
-    if _has_value(annotation, "name"):
-        mark["name"] = annotation["name"].value
-    if _has_value(annotation, "note"):
-        mark["noted"] = True
-    if _has_value(annotation, "starred"):
-        mark["starred"] = True
-    if _has_value(annotation, "tags"):
-        mark["tags"] = split_tags(annotation["tags"].value)
-    return mark
-
-
-def _dimension(payload: Any) -> int:
-    given: Mapping[str, Any] = read_object(payload, "a question")
-    return read_whole("dimension", given.get("dimension"))
-
-
-def _text(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text; got {short_repr(value)}")
-    return value
+    mark = {name: field_json(name, one.value) for name, one in annotation.items() if one.value}
+    return {**mark, "noted": True} if mark.pop("note", "") else mark

@@ -7,20 +7,19 @@ the query names. Other checkpoints are opened on first use, and the two most rec
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import read_number, read_text, short_repr
-from sieve.explorer.serialize import item_summaries
-from sieve.explorer.tabs.inspect import format_score
-from sieve.explorer.tabs.search import upload_key
-from sieve.explorer.view_state import ViewState
+from sieve.explorer.json_validation import Line, check_choice, validate
+from sieve.explorer.serialize import format_number, item_summaries
+from sieve.explorer.tabs.search import SearchRequest
 from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
 from sieve.model.compare import (
     DENSE_METHODS,
@@ -39,20 +38,32 @@ if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
     from sieve.model.collection import Collection
     from sieve.model.engine import EncodedQuery, Engine
-    from sieve.model.evaluation.pairs import Concepts
+
+N_SHOWN = 20
+MAX_OPEN_ENGINES = 2
+_CHECKPOINT = "checkpoint "
+_DESCRIPTIONS = {
+    "literal": "embedding of “A without B” as plain text",
+    "A only": "embedding of A; nothing is excluded",
+    "subtraction": "centred embeddings: A − {value} B",
+    "orthogonal": "centred embeddings: A without its component along B",
+    "filter": "centred embeddings: A, without the {rest} of images closest to B",
+    "SpaceVLM": "centred embeddings: direction of SpaceVLM, t = {value}",
+}
+
+
+def compare_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's component; call inside a `gr.Tab`."""
+    compare = CompareHandlers(handlers)
+    component("compare", compare.compare_options, compare.compare)
 
 
 class RelevanceChoice:
-    """Relevance judgments from the labels or captions of a collection.
-
-    Parameters
-    ----------
-    collection : Collection
-    """
+    """Relevance judgments from the labels or captions of a collection."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._concepts = lru_cache(maxsize=2)(self._load_concepts)
+        self._concepts = lru_cache(maxsize=2)(partial(load_concepts, collection))
 
     def tracks(self) -> tuple[TrackName, ...]:
         """Return the available sources of relevance judgments: labels, captions, both or none."""
@@ -63,26 +74,12 @@ class RelevanceChoice:
     def judge(
         self, track: str, a: str, b: str, query: EncodedQuery
     ) -> tuple[Relevance | None, dict[str, Any]]:
-        """Return the relevance judgments of a query.
+        """Return the relevance judgments of a query, and the selection for the page.
 
-        Parameters
-        ----------
-        track, a, b : str
-            Selection of the user; empty values are derived from the words of the query. They
-            cannot be derived from an image.
-        query : EncodedQuery
-
-        Returns
-        -------
-        Relevance or None
-            None if the query cannot be judged.
-        dict
-            The selection for the page: `track`, `a`, `b`, the available `names`, and counts.
-
-        Raises
-        ------
-        ValueError
-            If a selected label or noun does not exist.
+        Empty values of `track`, `a` and `b` are derived from the words of the query; they cannot be
+        derived from an image. The judgments are None if the query cannot be judged. The selection
+        has `track`, `a`, `b`, the available `names`, and counts. Raises a ValueError for an unknown
+        label or noun.
         """
         tracks = self.tracks()
         if not tracks:
@@ -97,11 +94,9 @@ class RelevanceChoice:
         relevance = relevance_of(self._concepts(named), named, first, second)
         if query.item:
             relevance = relevance.without_row(self._collection.row_of_id[query.item])
-        counts = {
-            "relevant": int(relevance.relevant.sum()),
-            "violating": int(relevance.violating.sum()),
-        }
-        return relevance, choice | counts
+        choice["relevant"] = int(relevance.relevant.sum())
+        choice["violating"] = int(relevance.violating.sum())
+        return relevance, choice
 
     def _named(
         self, text: str, without: str, tracks: tuple[TrackName, ...]
@@ -120,54 +115,18 @@ class RelevanceChoice:
         """Return the labels or nouns to choose from, without reading all captions."""
         return self._concepts(track).names if track == "label" else benchmark_nouns().lemmas
 
-    def _load_concepts(self, track: TrackName) -> Concepts:
-        return load_concepts(self._collection, track)
 
+@dataclass(frozen=True)
+class CompareRequest(SearchRequest):
+    """A view with the method to compare with, and what counts as relevant."""
 
-N_SHOWN = 20
-MAX_OPEN_ENGINES = 2
-DEFAULT_METHOD = "subtraction"
-"""Used if the request names no method."""
-_CHECKPOINT = "checkpoint "
-_DESCRIPTIONS = {
-    "literal": "embedding of “A without B” as plain text",
-    "A only": "embedding of A; nothing is excluded",
-    "subtraction": "centred embeddings: A − {value} B",
-    "orthogonal": "centred embeddings: A without its component along B",
-    "filter": "centred embeddings: A, without the {rest} of images closest to B",
-    "SpaceVLM": "centred embeddings: direction of SpaceVLM, t = {value}",
-}
-
-
-class ComparedQuery(NamedTuple):
-    """A parsed request of the Compare tab."""
-
-    state: ViewState
-    upload: str
-    """Key of an uploaded image that replaces `q`."""
-    method: str
+    method: Line = "subtraction"
     """Name of a dense method, or `checkpoint NAME`."""
-    hyperparameter: float | None
-    track: str
-    a: str
-    b: str
-
-    @classmethod
-    def from_payload(cls, payload: Any) -> ComparedQuery:
-        """Parse a request; raise ValueError if it is invalid."""
-        state = ViewState.from_payload(payload)
-        upload = upload_key(payload)
-        if not (state.q.strip() or state.item or upload):
-            raise ValueError("nothing to compare: enter a query")
-        value = payload.get("knob")
-        texts = (read_text(name, payload.get(name, "")) for name in ("track", "a", "b"))
-        return cls(
-            state,
-            upload,
-            read_text("method", payload.get("method", DEFAULT_METHOD)),
-            None if value is None else read_number("knob", value),
-            *texts,
-        )
+    hyperparameter: Annotated[float, Field(strict=True)] | None = None
+    track: Line = ""
+    """label or caption; with `a` and `b` empty, what the query names."""
+    a: Line = ""
+    b: Line = ""
 
 
 class Column(NamedTuple):
@@ -182,17 +141,12 @@ class Column(NamedTuple):
 
 
 class CompareHandlers:
-    """Request handlers of the Compare tab. Thread-safe.
-
-    Parameters
-    ----------
-    handlers : SearchHandlers
-    """
+    """Request handlers of the Compare tab. Thread-safe."""
 
     def __init__(self, handlers: SearchHandlers) -> None:
         self._handlers = handlers
         self._engine = handlers.engine
-        self._opened: OrderedDict[str, Engine] = OrderedDict()
+        self._opened: OrderedDict[Path, Engine] = OrderedDict()
         self._opening = Lock()
         self._relevance = RelevanceChoice(self._engine.collection)
         self._trained = lru_cache(maxsize=8)(trained_share)
@@ -204,7 +158,7 @@ class CompareHandlers:
             "methods": [
                 {
                     "name": method.name,
-                    "knob": method.knob,
+                    "hyperparameter": method.knob,
                     "value": method.value,
                     "low": method.range.low if method.range else 0,
                     "high": method.range.high if method.range else 0,
@@ -216,94 +170,87 @@ class CompareHandlers:
         }
 
     def compare(self, payload: Any) -> dict[str, Any]:
-        """Answer one query with two methods.
-
-        Parameters
-        ----------
-        payload : dict
-            Fields of `ViewState`; `upload`, the key of an image that replaces `q`; `method` and its
-            hyperparameter `knob`; `track`, `a` and `b`: what counts as relevant, by default what
-            the query names.
-
-        Raises
-        ------
-        ValueError
-            If the payload is invalid; the message is a single line.
-        """
-        request = ComparedQuery.from_payload(payload)
-        state = request.state
-        text = "" if state.item or request.upload else state.q
-        query = self._handlers.encode(text, state.without, state.item, request.upload)
-        off = query.proposed if state.off is None else state.off
-        own = Column(
-            f"Sparse · {self._handlers.checkpoint_name}",
-            self._describe_off(off, state),
-            sparse_scores(self._engine, query, off, state.strictness, state.never),
-            self._trained(self._engine.checkpoint, self._engine.collection),
+        """Answer a `CompareRequest` with two methods."""
+        request = validate(CompareRequest, payload, "a view")
+        if not (request.q.strip() or request.item or request.upload):
+            raise ValueError("nothing to compare: enter a query")
+        text = "" if request.item or request.upload else request.q
+        query = self._handlers.encode(text, request.without, request.item, request.upload)
+        off = query.proposed if request.off is None else request.off
+        columns = (
+            self._sparse(self._engine, self._handlers.checkpoint_name, request, query, off),
+            self._other(request, query),
         )
-        other = self._other(request, query)
         relevance, choice = self._relevance.judge(request.track, request.a, request.b, query)
-        if query.item:  # as in a search, the query image is not a result
-            for column in (own, other):
-                column.scores[self._engine.row_of(query.item)] = -np.inf
-        hits = [shown_rows(column.scores, N_SHOWN) for column in (own, other)]
+        like = [self._engine.row_of(query.item)] if query.item else []
+        for column in columns:
+            column.scores[like] = -np.inf  # as in a search, the query image is not a result
+        hits = [shown_rows(column.scores, N_SHOWN) for column in columns]
         return {
             "q": query.text,
-            "like": item_summaries(self._engine, [self._engine.row_of(query.item)])
-            if query.item
-            else [],
+            "like": item_summaries(self._engine, like),
             "without": query.without,
             "off": list(off),
             "proposed": list(query.proposed),
             "notes": list(query.notes),
             "columns": [
                 self._column(column, rows, relevance)
-                for column, rows in zip((own, other), hits, strict=True)
+                for column, rows in zip(columns, hits, strict=True)
             ],
             "both": len(set(hits[0]) & set(hits[1])),
             "truth": choice,
         }
 
-    def _other(self, request: ComparedQuery, query: EncodedQuery) -> Column:
+    def _sparse(
+        self,
+        engine: Engine,
+        name: str,
+        request: CompareRequest,
+        query: EncodedQuery,
+        off: tuple[int, ...],
+    ) -> Column:
+        scores = sparse_scores(engine, query, off, request.strictness, request.never)
+        trained = self._trained(engine.checkpoint, engine.collection)
+        return Column(f"Sparse · {name}", self._describe_off(off, request), scores, trained)
+
+    def _other(self, request: CompareRequest, query: EncodedQuery) -> Column:
         if request.method.startswith(_CHECKPOINT):
             name = request.method.removeprefix(_CHECKPOINT)
             engine = self._open(name)
-            state = request.state
             encoded = self._handlers.encode_by(
                 engine, query.text, query.without, query.item, request.upload
             )
-            total = sparse_scores(engine, encoded, None, state.strictness, state.never)
-            trained = self._trained(engine.checkpoint, engine.collection)
-            return Column(
-                f"Sparse · {name}", self._describe_off(encoded.proposed, state), total, trained
-            )
-        method = DENSE_METHODS.get(request.method)
-        if method is None:
-            known = ", ".join([*DENSE_METHODS, *(_CHECKPOINT + n for n in self._checkpoints())])
-            raise ValueError(
-                f"there is no method {short_repr(request.method)}; choose from: {known}"
-            )
+            return self._sparse(engine, name, request, encoded, encoded.proposed)
+        known = (*DENSE_METHODS, *(_CHECKPOINT + name for name in self._checkpoints()))
+        method = DENSE_METHODS[check_choice("method", request.method, known)]
         with self._handlers.model:
             embedded = embed_query(self._engine, query)
-        total = dense_scores(self._engine, embedded, method, request.hyperparameter)
+        scores = dense_scores(self._engine, embedded, method, request.hyperparameter)
         value = method.value if request.hyperparameter is None else request.hyperparameter
         is_image = method.name == "literal" and embedded.modality == IMAGE
         name = "A only" if is_image else method.name  # an image query cannot contain “without”
-        description = _DESCRIPTIONS[name].format(value=format_score(value), rest=f"{1 - value:.0%}")
-        return Column(f"Dense · {method.name}", description, total)
+        how = _DESCRIPTIONS[name].format(value=format_number(value), rest=f"{1 - value:.0%}")
+        return Column(f"Dense · {method.name}", how, scores)
 
     @staticmethod
-    def _describe_off(off: tuple[int, ...], state: ViewState) -> str:
+    def _describe_off(off: tuple[int, ...], request: CompareRequest) -> str:
         if not off:
             return "no dimension is off"
         count = f"{len(off)} dimension{'s' if len(off) > 1 else ''} off"
-        if state.never:
+        if request.never:
             return f"{count}, never shown"
-        return f"{count}, " + ("ignored" if state.strictness == 0 else "pushed away")
+        return f"{count}, {'pushed away' if request.strictness else 'ignored'}"
 
     def _column(
         self, column: Column, rows: list[int], relevance: Relevance | None
     ) -> dict[str, Any]:
+        def mark(row: int) -> str:
+            if relevance is None:
+                return ""
+            violates = "both" if relevance.violating[row] else "other"
+            return "right" if relevance.relevant[row] else violates
+
+        items = item_summaries(self._engine, rows)
         measures = measure(column.scores, relevance) if relevance else None
         return {
             "title": column.title,
@@ -311,25 +258,10 @@ class CompareHandlers:
             "trained": column.trained,
             "measures": measures and measures._asdict(),
             "results": [
-                {
-                    **item,
-                    "rank": rank,
-                    "score": round(float(column.scores[row]), 6),
-                    "mark": self._mark(row, relevance),
-                }
-                for rank, (row, item) in enumerate(
-                    zip(rows, item_summaries(self._engine, rows), strict=True), 1
-                )
+                {**item, "rank": k, "score": round(float(column.scores[row]), 6), "mark": mark(row)}
+                for k, (row, item) in enumerate(zip(rows, items, strict=True), 1)
             ],
         }
-
-    @staticmethod
-    def _mark(row: int, relevance: Relevance | None) -> str:
-        if relevance is None:
-            return ""
-        return (
-            "right" if relevance.relevant[row] else "both" if relevance.violating[row] else "other"
-        )
 
     def _checkpoints(self) -> dict[str, Path]:
         """Return the other checkpoints for this collection, by display name."""
@@ -345,20 +277,12 @@ class CompareHandlers:
 
     def _open(self, name: str) -> Engine:
         """Open another checkpoint, or reuse an open one; the least recently used is closed."""
-        path = self._checkpoints().get(name)
-        if path is None:
-            raise ValueError(f"there is no checkpoint {short_repr(name)} for this collection")
+        checkpoints = self._checkpoints()
+        path = checkpoints[check_choice("checkpoint", name, tuple(checkpoints))]
         with self._opening:
-            key = str(path)
-            if key not in self._opened:
-                self._opened[key] = self._engine.with_checkpoint(Checkpoint.load(path))
-            self._opened.move_to_end(key)
+            if path not in self._opened:
+                self._opened[path] = self._engine.with_checkpoint(Checkpoint.load(path))
+            self._opened.move_to_end(path)
             while len(self._opened) > MAX_OPEN_ENGINES:
                 self._opened.popitem(last=False)
-            return self._opened[key]
-
-
-def compare_tab(handlers: SearchHandlers) -> None:
-    """Add the tab's component; call inside a `gr.Tab`."""
-    compare = CompareHandlers(handlers)
-    component("compare", *map(json_errors, (compare.compare_options, compare.compare)))
+            return self._opened[path]

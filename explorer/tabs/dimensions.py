@@ -10,7 +10,6 @@ import gradio as gr
 
 from sieve.explorer.components import component
 from sieve.explorer.downloads import dimensions_bytes, download
-from sieve.explorer.errors import json_errors
 from sieve.explorer.json_validation import read_object, read_whole
 from sieve.explorer.serialize import map_view, page_view, probe_view, table_view
 from sieve.explorer.view_state import ViewState
@@ -50,10 +49,10 @@ def dimensions_tab(engine: Engine, notes: AnnotationHandlers) -> None:
 
     with gr.Row(elem_classes="sv-atlas"):
         with gr.Column(elem_classes="sv-atlas-list"):
-            component("dimension_index", json_errors(table), json_errors(export_dimensions))
-            component("dimension_map", json_errors(map))
+            component("dimension_index", table, export_dimensions)
+            component("dimension_map", map)
             component("dimension_table")
-        component("dimension_page", json_errors(page), json_errors(probe))
+        component("dimension_page", page, probe)
     component("dimension_notes")
 
 

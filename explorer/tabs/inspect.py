@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors
-from sieve.explorer.json_validation import read_object, read_text, short_repr
+from sieve.explorer.json_validation import Line, read_object, validate
 from sieve.explorer.serialize import (
     dimension_row,
+    format_number,
     item_summaries,
     query_dimension_rows,
     results_view,
 )
-from sieve.explorer.view_state import ViewState
+from sieve.explorer.tabs.search import SearchRequest
+from sieve.explorer.view_state import ItemId, ViewState
 from sieve.model.explain import ItemComparison, Part, Standing, cosine, explain, overlap
 
 if TYPE_CHECKING:
@@ -24,7 +26,43 @@ if TYPE_CHECKING:
     from sieve.explorer.tabs.search import SearchHandlers
     from sieve.model.engine import EncodedQuery, Engine
 
+N_RETRIEVED = 12
+N_CHOICES = 24
 Name = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Content of one of the two slots: a text, an item of the collection or an uploaded image."""
+
+    text: Line = ""
+    item: ItemId = ""
+    upload: Line = ""
+
+
+@dataclass(frozen=True)
+class WhyRequest(SearchRequest):
+    """A view with the IDs of two items to compare.
+
+    By default these are the top result and the best item that the off dimensions removed; if only
+    `a` is given, `b` is the next result.
+    """
+
+    a: Line = ""
+    b: Line = ""
+
+
+def inspect_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's components; call inside a `gr.Tab`."""
+
+    def inspect(payload: Any) -> dict[str, Any]:
+        return inspect_view(handlers, payload)
+
+    def why(payload: Any) -> dict[str, Any]:
+        return why_view(handlers, payload)
+
+    component("inspect", inspect)
+    component("why", why)
 
 
 def describe_rank(standing: Standing, itself: int | None = None) -> str:
@@ -36,18 +74,11 @@ def describe_rank(standing: Standing, itself: int | None = None) -> str:
         return "removed by “never”" + (f"; otherwise number {rank:,}" if rank else "")
     if standing.rank is None:
         return "not a result: it shares no dimension with the query"
-    return f"number {standing.rank:,} with a score of {format_score(standing.score)}"
+    return f"number {standing.rank:,} with a score of {format_number(standing.score)}"
 
 
 def describe_difference(comparison: ItemComparison, name_of: Name) -> str:
-    """Describe in one sentence which dimensions separate the scores of two items.
-
-    Parameters
-    ----------
-    comparison : ItemComparison
-    name_of : callable
-        Returns the name of a dimension.
-    """
+    """Describe in one sentence which dimensions separate the scores of two items."""
     if comparison.left.row == comparison.right.row:
         return "Left and right are the same item. Choose another one."
     removed = _removal(comparison, name_of)
@@ -57,7 +88,7 @@ def describe_difference(comparison: ItemComparison, name_of: Name) -> str:
     gap = abs(comparison.left.score - comparison.right.score)
     ahead = "left" if comparison.left.score >= comparison.right.score else "right"
     rest = _rest(comparison.reasons, gap)
-    return f"{removed}The {ahead} is {format_score(gap)} ahead: {reasons}{rest}."
+    return f"{removed}The {ahead} is {format_number(gap)} ahead: {reasons}{rest}."
 
 
 def _rest(reasons: tuple[Part, ...], gap: float) -> str:
@@ -65,7 +96,7 @@ def _rest(reasons: tuple[Part, ...], gap: float) -> str:
     total = sum(abs(part.difference) for part in reasons)
     if abs(total - gap) < max(0.005, gap / 10):
         return ""
-    together = f", together {format_score(total)}" if len(reasons) > 1 else ""
+    together = f", together {format_number(total)}" if len(reasons) > 1 else ""
     if total < gap:
         return f"{together}; smaller differences add up to the rest"
     return f"{together}; other dimensions partly offset this"
@@ -85,81 +116,34 @@ def _removal(comparison: ItemComparison, name_of: Name) -> str:
 
 def _reason(part: Part, name: str) -> str:
     """Describe a contribution: `#4 “snow” adds 0.21 to the left, nothing to the right`."""
-    named = _named(part.dimension, name)
-    more, less = ("left", "right") if abs(part.left) >= abs(part.right) else ("right", "left")
-    much, little = format_score(abs(getattr(part, more))), format_score(abs(getattr(part, less)))
-    if part.off:
-        rest = (
-            f"only {little} from the {less}" if getattr(part, less) else f"nothing from the {less}"
-        )
-        return f"{named} is off and subtracts {much} from the {more}, {rest}"
-    rest = f"only {little} to the {less}" if getattr(part, less) else f"nothing to the {less}"
-    return f"{named} adds {much} to the {more}, {rest}"
+    sides = {"left": part.left, "right": part.right}
+    more, less = sorted(sides, key=lambda side: -abs(sides[side]))
+    verb, to = ("is off and subtracts", "from") if part.off else ("adds", "to")
+    little = f"only {format_number(abs(sides[less]))}" if sides[less] else "nothing"
+    much = format_number(abs(sides[more]))
+    return f"{_named(part.dimension, name)} {verb} {much} {to} the {more}, {little} {to} the {less}"
 
 
 def _named(dimension: int, name: str) -> str:
     return f"#{dimension} “{name.split(' · ')[0]}”"
 
 
-def format_score(value: float) -> str:
-    """Format a number as the page does: `0.21`, `−0.04`, `0.004`."""
-    size = abs(value)
-    digits = 3 if 0 < size < 0.0095 else 2
-    return ("−" if value < 0 else "") + f"{size:.{digits}f}"
-
-
-N_RETRIEVED = 12
-N_CHOICES = 24
-_HEX = re.compile(r"[0-9a-f]{16}")
-
-
-class Slot(NamedTuple):
-    """Content of one of the two slots: a text, an item of the collection or an uploaded image."""
-
-    text: str = ""
-    item: str = ""
-    upload: str = ""
-
-    @classmethod
-    def from_payload(cls, value: Any) -> Slot | None:
-        """Parse a slot; return None if it is empty.
-
-        Raises
-        ------
-        ValueError
-            If the value is not a valid slot.
-        """
-        given = read_object(value or {}, "a slot")
-        slot = cls(*(read_text(name, given.get(name, "")) for name in cls._fields))
-        if slot.item and not _HEX.fullmatch(slot.item):
-            raise ValueError(f"an item ID has 16 hex digits; got {short_repr(slot.item)}")
-        return slot if any(slot) else None
-
-
 def inspect_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     """Return the dimensions and results of one slot, or the overlap of two.
 
-    Parameters
-    ----------
-    handlers : SearchHandlers
-    payload : dict
-        `left`, `right`: slots; `off`: all dimensions that are off, or null for those that "without"
-        in a text proposes; `list`: whether to include the rows of dimensions.
-
-    Raises
-    ------
-    ValueError
-        If the payload is invalid; the message is a single line.
+    The payload has `left` and `right`: slots; `off`: all dimensions that are off, or null for those
+    that "without" in a text proposes; `list`: whether to include the rows of dimensions. Raises a
+    ValueError of one line if it is invalid.
     """
     given = read_object(payload, "what to inspect")
-    slots = {side: Slot.from_payload(given.get(side)) for side in ("left", "right")}
-    filled = {side: slot for side, slot in slots.items() if slot is not None}
-    if not filled:
-        raise ValueError("nothing to inspect: enter a text, an image or an item ID")
+    slots = {s: validate(Slot, given.get(s) or {}, "a slot") for s in ("left", "right")}
     queries = {
         side: handlers.encode(slot.text, "", slot.item, slot.upload)
-        for side, slot in filled.items()
+        for side, slot in slots.items()
+        if slot != Slot()
     }
+    if not queries:
+        raise ValueError("nothing to inspect: enter a text, an image or an item ID")
     view = {
         "slots": {side: _slot_view(handlers.engine, query) for side, query in queries.items()},
         "notes": list(dict.fromkeys(note for query in queries.values() for note in query.notes)),
@@ -177,14 +161,16 @@ def _slot_view(engine: Engine, query: EncodedQuery) -> dict[str, Any]:
 
 def _one_view(engine: Engine, query: EncodedQuery, given: Any) -> dict[str, Any]:
     off = ViewState.from_payload({"off": given.get("off")}).off
-    outcome = engine.search(query, off, top=N_RETRIEVED)
-    view = {**results_view(outcome, None), "proposed": list(query.proposed)}
-    if given.get("list") is True:
-        view["dimensions"] = query_dimension_rows(engine, query, off)
-    return view
+    view = results_view(engine.search(query, off, top=N_RETRIEVED), None)
+    listed = given.get("list") is True
+    rows = {"dimensions": query_dimension_rows(engine, query, off)} if listed else {}
+    return {**view, "proposed": list(query.proposed), **rows}
 
 
 def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[str, Any]:
+    def values(parts: tuple[tuple[int, float], ...]) -> list[dict[str, Any]]:
+        return [{"d": j, "name": engine.name_of(j), "value": value} for j, value in parts]
+
     shared = overlap(left.code, right.code)
     return {
         "cosine": round(shared.cosine, 6),
@@ -199,8 +185,8 @@ def _pair_view(engine: Engine, left: EncodedQuery, right: EncodedQuery) -> dict[
             }
             for part in shared.shared
         ],
-        "left": _values(engine, shared.left),
-        "right": _values(engine, shared.right),
+        "left": values(shared.left),
+        "right": values(shared.right),
     }
 
 
@@ -211,31 +197,14 @@ def _embedding(engine: Engine, query: EncodedQuery) -> np.ndarray:
     return query.embedding
 
 
-def _values(engine: Engine, parts: tuple[tuple[int, float], ...]) -> list[dict[str, Any]]:
-    return [{"d": j, "name": engine.name_of(j), "value": value} for j, value in parts]
-
-
 def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
-    """Explain why one item outranks another.
-
-    Parameters
-    ----------
-    handlers : SearchHandlers
-    payload : dict
-        Fields of `ViewState`, `upload`, and the item IDs `a` and `b`. By default these are the top
-        result and the best item that the off dimensions removed; if only `a` is given, `b` is the
-        next result.
-
-    Raises
-    ------
-    ValueError
-        If the payload is invalid; the message is a single line.
-    """
-    state = ViewState.from_payload(payload)
-    upload, a, b = (read_text(name, payload.get(name, "")) for name in ("upload", "a", "b"))
+    """Explain why one item outranks another, as a `WhyRequest` asks."""
+    request = validate(WhyRequest, payload, "a view")
+    settings = (request.off, request.strictness, request.never)
+    a, b = request.a, request.b
     engine = handlers.engine
-    query = handlers.encode(state.q, state.without, state.item, upload)
-    outcome = engine.search(query, state.off, state.strictness, never=state.never, top=N_CHOICES)
+    query = handlers.encode(request.q, request.without, request.item, request.upload)
+    outcome = engine.search(query, *settings, N_CHOICES)
     ids = [result.id for result in outcome.results]
     if not (a or b) and ids and outcome.left:
         a, b = ids[0], outcome.left[0].id
@@ -255,7 +224,7 @@ def why_view(handlers: SearchHandlers, payload: Any) -> dict[str, Any]:
     }
     if not (a and b):
         return view | {"why": None}
-    comparison = explain(engine, query, a, b, state.off, state.strictness, state.never)
+    comparison = explain(engine, query, a, b, *settings)
     return view | {"why": _why(engine, comparison, query)}
 
 
@@ -298,16 +267,3 @@ def _standing(engine: Engine, standing: Standing, itself: int | None) -> dict[st
         "removed": standing.removed,
         "said": text,
     }
-
-
-def inspect_tab(handlers: SearchHandlers) -> None:
-    """Add the tab's components; call inside a `gr.Tab`."""
-
-    def inspect(payload: Any) -> dict[str, Any]:
-        return inspect_view(handlers, payload)
-
-    def why(payload: Any) -> dict[str, Any]:
-        return why_view(handlers, payload)
-
-    component("inspect", json_errors(inspect))
-    component("why", json_errors(why))

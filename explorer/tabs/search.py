@@ -9,38 +9,33 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from sieve.explorer.components import component
-from sieve.explorer.downloads import codes_command, download, format_strictness, results_bytes
-from sieve.explorer.errors import json_errors
+from sieve.explorer.downloads import codes_command, download, results_bytes
 from sieve.explorer.examples import examples
+from sieve.explorer.json_validation import NEVER, Line, check_text, validate
 from sieve.explorer.security.middleware import PLOTLY, THUMBNAILS
-from sieve.explorer.serialize import item_summaries, item_view, query_dimension_rows, results_view
+from sieve.explorer.serialize import (
+    backbone_name,
+    item_summaries,
+    item_view,
+    query_dimension_rows,
+    results_view,
+)
 from sieve.explorer.uploads import Uploads
 from sieve.explorer.view_state import ViewState, read_link, write_link
 from sieve.model.checkpoint import CheckpointChoice, explain_choice
 
 if TYPE_CHECKING:
     from sieve.model.engine import EncodedQuery, Engine, SearchOutcome
-
-
-def search_tab(handlers: SearchHandlers) -> None:
-    """Add the tab's components; call inside a `gr.Tab`."""
-    uploads = () if handlers.public else (handlers.upload,)
-    functions = (handlers.open, handlers.ask, handlers.item, *uploads)
-    component("search_bar", *map(json_errors, functions))
-    component("saved_searches")
-    with gr.Row(elem_classes="sv-split"):
-        component("dimension_list")
-        component("results", json_errors(handlers.export_results))
-
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +44,34 @@ MAX_CACHED_QUERIES = 256
 _NO_UPLOADS = {"image_queries": False, "no_image": "image uploads are disabled on this server"}
 
 
-class SearchHandlers:
-    """Request handlers of the Search tab. Thread-safe.
+@dataclass(frozen=True)
+class SearchRequest(ViewState):
+    """A view to search for."""
 
-    Parameters
-    ----------
-    engine : Engine
-    upload_folder : Path
-        Folder in which the web server stores uploads; no other file is read.
-    public : bool
-        Whether the server is public: uploads are refused and local paths are not revealed.
+    upload: Line = ""
+    """Key of an uploaded image that replaces `q`."""
+    list: bool = False
+    """Whether to include the dimensions of the query."""
+    kind: str = ""
+    """Format of an exported file."""
+
+
+def search_tab(handlers: SearchHandlers) -> None:
+    """Add the tab's components; call inside a `gr.Tab`."""
+    uploads = () if handlers.public else (handlers.upload,)
+    functions = (handlers.open, handlers.ask, handlers.item, *uploads)
+    component("search_bar", *functions)
+    component("saved_searches")
+    with gr.Row(elem_classes="sv-split"):
+        component("dimension_list")
+        component("results", handlers.export_results)
+
+
+class SearchHandlers:
+    """Request handlers of the Search tab. Thread-safe; errors are ValueErrors of one line.
+
+    The web server stores uploads in `upload_folder`; no other file is read. A `public` server
+    refuses uploads and does not reveal local paths.
     """
 
     def __init__(self, engine: Engine, upload_folder: Path, *, public: bool = False) -> None:
@@ -67,16 +80,16 @@ class SearchHandlers:
         self._uploads = Uploads(upload_folder)
         # Encode one query at a time: concurrent ones would only compete for the same cores.
         self.model = Lock()
-        self._encoded = lru_cache(maxsize=MAX_CACHED_QUERIES)(self._encode)
+        encode = partial(self.encode_by, engine)
+        self._encoded = lru_cache(maxsize=MAX_CACHED_QUERIES)(encode)
         shape = (engine.collection.items["width"] / engine.collection.items["height"]).median()
         # Tiles have the median aspect ratio of the collection, so that most images are not cropped.
         self._aspect = round(float(np.clip(np.nan_to_num(shape, nan=1.0), 3 / 4, 4 / 3)), 3)
         self._export_codes = "" if public else codes_command(engine.collection)
-        self._choice = (
-            CheckpointChoice()
-            if public
-            else explain_choice(engine.collection, Path(engine.checkpoint.path))
-        )
+        choice = CheckpointChoice()
+        if not public:
+            choice = explain_choice(engine.collection, Path(engine.checkpoint.path))
+        self._choice = {"reason": choice.reason, "other": choice.other}
         self._examples = [example._asdict() for example in examples(engine)]
 
     @property
@@ -91,9 +104,9 @@ class SearchHandlers:
             "collection": collection.name,
             "items": collection.n_items,
             "captions": collection.n_captions,
-            "backbone": "" if collection.codes else Path(collection.backbone.name).name,
+            "backbone": backbone_name(collection),
             "checkpoint": self.checkpoint_name,
-            "checkpoint_choice": {"reason": self._choice.reason, "other": self._choice.other},
+            "checkpoint_choice": self._choice,
             "dimensions": self.engine.image_codes.m,
             "thumbnails": THUMBNAILS,
             "plotly": PLOTLY,
@@ -115,57 +128,33 @@ class SearchHandlers:
             log.exception("the backbone could not be loaded")
 
     def open(self, link: str) -> dict[str, Any]:
-        """Return the view state of a link, and its results.
-
-        Parameters
-        ----------
-        link : str
-            Query string of the URL of the page.
-        """
-        if not isinstance(link, str):
-            raise ValueError(f"a link must be text; got {type(link).__name__}")
+        """Return the view state of a link, which is the query string of a page, and its results."""
+        link = check_text("a link", link, most=1 << 20)
         collection = self.engine.collection
         m = self.engine.image_codes.m
         state, notes = read_link(link, collection.name, self.checkpoint_name, m)
         answer: dict[str, Any] = {"about": self.about(), "place": vars(state), "notes": list(notes)}
-        if state.q.strip() or state.item:
-            try:
-                answer["answer"] = self._answer(state, "", True)
-            except ValueError as error:
-                return {**answer, "glance": self._sample_items(), "error": str(error)}
-        else:
-            answer["glance"] = self._sample_items()
-        return answer
+        if not (state.q.strip() or state.item):
+            return {**answer, "samples": self._sample_items()}
+        try:
+            return {**answer, "answer": self._answer(SearchRequest(**vars(state), list=True))}
+        except ValueError as error:
+            return {**answer, "samples": self._sample_items(), "error": str(error)}
 
-    def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Return the results of a search.
+    def ask(self, payload: Any) -> dict[str, Any]:
+        """Return the results of a `SearchRequest`."""
+        return self._answer(validate(SearchRequest, payload, "a view"))
 
-        Parameters
-        ----------
-        payload : dict
-            Fields of `ViewState`; `upload`, the key of an uploaded image that replaces `q`; `list`,
-            whether to include the dimensions of the query.
-
-        Raises
-        ------
-        ValueError
-            If the payload is invalid; the message is a single line.
-        """
-        state = ViewState.from_payload(payload)
-        return self._answer(state, upload_key(payload), payload.get("list") is True)
-
-    def export_results(self, payload: dict[str, Any]) -> dict[str, Any]:
+    def export_results(self, payload: Any) -> dict[str, Any]:
         """Return the current results as a file of the requested `kind`."""
-        state = ViewState.from_payload(payload)
-        query, outcome = self.search(state, upload_key(payload))
-        strictness = format_strictness(state.strictness, state.never)
-        kind = str(payload.get("kind"))
-        data = results_bytes(self.engine, query, outcome, strictness, kind)
-        return download("results", kind, data)
+        request = validate(SearchRequest, payload, "a view")
+        query, outcome = self._search(request)
+        strictness = NEVER if request.never else request.strictness
+        data = results_bytes(self.engine, query, outcome, strictness, request.kind)
+        return download("results", request.kind, data)
 
-    def search(self, state: ViewState, upload: str = "") -> tuple[EncodedQuery, SearchOutcome]:
-        """Encode a query and search for it."""
-        query = self.encode(state.q, state.without, state.item, upload)
+    def _search(self, state: SearchRequest) -> tuple[EncodedQuery, SearchOutcome]:
+        query = self.encode(state.q, state.without, state.item, state.upload)
         outcome = self.engine.search(
             query, state.off, state.strictness, never=state.never, top=N_RESULTS
         )
@@ -178,51 +167,43 @@ class SearchHandlers:
 
     def upload(self, path: str) -> dict[str, Any]:
         """Validate and register a file that the upload route has received."""
-        if not isinstance(path, str):
-            raise ValueError(f"expected the path of an uploaded file; got {type(path).__name__}")
-        return self._uploads.add(path)._asdict()
+        return self._uploads.add(check_text("path", path))._asdict()
 
     def item(self, item_id: str) -> dict[str, Any]:
         """Return the details of one item."""
-        if not isinstance(item_id, str):
-            raise ValueError(f"expected an item ID; got {type(item_id).__name__}")
-        return item_view(self.engine, item_id)
+        return item_view(self.engine, check_text("item ID", item_id))
 
-    def _answer(self, state: ViewState, upload: str, with_list: bool) -> dict[str, Any]:
-        query, outcome = self.search(state, upload)
-        compare = state.compare and self.engine.can.dense_search
+    def _answer(self, request: SearchRequest) -> dict[str, Any]:
+        query, outcome = self._search(request)
+        compare = request.compare and self.engine.can.dense_search
         dense = self.engine.search_dense(query, N_RESULTS) if compare else None
-        names = (self.engine.collection.name, self.checkpoint_name)
         answer = {
             **results_view(outcome, dense),
             "q": query.text,
-            "like": self._caption(state.item),
+            "like": self._caption(request.item),
             "without": query.without,
             "notes": list(query.notes),
             "suggestion": query.suggested,
-            "link": "" if upload else write_link(self._resolved(state, query, outcome), *names),
+            "link": "" if request.upload else self._link(request, query, outcome),
         }
-        if with_list:
-            answer["dimensions"] = query_dimension_rows(self.engine, query, state.off)
+        if request.list:
+            answer["dimensions"] = query_dimension_rows(self.engine, query, request.off)
             answer["proposed"] = list(query.proposed)
         return answer
 
-    @staticmethod
-    def _resolved(state: ViewState, query: EncodedQuery, outcome: Any) -> ViewState:
-        """Return the view state after parsing: "A without B" in one field has become A and B."""
+    def _link(self, request: SearchRequest, query: EncodedQuery, outcome: SearchOutcome) -> str:
+        """Return the link of a view after parsing, which splits "A without B" into A and B."""
         off = tuple(sorted(part.dimension for part in outcome.off))
-        return ViewState(
+        state = ViewState(
             q="" if query.item else query.text,
             without=query.without,
             item=query.item,
             off=off if off or query.proposed else None,
-            strictness=state.strictness,
-            never=state.never,
-            compare=state.compare,
+            strictness=request.strictness,
+            never=request.never,
+            compare=request.compare,
         )
-
-    def _encode(self, q: str, without: str = "", item: str = "", upload: str = "") -> EncodedQuery:
-        return self.encode_by(self.engine, q, without, item, upload)
+        return write_link(state, self.engine.collection.name, self.checkpoint_name)
 
     def encode_by(
         self, engine: Engine, q: str, without: str = "", item: str = "", upload: str = ""
@@ -241,16 +222,5 @@ class SearchHandlers:
     def _sample_items(self) -> list[dict[str, Any]]:
         """Return evenly spaced items of the collection, shown before the first query."""
         n = self.engine.collection.n_items
-        return item_summaries(
-            self.engine, np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int).tolist()
-        )
-
-
-def upload_key(payload: dict[str, Any]) -> str:
-    """Return the key of an uploaded image; empty if there is none."""
-    upload = payload.get("upload") or ""
-    if not isinstance(upload, str):
-        raise ValueError(
-            f"upload must be the key of an uploaded image; got {type(upload).__name__}"
-        )
-    return upload
+        rows = np.linspace(0, n - 1, min(N_RESULTS, n)).astype(int)
+        return item_summaries(self.engine, rows.tolist())

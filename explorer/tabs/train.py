@@ -21,17 +21,26 @@ from sieve.data_prep.bundled import (
     locate_collection,
 )
 from sieve.explorer.components import component
-from sieve.explorer.errors import json_errors, one_line
+from sieve.explorer.errors import one_line
 from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobManager
 from sieve.explorer.jobs.training_worker import TrainingSettings
-from sieve.explorer.json_validation import (
-    read_object,
-)
+from sieve.explorer.json_validation import check_choice, read_object
+from sieve.explorer.serialize import backbone_name
 from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.collection import MANIFEST, Collection
 from sieve.model.training import PRESETS
 from sieve.model.training.validation import validation_refusal
+
+NONE = "none"
+
+
+def train_tab(handlers: TrainHandlers) -> None:
+    """Add the tab's component; call inside a `gr.Tab`, or alone on a page."""
+    ends = (handlers.training_stop, handlers.training_discard, handlers.training_open)
+    reads = (handlers.training_state, handlers.training_collections)
+    functions = (*reads, handlers.training_start, handlers.training_resume, *ends)
+    component("train", *functions)
 
 
 class CollectionChoice(NamedTuple):
@@ -48,72 +57,52 @@ class CollectionChoice(NamedTuple):
         """Serialise for the page; `fits` tells whether its checkpoints suit the open collection."""
         found = self.collection
         if found is None:
-            unknown = {"name": self.word, "captions": None, "backbone": "", "fits": False}
-            known = self._bundled_facts(open_collection)
-            return {"word": self.word, **unknown, "refusal": self.fault} | known
+            backbone = "" if self.fault else BACKBONE
+            fits = backbone != "" and backbone_name(open_collection) == backbone
+            known = {"name": self.word, "captions": None, "refusal": self.fault}
+            return {"word": self.word, **known, "backbone": backbone, "fits": fits}
         external = found.codes or open_collection.codes
-        fits = not external and found.backbone.sha256 == open_collection.backbone.sha256
+        refusal = "" if found.n_captions else f"{found.name} has no captions to learn from"
+        if found.codes:
+            refusal = f"{found.name} has external codes, so there is nothing to train"
         return {
             "word": self.word,
             "name": found.name,
             "captions": found.n_captions,
-            "backbone": "" if found.codes else Path(found.backbone.name).name,
-            "fits": fits,
-            "refusal": manifest_refusal(found),
+            "backbone": backbone_name(found),
+            "fits": not external and found.backbone.sha256 == open_collection.backbone.sha256,
+            "refusal": refusal,
         }
-
-    def _bundled_facts(self, open_collection: Collection) -> dict[str, Any]:
-        """Return what is known of a bundled collection before it is generated."""
-        if self.fault:
-            return {}
-        named = "" if open_collection.codes else Path(open_collection.backbone.name).name
-        return {"backbone": BACKBONE, "fits": named == BACKBONE}
 
 
 def list_choices(open_collection: Collection) -> list[CollectionChoice]:
     """Return the collections to choose from, the open one first."""
-    own = collection_reference(open_collection.path)
-    words = dict.fromkeys([*BUNDLED, *list_collections()])
-    others = (_choice(word) for word in words if word != own)
-    return [CollectionChoice(own, open_collection), *others]
+    choices = [CollectionChoice(collection_reference(open_collection.path), open_collection)]
+    for word in dict.fromkeys([*BUNDLED, *list_collections()]):
+        if word == choices[0].word:
+            continue
+        if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
+            choices.append(CollectionChoice(word, None))
+            continue
+        try:
+            found = Collection.open(locate_collection(word))
+            choices.append(CollectionChoice(word, found))
+        except (ValueError, OSError) as error:
+            choices.append(CollectionChoice(word, None, one_line(error)))
+    return choices
 
 
 def find_collection(open_collection: Collection, word: Any) -> CollectionChoice:
     """Find a collection by its name; an empty name means the open one.
 
-    Raises
-    ------
-    ValueError
-        If there is no such collection, or it cannot be opened.
+    Raises a ValueError if there is no such collection, or it cannot be opened.
     """
-    found = list_choices(open_collection)
-    if word in ("", None):
-        return found[0]
-    for choice in found:
-        if choice.word == word:
-            if choice.fault:
-                raise ValueError(choice.fault)
-            return choice
-    names = ", ".join(choice.word for choice in found)
-    raise ValueError(
-        f"there is no collection {str(word)[:60]!r} to train on; choose one of: {names}"
-    )
-
-
-def manifest_refusal(collection: Collection) -> str:
-    """Return why a collection cannot be trained on, judging by its manifest only."""
-    if collection.codes:
-        return f"{collection.name} has external codes, so there is nothing to train"
-    return "" if collection.n_captions else f"{collection.name} has no captions to learn from"
-
-
-def _choice(word: str) -> CollectionChoice:
-    if word in BUNDLED and not (bundled_path() / MANIFEST).is_file():
-        return CollectionChoice(word, None)
-    try:
-        return CollectionChoice(word, Collection.open(locate_collection(word)))
-    except (ValueError, OSError) as error:
-        return CollectionChoice(word, None, one_line(error))
+    choices = list_choices(open_collection)
+    by_word = {choice.word: choice for choice in choices}
+    choice = by_word[check_choice("collection", word or choices[0].word, tuple(by_word))]
+    if choice.fault:
+        raise ValueError(choice.fault)
+    return choice
 
 
 class TrainingManager(JobManager):
@@ -132,55 +121,31 @@ class TrainingManager(JobManager):
         if choice.collection is None:
             about = (self.kind, choice.word, choice.word, "", self.device)
             return self._run(JobRequest(*about, given, requested_by_sha256=self.collection.sha256))
-        if reason := training_refusal(choice.collection):
+        if reason := self.refusal(choice.collection):
             raise ValueError(f"{choice.collection.name}: {reason}")
         return self._run(self._request(choice.collection, given))
 
-    def refusal(self) -> str:
-        """Return why this collection cannot be trained on; empty if it can."""
-        return training_refusal(self.collection)
-
-
-def training_refusal(collection: Collection) -> str:
-    """Return why a collection cannot be trained on; empty if it can."""
-    try:
-        collection.backbone  # noqa: B018  # raises for external codes
-        rows = collection.rows_of_split(["train"])
-        if len(collection.captions_of_rows(rows)):
-            return ""
-    except ValueError as error:
-        return str(error)
-    return (
-        "training needs images with captions, and the train split of this collection has "
-        "none; prepare it with a caption file"
-    )
-
-
-def train_tab(handlers: TrainHandlers) -> None:
-    """Add the tab's component; call inside a `gr.Tab`, or alone on a page."""
-    ends = (handlers.training_stop, handlers.training_discard, handlers.training_open)
-    reads = (handlers.training_state, handlers.training_collections)
-    functions = (*reads, handlers.training_start, handlers.training_resume, *ends)
-    component("train", *map(json_errors, functions))
-
-
-NONE = "none"
+    def refusal(self, collection: Collection | None = None) -> str:
+        """Return why a collection, by default the open one, cannot be trained on, or ""."""
+        collection = collection or self.collection
+        try:
+            collection.backbone  # noqa: B018  # raises for external codes
+            if len(collection.captions_of_rows(collection.rows_of_split(["train"]))):
+                return ""
+        except ValueError as error:
+            return str(error)
+        return (
+            "training needs images with captions, and the train split of this collection has "
+            "none; prepare it with a caption file"
+        )
 
 
 class TrainHandlers:
     """Request handlers of the Train tab.
 
     The server of the page opens finished checkpoints: `wanted` returns the one to open.
-
-    Parameters
-    ----------
-    collection : Collection
-    checkpoint : Path, optional
-        The open one; None if the page only offers to train one.
-    device : str
-        Device to train on.
-    text_encoder : str
-        Text encoder that replaces the backbone of the collection, if the user named one.
+    `checkpoint` is the open one; None if the page only offers to train one. `text_encoder` replaces
+    the backbone of the collection, if the user named one.
     """
 
     def __init__(
@@ -195,9 +160,8 @@ class TrainHandlers:
         self.trainings = TrainingManager(collection, device, text_encoder=text_encoder)
         self._refusal = self.trainings.refusal()
         self._validation_refusal = "" if self._refusal else validation_refusal(collection)
-        self._is_compatible = lru_cache(maxsize=8)(
-            self._check_compatible
-        )  # checkpoints are immutable
+        # Checkpoints are immutable.
+        self._is_compatible = lru_cache(maxsize=8)(self._check_compatible)
         self._asked: Path | None = None
         self._unopened: tuple[Path, str] | None = None
 
@@ -228,9 +192,7 @@ class TrainHandlers:
             "settings": _settings(request),
             "of": self._word(request),
             "fits": progress.state != DONE or self._is_compatible(made),
-            "stopping": progress.state in ACTIVE_STATES and folder.should_stop()
-            if folder
-            else False,
+            "stopping": bool(folder and progress.state in ACTIVE_STATES and folder.should_stop()),
             "elsewhere": self.trainings.other_job(folder),
             "refusal": self._refusal,
             "probe": self._validation_refusal,
@@ -271,40 +233,25 @@ class TrainHandlers:
         return self.training_state(None)
 
     def training_open(self, _: Any) -> dict[str, Any]:
-        """Request the finished checkpoint to be opened in all tabs.
-
-        Raises
-        ------
-        ValueError
-            If the latest training is not finished, or its checkpoint uses another backbone.
-        """
+        """Request the finished checkpoint to be opened in all tabs."""
         progress = self._progress(self.trainings.latest())
         if progress.state != DONE:
             raise ValueError("the latest training has not finished; wait for it, or start one")
         made = Path(progress.made)
-        if not self._is_compatible(made):
+        state = self.training_state(None)
+        if not state["fits"]:
             raise ValueError(
-                f"{made.name} uses another backbone than "
-                f"{self.collection.name}; open it with `{self.training_state(None)['command']}`"
+                f"{made.name} uses another backbone than {self.collection.name}; open it with "
+                f"`{state['command']}`"
             )
         self._unopened, self._asked = None, made
-        return self.training_state(None)
+        return {**state, "opening": True, "unopened": ""}
 
     def checkpoint_open(self, name: Any) -> dict[str, Any]:
-        """Request another checkpoint of this collection to be opened in all tabs.
-
-        Raises
-        ------
-        ValueError
-            If there is no checkpoint of that name for this collection.
-        """
+        """Request another checkpoint of this collection to be opened in all tabs."""
         fitting = {one.path.name: one.path for one in reversed(list_fitting(self.collection))}
-        if not isinstance(name, str) or name not in fitting:
-            raise ValueError(
-                f"there is no checkpoint {str(name)[:60]!r} for this collection; choose one of: "
-                f"{', '.join(fitting) or 'none'}"
-            )
-        self._unopened, self._asked = None, fitting[name]
+        found = fitting[check_choice("checkpoint", name, tuple(fitting))]
+        self._unopened, self._asked = None, found
         return {"opening": True}
 
     def _progress(self, folder: JobDirectory | None) -> Progress:
@@ -328,9 +275,8 @@ class TrainHandlers:
         """Return the name or path that opens the collection of a training."""
         if request is None or request.sha256 == self.collection.sha256:
             return collection_reference(self.collection.path)
-        return (
-            collection_reference(Path(request.collection)) if request.sha256 else request.collection
-        )
+        given = request.collection
+        return collection_reference(Path(given)) if request.sha256 else given
 
     def _about(self) -> dict[str, Any]:
         collection = self.collection
@@ -338,7 +284,7 @@ class TrainHandlers:
             "collection": collection.name,
             "items": collection.n_items,
             "captions": collection.n_captions,
-            "backbone": "" if collection.codes else Path(collection.backbone.name).name,
+            "backbone": backbone_name(collection),
             "checkpoint": self.checkpoint.name if self.checkpoint else "",
             "presets": {
                 name: {"m": one.m, "k": one.k, "weights": one.weights()}

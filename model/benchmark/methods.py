@@ -43,8 +43,8 @@ from sieve.model.evaluation.rules import (
 )
 from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
+from sieve.model.hyperparameters import LOSSES
 from sieve.model.training import PAPER, TrainingConfig
-from sieve.model.training.config import LOSSES
 from sieve.model.training.data import TextEncoder, TrainingData, modality_means
 from sieve.model.training.trainer import Trainer
 

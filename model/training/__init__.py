@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sieve.model.training.config import PAPER, PRESETS, TrainingConfig
+from sieve.model.hyperparameters import PAPER, PRESETS, TrainingConfig
 from sieve.model.training.distributed import world_from_env
 from sieve.model.training.training_run import train
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
-from sieve.model.training.config import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.distributed import World
 from sieve.model.words.hypernyms import with_hypernyms
 from sieve.model.words.text import concept_presence

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from sieve.model.training.config import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (

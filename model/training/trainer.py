@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sieve.model.encoder import SparseEncoder
-from sieve.model.training.config import TrainingConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.objectives import OBJECTIVES, WIDE, Compact, TrainingModule

@@ -28,9 +28,9 @@ from sieve.model.dimensions.naming import name_encoder
 from sieve.model.dimensions.statistics import code_quality
 from sieve.model.dimensions.vocabulary import TextTower
 from sieve.model.files import atomic_file
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.calibration import calibrate
-from sieve.model.training.config import TrainingConfig
 from sieve.model.training.data import TrainingData
 from sieve.model.training.distributed import process_group
 from sieve.model.training.trainer import StepReport, Trainer

@@ -1,7 +1,7 @@
 """Words that label people, which are never used as automatic names of dimensions.
 
 They are labels by ethnicity, religion, nationality, sexual orientation or disability, and names of
-persons. `sieve.data_prep.wordnet_person_labels` builds the list, and `assets/words/SOURCE.md`
+persons. `sieve.data_prep.wordnet` builds the list, and `assets/words/SOURCE.md`
 describes it.
 """
 

@@ -1,1 +1,1 @@
-"""Measurements, run by hand: each prints a ratio against a peer or a limit in the same run."""
+"""Benchmarks to run by hand; each prints a ratio to a baseline or a limit from the same run."""

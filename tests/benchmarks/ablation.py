@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.ablation COLLECTION --track caption --seeds 0,1,2
 
-Trained on the train split, measured on select items with tuning pairs that no benchmark reports;
-test items are never looked at. The peer in the same run is the backbone with tuned subtraction.
-Encoders are kept as the benchmark's are, so a run that was stopped goes on.
+Train on the train split and evaluate on the items of the select split (validation) with tuning
+pairs, which no benchmark reports; test items are never used. The baseline, in the same run, is the
+backbone with tuned subtraction. Encoders are cached as in `sieve evaluate`, so an interrupted run
+can be resumed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ TRIALS = 60
 
 
 def select_questions(collection: Collection, track: str) -> PairSet:
-    """Tuning pairs over the select items."""
+    """Return the tuning pairs over the validation items."""
     if track == "label":
         concepts = label_concepts(collection, benchmark_nouns(), CRITERIA)
     else:
@@ -80,7 +81,7 @@ def select_questions(collection: Collection, track: str) -> PairSet:
 def measure(
     source: BackboneEmbeddings, encoders: Sequence[SparseEncoder], questions: PairSet
 ) -> dict[str, Any]:
-    """AP@10 by seed at the best of 60 settings of pushing away, and what must hold beside it."""
+    """Return AP@10 at the best of 60 settings of linear exclusion, and the secondary metrics."""
     spaces = coded(SIEVE, source, encoders).represent(questions)
     setting = tune((PUSH,), spaces, questions.relevant, TRIALS).setting
     found = [
@@ -96,8 +97,8 @@ def measure(
     }
     if encoders[0].config.activation == "dense":
         return row
-    kept = [_quality(encoder, source.collection) for encoder in encoders]
-    return row | {name: float(np.mean([one[name] for one in kept])) for name in kept[0]}
+    quality = [_quality(encoder, source.collection) for encoder in encoders]
+    return row | {name: float(np.mean([one[name] for one in quality])) for name in quality[0]}
 
 
 def _quality(encoder: SparseEncoder, collection: Collection) -> dict[str, float]:
@@ -109,51 +110,52 @@ def _quality(encoder: SparseEncoder, collection: Collection) -> dict[str, float]
 
 
 def subtraction(source: BackboneEmbeddings, questions: PairSet) -> float:
-    """AP@10 of tuned subtraction on the backbone's own embeddings, raw or centred."""
+    """Return AP@10 of tuned subtraction on the backbone's own embeddings, raw or centred."""
     raw = source.space(questions)
     spaces = {"raw": raw, "centred": source.centred(raw)}
     return tune((SUBTRACT,), [spaces], questions.relevant, TRIALS).ap
 
 
 def main() -> None:
-    """Train, measure and print."""
+    """Train each variant and print its metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection")
     parser.add_argument("--track", choices=("label", "caption"), default="caption")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
-    parser.add_argument("--only", help="changes to measure, by name, with commas between")
+    parser.add_argument("--only", help="comma-separated names of the changes to measure")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    collection = Collection.open(locate_collection(asked.collection))
+    collection = Collection.open(locate_collection(args.collection))
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts)
-    questions = select_questions(collection, asked.track)
-    peer = subtraction(source, questions)
+    questions = select_questions(collection, args.track)
+    baseline = subtraction(source, questions)
     rows: dict[str, dict[str, Any]] = {}
-    for name in asked.only.split(",") if asked.only else CHANGES:
+    for name in args.only.split(",") if args.only else CHANGES:
         encoders = [
             train_method(
                 SIEVE,
                 collection,
-                replace(TrainingConfig(epochs=asked.epochs, **CHANGES[name]), seed=int(seed)),
+                replace(TrainingConfig(epochs=args.epochs, **CHANGES[name]), seed=int(seed)),
                 source.texts,
                 n_words=0,
             ).encoder
-            for seed in asked.seeds.split(",")
+            for seed in args.seeds.split(",")
         ]
         rows[name] = measure(source, encoders, questions)
-        if not asked.json:
-            print_row(name, rows[name], peer)
-    if asked.json:
-        print(json.dumps({"pairs": len(questions), "subtraction": peer, "rows": rows}, indent=1))
+        if not args.json:
+            print_row(name, rows[name], baseline)
+    if args.json:
+        found = {"pairs": len(questions), "subtraction": baseline, "rows": rows}
+        print(json.dumps(found, indent=1))
 
 
-def print_row(name: str, row: dict[str, Any], peer: float) -> None:
-    """Print one line of the table, in Markdown."""
+def print_row(name: str, row: dict[str, Any], baseline: float) -> None:
+    """Print one row of the Markdown table."""
     cells = [
         f"{row['ap@10']:.3f} ± {row['spread']:.3f}",
-        f"{row['ap@10'] / peer:.3f}",
+        f"{row['ap@10'] / baseline:.3f}",
         f"{row['violation@10']:.3f}",
         f"{row['plain_ap@10']:.3f}",
         *(

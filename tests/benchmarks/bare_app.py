@@ -1,8 +1,8 @@
-"""The peer of `startup.py`: the least Gradio app that embeds a text by the bundled backbone.
+"""Baseline of `startup.py`: a minimal Gradio app that embeds a text with the bundled backbone.
 
     python -m tests.benchmarks.bare_app PORT
 
-It loads the model and then serves, as such scripts do.
+It loads the model before it starts to serve, as such scripts usually do.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Run the inputs of `../shared/cases` and say which give what their README expects.
+"""Run the inputs of `../shared/cases` and report which give the result that their README expects.
 
     python -m tests.benchmarks.cases [NAME…]
 
-Each case is made, its command is run, and what came out is checked. Prints a Markdown table; ends
-with 1 if a case does not hold.
+Write each case's input, run its command and check the output. Prints a Markdown table; the exit
+status is 1 if a case fails.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Run(NamedTuple):
 
     @property
     def is_one_line(self) -> bool:
-        """Whether it failed with one line, beside the notice that a backbone is loaded."""
+        """Whether it failed with one line, not counting notices about loading a backbone."""
         notices = ("sieve: loading backbone ", "sieve: looking for the collection's backbone")
-        said = [line for line in self.err.splitlines() if not line.startswith(notices)]
-        return self.code in (1, 2) and len(said) == 1 and said[0].startswith("sieve: ")
+        lines = [line for line in self.err.splitlines() if not line.startswith(notices)]
+        return self.code in (1, 2) and len(lines) == 1 and lines[0].startswith("sieve: ")
 
     @property
-    def told(self) -> str:
-        """The last lines of what it said, short."""
+    def output(self) -> str:
+        """The end of its output, at most 160 characters."""
         return " ".join((self.out + self.err).split())[-160:]
 
 
 class Case:
-    """One case's folder, and what its command makes there."""
+    """Folder of one case and the output of its command."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
@@ -94,14 +94,14 @@ class Case:
             return Run(code, out.read(), err, seconds, first_line)
 
     def prepare(self, *arguments: object, **environment: str) -> tuple[Run, Path]:
-        """Run `sieve prepare` into a folder of its own."""
+        """Run `sieve prepare` into a new folder."""
         self._n += 1
         made = self.folder / f"made-{self._n}"
         return self.sieve("prepare", *arguments, "--out", made, **environment), made
 
 
 def items(made: Path) -> pd.DataFrame:
-    """Read the items of a collection; an empty table where there is none."""
+    """Read the items of a collection; an empty table if there is none."""
     path = made / "items.parquet"
     columns = ["id", "image", "captions", "split"]
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=columns)
@@ -114,7 +114,7 @@ def skipped(made: Path) -> str:
 
 
 def captions(made: Path) -> dict[str, list[str]]:
-    """Captions by the file name of the image."""
+    """Return captions by the file name of the image."""
     found = items(made)
     return {
         Path(image).name: list(of)
@@ -123,7 +123,7 @@ def captions(made: Path) -> dict[str, list[str]]:
 
 
 def picture(number: int) -> tuple[Image.Image, str]:
-    """Draw a case's picture; returns it and its caption."""
+    """Draw the picture of a number; returns it and its caption."""
     sys.path.insert(0, str(CASES))
     from mk import pic  # type: ignore[import-not-found]
 
@@ -131,7 +131,7 @@ def picture(number: int) -> tuple[Image.Image, str]:
 
 
 def shows(made: Path, item_id: str, number: int) -> bool:
-    """Whether an item's thumbnail shows the picture of a number."""
+    """Return whether an item's thumbnail shows the picture of a number."""
     with Image.open(made / "thumbnails" / item_id[:2] / f"{item_id}.webp") as thumbnail:
         shown = np.asarray(thumbnail.convert("RGB"), np.float32)
     wanted = np.asarray(picture(number)[0].resize(shown.shape[1::-1]), np.float32)
@@ -139,12 +139,12 @@ def shows(made: Path, item_id: str, number: int) -> bool:
 
 
 Check = Callable[[Case], tuple[str, str, bool]]
-"""Returns what is expected, what came out, and whether it holds."""
+"""Returns the expected result, the actual result, and whether the check passes."""
 CHECKS: dict[str, Check] = {}
 
 
 def check(function: Check) -> Check:
-    """Register the check of the case that it is named after."""
+    """Register a check; its name is that of the case."""
     CHECKS[function.__name__] = function
     return function
 
@@ -159,16 +159,16 @@ def awkward_names(case: Case) -> tuple[str, str, bool]:
     one_each = len(found) and all(len(of) == 1 for of in captions(made).values())
     space = " lead.png" in found and found[" lead.png"] == [picture(18)[1]]
     named = "latin" in skipped(made)
-    got = f"{len(items(made))} items, leading space {'kept' if space else 'lost'}"
+    got = f"{len(items(made))} items, leading space {'preserved' if space else 'lost'}"
     return (
-        "28 items with their captions, the Latin-1 name told",
-        got + ("" if named else ", Latin-1 name not told"),
+        "28 items with their captions, the Latin-1 name reported",
+        got + ("" if named else ", Latin-1 name not reported"),
         run.code == 0 and len(items(made)) == 28 and bool(one_each) and space and named,
     )
 
 
 def machine_load() -> float:
-    """Measure how many times longer than on an idle machine a process takes; at least 1."""
+    """Measure how much slower the machine is than when idle, as a factor of at least 1."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import torch, open_clip"], check=True)
@@ -190,17 +190,17 @@ def backbone_names(case: Case) -> tuple[str, str, bool]:
     offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(case.folder / "hub")}
     load = machine_load()
     wrong, first, last = [], 0.0, 0.0
-    for name, said in advice.items():
+    for name, expected in advice.items():
         run = case.prepare("folder", case.out / "img", "--backbone", name, **offline)[0]
         first, last = max(first, run.first_line), max(last, run.seconds)
-        if not (run.code == 1 and said in run.err.splitlines()[-1]) or "Traceback" in run.err:
-            wrong.append(f"{name}: {run.told}")
-    soon = first < 2 * load and last < 20 * load
+        if not (run.code == 1 and expected in run.err.splitlines()[-1]) or "Traceback" in run.err:
+            wrong.append(f"{name}: {run.output}")
+    in_time = first < 2 * load and last < 20 * load
     return (
-        "understood, or the name to use; a line within 2 s, offline told within 20 s",
+        "opened, or the correct name suggested; first line within 2 s, offline error within 20 s",
         f"first line after {first:.1f} s, the end after {last:.1f} s on a machine "
-        f"{load:.1f} times slower than when idle; {'; '.join(wrong) or 'all answered'}",
-        soon and not wrong,
+        f"{load:.1f} times slower than when idle; {'; '.join(wrong) or 'all as expected'}",
+        in_time and not wrong,
     )
 
 
@@ -219,7 +219,7 @@ def caption_encodings(case: Case) -> tuple[str, str, bool]:
 
     run, _, _ = read("latin1.csv")
     if not (run.is_one_line and "--encoding latin-1" in run.err):
-        wrong.append(f"latin1 without --encoding: {run.told[-60:]}")
+        wrong.append(f"latin1 without --encoding: {run.output[-60:]}")
     for name, form, *more in (
         *((name, "{}, café") for name in ("bom_crlf", "utf16", "mac", "sepline", "semicolon")),
         *((name, "{}, café") for name in ("Header", "HEADER2", "noheader")),
@@ -232,22 +232,23 @@ def caption_encodings(case: Case) -> tuple[str, str, bool]:
     ):
         run, found, _ = read(f"{name}.csv", *more)
         if found != each(form.replace("{}", "{0}")):
-            wrong.append(f"{name}: {run.told[-60:]}")
+            wrong.append(f"{name}: {run.output[-60:]}")
     run, _, _ = read("wide.csv")
     if not (run.is_one_line and "'title' or 'description'" in run.err):
-        wrong.append(f"wide without a column: {run.told[-60:]}")
+        wrong.append(f"wide without a column: {run.output[-60:]}")
     run, found, made = read("openquote.csv")
-    told = "openquote" in run.told or "quote" in run.told.lower() or run.is_one_line
-    swallowed = any("\n" in text for of in found.values() for text in of) or any(
+    reported = "openquote" in run.output or "quote" in run.output.lower() or run.is_one_line
+    merged = any("\n" in text for of in found.values() for text in of) or any(
         texts[4] in text and texts[3] in text for of in found.values() for text in of
     )
-    if swallowed or not told:
-        wrong.append(f"openquote: {run.told[-60:]}")
+    if merged or not reported:
+        wrong.append(f"openquote: {run.output[-60:]}")
     run, found, made = read("nulls.csv")
-    kept = {text for of in found.values() for text in of} & {"nan", "NULL", "None", "N/A", "-"}
-    if kept - {"-"} or "Traceback" in run.err:
-        wrong.append(f"nulls kept: {kept}")
-    return "all read; nothing swallowed; no null is a caption", "; ".join(wrong) or "so", not wrong
+    nulls = {text for of in found.values() for text in of} & {"nan", "NULL", "None", "N/A", "-"}
+    if nulls - {"-"} or "Traceback" in run.err:
+        wrong.append(f"nulls read as captions: {nulls}")
+    expected = "all read; no rows merged; no null is a caption"
+    return expected, "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -260,8 +261,8 @@ def cc3m_one_based(case: Case) -> tuple[str, str, bool]:
         )
         found = captions(made)
         if not (len(found) == 20 and all(f"(file {file})" in of[0] for file, of in found.items())):
-            wrong.append(f"{name}: {len(found)} items, {run.told[-60:]}")
-    return "20 of 20 fit", "; ".join(wrong) or "so", not wrong
+            wrong.append(f"{name}: {len(found)} items, {run.output[-60:]}")
+    return "20 of 20 match", "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -279,8 +280,9 @@ def coco_odd(case: Case) -> tuple[str, str, bool]:
         )
         named = name == "string_ids" and run.is_one_line and "id" in run.err
         if not (right or named):
-            wrong.append(f"{name}: {len(found)} items, {run.told[-80:]}")
-    return "string ids read or named; others read", "; ".join(wrong) or "so", not wrong
+            wrong.append(f"{name}: {len(found)} items, {run.output[-80:]}")
+    expected = "string ids read or reported; others read"
+    return expected, "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -295,7 +297,11 @@ def coco_same_basename(case: Case) -> tuple[str, str, bool]:
         number = int(Path(file).stem) + (8 if camera == "cam2" else 0)
         own = list(row.captions) == [f"{picture(number)[1]} from {camera}"]
         right += own and shows(made, row.id, number)
-    return "16 items, each with its own pixels", f"{right} right of {len(items(made))}", right == 16
+    return (
+        "16 items, each with its own pixels",
+        f"{right} of {len(items(made))} correct",
+        right == 16,
+    )
 
 
 @check
@@ -309,10 +315,10 @@ def csv_extra_comma(case: Case) -> tuple[str, str, bool]:
         found = captions(made)
         first = {file: of[0] if of else "" for file, of in found.items()}
         expected = {file: of if isinstance(of, str) else of[0] for file, of in wanted.items()}
-        told = run.is_one_line or all(f"{n}.png" in skipped(made) for n in range(8))
-        if first != expected and not (told and not any(first.values())):
-            wrong.append(f"{name}: {next(iter(first.values()), '')!r} {run.told[-60:]}")
-    return "captions whole, or the rows told", "; ".join(wrong) or "so", not wrong
+        reported = run.is_one_line or all(f"{n}.png" in skipped(made) for n in range(8))
+        if first != expected and not (reported and not any(first.values())):
+            wrong.append(f"{name}: {next(iter(first.values()), '')!r} {run.output[-60:]}")
+    return "captions complete, or the rows reported", "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -323,13 +329,13 @@ def embeddings_dead_end(case: Case) -> tuple[str, str, bool]:
         "embeddings", case.out / "two_npys", "--backbone", "my-lab/own-clip", **offline
     )
     if run.code:
-        return "trains; search by item", run.told, False
+        return "trains; searches by item", run.output, False
     trained = case.folder / "trained"
     train = case.sieve("train", made, "--out", trained, "--epochs", "2", "--m", "64", **offline)
     item = items(made)["id"].iloc[0]
     search = case.sieve("search", made, "--item", item, "--checkpoint", trained, "--json")
     found = json.loads(search.out)["results"] if search.code == 0 else []
-    return "trains; search by item", f"{train.told[-60:]}; {len(found)} results", len(found) > 0
+    return "trains; searches by item", f"{train.output[-60:]}; {len(found)} results", len(found) > 0
 
 
 LAYOUTS_READ = (
@@ -352,14 +358,14 @@ def embeddings_layouts(case: Case) -> tuple[str, str, bool]:
         )
         read = run.code == 0 and len(items(made)) > 0
         if not (read and name in LAYOUTS_READ or run.is_one_line):
-            wrong.append(f"{name}: {run.told[-60:]}")
+            wrong.append(f"{name}: {run.output[-60:]}")
         elif name == "text_five" and read:
             counts = [len(of) for of in items(made)["captions"]]
             if counts != [5] * 8:
-                wrong.append(f"text_five: captions an image {sorted(set(counts))}")
+                wrong.append(f"text_five: captions per image {sorted(set(counts))}")
     return (
-        "read, or refused in one line; 768 wide refused",
-        "; ".join(wrong) or "so",
+        "read, or rejected with one line; 768 dimensions rejected",
+        "; ".join(wrong) or "as expected",
         not wrong,
     )
 
@@ -371,16 +377,17 @@ def exclusion_wording(case: Case) -> tuple[str, str, bool]:
         run = case.sieve("search", "scenes", query, "-k", "2", "--json")
         found = json.loads(run.out) if run.code == 0 else {}
         if "beach" not in found.get("without", "") and not found.get("notes"):
-            wrong.append(f"{query}: {run.told[-60:]}")
+            wrong.append(f"{query}: {run.output[-60:]}")
     run = case.sieve("search", "scenes", "not a dog", "-k", "2", "--json")
     found = json.loads(run.out) if run.code == 0 else {}
     if "dog" not in found.get("without", "") and not (run.is_one_line or found.get("notes")):
-        wrong.append(f"not a dog: {run.told[-60:]}")
+        wrong.append(f"not a dog: {run.output[-60:]}")
     run = case.sieve("search", "scenes", "an animal", "--without", "beaches", "-k", "1", "--json")
     names = [part["name"] for part in json.loads(run.out)["off"]] if run.code == 0 else []
     if not any("beach" in name for name in names) or any("city" in name for name in names):
         wrong.append(f"beaches: off {names}")
-    return "read as exclusion, or noted; beaches = beach", "; ".join(wrong) or "so", not wrong
+    expected = "parsed as exclusion, or a note shown; beaches = beach"
+    return expected, "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -390,8 +397,8 @@ def flickr_row19999(case: Case) -> tuple[str, str, bool]:
     n = int(items(made)["captions"].map(len).sum()) if len(items(made)) else 0
     rows = max(len(list(csv.reader(skipped(made).splitlines()))) - 1, 0)
     return (
-        "39 captions, one row told",
-        f"{n} captions, {rows} told; {run.told[-50:]}",
+        "39 captions, one row reported",
+        f"{n} captions, {rows} reported; {run.output[-50:]}",
         (n == 39 and rows == 1) or (n == 40 and rows == 0),
     )
 
@@ -401,9 +408,10 @@ def heic_only(case: Case) -> tuple[str, str, bool]:
     case.make("mixed")
     run, made = case.prepare("folder", case.out, "--keep-going")
     named = sum(f"IMG_{n:04}.HEIC" in skipped(made) for n in range(1, 6))
-    # Files of the case are only the beginnings of HEIC files: no decoder can read them.
-    said = find_spec("pillow_heif") is not None or "sieve-explorer[heif]" in run.out + run.err
-    return "5 HEIC named, what to install", f"{named} named; {run.told[-90:]}", named == 5 and said
+    # The files of this case are truncated: no decoder can read them.
+    advised = find_spec("pillow_heif") is not None or "sieve-explorer[heif]" in run.out + run.err
+    got = f"{named} listed; {run.output[-90:]}"
+    return "5 HEIC files listed, install command shown", got, named == 5 and advised
 
 
 @check
@@ -416,7 +424,11 @@ def hf_cache_symlinks(case: Case) -> tuple[str, str, bool]:
         run, made = case.prepare(*arguments, "--follow-links")
     found = [list(of) for of in items(made)["captions"]]
     right = found == [[picture(n)[1]] for n in range(10)]
-    return "10 items, by an option if need be", f"{len(found)} items; {run.told[-60:]}", right
+    return (
+        "10 items, with --follow-links if necessary",
+        f"{len(found)} items; {run.output[-60:]}",
+        right,
+    )
 
 
 @check
@@ -430,15 +442,19 @@ def json_list_captions(case: Case) -> tuple[str, str, bool]:
             "folder", case.out / "img", "--captions", case.out / f"{name}.json"
         )
         if captions(made) != wanted:
-            wrong.append(f"{name}: {run.told[-80:]}")
-    return "12 items with all captions, three times", "; ".join(wrong) or "so", not wrong
+            wrong.append(f"{name}: {run.output[-80:]}")
+    return (
+        "12 items with all captions, for all three files",
+        "; ".join(wrong) or "as expected",
+        not wrong,
+    )
 
 
 @check
 def laion_meta(case: Case) -> tuple[str, str, bool]:
     case.make()
     run, _ = case.prepare("conceptual-captions", case.out)
-    return "says to run img2dataset first", run.told, run.is_one_line and "img2dataset" in run.err
+    return "says to run img2dataset first", run.output, run.is_one_line and "img2dataset" in run.err
 
 
 @check
@@ -448,7 +464,7 @@ def mixed_formats(case: Case) -> tuple[str, str, bool]:
     wanted = ["IMG_0001.HEIC", "IMG_0002.heif", "m.jxl", "DSC1.NEF", "x.svg", "noext"]
     wanted += ["html.jpg", "zero.png", "truncated.jpg"]
     missing = [name for name in wanted if name not in skipped(made)]
-    return "all 9 named in skipped.csv", f"not named: {', '.join(missing) or 'none'}", not missing
+    return "all 9 listed in skipped.csv", f"not listed: {', '.join(missing) or 'none'}", not missing
 
 
 @check
@@ -463,7 +479,7 @@ def parquet_caption_list(case: Case) -> tuple[str, str, bool]:
     texts = [list(of) for of in found["captions"]] == wanted
     splits = found["split"].tolist() == ["train", "select", "test"] * 4
     got = f"{sum(map(len, found['captions']))} captions, split {'given' if splits else 'drawn'}"
-    return "36 captions, the published split", f"{got}; {run.told[-40:]}", texts and splits
+    return "36 captions, the published split", f"{got}; {run.output[-40:]}", texts and splits
 
 
 @check
@@ -497,7 +513,7 @@ def pythonpath_shadow(case: Case) -> tuple[str, str, bool]:
     )
     codes += [trained.code, done.returncode]
     return (
-        "works beside a model.py and an explorer/, torchrun too",
+        "works next to a model.py and an explorer/, also with torchrun",
         f"exit codes {codes}",
         codes == [0, 0, 0, 0] and (case.folder / "codes" / "config.json").is_file(),
     )
@@ -509,15 +525,15 @@ def repeated_images_splits(case: Case) -> tuple[str, str, bool]:
     run, made = case.prepare("conceptual-captions", case.out)
     found = items(made)
     if not len(found):
-        return "equal pictures in one split, folded", run.told, False
+        return "identical images in one split, shown once", run.output, False
     number = found["image"].str.extract(r"::(\d+)", expand=False).astype(int) // 5
     crossing = int((found.groupby(number)["split"].nunique() > 1).sum())
     search = case.sieve("search", made, "a red circle", "-k", "8", "--json")
     shown = json.loads(search.out)["results"] if search.code == 0 else []
     keys = [int(one["file"].rpartition("/")[2]) // 5 for one in shown]
     return (
-        "equal pictures in one split; results not repeated",
-        f"{crossing} of {number.nunique()} cross; {len(set(keys))} pictures in {len(keys)} results",
+        "identical images in one split; results not repeated",
+        f"{crossing} of {number.nunique()} split; {len(set(keys))} images in {len(keys)} results",
         crossing == 0 and len(keys) == len(set(keys)) == 8,
     )
 
@@ -528,7 +544,7 @@ def results_without_file_names(case: Case) -> tuple[str, str, bool]:
     _, made = case.prepare("folder", case.out, "--keep-going")
     names = {path.name for path in case.out.iterdir()}
     plain = case.sieve("search", made, "a red circle", "-k", "3")
-    told = json.loads(case.sieve("search", made, "red", "--json").out)["results"]
+    results = json.loads(case.sieve("search", made, "red", "--json").out)["results"]
     paths = case.sieve("search", made, "red", "--paths").out.splitlines()
     table = case.folder / "r.csv"
     case.sieve("export", made, "results", "--query", "red", "-o", table)
@@ -536,11 +552,12 @@ def results_without_file_names(case: Case) -> tuple[str, str, bool]:
         rows = list(csv.DictReader(stream))
     right = (
         any(name in plain.out for name in names)
-        and {one["file"] for one in told} <= names
+        and {one["file"] for one in results} <= names
         and all(Path(path).is_file() for path in paths)
         and {row["file"] for row in rows} <= names
     )
-    return "each result says its file", ", ".join(one["file"] for one in told[:3]), bool(right)
+    got = ", ".join(one["file"] for one in results[:3])
+    return "each result shows its file name", got, bool(right)
 
 
 @check
@@ -555,8 +572,9 @@ def sae_checkpoints(case: Case) -> tuple[str, str, bool]:
                 and tool.lower() in run.err.replace(str(case.out), "").lower()
                 and "sieve prepare codes" in run.err
             ):
-                wrong.append(f"{command[0]} {name}: {run.told[-80:]}")
-    return "opens, or names the tool and how to make codes", "; ".join(wrong) or "so", not wrong
+                wrong.append(f"{command[0]} {name}: {run.output[-80:]}")
+    expected = "opens, or names the tool and explains how to import its codes"
+    return expected, "; ".join(wrong) or "as expected", not wrong
 
 
 @check
@@ -570,44 +588,45 @@ def webdataset_odd(case: Case) -> tuple[str, str, bool]:
         wanted = [[*of, "another caption"] for of in texts] if part in "de" else texts
         own = all(shows(made, item, n) for n, item in enumerate(items(made)["id"]))
         if not (found == wanted and own):
-            wrong.append(f"{part}: {found[:1]} {run.told[-50:]}")
+            wrong.append(f"{part}: {found[:1]} {run.output[-50:]}")
     run, made = case.prepare("conceptual-captions", case.out / "c", "--keep-going")
     found = [list(of) for of in items(made)["captions"]]
     own = all(map(lambda item, n: shows(made, item, n), items(made)["id"], (0, 1, 2, 9)))
     if found != [["a red thing"], [], ["a green thing"], ["a blue thing"]] or not own:
-        wrong.append(f"c: {found} {run.told[-50:]}")
+        wrong.append(f"c: {found} {run.output[-50:]}")
     if "00000/1," not in skipped(made):
-        wrong.append("c: the picture without a caption is not named")
+        wrong.append("c: the image without a caption is not listed")
     run, _ = case.prepare("conceptual-captions", case.out / "g")
     if not (run.is_one_line and "gz" in run.err):
-        wrong.append(f"g: {run.told[-60:]}")
-    return "a–f: own picture and captions; g: says gzip", "; ".join(wrong) or "so", not wrong
+        wrong.append(f"g: {run.output[-60:]}")
+    expected = "a–f: correct images and captions; g: error mentions gzip"
+    return expected, "; ".join(wrong) or "as expected", not wrong
 
 
 def main(names: list[str]) -> int:
-    """Run cases and print the table; returns the exit code."""
+    """Run cases and print the table; returns the exit status."""
     if not CASES.is_dir():
-        sys.stdout.write(f"There are no cases at {CASES}: nothing was run.\n")
+        sys.stdout.write(f"no cases found at {CASES}\n")
         return 0
     there = sorted(path.name for path in CASES.iterdir() if path.is_dir())
     unknown = [name for name in names if name not in there]
     if unknown:
-        sys.stderr.write(f"There is no case {unknown[0]}; there are: {', '.join(there)}\n")
+        sys.stderr.write(f"unknown case {unknown[0]!r}; expected one of: {', '.join(there)}\n")
         return 2
-    sys.stdout.write("| case | expected | got | holds |\n|---|---|---|---|\n")
+    sys.stdout.write("| case | expected | actual | passes |\n|---|---|---|---|\n")
     n_failed = 0
     for name in names or there:
-        expected, got, holds = "", "no check is written for it", False
+        expected, got, holds = "", "no check is defined", False
         if name in CHECKS:
             with tempfile.TemporaryDirectory(prefix="sieve-case-") as folder:
                 try:
                     expected, got, holds = CHECKS[name](Case(name, Path(folder)))
-                except Exception as error:  # noqa: BLE001  (a check that breaks does not hold)
+                except Exception as error:  # noqa: BLE001  (a check that raises fails)
                     got = f"{type(error).__name__}: {error}"
         n_failed += not holds
         cells = (name, expected, got, "yes" if holds else "**no**")
-        told = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-        sys.stdout.write(f"| {' | '.join(told)} |\n")
+        escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+        sys.stdout.write(f"| {' | '.join(escaped)} |\n")
         sys.stdout.flush()
     return 1 if n_failed else 0
 

@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.crash_recovery --times 10 [--seed 0] [--port 8970] [--what WHAT]
 
-A real `sieve explore` on the bundled collection is killed by signal 9 while a training that its
-page started is under way, and while two clients write names and a third exports results; a real
-`sieve export` is killed while it writes over an older file. A training holds where it is told as
-stopped or done, goes on, and every checkpoint there is opens; writing holds where all that was
-told as saved is read again; an export where its file is the older one or the new one, whole.
+`sieve explore` on the bundled collection is killed with SIGKILL during a training run started from
+its page, and while two clients write names and a third exports results. `sieve export` is killed
+while it overwrites an older file. Checks:
+
+- training: the run is reported as stopped or done, can be resumed, and every checkpoint opens;
+- annotating: every name that was acknowledged as saved is read again;
+- exporting: the file is the complete old one or the complete new one.
 """
 
 from __future__ import annotations
@@ -54,8 +56,10 @@ class Server:
             time.sleep(0.2)
 
     def _names(self, until: float) -> bool:
-        """Find the components that have server functions, once it answers."""
-        assert self._process.poll() is None and time.monotonic() < until, "it does not open again"
+        """Find the components that have server functions, once the server responds."""
+        assert self._process.poll() is None and time.monotonic() < until, (
+            "the server did not restart"
+        )
         try:
             config = httpx.get(f"{self._url}/config", timeout=20).json()
         except httpx.HTTPError:
@@ -64,21 +68,21 @@ class Server:
         return True
 
     def ask(self, name: str, data: Any) -> dict[str, Any]:
-        """Ask as the page does."""
+        """Call a server function as the page does."""
         body = request_body(self._functions, f"sieve_{name}", data)
         return httpx.post(f"{self._url}{RPC_URL}", json=body, timeout=60).json()
 
     def kill(self) -> None:
-        """End it, as the kernel does where memory is short."""
+        """Kill the server, as the kernel does if memory runs out."""
         self._process.kill()
         self._process.wait()
 
 
 def training(chance: random.Random, port: int, collection: Collection) -> str:
-    """Kill the server while it trains; returns how the training stood."""
+    """Kill the server while it trains; returns the state of the training run."""
     server = Server(port)
-    told = server.ask("training_start", _SETTINGS)
-    assert "error" not in told, told
+    answer = server.ask("training_start", _SETTINGS)
+    assert "error" not in answer, answer
     time.sleep(chance.uniform(0, 25))
     server.kill()
     trainings = TrainingManager(collection, "cpu")
@@ -100,40 +104,40 @@ def training(chance: random.Random, port: int, collection: Collection) -> str:
         trainings.stop()
         _wait(lambda: not trainings.job_lock.running_job())
     trainings.discard()
-    return "stopped, went on" if left.state == STOPPED else "had not begun, begun"
+    return "stopped, resumed" if left.state == STOPPED else "not started, then started"
 
 
 def annotating(chance: random.Random, port: int, collection: Collection) -> str:
-    """Kill the server while two clients write and a third exports; returns how many were told."""
+    """Kill the server while clients write and export; returns how many names were saved."""
     server = Server(port)
     saved: dict[int, tuple[int, str]] = {}
-    refused: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
     checkpoint = Checkpoint.load(find_checkpoint(collection))
     store = open_annotations(collection.sha256, checkpoint.sha256, checkpoint.m)
-    known = {j: said["name"].version for j, said in store.all().items() if "name" in said}
+    versions = {j: row["name"].version for j, row in store.all().items() if "name" in row}
 
     def write(first: int) -> None:
         for number in range(first, first + 800, 2):
             name, dimension = f"name {chance.random()}", number % checkpoint.m
-            version = saved[dimension][0] if dimension in saved else known.get(dimension, 0)
-            asked = {"dimension": dimension, "field": "name", "value": name, "version": version}
+            version = saved[dimension][0] if dimension in saved else versions.get(dimension, 0)
+            fields = {"dimension": dimension, "field": "name", "value": name, "version": version}
             try:
-                told = server.ask("notes_write", asked)
+                answer = server.ask("notes_write", fields)
             except (httpx.HTTPError, ValueError):
                 return
-            if "error" in told:
-                refused.append(told)
+            if "error" in answer:
+                errors.append(answer)
                 return
             saved[dimension] = (version + 1, name)
 
     def export() -> None:
         while True:
             try:
-                told = server.ask("export_results", {"q": "a dog", "kind": "csv"})
+                answer = server.ask("export_results", {"q": "a dog", "kind": "csv"})
             except (httpx.HTTPError, ValueError):
                 return
-            if "error" in told:
-                refused.append(told)
+            if "error" in answer:
+                errors.append(answer)
                 return
 
     clients = [threading.Thread(target=write, args=(first,)) for first in (0, 1)]
@@ -144,15 +148,15 @@ def annotating(chance: random.Random, port: int, collection: Collection) -> str:
     server.kill()
     for client in clients:
         client.join()
-    assert not refused, refused
-    kept = store.all()
-    lost = [j for j, told in saved.items() if kept[j]["name"].version < told[0]]
+    assert not errors, errors
+    stored = store.all()
+    lost = [j for j, (version, _) in saved.items() if stored[j]["name"].version < version]
     assert not lost and not store.fault(), (lost, store.fault())
-    return f"{len(saved)} told as saved"
+    return f"{len(saved)} saved"
 
 
 def exporting(chance: random.Random, _: int, __: Collection) -> str:
-    """Kill an export that writes over an older file; returns which of the two is there."""
+    """Kill an export that overwrites an older file; returns which of the two remains."""
     folder = sieve_home() / "exported"
     folder.mkdir(exist_ok=True)
     out = folder / "codes.parquet"
@@ -172,18 +176,18 @@ def exporting(chance: random.Random, _: int, __: Collection) -> str:
     running.wait()
     data = out.read_bytes()
     assert data in (b"older", (folder / "whole").read_bytes())
-    return f"{'older' if data == b'older' else 'new'}{', had ended' if ended else ''}"
+    return f"{'older' if data == b'older' else 'new'}{', export had finished' if ended else ''}"
 
 
 def _wait(until: Callable[[], bool]) -> None:
     end = time.monotonic() + _PATIENCE
     while not until():
-        assert time.monotonic() < end, "it takes too long"
+        assert time.monotonic() < end, f"not done after {_PATIENCE:.0f} s"
         time.sleep(0.1)
 
 
 def main() -> None:
-    """Kill, look, and print what held."""
+    """Run the cases and print how many passed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -200,8 +204,8 @@ def main() -> None:
         os.environ["SIEVE_HOME"] = home
         collection = Collection.open(locate_collection("scenes"))
         for name in given.what:
-            held = [cases[name](chance, given.port, collection) for _ in range(given.times)]
-            report[name] = {"killed": given.times, "held": len(held), "each": held}
+            passed = [cases[name](chance, given.port, collection) for _ in range(given.times)]
+            report[name] = {"killed": given.times, "passed": len(passed), "each": passed}
     print(json.dumps(report, indent=1))
 
 

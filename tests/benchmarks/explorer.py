@@ -1,13 +1,13 @@
-"""Toggle latency of the explorer in a real browser, beside a plain Gradio gallery.
+"""Measure the toggle latency of the explorer in a real browser, compared with `gr.Gallery`.
 
     python -m tests.benchmarks.explorer --collection scenes --toggles 50 --json
     python -m tests.benchmarks.explorer --items 118000 [--folder DISK]
 
-A toggle counts from the click until the new results stand on screen, their images decoded. The
-peer shows the same results of the same searches in `gr.Gallery`, its checkboxes in a
-`gr.CheckboxGroup`, both with the settings that Gradio's guides advise for speed. *Server* is the
-time from the question's last byte to the answer's first, as the browser sees it. With --items the
-collection is made up (`made_up_collection.py`), its thumbnails some shared pictures.
+Latency is the time from the click until the new results are on screen with their images decoded.
+The baseline shows the results of the same searches in a `gr.Gallery` with a `gr.CheckboxGroup`,
+both with the settings that Gradio's guides recommend for speed. *Server* is the time from the last
+byte of the request to the first byte of the response, as the browser reports it. With --items the
+collection is synthetic (`synthetic_collection.py`) and its items share a few thumbnails.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from tests.benchmarks.synthetic_collection import make  # noqa: E402
 from tests.browser.steps import installed_browser  # noqa: E402
 
 SMALL, LIMIT_MS, LARGE_LIMIT_MS = 5_000, 250.0, 300.0
-"""Budgets of p95: up to so many items, and beyond."""
-# Both pages tell that their results changed by their images' addresses in order of the screen.
+"""Limits on the 95th percentile: up to `SMALL` items, and above."""
+# A change of results is detected from the image addresses, in the order of the page.
 WATCH = """
 window.shown = (selector) =>
   [...document.querySelectorAll(selector)].map((image) => image.getAttribute('src')).join();
@@ -61,7 +61,7 @@ GALLERY = ".grid-container img"
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from click to results, of them the server's, and kilobytes received for each."""
+    """Milliseconds from click to results, the server's part of it, and kilobytes per toggle."""
 
     p50_ms: float
     p95_ms: float
@@ -72,7 +72,7 @@ class Latency:
 
 
 def gallery_app(engine: Engine, query: EncodedQuery, dimensions: list[int]) -> gr.Blocks:
-    """Make the peer: the same search behind stock components."""
+    """Build the baseline: the same search with standard Gradio components."""
     names = [f"{engine.name_of(j)} {j}" for j in dimensions]
 
     def found(on: list[str]) -> list[tuple[str, str]]:
@@ -96,7 +96,7 @@ def gallery_app(engine: Engine, query: EncodedQuery, dimensions: list[int]) -> g
 
 
 def changing_dimensions(engine: Engine, query: EncodedQuery, count: int = 8) -> list[int]:
-    """Choose strong dimensions whose toggle changes the results, so that a change can be seen."""
+    """Choose strong dimensions whose toggle changes the results."""
     whole = [result.id for result in engine.search(query, ()).results]
     strong = [active.dimension for active in query.dimensions if active.strength > 0]
     changing = [
@@ -106,7 +106,7 @@ def changing_dimensions(engine: Engine, query: EncodedQuery, count: int = 8) -> 
 
 
 def measure(page: Page, selector: str, click: Callable[[int], str], toggles: int) -> Latency:
-    """Click through the switches, each off and on again, and time every change.
+    """Toggle the switches one after another, off and on again, and time every change.
 
     Parameters
     ----------
@@ -136,18 +136,18 @@ def measure(page: Page, selector: str, click: Callable[[int], str], toggles: int
     worst = float(max(times))
     if worst >= 5000:
         raise RuntimeError(f"a toggle changed nothing on {page.url}")
-    told = (
+    milliseconds = (
         *np.percentile(times, (50, 95)),
         worst,
         *np.percentile(served, (50, 95)),
         sum(received) / 1024 / toggles,
     )
-    return Latency(*(round(float(x), 1) for x in told))
+    return Latency(*(round(float(x), 1) for x in milliseconds))
 
 
 @contextmanager
 def opened(url: str) -> Iterator[Page]:
-    """Open a page in a fresh browser."""
+    """Open a page in a new browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=installed_browser(), args=["--no-sandbox"]
@@ -159,7 +159,7 @@ def opened(url: str) -> Iterator[Page]:
 
 
 def compare(engine: Engine, text: str, toggles: int) -> dict[str, Any]:
-    """Measure the explorer and the peer on the same query and dimensions."""
+    """Measure the explorer and the baseline on the same query and dimensions."""
     query = engine.encode(text)
     dimensions = changing_dimensions(engine, query)
     if not dimensions:
@@ -169,60 +169,60 @@ def compare(engine: Engine, text: str, toggles: int) -> dict[str, Any]:
         page.wait_for_function("window.Sieve && Sieve.idle")
         page.wait_for_selector(TILES)
 
-        def ours(n: int) -> str:
+        def explorer_click(n: int) -> str:
             j = dimensions[n % len(dimensions)]
             return f"document.querySelector('.sv-dim[data-d=\"{j}\"] input').click()"
 
-        explorer = measure(page, TILES, ours, toggles)
+        explorer = measure(page, TILES, explorer_click, toggles)
     served.app.close()
-    peer_app = gallery_app(engine, query, dimensions)
-    _, url, _ = peer_app.queue().launch(prevent_thread_lock=True, quiet=True, server_port=7971)
+    baseline_app = gallery_app(engine, query, dimensions)
+    _, url, _ = baseline_app.queue().launch(prevent_thread_lock=True, quiet=True, server_port=7971)
     with opened(url) as page:
         page.wait_for_selector(GALLERY)
 
-        def theirs(n: int) -> str:
+        def gallery_click(n: int) -> str:
             at = n % len(dimensions)
             return f"document.querySelectorAll('input[type=checkbox]')[{at}].click()"
 
-        peer = measure(page, GALLERY, theirs, toggles)
-    peer_app.close()
+        baseline = measure(page, GALLERY, gallery_click, toggles)
+    baseline_app.close()
     return {
         "collection": engine.collection.name,
         "items": engine.collection.n_items,
         "query": text,
         "toggles": toggles,
         "explorer": asdict(explorer),
-        "gallery": asdict(peer),
-        "ratio_p95": round(explorer.p95_ms / peer.p95_ms, 3),
+        "gallery": asdict(baseline),
+        "ratio_p95": round(explorer.p95_ms / baseline.p95_ms, 3),
         "limit_ms": LIMIT_MS if engine.collection.n_items <= SMALL else LARGE_LIMIT_MS,
         "load_before": round(os.getloadavg()[0], 2),
     }
 
 
-def made_up_engine(folder: Path, n: int) -> Engine:
-    """Open a made-up collection of `n` items; $SIEVE_HOME is then in the folder too."""
+def synthetic_engine(folder: Path, n: int) -> Engine:
+    """Create and open a synthetic collection of `n` items; sets $SIEVE_HOME to a subfolder."""
     make(folder, n, str(folder / "home"), pictures=True)
     return Engine.open(folder / "collection", (folder / "checkpoint").read_text(), "cpu")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--collection", default="scenes")
     parser.add_argument("--checkpoint")
-    parser.add_argument("--items", type=int, help="of a made-up collection, instead")
-    parser.add_argument("--folder", type=Path, help="where that is made, and removed at the end")
+    parser.add_argument("--items", type=int, help="use a synthetic collection of this size")
+    parser.add_argument("--folder", type=Path, help="parent of its temporary folder")
     parser.add_argument("--query", default="a dog")
     parser.add_argument("--toggles", type=int, default=50)
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    if asked.items:
-        with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-            found = compare(made_up_engine(Path(folder), asked.items), asked.query, asked.toggles)
+    args = parser.parse_args()
+    if args.items:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            found = compare(synthetic_engine(Path(folder), args.items), args.query, args.toggles)
     else:
-        engine = Engine.open(locate_collection(asked.collection), asked.checkpoint)
-        found = compare(engine, asked.query, asked.toggles)
-    if asked.json:
+        engine = Engine.open(locate_collection(args.collection), args.checkpoint)
+        found = compare(engine, args.query, args.toggles)
+    if args.json:
         print(json.dumps(found, indent=1))
         return
     for name in ("explorer", "gallery"):
@@ -230,7 +230,7 @@ def main() -> None:
         print(
             f"{name:>9}  p50 {one['p50_ms']:6.0f} ms  p95 {one['p95_ms']:6.0f} ms  "
             f"worst {one['worst_ms']:6.0f} ms  server {one['server_p50_ms']:4.0f} and "
-            f"{one['server_p95_ms']:4.0f} ms  {one['kilobytes']:6.1f} kB a toggle"
+            f"{one['server_p95_ms']:4.0f} ms  {one['kilobytes']:6.1f} kB per toggle"
         )
     print(f"ratio of p95: {found['ratio_p95']}; limit {found['limit_ms']:.0f} ms")
 

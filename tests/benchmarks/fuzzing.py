@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 ROUND = 40
-"""Inputs of one target before the next has its turn."""
+"""Number of inputs that one target gets in each round."""
 _KEPT = 40
 
 
@@ -34,7 +34,7 @@ class Target(NamedTuple):
     name: str
     inputs: st.SearchStrategy[Any]
     run: Callable[[Any], str]
-    """Returns how it ended, in a word; raises, or returns `FAULT…`, if it broke."""
+    """Returns the outcome in a few words; raises, or returns `FAULT…`, on a failure."""
 
 
 FAULT = "fault: "
@@ -43,14 +43,14 @@ _USER_ERRORS = (ValueError, OSError)
 
 
 class Report:
-    """Counts of outcomes by target, and the inputs that broke one."""
+    """Number of outcomes by target, and the inputs that caused a failure."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Counter[str]] = {}
         self.faults: dict[str, str] = {}
 
     def add(self, target: Target, value: Any) -> None:
-        """Try one input."""
+        """Run a target on one input."""
         counted = self.counts.setdefault(target.name, Counter())
         try:
             ended = target.run(value)
@@ -80,7 +80,7 @@ class Report:
 
 
 def fuzz(targets: list[Target], minutes: float, first_seed: int) -> Report:
-    """Try inputs, round by round, until the time is up."""
+    """Run inputs round by round until the time limit."""
     report, until, turn = Report(), time.monotonic() + 60 * minutes, 0
     while time.monotonic() < until:
         for target in targets:
@@ -109,7 +109,7 @@ def _round(target: Target, report: Report, number: int) -> None:
 
 
 def outcome(read: Callable[[Any], object]) -> Callable[[Any], str]:
-    """Wrap a parser so that it returns how it ended: read, refused in one line, or a fault."""
+    """Wrap a parser so that it returns its outcome: read, rejected with one line, or a fault."""
 
     def run(value: Any) -> str:
         try:
@@ -123,7 +123,7 @@ def outcome(read: Callable[[Any], object]) -> Callable[[Any], str]:
 
 
 def file_outcome(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], str]:
-    """Wrap a parser of files: bytes are written to `path` before it reads them."""
+    """Wrap a parser of files: write the bytes to `path`, then parse it."""
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def read_written(data: bytes) -> object:
@@ -134,17 +134,17 @@ def file_outcome(path: Path, read: Callable[[Path], object]) -> Callable[[bytes]
 
 
 def main() -> None:
-    """Try, and print what was tried and what broke."""
+    """Run the targets and print the outcomes and failures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--what", choices=("api", "parsers"), help="by default both, half the time each"
+        "--what", choices=("api", "parsers"), help="default: both, with half the time each"
     )
-    parser.add_argument("--only", default="", help="targets with this in their name")
+    parser.add_argument("--only", default="", help="only targets whose name contains this")
     parser.add_argument("--port", type=int, default=8960)
     given_ = parser.parse_args()
-    # Imported late: both import all of Sieve.
+    # Imported here: both import all of Sieve.
     from tests.benchmarks.fuzzing_api import running_targets
     from tests.benchmarks.fuzzing_parsers import parser_targets
 

@@ -1,4 +1,4 @@
-"""Every handler of a running explorer, its own and the public one, as targets of the fuzzing."""
+"""Fuzzing targets: every handler of a running explorer, for local use and with `--public`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SEEDS: dict[str, tuple[Any, ...]] = {
     "inspect": ({"left": _SLOT, "right": _SLOT | {"text": "a cat"}, "off": [1], "list": True},),
     "why": ({"left": _SLOT, "ids": ["0123456789abcdef", "0123456789abcdee"], "off": []},
             _PLACE | {"a": "0123456789abcdef", "b": "0123456789abcdee"}),
-    "compare": (_PLACE | {"method": "subtraction", "knob": 0.5},),
+    "compare": (_PLACE | {"method": "subtraction", "hyperparameter": 0.5},),
     "notes_of": ({"dimension": 3},),
     "notes_write": ({"dimension": 3, "field": "name", "value": "dog", "version": 0},),
     "notes_export": ({"kind": "json"}, {"kind": "csv"}),
@@ -88,20 +88,22 @@ _BODIES = {
 
 
 class _Overheard(logging.Handler):
-    """Notes every traceback that reaches the log or the terminal."""
+    """Records every traceback that reaches the log or the terminal."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.tracebacks: list[str] = []
         self._terminal = sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[0] is not None:
-            self.heard.append(f"{record.name}: {record.exc_info[0].__name__}: {record.exc_info[1]}")
+            self.tracebacks.append(
+                f"{record.name}: {record.exc_info[0].__name__}: {record.exc_info[1]}"
+            )
 
     def write(self, text: str) -> int:
         if "Traceback" in text or text.startswith('  File "'):
-            self.heard.append(text.strip()[-200:])
+            self.tracebacks.append(text.strip()[-200:])
         return len(text)
 
     def flush(self) -> None:
@@ -113,9 +115,9 @@ class _Overheard(logging.Handler):
 
 @contextmanager
 def running_targets(port: int) -> Iterator[list[Target]]:
-    """Start both explorers on the bundled collection, with a $SIEVE_HOME of their own."""
+    """Start both explorers on the bundled collection, with a temporary $SIEVE_HOME."""
     path, ours = locate_collection("scenes", device="cpu", progress=False), sieve_home()
-    overheard, terminal = _Overheard(), sys.stderr
+    log_monitor, terminal = _Overheard(), sys.stderr
     run, home = JobLock.run, os.environ.get("SIEVE_HOME")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("collections", "codes"):
@@ -127,30 +129,30 @@ def running_targets(port: int) -> Iterator[list[Target]]:
             start(engine, port=port, training=training),
             start(engine, port=port + 1, access=Access(public=True)),
         ]
-        logging.getLogger().addHandler(overheard)
+        logging.getLogger().addHandler(log_monitor)
         for name in ("uvicorn.error", "uvicorn"):
-            logging.getLogger(name).addHandler(overheard)
+            logging.getLogger(name).addHandler(log_monitor)
         # A valid form starts a process, which this benchmark does not wait for.
         JobLock.run = lambda *_: None
-        sys.stderr = overheard
+        sys.stderr = log_monitor
         try:
             known = [engine.collection.items["id"].iloc[7], engine.collection.items["id"].iloc[99]]
             with httpx.Client(timeout=120) as web:
                 yield [
                     target
                     for kind, each in zip(("own", "public"), served, strict=True)
-                    for target in _targets(web, each.url, kind, known, overheard.heard)
+                    for target in _targets(web, each.url, kind, known, log_monitor.tracebacks)
                 ]
         finally:
             sys.stderr, JobLock.run = terminal, run
-            logging.getLogger().removeHandler(overheard)
+            logging.getLogger().removeHandler(log_monitor)
             for each in served:
                 each.app.close(verbose=False)
             os.environ.pop("SIEVE_HOME") if home is None else os.environ.update(SIEVE_HOME=home)
 
 
 def _targets(
-    web: httpx.Client, url: str, kind: str, ids: list[str], heard: list[str]
+    web: httpx.Client, url: str, kind: str, ids: list[str], tracebacks: list[str]
 ) -> Iterator[Target]:
     known = server_functions(web.get(f"{url}/config").json())
     for name in known:
@@ -160,15 +162,15 @@ def _targets(
             .replace("0123456789abcdef", ids[0])
             .replace("0123456789abcdee", ids[1])
         )
-        ask = _server_function(web, url + RPC_URL, request_body(known, name, None), heard)
+        ask = _server_function(web, url + RPC_URL, request_body(known, name, None), tracebacks)
         yield Target(f"{kind} {name}", changed(tuple(json.loads(text))), ask)
     named = web.get(f"{url}/gradio_api/info").json()["named_endpoints"]
     for name in named:
         data = changed(_ARGUMENTS.get(name, ([],)))
-        yield Target(f"{kind} {name}", data, _endpoint(web, url, name, heard))
+        yield Target(f"{kind} {name}", data, _endpoint(web, url, name, tracebacks))
     bodies = {"component_server": request_body(known, "sieve_open", ""), **_BODIES}
     for route, whole in bodies.items():
-        ask = _envelope(web, f"{url}/gradio_api/{route}", heard)
+        ask = _envelope(web, f"{url}/gradio_api/{route}", tracebacks)
         yield Target(f"{kind} body of {route}", changed((whole,)), ask)
 
 
@@ -176,13 +178,13 @@ def _body(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _fault(answer: httpx.Response, heard: list[str], begun: float) -> str:
-    """Return the fault of an answer, or an empty text."""
-    told, heard[:] = list(heard), []
+def _fault(answer: httpx.Response, tracebacks: list[str], begun: float) -> str:
+    """Return the fault of a response, or an empty string."""
+    logged, tracebacks[:] = list(tracebacks), []
     if answer.status_code >= 500:
-        return f"status {answer.status_code} {told[:1]}"
-    if told:
-        return f"overheard {told[0]}"
+        return f"status {answer.status_code} {logged[:1]}"
+    if logged:
+        return f"logged {logged[0]}"
     if "Traceback" in answer.text or 'File "' in answer.text:
         return f"traceback in the answer {answer.text[:100]}"
     if time.monotonic() - begun > SLOW:
@@ -195,51 +197,53 @@ def _refuse(constant: str) -> None:
 
 
 def _server_function(
-    web: httpx.Client, post: str, asked: dict[str, Any], heard: list[str]
+    web: httpx.Client, post: str, fields: dict[str, Any], tracebacks: list[str]
 ) -> Callable[[Any], str]:
     def ask(value: Any) -> str:
         begun = time.monotonic()
-        answer = web.post(post, content=_body({**asked, "data": value}), headers=_JSON)
-        if fault := _fault(answer, heard, begun):
+        answer = web.post(post, content=_body({**fields, "data": value}), headers=_JSON)
+        if fault := _fault(answer, tracebacks, begun):
             return FAULT + fault
         if answer.status_code != 200:
             return f"status {answer.status_code}"
-        told = json.loads(answer.text, parse_constant=_refuse)
-        line = told.get("error") if isinstance(told, dict) else None
+        parsed = json.loads(answer.text, parse_constant=_refuse)
+        line = parsed.get("error") if isinstance(parsed, dict) else None
         if line is None:
             return "answered"
         if INTERNAL_ERROR in str(line) or "\n" in str(line):
             return f"{FAULT}{line}"
-        return "refused in a line"
+        return "one-line error"
 
     return ask
 
 
-def _endpoint(web: httpx.Client, url: str, name: str, heard: list[str]) -> Callable[[Any], str]:
+def _endpoint(
+    web: httpx.Client, url: str, name: str, tracebacks: list[str]
+) -> Callable[[Any], str]:
     def ask(value: Any) -> str:
         begun = time.monotonic()
         path = f"{url}/gradio_api/call{name}"
         begin = web.post(path, content=_body({"data": value}), headers=_JSON)
-        if fault := _fault(begin, heard, begun):
+        if fault := _fault(begin, tracebacks, begun):
             return FAULT + fault
         if begin.status_code != 200:
             return f"status {begin.status_code}"
         answer = web.get(f"{path}/{begin.json()['event_id']}")
-        if fault := _fault(answer, heard, begun):
+        if fault := _fault(answer, tracebacks, begun):
             return FAULT + fault
         if "event: complete" in answer.text:
             return "answered"
-        said = answer.text.partition("data: ")[2].strip()
-        return "refused in a line" if "\n" not in said else f"{FAULT}two lines {said[:100]}"
+        message = answer.text.partition("data: ")[2].strip()
+        return "one-line error" if "\n" not in message else f"{FAULT}two lines {message[:100]}"
 
     return ask
 
 
-def _envelope(web: httpx.Client, post: str, heard: list[str]) -> Callable[[Any], str]:
+def _envelope(web: httpx.Client, post: str, tracebacks: list[str]) -> Callable[[Any], str]:
     def ask(value: Any) -> str:
         begun = time.monotonic()
         answer = web.post(post, content=_body(value), headers=_JSON)
-        fault = _fault(answer, heard, begun)
+        fault = _fault(answer, tracebacks, begun)
         return FAULT + fault if fault else f"status {answer.status_code}"
 
     return ask

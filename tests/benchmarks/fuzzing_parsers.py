@@ -1,4 +1,4 @@
-"""Every parser of files and texts that anybody may have written, as targets of the fuzzing."""
+"""Fuzzing targets: every parser of external files and texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sieve import assets
 from sieve.explorer.annotations.import_export import read_annotation_file
-from sieve.explorer.figures.recipe import parse_recipe
+from sieve.explorer.figures import parse_recipe
 from sieve.explorer.jobs.training_worker import TrainingSettings
 from sieve.explorer.view_state import ViewState, read_link
 from sieve.model.checkpoint import CONFIG, NAMES, TRAINING, WEIGHTS, Checkpoint
@@ -28,7 +28,7 @@ from tests.benchmarks.random_inputs import WORDS, changed, damaged, json_or_byte
 
 @contextmanager
 def parser_targets() -> Iterator[list[Target]]:
-    """Make valid files in a temporary folder, and one target of each parser."""
+    """Write valid files to a temporary folder and yield one target per parser."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield [
@@ -40,7 +40,7 @@ def parser_targets() -> Iterator[list[Target]]:
 
 
 def _artifact_targets(folder: Path) -> Iterator[Target]:
-    """Without checksums: an attacker would recompute them."""
+    """Yield targets with recomputed checksums, as an attacker would write them."""
     from sieve.data_prep.bundled import prepare_bundled_scenes
 
     shipped = prepare_bundled_scenes(device="cpu", progress=False)

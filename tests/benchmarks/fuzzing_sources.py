@@ -1,4 +1,4 @@
-"""Parsers of what `sieve prepare` reads, as targets of the fuzzing: captions, data sets, arrays."""
+"""Fuzzing targets: the parsers of `sieve prepare` for captions, data sets and arrays."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _RECORDS = 200
 
 
 def _opened(source: Any) -> None:
-    """Go through a source as `sieve prepare` does: bad images are left out by name."""
+    """Read a source as `sieve prepare` does: unreadable images are skipped and reported."""
     for number, record in enumerate(source.records()):
         if number == _RECORDS:
             break
         if number < 3:
-            # As the decoder: whatever ails an image becomes a row of skipped.csv.
+            # As in the decoder, any error of an image becomes a row of skipped.csv.
             with suppress(Exception):
                 source.open_image(record, 64)
     if hasattr(source, "skipped_rows"):

@@ -1,16 +1,17 @@
-"""Golden outputs of the installed Sieve, to see that a change of its code changes nothing else.
+"""Write golden outputs of the installed Sieve, to verify that a refactoring changes none of them.
 
     python -m tests.benchmarks.golden OUT [--only cli,prepare,figure,api]
     python -m tests.benchmarks.golden --compare A B
 
-writes what users get into the folder OUT, and compares two such folders: a line an item, with the
-first line that differs. It ends with 1 if any does. Commands run in processes of their own and the
-page is asked by HTTP, so that modules may have any names.
+The first command writes everything that users get to the folder OUT. The second compares two such
+folders and prints one line per item, with the first difference; its exit status is 1 if any item
+differs. Commands run in separate processes and the page is called by HTTP, so that modules can be
+renamed.
 
-The bundled collection is taken from $SIEVE_HOME if it is prepared there, else it is prepared, which
-takes a minute or two. Compare only folders that were made with the same one, on the same machine:
-other machines round differently. Everything runs in /tmp/sieve-golden, as paths become part of some
-artifacts; a second run waits for the first.
+The bundled collection is copied from $SIEVE_HOME if it is prepared there; otherwise it is prepared
+first, which takes a minute or two. Compare only folders made from the same collection on the same
+machine, because rounding differs between machines. Everything runs in /tmp/sieve-golden, because
+some artifacts contain paths; a second run waits for the first.
 """
 
 from __future__ import annotations
@@ -89,12 +90,12 @@ _EXPORTS = (
 
 
 class Golden:
-    """Runs commands in the work folder and keeps what they give.
+    """Runs commands in the work folder and saves their output.
 
     Parameters
     ----------
     out : Path
-        Where to write; must not exist.
+        Output folder; must not exist.
     """
 
     def __init__(self, out: Path) -> None:
@@ -108,8 +109,8 @@ class Golden:
             "GRADIO_TEMP_DIR": str(WORK / "temporary"),
         }
 
-    def keep(self, item: str, text: str) -> None:
-        """Keep a text, without what differs from run to run."""
+    def save(self, item: str, text: str) -> None:
+        """Save a text without the parts that differ from run to run."""
         text = _DATA_URL.sub(lambda url: f"data: {_sha256(url[0].encode())}", text)
         for volatile, shown in _VOLATILE:
             text = volatile.sub(shown, text)
@@ -117,35 +118,35 @@ class Golden:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
-    def keep_json(self, item: str, value: Any) -> None:
-        """Keep a value as JSON."""
-        self.keep(item, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    def save_json(self, item: str, value: Any) -> None:
+        """Save a value as JSON."""
+        self.save(item, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
-    def keep_file(self, item: str, path: Path) -> None:
-        """Keep a file: as it is if it is text, else its hash and that of what it holds."""
+    def save_file(self, item: str, path: Path) -> None:
+        """Save a text file unchanged; for other files, hashes of the bytes and the content."""
         if path.suffix in (".csv", ".json", ".tex", ".svg"):
-            self.keep(item, path.read_bytes().decode())
+            self.save(item, path.read_bytes().decode())
             return
-        told = f"{_sha256(path.read_bytes())}  bytes\n"
+        hashes = f"{_sha256(path.read_bytes())}  bytes\n"
         if path.suffix == ".parquet":
             table = pq.read_table(path)
             content = f"{table.schema.to_string(show_schema_metadata=False)}\n{table.to_pylist()}"
-            told += f"{_sha256(content.encode())}  schema and rows\n"
+            hashes += f"{_sha256(content.encode())}  schema and rows\n"
         elif path.suffix == ".npz":
             codes = load_npz(path)
             parts = {"data": codes.data, "indices": codes.indices, "indptr": codes.indptr}
             for name, part in parts.items():
-                told += f"{_sha256(np.ascontiguousarray(part).tobytes())}  {name} {part.dtype}\n"
-        self.keep(f"{item}.txt", told)
+                hashes += f"{_sha256(np.ascontiguousarray(part).tobytes())}  {name} {part.dtype}\n"
+        self.save(f"{item}.txt", hashes)
 
-    def keep_folder(self, item: str, folder: Path) -> None:
-        """Keep hashes of all files of a folder, and its JSON files as they are."""
+    def save_folder(self, item: str, folder: Path) -> None:
+        """Save the hashes of all files of a folder, and its JSON files unchanged."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         hashes = {path.relative_to(folder): _sha256(path.read_bytes()) for path in files}
-        self.keep(f"{item}/files.txt", "".join(f"{h}  {name}\n" for name, h in hashes.items()))
+        self.save(f"{item}/files.txt", "".join(f"{h}  {name}\n" for name, h in hashes.items()))
         for path in folder.glob("*.json"):
             if path.name != "checksums.json":
-                self.keep(f"{item}/{path.name}", path.read_text(encoding="utf-8"))
+                self.save(f"{item}/{path.name}", path.read_text(encoding="utf-8"))
 
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run `sieve`."""
@@ -156,7 +157,7 @@ class Golden:
         )  # fmt: skip
 
     def done(self, *words: str | Path) -> str:
-        """Run `sieve`, which must succeed, and return what it printed."""
+        """Run `sieve` and return its output; it must succeed."""
         ended = self.run(*words)
         if ended.returncode:
             raise RuntimeError(f"sieve {' '.join(map(str, words))}: {ended.stderr[-2000:]}")
@@ -164,24 +165,25 @@ class Golden:
 
 
 def command_line(golden: Golden) -> None:
-    """Keep what commands print and write."""
-    golden.keep(
+    """Save the output of the commands."""
+    golden.save(
         "cli/commands.txt",
         "\n".join(command_lines(lambda words: golden.done(*words, "--help"))) + "\n",
     )
-    golden.keep("addresses.txt", "\n".join(address_lines()) + "\n")
-    told = []
+    golden.save("addresses.txt", "\n".join(address_lines()) + "\n")
+    usage_errors = []
     for words in _USAGE_ERRORS:
         ended = golden.run(*words)
         lines = len(ended.stderr.strip().splitlines())
-        told.append(f"sieve {' '.join(words)}: {ended.returncode}, {lines} lines on stderr\n")
-        told.append(ended.stdout)
-    golden.keep("cli/usage_errors.txt", "".join(told))
+        command = f"sieve {' '.join(words)}"
+        usage_errors.append(f"{command}: {ended.returncode}, {lines} lines on stderr\n")
+        usage_errors.append(ended.stdout)
+    golden.save("cli/usage_errors.txt", "".join(usage_errors))
 
-    asked = ("search", "scenes", "a dog", "--without", "a beach", "--json")
+    search = ("search", "scenes", "a dog", "--without", "a beach", "--json")
     for strictness in ("1", "0.5", "never"):
-        found = golden.done(*asked, "--strictness", strictness)
-        golden.keep(f"cli/search_{strictness}.json", found)
+        found = golden.done(*search, "--strictness", strictness)
+        golden.save(f"cli/search_{strictness}.json", found)
         item = json.loads(found)["results"][0]["id"]
     picture = WORK / "picture.png"
     draw(5, (320, 240)).save(picture)
@@ -193,7 +195,7 @@ def command_line(golden: Golden) -> None:
         "paths.txt": ("a dog", "--paths"),
     }
     for name, words in searches.items():
-        golden.keep(f"cli/search_{name}", golden.done("search", "scenes", *words))
+        golden.save(f"cli/search_{name}", golden.done("search", "scenes", *words))
     commands = {
         "info.json": ("info", "scenes", "--json"),
         "info.txt": ("info", "scenes"),
@@ -203,30 +205,30 @@ def command_line(golden: Golden) -> None:
         "evaluate.json": ("evaluate", "scenes", "--quick", "--json"),
     }
     for name, words in commands.items():
-        golden.keep(f"cli/{name}", golden.done(*words))
+        golden.save(f"cli/{name}", golden.done(*words))
     for names in _EXPORTS:
         for name in names:
             what = name.partition(".")[0]
             query = ("--query", "a dog", "--without", "a beach") if what == "results" else ()
             golden.done("export", "scenes", what, *query, "-o", name)
-            golden.keep_file(f"export/{name}", WORK / name)
+            golden.save_file(f"export/{name}", WORK / name)
 
 
 def annotations(golden: Golden) -> None:
-    """Keep names and notes, read from a file and written again; names show in what follows."""
+    """Import and export annotations; later outputs show the imported names."""
     with (WORK / "notes.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(_NOTES)
     took = golden.done("annotations", "import", "scenes", "notes.csv", "--json")
-    golden.keep("annotations/import.json", took)
-    for name in ("kept.json", "kept.csv"):
+    golden.save("annotations/import.json", took)
+    for name in ("exported.json", "exported.csv"):
         golden.done("annotations", "export", "scenes", name)
-        golden.keep_file(f"annotations/{name}", WORK / name)
+        golden.save_file(f"annotations/{name}", WORK / name)
     found = golden.done("search", "scenes", "a dog", "--without", "a beach", "-k", "2", "--json")
-    golden.keep("annotations/search.json", found)
+    golden.save("annotations/search.json", found)
 
 
-def preparing(golden: Golden) -> None:
-    """Keep the folders that `sieve prepare` makes."""
+def prepare_sources(golden: Golden) -> None:
+    """Save the folders that `sieve prepare` writes."""
     data = WORK / "data"
     write_folder(data / "folder")
     write_folder(data / "more", 60, 6)
@@ -247,40 +249,40 @@ def preparing(golden: Golden) -> None:
     for kind, words in sources.items():
         made = WORK / "made" / kind
         report = golden.done("prepare", kind, *words, "--out", made, "--workers", "1", "--json")
-        golden.keep(f"prepare/{kind}/report.json", report)
-        golden.keep_folder(f"prepare/{kind}", made)
+        golden.save(f"prepare/{kind}/report.json", report)
+        golden.save_folder(f"prepare/{kind}", made)
     added, more = WORK / "made" / "added", data / "more"
     captions = ("--captions", more / "captions.csv", "--workers", "1", "--json", "--keep-going")
     golden.done("add", WORK / "made" / "folder", more / "images", *captions, "--out", added)
-    golden.keep_folder("prepare/added", added)
+    golden.save_folder("prepare/added", added)
     given = golden.done("search", WORK / "made" / "codes", "a dog", "--without", "snow", "--json")
-    golden.keep("prepare/codes/search.json", given)
+    golden.save("prepare/codes/search.json", given)
 
 
 def training(golden: Golden) -> None:
-    """Keep a checkpoint of 20 steps on the small folder, and what it finds."""
+    """Save a checkpoint of 20 steps on the small folder, and a search with it."""
     collection, checkpoint = WORK / "made" / "folder", WORK / "made" / "checkpoint"
     shape = ("--m", "64", "--k", "8", "--epochs", "5", "--batch", "18", "--seed", "3")
     report = golden.done(
         "train", collection, *shape, "--device", "cpu", "--out", checkpoint, "--json"
     )
-    golden.keep("train/report.json", report)
-    golden.keep_folder("train", checkpoint)
+    golden.save("train/report.json", report)
+    golden.save_folder("train", checkpoint)
     opened = (collection, "a red circle", "--without", "snow", "--checkpoint", checkpoint)
-    golden.keep("train/search.json", golden.done("search", *opened, "--json"))
-    golden.keep("train/paths.txt", golden.done("search", *opened, "--paths"))
+    golden.save("train/search.json", golden.done("search", *opened, "--json"))
+    golden.save("train/paths.txt", golden.done("search", *opened, "--paths"))
 
 
 def figures(golden: Golden) -> None:
-    """Keep one figure in every kind."""
+    """Save one figure in every file format."""
     (WORK / "recipe.json").write_text(json.dumps(_RECIPE))
     for kind in ("pdf", "svg", "png"):
-        beside = ("--latex", "--recipe") if kind == "pdf" else ()
-        golden.done("figure", "recipe.json", "-o", f"figure.{kind}", *beside)
+        options = ("--latex", "--recipe") if kind == "pdf" else ()
+        golden.done("figure", "recipe.json", "-o", f"figure.{kind}", *options)
         data = (WORK / f"figure.{kind}").read_bytes()
-        golden.keep(f"figure/figure.{kind}.txt", f"{_sha256(data)}  {len(data)} bytes\n")
+        golden.save(f"figure/figure.{kind}.txt", f"{_sha256(data)}  {len(data)} bytes\n")
     for name in ("figure.tex", "figure.json"):
-        golden.keep_file(f"figure/{name}", WORK / name)
+        golden.save_file(f"figure/{name}", WORK / name)
 
 
 @contextmanager
@@ -296,15 +298,15 @@ def served(golden: Golden) -> Iterator[str]:
         yield url
 
 
-def interface(golden: Golden) -> None:
-    """Keep the API's endpoints, and answers of it and of the page's own functions."""
+def api(golden: Golden) -> None:
+    """Save the API's endpoints, and responses of the API and of the page's own functions."""
     from gradio_client import Client
 
     with served(golden) as url:
         client = Client(url, download_files=WORK / "downloads", verbose=False)
         info = client.view_api(return_format="dict", print_info=False)
         assert isinstance(info, dict)
-        golden.keep("api/endpoints.txt", "\n".join(endpoint_lines(info)) + "\n")
+        golden.save("api/endpoints.txt", "\n".join(endpoint_lines(info)) + "\n")
         calls: dict[str, tuple[str, tuple[Any, ...]]] = {
             "encode": ("/encode", ("a dog", "a beach")),
             "search": ("/search", ("a dog", "a beach", None, 0.5, 5, False)),
@@ -312,36 +314,36 @@ def interface(golden: Golden) -> None:
             "dimension": ("/dimension", (58,)),
         }
         for name, (endpoint, arguments) in calls.items():
-            golden.keep_json(f"api/{name}.json", client.predict(*arguments, api_name=endpoint))
+            golden.save_json(f"api/{name}.json", client.predict(*arguments, api_name=endpoint))
         drawn = Path(client.predict(_RECIPE, "pdf", api_name="/figure"))
-        golden.keep("api/figure.pdf.txt", f"{drawn.name} {_sha256(drawn.read_bytes())}\n")
+        golden.save("api/figure.pdf.txt", f"{drawn.name} {_sha256(drawn.read_bytes())}\n")
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as web:
             page(golden, web)
 
 
 def page(golden: Golden, web: httpx.Client) -> None:
-    """Keep what the page's own functions answer; they are private, so a name may change."""
+    """Save the responses of the page's own functions, whose names are private and may change."""
     functions = server_functions(web.get("/config").json())
-    golden.keep("page/functions.txt", "\n".join(sorted(functions)) + "\n")
-    asked = {"q": "a dog", "without": "a beach"}
+    golden.save("page/functions.txt", "\n".join(sorted(functions)) + "\n")
+    query = {"q": "a dog", "without": "a beach"}
     item = json.loads((golden.out / "api/search.json").read_text())["results"][0]["id"]
     slots = {"left": {"text": "a dog"}, "right": {"item": item}}
     questions: dict[str, tuple[str, Any]] = {
         "open": ("sieve_open", "?q=a+dog&without=a+beach&off=17,203&strictness=never"),
         "open_tab": ("sieve_open", "?tab=dimensions&dimension=58&atlas=only:3&off=x"),
-        "ask": ("sieve_ask", {**asked, "list": True, "compare": True, "strictness": 0.5}),
+        "ask": ("sieve_ask", {**query, "list": True, "compare": True, "strictness": 0.5}),
         "ask_item": ("sieve_ask", {"item": item, "never": True, "without": "a beach"}),
         "ask_nothing": ("sieve_ask", {"q": ""}),
         "item": ("sieve_item", item),
-        "export_results": ("sieve_export_results", {**asked, "kind": "csv"}),
+        "export_results": ("sieve_export_results", {**query, "kind": "csv"}),
         "table": ("sieve_table", None),
         "map": ("sieve_map", None),
         "dimension": ("sieve_page", {"dimension": 58, "seed": 1}),
         "probe": ("sieve_probe", {"dimension": 58}),
         "inspect": ("sieve_inspect", slots),
-        "why": ("sieve_why", asked),
+        "why": ("sieve_why", query),
         "compare_options": ("sieve_compare_options", None),
-        "compare": ("sieve_compare", {**asked, "track": "label", "a": "dog", "b": "beach"}),
+        "compare": ("sieve_compare", {**query, "track": "label", "a": "dog", "b": "beach"}),
         "preview": ("sieve_preview", _RECIPE),
         "evaluations": ("sieve_evaluations", None),
         "notes_state": ("sieve_notes_state", None),
@@ -352,11 +354,11 @@ def page(golden: Golden, web: httpx.Client) -> None:
         answer = web.post(
             "/gradio_api/component_server", json=request_body(functions, function, data)
         )
-        golden.keep_json(f"page/{name}.json", answer.json())
+        golden.save_json(f"page/{name}.json", answer.json())
 
 
 def make_home(home: Path) -> None:
-    """Begin a $SIEVE_HOME with the bundled collection, if it is prepared in the person's own."""
+    """Create a $SIEVE_HOME with the bundled collection, if the user's own has it prepared."""
     (home / "collections").mkdir(parents=True)
     own = os.environ.get("SIEVE_HOME")
     for prepared in Path(own, "collections").glob("scenes-*") if own else ():
@@ -367,15 +369,15 @@ def make_home(home: Path) -> None:
 def make(out: Path, only: Sequence[str]) -> None:
     """Write the golden outputs into a new folder."""
     if out.exists():
-        raise ValueError(f"{out} exists already")
+        raise ValueError(f"{out} already exists")
     with Path(f"{WORK}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         golden = Golden(out.absolute())
         steps: dict[str, tuple[Callable[[Golden], None], ...]] = {
             "cli": (command_line,),
-            "prepare": (preparing, training),
+            "prepare": (prepare_sources, training),
             "figure": (figures,),
-            "api": (interface, annotations),
+            "api": (api, annotations),
         }
         for part in only:
             shutil.rmtree(WORK, ignore_errors=True)
@@ -388,24 +390,24 @@ def make(out: Path, only: Sequence[str]) -> None:
 
 
 def compare(a: Path, b: Path) -> bool:
-    """Print a table of two folders' items; returns whether all are identical."""
+    """Print a table that compares two folders; returns whether all items are identical."""
     items = sorted(
         {str(path.relative_to(top)) for top in (a, b) for path in top.rglob("*") if path.is_file()}
     )
     if not items:
-        raise ValueError(f"{a} and {b} hold no golden outputs")
-    different = 0
+        raise ValueError(f"{a} and {b} contain no golden outputs")
+    n_different = 0
     print("| item | |\n|---|---|")
     for item in items:
-        said = _difference(a / item, b / item)
-        different += bool(said)
-        print(f"| {item} | {said or 'identical'} |")
-    print(f"\n{len(items)} items, {different} of them differ")
-    return not different
+        difference = _difference(a / item, b / item)
+        n_different += bool(difference)
+        print(f"| {item} | {difference or 'identical'} |")
+    print(f"\n{len(items)} items, {n_different} of them differ")
+    return not n_different
 
 
 def _difference(a: Path, b: Path) -> str:
-    """Describe the first line that differs; empty if none does."""
+    """Describe the first difference; empty if there is none."""
     for one, other in ((a, b), (b, a)):
         if not one.is_file():
             return f"differs: only in {other.parent}"
@@ -424,15 +426,15 @@ def _sha256(data: bytes) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, nargs="?", help="folder to write, not there yet")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts to write, with commas")
+    parser.add_argument("out", type=Path, nargs="?", help="folder to write; must not exist")
+    parser.add_argument("--only", default=",".join(PARTS), help="comma-separated parts to write")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"))
     given = parser.parse_args()
     if given.compare:
         sys.exit(0 if compare(*given.compare) else 1)
     only = given.only.split(",")
     if given.out is None or not set(only) <= set(PARTS):
-        parser.error(f"give a folder to write, and parts among {', '.join(PARTS)}")
+        parser.error(f"expected a folder to write and parts among {', '.join(PARTS)}")
     make(given.out, only)
 
 

@@ -1,4 +1,4 @@
-"""Small data sets in the layouts that people have, with the same bytes every time."""
+"""Small data sets in common layouts; the same bytes on every run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLITS = ("train", "train", "train", "select", "test")
 
 
 def words_of(index: int) -> tuple[str, str, str]:
-    """Colour, shape and place of a picture."""
+    """Return the colour, shape and place of a picture."""
     return (
         list(COLOURS)[index % len(COLOURS)],
         SHAPES[index // len(COLOURS) % len(SHAPES)],
@@ -50,7 +50,7 @@ def draw(index: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
 
 
 def write_folder(folder: Path, first: int = 0, count: int = 60) -> Path:
-    """Write `images/` and `captions.csv`; one file is no image and one row has none."""
+    """Write `images/` and `captions.csv`, with one file that is no image and one missing image."""
     (folder / "images" / "more").mkdir(parents=True)
     rows: list[tuple[str, ...]] = [("image", "caption", "split", "labels")]
     for index in range(first, first + count):
@@ -66,7 +66,7 @@ def write_folder(folder: Path, first: int = 0, count: int = 60) -> Path:
 
 
 def write_coco(folder: Path, count: int = 12) -> Path:
-    """Write `images/`, `captions.json` and `instances.json` as COCO has them."""
+    """Write `images/`, `captions.json` and `instances.json` in the layout of COCO."""
     (folder / "images").mkdir(parents=True)
     images, captions, instances = [], [], []
     for index in range(count):
@@ -94,7 +94,7 @@ def write_coco(folder: Path, count: int = 12) -> Path:
 
 
 def write_img2dataset(folder: Path, count: int = 12) -> Path:
-    """Write two tar shards, each with its table, as img2dataset does; one download has failed."""
+    """Write two tar shards with their tables, as img2dataset does, with one failed download."""
     folder.mkdir(parents=True)
     for shard in range(2):
         rows = []

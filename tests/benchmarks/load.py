@@ -1,14 +1,14 @@
-"""Many people at one explorer: how fast it answers, and whether it stays as it was.
+"""Load-test one explorer: latency, errors and resource growth.
 
     python -m tests.benchmarks.load --sessions 50 --minutes 10 [--collection scenes] [--json]
-    python -m tests.benchmarks.load --sessions 300 --minutes 1 --pause 0   # more than it can serve
+    python -m tests.benchmarks.load --sessions 300 --minutes 1 --pause 0   # overload
 
-The server is `sieve explore` in a process of its own; the visitors (`visitors.py`) share the
-machine with it. At the end the last answer that each of them got is compared with what the engine
-itself answers. Memory is the server's resident memory, sampled every five seconds; its slope,
-after a warm-up of two fifths of the time, comes with its standard error, widened for samples that
-resemble those before them. $SIEVE_HOME is a copy, and the server's temporary files go to a folder
-of its own, so that all that it leaves behind is counted.
+The server is `sieve explore` in a separate process; the simulated users (`simulated_users.py`) run
+on the same machine. At the end, the last response to each user is compared with the engine's own
+results. Memory is the server's resident memory, sampled every five seconds. Its slope is fitted
+after a warm-up of two fifths of the time; the standard error accounts for autocorrelation.
+$SIEVE_HOME is a copy and temporary files go to a separate folder, so that everything the server
+leaves behind is counted.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tests.benchmarks.server_process import folder_size, memory_mib, running, wa
 from tests.benchmarks.simulated_users import Counts, visit
 
 LIMIT_MS = 250.0
-"""Of the design page, for a toggle in a browser that has the server to itself."""
+"""Latency limit of a toggle for a single user."""
 SAMPLE_EVERY = 5.0
 WARM_UP = 0.4
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Resources that the server held at one time."""
+    """Resources in use by the server at one time."""
 
     minute: float
     resident_mib: float
@@ -54,7 +54,7 @@ class Sample:
 
 
 def sampled(process: int, temporary: Path, home: Path, stop: Event) -> list[Sample]:
-    """Look at a server until told to stop."""
+    """Sample a server's resources until `stop` is set."""
     begun, samples = time.monotonic(), []
     while not stop.is_set():
         minute = (time.monotonic() - begun) / 60
@@ -65,13 +65,12 @@ def sampled(process: int, temporary: Path, home: Path, stop: Event) -> list[Samp
 
 
 def slope(minutes: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
-    """Fit a line by least squares: its slope and the slope's standard error, MiB a minute.
+    """Fit a line by least squares; returns the slope and its standard error in MiB per minute.
 
     Parameters
     ----------
     minutes, mib : (n,) float
-        Errors of samples that follow each other are alike, by a correlation r: n counts as
-        n (1 - r) / (1 + r) then.
+        Consecutive residuals have a correlation r, so n counts as n (1 - r) / (1 + r).
     """
     if len(minutes) < 4:
         return float("nan"), float("nan")
@@ -85,33 +84,33 @@ def slope(minutes: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
 
 def latencies(counts: Counts) -> dict[str, dict[str, float]]:
     """Summarise each kind of request in milliseconds."""
-    told = {}
+    summary = {}
     for kind, seconds in sorted(counts.seconds.items()):
         p50, p95, worst = 1000 * np.percentile(seconds, (50, 95, 100))
-        told[kind] = {"n": len(seconds)} | {
+        summary[kind] = {"n": len(seconds)} | {
             name: round(float(ms), 1)
             for name, ms in (("p50_ms", p50), ("p95_ms", p95), ("worst_ms", worst))
         }
-    return told
+    return summary
 
 
 def wrong_last_answers(engine: Engine, counts: Counts) -> int:
-    """Ask the engine each visitor's last question, and count the answers that differ.
+    """Repeat each user's last query in the engine, and count the responses that differ.
 
-    Those by an uploaded image are left out: only the server has that image.
+    Searches by an uploaded image are ignored, because only the server has that image.
     """
     wrong = 0
-    for asked, answer in counts.last.values():
-        if "q" not in asked:
+    for request, answer in counts.last.values():
+        if "q" not in request:
             continue
-        query = engine.encode(asked["q"], asked["without"])
+        query = engine.encode(request["q"], request["without"])
         outcome = engine.search(
-            query, tuple(asked["off"]), 1.0, never=asked["never"], top=N_RESULTS
+            query, tuple(request["off"]), 1.0, never=request["never"], top=N_RESULTS
         )
-        told = [(one["id"], one["score"]) for one in answer["results"]]
+        shown = [(one["id"], one["score"]) for one in answer["results"]]
         right = [(one.id, one.score) for one in outcome.results]
-        same = [a for a, _ in told] == [a for a, _ in right]
-        wrong += not (same and np.allclose([b for _, b in told], [b for _, b in right], atol=1e-3))
+        same = [a for a, _ in shown] == [a for a, _ in right]
+        wrong += not (same and np.allclose([b for _, b in shown], [b for _, b in right], atol=1e-3))
     return wrong
 
 
@@ -142,11 +141,11 @@ def held(samples: list[Sample], minutes: float) -> dict[str, Any]:
     }
 
 
-def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Serve, let people in, and look at what is left."""
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Start a server, run the simulated users and report what is left."""
     home, temporary, log = folder / "home", folder / "tmp", folder / "server.log"
     temporary.mkdir()
-    path = locate_collection(given.collection)
+    path = locate_collection(args.collection)
     if sieve_home().is_dir():
         shutil.copytree(sieve_home(), home)
     environment = {
@@ -154,9 +153,9 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "TMPDIR": str(temporary),
         "GRADIO_TEMP_DIR": str(temporary / "gradio"),
     }
-    url = f"http://127.0.0.1:{given.port}"
-    command = [sys.executable, "-m", "sieve", "explore", str(path), "--port", str(given.port)]
-    command += ["--checkpoint", given.checkpoint] if given.checkpoint else []
+    url = f"http://127.0.0.1:{args.port}"
+    command = [sys.executable, "-m", "sieve", "explore", str(path), "--port", str(args.port)]
+    command += ["--checkpoint", args.checkpoint] if args.checkpoint else []
     load_before = os.getloadavg()[0]
     with running(command, environment, log) as process:
         wait_for(url, process, log)
@@ -165,22 +164,22 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             target=lambda: samples.extend(sampled(process.pid, temporary, home, stop))
         )
         watching.start()
-        counts = asyncio.run(visit(url, given.sessions, 60 * given.minutes, given.pause))
+        counts = asyncio.run(visit(url, args.sessions, 60 * args.minutes, args.pause))
         stop.set()
         watching.join()
-        assert process.poll() is None, "the server ended"
-    engine = Engine.open(path, given.checkpoint, "cpu")
+        assert process.poll() is None, "the server exited"
+    engine = Engine.open(path, args.checkpoint, "cpu")
     attach_annotations(engine)
     answers = sum(map(len, counts.seconds.values()))
     found = latencies(counts)
     return {
         "collection": engine.collection.name,
         "items": engine.collection.n_items,
-        "sessions": given.sessions,
-        "minutes": given.minutes,
+        "sessions": args.sessions,
+        "minutes": args.minutes,
         "load_before": round(load_before, 2),
         "requests": answers,
-        "requests_a_second": round(answers / given.minutes / 60, 1),
+        "requests_a_second": round(answers / args.minutes / 60, 1),
         "latency": found,
         "limit_ms": LIMIT_MS,
         "ratio_p95_limit": round(found["toggle"]["p95_ms"] / LIMIT_MS, 3)
@@ -190,27 +189,29 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "busy_answers": counts.busy,
         "connections_reset": counts.resets,
         "lost_toggles": len(counts.lost),
-        "last_answers_checked": sum("q" in asked for asked, _ in counts.last.values()),
+        "last_answers_checked": sum("q" in request for request, _ in counts.last.values()),
         "last_answers_wrong": wrong_last_answers(engine, counts),
         "server_log": log.read_text()[-2000:].splitlines()[1:],
-        **held(samples, given.minutes),
+        **held(samples, args.minutes),
     }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--collection", default="scenes")
     parser.add_argument("--checkpoint")
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two actions")
+    parser.add_argument(
+        "--pause", type=float, default=1.0, help="mean seconds between two actions of a user"
+    )
     parser.add_argument("--port", type=int, default=7980)
-    parser.add_argument("--json", action="store_true", help="in one line")
-    given = parser.parse_args()
+    parser.add_argument("--json", action="store_true", help="print one line")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(given, Path(folder))
-    print(json.dumps(found) if given.json else json.dumps(found, indent=1))
+        found = measure(args, Path(folder))
+    print(json.dumps(found) if args.json else json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Peak memory of preparing a caption file of Conceptual Captions' size: 3,300,000 rows.
+"""Measure the peak memory of preparing a caption file the size of CC3M: 3,300,000 rows.
 
     python -m tests.benchmarks.memory --folder BIG_DISK
     python -m tests.benchmarks.memory --folder BIG_DISK --missing
 
-The captions and the embeddings are made up. By default all embeddings are known (d = 512, mapped
-from disk), each record has an image, and no thumbnail is written, as decoding is not what is
-measured; with --missing a caption file names images that are not there, and all of them land in
-skipped.csv. Prints the peak resident memory of this process and of the largest decoder.
+The captions and the embeddings are synthetic. By default all embeddings are precomputed (d = 512,
+memory-mapped), each record has an image, and no thumbnails are written, because decoding is not
+measured. With --missing the caption file names images that do not exist, so all of them end in
+skipped.csv. Prints the peak resident memory of this process and of the largest decoder process.
 """
 
 from __future__ import annotations
@@ -38,51 +38,51 @@ _WORDS = ("a", "dog", "runs", "over", "the", "wet", "beach", "while", "two", "pe
 
 
 class MadeUp:
-    """Records as Conceptual Captions has them: an address, and a caption of ten words."""
+    """Records like those of Conceptual Captions: an address and a caption of ten words."""
 
-    name, licence = "made-up", "CC0"
+    name, licence = "synthetic", "CC0"
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
 
     def records(self) -> Iterator[Record]:
-        """One caption each."""
+        """Yield one record with one caption per row."""
         for row in range(self.rows):
             yield Record(f"{row:07}", f"https://images.example.org/{row:07}/p.jpg", (caption(row),))
 
     def open_image(self, record: Record, size: int) -> Image.Image:  # noqa: ARG002
-        """One pixel."""
+        """Return an image of one pixel."""
         return Image.new("RGB", (1, 1))
 
 
 def caption(row: int) -> str:
-    """Ten words, none like another's."""
+    """Return a unique caption of ten words."""
     return " ".join(_WORDS[(row >> shift) % len(_WORDS)] for shift in range(9)) + f" {row}"
 
 
 def random_rows(path: Path, rows: int, width: int) -> np.ndarray:
-    """Random directions on disk, mapped to be read."""
+    """Write random unit vectors to disk and map them for reading."""
     random = np.random.default_rng(0)
-    with path.open("wb") as stream:  # mapped to be written, its pages would count as used memory
+    with path.open("wb") as stream:  # pages of a writable map would count as used memory
         for start in range(0, rows, _SLICE):
             part = random.random((min(_SLICE, rows - start), width), np.float32) - 0.5
             stream.write(part.astype(np.float16).tobytes())
     return np.memmap(path, np.float16, "r", shape=(rows, width))
 
 
-def with_known(folder: Path, rows: int, width: int) -> None:
-    """Prepare where all is known."""
+def with_precomputed(folder: Path, rows: int, width: int) -> None:
+    """Prepare with precomputed embeddings."""
     known = PrecomputedEmbeddings(
         random_rows(folder / "images.npy", rows, width),
         random_rows(folder / "texts.npy", rows, width),
     )
     setattr(ThumbnailWriter, "write", lambda *_: None)  # noqa: B010
-    identity = BackboneIdentity("made-up", "0" * 64, width)
+    identity = BackboneIdentity("synthetic", "0" * 64, width)
     prepare(cast(Source, MadeUp(rows)), identity, folder / "collection", precomputed=known)
 
 
 def with_missing(folder: Path, rows: int) -> None:
-    """Prepare a caption file whose images are not there, but for one."""
+    """Prepare a caption file whose images are all missing except one."""
     (folder / "images").mkdir()
     Image.new("RGB", (64, 48), "red").save(folder / "images" / "there.jpg")
     with (folder / "captions.csv").open("w") as stream:
@@ -94,30 +94,32 @@ def with_missing(folder: Path, rows: int) -> None:
 
 
 def main() -> None:
-    """Measure, and print JSON."""
+    """Run the benchmark and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="created, and removed at the end"
+    )
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--missing", action="store_true", help="images are missing")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    asked.folder.mkdir(parents=True)
+    args.folder.mkdir(parents=True)
     started = time.perf_counter()
     try:
-        if asked.missing:
-            with_missing(asked.folder, asked.rows)
+        if args.missing:
+            with_missing(args.folder, args.rows)
         else:
-            with_known(asked.folder, asked.rows, asked.width)
+            with_precomputed(args.folder, args.rows, args.width)
     finally:
-        shutil.rmtree(asked.folder)
+        shutil.rmtree(args.folder)
     own, decoder = (
         resource.getrusage(who).ru_maxrss / 1024
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     report = {
-        "rows": asked.rows,
-        "images": "missing" if asked.missing else f"known embeddings, d = {asked.width}",
+        "rows": args.rows,
+        "images": "missing" if args.missing else f"precomputed embeddings, d = {args.width}",
         "peak_mib": round(own),
         "largest_decoder_mib": round(decoder),
         "budget_mib": BUDGET_MIB,

@@ -1,12 +1,12 @@
-"""Opening a large collection whose codes exist: time to the first search, and memory.
+"""Measure opening a large collection with cached codes: time to the first search, and memory.
 
     python -m tests.benchmarks.opening --folder BIG_DISK --items 1000000 [--keep] [--json]
 
-The collection is made up (`made_up_collection.py`). A fresh process imports what it needs, then
-opens the collection and searches it by an item, with a dimension off. Resident memory is told
-over that of the process before opening, and of it what is mapped from files: the kernel takes that
-back when others need it. A text is asked last, as it loads the backbone, which is no matter of
-size. With --keep the folder stays, and the next run starts at once.
+The collection is synthetic (`synthetic_collection.py`). A new process imports Sieve, opens the
+collection and searches by an item with one dimension off. Memory is the increase of resident
+memory since before opening; the part that is mapped from files is reported separately, because the
+kernel can reclaim it. A text search comes last, because it loads the backbone, whose cost does not
+depend on the collection. With --keep the folder is not removed and the next run reuses it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SECONDS, RATIO = 5.0, 1.5
 
 
 def resident() -> dict[str, float]:
-    """Resident memory of this process in MiB: all of it, and what is mapped from files."""
+    """Return the resident memory of this process in MiB: in total, and mapped from files."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    told = {name: int(rest.split()[0]) / 1024 for name, _, rest in (x.partition(":") for x in lines)
+    mib = {name: int(rest.split()[0]) / 1024 for name, _, rest in (x.partition(":") for x in lines)
             if name in ("VmRSS", "RssFile")}  # fmt: skip
-    return {"all": told["VmRSS"], "mapped": told["RssFile"]}
+    return {"all": mib["VmRSS"], "mapped": mib["RssFile"]}
 
 
 def opened(folder: Path) -> dict[str, Any]:
-    """Open and search, in a process that has done nothing else."""
+    """Open and search in a new process."""
     import pandas  # noqa: F401  (read tables; imported when one is opened)
     import pyarrow.parquet  # noqa: F401
 
@@ -67,35 +67,37 @@ def opened(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="created, and removed at the end"
+    )
     parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--keep", action="store_true", help="leave the folder for the next run")
+    parser.add_argument("--keep", action="store_true", help="do not remove the folder")
     parser.add_argument("--opening", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    folder = given.folder.absolute()
-    if given.opening:
+    args = parser.parse_args()
+    folder = args.folder.absolute()
+    if args.opening:
         print(json.dumps(opened(folder)))
         return
     home = os.environ | {"SIEVE_HOME": str(folder / "home")}
     if not (folder / "checkpoint").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        make(folder, given.items, home["SIEVE_HOME"])
+        make(folder, args.items, home["SIEVE_HOME"])
     command = [sys.executable, "-m", "tests.benchmarks.opening", "--opening"]
     try:
         child = subprocess.run(
             [*command, "--folder", str(folder)], env=home, check=True, stdout=subprocess.PIPE
         )
     finally:
-        if not given.keep:
+        if not args.keep:
             shutil.rmtree(folder)
     report = json.loads(child.stdout)
     over = report["over_mib"]["all"] / report["codes_mib"]
     report["over_codes"] = round(over, 3)
     report["holds"] = report["seconds"]["first search"] <= SECONDS and over <= RATIO
-    print(json.dumps(report) if given.json else json.dumps(report, indent=1))
+    print(json.dumps(report) if args.json else json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

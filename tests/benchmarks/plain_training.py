@@ -1,7 +1,7 @@
-"""A plain version of the losses of `sieve.model.training.objectives`, the baseline of `training`.
+"""A straightforward version of `sieve.model.training.objectives`, the baseline of `training`.
 
-Float32, `nn.Linear`, a dense 0/1 mask for what is kept, every term of the loss by itself. It is
-meant as most people would write it, neither slowed down nor tuned.
+Float32, `nn.Linear`, a dense 0/1 mask for the top-k selection, each term of the loss computed
+separately: the usual way to write it, neither slowed down nor tuned.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ class PlainModel(nn.Module):
         self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
 
     def centred(self, x: Tensor, modality: int) -> Tensor:
-        """Take the modality's mean off."""
+        """Subtract the modality's mean."""
         return F.normalize(x - self.centre[modality], dim=-1)
 
     def code(self, x: Tensor, modality: int, k: int) -> Tensor:
-        """Encode and keep the k largest."""
+        """Encode and select the k largest activations."""
         active = F.relu(self.encode(self.centred(x, modality)) + self.bias[modality])
         return active * top_mask(active, k)
 
     def rebuild(self, code: Tensor) -> Tensor:
-        """Decode with unit columns."""
+        """Decode with unit-norm columns."""
         return code @ F.normalize(self.decode.weight, dim=0).T
 
 
 def top_mask(x: Tensor, k: int) -> Tensor:
-    """1 at the k largest of each row."""
+    """Return a mask of the k largest entries of each row."""
     mask = torch.zeros_like(x)
     mask.scatter_(1, x.topk(k, dim=1).indices, 1.0)
     return mask
 
 
 def squared_error(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distance, averaged over rows."""
+    """Return the squared distance, averaged over rows."""
     return ((x - y) ** 2).sum(1).mean()
 
 
 def contrast_loss(images: Tensor, texts: Tensor, items: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE both ways; captions of one image are all positive."""
+    """Return the symmetric InfoNCE loss; all captions of an image are positives."""
     logits = scale.exp() * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
     positive = (items[:, None] == items[None, :]).float()
     loss = torch.zeros((), device=images.device)
@@ -68,13 +68,13 @@ def contrast_loss(images: Tensor, texts: Tensor, items: Tensor, scale: Tensor) -
 
 
 def presence_loss(codes: Tensor, words: Tensor, stands: Tensor, scale: Tensor, bias: Tensor):
-    """Binary cross-entropy of a word's cosine against its standing in the captions."""
+    """Return the binary cross-entropy of a word's cosine and its presence in the captions."""
     cosine = F.normalize(codes, dim=1) @ F.normalize(words, dim=1).T
     return F.binary_cross_entropy_with_logits(scale.exp() * cosine + bias, stands)
 
 
 def exclusion_loss(images: Tensor, words: Tensor, batch: Batch, scale: Tensor) -> Tensor:
-    """Rank what has A and not B above all else."""
+    """Return the loss that ranks items with A and without B above all others."""
     words = F.normalize(words, dim=1)
     a, b = words[batch.exclusions[:, 0]], words[batch.exclusions[:, 1]]
     queries = torch.where(b > a, -b, a)
@@ -89,7 +89,7 @@ def exclusion_loss(images: Tensor, words: Tensor, batch: Batch, scale: Tensor) -
 
 
 def balance_loss(images: Tensor, texts: Tensor) -> Tensor:
-    """Distance of the mean unit codes of the modalities."""
+    """Return the distance between the mean unit codes of the two modalities."""
     u, v = F.normalize(images, dim=1).mean(0), F.normalize(texts, dim=1).mean(0)
     return ((u - v) ** 2).sum() / ((u**2).sum() + (v**2).sum() + 1e-12)
 

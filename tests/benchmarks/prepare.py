@@ -1,11 +1,11 @@
-"""Images a second of `prepare`, over a bare loop of the same backbone on tensors already decoded.
+"""Compare the throughput of `prepare` with a bare loop of the backbone on decoded tensors.
 
     python -m tests.benchmarks.prepare IMAGES_FOLDER --backbone ViT-B-32
 
-Both take turns in one process on the same photographs, so that what else the machine does weighs on
-both alike. The bare loop embeds batches of 32 and does nothing else; `prepare` finds, decodes,
-checks, thumbnails, embeds and writes. Its start (opening decoder processes) and end (writing the
-collection) count. ARCHITECTURE without weights is opened with random ones: the work is the same.
+Both alternate in one process on the same photographs, so that other load on the machine affects
+both equally. The bare loop only embeds batches of 32; `prepare` finds, decodes, validates and
+embeds images and writes thumbnails, including the time to start decoder processes and to write the
+collection. An architecture without weights gets random ones: the amount of work is the same.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ BUDGET = 0.85
 
 
 def open_backbone(name: str, device: str) -> Backbone:
-    """Open a backbone by its name, or an architecture with random weights."""
+    """Load a backbone by name, or an architecture with random weights."""
     if name not in open_clip.list_models():
         return Backbone.load(name, device)
     torch.manual_seed(0)
     network = open_clip.create_model(name)
     tokenizer = cast(Any, open_clip.get_tokenizer(name))
-    return Backbone(name, network, tokenizer, {"made-up": name}, resolve_device(device))
+    return Backbone(name, network, tokenizer, {"random weights": name}, resolve_device(device))
 
 
 def bare(backbone: Backbone, pixels: torch.Tensor) -> float:
-    """Images a second of the backbone alone."""
+    """Return images per second of the backbone alone."""
     started = time.perf_counter()
     with torch.autocast(
         backbone.device.type,
@@ -55,42 +55,42 @@ def bare(backbone: Backbone, pixels: torch.Tensor) -> float:
 
 
 def whole(backbone: Backbone, folder: Folder, out: Path) -> float:
-    """Images a second of a preparation."""
+    """Return images per second of `prepare`."""
     started = time.perf_counter()
     made = prepare(cast(Source, folder), backbone, out, progress=False)
     return made.n_items / (time.perf_counter() - started)
 
 
 def main() -> None:
-    """Measure, and print JSON."""
+    """Run the benchmark and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--backbone", default="ViT-B-32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="torch's; by default its own choice")
-    asked = parser.parse_args()
+    parser.add_argument("--threads", type=int, help="number of PyTorch threads")
+    args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    backbone = open_backbone(asked.backbone, asked.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    backbone = open_backbone(args.backbone, args.device)
     with tempfile.TemporaryDirectory() as root:
         only = Path(root) / "only.txt"
-        names = [record.key for record in Folder(asked.folder).records()][: asked.images]
+        names = [record.key for record in Folder(args.folder).records()][: args.images]
         only.write_text("\n".join(names))
-        folder = Folder(asked.folder, only=only)
+        folder = Folder(args.folder, only=only)
         records = list(folder.records())
         pixels = torch.stack([backbone.preprocess(folder.open_image(r, 320)) for r in records])
-        bare(backbone, pixels[: 2 * IMAGE_BATCH])  # warms up
+        bare(backbone, pixels[: 2 * IMAGE_BATCH])  # warm-up
         rounds = []
-        for number in range(asked.rounds):
+        for number in range(args.rounds):
             own = whole(backbone, folder, Path(root) / f"c{number}")
             rounds.append((own, bare(backbone, pixels)))
     ours, theirs = np.array(rounds).T
     ratio = float(np.median(ours / theirs))
     report = {
-        "backbone": asked.backbone,
+        "backbone": args.backbone,
         "device": backbone.device.type,
         "threads": torch.get_num_threads(),
         "images": len(records),

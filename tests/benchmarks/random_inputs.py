@@ -1,4 +1,4 @@
-"""Make hostile or broken input: valid JSON and files with random changes."""
+"""Generate malformed input: valid JSON and files with random changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _nested(depth: int, as_object: bool) -> Any:
 
 @st.composite
 def changed(draw: st.DrawFn, seeds: tuple[Any, ...]) -> Any:
-    """Draw a valid value with one to three places changed, or something else altogether."""
+    """Draw a valid value with one to three changes, or an unrelated value."""
     if draw(st.integers(0, 9)) == 0:
         return draw(anything)
     value = copy.deepcopy(draw(st.sampled_from(seeds)))
@@ -58,7 +58,7 @@ def changed(draw: st.DrawFn, seeds: tuple[Any, ...]) -> Any:
 
 
 def _change(draw: st.DrawFn, value: Any) -> Any:
-    """Go down a random way, and change what is there."""
+    """Follow a random path into a value and change its end."""
     if isinstance(value, dict) and value and draw(st.integers(0, 3)):
         key = draw(st.sampled_from(sorted(value, key=str)))
         what = draw(st.sampled_from(("inside", "inside", "inside", "drop", "rename", "twice")))
@@ -90,7 +90,7 @@ _PIECES = (
 
 @st.composite
 def damaged(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
-    """Draw a valid file with some of its bytes changed, left out, repeated or put in."""
+    """Draw a valid file with some bytes changed, removed, repeated or inserted."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, max(len(data) - 1, 0)))

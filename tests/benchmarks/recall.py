@@ -1,4 +1,4 @@
-"""Text-to-image recall of the codes over that of the backbone alone.
+"""Print the text-to-image recall of the codes, relative to the backbone alone.
 
 python -m tests.benchmarks.recall scenes --split test
 """
@@ -15,17 +15,17 @@ from sieve.model.dimensions.statistics import code_quality
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection")
     parser.add_argument("--checkpoint")
     parser.add_argument("--split", default="test")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    collection = Collection.open(locate_collection(asked.collection))
-    checkpoint = Checkpoint.load(asked.checkpoint or find_checkpoint(collection))
-    found = code_quality(checkpoint.encoder, collection, asked.split)
-    if asked.json:
+    args = parser.parse_args()
+    collection = Collection.open(locate_collection(args.collection))
+    checkpoint = Checkpoint.load(args.checkpoint or find_checkpoint(collection))
+    found = code_quality(checkpoint.encoder, collection, args.split)
+    if args.json:
         print(json.dumps(found, indent=1))
         return
     for name, recall in found["codes"].items():

@@ -1,10 +1,10 @@
-"""Kill preparations with -9 at random moments, run the same command again, compare all bytes.
+"""Kill `sieve prepare` at random moments, run the same command again and compare all bytes.
 
     python -m tests.benchmarks.resume --times 20
 
-A folder of drawn pictures, some of them damaged, is prepared by the real command, once unbroken.
-Then, so many times, it is killed at a random moment of that time, up to `--kills` times in a row,
-and run to its end. Prints JSON; exits with 1 where any byte differs.
+A folder of synthetic images, some of them damaged, is prepared once without interruption. Then,
+`--times` times, the command is killed at random moments, up to `--kills` times in a row, and run to
+completion. Prints JSON; the exit status is 1 if any byte differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image
 
 
 def draw(folder: Path, count: int) -> None:
-    """Draw noise with two captions each; every hundredth is torn."""
+    """Write noise images with two captions each; every hundredth is truncated."""
     noise = np.random.default_rng(0)
     folder.mkdir()
     rows = [("image", "caption")]
@@ -40,7 +40,7 @@ def draw(folder: Path, count: int) -> None:
 
 
 def command(folder: Path, out: Path) -> list[str]:
-    """Give the command that prepares them."""
+    """Return the command that prepares the images."""
     return [
         *(sys.executable, "-m", "sieve", "prepare", "folder", str(folder / "images")),
         *("--captions", str(folder / "captions.csv"), "--out", str(out)),
@@ -49,14 +49,14 @@ def command(folder: Path, out: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Read all files of a folder."""
+    """Return the contents of all files of a folder."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def killed(asked: list[str], after: float) -> bool:
-    """Run and kill; returns whether it was still running."""
-    running = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def killed(command: list[str], after: float) -> bool:
+    """Run a command and kill it; returns whether it was still running."""
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         running.wait(after)
         return False
@@ -67,25 +67,25 @@ def killed(asked: list[str], after: float) -> bool:
 
 
 def main() -> None:
-    """Measure, and print JSON."""
+    """Run the benchmark and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=2, help="at most so many a time")
+    parser.add_argument("--kills", type=int, default=2, help="maximum number of kills in a row")
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    chance = random.Random(asked.seed)
+    args = parser.parse_args()
+    chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        draw(folder / "images", asked.images)
+        draw(folder / "images", args.images)
         started = time.perf_counter()
         subprocess.run(command(folder, folder / "whole" / "c"), check=True, capture_output=True)
         takes = time.perf_counter() - started
         whole = contents(folder / "whole" / "c")
         identical, kills = 0, []
-        for number in range(asked.times):
+        for number in range(args.times):
             out = folder / str(number) / "c"
-            for _ in range(chance.randint(1, asked.kills)):
+            for _ in range(chance.randint(1, args.kills)):
                 moment = chance.uniform(0, takes)
                 if killed(command(folder, out), moment):
                     kills.append(round(moment / takes, 2))
@@ -93,14 +93,14 @@ def main() -> None:
             same = contents(out) == whole and [p.name for p in out.parent.iterdir()] == ["c"]
             identical += same
     report = {
-        "images": asked.images,
+        "images": args.images,
         "unbroken_seconds": round(takes, 1),
         "killed_at_share_of_it": sorted(kills),
-        "times": asked.times,
+        "times": args.times,
         "identical": identical,
     }
     print(json.dumps(report))
-    sys.exit(identical != asked.times)
+    sys.exit(identical != args.times)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Whether B is pushed away better than linearly: other forms of the score, for codes and for dense.
+"""Compare nonlinear exclusion scores with the linear one, for codes and for dense embeddings.
 
     python -m tests.benchmarks.scoring COLLECTION --train OTHER --track caption --epochs 6
 
-Select items and tuning pairs alone, as `tests.benchmarks.ablation`; each form is drawn so many
-times for each method, and the best is printed with its ratio to the same method's linear form and
-a paired interval. The encoders are those that the benchmark trained.
+Uses only validation items and tuning pairs, as `tests.benchmarks.ablation`. The hyperparameters of
+each score are drawn `--trials` times per method; the best result is printed with its ratio to the
+same method's linear score and a paired confidence interval. The encoders are those of the
+benchmark.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sieve.model.training import TrainingConfig
 from tests.benchmarks.ablation import select_questions
 
 RESAMPLES = 400
-KNOBS = {
+HYPERPARAMETERS = {
     "push": Range(0.2, 3.0, 1.0, log=True),
     "a_limit": Range(0.0, 1.5, 0.5),
     "b_limit": Range(0.0, 0.9, 0.3),
@@ -38,7 +39,7 @@ KNOBS = {
     "ratio": Range(0.7, 3.0, 1.0, log=True),
     "floor": Range(0.0, 0.3, 0.1),
 }
-"""Limits and widths are in parts of a query's own 99th percentile over the items."""
+"""Hyperparameters; limits and widths are relative to a query's 99th percentile over the items."""
 
 
 class Parts(NamedTuple):
@@ -72,17 +73,17 @@ def _saturating(x: Parts, k: Knobs) -> np.ndarray:
 
 
 def _likely(x: Parts, k: Knobs) -> np.ndarray:
-    """Push by the probability that B is there, a logistic of its score."""
+    """Penalise by the probability that B is present, a logistic function of its score."""
     return x.a - k["push"] / (1 + np.exp(-(x.b - k["b_limit"]) / k["b_width"]))
 
 
 def _product(x: Parts, k: Knobs) -> np.ndarray:
-    """A's score times the probability that B is not there."""
+    """Return A's score times the probability that B is absent."""
     return np.maximum(x.a, 0) / (1 + np.exp((x.b - k["b_limit"]) / k["b_width"]))
 
 
 def _both_likely(x: Parts, k: Knobs) -> np.ndarray:
-    """log P(A) + push · log P(not B), each a logistic of its score."""
+    """Return log P(A) + push · log P(not B), each a logistic function of its score."""
     a = -_softplus(k["a_limit"] - x.a, k["a_width"])
     return a - k["push"] * _softplus(x.b - k["b_limit"], k["b_width"])
 
@@ -97,10 +98,10 @@ FORMS: Mapping[str, Callable[[Parts, Knobs], np.ndarray]] = {
 }
 
 
-def parts_of(space: Space, knobs: Knobs, of_codes: bool) -> Parts:
-    """Scores of A with B's dimensions off, and of B; a dense space has none to switch."""
+def parts_of(space: Space, values: Knobs, of_codes: bool) -> Parts:
+    """Return the scores of A with B's dimensions off (codes only), and those of B."""
     if of_codes:
-        off = dimensions_off(space, knobs["ratio"], knobs["floor"])
+        off = dimensions_off(space, values["ratio"], values["floor"])
         a, b = np.where(off, 0, space.a), np.where(off, np.maximum(space.a, space.b), 0)
     else:
         a, b = space.a, space.b
@@ -112,13 +113,15 @@ def parts_of(space: Space, knobs: Knobs, of_codes: bool) -> Parts:
 def best_of(
     form: str, spaces: Sequence[Space], of_codes: bool, questions: PairSet, trials: int
 ) -> list[np.ndarray]:
-    """Scores of the best of so many draws, for each space; the same draws for all methods."""
+    """Return the scores of the best draw for each space; all methods get the same draws."""
     generator = np.random.default_rng(0)
     found: tuple[float, list[np.ndarray]] = (-1.0, [])
     for _ in range(trials):
-        knobs = {name: knob.draw(generator) for name, knob in KNOBS.items()}
+        values = {
+            name: distribution.draw(generator) for name, distribution in HYPERPARAMETERS.items()
+        }
         totals = [
-            FORMS[form](parts_of(space, knobs, of_codes), knobs).astype(np.float32)
+            FORMS[form](parts_of(space, values, of_codes), values).astype(np.float32)
             for space in spaces
         ]
         aps = [np.nanmean(measure_rankings(total, questions.relevant).ap) for total in totals]
@@ -129,7 +132,7 @@ def best_of(
 def report(
     name: str, spaces: Sequence[Space], of_codes: bool, questions: PairSet, trials: int
 ) -> None:
-    """Print a line of Markdown for each form."""
+    """Print one Markdown row per score."""
     draws = draw_resamples(questions.a_names, len(questions.rows), RESAMPLES, 0)
     plain = [measure_rankings(s.score(s.a), questions.has_a).ap for s in spaces]
     linear = None
@@ -138,45 +141,47 @@ def report(
         measured = [measure_rankings(t, questions.relevant, questions.violating) for t in totals]
         ap = float(np.mean([np.nanmean(one.ap) for one in measured]))
         violation = float(np.mean([np.nanmean(one.violation) for one in measured]))
-        kept = np.mean([measure_rankings(t, questions.has_a).ap for t in totals]) / np.mean(plain)
+        plain_ratio = np.mean([measure_rankings(t, questions.has_a).ap for t in totals]) / np.mean(
+            plain
+        )
         rankings = [ranked_rows(total, DEPTH) for total in totals]
         means = resample(rankings, questions.relevant, questions.violating, draws)
         ap_linear, means_linear = linear = linear or (ap, means)
         low, high = paired_ratio(means, means_linear, ap / ap_linear)
         cells = (f"{ap:.3f}", f"{ap / ap_linear:.3f} [{low:.3f}, {high:.3f}]",
-                 f"{violation:.3f}", f"{kept:.3f}")  # fmt: skip
+                 f"{violation:.3f}", f"{plain_ratio:.3f}")  # fmt: skip
         print(f"| {name} | {form} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    """Measure every form with every method."""
+    """Evaluate every score with every method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection")
-    parser.add_argument("--train", help="collection that the encoders were trained on")
+    parser.add_argument("--train", help="collection that the encoders are trained on")
     parser.add_argument("--track", choices=("label", "caption"), default="caption")
     parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--trials", type=int, default=120)
-    asked = parser.parse_args()
-    collection = Collection.open(locate_collection(asked.collection))
-    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
+    args = parser.parse_args()
+    collection = Collection.open(locate_collection(args.collection))
+    train = Collection.open(locate_collection(args.train)) if args.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
-    questions = select_questions(collection, asked.track)
+    questions = select_questions(collection, args.track)
     raw = source.space(questions)
-    report("backbone", [source.centred(raw)], False, questions, asked.trials)
+    report("backbone", [source.centred(raw)], False, questions, args.trials)
     for name in (CONTROL, SIEVE):
         encoders = [
             train_method(
                 name,
                 train,
-                replace(TrainingConfig(epochs=asked.epochs), seed=int(seed)),
+                replace(TrainingConfig(epochs=args.epochs), seed=int(seed)),
                 source.texts,
                 n_words=0,
             ).encoder
-            for seed in asked.seeds.split(",")
+            for seed in args.seeds.split(",")
         ]
         spaces = [s["codes"] for s in coded(name, source, encoders).represent(questions)]
-        report(name, spaces, name == SIEVE, questions, asked.trials)
+        report(name, spaces, name == SIEVE, questions, args.trials)
 
 
 if __name__ == "__main__":

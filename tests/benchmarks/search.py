@@ -1,11 +1,11 @@
-"""Exclusion search over made-up codes of realistic statistics, beside other engines.
+"""Compare exclusion search with other engines on synthetic codes with realistic statistics.
 
     python -m tests.benchmarks.search --items 118000,1000000
-    python -m tests.benchmarks.search --items 118000 --peers all --json
+    python -m tests.benchmarks.search --items 118000 --baselines all --json
 
-Every engine answers the same questions in turn, on one thread and one after another, so that noise
-meets all alike; medians are told. The limit is what the memory's measured bandwidth allows for
-reading the postings, adding to the scores and selecting the top once each.
+All engines run the same queries alternately on one thread, so that noise affects all equally;
+medians are reported. The limit is the time that the measured memory bandwidth allows for reading
+the postings, updating the scores and selecting the top results once each.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import numpy as np
 
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Hits, Query, search
-from tests.benchmarks.search_baselines import Dense, FlatCodes, Peer, RowProduct, Seismic
+from tests.benchmarks.search_baselines import Dense, FlatCodes, RowProduct, SearchEngine, Seismic
 from tests.benchmarks.synthetic_codes import bundled_engine, codes_like, questions
 
 TOP = 24
 OFF = (0, 1, 5, 20)
 STRICTNESS = {"half": (0.5, False), "push": (1.0, False), "never": (1.0, True)}
-PEERS: dict[str, Callable[[SparseCodes], Peer]] = {
+BASELINES: dict[str, Callable[[SparseCodes], SearchEngine]] = {
     "flat": FlatCodes,
     "csr": RowProduct,
     "dense-flat": lambda codes: Dense(codes, "Flat"),
@@ -40,83 +40,86 @@ PEERS: dict[str, Callable[[SparseCodes], Peer]] = {
 COMMON = "flat,csr,dense-flat,dense-ivf"
 
 
-class Ours:
-    """Sieve's own search."""
+class Sieve:
+    """Sieve's search."""
 
     name, exact = "Sieve", True
 
     def __init__(self, codes: SparseCodes) -> None:
         self._codes = codes
-        codes.postings(0)  # the index is built before anyone asks
+        codes.postings(0)  # build the index before the first query
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows."""
+        """Return the best rows and their scores."""
         return search(self._codes, query, top)
 
 
 def bandwidth() -> float:
-    """Bytes a second that one thread reads from memory: the best of a few sums over 512 MiB."""
+    """Measure memory bandwidth in bytes per second of one thread: the best of some 512 MiB sums."""
     block = np.ones(1 << 26, np.float64)
     return max(block.nbytes / _timed(block.sum)[0] for _ in range(5))
 
 
 def limit_seconds(codes: SparseCodes, query: Query, bytes_a_second: float) -> float:
-    """Least time of a search: postings read, scores read and written, the top selected, once each.
+    """Compute the lower limit of the time of a search from the memory bandwidth.
 
-    A posting takes 8 bytes, and its score is read and written; all scores are made and read once.
+    Each posting takes 8 bytes, and its score is read and written; all scores are initialised and
+    read once.
     """
     dimensions = set(np.flatnonzero(query.code).tolist()) | set(query.off)
     touched = sum(len(codes.postings(j)[0]) for j in dimensions)
     return (touched * (8 + 8) + codes.n * (4 + 4)) / bytes_a_second
 
 
-def asked(kinds: dict[int, list[Query]], off: int, strictness: str) -> list[Query]:
-    """Give the questions with so many dimensions off and one strictness."""
+def select_queries(kinds: dict[int, list[Query]], off: int, strictness: str) -> list[Query]:
+    """Return the queries with `off` dimensions off and one strictness."""
     amount, never = STRICTNESS[strictness]
     return [replace(query, strictness=amount, never=never) for query in kinds[off]]
 
 
 def same(ours: Hits, theirs: Hits) -> bool:
-    """Whether two rankings are one, but for the order of equal scores in float32."""
+    """Return whether two rankings agree, except for the order of equal float32 scores."""
     if len(ours.rows) != len(theirs.rows):
         return False
     return bool(np.allclose(ours.scores, theirs.scores, atol=2e-6))
 
 
 def share(ours: Hits, theirs: Hits) -> float:
-    """Share of our rows that a peer finds."""
+    """Return the share of Sieve's rows that a baseline finds."""
     return len(np.intersect1d(ours.rows, theirs.rows)) / max(len(ours.rows), 1)
 
 
-def run(codes: SparseCodes, kinds: dict[int, list[Query]], peers: list[Peer]) -> dict[str, Any]:
-    """Measure one size."""
+def run(
+    codes: SparseCodes, kinds: dict[int, list[Query]], engines: list[SearchEngine]
+) -> dict[str, Any]:
+    """Measure one collection size."""
     speed = bandwidth()
     rows = []
     for off, strictness in itertools.product(OFF, STRICTNESS):
         if off == 0 and strictness != "push":
             continue
-        queries = asked(kinds, off, strictness)
-        seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
-        agreed: dict[str, list[float]] = {peer.name: [] for peer in peers}
+        queries = select_queries(kinds, off, strictness)
+        seconds: dict[str, list[float]] = {engine.name: [] for engine in engines}
+        agreed: dict[str, list[float]] = {engine.name: [] for engine in engines}
         for query in queries:
-            ours = peers[0].search(query, TOP)
-            for peer in peers:
-                peer.search(query, TOP)  # what is measured is not the first touch
-                took, hits = _timed(lambda peer=peer, query=query: peer.search(query, TOP))
-                seconds[peer.name].append(took)
-                if peer.exact and not same(ours, hits):
-                    raise SystemExit(f"{peer.name} finds other results than Sieve, with {off} off")
-                agreed[peer.name].append(share(ours, hits))
+            ours = engines[0].search(query, TOP)
+            for engine in engines:
+                engine.search(query, TOP)  # warm-up
+                took, hits = _timed(lambda engine=engine, query=query: engine.search(query, TOP))
+                seconds[engine.name].append(took)
+                if engine.exact and not same(ours, hits):
+                    raise SystemExit(f"{engine.name} and Sieve differ with {off} dimensions off")
+                agreed[engine.name].append(share(ours, hits))
         limit = float(np.median([limit_seconds(codes, query, speed) for query in queries]))
-        for peer in peers:
+        for engine in engines:
             rows.append(
                 {
                     "off": off,
                     "strictness": strictness,
-                    "engine": peer.name,
-                    "seconds": float(np.median(seconds[peer.name])),
-                    "p95": float(np.quantile(seconds[peer.name], 0.95)),
-                    "found": float(np.mean(agreed[peer.name])),
+                    "engine": engine.name,
+                    "seconds": float(np.median(seconds[engine.name])),
+                    "p95": float(np.quantile(seconds[engine.name], 0.95)),
+                    "found": float(np.mean(agreed[engine.name])),
                     "limit": limit,
                 }
             )
@@ -124,12 +127,12 @@ def run(codes: SparseCodes, kinds: dict[int, list[Query]], peers: list[Peer]) ->
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Summarise searches with five dimensions off: seconds and ratios to Sieve."""
+    """Summarise searches with five dimensions off: seconds, and ratios to Sieve."""
     five = {r["engine"]: r for r in rows if r["off"] == 5 and r["strictness"] == "push"}
     ours = five["Sieve"]["seconds"]
-    told = {"seconds": ours, "limit_ratio": ours / five["Sieve"]["limit"]}
+    summary = {"seconds": ours, "limit_ratio": ours / five["Sieve"]["limit"]}
     flat = five.get(FlatCodes.name)
-    return told | ({"ratio_faiss_flat": flat["seconds"] / ours} if flat else {})
+    return summary | ({"ratio_faiss_flat": flat["seconds"] / ours} if flat else {})
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -154,26 +157,30 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", default="118000")
-    parser.add_argument("--active", type=int, default=32, help="dimensions of a code and a query")
+    parser.add_argument(
+        "--active", type=int, default=32, help="active dimensions of a code and of a query"
+    )
     parser.add_argument("--queries", type=int, default=20)
-    parser.add_argument("--peers", default=COMMON, help=f"of {', '.join(PEERS)}, or all")
+    parser.add_argument(
+        "--baselines", default=COMMON, help=f"comma-separated: {', '.join(BASELINES)}; or all"
+    )
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    args = parser.parse_args()
     faiss.omp_set_num_threads(1)
     engine = bundled_engine()
-    kinds = {off: questions(engine, given.queries, given.active, off) for off in OFF}
-    chosen = list(PEERS) if given.peers == "all" else given.peers.split(",")
+    kinds = {off: questions(engine, args.queries, args.active, off) for off in OFF}
+    chosen = list(BASELINES) if args.baselines == "all" else args.baselines.split(",")
     runs = []
-    for items in map(int, given.items.split(",")):
-        codes = codes_like(engine.image_codes, items, given.active)
-        result = run(codes, kinds, [Ours(codes), *(PEERS[name](codes) for name in chosen)])
+    for items in map(int, args.items.split(",")):
+        codes = codes_like(engine.image_codes, items, args.active)
+        result = run(codes, kinds, [Sieve(codes), *(BASELINES[name](codes) for name in chosen)])
         runs.append(result)
-        if not given.json:
+        if not args.json:
             _print(result)
-    if given.json:
+    if args.json:
         print(json.dumps({"runs": runs}))
 
 

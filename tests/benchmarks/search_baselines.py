@@ -1,7 +1,7 @@
-"""The engines that exclusion search is measured against, each answering the same queries.
+"""Baselines of the search benchmark, which all run the same queries.
 
-A peer gives the best rows of a query, and their scores. The exact ones find what Sieve finds; the
-approximate ones, and those over dense embeddings, are told with the share of it that they find.
+An engine returns the best rows of a query and their scores. The exact engines return Sieve's
+results; for the approximate and the dense ones, the share of Sieve's results found is reported.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from sieve.model.exclusion import Hits, Query, best
 Search = Callable[[Query], Hits]
 
 
-class Peer(Protocol):
-    """One engine with its index built."""
+class SearchEngine(Protocol):
+    """A search engine with its index built."""
 
     name: str
     exact: bool
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows."""
+        """Return the best rows and their scores."""
         ...
 
 
 def signed(query: Query) -> np.ndarray:
-    """Write a query as one vector, negative where dimensions are off: (m,) float32."""
+    """Return a query as one vector, negative where dimensions are off: (m,) float32."""
     vector = query.code.copy()
     vector[list(query.off)] = -query.push * np.array(query.weights, np.float32)
     return vector
 
 
 def removed(codes: SparseCodes, query: Query) -> np.ndarray:
-    """Rows that `never` leaves out: (n,) bool."""
+    """Return the rows that `never` excludes: (n,) bool."""
     out = np.zeros(codes.n, bool)
     for j in query.off if query.never else ():
         rows, values = codes.postings(j)
@@ -47,7 +47,7 @@ def removed(codes: SparseCodes, query: Query) -> np.ndarray:
 
 
 class FlatCodes:
-    """FAISS' exhaustive inner product over the codes with their zeros."""
+    """Exhaustive inner product of FAISS over the dense form of the codes."""
 
     name, exact = "FAISS flat, codes", True
 
@@ -58,12 +58,12 @@ class FlatCodes:
             self._index.add(codes.by_row[start : start + block].toarray())
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows."""
-        return _asked(self._index, signed(query), top, removed(self._codes, query))
+        """Return the best rows and their scores."""
+        return _search_index(self._index, signed(query), top, removed(self._codes, query))
 
 
 class RowProduct:
-    """scipy's product of all codes, by row, with the query."""
+    """Product of all codes (CSR) with the query in scipy."""
 
     name, exact = "scipy CSR", True
 
@@ -71,17 +71,17 @@ class RowProduct:
         self._codes = codes
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows."""
+        """Return the best rows and their scores."""
         total = np.asarray(self._codes.by_row @ signed(query))
         total[removed(self._codes, query)] = -np.inf
         return best(total, top)
 
 
 class Dense:
-    """FAISS over dense vectors of `d` numbers: what is searched where there are no codes.
+    """FAISS over dense vectors of `d` numbers, as in search without sparse codes.
 
-    The vectors are a random projection of the codes, which keeps their products nearly: only the
-    time is of interest, as the projection of a dense method is another one.
+    The vectors are a random projection of the codes, which approximately preserves their inner
+    products. Only the time is of interest: a dense method would learn another projection.
     """
 
     exact = False
@@ -101,21 +101,23 @@ class Dense:
             self._index.add(codes.by_row[start : start + block] @ self._map)
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows; `never` is an IDSelector."""
-        return _asked(self._index, signed(query) @ self._map, top, removed(self._codes, query))
+        """Return the best rows and their scores; `never` is an IDSelector."""
+        return _search_index(
+            self._index, signed(query) @ self._map, top, removed(self._codes, query)
+        )
 
 
 class Seismic:
     """pyseismic-lsr's approximate index of sparse vectors.
 
-    It knows no negative weight, so it finds four times as many rows without what is off, and their
-    true scores order them.
+    It does not support negative weights: it retrieves four times as many rows without the
+    dimensions that are off, which are then sorted by their exact scores.
     """
 
     name, exact = "pyseismic-lsr", False
 
     def __init__(self, codes: SparseCodes) -> None:
-        seismic = import_module("seismic")  # of no extra: pip install pyseismic-lsr
+        seismic = import_module("seismic")  # not in an extra: pip install pyseismic-lsr
         self._codes, self._text = codes, seismic.get_seismic_string()
         data = seismic.SeismicDataset()
         rows = codes.by_row
@@ -128,14 +130,14 @@ class Seismic:
         self._index = seismic.SeismicIndex.build_from_dataset(data)
 
     def search(self, query: Query, top: int) -> Hits:
-        """Best rows of those found."""
-        kept = query.code.copy()
-        kept[list(query.off)] = 0
-        on = np.flatnonzero(kept)
+        """Return the best of the retrieved rows and their scores."""
+        weights = query.code.copy()
+        weights[list(query.off)] = 0
+        on = np.flatnonzero(weights)
         found = self._index.search(
             "q",
             np.array(list(map(str, on)), self._text),
-            kept[on],
+            weights[on],
             k=top * (4 if query.off else 1),
             query_cut=len(on),
             heap_factor=0.9,
@@ -147,8 +149,8 @@ class Seismic:
         return Hits(rows[hits.rows], hits.scores)
 
 
-def _asked(index: faiss.Index, vector: np.ndarray, top: int, out: np.ndarray) -> Hits:
-    """Ask an index; rows that are out are passed over by a bitmap."""
+def _search_index(index: faiss.Index, vector: np.ndarray, top: int, out: np.ndarray) -> Hits:
+    """Search an index; a bitmap excludes rows."""
     settings = None
     if out.any():
         bits = np.packbits(~out, bitorder="little")

@@ -1,4 +1,4 @@
-"""A server in a process of its own, seen from outside: when it answers, its memory, its files."""
+"""A server in a separate process: wait until it responds, measure its memory and files."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def running(
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
-    """Wait until an address answers.
+    """Wait until an address responds.
 
     Raises
     ------
     RuntimeError
-        If the server ended, or took too long.
+        If the server exited or did not respond in time.
     """
     end = time.perf_counter() + seconds
     while time.perf_counter() < end and process.poll() is None:
@@ -49,7 +49,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: flo
                 return
         except httpx.TransportError:
             time.sleep(_LOOK_EVERY)
-    raise RuntimeError(f"nothing answers at {url}: {log.read_text()[-1000:]}")
+    raise RuntimeError(f"no response from {url}: {log.read_text()[-1000:]}")
 
 
 def memory_mib(process: int, name: str = "VmRSS") -> float:
@@ -57,11 +57,11 @@ def memory_mib(process: int, name: str = "VmRSS") -> float:
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise ValueError(f"the kernel does not tell {name}")
+    raise ValueError(f"the kernel does not report {name}")
 
 
 def folder_size(folder: Path) -> tuple[int, float]:
-    """Count the entries below a folder, and their MiB."""
+    """Return the number of entries below a folder and their size in MiB."""
     entries, size = 0, 0
     for place, folders, files in os.walk(folder):
         entries += len(folders) + len(files)
@@ -69,5 +69,5 @@ def folder_size(folder: Path) -> tuple[int, float]:
             try:
                 size += (Path(place) / name).stat().st_size
             except FileNotFoundError:
-                entries -= 1  # removed while we looked
+                entries -= 1  # removed since it was listed
     return entries, size / 2**20

@@ -1,9 +1,9 @@
-"""People at the explorer, played over bare HTTP with the requests that the page makes.
+"""Simulate users of the explorer over HTTP, with the requests that the page makes.
 
-A visitor opens the page, searches, and toggles dimensions, with pauses as people make; sometimes
-looks at an item, searches by an image of their own, or reloads the page. As on the page one
-request is under way at a time, of fast clicks only the last counts, thumbnails are fetched once,
-and a busy server is asked again after a second or two.
+A user opens the page, searches and toggles dimensions, with realistic pauses, and sometimes opens
+an item, searches by an uploaded image or reloads the page. As on the page, one request is in
+progress at a time, of several fast clicks only the last is sent, thumbnails are fetched once, and a
+request to a busy server is repeated after a second or two.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ THINGS = ("a dog", "a cat", "a car", "a house", "a tree", "a bird", "people", "f
 PLACES = ("a beach", "snow", "a road", "a forest", "a city", "night", "water", "a field")
 COLOURS = ("", "red ", "blue ", "white ", "old ", "small ", "wooden ", "yellow ")
 STEPS_OF_A_PAGE = 25
-"""Mean number of steps between two reloads of a visitor."""
+"""Mean number of steps between two reloads by a user."""
 LATEST = 30.0
-"""Seconds after which an answer counts as none."""
+"""Seconds after which a request counts as failed."""
 
 
 @dataclass
 class Counts:
-    """Faults and timings of all visitors."""
+    """Faults and timings of all users."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    """By kind of request, of those that were answered."""
+    """Seconds by kind of request, for those that succeeded."""
     busy: int = 0
     resets: int = 0
-    """Kept connections that the server had left; the request was sent again, as browsers do."""
+    """Idle connections that the server had closed; the request is repeated, as in browsers."""
     faults: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    """Answers to something else than was asked."""
+    """Responses that do not match the request."""
     last: dict[int, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
-    """By visitor, the last question and its answer."""
+    """Last request and response by user."""
 
 
-class Visitor:
-    """One person with one page.
+class SimulatedUser:
+    """A user with one open page.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Visitor:
         self._seen: set[str] = set()
 
     async def stay(self, until: float) -> None:
-        """Use the explorer until a time of `time.monotonic`."""
+        """Use the explorer until a given value of `time.monotonic`."""
         await asyncio.sleep(self._random.uniform(0, self._pause * 2))
         await self._open_page()
         while time.monotonic() < until:
@@ -102,7 +102,7 @@ class Visitor:
         opened = await self._call("sieve_open", "")
         if opened is not None:
             self._thumbnails = opened["about"]["thumbnails"]
-            await self._look([item["id"] for item in opened["glance"]])
+            await self._look([item["id"] for item in opened["samples"]])
         self._listed = []
 
     async def _search(self) -> None:
@@ -112,7 +112,7 @@ class Visitor:
         await self._ask("search", with_list=True)
 
     async def _search_by_image(self) -> None:
-        """Upload an image that was not sent before."""
+        """Search by an image that was not uploaded before."""
         stream = io.BytesIO()
         Image.effect_noise((64, 48), 90).convert("RGB").save(stream, "JPEG")
         files = {"files": ("mine.jpg", stream.getvalue(), "image/jpeg")}
@@ -126,7 +126,7 @@ class Visitor:
             await self._ask("search", with_list=True)
 
     async def _toggle(self) -> None:
-        """Switch one dimension, or several faster than answers come: then the last counts."""
+        """Toggle one dimension, or several in quick succession, of which only the last is sent."""
         for _ in range(self._random.choice((1, 1, 1, 2, 4))):
             off = set(self._place["off"] or ())
             off ^= {self._random.choice(self._listed)}
@@ -136,20 +136,20 @@ class Visitor:
         await self._ask("toggle", with_list=False)
 
     async def _ask(self, kind: str, *, with_list: bool) -> None:
-        asked = dict(self._place)
-        answer = await self._call("sieve_ask", {**asked, "list": with_list}, kind)
+        request = dict(self._place)
+        answer = await self._call("sieve_ask", {**request, "list": with_list}, kind)
         if answer is None:
             return
         if with_list:
             self._place["off"] = answer["off"]
             self._listed = [row["d"] for row in answer["dimensions"]]
-        elif answer["off"] != asked["off"]:
-            self._counts.lost.append(f"asked for {asked}, got off = {answer['off']}")
-        self._counts.last[self._number] = ({**asked, "off": answer["off"]}, answer)
+        elif answer["off"] != request["off"]:
+            self._counts.lost.append(f"requested {request}, got off = {answer['off']}")
+        self._counts.last[self._number] = ({**request, "off": answer["off"]}, answer)
         await self._look([item["id"] for item in (*answer["results"], *answer["left"])])
 
     async def _look(self, items: list[str]) -> None:
-        """Fetch the thumbnails that this browser has not."""
+        """Fetch the thumbnails that are not in this browser's cache."""
         self._shown = items
         for item in items:
             if item not in self._seen:
@@ -158,17 +158,17 @@ class Visitor:
                 await self._timed("thumbnail", "GET", path)
 
     async def _call(self, name: str, data: object, kind: str = "") -> Any:
-        """Call a server function as the page does; None where it failed."""
-        asked = {
+        """Call a server function as the page does; None if it failed."""
+        body = {
             "data": data,
             "fn_name": name,
             "component_id": self._functions[name],
-            "session_hash": f"visitor{self._number}page{self._pages}",
+            "session_hash": f"user{self._number}page{self._pages}",
         }
         answer, begun = None, 0.0
         for _ in range(10):
             begun = time.perf_counter()
-            got = await self._timed("", "POST", "/gradio_api/component_server/", json=asked)
+            got = await self._timed("", "POST", "/gradio_api/component_server/", json=body)
             answer = None if got is None else got.json()
             if answer is None or not answer.get("busy"):
                 break
@@ -202,16 +202,16 @@ class Visitor:
 
 
 async def visit(url: str, sessions: int, seconds: float, pause: float) -> Counts:
-    """Let so many people use an explorer at once, and count what they meet."""
+    """Run concurrent users and return their timings and faults."""
     counts, until = Counts(), time.monotonic() + seconds
-    # Connections are left before the server leaves them, after 5 s: a browser would ask once more
-    # where both do at the same moment, httpx does not.
+    # Close connections before the server does, after 5 s: a browser would repeat a request
+    # if both close at the same moment, httpx does not.
     limits = httpx.Limits(
         max_connections=sessions, max_keepalive_connections=sessions, keepalive_expiry=2
     )
     async with httpx.AsyncClient(
         base_url=url, timeout=LATEST, limits=limits, trust_env=False
     ) as web:
-        people = [Visitor(number, web, counts, pause) for number in range(sessions)]
-        await asyncio.gather(*(person.stay(until) for person in people))
+        users = [SimulatedUser(number, web, counts, pause) for number in range(sessions)]
+        await asyncio.gather(*(user.stay(until) for user in users))
     return counts

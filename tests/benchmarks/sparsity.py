@@ -1,15 +1,16 @@
-"""Other ways to make a code sparse, and other demands on it, in place of the preset's own.
+"""Compare other sparse activations and additional losses with those of the preset.
 
     python -m tests.benchmarks.sparsity COLLECTION --train OTHER --track caption --epochs 6
 
-Select items and tuning pairs alone, as `tests.benchmarks.ablation`. All keep at most k dimensions
-of an item, so that their codes take the same room.
+Uses only validation items and tuning pairs, as `tests.benchmarks.ablation`. All variants have at
+most k active dimensions per item, so that their codes take the same space.
 
-- BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): in training the k·B largest of a whole batch.
+- BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): in training, the k·B largest activations of a
+  batch.
 - JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435): a learned threshold for each dimension,
-  with straight-through gradients, and a penalty that holds the mean number of active ones at k.
+  with straight-through gradients, and a penalty that keeps the mean number of active ones at k.
 - Nested prefixes (Matryoshka; Bussmann et al. 2025, arXiv 2503.17547): the first eighth, quarter
-  and half of the dimensions must rebuild the embedding too.
+  and half of the dimensions must also reconstruct the embedding.
 - Paired groups: Σ_j |(ū_j, v̄_j)| of an image's and its caption's unit codes, a group lasso.
 - Centres: none, or one for both modalities.
 """
@@ -30,8 +31,8 @@ from sieve.model.backbone import backbone_of
 from sieve.model.benchmark.methods import BackboneEmbeddings
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
+from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
-from sieve.model.training.config import LOSSES, OBJECTIVE_LOSSES
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
@@ -40,14 +41,14 @@ from sieve.model.training.trainer import Trainer
 from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
 
 _BANDWIDTH = 0.03
-"""Activations so near to a threshold move it; about a tenth of a typical active one."""
+"""Bandwidth of the gradient of a threshold; about a tenth of a typical activation."""
 
 
 class BatchTopK(Compact):
-    """The k·B largest activations of a batch stay."""
+    """BatchTopK: the k·B largest activations of a batch."""
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """Choose over the batch; encoding alone keeps each row's k largest."""
+        """Select over the batch in training; at inference, select the k largest of each row."""
         super().begin(encoder)
         encoder.keep = _keep_of_batch
 
@@ -75,10 +76,10 @@ class _Jump(torch.autograd.Function):
 
 
 class JumpReLU(Compact):
-    """A threshold for each dimension, learned with the weights."""
+    """JumpReLU: a learned threshold for each dimension."""
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """Give the encoder its thresholds, e^t times the bandwidth with t = 0 at first."""
+        """Add thresholds to the encoder: e^t times the bandwidth, with t = 0 initially."""
         super().begin(encoder)
         encoder.register_parameter("threshold", nn.Parameter(torch.zeros(encoder.config.m)))
         encoder.keep = lambda activations, k: self._jump(encoder, activations)[0]  # noqa: ARG005
@@ -92,7 +93,7 @@ class JumpReLU(Compact):
         dead: Tensor | None,
         world: World = ALONE,
     ) -> StepLosses:
-        """Add how far the mean number of active dimensions is from k."""
+        """Add the difference between the mean number of active dimensions and k."""
         losses, fired = super().losses(module, batch, k, dead, world)
         encoder = module.encoder
         counts = [
@@ -108,12 +109,12 @@ class JumpReLU(Compact):
 
     def _encode(self, encoder: SparseEncoder, embeddings: Tensor, modality: str) -> ActiveCode:
         active = encoder.activations(encoder.centred(embeddings, modality), modality)
-        kept = self._jump(encoder, active)[0]
-        return ActiveCode(*torch.topk(kept, encoder.config.active(modality), dim=-1))
+        saved = self._jump(encoder, active)[0]
+        return ActiveCode(*torch.topk(saved, encoder.config.active(modality), dim=-1))
 
 
 class _More(Compact):
-    """The preset's losses and one more, added to reconstruction, whose weight is 1."""
+    """The preset's losses and one more, which is added to the reconstruction loss (weight 1)."""
 
     def losses(
         self,
@@ -138,10 +139,10 @@ class _More(Compact):
 
 
 class Nested(_More):
-    """Prefixes of the dimensions rebuild the embedding too."""
+    """Prefixes of the dimensions also reconstruct the embedding."""
 
     def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Mean over an eighth, a quarter and a half of the dimensions."""
+        """Return the mean loss over an eighth, a quarter and a half of the dimensions."""
         directions = functional.normalize(encoder.decode_md, dim=1)
         prefixes = [encoder.config.m // part for part in (8, 4, 2)]
         return sum(
@@ -151,35 +152,35 @@ class Nested(_More):
 
 
 class Groups(_More):
-    """An image and its caption share their dimensions' groups."""
+    """Group lasso over the codes of an image and its caption."""
 
     weight = 0.2
 
     def more(self, encoder: SparseEncoder, sides: list[tuple[Tensor, Tensor]]) -> Tensor:  # noqa: ARG002
-        """Mean group lasso of the pairs."""
+        """Return the mean group lasso of the pairs."""
         image, text = (functional.normalize(code, dim=1) for code, _ in sides)
         return self.weight * (image.square() + text.square() + 1e-8).sqrt().sum(1).mean()
 
 
 class MoreGroups(Groups):
-    """The same, more."""
+    """The same with a larger weight."""
 
     weight = 1.0
 
 
 class NotCentred(Compact):
-    """Embeddings as they are."""
+    """Embeddings without centring."""
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """No centre."""
+        """Set no centre."""
         encoder.centre.zero_()
 
 
 class CentredTogether(Compact):
-    """One centre for images and texts."""
+    """One centre for both modalities."""
 
     def begin(self, encoder: SparseEncoder) -> None:
-        """Centre both on the mean of the two means."""
+        """Set both centres to the mean of the two means."""
         centres = torch.from_numpy(modality_means(self.data.collection))
         encoder.centre.copy_(centres.mean(0, keepdim=True).expand(2, -1))
 
@@ -199,7 +200,7 @@ KINDS: dict[str, type[Compact]] = {
 def train_kind(
     name: str, collection: Collection, config: TrainingConfig, source: BackboneEmbeddings
 ) -> SparseEncoder:
-    """Train one kind to its end."""
+    """Train one variant."""
     data = TrainingData(collection, source.texts, config)
     trainer = Trainer(data, replace(config, objective=name), torch.device("cpu"))
     for _ in range(trainer.n_steps):
@@ -208,29 +209,31 @@ def train_kind(
 
 
 def main() -> None:
-    """Train, measure and print every kind."""
+    """Train every variant and print its metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection")
     parser.add_argument("--train", help="collection to train on")
     parser.add_argument("--track", choices=("label", "caption"), default="caption")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=TrainingConfig().epochs)
-    parser.add_argument("--only", default=";".join(KINDS), help="names, with semicolons between")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--only", default=";".join(KINDS), help="semicolon-separated names of the variants"
+    )
+    args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     OBJECTIVES.update(KINDS)
-    OBJECTIVE_LOSSES.update(dict.fromkeys(KINDS, LOSSES))
-    collection = Collection.open(locate_collection(asked.collection))
-    train = Collection.open(locate_collection(asked.train)) if asked.train else collection
+    LOSSES_OF_OBJECTIVE.update(dict.fromkeys(KINDS, LOSSES))
+    collection = Collection.open(locate_collection(args.collection))
+    train = Collection.open(locate_collection(args.train)) if args.train else collection
     source = BackboneEmbeddings(collection, backbone_of(collection).encode_texts, train)
-    questions = select_questions(collection, asked.track)
-    peer = subtraction(source, questions)
-    for name in asked.only.split(";"):
+    questions = select_questions(collection, args.track)
+    baseline = subtraction(source, questions)
+    for name in args.only.split(";"):
         encoders = [
-            train_kind(name, train, TrainingConfig(epochs=asked.epochs, seed=int(seed)), source)
-            for seed in asked.seeds.split(",")
+            train_kind(name, train, TrainingConfig(epochs=args.epochs, seed=int(seed)), source)
+            for seed in args.seeds.split(",")
         ]
-        print_row(name, measure(source, encoders, questions), peer)
+        print_row(name, measure(source, encoders, questions), baseline)
 
 
 if __name__ == "__main__":

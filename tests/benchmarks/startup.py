@@ -1,11 +1,11 @@
-"""Starting: from the command to the page, and to the first search; and the most memory it takes.
+"""Measure the time from the command to the page and to the first search, and peak memory.
 
     python -m tests.benchmarks.startup [--runs 3] [--json]
 
-*first* is `sieve explore scenes` with an empty $SIEVE_HOME, which draws the collection's pictures;
-*again* the same with what that left. The peer is `bare_app.py`: Gradio, torch and open_clip, the
-same backbone loaded, one box to type in, in a process of its own; its first answer is a text's
-embedding. Ratios are of medians, from the same run. Memory is the most that was resident.
+*first* is `sieve explore scenes` with an empty $SIEVE_HOME, which renders the collection's images;
+*again* is the same command a second time. The baseline is `bare_app.py`: Gradio, PyTorch and
+open_clip with the same backbone and one text box, in a separate process; its first response is the
+embedding of a text. Ratios compare medians of the same run. Memory is peak resident memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.benchmarks.server_process import memory_mib, running, wait_for
 from tests.page_api import call_server
 
 FIRST_LIMIT, AGAIN_LIMIT = 60.0, 10.0
-"""Seconds to the page, of the design page."""
+"""Limits on the seconds to the page."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ class Start:
     """One start."""
 
     page_s: float
-    """To the page."""
+    """Seconds to the page."""
     search_s: float
-    """To the first answer."""
+    """Seconds to the first response."""
     most_mib: float
 
 
 def search(web: httpx.Client) -> None:
-    """Ask the explorer for a dog."""
-    asked = {"q": "a dog", "without": "a beach", "list": True}
-    answer = call_server(web, "sieve_ask", asked).raise_for_status().json()
+    """Search for a dog in the explorer."""
+    query = {"q": "a dog", "without": "a beach", "list": True}
+    answer = call_server(web, "sieve_ask", query).raise_for_status().json()
     assert len(answer["results"]) == 24, answer
 
 
 def embed(web: httpx.Client) -> None:
-    """Ask the peer for an embedding."""
+    """Request an embedding from the baseline."""
     answer = web.post("/gradio_api/run/embed", json={"data": ["a dog"]}).raise_for_status().json()
     assert len(answer["data"][0]) > 100, answer
 
@@ -72,14 +72,14 @@ def started(
 
 
 def middle(starts: list[Start]) -> Start:
-    """Take the median of each figure."""
+    """Return the median of each measurement."""
     return Start(
         *(median(values) for values in zip(*(asdict(s).values() for s in starts), strict=True))
     )
 
 
 def measure(runs: int, port: int) -> dict[str, Any]:
-    """Start each, in turn."""
+    """Start the explorer and the baseline alternately."""
     load_before = os.getloadavg()[0]
     explore = ["sieve", "explore", "scenes", "--port", str(port)]
     bare = ["tests.benchmarks.bare_app", str(port)]
@@ -90,15 +90,15 @@ def measure(runs: int, port: int) -> dict[str, Any]:
             (started(explore, home, port, search), started(bare, home, port, embed))
             for _ in range(runs)
         ]
-    again, peer = (middle(list(starts)) for starts in zip(*pairs, strict=True))
+    again, baseline = (middle(list(starts)) for starts in zip(*pairs, strict=True))
     return {
         "runs": runs,
         "load_before": round(load_before, 2),
         "first": asdict(first),
         "again": asdict(again),
-        "bare_app": asdict(peer),
+        "bare_app": asdict(baseline),
         "ratio": {
-            name: round(asdict(again)[name] / asdict(peer)[name], 2) for name in asdict(again)
+            name: round(asdict(again)[name] / asdict(baseline)[name], 2) for name in asdict(again)
         },
         "limits_s": {"first": FIRST_LIMIT, "again": AGAIN_LIMIT},
         "holds": first.page_s <= FIRST_LIMIT and again.page_s <= AGAIN_LIMIT,
@@ -106,14 +106,14 @@ def measure(runs: int, port: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--runs", type=int, default=3, help="of all but the first start")
+    parser.add_argument("--runs", type=int, default=3, help="number of starts after the first")
     parser.add_argument("--port", type=int, default=7990)
-    parser.add_argument("--json", action="store_true", help="in one line")
-    given = parser.parse_args()
-    found = measure(given.runs, given.port)
-    print(json.dumps(found) if given.json else json.dumps(found, indent=1))
+    parser.add_argument("--json", action="store_true", help="print one line")
+    args = parser.parse_args()
+    found = measure(args.runs, args.port)
+    print(json.dumps(found) if args.json else json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Codes and questions of any number, with the statistics of a trained encoder.
+"""Generate any number of codes and queries with the statistics of a trained encoder.
 
-Each made-up code is a mixture of two real ones of the bundled collection, cut to its strongest
-dimensions: so dimensions fire as often, and together with the same others, as they do in truth.
+Each code is a mixture of two real codes of the bundled collection, truncated to its strongest
+dimensions, so that firing rates and co-occurrences are realistic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BLOCK = 4096
 
 
 def codes_like(real: SparseCodes, n: int, k: int, seed: int = 0) -> SparseCodes:
-    """Make codes of `n` items, at most `k` dimensions active in each.
+    """Generate codes of `n` items with at most `k` active dimensions each.
 
     Parameters
     ----------
@@ -41,34 +41,34 @@ def codes_like(real: SparseCodes, n: int, k: int, seed: int = 0) -> SparseCodes:
 
 
 def questions(engine: Engine, count: int, active: int, off: int, seed: int = 0) -> list[Query]:
-    """Ask as captions do, with some dimensions off that another caption has.
+    """Generate queries from captions, with some dimensions of another caption off.
 
     Parameters
     ----------
     engine : Engine
     count : int
     active : int
-        Dimensions of each query.
+        Number of active dimensions of each query.
     off : int
-        How many are off.
+        Number of dimensions that are off.
     """
     random = np.random.default_rng(seed)
     mean = engine.derived.mean_positive
-    asked = []
+    queries = []
     for a, b in random.integers(engine.text_codes.n, size=(count, 2)):
         code, without = (_strongest(engine.text_codes.dense(int(row)), active) for row in (a, b))
         chosen = np.argsort(-without, kind="stable")[:off]
         weights = np.where(without[chosen] > 0, without[chosen], mean[chosen])
         places, amounts = tuple(map(int, chosen)), tuple(map(float, weights))
-        asked.append(Query(code, places, amounts, calibration=engine.checkpoint.calibration))
-    return asked
+        queries.append(Query(code, places, amounts, calibration=engine.checkpoint.calibration))
+    return queries
 
 
 def bundled_engine() -> Engine:
-    """Open the collection that ships."""
+    """Open the bundled collection."""
     return Engine.open(locate_collection("scenes"), device="cpu")
 
 
 def _strongest(code: np.ndarray, active: int) -> np.ndarray:
-    kept = np.where(code >= np.sort(code)[-active], code, 0)
-    return (kept / np.linalg.norm(kept)).astype(np.float32)
+    saved = np.where(code >= np.sort(code)[-active], code, 0)
+    return (saved / np.linalg.norm(saved)).astype(np.float32)

@@ -1,6 +1,6 @@
-"""A collection of any number of items, whose codes have the statistics of the bundled one's.
+"""Write a collection of any size whose codes have the statistics of the bundled one.
 
-An item has one caption; embeddings are all zero, as nothing that is measured reads them.
+Each item has one caption. All embeddings are zero, because no benchmark reads them.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from tests.benchmarks.synthetic_codes import bundled_engine, codes_like
 
 _SLICE = 100_000
 _PICTURES = 500
-"""Thumbnails that all items share by hard links, of which a file may have some 65,000."""
+"""Number of thumbnails shared by hard links; a file can have about 65,000."""
 
 
 def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
-    """Write the collection, and its codes into a $SIEVE_HOME of its own.
+    """Write the collection, and its codes to a separate $SIEVE_HOME.
 
     Parameters
     ----------
     folder : Path
-        Gets `collection`, and in `checkpoint` the path of the checkpoint that fits.
+        Receives `collection`, and the path of its checkpoint in the file `checkpoint`.
     n : int
         Number of items.
     home : str
-        Becomes this process's $SIEVE_HOME.
+        Set as $SIEVE_HOME of this process.
     pictures : bool
-        Whether items have thumbnails: those of the bundled collection, shared between them.
+        Whether items have thumbnails, taken from the bundled collection.
     """
     real = bundled_engine()
     os.environ["SIEVE_HOME"] = home
@@ -57,9 +57,9 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
         (draft / parts.SKIPPED).write_text("key,image,reason\n")
         write_manifest(
             draft,
-            name="made-up",
+            name="synthetic",
             backbone=real.collection.backbone,
-            source="made up",
+            source="synthetic",
             licence="CC0",
             counts={"items": n, "captions": n},
         )
@@ -70,7 +70,7 @@ def make(folder: Path, n: int, home: str, *, pictures: bool = False) -> None:
 
 
 def _write_items(path: Path, n: int) -> None:
-    """Write `items.parquet` as Conceptual Captions has it: a long address, one caption."""
+    """Write `items.parquet` like Conceptual Captions: a long address, one caption."""
     with pq.ParquetWriter(path, _rows(0, 1).schema) as writer:
         for start in range(0, n, _SLICE):
             writer.write_table(_rows(start, min(start + _SLICE, n)))
@@ -97,7 +97,7 @@ def _item_id(row: int) -> str:
 
 
 def _link_thumbnails(draft: Path, n: int, real: Engine) -> None:
-    """Give every item one of the bundled collection's thumbnails."""
+    """Link every item to one of the bundled collection's thumbnails."""
     pictures = []
     for row, item in enumerate(real.collection.items["id"].iloc[:_PICTURES]):
         pictures.append(draft / thumbnail_path(_item_id(row)))

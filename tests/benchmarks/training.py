@@ -1,10 +1,10 @@
-"""Pairs a second of a training step, against a plain PyTorch loop of the same model and losses.
+"""Compare the throughput of training with a plain PyTorch loop of the same model and losses.
 
     python -m tests.benchmarks.training --json
 
-Both draw the same batches of made-up data (d = 512) with all default losses, for a whole schedule
-in small: k falls from 4k to k as in a real training. They take turns, so that what else the machine
-does weighs on both alike.
+Both train on the same batches of synthetic data (d = 512) with all default losses, over a complete
+shortened schedule: k decreases from 4k to k as in real training. They alternate, so that other load
+on the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from tests.benchmarks.plain_training import PlainModel, plain_losses
 WIDTH, WORDS, PAIRS, BUDGET = 512, 3000, 600_000, 180.0
 
 
-def made_up_collection(folder: Path, n_items: int, captions: int = 5) -> Collection:
-    """Write items of five captions of ten words each, frequent words and rare ones."""
+def synthetic_collection(folder: Path, n_items: int, captions: int = 5) -> Collection:
+    """Write items with five captions of ten words each, of frequent and rare words."""
     generator = np.random.default_rng(0)
     directions = word_directions()
     share = 1 / np.arange(10, WORDS + 10)
-    told = generator.choice(WORDS, (n_items * captions, 10), p=share / share.sum())
-    texts = np.array([directions[words].sum(0) for words in told])
+    words_of_captions = generator.choice(WORDS, (n_items * captions, 10), p=share / share.sum())
+    texts = np.array([directions[words].sum(0) for words in words_of_captions])
     images = texts.reshape(n_items, captions, WIDTH).mean(1) + 0.5
     folder.mkdir()
-    captions_of = [" ".join(map(word_name, words)) for words in told]
+    captions_of = [" ".join(map(word_name, words)) for words in words_of_captions]
     pd.DataFrame(
         {
             "id": [f"{i:016x}" for i in range(n_items)],
@@ -68,9 +68,9 @@ def made_up_collection(folder: Path, n_items: int, captions: int = 5) -> Collect
     (folder / SKIPPED).write_text("key,image,reason\n")
     write_manifest(
         folder,
-        name="made up",
-        backbone=BackboneIdentity("made up", "00" * 32, WIDTH),
-        source="made up",
+        name="synthetic",
+        backbone=BackboneIdentity("synthetic", "00" * 32, WIDTH),
+        source="synthetic",
         licence="none",
         counts={"items": n_items, "captions": n_items * captions},
     )
@@ -78,17 +78,17 @@ def made_up_collection(folder: Path, n_items: int, captions: int = 5) -> Collect
 
 
 def word_directions() -> np.ndarray:
-    """Direction of each word: (w, d) float32."""
+    """Return the direction of each word: (w, d) float32."""
     return np.random.default_rng(1).standard_normal((WORDS, WIDTH), np.float32)
 
 
 def word_name(index: int) -> str:
-    """Five letters that no language has."""
+    """Return an invented word of five letters."""
     return "zq" + "".join(chr(97 + index // 26**place % 26) for place in range(3))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Divide rows by their length."""
+    """Divide rows by their norm."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -99,7 +99,7 @@ def encode_texts(texts: list[str]) -> np.ndarray:
 
 
 class PlainLoop:
-    """The peer: the same steps, taken plainly."""
+    """The baseline: the same steps as a plain loop."""
 
     def __init__(self, like: Trainer) -> None:
         self.like = like
@@ -117,7 +117,7 @@ class PlainLoop:
         )
 
     def step(self) -> None:
-        """Take the step that the trainer is at."""
+        """Run the step that the trainer is at."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.like.learning_rate_now()
         batch = on_device(self.like.data.batch(self.like.step), self.like.device)
@@ -131,12 +131,12 @@ class PlainLoop:
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch."""
+    """Move a batch to the device."""
     return Batch(*(part.to(device) for part in batch))
 
 
 def seconds(what: Callable[[], object], device: torch.device) -> float:
-    """Time of one call."""
+    """Return the seconds of one call."""
     started = time.perf_counter()
     what()
     if device.type == "cuda":
@@ -145,7 +145,7 @@ def seconds(what: Callable[[], object], device: torch.device) -> float:
 
 
 def disagreement(trainer: Trainer, plain: PlainLoop) -> float:
-    """Largest relative difference between losses that both compute of one batch, in float32."""
+    """Return the largest relative difference between the losses of both, in float32."""
     batch, k = on_device(trainer.data.batch(0), trainer.device), trainer.config.k
     with torch.no_grad():
         ours, _ = trainer.objective.losses(trainer.module, batch, k, None)
@@ -155,9 +155,9 @@ def disagreement(trainer: Trainer, plain: PlainLoop) -> float:
 
 
 def measure(data: TrainingData, config: TrainingConfig, device: torch.device) -> dict[str, object]:
-    """Take turns through a whole schedule."""
+    """Alternate between both over a complete schedule."""
     trainer = Trainer(data, config, device)
-    for _ in range(3):  # what is set up once, and weights that no longer are as they were drawn
+    for _ in range(3):  # warm-up: one-time initialisation, and weights that are no longer random
         trainer.train_step()
     plain = PlainLoop(trainer)
     agreed = disagreement(trainer, plain)
@@ -166,7 +166,7 @@ def measure(data: TrainingData, config: TrainingConfig, device: torch.device) ->
         times["drawing"].append(seconds(lambda: data.batch(trainer.step), device))
         times["plain"].append(seconds(plain.step, device))
         times["ours"].append(seconds(trainer.train_step, device))
-    # Others may share the machine: the median says more than the mean.
+    # Other load on the machine affects the mean more than the median.
     took = {name: float(np.median(taken)) for name, taken in times.items()}
     rate = {name: data.batch_size / took[name] for name in ("plain", "ours")}
     return {
@@ -190,30 +190,34 @@ def measure(data: TrainingData, config: TrainingConfig, device: torch.device) ->
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=30, help="of the schedule in small")
-    parser.add_argument("--items", type=int, default=12_000, help="with five captions each")
+    parser.add_argument(
+        "--steps", type=int, default=30, help="number of steps of the shortened schedule"
+    )
+    parser.add_argument(
+        "--items", type=int, default=12_000, help="number of items, with five captions each"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        collection = made_up_collection(Path(folder) / "made-up", asked.items)
-        config = TrainingConfig(batch_size=asked.batch, kinds=False)
+        collection = synthetic_collection(Path(folder) / "synthetic", args.items)
+        config = TrainingConfig(batch_size=args.batch, kinds=False)
         data = TrainingData(collection, encode_texts, config)
-        data.pairs = data.pairs[: asked.steps * data.batch_size]
-        config = replace(config, epochs=max(asked.steps // data.steps_per_epoch, 1))
-        found = measure(data, config, resolve_device(asked.device))
-    if asked.json:
+        data.pairs = data.pairs[: args.steps * data.batch_size]
+        config = replace(config, epochs=max(args.steps // data.steps_per_epoch, 1))
+        found = measure(data, config, resolve_device(args.device))
+    if args.json:
         print(json.dumps(found, indent=1))
         return
     print(
         f"{found['pairs_per_s']:,.0f} pairs/s on {found['device']}, "
         f"{found['threads']} threads, batch {found['batch']} "
-        f"({found['step_s']:.3f} s a step, {found['of_that_drawing_s']:.3f} s of it drawing)\n"
-        f"{found['plain_pairs_per_s']:,.0f} pairs/s by the plain loop; ratio {found['ratio']:.2f}; "
+        f"({found['step_s']:.3f} s a step, {found['of_that_drawing_s']:.3f} s of it for sampling)\n"
+        f"{found['plain_pairs_per_s']:,.0f} pairs/s in the plain loop; ratio {found['ratio']:.2f}; "
         f"losses of one batch differ by at most {found['losses_differ_by']:.1e}\n"
         f"an epoch of {PAIRS:,} pairs: {found['epoch_s']:.0f} s; budget {BUDGET:.0f} s on 2 cores"
     )

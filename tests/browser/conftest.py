@@ -1,4 +1,4 @@
-"""A real Chromium on the real app."""
+"""Fixtures that run the app in Chromium."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser_path() -> str:
-    """An installed Chromium; else Debian's, where it may be installed; never a skip."""
+    """Path of an installed Chromium; installs Debian's if there is none and never skips."""
     found = installed_browser()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        wait = ("-o", "DPkg::Lock::Timeout=300")  # another worker may be at it
+        wait = ("-o", "DPkg::Lock::Timeout=300")  # another worker may be installing it
         for command in (("update",), ("install", "-y", "--no-install-recommends", "chromium")):
             subprocess.run(("apt-get", "-qq", *wait, *command), check=False, capture_output=True)
         found = installed_browser()
@@ -65,12 +65,12 @@ def address(tiny_engine) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def hostile_engine(tiny_engine: Engine) -> Engine:
-    """The tiny engine with markup and scripts in every caption, label and name."""
-    return told_otherwise(tiny_engine, PAYLOAD)
+    """The tiny engine with markup in every caption, label and name."""
+    return with_text(tiny_engine, PAYLOAD)
 
 
-def told_otherwise(tiny_engine: Engine, words: str) -> Engine:
-    """Copy an engine, and put the same words into every caption, label and name."""
+def with_text(tiny_engine: Engine, words: str) -> Engine:
+    """Copy an engine and replace every caption, label and name by the same text."""
     engine = copy.copy(tiny_engine)
     collection = engine.collection = copy.copy(tiny_engine.collection)
     items = tiny_engine.collection.items.copy()

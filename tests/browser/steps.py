@@ -10,17 +10,17 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def skip_guide(context: BrowserContext) -> None:
-    """Come as someone who has been here before."""
+    """Mark the guide as seen."""
     context.add_init_script("try { localStorage.setItem('sieve-guide', 'seen') } catch {}")
 
 
 def installed_browser() -> str | None:
-    """Find a browser that tests and benchmarks can drive."""
+    """Return the path of a browser for tests and benchmarks."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def settle(page: Page) -> None:
-    """Wait until nothing is asked any more and the answer is on the page."""
+    """Wait until no request is pending and the response is on the page."""
     page.wait_for_function("window.Sieve && Sieve.idle")
 
 
@@ -30,7 +30,7 @@ def go(page: Page, link: str = "") -> None:
 
 
 def saved(page: Page) -> None:
-    """Wait until the notes of a dimension say that they are saved, which they do for 4 seconds."""
+    """Wait for the message that annotations are saved, which is shown for 4 seconds."""
     page.wait_for_function("document.querySelector('.sv-save-status')?.textContent === 'Saved'")
 
 
@@ -42,13 +42,13 @@ def search(page: Page, text: str, without: str = "") -> None:
 
 
 def found(page: Page) -> list[str]:
-    """Ids of the results, in order."""
+    """Return the ids of the results in order."""
     tiles = page.locator(".sv-columns > .sv-grid > .sv-tile")
     return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
 
 
 def switches(page: Page, group: str = "on") -> Locator:
-    """The checkboxes of the dimensions that stand first off, or of the others."""
+    """Locate the checkboxes of the proposed dimensions, or of the others."""
     return page.locator(f".sv-group-{group} input[type=checkbox]")
 
 
@@ -57,7 +57,7 @@ def number_of(switch: Locator) -> int:
 
 
 def has_sideways_scroll(page: Page) -> bool:
-    """Whether the page is wider than its window, also once plots have followed a new width."""
+    """Return whether the page is wider than its window, after plots have been resized."""
     fits = "document.documentElement.scrollWidth <= window.innerWidth"
     try:
         page.wait_for_function(fits, timeout=5_000)
@@ -67,6 +67,6 @@ def has_sideways_scroll(page: Page) -> bool:
 
 
 def preview(page: Page) -> Locator:
-    """Wait until the figure is drawn as it is asked for, and give its image."""
+    """Wait until the preview is up to date and return its image."""
     page.locator(".sv-figure:not([aria-busy])").wait_for()
     return page.locator(".sv-sheet img")

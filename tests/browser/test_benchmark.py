@@ -1,4 +1,4 @@
-"""The Benchmark tab: results opened, sorted, compared pair by pair, shared by a link, and run."""
+"""Test the Benchmark tab: open, sort, compare, share and run evaluations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 
 PATIENCE = 240_000
-"""Milliseconds that a process may take to load torch on a busy machine."""
+"""Timeout in milliseconds for a process to load PyTorch on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
-def patient() -> None:
+def long_timeout() -> None:
     expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
-def evaluated(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
-    """One of the open checkpoint, and a newer one of another."""
+def two_evaluations(tiny_engine: Engine, home: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
+    """An evaluation of the open checkpoint, and a newer one of another checkpoint."""
     own = save_small_evaluation(tiny_engine.collection, "tiny", tiny_engine.checkpoint.sha256)
     own = own.rename(own.with_name(f"2020{own.name[4:]}"))
     other = save_small_evaluation(tiny_engine.collection, "zebra", "ab" * 32)
@@ -41,8 +41,10 @@ def rows(page: Page) -> list[str]:
     )
 
 
-def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str, str]) -> None:
-    own, other = evaluated
+def test_saved_results_can_be_opened_sorted_and_compared(
+    page: Page, two_evaluations: tuple[str, str]
+) -> None:
+    own, other = two_evaluations
     go(page)
     page.get_by_role("tab", name="Benchmark").click()
     expect(page.locator(".sv-bench-of b")).to_contain_text("another checkpoint (zebra)")
@@ -87,16 +89,18 @@ def test_results_are_opened_sorted_and_compared(page: Page, evaluated: tuple[str
     ]  # fmt: skip
 
 
-def test_a_link_from_anywhere_opens_what_there_is(page: Page, evaluated: tuple[str, str]) -> None:
+def test_link_opens_the_benchmark_tab_or_reports_a_missing_result(
+    page: Page, two_evaluations: tuple[str, str]
+) -> None:
     go(page, "?tab=benchmark&benchmark=20200101-x<b>,nothing,99999,magic")
     expect(page.locator(".sv-bench .sv-fault")).to_contain_text(
         "was not found; the newest is shown"
     )
-    page.wait_for_url(re.compile(f"benchmark={evaluated[1]},label,"))
+    page.wait_for_url(re.compile(f"benchmark={two_evaluations[1]},label,"))
     assert rows(page)
 
 
-def test_a_quick_one_is_run_and_its_fault_is_told(
+def test_quick_benchmark_runs_and_reports_its_error(
     browser: Browser,
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
@@ -109,8 +113,8 @@ def test_a_quick_one_is_run_and_its_fault_is_told(
     expect(page.locator(".sv-bench-none")).to_contain_text("sieve evaluate")
     page.get_by_role("button", name="Run quick benchmark").click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    page.reload()  # found again
-    # The tiny collection has too few items to ask anything of; it says so.
+    page.reload()  # restored
+    # The tiny collection has too few items for any pair; the page reports this.
     expect(page.locator(".sv-bench-now")).to_contain_text("failed", timeout=PATIENCE)
     expect(page.get_by_role("button", name="Run quick benchmark")).to_be_enabled()
     page.close()

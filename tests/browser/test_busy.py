@@ -17,22 +17,22 @@ from sieve.explorer.concurrency import BUSY
 
 
 @pytest.fixture
-def let_go(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Hold every search of the engine until this is set."""
+def release(tiny_engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """An event that blocks every search of the engine until it is set."""
     event, search = threading.Event(), tiny_engine.search
     event.set()
 
-    def held(*args: Any, **more: Any) -> Any:
+    def blocked_search(*args: Any, **more: Any) -> Any:
         assert event.wait(60)
         return search(*args, **more)
 
-    monkeypatch.setattr(tiny_engine, "search", held)
+    monkeypatch.setattr(tiny_engine, "search", blocked_search)
     yield event
     event.set()
 
 
-def crowd(pool: ThreadPoolExecutor, address: str) -> None:
-    """Ask until one is told that it is busy; the others wait."""
+def send_until_busy(pool: ThreadPoolExecutor, address: str) -> None:
+    """Send requests until one is refused as busy; the others wait."""
     known = server_functions(httpx.get(f"{address}/config").json())
     busy = threading.Event()
 
@@ -46,8 +46,8 @@ def crowd(pool: ThreadPoolExecutor, address: str) -> None:
     assert busy.wait(60)
 
 
-def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
-    page: Page, address: str, let_go: threading.Event
+def test_busy_server_shows_one_line_and_retry_restores_the_toggle(
+    page: Page, address: str, release: threading.Event
 ) -> None:
     go(page)
     search(page, "a red circle")
@@ -55,15 +55,15 @@ def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
     again = page.get_by_role("button", name="Try again")
     expect(again).to_be_hidden()
     with ThreadPoolExecutor(80) as pool:
-        let_go.clear()
-        crowd(pool, address)
+        release.clear()
+        send_until_busy(pool, address)
         switch = switches(page).first
         off = number_of(switch)
         switch.uncheck()
         expect(page.locator(".sv-said .sv-fault")).to_have_text(BUSY["error"])
         expect(again).to_be_visible()
         assert found(page) == before, "what stood there stays"
-        let_go.set()
+        release.set()
     again.click()
     settle(page)
     expect(again).to_be_hidden()
@@ -71,16 +71,16 @@ def test_a_busy_server_says_so_in_one_line_and_trying_again_loses_no_toggle(
     assert f"off={off}" in page.url and not switch.is_checked()
 
 
-def test_a_page_that_opens_while_it_is_busy_opens_when_it_is_tried_again(
-    page: Page, address: str, let_go: threading.Event
+def test_page_opened_while_busy_loads_after_retry(
+    page: Page, address: str, release: threading.Event
 ) -> None:
     with ThreadPoolExecutor(80) as pool:
-        let_go.clear()
-        crowd(pool, address)
+        release.clear()
+        send_until_busy(pool, address)
         page.goto("/?q=a+red+circle")
         again = page.get_by_role("button", name="Try again")
         expect(again).to_be_visible()
-        let_go.set()
+        release.set()
     again.click()
     settle(page)
     assert found(page)

@@ -1,4 +1,4 @@
-"""Tests of the banner that names the open checkpoint on every tab."""
+"""Test the banner that names the open checkpoint on every tab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABS = ("search", "dimensions", "inspect", "compare", "figure", "benchmark")
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_a_link_of_another_checkpoint_says_so_on_every_tab(page: Page, tab: str) -> None:
+def test_link_of_another_checkpoint_shows_a_note_on_every_tab(page: Page, tab: str) -> None:
     go(page, f"?tab={tab}&dimension=7&checkpoint=other")
     banner = page.locator(".sv-banner")
     expect(banner).to_be_visible()
@@ -34,7 +34,7 @@ def test_a_link_of_another_checkpoint_says_so_on_every_tab(page: Page, tab: str)
 def server(
     tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Server]:
-    """The tiny collection with two checkpoints, of which the newer one had a quick training."""
+    """The tiny collection with two checkpoints; the newer one was trained briefly."""
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
     for newer, (name, steps) in enumerate((("full", 400), ("trial", 20)), 1):
@@ -54,7 +54,7 @@ def server(
     opened.served.app.close()
 
 
-def test_the_other_checkpoint_is_offered_and_opened(server: Server, page: Page) -> None:
+def test_page_offers_and_opens_the_other_checkpoint(server: Server, page: Page) -> None:
     assert server.served is not None
     page.goto(server.served.url)
     banner = page.locator(".sv-banner")

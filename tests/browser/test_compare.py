@@ -1,4 +1,4 @@
-"""The Compare tab: two methods on one question, with measures where labels tell what is right."""
+"""Test the Compare tab: two methods on one query, with metrics if labels define relevance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def facts(page: Page, column: int) -> list[str]:
     return page.locator(".sv-versus-columns > section").nth(column).locator("dd").all_inner_texts()
 
 
-def test_the_search_is_compared_and_measured(page: Page, tiny_engine) -> None:
+def test_compare_tab_compares_and_scores_the_search(page: Page, tiny_engine) -> None:
     go(page)
     search(page, "a circle", "the snow")
     page.get_by_role("tab", name="Compare").click()
@@ -30,7 +30,7 @@ def test_the_search_is_compared_and_measured(page: Page, tiny_engine) -> None:
     assert set(marks.all_inner_texts()) <= {"✓ relevant", "✗ has snow", "no circle"}
 
 
-def test_the_method_the_labels_and_the_address(page: Page) -> None:
+def test_method_and_labels_are_selected_and_stored_in_the_url(page: Page) -> None:
     go(page, "?tab=compare&versus=q:a+circle,without:the+snow")
     facts(page, 0)
     page.get_by_label("Against").select_option("literal")
@@ -45,7 +45,7 @@ def test_the_method_the_labels_and_the_address(page: Page) -> None:
     expect(page.get_by_role("textbox", name="Compare: find")).to_have_value("a circle")
 
 
-def test_twins_are_shown_together(page: Page) -> None:
+def test_duplicate_images_are_shown_together(page: Page) -> None:
     go(page, "?tab=compare&versus=q:a+circle,without:the+snow")
     facts(page, 0)
     both = page.locator(".sv-versus-grid").first.locator("button:not(.sv-is-only)").first
@@ -56,7 +56,7 @@ def test_twins_are_shown_together(page: Page) -> None:
     expect(only).to_contain_text("only here")
 
 
-def test_words_that_no_label_names_ask_for_one(page: Page) -> None:
+def test_compare_tab_asks_for_labels_if_none_match_the_query(page: Page) -> None:
     go(page, "?tab=compare&versus=q:something+round,without:winter")
     expect(page.locator(".sv-versus-summary")).to_contain_text(
         "Choose above what counts as relevant"

@@ -1,4 +1,4 @@
-"""A thumbnail that a disk has damaged is a blank tile among the others, which are shown."""
+"""Test that a damaged thumbnail is an empty tile among the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTHS = (
 
 @pytest.fixture
 def damaged(tiny_engine, address: str, tmp_path: Path) -> Iterator[tuple[str, str]]:  # noqa: ARG001
-    """Address of a page one of whose thumbnails has a flipped bit, and that item's id."""
+    """URL of a page with one damaged thumbnail, and the id of its item."""
     engine = copy.copy(tiny_engine)
     folder = shutil.copytree(tiny_engine.collection.path, tmp_path / "c")
     engine.collection = Collection.open(folder)
@@ -38,7 +38,7 @@ def damaged(tiny_engine, address: str, tmp_path: Path) -> Iterator[tuple[str, st
     served.app.close()
 
 
-def test_a_damaged_thumbnail_is_a_blank_tile(page: Page, damaged: tuple[str, str]) -> None:
+def test_damaged_thumbnail_is_shown_as_empty_tile(page: Page, damaged: tuple[str, str]) -> None:
     address, item = damaged
     page.goto(f"{address}/?q=a+red+circle")
     settle(page)

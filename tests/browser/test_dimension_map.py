@@ -1,4 +1,4 @@
-"""Finding one's way among the dimensions: map, filters, keys, and what one does when it is off."""
+"""Test the Dimensions tab: map, filters, keyboard and the effect of switching off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.model.engine import Engine
 
 MAP = "?tab=dimensions&atlas=map:agreement"
 WHOLE = 1.06
-"""The map shows from minus this to this, both ways."""
+"""Half of the extent of the map in both directions."""
 
 
 def drawn(page: Page) -> Locator:
@@ -46,16 +46,16 @@ def widest_gap(values: np.ndarray) -> float:
     return float(middle[below : below + 2].mean())
 
 
-def loneliest(positions: np.ndarray) -> int:
+def most_isolated(positions: np.ndarray) -> int:
     apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
     return int((apart + 9 * np.eye(len(apart))).min(1).argmax())
 
 
-def test_a_click_on_the_map_opens_the_dimension(page: Page, tiny_engine) -> None:
+def test_click_on_the_map_opens_the_dimension(page: Page, tiny_engine) -> None:
     go(page, MAP)
     drawn(page)
     known = layout(tiny_engine)
-    one = loneliest(known.positions)
+    one = most_isolated(known.positions)
     dimension = int(known.dimensions[one])
     page.mouse.move(*at(page, known.positions[one]))
     expect(page.locator(".sv-map-tip")).to_contain_text(f"#{dimension} · agreement")
@@ -66,7 +66,7 @@ def test_a_click_on_the_map_opens_the_dimension(page: Page, tiny_engine) -> None
     expect(page.get_by_role("heading", level=2, name=name)).to_be_visible()
 
 
-def test_what_is_chosen_on_the_map_is_listed_and_found_again(page: Page, tiny_engine) -> None:
+def test_selection_on_the_map_is_listed_and_restored(page: Page, tiny_engine) -> None:
     go(page, MAP)
     drawn(page)
     known = layout(tiny_engine)
@@ -90,7 +90,7 @@ def test_what_is_chosen_on_the_map_is_listed_and_found_again(page: Page, tiny_en
     assert len(rows(page)) == len(tiny_engine.dimension_table())
 
 
-def test_a_lasso_chooses_too(page: Page, tiny_engine) -> None:
+def test_lasso_selects_dimensions(page: Page, tiny_engine) -> None:
     go(page, MAP)
     drawn(page)
     known = layout(tiny_engine)
@@ -105,7 +105,7 @@ def test_a_lasso_chooses_too(page: Page, tiny_engine) -> None:
     assert sorted(rows(page)) == inside
 
 
-def test_filters_narrow_the_list_and_stand_in_the_address(page: Page, tiny_engine) -> None:
+def test_filters_narrow_the_list_and_are_stored_in_the_url(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     page.locator("summary", has_text="Filters").click()
@@ -130,15 +130,13 @@ def test_filters_narrow_the_list_and_stand_in_the_address(page: Page, tiny_engin
 @pytest.mark.parametrize(
     "atlas", ["map:nonsense+images:a..b", "only:99999999-999999999", "only:+sort:toString", "x:1"]
 )
-def test_an_address_that_says_nonsense_shows_everything(
-    page: Page, tiny_engine, atlas: str
-) -> None:
+def test_invalid_filters_in_the_url_are_ignored(page: Page, tiny_engine, atlas: str) -> None:
     go(page, f"?tab=dimensions&atlas={atlas}")
     page.locator(".sv-found", has_text="64 dimensions").wait_for()
     assert len(tiny_engine.dimension_table()) == 64
 
 
-def test_keys_lead_around(page: Page) -> None:
+def test_map_can_be_navigated_by_keyboard(page: Page) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     order = rows(page)
@@ -155,7 +153,7 @@ def test_keys_lead_around(page: Page) -> None:
     page.keyboard.type("#7")
     page.keyboard.press("Enter")
     page.wait_for_url("**dimension=7&**")
-    expect(page.locator(".sv-page h2")).to_be_focused()  # reading goes on there
+    expect(page.locator(".sv-page h2")).to_be_focused()  # focus continues there
     page.keyboard.press("/")
     expect(box).to_be_focused()
     box.fill("#7777")
@@ -174,7 +172,7 @@ def test_keys_lead_around(page: Page) -> None:
     assert page.evaluate("Sieve.viewState.dimension") is None
 
 
-def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> None:
+def test_page_shows_the_effect_of_switching_a_dimension_off(page: Page, tiny_engine) -> None:
     opened = (tiny_engine.collection, tiny_engine.checkpoint, tiny_engine.derived)
     dimension = live(tiny_engine)
     known = ablate_dimension(*opened, dimension)
@@ -182,8 +180,8 @@ def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> 
     go(page, f"?tab=dimensions&dimension={dimension}")
     page.locator(".sv-probe").scroll_into_view_if_needed()
     page.locator(".sv-change").first.wait_for()
-    asked = page.locator(".sv-query-text").all_inner_texts()
-    assert asked == [f"“{change.text}”" for change in known.changes]
+    requested = page.locator(".sv-query-text").all_inner_texts()
+    assert requested == [f"“{change.text}”" for change in known.changes]
     first = known.changes[0]
     rows_of = page.locator(".sv-change").first.locator(".sv-ten")
     for row, wanted in ((0, first.before), (1, first.after)):
@@ -196,7 +194,7 @@ def test_the_page_tells_what_changes_when_it_is_off(page: Page, tiny_engine) -> 
     assert found(page)
 
 
-def test_another_sample_is_another(page: Page, tiny_engine) -> None:
+def test_another_sample_shows_other_images(page: Page, tiny_engine) -> None:
     dimension = live(tiny_engine)
     go(page, f"?tab=dimensions&dimension={dimension}")
     images = page.locator(".sv-sample img")
@@ -213,9 +211,7 @@ def test_another_sample_is_another(page: Page, tiny_engine) -> None:
     assert shown == [f"{one.id}.webp" for one in wanted]
 
 
-def test_searches_of_the_session_stand_on_the_pages_of_their_dimensions(
-    page: Page, tiny_engine
-) -> None:
+def test_pages_of_dimensions_list_searches_of_the_session(page: Page, tiny_engine) -> None:
     go(page)
     search(page, "a red circle", "the snow")
     used = {
@@ -234,7 +230,7 @@ def test_searches_of_the_session_stand_on_the_pages_of_their_dimensions(
     expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
 
 
-def test_names_on_the_map_are_text(browser: Browser, hostile_address: str) -> None:
+def test_markup_in_names_on_the_map_is_escaped(browser: Browser, hostile_address: str) -> None:
     context = browser.new_context(base_url=hostile_address, reduced_motion="reduce")
     page = context.new_page()
     go(page, MAP)

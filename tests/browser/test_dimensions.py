@@ -1,4 +1,4 @@
-"""The table of all dimensions and the page of one."""
+"""Test the table of dimensions and the page of a dimension."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_table_sorts_and_filters(page: Page, tiny_engine) -> None:
     expect(page.get_by_text("No dimension matches by name")).to_be_visible()
 
 
-def test_a_newcomer_is_shown_the_clearest_one_and_a_link_what_it_says(
+def test_clearest_dimension_opens_by_default_unless_a_link_names_one(
     page: Page, tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_images = tiny_engine.dimension_table().sort_values(
@@ -56,7 +56,7 @@ def test_a_newcomer_is_shown_the_clearest_one_and_a_link_what_it_says(
         expect(head).to_contain_text(f"#{rows(page)[0] if shown is None else shown}")
 
 
-def test_page_shows_what_the_engine_knows(page: Page, tiny_engine) -> None:
+def test_page_shows_the_statistics_of_the_engine(page: Page, tiny_engine) -> None:
     dimension = live(tiny_engine)
     go(page, f"?tab=dimensions&dimension={dimension}")
     known = tiny_engine.dimension(dimension)
@@ -68,7 +68,7 @@ def test_page_shows_what_the_engine_knows(page: Page, tiny_engine) -> None:
     page.locator(".sv-plot .main-svg").first.wait_for()
 
 
-def test_next_and_previous_follow_the_table(page: Page, tiny_engine) -> None:
+def test_next_and_previous_follow_the_order_of_the_table(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     order = rows(page)
@@ -80,9 +80,7 @@ def test_next_and_previous_follow_the_table(page: Page, tiny_engine) -> None:
     expect(page.get_by_role("heading", level=2, name=tiny_engine.name_of(order[0]))).to_be_visible()
 
 
-def test_the_keyboard_keeps_its_place_where_the_list_makes_room_for_the_page(
-    page: Page, tiny_engine
-) -> None:
+def test_keyboard_focus_is_preserved_between_list_and_page(page: Page, tiny_engine) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     go(page, "?tab=dimensions")
     row = page.locator(f".sv-table tr[data-d='{live(tiny_engine)}'] a")
@@ -95,7 +93,7 @@ def test_the_keyboard_keeps_its_place_where_the_list_makes_room_for_the_page(
     assert page.evaluate("document.activeElement === document.body")
 
 
-def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> None:
+def test_exclude_button_switches_the_dimension_off_in_the_search(page: Page, tiny_engine) -> None:
     query = tiny_engine.encode("a red circle")
     mine = {active.dimension for active in query.dimensions}
     table = tiny_engine.dimension_table().sort_values("firing_images", ascending=False)
@@ -116,7 +114,7 @@ def test_exclude_it_switches_it_off_in_the_search(page: Page, tiny_engine) -> No
     assert found(page) == [r.id for r in tiny_engine.search(query, ()).results]
 
 
-def test_search_with_it_fills_the_box(page: Page, tiny_engine) -> None:
+def test_search_button_fills_the_query_box(page: Page, tiny_engine) -> None:
     go(page, f"?tab=dimensions&dimension={live(tiny_engine)}")
     page.locator(".sv-page-do button").first.click()
     settle(page)
@@ -124,7 +122,7 @@ def test_search_with_it_fills_the_box(page: Page, tiny_engine) -> None:
     assert found(page) and page.get_by_role("textbox", name="Find").input_value()
 
 
-def test_a_dimension_that_never_fires_says_so(page: Page, tiny_engine) -> None:
+def test_page_reports_a_dimension_that_never_fires(page: Page, tiny_engine) -> None:
     table = tiny_engine.dimension_table()
     silent = table[(table["firing_images"] == 0) & (table["firing_texts"] == 0)]["dimension"]
     assert len(silent), "the tiny checkpoint has no dead dimension to show"
@@ -132,10 +130,10 @@ def test_a_dimension_that_never_fires_says_so(page: Page, tiny_engine) -> None:
     expect(page.get_by_text("This dimension is not active in any image")).to_be_visible()
 
 
-def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine) -> None:
+def test_page_shows_the_source_of_the_name_and_the_clarity(page: Page, tiny_engine) -> None:
     table = tiny_engine.dimension_table()
-    told = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
-    dimension = int(told.loc[told["firing_images"].idxmax(), "dimension"])
+    measured = table[(table["runner_up"] != "") & table["monosemanticity"].notna()]
+    dimension = int(measured.loc[measured["firing_images"].idxmax(), "dimension"])
     go(page, f"?tab=dimensions&dimension={dimension}")
     expect(page.get_by_text("Named from caption words")).to_be_visible()
     suggested = page.locator(".sv-suggestions li", has_text=table["runner_up"][dimension])
@@ -145,7 +143,7 @@ def test_page_tells_how_it_is_named_and_how_clear_it_is(page: Page, tiny_engine)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_table_stays_within_its_width(page: Page, width: int) -> None:
+def test_table_fits_its_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
@@ -156,7 +154,7 @@ def test_the_table_stays_within_its_width(page: Page, width: int) -> None:
         assert head.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), head.inner_text()
 
 
-def test_table_sorts_by_what_could_not_be_measured_last(page: Page, tiny_engine) -> None:
+def test_table_sorts_missing_values_last(page: Page, tiny_engine) -> None:
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody tr").first.wait_for()
     page.locator(".sv-table").get_by_role("button", name="Monosemanticity").click()

@@ -1,4 +1,4 @@
-"""A collection of external codes in a real browser."""
+"""Test a collection of external codes in the browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(engine: Engine, browser: Browser) -> Iterator[Page]:
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.set_default_timeout(30_000)  # each test waits for a server that has just begun
+    opened.set_default_timeout(30_000)  # each test waits for a server to start
     yield opened
     context.close()
     served.app.close()
@@ -51,12 +51,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 @pytest.fixture
-def given(engine: Engine, browser: Browser) -> Iterator[Page]:
+def codes_page(engine: Engine, browser: Browser) -> Iterator[Page]:
     yield from serve(engine, browser)
 
 
 @pytest.fixture
-def mute(tmp_path: Path, browser: Browser) -> Iterator[Page]:
+def wordless_page(tmp_path: Path, browser: Browser) -> Iterator[Page]:
     yield from serve(open_engine(tmp_path, words=False), browser)
 
 
@@ -64,55 +64,55 @@ def ids(engine: Engine, rows: list[int]) -> list[str]:
     return engine.collection.items["id"].iloc[rows].tolist()
 
 
-def test_words_toggles_and_items_work_without_a_backbone(given: Page, engine: Engine) -> None:
-    go(given)
-    expect(given.get_by_text("external codes")).to_be_visible()
-    assert len(found(given)) == 6
-    expect(given.get_by_role("button", name="Search by image")).to_be_hidden()
-    search(given, "a dog")
-    assert found(given) == ids(engine, [1, 2, 0, 5])
-    expect(given.get_by_text("Compare with backbone")).to_be_hidden()
-    search(given, "a dog", "a beach")
-    assert found(given) == ids(engine, [1, 2, 5, 0, 4, 3])
-    switches(given, "off").first.check()
-    settle(given)
-    assert found(given) == ids(engine, [1, 2, 0, 5])
-    first = given.locator(f".sv-tile[data-id='{ids(engine, [0])[0]}']")
+def test_search_toggles_and_items_work_without_a_backbone(codes_page: Page, engine: Engine) -> None:
+    go(codes_page)
+    expect(codes_page.get_by_text("external codes")).to_be_visible()
+    assert len(found(codes_page)) == 6
+    expect(codes_page.get_by_role("button", name="Search by image")).to_be_hidden()
+    search(codes_page, "a dog")
+    assert found(codes_page) == ids(engine, [1, 2, 0, 5])
+    expect(codes_page.get_by_text("Compare with backbone")).to_be_hidden()
+    search(codes_page, "a dog", "a beach")
+    assert found(codes_page) == ids(engine, [1, 2, 5, 0, 4, 3])
+    switches(codes_page, "off").first.check()
+    settle(codes_page)
+    assert found(codes_page) == ids(engine, [1, 2, 0, 5])
+    first = codes_page.locator(f".sv-tile[data-id='{ids(engine, [0])[0]}']")
     first.locator(".sv-like").click(force=True)
-    settle(given)
+    settle(codes_page)
     query = engine.encode(item=ids(engine, [0])[0])
-    assert found(given) == [result.id for result in engine.search(query).results]
+    assert found(codes_page) == [result.id for result in engine.search(query).results]
 
 
-def test_unknown_words_are_told_on_the_page(given: Page) -> None:
-    go(given)
-    search(given, "a dog with a xylophone")
+def test_page_reports_unknown_words(codes_page: Page) -> None:
+    go(codes_page)
+    search(codes_page, "a dog with a xylophone")
     expect(
-        given.get_by_text("“xylophone” has no code in this collection; it was ignored.")
+        codes_page.get_by_text("“xylophone” has no code in this collection; it was ignored.")
     ).to_be_visible()
-    search(given, "xylophone")
-    expect(given.get_by_role("alert")).to_contain_text(
+    search(codes_page, "xylophone")
+    expect(codes_page.get_by_role("alert")).to_contain_text(
         "No word of “xylophone” has a code in this collection"
     )
 
 
-def test_the_dimensions_have_their_pages(given: Page) -> None:
-    go(given, "?tab=dimensions&dimension=1")
-    expect(given.get_by_role("heading", name="beach")).to_be_visible()
-    expect(given.get_by_text("Named by the author of the codes")).to_be_visible()
-    expect(given.get_by_role("heading", name="Similar dimensions")).to_have_count(0)
-    given.get_by_role("button", name="Search “beach”").click()
-    settle(given)
-    assert len(found(given)) == 3
+def test_dimensions_have_pages(codes_page: Page) -> None:
+    go(codes_page, "?tab=dimensions&dimension=1")
+    expect(codes_page.get_by_role("heading", name="beach")).to_be_visible()
+    expect(codes_page.get_by_text("Named by the author of the codes")).to_be_visible()
+    expect(codes_page.get_by_role("heading", name="Similar dimensions")).to_have_count(0)
+    codes_page.get_by_role("button", name="Search “beach”").click()
+    settle(codes_page)
+    assert len(found(codes_page)) == 3
 
 
-def test_without_words_items_are_what_can_be_asked(mute: Page) -> None:
-    go(mute)
-    expect(mute.get_by_role("textbox", name="Find")).to_be_disabled()
-    expect(mute.locator(".sv-mute")).to_contain_text("search by an item")
-    mute.locator(".sv-tile .sv-like").first.click(force=True)
-    settle(mute)
-    assert found(mute)
-    mute.get_by_role("button", name="Search by text instead").click()
-    settle(mute)
-    expect(mute.get_by_text("Images from this collection")).to_be_visible()
+def test_without_word_codes_only_items_can_be_queries(wordless_page: Page) -> None:
+    go(wordless_page)
+    expect(wordless_page.get_by_role("textbox", name="Find")).to_be_disabled()
+    expect(wordless_page.locator(".sv-mute")).to_contain_text("search by an item")
+    wordless_page.locator(".sv-tile .sv-like").first.click(force=True)
+    settle(wordless_page)
+    assert found(wordless_page)
+    wordless_page.get_by_role("button", name="Search by text instead").click()
+    settle(wordless_page)
+    expect(wordless_page.get_by_text("Images from this collection")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The Figure tab: rows from the search and from dimensions, a preview, and files that are whole."""
+"""Test the Figure tab: rows from searches and dimensions, preview and downloads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 
 from browser.conftest import PAYLOAD
 from browser.steps import go, number_of, preview, search, settle, switches
+from sieve.explorer.figures import Recipe, Row, parse_recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe, Row, parse_recipe
 
 
 def to_figure(page: Page) -> None:
@@ -35,7 +35,7 @@ def field(page: Page, name: str):
     return page.get_by_role("textbox", name=name, exact=True)
 
 
-def test_the_search_becomes_a_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
+def test_search_can_be_exported_as_a_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
     go(page)
     search(page, "a circle", "the snow")
     switches(page).first.uncheck()
@@ -55,7 +55,7 @@ def test_the_search_becomes_a_figure(page: Page, tiny_engine, tmp_path: Path) ->
     assert r"\begin{figure*}" in saved(page, "LaTeX", tmp_path).read_text()
 
 
-def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
+def test_layout_options_change_the_preview_and_persist(page: Page, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)
     before = preview(page).get_attribute("src")
@@ -79,7 +79,7 @@ def test_looks_change_the_preview_and_last(page: Page, tmp_path: Path) -> None:
     expect(page.get_by_role("button", name="PDF")).to_be_disabled()
 
 
-def test_rows_are_added_moved_and_removed(page: Page, tiny_engine, tmp_path: Path) -> None:
+def test_rows_can_be_added_moved_and_removed(page: Page, tiny_engine, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)
     page.get_by_role("button", name="+ Query").click()
@@ -97,7 +97,7 @@ def test_rows_are_added_moved_and_removed(page: Page, tiny_engine, tmp_path: Pat
     assert recipe_of(page, tmp_path).rows == (Row(dimension=5), Row("a square"))
 
 
-def test_a_dimension_goes_to_the_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
+def test_dimension_can_be_added_to_the_figure(page: Page, tiny_engine, tmp_path: Path) -> None:
     j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
     go(page, f"?tab=dimensions&dimension={j}")
     page.locator(".sv-page-head").wait_for()
@@ -105,7 +105,7 @@ def test_a_dimension_goes_to_the_figure(page: Page, tiny_engine, tmp_path: Path)
     assert recipe_of(page, tmp_path).rows == (Row(dimension=j),)
 
 
-def test_an_own_recipe_is_opened(page: Page, tmp_path: Path) -> None:
+def test_recipe_file_can_be_opened(page: Page, tmp_path: Path) -> None:
     go(page, "?q=a+circle")
     to_figure(page)
     page.get_by_text("LaTeX and recipe").click()
@@ -128,7 +128,7 @@ def test_an_own_recipe_is_opened(page: Page, tmp_path: Path) -> None:
     assert (written.columns, written.font) == (3, "serif")
 
 
-def test_hostile_figures_are_one_line(page: Page, hostile_address: str, tmp_path: Path) -> None:
+def test_invalid_recipes_show_one_line(page: Page, hostile_address: str, tmp_path: Path) -> None:
     rows = [{"query": PAYLOAD}, {"dimension": 3}]
     for figure in (json.dumps({"rows": rows, "marks": ["captions", "names"]}), PAYLOAD, "[" * 900):
         page.goto(f"{hostile_address}/?tab=figure&figure={quote(figure)}")
@@ -144,12 +144,12 @@ def test_hostile_figures_are_one_line(page: Page, hostile_address: str, tmp_path
     assert page.evaluate("window.pwned") is None
 
 
-def test_it_costs_nothing_before_it_is_opened(page: Page) -> None:
+def test_figure_tab_sends_no_request_before_it_is_opened(page: Page) -> None:
     go(page, "?q=a+circle")
     assert page.locator(".sv-figure").count() == 0
 
 
-def test_a_figure_is_downloaded_by_the_keyboard_alone(page: Page, tmp_path: Path) -> None:
+def test_figure_can_be_downloaded_by_keyboard(page: Page, tmp_path: Path) -> None:
     def tab_to(name: str, key: str = "Tab", at_most: int = 60) -> None:
         for _ in range(at_most):
             page.keyboard.press(key)

@@ -1,4 +1,4 @@
-"""The tour: shown once, closed by a key, never over the control that it asks to use."""
+"""Test the guide: shown once, closed by a key, never over the control that it points to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNCOVERED = """(node) => {
 
 
 @pytest.fixture(scope="module")
-def guided(tiny_engine) -> Iterator[str]:
+def guide_address(tiny_engine) -> Iterator[str]:
     """Address of a server whose collection has an example query."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "examples", lambda _: (ExampleQuery("a circle", "the snow"),))
@@ -45,11 +45,13 @@ def guided(tiny_engine) -> Iterator[str]:
 
 
 @pytest.fixture(params=[1280, 390])
-def newcomer(request: pytest.FixtureRequest, browser: Browser, guided: str) -> Iterator[Page]:
-    """A page in a browser that has never been here."""
+def new_page(
+    request: pytest.FixtureRequest, browser: Browser, guide_address: str
+) -> Iterator[Page]:
+    """A page in a browser with empty storage."""
     context = browser.new_context(
         viewport={"width": request.param, "height": 844},
-        base_url=guided,
+        base_url=guide_address,
         reduced_motion="reduce",
     )
     page = context.new_page()
@@ -62,7 +64,7 @@ def newcomer(request: pytest.FixtureRequest, browser: Browser, guided: str) -> I
 
 
 def check_step(page: Page, number: int) -> None:
-    """The card is on screen, beside its anchor, and covers no control that it names."""
+    """Check that the card is visible, next to its anchor, and covers no control that it names."""
     expect(page.locator(".sv-guide-step")).to_have_text(f"{number} of 4")
     page.wait_for_function(APART)
     control = page.locator(CONTROLS[number]).first
@@ -70,12 +72,12 @@ def check_step(page: Page, number: int) -> None:
     assert not has_sideways_scroll(page)
 
 
-def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
-    page = newcomer
+def test_guide_leads_to_a_first_exclusion(new_page: Page) -> None:
+    page = new_page
     go(page)
     card = page.get_by_role("dialog", name="How it works")
     expect(card).to_be_visible()
-    expect(page.get_by_role("textbox", name="Find")).to_be_focused()  # it takes no focus by itself
+    expect(page.get_by_role("textbox", name="Find")).to_be_focused()  # it does not take the focus
     check_step(page, 1)
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
@@ -96,8 +98,8 @@ def test_a_newcomer_is_led_to_a_first_exclusion(newcomer: Page) -> None:
     expect(card).to_be_hidden()
 
 
-def test_it_steps_aside(newcomer: Page) -> None:
-    page = newcomer
+def test_guide_can_be_dismissed(new_page: Page) -> None:
+    page = new_page
     go(page)
     card = page.get_by_role("dialog", name="How it works")
     page.get_by_role("textbox", name="Find").fill("a circle")
@@ -110,6 +112,6 @@ def test_it_steps_aside(newcomer: Page) -> None:
     assert page.locator(".sv-guided").count() == 0
 
 
-def test_links_open_without_it(newcomer: Page) -> None:
-    go(newcomer, "?q=a+circle")
-    expect(newcomer.get_by_role("dialog", name="How it works")).to_be_hidden()
+def test_links_open_without_the_guide(new_page: Page) -> None:
+    go(new_page, "?q=a+circle")
+    expect(new_page.get_by_role("dialog", name="How it works")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""Hostile texts, links and files: shown as text, refused in one line, nothing lost."""
+"""Test malicious texts, links and files: escaped, or rejected with one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from browser.steps import found, go, search, settle
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """A PNG that promises more pixels than anyone should decode."""
+    """Return a PNG that declares too many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(kind + data))
@@ -53,7 +53,7 @@ def choose(page: Page, name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_images_are_refused_in_one_line(page: Page, name: str) -> None:
+def test_invalid_images_are_rejected_with_one_line(page: Page, name: str) -> None:
     go(page, "?q=a+red+circle")
     before = found(page)
     data, reason = REFUSED[name]
@@ -65,7 +65,7 @@ def test_bad_images_are_refused_in_one_line(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
-def test_an_uploaded_image_is_searched_by(page: Page, mode: str) -> None:
+def test_uploaded_image_can_be_used_as_query(page: Page, mode: str) -> None:
     go(page)
     choose(page, f"{mode}.jpg", jpeg(mode=mode))
     expect(page.get_by_text("your image")).to_be_visible()
@@ -78,7 +78,7 @@ def test_an_uploaded_image_is_searched_by(page: Page, mode: str) -> None:
     assert "item=" not in page.url
 
 
-def test_markup_in_data_stays_text(page: Page, hostile_address: str) -> None:
+def test_markup_in_data_is_escaped(page: Page, hostile_address: str) -> None:
     for place in (
         "?q=a+red+circle&without=snow&compare=1",
         "?tab=dimensions&dimension=0",
@@ -113,20 +113,20 @@ def test_markup_in_data_stays_text(page: Page, hostile_address: str) -> None:
         ("?q=a+red+circle&checkpoint=other&off=1", "made with checkpoint 'other'"),
     ],
 )
-def test_bad_links_keep_what_can_be_kept(page: Page, link: str, line: str) -> None:
+def test_valid_parts_of_an_invalid_link_are_used(page: Page, link: str, line: str) -> None:
     go(page, link)
     expect(page.locator(".sv-banner")).to_contain_text(line)
     assert len(found(page)) == 24
 
 
-def test_an_unknown_item_is_told_and_the_collection_shown(page: Page) -> None:
+def test_unknown_item_is_reported_and_the_collection_shown(page: Page) -> None:
     go(page, "?item=0123456789abcdef")
     expect(page.locator(".sv-fault")).to_contain_text("has no item")
     assert len(found(page)) == 24
 
 
 @pytest.mark.parametrize("text", ["🐶🏖️", "كلب", "\u200b\u200d", "dog " * 2500, "a\tb\n'\"\\"])
-def test_odd_texts_are_answered(page: Page, text: str) -> None:
+def test_unusual_texts_are_searched(page: Page, text: str) -> None:
     go(page)
     search(page, text)
     refused = page.get_by_role("alert").filter(has_text="no words to search for")
@@ -135,7 +135,7 @@ def test_odd_texts_are_answered(page: Page, text: str) -> None:
     assert len(found(page)) == 24
 
 
-def test_files_beside_the_thumbnails_are_not_served(
+def test_files_next_to_the_thumbnails_are_not_served(
     page: Page, address: str, tiny_engine, tmp_path: Path
 ) -> None:
     go(page)

@@ -1,4 +1,4 @@
-"""The Inspect tab: one thing, two things, and why one result stands before another."""
+"""Test the Inspect tab: one input, two inputs, and why one result ranks above another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def retrieved(page: Page) -> list[str]:
     return tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
 
 
-def test_a_text_is_taken_apart_and_switched(page: Page, tiny_engine) -> None:
+def test_text_is_decomposed_and_its_dimensions_switched(page: Page, tiny_engine) -> None:
     go(page, "?tab=inspect")
     inspect(page, "a circle")
     boxes = page.locator(".sv-one .sv-dim input[type=checkbox]")
@@ -46,7 +46,7 @@ def test_dimensions_of_another_checkpoint_are_not_off(page: Page, tiny_engine) -
     expect(box).to_be_checked()
 
 
-def test_fast_clicks_end_where_the_person_left_them(page: Page, tiny_engine) -> None:
+def test_fast_clicks_end_in_the_last_state(page: Page, tiny_engine) -> None:
     go(page, "?tab=inspect&inspect=left:a+circle")
     query = tiny_engine.encode("a circle")
     numbers = [one.dimension for one in query.dimensions[:4]]
@@ -59,7 +59,7 @@ def test_fast_clicks_end_where_the_person_left_them(page: Page, tiny_engine) -> 
     assert retrieved(page) == [result.id for result in expected]
 
 
-def test_an_image_and_a_text_side_by_side(page: Page, tiny_engine) -> None:
+def test_image_and_text_are_shown_side_by_side(page: Page, tiny_engine) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
     go(page, "?tab=inspect")
     inspect(page, item, "a circle")
@@ -80,7 +80,7 @@ def test_an_image_and_a_text_side_by_side(page: Page, tiny_engine) -> None:
 
 
 @pytest.mark.parametrize("slot", ["left-item:{}", "right:a+square,left-item:{}", "left:{}"])
-def test_an_unknown_item_in_the_address_is_one_line(page: Page, tiny_engine, slot: str) -> None:
+def test_unknown_item_in_the_url_shows_one_line(page: Page, tiny_engine, slot: str) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
     go(page, f"?tab=inspect&inspect=left-item:{item},right:a+circle")
     expect(page.locator(".sv-pair .sv-dim").first).to_be_visible()
@@ -92,7 +92,7 @@ def test_an_unknown_item_in_the_address_is_one_line(page: Page, tiny_engine, slo
         expect(shown).to_be_hidden()
 
 
-def test_an_image_of_ones_own_cannot_be_linked(page: Page, pictures) -> None:
+def test_uploaded_image_cannot_be_linked(page: Page, pictures) -> None:
     go(page, "?tab=inspect")
     page.get_by_label("Left: image file").set_input_files(pictures / "images" / "003.png")
     page.locator(".sv-one .sv-dim").first.wait_for()
@@ -100,7 +100,7 @@ def test_an_image_of_ones_own_cannot_be_linked(page: Page, pictures) -> None:
     assert "inspect=" not in page.url
 
 
-def test_a_result_is_explained_beside_the_next(page: Page, tiny_engine) -> None:
+def test_result_is_explained_against_the_next_one(page: Page, tiny_engine) -> None:
     go(page)
     search(page, "a circle", "the snow")
     results = tiny_engine.search(tiny_engine.encode("a circle", "the snow")).results
@@ -122,7 +122,7 @@ def test_a_result_is_explained_beside_the_next(page: Page, tiny_engine) -> None:
     expect(standing.first).to_contain_text("number 2 with")
 
 
-def test_an_item_is_inspected_from_its_detail(page: Page) -> None:
+def test_item_can_be_inspected_from_its_details(page: Page) -> None:
     go(page)
     page.locator(".sv-tile-open").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Inspect").click()

@@ -1,4 +1,4 @@
-"""Captions, labels and names that are far too long: they are cut, and move nothing."""
+"""Test that long captions, labels and names are truncated and do not change the layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from processes import FIRST_PORT
 
-from browser.conftest import told_otherwise
+from browser.conftest import with_text
 from browser.steps import has_sideways_scroll, settle
 from sieve.explorer.app import start
 from sieve.model.engine import Engine
@@ -25,13 +25,13 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def long_address(tiny_engine: Engine) -> Iterator[str]:
-    served = start(told_otherwise(tiny_engine, LONG), port=FIRST_PORT + 70)
+    served = start(with_text(tiny_engine, LONG), port=FIRST_PORT + 70)
     yield served.url
     served.app.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_long_words_move_nothing(page: Page, long_address: str, width: int) -> None:
+def test_long_words_do_not_change_the_layout(page: Page, long_address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     for place, shown in PLACES.items():
         page.goto(f"{long_address}/{place}")
@@ -44,7 +44,7 @@ def test_long_words_move_nothing(page: Page, long_address: str, width: int) -> N
         assert max(heights, default=0) < 400, place
 
 
-def test_a_long_caption_is_whole_in_an_item_s_detail(page: Page, long_address: str) -> None:
+def test_item_details_show_the_complete_caption(page: Page, long_address: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{long_address}/?q=a+circle")
     settle(page)

@@ -1,4 +1,4 @@
-"""An atlas of ten thousand dimensions: listed, mapped and walked as a small one is."""
+"""Test the Dimensions tab with ten thousand dimensions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sieve.model.engine import Engine
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine on codes of 10,000 dimensions, with a $SIEVE_HOME of its own."""
+    """An engine with codes of 10,000 dimensions and a separate $SIEVE_HOME."""
     folder = tmp_path_factory.mktemp("many")
     source = Codes(CodeFiles.find(write_many_codes(folder / "codes", 10_000)), name="many")
     with pytest.MonkeyPatch.context() as patch:
@@ -32,7 +32,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
-    """A page on them."""
+    """A page of this engine."""
     from sieve.explorer.app import start
 
     served = start(many, port=FIRST_PORT)
@@ -46,7 +46,7 @@ def crowd(many: Engine, browser: Browser) -> Iterator[Page]:
     served.app.close()
 
 
-def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many: Engine) -> None:
+def test_ten_thousand_dimensions_are_listed_mapped_and_navigable(crowd: Page, many: Engine) -> None:
     go(crowd, "?tab=dimensions")
     expect(crowd.locator(".sv-found")).to_contain_text("10,000 dimensions")
     crowd.get_by_text("Map", exact=True).click()
@@ -62,7 +62,7 @@ def test_ten_thousand_dimensions_are_listed_mapped_and_walked(crowd: Page, many:
     crowd.evaluate("document.querySelector('.sv-scroll').scrollTop = 5000 * 36")
     crowd.locator(".sv-table tr[aria-rowindex='5002']").wait_for()
     assert crowd.locator(".sv-table tbody tr").count() < 300
-    # A caption of one word of 5,000 letters, in the list of captions and asked as a probe.
+    # A caption of one word of 5,000 letters, in the list of captions and as a probe.
     assert len(many.collection.caption_texts[0]) == 5000
     opened = (many.collection, many.checkpoint, many.derived)
     dimension = next(

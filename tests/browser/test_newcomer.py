@@ -20,11 +20,11 @@ def press(page: Page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
-def test_the_first_excluded_search_by_keyboard_alone(page: Page) -> None:
+def test_first_exclusion_works_by_keyboard(page: Page) -> None:
     go(page)
     expect(page.get_by_role("textbox", name="Find")).to_be_focused()
     page.keyboard.type("a circle")
-    press(page, "Tab", "Tab")  # beside Find stands the button for an image
+    press(page, "Tab", "Tab")  # the image button is next to the query box
     page.keyboard.type("the snow")
     press(page, "Enter")
     expect(page.locator(".sv-group-off .sv-dim").first).to_be_visible()
@@ -36,7 +36,7 @@ def test_the_first_excluded_search_by_keyboard_alone(page: Page) -> None:
     assert found(page)
 
 
-def test_the_tabs_are_one_stop_and_back_leads_to_the_one_before(page: Page) -> None:
+def test_tabs_have_one_tab_stop_and_back_returns_to_the_previous_tab(page: Page) -> None:
     go(page)
     search(page, "a circle", "the snow")
     page.get_by_role("tab", name="Search").focus()
@@ -58,7 +58,7 @@ def test_the_tabs_are_one_stop_and_back_leads_to_the_one_before(page: Page) -> N
     expect(dimensions).to_have_attribute("aria-selected", "true")
 
 
-def test_a_dimension_is_found_named_and_found_by_its_name(page: Page, home: Path) -> None:  # noqa: ARG001
+def test_dimension_can_be_named_and_found_by_its_name(page: Page, home: Path) -> None:  # noqa: ARG001
     go(page, "?tab=dimensions")
     page.locator(".sv-table tbody a").nth(1).wait_for()
     wanted = page.locator(".sv-table tbody a").nth(1).inner_text()
@@ -69,7 +69,7 @@ def test_a_dimension_is_found_named_and_found_by_its_name(page: Page, home: Path
     expect(page.get_by_role("textbox", name="Your name for this dimension")).to_be_focused()
 
 
-def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
+def test_compare_tab_uses_the_image_of_the_search(page: Page) -> None:
     go(page)
     search(page, "a circle")
     page.locator(".sv-columns .sv-tile-open").first.click()
@@ -94,7 +94,7 @@ def test_an_image_is_compared_as_it_is_searched(page: Page) -> None:
 
 @pytest.fixture
 def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]:  # noqa: ARG001
-    """Two pages may be opened here, on notes and trainings of their own."""
+    """A server for two pages, with separate annotations and training jobs."""
     (home / "collections" / "broken").mkdir(parents=True)
     (home / "collections" / "broken" / "collection.json").write_text("{")
     handlers = TrainHandlers(tiny_engine.collection, Path(tiny_engine.checkpoint.path), "cpu")
@@ -106,7 +106,9 @@ def both(browser, tiny_engine: Engine, home: Path) -> Iterator[BrowserContext]: 
     served.app.close()
 
 
-def test_an_open_note_follows_another_page_but_not_over_what_is_typed(both: BrowserContext) -> None:
+def test_open_annotation_follows_another_page_unless_it_is_being_edited(
+    both: BrowserContext,
+) -> None:
     both.clock.install()
     here, there = both.new_page(), both.new_page()
     for page in (here, there):
@@ -129,7 +131,9 @@ def test_an_open_note_follows_another_page_but_not_over_what_is_typed(both: Brow
     expect(mine).to_have_value(typed)
 
 
-def test_a_collection_is_chosen_to_train_on_or_refused_in_a_line(both: BrowserContext) -> None:
+def test_collection_can_be_chosen_for_training_or_is_rejected_with_one_line(
+    both: BrowserContext,
+) -> None:
     page = both.new_page()
     go(page, "?tab=train")
     of = page.get_by_role("combobox", name="Collection")

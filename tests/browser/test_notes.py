@@ -1,4 +1,4 @@
-"""Names, notes and saved searches on the page: kept, seen everywhere, by two pages at once."""
+"""Test names, notes and saved searches on one page and on two pages at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def violations(page: Page) -> list[str]:
     return [one["id"] for one in Axe().run(page).response["violations"]]
 
 
-def test_a_name_shows_in_table_and_search_after_reload_and_is_taken_back(
+def test_name_is_shown_in_table_and_search_after_reload_and_can_be_undone(
     page: Page, notes_address: str, engine
 ) -> None:
     j = engine.encode("a circle").dimensions[0].dimension
@@ -84,7 +84,7 @@ def test_a_name_shows_in_table_and_search_after_reload_and_is_taken_back(
     expect(name(page)).to_have_value("")
 
 
-def test_star_tags_and_notes_are_kept_and_filtered_by(page: Page, notes_address: str) -> None:
+def test_star_tags_and_notes_are_saved_and_filterable(page: Page, notes_address: str) -> None:
     open_page(page, notes_address, 5)
     page.get_by_role("button", name="Star", exact=True).click()
     page.get_by_role("combobox", name="Add a tag").fill("to check")
@@ -105,11 +105,13 @@ def test_star_tags_and_notes_are_kept_and_filtered_by(page: Page, notes_address:
     expect(page.locator(".sv-table tr[data-d='5'] .sv-sign-tags")).to_have_count(0)
 
 
-def test_two_pages_at_once_lose_nothing(page: Page, notes_address: str) -> None:
+def test_two_pages_at_once_lose_no_annotation(page: Page, notes_address: str) -> None:
     other = page.context.new_page()
     for one in (page, other):
         open_page(one, notes_address, 7)
-    name(other).focus()  # about to type, and no other page's words come under the cursor
+    name(
+        other
+    ).focus()  # while the field has the focus, changes of other pages do not replace its text
     say(name(page), "first")
     saved(page)
     say(name(other), "second")
@@ -128,7 +130,7 @@ def test_two_pages_at_once_lose_nothing(page: Page, notes_address: str) -> None:
     expect(page.locator(".sv-tag")).to_have_text(["here×", "there×"])
 
 
-def test_markup_in_names_is_text(page: Page, notes_address: str, engine) -> None:
+def test_markup_in_names_is_escaped(page: Page, notes_address: str, engine) -> None:
     j = engine.encode("a circle").dimensions[1].dimension
     open_page(page, notes_address, j)
     hostile = PAYLOAD[:78]
@@ -146,7 +148,7 @@ def test_markup_in_names_is_text(page: Page, notes_address: str, engine) -> None
     assert page.evaluate("window.pwned") is None
 
 
-def test_a_search_is_saved_opened_renamed_deleted_and_brought_back(
+def test_search_can_be_saved_opened_renamed_deleted_and_restored(
     page: Page, notes_address: str
 ) -> None:
     page.goto(f"{notes_address}/")
@@ -178,7 +180,7 @@ def test_a_search_is_saved_opened_renamed_deleted_and_brought_back(
     assert found(page) == shown
 
 
-def test_notes_go_out_to_a_file_and_come_in_from_one(
+def test_annotations_can_be_exported_and_imported(
     page: Page, notes_address: str, tmp_path: Path
 ) -> None:
     open_page(page, notes_address, 11)
@@ -200,7 +202,7 @@ def test_notes_go_out_to_a_file_and_come_in_from_one(
     expect(name(page)).to_have_value("from a file")
 
 
-def test_where_nothing_can_be_kept_the_page_says_so_and_works(
+def test_page_works_and_reports_if_annotations_cannot_be_saved(
     page: Page, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sieve.explorer.app import start

@@ -1,4 +1,4 @@
-"""Searching, switching dimensions and reading results, in a real browser on the real app."""
+"""Test searching, switching dimensions and reading results in the browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from browser.steps import found, go, number_of, search, settle, switches
 
 
-def test_toggle_changes_the_results_and_back_restores_them(page: Page) -> None:
+def test_toggle_changes_the_results_and_second_toggle_restores_them(page: Page) -> None:
     go(page)
     search(page, "a red circle")
     before = found(page)
@@ -21,21 +21,21 @@ def test_toggle_changes_the_results_and_back_restores_them(page: Page) -> None:
     assert found(page) == before
 
 
-def test_a_toggle_leaves_the_list_and_the_tiles_in_place(page: Page) -> None:
+def test_toggle_does_not_move_the_list_or_the_tiles(page: Page) -> None:
     go(page, "?q=a+red+circle")
-    page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.kept = true")
+    page.evaluate("for (const n of document.querySelectorAll('.sv-dim, .sv-tile')) n.marked = true")
     shown = set(found(page))
     switches(page).first.uncheck()
     settle(page)
-    rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.kept)"
+    rows = "[...document.querySelectorAll('.sv-dim')].every(row => row.marked)"
     assert page.evaluate(rows)
-    kept = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
-        "tiles => tiles.filter(tile => tile.kept).map(tile => tile.dataset.id)"
+    saved = page.locator(".sv-columns > .sv-grid > .sv-tile").evaluate_all(
+        "tiles => tiles.filter(tile => tile.marked).map(tile => tile.dataset.id)"
     )
-    assert set(kept) == shown & set(found(page))
+    assert set(saved) == shown & set(found(page))
 
 
-def test_without_proposes_rows_that_stand_first_and_off(page: Page, tiny_engine) -> None:
+def test_without_proposes_off_dimensions_at_the_top(page: Page, tiny_engine) -> None:
     go(page)
     search(page, "a circle", "the snow")
     proposed = tiny_engine.encode("a circle", "the snow").proposed
@@ -45,7 +45,7 @@ def test_without_proposes_rows_that_stand_first_and_off(page: Page, tiny_engine)
     assert all(row.is_checked() for row in switches(page).all())
 
 
-def test_the_page_shows_what_the_engine_finds(page: Page, tiny_engine) -> None:
+def test_page_shows_the_results_of_the_engine(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow&strictness=never")
     query = tiny_engine.encode("a circle", "the snow")
     outcome = tiny_engine.search(query, None, never=True)
@@ -57,7 +57,7 @@ def test_the_page_shows_what_the_engine_finds(page: Page, tiny_engine) -> None:
     assert f"{entered} new, {len(outcome.left)} dropped" in summary.inner_text()
 
 
-def test_badges_tell_what_entered_and_moved(page: Page, tiny_engine) -> None:
+def test_badges_mark_new_and_moved_results(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
     outcome = tiny_engine.search(tiny_engine.encode("a circle", "the snow"))
     badges = page.locator(".sv-columns > .sv-grid .sv-badge").all_inner_texts()
@@ -67,7 +67,7 @@ def test_badges_tell_what_entered_and_moved(page: Page, tiny_engine) -> None:
         assert badge == expected
 
 
-def test_fast_clicks_end_in_the_state_that_was_left(page: Page, tiny_engine) -> None:
+def test_fast_clicks_end_in_the_last_state(page: Page, tiny_engine) -> None:
     go(page, "?q=a+red+circle")
     boxes = switches(page)
     clicks = [0, 1, 2, 0, 1, 0, 3, 2, 0, 1]
@@ -84,7 +84,7 @@ def test_fast_clicks_end_in_the_state_that_was_left(page: Page, tiny_engine) -> 
     assert f"off={','.join(map(str, sorted(off)))}" in page.url
 
 
-def test_strictness_ignores_pushes_and_removes(page: Page, tiny_engine) -> None:
+def test_strictness_ignores_subtracts_or_removes(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
     query = tiny_engine.encode("a circle", "the snow")
     for word, strictness, never in (("ignore", 0.0, False), ("never", 1.0, True)):
@@ -101,7 +101,7 @@ def test_strictness_ignores_pushes_and_removes(page: Page, tiny_engine) -> None:
     assert "strictness=0.4" in page.url
 
 
-def test_all_on_all_off_and_reset(page: Page) -> None:
+def test_all_on_all_off_and_reset_buttons_work(page: Page) -> None:
     go(page, "?q=a+circle&without=the+snow")
     every = page.locator(".sv-dim input[type=checkbox]")
     start = [box.is_checked() for box in every.all()]
@@ -114,7 +114,7 @@ def test_all_on_all_off_and_reset(page: Page) -> None:
     assert [box.is_checked() for box in every.all()] == start
 
 
-def test_reload_and_back_restore_what_was_there(page: Page) -> None:
+def test_reload_and_back_restore_the_state(page: Page) -> None:
     go(page)
     search(page, "a red circle")
     switches(page).nth(1).uncheck()
@@ -137,7 +137,7 @@ def test_reload_and_back_restore_what_was_there(page: Page) -> None:
     assert found(page) == second
 
 
-def test_one_box_is_read_as_two_and_says_so(page: Page) -> None:
+def test_query_with_an_exclusion_is_split_and_shown(page: Page) -> None:
     go(page)
     search(page, "a circle but not in the snow")
     expect(page.get_by_role("textbox", name="without")).to_have_value("the snow")
@@ -155,7 +155,7 @@ def test_ambiguous_wording_offers_the_exclusion(page: Page) -> None:
     expect(page.locator(".sv-suggestion")).to_be_hidden()
 
 
-def test_a_refused_query_leaves_no_results(page: Page) -> None:
+def test_rejected_query_clears_the_results(page: Page) -> None:
     go(page, "?q=a+circle&without=the+snow")
     page.get_by_role("textbox", name="Find").fill("")
     page.get_by_role("button", name="Search", exact=True).click()
@@ -169,7 +169,7 @@ def test_a_refused_query_leaves_no_results(page: Page) -> None:
     expect(page.locator(".sv-results .sv-tile")).to_have_count(0)
 
 
-def test_counts_of_groups_follow_the_switches(page: Page) -> None:
+def test_group_counts_follow_the_switches(page: Page) -> None:
     go(page, "?q=a+circle")
     title = page.locator(".sv-group-on h3")
     n = page.locator(".sv-group-on .sv-dim").count()
@@ -178,7 +178,7 @@ def test_counts_of_groups_follow_the_switches(page: Page) -> None:
     expect(title).to_have_text(f"In “a circle” · {n - 1} of {n} on")
 
 
-def test_nothing_is_listed_with_every_dimension_off(page: Page) -> None:
+def test_no_results_are_listed_with_every_dimension_off(page: Page) -> None:
     go(page, "?q=a+circle&strictness=never")
     page.get_by_role("button", name="All off").first.click()
     expect(page.locator(".sv-results .sv-columns .sv-tile")).to_have_count(0)
@@ -205,7 +205,7 @@ def test_more_like_this_searches_by_the_image(page: Page, tiny_engine) -> None:
     assert found(page) == [result.id for result in outcome.results]
 
 
-def test_the_backbone_alone_stands_beside_on_demand(page: Page, tiny_engine) -> None:
+def test_backbone_results_are_shown_side_by_side_on_request(page: Page, tiny_engine) -> None:
     go(page, "?q=a+circle&without=the+snow")
     page.get_by_label("Compare with backbone").check()
     settle(page)
@@ -216,7 +216,7 @@ def test_the_backbone_alone_stands_beside_on_demand(page: Page, tiny_engine) -> 
     assert page.locator(".sv-dense .sv-badge-both").count() == len(both)
 
 
-def test_all_of_it_works_from_the_keyboard(page: Page) -> None:
+def test_search_tab_works_by_keyboard(page: Page) -> None:
     go(page)
     page.get_by_role("textbox", name="Find").focus()
     page.keyboard.type("a red circle")
@@ -234,13 +234,13 @@ def test_all_of_it_works_from_the_keyboard(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_an_empty_search_says_what_is_missing(page: Page) -> None:
+def test_empty_search_explains_what_is_missing(page: Page) -> None:
     go(page)
     search(page, "", "snow")
     expect(page.get_by_role("alert").filter(has_text="Enter something to find")).to_be_visible()
 
 
-def test_nothing_left_says_what_to_do(page: Page) -> None:
+def test_empty_results_explain_what_to_do(page: Page) -> None:
     go(page, "?q=a+red+circle&strictness=never")
     page.get_by_role("button", name="All off").click()
     settle(page)

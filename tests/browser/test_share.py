@@ -32,7 +32,7 @@ VIEWS = (
 
 @pytest.fixture
 def granted(page: Page) -> Page:
-    """The page, in a browser that lets it read and write the clipboard."""
+    """The page, with permission to read and write the clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     return page
 
@@ -53,7 +53,7 @@ def look(page: Page) -> list[str]:
     return found(page) + page.locator(".sv-dense .sv-text").all_inner_texts()
 
 
-def test_a_shared_link_leads_there_after_a_restart(granted: Page, tiny_engine) -> None:
+def test_shared_link_works_after_a_restart(granted: Page, tiny_engine) -> None:
     page = granted
     served = start(tiny_engine, port=7990)
     seen = []
@@ -72,7 +72,7 @@ def test_a_shared_link_leads_there_after_a_restart(granted: Page, tiny_engine) -
     again.app.close()
 
 
-def test_without_a_clipboard_the_link_is_shown_to_be_copied(page: Page) -> None:
+def test_without_clipboard_access_the_link_is_shown(page: Page) -> None:
     go(page, "?q=a+circle")
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject() }")
     page.get_by_role("button", name="Share").click()
@@ -89,7 +89,7 @@ def exported(page: Page, kind: str) -> Download:
     return download.value
 
 
-def test_results_and_dimensions_are_taken_away_as_files(page: Page) -> None:
+def test_results_and_dimensions_can_be_downloaded(page: Page) -> None:
     go(page)
     expect(page.get_by_role("button", name="Export", exact=True)).to_be_hidden()
     search(page, "a circle", "the snow")
@@ -104,7 +104,7 @@ def test_results_and_dimensions_are_taken_away_as_files(page: Page) -> None:
     assert len(whole["dimensions"]) == 64
 
 
-def test_a_word_is_explained_to_the_keyboard(page: Page) -> None:
+def test_term_is_explained_on_keyboard_focus(page: Page) -> None:
     go(page, "?q=a+circle&without=the+snow")
     word = page.get_by_role("button", name="Strictness")
     word.focus()
@@ -119,7 +119,7 @@ def test_a_word_is_explained_to_the_keyboard(page: Page) -> None:
 
 @contextmanager
 def proxy(target: str, prefix: str) -> Iterator[str]:
-    """Show a server under a prefix only, as a reverse proxy does."""
+    """Serve a server under a prefix, as a reverse proxy does."""
     web = httpx.AsyncClient(base_url=target, timeout=30)
 
     async def forward(request: Request) -> Response:
@@ -130,14 +130,14 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         body = await request.body()
         got = await web.request(request.method, url, headers=headers, content=body)
         passed_on = ("content-type", "set-cookie", "location")
-        kept = {k: v for k, v in got.headers.items() if k in passed_on}
-        return Response(got.content, got.status_code, kept)
+        saved = {k: v for k, v in got.headers.items() if k in passed_on}
+        return Response(got.content, got.status_code, saved)
 
     async def outside(_: Request) -> Response:
         return Response(status_code=404)
 
     routes = [
-        # It streams until the page is left; the page does without.
+        # This stream is endless, and the page does not need it.
         Route(prefix + "/gradio_api/heartbeat/{rest:path}", outside),
         Route(prefix + "/{path:path}", forward, methods=["GET", "POST"]),
     ]
@@ -165,7 +165,7 @@ def public(tiny_engine) -> Iterator[Served]:
     served.app.close()
 
 
-def test_strangers_search_behind_a_proxy_after_they_said_who_they_are(
+def test_remote_users_search_behind_a_proxy_after_login(
     browser: Browser, public: Served, tiny_engine
 ) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 900})

@@ -1,4 +1,4 @@
-"""Markup on every tab, other websites, and a network that is not there, in a real browser."""
+"""Test markup on every tab, requests of other websites, and offline use in the browser."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PLACES = {
     ),
     "odd": (f"?__proto__={{p}}&inspect={ODD}&versus={ODD}&atlas={ODD}&figure={{f}}", ".sv-tile"),
 }
-"""Where markup stands in the address, and what is waited for there."""
+"""URLs with markup, and the selector to wait for on each."""
 
 
 @pytest.fixture(scope="module")
-def noted_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def annotated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("noted")
         patch.setenv("SIEVE_HOME", str(home))
@@ -52,8 +52,8 @@ def noted_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:  # noqa: ARG001
-    """A page with markup in all that a collection, a checkpoint and an evaluation say."""
+def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterator[str]:  # noqa: ARG001
+    """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
     engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
@@ -64,29 +64,29 @@ def everywhere(hostile_engine, address: str, noted_home: Path) -> Iterator[str]:
     served.app.close()
 
 
-def unharmed(page: Page) -> None:
+def assert_page_intact(page: Page) -> None:
     assert page.evaluate("window.pwned") is None
     assert page.locator("img[src=x], script:text('pwned=1')").count() == 0
     assert page.evaluate("Object.getOwnPropertyNames(Object.prototype).length === 12")
 
 
-def test_markup_stays_text_on_every_tab(page: Page, everywhere: str) -> None:
+def test_markup_is_escaped_on_every_tab(page: Page, markup_address: str) -> None:
     for place, (link, shown) in PLACES.items():
         packed = quote(PAYLOAD.replace("%", "%25").replace(",", "%2C").replace(":", "%3A"))
         escaped = PAYLOAD.replace("\\", "\\\\").replace('"', '\\"')
         polluting = quote('{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}}}')
         text = quote(escaped if place == "figure" else PAYLOAD)
-        page.goto(f"{everywhere}/{link.format(p=text, w=packed, f=polluting)}")
+        page.goto(f"{markup_address}/{link.format(p=text, w=packed, f=polluting)}")
         settle(page)
         page.locator(shown).first.wait_for(state="attached")
         if place == "figure":
             preview(page)
-        unharmed(page)
+        assert_page_intact(page)
     assert "dog" in page.inner_text("body")
 
 
-def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: str) -> None:
-    page.goto(f"{everywhere}/?tab=dimensions&dimension=5")
+def test_markup_in_notes_and_saved_searches_is_escaped(page: Page, markup_address: str) -> None:
+    page.goto(f"{markup_address}/?tab=dimensions&dimension=5")
     settle(page)
     for role, name in (("textbox", "Your name for this dimension"), ("textbox", "Notes")):
         box = page.get_by_role(role, name=name)  # type: ignore[arg-type]
@@ -100,25 +100,25 @@ def test_markup_in_notes_and_saved_searches_stays_text(page: Page, everywhere: s
     page.reload()
     settle(page)
     expect(page.get_by_role("heading", level=2)).to_contain_text("<img src=x")
-    unharmed(page)
+    assert_page_intact(page)
     for place in ("?q=a+circle&off=5", "?tab=inspect&inspect=left:a+circle"):
-        page.goto(f"{everywhere}/{place}")
+        page.goto(f"{markup_address}/{place}")
         settle(page)
-        unharmed(page)
+        assert_page_intact(page)
 
 
-def test_a_file_s_name_with_markup_stays_text(page: Page, everywhere: str) -> None:
-    page.goto(everywhere)
+def test_markup_in_a_file_name_is_escaped(page: Page, markup_address: str) -> None:
+    page.goto(markup_address)
     settle(page)
     name = "<img src=x onerror=pwned=1>.png"
     files = FilePayload(name=name, mimeType="image/png", buffer=b"no image")
     page.locator("input[type=file]").first.set_input_files(files)
     expect(page.locator(".sv-fault").first).to_contain_text("not an image")
-    unharmed(page)
+    assert_page_intact(page)
 
 
 @pytest.fixture
-def evil(tmp_path: Path) -> Iterator[str]:
+def malicious_site(tmp_path: Path) -> Iterator[str]:
     """Serve another website that sends requests to the explorer of its visitors."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -148,13 +148,13 @@ Promise.all([
   ask("/config", {{ credentials: "include" }}),
   ask("/gradio_api/info", {{ mode: "no-cors" }}),
   image("{sieve}/thumbnails/{item}"),
-]).then(() => {{ document.getElementById("form").submit(); window.asked = true; }});
+]).then(() => {{ document.getElementById("form").submit(); window.sent = true; }});
 </script>
 """
 
 
-def test_another_website_asks_in_vain(
-    page: Page, address: str, evil: str, tmp_path: Path, tiny_engine
+def test_cross_origin_requests_are_refused(
+    page: Page, address: str, malicious_site: str, tmp_path: Path, tiny_engine
 ) -> None:
     item = tiny_engine.collection.items["id"].iloc[0]
     text = ATTACK.format(sieve=address, item=f"{item[:2]}/{item}.webp")
@@ -163,22 +163,26 @@ def test_another_website_asks_in_vain(
     failed: set[str] = set()
     page.on("response", lambda a: answers.update({a.url.removeprefix(address): a.status}))
     page.on("requestfailed", lambda r: failed.add(r.url.removeprefix(address)))
-    page.goto(evil)
-    page.wait_for_function("window.asked")
-    asked = {f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")}
-    for _ in range(300):  # the form's answer goes to a frame and comes last
+    page.goto(malicious_site)
+    page.wait_for_function("window.sent")
+    required = {
+        f"/gradio_api/{way}" for way in ("component_server", "upload", "queue/join", "info")
+    }
+    for _ in range(300):  # the form's response goes to a frame and arrives last
         if "/gradio_api/component_server/" in {*answers, *failed}:
             break
         page.wait_for_timeout(100)
-    told = {path: status for path, status in answers.items() if not path.startswith("http")}
-    # The frame's own address is answered, as that of a link is; the browser shows nothing of it.
-    assert told.pop("/") == 200 and set(told.values()) == {403} and set(told) >= asked
-    assert {"/config", "/gradio_api/component_server/"} <= {*told, *failed}
+    statuses = {path: status for path, status in answers.items() if not path.startswith("http")}
+    # The frame's URL is answered like a link; the browser does not show the response.
+    assert (
+        statuses.pop("/") == 200 and set(statuses.values()) == {403} and set(statuses) >= required
+    )
+    assert {"/config", "/gradio_api/component_server/"} <= {*statuses, *failed}
     shown = page.frame("shown")
     assert shown and not shown.url.startswith(address) and shown.locator(".sv-tile").count() == 0
 
 
-def test_a_name_led_to_this_machine_shows_nothing(
+def test_rebound_host_name_gets_no_data(
     playwright: Playwright, browser_path: str, address: str
 ) -> None:
     led = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
@@ -238,15 +242,15 @@ all();
 """
 
 
-def test_another_website_over_plain_http_reads_and_writes_nothing(
-    playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, evil: str
+def test_website_over_plain_http_cannot_read_or_write(
+    playwright: Playwright, browser_path: str, tiny_engine, tmp_path: Path, malicious_site: str
 ) -> None:
-    """There the browser says nothing in Sec-Fetch-Site, as this is no secure context."""
+    """Over plain HTTP the browser does not send Sec-Fetch-Site."""
     access = Access(allow_hosts=("sieve.example",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIEVE_HOME", str(tmp_path / "home"))
         served = start(tiny_engine, port=FIRST_PORT + 70, access=access)
-    evil_port, port = urlsplit(evil).port, urlsplit(served.url).port
+    evil_port, port = urlsplit(malicious_site).port, urlsplit(served.url).port
     led = "--host-resolver-rules=MAP *.example 127.0.0.1"
     browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", led])
     uploaded = set(Path(get_upload_folder()).rglob("*"))
@@ -283,8 +287,8 @@ def test_another_website_over_plain_http_reads_and_writes_nothing(
     assert set(Path(get_upload_folder()).rglob("*")) == uploaded
 
 
-def test_nothing_is_asked_beyond_this_machine(browser: Browser, everywhere: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=everywhere)
+def test_page_requests_nothing_from_other_hosts(browser: Browser, markup_address: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=markup_address)
     skip_guide(context)
     page = context.new_page()
     page.set_default_timeout(30_000)

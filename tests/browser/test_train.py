@@ -1,4 +1,4 @@
-"""A collection that no checkpoint fits: opened, trained in the browser, and searched."""
+"""Test a collection without a checkpoint: open it, train in the browser, and search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sieve.model.collection import Collection
 from sieve.model.engine import Engine
 
 PATIENCE = 240_000
-"""Milliseconds that a process may take to load torch on a busy machine."""
+"""Timeout in milliseconds for a process to load PyTorch on a busy machine."""
 
 
 @pytest.fixture
 def server(tiny_collection: Collection, home: Path) -> Iterator[Server]:  # noqa: ARG001
-    """Offers to train, and goes on to the explorer as `sieve explore` does."""
+    """Offers training and then opens the explorer, as `sieve explore` does."""
     server = Server(
         tiny_collection,
         lambda checkpoint: Engine.open(tiny_collection.path, checkpoint, "cpu"),
@@ -54,7 +54,9 @@ def fill(page: Page, epochs: int) -> None:
     page.get_by_label("Epochs").fill(str(epochs))
 
 
-def test_any_collection_is_opened_trained_and_searched(browser: Browser, server: Server) -> None:
+def test_any_collection_can_be_opened_trained_and_searched(
+    browser: Browser, server: Server
+) -> None:
     assert server.served
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, base_url=server.served.url
@@ -78,7 +80,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     for curve in ("total", "live"):
         drawn = page.locator(f"[data-curve={curve}] polyline")
         expect(drawn).to_have_count(1, timeout=PATIENCE)
-    page.reload()  # found again
+    page.reload()  # restored
     expect(drawn).to_have_count(1)
     expect(page.get_by_label("narrow")).to_have_value("2.5")
     expect(page.get_by_label("contrast")).to_have_value("1")
@@ -104,7 +106,7 @@ def test_any_collection_is_opened_trained_and_searched(browser: Browser, server:
     context.close()
 
 
-def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Server) -> None:
+def test_page_that_missed_the_server_change_follows_it(browser: Browser, server: Server) -> None:
     offer = server.served
     assert offer
     page = browser.new_page(base_url=offer.url)
@@ -122,7 +124,7 @@ def test_a_page_that_missed_the_change_follows_it(browser: Browser, server: Serv
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_train_tab_is_accessible_and_fits(
+def test_train_tab_is_accessible_and_fits_the_page(
     browser: Browser,
     tiny_engine: Engine,
     home: Path,  # noqa: ARG001
@@ -140,12 +142,12 @@ def test_the_train_tab_is_accessible_and_fits(
     assert not has_sideways_scroll(page)
     page.get_by_label("Max. active").fill("2000")
     page.get_by_role("button", name="Start").click()
-    assert page.evaluate("document.activeElement.name") == "k"  # the browser says what is wrong
+    assert page.evaluate("document.activeElement.name") == "k"  # the browser shows what is wrong
     context.close()
     served.app.close()
 
 
-def test_a_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
+def test_link_to_a_missing_train_tab_opens_the_search(page: Page) -> None:
     page.goto("/?tab=train")
     expect(page.get_by_role("textbox", name="Find")).to_be_visible()
     expect(page.get_by_role("tab", name="Train")).to_have_count(0)

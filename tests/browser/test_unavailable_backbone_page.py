@@ -1,4 +1,4 @@
-"""A collection whose backbone is unavailable, in a real browser."""
+"""Test a collection whose backbone is unavailable in the browser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 @pytest.fixture
-def own(engine: Engine, browser: Browser) -> Iterator[Page]:
+def captions_page(engine: Engine, browser: Browser) -> Iterator[Page]:
     from sieve.explorer.app import start
 
     served = start(engine, port=FIRST_PORT)
@@ -50,34 +50,34 @@ def texts(page: Page) -> list[str]:
     return page.locator(".sv-columns > .sv-grid > .sv-tile .sv-text").all_inner_texts()
 
 
-def test_the_search_tab_works_from_captions(own: Page) -> None:
-    go(own)
-    expect(own.locator(".sv-about")).to_contain_text("own-clip (unavailable)")
-    expect(own.get_by_role("button", name="Search by image")).to_be_hidden()
-    search(own, "a dog", "a beach")
-    expect(own.locator(".sv-notes")).to_contain_text(REASON)
-    expect(own.locator(".sv-notes")).to_contain_text("--text-encoder")
-    best = texts(own)[:15]
+def test_search_tab_works_with_captions_only(captions_page: Page) -> None:
+    go(captions_page)
+    expect(captions_page.locator(".sv-about")).to_contain_text("own-clip (unavailable)")
+    expect(captions_page.get_by_role("button", name="Search by image")).to_be_hidden()
+    search(captions_page, "a dog", "a beach")
+    expect(captions_page.locator(".sv-notes")).to_contain_text(REASON)
+    expect(captions_page.locator(".sv-notes")).to_contain_text("--text-encoder")
+    best = texts(captions_page)[:15]
     assert len(best) == 15 and all("dog" in text and "beach" not in text for text in best)
-    before = found(own)
-    own.locator(".sv-group-on input[type=checkbox]").first.uncheck()
-    settle(own)
-    assert found(own) != before
-    own.set_viewport_size({"width": 390, "height": 800})
-    assert not has_sideways_scroll(own)
+    before = found(captions_page)
+    captions_page.locator(".sv-group-on input[type=checkbox]").first.uncheck()
+    settle(captions_page)
+    assert found(captions_page) != before
+    captions_page.set_viewport_size({"width": 390, "height": 800})
+    assert not has_sideways_scroll(captions_page)
 
 
-def test_text_of_unknown_words_is_answered_in_one_line(own: Page) -> None:
-    go(own)
-    search(own, "a quokka")
-    expect(own.locator(".sv-fault")).to_contain_text(REASON)
-    expect(own.locator(".sv-fault")).to_contain_text("--text-encoder")
+def test_text_of_unknown_words_shows_one_line(captions_page: Page) -> None:
+    go(captions_page)
+    search(captions_page, "a quokka")
+    expect(captions_page.locator(".sv-fault")).to_contain_text(REASON)
+    expect(captions_page.locator(".sv-fault")).to_contain_text("--text-encoder")
 
 
-def test_every_tab_opens(own: Page, engine: Engine) -> None:
+def test_every_tab_opens(captions_page: Page, engine: Engine) -> None:
     item = engine.collection.items["id"].iloc[0]
-    go(own, f"?item={item}")
-    assert len(found(own)) == 24
+    go(captions_page, f"?item={item}")
+    assert len(found(captions_page)) == 24
     for tab, shown in (
         ("dimensions&dimension=1", ".sv-page-head h2"),
         ("inspect&inspect=left:a+dog", ".sv-one .sv-dim"),
@@ -85,6 +85,6 @@ def test_every_tab_opens(own: Page, engine: Engine) -> None:
         ('figure&figure={"rows":[{"query":"a dog"}],"columns":3}', ".sv-paper img"),
         ("benchmark", ".sv-mark"),
     ):
-        go(own, f"?tab={tab}")
-        expect(own.locator(shown).first).to_be_visible()
-        expect(own.get_by_role("alert").filter(has_text="unavailable")).to_have_count(0)
+        go(captions_page, f"?tab={tab}")
+        expect(captions_page.locator(shown).first).to_be_visible()
+        expect(captions_page.get_by_role("alert").filter(has_text="unavailable")).to_have_count(0)

@@ -29,11 +29,11 @@ SHOWN = {
     "compare": ".sv-versus-columns dd",
     "benchmark": ".sv-bench-none",
 }
-"""What a place is waited for by."""
+"""Selector to wait for on each tab."""
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_accessible_and_without_sideways_scroll(page: Page, place: str) -> None:
+def test_page_is_accessible_without_horizontal_scrolling(page: Page, place: str) -> None:
     go(page, PLACES[place])
     if place in SHOWN:
         page.locator(SHOWN[place]).first.wait_for(state="attached")
@@ -52,7 +52,7 @@ def test_accessible_and_without_sideways_scroll(page: Page, place: str) -> None:
     assert not violations(page)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("document.body.classList.contains('dark')")
-    # Only colours differ in the dark.
+    # Only colours differ in dark mode.
     assert not violations(page, {"runOnly": ["color-contrast"]})
 
 
@@ -61,19 +61,19 @@ def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
     return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
 
-def test_nothing_comes_from_outside(page: Page, address: str) -> None:
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+def test_page_loads_nothing_from_other_hosts(page: Page, address: str) -> None:
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     go(page, "?q=a+circle&without=the+snow")
     page.get_by_role("tab", name="Dimensions").click()
     page.locator(".sv-table tbody a").first.click()
     page.locator(".sv-plot .main-svg").first.wait_for()
     settle(page)
-    outside = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
-    assert asked and not outside
+    outside = [url for url in requested if not url.startswith((address, "data:", "blob:"))]
+    assert requested and not outside
 
 
-def test_results_do_not_jump(page: Page) -> None:
+def test_results_do_not_shift(page: Page) -> None:
     go(page, "?q=a+circle")
     grid = page.locator(".sv-columns > .sv-grid")
     before = grid.bounding_box()

@@ -51,7 +51,7 @@ def png_of(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 def turned() -> bytes:
-    """A JPEG that EXIF turns by 90°."""
+    """A JPEG that EXIF rotates by 90°."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded("JPEG", picture((60, 30)), exif=exif)

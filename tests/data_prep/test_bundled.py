@@ -1,4 +1,4 @@
-"""Collections are found by name, and the bundled one is prepared on first use."""
+"""Test that collections are found by name and the bundled one is prepared on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.model.files import write_checksums
 
 @pytest.mark.usefixtures("home")
 class TestBundled:
-    """The bundled collection, with a tiny backbone in place of the shipped one."""
+    """Test the bundled collection with a tiny backbone instead of the shipped one."""
 
     @pytest.fixture(autouse=True)
     def _few_scenes(
@@ -28,7 +28,7 @@ class TestBundled:
         monkeypatch.setattr(bundled, "BACKBONE", f"local-dir:{tiny_backbone_dir}")
         monkeypatch.setattr("sieve.data_prep.scenes.Scenes", lambda: Scenes(count=12))
 
-    def test_it_is_prepared_once(self, home: Path) -> None:
+    def test_bundled_collection_is_prepared_once(self, home: Path) -> None:
         path = bundled.locate_collection("scenes", progress=False)
         assert path.parent == home / "collections"
         assert Collection.open(path).n_items == 12
@@ -36,7 +36,7 @@ class TestBundled:
         assert bundled.locate_collection("scenes", progress=False) == path
         assert (path / "collection.json").stat().st_mtime_ns == before
 
-    def test_shipped_embeddings_are_used_and_name_the_version(self) -> None:
+    def test_shipped_embeddings_are_used_and_set_the_version(self) -> None:
         computed = bundled.prepare_bundled_scenes(progress=False)
         shipped = bundled.scenes_embeddings_path()
         shipped.parent.mkdir(parents=True)
@@ -48,7 +48,7 @@ class TestBundled:
         first = Collection.open(path).image_embeddings[0].astype(float)
         assert first @ known[0] / np.linalg.norm(known[0].astype(float)) > 0.999
 
-    def test_two_at_once_both_get_it(self, home: Path) -> None:
+    def test_two_concurrent_preparations_both_succeed(self, home: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
             paths = list(
                 pool.map(lambda _: bundled.prepare_bundled_scenes(progress=False), range(2))
@@ -58,15 +58,15 @@ class TestBundled:
         assert [entry.name for entry in (home / "collections").iterdir()] == [paths[0].name]
 
 
-def test_names_are_found_in_their_order(
+def test_names_are_looked_up_in_order(
     tmp_path: Path, home: Path, tiny_collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = home / "collections" / "mine"
-    shutil.copytree(tiny_collection.path, kept)
-    assert bundled.locate_collection("mine") == kept
+    saved = home / "collections" / "mine"
+    shutil.copytree(tiny_collection.path, saved)
+    assert bundled.locate_collection("mine") == saved
     assert bundled.locate_collection(tiny_collection.path) == tiny_collection.path
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(kept, tmp_path / "mine")
+    shutil.copytree(saved, tmp_path / "mine")
     assert bundled.locate_collection("mine") == Path("mine")
     with pytest.raises(FileNotFoundError, match="no collection 'yours'; there are: scenes, mine"):
         bundled.locate_collection("yours")

@@ -1,4 +1,4 @@
-"""Lists of skipped and duplicate files contain no formula."""
+"""Test that lists of skipped and duplicate files contain no formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_reading_reverses_writing(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png", "-1+1.jpg", "+a.jpg"])
-def test_the_name_of_a_skipped_file_is_no_formula(tmp_path: Path, name: str) -> None:
+def test_name_of_a_skipped_file_is_not_a_formula(tmp_path: Path, name: str) -> None:
     entry = Skipped(name, f"={name}", "damaged image")
     write_skipped(tmp_path / "skipped.csv", [entry])
     with (tmp_path / "skipped.csv").open(newline="", encoding="utf-8") as stream:
@@ -34,7 +34,7 @@ def test_the_name_of_a_skipped_file_is_no_formula(tmp_path: Path, name: str) -> 
     assert list(read_skipped(tmp_path / "skipped.csv")) == [entry]
 
 
-def test_the_name_of_a_duplicate_is_no_formula(tmp_path: Path) -> None:
+def test_name_of_a_duplicate_is_not_a_formula(tmp_path: Path) -> None:
     names = ["=cmd|' /C calc'!A0.jpg", "@SUM(1).png"]
     ids = [f"{n:016x}" for n in range(2)]
     table = pd.DataFrame({"id": ids, "image": names, "width": 4, "height": 3, "split": "train"})

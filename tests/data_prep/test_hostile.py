@@ -29,17 +29,17 @@ def prepared(
         *("--out", str(folder / "c"), "--keep-going", "--device", "cpu", "--workers", "1"),
         *("--backbone", f"local-dir:{tiny_backbone_dir}"),
     ]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return expected, folder / "c", said
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return expected, folder / "c", completed
 
 
-def test_it_neither_hangs_nor_tells_a_traceback(prepared: tuple) -> None:
-    expected, _, said = prepared
+def test_hostile_folder_is_prepared_without_hang_or_traceback(prepared: tuple) -> None:
+    expected, _, text = prepared
     assert len(expected) >= 60
-    assert (said.returncode, said.stderr) == (0, "")
+    assert (text.returncode, text.stderr) == (0, "")
 
 
-def test_each_file_is_handled_or_named(prepared: tuple) -> None:
+def test_each_file_is_read_or_reported(prepared: tuple) -> None:
     expected, out, _ = prepared
     collection = Collection.open(out)
     items = {
@@ -76,7 +76,7 @@ def test_each_item_has_a_small_thumbnail(prepared: tuple) -> None:
     assert len(shown) == collection.n_items
 
 
-def test_equal_images_are_told(prepared: tuple) -> None:
+def test_equal_images_are_reported(prepared: tuple) -> None:
     with (prepared[1] / "duplicates.csv").open(newline="", encoding="utf-8") as stream:
         same = [row for row in csv.DictReader(stream) if row["kind"] == "same"]
     names = {

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be of any size."""
+    """Return a PNG of a few bytes that declares the given size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDATxxxx\0\0\0\0"
@@ -31,7 +31,7 @@ def gradient() -> Image.Image:
     return Image.fromarray(grid)
 
 
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_decompression_bomb_is_rejected_by_its_header(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(png_header(20_000, 6_000))
     with pytest.raises(ValueError, match="too large: 120,000,000 pixels; the limit is 100,000,000"):
@@ -41,7 +41,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         load_image(bomb)
 
 
-def test_a_truncated_image_is_refused(tmp_path: Path, gradient: Image.Image) -> None:
+def test_truncated_image_is_rejected(tmp_path: Path, gradient: Image.Image) -> None:
     for name in ("a.jpg", "a.png", "a.webp", "a.gif"):
         gradient.save(tmp_path / name)
         whole = (tmp_path / name).read_bytes()
@@ -59,14 +59,14 @@ def test_a_truncated_image_is_refused(tmp_path: Path, gradient: Image.Image) -> 
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason):
         load_image(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_special_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="file is missing"):
         load_image(tmp_path / "none.jpg")
     with pytest.raises(ValueError, match="file is missing"):
@@ -78,11 +78,11 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "pipe.jpg")
 
 
-def test_exif_turns_the_image_upright(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     lying = Image.new("RGB", (40, 20), "red")
     lying.paste("blue", (0, 0, 20, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90° to the right
+    exif[0x0112] = 6  # displayed rotated by 90° clockwise
     lying.save(tmp_path / "a.png", exif=exif)
     upright = load_image(tmp_path / "a.png")
     assert upright.size == (20, 40)
@@ -90,20 +90,20 @@ def test_exif_turns_the_image_upright(tmp_path: Path) -> None:
     assert upright.getpixel((10, 35)) == (255, 0, 0)
 
 
-def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+def test_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert load_image(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 128 * 257, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png")
     assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]  # type: ignore[index]
 
 
-def test_transparency_lies_over_white(tmp_path: Path) -> None:
+def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     clear.save(tmp_path / "rgba.png")
     clear.convert("LA").save(tmp_path / "la.png")
@@ -114,7 +114,7 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
         assert load_image(tmp_path / name).getpixel((1, 1)) == (255, 255, 255), name
 
 
-def test_other_modes_become_rgb(tmp_path: Path, gradient: Image.Image) -> None:
+def test_other_modes_are_converted_to_rgb(tmp_path: Path, gradient: Image.Image) -> None:
     gradient.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     gradient.convert("1").save(tmp_path / "one.png")
     gradient.quantize(16).save(tmp_path / "palette.png")
@@ -126,12 +126,12 @@ def test_other_modes_become_rgb(tmp_path: Path, gradient: Image.Image) -> None:
         assert (image.mode, image.size) == ("RGB", size)
 
 
-def test_damaged_exif_does_not_cost_the_image(tmp_path: Path, gradient: Image.Image) -> None:
+def test_damaged_exif_does_not_reject_the_image(tmp_path: Path, gradient: Image.Image) -> None:
     gradient.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage")
     assert load_image(tmp_path / "a.jpg").size == (40, 30)
 
 
-def test_extensions_are_those_of_pictures() -> None:
+def test_image_extensions_are_recognised() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".bmp"} <= readable_extensions()
     assert not {".pdf", ".eps", ".mpg", ".h5", ".csv"} & readable_extensions()
 
@@ -167,7 +167,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
 
 
 def peak_megabytes(*paths: Path) -> float:
-    """Measure what a process needs to load images, all at once."""
+    """Measure the peak memory of a process that loads images concurrently."""
     command = [sys.executable, "-c", MEASURE, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout) / (1024 if sys.platform == "linux" else 1 << 20)
@@ -186,10 +186,10 @@ def palette_of(path: Path, side: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="measures memory as Unix does")
-def test_large_images_take_little_memory_one_after_the_other(tmp_path: Path) -> None:
+def test_large_images_are_decoded_one_at_a_time_in_little_memory(tmp_path: Path) -> None:
     palette = palette_of(tmp_path / "palette.png", 10_000)
     assert palette.stat().st_size < 1 << 19
-    assert peak_megabytes(palette) < 260  # composited whole, it took 1,720
+    assert peak_megabytes(palette) < 260  # 1,720 if composited at once
     half = palette_of(tmp_path / "half.png", 7000)
     assert peak_megabytes(*[half] * 4) < 250  # 3,400
     png_of_zeros(tmp_path / "deep.png", 7000, bytes([16, 0, 0, 0, 0]), 16)
@@ -197,7 +197,7 @@ def test_large_images_take_little_memory_one_after_the_other(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="measures memory as Unix does")
-def test_formats_whose_decoders_hold_several_copies_have_a_lower_limit(tmp_path: Path) -> None:
+def test_memory_heavy_formats_have_a_lower_pixel_limit(tmp_path: Path) -> None:
     path = tmp_path / "clear.webp"
     Image.new("RGBA", (9000, 6000), (1, 2, 3, 99)).save(path, lossless=True, method=0)
     assert path.stat().st_size < 100
@@ -206,7 +206,7 @@ def test_formats_whose_decoders_hold_several_copies_have_a_lower_limit(tmp_path:
     assert peak_megabytes(path) < 30
 
 
-def test_an_image_inside_an_icon_has_the_same_limit(tmp_path: Path) -> None:
+def test_image_inside_an_icon_has_the_same_limit(tmp_path: Path) -> None:
     inside = png_header(11_000, 10_000)
     entry = struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, 32, len(inside), 22)
     (tmp_path / "a.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + inside)
@@ -214,7 +214,7 @@ def test_an_image_inside_an_icon_has_the_same_limit(tmp_path: Path) -> None:
         load_image(tmp_path / "a.ico")
 
 
-def test_a_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
+def test_small_tiff_with_a_huge_tile_is_rejected(tmp_path: Path) -> None:
     data = zlib.compress(bytes(1000))
     tags = {256: 10, 257: 10, 258: 8, 259: 8, 262: 1, 277: 1}
     tags |= {322: 20_000, 323: 20_000, 324: 8, 325: len(data)}
@@ -226,8 +226,8 @@ def test_a_small_tiff_in_a_huge_tile_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg", "a.tif", "a.gif", "a.bmp"])
-def test_a_large_image_comes_reduced_and_tells_its_size(tmp_path: Path, name: str) -> None:
-    """Left half red, right half blue, turned by EXIF where the format has it."""
+def test_large_image_is_reduced_and_reports_its_original_size(tmp_path: Path, name: str) -> None:
+    """Return an image, half red and half blue, with EXIF orientation if supported."""
     large = Image.new("RGB", (6000, 3000), "red")
     large.paste("blue", (3000, 0, 6000, 3000))
     assert LARGE_PIXELS < 6000 * 3000
@@ -235,7 +235,7 @@ def test_a_large_image_comes_reduced_and_tells_its_size(tmp_path: Path, name: st
     turned = name.endswith((".png", ".jpg"))
     if turned:
         exif = Image.Exif()
-        exif[0x0112] = 6  # shown turned by 90° to the right
+        exif[0x0112] = 6  # displayed rotated by 90° clockwise
         options["exif"] = exif
     large.save(tmp_path / name, **options)
     image = load_image(tmp_path / name)
@@ -248,7 +248,7 @@ def test_a_large_image_comes_reduced_and_tells_its_size(tmp_path: Path, name: st
         assert max(abs(a - b) for a, b in zip(found, colour, strict=True)) < 8
 
 
-def test_strips_change_no_pixel(tmp_path: Path) -> None:
+def test_strip_decoding_gives_identical_pixels(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 255, (2100, 1050, 4), np.uint8)  # more than a strip
     whole = Image.fromarray(pixels)
@@ -258,6 +258,6 @@ def test_strips_change_no_pixel(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(load_image(tmp_path / "a.png")), wanted)
 
 
-def test_a_long_line_is_not_reduced_to_nothing(tmp_path: Path) -> None:
+def test_reduction_of_a_thin_image_leaves_at_least_one_pixel(tmp_path: Path) -> None:
     Image.new("L", (20_000_000, 1), 9).save(tmp_path / "line.png")
     assert load_image(tmp_path / "line.png").size == (20_000_000, 1)

@@ -1,4 +1,4 @@
-"""No mutated layout gives a wrong pair that is not reported."""
+"""Test that mutated layouts never give a wrong pair without a report."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def mutated(layout: Layout, seed: int) -> tuple[World, list[str]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_an_untouched_layout_is_read_whole(
+def test_intact_layout_is_read_completely(
     layout: Layout, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World.made()
@@ -191,7 +191,7 @@ def test_an_untouched_layout_is_read_whole(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_no_mutated_layout_is_paired_wrongly_without_a_word(
+def test_mutated_layout_is_never_paired_wrongly_without_a_report(
     layout: Layout, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcomes: Counter[str] = Counter()
@@ -203,7 +203,7 @@ def test_no_mutated_layout_is_paired_wrongly_without_a_word(
         table = layout.write(folder, world)
         found = check(lambda f=folder, t=table: layout.open(f, t), world, lambda: caplog.text)
         where = (layout.name, seed, names)
-        # A pair by a name that is no path may be wrong without files or rows, but is reported.
+        # A pair by name instead of path may be wrong if files or rows are missing, but is reported.
         assert not found.wrong or "matched if only one fits" in caplog.text, (*where, found)
         assert not found.unreported, (*where, found)
         outcomes["refused" if found.refusal else "wrong, said" if found.wrong else "right"] += 1
@@ -214,7 +214,7 @@ def test_no_mutated_layout_is_paired_wrongly_without_a_word(
 @pytest.mark.parametrize(
     "layout", [one for one in LAYOUTS if one.name not in BINARY], ids=lambda layout: layout.name
 )
-def test_a_damaged_table_never_moves_a_caption_to_another_picture(
+def test_damaged_table_never_moves_a_caption_to_another_image(
     layout: Layout, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for seed in range(3 * len(TEXT_MUTATIONS)):

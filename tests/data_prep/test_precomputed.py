@@ -1,4 +1,4 @@
-"""Precomputed embeddings replace those of the backbone."""
+"""Test that precomputed embeddings replace those of the backbone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_complete_embeddings_need_no_backbone(tmp_path: Path) -> None:
     )
     assert made.backbone == identity
     for found, given, left_out in (
-        (made.image_embeddings, images, [3, 5]),  # the duplicate, and the torn one after it
+        (made.image_embeddings, images, [3, 5]),  # the duplicate, and the truncated image after it
         (made.text_embeddings, texts, [3, 4]),
     ):
         expected = np.delete(given, left_out, axis=0)
@@ -80,7 +80,7 @@ def test_missing_embeddings_need_a_backbone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_invalid_precomputed_embeddings_are_left_out(tmp_path: Path, value: float) -> None:
+def test_invalid_precomputed_embeddings_are_skipped(tmp_path: Path, value: float) -> None:
     images, texts = np.ones((60, 4), np.float16), np.ones((60, 4), np.float16)
     images[17] = value
     texts[-1, 2] = value if value else np.nan  # the second caption of the last record

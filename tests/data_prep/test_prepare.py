@@ -1,4 +1,4 @@
-"""A prepared collection holds all usable records and lists the others."""
+"""Test that a prepared collection contains all usable records and lists the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from sieve.model.backbone import Backbone
 from sieve.model.collection import Collection, thumbnail_path
 
 
-def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_collection_contains_everything_from_the_source(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
     made = prepare(SquareSource(7), tiny_backbone, tmp_path / "c", progress=False)
     opened = Collection.open(tmp_path / "c")
     assert (opened.name, opened.n_items, opened.n_captions) == ("drawn", 7, 6)
@@ -37,15 +39,15 @@ def test_a_collection_holds_all_that_was_given(tmp_path: Path, tiny_backbone: Ba
     assert skipped_rows(opened) == [["key", "image", "reason"]]
 
 
-def test_embeddings_are_the_backbones_own(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_embeddings_equal_those_of_the_backbone(tmp_path: Path, tiny_backbone: Backbone) -> None:
     source = SquareSource(40)
     made = prepare(source, tiny_backbone, tmp_path / "c", progress=False)
     assert made.image_embeddings.dtype == made.text_embeddings.dtype == np.float16
     images = tiny_backbone.encode_images([source.open_image(r, 320) for r in source.records()])
     texts = tiny_backbone.encode_texts(made.caption_texts)
-    for kept, expected in ((made.image_embeddings, images), (made.text_embeddings, texts)):
-        assert np.abs(np.asarray(kept, np.float32) - expected).max() < 2e-3
-        assert np.abs(np.linalg.norm(kept.astype(np.float32), axis=1) - 1).max() < 2e-3
+    for saved, expected in ((made.image_embeddings, images), (made.text_embeddings, texts)):
+        assert np.abs(np.asarray(saved, np.float32) - expected).max() < 2e-3
+        assert np.abs(np.linalg.norm(saved.astype(np.float32), axis=1) - 1).max() < 2e-3
 
 
 def test_thumbnails_are_small_and_never_enlarged(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -76,16 +78,18 @@ def test_thumbnails_are_small_and_never_enlarged(tmp_path: Path, tiny_backbone: 
     assert len(files) == len(sizes)
 
 
-def test_the_number_of_processes_changes_nothing(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_number_of_processes_does_not_change_the_output(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
     source = SquareSource(150, {3: "torn", 77: "torn"})
     alone = prepare(source, tiny_backbone, tmp_path / "a", workers=0, progress=False)
     shared = prepare(source, tiny_backbone, tmp_path / "b", workers=2, progress=False)
-    assert alone.manifest == shared.manifest  # it holds the hash of every file
+    assert alone.manifest == shared.manifest  # it contains the hash of every file
     for one in (alone.path / "thumbnails").rglob("*.webp"):
         assert one.read_bytes() == (shared.path / one.relative_to(alone.path)).read_bytes()
 
 
-def test_bad_records_are_left_out_by_name(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_bad_records_are_skipped_by_name(tmp_path: Path, tiny_backbone: Backbone) -> None:
     made = prepare(
         SquareSource(60, {0: "torn", 41: "a\nbomb"}), tiny_backbone, tmp_path / "c", progress=False
     )
@@ -96,7 +100,7 @@ def test_bad_records_are_left_out_by_name(tmp_path: Path, tiny_backbone: Backbon
     assert own == [made.items["image"].iloc[row].split("/")[1] for row in made.caption_item]
 
 
-def test_too_many_bad_records_stop(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_too_many_bad_records_stop_the_run(tmp_path: Path, tiny_backbone: Backbone) -> None:
     source = SquareSource(60, {1: "torn: 5 bytes", 2: "torn: 7 bytes", 5: "a bomb", 6: "torn: x"})
     with pytest.raises(ValueError) as caught:
         prepare(source, tiny_backbone, tmp_path / "c", progress=False)
@@ -109,7 +113,7 @@ def test_too_many_bad_records_stop(tmp_path: Path, tiny_backbone: Backbone) -> N
     assert made.n_items == 56
 
 
-def test_nothing_usable_is_no_collection(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_no_usable_record_is_an_error(tmp_path: Path, tiny_backbone: Backbone) -> None:
     torn = SquareSource(3, {0: "torn", 1: "torn", 2: "torn"})
     with pytest.raises(ValueError, match=r"none of the 3 records can be used: 3 × torn \(s0\)"):
         prepare(torn, tiny_backbone, tmp_path / "c", progress=False, keep_going=True)
@@ -118,7 +122,7 @@ def test_nothing_usable_is_no_collection(tmp_path: Path, tiny_backbone: Backbone
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_duplicate_id_is_left_out(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_duplicate_id_is_skipped(tmp_path: Path, tiny_backbone: Backbone) -> None:
     class Twice(SquareSource):
         def records(self) -> Iterator[Record]:
             yield from super().records()
@@ -131,7 +135,7 @@ def test_a_duplicate_id_is_left_out(tmp_path: Path, tiny_backbone: Backbone) -> 
     assert reason.startswith("duplicate id: ") and reason.endswith(" is s7 already")
 
 
-def test_rows_that_are_no_records_are_listed_but_not_counted_as_bad(
+def test_skipped_rows_are_listed_but_not_counted_as_bad(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
     class WithRows(SquareSource):
@@ -144,7 +148,7 @@ def test_rows_that_are_no_records_are_listed_but_not_counted_as_bad(
     assert made.manifest["counts"]["skipped"] == 30
 
 
-def test_what_exists_is_not_touched(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_existing_output_is_not_overwritten(tmp_path: Path, tiny_backbone: Backbone) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="exists already; choose another name"):

@@ -1,4 +1,4 @@
-"""Preparations that fail: damaged weights, no memory, a full disk, Ctrl-C."""
+"""Test failures of `sieve prepare`: damaged weights, no memory, a full disk, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.data_prep.records import Record
 from sieve.model.backbone import Backbone
 
 
-def test_a_damaged_backbone_is_refused(
+def test_damaged_backbone_is_rejected(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = np.zeros((30, tiny_backbone.width), np.float32)
@@ -28,7 +28,7 @@ def test_a_damaged_backbone_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved(
+def test_batch_that_exceeds_memory_is_halved(
     tmp_path: Path,
     tiny_backbone: Backbone,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,7 +58,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_is_reported_and_leaves_nothing(
+def test_full_disk_is_reported_and_leaves_no_files(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     def full(*_: object) -> None:
@@ -70,14 +70,12 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "writer", ["numpy.savez", "sieve.data_prep.pipeline.write.CollectionWriter.add"]
-)
-def test_a_disk_that_fills_up_at_the_end_is_reported_too(
+@pytest.mark.parametrize("writer", ["numpy.savez", "sieve.data_prep.pipeline.write.write_items"])
+def test_disk_full_at_the_end_is_reported(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     def short_write(*_: object, **__: object) -> None:
-        raise OSError("4096 requested and 12 written")  # as NumPy says it, without a number
+        raise OSError("4096 requested and 12 written")  # the message of NumPy, without errno
 
     monkeypatch.setattr(writer, short_write)
     usage = shutil.disk_usage(tmp_path)
@@ -90,7 +88,7 @@ def test_a_disk_that_fills_up_at_the_end_is_reported_too(
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_ctrl_c_leaves_no_files(tmp_path: Path, tiny_backbone: Backbone) -> None:
     class Interrupted(SquareSource):
         def open_image(self, record: Record, size: int) -> Image.Image:
             if record.key == "s50":

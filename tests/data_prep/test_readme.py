@@ -1,4 +1,4 @@
-"""The source in data_prep/README.md works as it is written there."""
+"""Test the example source of data_prep/README.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sieve.model.backbone import Backbone
 README = Path(__file__).parents[2] / "data_prep" / "README.md"
 
 
-def test_the_example_source_can_be_prepared(
+def test_readme_example_source_can_be_prepared(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

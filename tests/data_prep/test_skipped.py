@@ -1,4 +1,4 @@
-"""skipped.csv is safe in spreadsheets and is read as it was written."""
+"""Test that skipped.csv is safe in spreadsheets and round-trips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sieve.data_prep.records import Skipped, Tally, read_skipped, write_skipped
 
 
-def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> None:
+def test_cells_are_not_formulas_and_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "skipped.csv"
     left_out = [
         Skipped("=1+1.jpg", "@SUM(A1)", "damaged image: -2"),
@@ -24,14 +24,14 @@ def test_no_cell_is_a_formula_and_all_are_read_as_they_were(tmp_path: Path) -> N
     assert list(read_skipped(path)) == left_out
 
 
-def test_rows_of_another_width_are_refused(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "skipped.csv"
     path.write_text("key,image,reason\na,b,c\nd,e\n")
     with pytest.raises(ValueError, match="line 3 has 2 columns, expected 3; prepare"):
         list(read_skipped(path))
 
 
-def test_an_entry_that_stands_for_several_counts_as_many() -> None:
+def test_grouped_entry_counts_all_its_rows() -> None:
     tally = Tally([
         Skipped("captions", "e", "caption without an embedding: 1,512 of them; embed them"),
         Skipped("a.jpg", "a.jpg", "damaged image: 3 of 4 bytes"),

@@ -1,4 +1,4 @@
-"""Damaged thumbnails are refused in one line and never shown as another image."""
+"""Test that damaged thumbnails are rejected with one line and never shown as another image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def placed(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_checksum_changes_no_pixel(placed: Path, tmp_path: Path) -> None:
+def test_checksum_does_not_change_pixels(placed: Path, tmp_path: Path) -> None:
     assert read_thumbnail(tmp_path, "ab" * 8) == placed.read_bytes()
     assert np.array_equal(pixels(placed.read_bytes()), pixels(webp()))
 
@@ -58,7 +58,7 @@ def test_every_prepared_thumbnail_has_a_checksum(prepared: Collection) -> None:
         assert read_thumbnail(prepared.path, item_id)[-12:-8] == b"SIEV"
 
 
-def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> None:
+def test_no_flipped_bit_changes_the_image_undetected(placed: Path, tmp_path: Path) -> None:
     whole = placed.read_bytes()
     for place in range(8 * len(whole)):
         data = bytearray(whole)
@@ -69,7 +69,7 @@ def test_no_changed_bit_makes_another_picture(placed: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("seal", [add_checksum, bytes], ids=["with checksum", "without checksum"])
-def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> None:
+def test_truncated_thumbnail_is_not_shown(placed: Path, tmp_path: Path, seal) -> None:
     whole = seal(webp())
     for length in range(len(whole)):
         placed.write_bytes(whole[:length])
@@ -77,7 +77,7 @@ def test_no_part_of_a_thumbnail_is_shown(placed: Path, tmp_path: Path, seal) -> 
             read_thumbnail(tmp_path, "ab" * 8)
 
 
-def test_one_without_a_checksum_and_a_huge_one_are_refused(placed: Path, tmp_path: Path) -> None:
+def test_missing_checksum_and_oversized_file_are_rejected(placed: Path, tmp_path: Path) -> None:
     placed.write_bytes(webp("blue"))
     with pytest.raises(ValueError, match="is damaged: it has no checksum"):
         read_thumbnail(tmp_path, "ab" * 8)
@@ -86,7 +86,7 @@ def test_one_without_a_checksum_and_a_huge_one_are_refused(placed: Path, tmp_pat
         read_thumbnail(tmp_path, "ab" * 8)
 
 
-def test_a_figure_of_a_damaged_one_is_refused_in_a_line(prepared: Collection) -> None:
+def test_figure_with_a_damaged_thumbnail_is_rejected_with_one_line(prepared: Collection) -> None:
     path = prepared.path / thumbnail_path(prepared.items["id"].iloc[3])
     for _, how in damaged_files([path]):
         if how == "one byte more" or "bit" in how or "cut" in how or "zeros" in how:
@@ -109,7 +109,7 @@ def web(tiny_engine: Engine, prepared: Collection) -> Iterator[httpx.Client]:
     served.app.close()
 
 
-def test_the_page_gets_a_line_in_place_of_a_damaged_one(
+def test_server_reports_a_damaged_thumbnail_with_one_line(
     web: httpx.Client, prepared: Collection
 ) -> None:
     item = str(prepared.items["id"].iloc[3])
@@ -118,9 +118,9 @@ def test_the_page_gets_a_line_in_place_of_a_damaged_one(
     whole = path.read_bytes()
     assert web.get(address).content == whole
     for _, how in damaged_files([path]):
-        said = web.get(address)
-        assert said.status_code == 404 and "is damaged" in said.text, how
-        assert said.text.count("\n") == 1 and str(prepared.path) not in said.text
+        text = web.get(address)
+        assert text.status_code == 404 and "is damaged" in text.text, how
+        assert text.text.count("\n") == 1 and str(prepared.path) not in text.text
         drawn = call_server(web, "sieve_preview", {"rows": [{"image": item}], "columns": 1}).json()
         assert "is damaged" in drawn["error"] and "\n" not in drawn["error"], how
     assert web.get(address).content == whole

@@ -44,7 +44,7 @@ def test_hypernyms_include_synonyms_and_all_ancestors(wordnet: WordNet) -> None:
     assert wordnet.hypernyms("dog") == {"domestic dog", "animal", "beast"}
 
 
-def test_a_word_has_only_its_first_sense(wordnet: WordNet) -> None:
+def test_only_the_first_sense_of_a_word_is_used(wordnet: WordNet) -> None:
     assert wordnet.hypernyms("guy") == frozenset()
 
 
@@ -57,6 +57,6 @@ def test_the_table_has_only_listed_hypernyms(wordnet: WordNet) -> None:
     assert noun_hypernyms(wordnet)["puppy"] == ("animal", "beast", "dog")
 
 
-def test_a_folder_without_wordnet_is_named(tmp_path: Path) -> None:
+def test_folder_without_wordnet_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="WordNet 3.0's data.noun"):
         WordNet(tmp_path)

@@ -1,4 +1,4 @@
-"""The programming interface, through Gradio's own client and through bare HTTP."""
+"""Test the API with Gradio's client and by plain HTTP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from gradio_client import Client
 from processes import FIRST_PORT
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.json_validation import read_strictness
 from sieve.explorer.serialize import search_report
 
@@ -41,7 +41,7 @@ def test_only_four_endpoints_are_public(client: Client) -> None:
     assert search == {"text", "without", "off", "strictness", "top", "copies"}
 
 
-def test_search_gives_what_the_engine_finds(client: Client, tiny_engine) -> None:
+def test_search_returns_the_results_of_the_engine(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", None, "never", 5, api_name="/search")
     query = tiny_engine.encode("a circle", "the snow")
     outcome = tiny_engine.search(query, never=True, top=5)
@@ -49,7 +49,7 @@ def test_search_gives_what_the_engine_finds(client: Client, tiny_engine) -> None
     assert found["seconds"] < 1
 
 
-def test_off_is_the_complete_set(client: Client, tiny_engine) -> None:
+def test_off_replaces_the_proposed_dimensions(client: Client, tiny_engine) -> None:
     first = tiny_engine.encode("a circle").dimensions[0].dimension
     found = client.predict("a circle", "", [first], 0.5, 3, api_name="/search")
     assert [off["dimension"] for off in found["off"]] == [first]
@@ -58,14 +58,14 @@ def test_off_is_the_complete_set(client: Client, tiny_engine) -> None:
     assert none["off"] == [] and len(none["results"]) == 10
 
 
-def test_encode_proposes(client: Client, tiny_engine) -> None:
+def test_encode_proposes_dimensions(client: Client, tiny_engine) -> None:
     found = client.predict("a circle", "the snow", api_name="/encode")
     off = [row["dimension"] for row in found["dimensions"] if row["off"]]
     assert tuple(off) == tiny_engine.encode("a circle", "the snow").proposed
     assert set(found) == {"query", "without", "excluded", "dimensions", "notes", "suggestion"}
 
 
-def test_dimension_is_told(client: Client, tiny_engine) -> None:
+def test_dimension_is_described(client: Client, tiny_engine) -> None:
     j = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
     found = client.predict(j, api_name="/dimension")
     known = tiny_engine.dimension(j)
@@ -87,7 +87,10 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
         assert path.read_bytes() == drawn.data
     block = Path(client.predict(recipe, "tex", api_name="/figure")).read_text()
     assert r"\includegraphics[width=17.78cm]{figure.pdf}" in block
-    for bad, line in (({}, "a figure has 1 to 40 rows"), ([], "a recipe must be a JSON object")):
+    for bad, line in (
+        ({}, "rows must have at least 1 item"),
+        ([], "a recipe must be a JSON object"),
+    ):
         with pytest.raises(Exception, match=line):
             client.predict(bad, "pdf", api_name="/figure")
 
@@ -104,19 +107,19 @@ def test_figure_is_a_file(url: str, tiny_engine, tmp_path: Path) -> None:
         (("a", "", "12", 1.0, 5), "off must be a list"),
     ],
 )
-def test_faults_are_one_line(client: Client, arguments: tuple, line: str) -> None:
+def test_errors_are_one_line(client: Client, arguments: tuple, line: str) -> None:
     with pytest.raises(Exception, match=line) as raised:
         client.predict(*arguments, api_name="/search")
     assert "Traceback" not in str(raised.value) and "\n" not in str(raised.value).strip()
 
 
-def test_the_readme_asks_as_it_says(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_example_prints_three_results(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert "http://127.0.0.1:7860" in block
     exec(block.replace("http://127.0.0.1:7860", url), {})
-    told = capsys.readouterr().out.strip().splitlines()
-    assert len([line for line in told if re.match(r"-?\d\.\d{3} \S", line)]) == 3
+    reported = capsys.readouterr().out.strip().splitlines()
+    assert len([line for line in reported if re.match(r"-?\d\.\d{3} \S", line)]) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The app and its desk, without a browser."""
+"""Test the app and its search handlers without a browser."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sieve.explorer.tabs.search import SearchHandlers
 
 
 @pytest.fixture(scope="module")
-def desk(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
+def handlers(tiny_engine, tmp_path_factory: pytest.TempPathFactory) -> SearchHandlers:
     return SearchHandlers(tiny_engine, tmp_path_factory.mktemp("uploads"))
 
 
-def test_a_taken_port_gives_way_to_the_next(tiny_engine) -> None:
+def test_next_port_is_used_if_a_port_is_taken(tiny_engine) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -36,19 +36,19 @@ def test_a_taken_port_gives_way_to_the_next(tiny_engine) -> None:
         served.app.close()
 
 
-def test_a_wrong_port_is_refused(tiny_engine) -> None:
+def test_invalid_port_is_rejected(tiny_engine) -> None:
     with pytest.raises(ValueError, match="from 1 to 65535"):
         start(tiny_engine, port=70_000)
 
 
-def test_nothing_is_told_to_anyone(tiny_engine) -> None:
+def test_page_sends_no_analytics_and_has_no_external_urls(tiny_engine) -> None:
     app = build_app(tiny_engine)
     assert app.analytics_enabled is False
     addresses = re.findall(r"(?:https?:)?//[\w.-]+", components.page_head(STYLE))
     assert {address for address in addresses if "www.w3.org" not in address} == set()
 
 
-def test_every_style_sheet_is_whole() -> None:
+def test_style_sheets_have_balanced_braces() -> None:
     for path in [STYLE, *FOLDER.glob("*.css")]:
         text, depth = path.read_text(), 0
         for sign in re.findall(r"[{}]", text):
@@ -65,52 +65,52 @@ def test_templates_are_constant_and_scripts_write_no_markup() -> None:
         assert not markup.search(path.read_text()), path
 
 
-def test_opening_a_link_answers_it(desk: SearchHandlers) -> None:
-    found = desk.open("?q=a+circle&without=the+snow&strictness=never")
+def test_opening_a_link_runs_its_search(handlers: SearchHandlers) -> None:
+    found = handlers.open("?q=a+circle&without=the+snow&strictness=never")
     assert found["place"]["never"] is True and found["notes"] == []
     answer = found["answer"]
     assert set(answer["off"]) == set(answer["proposed"])
     assert answer["link"].startswith("?q=a+circle&without=the+snow&off=")
-    assert desk.open(answer["link"])["answer"]["results"] == answer["results"]
+    assert handlers.open(answer["link"])["answer"]["results"] == answer["results"]
 
 
-def test_an_empty_link_shows_the_collection(desk: SearchHandlers) -> None:
-    found = desk.open("")
-    assert len(found["glance"]) == 24 and "answer" not in found
-    assert len({item["id"] for item in found["glance"]}) == 24
+def test_empty_link_shows_the_collection(handlers: SearchHandlers) -> None:
+    found = handlers.open("")
+    assert len(found["samples"]) == 24 and "answer" not in found
+    assert len({item["id"] for item in found["samples"]}) == 24
 
 
-def test_a_toggle_sends_no_list(desk: SearchHandlers) -> None:
-    asked = {"q": "a circle", "off": [1], "list": False}
-    assert "dimensions" not in desk.ask(asked)
-    assert "dimensions" in desk.ask({**asked, "list": True})
+def test_toggle_response_has_no_dimension_list(handlers: SearchHandlers) -> None:
+    payload = {"q": "a circle", "off": [1], "list": False}
+    assert "dimensions" not in handlers.ask(payload)
+    assert "dimensions" in handlers.ask({**payload, "list": True})
 
 
-def test_dimensions_switched_off_elsewhere_are_listed_first(desk: SearchHandlers) -> None:
-    mine = {row["d"] for row in desk.ask({"q": "a circle", "list": True})["dimensions"]}
+def test_off_dimensions_outside_the_query_are_listed_first(handlers: SearchHandlers) -> None:
+    mine = {row["d"] for row in handlers.ask({"q": "a circle", "list": True})["dimensions"]}
     other = next(j for j in range(64) if j not in mine)
-    rows = desk.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
+    rows = handlers.ask({"q": "a circle", "off": [other], "list": True})["dimensions"]
     assert rows[0]["d"] == other and rows[0]["q"] == rows[0]["b"] == 0
 
 
-def test_a_toggle_does_not_encode_again(
-    desk: SearchHandlers, monkeypatch: pytest.MonkeyPatch
+def test_toggle_does_not_encode_again(
+    handlers: SearchHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.ask({"q": "a green square"})
-    monkeypatch.setattr(desk.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
-    desk.ask({"q": "a green square", "off": [2]})
+    handlers.ask({"q": "a green square"})
+    monkeypatch.setattr(handlers.engine, "encode", lambda *_, **__: pytest.fail("encoded again"))
+    handlers.ask({"q": "a green square", "off": [2]})
 
 
 @pytest.mark.parametrize(
     "payload",
     [None, "a", {"q": ""}, {"q": "a", "upload": 3}, {"q": "a", "off": [10**6]}, {"item": "f" * 16}],
 )
-def test_a_bad_question_is_answered_in_one_line(desk: SearchHandlers, payload: object) -> None:
-    line = json_errors(desk.ask)(payload)["error"]
+def test_invalid_request_is_one_line(handlers: SearchHandlers, payload: object) -> None:
+    line = json_errors(handlers.ask)(payload)["error"]
     assert line and "\n" not in line and line[0].isupper()
 
 
-def test_our_own_faults_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_internal_errors_are_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: object) -> dict:
         raise KeyError("secret")
 
@@ -134,7 +134,7 @@ def test_table_has_a_value_for_each_dimension(tiny_engine) -> None:
     assert table["name"][5] == tiny_engine.name_of(5)
 
 
-def test_item_is_told_with_its_code(tiny_engine) -> None:
+def test_item_is_returned_with_its_code(tiny_engine) -> None:
     item_id = tiny_engine.collection.items["id"].iloc[3]
     found = item_view(tiny_engine, item_id)
     dimensions, values = tiny_engine.image_codes.row(3)

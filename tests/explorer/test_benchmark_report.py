@@ -1,4 +1,4 @@
-"""The folder of an evaluation, which spreadsheets open."""
+"""Test the output folder of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from sieve.explorer.benchmark_report import write_report
 from sieve.model.collection import Collection
 
 
-def test_no_label_and_no_peer_is_a_formula(tiny_collection: Collection, tmp_path: Path) -> None:
+def test_labels_and_method_names_are_not_formulas(
+    tiny_collection: Collection, tmp_path: Path
+) -> None:
     result = small_result(tiny_collection)
     track = result.tracks[0]
     pair_counts = (track.pair_counts[0]._replace(a="=1+1", b="@b"), *track.pair_counts[1:])

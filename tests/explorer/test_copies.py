@@ -1,4 +1,4 @@
-"""Results say which file they are, and show a picture once however often it is there."""
+"""Test file names in results and the folding of duplicate images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_COPIES = 4
 
 @pytest.fixture(scope="module")
 def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures in two folders; 004.png is there four more times, once as a JPEG."""
+    """60 pictures in two folders, with four copies of 004.png, one of them a JPEG."""
     out = tmp_path_factory.mktemp("photos") / "photos"
     shutil.copytree(pictures / "images", out / "first one")
     copies = out / "copies"
@@ -61,7 +61,7 @@ def files(found: list[dict]) -> list[str]:
     return [one["file"] for one in found]
 
 
-def test_copies_take_one_place(sieve: Sieve, opened: tuple) -> None:
+def test_copies_share_one_result(sieve: Sieve, opened: tuple) -> None:
     plain = sieve("search", *opened, "a circle", "-k", "60", "--json").data["results"]
     every = sieve("search", *opened, "a circle", "-k", "64", "--copies", "--json").data["results"]
     assert len(GROUP & set(files(every))) == len(GROUP)
@@ -74,13 +74,13 @@ def test_copies_take_one_place(sieve: Sieve, opened: tuple) -> None:
 
 
 @pytest.mark.parametrize("top", [1, 5, 24])
-def test_folding_leaves_the_number_of_results(sieve: Sieve, opened: tuple, top: int) -> None:
+def test_folding_preserves_the_number_of_results(sieve: Sieve, opened: tuple, top: int) -> None:
     found = sieve("search", *opened, "a square", "-k", top, "--off", "3", "--json").data
     assert len(found["results"]) == top
     assert len(sieve("search", *opened, "a square", "-k", top, "--copies").out.splitlines()) >= top
 
 
-def test_an_item_does_not_find_its_own_copies(sieve: Sieve, opened: tuple, engine: Engine) -> None:
+def test_item_query_does_not_return_its_copies(sieve: Sieve, opened: tuple, engine: Engine) -> None:
     row = list(engine.collection.items["image"].str.endswith("004.png")).index(True)
     item = engine.collection.items["id"].iloc[row]
     found = sieve("search", *opened, "--item", item, "-k", "60", "--json").data["results"]
@@ -89,7 +89,7 @@ def test_an_item_does_not_find_its_own_copies(sieve: Sieve, opened: tuple, engin
     assert GROUP & set(files(unfolded["results"])) == GROUP - {"first one/004.png"}
 
 
-def test_ranks_of_explanations_count_pictures(engine: Engine) -> None:
+def test_ranks_of_explanations_ignore_copies(engine: Engine) -> None:
     query = engine.encode("a circle")
     results = engine.search(query, top=60).results
     for one in results[::7]:
@@ -98,7 +98,7 @@ def test_ranks_of_explanations_count_pictures(engine: Engine) -> None:
         assert found.ranked == len(results)
 
 
-def test_people_read_files_and_counts(sieve: Sieve, opened: tuple) -> None:
+def test_text_output_shows_files_and_counts(sieve: Sieve, opened: tuple) -> None:
     out = sieve("search", *opened, "a circle", "-k", "60").out
     (line,) = [line for line in out.splitlines() if f"+{N_COPIES} copies" in line]
     assert any(name in line for name in GROUP)
@@ -122,7 +122,7 @@ def test_exports_list_the_copies(sieve: Sieve, opened: tuple, tmp_path: Path) ->
     assert len(GROUP & set(unfolded)) > 1
 
 
-def test_paths_are_for_other_programs(sieve: Sieve, opened: tuple, folder: Path) -> None:
+def test_paths_output_is_machine_readable(sieve: Sieve, opened: tuple, folder: Path) -> None:
     given = sieve("search", *opened, "a circle", "-k", "9", "--paths").out.splitlines()
     found = sieve("search", *opened, "a circle", "-k", "9", "--json").data["results"]
     assert given == [str(folder / one["file"]) for one in found]
@@ -135,10 +135,10 @@ def test_paths_are_for_other_programs(sieve: Sieve, opened: tuple, folder: Path)
     assert "not both" in fault(sieve("search", *opened, "a circle", "--paths", "--json"))
 
 
-def test_only_the_items_own_image_is_a_path(
+def test_only_the_original_image_is_printed_as_path(
     sieve: Sieve, folder: Path, tiny_backbone, tiny_checkpoint, tmp_path: Path
 ) -> None:
-    """A file that was replaced, or that a hostile collection names, is not handed on."""
+    """A replaced file, or a file named by a malicious collection, is not returned."""
     moved = tmp_path / "moved"
     shutil.copytree(folder / "first one", moved)
     made = prepare(Folder(moved), tiny_backbone, tmp_path / "c", progress=False)
@@ -152,18 +152,18 @@ def test_only_the_items_own_image_is_a_path(
     assert names["003.png"] == str(moved / "003.png")
 
 
-def test_the_page_says_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
-    desk = SearchHandlers(engine, tmp_path, public=True)
-    answers = [desk.ask({"item": item}) for item in engine.collection.items["id"][:20]]
+def test_page_shows_file_names_but_no_paths(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    handlers = SearchHandlers(engine, tmp_path, public=True)
+    answers = [handlers.ask({"item": item}) for item in engine.collection.items["id"][:20]]
     shown = [one for each in answers for one in each["results"] if one["file"] in GROUP]
     assert shown and {shown[0]["file"], *files(shown[0]["copies"])} == GROUP
-    item = desk.item(shown[0]["id"])
+    item = handlers.item(shown[0]["id"])
     assert item["file"] == shown[0]["file"]
     assert {item["file"], *files(item["copies"])} == GROUP
-    assert str(folder) not in json.dumps([answers, item, desk.open("")])
+    assert str(folder) not in json.dumps([answers, item, handlers.open("")])
 
 
-def test_shards_say_their_key(
+def test_items_of_shards_show_their_key(
     sieve: Sieve, pictures: Path, tiny_backbone, tiny_checkpoint, tmp_path: Path
 ) -> None:
     shards = tmp_path / "shards"

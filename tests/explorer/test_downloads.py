@@ -1,4 +1,4 @@
-"""Tables that leave: nothing in them runs, nothing in them is lost."""
+"""Test exported tables: lossless and without formulas."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sieve.explorer.downloads import csv_bytes, json_bytes, parquet_bytes
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_a_text_like_a_formula_is_made_text(start: str) -> None:
+def test_formula_like_text_is_escaped(start: str) -> None:
     assert safe_cell(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
 
 
 @pytest.mark.parametrize("value", ["a dog", "", "a=b", "'quoted", 3, -3, -0.25, True])
-def test_other_values_stay_as_they_are(value: object) -> None:
+def test_other_values_are_unchanged(value: object) -> None:
     assert safe_cell(value) == value
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA])
-def test_what_is_missing_is_an_empty_cell(missing: object) -> None:
+def test_missing_values_are_empty_cells(missing: object) -> None:
     assert safe_cell(missing) == ""
 
 
@@ -39,12 +39,12 @@ def test_lists_become_json() -> None:
 
 
 @given(st.from_regex(r"'*[=+@a-]*", fullmatch=True))
-def test_a_cell_is_read_as_it_was(text: str) -> None:
+def test_cells_round_trip(text: str) -> None:
     assert read_cell(safe_cell(text)) == text
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
-def test_every_cell_is_read_back_and_none_is_a_formula(texts: list[str]) -> None:
+def test_cells_round_trip_and_are_not_formulas(texts: list[str]) -> None:
     data = csv_bytes(["=name", "n"], zip(texts, range(len(texts)), strict=True)).decode()
     head, *rows = csv.reader(io.StringIO(data, newline=""))
     assert head == ["'=name", "n"]
@@ -53,12 +53,12 @@ def test_every_cell_is_read_back_and_none_is_a_formula(texts: list[str]) -> None
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
-def test_half_of_a_surrogate_pair_breaks_no_file() -> None:
+def test_unpaired_surrogate_can_be_exported() -> None:
     assert b"?" in csv_bytes(["a"], [["\ud800"]])
     assert b"?" in json_bytes({"a": "\ud800"})
 
 
-def test_parquet_says_where_it_comes_from() -> None:
+def test_parquet_records_its_source() -> None:
     data = parquet_bytes(pa.table({"a": [1]}), {"query": "ü"})
     table = pq.read_table(io.BytesIO(data))
     assert json.loads(table.schema.metadata[b"sieve"]) == {"query": "ü"}

@@ -1,4 +1,4 @@
-"""How many arenas the threads of a server have."""
+"""Test the number of malloc arenas of a server's threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ libc.fflush(None)
 def test_threads_share_two_arenas() -> None:
     def arenas(how: str) -> int:
         command = [sys.executable, "-c", COUNT, how]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-        return told.stdout.count("<heap nr=")
+        completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return completed.stdout.count("<heap nr=")
 
     assert arenas("share") == 2 < arenas("leave")

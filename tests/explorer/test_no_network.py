@@ -1,4 +1,4 @@
-"""The explorer with its network cut: it searches, switches and draws, and asks no other machine."""
+"""Test the explorer offline: it searches, toggles and draws without external requests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sieve.explorer.app import start
 
 
 @pytest.fixture
-def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Refuses every name and address but this machine's, and lists who was asked for."""
-    asked: list[str] = []
+def external_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Blocks connections to other machines and lists the requested addresses."""
+    requested: list[str] = []
     connect, find = socket.socket.connect, socket.getaddrinfo
 
     def refuse(host: Any) -> None:
@@ -26,7 +26,7 @@ def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         except ValueError:
             is_here = host == "localhost"
         if not is_here:
-            asked.append(str(host))
+            requested.append(str(host))
             raise OSError("the network is cut")
 
     def connected(self: socket.socket, address: Any) -> None:
@@ -40,29 +40,29 @@ def asked_beyond(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(socket.socket, "connect", connected)
     monkeypatch.setattr(socket, "getaddrinfo", found)
-    return asked
+    return requested
 
 
-def asked(web: httpx.Client, name: str, data: list[Any]) -> Any:
-    """Ask by bare HTTP: `gradio_client` itself asks its maker's servers."""
+def call_api(web: httpx.Client, name: str, data: list[Any]) -> Any:
+    """Use plain HTTP, because `gradio_client` itself contacts external servers."""
     event = web.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
-    told = web.get(f"/gradio_api/call/{name}/{event}").text
-    return json.loads(told.split("event: complete\ndata: ")[1].splitlines()[0])[0]
+    answer = web.get(f"/gradio_api/call/{name}/{event}").text
+    return json.loads(answer.split("event: complete\ndata: ")[1].splitlines()[0])[0]
 
 
-def test_no_request_leaves_the_machine(tiny_engine, asked_beyond: list[str]) -> None:
+def test_no_request_leaves_the_machine(tiny_engine, external_requests: list[str]) -> None:
     with pytest.raises(httpx.ConnectError, match="cut"):
         httpx.get("http://example.org")
-    assert asked_beyond.pop() == "example.org"
+    assert external_requests.pop() == "example.org"
     served = start(tiny_engine, port=FIRST_PORT + 80)
     try:
         with httpx.Client(base_url=served.url, timeout=30) as web:
-            found = asked(web, "search", ["a circle", "the snow", None, 1.0, 10, False])
-            switched = asked(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False])
+            found = call_api(web, "search", ["a circle", "the snow", None, 1.0, 10, False])
+            switched = call_api(web, "search", ["a circle", "the snow", [3, 5], 1.0, 10, False])
             assert found["results"] and switched["off"] != found["off"]
-            made = asked(web, "figure", [{"rows": [{"query": "a circle"}]}, "pdf"])
+            made = call_api(web, "figure", [{"rows": [{"query": "a circle"}]}, "pdf"])
             assert web.get(made["url"]).content.startswith(b"%PDF")
             assert web.get("/").status_code == 200
     finally:
         served.app.close()
-    assert not asked_beyond
+    assert not external_requests

@@ -1,4 +1,4 @@
-"""Commands, options, API endpoints and addresses of views stay as users know them."""
+"""Test that commands, options, API endpoints and view URLs are unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDED = Path(__file__).with_suffix(".txt")
 UPDATE = "SIEVE_UPDATE_INTERFACE"
 
 
-def test_the_public_interface_is_the_recorded_one(
+def test_public_interface_equals_the_recorded_one(
     tiny_engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sieve.explorer.app import build_app

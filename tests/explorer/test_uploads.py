@@ -1,4 +1,4 @@
-"""Uploaded images: taken in, kept small, and only from where uploads are."""
+"""Test uploaded images: reduced, and read only from the upload folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def put(folder: Path, name: str = "a.png", size: tuple[int, int] = (1000, 500)) 
     return path
 
 
-def test_an_image_is_taken_in_and_its_file_removed(tmp_path: Path) -> None:
+def test_uploaded_image_is_read_and_its_file_removed(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path)
     path = put(tmp_path)
     taken = uploads.add(str(path))
@@ -25,7 +25,7 @@ def test_an_image_is_taken_in_and_its_file_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_folder_that_the_server_made_for_a_file_goes_with_it(tmp_path: Path) -> None:
+def test_temporary_folder_of_an_upload_is_removed(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "b" / "another.png").write_bytes(b"")
@@ -47,12 +47,12 @@ def test_only_the_upload_folder_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "\0", "x" * 5000, "/nowhere/at/all"])
-def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
+def test_invalid_path_is_rejected(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         Uploads(tmp_path).add(path)
 
 
-def test_a_broken_image_is_refused_and_removed(tmp_path: Path) -> None:
+def test_invalid_image_is_rejected_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"no image")
     with pytest.raises(ValueError, match="cannot be used"):
@@ -60,7 +60,7 @@ def test_a_broken_image_is_refused_and_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_old_images_are_forgotten(tmp_path: Path) -> None:
+def test_old_images_are_removed(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, capacity=2)
     keys = [uploads.add(str(put(tmp_path, f"{n}.png", (8, 8 + n)))).key for n in range(3)]
     assert uploads.get(keys[2]).size == (8, 10)

@@ -1,4 +1,4 @@
-"""Links: what is written is read again, and what strangers write does no harm."""
+"""Test links: round trips and safe handling of untrusted input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ places = st.builds(
 )
 
 
-def test_a_link_is_readable() -> None:
+def test_link_is_readable() -> None:
     place = ViewState(q="a dog", without="a beach", off=(17, 203), strictness=1.0)
     link = write_link(place, "scenes", "default")
     assert link.startswith("?q=a+dog&without=a+beach&off=17,203&strictness=1")
@@ -38,25 +38,25 @@ def test_a_link_is_readable() -> None:
 
 
 @given(places)
-def test_what_is_written_is_read(place: ViewState) -> None:
+def test_link_round_trips(place: ViewState) -> None:
     found, notes = read(write_link(place, "scenes", "default"))
-    if not place.off:  # strictness counts for nothing without them, and is then left at 1 or kept
+    if not place.off:  # strictness has no effect without them, and is then 1 or preserved
         place = ViewState(**{**vars(place), "strictness": found.strictness})
     assert (found, notes) == (place, ())
 
 
-def test_never_is_a_word() -> None:
+def test_never_is_written_as_a_word() -> None:
     link = write_link(ViewState(q="a", never=True, off=(1,)), "scenes", "default")
     assert "strictness=never" in link
     assert read(link)[0].never
 
 
-def test_an_item_takes_the_place_of_words() -> None:
+def test_item_replaces_text() -> None:
     link = write_link(ViewState(item="0123456789abcdef"), "scenes", "default")
     assert read(link)[0].item == "0123456789abcdef"
 
 
-def test_an_empty_set_is_not_the_proposed_one() -> None:
+def test_empty_off_set_differs_from_the_proposed_one() -> None:
     link = write_link(ViewState(q="a", without="b", off=()), "scenes", "default")
     assert read(link)[0].off == ()
     assert read("?q=a&without=b")[0].off is None
@@ -75,32 +75,32 @@ def test_an_empty_set_is_not_the_proposed_one() -> None:
         (f"off={M}", f"there is no dimension {M}"),
         ("dimension=x", "whole number"),
         (f"dimension={M}", "no dimension"),
-        ("item=../../etc/passwd", "16 hex digits"),
+        ("item=../../etc/passwd", "item must match pattern"),
         ("tab=admin", "tab must be"),
         ("off=" + ",".join("1" * 4097), "4,096"),
-        ("without=" + "x" * 10_001, "10,000"),
+        ("without=" + "x" * 10_001, "10000"),
     ],
 )
-def test_a_bad_value_is_left_out_and_told(part: str, reason: str) -> None:
+def test_invalid_value_is_ignored_and_reported(part: str, reason: str) -> None:
     place, notes = read(f"?q=a+dog&{part}")
     assert place == ViewState(q="a dog")
     assert len(notes) == 1 and reason in notes[0] and len(notes[0]) < 200
 
 
-def test_an_endless_link_is_not_read() -> None:
+def test_overlong_link_is_not_parsed() -> None:
     assert read("?q=" + "a" * 20_001)[0] == ViewState()
     place, notes = read("?" + "&".join(f"a{n}=1" for n in range(200)))
     assert place == ViewState() and "parts" in notes[0]
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_without_fault(query: str) -> None:
+def test_any_text_can_be_parsed(query: str) -> None:
     place, notes = read(query)
     assert isinstance(place, ViewState) and all(isinstance(note, str) for note in notes)
 
 
 @pytest.mark.parametrize(
-    ("link", "kept"),
+    ("link", "saved"),
     [
         ("tab=dimensions&dimension=7", {"dimension": None}),
         ("tab=inspect&inspect=left:a+dog,off:3", {"inspect": "left:a dog,off:3"}),
@@ -112,31 +112,31 @@ def test_any_text_is_read_without_fault(query: str) -> None:
         ),
     ],
 )
-def test_a_link_of_another_checkpoint_says_so_on_every_tab(link: str, kept: dict) -> None:
+def test_link_of_another_checkpoint_has_a_note_on_every_tab(link: str, saved: dict) -> None:
     place, notes = read(f"?{link}&checkpoint=mine")
     assert notes == (
         "This link was made with checkpoint 'mine'; its dimensions do not exist in 'default' and "
         "were left out.",
     )
-    assert {name: getattr(place, name) for name in kept} == kept
+    assert {name: getattr(place, name) for name in saved} == saved
     assert read(f"?{link}&checkpoint=default")[1] == ()
 
 
 @pytest.mark.parametrize(
     "text", ['{"rows":[{"query":"a dog"}]}', '{"rows":[3]}', '{"rows":', "[]", '{"rows":{}}']
 )
-def test_figures_without_dimensions_stay_as_they_are(text: str) -> None:
+def test_figures_without_dimensions_are_unchanged(text: str) -> None:
     place, notes = read(f"?figure={text}&checkpoint=mine")
     assert (place.figure, notes) == (text, ())
 
 
-def test_dimensions_of_another_checkpoint_are_dropped() -> None:
+def test_dimensions_of_another_checkpoint_are_removed() -> None:
     place, notes = read("?q=a&off=1,2&atlas=only:3&checkpoint=mine")
     assert not place.atlas
     assert place.off is None and "'mine'" in notes[0]
 
 
-def test_another_collection_is_told() -> None:
+def test_other_collection_is_reported() -> None:
     place, notes = read("?q=a&off=1&collection=photos&checkpoint=default")
     assert place.off == (1,) and "'photos'" in notes[0]
 
@@ -161,11 +161,11 @@ def test_another_collection_is_told() -> None:
         {"q": "x" * 10_001},
     ],
 )
-def test_a_bad_payload_is_refused(payload: object) -> None:
+def test_invalid_payload_is_rejected(payload: object) -> None:
     with pytest.raises(ValueError):
         ViewState.from_payload(payload)  # type: ignore[arg-type]
 
 
-def test_a_payload_is_read() -> None:
+def test_payload_is_parsed() -> None:
     place = ViewState.from_payload({"q": "a", "off": [3, 1, 3], "strictness": 1, "more": "ignored"})
     assert place == ViewState(q="a", off=(1, 3), strictness=1.0)

@@ -1,4 +1,4 @@
-"""A little world whose embeddings are known: sums of word directions, with a modality gap."""
+"""Synthetic embeddings with a known structure: sums of word directions and a modality gap."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class WordBackbone:
-    """Stands in for a backbone: a text is the sum of the directions of its words."""
+    """A backbone stand-in: a text is the sum of the directions of its words."""
 
     def __init__(self) -> None:
         self.sha256 = "ff" * 32
@@ -132,7 +132,7 @@ def word_checkpoint(
 
 @pytest.fixture(scope="session")
 def large_word_collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """Enough items for pairs: 1,500, of which 210 test and 120 select, three captions each."""
+    """Enough items for pairs: 1,500, of which 210 test and 120 select, with three captions each."""
     return Collection.open(
         write_word_collection(tmp_path_factory.mktemp("words") / "large", 1500, select=12, test=7)
     )

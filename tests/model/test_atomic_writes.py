@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is complete as soon as it has its name."""
+"""Test atomic writes: a file or folder is complete when it has its final name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sieve.model.files import atomic_file, atomic_folder, claim_name, temporary_beside
 
 
-def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_mix(tmp_path: Path) -> None:
     target = tmp_path / "made"
     with (
         pytest.raises(FileExistsError, match="another process"),
@@ -23,14 +23,14 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_a_failed_writer_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_writer_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "made") as draft:
         (draft / "part").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
+def test_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "curve.json"
     path.write_text("old")
     with pytest.raises(RuntimeError), atomic_file(path) as draft:
@@ -45,7 +45,7 @@ def test_a_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_name_that_is_taken_stays_with_its_file(
+def test_existing_name_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     if not links:

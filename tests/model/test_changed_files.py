@@ -1,6 +1,6 @@
-"""A file that changes while an engine has it open ends in one line, never in another answer.
+"""Test that a file that changes while open gives a one-line error, never wrong results.
 
-What is truncated under a memory map ends a process with SIGBUS, so that is tried in a child.
+Truncation under a memory map ends a process with SIGBUS, so it is tested in a subprocess.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ CODES = "image_entries.npy"
 
 @pytest.fixture
 def engine(tiny_collection, tiny_checkpoint, tmp_path: Path, home: Path) -> Engine:  # noqa: ARG001
-    """An engine over copies, with mapped codes in a $SIEVE_HOME of its own."""
+    """An engine of copies, with memory-mapped codes in a separate $SIEVE_HOME."""
     collection = shutil.copytree(tiny_collection.path, tmp_path / "collection")
     checkpoint = shutil.copytree(tiny_checkpoint.path, tmp_path / "checkpoint")
-    Engine.open(collection, checkpoint, "cpu")  # writes the codes that the next one maps
+    Engine.open(collection, checkpoint, "cpu")  # writes the codes that the next engine maps
     return Engine.open(collection, checkpoint, "cpu")
 
 
 def overwrite(path: Path) -> None:
-    """Change the last bytes in place; the size stays."""
+    """Change the last bytes in place; the size is unchanged."""
     with path.open("r+b") as stream:
         stream.seek(-4, os.SEEK_END)
         stream.write(b"\x12\x34\x56\x3e")
@@ -45,7 +45,7 @@ def truncate(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put another file of the same size and time under the name."""
+    """Replace the file by another one of the same size and time."""
     stat, other = path.stat(), path.with_name("other")
     other.write_bytes(path.read_bytes())
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -54,7 +54,7 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [overwrite, truncate, replace, Path.unlink])
 @pytest.mark.parametrize("name", [CODES, MANIFEST])
-def test_a_search_refuses_files_that_have_changed(
+def test_search_rejects_changed_files(
     engine: Engine, home: Path, name: str, change: Callable[[Path], None]
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
@@ -66,7 +66,7 @@ def test_a_search_refuses_files_that_have_changed(
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_dense_search_and_dimension_pages_refuse_them_too(engine: Engine, home: Path) -> None:
+def test_dense_search_and_dimension_pages_reject_changed_files(engine: Engine, home: Path) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     assert engine.search_dense(query)
     dimension = query.dimensions[0].dimension
@@ -79,7 +79,7 @@ def test_dense_search_and_dimension_pages_refuse_them_too(engine: Engine, home: 
         engine.dimension(dimension)
 
 
-def test_a_file_that_is_only_read_or_linked_is_no_change(engine: Engine, home: Path) -> None:
+def test_reading_or_linking_a_file_is_no_change(engine: Engine, home: Path) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
     before = engine.search(query)
     path = next(home.rglob(CODES))
@@ -90,11 +90,11 @@ def test_a_file_that_is_only_read_or_linked_is_no_change(engine: Engine, home: P
 
 
 @pytest.mark.parametrize("never", [False, True])
-def test_a_search_checks_each_file_once(
+def test_search_checks_each_file_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, never: bool
 ) -> None:
     query = engine.encode(item=engine.collection.items["id"][0])
-    engine.search(query, off=(1,), never=never)  # reads what is read once
+    engine.search(query, off=(1,), never=never)  # reads files that are read only once
     looked_at, stat = [], os.stat
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", lambda path, **more: looked_at.append(path) or stat(path, **more))
@@ -180,7 +180,7 @@ def run_to_its_fault(script: str, *arguments: Path) -> str:
     return done.stderr.splitlines()[-1]
 
 
-def test_embeddings_that_are_truncated_while_they_are_prepared(tmp_path: Path, home: Path) -> None:
+def test_embeddings_truncated_during_preparation_are_reported(tmp_path: Path, home: Path) -> None:
     folder = write_embeddings(tmp_path / "own")
     line = run_to_its_fault(TRUNCATED_INPUT, folder, tmp_path / "out")
     assert line.startswith(f"sieve: {folder / 'text_features.npy'} {LINE}")
@@ -188,7 +188,7 @@ def test_embeddings_that_are_truncated_while_they_are_prepared(tmp_path: Path, h
 
 
 @pytest.mark.parametrize("script", [TRUNCATED_TRAINING, TRUNCATED_CAPTIONS], ids=["train", "read"])
-def test_embeddings_that_are_truncated_while_they_are_used(engine: Engine, script: str) -> None:
+def test_embeddings_truncated_during_use_are_reported(engine: Engine, script: str) -> None:
     folder = engine.collection.path
     line = run_to_its_fault(script, folder, folder.with_name("trained"))
     assert line.startswith(f"sieve: {folder}/") and LINE in line

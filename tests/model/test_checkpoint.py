@@ -19,7 +19,7 @@ def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
     return Path(shutil.copytree(word_checkpoint.path, tmp_path / "copy"))
 
 
-def test_a_checkpoint_says_what_it_was_trained_on(
+def test_checkpoint_records_its_training_items(
     word_checkpoint: Checkpoint, word_collection: Collection
 ) -> None:
     training = json.loads((word_checkpoint.path / "training.json").read_text())
@@ -35,7 +35,7 @@ def test_dimensions_are_named_after_words(word_checkpoint: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("part", ["config.json", "weights.safetensors", "names.json"])
-def test_a_missing_part_is_named(copy: Path, part: str) -> None:
+def test_missing_file_is_reported(copy: Path, part: str) -> None:
     (copy / part).unlink()
     with pytest.raises(FileNotFoundError, match=part):
         Checkpoint.load(copy)
@@ -43,21 +43,21 @@ def test_a_missing_part_is_named(copy: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["config.json", "weights.safetensors", "names.json"])
 @pytest.mark.parametrize("content", [b"", b"[1, 2", b'{"a": 1}', b"\x00\xff" * 40])
-def test_a_damaged_part_is_one_line(copy: Path, part: str, content: bytes) -> None:
+def test_damaged_file_is_one_line(copy: Path, part: str, content: bytes) -> None:
     (copy / part).write_bytes(content)
     with pytest.raises(ValueError, match="damaged") as caught:
         Checkpoint.load(copy)
     assert "\n" not in str(caught.value)
 
 
-def test_another_version_is_refused(copy: Path) -> None:
+def test_other_version_is_rejected(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"schema_version": 99}))
     with pytest.raises(ValueError, match="schema_version 99"):
         Checkpoint.load(copy)
 
 
-def test_the_fitting_checkpoint_is_found(
+def test_matching_checkpoint_is_found(
     word_checkpoint: Checkpoint,
     word_collection: Collection,
     tmp_path: Path,
@@ -76,7 +76,7 @@ def test_the_fitting_checkpoint_is_found(
         find_checkpoint(other)
 
 
-def test_a_checkpoint_from_before_activations_opens(copy: Path) -> None:
+def test_checkpoint_without_activations_opens(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     del config["encoder"]["activation"]
     (copy / "config.json").write_text(json.dumps(config))
@@ -84,9 +84,7 @@ def test_a_checkpoint_from_before_activations_opens(copy: Path) -> None:
     assert Checkpoint.load(copy).encoder.config.activation == "topk"
 
 
-def test_weights_that_float16_cannot_hold_are_refused(
-    word_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_weights_beyond_float16_are_rejected(word_checkpoint: Checkpoint, tmp_path: Path) -> None:
     encoder = deepcopy(word_checkpoint.encoder)
     with torch.no_grad():
         encoder.encode_md[3] *= 1e6

@@ -18,13 +18,13 @@ def random_codes(n: int = 50, m: int = 20, k: int = 6) -> tuple[SparseCodes, np.
     return SparseCodes.from_active(values, indices, m), dense
 
 
-def test_rows_are_unit_and_an_empty_row_stays_empty() -> None:
+def test_rows_have_unit_norm_and_empty_rows_stay_empty() -> None:
     codes, dense = random_codes()
     np.testing.assert_allclose(codes.by_row.toarray(), dense, atol=1e-6)
     assert len(codes.row(3)[0]) == 0
 
 
-def test_postings_and_rows_tell_the_same() -> None:
+def test_postings_equal_rows() -> None:
     codes, dense = random_codes()
     for j in range(codes.m):
         rows, values = codes.postings(j)
@@ -34,20 +34,20 @@ def test_postings_and_rows_tell_the_same() -> None:
     np.testing.assert_allclose(codes.dense(7), dense[7], atol=1e-6)
 
 
-def test_a_copy_takes_at_most_8_bytes_an_active_entry() -> None:
+def test_copy_takes_at_most_8_bytes_per_active_entry() -> None:
     codes, _ = random_codes()
     for copy in (codes.by_row, codes.by_dimension):
         assert copy.data.itemsize + copy.indices.itemsize <= 8
 
 
-def test_saved_codes_come_back(tmp_path: Path) -> None:
+def test_saved_codes_round_trip(tmp_path: Path) -> None:
     codes, _ = random_codes()
     codes.save_cache(tmp_path, "image")
     again = SparseCodes.load_cache(tmp_path, "image", codes.m)
     assert again.by_row.toarray().tobytes() == codes.by_row.toarray().tobytes()
 
 
-def test_postings_come_back_mapped_and_the_same(tmp_path: Path) -> None:
+def test_saved_postings_are_memory_mapped_and_equal(tmp_path: Path) -> None:
     codes, _ = random_codes()
     codes.save_cache(tmp_path, "image")
     plain = SparseCodes.load_cache(tmp_path, "image", codes.m)

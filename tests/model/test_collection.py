@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
     return write_word_collection(tmp_path / "words", n=20)
 
 
-def test_what_was_written_is_read(folder: Path) -> None:
+def test_written_collection_round_trips(folder: Path) -> None:
     collection = Collection.open(folder)
     assert (collection.n_items, collection.n_captions) == (20, 60)
     assert collection.image_embeddings.shape == (20, 48)
@@ -28,26 +28,26 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert collection.rows_of_split(["test"]).tolist() == [9, 19]
 
 
-def test_a_folder_that_is_none_says_what_to_run(tmp_path: Path) -> None:
+def test_other_folder_error_shows_the_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="sieve prepare"):
         Collection.open(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 1}', "null"])
-def test_a_damaged_manifest_is_one_line(folder: Path, content: str) -> None:
+def test_damaged_manifest_is_one_line(folder: Path, content: str) -> None:
     (folder / MANIFEST).write_text(content)
     with pytest.raises(ValueError, match="damaged"):
         Collection.open(folder)
 
 
-def test_another_version_is_refused(folder: Path) -> None:
+def test_other_version_is_rejected(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"schema_version": 7}))
     with pytest.raises(ValueError, match="schema_version 7"):
         Collection.open(folder)
 
 
-def test_a_missing_or_cut_file_is_named(folder: Path) -> None:
+def test_missing_or_truncated_file_is_reported(folder: Path) -> None:
     data = (folder / IMAGE_EMBEDDINGS).read_bytes()
     (folder / IMAGE_EMBEDDINGS).write_bytes(data[:-10])
     with pytest.raises(ValueError, match=IMAGE_EMBEDDINGS):
@@ -57,7 +57,7 @@ def test_a_missing_or_cut_file_is_named(folder: Path) -> None:
         Collection.open(folder)
 
 
-def test_a_pickle_in_place_of_an_array_is_not_loaded(folder: Path) -> None:
+def test_pickle_instead_of_an_array_is_not_loaded(folder: Path) -> None:
     path = folder / IMAGE_EMBEDDINGS
     size = path.stat().st_size
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -66,7 +66,7 @@ def test_a_pickle_in_place_of_an_array_is_not_loaded(folder: Path) -> None:
         _ = Collection.open(folder).image_embeddings
 
 
-def test_a_manifest_cannot_point_outside(folder: Path) -> None:
+def test_manifest_cannot_point_outside_the_folder(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": ""}
     (folder / MANIFEST).write_text(json.dumps(manifest))
@@ -75,7 +75,7 @@ def test_a_manifest_cannot_point_outside(folder: Path) -> None:
         Collection.open(folder)
 
 
-def test_an_item_is_found_by_its_id(word_collection: Collection) -> None:
+def test_item_is_found_by_its_id(word_collection: Collection) -> None:
     for row in (0, 7, word_collection.n_items - 1):
         assert word_collection.row_of(word_collection.items["id"].iloc[row]) == row
     for nothing in ("", "f" * 16, "\ud800", "é", "0" * 10_000):

@@ -1,4 +1,4 @@
-"""One question by two methods: the benchmark's rules, one question at a time."""
+"""Test the comparison of two methods on one query."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sieve.model.exclusion import best
 from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 
 
-def asked(engine: Engine, text: str, without: str) -> QueryEmbeddings:
+def encode_query(engine: Engine, text: str, without: str) -> QueryEmbeddings:
     return embed_query(engine, engine.encode(text, without))
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
-def test_a_dense_method_scores_as_the_benchmark_does(engine: Engine, name: str) -> None:
+def test_dense_method_scores_as_in_the_benchmark(engine: Engine, name: str) -> None:
     method = DENSE_METHODS[name]
     images = np.asarray(engine.collection.image_embeddings, np.float32)
     a, b, literal = (
@@ -38,23 +38,23 @@ def test_a_dense_method_scores_as_the_benchmark_does(engine: Engine, name: str) 
     space = Space(*map(unit, (images, a, b, literal)))
     values = {method.knob: method.value} if method.knob else {}
     expected = method.rule.scores(space, values)[0]
-    found = dense_scores(engine, asked(engine, "a dog", "a beach"), method)
+    found = dense_scores(engine, encode_query(engine, "a dog", "a beach"), method)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DENSE_METHODS)
-def test_where_nothing_is_excluded_a_is_searched(engine: Engine, name: str) -> None:
+def test_without_exclusion_a_is_searched(engine: Engine, name: str) -> None:
     method = DENSE_METHODS[name]
-    found = best(dense_scores(engine, asked(engine, "a dog", ""), method), 10).rows
+    found = best(dense_scores(engine, encode_query(engine, "a dog", ""), method), 10).rows
     has = np.array(["dog" in labels for labels in engine.collection.items["labels"]])
     assert has[found].mean() > has.mean()
 
 
-def test_a_hyperparameter_out_of_range_is_refused(engine: Engine) -> None:
+def test_hyperparameter_out_of_range_is_rejected(engine: Engine) -> None:
     with pytest.raises(ValueError, match="weight of subtraction must be from 0.05 to 2; got 9"):
         dense_scores(
             engine,
-            asked(engine, "a dog", "a beach"),
+            encode_query(engine, "a dog", "a beach"),
             DENSE_METHODS["subtraction"],
             9.0,
         )
@@ -62,14 +62,14 @@ def test_a_hyperparameter_out_of_range_is_refused(engine: Engine) -> None:
 
 @pytest.mark.parametrize("top", [10, 200])
 @pytest.mark.parametrize("never", [False, True])
-def test_what_is_shown_is_what_a_search_shows(engine: Engine, never: bool, top: int) -> None:
+def test_shown_results_equal_those_of_search(engine: Engine, never: bool, top: int) -> None:
     query = engine.encode("a dog", "a beach")
     results = engine.search(query, never=never, top=top).results
     found = shown_rows(sparse_scores(engine, query, never=never), top)
     assert found == [result.row for result in results]
 
 
-def test_places_of_what_is_not_shown_are_empty() -> None:
+def test_ranks_of_hidden_results_are_empty() -> None:
     relevant = np.arange(30) < 12
     truth = Relevance("label", "a", "b", relevant, ~relevant)
     total = np.zeros(30, np.float32)
@@ -77,7 +77,7 @@ def test_places_of_what_is_not_shown_are_empty() -> None:
     assert measure(total, truth) == pytest.approx((0.1, 0.1, 0.1))
 
 
-def test_measures_are_of_the_ranking_that_is_shown(engine: Engine) -> None:
+def test_metrics_are_of_the_shown_ranking(engine: Engine) -> None:
     concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "beach")
     labels = engine.collection.items["labels"]
@@ -95,7 +95,7 @@ def test_measures_are_of_the_ranking_that_is_shown(engine: Engine) -> None:
     assert perfect == (1, 1, 0)
 
 
-def test_where_nothing_is_right_there_is_no_measure(engine: Engine) -> None:
+def test_no_relevant_item_gives_no_metric(engine: Engine) -> None:
     concepts = load_concepts(engine.collection, "label")
     truth = relevance_of(concepts, "label", "dog", "dog")
     assert measure(np.ones(engine.collection.n_items, np.float32), truth) is None
@@ -109,12 +109,12 @@ def test_where_nothing_is_right_there_is_no_measure(engine: Engine) -> None:
         ("a spaceship", ""), ("zorbs", "zorb"),
     ],
 )  # fmt: skip
-def test_words_find_their_label(text: str, found: str) -> None:
+def test_words_are_matched_to_labels(text: str, found: str) -> None:
     names = ("dog", "hot dog", "kite", "Police Car", "zorb")
     assert find_concept(text, names) == found
 
 
-def test_captions_tell_by_synonyms_and_kinds_too(engine: Engine) -> None:
+def test_captions_match_by_synonyms_and_hypernyms(engine: Engine) -> None:
     concepts = load_concepts(engine.collection, "caption")
     dogs = relevance_of(concepts, "caption", "dog", "").relevant
     animals = relevance_of(concepts, "caption", "animal", "").relevant
@@ -124,7 +124,7 @@ def test_captions_tell_by_synonyms_and_kinds_too(engine: Engine) -> None:
         relevance_of(concepts, "caption", "zorb", "")
 
 
-def test_another_checkpoint_shares_the_backbone(engine: Engine) -> None:
+def test_other_checkpoint_shares_the_backbone(engine: Engine) -> None:
     other = engine.with_checkpoint(engine.checkpoint)
     assert other is not engine
     assert other.backbone is engine.backbone
@@ -132,6 +132,6 @@ def test_another_checkpoint_shares_the_backbone(engine: Engine) -> None:
     assert (sparse_scores(other, query) == sparse_scores(engine, query)).all()
 
 
-def test_what_was_trained_on_is_told(engine: Engine) -> None:
+def test_training_items_are_reported(engine: Engine) -> None:
     train = (engine.collection.items["split"] == "train").mean()
     assert trained_share(engine.checkpoint, engine.collection) == pytest.approx(train)

@@ -1,4 +1,4 @@
-"""A changed byte raises an error that names the file, or rebuilds a cache; results never change."""
+"""Test that a damaged byte raises an error that names the file, or rebuilds a cache."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def artifacts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A collection, a checkpoint and a $SIEVE_HOME with what follows from both."""
+    """A collection, a checkpoint and a $SIEVE_HOME with their caches."""
     shutil.copytree(word_collection.path, tmp_path / "collection")
     shutil.copytree(word_checkpoint.path, tmp_path / "checkpoint")
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(Engine, "backbone", WordBackbone())
-    asked(tmp_path)
+    read_all(tmp_path)
     return tmp_path
 
 
-def asked(folder: Path) -> Answer:
-    """Everything that the artifacts tell."""
+def read_all(folder: Path) -> Answer:
+    """Return all contents of the artifacts."""
     engine = Engine.open(folder / "collection", folder / "checkpoint", "cpu")
     collection, checkpoint = engine.collection, engine.checkpoint
     query = engine.encode(item=str(collection.items["id"].iloc[7]))
@@ -67,7 +67,7 @@ def asked(folder: Path) -> Answer:
 
 def _is_as(folder: Path, before: Answer) -> bool:
     try:
-        return asked(folder) == before
+        return read_all(folder) == before
     except ValueError:
         return False
 
@@ -79,50 +79,50 @@ def refused(folder: Path, ask: Callable[[Path], object]) -> str:
 
 
 @pytest.mark.parametrize("part", ["collection", "checkpoint"])
-def test_no_byte_of_an_artifact_changes_unnoticed(artifacts: Path, part: str) -> None:
-    before = asked(artifacts)
+def test_no_damaged_byte_of_an_artifact_is_undetected(artifacts: Path, part: str) -> None:
+    before = read_all(artifacts)
     paths = sorted(path for path in (artifacts / part).iterdir() if path.name != "skipped.csv")
     assert len(paths) >= 5 and artifacts / part / CHECKSUMS in paths
     for path, how in damaged_files(paths):
         if path.name == CHECKSUMS and _is_as(artifacts, before):
-            continue  # only a line's end is gone
-        line = refused(artifacts, asked)
+            continue  # only the line ending is missing
+        line = refused(artifacts, read_all)
         assert "\n" not in line and f"{path.parent}" in line, (path, how, line)
         assert path.name in line or path.name == CHECKSUMS or "damaged" in line, (path, how, line)
         assert "again" in line, (path, how, line)
-    assert asked(artifacts) == before
+    assert read_all(artifacts) == before
 
 
-def test_what_was_left_out_is_compared_before_it_is_copied(artifacts: Path) -> None:
+def test_skipped_csv_is_verified_before_it_is_copied(artifacts: Path) -> None:
     for path, how in damaged_files([artifacts / "collection" / "skipped.csv"]):
         opened = lambda _: Collection.open(path.parent).checked(path.name)  # noqa: B023, E731
         assert "skipped.csv" in refused(artifacts, opened), how
 
 
-def test_what_is_derived_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
-    before = asked(artifacts)
-    kept = sorted((artifacts / "home" / "codes").glob("*/*"))
-    assert {path.name for path in kept} >= {
+def test_damaged_cache_is_rebuilt(artifacts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = read_all(artifacts)
+    saved = sorted((artifacts / "home" / "codes").glob("*/*"))
+    assert {path.name for path in saved} >= {
         "image_entries.npy",
         "dimensions.parquet",
         "map.parquet",
     }
-    for path, how in damaged_files([path for path in kept if path.name != CHECKSUMS]):
+    for path, how in damaged_files([path for path in saved if path.name != CHECKSUMS]):
         with pytest.raises(ValueError, match="computed again"):
             assert not check_files(path.parent, "it is computed again"), (path, how)
-    for path in kept:
+    for path in saved:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 4
         path.write_bytes(bytes(data))
     caplog.clear()
-    assert asked(artifacts) == before
+    assert read_all(artifacts) == before
     assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
     caplog.clear()
-    assert asked(artifacts) == before and not caplog.messages, "the new one is cached, too"
+    assert read_all(artifacts) == before and not caplog.messages, "the new one is cached, too"
     assert not list((artifacts / "home" / "codes").glob(".*"))
 
 
-def test_a_cache_from_before_checksums_is_rebuilt(artifacts: Path) -> None:
+def test_cache_without_checksums_is_rebuilt(artifacts: Path) -> None:
     for path in (artifacts / "home" / "codes").glob(f"*/{CHECKSUMS}"):
         path.unlink()
     entries = next((artifacts / "home" / "codes").glob("*/image_entries.npy"))
@@ -135,23 +135,23 @@ def test_a_cache_from_before_checksums_is_rebuilt(artifacts: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["collection", "checkpoint"])
-def test_an_artifact_without_checksums_is_refused(artifacts: Path, part: str) -> None:
+def test_artifact_without_checksums_is_rejected(artifacts: Path, part: str) -> None:
     (artifacts / part / CHECKSUMS).unlink()
-    line = refused(artifacts, asked)
+    line = refused(artifacts, read_all)
     assert f"{artifacts / part} has no {CHECKSUMS}" in line and "again" in line
 
 
-def test_a_manifest_without_a_checksum_is_refused(artifacts: Path) -> None:
+def test_manifest_without_a_checksum_is_rejected(artifacts: Path) -> None:
     sums = artifacts / "collection" / CHECKSUMS
     listed = json.loads(sums.read_text())
     del listed["collection.json"]
     sums.write_text(json.dumps(listed))
-    line = refused(artifacts, asked)
+    line = refused(artifacts, read_all)
     assert f"{sums} is damaged" in line and "collection.json" in line and "again" in line
 
 
 @pytest.mark.parametrize("change", ["no hash", "not listed"])
-def test_a_file_without_a_hash_in_the_manifest_is_refused(artifacts: Path, change: str) -> None:
+def test_file_without_a_hash_in_the_manifest_is_rejected(artifacts: Path, change: str) -> None:
     folder = artifacts / "collection"
     manifest = json.loads((folder / "collection.json").read_text())
     facts = manifest["files"].pop("image_embeddings.npy")
@@ -159,20 +159,20 @@ def test_a_file_without_a_hash_in_the_manifest_is_refused(artifacts: Path, chang
         manifest["files"]["image_embeddings.npy"] = {"bytes": facts["bytes"]}
     (folder / "collection.json").write_text(json.dumps(manifest))
     reseal(folder)
-    line = refused(artifacts, asked)
+    line = refused(artifacts, read_all)
     assert "image_embeddings.npy has no sha256 in collection.json" in line and "again" in line
 
 
 @pytest.mark.parametrize("left_out", ["config.json", "weights.safetensors", "names.json"])
-def test_a_checkpoint_s_file_without_a_checksum_is_refused(artifacts: Path, left_out: str) -> None:
+def test_checkpoint_file_without_a_checksum_is_rejected(artifacts: Path, left_out: str) -> None:
     sums = artifacts / "checkpoint" / CHECKSUMS
     listed = json.loads(sums.read_text())
     del listed[left_out]
     sums.write_text(json.dumps(listed))
-    assert left_out in refused(artifacts, asked)
+    assert left_out in refused(artifacts, read_all)
 
 
-def test_a_damaged_checkpoint_is_not_passed_over_in_silence(
+def test_damaged_checkpoint_is_reported_when_choosing_a_default(
     artifacts: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = artifacts / "home" / "checkpoints" / "mine"
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_not_passed_over_in_silence(
 @pytest.mark.parametrize(
     "path", sorted(assets.ROOT.glob(f"*/*/{CHECKSUMS}")), ids=lambda p: p.parent.name
 )
-def test_what_ships_is_what_was_written(path: Path) -> None:
+def test_shipped_files_match_their_checksums(path: Path) -> None:
     assert check_files(path.parent, "install Sieve again")
     large = {part.name for part in path.parent.iterdir() if part.suffix in (".npy", ".safetensors")}
     assert large and large <= set(json.loads(path.read_text()))

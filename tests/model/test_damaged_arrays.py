@@ -1,6 +1,6 @@
-"""NumPy files whose heads its reader fails on in every way: one line, and nothing is unpickled.
+"""Test NumPy files with invalid headers: one-line errors, and nothing is unpickled.
 
-NumPy reads a head as one of Python's literals, so it fails as Python's own parser does.
+NumPy parses a header as a Python literal, so it raises the errors of Python's parser.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ N = 20
 
 
 def npy(head: str, data: bytes = bytes(64)) -> bytes:
-    """Bytes of a NumPy file with a head of one's own."""
+    """Return the bytes of a NumPy file with a custom header."""
     text = head.encode("latin-1") + b"\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + data
 
@@ -101,7 +101,7 @@ def refused(read: Any, *given: Any) -> str:
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_embeddings_of_a_collection(opened: Path, case: str) -> None:
+def test_damaged_embeddings_of_a_collection_are_rejected(opened: Path, case: str) -> None:
     whole = (opened / IMAGE_EMBEDDINGS).read_bytes()
     try:
         collection = put(opened, IMAGE_EMBEDDINGS, HEADS[case])
@@ -111,7 +111,7 @@ def test_embeddings_of_a_collection(opened: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_codes_from_elsewhere(codes: Path, case: str) -> None:
+def test_damaged_external_codes_are_rejected(codes: Path, case: str) -> None:
     place = codes / "image_values.npy"
     whole = place.read_bytes()
     try:
@@ -122,20 +122,20 @@ def test_codes_from_elsewhere(codes: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_embeddings_to_prepare(tmp_path: Path, case: str) -> None:
+def test_damaged_embeddings_to_prepare_are_rejected(tmp_path: Path, case: str) -> None:
     (tmp_path / "images.npy").write_bytes(HEADS[case])
     (tmp_path / "items.csv").write_text("image,caption\na.jpg,a dog\n")
     assert "images.npy" in refused(open_shards, tmp_path)
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_kept_embeddings_of_words_are_rebuilt(
+def test_damaged_cache_of_word_embeddings_is_rebuilt(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
-    kept.write_bytes(HEADS[case])
+    (stored,) = (tmp_path / "words").glob("*.npy")
+    stored.write_bytes(HEADS[case])
     assert np.array_equal(word_embeddings(["a dog"], WordBackbone(), "ff"), first)
 
 
@@ -152,7 +152,7 @@ def test_kept_embeddings_of_words_are_rebuilt(
     ],
     ids=["texts", "complex", "fields", "fractions", "falling", "beyond", "below"],
 )
-def test_other_numbers_than_expected(opened: Path, name: str, array: np.ndarray) -> None:
+def test_unexpected_array_types_are_rejected(opened: Path, name: str, array: np.ndarray) -> None:
     whole = (opened / name).read_bytes()
     n_captions = Collection.open(opened).n_captions
     if name == CAPTION_ITEM:
@@ -165,7 +165,7 @@ def test_other_numbers_than_expected(opened: Path, name: str, array: np.ndarray)
         put(opened, name, whole)
 
 
-def test_no_codes_are_unpickled(codes: Path, tmp_path: Path) -> None:
+def test_codes_are_not_unpickled(codes: Path, tmp_path: Path) -> None:
     objects = io.BytesIO()
     np.save(objects, np.array([PicklePayload(tmp_path / "trace")], object), allow_pickle=True)
     for place in sorted(codes.glob("image_*.npy")):
@@ -180,6 +180,6 @@ def test_no_codes_are_unpickled(codes: Path, tmp_path: Path) -> None:
     for place in sorted(tmp_path.glob("image_*.npy")):
         for data in (pickle.dumps(PicklePayload(tmp_path / "trace")), objects.getvalue()):
             place.write_bytes(data)
-            with pytest.raises(ValueError):  # of $SIEVE_HOME, where the caller recomputes them
+            with pytest.raises(ValueError):  # in $SIEVE_HOME, which the caller recomputes
                 SparseCodes.load_cache(tmp_path, IMAGE_CODES, 4)
     assert not (tmp_path / "trace").exists()

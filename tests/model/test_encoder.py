@@ -8,11 +8,11 @@ from sieve.model.encoder import (
     IMAGE,
     TEXT,
     SparseEncoder,
-    SparseEncoderConfig,
     encode_codes,
     encode_dense,
     keep_top,
 )
+from sieve.model.hyperparameters import SparseEncoderConfig
 
 
 def encoder() -> SparseEncoder:
@@ -45,18 +45,18 @@ def test_batches_do_not_change_codes() -> None:
     np.testing.assert_allclose(whole, parts, atol=1e-6)
 
 
-def test_modalities_have_centres_of_their_own() -> None:
+def test_modalities_have_separate_centres() -> None:
     sparse = encoder()
     image = encode_codes(sparse, embeddings(), IMAGE).by_row.toarray()
     text = encode_codes(sparse, embeddings(), TEXT).by_row.toarray()
     assert not np.allclose(image, text)
 
 
-def test_decoder_columns_are_unit() -> None:
+def test_decoder_columns_have_unit_norm() -> None:
     np.testing.assert_allclose(np.linalg.norm(encoder().directions, axis=1), 1, atol=1e-6)
 
 
-def test_keep_top_passes_gradients_to_what_it_keeps() -> None:
+def test_keep_top_passes_gradients_to_selected_activations() -> None:
     activations = torch.tensor([[3.0, 1.0, 2.0]], requires_grad=True)
     keep_top(activations, 2).sum().backward()
     assert activations.grad is not None
@@ -64,12 +64,12 @@ def test_keep_top_passes_gradients_to_what_it_keeps() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 15), (16,)])
-def test_another_width_is_refused(shape: tuple[int, ...]) -> None:
+def test_other_width_is_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="width 16"):
         encode_codes(encoder(), np.ones(shape, np.float32), IMAGE)
 
 
-def test_nan_is_refused_by_row() -> None:
+def test_nan_is_rejected_by_row() -> None:
     broken = embeddings()
     broken[5, 3] = np.nan
     with pytest.raises(ValueError, match="image embedding 5 is not finite"):
@@ -77,12 +77,12 @@ def test_nan_is_refused_by_row() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"k": 0}, {"k": 33}, {"m": 0}])
-def test_a_shape_that_makes_no_sense_is_refused(bad: dict) -> None:
+def test_invalid_shape_is_rejected(bad: dict) -> None:
     with pytest.raises(ValueError):
         SparseEncoderConfig(**{"d": 16, "m": 32, "k": 4} | bad)
 
 
-def test_other_activations_follow_theirs() -> None:
+def test_other_activations_follow_their_formulas() -> None:
     x = embeddings()
     for activation in ("elu", "dense"):
         config = SparseEncoderConfig(d=16, m=32, k=4, activation=activation)

@@ -1,4 +1,4 @@
-"""The law of exclusion, as properties over random codes."""
+"""Property tests of exclusion scores over random codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def worlds(draw: st.DrawFn) -> World:
     k = draw(st.integers(1, m))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     indices = np.stack([generator.permutation(m)[:k] for _ in range(n)])
-    # Few distinct values make ties, which is where rankings go wrong.
+    # Few distinct values make ties, where rankings are most likely wrong.
     values = generator.integers(0, 3, (n, k)).astype(np.float32)
     code = generator.random(m).astype(np.float32) * (generator.random(m) < 0.6)
     code /= max(float(np.linalg.norm(code)), 1e-9)
@@ -62,7 +62,7 @@ def test_scores_equal_a_dense_reference(world: World, strictness: float, push: f
 
 @given(worlds())
 @settings(max_examples=100, deadline=None)
-def test_an_off_dimension_contributes_exactly_nothing_at_strictness_0(world: World) -> None:
+def test_off_dimension_contributes_zero_at_strictness_0(world: World) -> None:
     codes, code, off, weights = world
     query = Query(code, off, weights, strictness=0)
     without = code.copy()
@@ -86,7 +86,7 @@ def test_never_returns_nothing_above_the_threshold(world: World, threshold: floa
 
 @given(worlds(), st.floats(0, 0.9), st.integers(1, 40))
 @settings(max_examples=200, deadline=None)
-def test_never_finds_the_same_whether_few_or_all_rows_are_looked_at(
+def test_never_gives_the_same_results_for_partial_and_full_scans(
     world: World, threshold: float, top: int
 ) -> None:
     codes, code, off, weights = world
@@ -119,7 +119,7 @@ def test_ties_break_by_row(world: World, top: int) -> None:
 @pytest.mark.parametrize("n", [1, 255, 256, 5000])
 @pytest.mark.parametrize("top", [1, 19, 24])
 @pytest.mark.parametrize("left_out", [0.0, 0.5, 0.999, 1.0])
-def test_the_best_of_many_are_those_of_a_whole_sort(n: int, top: int, left_out: float) -> None:
+def test_top_k_equals_a_full_sort(n: int, top: int, left_out: float) -> None:
     generator = np.random.default_rng(n)
     total = generator.integers(-20, 20, n).astype(np.float32)
     total[generator.random(n) < left_out] = -np.inf
@@ -129,7 +129,7 @@ def test_the_best_of_many_are_those_of_a_whole_sort(n: int, top: int, left_out: 
 
 @given(worlds(), st.floats(0, 1))
 @settings(max_examples=100, deadline=None)
-def test_contributions_add_up_to_the_score(world: World, strictness: float) -> None:
+def test_contributions_sum_to_the_score(world: World, strictness: float) -> None:
     codes, code, off, weights = world
     query = Query(code, off, weights, strictness)
     total = scores(codes, query)
@@ -139,7 +139,7 @@ def test_contributions_add_up_to_the_score(world: World, strictness: float) -> N
         assert (np.diff(parts.values) <= 0).all()
 
 
-def test_the_order_in_which_dimensions_were_switched_off_does_not_matter() -> None:
+def test_order_of_switching_off_does_not_matter() -> None:
     codes = SparseCodes.from_active(np.ones((3, 3)), np.array([[0, 1, 2]] * 3), 4)
     code = np.full(4, 0.5, np.float32)
     one = scores(codes, Query(code, (0, 2), (0.3, 0.7)))
@@ -147,7 +147,7 @@ def test_the_order_in_which_dimensions_were_switched_off_does_not_matter() -> No
     assert one.tobytes() == other.tobytes()
 
 
-def test_without_proposes_what_is_stronger_in_b_and_weighs_it_by_the_stronger() -> None:
+def test_proposals_are_stronger_in_b_with_the_larger_weight() -> None:
     a = np.array([0.8, 0.5, 0.0, 0.1, 0.0], np.float32)
     b = np.array([0.1, 0.6, 0.7, 0.1, 0.0], np.float32)
     off = propose_off(a, b)
@@ -168,17 +168,17 @@ def test_without_proposes_what_is_stronger_in_b_and_weighs_it_by_the_stronger() 
         ({"strictness": float("nan")}, "strictness must be in"),
     ],
 )
-def test_a_query_that_makes_no_sense_is_refused(change: dict, message: str) -> None:
+def test_invalid_query_is_rejected(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Query(np.ones(4, np.float32), **change)
 
 
-def test_a_query_of_another_width_is_refused() -> None:
+def test_query_of_another_width_is_rejected() -> None:
     codes = SparseCodes.from_active(np.ones((2, 1)), np.zeros((2, 1)), 3)
     with pytest.raises(ValueError, match="4 dimensions, but the codes have 3"):
         search(codes, Query(np.ones(4, np.float32)))
 
 
-def test_calibration_refuses_what_is_not_a_number() -> None:
+def test_calibration_rejects_non_finite_values() -> None:
     with pytest.raises(ValueError, match="push"):
         Calibration(push=float("inf"))

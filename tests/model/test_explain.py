@@ -1,4 +1,4 @@
-"""Explanations: sums that add up, and ranks that are those of a search."""
+"""Test explanations: contributions sum to the score, and ranks equal those of search."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_shares_sum_to_the_cosine(one: int, other: int) -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**6), st.booleans(), st.integers(0, 19), st.integers(0, 19))
-def test_contributions_sum_to_scores_and_ranks_are_those_of_search(
+def test_contributions_sum_to_scores_and_ranks_equal_search(
     seed: int, never: bool, left: int, right: int
 ) -> None:
     codes = random_codes(20, seed)
@@ -71,7 +71,7 @@ def test_contributions_sum_to_scores_and_ranks_are_those_of_search(
     assert gaps == sorted(gaps, reverse=True)
 
 
-def test_what_never_removes_is_told_with_the_rank_it_would_have() -> None:
+def test_item_removed_by_never_has_its_hypothetical_rank() -> None:
     codes = SparseCodes.from_active(
         np.array([[1, 0], [1, 1], [1, 2]], np.float32), np.array([[0, 1]] * 3), 3
     )
@@ -82,7 +82,7 @@ def test_what_never_removes_is_told_with_the_rank_it_would_have() -> None:
     assert [(part.dimension, part.off) for part in found.reasons] == [(0, False)]
 
 
-def test_reasons_are_few_and_favour_who_is_ahead() -> None:
+def test_reasons_are_few_and_favour_the_higher_item() -> None:
     codes = random_codes(40, 3)
     query = random_query(codes, 4, never=False)
     for right in range(1, 40):
@@ -92,7 +92,7 @@ def test_reasons_are_few_and_favour_who_is_ahead() -> None:
         assert all(ahead * part.difference > 0 for part in found.reasons)
 
 
-def test_an_engine_ranks_as_its_search_does(engine: Engine) -> None:
+def test_engine_ranks_equal_search_ranks(engine: Engine) -> None:
     query = engine.encode("a dog", "a beach")
     results = engine.search(query, top=20).results
     found = explain(engine, query, results[2].id, results[17].id)
@@ -103,7 +103,7 @@ def test_an_engine_ranks_as_its_search_does(engine: Engine) -> None:
     assert explained == pytest.approx({j: value for j, value in own.items() if value})
 
 
-def test_the_item_that_is_searched_with_is_no_result(engine: Engine) -> None:
+def test_query_item_is_not_a_result(engine: Engine) -> None:
     item = engine.collection.items["id"].iloc[3]
     query = engine.encode(item=item)
     first = engine.search(query).results[0]
@@ -114,12 +114,12 @@ def test_the_item_that_is_searched_with_is_no_result(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"left": "f" * 16}, {"off": (64,)}, {"strictness": 2.0}])
-def test_what_is_not_there_is_refused(engine: Engine, bad: dict) -> None:
+def test_unknown_items_are_rejected(engine: Engine, bad: dict) -> None:
     item = engine.collection.items["id"].iloc[0]
     with pytest.raises(ValueError, match="no item|no dimension|strictness"):
         explain(engine, engine.encode("a dog"), **{"left": item, "right": item, **bad})
 
 
-def test_embeddings_that_are_not_there_have_no_cosine() -> None:
+def test_missing_embeddings_have_no_cosine() -> None:
     assert cosine(np.zeros(0), np.zeros(0)) is None
     assert cosine(np.array([3.0, 0.0]), np.array([1.0, 1.0])) == pytest.approx(0.5**0.5)

@@ -1,4 +1,4 @@
-"""An engine over external codes: exact results, and unsupported queries."""
+"""Test an engine of external codes: exact results and unsupported queries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sieve.model.training import train
 UNIT = np.array(IMAGES) / np.linalg.norm(IMAGES, axis=1, keepdims=True)
 
 
-def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
+def prepare_codes(folder: Path, out: Path, text_encoder: str = "") -> Collection:
     source = Codes(
         CodeFiles.find(folder), folder / "photos", text_encoder=text_encoder, name="mine"
     )
@@ -36,7 +36,7 @@ def made(folder: Path, out: Path, text_encoder: str = "") -> Collection:
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp("codes")
-    return made(write_codes(folder / "splice"), folder / "made")
+    return prepare_codes(write_codes(folder / "splice"), folder / "made")
 
 
 @pytest.fixture
@@ -49,7 +49,9 @@ def rows(outcome) -> list[int]:  # noqa: ANN001
     return [result.row for result in outcome.results]
 
 
-def test_it_opens_with_its_own_checkpoint(engine: Engine, collection: Collection) -> None:
+def test_external_codes_open_with_their_own_checkpoint(
+    engine: Engine, collection: Collection
+) -> None:
     assert find_checkpoint(collection) == collection.path
     assert engine.checkpoint.codes == collection.codes
     assert engine.checkpoint.calibration.push == 1.0
@@ -57,14 +59,14 @@ def test_it_opens_with_its_own_checkpoint(engine: Engine, collection: Collection
     assert engine.can == Capabilities(True, False, False, "", engine.can.no_image)
 
 
-def test_a_text_is_searched_by_the_codes_of_its_words(engine: Engine) -> None:
+def test_text_is_encoded_by_the_codes_of_its_words(engine: Engine) -> None:
     outcome = engine.search(engine.encode("a dog"))
     assert rows(outcome) == [1, 2, 0, 5]
     found = [result.score for result in outcome.results]
     np.testing.assert_allclose(found, [1, np.sqrt(0.5), 0.6, 0.6], atol=1e-6)
 
 
-def test_without_switches_off_and_every_result_says_why(engine: Engine) -> None:
+def test_exclusion_switches_dimensions_off_and_results_are_explained(engine: Engine) -> None:
     query = engine.encode("a dog but not on a beach")
     assert (query.text, query.without, query.proposed) == ("a dog", "a beach", (1,))
     outcome = engine.search(query)
@@ -77,7 +79,7 @@ def test_without_switches_off_and_every_result_says_why(engine: Engine) -> None:
     assert rows(engine.search(query, off=())) == rows(engine.search(engine.encode("a dog")))
 
 
-def test_an_item_is_searched_by_its_code(engine: Engine) -> None:
+def test_item_is_searched_by_its_code(engine: Engine) -> None:
     first = engine.collection.items["id"].iloc[0]
     outcome = engine.search(engine.encode(item=first))
     expected = UNIT @ UNIT[0]
@@ -87,7 +89,7 @@ def test_an_item_is_searched_by_its_code(engine: Engine) -> None:
     assert without.off[0].name == "dog" and rows(without)[0] == 3
 
 
-def test_unknown_words_are_told(engine: Engine) -> None:
+def test_unknown_words_are_reported(engine: Engine) -> None:
     query = engine.encode("a dog with a xylophone")
     assert query.notes == ("“xylophone” has no code in this collection; it was ignored.",)
     assert rows(engine.search(query)) == rows(engine.search(engine.encode("dog")))
@@ -96,7 +98,7 @@ def test_unknown_words_are_told(engine: Engine) -> None:
     assert engine.encode("dog", "a xylophone").proposed == ()
 
 
-def test_images_and_dense_search_are_refused_in_one_line(engine: Engine) -> None:
+def test_image_and_dense_search_are_rejected_with_one_line(engine: Engine) -> None:
     with pytest.raises(ValueError, match="no backbone that could encode an image") as raised:
         engine.encode(image=Image.new("RGB", (8, 8)))
     assert "\n" not in str(raised.value)
@@ -118,12 +120,12 @@ def test_dimensions_have_tables_and_pages(engine: Engine) -> None:
     assert report.naming.given == 4 and report.live == 1.0
 
 
-def test_without_codes_of_captions_nothing_is_said_of_them(
+def test_without_caption_codes_no_caption_statistics_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
     folder = write_codes(tmp_path / "splice", texts=False, words=False)
-    engine = Engine.open(made(folder, tmp_path / "made").path)
+    engine = Engine.open(prepare_codes(folder, tmp_path / "made").path)
     assert engine.dimension_table()[["firing_texts", "agreement"]].isna().all(axis=None)
     assert "agreement" not in engine.dimension(0).statistics
     assert not engine.can.text_queries
@@ -157,11 +159,9 @@ def encoder_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
-    tmp_path: Path, encoder_module: str
-) -> None:
+def test_text_encoder_is_loaded_only_with_allow_code(tmp_path: Path, encoder_module: str) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
     closed = Engine.open(path)
     assert not closed.can.text_queries and encoder_module not in sys.modules
     with pytest.raises(ValueError, match=f"encoded by {encoder_module}:encode.*--allow-code"):
@@ -173,8 +173,8 @@ def test_a_text_encoder_is_loaded_only_where_code_is_allowed(
         engine.encode("nichts")
 
 
-def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
-    path = made(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
+def test_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: str) -> None:
+    path = prepare_codes(write_codes(tmp_path / "splice", words=False), tmp_path / "made").path
     assert not Engine.open(path).can.text_queries
     named = f"{encoder_module}:encode"
     for wrong, allowed in ((named, False), ("sieve-lite", True)):
@@ -186,26 +186,26 @@ def test_a_text_encoder_can_be_attached_later(tmp_path: Path, encoder_module: st
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("wide", "must return a code of 4 dimensions"),
         ("negative", "negative value"),
         ("broken", "RuntimeError: out of order"),
     ],
 )
-def test_what_a_text_encoder_gives_is_checked(
-    tmp_path: Path, encoder_module: str, function: str, said: str
+def test_text_encoder_output_is_validated(
+    tmp_path: Path, encoder_module: str, function: str, message: str
 ) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:{function}").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:{function}").path
     engine = Engine.open(path, allow_code=True)
-    with pytest.raises(ValueError, match=said) as raised:
+    with pytest.raises(ValueError, match=message) as raised:
         engine.encode("hund")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ("os.system('x'):y", "expected package.module:function"),
         ("no_such_module_at_all:encode", "cannot be loaded .*ModuleNotFoundError"),
@@ -213,11 +213,11 @@ def test_what_a_text_encoder_gives_is_checked(
         ("MODULE:number", "to be a function; got int"),
     ],
 )
-def test_a_config_from_elsewhere_names_no_function(
-    tmp_path: Path, encoder_module: str, entry: str, said: str
+def test_modified_config_cannot_name_a_function(
+    tmp_path: Path, encoder_module: str, entry: str, message: str
 ) -> None:
     folder = write_codes(tmp_path / "splice", words=False)
-    path = made(folder, tmp_path / "made", f"{encoder_module}:encode").path
+    path = prepare_codes(folder, tmp_path / "made", f"{encoder_module}:encode").path
     config = json.loads((path / "config.json").read_text())
     config["text_encoder"] = entry.replace("MODULE", encoder_module)
     manifest = json.loads((path / "collection.json").read_text())
@@ -225,11 +225,11 @@ def test_a_config_from_elsewhere_names_no_function(
     manifest["files"]["config.json"]["bytes"] = (path / "config.json").stat().st_size
     (path / "collection.json").write_text(json.dumps(manifest))
     reseal(path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Engine.open(path, allow_code=True)
 
 
-def test_codes_that_were_tampered_with_are_refused(
+def test_modified_codes_are_rejected(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))
@@ -246,7 +246,7 @@ def test_codes_that_were_tampered_with_are_refused(
         Engine.open(copy)
 
 
-def test_a_checkpoint_of_other_codes_is_refused(
+def test_checkpoint_of_other_codes_is_rejected(
     collection: Collection, word_checkpoint: Checkpoint, word_collection: Collection, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="but collection mine holds codes of 4 dimensions"):
@@ -255,12 +255,12 @@ def test_a_checkpoint_of_other_codes_is_refused(
         Engine(word_collection, Checkpoint.load(collection.path))
     folder = write_codes(tmp_path / "splice", texts=False)
     save_npz(folder / "image_codes.npz", matrix(IMAGES[::-1]))
-    other = made(folder, tmp_path / "other")
+    other = prepare_codes(folder, tmp_path / "other")
     with pytest.raises(ValueError, match="leave out --checkpoint"):
         Engine(collection, Checkpoint.load(other.path))
 
 
-def test_nothing_can_be_trained_on_it(collection: Collection, tmp_path: Path) -> None:
+def test_external_codes_cannot_be_trained_on(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no backbone: it can be explored"):
         train(collection, tmp_path / "out", device="cpu", progress=False)
     assert list(tmp_path.iterdir()) == []

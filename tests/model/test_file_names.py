@@ -24,15 +24,15 @@ def test_names_are_paths_inside_the_source(image: str | None, name: str) -> None
     assert FileNames(pd.Series([image]), ["/photos"])[0] == name
 
 
-def test_the_innermost_source_folder_counts() -> None:
+def test_innermost_source_folder_is_used() -> None:
     images = pd.Series(["/a/b/x.jpg", "/a/y.jpg", "/a/bc/z.jpg"])
     names = FileNames(images, ["/a", "/a/b/"])
     assert [names[row] for row in range(3)] == ["x.jpg", "y.jpg", "bc/z.jpg"]
 
 
-def test_files_outside_every_source_are_named_from_their_common_folder() -> None:
+def test_files_outside_all_sources_are_named_from_their_common_folder() -> None:
     images = pd.Series(["/home/me/old/1/x.jpg", "/photos/y.jpg", "/home/me/old/2/x.jpg"])
     names = FileNames(images, ["/photos"])
     assert [names[row] for row in range(3)] == ["1/x.jpg", "y.jpg", "2/x.jpg"]
     apart = FileNames(pd.Series(["/home/me/x.jpg", "/mnt/z.jpg"]), [])
-    assert [apart[row] for row in range(2)] == ["x.jpg", "z.jpg"]  # no path of the machine
+    assert [apart[row] for row in range(2)] == ["x.jpg", "z.jpg"]  # no local path

@@ -1,4 +1,4 @@
-"""A collection, a checkpoint or a backbone from a stranger: refused in one line, nothing run."""
+"""Test untrusted collections, checkpoints and backbones: rejected with one line, no code runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def copy(word_checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 
 def put(folder: Path, name: str, data: bytes) -> None:
-    """Put a file of a stranger's into a collection that says so."""
+    """Add an untrusted file to a collection and its manifest."""
     (folder / name).write_bytes(data)
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"][name] = {"bytes": len(data), "sha256": file_sha256(folder / name)}
@@ -83,7 +83,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("case", COLUMNS)
-def test_odd_columns_are_refused(folder: Path, tmp_path: Path, case: str) -> None:
+def test_invalid_columns_are_rejected(folder: Path, tmp_path: Path, case: str) -> None:
     name, column = COLUMNS[case]
     table = pq.read_table(folder / ITEMS)
     table = table.set_column(table.schema.get_field_index(name), name, column)
@@ -93,7 +93,7 @@ def test_odd_columns_are_refused(folder: Path, tmp_path: Path, case: str) -> Non
     assert ITEMS in line and (f"column {name}" in line or "16 hex digits" in line)
 
 
-def test_a_table_of_too_many_rows_is_not_read(
+def test_table_with_too_many_rows_is_not_read(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pq.read_table(folder / ITEMS)
@@ -104,7 +104,7 @@ def test_a_table_of_too_many_rows_is_not_read(
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1" + bytes(200) + b"PAR1", pickle.dumps([1])])
-def test_what_is_no_table_is_refused(folder: Path, data: bytes) -> None:
+def test_other_files_as_table_are_rejected(folder: Path, data: bytes) -> None:
     put(folder, ITEMS, data)
     assert ITEMS in refusal(lambda: Collection.open(folder).items)
 
@@ -125,7 +125,7 @@ def test_what_is_no_table_is_refused(folder: Path, data: bytes) -> None:
     ],
     ids=str,
 )
-def test_a_hostile_manifest_is_refused(folder: Path, change: dict[str, Any]) -> None:
+def test_invalid_manifest_is_rejected(folder: Path, change: dict[str, Any]) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | change))
     reseal(folder)
@@ -133,7 +133,7 @@ def test_a_hostile_manifest_is_refused(folder: Path, change: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", ["../outside", "{folder}/../outside", "./items.parquet"])
-def test_no_file_outside_is_a_part_of_a_collection(folder: Path, name: str) -> None:
+def test_files_outside_the_collection_are_not_read(folder: Path, name: str) -> None:
     outside = folder.parent / "outside"
     outside.write_bytes((folder / ITEMS).read_bytes())
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -144,7 +144,7 @@ def test_no_file_outside_is_a_part_of_a_collection(folder: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
-def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, text: str) -> None:
+def test_deeply_nested_json_is_rejected(folder: Path, copy: Path, text: str) -> None:
     (folder / MANIFEST).write_text(text)
     reseal(folder)
     assert "damaged" in refusal(lambda: Collection.open(folder))
@@ -155,7 +155,7 @@ def test_json_that_is_nested_without_end_is_refused(folder: Path, copy: Path, te
 
 
 @pytest.mark.parametrize("name", [IMAGE_EMBEDDINGS, CAPTION_ITEM])
-def test_no_array_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
+def test_arrays_are_not_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
     archive = io.BytesIO()
     np.savez(archive, np.zeros((3, 4), np.float16))
     trace = PicklePayload(tmp_path / "trace")
@@ -176,7 +176,7 @@ def _object_array(trace: Path) -> bytes:
 @pytest.mark.parametrize(
     "shape", [{"m": 10**9, "k": 1}, {"d": 10**12}, {"m": 63}, {"m": 1e400}, {"m": "64"}], ids=str
 )
-def test_no_memory_is_taken_for_weights_that_are_not_there(
+def test_no_memory_is_allocated_for_missing_weights(
     copy: Path, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = json.loads((copy / CONFIG).read_text())
@@ -196,13 +196,13 @@ def test_no_memory_is_taken_for_weights_that_are_not_there(
         + b'{"encode_md":{"dtype":"F32","shape":[64,48],"data_offsets":[0,'.ljust(60),
     ],
 )
-def test_weights_with_a_hostile_head_are_refused(copy: Path, data: bytes) -> None:
+def test_weights_with_an_invalid_header_are_rejected(copy: Path, data: bytes) -> None:
     (copy / WEIGHTS).write_bytes(data)
     reseal(copy)
     assert "damaged" in refusal(lambda: Checkpoint.load(copy))
 
 
-def test_a_pickle_for_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
+def test_pickle_instead_of_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
     (copy / WEIGHTS).write_bytes(pickle.dumps(PicklePayload(tmp_path / "trace")))
     reseal(copy)
     refusal(lambda: Checkpoint.load(copy))
@@ -210,9 +210,7 @@ def test_a_pickle_for_weights_is_not_loaded(copy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pth", "model.pt"])
-def test_a_backbone_s_folder_runs_nothing(
-    tiny_backbone_dir: Path, tmp_path: Path, name: str
-) -> None:
+def test_backbone_folder_runs_no_code(tiny_backbone_dir: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "evil"))
     (folder / "open_clip_model.safetensors").unlink()
     torch.save({"state_dict": PicklePayload(tmp_path / "trace")}, folder / name)
@@ -220,7 +218,7 @@ def test_a_backbone_s_folder_runs_nothing(
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_backbone_on_another_machine_is_no_backbone() -> None:
+def test_backbone_on_another_machine_is_rejected() -> None:
     for name in (
         *(r"\\evil\share", r"\/evil/share", r"/\evil\share"),
         *(r"local-dir:\\evil\share", "local-dir://evil/a", r"local-dir:\/evil/a", "blip://evil/a"),
@@ -231,7 +229,7 @@ def test_a_backbone_on_another_machine_is_no_backbone() -> None:
         assert BackboneIdentity(name, "", 1).name
 
 
-def test_nested_facts_of_a_training_are_refused(copy: Path) -> None:
+def test_nested_training_metadata_is_rejected(copy: Path) -> None:
     (copy / TRAINING).write_text('{"items":' + "[" * 100_000)
     reseal(copy)
     assert TRAINING in refusal(lambda: Checkpoint.load(copy).trained_items)

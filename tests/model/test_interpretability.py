@@ -9,7 +9,7 @@ from sieve.model.engine import Engine
 from sieve.model.interpretability import GOOD_AUC, interpretability_report, matches_name
 
 
-def test_table_measures_what_has_images_enough(engine: Engine) -> None:
+def test_table_measures_dimensions_with_enough_images(engine: Engine) -> None:
     table = engine.dimension_table()
     counts = np.diff(engine.image_codes.by_dimension.indptr)
     measured = ["clarity", "polysemanticity", "monosemanticity", "label_auc"]
@@ -19,7 +19,7 @@ def test_table_measures_what_has_images_enough(engine: Engine) -> None:
     assert table["name"].tolist() == [engine.name_of(j) for j in range(len(table))]
 
 
-def test_report_is_of_the_table_and_the_labels(engine: Engine) -> None:
+def test_report_combines_the_table_and_the_labels(engine: Engine) -> None:
     report = interpretability_report(engine)
     table = engine.dimension_table()
     assert report.means["clarity"] == pytest.approx(table["clarity"].mean())
@@ -33,7 +33,7 @@ def test_report_is_of_the_table_and_the_labels(engine: Engine) -> None:
     assert report.leakage is None, "forty test items are too few"
 
 
-def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synonyms_count_as_correct_names(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sieve.model.interpretability.GOOD_AUC", 0.6)
     assert GOOD_AUC == 0.95
     every = sorted(name.name for name in engine.checkpoint.names.values())
@@ -44,14 +44,14 @@ def test_synonyms_count_as_right_names(engine: Engine, monkeypatch: pytest.Monke
     assert strict.name_right is not None and 0.3 < strict.name_right <= 1
 
 
-def test_a_name_is_right_in_singular_and_plural_and_without_its_addition() -> None:
+def test_name_matches_singular_plural_and_without_its_suffix() -> None:
     assert matches_name("dogs · snow", ["dog"])
     assert matches_name("Palm Trees", ["tree", "palm tree"])
     assert not matches_name("palm", ["palm tree"])
     assert not matches_name("", [""])
 
 
-def test_a_collection_without_labels_has_no_label_report(
+def test_collection_without_labels_has_no_label_report(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = engine.collection.items.assign(labels=[[]] * engine.collection.n_items)

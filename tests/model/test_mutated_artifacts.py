@@ -1,7 +1,7 @@
-"""Every field, column and array of an artifact, changed in every way: refused in a line, or read.
+"""Test mutations of every field, column and array: read, or rejected with one line.
 
-The mutations are those of a program with another idea of the format, or of a stranger who makes
-all checksums right again. The generator is seeded; a run tries a share of the mutations.
+The mutations simulate a program with another interpretation of the format, or an attacker who
+recomputes all checksums. The generator is seeded; a run tests a sample of the mutations.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Act = Callable[[], None]
 
 
 def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
-    """Swap each value of a JSON file for one of another kind."""
+    """Replace each value of a JSON file by one of another type."""
     whole = json.loads(path.read_text())
     if path.name == MANIFEST:  # fields that only some collections have
         whole |= {"roots": ["/photos"], "follow_links": False}
@@ -52,7 +52,7 @@ def json_mutations(path: Path) -> Iterator[tuple[str, Act]]:
 
 
 def column_mutations(path: Path) -> Iterator[tuple[str, Act]]:
-    """Drop, double and empty each column of a table, and change its type."""
+    """Drop, duplicate and empty each column of a table, and change its type."""
     table = pq.read_table(path)
 
     def put(changed: pa.Table) -> None:
@@ -79,7 +79,7 @@ def column_mutations(path: Path) -> Iterator[tuple[str, Act]]:
 
 
 def changed_arrays(array: np.ndarray) -> dict[str, np.ndarray]:
-    """Give arrays of other types, shapes and values."""
+    """Yield arrays of other types, shapes and values."""
     flat = array.reshape(-1)
     first = {}
     for name, value in (("nan", math.nan), ("inf", math.inf), ("huge", 6e4), ("negative", -1)):
@@ -166,7 +166,7 @@ def mutations(collection: Path, checkpoint: Path) -> Iterator[tuple[str, Act]]:
 
 
 def use(collection: Path, checkpoint: Path) -> None:
-    """Do what the page does when it opens an artifact."""
+    """Open an artifact and use it as the page does."""
     engine = Engine.open(collection, checkpoint, "cpu")
     first = engine.collection.items["id"][0]
     query = engine.encode(item=first)
@@ -190,7 +190,7 @@ def artifacts(
     return collection, Path(shutil.copytree(word_checkpoint.path, folder / "checkpoint"))
 
 
-# Each of these once ended in a traceback, a page of text or a wrong answer.
+# Regression tests: each of these caused a traceback, a long error or a wrong result.
 ONCE = (
     "collection.json ('backbone', 'sha256') None",
     "collection.json ('schema_version',) 'xxx",
@@ -211,7 +211,7 @@ ONCE = (
 SAMPLE = 150
 
 
-def test_each_mutation_is_refused_in_a_line_or_read(
+def test_mutations_are_read_or_rejected_with_one_line(
     artifacts: tuple[Path, Path], tmp_path: Path, home: Path
 ) -> None:
     whole = artifacts[0].parent
@@ -248,7 +248,7 @@ def code_mutations(collection: Path) -> Iterator[tuple[str, Act]]:
 
 
 def use_codes(collection: Path) -> None:
-    """Do what the page does when it opens external codes."""
+    """Open external codes and use them as the page does."""
     engine = Engine.open(collection, device="cpu")
     for query in (engine.encode("a dog"), engine.encode(item=engine.collection.items["id"][0])):
         found = engine.search(query, off=(1,))
@@ -257,7 +257,7 @@ def use_codes(collection: Path) -> None:
     assert isinstance(engine.dimension(0).name, str)
 
 
-def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
+def test_mutated_external_codes_are_read_or_rejected_with_one_line(
     tmp_path: Path, home: Path
 ) -> None:
     source = Codes(CodeFiles.find(write_codes(tmp_path / "codes")), tmp_path, name="mine")
@@ -282,7 +282,7 @@ def test_each_mutation_of_given_codes_is_refused_in_a_line_or_read(
 
 
 @pytest.mark.parametrize("name", [MANIFEST, CONFIG, NAMES, TRAINING, CHECKSUMS])
-def test_a_sparse_file_of_40_gb_is_not_read(
+def test_sparse_file_of_40_gb_is_not_read(
     artifacts: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     copies = Path(shutil.copytree(artifacts[0].parent, tmp_path / "artifacts"))

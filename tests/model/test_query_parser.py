@@ -54,7 +54,7 @@ from sieve.model.query_parser import MAX_EXCLUSIONS, MAX_QUERY_CHARACTERS, parse
         ("-beach", "", ["beach"]),
     ],
 )
-def test_exclusions_are_read_as_people_type_them(text: str, find: str, without: list[str]) -> None:
+def test_common_exclusion_wordings_are_parsed(text: str, find: str, without: list[str]) -> None:
     parsed = parse_query(text)
     assert (parsed.text, list(parsed.without)) == (find, without)
     assert parsed.notes[0].startswith("Read as ")
@@ -116,7 +116,7 @@ def test_ambiguous_wording_is_not_split_but_noted(
         ("???", []),
     ],
 )
-def test_the_without_field_takes_a_list(field: str, without: list[str]) -> None:
+def test_without_field_accepts_a_list(field: str, without: list[str]) -> None:
     parsed = parse_query("a dog", field)
     assert parsed.text == "a dog"
     assert list(parsed.without) == without
@@ -133,7 +133,7 @@ def test_several_words_after_a_minus_sign_are_noted() -> None:
     assert 'A minus sign excludes one word; quote several: -"two words".' in parsed.notes
 
 
-def test_long_texts_and_lists_are_cut_with_a_note() -> None:
+def test_long_texts_and_lists_are_truncated_with_a_note() -> None:
     parsed = parse_query("a dog " * 2000)
     assert len(parsed.text) <= MAX_QUERY_CHARACTERS
     assert parsed.notes == ("Only the first 1,000 characters of the text were read.",)
@@ -155,7 +155,7 @@ _TEXTS = (
 
 @given(_TEXTS, _TEXTS)
 @example('0"\u2010A', "a")
-def test_a_printed_query_parses_to_the_same(text: str, without: str) -> None:
+def test_printed_query_parses_to_the_same(text: str, without: str) -> None:
     parsed = parse_query(text, without)
     again = parse_query(str(parsed))
     assert (again.text, again.without) == (parsed.text, parsed.without)

@@ -21,16 +21,16 @@ from sieve.data_prep.backbone_training.fit import (
     train,
 )
 from sieve.data_prep.backbone_training.pretrain import (
+    CONFIG,
     MODEL,
-    PREPROCESS,
     PretrainConfig,
     image_features,
     new_network,
     photo_split,
     photo_views,
+    recall,
     save,
 )
-from sieve.data_prep.backbone_training.recall import recall
 from sieve.data_prep.backbone_training.terms import (
     CompactTokens,
     TermIndex,
@@ -65,7 +65,7 @@ def test_photo_split_has_the_documented_sizes_and_is_disjoint():
     assert sorted(sum(split.values(), [])) == names(6091)
 
 
-def test_photo_split_depends_on_names_alone():
+def test_photo_split_depends_only_on_names():
     shuffled = names(1000)
     Random(3).shuffle(shuffled)
     assert photo_split(shuffled) == photo_split(names(1000) * 2)
@@ -73,7 +73,7 @@ def test_photo_split_depends_on_names_alone():
 
 
 @pytest.mark.shared
-def test_photo_split_of_flickr8k_is_the_one_that_was_trained_on(shared_data: Path):
+def test_photo_split_of_flickr8k_is_unchanged(shared_data: Path):
     listed = (shared_data / "flickr8k" / "train_images.txt").read_text().split()
     split = photo_split(listed)
     assert split["backbone"][0] == min(split["backbone"], key=digest)
@@ -82,24 +82,24 @@ def test_photo_split_of_flickr8k_is_the_one_that_was_trained_on(shared_data: Pat
 
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
-def test_scenes_that_are_shipped_or_tested_on_are_refused(tmp_path: Path, seed: int):
+def test_shipped_and_test_scenes_are_rejected_for_training(tmp_path: Path, seed: int):
     with pytest.raises(ValueError, match="scene_seed must not be 0, 2 or 3"):
         PretrainConfig(tmp_path, tmp_path / "w.pth", tmp_path / "out", scene_seed=seed)
 
 
-def test_missing_photographs_are_named(tmp_path: Path):
+def test_missing_photographs_are_reported(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="captions.csv is missing"):
         PretrainConfig(tmp_path, tmp_path / "w.pth", tmp_path / "out")
 
 
-def test_recipe_is_checked():
+def test_config_is_validated():
     with pytest.raises(ValueError, match="at least 1"):
         FitConfig(steps=0)
     with pytest.raises(ValueError, match="averaging"):
         FitConfig(averaging=1.0)
 
 
-def test_terms_fold_plurals_and_join_neighbours():
+def test_terms_fold_plurals_and_join_bigrams():
     book = TermIndex(CAPTIONS, [()] * 4, min_images=1)
     has = {term: book.has[:, column].tolist() for column, term in enumerate(book.terms)}
     assert has["dog"] == [True, False, False, False]
@@ -125,14 +125,14 @@ def test_queries_are_short_and_grammatical():
     assert "two children" in children and "a two children" not in children
 
 
-def test_an_image_that_fits_a_caption_is_no_negative():
+def test_image_matching_a_caption_is_not_a_negative():
     similarity = torch.tensor([[5.0, 5.0], [0.0, 5.0]])
     strict = caption_loss(similarity, torch.eye(2, dtype=torch.bool))
     lenient = caption_loss(similarity, torch.tensor([[True, True], [False, True]]))
     assert lenient < 0.01 < strict
 
 
-def test_query_loss_wants_every_image_that_has_the_word():
+def test_query_loss_ranks_every_image_with_the_word():
     has = torch.tensor([[True, True, False]])
     both = query_loss(torch.tensor([[8.0, 8.0, 0.0]]), has)
     one = query_loss(torch.tensor([[8.0, 0.0, 0.0]]), has)
@@ -140,7 +140,7 @@ def test_query_loss_wants_every_image_that_has_the_word():
     assert one > 2
 
 
-def test_compact_tokens_spread_back():
+def test_compact_tokens_are_expanded_again():
     tokens = CompactTokens(["a dog", "the cat"], 8)
     found = tokens(["a cat", "zebra"])
     assert found.max() == len(tokens.used) - 1
@@ -150,13 +150,13 @@ def test_compact_tokens_spread_back():
     assert full.any(1).sum() == len(tokens.used)
 
 
-def test_words_are_dropped_but_never_all():
+def test_word_dropout_keeps_at_least_one_word():
     random = Random(0)
     found = {drop_words("a dog", random, 0.9) for _ in range(100)}
     assert found == {"a dog", "a", "dog"}
 
 
-def test_frequent_words():
+def test_frequent_words_are_selected():
     assert frequent_words([["Dogs run", "dogs"], ["dogs, a run", "cat", "a a"]]) == ["dogs"]
 
 
@@ -166,7 +166,7 @@ def test_recall_counts_ties_against_the_text():
     assert recall(texts, images, [0, 1, 2], (1, 2)) == {"R@1": 0.3333, "R@2": 0.6667}
 
 
-def test_photo_views_come_in_turn(tmp_path: Path):
+def test_photo_views_alternate(tmp_path: Path):
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
@@ -182,7 +182,7 @@ def colour(name: str) -> Image.Image:
     return Image.new("RGB", (64, 64), name)
 
 
-def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
+def test_short_training_learns_colours_and_the_folder_opens(tmp_path: Path):
     """Train and export a tiny model: the loaded backbone gives the same embeddings."""
     colours = ["red", "green", "blue", "white", "black", "yellow"]
     captions = [(f"a {one} wall", f"{one}") for one in colours]
@@ -207,7 +207,7 @@ def test_a_few_steps_learn_colours_and_the_folder_opens(tmp_path: Path):
     assert (images * inside).sum(1).min() > 0.99
     texts = backbone.encode_texts([f"a {one} wall" for one in colours])
     assert recall(texts, images, range(6), (1,))["R@1"] >= 0.8
-    assert PREPROCESS["resize_mode"] == "squash"
+    assert CONFIG["preprocess_cfg"]["resize_mode"] == "squash"
     assert backbone.width == 512
 
 
@@ -221,7 +221,7 @@ class Payload:
         return os.mkdir, (str(self.trace),)
 
 
-def test_weights_to_begin_with_run_nothing(tmp_path: Path):
+def test_initial_weights_run_no_code(tmp_path: Path):
     torch.save({"trunk": Payload(tmp_path / "trace")}, tmp_path / "weights.pth")
     with pytest.raises(pickle.UnpicklingError):
         new_network(100, tmp_path / "weights.pth")

@@ -20,7 +20,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def test_rows_of_one_image_come_together(tmp_path: Path) -> None:
+def test_rows_of_one_image_are_grouped(tmp_path: Path) -> None:
     text = (
         "image,caption,split,labels\n"
         'a.jpg,"a dog, running",train,dog; grass\n'
@@ -37,7 +37,7 @@ def test_rows_of_one_image_come_together(tmp_path: Path) -> None:
     assert [(s.key, s.reason) for s in read.skipped] == [("captions.csv:6", "duplicate caption")]
 
 
-def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_read(tmp_path: Path) -> None:
     read = read_captions(written(tmp_path, "\ufeffimage,caption\r\na.jpg,ein Hündchen\r\n"))
     assert read["a.jpg"].captions == ["ein Hündchen"]
 
@@ -53,7 +53,7 @@ def test_captions_of_invisible_characters_are_empty(tmp_path: Path) -> None:
     assert read["d.jpg"].captions == ["🐕"]
 
 
-def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:
+def test_bad_rows_are_reported_and_others_read(tmp_path: Path) -> None:
     rows = ["image,caption", "a.jpg,", "b.jpg", ",lonely", f"c.jpg,{'x' * 6000}", "", "d.jpg,good"]
     read = read_captions(written(tmp_path, "\n".join(rows)))
     assert [(s.key, s.image, s.reason.split(":")[0]) for s in read.skipped] == [
@@ -65,20 +65,20 @@ def test_bad_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:
     assert read["d.jpg"].captions == ["good"]
 
 
-def test_an_unclosed_quote_does_not_swallow_the_file(tmp_path: Path) -> None:
+def test_unclosed_quote_does_not_consume_the_file(tmp_path: Path) -> None:
     lines = ["image,caption", 'a.jpg,"never closed'] + ["b.jpg,a dog"] * 20_000 + ["c.jpg,a cat"]
     read = read_captions(written(tmp_path, "\n".join(lines)))
     assert read["c.jpg"].captions == ["a cat"]
     assert any("not a CSV row" in entry.reason for entry in read.skipped)
 
 
-def test_html_and_emoji_stay_text_and_control_characters_go(tmp_path: Path) -> None:
+def test_html_and_emoji_are_preserved_and_control_characters_removed(tmp_path: Path) -> None:
     text = "image,caption\na.jpg,<b>x</b> & \U0001f469\u200d\U0001f680 \u202bשלום\x07\x00 end\n"
     captions = read_captions(written(tmp_path, text))["a.jpg"].captions
     assert captions == ["<b>x</b> & \U0001f469\u200d\U0001f680 \u202bשלום end"]
 
 
-def test_a_missing_column_is_answered_with_those_found(tmp_path: Path) -> None:
+def test_missing_column_error_lists_the_columns_found(tmp_path: Path) -> None:
     path = written(tmp_path, "picture,comment\na.jpg,a dog\n")
     with pytest.raises(ValueError, match="no column 'image'; its columns are: picture, comment"):
         read_captions(path)
@@ -89,13 +89,13 @@ def test_a_missing_column_is_answered_with_those_found(tmp_path: Path) -> None:
         read_captions(written(tmp_path, ""))
 
 
-def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+def test_unknown_split_is_rejected(tmp_path: Path) -> None:
     path = written(tmp_path, "image,caption,split\na.jpg,x,train\na.jpg,y,holdout\n")
     with pytest.raises(ValueError, match="captions.csv:3 has split 'holdout'; expected train"):
         read_captions(path)
 
 
-def test_the_first_of_two_splits_counts(tmp_path: Path) -> None:
+def test_first_of_two_splits_is_used(tmp_path: Path) -> None:
     path = written(tmp_path, "image,caption,split\na.jpg,x,test\na.jpg,y,train\n")
     read = read_captions(path)
     assert read["a.jpg"].split == "test"
@@ -104,13 +104,13 @@ def test_the_first_of_two_splits_counts(tmp_path: Path) -> None:
     ]
 
 
-def test_another_encoding_is_refused(tmp_path: Path) -> None:
+def test_undeclared_encoding_is_rejected(tmp_path: Path) -> None:
     path = written(tmp_path, "image,caption\na.jpg,ein Hündchen\n", "latin-1")
     with pytest.raises(ValueError, match="not UTF-8 .* at byte .*save it as UTF-8"):
         read_captions(path)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no caption file .*none.csv; check --captions"):
         read_captions(tmp_path / "none.csv")
 
@@ -119,13 +119,13 @@ def all_of(path: Path, columns: Columns | None = None) -> dict[str, list[str]]:
     return {key: described.captions for key, described in read_captions(path, columns).items()}
 
 
-def test_flickr_30k_as_it_comes(tmp_path: Path) -> None:
+def test_flickr30k_results_csv_is_read(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text(
         "image_name| comment_number| comment\n"
         '1000.jpg| 0| Two young guys, "with" shaggy hair .\n'
         '1000.jpg| 1| "Quoted" from the start .\n'
-        "2199.jpg| 4   A dog runs across the grass .\n"  # one row of the real file is so
+        "2199.jpg| 4   A dog runs across the grass .\n"  # the real file has one such row
         "2199.jpg| 0| A dog .\n"
     )
     read = read_captions(path)
@@ -139,7 +139,7 @@ def test_flickr_30k_as_it_comes(tmp_path: Path) -> None:
     ]
 
 
-def test_flickr_token_files_as_they_come(tmp_path: Path) -> None:
+def test_flickr_token_files_are_read(tmp_path: Path) -> None:
     path = tmp_path / "Flickr8k.token.txt"
     path.write_text(
         "1000.jpg#0\tA child in a pink dress , entering .\n"
@@ -155,13 +155,13 @@ def test_flickr_token_files_as_they_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-def test_the_delimiter_is_seen(tmp_path: Path, delimiter: str) -> None:
+def test_delimiter_is_detected(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "captions.tsv"
     path.write_text(f"caption{delimiter}filename\na dog{delimiter}a.jpg\n")
     assert all_of(path) == {"a.jpg": ["a dog"]}
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_json_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     lines = [
         '{"file_name": "a.jpg", "text": "a dog", "split": "val", "labels": ["dog; wet", "grass"]}',
@@ -192,7 +192,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert all_of(path, Columns(image="text", caption="file_name"))["a dog"] == ["a.jpg"]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "captions.parquet"
     table = {
         "image_path": ["a.jpg", "b.jpg", "a.jpg", None],
@@ -213,7 +213,7 @@ def test_parquet(tmp_path: Path) -> None:
         read_captions(path)
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
+def test_unsupported_format_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "captions.xlsx"
     path.write_text("{}")
     with pytest.raises(ValueError, match="has an unknown format; expected one of .csv, .json, "):
@@ -229,7 +229,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
                   st.sampled_from(["", "train", "val", "test"])), max_size=12,
     )
 )  # fmt: skip
-def test_rows_group_as_a_plain_loop_groups_them(
+def test_row_grouping_matches_a_plain_loop(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "captions.csv"
@@ -238,21 +238,21 @@ def test_rows_group_as_a_plain_loop_groups_them(
     splits: dict[str, str] = {}
     n_faults = 0
     for image, caption, split in rows:
-        kept = captions.setdefault(image, [])
-        n_faults += not caption or caption in kept
-        kept += [caption] if caption and caption not in kept else []
-        said = {"val": "select"}.get(split, split)
-        n_faults += bool(said and splits.get(image, said) != said)
-        if said:
-            splits.setdefault(image, said)
+        saved = captions.setdefault(image, [])
+        n_faults += not caption or caption in saved
+        saved += [caption] if caption and caption not in saved else []
+        text = {"val": "select"}.get(split, split)
+        n_faults += bool(text and splits.get(image, text) != text)
+        if text:
+            splits.setdefault(image, text)
     read = read_captions(path)
     assert all_of(path) == captions and list(read) == list(captions)
-    assert {key: said.split for key, said in read.items() if said.split} == splits
+    assert {key: text.split for key, text in read.items() if text.split} == splits
     assert len(read.skipped) == n_faults
 
 
 def captions_of(path: Path) -> dict[str, list[str]]:
-    return {key: said.captions for key, said in read_captions(path).items()}
+    return {key: text.captions for key, text in read_captions(path).items()}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def captions_of(path: Path) -> dict[str, list[str]]:
         ),
     ],
 )  # fmt: skip
-def test_json_of_several_layouts(tmp_path: Path, value: object, split: str) -> None:
+def test_json_layouts_are_read(tmp_path: Path, value: object, split: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(value))
     assert captions_of(path) == {"a.jpg": ["one", "two"], "b.jpg": ["b"]}
@@ -304,7 +304,9 @@ def test_json_of_several_layouts(tmp_path: Path, value: object, split: str) -> N
         ("{", "is not JSON"),
     ],
 )  # fmt: skip
-def test_other_json_is_refused_with_what_would_fit(tmp_path: Path, text: str, message: str) -> None:
+def test_unsupported_json_error_lists_supported_layouts(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -328,11 +330,11 @@ def test_other_json_is_refused_with_what_would_fit(tmp_path: Path, text: str, me
         ("image,caption\na.jpg,NULL\na.jpg,nan\n", []),
     ],
 )
-def test_text_tables_as_people_write_them(tmp_path: Path, text: str, captions: list[str]) -> None:
+def test_common_text_tables_are_read(tmp_path: Path, text: str, captions: list[str]) -> None:
     assert captions_of(written(tmp_path, text)) == {"a.jpg": captions}
 
 
-def test_fields_beyond_the_header_are_a_caption_only_in_its_last_column(tmp_path: Path) -> None:
+def test_extra_fields_join_the_caption_only_in_the_last_column(tmp_path: Path) -> None:
     text = "image,caption,split\na.jpg,one, two,train\nb.jpg,b,train\n"
     read = read_captions(written(tmp_path, text))
     assert list(read) == ["b.jpg"]
@@ -341,7 +343,7 @@ def test_fields_beyond_the_header_are_a_caption_only_in_its_last_column(tmp_path
     assert (list(joined), joined.skipped.malformed.total) == ([], 1)
 
 
-def test_several_caption_columns_are_refused_with_their_names(tmp_path: Path) -> None:
+def test_several_caption_columns_are_rejected_by_name(tmp_path: Path) -> None:
     path = written(tmp_path, "path,title,description\na.jpg,x,y\n")
     with pytest.raises(ValueError, match="'title' or 'description'; name one with --caption-col"):
         read_captions(path)
@@ -349,11 +351,11 @@ def test_several_caption_columns_are_refused_with_their_names(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_a_byte_order_mark_states_the_encoding(tmp_path: Path, encoding: str) -> None:
+def test_byte_order_mark_sets_the_encoding(tmp_path: Path, encoding: str) -> None:
     assert captions_of(written(tmp_path, "image,caption\na.jpg,é\n", encoding)) == {"a.jpg": ["é"]}
 
 
-def test_an_encoding_can_be_named(tmp_path: Path) -> None:
+def test_encoding_can_be_set(tmp_path: Path) -> None:
     path = written(tmp_path, "image,caption\na.jpg,é\n", "latin-1")
     assert read_captions(path, Columns(encoding="latin-1"))["a.jpg"].captions == ["é"]
     with pytest.raises(ValueError, match="no encoding 'klingon'"):
@@ -369,14 +371,14 @@ def test_an_encoding_can_be_named(tmp_path: Path) -> None:
         ("file_name,img,caption", "0.png#1,C:\\p\\0.png,a dog", "0.png"),
     ],
 )
-def test_of_several_columns_the_one_with_file_names_counts(
+def test_column_with_file_names_is_chosen(
     tmp_path: Path, header: str, line: str, image: str
 ) -> None:
     (tmp_path / "a.csv").write_text(f"{header}\n{line}\n")
     assert list(read_captions(tmp_path / "a.csv")) == [image]
 
 
-def test_columns_that_name_different_files_are_a_fault(tmp_path: Path) -> None:
+def test_columns_with_different_file_names_are_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("image,filename,caption\n3.png,0.png,a dog\n1.png,1.png,a cat\n")
     read = read_captions(file)
@@ -388,7 +390,7 @@ def test_columns_that_name_different_files_are_a_fault(tmp_path: Path) -> None:
     assert list(read_captions(file, Columns(image="filename"))) == ["0.png", "1.png"]
 
 
-def test_json_lines_of_another_encoding_are_refused(tmp_path: Path) -> None:
+def test_json_lines_in_another_encoding_are_rejected(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"image": "0.png", "caption": "a dog"}\n' * 2, encoding="utf-16")
     with pytest.raises(ValueError, match="a.jsonl is UTF-16; JSON lines are UTF-8"):

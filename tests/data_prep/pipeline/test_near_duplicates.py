@@ -33,7 +33,7 @@ def test_each_item_is_listed_once_with_the_most_similar_earlier_item() -> None:
     assert 0.97 <= found[2500].cosine < 1
 
 
-def test_cells_lose_no_equal_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clustering_finds_every_equal_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_MAX_SINGLE_CELL", 1000)
     monkeypatch.setattr(duplicates, "_CELL_ITEMS", 400)
     monkeypatch.setattr(duplicates, "_SLICE", 700)
@@ -53,7 +53,7 @@ def test_many_equal_items_are_listed_once_each() -> None:
     assert {entry.of for entry in found} == {0}
 
 
-def test_copies_and_new_encodings_are_listed(tmp_path: Path) -> None:
+def test_copies_and_reencoded_images_are_listed(tmp_path: Path) -> None:
     """With the bundled backbone, a copy is the same and a JPEG of the same scene is near."""
     images = tmp_path / "images"
     images.mkdir()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from square_source import SquareSource, contents, skipped_rows
 
-from sieve.data_prep.pipeline.shard import CHUNK_ROWS
+from sieve.data_prep.pipeline.plan import CHUNK_ROWS
 from sieve.data_prep.pipeline.work_dir import WorkDir, WorkDirLockedError
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
@@ -29,7 +29,7 @@ MANY = 3 * CHUNK_ROWS + 40
 
 
 class Stopping(SquareSource):
-    """Raise KeyboardInterrupt when a certain image is opened."""
+    """Raise KeyboardInterrupt when a given image is opened."""
 
     def __init__(self, at: int, **options: object) -> None:
         super().__init__(MANY, {7: "torn", 600: "torn"}, **options)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def stop(out: Path, backbone: Backbone, at: int) -> str:
     return str(stopped.value)
 
 
-def test_ctrl_c_saves_finished_chunks_and_says_how_to_resume(
+def test_ctrl_c_saves_finished_chunks_and_explains_how_to_resume(
     tmp_path: Path, tiny_backbone: Backbone, uninterrupted: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
@@ -81,7 +81,7 @@ def test_ctrl_c_saves_finished_chunks_and_says_how_to_resume(
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_a_file_corrected_since_is_included(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_corrected_file_is_included_on_resume(tmp_path: Path, tiny_backbone: Backbone) -> None:
     out = tmp_path / "c"
     stop(out, tiny_backbone, 2 * CHUNK_ROWS)
     mended = Stopping(-1)
@@ -92,7 +92,7 @@ def test_a_file_corrected_since_is_included(tmp_path: Path, tiny_backbone: Backb
     assert contents(out) == contents(whole.path)
 
 
-def test_chunks_of_another_command_are_not_used(
+def test_chunks_of_another_command_are_not_reused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "c"
@@ -108,7 +108,7 @@ def test_chunks_of_another_command_are_not_used(
     assert contents(made.path) == contents(whole.path)
 
 
-def test_a_damaged_chunk_is_built_again(
+def test_damaged_chunk_is_rebuilt(
     tmp_path: Path, tiny_backbone: Backbone, uninterrupted: dict[str, bytes]
 ) -> None:
     out = tmp_path / "c"
@@ -122,7 +122,7 @@ def test_a_damaged_chunk_is_built_again(
     assert contents(out) == uninterrupted
 
 
-def test_two_writers_at_once(
+def test_second_writer_is_rejected(
     tmp_path: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sieve.data_prep.pipeline.work_dir._LOCK_TIMEOUT", 0.3)
@@ -134,7 +134,7 @@ def test_two_writers_at_once(
     assert prepare(SquareSource(3), tiny_backbone, tmp_path / "c", progress=False).n_items == 3
 
 
-def test_too_many_bad_records_lose_no_finished_chunk(
+def test_too_many_bad_records_preserve_finished_chunks(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
     bad = {row: "torn" for row in range(300, 400)}
@@ -186,7 +186,7 @@ def prepared(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bytes(
+def test_killed_run_resumes_to_identical_bytes(
     photographs: Path,
     tiny_backbone_dir: Path,
     tmp_path: Path,

@@ -7,7 +7,10 @@ import re
 import pytest
 
 from sieve.data_prep.records import Record
-from sieve.data_prep.scenes import PLACES, Scene, catalogue, compose, full_caption, record_of
+from sieve.data_prep.scenes import record_of
+from sieve.data_prep.scenes.captions import full_caption
+from sieve.data_prep.scenes.catalogue import PLACES, catalogue
+from sieve.data_prep.scenes.compose import Scene, compose
 
 LEFT_RIGHT = re.compile(
     r"an? ([a-z -]+?) to the (left|right) of an? ([a-z -]+?)(?: (?:in|on|at|by|near) .*)?\.?$"
@@ -24,7 +27,7 @@ def records(scenes: list[Scene]) -> list[Record]:
     return [record_of(scene) for scene in scenes]
 
 
-def test_captions_read_as_written(records: list[Record]) -> None:
+def test_captions_are_grammatical(records: list[Record]) -> None:
     for record in records:
         assert len(record.captions) == 5
         assert len({text.lower().rstrip(".") for text in record.captions}) == 5
@@ -36,21 +39,21 @@ def test_captions_read_as_written(records: list[Record]) -> None:
     assert len(distinct) > 20_000
 
 
-def test_captions_name_nothing_that_is_absent(scenes: list[Scene], records: list[Record]) -> None:
+def test_captions_name_only_present_objects(scenes: list[Scene], records: list[Record]) -> None:
     words = {
         label: [w.lower() for n in (what.name, *what.synonyms) for w in (n.singular, n.plural)]
         for label, what in catalogue().items()
     }
     checked = 0
     for scene, record in zip(scenes[:500], records, strict=False):
-        said = " ".join(record.captions).lower()
+        text = " ".join(record.captions).lower()
         for phrase in sorted(_true_phrases(scene, words), key=len, reverse=True):
-            said = said.replace(phrase, "")
+            text = text.replace(phrase, "")
         for label, options in words.items():
             if label not in scene.labels:
                 for word in options:
-                    if word in said:
-                        assert not re.search(rf"\b{re.escape(word)}\b", said), (record, word)
+                    if word in text:
+                        assert not re.search(rf"\b{re.escape(word)}\b", text), (record, word)
                     checked += 1
     assert checked > 100_000
 
@@ -77,7 +80,7 @@ def test_relations_in_captions_are_true(scenes: list[Scene], records: list[Recor
     assert checked > 300
 
 
-def test_full_caption_names_everything(scenes: list[Scene]) -> None:
+def test_full_caption_names_all_objects(scenes: list[Scene]) -> None:
     for scene in scenes:
         text = full_caption(scene)
         for label, count in scene.counts.items():

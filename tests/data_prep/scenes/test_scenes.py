@@ -12,21 +12,11 @@ import pytest
 from PIL import Image
 
 from sieve.data_prep.records import Record
-from sieve.data_prep.scenes import (
-    PLACES,
-    Scene,
-    Scenes,
-    captions,
-    catalogue,
-    compose,
-    describe,
-    draw_scene,
-    full_caption,
-    record_of,
-    render_scene,
-)
-from sieve.data_prep.scenes.captions import label_synonyms
-from sieve.data_prep.scenes.catalogue import FOLDER
+from sieve.data_prep.scenes import Scenes, record_of
+from sieve.data_prep.scenes.captions import captions, full_caption, label_synonyms
+from sieve.data_prep.scenes.catalogue import FOLDER, PLACES, catalogue
+from sieve.data_prep.scenes.compose import Scene, compose, describe
+from sieve.data_prep.scenes.render import draw_scene, render_scene
 
 CLASSICS = ["dog", "cat", "horse", "cow", "bird", "car", "bus", "bicycle", "boat", "tree", "ball",
             "apple", "banana", "pizza", "cup", "umbrella", "girl", "boy"]  # fmt: skip
@@ -59,7 +49,7 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return wide * high / min((q[2] - q[0]) * (q[3] - q[1]) for q in (a, b))
 
 
-def test_one_reference_is_always_the_same_scene() -> None:
+def test_reference_always_gives_the_same_scene() -> None:
     alone = describe("scene:3:4711")
     assert alone == compose(3, 4711)
     assert record_of(alone) == record_of(compose(3, 4711))
@@ -67,7 +57,7 @@ def test_one_reference_is_always_the_same_scene() -> None:
     assert first == second
 
 
-def test_layout_is_pinned() -> None:
+def test_layout_matches_the_recorded_one() -> None:
     """Shipped embeddings belong to exactly these scenes: a change requires new embeddings."""
     texts = [full_caption(compose(0, index)) for index in (0, 1, 17, 4999)]
     assert texts == PINNED
@@ -91,7 +81,7 @@ def test_source_is_picklable_and_lazy() -> None:
 
 
 @pytest.mark.parametrize("place", list(PLACES))
-def test_every_place_is_the_same_picture_at_any_size(place: str, scenes: list[Scene]) -> None:
+def test_places_look_the_same_at_any_size(place: str, scenes: list[Scene]) -> None:
     scene = next(scene for scene in scenes if scene.place == place)
     thumbnail, print_size = (render_scene(scene.reference, size) for size in (200, 640))
     assert max(print_size.size) == 640
@@ -103,14 +93,14 @@ def test_every_place_is_the_same_picture_at_any_size(place: str, scenes: list[Sc
 
 
 @pytest.mark.parametrize("place", list(PLACES))
-def test_backdrops_are_painted_to_the_last_pixel(place: str, scenes: list[Scene]) -> None:
+def test_backdrops_cover_every_pixel(place: str, scenes: list[Scene]) -> None:
     for scene in [scene for scene in scenes if scene.place == place][:4]:
         pixels = np.asarray(render_scene(scene.reference, 160), np.float32)
         assert (pixels.max(axis=2) == 0).mean() < 0.004, scene.reference
         assert pixels.std() > 15, f"{scene.reference} is flat"
 
 
-def test_objects_stand_in_the_picture_visible_and_tall_enough(scenes: list[Scene]) -> None:
+def test_objects_are_inside_the_image_visible_and_large_enough(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert 1 <= len(scene.placements) <= 5
         long_side = max(scene.aspect, 1.0)
@@ -126,13 +116,13 @@ def test_objects_stand_in_the_picture_visible_and_tall_enough(scenes: list[Scene
             assert overlap(one.box, other.box) < 0.25, scene.reference
 
 
-def test_objects_are_drawn_from_back_to_front(scenes: list[Scene]) -> None:
+def test_objects_are_drawn_back_to_front(scenes: list[Scene]) -> None:
     for scene in scenes[:500]:
         feet = [one.y for one in scene.placements if one.zone in ("ground", "road", "table")]
         assert feet == sorted(feet)
 
 
-def test_a_drawn_object_is_where_the_layout_says(scenes: list[Scene]) -> None:
+def test_drawn_object_matches_the_layout(scenes: list[Scene]) -> None:
     """Inside the box of a sprite, the image differs from the one without it."""
     for scene in scenes[:12]:
         with_all = np.asarray(draw_scene(scene, 240), np.int16)
@@ -146,7 +136,7 @@ def test_a_drawn_object_is_where_the_layout_says(scenes: list[Scene]) -> None:
             assert changed[top:bottom, left:right].mean() > 0.2, (scene.reference, placed)
 
 
-def test_labels_say_what_is_there(scenes: list[Scene], records: list[Record]) -> None:
+def test_labels_match_the_objects(scenes: list[Scene], records: list[Record]) -> None:
     for scene, record in zip(scenes, records, strict=True):
         objects = {placed.label for placed in scene.placements}
         besides = {text for label in objects for text in catalogue()[label].shows}
@@ -157,7 +147,7 @@ def test_labels_say_what_is_there(scenes: list[Scene], records: list[Record]) ->
         assert scene.counts == dict(Counter(placed.label for placed in scene.placements))
 
 
-def test_splits(records: list[Record]) -> None:
+def test_split_sizes_are_as_documented(records: list[Record]) -> None:
     assert Counter(record.split for record in records) == {
         "train": 3500,
         "select": 500,
@@ -167,7 +157,7 @@ def test_splits(records: list[Record]) -> None:
     assert min(places.values()) > 15
 
 
-def test_habits_make_exclusion_hard(scenes: list[Scene]) -> None:
+def test_cooccurrence_makes_exclusion_difficult(scenes: list[Scene]) -> None:
     """Many pairs (A, B) co-occur often enough to be hard, and rarely enough to be separable."""
     labels = [set(scene.labels) for scene in scenes]
     single = Counter(label for one in labels for label in one)
@@ -188,7 +178,7 @@ def test_habits_make_exclusion_hard(scenes: list[Scene]) -> None:
     assert {("umbrella", "beach"), ("cup", "kitchen"), ("dog", "person")} <= set(hard)
 
 
-def test_every_object_and_place_is_met(scenes: list[Scene]) -> None:
+def test_every_object_and_place_occurs(scenes: list[Scene]) -> None:
     objects = Counter(label for scene in scenes for label in scene.counts)
     assert set(objects) == set(catalogue())
     assert 190 <= len(objects) <= 215
@@ -199,7 +189,7 @@ def test_every_object_and_place_is_met(scenes: list[Scene]) -> None:
     assert min(places.values()) >= 100
 
 
-def test_counts_occur(scenes: list[Scene]) -> None:
+def test_counts_occur_in_captions(scenes: list[Scene]) -> None:
     several = Counter(min(3, count) for scene in scenes for count in scene.counts.values())
     assert several[2] > 500
     assert several[3] > 200
@@ -207,7 +197,7 @@ def test_counts_occur(scenes: list[Scene]) -> None:
         assert all(scene.counts.get(label, 1) == 1 for label in ("moon", "rainbow", "castle"))
 
 
-def test_catalogue_is_whole() -> None:
+def test_catalogue_is_complete() -> None:
     files = {path.name for path in (FOLDER / "sprites").iterdir()}
     used = {
         file for what in catalogue().values() for group in what.sprites.values() for file in group
@@ -238,7 +228,7 @@ def test_sprites_are_small_and_licensed() -> None:
     ["", "scene", "scene:0", "scene:0:-1", "scene:0:1:2", "scene:0:1\n", " scene:0:1", "scene:٣:1",
      "scene:0:1e3", "../../etc/passwd", "scene:0:" + "9" * 40, "<b>scene:0:1</b>", "x" * 10_000],
 )  # fmt: skip
-def test_bad_references_are_refused_in_one_line(reference: str) -> None:
+def test_invalid_references_are_rejected_with_one_line(reference: str) -> None:
     with pytest.raises(ValueError, match="scene:SEED:INDEX") as caught:
         render_scene(reference, 64)
     assert "\n" not in str(caught.value)
@@ -246,22 +236,22 @@ def test_bad_references_are_refused_in_one_line(reference: str) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 0, 15, 10**6])
-def test_bad_sizes_are_refused(size: int) -> None:
+def test_invalid_sizes_are_rejected(size: int) -> None:
     with pytest.raises(ValueError, match="size must be"):
         render_scene("scene:0:1", size)
 
 
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (-5, 0), (10, -1), (10, 10**13), (10**10, 0)])
-def test_bad_sources_are_refused(count: int, seed: int) -> None:
+def test_invalid_sources_are_rejected(count: int, seed: int) -> None:
     with pytest.raises(ValueError, match="expected a count"):
         Scenes(count, seed)
 
 
-def test_synonyms_are_words_of_known_labels() -> None:
+def test_synonyms_refer_to_known_labels() -> None:
     known = {label for what in catalogue().values() for label in (what.label, *what.categories)}
     found = label_synonyms()
     assert set(found) <= known | set(PLACES)
     assert "puppy" in found["dog"] and "dogs" in found["dog"] and "seaside" in found["beach"]
-    said = " ".join(text for i in range(400) for text in captions(compose(0, i))).lower()
+    stated = " ".join(text for i in range(400) for text in captions(compose(0, i))).lower()
     for label in PLACES:
-        assert all(name in said for name in found.get(label, ())), label
+        assert all(name in stated for name in found.get(label, ())), label

@@ -22,7 +22,7 @@ def jpeg(colour: str = "red", size: tuple[int, int] = (12, 8)) -> bytes:
 
 
 def write(path: Path, data: bytes) -> Path:
-    """Write a file, in folders that need not be there yet."""
+    """Write a file and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
@@ -33,7 +33,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes, **header: Any) -> None:
-    """Add a member whose header may lie."""
+    """Add a member whose header can state a wrong size."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     for field, value in header.items():
@@ -59,7 +59,7 @@ def facts(key: str, caption: str, url: str, error: str | None = None) -> dict[st
 
 
 Downloaded = Mapping[str, Sequence[tuple[dict[str, Any], bytes | None]]]
-"""By shard: what is known of each image, and the image."""
+"""Yield the metadata and the image of each record, by shard."""
 
 DOWNLOADED: Downloaded = {
     "00000": [
@@ -76,7 +76,7 @@ def write_facts(path: Path, images: Sequence[tuple[dict[str, Any], bytes | None]
 
 
 def write_tars(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
-    """The webdataset layout: a tar and a table of facts a shard."""
+    """Write the WebDataset layout: a tar and a metadata table per shard."""
     folder.mkdir(parents=True)
     for shard, images in shards.items():
         write_facts(folder / f"{shard}.parquet", images)
@@ -90,7 +90,7 @@ def write_tars(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
 
 
 def write_files(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
-    """The files layout: a folder and a table of facts a shard."""
+    """Write the files layout: a folder and a metadata table per shard."""
     for shard, images in shards.items():
         for known, data in images:
             if data is not None:
@@ -102,7 +102,7 @@ def write_files(folder: Path, shards: Downloaded = DOWNLOADED) -> Path:
 
 
 def write_tables(folder: Path, shards: Downloaded = DOWNLOADED, group: int = 2) -> Path:
-    """The parquet layout: images and facts in one table a shard."""
+    """Write the Parquet layout: images and metadata in one table per shard."""
     folder.mkdir(parents=True)
     for shard, images in shards.items():
         rows = [{**known, "jpg": data} for known, data in images]

@@ -1,4 +1,4 @@
-"""Embeddings as clip-retrieval leaves them, made up, and prepared without a backbone."""
+"""Synthetic embeddings in the layout of clip-retrieval, prepared without a backbone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unit(count: int, seed: int = 0, width: int = D) -> np.ndarray:
 def write_shard(
     folder: Path, number: int, images: np.ndarray, texts: np.ndarray | None, facts: dict[str, Any]
 ) -> None:
-    """One shard as clip-retrieval's writer leaves it: three files of one number."""
+    """Write a shard as clip-retrieval does: three files with the same number."""
     for part in PARTS:
         (folder / part).mkdir(parents=True, exist_ok=True)
     np.save(folder / "img_emb" / f"img_emb_{number}.npy", images)

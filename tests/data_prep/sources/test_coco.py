@@ -76,7 +76,7 @@ def folder_of(folder: Path, *names: str) -> Path:
     return folder / "images"
 
 
-def test_what_is_here_is_taken_and_the_rest_told(
+def test_available_images_are_used_and_missing_ones_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = folder_of(tmp_path, "val2017/000000000139.jpg", "COCO_val2014_000000391895.jpg")
@@ -89,8 +89,8 @@ def test_what_is_here_is_taken_and_the_rest_told(
     assert records[1].labels == ("car", "vehicle")
     assert source.open_image(records[1], 320).size == (12, 8)
     assert caplog.messages == [
-        f"some image names differ from the files in {images}; matched if only one fits: 1 by "
-        "leading folder (000000000139.jpg is val2017/000000000139.jpg)",
+        f"some image names in the caption files differ from the files in {images}; matched if "
+        "only one fits: 1 by leading folder (000000000139.jpg is val2017/000000000139.jpg)",
         "1 images were found by their name in another release",
         f"2 of 4 images are in {images}; 2 of them have labels; skipped.csv lists the other 2",
     ]
@@ -100,14 +100,16 @@ def test_what_is_here_is_taken_and_the_rest_told(
     ]
 
 
-def test_a_whole_download_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_complete_download_reports_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     images = folder_of(tmp_path, *(f"{number:012}.jpg" for number in NUMBERS))
     source = Coco(images, (captions_file(tmp_path),))
     assert len(list(source.records())) == 4
     assert caplog.messages == [] and source.skipped_rows() == []
 
 
-def test_a_partial_download_is_no_reason_to_stop(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_partial_download_is_not_an_error(tmp_path: Path, tiny_backbone: Backbone) -> None:
     images = folder_of(tmp_path, "000000000139.jpg")
     source = Coco(images, (captions_file(tmp_path),), (instances_file(tmp_path),))
     made = prepare(source, tiny_backbone, tmp_path / "made", progress=False)
@@ -116,7 +118,7 @@ def test_a_partial_download_is_no_reason_to_stop(tmp_path: Path, tiny_backbone: 
     assert len(skipped) == 1 + 3 and skipped[1].startswith("285,000000000285.jpg,not in the folder")
 
 
-def test_a_label_is_never_asked_without_its_own_supercategory(
+def test_label_is_never_paired_with_its_supercategory(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
     numbers = range(1, 41)
@@ -136,14 +138,14 @@ def test_a_label_is_never_asked_without_its_own_supercategory(
     assert concepts.apart[at["dog"], at["car"]] and concepts.apart[at["animal"], at["vehicle"]]
 
 
-def test_karpathys_splits(tmp_path: Path) -> None:
+def test_karpathy_splits_are_read(tmp_path: Path) -> None:
     images = folder_of(tmp_path, *(f"{number:012}.jpg" for number in NUMBERS))
-    said = dict(zip(NUMBERS, ("restval", "val", "test"), strict=False))
+    text = dict(zip(NUMBERS, ("restval", "val", "test"), strict=False))
     entries = [
         {"filepath": "val2014", "filename": f"COCO_val2014_{n:012}.jpg", "imgid": place,
          "cocoid": n,
          "sentids": [1], "split": split, "sentences": [{"tokens": ["a"], "raw": "A.", "imgid": 0}]}
-        for place, (n, split) in enumerate(said.items())
+        for place, (n, split) in enumerate(text.items())
     ]  # fmt: skip
     splits = write_json(tmp_path / "dataset_coco.json", {"images": entries, "dataset": "coco"})
     source = Coco(images, (captions_file(tmp_path),), splits=splits)
@@ -157,7 +159,7 @@ def test_karpathys_splits(tmp_path: Path) -> None:
         list(source.records())
 
 
-def test_several_files_are_one_collection(tmp_path: Path) -> None:
+def test_several_files_form_one_collection(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "train2014/COCO_train2014_000000000009.jpg", "000000000139.jpg")
     name = "COCO_train2014_000000000009.jpg"
     train = captions_file(tmp_path / "t", images=[image(9, name)], annotations=[caption(9, "x")])
@@ -165,7 +167,7 @@ def test_several_files_are_one_collection(tmp_path: Path) -> None:
     assert [record.key for record in source.records()] == ["139", "9"]
 
 
-def test_hostile_entries_are_named(tmp_path: Path) -> None:
+def test_malformed_entries_are_reported(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "000000000139.jpg")
     write(tmp_path / "secret.jpg", jpeg())
     path = captions_file(
@@ -208,9 +210,7 @@ def test_hostile_entries_are_named(tmp_path: Path) -> None:
         ("\x00\xff", "is not JSON"),
     ],
 )
-def test_what_is_not_cocos_file_is_refused_in_a_line(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_other_json_is_rejected_with_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "captions.json", text.encode("latin-1"))
     source = Coco(folder_of(tmp_path, "1.jpg"), (path,))
     with pytest.raises(ValueError, match=message) as caught:
@@ -218,23 +218,23 @@ def test_what_is_not_cocos_file_is_refused_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-def test_missing_places_are_named(tmp_path: Path) -> None:
+def test_missing_paths_are_reported(tmp_path: Path) -> None:
     images, captions = folder_of(tmp_path, "1.jpg"), captions_file(tmp_path)
     nothing = tmp_path / "none"
     for given, message in (
-        ({"images": nothing}, "no folder .*none; check --images"),
+        ({"root": nothing}, "no folder .*none; check --images"),
         ({"captions": (nothing,)}, "no file .*none; check --captions"),
         ({"instances": (nothing,)}, "no file .*none; check --instances"),
         ({"splits": nothing}, "no file .*none; check --splits"),
     ):
         with pytest.raises(FileNotFoundError, match=message):
-            Coco(**({"images": images, "captions": (captions,)} | given))
+            Coco(**({"root": images, "captions": (captions,)} | given))
     with pytest.raises(ValueError, match="none of the 4 images .* is in .*; check --images"):
         list(Coco(images, (captions,)).records())
 
 
 @pytest.mark.shared
-def test_the_official_files(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_official_files_are_read(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     coco = shared_data / "coco"
     instances = coco / "instances_val2017_subset.json"
     source = Coco(coco / "val2017", (coco / "captions_val2017.json",), (instances,))
@@ -248,7 +248,7 @@ def test_the_official_files(shared_data: Path, caplog: pytest.LogCaptureFixture)
     assert named <= categories
 
 
-def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+def test_equal_file_names_in_several_folders_are_distinct(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "cam1/1.jpg", "cam2/1.jpg", "cam2/2.jpg")
     named = [image(1, "cam1/1.jpg"), image(2, "cam2/1.jpg"), image(3, "cam1/2.jpg")]
     path = captions_file(tmp_path, images=named, annotations=[caption(n, f"{n}") for n in (1, 2)])
@@ -262,7 +262,7 @@ def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None
     assert "it may be cam1/1.jpg or cam2/1.jpg" in reason
 
 
-def test_ids_may_be_texts(tmp_path: Path) -> None:
+def test_ids_can_be_strings(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "a.jpg")
     named = [{"id": "x7", "file_name": "a.jpg"}]
     path = captions_file(tmp_path, images=named, annotations=[{"image_id": "x7", "caption": "a"}])
@@ -270,7 +270,7 @@ def test_ids_may_be_texts(tmp_path: Path) -> None:
     assert (record.key, record.captions) == ("x7", ("a",))
 
 
-def test_an_id_of_two_images_is_left_out_with_both_names(tmp_path: Path) -> None:
+def test_id_of_two_images_is_skipped_with_both_names(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     first = captions_file(
         tmp_path / "1", images=[image(1, "a.jpg"), image(2, "c.jpg")],
@@ -286,7 +286,7 @@ def test_an_id_of_two_images_is_left_out_with_both_names(tmp_path: Path) -> None
     assert next(Coco(images, (first,), (instances,)).records()).labels == ()
 
 
-def test_a_url_names_an_image_that_has_no_file_name(tmp_path: Path) -> None:
+def test_image_without_file_name_is_found_by_url(tmp_path: Path) -> None:
     images = folder_of(tmp_path, "train2017/1.jpg", "val2017/1.jpg")
     named = [{"id": 1, "coco_url": "http://images.cocodataset.org/val2017/1.jpg"}]
     path = captions_file(tmp_path, images=named, annotations=[caption(1, "a")])

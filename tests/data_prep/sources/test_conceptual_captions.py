@@ -47,10 +47,10 @@ def captions(made: ConceptualCaptions) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_images_are_found_by_how_they_are_named(
+def test_images_are_found_by_every_naming_scheme(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, naming: str
 ) -> None:
-    here = [0, 4, 7, 10]  # no row is numbered 0 if the first is 1
+    here = [0, 4, 7, 10]  # there is no row 0 if the first row is 1
     for number in here:
         write(tmp_path / "images" / NAMINGS[naming](number, ROWS[number][1]), jpeg())
     made = source(table(tmp_path), tmp_path / "images")
@@ -65,13 +65,13 @@ def test_images_are_found_by_how_they_are_named(
     assert left_out[0] == ("Train_GCC-training.tsv:2", ROWS[1][1], "not downloaded: no such file")
 
 
-def test_rows_may_be_counted_from_one(tmp_path: Path) -> None:
+def test_rows_can_be_numbered_from_one(tmp_path: Path) -> None:
     write(tmp_path / "images" / "1.jpg", jpeg())
     made = source(table(tmp_path), tmp_path / "images", first_row=1)
     assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
 
 
-def test_a_head_and_the_order_of_cc12m(tmp_path: Path) -> None:
+def test_header_and_column_order_of_cc12m_are_read(tmp_path: Path) -> None:
     write(tmp_path / "0.jpg", jpeg())
     made = source(table(tmp_path, head="caption\turl\n"))
     assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
@@ -79,14 +79,14 @@ def test_a_head_and_the_order_of_cc12m(tmp_path: Path) -> None:
     assert captions(made) == {ROWS[0][1]: (ROWS[0][0],)}
 
 
-def test_labels_of_the_labelled_part(tmp_path: Path) -> None:
+def test_labels_of_the_labelled_subset_are_read(tmp_path: Path) -> None:
     write(tmp_path / "0.jpg", jpeg())
     row = ("a dog", "http://x.org/0", "dog,grass,dog", "/m/1,/m/2,/m/1", ".9,.8,.7")
     (record,) = source(table(tmp_path, [row])).records()
     assert record.labels == ("dog", "grass")
 
 
-def test_hostile_rows(tmp_path: Path) -> None:
+def test_malformed_rows_are_skipped(tmp_path: Path) -> None:
     rows = [
         b"a dog\thttp://x.org/0",
         b"no url here",
@@ -111,7 +111,7 @@ def test_hostile_rows(tmp_path: Path) -> None:
         ("6", ()),
         ("0", ("a dog again",)),
     ]
-    # Rows are numbered as they stand, the bad ones too; an empty line is none.
+    # Bad rows are numbered too, but empty lines are not.
     assert Path(records[1].image).name == "2.jpg" and Path(records[-1].image).name == "7.jpg"
     assert [(entry.key, entry.reason.split(":")[0]) for entry in made.skipped_rows()] == [
         ("cc.tsv:2", "no caption and URL in this row"),
@@ -123,7 +123,7 @@ def test_hostile_rows(tmp_path: Path) -> None:
     ]
 
 
-def test_a_web_page_in_place_of_an_image(tmp_path: Path) -> None:
+def test_web_page_saved_as_image_is_skipped(tmp_path: Path) -> None:
     write(tmp_path / str(crc(ROWS[0][1])), b"<!doctype html><title>404</title>")
     made = source(table(tmp_path))
     (record,) = made.records()
@@ -131,7 +131,7 @@ def test_a_web_page_in_place_of_an_image(tmp_path: Path) -> None:
         made.open_image(record, 320)
 
 
-def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
+def test_no_file_outside_the_folder_is_read(tmp_path: Path) -> None:
     write(tmp_path / "outside.jpg", jpeg())
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "0.jpg").symlink_to(tmp_path / "outside.jpg")
@@ -143,7 +143,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
         made.open_image(Record("x", str(tmp_path / "outside.jpg")), 320)
 
 
-def test_what_is_meant_is_seen_or_asked_for(tmp_path: Path) -> None:
+def test_input_format_is_detected_or_requested(tmp_path: Path) -> None:
     assert isinstance(
         conceptual_captions(write_tars(tmp_path / "cc"), name="cc", licence=""), Img2Dataset
     )
@@ -170,21 +170,19 @@ def numbered_images(folder: Path, *numbers: int) -> Path:
     return folder
 
 
-def test_rows_that_are_counted_from_one_are_recognised(
+def test_row_numbers_from_one_are_detected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = numbered_images(tmp_path / "images", *range(1, 13))
     with caplog.at_level(logging.WARNING):
         assert captions(source(table(tmp_path), images)) == {url: (c,) for c, url in ROWS}
     assert "number of the row, counted from 1 (12 files fit, from 0 11)" in caplog.text
-    (images / "00001.jpg").unlink()  # 12 is only a row if the first is 1
+    (images / "00001.jpg").unlink()  # 12 is a row number only if the first row is 1
     assert len(captions(source(table(tmp_path), images))) == 11
 
 
 @pytest.mark.parametrize("numbers", [(1, 5, 9), (0, 5, 12), (3, 40)])
-def test_numbers_that_fit_several_rows_are_refused(
-    tmp_path: Path, numbers: tuple[int, ...]
-) -> None:
+def test_ambiguous_row_numbers_are_rejected(tmp_path: Path, numbers: tuple[int, ...]) -> None:
     images = numbered_images(tmp_path / "images", *numbers)
     with pytest.raises(ValueError, match=r"from 0 \d and from 1 \d of the files fit"):
         list(source(table(tmp_path), images).records())
@@ -192,14 +190,14 @@ def test_numbers_that_fit_several_rows_are_refused(
     assert found == [f"{number:05}.jpg" for number in numbers if 1 <= number <= 12]
 
 
-def test_files_of_one_name_in_two_folders_are_refused(tmp_path: Path) -> None:
+def test_equal_file_names_in_two_folders_are_rejected(tmp_path: Path) -> None:
     numbered_images(tmp_path / "images" / "a", 0, 1)
     numbered_images(tmp_path / "images" / "b", 1)
     with pytest.raises(ValueError, match=r"tsv:2 matches a/00001.jpg and b/00001.jpg"):
         list(source(table(tmp_path), tmp_path / "images").records())
 
 
-def test_a_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
+def test_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
     images = numbered_images(tmp_path / "images", *range(13))
     made = source(table(tmp_path, head="a row without its address\n"), images)
     assert [Path(r.image).name for r in made.records()][:2] == ["00001.jpg", "00002.jpg"]
@@ -210,14 +208,14 @@ def test_a_first_row_without_a_url_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "head", ["URL\tTEXT", "TEXT\tsimilarity\tURL", "title\turl\tNSFW", "Prompt\tImage_URL"]
 )
-def test_columns_are_found_by_their_names(tmp_path: Path, head: str) -> None:
+def test_columns_are_found_by_name(tmp_path: Path, head: str) -> None:
     names = head.split("\t")
     url = next(i for i, name in enumerate(names) if "url" in name.lower())
-    said = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
+    text = next(i for i, name in enumerate(names) if name.lower() in ("text", "title", "prompt"))
     lines = [head]
     for caption, address in ROWS:
         cells = ["0.3"] * len(names)
-        cells[url], cells[said] = address, caption
+        cells[url], cells[text] = address, caption
         lines.append("\t".join(cells))
     path = write(tmp_path / "laion.tsv", "\n".join([*lines, "too\tmany\tcells\there"]).encode())
     for _, address in ROWS:
@@ -227,18 +225,18 @@ def test_columns_are_found_by_their_names(tmp_path: Path, head: str) -> None:
     assert made.skipped_rows()[0].reason.startswith("wrong number of fields: 4")
 
 
-def test_a_table_without_images_says_how_to_download_them(tmp_path: Path) -> None:
+def test_table_without_images_error_shows_the_download_command(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     path = table(tmp_path, head="caption\turl\n")
     with pytest.raises(ValueError, match=r"run img2dataset first: .* tsv --url_col url"):
         list(source(path, tmp_path / "images").records())
 
 
-def test_a_linked_folder_is_named_without_an_option_that_is_not_there(tmp_path: Path) -> None:
+def test_linked_folder_error_suggests_no_unsupported_option(tmp_path: Path) -> None:
     write(tmp_path / "outside" / "2.jpg", jpeg())
     write(tmp_path / "images" / "0.jpg", jpeg())
     (tmp_path / "images" / "more").symlink_to(tmp_path / "outside")
     (tmp_path / "a.tsv").write_text("a dog\thttps://example.org/a\na cat\thttps://example.org/b\n")
-    made = ConceptualCaptions(tmp_path / "a.tsv", tmp_path / "images", first_row=0)
+    made = ConceptualCaptions(tmp_path / "a.tsv", root=tmp_path / "images", first_row=0)
     assert [record.captions for record in made.records()] == [("a dog",)]
     assert "linked folder: links are not followed" in {e.reason for e in made.skipped_rows()}

@@ -1,4 +1,4 @@
-"""Embeddings that are damaged, do not fit each other, or name what is not theirs to name."""
+"""Test embeddings that are damaged, inconsistent or refer to files outside the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retrieved import D, prepared, retrieval, unit, write_shard
 from sieve.data_prep.sources.embeddings import Embeddings
 
 
-def test_nothing_outside_the_folder_of_images_is_read(tmp_path: Path) -> None:
+def test_no_file_outside_the_image_folder_is_read(tmp_path: Path) -> None:
     secret = write(tmp_path / "secret.jpg", jpeg("red"))
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "link.jpg").symlink_to(secret)
@@ -29,7 +29,7 @@ def test_nothing_outside_the_folder_of_images_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_embeddings_without_a_direction_are_left_out_by_name(tmp_path: Path, value: float) -> None:
+def test_embeddings_without_direction_are_skipped_by_name(tmp_path: Path, value: float) -> None:
     images = unit(40)
     images[7] = value
     facts = {"image_path": [f"{n}.jpg" for n in range(40)], "caption": [f"c{n}" for n in range(40)]}
@@ -137,7 +137,7 @@ HARMS: dict[str, tuple[Harm, str]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_what_does_not_fit_is_told_in_a_line(tmp_path: Path, harm: str) -> None:
+def test_inconsistent_inputs_are_rejected_with_one_line(tmp_path: Path, harm: str) -> None:
     folder = retrieval(tmp_path / "e")
     apply, message = HARMS[harm]
     apply(folder)
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_told_in_a_line(tmp_path: Path, harm: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing_places_are_named(tmp_path: Path) -> None:
+def test_missing_paths_are_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder .*none; give the folder of the embed"):
         Embeddings(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no folder .*none; check --images"):

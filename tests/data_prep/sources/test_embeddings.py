@@ -1,4 +1,4 @@
-"""Embeddings that were made elsewhere become a collection; nothing is embedded again."""
+"""Test collections of external embeddings; nothing is embedded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sieve.model.collection import BackboneIdentity, Collection
 
 
 def export(collection: Collection, folder: Path, shards: int) -> Path:
-    """Write a collection out as clip-retrieval would have: a row a caption, its image repeated."""
+    """Export a collection in the layout of clip-retrieval, with one row per caption."""
     owners = np.asarray(collection.caption_item)
     for number, rows in enumerate(np.array_split(np.arange(len(owners)), shards)):
         of = owners[rows]
@@ -39,7 +39,7 @@ def export(collection: Collection, folder: Path, shards: int) -> Path:
 
 
 @pytest.mark.parametrize("shards", [1, 3, 12])
-def test_a_round_trip_through_clip_retrievals_layout(
+def test_clip_retrieval_layout_round_trips(
     tiny_collection: Collection, pictures: Path, tmp_path: Path, shards: int
 ) -> None:
     folder = export(tiny_collection, tmp_path / "out", shards)
@@ -61,7 +61,7 @@ def test_a_round_trip_through_clip_retrievals_layout(
     assert made.backbone == tiny_collection.backbone
 
 
-def test_shards_go_by_their_numbers(tmp_path: Path) -> None:
+def test_shards_are_ordered_by_number(tmp_path: Path) -> None:
     source = Embeddings(retrieval(tmp_path / "e", (1,) * 12))
     assert [record.key for record in source.records()] == [
         f"/data/set/{n:03}.jpg" for n in range(12)
@@ -71,14 +71,14 @@ def test_shards_go_by_their_numbers(tmp_path: Path) -> None:
     assert np.array_equal(source.precomputed().images[9:11], images[9:11])
 
 
-def test_no_backbone_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_backbone_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backbone, "__init__", lambda *_: pytest.fail("a backbone was opened"))
     made = prepared(Embeddings(retrieval(tmp_path / "e")), tmp_path / "c")
     assert (made.n_items, made.n_captions, made.backbone.width) == (5, 5, D)
     assert not made.backbone.is_known and made.backbone.name == "some-clip"
 
 
-def test_an_image_that_is_not_here_is_shown_by_its_caption(
+def test_missing_image_gets_a_caption_placeholder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path / "images" / "set" / "001.jpg", jpeg("red"))
@@ -90,15 +90,15 @@ def test_an_image_that_is_not_here_is_shown_by_its_caption(
     assert made.items["width"].tolist() == [320, 12, 320, 320, 320]
     assert made.items["image"].iloc[1] == str(tmp_path / "images" / "set" / "001.jpg")
     assert made.items["image"].iloc[0] == "/data/set/000.jpg"
-    told = [message for message in caplog.messages if "images are in" in message]
-    assert set(told) == {
+    reported = [message for message in caplog.messages if "images are in" in message]
+    assert set(reported) == {
         f"2 of 5 images are in {tmp_path / 'images'}; the others are shown as captions; "
         "give the folder of images with --images"
     }
 
 
-def test_rows_of_one_image_are_one_item(tmp_path: Path) -> None:
-    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is another image of the first one's name
+def test_rows_of_one_image_become_one_item(tmp_path: Path) -> None:
+    images = unit(5)[[0, 1, 0, 2, 3]]  # the last is a different image with the name of the first
     texts = unit(5, 1)
     facts = {"image_path": ["a", "b", "a", "c", "a"], "caption": ["x", "y", "z", "", "x"]}
     write_shard(tmp_path / "e", 0, images, texts, facts)
@@ -113,7 +113,7 @@ def test_rows_of_one_image_are_one_item(tmp_path: Path) -> None:
         assert ["row:3", "c", "empty caption"] in list(csv.reader(stream))
 
 
-def test_files_beside_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+def test_unread_files_next_to_arrays_are_reported(tmp_path: Path) -> None:
     folder = tmp_path / "e"
     folder.mkdir()
     np.save(folder / "images.npy", unit(2))
@@ -126,7 +126,7 @@ def test_files_beside_arrays_that_are_not_read_are_named(tmp_path: Path) -> None
     }  # fmt: skip
 
 
-def test_a_number_beside_a_file_name_names_no_image(tmp_path: Path) -> None:
+def test_row_number_next_to_a_file_name_is_ignored(tmp_path: Path) -> None:
     folder = tmp_path / "e"
     folder.mkdir()
     np.save(folder / "images.npy", unit(2))
@@ -139,7 +139,7 @@ def test_a_number_beside_a_file_name_names_no_image(tmp_path: Path) -> None:
     assert found == {("a dog",): "0.jpg", ("a cat",): "1.jpg"}
 
 
-def test_captions_without_embeddings(
+def test_captions_without_embeddings_are_skipped(
     tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
     facts = {"image_path": ["a.jpg", "b.jpg"], "caption": ["a dog", "a cat"]}
@@ -158,19 +158,19 @@ def test_captions_without_embeddings(
     assert "skipped 2 captions without embeddings; --embed-captions embeds them" in caplog.messages
     left_out = Tally(read_skipped(made.path / "skipped.csv")).most_common()
     assert left_out == [("caption without an embedding", 2)]
-    kept = Embeddings(tmp_path / "e", keep_captions=True)
-    told = prepare(
-        kept, tiny_backbone, tmp_path / "told", precomputed=kept.precomputed(), progress=False
+    saved = Embeddings(tmp_path / "e", keep_captions=True)
+    reported = prepare(
+        saved, tiny_backbone, tmp_path / "told", precomputed=saved.precomputed(), progress=False
     )
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])
-    assert np.allclose(told.text_embeddings, expected, atol=2e-3)
+    assert np.allclose(reported.text_embeddings, expected, atol=2e-3)
     with pytest.raises(ValueError, match="has to be opened"):
         prepare(
-            kept, identity(width), tmp_path / "no", precomputed=kept.precomputed(), progress=False
+            saved, identity(width), tmp_path / "no", precomputed=saved.precomputed(), progress=False
         )
 
 
-def test_plain_arrays_and_a_table(tmp_path: Path) -> None:
+def test_arrays_with_a_table_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
     np.save(folder / "images.npy", unit(3).astype(np.float32) * 7)
@@ -185,7 +185,7 @@ def test_plain_arrays_and_a_table(tmp_path: Path) -> None:
     assert [record.key for record in Embeddings(folder).records()] == ["row:0", "row:1", "row:2"]
 
 
-def test_the_backbone_is_known_where_it_can_be_opened(
+def test_backbone_hash_is_recorded_if_it_can_be_loaded(
     tiny_backbone: Backbone, tiny_backbone_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"local-dir:{tiny_backbone_dir}"
@@ -201,7 +201,7 @@ def test_the_backbone_is_known_where_it_can_be_opened(
     assert "the weights of backbone somebody-elses are not available" in caplog.text
 
 
-def test_a_source_travels_light(tmp_path: Path) -> None:
+def test_pickled_source_is_small(tmp_path: Path) -> None:
     source = Embeddings(retrieval(tmp_path / "e"))
     record = next(source.records())
     copy = pickle.loads(pickle.dumps(source))
@@ -210,7 +210,7 @@ def test_a_source_travels_light(tmp_path: Path) -> None:
     assert len(list(copy.records())) == 5
 
 
-def test_picked_rows_are_those_asked_for() -> None:
+def test_selected_rows_are_returned() -> None:
     parts = [unit(40, 1), unit(3, 2), unit(60, 3)]
     whole = np.concatenate(parts)
     places = np.array([0, 0, 5, 41, 42, 43, 102, 2, 1])

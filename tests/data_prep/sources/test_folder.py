@@ -34,7 +34,7 @@ def reason(source: Folder, key: str) -> str:
     return str(caught.value)
 
 
-def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
+def test_images_of_all_subfolders_are_read_in_order(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/z.jpg", "a/deep/x.webp", ".hidden/h.png", "a/.DS_Store.png"):
         save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
@@ -47,7 +47,7 @@ def test_all_images_of_all_subfolders_in_order(tmp_path: Path) -> None:
     assert source.name == tmp_path.name
 
 
-def test_captions_find_their_images(tmp_path: Path) -> None:
+def test_captions_are_matched_to_images(tmp_path: Path) -> None:
     images = tmp_path / "images"
     for name in ("a.png", "sub/b.png", "sub/d.png", "one/c.png", "two/c.png", "noext.png"):
         save(images / name)
@@ -85,13 +85,13 @@ def test_captions_find_their_images(tmp_path: Path) -> None:
     assert records["noext"].captions == ("without extension",)
 
 
-def test_a_missing_image_is_a_record_with_a_reason(tmp_path: Path) -> None:
+def test_missing_image_is_recorded_with_a_reason(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.png")
     source = Folder(tmp_path / "images", table(tmp_path, "a.png,x", "gone.png,y"))
     assert reason(source, "gone.png") == "file is missing"
 
 
-def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
+def test_no_file_outside_the_folder_is_read(tmp_path: Path) -> None:
     outside = save(tmp_path / "outside.png")
     images = tmp_path / "images"
     save(images / "a.png")
@@ -110,7 +110,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
     ]
 
 
-def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+def test_non_utf8_name_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     source = Folder(tmp_path)
@@ -132,14 +132,14 @@ def test_only_restricts_to_a_list(tmp_path: Path) -> None:
     assert [entry.image for entry in source.skipped_rows()] == ["a.png"]
 
 
-def test_html_in_names_and_captions_stays_as_it_is(tmp_path: Path) -> None:
+def test_html_in_names_and_captions_is_preserved(tmp_path: Path) -> None:
     save(tmp_path / "images" / "<img src=x>.png")
     captions = table(tmp_path, "<img src=x>.png,<script>alert(1)</script>")
     record = next(Folder(tmp_path / "images", captions).records())
     assert (record.key, record.captions) == ("<img src=x>.png", ("<script>alert(1)</script>",))
 
 
-def test_missing_places_are_named(tmp_path: Path) -> None:
+def test_missing_paths_are_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder .*none; give the folder"):
         Folder(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no file .*none.csv; check --captions"):
@@ -153,7 +153,7 @@ def test_missing_places_are_named(tmp_path: Path) -> None:
         Folder(shard)
 
 
-def test_a_source_travels_light(tmp_path: Path) -> None:
+def test_pickled_source_is_small(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     source = Folder(tmp_path)
     record = next(source.records())
@@ -163,7 +163,7 @@ def test_a_source_travels_light(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_real_photographs_and_captions(shared_data: Path) -> None:
+def test_photographs_and_captions_are_read(shared_data: Path) -> None:
     folder = shared_data / "flickr8k"
     source = Folder(folder / "images", folder / "captions.csv", only=folder / "dev_images.txt")
     records = list(source.records())
@@ -172,7 +172,7 @@ def test_real_photographs_and_captions(shared_data: Path) -> None:
     assert source.open_image(records[0], 320).size == (224, 224)
 
 
-def test_text_files_beside_images_hold_their_captions(tmp_path: Path) -> None:
+def test_captions_are_read_from_text_files_next_to_images(tmp_path: Path) -> None:
     images = tmp_path / "images"
     for name in ("a.jpg", "sub/b.png", "c.png", "huge.png", "latin.png", "link.png"):
         save(images / name)

@@ -47,11 +47,11 @@ def test_every_layout_gives_the_same_records(
         f"{shard}/000000001": "not downloaded: HTTP Error 404",
         "00001/000010000": "empty caption",
     }
-    told = f"3 of 4 images of {source.path} were downloaded; skipped.csv lists the others"
-    assert caplog.messages == [told]
+    warning = f"3 of 4 images of {source.path} were downloaded; skipped.csv lists the others"
+    assert caplog.messages == [warning]
 
 
-def test_layouts_become_the_same_collection(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_layouts_give_the_same_collection(tmp_path: Path, tiny_backbone: Backbone) -> None:
     made = {
         name: prepare(
             Img2Dataset(write(tmp_path / name / "cc")), tiny_backbone, tmp_path / f"{name}-made",
@@ -66,14 +66,14 @@ def test_layouts_become_the_same_collection(tmp_path: Path, tiny_backbone: Backb
     assert ids[0] == ids[1] == ids[2]
 
 
-def test_one_shard_is_enough(tmp_path: Path) -> None:
+def test_single_shard_is_read(tmp_path: Path) -> None:
     tar = write_tars(tmp_path / "cc") / "00001.tar"
     assert [record.key for record in Img2Dataset(tar).records()] == ["00001/000010000"]
     table = write_tables(tmp_path / "tables") / "00000.parquet"
     assert len(list(Img2Dataset(table).records())) == 2
 
 
-def test_shards_that_count_from_zero_each(tmp_path: Path) -> None:
+def test_shards_that_each_count_from_zero_are_read(tmp_path: Path) -> None:
     for shard in ("train/0.tar", "train/1.tar", "val/0.tar"):
         (tmp_path / shard).parent.mkdir(exist_ok=True)
         with tarfile.open(tmp_path / shard, "w") as tar:
@@ -83,7 +83,7 @@ def test_shards_that_count_from_zero_each(tmp_path: Path) -> None:
     assert keys == ["train/0/0", "train/1/0", "val/0/0"]
 
 
-def test_a_source_travels_light_and_reads_in_place(tmp_path: Path) -> None:
+def test_pickled_source_is_small_and_reads_in_place(tmp_path: Path) -> None:
     source = Img2Dataset(write_tars(tmp_path / "cc"))
     records = list(source.records())
     before = sorted(path for path in tmp_path.rglob("*"))
@@ -114,7 +114,7 @@ def hostile_tar(path: Path) -> Path:
     return path
 
 
-def test_a_hostile_tar_is_read_without_harm(tmp_path: Path) -> None:
+def test_malicious_tar_is_read_safely(tmp_path: Path) -> None:
     source = Img2Dataset(hostile_tar(tmp_path / "00000.tar"))
     records = {record.key.removeprefix("00000/"): record for record in source.records()}
     assert records["../../escape"].captions == ("climbs",)
@@ -134,17 +134,17 @@ def test_a_hostile_tar_is_read_without_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-def test_a_truncated_tar_keeps_what_is_whole(tmp_path: Path, share: float) -> None:
+def test_intact_members_of_a_truncated_tar_are_read(tmp_path: Path, share: float) -> None:
     path = tmp_path / "0.tar"
     with tarfile.open(path, "w") as tar:
         for index in range(20):
             add_member(tar, f"{index:03}.jpg", jpeg() + b"\0" * 2000)
             size = tar.getmembers()[0].size
-    kept = int(20 * 3584 * share) + 700  # a member: 512 bytes of header, 3,072 of data
-    path.write_bytes(path.read_bytes()[:kept])
+    saved = int(20 * 3584 * share) + 700  # a member: 512 bytes of header, 3,072 of data
+    path.write_bytes(path.read_bytes()[:saved])
     source = Img2Dataset(path)
     records = list(source.records())
-    assert len(records) == sum(start + 512 + size <= kept for start in range(0, 20 * 3584, 3584))
+    assert len(records) == sum(start + 512 + size <= saved for start in range(0, 20 * 3584, 3584))
     assert all(colour(source, record) == (2, 0, 0) for record in records)
     assert any("tar" in reason for reason in reasons(source).values())
 
@@ -164,7 +164,7 @@ def overwrite(path: Path, at: int, data: bytes) -> Path:
         ("no tar at all", 0, b"no tar" * 100),
     ],
 )
-def test_a_damaged_tar_is_named(tmp_path: Path, harm: str, at: int, data: bytes) -> None:  # noqa: ARG001
+def test_damaged_tar_is_reported(tmp_path: Path, harm: str, at: int, data: bytes) -> None:  # noqa: ARG001
     path = tmp_path / "0.tar"
     with tarfile.open(path, "w") as tar:
         for index in range(3):
@@ -175,7 +175,7 @@ def test_a_damaged_tar_is_named(tmp_path: Path, harm: str, at: int, data: bytes)
     assert reasons(source)["0.tar"].startswith("damaged tar file, read up to the damage: ")
 
 
-def test_headers_that_lead_backwards_end_the_reading(tmp_path: Path) -> None:
+def test_backward_pointing_headers_end_the_reading(tmp_path: Path) -> None:
     path = tmp_path / "0.tar"
     with tarfile.open(path, "w") as tar:
         add_member(tar, "0.jpg", jpeg()[:500])
@@ -192,14 +192,14 @@ def test_headers_that_lead_backwards_end_the_reading(tmp_path: Path) -> None:
     assert "0.tar" in reasons(source)
 
 
-def test_an_image_too_large_for_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_member_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sieve.data_prep.sources.webdataset.MAX_MEMBER_BYTES", 100)
     source = Img2Dataset(write_tars(tmp_path / "cc") / "00000.tar")
     assert list(source.records()) == []
     assert reasons(source)["00000.tar::000000000.jpg"].startswith("too large: ")
 
 
-def test_hugging_faces_tables(tmp_path: Path) -> None:
+def test_hugging_face_tables_are_read(tmp_path: Path) -> None:
     rows = [{"image": {"bytes": jpeg("blue"), "path": "a.jpg"}, "text": "a boat"}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
     source = Img2Dataset(tmp_path)
@@ -208,7 +208,7 @@ def test_hugging_faces_tables(tmp_path: Path) -> None:
     assert colour(source, record) == (0, 0, 2)
 
 
-def test_a_row_group_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_row_group_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Img2Dataset(write_tables(tmp_path / "cc"))
     record = next(source.records())
     monkeypatch.setattr("sieve.data_prep.sources.img2dataset.MAX_GROUP_BYTES", 10)
@@ -216,7 +216,7 @@ def test_a_row_group_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         source.open_image(record, 320)
 
 
-def test_damaged_tables_are_named(tmp_path: Path) -> None:
+def test_damaged_tables_are_reported(tmp_path: Path) -> None:
     tars = write_tars(tmp_path / "tars")
     write(tars / "00000.parquet", b"PAR1 no table PAR1")
     assert reasons(Img2Dataset(tars))["00000.tar"].startswith("damaged Parquet file: ")
@@ -235,7 +235,7 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     assert opened[:2] == ["00000/000000000", "00000/000000002"]
 
 
-def test_links_beside_images_are_not_read(tmp_path: Path) -> None:
+def test_links_next_to_images_are_not_followed(tmp_path: Path) -> None:
     secret = write(tmp_path / "secret.txt", b"secret")
     folder = tmp_path / "cc" / "00000"
     write(folder / "a.jpg", jpeg())
@@ -257,12 +257,12 @@ Make = Callable[[Path], Path]
         (lambda folder: write(folder / "a.parquet", b"PAR1"), "holds no .tar shards"),
     ],
 )
-def test_what_is_no_data_set_is_refused(tmp_path: Path, make: Make, message: str) -> None:
+def test_other_folders_are_rejected(tmp_path: Path, make: Make, message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         Img2Dataset(make(tmp_path))
 
 
-def test_a_json_file_that_contradicts_the_text_is_named(tmp_path: Path) -> None:
+def test_json_that_contradicts_the_text_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "shards" / "00000"
     folder.mkdir(parents=True)
     for number, value in enumerate(
@@ -275,7 +275,7 @@ def test_a_json_file_that_contradicts_the_text_is_named(tmp_path: Path) -> None:
     assert {record.captions for record in source.records()} == {("a dog",)}
     assert reasons(source) == {
         "00000/1": "caption not used: .json has 'a cat'; the text file takes precedence",
-        "00000/2": "JSON file not read: its caption: expected a caption, found the number 3",
-        "00000/3": "JSON file not read: its caption: expected a caption, found the number 1",
+        "00000/2": "JSON file not read: expected a caption, found the number 3",
+        "00000/3": "JSON file not read: expected a caption, found the number 1",
         "00000/4": "caption not used: .json has 'a hound'; the text file takes precedence",
     }

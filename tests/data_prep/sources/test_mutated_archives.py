@@ -1,7 +1,7 @@
-"""Archives, tables and embeddings with one fault each: refused or named, never paired wrongly.
+"""Test archives, tables and embeddings with one fault each: never paired wrongly unreported.
 
-Every picture shows its number, and every caption says it, so that a wrong pair is seen. A seeded
-generator renames, moves, doubles, drops or shuffles one thing in each layout.
+Every picture shows its number and every caption states it, so that a wrong pair is detected. A
+seeded generator renames, moves, duplicates, drops or shuffles one entry in each layout.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def embeddings(seed: int = 0) -> np.ndarray:
 
 @dataclass
 class Mutation:
-    """One fault, applied to the first list of entries that it is given."""
+    """One fault, applied to the first list of entries that it gets."""
 
     kind: str
     generator: np.random.Generator
 
     def apply(self, entries: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-        """Change one named entry: a member, a file or a line."""
+        """Mutate one named entry: a member, a file or a line."""
         at = int(self.generator.integers(len(entries)))
         name, data = entries[at]
         other = int(self.generator.integers(len(entries)))
@@ -82,7 +82,7 @@ Layout = Callable[[Path, Mutation], BaseSource]
 
 
 def tar_of(*parts: Callable[[int], tuple[str, bytes]]) -> Layout:
-    """A tar shard with these members for each picture."""
+    """Return the layout of a tar shard with the given members for each picture."""
 
     def write(folder: Path, mutation: Mutation) -> BaseSource:
         members = mutation.apply([part(number) for number in range(N) for part in parts])
@@ -104,8 +104,8 @@ def text_named(pattern: str, again: int = 0) -> Callable[[int], tuple[str, bytes
 
 def json_named(pattern: str, field: str) -> Callable[[int], tuple[str, bytes]]:
     def write(number: int) -> tuple[str, bytes]:
-        said = [caption(number), caption(number, 1)]
-        return pattern.format(number), json.dumps({field: said, "id": 99 - number}).encode()
+        text = [caption(number), caption(number, 1)]
+        return pattern.format(number), json.dumps({field: text, "id": 99 - number}).encode()
 
     return write
 
@@ -115,17 +115,17 @@ def beside_it(pattern: str) -> Callable[[int], tuple[str, bytes]]:
 
 
 def table_layout(naming: Callable[[int, str], str], header: str = "") -> Layout:
-    """A table of captions and URLs, beside images; the lines are changed."""
+    """Write a table of captions and URLs with mutated lines, next to images."""
 
     def write(folder: Path, mutation: Mutation) -> BaseSource:
         urls = [f"http://x.org/{number}.png?v=1" for number in range(N)]
         lines = [(f"{caption(n)}\t{url}", b"") for n, url in enumerate(urls)]
-        # A line has no name to change: it is cut or gets a field instead.
+        # A line has no name to mutate: it is truncated or gets a field instead.
         if mutation.kind in ("rename", "move"):
             at = int(mutation.generator.integers(N))
-            said, url = lines[at][0].split("\t")
-            lines[at] = (said if mutation.kind == "rename" else f"{said}\t\t{url}", b"")
-        elif mutation.kind != "shuffle":  # rows in another order mean other images
+            stated, url = lines[at][0].split("\t")
+            lines[at] = (stated if mutation.kind == "rename" else f"{stated}\t\t{url}", b"")
+        elif mutation.kind != "shuffle":  # rows in another order refer to other images
             lines = mutation.apply(lines)
         text = "".join(f"{line}\n" for line, _ in lines)
         (folder / "table.tsv").write_text(header + text)
@@ -140,7 +140,7 @@ def table_layout(naming: Callable[[int, str], str], header: str = "") -> Layout:
 
 
 def renamed_files(naming: Callable[[int, str], str]) -> Layout:
-    """The same; the files are changed."""
+    """Write the same with mutated files."""
 
     def write(folder: Path, mutation: Mutation) -> BaseSource:
         urls = [f"http://x.org/{number}.png?v=1" for number in range(N)]
@@ -161,27 +161,27 @@ def renamed_files(naming: Callable[[int, str], str]) -> Layout:
 
 def parquet_layout(nested: bool, listed: bool) -> Layout:
     def write(folder: Path, mutation: Mutation) -> BaseSource:
-        # A row holds its picture and its captions, so that only their order can change.
+        # A row contains its picture and its captions, so only their order can change.
         order = list(range(N))
         if mutation.kind in ("double", "shuffle"):
             order = [int(name) for name, _ in mutation.apply([(f"{n}", b"") for n in range(N)])]
         images = [{"bytes": picture(n), "path": f"{n}.png"} if nested else picture(n)
                   for n in order]  # fmt: skip
-        said = [[caption(n), caption(n, 1)] if listed else caption(n) for n in order]
-        pq.write_table(pa.table({"image": images, "Caption": said}), folder / "0.parquet")
+        text = [[caption(n), caption(n, 1)] if listed else caption(n) for n in order]
+        pq.write_table(pa.table({"image": images, "Caption": text}), folder / "0.parquet")
         return Img2Dataset(folder)
 
     return write
 
 
 def embedding_layout(save: Callable[[Path, np.ndarray, np.ndarray, pd.DataFrame], None]) -> Layout:
-    """Arrays with a table, a row of which is changed, or the arrays are cut by one."""
+    """Return the layout of arrays with a table, with one row mutated or one row removed."""
 
     def write(folder: Path, mutation: Mutation) -> BaseSource:
         rows = [(f"{n}.png", caption(n).encode()) for n in range(N)]
         images, texts = embeddings(), embeddings(1)
         at = int(mutation.generator.integers(N))
-        if mutation.kind == "shuffle":  # rows of a table have no other key: cut the arrays
+        if mutation.kind == "shuffle":  # rows of a table have no other key: shorten the arrays
             images, texts = np.delete(images, at, axis=0), texts
         else:
             rows = mutation.apply(rows)
@@ -212,22 +212,22 @@ def save_pt(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.DataF
 
 
 def save_blocks(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.DataFrame) -> None:
-    """Two captions an image: texts (n, 2, d), a list of captions a row."""
+    """Save two captions per image: texts (n, 2, d), one list of captions per row."""
     np.save(folder / "images.npy", images)
     np.save(folder / "texts.npy", np.stack([texts, texts], axis=1))
-    said = [[text, text.replace("seen 0", "seen 1")] for text in table["caption"]]
-    table.assign(caption=said).to_parquet(folder / "items.parquet")
+    stated = [[text, text.replace("seen 0", "seen 1")] for text in table["caption"]]
+    table.assign(caption=stated).to_parquet(folder / "items.parquet")
 
 
 def save_repeated(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.DataFrame) -> None:
-    """Two rows of the table an image, as (2n, d) texts."""
+    """Save two table rows per image, with texts (2n, d)."""
     np.save(folder / "images.npy", images)
     np.save(folder / "texts.npy", np.repeat(texts, 2, axis=0))
     table.loc[table.index.repeat(2)].to_csv(folder / "items.csv", index=False)
 
 
 def save_indexed(folder: Path, images: np.ndarray, texts: np.ndarray, table: pd.DataFrame) -> None:
-    """A file that says the image of each text."""
+    """Save a file with the image index of each text."""
     owners = np.repeat(np.arange(N), 2)
     np.save(folder / "text_embeddings.npy", np.repeat(texts, 2, axis=0))
     np.save(folder / "image_embeddings.npy", images)
@@ -273,14 +273,14 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def wrong_pairs(source: BaseSource) -> Iterator[str]:
-    """Describe every caption that stands with another picture or embedding."""
+    """Describe every caption that is paired with another picture or embedding."""
     records = list(source.records())
     for record in records:
-        said = {int(re.findall(r"\d+", text)[0]) for text in record.captions}
+        stated = {int(re.findall(r"\d+", text)[0]) for text in record.captions}
         if not isinstance(source, Embeddings):
             number = shown(source.open_image(record, 320))
-            if said - {number}:
-                yield f"{record.image} shows {number}, its captions say {said}"
+            if stated - {number}:
+                yield f"{record.image} shows {number}, its captions say {stated}"
     if isinstance(source, Embeddings):
         known = source.precomputed()
         place = 0
@@ -301,7 +301,9 @@ def nearest(rows: np.ndarray, one: np.ndarray) -> int:
 
 @pytest.mark.parametrize("kind", MUTATIONS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_layout_is_paired_wrongly_in_silence(tmp_path: Path, layout: str, kind: str) -> None:
+def test_mutated_layouts_are_never_paired_wrongly_without_a_report(
+    tmp_path: Path, layout: str, kind: str
+) -> None:
     for seed in range(3):
         folder = tmp_path / str(seed)
         folder.mkdir()

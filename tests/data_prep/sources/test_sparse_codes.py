@@ -1,4 +1,4 @@
-"""Codes that were made elsewhere, from files to a collection; what does not fit is told."""
+"""Test collections of external codes and the errors of invalid files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     return write_codes(tmp_path / "splice")
 
 
-def test_a_folder_of_codes_becomes_a_collection(
+def test_folder_of_codes_becomes_a_collection(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backbone, "__init__", lambda *_: pytest.fail("a backbone was opened"))
@@ -61,7 +61,7 @@ def test_a_folder_of_codes_becomes_a_collection(
     assert read_words(made.path) == list(WORDS)
     assert made.items["image"].iloc[0] == str((folder / "photos" / "0.jpg").resolve())
     assert made.items[["width", "height"]].iloc[0].tolist() == [80, 60]
-    assert made.items["width"].iloc[5] == 320  # the tile of the missing image
+    assert made.items["width"].iloc[5] == 320  # the placeholder of the missing image
     assert not (made.path / "image_embeddings.npy").exists()
     manifest = json.loads((made.path / "collection.json").read_text())
     assert manifest["backbone"] is None and "image_values.npy" in manifest["files"]
@@ -70,14 +70,14 @@ def test_a_folder_of_codes_becomes_a_collection(
             getattr(made, missing)
 
 
-def test_the_same_codes_make_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+def test_same_codes_give_identical_bytes(folder: Path, tmp_path: Path) -> None:
     one, other = (prepared(folder, tmp_path / name / "c") for name in ("one", "other"))
     assert one.sha256 == other.sha256
 
 
-def test_codes_follow_the_items_that_are_kept(folder: Path, tmp_path: Path) -> None:
+def test_codes_follow_the_included_items(folder: Path, tmp_path: Path) -> None:
     table = (folder / "items.csv").read_text().replace("a wet dog", "x" * 6000)
-    # Row 2 of the table is the second caption of item 0; captions of items need not stand together.
+    # Row 2 is the second caption of item 0; captions of an item need not be consecutive.
     lines = table.splitlines()
     moved = [*lines[:2], *lines[3:], lines[2]]
     (folder / "items.csv").write_text("\n".join(moved))
@@ -91,7 +91,9 @@ def test_codes_follow_the_items_that_are_kept(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_typed_tables_hold_lists_of_captions(folder: Path, tmp_path: Path, suffix: str) -> None:
+def test_typed_tables_can_contain_lists_of_captions(
+    folder: Path, tmp_path: Path, suffix: str
+) -> None:
     (folder / "items.csv").unlink()
     rows = pd.DataFrame({"id": range(6), "captions": [list(each) for each in CAPTIONS]})
     rows["labels"] = [["pet"], [], [], [], ["pet", "sea"], []]
@@ -105,7 +107,9 @@ def test_typed_tables_hold_lists_of_captions(folder: Path, tmp_path: Path, suffi
     np.testing.assert_allclose(codes_of(made, TEXT_CODES, 7), unit(TEXTS), atol=1e-7)
 
 
-def test_items_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_items_without_captions_are_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = write_codes(tmp_path / "splice", texts=False, words=False)
     (folder / "names.txt").unlink()
     (folder / "items.csv").write_text("image\n" + "".join(f"{n}.jpg\n" for n in range(6)))
@@ -126,12 +130,12 @@ def test_items_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture
         ("n.csv", "latent,concept,score\n3,cat,1\n1,beach,1\n0,dog,1\n"),
     ],
 )
-def test_names_of_every_form(tmp_path: Path, name: str, text: str) -> None:
+def test_all_formats_of_names_are_read(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_names(tmp_path / name, 4) == {0: "dog", 1: "beach", 3: "cat"}
 
 
-def test_long_names_are_cut_and_control_characters_go(tmp_path: Path) -> None:
+def test_long_names_are_truncated_and_control_characters_removed(tmp_path: Path) -> None:
     (tmp_path / "n.json").write_text(json.dumps(["x" * 5000, "a\u0000b\n\u001b[31mc"]))
     names = read_names(tmp_path / "n.json", 2)
     assert len(names[0]) == MAX_NAME_CHARACTERS and names[0].endswith("…")
@@ -139,7 +143,7 @@ def test_long_names_are_cut_and_control_characters_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("n.txt", "dog\nbeach\n", "has 2 names, but the codes have 4 dimensions"),
         ("n.json", "{", "is not JSON"),
@@ -152,21 +156,23 @@ def test_long_names_are_cut_and_control_characters_go(tmp_path: Path) -> None:
         ("n.csv", "", "no column `name`"),
     ],
 )
-def test_names_that_do_not_fit(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_wrong_number_of_names_is_rejected(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         read_names(tmp_path / name, 4)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_non_utf8_names_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "n.txt").write_bytes(b"dog\n\xff\xfe\n")
     with pytest.raises(ValueError, match="is not UTF-8"):
         read_names(tmp_path / "n.txt", 2)
 
 
 def parts(**changed: object) -> Callable[[Path], None]:
-    """A writer of an .npz that is nearly a CSR matrix."""
+    """Return a writer of an .npz file that is almost a CSR matrix."""
 
     def write(path: Path) -> None:
         whole = {
@@ -227,16 +233,16 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_matrices_are_refused_in_one_line(tmp_path: Path, case: str) -> None:
-    write, said = HOSTILE[case]
+def test_invalid_matrices_are_rejected_with_one_line(tmp_path: Path, case: str) -> None:
+    write, text = HOSTILE[case]
     path = tmp_path / "codes.npz"
     write(path)
-    with pytest.raises(ValueError, match=said) as told:
+    with pytest.raises(ValueError, match=text) as raised:
         read_codes_file(path)
-    assert str(path) in str(told.value) and "\n" not in str(told.value)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_extreme_numbers_keep_their_directions(tmp_path: Path) -> None:
+def test_extreme_values_preserve_direction(tmp_path: Path) -> None:
     rows = [[1e300, 1e300, 0], [1e-300, 0, 1e-300], [0, 0, 0], [0, 7, 0]]
     save_npz(tmp_path / "codes.npz", matrix(rows))
     found = read_codes_file(tmp_path / "codes.npz").by_row.toarray()
@@ -246,7 +252,7 @@ def test_extreme_numbers_keep_their_directions(tmp_path: Path) -> None:
     )
 
 
-def test_explicit_zeros_are_no_entries(tmp_path: Path) -> None:
+def test_explicit_zeros_are_not_entries(tmp_path: Path) -> None:
     parts(data=np.array([0, 2, 0]))(tmp_path / "codes.npz")
     found = read_codes_file(tmp_path / "codes.npz")
     assert found.by_row.nnz == 1 and found.dense(1).tolist() == [0, 1, 0, 0]
@@ -257,7 +263,7 @@ def less(rows: object) -> csr_matrix:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda f: save_npz(f / "image_codes.npz", less(IMAGES)),
          "has 5 rows, but .*items.csv names 6 items in 7 rows"),
@@ -273,22 +279,22 @@ def less(rows: object) -> csr_matrix:
          "line 2 is not a JSON object"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_together(
-    folder: Path, tmp_path: Path, change: Callable[[Path], object], said: str
+def test_inconsistent_files_are_rejected(
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     change(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as told:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         prepared(folder, tmp_path / "made")
-    assert "\n" not in str(told.value) and not (tmp_path / "made").exists()
+    assert "\n" not in str(raised.value) and not (tmp_path / "made").exists()
 
 
-def test_images_outside_of_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
+def test_images_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes((folder / "photos" / "0.jpg").read_bytes())
     text = (folder / "items.csv").read_text().replace("5.jpg", "../../secret.jpg")
     (folder / "items.csv").write_text(text)
     made = prepared(folder, tmp_path / "made")
-    assert made.items["width"].iloc[5] == 320  # a tile, not the 80 pixels of the secret
+    assert made.items["width"].iloc[5] == 320  # a placeholder, not the 80 pixels of the secret
 
 
 def _safetensors(path: Path, **arrays: np.ndarray) -> None:

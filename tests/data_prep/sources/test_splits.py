@@ -1,4 +1,4 @@
-"""Equal pictures share a split, whatever source they come from and however they are prepared."""
+"""Test that equal images share a split in all sources and ways to prepare them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from retrieved import prepared, unit, write_shard
 from square_source import SquareSource, contents
 
 from sieve.data_prep.merge import add, merge
-from sieve.data_prep.pipeline.shard import Shard
+from sieve.data_prep.pipeline.plan import Shard
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.records import HASH_SPLIT, Record, Source, split_from_hash
 from sieve.data_prep.sources.embeddings import Embeddings
@@ -44,7 +44,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def copies() -> list[tuple[str, int, bytes]]:
-    """Copies of each picture: the same bytes, and the same pixels by another encoder."""
+    """Write copies of each picture: identical bytes, and identical pixels re-encoded."""
     levels = (6, 6, 9, 1)
     return [
         (f"{copy}-{number:03}", number, encoded(noise(number), compress_level=levels[copy]))
@@ -98,7 +98,7 @@ def test_copies_share_a_split(
     assert {split for splits in found.values() for split in splits} == {"train", "select", "test"}
 
 
-def test_shards_draw_as_one_run_does(tmp_path: Path, tiny_backbone: Backbone) -> None:
+def test_shards_draw_the_same_splits_as_one_run(tmp_path: Path, tiny_backbone: Backbone) -> None:
     class Undecided(SquareSource):
         def records(self) -> Iterator[Record]:
             return (replace(record, split=HASH_SPLIT) for record in super().records())
@@ -114,9 +114,7 @@ def test_shards_draw_as_one_run_does(tmp_path: Path, tiny_backbone: Backbone) ->
     assert splits[:344] == splits[256:] and len(set(splits)) == 3
 
 
-def test_copies_that_are_added_take_the_split_of_the_first(
-    tmp_path: Path, tiny_backbone: Backbone
-) -> None:
+def test_added_copies_take_the_split_of_the_first(tmp_path: Path, tiny_backbone: Backbone) -> None:
     made = prepare(as_folder(tmp_path / "in"), tiny_backbone, tmp_path / "c", progress=False)
     grown = add(made, as_tars(tmp_path / "more"), tiny_backbone, tmp_path / "c2", progress=False)
     assert grown.n_items == 2 * N_PICTURES * N_COPIES
@@ -124,7 +122,7 @@ def test_copies_that_are_added_take_the_split_of_the_first(
     assert len(found) == N_PICTURES and all(len(splits) == 1 for splits in found.values())
 
 
-def test_equal_embeddings_share_a_split_without_their_pictures(tmp_path: Path) -> None:
+def test_equal_embeddings_share_a_split_without_images(tmp_path: Path) -> None:
     images = np.tile(unit(N_PICTURES), (N_COPIES, 1))
     n = len(images)
     facts = {"image_path": [f"{row:06}.jpg" for row in range(n)], "caption": ["the same"] * n}
@@ -137,7 +135,7 @@ def test_equal_embeddings_share_a_split_without_their_pictures(tmp_path: Path) -
     assert len(set.union(*found.values())) > 1
 
 
-def test_given_splits_are_kept_and_their_copies_not_evaluated(tmp_path: Path) -> None:
+def test_given_splits_are_preserved_and_copies_not_evaluated(tmp_path: Path) -> None:
     images = np.tile(unit(N_PICTURES), (N_COPIES, 1))
     images[3 * N_PICTURES + 39] += 0.02 * unit(1, 7)[0]  # another encoding of picture 39
     n = len(images)
@@ -154,14 +152,14 @@ def test_given_splits_are_kept_and_their_copies_not_evaluated(tmp_path: Path) ->
     assert (len(evaluated), n_dropped(made, "test")) == (4 * 29, 23)
 
 
-def test_a_draw_has_its_shares() -> None:
+def test_hash_split_has_the_expected_shares() -> None:
     places = np.random.default_rng(0).integers(0, 2**64, 5000, np.uint64)
     drawn = Counter(map(split_from_hash, places.tolist()))
     assert abs(drawn["train"] / 5000 - 0.8) < 0.02
     assert abs(drawn["select"] / 5000 - 0.1) < 0.02
 
 
-def test_a_record_says_a_split_or_none() -> None:
+def test_record_split_is_validated() -> None:
     assert Record("a", "b", split=HASH_SPLIT).split == ""
     with pytest.raises(ValueError, match="split must be one of train, select, test"):
         Record("a", "b", split="val")

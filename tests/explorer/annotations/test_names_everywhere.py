@@ -1,4 +1,4 @@
-"""A person's name for a dimension shows wherever the dimension's name stands."""
+"""Test that a custom name of a dimension is shown everywhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from command_line import Sieve, fault
 from sieve.explorer.annotations.store import attach_annotations
 from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 from sieve.explorer.serialize import item_view, page_json, query_json, table_view
 from sieve.explorer.tabs.annotations import AnnotationHandlers
 from sieve.explorer.tabs.search import SearchHandlers
@@ -24,12 +24,12 @@ EDITS = {"notes_write", "notes_import", "search_save", "search_rename", "search_
 
 @pytest.fixture
 def engine(tiny_engine, home: Path):  # noqa: ARG001
-    """The tiny engine, with notes of this test alone."""
+    """The tiny engine with the annotations of this test only."""
     return copy.copy(tiny_engine)
 
 
 @pytest.fixture
-def desk(engine, tmp_path: Path) -> SearchHandlers:
+def handlers(engine, tmp_path: Path) -> SearchHandlers:
     return SearchHandlers(engine, tmp_path)
 
 
@@ -37,18 +37,18 @@ def proposed(engine) -> int:
     return engine.encode("a circle", "the snow").proposed[0]
 
 
-def test_on_every_screen_at_once_also_where_questions_are_kept(
-    engine, desk: SearchHandlers
+def test_name_appears_on_every_screen_at_once_despite_caches(
+    engine, handlers: SearchHandlers
 ) -> None:
     notes = attach_annotations(engine)
     j = proposed(engine)
-    asked = {"q": "a circle", "without": "the snow", "list": True}
-    before = desk.ask(asked)
+    payload = {"q": "a circle", "without": "the snow", "list": True}
+    before = handlers.ask(payload)
     version = notes.write(j, "name", MINE, 0).field.version
-    after = desk.ask(asked)
+    after = handlers.ask(payload)
     assert {row["d"]: row["name"] for row in after["dimensions"]}[j] == MINE
     assert after["names"][str(j)] == MINE
-    assert {part["dimension"]: part["name"] for part in query_json(desk.encode("the snow"))[
+    assert {part["dimension"]: part["name"] for part in query_json(handlers.encode("the snow"))[
         "dimensions"]}[j] == MINE  # fmt: skip
     item = str(engine.collection.items["id"].iloc[engine.image_codes.postings(j)[0][0]])
     assert {part["dimension"]: part["name"] for part in item_view(engine, item)["code"]}[j] == MINE
@@ -59,11 +59,11 @@ def test_on_every_screen_at_once_also_where_questions_are_kept(
     others = [*engine.dimension(near).similar, *engine.dimension(near).coactive]
     assert {one.name for one in others if one.dimension == j} <= {MINE}
     notes.write(j, "name", "", version)
-    again = desk.ask(asked)
+    again = handlers.ask(payload)
     assert {**again, "seconds": 0} == {**before, "seconds": 0}
 
 
-def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
+def test_encoder_metrics_use_its_own_names(engine) -> None:
     from sieve.model.interpretability import naming_report
 
     before = naming_report(engine)
@@ -73,7 +73,7 @@ def test_the_encoder_is_measured_by_its_own_names(engine) -> None:
     assert naming_report(engine) == before
 
 
-def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) -> None:
+def test_figure_uses_custom_names_and_its_recipe_reproduces_it(engine) -> None:
     j = proposed(engine)
     rows = [{"query": "a circle", "without": "the snow"}, {"dimension": j}]
     short = Recipe.from_json({"rows": rows})
@@ -84,7 +84,7 @@ def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) 
     mine = draw_figure(engine, short, "svg")
     assert MINE.encode() in mine.data and MINE.encode() not in plain.data
     assert mine.recipe.names == {j: MINE} and plain.recipe.names == {}
-    # Whatever dimensions are called later, and wherever: as JSON and back.
+    # Independently of later names, also after a JSON round trip.
     notes.write(j, "name", "another", version)
     for drawn in (plain, mine):
         recipe = Recipe.from_json(json.loads(json.dumps(drawn.recipe.as_json())))
@@ -94,12 +94,12 @@ def test_a_figure_names_by_people_s_names_and_its_recipe_makes_it_again(engine) 
 
 
 @pytest.mark.parametrize("names", [[], {"x": "a"}, {"1": 7}, {"-1": "a"}])
-def test_a_recipe_s_names_are_read_with_care(names: object) -> None:
+def test_names_in_a_recipe_are_validated(names: object) -> None:
     with pytest.raises(ValueError, match="names|text"):
         Recipe.from_json({"rows": [{"query": "a"}], "names": names})
 
 
-def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> None:
+def test_read_only_page_has_no_writing_handler(engine) -> None:
     def handlers(editing: bool) -> set[str]:
         app = build_app(engine, public=not editing)
         return {name for block in app.blocks.values() for name in getattr(block, "server_fns", [])
@@ -118,35 +118,35 @@ def test_without_editing_there_is_no_handler_that_changes_anything(engine) -> No
      {"dimension": 3, "field": "name", "value": "x"}, {"dimension": 1 << 40, "version": 0},
      {"dimension": 64, "field": "name", "value": "x", "version": 0}],
 )  # fmt: skip
-def test_hostile_writes_are_refused(engine, payload: object) -> None:
-    desk = AnnotationHandlers(engine)
-    for handler in desk.editing_handlers():
+def test_invalid_writes_are_rejected(engine, payload: object) -> None:
+    handlers = AnnotationHandlers(engine)
+    for handler in handlers.all()[3:]:
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             handler(payload)
-    assert desk.annotations.all() == {}
+    assert handlers.annotations.all() == {}
 
 
-def test_a_page_is_told_also_where_notes_cannot_be_read(engine, home: Path) -> None:
+def test_unreadable_annotations_are_reported_on_the_page(engine, home: Path) -> None:
     home.mkdir(exist_ok=True)
     (home / "annotations").write_text("a file where a folder should be")
-    desk = AnnotationHandlers(engine)
-    kept = desk.for_page(3)
-    assert kept["suggested"] == engine.checkpoint.name_of(3)
-    assert desk.notes_state(None)["fault"].startswith("notes cannot be saved: ")
+    handlers = AnnotationHandlers(engine)
+    saved = handlers.for_page(3)
+    assert saved["suggested"] == engine.checkpoint.name_of(3)
+    assert handlers.notes_state(None)["fault"].startswith("notes cannot be saved: ")
     assert engine.name_of(3) == engine.checkpoint.name_of(3)
 
 
-def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> None:
-    kept = attach_annotations(engine)
-    kept.write(3, "name", MINE, 0)
-    kept.write(3, "note", "SECRET", 0)
-    kept.write(4, "note", "SECRET", 0)
-    kept.searches.save("SECRET", "?q=a+circle")
+def test_public_page_shows_names_but_no_notes_or_saved_searches(engine) -> None:
+    saved = attach_annotations(engine)
+    saved.write(3, "name", MINE, 0)
+    saved.write(3, "note", "SECRET", 0)
+    saved.write(4, "note", "SECRET", 0)
+    saved.searches.save("SECRET", "?q=a+circle")
     own, strangers = AnnotationHandlers(engine), AnnotationHandlers(engine, editing=False)
-    asked: list[tuple[str, dict[str, object]]] = [("notes_state", {})]
-    asked += [("notes_of", {"dimension": j}) for j in (3, 4)]
-    asked += [("notes_export", {"kind": kind}) for kind in ("json", "csv")]
-    for handler, payload in asked:
+    requested: list[tuple[str, dict[str, object]]] = [("notes_state", {})]
+    requested += [("notes_of", {"dimension": j}) for j in (3, 4)]
+    requested += [("notes_export", {"kind": kind}) for kind in ("json", "csv")]
+    for handler, payload in requested:
         assert "SECRET" in json.dumps(getattr(own, handler)(payload))
         assert "SECRET" not in json.dumps(getattr(strangers, handler)(payload))
     assert "SECRET" not in json.dumps(strangers.for_page(3))
@@ -154,19 +154,21 @@ def test_strangers_see_names_but_neither_notes_nor_saved_searches(engine) -> Non
     assert MINE in strangers.notes_export({"kind": "csv"})["text"]
 
 
-def test_strangers_are_told_no_path_where_notes_cannot_be_read(engine, home: Path) -> None:
+def test_public_page_shows_no_path_if_annotations_are_unreadable(engine, home: Path) -> None:
     (home / "annotations").mkdir(parents=True)
-    desk = AnnotationHandlers(engine, editing=False)
-    desk.annotations.write(3, "name", MINE, 0)
+    handlers = AnnotationHandlers(engine, editing=False)
+    handlers.annotations.write(3, "name", MINE, 0)
     (file,) = (home / "annotations").iterdir()
     file.write_bytes(b"no database" * 100)
-    asked = [desk.notes_state, desk.notes_of, desk.notes_export]
-    for told in (json_errors(handler)({"dimension": 3, "kind": "csv"}) for handler in asked):
-        assert told == {"error": "Notes cannot be read here"}
-    assert desk.for_page(3)["fault"] == "notes cannot be read here"
+    requested = [handlers.notes_state, handlers.notes_of, handlers.notes_export]
+    for reported in (
+        json_errors(handler)({"dimension": 3, "kind": "csv"}) for handler in requested
+    ):
+        assert reported == {"error": "Notes cannot be read here"}
+    assert handlers.for_page(3)["fault"] == "notes cannot be read here"
 
 
-def test_the_command_line_exports_imports_and_names(
+def test_command_line_exports_imports_and_shows_names(
     sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
 ) -> None:
     opened = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
@@ -178,8 +180,8 @@ def test_the_command_line_exports_imports_and_names(
     assert dry.out.endswith("1 star to import, 0 unchanged (nothing was changed)\n")
     assert sieve(*command).out == dry.out.replace(" (nothing was changed)", "")
     assert sieve(*command, "--json").data["changes"] == 0
-    told = sieve("annotations", "export", tiny_collection.path, out, *opened[1:])
-    assert told.out == f"{out}: 2 dimensions\n"
+    output = sieve("annotations", "export", tiny_collection.path, out, *opened[1:])
+    assert output.out == f"{out}: 2 dimensions\n"
     assert [one["name"] for one in json.loads(out.read_text())["dimensions"]] == [MINE, "=x"]
     listed = sieve("dimensions", *opened, "--json").data
     assert (listed[3]["name"], listed[3]["name_source"]) == (MINE, "person")
@@ -187,7 +189,7 @@ def test_the_command_line_exports_imports_and_names(
     assert found["off"][0]["name"] == MINE
 
 
-def test_the_command_line_refuses_in_one_line(
+def test_command_line_errors_are_one_line(
     sieve: Sieve, tmp_path: Path, tiny_collection, tiny_checkpoint
 ) -> None:
     end = ("--checkpoint", tiny_checkpoint.path)

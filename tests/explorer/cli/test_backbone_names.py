@@ -1,4 +1,4 @@
-"""Every command that takes a backbone understands the same names, and answers alike."""
+"""Test that all commands accept the same backbone names and give the same errors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("openai/clip-vit-base-patch32", "use ViT-B-32/openai, which reads the same weights"),
         ("no-backbone", "unknown backbone"),
         ("ViT-B-32//path/to/file.pt", "there is no file /path/to/file.pt; check the path"),
     ],
 )
-def test_a_name_is_answered_alike(
-    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, said: str
+def test_equivalent_names_get_the_same_answer(
+    sieve: Sieve, pictures: Path, tmp_path: Path, opened: tuple, name: str, message: str
 ) -> None:
     images = pictures / "images"
     out = ("--out", tmp_path / "made")
@@ -39,10 +39,10 @@ def test_a_name_is_answered_alike(
     for command in commands:
         answer = sieve(*command)
         lines = answer.err.splitlines()
-        assert answer.code == 1 and said in lines[-1], answer
+        assert answer.code == 1 and message in lines[-1], answer
 
 
-def test_embeddings_by_transformers_name(sieve: Sieve, tmp_path: Path) -> None:
+def test_embeddings_accept_the_transformers_name(sieve: Sieve, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     np.save(folder / "images.npy", np.eye(6, 512, dtype=np.float32))
@@ -52,7 +52,7 @@ def test_embeddings_by_transformers_name(sieve: Sieve, tmp_path: Path) -> None:
     assert answer.code == 1 and "use ViT-B-32/openai" in answer.err
 
 
-def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> None:
+def test_offline_error_is_reported_quickly(pictures: Path, tmp_path: Path, home: Path) -> None:
     began = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", "sieve", "prepare", "folder", str(pictures / "images"),
@@ -64,7 +64,7 @@ def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> Non
         assert running.stderr is not None
         first = running.stderr.readline()
         _, rest = running.communicate(timeout=60)
-    assert time.monotonic() - began < 60  # 20 s on a machine that does nothing else
+    assert time.monotonic() - began < 60  # 20 s on an idle machine
     assert first.startswith(
         "sieve: loading backbone ViT-B-32/laion2b_s34b_b79k; files that are not on"
     )
@@ -89,10 +89,10 @@ def test_offline_is_told_soon(pictures: Path, tmp_path: Path, home: Path) -> Non
     ],
     ids=lambda command: command[0],
 )
-def test_a_backbone_is_named_before_the_slow_libraries_are_imported(
+def test_backbone_name_is_checked_before_slow_imports(
     tmp_path: Path, home: Path, command: tuple[str, ...]
 ) -> None:
-    """Importing torch takes seconds, in which nothing would be said."""
+    """Importing PyTorch takes seconds, during which no output would be shown."""
     (tmp_path / "torch.py").write_text("import sys; sys.exit('torch is imported')")
     made = home / "collections" / "made-before"
     made.mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_a_backbone_is_named_before_the_slow_libraries_are_imported(
     assert rest == ["torch is imported"]
 
 
-def test_the_notice_of_what_is_done_is_in_the_first_lines(
+def test_bundled_backbone_needs_no_loading_notice(
     sieve: Sieve, pictures: Path, tmp_path: Path
 ) -> None:
     line = fault(sieve("prepare", "folder", pictures / "none", "--out", tmp_path / "made"))

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, one-line errors and exit codes."""
+"""Test the command line: help, one-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ COMMANDS = ("explore", "prepare", "prepare folder", "prepare coco", "prepare con
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_gives_an_example(sieve: Sieve, command: str) -> None:
+def test_every_help_has_an_example(sieve: Sieve, command: str) -> None:
     answer = sieve(*command.split(), "--help")
     assert answer.code == 0
     assert f"Example: sieve {command}" in " ".join(answer.out.split())
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_imports_no_heavy_library() -> None:
     look = (
         "import sys, sieve.explorer.cli\n"
         "try: sieve.explorer.cli.main(['--help'])\n"
@@ -66,7 +66,7 @@ def test_wrong_usage_exits_with_2(sieve: Sieve, arguments: tuple[str, ...]) -> N
     assert answer.err
 
 
-def test_a_mistyped_command_is_one_line_that_says_what_was_meant(sieve: Sieve) -> None:
+def test_mistyped_command_error_suggests_the_correct_one(sieve: Sieve) -> None:
     for words, line in (
         (("explor", "scenes"), "there is no command 'explor'; did you mean `sieve explore`?"),
         (("fly",), "there is no command 'fly'; choose one of explore, prepare, "),
@@ -77,13 +77,13 @@ def test_a_mistyped_command_is_one_line_that_says_what_was_meant(sieve: Sieve) -
         assert answer.err.startswith(f"sieve: {line}")
 
 
-def test_help_is_a_word_too(sieve: Sieve) -> None:
+def test_help_is_also_a_command(sieve: Sieve) -> None:
     assert sieve("help").out == sieve("--help").out
     assert sieve("help", "prepare", "folder").out == sieve("prepare", "folder", "--help").out
     assert re.fullmatch(r"sieve \d+\.\d+\.\d+\n", sieve("--version").out)
 
 
-def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
+def test_errors_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     search = ("search", *opened)
     for arguments, line in (
@@ -109,9 +109,7 @@ def test_faults_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> Non
         assert line in fault(sieve(*arguments)), arguments
 
 
-def test_artifacts_that_do_not_fit_are_one_line(
-    sieve: Sieve, opened: tuple, tmp_path: Path
-) -> None:
+def test_incompatible_artifacts_are_one_line(sieve: Sieve, opened: tuple, tmp_path: Path) -> None:
     def changed(**facts: object) -> Path:
         copy = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
         shutil.copytree(opened[0], copy)
@@ -130,7 +128,7 @@ def test_artifacts_that_do_not_fit_are_one_line(
     assert "image_embeddings.npy has 6 bytes, expected" in fault(sieve("info", torn))
 
 
-def test_a_reader_that_leaves_is_no_fault(
+def test_closed_output_pipe_is_not_an_error(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = os.pipe()
@@ -141,7 +139,9 @@ def test_a_reader_that_leaves_is_no_fault(
     assert (answer.code, answer.err) == (141, "")
 
 
-def test_a_stop_is_one_line(sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_is_one_line(
+    sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Tests of how checkpoint names resolve, and of the default checkpoint."""
+"""Test how checkpoint names resolve, and the default checkpoint."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from sieve.model.files import write_checksums
 D, M = 32, 64
 
 
-def kept(checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: int) -> Path:
-    """Keep a copy of a checkpoint by a name, as if it was trained for so many steps."""
+def save_checkpoint(
+    checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: int
+) -> Path:
+    """Save a copy of a checkpoint by name, with the given number of training steps."""
     folder = Path(shutil.copytree(checkpoint.path, home / "checkpoints" / name))
     training = json.loads((folder / "training.json").read_text())
     training["curves"][-1]["step"] = steps
@@ -38,21 +40,21 @@ def kept(checkpoint: Checkpoint, home: Path, name: str, *, steps: int, newer: in
 
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkpoints of the tests are narrow; only their steps are to count."""
+    """Ignore the small width of test checkpoints, so that only their steps count."""
     monkeypatch.setattr("sieve.model.checkpoint.QUICK_DIMENSIONS", 1)
 
 
 @pytest.mark.usefixtures("wide")
-def test_a_quick_training_is_not_the_default(
+def test_quick_training_is_not_the_default(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    quick = kept(tiny_checkpoint, home, "tiny", steps=20, newer=2)
+    quick = save_checkpoint(tiny_checkpoint, home, "tiny", steps=20, newer=2)
     assert find_checkpoint(tiny_collection) == quick
     assert explain_choice(tiny_collection, quick) == (
         "tiny had only a quick training (20 steps); train a longer one with `sieve train`.",
         "",
     )
-    full = kept(tiny_checkpoint, home, "tiny-full", steps=400, newer=1)
+    full = save_checkpoint(tiny_checkpoint, home, "tiny-full", steps=400, newer=1)
     assert find_checkpoint(tiny_collection) == full
     choice = explain_choice(tiny_collection, full)
     reason = "tiny-full is open, because tiny had only a quick training (20 steps)."
@@ -66,32 +68,32 @@ def test_a_quick_training_is_not_the_default(
         "tiny had only a quick training (20 steps); tiny-full had a full one.",
         "tiny-full",
     )
-    desk = TrainHandlers(tiny_collection, full, "cpu")
-    desk.checkpoint_open("tiny")
-    assert desk.wanted() == quick
-    with pytest.raises(ValueError, match="no checkpoint '../tiny' for this collection"):
-        desk.checkpoint_open("../tiny")
+    handlers = TrainHandlers(tiny_collection, full, "cpu")
+    handlers.checkpoint_open("tiny")
+    assert handlers.wanted() == quick
+    with pytest.raises(ValueError, match="checkpoint must be one of tiny, tiny-full"):
+        handlers.checkpoint_open("../tiny")
 
 
 @pytest.mark.usefixtures("wide")
-def test_nothing_is_said_where_nothing_else_was_expected(
+def test_nothing_is_reported_for_the_expected_checkpoint(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    older = kept(tiny_checkpoint, home, "tiny", steps=400, newer=1)
-    newest = kept(tiny_checkpoint, home, "tiny-2", steps=300, newer=2)
+    older = save_checkpoint(tiny_checkpoint, home, "tiny", steps=400, newer=1)
+    newest = save_checkpoint(tiny_checkpoint, home, "tiny-2", steps=300, newer=2)
     assert find_checkpoint(tiny_collection) == newest
     assert {explain_choice(tiny_collection, one) for one in (newest, older)} == {("", "")}
 
 
-def test_few_dimensions_are_quick_too(
+def test_few_dimensions_count_as_quick(
     home: Path, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
-    narrow = kept(tiny_checkpoint, home, "narrow", steps=1000, newer=1)
+    narrow = save_checkpoint(tiny_checkpoint, home, "narrow", steps=1000, newer=1)
     assert f"({tiny_checkpoint.m} dimensions)" in explain_choice(tiny_collection, narrow).reason
 
 
 @pytest.mark.usefixtures("wide")
-def test_train_says_that_a_quick_one_is_no_default(
+def test_train_reports_that_a_quick_checkpoint_is_not_the_default(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -101,22 +103,22 @@ def test_train_says_that_a_quick_one_is_no_default(
     quick = ("train", tiny_collection.path, "--m", "16", "--k", "4", "--epochs", "1")
     assert sieve(*quick).code == 0
     assert "by default" not in caplog.text
-    full = kept(tiny_checkpoint, home, "full", steps=400, newer=1)
+    full = save_checkpoint(tiny_checkpoint, home, "full", steps=400, newer=1)
     assert sieve(*quick).code == 0
     assert "is not opened by default; open it with --checkpoint tiny-2" in caplog.text
     assert find_checkpoint(tiny_collection) == full
 
 
 @pytest.mark.usefixtures("wide")
-def test_explore_says_which_is_open(
+def test_explore_reports_which_checkpoint_is_open(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
     tiny_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept(tiny_checkpoint, home, "trial", steps=20, newer=2)
-    kept(tiny_checkpoint, home, "full", steps=400, newer=1)
+    save_checkpoint(tiny_checkpoint, home, "trial", steps=20, newer=2)
+    save_checkpoint(tiny_checkpoint, home, "full", steps=400, newer=1)
 
     def stop(_: Server) -> None:
         raise KeyboardInterrupt
@@ -127,7 +129,7 @@ def test_explore_says_which_is_open(
     assert lines[1].startswith("full is open, because trial had only a quick training (20 steps)")
 
 
-def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
+def test_image_folder_does_not_hide_a_checkpoint(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -135,14 +137,14 @@ def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mine = kept(tiny_checkpoint, home, "mine", steps=400, newer=1)
+    mine = save_checkpoint(tiny_checkpoint, home, "mine", steps=400, newer=1)
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "photos", "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "dog.jpg").write_bytes(b"")
-    told = sieve("info", tiny_collection.path, "--checkpoint", "mine", "--json").data
-    assert told["checkpoint"] == str(mine)
-    # The bundled one is found, and then refused for its backbone.
+    info = sieve("info", tiny_collection.path, "--checkpoint", "mine", "--json").data
+    assert info["checkpoint"] == str(mine)
+    # The bundled checkpoint is found and then rejected for its backbone.
     assert "assets/checkpoints/photos reads backbone sieve-lite" in fault(
         sieve("info", tiny_collection.path, "--checkpoint", "photos")
     )
@@ -151,11 +153,13 @@ def test_a_folder_of_pictures_does_not_hide_a_checkpoint(
     )
     shutil.copytree(tiny_checkpoint.path, tmp_path / "full")
     shutil.copytree(tiny_checkpoint.path, home / "checkpoints" / "full")
-    told = sieve("info", tiny_collection.path, "--checkpoint", "full", "--json").data
-    assert told["checkpoint"] == "full"  # the path of a checkpoint goes before a kept one
+    info = sieve("info", tiny_collection.path, "--checkpoint", "full", "--json").data
+    assert (
+        info["checkpoint"] == "full"
+    )  # the path of a checkpoint takes precedence over a saved name
 
 
-def test_a_folder_of_pictures_does_not_hide_a_collection(
+def test_image_folder_does_not_hide_a_collection(
     sieve: Sieve,
     home: Path,
     tiny_collection: Collection,
@@ -166,12 +170,12 @@ def test_a_folder_of_pictures_does_not_hide_a_collection(
     shutil.copytree(tiny_collection.path, home / "collections" / "pets")
     (tmp_path / "pets").mkdir()
     monkeypatch.chdir(tmp_path)
-    told = sieve("info", "pets", "--checkpoint", tiny_checkpoint.path, "--json").data
-    assert told["path"] == str(home / "collections" / "pets")
+    info = sieve("info", "pets", "--checkpoint", tiny_checkpoint.path, "--json").data
+    assert info["path"] == str(home / "collections" / "pets")
 
 
 def external(tool: str, folder: Path) -> Path:
-    """Write an SAE as a tool saves it; returns what is given as --checkpoint."""
+    """Write an SAE as a tool saves it; returns the path for --checkpoint."""
     folder.mkdir(parents=True)
     weights = torch.zeros(D, M)
     pair = {"W_enc": weights, "b_enc": torch.zeros(M)}
@@ -199,19 +203,21 @@ TOOLS = (
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_an_external_sae_is_named_with_the_way_to_codes(
+def test_external_sae_error_explains_how_to_import_codes(
     sieve: Sieve, tiny_collection: Collection, tmp_path: Path, tool: str
 ) -> None:
     given = external(tool, tmp_path / "layers.3" / "sae")
     wanted = (f"a sparse autoencoder of {tool}", "image_codes.npz", "sieve prepare codes")
-    for path in (given, tmp_path):  # also as a hub's snapshot, with folders around it
+    for path in (given, tmp_path):  # also as a snapshot of the Hub, inside other folders
         line = fault(sieve("search", tiny_collection.path, "red", "--checkpoint", path))
         assert all(part in line for part in wanted), line
     line = fault(sieve("prepare", "codes", given if given.is_dir() else given.parent))
     assert all(part in line for part in wanted), line
 
 
-def test_pickled_code_is_not_run(sieve: Sieve, tiny_collection: Collection, tmp_path: Path) -> None:
+def test_pickled_code_is_not_executed(
+    sieve: Sieve, tiny_collection: Collection, tmp_path: Path
+) -> None:
     class Evil:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))

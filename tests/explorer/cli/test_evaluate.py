@@ -40,34 +40,34 @@ def evaluate(capsys: pytest.CaptureFixture[str], home: Path) -> Iterator:  # noq
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(["evaluate", *map(str, arguments)])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
 
     return run
 
 
-def test_evaluate_prints_its_json_and_fills_a_folder(
+def test_evaluate_prints_json_and_writes_a_folder(
     evaluate, collection: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    code, said, _ = evaluate(collection, *QUICK, "--json", "--out", out)
+    code, output, _ = evaluate(collection, *QUICK, "--json", "--out", out)
     assert code == 0
-    told = json.loads(said)
-    assert told["collection"] == "told"
-    assert told["seeds"] == [0, 1, 2]
-    assert [track["track"] for track in told["tracks"]] == ["label", "caption"]
-    methods = told["tracks"][0]["methods"]
+    data = json.loads(output)
+    assert data["collection"] == "told"
+    assert data["seeds"] == [0, 1, 2]
+    assert [track["track"] for track in data["tracks"]] == ["label", "caption"]
+    methods = data["tracks"][0]["methods"]
     assert [method["method"] for method in methods] == ["A only", "subtraction", "oracle"]
-    assert json.loads((out / "result.json").read_text()) == told
+    assert json.loads((out / "result.json").read_text()) == data
     config = json.loads((out / "config.json").read_text())
     assert config["benchmark"]["trials"] == 3
     with (out / "label.csv").open() as stream:
         table = list(csv.DictReader(stream))
-    rows = [*methods, *told["tracks"][0]["variants"]]
+    rows = [*methods, *data["tracks"][0]["variants"]]
     assert [float(row["ap@10"]) for row in table] == [row["ap@10"] for row in rows]
     with (out / "label_pairs.csv").open() as stream:
         pairs = list(csv.DictReader(stream))
-    assert len(pairs) == told["tracks"][0]["pairs"]
+    assert len(pairs) == data["tracks"][0]["pairs"]
     mean = np.mean([float(pair["subtraction"]) for pair in pairs])
     assert mean == pytest.approx(methods[1]["ap@10"], abs=1e-5)
     assert all(pair["a"] != pair["without"] and int(pair["relevant"]) >= 10 for pair in pairs)
@@ -79,23 +79,23 @@ def test_evaluate_prints_its_json_and_fills_a_folder(
     assert "exists already" in err
 
 
-def test_evaluate_for_people(evaluate, collection: Path) -> None:
+def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     trained = ("--methods", "subtraction,Sieve", "--epochs", "1", "--seeds", "4")
-    code, said, _ = evaluate(
+    code, output, _ = evaluate(
         collection, *trained, "--trials", "2", "--resamples", "10", "--track", "label",
         "--device", "cpu", "--peer", f"twin={collection}",
     )  # fmt: skip
-    assert code == 0, said
-    lines = said.splitlines()
+    assert code == 0, output
+    lines = output.splitlines()
     assert lines[0].startswith("told, label track: ")
     assert {line.split("  ")[0] for line in lines} >= {"Method", "subtraction", "Sieve", "twin"}
-    assert "Best training-free baseline: subtraction" in said
-    assert "backbone" in said
-    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
-    assert lines[-1].endswith(f" as {kept.id}") and kept.checkpoint is None
+    assert "Best training-free baseline: subtraction" in output
+    assert "backbone" in output
+    (saved,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert lines[-1].endswith(f" as {saved.id}") and saved.checkpoint is None
 
 
-def test_a_quick_one_trains_nothing(
+def test_quick_evaluation_trains_nothing(
     evaluate, collection: Path, tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
     fresh = write_caption_collection(tmp_path / "fresh", tiny_backbone, 5)
@@ -103,22 +103,22 @@ def test_a_quick_one_trains_nothing(
         Collection.open(fresh), tmp_path / "made", TrainingConfig(m=32, k=4, epochs=2),
         device="cpu", progress=False,
     )  # fmt: skip
-    said = evaluate(
+    output = evaluate(
         collection, "--quick", "--checkpoint", made.path, "--trials", "2", "--resamples", "5",
         "--json", "--device", "cpu",
     )  # fmt: skip
-    assert said[0] == 0, said[2]
-    (kept,) = list_evaluations(Collection.open(collection).sha256)[0]
-    assert kept.is_short and kept.checkpoint == ("made", made.sha256)
-    tracks = read_evaluation(kept.path).tracks
-    assert [track.as_json() for track in tracks] == json.loads(said[1])["tracks"]
+    assert output[0] == 0, output[2]
+    (saved,) = list_evaluations(Collection.open(collection).sha256)[0]
+    assert saved.is_short and saved.checkpoint == ("made", made.sha256)
+    tracks = read_evaluation(saved.path).tracks
+    assert [track.as_json() for track in tracks] == json.loads(output[1])["tracks"]
     assert not (home / "peers").exists()
 
 
-def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
+def test_blip_is_a_baseline(evaluate, collection: Path, tmp_path: Path) -> None:
     blip = Backbone.load(f"blip:{tiny_blip(tmp_path / 'model')}", "cpu")
-    peer = write_caption_collection(tmp_path / "by-blip", blip)
-    code, said, err = evaluate(
+    baseline = write_caption_collection(tmp_path / "by-blip", blip)
+    code, output, err = evaluate(
         collection,
         *QUICK,
         "--track",
@@ -127,11 +127,11 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
         "--device",
         "cpu",
         "--peer",
-        f"BLIP={peer}",
+        f"BLIP={baseline}",
         "--trust-backbone",
     )
     assert code == 0, err
-    methods = json.loads(said)["tracks"][0]["methods"]
+    methods = json.loads(output)["tracks"][0]["methods"]
     (found,) = [method for method in methods if method["method"] == "BLIP"]
     assert 0 < found["ap@10"] <= 1
 
@@ -145,9 +145,9 @@ def test_blip_is_a_peer(evaluate, collection: Path, tmp_path: Path) -> None:
         (("--checkpoint", "nowhere"), "no checkpoint"),
     ],
 )
-def test_faults_are_one_line(evaluate, collection: Path, arguments: tuple, message: str) -> None:
-    code, said, err = evaluate(collection, *arguments)
-    assert (code, said, err.count("\n")) == (1, "", 1)
+def test_errors_are_one_line(evaluate, collection: Path, arguments: tuple, message: str) -> None:
+    code, output, err = evaluate(collection, *arguments)
+    assert (code, output, err.count("\n")) == (1, "", 1)
     assert message in err
 
 
@@ -163,22 +163,22 @@ def method(name: str, ap: float, ratio: float, low: float, high: float) -> Metho
     )  # fmt: skip
 
 
-def test_a_peer_that_wins_is_named(tmp_path: Path) -> None:
+def test_better_baseline_is_reported(tmp_path: Path) -> None:
     methods = (
         method("subtraction", 0.5, 1.2, 1.1, 1.3),
         method("paper", 0.7, 0.86, 0.8, 0.95),
         method("SpLiCE", 0.6, 1.0, 0.9, 1.1),
         method("Sieve", 0.6, 1.0, 1.0, 1.0),
     )
-    asked = (PairCount("dog", "beach", 10, 10),)
-    track = TrackResult("label", asked, 100, 4, 50, PairCriteria(), methods, ())
-    said = "\n".join(verdicts(track))
-    assert "paper beats Sieve" in said
-    assert "SpLiCE and Sieve are not significantly different" in said
-    assert "subtraction beats" not in said
-    assert "keeps 0.750 of the AP@10 of A" in said
-    assert "removing exactly the items with B would keep 0.938" in said
-    assert "Among items without B, Sieve keeps 0.933" in said
+    pair_counts = (PairCount("dog", "beach", 10, 10),)
+    track = TrackResult("label", pair_counts, 100, 4, 50, PairCriteria(), methods, ())
+    text = "\n".join(verdicts(track))
+    assert "paper beats Sieve" in text
+    assert "SpLiCE and Sieve are not significantly different" in text
+    assert "subtraction beats" not in text
+    assert "keeps 0.750 of the AP@10 of A" in text
+    assert "removing exactly the items with B would keep 0.938" in text
+    assert "Among items without B, Sieve keeps 0.933" in text
     for name in ("one", "two"):
         save_plot(track, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

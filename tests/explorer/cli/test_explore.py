@@ -1,4 +1,4 @@
-"""`sieve explore` opens the page, or offers to train first."""
+"""Test that `sieve explore` opens the page or offers training first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.engine import Engine
 
 
-def test_explore_opens_the_page(
+def test_explore_serves_the_page(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
@@ -32,11 +32,11 @@ def test_explore_opens_the_page(
     assert where["training"] is not None and without["training"] is None
 
 
-def test_explore_offers_to_train_where_nothing_fits(
+def test_explore_offers_training_if_no_checkpoint_fits(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped_at_once(desk: TrainHandlers, **_: object) -> None:
-        assert (desk.collection.name, desk.checkpoint) == ("tiny", None)
+    def stopped_at_once(handlers: TrainHandlers, **_: object) -> None:
+        assert (handlers.collection.name, handlers.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sieve.explorer.server.start_training_page", stopped_at_once)

@@ -1,4 +1,4 @@
-"""`sieve export`: what is written is what the engine has, and Sieve reads its codes again."""
+"""Test that `sieve export` writes the engine's data and that exported codes can be prepared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def export(sieve: Sieve, what: str, out: Path, opened: tuple, *more: object) -> 
     return answer.data
 
 
-def test_results_in_three_kinds_are_the_same(
+def test_results_are_the_same_in_all_formats(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     asks = ("--query", "a circle", "--without", "the snow", "--strictness", "never", "-k", 7)
@@ -60,14 +60,14 @@ def test_results_in_three_kinds_are_the_same(
     assert arrow["file"].to_pylist() == [row["file"] for row in table]
 
 
-def test_sieve_reads_its_codes_again(
+def test_exported_codes_can_be_prepared_again(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     folder = tmp_path / "codes"
     folder.mkdir()
-    told = export(sieve, "codes", folder / "image_codes.npz", opened)
+    output = export(sieve, "codes", folder / "image_codes.npz", opened)
     export(sieve, "codes", folder / "text_codes.npz", opened, "--captions")
-    assert told["rows"] == tiny_engine.image_codes.n
+    assert output["rows"] == tiny_engine.image_codes.n
     matrix = load_npz(folder / "image_codes.npz")
     assert (matrix != tiny_engine.image_codes.by_row).nnz == 0
     items = tiny_engine.collection.path / "items.parquet"
@@ -84,7 +84,7 @@ def test_sieve_reads_its_codes_again(
     assert again.text_codes.by_row.nnz == tiny_engine.text_codes.by_row.nnz
 
 
-def test_long_codes_name_item_dimension_and_value(
+def test_long_format_codes_have_item_dimension_and_value(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path
 ) -> None:
     export(sieve, "codes", tmp_path / "codes.parquet", opened)
@@ -96,7 +96,7 @@ def test_long_codes_name_item_dimension_and_value(
     assert np.allclose(of_item["value"], values)
 
 
-def test_dimensions_with_names_that_no_spreadsheet_runs(
+def test_exported_names_are_not_formulas(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sieve.model.engine import Engine
@@ -104,8 +104,8 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
     table = tiny_engine.dimension_table()
     monkeypatch.setattr(Engine, "dimension_table", lambda _: table.assign(name='=HYPERLINK("x")'))
     for kind in ("csv", "json", "parquet"):
-        told = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
-        assert told["rows"] == 64
+        output = export(sieve, "dimensions", tmp_path / f"d.{kind}", opened)
+        assert output["rows"] == 64
     text = (tmp_path / "d.csv").read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert {row["name"] for row in rows} == {'\'=HYPERLINK("x")'}
@@ -133,19 +133,19 @@ def test_dimensions_with_names_that_no_spreadsheet_runs(
         ("dimensions", "d.csv", ("--captions",), "--captions requires codes"),
     ],
 )
-def test_faults_are_one_line_and_leave_nothing(
+def test_errors_are_one_line_and_leave_no_files(
     sieve: Sieve, opened: tuple, tmp_path: Path, what: str, name: str, more: tuple, line: str
 ) -> None:
     collection, *checkpoint = opened
-    said = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
-    assert line in said
+    message = fault(sieve("export", collection, what, "-o", tmp_path / name, *checkpoint, *more))
+    assert line in message
     assert not list(tmp_path.glob("[!h]*"))
 
 
-def test_a_private_umask_keeps_everything_private(
+def test_private_umask_makes_all_files_private(
     sieve: Sieve, opened: tuple, tiny_engine, tmp_path: Path, home: Path
 ) -> None:
-    shutil.rmtree(home)  # which the fixture has made
+    shutil.rmtree(home)  # which the fixture created
     before = os.umask(0o077)
     try:
         export(sieve, "codes", tmp_path / "codes.npz", opened)

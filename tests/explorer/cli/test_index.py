@@ -1,4 +1,4 @@
-"""An index of a collection, made and searched from the command line."""
+"""Test building and searching an index from the command line."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from command_line import Sieve, fault
 pytest.importorskip("qdrant_client")
 
 
-def test_an_index_answers_as_the_codes_do(
+def test_index_gives_the_results_of_the_codes(
     sieve: Sieve, home: Path, tiny_collection, tiny_checkpoint, tmp_path: Path
 ) -> None:
     address = f"qdrant://{tmp_path}/engine/tiny"
     given = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
-    asked = ("search", *given, "a red circle", "--without", "the snow", "--json")
-    assert "create it with `sieve index" in fault(sieve(*asked, "--index", f"{address}-2"))
+    command = ("search", *given, "a red circle", "--without", "the snow", "--json")
+    assert "create it with `sieve index" in fault(sieve(*command, "--index", f"{address}-2"))
     first = sieve("index", *given, "--to", address, "--batch", 7, "--json")
     assert first.code == 0, first.err
     assert (first.data["items"], first.data["were_there"]) == (60, 0)
     again = sieve("index", *given, "--to", address, "--json").data
     assert (again["items"], again["were_there"]) == (60, 60)
-    local = sieve(*asked).data
+    local = sieve(*command).data
     (home / "codes").rename(home / "elsewhere")
-    found = sieve(*asked, "--index", address).data
+    found = sieve(*command, "--index", address).data
     assert not (home / "codes").exists(), "no codes are made on this machine"
     assert found["off"] == local["off"] and found["off"]
     assert len(found["results"]) == len(local["results"]) == 10
@@ -37,16 +37,16 @@ def test_an_index_answers_as_the_codes_do(
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("tiny", "expected the address of an index"),
         ("qdrant://me:secret@host/tiny", "QDRANT_API_KEY"),
         ("qdrant://127.0.0.1:9/tiny", "no answer from index"),
     ],
 )
-def test_where_no_index_can_be(
-    sieve: Sieve, tiny_collection, tiny_checkpoint, address: str, told: str
+def test_invalid_index_addresses_are_rejected(
+    sieve: Sieve, tiny_collection, tiny_checkpoint, address: str, message: str
 ) -> None:
     given = (tiny_collection.path, "--checkpoint", tiny_checkpoint.path)
-    assert told in fault(sieve("index", *given, "--to", address))
-    assert told in fault(sieve("search", *given, "red", "--index", address))
+    assert message in fault(sieve("index", *given, "--to", address))
+    assert message in fault(sieve("search", *given, "red", "--index", address))

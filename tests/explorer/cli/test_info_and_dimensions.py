@@ -1,4 +1,4 @@
-"""`sieve info` and `sieve dimensions`."""
+"""Test `sieve info` and `sieve dimensions`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from command_line import Sieve
 from sieve.model.collection import Collection
 
 
-def test_info(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
-    told = sieve("info", *opened, "--json").data
-    assert (told["name"], told["items"], told["captions"]) == ("tiny", 60, 120)
-    assert told["splits"] == {"train": 36, "select": 12, "test": 12}
-    assert (told["labels"], told["skipped"], told["dimensions"]) == (9, 0, 64)
-    assert told["backbone"] == tiny_collection.backbone.name
-    assert told["checkpoint"] == str(opened[-1])
-    assert 0 < told["live"] <= 64
+def test_info_prints_facts(sieve: Sieve, opened: tuple, tiny_collection: Collection) -> None:
+    info = sieve("info", *opened, "--json").data
+    assert (info["name"], info["items"], info["captions"]) == ("tiny", 60, 120)
+    assert info["splits"] == {"train": 36, "select": 12, "test": 12}
+    assert (info["labels"], info["skipped"], info["dimensions"]) == (9, 0, 64)
+    assert info["backbone"] == tiny_collection.backbone.name
+    assert info["checkpoint"] == str(opened[-1])
+    assert 0 < info["live"] <= 64
     assert "items       60\n" in sieve("info", *opened).out
     without = sieve("info", opened[0], "--json").data
     assert (without["checkpoint"], without["live"]) == (None, None)
 
 
-def test_dimensions(sieve: Sieve, opened: tuple) -> None:
+def test_dimensions_prints_the_table(sieve: Sieve, opened: tuple) -> None:
     rows = sieve("dimensions", *opened, "--sort", "firing_images", "--json").data
     assert len(rows) == 64
     rates = [row["firing_images"] for row in rows]
@@ -42,14 +42,14 @@ def test_dimensions(sieve: Sieve, opened: tuple) -> None:
         assert (row["label"] == "") == (row["label_auc"] is None)
 
 
-def test_dimensions_summary(sieve: Sieve, opened: tuple) -> None:
-    told = sieve("dimensions", *opened, "--summary", "--json").data
-    assert told["collection"] == "tiny"
-    assert sum(told["naming"][kind] for kind in ("captions", "vocabulary", "unnamed")) == 64
-    assert told["naming"]["words_in_list"] >= 5000
-    assert told["labels"]["labels"] == 9
+def test_dimensions_summary_prints_metrics(sieve: Sieve, opened: tuple) -> None:
+    info = sieve("dimensions", *opened, "--summary", "--json").data
+    assert info["collection"] == "tiny"
+    assert sum(info["naming"][kind] for kind in ("captions", "vocabulary", "unnamed")) == 64
+    assert info["naming"]["words_in_list"] >= 5000
+    assert info["labels"]["labels"] == 9
     for name in ("with_dimension", "mean_auc", "disentanglement", "completeness"):
-        assert 0 <= told["labels"][name] <= 1
-    assert told["leakage"] is None, "twelve test pictures are too few for a pair"
+        assert 0 <= info["labels"][name] <= 1
+    assert info["leakage"] is None, "twelve test pictures are too few for a pair"
     text = sieve("dimensions", *opened, "--summary").out
     assert "\nnaming\n  captions" in text

@@ -1,4 +1,4 @@
-"""Output of untrusted data: no control characters reach a terminal, and JSON is lossless."""
+"""Test output of untrusted data: no control characters on a terminal, and lossless JSON."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ PRINTED: dict[str, Callable[[], None]] = {
 
 
 @pytest.mark.parametrize("kind", PRINTED)
-def test_no_control_characters_reach_the_terminal(
-    kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_control_characters_are_not_printed(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     PRINTED[kind]()
     shown = capsys.readouterr().out
     assert "owned" in shown
@@ -58,12 +56,12 @@ def test_no_control_characters_reach_the_terminal(
 
 
 @pytest.mark.parametrize("kind", ["facts", "outcome", "dimensions"])
-def test_a_text_is_one_line(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_printed_on_one_line(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     PRINTED[kind]()
     assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("c")]
 
 
-def test_json_is_read_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_round_trips(capsys: pytest.CaptureFixture[str]) -> None:
     value: dict[str, Any] = {CONTROL: [CONTROL, "ü"]}
     printing.print_json(value)
     assert json.loads(capsys.readouterr().out) == value

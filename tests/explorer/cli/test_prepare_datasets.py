@@ -1,4 +1,4 @@
-"""`sieve prepare coco | conceptual-captions | embeddings`, from the command line."""
+"""Test `sieve prepare coco | conceptual-captions | embeddings`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 
 
-def told(folder: Path) -> list[str]:
+def skip_reasons(folder: Path) -> list[str]:
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as stream:
         return [row["reason"] for row in csv.DictReader(stream)]
 
@@ -27,7 +27,7 @@ def backbone(tiny_backbone_dir: Path) -> str:
     return f"local-dir:{tiny_backbone_dir}"
 
 
-def test_coco(
+def test_coco_is_prepared(
     sieve: Sieve, pictures: Path, backbone: str, tmp_path: Path, home: Path, caplog  # noqa: F811, ANN001
 ) -> None:  # fmt: skip
     images = [{"id": n, "file_name": f"{n:03}.png"} for n in range(70)]
@@ -40,7 +40,7 @@ def test_coco(
     ).data  # fmt: skip
     assert (made["items"], made["captions"], made["skipped"]) == (60, 60, 10)
     assert (made["name"], made["path"]) == ("coco", str(home / "collections" / "coco"))
-    assert told(Path(made["path"])) == ["not in the folder of images"] * 10
+    assert skip_reasons(Path(made["path"])) == ["not in the folder of images"] * 10
     assert f"60 of 70 images are in {pictures / 'images'}; skipped.csv" in caplog.text
     again = ("prepare", "coco", "--images", pictures / "images", "--captions", captions)
     assert "exists already; choose another --out" in fault(sieve(*again))
@@ -50,7 +50,7 @@ def test_coco(
     assert not (tmp_path / "x").exists()
 
 
-def test_conceptual_captions_in_a_tar(
+def test_conceptual_captions_tar_is_prepared(
     sieve: Sieve, pictures: Path, backbone: str, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip
     (tmp_path / "cc").mkdir()
@@ -107,7 +107,7 @@ def test_embeddings_are_searched_with_a_checkpoint_of_their_backbone(
     assert found.data["results"]
 
 
-def test_embeddings_of_a_backbone_that_is_not_here(
+def test_embeddings_of_an_unavailable_backbone_are_prepared(
     sieve: Sieve, tiny_collection: Collection, tmp_path: Path, caplog  # noqa: F811, ANN001
 ) -> None:  # fmt: skip
     folder = tmp_path / "plain"

@@ -1,4 +1,4 @@
-"""`sieve prepare folder`, from the command line: what is read, and what is said of the rest."""
+"""Test `sieve prepare folder`: files that are read and messages about the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def skipped(folder: Path) -> dict[str, str]:
         return {row["key"]: row["reason"] for row in csv.DictReader(stream)}
 
 
-def test_the_last_line_counts_what_is_not_used(sieve: Sieve, backbone: str, tmp_path: Path) -> None:
+def test_last_line_counts_unused_files(sieve: Sieve, backbone: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
     for number in range(3):
         save(images / f"{number}.png", number)
@@ -98,7 +98,7 @@ def test_links_are_followed_only_on_request(sieve: Sieve, backbone: str, tmp_pat
     assert made.startswith(f"4 items, 1 captions in {out}")
     collection = Collection.open(out)
     assert open_original(collection, 0, 400).is_thumbnail is False
-    # A collection that was prepared without links opens no link that is put there later.
+    # A collection prepared without --follow-links opens no link that is created later.
     plain = tmp_path / "plain"
     save(plain / "0.png", 0)
     sieve("prepare", "folder", plain, "--backbone", backbone, "--out", tmp_path / "p")
@@ -120,7 +120,7 @@ def test_heic_is_read_with_its_extra(sieve: Sieve, backbone: str, tmp_path: Path
     assert Collection.open(out).items["width"].tolist() == [64, 64]
 
 
-def test_heic_without_its_extra_is_named(tmp_path: Path) -> None:
+def test_heic_without_its_extra_is_reported(tmp_path: Path) -> None:
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     code = (
         "import sys; sys.modules['pillow_heif'] = None\n"
@@ -130,5 +130,7 @@ def test_heic_without_its_extra_is_named(tmp_path: Path) -> None:
         "assert not list(source.records())\n"
         "print(source.skipped_rows()[0].reason)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert said.stdout == 'HEIC image: pip install "sieve-explorer[heif]"\n', said.stderr
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert completed.stdout == 'HEIC image: pip install "sieve-explorer[heif]"\n', completed.stderr

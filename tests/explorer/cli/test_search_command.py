@@ -1,4 +1,4 @@
-"""`sieve search`: what the engine finds, as JSON and for people."""
+"""Test `sieve search`: results of the engine as JSON and as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from command_line import Sieve
 from sieve.model.engine import Engine
 
 
-def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
+def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
     found = sieve("search", *opened, "a circle", "--without", "a night", "-k", "7", "--json").data
     assert list(found) == [
         "query", "without", "excluded", "off", "results", "notes", "suggestion", "seconds",
@@ -32,7 +32,7 @@ def test_search_prints_its_json(sieve: Sieve, opened: tuple) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_exclusions_are_read_and_shown(sieve: Sieve, opened: tuple) -> None:
+def test_exclusions_are_parsed_and_shown(sieve: Sieve, opened: tuple) -> None:
     for query in (
         "a circle -night -snow",
         'a circle -"night" NOT snow',
@@ -46,7 +46,7 @@ def test_exclusions_are_read_and_shown(sieve: Sieve, opened: tuple) -> None:
         assert "find: “a circle”  without: “night” or “snow”\n" in shown
 
 
-def test_ambiguous_wording_is_searched_as_written_and_suggested(
+def test_ambiguous_wording_is_searched_as_written_with_a_suggestion(
     sieve: Sieve, opened: tuple
 ) -> None:
     found = sieve("search", *opened, "a circle - night", "--json").data
@@ -58,14 +58,14 @@ def test_ambiguous_wording_is_searched_as_written_and_suggested(
 
 
 @pytest.mark.parametrize("query", ["not a circle", "-night", "without the night"])
-def test_a_query_that_only_excludes_is_refused(sieve: Sieve, opened: tuple, query: str) -> None:
+def test_query_that_only_excludes_is_rejected(sieve: Sieve, opened: tuple, query: str) -> None:
     answer = sieve("search", *opened, "--", query)
     assert answer.code == 1
     assert "nothing to search for: the query is read as without “" in answer.err
     assert "Traceback" not in answer.err
 
 
-def test_bundled_plurals_unknown_words_and_symbols(
+def test_plurals_unknown_words_and_symbols_are_handled(
     sieve: Sieve, scenes_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(scenes_home))
@@ -89,7 +89,7 @@ def test_bundled_plurals_unknown_words_and_symbols(
         assert any(f"“{nothing}” " in note for note in answer["notes"])
 
 
-def test_search_is_the_engines(sieve: Sieve, opened: tuple, tiny_engine: Engine) -> None:
+def test_search_equals_the_engine(sieve: Sieve, opened: tuple, tiny_engine: Engine) -> None:
     for flags, options in (
         (("--strictness", "0"), {"strictness": 0.0}),
         (("--strictness", "never"), {"never": True}),
@@ -103,7 +103,7 @@ def test_search_is_the_engines(sieve: Sieve, opened: tuple, tiny_engine: Engine)
         assert [d["dimension"] for d in found["off"]] == [d.dimension for d in expected.off]
 
 
-def test_search_by_item_and_by_image(
+def test_search_accepts_items_and_images(
     sieve: Sieve, opened: tuple, tiny_engine: Engine, pictures: Path
 ) -> None:
     item = tiny_engine.collection.items["id"].iloc[4]
@@ -113,7 +113,7 @@ def test_search_by_item_and_by_image(
     assert item in [r["id"] for r in by_image["results"][:3]]
 
 
-def test_search_for_people(sieve: Sieve, opened: tuple) -> None:
+def test_search_prints_readable_output(sieve: Sieve, opened: tuple) -> None:
     answer = sieve("search", *opened, "a circle but not in the night", "-k", "3")
     assert answer.code == 0
     assert "Read as “a circle” without “the night”." in answer.out

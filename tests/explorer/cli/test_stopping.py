@@ -1,4 +1,4 @@
-"""Commands that Ctrl-C or SIGTERM ends. Killed ones are in `data_prep/pipeline/test_resume`."""
+"""Test Ctrl-C and SIGTERM. For SIGKILL, see `data_prep/pipeline/test_resume`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"),
+    ("sent", "code", "message"),
     [
         (
             *(signal.SIGINT, 130),
@@ -42,46 +42,46 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["Ctrl-C", "terminated"],
 )
-def test_a_stopped_preparation_keeps_what_is_done(
+def test_interrupted_preparation_preserves_finished_work(
     many_images: Path,
     tiny_backbone_dir: Path,
     tmp_path: Path,
     sent: signal.Signals,
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     command = [
         sys.executable, "-m", "sieve", "prepare", "folder", str(many_images),
         "--backbone", f"local-dir:{tiny_backbone_dir}", "--out", str(tmp_path / "c"),
     ]  # fmt: skip
-    # A shell that runs the tests in the background makes its children deaf to Ctrl-C.
-    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # If the tests run in the background of a shell, their children ignore SIGINT.
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         running = subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True
         )
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, previous_handler)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".c.part/parts/*.npz")):
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     if sent == signal.SIGINT:
-        os.killpg(running.pid, sent)  # as a terminal does, to the decoders too
+        os.killpg(running.pid, sent)  # as a terminal does, also to the decoder processes
     else:
         running.send_signal(sent)
     _, err = running.communicate(timeout=60)
     assert running.returncode == code
-    assert re.fullmatch(said, err.decode())
+    assert re.fullmatch(message, err.decode())
     assert [path.name for path in tmp_path.iterdir()] == [".c.part"]
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_the_explorer_stops_at_once_with_pages_open(
+def test_explorer_stops_at_once_with_open_pages(
     opened: tuple, home: Path, sent: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "sieve", "explore", *map(str, opened)]
-    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         running = subprocess.Popen(
             [*command, "--port", str(FIRST_PORT + 90)],
@@ -91,7 +91,7 @@ def test_the_explorer_stops_at_once_with_pages_open(
             text=True,
         )
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, previous_handler)
     assert running.stdout is not None
     url = running.stdout.readline().split()[3]
     streams = [urlopen(f"{url}/gradio_api/heartbeat/page{n}", timeout=60) for n in range(5)]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def train(collection, out: Path, batch_size: int):
-    # Without the two dashes torchrun takes --m for the beginning of an option of its own.
+    # Without the two dashes, torchrun would parse --m as an abbreviation of its own option.
     return torchrun(
         *("-m", "--", "sieve", "train", collection.path, "--out", out, "--m", 32, "--k", 4),
         *("--epochs", 2, "--batch-size", batch_size, "--device", "cpu", "--json"),

@@ -1,22 +1,21 @@
-"""`sieve prepare`, `merge`, `add` and `train`: what they make is found by its name."""
+"""Test `sieve prepare`, `merge`, `add` and `train`, whose outputs are found by name."""
 
 from __future__ import annotations
 
 import csv
 import os
 import shutil
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 from command_line import Sieve, fault
 from tiny_blip import tiny_blip
 
-from sieve.explorer.cli.train import Train
-from sieve.model.training import PRESETS, TrainingConfig
+from sieve.explorer.cli.experiments import Train
+from sieve.model.training import PRESETS
 
 
-def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
+def test_prepare_works_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None:
     backbone = f"blip:{os.path.relpath(tiny_blip(tmp_path / 'model'))}"
     out = tmp_path / "by-blip"
     made = sieve(
@@ -30,7 +29,7 @@ def test_prepare_with_blip(sieve: Sieve, pictures: Path, tmp_path: Path) -> None
     )
 
 
-def test_prepare_and_train(
+def test_prepare_and_train_work(
     sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, tmp_path: Path, home: Path
 ) -> None:
     images = tmp_path / "images"
@@ -58,26 +57,24 @@ def test_prepare_and_train(
     assert "k must be" in fault(sieve("train", out, "--m", "8", "--k", "9"))
 
 
-def test_train_options_are_those_of_the_configuration() -> None:
-    assert set(Train.SETTINGS) <= {field.name for field in fields(TrainingConfig)}
-    assert set(Train.SETTINGS) <= {field.name for field in fields(Train)}
+def test_presets_equal_the_configuration() -> None:
     assert set(get_args(get_type_hints(Train)["preset"])) == set(PRESETS)
 
 
-def test_shards_and_more_items(
+def test_shards_and_added_items_work(
     sieve: Sieve, pictures: Path, tiny_backbone_dir: Path, home: Path, tmp_path: Path
 ) -> None:
     images, captions = pictures / "images", pictures / "captions.csv"
     backbone = ("--backbone", f"local-dir:{tiny_backbone_dir}", "--device", "cpu")
     prepare = ("prepare", "folder", images, "--captions", captions, *backbone)
-    told = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
-    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in told.out
+    output = sieve(*prepare, "--shard", "1/2", "--out", tmp_path / "1")
+    assert "This is part 1/2: merge all with `sieve merge PART… --out COLLECTION`" in output.out
     assert fault(sieve("merge", tmp_path / "1", "--out", tmp_path / "c")).startswith(
         "shards are missing: 2/2"
     )
     assert sieve(*prepare, "--shard", "2/2", "--out", tmp_path / "2").code == 0
     (home / "collections").mkdir(parents=True)
-    (tmp_path / "2").rename(home / "collections" / "second")  # a name does as well as a path
+    (tmp_path / "2").rename(home / "collections" / "second")  # by name instead of path
     merged = sieve("merge", "second", tmp_path / "1", "--out", tmp_path / "c", "--json").data
     assert (merged["items"], merged["captions"]) == (60, 120)
     assert sieve(*prepare, "--shard", "3/2", "--out", tmp_path / "3").code == 2

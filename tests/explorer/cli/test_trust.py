@@ -1,4 +1,4 @@
-"""A collection's backbone is loaded only with the person's consent, in every command alike."""
+"""Test that every command loads a collection's backbone only with the user's consent."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Evil(transformers.PreTrainedTokenizer):
 """
 
 
-def named(collection: Collection, folder: Path, name: str) -> Path:
-    """Copy a collection, and have the copy name another backbone, as its maker can."""
+def with_backbone_name(collection: Collection, folder: Path, name: str) -> Path:
+    """Copy a collection and replace the name of its backbone, as its author could."""
     shutil.copytree(collection.path, folder)
     manifest = json.loads((folder / "collection.json").read_text())
     manifest["backbone"]["name"] = name
@@ -44,8 +44,8 @@ def named(collection: Collection, folder: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def own(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
-    """The tiny backbone with another file beside it: these contents are not trusted yet."""
+def local_backbone(tiny_backbone_dir: Path, tmp_path: Path) -> Path:
+    """The tiny backbone with an additional file, so that its contents are not yet trusted."""
     folder = Path(shutil.copytree(tiny_backbone_dir, tmp_path / "strange"))
     (folder / "known_words.txt").write_text("circle\nsquare\nsnow\n")
     return folder
@@ -58,23 +58,25 @@ def trace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hostile(
-    tiny_collection: Collection, own: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_collection: Collection, local_backbone: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A collection whose backbone beside it has a tokenizer that comes with Python code."""
+    """A collection with a local backbone whose tokenizer contains Python code."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    config = json.loads((own / "open_clip_config.json").read_text())
+    config = json.loads((local_backbone / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"] |= {
         "hf_tokenizer_name": "any/name",
         "tokenizer_kwargs": {"trust_remote_code": True},
     }
-    (own / "open_clip_config.json").write_text(json.dumps(config))
-    (own / "evil.py").write_text(MODULE.format(trace=str(trace)))
+    (local_backbone / "open_clip_config.json").write_text(json.dumps(config))
+    (local_backbone / "evil.py").write_text(MODULE.format(trace=str(trace)))
     mapped = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
-    (own / "tokenizer_config.json").write_text(json.dumps(mapped))
-    return named(tiny_collection, own.parent / "hostile", f"local-dir:{own}")
+    (local_backbone / "tokenizer_config.json").write_text(json.dumps(mapped))
+    return with_backbone_name(
+        tiny_collection, local_backbone.parent / "hostile", f"local-dir:{local_backbone}"
+    )
 
 
-def test_a_hostile_collection_runs_nothing_in_any_command(
+def test_malicious_collection_runs_no_code_in_any_command(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple, tmp_path: Path, pictures: Path
 ) -> None:
     with_codes = (hostile, *opened[1:])
@@ -92,15 +94,15 @@ def test_a_hostile_collection_runs_nothing_in_any_command(
         ("add", hostile, pictures / "images", "--out", tmp_path / "more"),
         ("train", hostile, "--out", tmp_path / "codes", "--m", "32", "--k", "4", "--epochs", "1"),
     ]
-    said = {command[0]: sieve(*command) for command in commands}
+    text = {command[0]: sieve(*command) for command in commands}
     assert not trace.exists()
-    assert {name: answer.code for name, answer in said.items() if answer.code} == {
+    assert {name: answer.code for name, answer in text.items() if answer.code} == {
         "search": 1,
         "add": 1,
         "evaluate": 1,
     }
     for name in ("search", "add", "evaluate"):
-        assert ASK in fault(said[name])
+        assert ASK in fault(text[name])
 
 
 VARIANTS = (
@@ -112,24 +114,24 @@ VARIANTS = (
 @pytest.fixture(params=VARIANTS)
 def variant(
     request: pytest.FixtureRequest,
-    own: Path,
+    local_backbone: Path,
     hostile: Path,
     trace: Path,
     tmp_path: Path,
     put_repository: PutRepository,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """Another name by which a collection leads to Python code, or other files behind the name."""
-    assert hostile.is_dir()  # it has put the code beside the backbone
+    """A variant of the attack: another backbone name, or other files at the same name."""
+    assert hostile.is_dir()  # the code is already next to the backbone
     elsewhere = tiny_blip(tmp_path / "elsewhere")
-    shutil.copy(own / "evil.py", elsewhere)
+    shutil.copy(local_backbone / "evil.py", elsewhere)
     mapped = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoProcessor")}
     mapped |= {"AutoTokenizer": ["evil.Evil", None]}
     for name in ("config.json", "tokenizer_config.json", "processor_config.json"):
         settings = json.loads((elsewhere / name).read_text())
         (elsewhere / name).write_text(json.dumps(settings | {"auto_map": mapped}))
     put_repository("evil/elsewhere", elsewhere)
-    path = own / "open_clip_config.json"
+    path = local_backbone / "open_clip_config.json"
     config = json.loads(path.read_text())
     text = config["model_cfg"]["text_cfg"]
     kind = str(request.param)
@@ -137,20 +139,20 @@ def variant(
         of_hub = kind.endswith("Hub")
         text |= {"hf_model_name": "evil/elsewhere" if of_hub else str(elsewhere)}
     if kind.startswith("tokenizer"):
-        (own / "tokenizer_config.json").unlink()
+        (local_backbone / "tokenizer_config.json").unlink()
         text |= {"hf_tokenizer_name": "evil/elsewhere"}
     if kind.endswith("of the Hub"):
-        text.pop("tokenizer_kwargs")  # what is in the repository is enough
+        text.pop("tokenizer_kwargs")  # the repository itself contains the code
     path.write_text(json.dumps(config))
-    put_repository("evil/model", own)
-    monkeypatch.chdir(own.parent)
+    put_repository("evil/model", local_backbone)
+    monkeypatch.chdir(local_backbone.parent)
     assert not trace.exists()
     return {
-        "relative": f"local-dir:{own.name}",
+        "relative": f"local-dir:{local_backbone.name}",
         "Hub": "hf-hub:evil/model",
         "BLIP": f"blip:{elsewhere}",
         "BLIP of the Hub": "blip:evil/elsewhere",
-    }.get(kind, f"local-dir:{own}")
+    }.get(kind, f"local-dir:{local_backbone}")
 
 
 def test_no_variant_of_the_attack_runs_code(
@@ -162,22 +164,22 @@ def test_no_variant_of_the_attack_runs_code(
     pictures: Path,
     tmp_path: Path,
 ) -> None:
-    folder = named(tiny_collection, tmp_path / "variant", variant)
+    folder = with_backbone_name(tiny_collection, tmp_path / "variant", variant)
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"collection": str(folder), "rows": [{"query": "a circle"}]}))
     assert ASK in notes(search(sieve, folder, opened))
     assert sieve("figure", recipe, "-o", tmp_path / "f.png", *opened[1:]).code == 0
-    said = (
+    message = (
         notes(search(sieve, folder, opened, "--trust-backbone")),
         fault(sieve("add", folder, pictures / "images", "--out", tmp_path / "a")),
         fault(sieve("search", *opened, "a circle", "--text-encoder", variant)),
     )
-    for line in said:
+    for line in message:
         assert "requests code execution" in line and "Sieve does not run code of a model" in line
     assert not trace.exists()
 
 
-def test_consent_does_not_let_code_run(
+def test_consent_does_not_allow_code(
     sieve: Sieve, hostile: Path, trace: Path, opened: tuple
 ) -> None:
     found = sieve("search", hostile, "a circle", *opened[1:], "--trust-backbone", "--json")
@@ -185,7 +187,7 @@ def test_consent_does_not_let_code_run(
     assert not trace.exists()
 
 
-def test_a_public_page_of_a_hostile_collection_runs_nothing(
+def test_public_page_of_a_malicious_collection_runs_no_code(
     hostile: Path, trace: Path, opened: tuple, home: Path
 ) -> None:
     port = FIRST_PORT + 90
@@ -222,24 +224,24 @@ def notes(answer: CommandResult) -> str:
     return " ".join(answer.data["notes"])
 
 
-def test_consent_is_kept_for_contents(
-    sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
+def test_consent_is_stored_by_content_hash(
+    sieve: Sieve, tiny_collection: Collection, local_backbone: Path, opened: tuple, tmp_path: Path
 ) -> None:
-    folder = named(tiny_collection, tmp_path / "c", f"local-dir:{own}")
+    folder = with_backbone_name(tiny_collection, tmp_path / "c", f"local-dir:{local_backbone}")
     assert f"strange' in a folder, which {ASK}" in notes(search(sieve, folder, opened))
     assert not notes(search(sieve, folder, opened, "--trust-backbone"))
     assert not notes(search(sieve, folder, opened)), "remembered"
-    moved = own.rename(tmp_path / "moved")
-    elsewhere = named(tiny_collection, tmp_path / "d", f"local-dir:{moved}")
+    moved = local_backbone.rename(tmp_path / "moved")
+    elsewhere = with_backbone_name(tiny_collection, tmp_path / "d", f"local-dir:{moved}")
     assert not notes(search(sieve, elsewhere, opened)), "the same contents elsewhere"
     (moved / "known_words.txt").write_text("circle\nevil\n")
-    shutil.copytree(moved, own)
-    said = notes(search(sieve, folder, opened))
-    assert "which has changed since you used it; if you trust its source" in said
+    shutil.copytree(moved, local_backbone)
+    text = notes(search(sieve, folder, opened))
+    assert "which has changed since you used it; if you trust its source" in text
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"backbones": [1]}', "{" * 10_000])
-def test_a_damaged_list_trusts_nothing(
+def test_damaged_consent_file_trusts_nothing(
     sieve: Sieve,
     tiny_collection: Collection,
     opened: tuple,
@@ -251,27 +253,27 @@ def test_a_damaged_list_trusts_nothing(
     assert ASK in notes(search(sieve, tiny_collection.path, opened))
 
 
-def test_who_prepares_with_a_backbone_is_not_asked(
-    sieve: Sieve, own: Path, opened: tuple, pictures: Path, tmp_path: Path
+def test_preparing_with_a_backbone_implies_consent(
+    sieve: Sieve, local_backbone: Path, opened: tuple, pictures: Path, tmp_path: Path
 ) -> None:
     made = sieve(
         "prepare", "folder", pictures / "images", "--captions", pictures / "captions.csv",
-        "--backbone", f"local-dir:{own}", "--out", tmp_path / "made", "--workers", "0",
+        "--backbone", f"local-dir:{local_backbone}", "--out", tmp_path / "made", "--workers", "0",
     )  # fmt: skip
     assert made.code == 0, made
     assert not notes(search(sieve, tmp_path / "made", opened))
 
 
-def test_a_repository_is_not_asked_for_without_consent(
+def test_repository_is_not_contacted_without_consent(
     sieve: Sieve,
     tiny_collection: Collection,
-    own: Path,
+    local_backbone: Path,
     opened: tuple,
     tmp_path: Path,
     put_repository: PutRepository,
 ) -> None:
-    repository = put_repository("some/model", own)
-    folder = named(tiny_collection, tmp_path / "c", "hf-hub:some/model")
+    repository = put_repository("some/model", local_backbone)
+    folder = with_backbone_name(tiny_collection, tmp_path / "c", "hf-hub:some/model")
     assert f"'hf-hub:some/model' of the Hub, which {ASK}" in notes(search(sieve, folder, opened))
     assert not notes(search(sieve, folder, opened, "--trust-backbone"))
     assert not notes(search(sieve, folder, opened))
@@ -282,9 +284,9 @@ def test_a_repository_is_not_asked_for_without_consent(
     assert "has changed since you used it" in notes(found)
 
 
-def test_a_file_under_an_architecture_s_name_is_asked_for(
-    sieve: Sieve, tiny_collection: Collection, own: Path, opened: tuple, tmp_path: Path
+def test_file_under_an_architecture_name_requires_consent(
+    sieve: Sieve, tiny_collection: Collection, local_backbone: Path, opened: tuple, tmp_path: Path
 ) -> None:
-    weights = own / "open_clip_model.safetensors"
-    folder = named(tiny_collection, tmp_path / "c", f"ViT-B-32/{weights}")
+    weights = local_backbone / "open_clip_model.safetensors"
+    folder = with_backbone_name(tiny_collection, tmp_path / "c", f"ViT-B-32/{weights}")
     assert f"{weights.name}' in a file, which {ASK}" in notes(search(sieve, folder, opened))

@@ -1,4 +1,4 @@
-"""Usage errors are one line; closed pipes and limited encodings are no errors."""
+"""Test that usage errors are one line, and closed pipes and limited encodings no errors."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ CASES = {
     "search scenes a dog": "unexpected argument 'dog'; put text with spaces in quotes",
     "search scenes dog -k": "-k/--top needs a value",
     "search scenes dog -k x": "-k/--top: expected a whole number; got 'x'",
-    "search scenes dog --off a,b": "--off: expected a whole number; got 'a'",
-    "search scenes dog --strictness banana": "--strictness: expected a number; got 'banana'",
-    "search scenes dog --strictness 7": "expected a number from 0 to 1, or never; got 7",
+    "search scenes dog --off a,b": "--off: a dimension is a whole number of at least 0; got 'a'",
+    "search scenes dog --strictness banana": "number from 0 to 1, or never; got 'banana'",
+    "search scenes dog --strictness 7": "a number from 0 to 1, or never; got '7'",
     "search scenes dog --device gpu": "--device: invalid choice 'gpu'; did you mean cpu?",
     "export scenes reslts -o x.csv": "invalid choice 'reslts'; did you mean results?",
 }
 
 
 @pytest.mark.parametrize("line", CASES)
-def test_wrong_use_is_one_line(sieve: Sieve, line: str) -> None:
+def test_usage_errors_are_one_line(sieve: Sieve, line: str) -> None:
     answer = sieve(*line.split())
     assert answer.code == 2 and answer.out == ""
     assert re.fullmatch(r"sieve: [^\n]+\n", answer.err), answer.err
@@ -47,7 +47,9 @@ def test_wrong_use_is_one_line(sieve: Sieve, line: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["search", "--help"], ["dimensions", "--csv"]])
-def test_a_reader_that_leaves_is_no_fault(arguments: list[str], home: Path, opened: tuple) -> None:
+def test_closed_output_pipe_is_not_an_error(
+    arguments: list[str], home: Path, opened: tuple
+) -> None:
     if arguments[0] == "dimensions":
         arguments = [arguments[0], *map(str, opened), *arguments[1:]]
     reading, writing = os.pipe()
@@ -76,7 +78,7 @@ for command in json.loads(sys.argv[1]):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_everything_is_printed_in_any_encoding(home: Path, opened: tuple, encoding: str) -> None:
+def test_output_is_printed_in_any_encoding(home: Path, opened: tuple, encoding: str) -> None:
     commands = [
         ["search", *map(str, opened), "café 🐕 犬", "--json"],
         ["search", *map(str, opened), "a circle but not in the night"],

@@ -1,4 +1,4 @@
-"""Small figures of the tiny world, and what is read out of their files."""
+"""Draw small figures and read the content of their files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import zlib
 from typing import Any
 from xml.etree import ElementTree
 
+from sieve.explorer.figures import Recipe
 from sieve.explorer.figures.drawing import draw_figure
-from sieve.explorer.figures.recipe import Recipe
 
 SVG = "{http://www.w3.org/2000/svg}"
 ALL = ["violations", "names", "captions", "scores"]
@@ -30,7 +30,7 @@ def streams(pdf: bytes) -> list[bytes]:
 
 
 def pdf_text(pdf: bytes) -> str:
-    """The text of a PDF of TrueType fonts whose codes are characters'."""
+    """Return the text of a PDF whose TrueType character codes are Unicode."""
     page = next(stream for stream in streams(pdf) if b" Tf\n" in stream and b"BT\n" in stream)
     shown = re.findall(rb"BT\n(.*?)ET\n", page, re.DOTALL)
     pieces = (b"".join(re.findall(rb"\(((?:\\.|[^\\)])*)\)", part)) for part in shown)

@@ -1,4 +1,4 @@
-"""`sieve figure`: the same recipe gives the same bytes, and faults are one line."""
+"""Test that `sieve figure` is deterministic and that its errors are one line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from command_line import Sieve, fault
 from drawn import ALL, ROWS
 
+from sieve.explorer.figures import parse_recipe
 from sieve.explorer.figures.drawing import KINDS
-from sieve.explorer.figures.recipe import parse_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_every_process_gives_the_same_bytes(
     assert r"{one.png}" in (tmp_path / "one.tex").read_text()
 
 
-def test_command_faults_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Path) -> None:
+def test_command_errors_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({"rows": ROWS}))
     hashed = tmp_path / "hashed.json"
@@ -76,13 +76,13 @@ def test_command_faults_are_one_line(sieve: Sieve, tiny_collection, tmp_path: Pa
     assert sorted(tmp_path.glob("*figure*")) == []
 
 
-def test_the_recipe_itself_is_not_written_over(
+def test_recipe_file_is_not_overwritten(
     sieve: Sieve, tiny_collection, tiny_checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "figure.json"
     path.write_text(json.dumps({"rows": ROWS, "columns": 4}))
     before = path.read_bytes()
     where = ("--checkpoint", tiny_checkpoint.path, "--collection", tiny_collection.path)
-    said = fault(sieve("figure", path, "-o", tmp_path / "figure.pdf", "--recipe", *where))
-    assert "figure.json would overwrite the recipe" in said
+    message = fault(sieve("figure", path, "-o", tmp_path / "figure.pdf", "--recipe", *where))
+    assert "figure.json would overwrite the recipe" in message
     assert path.read_bytes() == before

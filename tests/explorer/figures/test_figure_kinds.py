@@ -1,4 +1,4 @@
-"""The files of a figure: size, text, resolution and origin of PDF, PNG and SVG."""
+"""Test figure files: size, text, resolution and metadata of PDF, PNG and SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.explorer.figures.content import figure_content
 from sieve.explorer.figures.drawing import KINDS, draw_figure
 
 
-def test_pdf_has_its_size_its_text_and_its_origin(tiny_engine) -> None:
+def test_pdf_has_size_text_and_metadata(tiny_engine) -> None:
     drawn = draw_figure(tiny_engine, recipe(), "pdf")
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", drawn.data)
     assert box
@@ -34,13 +34,15 @@ def test_pdf_has_its_size_its_text_and_its_origin(tiny_engine) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="poppler's pdftotext is not installed")
-def test_text_can_be_copied_out_of_the_pdf(tiny_engine, tmp_path: Path) -> None:
+def test_pdf_text_can_be_copied(tiny_engine, tmp_path: Path) -> None:
     odd = "犬 Ελλάδα $x^2$ <script>alert(1)</script>"
     drawn = draw_figure(tiny_engine, recipe(rows=[{"query": odd}], width_cm=40), "pdf")
     (tmp_path / "f.pdf").write_bytes(drawn.data)
-    told = subprocess.run(["pdftotext", tmp_path / "f.pdf", "-"], capture_output=True, text=True)
-    assert told.returncode == 0
-    assert odd.replace("犬", "□") in " ".join(told.stdout.split())
+    completed = subprocess.run(
+        ["pdftotext", tmp_path / "f.pdf", "-"], capture_output=True, text=True
+    )
+    assert completed.returncode == 0
+    assert odd.replace("犬", "□") in " ".join(completed.stdout.split())
     assert any("No font has 犬" in note for note in drawn.notes)
 
 
@@ -66,7 +68,7 @@ def test_png_has_300_dpi(tiny_engine) -> None:
         assert tiny_engine.checkpoint.sha256 in image.info["Description"]
 
 
-def test_svg_has_text_as_text(tiny_engine) -> None:
+def test_svg_text_is_text(tiny_engine) -> None:
     lines = lines_of(svg_of(tiny_engine, marks=ALL))
     content = figure_content(tiny_engine, recipe())
     assert {"a circle", "without snow", "strictness 0"} <= set(lines)
@@ -76,14 +78,14 @@ def test_svg_has_text_as_text(tiny_engine) -> None:
     assert plain == ["a circle", "a circle", "without snow"]
 
 
-def test_markup_stays_text(tiny_engine) -> None:
+def test_markup_is_escaped(tiny_engine) -> None:
     odd = '<script>alert("1")</script> ]]> &amp; $\\frac{1}{2}$'
     svg = svg_of(tiny_engine, rows=[{"query": odd}], width_cm=40)
     assert odd in " ".join(lines_of(svg))
     assert not list(svg.iter(f"{SVG}script"))
 
 
-def test_a_persons_own_settings_change_nothing(tiny_engine) -> None:
+def test_user_settings_of_matplotlib_are_ignored(tiny_engine) -> None:
     dark: dict[Any, Any] = {"figure.facecolor": "black", "savefig.bbox": "tight", "savefig.dpi": 50,
             "pdf.compression": 0, "font.family": ["monospace"], "text.color": "red"}  # fmt: skip
     for kind in KINDS:

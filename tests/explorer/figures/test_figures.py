@@ -1,4 +1,4 @@
-"""Content of figures: results, violation frames, notes and errors."""
+"""Test the content of figures: results, violation frames, notes and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def frames(svg: ElementTree.Element) -> list[ElementTree.Element]:
     return [path for path in svg.iter(f"{SVG}path") if "dasharray" in path.get("style", "")]
 
 
-def test_violations_are_framed_by_dashes(tiny_engine) -> None:
+def test_violations_have_a_dashed_frame(tiny_engine) -> None:
     rows = figure_content(tiny_engine, recipe())
     labels = tiny_engine.collection.items["labels"]
     for row in rows:
@@ -31,14 +31,14 @@ def test_violations_are_framed_by_dashes(tiny_engine) -> None:
     assert not frames(svg_of(tiny_engine, marks=["names"]))
 
 
-def test_a_row_without_a_pair_has_no_violations(tiny_engine) -> None:
+def test_row_without_an_exclusion_has_no_violations(tiny_engine) -> None:
     rows = [{"query": "a circle"}, {"query": "a square", "without": "snow", "strictness": 0}]
     alone, other = figure_content(tiny_engine, recipe(rows=rows))
     assert not any(tile.violates for tile in alone.tiles)
     assert any(tile.violates for tile in other.tiles)
 
 
-def test_rows_are_the_engines(tiny_engine) -> None:
+def test_rows_equal_the_results_of_the_engine(tiny_engine) -> None:
     table = tiny_engine.dimension_table()
     j = int(table["firing_images"].to_numpy().argmax())
     item = tiny_engine.collection.items["id"].iloc[7]
@@ -69,13 +69,13 @@ def test_rows_are_the_engines(tiny_engine) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_drawn_is_one_line(tiny_engine, fields: dict, line: str) -> None:
+def test_invalid_figures_are_one_line(tiny_engine, fields: dict, line: str) -> None:
     with pytest.raises(ValueError) as raised:
         draw_figure(tiny_engine, recipe(**fields), "pdf")
     assert line in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_lost_originals_are_told(tiny_engine) -> None:
+def test_missing_originals_are_reported(tiny_engine) -> None:
     engine = copy.copy(tiny_engine)
     engine.collection = copy.copy(tiny_engine.collection)
     items = tiny_engine.collection.items.assign(image="nowhere.jpg")
@@ -85,18 +85,18 @@ def test_lost_originals_are_told(tiny_engine) -> None:
     assert not preview_figure(engine, recipe(columns=1, width_cm=3)).notes
 
 
-def test_a_query_without_results_says_so(tiny_engine) -> None:
+def test_query_without_results_is_reported(tiny_engine) -> None:
     everything = list(range(tiny_engine.image_codes.m))
     rows = [{"query": "a circle", "off": everything, "strictness": "never"}]
     assert "nothing found" in lines_of(svg_of(tiny_engine, rows=rows))
 
 
-def test_another_version_is_told(tiny_engine) -> None:
+def test_other_collection_version_is_reported(tiny_engine) -> None:
     notes = draw_figure(tiny_engine, recipe(version="0.0.1"), "svg").notes
     assert any("The recipe was made with Sieve 0.0.1" in note for note in notes)
 
 
-def test_the_preview_has_the_places_of_the_print(tiny_engine) -> None:
+def test_preview_has_the_layout_of_the_print(tiny_engine) -> None:
     printed, shown = (
         draw_figure(tiny_engine, recipe(), "png"),
         preview_figure(tiny_engine, recipe()),
@@ -106,7 +106,7 @@ def test_the_preview_has_the_places_of_the_print(tiny_engine) -> None:
     assert sizes[0] == pytest.approx([2 * side for side in sizes[1]], abs=1)
 
 
-def test_nothing_is_cut_off(tiny_engine) -> None:
+def test_nothing_is_clipped(tiny_engine) -> None:
     for marks in (ALL, ["violations"], []):
         svg = svg_of(tiny_engine, marks=marks, font_size=12)
         height = float(svg.get("height", "").removesuffix("pt"))

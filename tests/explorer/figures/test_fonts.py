@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from sieve.explorer.figures.fonts import FontMetrics
+from sieve.explorer.figures.layout import FontMetrics
 
 LONG = "a very long query about a dog that runs along the beach, again and again"
 
@@ -24,7 +24,7 @@ def test_lines_fit_their_width(face: FontMetrics, text: str) -> None:
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
-def test_what_is_too_much_ends_in_an_ellipsis(face: FontMetrics) -> None:
+def test_overflowing_text_ends_in_an_ellipsis(face: FontMetrics) -> None:
     lines = face.wrap(LONG, 8, 1.0, 2)
     assert len(lines) == 2 and lines[1].endswith("…")
     assert face.width(lines[1], 8) <= 1.0
@@ -32,7 +32,7 @@ def test_what_is_too_much_ends_in_an_ellipsis(face: FontMetrics) -> None:
     assert face.wrap("", 8, 1.0, 2) == []
 
 
-def test_no_script_is_refused_and_no_glyph_is_warned_of() -> None:
+def test_every_script_is_drawn_without_missing_glyph_warnings() -> None:
     face = FontMetrics("serif", 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -42,7 +42,7 @@ def test_no_script_is_refused_and_no_glyph_is_warned_of() -> None:
     assert face.missing == {"犬", "🐶"}
 
 
-def test_an_unknown_family_is_one_line() -> None:
+def test_unknown_font_family_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"^font: no TrueType family '<b>' is installed; .*sans"):
         FontMetrics("<b>", 8)
     assert FontMetrics("dejavu serif", 8).families[0] == "DejaVu Serif"

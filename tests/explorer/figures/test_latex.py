@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from sieve.explorer.figures import Recipe, Row
 from sieve.explorer.figures.content import Content, Tile
-from sieve.explorer.figures.latex import latex_block, latex_escape
-from sieve.explorer.figures.recipe import Recipe, Row
+from sieve.explorer.figures.drawing import latex_block, latex_escape
 
 ROWS = (
     Content("a dog", "", (), None, (Tile(0, 0.5, "", False),)),
@@ -18,7 +18,7 @@ def test_every_command_is_escaped() -> None:
     )
 
 
-def test_a_block_tells_what_is_seen() -> None:
+def test_latex_block_describes_the_figure() -> None:
     recipe = Recipe(rows=(Row("a"),), columns=4, width_cm=17, label="fig:dogs")
     lines = latex_block(recipe, ROWS, "my figure}.pdf").splitlines()
     assert lines[1] == r"\begin{figure*}" and lines[-1] == r"\end{figure*}"
@@ -31,7 +31,7 @@ def test_a_block_tells_what_is_seen() -> None:
     )
 
 
-def test_a_narrow_one_stands_in_a_column_with_its_own_caption() -> None:
+def test_narrow_figure_fits_a_column() -> None:
     recipe = Recipe(rows=(Row("a"),), width_cm=8.46, caption="Dogs & <b>cats</b>")
     block = latex_block(recipe, ROWS, "f.pdf")
     assert r"\begin{figure}" in block and "*" not in block

@@ -1,4 +1,4 @@
-"""Recipes: short ones are enough, whole ones are read again, hostile ones are one line."""
+"""Test recipes: minimal ones, round trips and one-line errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve.explorer.figures.recipe import MARKS, TILES, Recipe, Row, parse_recipe, read_recipe
-from sieve.explorer.figures.recipe import write_recipe as write
+from sieve.explorer.figures import MARKS, Recipe, Row, parse_recipe, read_recipe
+from sieve.explorer.figures import write_recipe as write
 
 SHORT = {
     "collection": "scenes",
@@ -32,20 +32,20 @@ recipes = st.builds(
     columns=st.integers(1, 24),
     width_cm=st.floats(3, 42),
     marks=st.sets(st.sampled_from(MARKS)).map(lambda m: tuple(x for x in MARKS if x in m)),
-    tiles=st.sampled_from(TILES),
+    tiles=st.sampled_from(("crop", "whole")),
     caption=texts,
     font_size=st.floats(4, 24),
 )
 
 
-def test_a_short_recipe_is_enough() -> None:
+def test_minimal_recipe_is_valid() -> None:
     recipe = Recipe.from_json(SHORT)
     assert recipe.rows == (Row("a dog"), Row("a dog", without="a beach"))
     assert (recipe.columns, recipe.width_cm, recipe.font_size) == (6, 17, 8)
 
 
 @given(recipes)
-def test_what_is_written_is_read(recipe: Recipe) -> None:
+def test_recipe_round_trips(recipe: Recipe) -> None:
     assert parse_recipe(write(recipe)) == recipe
 
 
@@ -59,7 +59,7 @@ def test_what_is_written_is_read(recipe: Recipe) -> None:
     ],
     ids=str,
 )
-def test_width_in_each_way(given: dict, cm: float) -> None:
+def test_width_units_are_parsed(given: dict, cm: float) -> None:
     assert Recipe.from_json({"rows": [{"query": "a"}], **given}).width_cm == pytest.approx(cm)
 
 
@@ -69,64 +69,64 @@ def with_row(**row: object) -> dict:
 
 HOSTILE = {
     "list": ([], "a recipe must be a JSON object; got []"),
-    "nothing": ({}, "a figure has 1 to 40 rows; got 0"),
+    "nothing": ({}, "rows must have at least 1 item"),
     "unknown field": (SHORT | {"colums": 3}, "a recipe has no field 'colums'; it has: caption,"),
-    "unknown in row": (with_row(strict=1), "row 1: a row has no field 'strict'; it has: dimension"),
+    "unknown in row": (with_row(strict=1), "row 1 has no field 'strict'"),
     "rows no list": ({"rows": "a dog"}, "rows must be a list; got 'a dog'"),
-    "row no object": ({"rows": ["a dog"]}, "row 1: a row must be a JSON object; got 'a dog'"),
-    "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "a figure has 1 to 40 rows; got 10,000"),
+    "row no object": ({"rows": ["a dog"]}, "row 1: it must be a JSON object; got 'a dog'"),
+    "10,000 rows": ({"rows": [{"query": "a"}] * 10_000}, "rows must have at most 40 items"),
     "two things": (with_row(dimension=3), 'row 1: a row needs exactly one of "query"'),
     "no thing": ({"rows": [{"without": "x"}]}, 'row 1: a row needs exactly one of "query"'),
-    "huge columns": (SHORT | {"columns": 10**9}, "columns must be from 1 to 24; got 1e+09"),
-    "huger columns": (SHORT | {"columns": 10**400}, "columns must be a whole number; got a huge"),
-    "no columns": (SHORT | {"columns": 0}, "columns must be from 1 to 24; got 0"),
+    "huge columns": (SHORT | {"columns": 10**9}, "columns must be less than or equal to 24; got"),
+    "huger columns": (SHORT | {"columns": 10**400}, "columns must be less than or equal to 24"),
+    "no columns": (SHORT | {"columns": 0}, "columns must be greater than or equal to 1; got 0"),
     "half columns": (SHORT | {"columns": 2.5}, "columns must be a whole number; got 2.5"),
-    "columns true": (SHORT | {"columns": True}, "columns must be a number; got True"),
-    "NaN width": (SHORT | {"width_cm": float("nan")}, "width_cm must be from 3 to 42; got nan"),
-    "wide": (SHORT | {"width_cm": 1e308}, "width_cm must be from 3 to 42; got 1e+308"),
-    "negative": ({**with_row(), "width_in": -7}, "width_in must be from 1.18 to 16.5; got -7.0"),
+    "columns true": (SHORT | {"columns": True}, "columns must be a whole number; got True"),
+    "NaN width": (SHORT | {"width_cm": float("nan")}, "width_cm must be a finite number; got nan"),
+    "wide": (SHORT | {"width_cm": 1e308}, "width_cm must be less than or equal to 42; got 1e+308"),
+    "negative": ({**with_row(), "width_in": -7}, "width_cm must be greater than or equal"),
     "two widths": (SHORT | {"width_in": 3}, "give one width, not both width_cm and width_in"),
     "preset": ({**with_row(), "width": "<b>"}, "width must be one of one column"),
-    "mark": (SHORT | {"marks": ["violations", "<i>"]}, "marks must be one of"),
-    "marks": (SHORT | {"marks": "names"}, "marks must be a list of violations, names"),
-    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be text; got ['crop']"),
-    "tile": (SHORT | {"tiles": "<b>"}, "tiles must be one of crop, whole; got '<b>'"),
-    "size": (SHORT | {"font_size": 400}, "font_size must be from 4 to 24; got 400.0"),
-    "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must be letters, digits and"),
-    "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must be 8 to 64 hex digits; got '../"),
-    "long text": (with_row(without="x" * 10_000), "row 1: without has 10,000 characters; at most"),
+    "mark": (SHORT | {"marks": ["violations", "<i>"]}, "mark 2: it must be 'violations', 'names'"),
+    "marks": (SHORT | {"marks": "names"}, "marks must be a list; got 'names'"),
+    "tiles": (SHORT | {"tiles": ["crop"]}, "tiles must be 'crop' or 'whole'; got ['crop']"),
+    "tile": (SHORT | {"tiles": "<b>"}, "tiles must be 'crop' or 'whole'; got '<b>'"),
+    "size": (SHORT | {"font_size": 400}, "font_size must be less than or equal to 24; got 400"),
+    "label": (SHORT | {"label": "a}\\input{/etc/passwd"}, "label must match pattern"),
+    "hash": (SHORT | {"checkpoint": "../../x"}, "checkpoint must match pattern"),
+    "long text": (with_row(without="x" * 10_000), "row 1: without must have at most"),
     "query number": ({"rows": [{"query": 3}]}, "row 1: query must be text; got 3"),
-    "strictness": (with_row(strictness=2), 'row 1: strictness must be from 0 to 1 or "never"; got'),
-    "strict NaN": (with_row(strictness=float("nan")), "row 1: strictness must be from 0 to 1"),
-    "off text": (with_row(off="1,2"), "row 1: off must be a list of at most 4,096 dimensions"),
-    "off null": (with_row(off=[None]), "row 1: off must be a number; got None"),
-    "off negative": (with_row(off=[-1]), "row 1: off: a dimension is a whole number of at least 0"),
-    "dimension": ({"rows": [{"dimension": -4}]}, "row 1: dimension: a dimension is a whole number"),
+    "strictness": (with_row(strictness=2), "row 1: strictness must be a number "),
+    "strict NaN": (with_row(strictness=float("nan")), "row 1: strictness must be a number"),
+    "off text": (with_row(off="1,2"), "row 1: off must be a list of dimensions"),
+    "off null": (with_row(off=[None]), "row 1: dimension must be a number; got None"),
+    "off negative": (with_row(off=[-1]), "row 1: a dimension is a whole number of at least 0"),
+    "dimension": ({"rows": [{"dimension": -4}]}, "row 1: a dimension is a whole number"),
     "dimension off": (
         {"rows": [{"dimension": 4, "off": [1]}]},
         'row 1: a row with "dimension" cannot have',
     ),
-    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must be 16 hex"),
+    "image": ({"rows": [{"image": "../../etc"}]}, "row 1: image must match pattern"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_recipes_are_one_line(name: str) -> None:
+def test_invalid_recipes_are_one_line(name: str) -> None:
     value, line = HOSTILE[name]
     with pytest.raises(ValueError) as raised:
         Recipe.from_json(value)
-    said = str(raised.value)
-    assert said.startswith(line)
-    assert "\n" not in said and len(said) < 300
+    message = str(raised.value)
+    assert message.startswith(line)
+    assert "\n" not in message and len(message) < 300
 
 
-def test_text_is_tidied() -> None:
+def test_text_is_normalised() -> None:
     recipe = parse_recipe('{"rows": [{"query": "a\\u0000 dog\\n\\ud800 <b>"}]}')
     assert recipe.rows[0].query == "a dog ? <b>"
     assert json.loads(write(recipe))["rows"] == [{"query": "a dog ? <b>"}]
 
 
-def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     with pytest.raises(FileNotFoundError, match="there is no recipe .*recipe.json; give the path"):
         read_recipe(path)
@@ -135,7 +135,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         (b"\xff\xfe", "recipe.json: "),
         (b"[" * 100_000, "recipe.json: invalid JSON: "),
         (b" " * (2 << 20), "is larger than a recipe can be"),
-        (b'{"rows": []}', "recipe.json: a figure has 1 to 40 rows; got 0"),
+        (b'{"rows": []}', "recipe.json: rows must have at least 1 item"),
     ):
         path.write_bytes(data)
         with pytest.raises(ValueError) as raised:

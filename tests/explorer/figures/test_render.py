@@ -1,4 +1,4 @@
-"""Figures that are handed over on the web, and forgotten."""
+"""Test figures that are downloaded from the page and then deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sieve.explorer.figures.drawing import (
 )
 
 
-def test_a_served_recipe_is_of_what_is_open(tiny_engine) -> None:
+def test_served_recipe_must_match_the_open_collection(tiny_engine) -> None:
     assert recipe_for(tiny_engine, {"rows": ROWS, "collection": "some/path/tiny"})
     with pytest.raises(ValueError, match="for collection 'scenes', but 'tiny' is open"):
         recipe_for(tiny_engine, {"rows": ROWS, "collection": "scenes"})
@@ -28,7 +28,7 @@ def test_a_served_recipe_is_of_what_is_open(tiny_engine) -> None:
     assert recipe_for(tiny_engine, json.loads(written)).collection == "tiny"
 
 
-def test_files_are_forgotten_after_an_hour(tmp_path: Path) -> None:
+def test_files_are_deleted_after_an_hour(tmp_path: Path) -> None:
     old = keep_file(Download("figure.pdf", "application/pdf", b"old"), tmp_path)
     long_ago = old.stat().st_mtime - KEPT_SECONDS - 1
     os.utime(old, (long_ago, long_ago))

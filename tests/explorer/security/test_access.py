@@ -1,4 +1,4 @@
-"""A page for strangers, asked by bare HTTP for all that it must refuse."""
+"""Test by plain HTTP that a public page refuses all requests that it should refuse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def web(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_only_what_reads_is_registered(web: httpx.Client) -> None:
+def test_public_page_registers_only_read_handlers(web: httpx.Client) -> None:
     config = web.get("/config").json()
     known = server_functions(config)
     assert set(known) >= READS | DRAWS
@@ -49,12 +49,12 @@ def test_only_what_reads_is_registered(web: httpx.Client) -> None:
             assert web.post(RPC_URL, json=body).status_code == 404
 
 
-def test_training_is_left_out_also_where_a_desk_is_given(tiny_engine) -> None:
+def test_public_page_ignores_a_training_manager(tiny_engine) -> None:
     app = build_app(tiny_engine, object(), public=True)  # type: ignore[arg-type]
     assert "training" not in json.dumps(list(server_functions(app.get_config_file())))
 
 
-def test_an_upload_is_refused_and_nothing_written(web: httpx.Client) -> None:
+def test_uploads_are_refused_and_nothing_is_written(web: httpx.Client) -> None:
     folder = Path(get_upload_folder())
     before = set(folder.rglob("*")) if folder.exists() else set()
     for path in ("/gradio_api/upload", "/gradio_api/upload/", "/gradio_api/upload?upload_id=a"):
@@ -97,7 +97,7 @@ def test_other_methods_are_refused(web: httpx.Client, method: str) -> None:
     assert web.request(method, "/gradio_api/upload").status_code == 403
 
 
-def test_bodies_are_json_and_small(web: httpx.Client) -> None:
+def test_request_bodies_must_be_small_json(web: httpx.Client) -> None:
     path = "/gradio_api/component_server"
     large = web.post(path, json={"data": "x" * MAX_BODY_BYTES})
     assert large.status_code == 413
@@ -106,7 +106,7 @@ def test_bodies_are_json_and_small(web: httpx.Client) -> None:
     assert web.post(path, content=b"a", headers={"content-type": "text/plain"}).status_code == 415
 
 
-def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tiny_engine) -> None:
+def test_thumbnail_urls_contain_no_path(web: httpx.Client, tiny_engine) -> None:
     about = call_server(web, "sieve_open", "").json()["about"]
     assert about["thumbnails"] == "thumbnails/"
     assert str(tiny_engine.collection.path) not in json.dumps(about)
@@ -119,9 +119,7 @@ def test_thumbnails_come_by_an_address_that_tells_no_path(web: httpx.Client, tin
     assert direct.status_code == 403
 
 
-def test_figures_are_drawn_of_thumbnails(
-    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_use_thumbnails(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     import sieve.explorer.figures.drawing as drawing
 
     opened: list[int] = []
@@ -140,12 +138,12 @@ def test_figures_are_drawn_of_thumbnails(
         opened.clear()
 
 
-def test_an_upload_key_of_nobody_is_told_apart(web: httpx.Client) -> None:
+def test_unknown_upload_key_is_reported_as_expired(web: httpx.Client) -> None:
     answer = call_server(web, "sieve_ask", {"upload": "0123456789abcdef", "list": True}).json()
     assert "no longer stored" in answer["error"]
 
 
-def test_its_api_reads_only(url: str) -> None:
+def test_public_api_is_read_only(url: str) -> None:
     client = Client(url, download_files=False, verbose=False)
     named = client.view_api(return_format="dict")["named_endpoints"]  # type: ignore[index]
     assert set(named) == {"/encode", "/search", "/dimension"}
@@ -154,14 +152,14 @@ def test_its_api_reads_only(url: str) -> None:
         client.predict({"rows": []}, "pdf", api_name="/figure")
 
 
-def test_everyone_is_asked_for_name_and_password(tiny_engine) -> None:
+def test_all_users_must_log_in(tiny_engine) -> None:
     served = start(tiny_engine, port=8960, access=Access(public=True, auth=("guest", "o:pen")))
     try:
         with httpx.Client(base_url=served.url, timeout=20) as web:
             known = server_functions(served.app.get_config_file())
-            asked = request_body(known, "sieve_open", "")
+            requested = request_body(known, "sieve_open", "")
             item = tiny_engine.collection.items["id"].iloc[0]
-            assert web.post(RPC_URL, json=asked).status_code == 401
+            assert web.post(RPC_URL, json=requested).status_code == 401
             assert web.get(f"/thumbnails/{item[:2]}/{item}.webp").status_code == 401
             assert web.get("/config").status_code == 401
             wrong = {"username": "guest", "password": "open"}
@@ -175,7 +173,7 @@ def test_everyone_is_asked_for_name_and_password(tiny_engine) -> None:
         served.app.close()
 
 
-def test_programs_find_tools_that_read_only(tiny_engine) -> None:
+def test_mcp_tools_are_read_only(tiny_engine) -> None:
     pytest.importorskip("mcp", reason='needs "sieve-explorer[mcp]"')
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
@@ -206,7 +204,7 @@ def test_programs_find_tools_that_read_only(tiny_engine) -> None:
     assert fault.isError and "there is no dimension" in fault.content[0].text
 
 
-def test_without_the_extra_it_is_said_what_to_install(
+def test_missing_mcp_extra_error_shows_the_install_command(
     tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "find_spec", lambda _: None)
@@ -216,7 +214,7 @@ def test_without_the_extra_it_is_said_what_to_install(
         Access(mcp=True, auth=("guest", "open"))
 
 
-def test_the_password_stands_in_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_is_not_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="takes only a name"):
         ask_password("guest:open")
     monkeypatch.delenv("SIEVE_PASSWORD", raising=False)
@@ -230,20 +228,20 @@ def test_the_password_stands_in_no_command(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("good", ["", "/sieve", "/a/b-c", "https://example.org/sieve"])
-def test_a_root_path_is_a_path_or_an_address(good: str) -> None:
+def test_root_path_can_be_a_path_or_url(good: str) -> None:
     assert Access(root_path=good).root_path == good
 
 
 @pytest.mark.parametrize(
     "bad", ["sieve", "/sieve/", "/a b", "ftp://x/y", "//host/x", "/a?b", "/[", "https://[x/y"]
 )
-def test_else_it_is_refused(bad: str) -> None:
+def test_other_root_paths_are_rejected(bad: str) -> None:
     with pytest.raises(ValueError, match="--root-path must be a path") as raised:
         Access(root_path=bad)
     assert "\n" not in str(raised.value)
 
 
-def test_no_address_is_fetched_for_a_stranger(
+def test_server_side_requests_are_blocked(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []

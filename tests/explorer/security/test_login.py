@@ -1,4 +1,4 @@
-"""Login by name and password, by bare HTTP: before anything else, and for one session alone."""
+"""Test login and sessions by plain HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def web(url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def inside(web: httpx.Client) -> httpx.Client:
+def logged_in(web: httpx.Client) -> httpx.Client:
     assert web.post("/login", data=GIVEN).json() == {"success": True}
     return web
 
@@ -54,7 +54,7 @@ def inside(web: httpx.Client) -> httpx.Client:
         ("GET", "/thumbnails/00/0000000000000000.webp"),
     ],
 )  # fmt: skip
-def test_nothing_is_answered_before_login(web: httpx.Client, method: str, path: str) -> None:
+def test_no_request_is_answered_before_login(web: httpx.Client, method: str, path: str) -> None:
     for cookie in ("", f"sieve-session-{web.base_url.port}=x", "access-token-x=y"):
         answer = web.request(method, path, headers={"Cookie": cookie} if cookie else {})
         assert answer.status_code == 401 and answer.text.count("\n") == 1
@@ -71,7 +71,7 @@ def test_no_body_is_read_before_login(web: httpx.Client) -> None:
             assert line.recv(100).startswith(b"HTTP/1.1 401")
 
 
-def test_the_page_asks_and_goes_on_to_what_was_asked(web: httpx.Client) -> None:
+def test_login_page_redirects_to_the_requested_link(web: httpx.Client) -> None:
     page = web.get("/?q=a+dog&without=b%26c", headers={"Accept": "text/html"})
     assert page.status_code == 401 and 'name="password"' in page.text
     assert "sieve_" not in page.text, "nothing of the app is in it"
@@ -94,39 +94,37 @@ def test_the_page_asks_and_goes_on_to_what_was_asked(web: httpx.Client) -> None:
     assert without.status_code == 403, "a browser's form has the token of the page"
 
 
-def test_another_website_logs_nobody_in_or_out(inside: httpx.Client) -> None:
-    assert inside.post("/login", data=GIVEN, headers=EVIL).status_code == 403
+def test_cross_origin_login_and_logout_are_refused(logged_in: httpx.Client) -> None:
+    assert logged_in.post("/login", data=GIVEN, headers=EVIL).status_code == 403
     for headers in (EVIL, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, {}):
         for body in ({"a": "b"}, {"token": "x"}):
-            assert inside.post("/logout", data=body, headers=headers).status_code == 403
+            assert logged_in.post("/logout", data=body, headers=headers).status_code == 403
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-    assert "Log out" in inside.get("/logout?all_session=true", headers=link).text
-    assert inside.get("/config").status_code == 200, "a link alone ends nothing"
+    assert "Log out" in logged_in.get("/logout?all_session=true", headers=link).text
+    assert logged_in.get("/config").status_code == 200, "a link alone ends nothing"
 
 
-def test_logout_ends_one_session_alone(inside: httpx.Client, url: str) -> None:
+def test_logout_ends_only_the_current_session(logged_in: httpx.Client, url: str) -> None:
     with httpx.Client(base_url=url, timeout=20) as other:
         assert other.post("/login", data=GIVEN).is_success
-        kept = dict(inside.cookies)
-        key = csrf_header(inside)["X-Sieve-Token"]
-        assert inside.post("/logout", data={"token": key}).status_code == 303
-        inside.cookies.update(kept)
-        assert inside.get("/config").status_code == 401, "also with the cookie that it had"
+        saved = dict(logged_in.cookies)
+        key = csrf_header(logged_in)["X-Sieve-Token"]
+        assert logged_in.post("/logout", data={"token": key}).status_code == 303
+        logged_in.cookies.update(saved)
+        assert logged_in.get("/config").status_code == 401, "also with the cookie that it had"
         assert call_server(other, "sieve_open", "").status_code == 200
 
 
-def test_a_session_that_is_not_used_ends(
-    inside: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inactive_session_expires(logged_in: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "SESSION_SECONDS", 1.0)
     for _ in range(4):
         time.sleep(0.4)
-        assert inside.get("/config").status_code == 200
+        assert logged_in.get("/config").status_code == 200
     time.sleep(1.2)
-    assert inside.get("/config").status_code == 401
+    assert logged_in.get("/config").status_code == 401
 
 
-def test_guessing_passwords_takes_longer_and_longer(
+def test_repeated_wrong_passwords_are_delayed(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = [web.post("/login", data=WRONG) for _ in range(8)]

@@ -1,6 +1,6 @@
 """Test raw HTTP requests of attackers to private and public pages.
 
-`private` is a page as `sieve explore` opens it, `public` one for strangers (`--public-safe`).
+`private` is a page as `sieve explore` serves it, `public` one with `--public-safe`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>'
 
 @pytest.fixture(scope="module")
 def hostile(tiny_collection, tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """A collection that came with links and scripts among its thumbnails."""
+    """A collection with links and scripts among its thumbnails."""
     folder = tmp_path_factory.mktemp("hostile")
     shutil.copytree(tiny_collection.path, folder / "c")
     Image.new("RGB", (40, 30), "red").save(folder / "private.webp")
@@ -74,7 +74,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def raw(web: httpx.Client, path: str) -> tuple[int, bytes]:
-    """Ask for a path as it is written: clients straighten them."""
+    """Request a path without the normalisation of HTTP clients."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -117,9 +117,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_no_file_of_the_machine_is_handed_out(
-    web: httpx.Client, hostile: Engine, form: str
-) -> None:
+def test_no_local_file_is_served(web: httpx.Client, hostile: Engine, form: str) -> None:
     secret = hostile.collection.path.parent / "secret.txt"
     places = {
         "thumbnails": hostile.collection.path / "thumbnails",
@@ -154,7 +152,7 @@ def test_no_file_of_the_machine_is_handed_out(
         "/gradio_api/process_recording",
     ],
 )
-def test_routes_that_nothing_needs_are_closed(
+def test_unneeded_routes_are_closed(
     web: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[object] = []
@@ -164,7 +162,9 @@ def test_routes_that_nothing_needs_are_closed(
     assert status == 403 and b"is not served" in answer and not looked
 
 
-def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: Engine) -> None:
+def test_only_thumbnails_are_served_from_the_static_folder(
+    web: httpx.Client, hostile: Engine
+) -> None:
     folder = hostile.collection.path / "thumbnails"
     for name in (f"{SCRIPT}.svg", f"{SCRIPT}.html"):
         assert raw(web, f"/thumbnails/00/{name}")[0] == 403
@@ -177,8 +177,8 @@ def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: E
         (SCRIPT, "it is not a WebP image"),
     ):
         status, answer = raw(web, f"/thumbnails/00/{name}.webp")
-        said = answer.split(b"\r\n\r\n", 1)[1].decode()
-        assert status == 404 and why in said and said.count("\n") == 1
+        text = answer.split(b"\r\n\r\n", 1)[1].decode()
+        assert status == 404 and why in text and text.count("\n") == 1
     item = hostile.collection.items["id"].iloc[0]
     shown = web.get(f"/thumbnails/{item[:2]}/{item}.webp", headers={"Range": "bytes=0-999999999"})
     assert shown.content == hostile.thumbnail(item).read_bytes()
@@ -186,19 +186,19 @@ def test_of_the_thumbnails_only_images_by_their_id(web: httpx.Client, hostile: E
     assert shown.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hostile: Engine) -> None:
+def test_figure_follows_no_link_out_of_the_thumbnails(web: httpx.Client, hostile: Engine) -> None:
     item = hostile.collection.items["id"].iloc[0]
     thumbnail = hostile.thumbnail(item)
-    kept = thumbnail.read_bytes()
+    saved = thumbnail.read_bytes()
     thumbnail.unlink()
     thumbnail.symlink_to(hostile.collection.path.parent / "private.webp")
     try:
         recipe = {"rows": [{"image": item}], "columns": 1}
-        said = call_server(web, "sieve_preview", recipe).json().get("error", "")
+        text = call_server(web, "sieve_preview", recipe).json().get("error", "")
     finally:
         thumbnail.unlink()
-        thumbnail.write_bytes(kept)
-    assert "a link that leaves the collection's thumbnails" in said
+        thumbnail.write_bytes(saved)
+    assert "a link that leaves the collection's thumbnails" in text
 
 
 OTHER_SITES = [
@@ -213,7 +213,7 @@ OTHER_SITES = [
 
 
 @pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
-def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, str]) -> None:
+def test_cross_origin_requests_are_refused(web: httpx.Client, headers: dict[str, str]) -> None:
     posted = call_server(web, "sieve_open", "", **headers)
     assert posted.status_code == 403 and "other websites" in posted.text
     form = {"files": ("a.png", b"x")}
@@ -224,7 +224,7 @@ def test_another_website_gets_no_answer(web: httpx.Client, headers: dict[str, st
     assert read.status_code == 403
 
 
-def test_the_page_itself_and_links_to_it_are_answered(web: httpx.Client) -> None:
+def test_same_origin_requests_and_links_are_answered(web: httpx.Client) -> None:
     own = str(web.base_url).rstrip("/")
     for headers in ({"Origin": own}, {"Sec-Fetch-Site": "same-origin"}, {}):
         assert call_server(web, "sieve_open", "", **headers, **csrf_header(web)).status_code == 200
@@ -234,14 +234,14 @@ def test_the_page_itself_and_links_to_it_are_answered(web: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:7860", "localhost.evil.example"])
-def test_a_name_that_was_led_here_is_not_this_page(web: httpx.Client, name: str) -> None:
-    """DNS rebinding: the browser takes the attacker's page and this one for the same site."""
+def test_foreign_host_name_is_refused(web: httpx.Client, name: str) -> None:
+    """With DNS rebinding, the browser treats the attacker's page and this one as the same site."""
     for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
         read = web.get("/config", headers=headers)
         assert read.status_code == 403 and "--allow-host" in read.text
 
 
-def test_what_is_asked_is_small_json_and_names_no_file(
+def test_request_must_be_small_json_without_file_references(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
@@ -276,10 +276,10 @@ def test_what_is_asked_is_small_json_and_names_no_file(
 
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "off\u0000", "</script>"])
-def test_unknown_fields_change_nothing(web: httpx.Client, name: str) -> None:
-    asked = {"q": "a circle", "off": [3]}
-    plain = call_server(web, "sieve_ask", asked).json()
-    odd = call_server(web, "sieve_ask", {**asked, name: {"polluted": 1, "public": False}}).json()
+def test_unknown_fields_are_ignored(web: httpx.Client, name: str) -> None:
+    payload = {"q": "a circle", "off": [3]}
+    plain = call_server(web, "sieve_ask", payload).json()
+    odd = call_server(web, "sieve_ask", {**payload, name: {"polluted": 1, "public": False}}).json()
     for answer in (plain, odd):
         answer.pop("seconds")
     assert odd == plain
@@ -287,7 +287,7 @@ def test_unknown_fields_change_nothing(web: httpx.Client, name: str) -> None:
     assert "has no field" in refused["error"] and "\n" not in refused["error"]
 
 
-def test_an_upload_is_no_larger_than_it_may_be(web: httpx.Client) -> None:
+def test_upload_size_is_limited(web: httpx.Client) -> None:
     large = b"x" * (MAX_BYTES + bodies.FORM_BYTES + 1)
     files = {"files": ("a.png", large)}
     answer = web.post("/gradio_api/upload", files=files, headers=csrf_header(web))
@@ -295,7 +295,7 @@ def test_an_upload_is_no_larger_than_it_may_be(web: httpx.Client) -> None:
     assert answer.text.count("\n") == 1
 
 
-def test_what_was_uploaded_is_not_handed_out_again(web: httpx.Client) -> None:
+def test_uploads_are_not_served_again(web: httpx.Client) -> None:
     if is_public(web):
         pytest.skip("strangers upload nothing")
     files = {"files": ("../../a.svg", SVG)}
@@ -308,7 +308,7 @@ def test_what_was_uploaded_is_not_handed_out_again(web: httpx.Client) -> None:
     assert "not an image" in refused["error"] and not path.exists()
 
 
-def test_a_figure_of_the_api_is_handed_out(web: httpx.Client) -> None:
+def test_api_figure_can_be_downloaded(web: httpx.Client) -> None:
     if is_public(web):
         pytest.skip("strangers have no files written")
     client = Client(str(web.base_url), download_files=False, verbose=False)
@@ -318,7 +318,7 @@ def test_a_figure_of_the_api_is_handed_out(web: httpx.Client) -> None:
     assert shown.headers["content-disposition"].startswith("attachment")
 
 
-def test_slow_senders_keep_nobody_waiting(
+def test_slow_request_bodies_do_not_block_other_requests(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "SECONDS", 1.0)
@@ -330,41 +330,41 @@ def test_slow_senders_keep_nobody_waiting(
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         f"Content-Type: {kind}\r\nX-Sieve-Token: {key}\r\n\r\n--x\r\n"
     )
-    asked = (
+    requested = (
         f"POST {RPC_URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n"
         "Content-Type: application/json\r\n\r\n{"
     )
     slow = [socket.create_connection(place, 20) for _ in range(100)]
     try:
         for number, line in enumerate(slow):
-            line.sendall((head if number % 2 else asked).encode())
+            line.sendall((head if number % 2 else requested).encode())
         started = time.monotonic()
         assert call_server(web, "sieve_ask", {"q": "a circle"}).json()["results"]
         assert time.monotonic() - started < 10
-        for line in slow[:2]:  # both are told, and let go
+        for line in slow[:2]:  # both connections get a response and are closed
             assert b" 408 " in line.recv(100)
     finally:
         for line in slow:
             line.close()
 
 
-def test_browsers_are_told_to_ask_nowhere_else(web: httpx.Client) -> None:
+def test_content_security_policy_blocks_other_hosts(web: httpx.Client) -> None:
     for path in ("/", "/config", "/thumbnails/x", "/theme.css"):
         headers = web.get(path).headers
         policy = headers["content-security-policy"]
         assert "default-src 'self';" in policy and "object-src 'none'" in policy
         assert "https:" not in policy and " * " not in policy
         assert headers["referrer-policy"] == "same-origin"
-        # A public page changes nothing, so it may be framed; this one could be clicked unseen.
+        # A public page is read-only, so it can be framed; here, clickjacking is a risk.
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
 
 
 @pytest.mark.parametrize("way_in", [Explore, Server, start, start_training_page])
-def test_no_way_in_listens_further_unless_told(way_in: Callable[..., object]) -> None:
+def test_host_defaults_to_localhost_in_all_functions(way_in: Callable[..., object]) -> None:
     assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 
 
-def test_only_this_machine_is_listened_to_unless_told(hostile: Engine) -> None:
+def test_server_listens_on_localhost_by_default(hostile: Engine) -> None:
     served = start(hostile, port=FIRST_PORT + 40)
     try:
         port = int(served.url.rsplit(":", 1)[1])
@@ -377,7 +377,7 @@ def test_only_this_machine_is_listened_to_unless_told(hostile: Engine) -> None:
         served.app.close()
 
 
-def test_with_a_password_no_other_website_uses_somebody_s_cookie(hostile: Engine) -> None:
+def test_session_cookie_is_useless_to_other_websites(hostile: Engine) -> None:
     access = Access(auth=("guest", "o:pen"), allow_hosts=("sieve.example",))
     served = start(hostile, port=FIRST_PORT + 40, access=access)
     try:

@@ -1,4 +1,4 @@
-"""Tests of requests that another website can make a browser send."""
+"""Test requests that another website can make a browser send."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ SPOKEN_FOR = [
     "X-Client-IP", "X-Host", "Via", "X-HTTP-Method-Override", "X-Requested-With", "Authorization",
     "Access-Control-Request-Method", "Access-Control-Request-Headers", "X-Sieve-Token", "Cookie",
 ]  # fmt: skip
-"""Headers that a page may set, itself or after a preflight, to be taken for another."""
+"""Headers that a page can set, directly or after a preflight, to pose as another origin."""
 
 
 @pytest.fixture(scope="module")
 def serve(tiny_engine) -> Iterator[Callable[..., Served]]:
-    """Start an explorer; those of the same access are started once."""
-    kept: dict[tuple, Served] = {}
+    """Start an explorer; equal settings share one server."""
+    saved: dict[tuple, Served] = {}
 
     def served(host: str = "127.0.0.1", **access: object) -> Served:
         key = (host, *sorted(access.items()))
-        if key not in kept:
-            kept[key] = start(tiny_engine, host=host, port=PORT, access=Access(**access))  # type: ignore[arg-type]
-        return kept[key]
+        if key not in saved:
+            saved[key] = start(tiny_engine, host=host, port=PORT, access=Access(**access))  # type: ignore[arg-type]
+        return saved[key]
 
     yield served
-    for one in kept.values():
+    for one in saved.values():
         one.app.close(verbose=False)
 
 
@@ -48,7 +48,7 @@ def web(serve: Callable[..., Served]) -> Iterator[httpx.Client]:
         yield client
 
 
-def own(web: httpx.Client) -> str:
+def origin_of(web: httpx.Client) -> str:
     return f"{web.base_url.host}:{web.base_url.port}"
 
 
@@ -62,7 +62,7 @@ def head(url: str, method: str, path: str, *lines: str) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-def test_the_gate_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
+def test_origin_check_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
     layer, layers = serve().app.app.middleware_stack, []
     while layer is not None:
         layers.append(type(layer).__name__)
@@ -73,29 +73,35 @@ def test_the_gate_is_the_outermost_layer(serve: Callable[..., Served]) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/config", RPC_URL, "/gradio_api/upload", "/login", "*"])
 @pytest.mark.parametrize("origin", [f"http://{EVIL}", "null", "own", None])
-def test_no_preflight_is_answered(web: httpx.Client, path: str, origin: str | None) -> None:
+def test_preflight_requests_are_refused(web: httpx.Client, path: str, origin: str | None) -> None:
     headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x"}
     if origin:
-        headers["Origin"] = f"http://{own(web)}" if origin == "own" else origin
-    asked = web.request("OPTIONS", path if path != "*" else "/%2A", headers=headers)
-    assert asked.status_code == 403
-    assert not [name for name in asked.headers if name.startswith("access-control")]
+        headers["Origin"] = f"http://{origin_of(web)}" if origin == "own" else origin
+    response = web.request("OPTIONS", path if path != "*" else "/%2A", headers=headers)
+    assert response.status_code == 403
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_no_answer_lets_another_origin_read_it(web: httpx.Client) -> None:
-    for origin in (f"http://{own(web)}", f"http://{EVIL}", "null"):
+def test_no_response_has_cors_headers(web: httpx.Client) -> None:
+    for origin in (f"http://{origin_of(web)}", f"http://{EVIL}", "null"):
         for path in ("/", "/config", "/csrf-token", "/theme.css"):
-            told = web.get(path, headers={"Origin": origin})
-            assert not [name for name in told.headers if name.startswith("access-control")]
-            assert told.status_code == (200 if origin.endswith(own(web)) else 403)
-            if told.is_success:
-                assert told.headers["cross-origin-resource-policy"] == "same-origin"
+            answer = web.get(path, headers={"Origin": origin})
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+            assert answer.status_code == (200 if origin.endswith(origin_of(web)) else 403)
+            if answer.is_success:
+                assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("name", SPOKEN_FOR)
-def test_no_header_makes_another_website_ours(web: httpx.Client, name: str) -> None:
-    """Without Sec-Fetch-Site, as from a page over plain http."""
-    for value in (EVIL, own(web), f"http://{own(web)}", f"host={EVIL};proto=https", "127.0.0.1"):
+def test_forwarding_headers_do_not_change_the_origin(web: httpx.Client, name: str) -> None:
+    """Sec-Fetch-Site is missing, as from a page over plain HTTP."""
+    for value in (
+        EVIL,
+        origin_of(web),
+        f"http://{origin_of(web)}",
+        f"host={EVIL};proto=https",
+        "127.0.0.1",
+    ):
         other = {"Origin": f"http://{EVIL}", name: value}
         assert call_server(web, "sieve_open", "", **other).status_code == 403
         assert web.get("/config", headers=other).status_code == 403
@@ -110,36 +116,36 @@ def test_no_header_makes_another_website_ours(web: httpx.Client, name: str) -> N
         "http://{host}:1", "http://[", "null", "", "file://", "chrome-extension://x", "{own}",
     ],
 )  # fmt: skip
-def test_only_the_whole_origin_is_ours(web: httpx.Client, origin: str) -> None:
-    if origin == "https://{own}":  # another port in truth: 443 of a proxy that passes the host on
+def test_origin_must_match_exactly(web: httpx.Client, origin: str) -> None:
+    if origin == "https://{own}":  # another port: 443 of a proxy that passes the Host header on
         origin = "https://{host}"
-    value = origin.format(own=own(web), host=web.base_url.host)
+    value = origin.format(origin_of=origin_of(web), host=web.base_url.host)
     sent = call_server(web, "sieve_open", "", Origin=value, **csrf_header(web))
     assert sent.status_code == 403 and sent.text.count("\n") == 1
 
 
-def test_of_a_header_sent_twice_none_is_believed(web: httpx.Client) -> None:
-    url, ours, evil = str(web.base_url), f"http://{own(web)}", f"http://{EVIL}"
+def test_repeated_security_headers_are_refused(web: httpx.Client) -> None:
+    url, ours, evil = str(web.base_url), f"http://{origin_of(web)}", f"http://{EVIL}"
     for name, first, second in (
         ("Origin", ours, evil),
         ("Origin", evil, ours),
         ("Sec-Fetch-Site", "same-origin", "cross-site"),
         ("Sec-Fetch-Site", "cross-site", "same-origin"),
-        ("Host", own(web), EVIL),
-        ("Host", EVIL, own(web)),
+        ("Host", origin_of(web), EVIL),
+        ("Host", EVIL, origin_of(web)),
     ):
-        host = () if name == "Host" else (f"Host: {own(web)}",)
+        host = () if name == "Host" else (f"Host: {origin_of(web)}",)
         twice = (f"{name}: {first}", f"{name}: {second}")
         assert head(url, "GET", "/config", *host, *twice) in (400, 403)
 
 
-def test_a_browser_s_post_request_carries_the_page_s_token(web: httpx.Client) -> None:
+def test_post_requests_of_browsers_require_the_token(web: httpx.Client) -> None:
     known = server_functions(web.get("/config").json())
-    body, origin = request_body(known, "sieve_open", ""), {"Origin": f"http://{own(web)}"}
+    body, origin = request_body(known, "sieve_open", ""), {"Origin": f"http://{origin_of(web)}"}
     for browser in (
         origin,
         {"Sec-Fetch-Site": "same-origin"},
-        {"Referer": f"http://{own(web)}/"},
+        {"Referer": f"http://{origin_of(web)}/"},
         {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"},
     ):
         for wrong in ({}, {"X-Sieve-Token": "0" * 64}, {"X-Sieve-Token": ""}):
@@ -171,7 +177,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_rebound_name_gets_no_answer(serve: Callable[..., Served], way: dict) -> None:
+def test_rebound_host_name_is_refused(serve: Callable[..., Served], way: dict) -> None:
     url = serve(**way).url
     for host in HOSTS:
         for path in ("/", "/config", "/csrf-token"):
@@ -184,14 +190,14 @@ def test_a_rebound_name_gets_no_answer(serve: Callable[..., Served], way: dict) 
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
-def test_an_ipv6_address_is_listened_to(serve: Callable[..., Served]) -> None:
-    serve()  # so that its port is taken on 127.0.0.1 alone
+def test_ipv6_address_can_be_used(serve: Callable[..., Served]) -> None:
+    serve()  # so that its port is in use only on 127.0.0.1
     for served in (serve(host="::1"), serve(host="::", public=True)):
         assert served.url.startswith("http://[::1]:")
         assert httpx.get(f"{served.url}/config").status_code == 200
 
 
-def test_a_name_is_answered_if_it_is_allowed(serve: Callable[..., Served]) -> None:
+def test_allowed_host_name_is_answered(serve: Callable[..., Served]) -> None:
     url = serve(host="0.0.0.0", public=True, allow_hosts=("sieve.example", "other.example")).url
     for host in ("sieve.example", "Sieve.Example:7860", "other.example"):
         assert head(url, "GET", "/config", f"Host: {host}") == 200
@@ -202,7 +208,7 @@ def test_a_name_is_answered_if_it_is_allowed(serve: Callable[..., Served]) -> No
     assert head(shown_at, "GET", "/config", "Host: sieve.example") == 200
 
 
-def test_a_proxy_is_believed_only_if_it_is_named(serve: Callable[..., Served]) -> None:
+def test_proxy_headers_are_trusted_only_from_a_trusted_proxy(serve: Callable[..., Served]) -> None:
     via = {"X-Forwarded-Host": "sieve.example", "Origin": "http://sieve.example"}
     named = {"root_path": "/sieve", "allow_hosts": ("sieve.example",)}
     for access, status in (
@@ -223,7 +229,7 @@ def test_a_proxy_is_believed_only_if_it_is_named(serve: Callable[..., Served]) -
                 assert root == "https://sieve.example/sieve"
 
 
-def test_a_page_on_another_port_cannot_act_with_a_cookie(serve: Callable[..., Served]) -> None:
+def test_page_on_another_port_cannot_use_the_cookie(serve: Callable[..., Served]) -> None:
     url = serve(auth=("guest", "open")).url
     with httpx.Client(base_url=url, timeout=20) as web:
         assert web.post("/login", data={"username": "guest", "password": "open"}).is_success
@@ -242,9 +248,7 @@ def test_a_page_on_another_port_cannot_act_with_a_cookie(serve: Callable[..., Se
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.20", "example.org", ""])
-def test_the_network_is_let_in_only_if_it_is_said_how(
-    sieve: Sieve, opened: tuple, host: str
-) -> None:
+def test_network_access_requires_an_option(sieve: Sieve, opened: tuple, host: str) -> None:
     line = fault(sieve("explore", *opened, "--host", host))
     assert all(way in line for way in ("--auth", "--public-safe", "--open-to-network"))
     for access in (Access(public=True), Access(auth=("a", "b")), Access(open_to_network=True)):
@@ -253,7 +257,7 @@ def test_the_network_is_let_in_only_if_it_is_said_how(
         Access().check_host(here)
 
 
-def test_no_other_way_in_lets_the_network_in(tiny_engine) -> None:
+def test_start_requires_open_to_network(tiny_engine) -> None:
     with pytest.raises(ValueError, match="--open-to-network"):
         start(tiny_engine, host="0.0.0.0", port=PORT)
 
@@ -267,7 +271,7 @@ def test_no_other_way_in_lets_the_network_in(tiny_engine) -> None:
         ({"trusted_proxies": ("proxy",), "root_path": "/a"}, "--trusted-proxy must be an address"),
     ],
 )
-def test_a_mistyped_option_is_one_line(access: dict, line: str) -> None:
+def test_invalid_access_options_are_one_line(access: dict, line: str) -> None:
     with pytest.raises(ValueError, match=line) as raised:
         Access(**access)
     assert "\n" not in str(raised.value)

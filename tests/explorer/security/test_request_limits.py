@@ -1,4 +1,4 @@
-"""Limits on what is sent, kept and logged, by bare HTTP."""
+"""Test the limits on requests, stored data and logs by plain HTTP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_public(web: httpx.Client) -> bool:
 
 
 def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
-    """Send a request as it is written, and return the answer's first line."""
+    """Send a raw request and return the status line of the response."""
     with socket.create_connection((web.base_url.host, web.base_url.port or 80), 20) as line:
         line.sendall("\r\n".join((*head, "Host: localhost", "", "")).encode() + body)
         return line.recv(65536).split(b"\r\n")[0]
@@ -69,7 +69,7 @@ def sent(web: httpx.Client, head: tuple[str, ...], body: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("lines", CHUNKED, ids=str)
 @pytest.mark.parametrize("path", [*PATHS, "/gradio_api/upload", "/gradio_api/cancel"])
-def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[str, ...]) -> None:
+def test_chunked_body_is_refused(web: httpx.Client, path: str, lines: tuple[str, ...]) -> None:
     kind = KINDS.get(path, "application/json")
     key = csrf_header(web)["X-Sieve-Token"]
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
@@ -88,9 +88,7 @@ def test_a_body_in_chunks_is_refused(web: httpx.Client, path: str, lines: tuple[
         ("Content-Length: ",), ("Transfer-Encoding: identity", "Content-Length: 2"), (),
     ],
 )  # fmt: skip
-def test_a_length_that_can_be_read_in_two_ways_is_refused(
-    web: httpx.Client, lines: tuple[str, ...]
-) -> None:
+def test_ambiguous_content_length_is_refused(web: httpx.Client, lines: tuple[str, ...]) -> None:
     status = sent(
         web, (f"POST {RPC_URL} HTTP/1.1", "Content-Type: application/json", *lines), b"{}"
     )
@@ -98,7 +96,7 @@ def test_a_length_that_can_be_read_in_two_ways_is_refused(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_what_only_reads_has_no_body(web: httpx.Client, method: str) -> None:
+def test_read_requests_must_not_have_a_body(web: httpx.Client, method: str) -> None:
     for lines in ("Content-Length: 5", "Transfer-Encoding: chunked"):
         status = sent(web, (f"{method} /config HTTP/1.1", lines), b"hello")
         assert int(status.split()[1]) in (400, 411)
@@ -108,7 +106,7 @@ FILE = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r
 
 
 @pytest.mark.parametrize("path", [RPC_URL, "/gradio_api/call/search", "/gradio_api/upload"])
-def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
+def test_received_bytes_are_counted(served: Served, path: str) -> None:
     """An app behind a server that rewrites headers."""
     key = httpx.get(f"{served.url}/csrf-token").text
     kind = KINDS.get(path, "application/json")
@@ -129,7 +127,7 @@ def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
         nonlocal given
         body = bytes(1 << 20) if given or "json" in kind else FILE
         given += len(body)
-        # The body ends at some time, so that this test fails soon if nothing counts.
+        # The body is finite, so that this test fails quickly if bytes are not counted.
         return {"type": "http.request", "body": body, "more_body": given < most + (8 << 20)}
 
     async def send(message: Any) -> None:
@@ -143,7 +141,7 @@ def test_the_bytes_that_arrive_are_counted(served: Served, path: str) -> None:
     assert answers[0]["status"] == 413 or (path.endswith("upload") and not given)
 
 
-def test_only_the_file_of_notes_may_be_large(
+def test_only_annotation_imports_can_be_large(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = server_functions(web.get("/config").json())
@@ -166,57 +164,57 @@ def test_only_the_file_of_notes_may_be_large(
         assert web.post(path, json=call).status_code == 413
 
 
-def test_texts_of_the_api_are_as_short_as_the_page_s(web: httpx.Client) -> None:
-    def asked(name: str, *data: Any) -> str:
+def test_api_texts_have_the_length_limit_of_the_page(web: httpx.Client) -> None:
+    def call_api(name: str, *data: Any) -> str:
         event = web.post(f"/gradio_api/call/{name}", json={"data": data}).json()["event_id"]
         return web.get(f"/gradio_api/call/{name}/{event}").text
 
     long = "a " * (MAX_TEXT_CHARACTERS // 2) + "b"
-    for told in (
-        asked("encode", long, ""),
-        asked("encode", "a", long),
-        asked("search", long, "", None, 1.0, 5, False),
-        asked("search", "a", long, None, 1.0, 5, False),
-        asked("search", "a", "", None, long, 5, False),
-        asked("search", "a", "", [0] * 5000, 1.0, 5, False),
-        asked("search", "a", "", None, 1.0, long, False),
-        asked("dimension", long),
+    for reported in (
+        call_api("encode", long, ""),
+        call_api("encode", "a", long),
+        call_api("search", long, "", None, 1.0, 5, False),
+        call_api("search", "a", long, None, 1.0, 5, False),
+        call_api("search", "a", "", None, long, 5, False),
+        call_api("search", "a", "", [0] * 5000, 1.0, 5, False),
+        call_api("search", "a", "", None, 1.0, long, False),
+        call_api("dimension", long),
     ):
-        assert "event: error" in told and len(told) < 400
-    assert "event: complete" in asked("search", long[:-1], "", None, 1.0, 5, False)
+        assert "event: error" in reported and len(reported) < 400
+    assert "event: complete" in call_api("search", long[:-1], "", None, 1.0, 5, False)
 
 
-def test_answers_that_nobody_fetches_are_few(
+def test_unfetched_responses_are_limited(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = {"data": [3]}
 
-    def made(**more: str) -> str:
+    def begin(**more: str) -> str:
         for _ in range(200):
             answer = web.post("/gradio_api/call/dimension", json=call | more)
             if answer.status_code == 200:
                 return answer.json()["event_id"]
-            time.sleep(0.05)  # as many as may wait do
+            time.sleep(0.05)  # the maximum number of requests is waiting
         raise AssertionError("the queue stays full")
 
-    def told(event: str) -> str:
+    def fetch_event(event: str) -> str:
         return web.get(f"/gradio_api/call/dimension/{event}").text
 
-    assert "event: complete" in told(made())
+    assert "event: complete" in fetch_event(begin())
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 5)
-    events = [made() for _ in range(30)]
+    events = [begin() for _ in range(30)]
     time.sleep(3)
-    found = [event for event in events if "event: complete" in told(event)]
+    found = [event for event in events if "event: complete" in fetch_event(event)]
     assert found and len(found) <= 5 and events[0] not in found
     assert web.get(f"/gradio_api/call/dimension/{events[0]}").status_code == 404
     monkeypatch.setattr(concurrency, "MAX_UNFETCHED", 50)
     monkeypatch.setattr(concurrency, "UNFETCHED_SECONDS", 0.5)
-    old = made()
+    old = begin()
     time.sleep(3)
     assert web.get(f"/gradio_api/call/dimension/{old}").status_code == 404
 
 
-def test_an_answer_is_not_too_large_to_be_kept(
+def test_stored_response_size_is_limited(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sieve.explorer.api.MAX_RESPONSE_BYTES", 1000)
@@ -225,7 +223,7 @@ def test_an_answer_is_not_too_large_to_be_kept(
     assert "ask for fewer results" in web.get(f"/gradio_api/call/search/{event}").text
 
 
-def test_uploads_that_nobody_reads_are_few_and_go(
+def test_unread_uploads_are_limited_and_deleted(
     web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_public(web):
@@ -249,7 +247,7 @@ def test_uploads_that_nobody_reads_are_few_and_go(
 ODD: list[Any] = [None, -1, 999, 0.5, "1", [], {}, True, 10**30, "\ud800", "x" * 70, "__class__"]
 
 
-def test_calls_that_fit_nothing_are_a_line(
+def test_invalid_calls_are_one_line(
     web: httpx.Client, served: Served, capfd: pytest.CaptureFixture[str]
 ) -> None:
     known = server_functions(web.get("/config").json())
@@ -298,14 +296,14 @@ def test_calls_that_fit_nothing_are_a_line(
     extra = {"event_data": "x", "trigger_id": 10**9, "batched": True, "event_id": "e"}
     joined = {"session_hash": "extra", "data": search, "fn_index": number}
     assert web.post("/gradio_api/queue/join", json=joined | extra).status_code == 200
-    told = web.get("/gradio_api/queue/data?session_hash=extra").text
-    assert '"success":true' in told
-    said = capfd.readouterr()
-    assert "Traceback" not in said.out + said.err
+    response = web.get("/gradio_api/queue/data?session_hash=extra").text
+    assert '"success":true' in response
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize("path", ["/a%0ab", "/a%0d%0aX-Evil:%201", "/%1b[31m", "/%e2%80%ae"])
-def test_a_refusal_quotes_no_control_characters(web: httpx.Client, path: str) -> None:
+def test_error_quotes_no_control_characters(web: httpx.Client, path: str) -> None:
     answer = web.get(path)
     assert answer.status_code == 403 and answer.text.removesuffix("\n").isprintable()
     assert answer.text.endswith("\n")
@@ -318,12 +316,12 @@ def test_a_refusal_quotes_no_control_characters(web: httpx.Client, path: str) ->
         "/gradio_api/queue/status", "/gradio_api/startup-events", "/login", "/logout",
     ],
 )  # fmt: skip
-def test_routes_that_do_nothing_here_are_closed(web: httpx.Client, path: str) -> None:
+def test_unused_routes_are_closed(web: httpx.Client, path: str) -> None:
     assert web.get(path).status_code == 403
     assert web.post(path, json={"event_id": "e"}).status_code == 403
 
 
-def test_each_process_has_a_temporary_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_process_has_a_private_temporary_folder(tmp_path: Path) -> None:
     (tmp_path / "gradio").write_text("another person's, so nothing can be made in it")
     script = (
         "import sieve.explorer.app, os; from gradio.utils import get_upload_folder;"
@@ -348,7 +346,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
-def test_the_umask_says_who_may_read_notes_and_files(
+def test_umask_sets_permissions_of_annotations_and_files(
     umask: int, tiny_engine, home: Path, tmp_path: Path
 ) -> None:
     store = attach_annotations(tiny_engine)
@@ -358,9 +356,9 @@ def test_the_umask_says_who_may_read_notes_and_files(
     with atomic_file(tmp_path / "file.csv") as draft:
         assert stat.S_IMODE(draft.stat().st_mode) == 0o666 & ~umask
         draft.write_text("a")
-    made = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]
-    assert any(path.is_file() and "annotations" in path.as_posix() for path in made)
-    for path in made:
+    begin = [*home.rglob("*"), *tmp_path.glob("f*"), tmp_path / "folder" / "a"]
+    assert any(path.is_file() and "annotations" in path.as_posix() for path in begin)
+    for path in begin:
         allowed = 0o777 if path.is_dir() else 0o666
         assert not stat.S_IMODE(path.stat().st_mode) & ~(allowed & ~umask), path
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask

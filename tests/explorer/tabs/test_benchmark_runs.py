@@ -1,4 +1,4 @@
-"""A quick evaluation: what its process does, and what keeps one from being tried."""
+"""Test quick evaluations: the worker process and the reasons to refuse one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sieve.model.training import TrainingConfig, train
 pytestmark = pytest.mark.slow
 
 
-def test_a_quick_one_is_measured_told_and_kept(
+def test_quick_benchmark_is_run_reported_and_saved(
     tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
     collection = Collection.open(write_caption_collection(tmp_path / "told", tiny_backbone))
@@ -34,9 +34,9 @@ def test_a_quick_one_is_measured_told_and_kept(
     request = JobRequest("evaluation", *of, "cpu", {"checkpoint": str(made.path)})
     folder = JobDirectory.create(home / "jobs", request)
     reporter = ProgressReporter(folder)
-    kept = run_evaluation(request, collection, reporter)
+    saved = run_evaluation(request, collection, reporter)
     (evaluation,) = list_evaluations(collection.sha256)[0]
-    assert evaluation.id == kept.stem and evaluation.is_short
+    assert evaluation.id == saved.stem and evaluation.is_short
     assert evaluation.checkpoint == ("made", made.sha256)
     tracks = read_evaluation(evaluation.path).tracks
     assert [method.method for method in tracks[0].methods] == list(SHORT_METHODS)
@@ -51,7 +51,10 @@ def test_a_quick_one_is_measured_told_and_kept(
     assert len(list_evaluations(collection.sha256)[0]) == 1
 
 
-def test_what_cannot_be_evaluated_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+def test_collection_that_cannot_be_evaluated_is_explained(
+    tiny_collection: Collection,
+    home: Path,  # noqa: ARG001
+) -> None:
     assert EvaluationManager(tiny_collection).refusal() == ""
     bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
     bare.__dict__["items"] = tiny_collection.items.assign(split="train")
@@ -61,9 +64,7 @@ def test_what_cannot_be_evaluated_says_why(tiny_collection: Collection, home: Pa
         runs.start(Path("anywhere"))
 
 
-def test_jobs_of_one_kind_do_not_find_those_of_another(
-    tiny_collection: Collection, home: Path
-) -> None:
+def test_jobs_of_different_kinds_are_separate(tiny_collection: Collection, home: Path) -> None:
     of = (str(tiny_collection.path), tiny_collection.name, tiny_collection.sha256)
     folder = JobDirectory.create(home / "jobs", JobRequest("evaluation", *of, "cpu", {}))
     found = EvaluationManager(tiny_collection).latest()

@@ -14,7 +14,7 @@ from sieve.explorer.app import build_app
 from sieve.explorer.errors import json_errors
 from sieve.explorer.jobs.directory import STOPPED, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobLock
-from sieve.explorer.tabs.benchmark import BenchmarkHandlers, track_figure
+from sieve.explorer.tabs.benchmark import BenchmarkHandlers, EvaluationManager, track_figure
 from sieve.explorer.tabs.train import TrainHandlers
 from sieve.model.benchmark import read_evaluation
 from sieve.model.checkpoint import Checkpoint
@@ -27,13 +27,15 @@ def handlers(
     tiny_checkpoint: Checkpoint,
     home: Path,  # noqa: ARG001
 ) -> BenchmarkHandlers:
-    return BenchmarkHandlers(tiny_collection, tiny_checkpoint, "cpu", JobLock())
+    return BenchmarkHandlers(
+        tiny_collection, tiny_checkpoint, EvaluationManager(tiny_collection, "cpu", JobLock())
+    )
 
 
-def test_nothing_yet_tells_what_to_run(handlers: BenchmarkHandlers) -> None:
-    told = handlers.evaluations({"anything": 1})
-    assert told["evaluations"] == [] and told["run"] is None and told["refusal"] == ""
-    assert told["command"].startswith("sieve evaluate /")
+def test_empty_list_explains_how_to_evaluate(handlers: BenchmarkHandlers) -> None:
+    answer = handlers.evaluations({"anything": 1})
+    assert answer["evaluations"] == [] and answer["run"] is None and answer["refusal"] == ""
+    assert answer["command"].startswith("sieve evaluate /")
 
 
 def test_evaluations_are_listed_and_opened(
@@ -42,10 +44,10 @@ def test_evaluations_are_listed_and_opened(
     own = save_small_evaluation(tiny_collection, "tiny", tiny_checkpoint.sha256)
     other = save_small_evaluation(tiny_collection, "zebra", "ab" * 32)
     trained = save_small_evaluation(tiny_collection, seeds=3)
-    told = {one["id"]: one for one in handlers.evaluations(None)["evaluations"]}
-    assert set(told) == {own.stem, other.stem, trained.stem}
-    assert [told[path.stem]["is_open"] for path in (own, other, trained)] == [True, False, False]
-    assert told[trained.stem]["checkpoint"] == "" and told[trained.stem]["seeds"] == 3
+    answer = {one["id"]: one for one in handlers.evaluations(None)["evaluations"]}
+    assert set(answer) == {own.stem, other.stem, trained.stem}
+    assert [answer[path.stem]["is_open"] for path in (own, other, trained)] == [True, False, False]
+    assert answer[trained.stem]["checkpoint"] == "" and answer[trained.stem]["seeds"] == 3
     opened = handlers.evaluation({"id": own.stem})
     track, _ = opened["tracks"]
     assert [row["method"] for row in track["methods"]] == list(SHARES)
@@ -55,20 +57,20 @@ def test_evaluations_are_listed_and_opened(
     assert track["peers"] == ["A only", "subtraction", "paper"]
 
 
-def test_wins_and_losses_come_with_their_images(
+def test_wins_and_losses_have_images(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
-    kept = save_small_evaluation(tiny_collection)
-    asked = {"id": kept.stem, "track": "label", "peer": "subtraction"}
-    told = handlers.evaluation_pairs(asked)
-    assert [(one["a"], one["b"]) for one in told["wins"]] == [("circle", "snow")]
-    assert [(one["a"], one["b"]) for one in told["losses"]] == [("square", "night")]
-    assert (told["n_wins"], told["n_losses"], told["pairs"]) == (1, 1, 3)
-    sieve, peer = told["losses"][0]["sides"]
-    assert (sieve["method"], sieve["ap"], peer["ap"]) == ("Sieve", 0.6, 0.9)
-    assert [item["mark"] for item in peer["results"]].count("both") == 2
-    assert all(item["captions"] for item in peer["results"])
-    against = handlers.evaluation_pairs({**asked, "peer": "paper"})
+    saved = save_small_evaluation(tiny_collection)
+    payload = {"id": saved.stem, "track": "label", "peer": "subtraction"}
+    answer = handlers.evaluation_pairs(payload)
+    assert [(one["a"], one["b"]) for one in answer["wins"]] == [("circle", "snow")]
+    assert [(one["a"], one["b"]) for one in answer["losses"]] == [("square", "night")]
+    assert (answer["n_wins"], answer["n_losses"], answer["pairs"]) == (1, 1, 3)
+    sieve, baseline = answer["losses"][0]["sides"]
+    assert (sieve["method"], sieve["ap"], baseline["ap"]) == ("Sieve", 0.6, 0.9)
+    assert [item["mark"] for item in baseline["results"]].count("both") == 2
+    assert all(item["captions"] for item in baseline["results"])
+    against = handlers.evaluation_pairs({**payload, "peer": "paper"})
     assert not against["wins"] and against["n_losses"] == 3
 
 
@@ -81,30 +83,30 @@ def test_wins_and_losses_come_with_their_images(
         {"id": "KEPT", "track": "<b>", "peer": "A only"},
     ],
 )  # fmt: skip
-def test_bad_questions_are_one_line(
+def test_invalid_requests_are_one_line(
     handlers: BenchmarkHandlers, tiny_collection: Collection, payload: object
 ) -> None:
-    kept = save_small_evaluation(tiny_collection)
+    saved = save_small_evaluation(tiny_collection)
     if isinstance(payload, dict) and payload.get("id") == "KEPT":
-        payload = {**payload, "id": kept.stem}
+        payload = {**payload, "id": saved.stem}
     line = json_errors(handlers.evaluation_pairs)(payload)["error"]
     assert line and "\n" not in line and len(line) < 400
 
 
-def test_damaged_evaluations_are_told_beside_the_others(
+def test_damaged_evaluations_are_reported_next_to_valid_ones(
     handlers: BenchmarkHandlers, tiny_collection: Collection, tiny_checkpoint: Checkpoint
 ) -> None:
     good, bad = save_small_evaluation(tiny_collection), save_small_evaluation(tiny_collection)
     bad.write_text("{")
-    told = handlers.evaluations(None)
-    assert [one["id"] for one in told["evaluations"]] == [good.stem]
-    (line,) = told["faults"]
+    answer = handlers.evaluations(None)
+    assert [one["id"] for one in answer["evaluations"]] == [good.stem]
+    (line,) = answer["faults"]
     assert str(bad) in line
     for_strangers = BenchmarkHandlers(tiny_collection, tiny_checkpoint).evaluations(None)
     assert str(bad.parent) not in str(for_strangers)
 
 
-def test_mutated_evaluations_are_told_in_one_line_or_read(
+def test_mutated_evaluations_are_read_or_reported_with_one_line(
     handlers: BenchmarkHandlers, tiny_collection: Collection
 ) -> None:
     path = save_small_evaluation(tiny_collection)
@@ -112,24 +114,24 @@ def test_mutated_evaluations_are_told_in_one_line_or_read(
     n_faults = 0
     for mutation in random.Random(0).sample(sorted(listed), 200):
         path.write_text(listed[mutation])
-        told = handlers.evaluations(None)
-        views = [told]
-        for line in told["faults"]:
+        answer = handlers.evaluations(None)
+        views = [answer]
+        for line in answer["faults"]:
             assert str(path) in line and "\n" not in line and len(line) < 500, mutation
             n_faults += 1
-        for one in told["evaluations"]:
+        for one in answer["evaluations"]:
             views.append(view := handlers.evaluation({"id": one["id"]}))
             for track in view["tracks"]:
-                for peer in track["peers"]:
-                    asked = {"id": one["id"], "track": track["track"], "peer": peer}
-                    pairs = json_errors(handlers.evaluation_pairs)(asked)
+                for baseline in track["peers"]:
+                    payload = {"id": one["id"], "track": track["track"], "peer": baseline}
+                    pairs = json_errors(handlers.evaluation_pairs)(payload)
                     assert "\n" not in pairs.get("error", ""), mutation
                     views.append(pairs)
         json.dumps(views, allow_nan=False)
     assert n_faults > 100
 
 
-def test_a_job_of_another_kind_keeps_it_from_starting(
+def test_running_job_of_another_kind_blocks_the_start(
     handlers: BenchmarkHandlers, tiny_collection: Collection, home: Path
 ) -> None:
     training = TrainHandlers(tiny_collection, None, "cpu")
@@ -147,7 +149,7 @@ def test_a_job_of_another_kind_keeps_it_from_starting(
     assert len(list((home / "jobs").glob("*/request.json"))) == 1
 
 
-def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+def test_chart_shows_every_interval(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
     track = read_evaluation(save_small_evaluation(tiny_collection)).tracks[0]
     figure = track_figure(track)
     assert [trace["name"] for trace in figure["data"]] == list(SHARES)
@@ -158,7 +160,7 @@ def test_the_figure_draws_every_interval(tiny_collection: Collection, home: Path
         assert trace["y"][0] + reach["array"][0] == pytest.approx(method.ci.high)
 
 
-def test_without_training_nothing_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
+def test_without_training_no_benchmark_can_be_run(tiny_engine, handlers: BenchmarkHandlers) -> None:  # noqa: ARG001
     def functions(app: object) -> set[str]:
         blocks = app.blocks.values()  # type: ignore[attr-defined]
         return {name for block in blocks for name in vars(block) if "sieve_evaluation_" in name}

@@ -25,7 +25,7 @@ def handlers(tiny_engine, tmp_path: Path, home: Path) -> CompareHandlers:  # noq
 
 @pytest.fixture
 def copies(tiny_checkpoint, home: Path) -> list[str]:
-    """Names of three checkpoints in $SIEVE_HOME that read the tiny collection."""
+    """Names of three checkpoints in $SIEVE_HOME that match the tiny collection."""
     names = [f"copy-{number}" for number in range(MAX_OPEN_ENGINES + 1)]
     for name in names:
         shutil.copytree(
@@ -43,7 +43,9 @@ def copies(tiny_checkpoint, home: Path) -> list[str]:
 ASKED = {"q": "a circle", "without": "the snow"}
 
 
-def test_both_columns_are_what_their_methods_find(handlers: CompareHandlers, tiny_engine) -> None:
+def test_both_columns_equal_the_results_of_their_methods(
+    handlers: CompareHandlers, tiny_engine
+) -> None:
     found = handlers.compare({**ASKED, "method": "literal"})
     sparse, dense = ([item["id"] for item in one["results"]] for one in found["columns"])
     query = tiny_engine.encode("a circle", "the snow")
@@ -61,9 +63,7 @@ def test_both_columns_are_what_their_methods_find(handlers: CompareHandlers, tin
     assert found["both"] == len(set(sparse) & set(dense))
 
 
-def test_labels_that_the_words_name_tell_what_is_right(
-    handlers: CompareHandlers, tiny_engine
-) -> None:
+def test_labels_named_by_the_query_define_relevance(handlers: CompareHandlers, tiny_engine) -> None:
     found = handlers.compare(ASKED)
     truth = found["truth"]
     labels = [set(one) for one in tiny_engine.collection.items["labels"]]
@@ -81,7 +81,7 @@ def test_labels_that_the_words_name_tell_what_is_right(
     json.dumps(found, allow_nan=False)
 
 
-def test_what_the_words_do_not_name_is_chosen(handlers: CompareHandlers) -> None:
+def test_labels_can_be_chosen_if_the_query_names_none(handlers: CompareHandlers) -> None:
     odd = {"q": "something round", "without": "winter"}
     found = handlers.compare(odd)
     assert found["columns"][0]["measures"] is None
@@ -95,7 +95,7 @@ def test_what_the_words_do_not_name_is_chosen(handlers: CompareHandlers) -> None
     assert by_caption["truth"]["track"] == "caption"
 
 
-def test_other_checkpoints_open_when_chosen_and_two_stay(
+def test_other_checkpoints_open_on_selection_and_two_stay_loaded(
     handlers: CompareHandlers, copies: list[str]
 ) -> None:
     assert set(copies) <= set(handlers.compare_options(None)["checkpoints"])
@@ -108,15 +108,15 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
 
 
 @pytest.mark.parametrize(
-    ("payload", "said"),
+    ("payload", "message"),
     [
-        (None, "expected an object"),
+        (None, "a view must be a JSON object"),
         ({"q": " "}, "nothing to compare"),
-        ({**ASKED, "method": "magic"}, "there is no method 'magic'"),
-        ({**ASKED, "method": "checkpoint ../../etc"}, "there is no checkpoint"),
-        ({**ASKED, "knob": "1"}, "knob must be a number"),
-        ({**ASKED, "knob": float("nan")}, "weight of subtraction must be"),
-        ({**ASKED, "knob": 10**400}, "weight of subtraction must be"),
+        ({**ASKED, "method": "magic"}, "method must be one of"),
+        ({**ASKED, "method": "checkpoint ../../etc"}, "checkpoint must be one of"),
+        ({**ASKED, "hyperparameter": "1"}, "hyperparameter must be a number"),
+        ({**ASKED, "hyperparameter": float("nan")}, "weight of subtraction must be"),
+        ({**ASKED, "hyperparameter": 10**400}, "hyperparameter must be a number"),
         (
             {**ASKED, "track": "label", "a": "zorb", "b": "snow"},
             "this collection has no label 'zorb'",
@@ -124,14 +124,14 @@ def test_other_checkpoints_open_when_chosen_and_two_stay(
         ({**ASKED, "a": 3}, "a must be text"),
     ],
 )
-def test_a_bad_comparison_is_answered_in_one_line(
-    handlers: CompareHandlers, payload: object, said: str
+def test_invalid_comparison_is_one_line(
+    handlers: CompareHandlers, payload: object, message: str
 ) -> None:
     line = json_errors(handlers.compare)(payload)["error"]
-    assert said in line[0].lower() + line[1:] and "\n" not in line
+    assert message in line[0].lower() + line[1:] and "\n" not in line
 
 
-def test_an_item_and_an_image_are_compared_as_they_are_searched(
+def test_item_and_image_queries_are_compared(
     tiny_engine,
     tmp_path: Path,
     home: Path,  # noqa: ARG001
@@ -163,7 +163,7 @@ def test_an_item_and_an_image_are_compared_as_they_are_searched(
     assert shown["columns"][0]["results"][0]["id"] == first
 
 
-def test_one_question_at_a_time_uses_the_model(
+def test_one_request_at_a_time_uses_the_model(
     tiny_engine, tmp_path: Path, copies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handlers = SearchHandlers(tiny_engine, tmp_path)

@@ -20,26 +20,26 @@ def piece(engine, name: str) -> gr.HTML:
     return next(one for one in app.blocks.values() if one.elem_id == f"sieve-dimension-{name}")  # type: ignore[return-value]
 
 
-def test_the_map_is_laid_out_once_for_all_who_ask(
+def test_map_is_computed_once_for_concurrent_requests(
     tiny_engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
     def slow(*opened: object):
-        asked.append(opened)
+        requested.append(opened)
         time.sleep(0.2)
         return dimension_map(*opened)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dimensions, "dimension_map", slow)
     ask = piece(tiny_engine, "map").sieve_map.__wrapped__  # type: ignore[attr-defined]
-    assert not asked, "laid out before anyone asked"
+    assert not requested, "laid out before anyone asked"
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(ask, [None] * 4)
-    assert len(asked) == 1 and all(other == first for other in others)
+    assert len(requested) == 1 and all(other == first for other in others)
     assert len(first["id"]) == len(first["x"]) == len(first["y"]) > 0
 
 
-def test_the_seed_draws_the_sample(tiny_engine) -> None:
+def test_sample_depends_on_the_seed(tiny_engine) -> None:
     ask = piece(tiny_engine, "page").sieve_page.__wrapped__  # type: ignore[attr-defined]
     dimension = int(tiny_engine.dimension_table()["firing_images"].to_numpy().argmax())
     first, again, other = (ask({"dimension": dimension, "seed": seed}) for seed in (0, 0, 1))
@@ -51,7 +51,7 @@ def test_the_seed_draws_the_sample(tiny_engine) -> None:
 @pytest.mark.parametrize(
     ("payload", "line"),
     [
-        (None, "Expected an object"),
+        (None, "A view must be a JSON object"),
         ({}, "Choose a dimension"),
         ({"dimension": 64}, "There is no dimension 64"),
         ({"dimension": -1}, "A dimension is a whole number"),
@@ -60,7 +60,7 @@ def test_the_seed_draws_the_sample(tiny_engine) -> None:
         ({"dimension": 1, "seed": "1"}, "Seed must be a number"),
     ],
 )
-def test_bad_questions_are_answered_in_one_line(tiny_engine, payload: object, line: str) -> None:
+def test_invalid_requests_are_one_line(tiny_engine, payload: object, line: str) -> None:
     page = piece(tiny_engine, "page")
     assert page.sieve_page.__wrapped__(payload)["error"].startswith(line)  # type: ignore[attr-defined]
     if not (isinstance(payload, dict) and "seed" in payload):

@@ -1,4 +1,4 @@
-"""External codes on the command line and in the handlers of the page."""
+"""Test external codes on the command line and in the handlers of the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def engine(sieve: Sieve, folder: Path, tmp_path: Path) -> Engine:
     return Engine.open(tmp_path / "home" / "collections" / "splice")
 
 
-def test_from_files_to_results(sieve: Sieve, folder: Path) -> None:
+def test_external_codes_can_be_prepared_and_searched(sieve: Sieve, folder: Path) -> None:
     made = sieve("prepare", "codes", folder, "--images", folder / "photos", "--json")
     facts = json.loads(made.out)
     assert (facts["items"], facts["captions"], facts["backbone"]) == (6, 7, None)
@@ -36,15 +36,15 @@ def test_from_files_to_results(sieve: Sieve, folder: Path) -> None:
         "a beach",
     ]  # fmt: skip
     assert [off["name"] for off in report["off"]] == ["beach"]
-    told = json.loads(sieve("info", "splice", "--json").out)
-    assert (told["dimensions"], told["live"], told["asked_by"]) == (4, 4, "texts, items")
+    output = json.loads(sieve("info", "splice", "--json").out)
+    assert (output["dimensions"], output["live"], output["asked_by"]) == (4, 4, "texts, items")
     listed = json.loads(sieve("dimensions", "splice", "--json").out)
     assert [row["name"] for row in listed] == ["dog", "beach", "snow", "cat"]
     summary = json.loads(sieve("dimensions", "splice", "--summary", "--json").out)
     assert summary["naming"]["given"] == 4
 
 
-def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> None:
+def test_other_file_names_can_be_set(sieve: Sieve, folder: Path, tmp_path: Path) -> None:
     renamed = {
         "image_codes.npz": "i.npz", "text_codes.npz": "t.npz", "word_codes.npz": "w.npz",
         "words.txt": "v.txt", "names.txt": "n.txt", "items.csv": "table.csv",
@@ -62,7 +62,7 @@ def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("train", "splice"), "has no backbone: it can be explored and searched, but not trained"),
         (("evaluate", "splice"), "has no backbone"),
@@ -73,16 +73,16 @@ def test_files_of_other_names(sieve: Sieve, folder: Path, tmp_path: Path) -> Non
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_what_it_cannot_do_is_refused_in_one_line(
-    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], said: str
+def test_unsupported_operations_are_rejected_with_one_line(
+    sieve: Sieve, engine: Engine, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert engine.can.text_queries
     photos = str(folder / "photos")
-    told = sieve(*(argument.replace("FOLDER", photos) for argument in arguments))
-    assert told.code == 1 and said in told.err and told.err.count("\n") == 1, told
+    output = sieve(*(argument.replace("FOLDER", photos) for argument in arguments))
+    assert output.code == 1 and message in output.err and output.err.count("\n") == 1, output
 
 
-def test_code_is_loaded_only_by_a_flag(
+def test_code_is_loaded_only_with_allow_code(
     sieve: Sieve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "their_encoder.py").write_text(
@@ -102,7 +102,7 @@ def test_code_is_loaded_only_by_a_flag(
     assert json.loads(opened.out)["results"][0]["captions"] == ["a beach"]
 
 
-def test_the_desk_tells_what_can_be_asked(engine: Engine, tmp_path: Path) -> None:
+def test_handlers_report_the_supported_queries(engine: Engine, tmp_path: Path) -> None:
     handlers = SearchHandlers(engine, tmp_path)
     handlers.warm_up()
     about = handlers.about()
@@ -115,12 +115,12 @@ def test_the_desk_tells_what_can_be_asked(engine: Engine, tmp_path: Path) -> Non
         assert engine.understands(example["q"]) and engine.understands(example["without"])
 
 
-def test_pages_offer_only_words_that_can_be_read(engine: Engine) -> None:
+def test_pages_offer_only_words_with_codes(engine: Engine) -> None:
     assert page_view(engine, engine.dimension(2))["search"] == "snow"
     assert table_view(engine)["mono"] == [None] * 4
 
 
-def test_the_page_of_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
+def test_page_works_for_codes_without_words(sieve: Sieve, tmp_path: Path) -> None:
     folder = write_codes(tmp_path / "mute", texts=False, words=False)
     assert sieve("prepare", "codes", folder).code == 0
     engine = Engine.open(tmp_path / "home" / "collections" / "mute")

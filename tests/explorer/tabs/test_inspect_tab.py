@@ -12,7 +12,8 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 from sieve.explorer.errors import json_errors
-from sieve.explorer.tabs.inspect import describe_difference, format_score, inspect_view, why_view
+from sieve.explorer.serialize import format_number
+from sieve.explorer.tabs.inspect import describe_difference, inspect_view, why_view
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.engine import Engine
 from sieve.model.explain import ItemComparison, Part, Standing
@@ -39,7 +40,7 @@ def ids(handlers: SearchHandlers, *rows: int) -> list[str]:
     return handlers.engine.collection.items["id"].iloc[list(rows)].tolist()
 
 
-def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(
+def test_item_shows_its_dimensions_and_what_they_retrieve(
     handlers: SearchHandlers,
 ) -> None:
     found = inspect_view(handlers, {"left": {"text": "a circle"}, "off": None, "list": True})["one"]
@@ -52,7 +53,7 @@ def test_one_thing_is_told_by_its_dimensions_and_what_they_retrieve(
     assert [item["id"] for item in switched["results"]] == [result.id for result in expected]
 
 
-def test_two_things_share_what_their_cosine_is_made_of(handlers: SearchHandlers) -> None:
+def test_contributions_of_two_inputs_sum_to_their_cosine(handlers: SearchHandlers) -> None:
     (item,) = ids(handlers, 4)
     found = inspect_view(handlers, {"left": {"item": item}, "right": {"text": "a circle"}})
     pair = found["pair"]
@@ -60,14 +61,16 @@ def test_two_things_share_what_their_cosine_is_made_of(handlers: SearchHandlers)
     assert pair["cosine"] == pytest.approx(float(image @ text), abs=1e-5)
     assert sum(row["share"] for row in pair["shared"]) == pytest.approx(1)
     embedding = handlers.engine.collection.image_embeddings[4].astype(np.float32)
-    said = handlers.engine.encode_text("a circle").embedding
-    cosine = embedding @ said / np.linalg.norm(embedding) / np.linalg.norm(said)
+    stated = handlers.engine.encode_text("a circle").embedding
+    cosine = embedding @ stated / np.linalg.norm(embedding) / np.linalg.norm(stated)
     assert pair["backbone"] == pytest.approx(float(cosine), abs=1e-4)
     assert found["slots"]["left"]["item"]["id"] == item
     json.dumps(found, allow_nan=False)
 
 
-def test_the_best_and_the_best_that_left_are_explained_first(handlers: SearchHandlers) -> None:
+def test_first_result_and_first_removed_item_are_explained_by_default(
+    handlers: SearchHandlers,
+) -> None:
     outcome = handlers.engine.search(handlers.encode("a circle", "the snow", "", ""))
     found = why_view(handlers, {"q": "a circle", "without": "the snow"})
     assert found["why"]["left"]["id"] == outcome.results[0].id
@@ -79,41 +82,41 @@ def test_the_best_and_the_best_that_left_are_explained_first(handlers: SearchHan
     assert second["why"]["right"]["id"] == first[2].id
 
 
-def test_any_two_items_are_told_with_rank_and_score(handlers: SearchHandlers) -> None:
+def test_any_two_items_are_explained_with_rank_and_score(handlers: SearchHandlers) -> None:
     query = handlers.encode("a circle", "", "", "")
     results = handlers.engine.search(query, top=60).results
     a, b = results[-1].id, results[0].id
     why = why_view(handlers, {"q": "a circle", "a": a, "b": b})["why"]
     assert (why["left"]["rank"], why["right"]["rank"]) == (len(results), 1)
     assert why["left"]["said"].startswith(f"number {len(results)} with a score of ")
-    assert why["sentence"].startswith(f"The right is {format_score(-why['difference'])} ahead: #")
+    assert why["sentence"].startswith(f"The right is {format_number(-why['difference'])} ahead: #")
     for side in ("left", "right"):
         total = sum(part[side] for part in why["parts"])
         assert total == pytest.approx(why[side]["score"], abs=1e-4)
 
 
-def test_items_that_never_removes_say_by_what(handlers: SearchHandlers) -> None:
-    asked = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
-    why = why_view(handlers, asked)["why"]
+def test_removed_items_report_their_off_dimensions(handlers: SearchHandlers) -> None:
+    payload = {"q": "a circle", "without": "the snow", "strictness": 1.0, "never": True}
+    why = why_view(handlers, payload)["why"]
     assert why["right"]["removed"]
     assert why["right"]["said"].startswith("removed by “never”")
     assert why["sentence"].startswith("“Never” removes the right because it has #")
 
 
-def standing(row: int, score: float) -> Standing:
+def make_standing(row: int, score: float) -> Standing:
     return Standing(row, score, row + 1, False, row + 1)
 
 
-def test_reasons_read_as_a_sentence() -> None:
+def test_reasons_form_a_sentence() -> None:
     parts = (Part(4, 0.21, 0.0, False), Part(9, 0.0, -0.12, True), Part(2, 0.05, 0.11, False))
-    found = ItemComparison(standing(0, 0.26), standing(1, -0.01), parts, parts[:2], 60)
+    found = ItemComparison(make_standing(0, 0.26), make_standing(1, -0.01), parts, parts[:2], 60)
     names = {4: "snow · ice", 9: "beach", 2: "dog"}
     assert describe_difference(found, names.__getitem__) == (
         "The left is 0.27 ahead: #4 “snow” adds 0.21 to the left, nothing to the right; "
         "#9 “beach” is off and subtracts 0.12 from the right, nothing from the left, "
         "together 0.33; other dimensions partly offset this."
     )
-    same = ItemComparison(standing(0, 0.26), standing(0, 0.26), parts, (), 60)
+    same = ItemComparison(make_standing(0, 0.26), make_standing(0, 0.26), parts, (), 60)
     assert "same item" in describe_difference(same, names.__getitem__)
 
 
@@ -125,7 +128,7 @@ def test_reasons_read_as_a_sentence() -> None:
         {"left": {"text": "a circle"}, "off": [10**6]}, {"left": {"text": "a circle"}, "off": "4"},
     ],
 )  # fmt: skip
-def test_a_bad_slot_is_answered_in_one_line(handlers: SearchHandlers, payload: object) -> None:
+def test_invalid_slot_is_one_line(handlers: SearchHandlers, payload: object) -> None:
     line = json_errors(lambda given: inspect_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
@@ -137,14 +140,12 @@ def test_a_bad_slot_is_answered_in_one_line(handlers: SearchHandlers, payload: o
         {"q": "a circle", "off": [10**6]}, {"q": "a circle", "upload": []},
     ],
 )  # fmt: skip
-def test_a_bad_question_why_is_answered_in_one_line(
-    handlers: SearchHandlers, payload: object
-) -> None:
+def test_invalid_explanation_request_is_one_line(handlers: SearchHandlers, payload: object) -> None:
     line = json_errors(lambda given: why_view(handlers, given))(payload)["error"]
     assert line and "\n" not in line and "failed" not in line
 
 
-def test_codes_without_a_backbone_are_inspected_by_items(external_handlers: SearchHandlers) -> None:
+def test_codes_without_a_backbone_are_inspected_by_item(external_handlers: SearchHandlers) -> None:
     one, other, third = ids(external_handlers, 0, 1, 2)
     pair = inspect_view(external_handlers, {"left": {"item": one}, "right": {"item": other}})[
         "pair"

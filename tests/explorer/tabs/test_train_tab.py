@@ -27,8 +27,8 @@ def handlers(tiny_collection: Collection, home: Path) -> TrainHandlers:  # noqa:
     return TrainHandlers(tiny_collection, None, "cpu")
 
 
-def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
-    """Leave a training as an earlier server did."""
+def write_job(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirectory:
+    """Write a training job as an earlier server left it."""
     collection = handlers.collection
     request = JobRequest(
         "training",
@@ -43,11 +43,13 @@ def leave(handlers: TrainHandlers, home: Path, progress: Progress) -> JobDirecto
     return folder
 
 
-def test_settings_are_the_presets_unless_changed() -> None:
+def test_settings_default_to_the_preset() -> None:
     for name, preset in PRESETS.items():
         assert TrainingSettings.from_payload({"preset": name}).config() == preset
-    asked = TrainingSettings.from_payload({"preset": "compact", "m": 128, "k": 8.0, "epochs": 3})
-    config = asked.config()
+    requested = TrainingSettings.from_payload(
+        {"preset": "compact", "m": 128, "k": 8.0, "epochs": 3}
+    )
+    config = requested.config()
     assert (config.m, config.k, config.epochs) == (128, 8, 3)
     weighed = TrainingSettings.from_payload({"weights": {"presence": 0, "narrow": 2.5}}).config()
     assert (weighed.presence, weighed.narrow, weighed.contrast) == (0, 2.5, 1.0)
@@ -66,59 +68,59 @@ def test_settings_are_the_presets_unless_changed() -> None:
         {"epochs": -1}, {"epochs": 10**6}, {"epochs": 1.5}, {"seed": 1}, {"out": "/etc"},
     ],
 )  # fmt: skip
-def test_bad_settings_start_nothing(handlers: TrainHandlers, home: Path, payload: object) -> None:
+def test_invalid_settings_start_nothing(
+    handlers: TrainHandlers, home: Path, payload: object
+) -> None:
     line = json_errors(handlers.training_start)(payload)["error"]
     assert line and "\n" not in line
     assert not (home / "jobs").exists()
 
 
-def test_at_first_there_is_nothing(handlers: TrainHandlers) -> None:
-    told = handlers.training_state({"anything": 1})
-    assert (told["state"], told["offer"], told["opening"]) == ("none", True, False)
-    assert told["refusal"] == "" and told["settings"] is None
+def test_initial_state_has_no_training(handlers: TrainHandlers) -> None:
+    state = handlers.training_state({"anything": 1})
+    assert (state["state"], state["offer"], state["opening"]) == ("none", True, False)
+    assert state["refusal"] == "" and state["settings"] is None
     for ask in ASKS[1:]:
         assert json_errors(getattr(handlers, f"training_{ask}"))(None)["error"]
 
 
-def test_a_stopped_one_is_found_again(handlers: TrainHandlers, home: Path) -> None:
-    first = leave(handlers, home, Progress(DONE, made=str(home / "removed")))
+def test_stopped_training_is_found_again(handlers: TrainHandlers, home: Path) -> None:
+    first = write_job(handlers, home, Progress(DONE, made=str(home / "removed")))
     assert handlers.training_state(None)["state"] == "none"
     first.path.rename(first.path.with_name("20200101-000000-abcdef"))
     point = {"step": 5, "total": 2.0, "live": 1.0}
-    leave(handlers, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
-    told = handlers.training_state(None)
-    assert (told["state"], told["step"], told["points"]) == ("stopped", 5, (point,))
-    assert told["settings"] == asdict(TrainingSettings())
+    write_job(handlers, home, Progress(STOPPED, step=5, n_steps=10, points=(point,)))
+    state = handlers.training_state(None)
+    assert (state["state"], state["step"], state["points"]) == ("stopped", 5, (point,))
+    assert state["settings"] == asdict(TrainingSettings())
 
 
-def test_a_finished_one_is_opened_once(
+def test_finished_training_is_opened_once(
     handlers: TrainHandlers, home: Path, tiny_checkpoint, tiny_collection: Collection
 ) -> None:
     made = Path(tiny_checkpoint.path)
-    leave(handlers, home, Progress(DONE, made=str(made)))
+    write_job(handlers, home, Progress(DONE, made=str(made)))
     assert handlers.wanted() == made and handlers.training_state(None)["opening"]
     handlers.not_opened(made, ValueError("its weights\nare damaged"))
-    told = handlers.training_state(None)
-    assert handlers.wanted() is None and "its weights are damaged" in told["unopened"]
+    state = handlers.training_state(None)
+    assert handlers.wanted() is None and "its weights are damaged" in state["unopened"]
     beside = TrainHandlers(tiny_collection, Path("another"), "cpu")
     assert beside.wanted() is None and not beside.training_state(None)["opening"]
     assert beside.training_open(None)["opening"] and beside.wanted() == made
 
 
-def test_damaged_files_are_told_in_one_line(handlers: TrainHandlers, home: Path) -> None:
-    folder = leave(handlers, home, Progress(STOPPED))
+def test_damaged_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
+    folder = write_job(handlers, home, Progress(STOPPED))
     (folder.path / "progress.jsonl").write_text("[1]\n{")
-    told = handlers.training_state(None)
-    assert told["state"] == "failed" and "cannot be read" in told["fault"]
+    state = handlers.training_state(None)
+    assert state["state"] == "failed" and "cannot be read" in state["fault"]
     (folder.path / "request.json").write_text("{}")
     assert handlers.training_state(None)["state"] == "none"
 
 
-def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
-    handlers: TrainHandlers, home: Path
-) -> None:
+def test_mutated_job_files_are_reported_with_one_line(handlers: TrainHandlers, home: Path) -> None:
     point = {"step": 5, "total": 2.0, "live": 1.0}
-    folder = leave(
+    folder = write_job(
         handlers, home, Progress(STOPPED, 5, 10, seconds_left=1.0, losses=point, points=(point,))
     )
     for name, kinds in (("progress.jsonl", (int, float)), ("request.json", ())):
@@ -129,17 +131,17 @@ def test_every_mutation_of_a_job_s_files_is_told_in_one_line(
         for number, line in lines.items():
             for mutation, text in mutated_json(json.loads(line)):
                 path.write_text(whole.replace(line, text))
-                told = handlers.training_state(None)
-                json.dumps(told, allow_nan=False)
-                assert "\n" not in told["fault"] and len(told["fault"]) < 2100, mutation
-                assert told["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
-                assert not kinds or isinstance(told["step"], kinds)
-                assert all(isinstance(one, float) for p in told["points"] for one in p.values())
+                state = handlers.training_state(None)
+                json.dumps(state, allow_nan=False)
+                assert "\n" not in state["fault"] and len(state["fault"]) < 2100, mutation
+                assert state["state"] in (STOPPED, "failed", "none"), (name, number, mutation)
+                assert not kinds or isinstance(state["step"], kinds)
+                assert all(isinstance(one, float) for p in state["points"] for one in p.values())
         path.write_text(whole)
         assert handlers.training_state(None)["state"] == STOPPED
 
 
-def test_without_captions_the_page_says_why(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
+def test_page_explains_missing_captions(tiny_collection: Collection, home: Path) -> None:  # noqa: ARG001
     bare = Collection(tiny_collection.path, tiny_collection.manifest, tiny_collection.sha256)
     bare.__dict__["items"] = tiny_collection.items.assign(split="test")
     handlers = TrainHandlers(bare, None, "cpu")
@@ -156,7 +158,7 @@ def functions_of(app: gr.Blocks) -> set[str]:
     }
 
 
-def test_a_server_without_training_has_no_handler_of_it(
+def test_server_without_training_has_no_training_handler(
     tiny_engine, handlers: TrainHandlers
 ) -> None:
     assert not functions_of(build_app(tiny_engine))
@@ -165,50 +167,54 @@ def test_a_server_without_training_has_no_handler_of_it(
 
 
 @pytest.fixture
-def others(tiny_collection: Collection, home: Path) -> Path:
-    """Collections in $SIEVE_HOME: the tiny one again, one of another backbone, a damaged one."""
+def other_collections(tiny_collection: Collection, home: Path) -> Path:
+    """Three collections in $SIEVE_HOME: a copy of the tiny one, another backbone, a damaged one."""
     for name in ("same", "foreign", "broken", "bare"):
         shutil.copytree(
             tiny_collection.path,
             home / "collections" / name,
         )
         manifest = home / "collections" / name / "collection.json"
-        told = json.loads(manifest.read_text())
-        told["name"] = name
+        data = json.loads(manifest.read_text())
+        data["name"] = name
         if name == "foreign":
-            told["backbone"] |= {"name": "ViT-X", "sha256": "f" * 64}
+            data["backbone"] |= {"name": "ViT-X", "sha256": "f" * 64}
         if name == "bare":
-            told["counts"]["captions"] = 0
-        manifest.write_text(json.dumps(told) if name != "broken" else "{")
+            data["counts"]["captions"] = 0
+        manifest.write_text(json.dumps(data) if name != "broken" else "{")
         reseal(manifest.parent)
     return home / "collections"
 
 
-def test_any_collection_at_hand_can_be_chosen(handlers: TrainHandlers, others: Path) -> None:  # noqa: ARG001
-    told = {one["word"]: one for one in handlers.training_collections(None)["collections"]}
-    own, *rest = told
-    assert own == str(handlers.collection.path.resolve()) and told[own]["fits"]
+def test_any_available_collection_can_be_chosen(
+    handlers: TrainHandlers, other_collections: Path
+) -> None:  # noqa: ARG001
+    answer = {one["word"]: one for one in handlers.training_collections(None)["collections"]}
+    own, *rest = answer
+    assert own == str(handlers.collection.path.resolve()) and answer[own]["fits"]
     assert set(rest) == {"scenes", "same", "foreign", "broken", "bare"}
-    assert (told["same"]["fits"], told["same"]["refusal"]) == (True, "")
-    assert (told["foreign"]["fits"], told["foreign"]["backbone"]) == (False, "ViT-X")
-    assert "is damaged" in told["broken"]["refusal"] and "no captions" in told["bare"]["refusal"]
-    assert told["scenes"]["captions"] is None and told["scenes"]["backbone"] == "sieve-lite"
+    assert (answer["same"]["fits"], answer["same"]["refusal"]) == (True, "")
+    assert (answer["foreign"]["fits"], answer["foreign"]["backbone"]) == (False, "ViT-X")
+    assert (
+        "is damaged" in answer["broken"]["refusal"] and "no captions" in answer["bare"]["refusal"]
+    )
+    assert answer["scenes"]["captions"] is None and answer["scenes"]["backbone"] == "sieve-lite"
     for word in ("broken", "nowhere", "../..", "/etc", 7, ["same"]):
         line = json_errors(handlers.training_start)({"collection": word})["error"]
         assert line and "\n" not in line
-    assert not (others.parent / "jobs").exists()
+    assert not (other_collections.parent / "jobs").exists()
 
 
-def test_what_another_backbone_reads_is_opened_by_a_command(
-    handlers: TrainHandlers, others: Path, tiny_checkpoint
+def test_checkpoint_of_another_backbone_is_opened_by_a_command(
+    handlers: TrainHandlers, other_collections: Path, tiny_checkpoint
 ) -> None:
-    made = others.parent / "checkpoints" / "foreign"
+    made = other_collections.parent / "checkpoints" / "foreign"
     shutil.copytree(tiny_checkpoint.path, made)
     config = json.loads((made / "config.json").read_text())
     config["backbone"]["sha256"] = "f" * 64
     (made / "config.json").write_text(json.dumps(config))
     reseal(made)
-    foreign = Collection.open(others / "foreign")
+    foreign = Collection.open(other_collections / "foreign")
     request = JobRequest(
         "training",
         str(foreign.path),
@@ -218,12 +224,14 @@ def test_what_another_backbone_reads_is_opened_by_a_command(
         asdict(TrainingSettings()),
         requested_by_sha256=handlers.collection.sha256,
     )
-    JobDirectory.create(others.parent / "jobs", request).write(Progress(DONE, made=str(made)))
-    told = handlers.training_state(None)
-    assert (told["state"], told["of"], told["fits"]) == (DONE, "foreign", False)
-    assert told["command"] == "sieve explore foreign --checkpoint foreign"
-    assert handlers.wanted() is None and not told["opening"]
+    JobDirectory.create(other_collections.parent / "jobs", request).write(
+        Progress(DONE, made=str(made))
+    )
+    state = handlers.training_state(None)
+    assert (state["state"], state["of"], state["fits"]) == (DONE, "foreign", False)
+    assert state["command"] == "sieve explore foreign --checkpoint foreign"
+    assert handlers.wanted() is None and not state["opening"]
     refused = json_errors(handlers.training_open)(None)["error"]
-    assert "another backbone" in refused and told["command"] in refused
+    assert "another backbone" in refused and state["command"] in refused
     at_home = TrainHandlers(foreign, None, "cpu")
     assert at_home.training_state(None)["fits"] and at_home.wanted() == made

@@ -1,4 +1,4 @@
-"""Training jobs in their own processes: start, progress, stop, resume and identification."""
+"""Test training jobs in worker processes: start, progress, stop and resume."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def reached(trainings: TrainingManager, step: int) -> bool:
     return progress.step >= step
 
 
-def test_a_training_is_followed_to_its_checkpoint(trainings: TrainingManager) -> None:
+def test_training_is_followed_to_its_checkpoint(trainings: TrainingManager) -> None:
     folder = trainings.start(SHORT)
     wait(lambda: now(trainings).state not in ACTIVE_STATES)
     ended = now(trainings)
@@ -83,7 +83,7 @@ def test_a_training_is_followed_to_its_checkpoint(trainings: TrainingManager) ->
     assert not folder.checkpoint.exists()
 
 
-def test_a_probe_stands_at_its_step_in_the_curves(trainings: TrainingManager) -> None:
+def test_validation_appears_at_its_step_in_the_curves(trainings: TrainingManager) -> None:
     request = JobRequest("training", "/nowhere", "tiny", "", "cpu", {})
     folder = JobDirectory.create(trainings.job_lock.home, request)
     curves = CurveRecorder(ProgressReporter(folder))
@@ -101,7 +101,7 @@ def test_a_probe_stands_at_its_step_in_the_curves(trainings: TrainingManager) ->
     assert steps == sorted(set(steps))
 
 
-def test_one_at_a_time_stopped_resumed_and_killed(
+def test_one_training_at_a_time_can_be_stopped_resumed_and_killed(
     trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     trainings.start(LONG)
@@ -111,7 +111,7 @@ def test_one_at_a_time_stopped_resumed_and_killed(
             one.start(SHORT)
     wait(lambda: reached(trainings, 20))
     assert len(list(trainings.job_lock.home.glob("*/request.json"))) == 1
-    other.stop()  # another server of the same person may do so
+    other.stop()  # another server of the same user can do so
     wait(lambda: not trainings.job_lock.running_job())
     stopped = now(trainings)
     assert (stopped.state, stopped.fault) == (STOPPED, "")
@@ -133,7 +133,7 @@ def test_one_at_a_time_stopped_resumed_and_killed(
     assert trainings.latest() is None
 
 
-def test_a_killed_server_takes_its_training_along_and_loses_nothing(
+def test_killed_server_stops_its_training_without_losing_progress(
     trainings: TrainingManager, tiny_collection: Collection
 ) -> None:
     script = (
@@ -157,12 +157,12 @@ def test_a_killed_server_takes_its_training_along_and_loses_nothing(
     assert facts is not None and facts["step"] == left.step
 
 
-def test_a_fault_of_the_process_is_one_line(trainings: TrainingManager) -> None:
+def test_worker_error_is_one_line(trainings: TrainingManager) -> None:
     request = JobRequest(
         "training", "/nowhere", "tiny", trainings.collection.sha256, "cpu", asdict(SHORT)
     )
     JobDirectory.create(trainings.job_lock.home, request)
-    assert now(trainings).state == FAILED  # no process has it
+    assert now(trainings).state == FAILED  # no process uses it
     trainings.resume()
     wait(lambda: not trainings.job_lock.running_job())
     failed = now(trainings)
@@ -170,7 +170,7 @@ def test_a_fault_of_the_process_is_one_line(trainings: TrainingManager) -> None:
     assert "\n" not in failed.fault
 
 
-def test_another_collection_is_trained_from_here(trainings: TrainingManager, home: Path) -> None:
+def test_another_collection_can_be_trained(trainings: TrainingManager, home: Path) -> None:
     other = home / "collections" / "other"
     shutil.copytree(trainings.collection.path, other)
     manifest = other / "collection.json"

@@ -1,4 +1,4 @@
-"""Who embeds beside a collection does it with the weights that made it, or is refused."""
+"""Test that queries are embedded with the weights of the collection or rejected."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def of_other_weights(tiny_collection: Collection) -> Collection:
     return Collection(tiny_collection.path, manifest, tiny_collection.sha256)
 
 
-def test_the_backbone_that_made_a_collection_is_opened(
+def test_backbone_of_the_collection_is_loaded(
     tiny_collection: Collection, tiny_backbone: Backbone
 ) -> None:
     assert backbone_of(tiny_collection, "cpu").sha256 == tiny_backbone.sha256
 
 
-def test_other_weights_of_the_same_name_are_refused(of_other_weights: Collection) -> None:
+def test_different_weights_of_the_same_name_are_rejected(of_other_weights: Collection) -> None:
     with pytest.raises(ValueError, match="has weights .* was prepared with 000000000000; prepare"):
         backbone_of(of_other_weights, "cpu")
 
 
-def test_words_are_not_read_with_other_weights_in_training(
+def test_training_does_not_use_different_weights_for_words(
     of_other_weights: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = TrainingConfig(m=32, k=4, epochs=1)

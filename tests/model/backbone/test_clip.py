@@ -33,7 +33,7 @@ def lite() -> Backbone:
 
 
 def tiny_folder(folder: Path, text_width: int | None = None) -> Path:
-    """A model of somebody's own, randomly initialised."""
+    """Write a randomly initialised local model."""
     torch.manual_seed(0)
     parts = {key: value for key, value in TINY.items() if key != "custom_text"}
     network = CustomTextCLIP(**json.loads(json.dumps(parts)))
@@ -58,7 +58,7 @@ def test_bundled_files_are_small_and_half_precision():
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float16}
 
 
-def test_the_bundled_backbone_is_the_one_that_bundled_checkpoints_read(lite: Backbone):
+def test_bundled_backbone_matches_the_bundled_checkpoints(lite: Backbone):
     for path in (ROOT / "checkpoints").glob("*/config.json"):
         assert json.loads(path.read_text())["backbone"]["sha256"] == lite.sha256
 
@@ -70,7 +70,7 @@ def test_bundled_backbone_loads_through_local_dir(lite: Backbone):
     assert again.name != lite.name
 
 
-def test_loading_leaves_the_random_stream_of_the_caller_alone():
+def test_loading_preserves_the_random_state():
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
@@ -85,7 +85,7 @@ def test_embeddings_are_unit_float32(lite: Backbone):
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_nothing_in_nothing_out(lite: Backbone):
+def test_empty_input_gives_empty_output(lite: Backbone):
     assert lite.encode_images([]).shape == (0, 512)
     assert lite.encode_texts([]).shape == (0, 512)
 
@@ -99,7 +99,7 @@ def test_texts_do_not_depend_on_their_batch(lite: Backbone):
     np.testing.assert_allclose(together, backwards, atol=1e-5)
 
 
-def test_texts_are_embedded_as_with_their_padding(lite: Backbone):
+def test_unpadded_texts_have_the_same_embeddings(lite: Backbone):
     texts = ["a dog", "", "two children play at the beach " * 30, "snow", "a red ball in the park"]
     tokens = lite._tokenizer(texts)
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_images_do_not_depend_on_their_batch(lite: Backbone):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "F", "YCbCr"])
-def test_odd_image_modes(lite: Backbone, mode: str):
+def test_unusual_image_modes_are_embedded(lite: Backbone, mode: str):
     white, black = (Image.new("RGB", (40, 30), name) for name in ("white", "black"))
     if mode == "I;16":
         odd = Image.fromarray(np.full((30, 40), 65_535, np.uint16))
@@ -129,20 +129,20 @@ def test_odd_image_modes(lite: Backbone, mode: str):
     assert found @ expected > 0.99 > other @ expected
 
 
-def test_tiny_and_very_long_images(lite: Backbone, tmp_path: Path):
+def test_tiny_and_very_long_images_are_embedded(lite: Backbone, tmp_path: Path):
     own = Backbone.load(f"local-dir:{tiny_folder(tmp_path / 'own')}", device="cpu")
     for backbone in (lite, own):
         images = [Image.new("RGB", size) for size in ((1, 1), (1, 10_000), (10_000, 1))]
         assert np.isfinite(backbone.encode_images(images)).all()
 
 
-def test_transparent_pixels_count_as_white(lite: Backbone):
+def test_transparent_pixels_are_white(lite: Backbone):
     hidden = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
     white = Image.new("RGB", (30, 30), "white")
     assert np.dot(*lite.encode_images([hidden, white])) > 0.999
 
 
-def test_photographs_are_turned_upright(lite: Backbone):
+def test_exif_orientation_is_applied(lite: Backbone):
     turned = noise(3)
     exif = turned.getexif()
     exif[0x0112] = 3
@@ -151,7 +151,7 @@ def test_photographs_are_turned_upright(lite: Backbone):
     np.testing.assert_allclose(*lite.encode_images([turned, upright]), atol=1e-5)
 
 
-def test_preprocessing_travels_without_the_weights(lite: Backbone):
+def test_preprocessing_is_pickled_without_the_weights(lite: Backbone):
     carried = pickle.dumps(lite.transform)
     assert len(carried) < 20_000
     assert torch.equal(pickle.loads(carried)(noise(2)), lite.preprocess(noise(2)))
@@ -166,18 +166,18 @@ def test_any_text_is_embedded_quickly(lite: Backbone, text: str):
     assert np.isfinite(found).all()
 
 
-def test_zero_width_characters_change_nothing(lite: Backbone):
+def test_zero_width_characters_are_ignored(lite: Backbone):
     np.testing.assert_array_equal(*lite.encode_texts(["a d\u200bog", "a dog"]))
 
 
-def test_unknown_words(lite: Backbone):
+def test_unknown_words_are_reported(lite: Backbone):
     assert lite.unknown_words("A dog and 2 xylophones, the Xylophones!") == ["xylophones"]
     assert lite.unknown_words("two dogs’ running, beaches 17 not on with") == []
     assert lite.unknown_words("") == []
     assert lite.unknown_words("🐕 … 42nd") == []
 
 
-def test_a_model_of_ones_own(tmp_path: Path):
+def test_local_model_is_loaded(tmp_path: Path):
     folder = tiny_folder(tmp_path / "own")
     own = Backbone.load(f"local-dir:{folder}", device="cpu")
     assert own.width == 32
@@ -187,7 +187,7 @@ def test_a_model_of_ones_own(tmp_path: Path):
     assert again.sha256 == own.sha256
 
 
-def test_the_hash_tells_weights_and_preprocessing_apart(tmp_path: Path):
+def test_hash_covers_weights_and_preprocessing(tmp_path: Path):
     first, other = tiny_folder(tmp_path / "a"), tiny_folder(tmp_path / "b")
     config = {"model_cfg": TINY, "preprocess_cfg": {"resize_mode": "squash"}}
     (other / "open_clip_config.json").write_text(json.dumps(config))
@@ -199,7 +199,7 @@ def test_the_hash_tells_weights_and_preprocessing_apart(tmp_path: Path):
     assert len(hashes) == 3
 
 
-def test_missing_folder_and_files(tmp_path: Path):
+def test_missing_folder_and_files_are_reported(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no folder at .*nowhere; give a folder with"):
         Backbone.load(f"local-dir:{tmp_path / 'nowhere'}")
     with pytest.raises(FileNotFoundError, match=r"no open_clip_config.json at"):
@@ -210,7 +210,7 @@ def test_missing_folder_and_files(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model_cfg": {"embed_dim": 3}}'])
-def test_damaged_configuration(tmp_path: Path, content: str):
+def test_damaged_configuration_is_rejected(tmp_path: Path, content: str):
     folder = tiny_folder(tmp_path / "own")
     (folder / "open_clip_config.json").write_text(content)
     with pytest.raises(ValueError, match="cannot be opened") as caught:
@@ -218,14 +218,14 @@ def test_damaged_configuration(tmp_path: Path, content: str):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_do_not_fit(tmp_path: Path):
+def test_mismatched_weights_are_rejected(tmp_path: Path):
     folder = tiny_folder(tmp_path / "own", text_width=16)
     with pytest.raises(ValueError, match="cannot be opened") as caught:
         Backbone.load(f"local-dir:{folder}")
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_weights(tmp_path: Path):
+def test_damaged_weights_are_rejected(tmp_path: Path):
     folder = tiny_folder(tmp_path / "own")
     state = open_clip.factory.load_state_dict(str(folder / "open_clip_model.safetensors"))
     state["text.ln_final.bias"][0] = torch.nan
@@ -235,18 +235,18 @@ def test_damaged_weights(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["", "sieve-heavy", "/etc", "hf-hub:", "ViT-Z/openai"])
-def test_unknown_names(name: str):
+def test_unknown_names_are_rejected(name: str):
     with pytest.raises(ValueError, match="unknown backbone .*expected one like sieve-lite"):
         Backbone.load(name)
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-32/", "ViT-B-32/nothing"])
-def test_an_architecture_needs_weights(name: str):
+def test_architecture_requires_weights(name: str):
     with pytest.raises(ValueError, match="names no weights.*openai"):
         Backbone.load(name)
 
 
-def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, capfd, caplog):
+def test_network_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd, caplog):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match="cannot be reached .*or use sieve-lite") as caught:
         Backbone.load("ViT-B-32/openai", device="cpu")
@@ -255,7 +255,7 @@ def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, capfd, ca
     assert capfd.readouterr().err == ""
 
 
-def test_devices(monkeypatch: pytest.MonkeyPatch):
+def test_devices_are_resolved(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
@@ -268,7 +268,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.shared
-def test_recall_on_photographs_it_was_not_trained_on(lite: Backbone, shared_data: Path):
+def test_recall_on_held_out_photographs(lite: Backbone, shared_data: Path):
     photos = shared_data / "flickr8k"
     names = (photos / "dev_images.txt").read_text().split()[:100]
     written: dict[str, list[str]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""Texts of several threads: a tower's mask is cut for one of them at a time, and whole again."""
+"""Test texts of several threads: the attention mask is resized for one at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from sieve.model.backbone import Backbone
 
 
-def test_texts_of_different_lengths_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_texts_of_different_lengths_are_embedded_correctly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     backbone = Backbone.load("sieve-lite", "cpu")
     texts = ["a dog", "a brown dog that runs along the beach", "two", "a man on a red motorcycle"]
     alone = [backbone.encode_texts([text]) for text in texts]

@@ -1,7 +1,7 @@
-"""Backbones that ask for code to be run: refused in one line, and none of it runs.
+"""Test that backbones with code are refused with one line and that their code never runs.
 
-Every test leaves a Python file, or a pickle, that writes a trace when it is run. Consent is not the
-subject here: these backbones are named by the person who loads them.
+Every test writes a Python file or a pickle that leaves a trace when it is executed. Consent is not
+tested here: the user names these backbones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class EvilConfig(transformers.PretrainedConfig):
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Path of the trace that hostile code would leave; prompts to run code are answered yes."""
+    """Path of the trace of executed code; prompts to run code are answered with yes."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     monkeypatch.setattr(
         "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
@@ -71,7 +71,7 @@ def configure(folder: Path, part: str, **settings: Any) -> None:
 
 
 def map_code(folder: Path, trace: Path, *files: str) -> None:
-    """Put a Python module into a folder, and have configurations ask for it."""
+    """Write a Python module to a folder and refer to it in its configurations."""
     (folder / "evil.py").write_text(MODULE.format(trace=str(trace)))
     for file in files:
         path = folder / file
@@ -92,32 +92,32 @@ def tokenizer_with_code(folder: Path, trace: Path, **options: Any) -> None:
     map_code(folder, trace, "tokenizer_config.json")
 
 
-def test_open_clip_itself_runs_the_code_of_a_tokenizer(folder: Path, trace: Path) -> None:
-    """The other tests are worth something only as long as the attack works."""
+def test_open_clip_itself_runs_code_of_a_tokenizer(folder: Path, trace: Path) -> None:
+    """The other tests are meaningful only if the attack works."""
     tokenizer_with_code(folder, trace, trust_remote_code=True)
     open_clip.get_tokenizer(f"local-dir:{folder}")
     assert trace.exists()
 
 
-def test_transformers_itself_runs_the_code_of_a_processor(blip: Path, trace: Path) -> None:
+def test_transformers_itself_runs_code_of_a_processor(blip: Path, trace: Path) -> None:
     map_code(blip, trace, "tokenizer_config.json")
     transformers.AutoTokenizer.from_pretrained(blip, trust_remote_code=True)
     assert trace.exists()
 
 
-def test_a_tokenizer_s_trust_remote_code_is_refused(folder: Path, trace: Path) -> None:
+def test_tokenizer_with_trust_remote_code_is_refused(folder: Path, trace: Path) -> None:
     tokenizer_with_code(folder, trace, trust_remote_code=True)
     refused(f"local-dir:{folder}", "requests code execution .trust_remote_code")
     assert not trace.exists()
 
 
-def test_a_tokenizer_s_auto_map_is_refused(folder: Path, trace: Path) -> None:
+def test_tokenizer_with_auto_map_is_refused(folder: Path, trace: Path) -> None:
     tokenizer_with_code(folder, trace)
     refused(f"local-dir:{folder}", "tokenizer_config.json requests code execution .auto_map")
     assert not trace.exists()
 
 
-def test_an_auto_map_of_the_config_beside_a_tokenizer_is_refused(folder: Path, trace: Path) -> None:
+def test_auto_map_in_the_config_of_a_tokenizer_is_refused(folder: Path, trace: Path) -> None:
     configure(folder, "text_cfg", hf_tokenizer_name="any/name")
     (folder / "tokenizer_config.json").write_text("{}")
     map_code(folder, trace, "config.json")
@@ -128,13 +128,13 @@ def test_an_auto_map_of_the_config_beside_a_tokenizer_is_refused(folder: Path, t
 @pytest.mark.parametrize(
     "options", [{"bpe_path": "/dev/zero"}, {"subfolder": ".."}, {"use_fast": False}], ids=str
 )
-def test_other_options_of_a_tokenizer_are_refused(folder: Path, options: dict[str, Any]) -> None:
+def test_other_tokenizer_options_are_refused(folder: Path, options: dict[str, Any]) -> None:
     configure(folder, "text_cfg", tokenizer_kwargs=options)
     refused(f"local-dir:{folder}", "tokenizer_kwargs")
 
 
 @pytest.mark.parametrize("is_relative", [False, True])
-def test_a_text_tower_in_a_folder_is_refused(
+def test_text_tower_in_a_folder_is_refused(
     folder: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
 ) -> None:
     tower = tmp_path / "tower"
@@ -149,13 +149,13 @@ def test_a_text_tower_in_a_folder_is_refused(
 
 @pytest.mark.parametrize("place", ["/nowhere/tower", "../tower", "~/tower", "a/b/c", "a//b"])
 @pytest.mark.parametrize("key", ["hf_model_name", "hf_tokenizer_name"])
-def test_a_text_tower_at_a_path_is_refused(folder: Path, place: str, key: str) -> None:
+def test_text_tower_at_a_path_is_refused(folder: Path, place: str, key: str) -> None:
     configure(folder, "text_cfg", **{key: place})
     refused(f"local-dir:{folder}", f"{key} to '{place}'; expected a Hub repository")
 
 
 @pytest.mark.parametrize("kind", ["local-dir", "hf-hub"])
-def test_a_text_tower_of_the_hub_runs_no_code(
+def test_hub_text_tower_runs_no_code(
     folder: Path, trace: Path, tmp_path: Path, put_repository: PutRepository, kind: str
 ) -> None:
     tower = tmp_path / "tower"
@@ -169,7 +169,7 @@ def test_a_text_tower_of_the_hub_runs_no_code(
     assert not trace.exists()
 
 
-def test_a_tokenizer_of_the_hub_runs_no_code(
+def test_hub_tokenizer_runs_no_code(
     folder: Path, trace: Path, tmp_path: Path, put_repository: PutRepository
 ) -> None:
     tokenizer = tmp_path / "tokenizer"
@@ -184,13 +184,13 @@ def test_a_tokenizer_of_the_hub_runs_no_code(
 
 
 @pytest.mark.parametrize("tower", ["hf-hub:evil/tower", "local-dir:{}", "{}", "evil/tower"])
-def test_an_image_tower_from_elsewhere_is_refused(folder: Path, tmp_path: Path, tower: str) -> None:
+def test_external_image_tower_is_refused(folder: Path, tmp_path: Path, tower: str) -> None:
     name = tower.format(tmp_path / "tower")
     configure(folder, "vision_cfg", timm_model_name=name, timm_model_pretrained=True)
     refused(f"local-dir:{folder}", "as image tower; expected a timm architecture")
 
 
-def test_a_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
+def test_pickled_vocabulary_is_not_read(folder: Path, trace: Path) -> None:
     configure(folder, "text_cfg", hf_tokenizer_name="any/name")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "TransfoXLTokenizer"}')
     for name in ("vocab.pkl", "vocab.bin", "vocab.txt", "tokenizer.json"):
@@ -207,7 +207,7 @@ def test_pickled_weights_are_refused(folder: Path, trace: Path, name: str) -> No
     assert not trace.exists()
 
 
-def test_pickled_weights_of_the_hub_are_refused(
+def test_pickled_hub_weights_are_refused(
     folder: Path, trace: Path, put_repository: PutRepository
 ) -> None:
     (folder / "open_clip_model.safetensors").unlink()
@@ -217,14 +217,14 @@ def test_pickled_weights_of_the_hub_are_refused(
     assert not trace.exists()
 
 
-def test_a_pickle_as_a_bare_file_of_weights_is_refused(tmp_path: Path, trace: Path) -> None:
+def test_pickled_weights_file_is_refused(tmp_path: Path, trace: Path) -> None:
     torch.save(PicklePayload(trace), tmp_path / "weights.pt")
     refused(str(tmp_path / "weights.pt"), "which Sieve does not load")
     refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "cannot be opened")
     assert not trace.exists()
 
 
-def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+def test_torchscript_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "weights.pt")
     refused(str(tmp_path / "weights.pt"), "TorchScript program, which Sieve does not run")
     refused(f"ViT-B-32/{tmp_path / 'weights.pt'}", "TorchScript program, which Sieve does not run")
@@ -234,22 +234,20 @@ def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
     "file",
     ["config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"],
 )
-def test_blip_s_auto_map_is_refused(blip: Path, trace: Path, file: str) -> None:
+def test_blip_auto_map_is_refused(blip: Path, trace: Path, file: str) -> None:
     map_code(blip, trace, file)
     refused(f"blip:{blip}", f"{file} requests code execution .auto_map")
     assert not trace.exists()
 
 
-def test_blip_of_the_hub_runs_no_code(
-    blip: Path, trace: Path, put_repository: PutRepository
-) -> None:
+def test_hub_blip_runs_no_code(blip: Path, trace: Path, put_repository: PutRepository) -> None:
     map_code(blip, trace, "config.json", "tokenizer_config.json")
     put_repository("evil/blip", blip)
     refused("blip:evil/blip", "requests code execution .auto_map")
     assert not trace.exists()
 
 
-def test_blip_s_pickled_weights_are_refused(blip: Path, trace: Path) -> None:
+def test_pickled_blip_weights_are_refused(blip: Path, trace: Path) -> None:
     (blip / "model.safetensors").unlink()
     torch.save(PicklePayload(trace), blip / "pytorch_model.bin")
     refused(f"blip:{blip}", "cannot be opened")
@@ -278,7 +276,7 @@ def test_other_settings_that_run_code_are_refused(blip: Path, change: dict[str, 
 
 
 def swap_once_read(patch: pytest.MonkeyPatch, path: Path, settings: dict[str, Any]) -> None:
-    """Replace a configuration as soon as it has been read for the first time."""
+    """Replace a configuration after it is read for the first time."""
     read = Path.read_text
 
     def read_text(self: Path, *given: Any, **options: Any) -> str:
@@ -290,7 +288,7 @@ def swap_once_read(patch: pytest.MonkeyPatch, path: Path, settings: dict[str, An
     patch.setattr(Path, "read_text", read_text)
 
 
-def test_a_model_s_configuration_that_changes_after_its_check_is_not_used(
+def test_model_config_changed_after_validation_is_not_used(
     folder: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = tmp_path / "tokenizer"
@@ -306,7 +304,7 @@ def test_a_model_s_configuration_that_changes_after_its_check_is_not_used(
     assert json.loads((folder / CONFIG).read_bytes()) == settings and not trace.exists()
 
 
-def test_a_tokenizer_s_configuration_that_changes_after_its_check_is_not_used(
+def test_tokenizer_config_changed_after_validation_is_not_used(
     folder: Path,
     blip: Path,
     trace: Path,
@@ -331,7 +329,7 @@ def test_a_tokenizer_s_configuration_that_changes_after_its_check_is_not_used(
     assert json.loads(path.read_bytes()) == mapped and not trace.exists()
 
 
-def test_paths_in_a_tokenizer_s_configuration_do_not_reach_the_libraries(
+def test_paths_in_a_tokenizer_config_do_not_reach_the_libraries(
     folder: Path, blip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(folder, "text_cfg", hf_tokenizer_name="any/name")
@@ -352,7 +350,7 @@ def test_paths_in_a_tokenizer_s_configuration_do_not_reach_the_libraries(
     assert json.loads(seen[0]) == settings
 
 
-def test_only_known_files_reach_the_libraries(
+def test_only_allowed_files_reach_the_libraries(
     folder: Path, monkeypatch: pytest.MonkeyPatch, trace: Path
 ) -> None:
     map_code(folder, trace)

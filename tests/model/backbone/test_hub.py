@@ -1,4 +1,4 @@
-"""Backbones of the Hub: from the cache without the network; offline told soon, in one sentence."""
+"""Test backbones of the Hub: cache, offline mode and quick errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hub_cache import PutRepository
 from sieve.model.backbone import Backbone
 
 
-def test_the_cache_is_used_without_the_network(
+def test_cache_is_used_without_network(
     tiny_backbone_dir: Path, tiny_backbone: Backbone, put_repository: PutRepository
 ) -> None:
     put_repository("some/model", tiny_backbone_dir)
     assert Backbone.load("hf-hub:some/model", "cpu").sha256 == tiny_backbone.sha256
 
 
-def test_a_tokenizer_and_a_text_tower_of_the_hub_are_read(
+def test_hub_tokenizer_and_text_tower_are_loaded(
     tiny_backbone_dir: Path, put_repository: PutRepository, tmp_path: Path
 ) -> None:
     import open_clip
@@ -57,7 +57,7 @@ def test_a_tokenizer_and_a_text_tower_of_the_hub_are_read(
     assert dog @ large == pytest.approx(1) and dog @ cat < 0.999
 
 
-def test_offline_by_choice_is_told_at_once(put_repository: PutRepository) -> None:  # noqa: ARG001
+def test_offline_mode_error_is_immediate(put_repository: PutRepository) -> None:  # noqa: ARG001
     for name in ("ViT-B-32/openai", "hf-hub:some/model", "blip:some/model"):
         with pytest.raises(ValueError, match="is not in the cache, and HF_HUB_OFFLINE forbids"):
             Backbone.load(name, "cpu")
@@ -70,7 +70,7 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_silent_network_is_told_within_seconds(
+def test_unresponsive_network_error_comes_within_seconds(
     silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", silent)

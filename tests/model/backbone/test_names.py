@@ -1,4 +1,4 @@
-"""Every spelling of a backbone's name is resolved, or answered with the name to use."""
+"""Test that backbone names are resolved or answered with the correct name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sieve.model.backbone.names import parse_name
         ("blip:Salesforce/blip-itm-base-coco", "blip:Salesforce/blip-itm-base-coco"),
     ],
 )
-def test_names_that_are_understood(name: str, canonical: str) -> None:
+def test_supported_names_are_parsed(name: str, canonical: str) -> None:
     assert parse_name(name).text == canonical
     assert parse_name(canonical).text == canonical
 
@@ -57,13 +57,13 @@ def test_names_that_are_understood(name: str, canonical: str) -> None:
         ("some/model", "hf-hub:some/model"),
     ],
 )
-def test_other_names_are_answered_with_the_one_to_use(name: str, use: str) -> None:
+def test_other_names_suggest_the_supported_name(name: str, use: str) -> None:
     with pytest.raises(ValueError, match=f"backbone '{name}'") as caught:
         parse_name(name)
     assert use in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_every_name_that_is_answered_exists() -> None:
+def test_every_suggested_name_exists() -> None:
     from sieve.model.backbone.names import TRANSFORMERS
 
     for name in TRANSFORMERS.values():
@@ -71,14 +71,14 @@ def test_every_name_that_is_answered_exists() -> None:
 
 
 def state_of(architecture: str) -> dict[str, torch.Tensor]:
-    """A state dict without memory for its numbers but one each, and with all its shapes."""
+    """Return a state dict with all shapes, whose tensors take no memory."""
     with torch.device("meta"):
         shapes = open_clip.CLIP(**open_clip.get_model_config(architecture)).state_dict()
     return {key: torch.zeros(()).expand(value.shape) for key, value in shapes.items()}
 
 
 @pytest.mark.parametrize("architecture", ["ViT-S-32-alt", "ViT-M-32-alt"])
-def test_a_bare_file_of_weights_is_read_if_its_architecture_is_clear(
+def test_weights_file_of_a_unique_architecture_is_accepted(
     tmp_path: Path, architecture: str
 ) -> None:
     path = tmp_path / "epoch_9.pt"
@@ -87,7 +87,7 @@ def test_a_bare_file_of_weights_is_read_if_its_architecture_is_clear(
     assert parse_name(str(path)).text == f"{architecture}/{path}"
 
 
-def test_a_bare_file_gives_the_model_s_embeddings(tmp_path: Path) -> None:
+def test_weights_file_gives_the_embeddings_of_the_model(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = open_clip.CLIP(**open_clip.get_model_config("ViT-S-32-alt")).eval()
@@ -104,7 +104,7 @@ def test_a_bare_file_gives_the_model_s_embeddings(tmp_path: Path) -> None:
     ("architecture", "names"),
     [("ViT-B-32", ["ViT-B-32", "ViT-B-32-quickgelu"]), ("RN50", ["RN50", "RN50-quickgelu"])],
 )
-def test_a_file_that_fits_several_architectures_names_them(
+def test_ambiguous_weights_file_error_lists_the_architectures(
     tmp_path: Path, architecture: str, names: list[str]
 ) -> None:
     path = tmp_path / "weights.pt"
@@ -116,7 +116,7 @@ def test_a_file_that_fits_several_architectures_names_them(
         assert parse_name(f"{name}/{path}").architecture == name
 
 
-def test_files_that_are_no_such_weights(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"vision_model.embeddings.class_embedding": torch.zeros(768)}, path)
     with pytest.raises(ValueError, match="in the transformers format; use the open_clip name"):
@@ -132,5 +132,5 @@ def test_files_that_are_no_such_weights(tmp_path: Path) -> None:
             parse_name(missing)
 
 
-def test_a_folder_by_its_bare_path(tiny_backbone_dir: Path) -> None:
+def test_folder_path_is_accepted(tiny_backbone_dir: Path) -> None:
     assert parse_name(str(tiny_backbone_dir)).text == f"local-dir:{tiny_backbone_dir}"

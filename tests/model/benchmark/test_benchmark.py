@@ -49,7 +49,7 @@ def rows(result: BenchmarkResult, track: int = 0) -> dict[str, MethodResult]:
     return {method.method: method for method in result.tracks[track].methods}
 
 
-def test_the_oracle_answers_everything(result: BenchmarkResult) -> None:
+def test_oracle_is_perfect(result: BenchmarkResult) -> None:
     for track in (0, 1):
         best = rows(result, track)["oracle"]
         assert best.ap == 1
@@ -57,16 +57,16 @@ def test_the_oracle_answers_everything(result: BenchmarkResult) -> None:
         assert best.ci == (1, 1)
 
 
-def test_a_alone_violates_as_often_as_b_comes_with_a(result: BenchmarkResult) -> None:
+def test_a_only_violates_as_often_as_b_occurs_with_a(result: BenchmarkResult) -> None:
     alone = rows(result)["A only"]
     assert alone.ap < 0.9
-    # Each word stands in a quarter of the items, whatever else does.
+    # Each word occurs in a quarter of the items, independently of others.
     assert 0.1 < alone.violation < 0.4
     assert alone.plain_ap == alone.kept_ap
     assert alone.spared_ap == alone.spared_plain_ap
 
 
-def test_excluding_excludes(result: BenchmarkResult) -> None:
+def test_exclusion_reduces_violations(result: BenchmarkResult) -> None:
     found = rows(result)
     for name in ("subtraction", "orthogonal", "SpaceVLM", "SpLiCE", "Sieve", "dense control"):
         assert found[name].violation < found["A only"].violation, name
@@ -74,7 +74,7 @@ def test_excluding_excludes(result: BenchmarkResult) -> None:
     assert found["subtraction"].hyperparameters["weight"] > 0
 
 
-def test_every_figure_is_whole(result: BenchmarkResult) -> None:
+def test_results_are_complete_and_in_range(result: BenchmarkResult) -> None:
     for track in result.tracks:
         assert tuple(method.method for method in track.methods) == METHODS
         for method in (*track.methods, *track.variants):
@@ -95,7 +95,7 @@ def test_every_figure_is_whole(result: BenchmarkResult) -> None:
         )
 
 
-def test_the_same_run_gives_the_same_json(
+def test_same_run_gives_identical_json(
     result: BenchmarkResult, large_word_collection: Collection
 ) -> None:
     methods = ("A only", "subtraction", "Sieve", "oracle")
@@ -105,22 +105,22 @@ def test_the_same_run_gives_the_same_json(
     once, again = (json.dumps(benchmark(large_word_collection, config).run().as_json())
                    for _ in range(2))  # fmt: skip
     assert once == again
-    told = json.loads(once)
-    assert set(told) >= {"collection", "seeds", "tracks", "nouns_sha256"}
-    (track,) = told["tracks"]
+    data = json.loads(once)
+    assert set(data) >= {"collection", "seeds", "tracks", "nouns_sha256"}
+    (track,) = data["tracks"]
     assert [method["method"] for method in track["methods"]] == list(methods)
     assert set(track["methods"][0]) >= {
         "method", "ap@10", "ci", "ratio", "p@10", "violation@10", "ndcg@10", "plain_ap@10",
     }  # fmt: skip
-    # What is measured of a method does not depend on which others are.
+    # The results of a method do not depend on the other methods.
     assert track["methods"][2]["ap@10"] == round(rows(result)["Sieve"].ap, 6)
-    assert len(told["nouns_sha256"]) == 64
+    assert len(data["nouns_sha256"]) == 64
 
 
-def test_what_was_trained_on_is_not_scored(
+def test_training_items_are_not_scored(
     large_word_collection: Collection, tmp_path: Path, word_checkpoint: Checkpoint
 ) -> None:
-    # The same ids with other splits: some train items of the one are test items of the other.
+    # The same ids with other splits: some train items of one are test items of the other.
     path = write_word_collection(tmp_path / "other", 1500, select=10, test=11)
     other = Collection.open(path)
     trained = set(other.items["id"].iloc[other.rows_of_split(["train"])])
@@ -137,7 +137,7 @@ def test_what_was_trained_on_is_not_scored(
     [("{}", "training.json is damaged"), ("[", "training.json is damaged"),
      ('{"items": []}', "does not record its training items"), (None, "does not record")],
 )  # fmt: skip
-def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
+def test_checkpoint_without_training_items_is_rejected(
     large_word_collection: Collection,
     tmp_path: Path,
     word_checkpoint: Checkpoint,
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_hides_what_it_was_trained_on_is_refused(
         benchmark(large_word_collection, checkpoint=Checkpoint.load(copied))
 
 
-def test_a_checkpoint_trained_elsewhere_is_measured(
+def test_checkpoint_trained_on_another_collection_is_evaluated(
     large_word_collection: Collection, tmp_path: Path, word_checkpoint: Checkpoint
 ) -> None:
     path = write_word_collection(tmp_path / "fresh", 1500, select=10, test=7, seed=2)
@@ -167,18 +167,18 @@ def test_a_checkpoint_trained_elsewhere_is_measured(
     assert large_word_collection.sha256 != fresh.sha256
 
 
-def test_another_backbone_is_a_peer(
+def test_another_backbone_is_a_baseline(
     large_word_collection: Collection, tmp_path: Path, word_collection: Collection
 ) -> None:
-    # The same items, embedded by a backbone that is the same but for its hash.
+    # The same items, embedded by a backbone that differs only in its hash.
     path = write_word_collection(tmp_path / "peer", 1500, "ee" * 32, select=12, test=7)
     config = BenchmarkConfig(("label",), ("subtraction",), (0,), trials=40, resamples=20)
-    peers = {"BLIP": Collection.open(path)}
-    (track,) = benchmark(large_word_collection, config, baselines=peers).run().tracks
-    own, peer = track.methods
-    assert peer.method == "BLIP"
+    baselines = {"BLIP": Collection.open(path)}
+    (track,) = benchmark(large_word_collection, config, baselines=baselines).run().tracks
+    own, baseline = track.methods
+    assert baseline.method == "BLIP"
     assert {v.method for v in track.variants} >= {"BLIP: subtract", "BLIP: SpaceVLM"}
-    assert peer.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
+    assert baseline.plain_ap == pytest.approx(own.plain_ap, abs=0.1)
     with pytest.raises(ValueError, match="lacks .* scored items"):
         benchmark(large_word_collection, baselines={"BLIP": word_collection})
     with pytest.raises(ValueError, match="already a method"):
@@ -193,12 +193,12 @@ def test_another_backbone_is_a_peer(
         ({"trials": 0}, "at least 1"),
     ],
 )
-def test_settings_that_mean_nothing_are_told(options: dict, message: str) -> None:
+def test_invalid_settings_are_rejected(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BenchmarkConfig(**options)
 
 
-def test_another_backbones_training_is_refused(
+def test_training_collection_of_another_backbone_is_rejected(
     large_word_collection: Collection, tmp_path: Path
 ) -> None:
     path = write_word_collection(tmp_path / "other", 100, "ee" * 32, seed=3)

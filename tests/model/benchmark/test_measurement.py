@@ -1,4 +1,4 @@
-"""Test the measures of how much of A remains when B is excluded."""
+"""Test the metrics of how much of A is preserved when B is excluded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N_ITEMS = 60
 
 
 def measured(rule: Rule) -> MethodResult:
-    """One pair over items whose first column tells A with noise, whose second tells B exactly."""
+    """Measure one pair over items whose first column is A with noise and whose second is B."""
     generator = np.random.default_rng(3)
     has_a, has_b = np.zeros((2, 1, N_ITEMS), bool)
     has_a[0, :30], has_b[0, 12:40] = True, True
@@ -26,28 +26,28 @@ def measured(rule: Rule) -> MethodResult:
     a, b = np.eye(2, dtype=np.float32)[:, None]
     spaces = {"items": Space(items.astype(np.float32), a, b, a)}
     draws = draw_resamples(("dog",), N_ITEMS, 5, 0)
-    asked = TrackPairs(questions, questions, PairCriteria())
-    return measure("rule", (rule,), [spaces], [spaces], asked, draws, 1).result
+    requested = TrackPairs(questions, questions, PairCriteria())
+    return measure("rule", (rule,), [spaces], [spaces], requested, draws, 1).result
 
 
 def faultless(space: Space, _: object) -> np.ndarray:
     return np.where(space.score(space.b) > 0, -np.inf, space.score(space.a)).astype(np.float32)
 
 
-def test_a_faultless_exclusion_spares_everything_and_keeps_the_most_there_is() -> None:
+def test_perfect_exclusion_has_no_violations_and_preserves_a() -> None:
     found = measured(Rule("faultless", faultless, {}))
     assert found.violation == 0
     assert found.spared_ap == found.spared_plain_ap == found.kept_ap
-    assert found.kept_ap < found.plain_ap  # half of what has A is gone, the noise is not
+    assert found.kept_ap < found.plain_ap  # half of the items with A are removed, the noise is not
 
 
-def test_what_lacks_b_keeps_its_order_where_only_b_is_subtracted() -> None:
+def test_subtracting_only_b_preserves_the_ranking_of_items_without_b() -> None:
     found = measured(SUBTRACT)
     assert found.spared_ap == found.spared_plain_ap
     assert found.kept_ap != found.plain_ap
 
 
-def test_a_rule_that_harms_a_spares_less() -> None:
+def test_rule_that_harms_a_lowers_spared_ap() -> None:
     def score(space: Space, _: object) -> np.ndarray:
         return space.score(-space.a)
 

@@ -62,7 +62,7 @@ def test_splice_finds_the_words_of_an_item(
 
 
 @pytest.mark.parametrize("name", ["paper", "reconstruction", "VDR-like", "dense control", "Sieve"])
-def test_every_trained_peer_trains_once(
+def test_every_trained_baseline_is_trained_once(
     name: str, large_word_collection: Collection, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encoder(seed: int = 0):  # noqa: ANN202
@@ -86,7 +86,7 @@ def test_every_trained_peer_trains_once(
 
 
 @pytest.mark.usefixtures("home")
-def test_the_papers_codes_are_divided_by_their_maxima(large_word_collection: Collection) -> None:
+def test_paper_codes_are_divided_by_their_maxima(large_word_collection: Collection) -> None:
     config = replace(SHORT, m=300, k=300)
     checkpoint = train_method(
         "paper", large_word_collection, config, WordBackbone().encode_texts,
@@ -108,7 +108,7 @@ def test_the_papers_codes_are_divided_by_their_maxima(large_word_collection: Col
     torch.testing.assert_close(peak[peak > 0], torch.ones(int((peak > 0).sum())), atol=0.02, rtol=0)
 
 
-def test_a_dimension_that_no_training_item_has_is_silent(
+def test_dimension_without_training_items_is_zero(
     large_word_collection: Collection,
 ) -> None:
     config = replace(PAPER, m=300, k=256)
@@ -118,7 +118,7 @@ def test_a_dimension_that_no_training_item_has_is_silent(
     objective.begin(encoder)
     with torch.no_grad():
         encoder.bias[:, 7] = -1.000001 * encoder.encode_md[7].norm()  # no unit vector reaches it
-        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # none of these does either
+        encoder.bias[:, 8] = 1e-7 - encoder.encode_md[8].norm()  # nor any of these
     objective.finish(encoder)
     given = torch.from_numpy(data.collection.image_embeddings[data.rows].astype(np.float32))
     active = encoder.activations(encoder.centred(given, IMAGE), IMAGE)
@@ -134,18 +134,18 @@ def test_each_word_of_a_vocabulary_code_is_a_dimension(large_word_collection: Co
         "VDR-like", large_word_collection, replace(QUICK, k=3), WordBackbone().encode_texts,
         n_words=len(WORDS), device="cpu", progress=False,
     )  # fmt: skip
-    asked = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
-    codes = encode_codes(checkpoint.encoder, asked, TEXT).by_row.toarray()
+    requested = WordBackbone().encode_texts([f"a {word}" for word in sorted(WORDS)])
+    codes = encode_codes(checkpoint.encoder, requested, TEXT).by_row.toarray()
     assert codes.argmax(1).tolist() == list(range(len(WORDS)))
 
 
-def test_soft_targets_of_distinct_pairs_are_the_pairs() -> None:
+def test_soft_contrast_is_zero_only_for_matching_pairs() -> None:
     codes = 10 * torch.eye(4)
     assert float(soft_contrast(codes, codes)) == pytest.approx(0, abs=1e-4)
     assert float(soft_contrast(codes, codes.flip(0))) > 10
 
 
-def test_trials_are_many_different_and_the_same_again(
+def test_trials_are_diverse_and_reproducible(
     questions: PairSet, source: BackboneEmbeddings
 ) -> None:
     method = splice(source, WORDS)

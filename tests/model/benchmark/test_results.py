@@ -1,4 +1,4 @@
-"""Evaluations that are kept: read again as they were, or told in one line why not."""
+"""Test saved evaluations: round trips and one-line errors."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def result(
         ).run()
 
 
-def test_what_is_kept_is_read_again(result: BenchmarkResult, home: Path) -> None:
+def test_saved_result_round_trips(result: BenchmarkResult, home: Path) -> None:
     path = save_evaluation(replace(result, checkpoint="ab" * 32), "my codes/2")
     assert path.is_relative_to(home / "evaluations") and path.stem.endswith("my-codes-2")
     assert path.stat().st_size < 2**20
     read = read_evaluation(path)
     assert read.summary.checkpoint == ("my codes/2", "ab" * 32) and read.summary.is_short
     assert read.summary.collection == (result.collection, result.collection_sha256)
-    for track, kept in zip(result.tracks, read.tracks, strict=True):
-        assert kept.as_json() == track.as_json()
-        assert (kept.pair_counts, kept.answers) == (track.pair_counts, track.answers)
-        for one, other in zip(track.methods, kept.methods, strict=True):
+    for track, saved in zip(result.tracks, read.tracks, strict=True):
+        assert saved.as_json() == track.as_json()
+        assert (saved.pair_counts, saved.answers) == (track.pair_counts, track.answers)
+        for one, other in zip(track.methods, saved.methods, strict=True):
             assert other.by_pair == pytest.approx(one.by_pair, abs=1e-4)
             assert other.violation_by_pair == pytest.approx(one.violation_by_pair, abs=1e-4)
 
 
-def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
+def test_newest_result_is_first_and_none_is_lost(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
     paths = [save_evaluation(result) for _ in range(3)]
     assert len(set(paths)) == 3
     found, faults = list_evaluations(result.collection_sha256)
@@ -67,13 +67,13 @@ def test_the_newest_is_first_and_none_is_lost(result: BenchmarkResult, home: Pat
     assert not list(paths[0].parent.glob(".*"))
 
 
-def test_however_many_are_kept_a_list_reads_each_once(
+def test_listing_reads_each_saved_result_once(
     result: BenchmarkResult, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = save_evaluation(result)
+    saved = save_evaluation(result)
     for number in range(80):
-        shutil.copy(kept, kept.with_name(f"20260101-{number:06}-copy.json"))
-    (kept.parent / "20260102-000000-damaged.json").write_text("{")
+        shutil.copy(saved, saved.with_name(f"20260101-{number:06}-copy.json"))
+    (saved.parent / "20260102-000000-damaged.json").write_text("{")
     first = list_evaluations(result.collection_sha256)
     assert len(first[0]) == 81 and len(first[1]) == 1
     read_bytes, read = Path.read_bytes, []
@@ -84,13 +84,13 @@ def test_however_many_are_kept_a_list_reads_each_once(
 
     monkeypatch.setattr(Path, "read_bytes", noted)
     assert list_evaluations(result.collection_sha256) == first and not read
-    kept.write_text(json.dumps(json.loads(read_bytes(kept)) | {"made": "now"}))
+    saved.write_text(json.dumps(json.loads(read_bytes(saved)) | {"made": "now"}))
     found, _ = list_evaluations(result.collection_sha256)
-    assert read == [kept] and found[0].made == "now"
-    assert home in kept.parents
+    assert read == [saved] and found[0].made == "now"
+    assert home in saved.parents
 
 
-def test_what_was_answered_fits_what_was_measured(
+def test_saved_answers_match_the_labels(
     result: BenchmarkResult, large_word_collection: Collection
 ) -> None:
     labels = large_word_collection.items.set_index("id")["labels"]
@@ -114,7 +114,7 @@ def test_what_was_answered_fits_what_was_measured(
             assert pair in track.answers[name] and pair in track.answers["Sieve"]
 
 
-def spoil(entry: dict, where: str, value: object) -> None:
+def corrupt(entry: dict, where: str, value: object) -> None:
     *path, last = where.split(".")
     for name in path:
         entry = entry[int(name)] if isinstance(entry, list) else entry[name]
@@ -145,7 +145,7 @@ def test_damaged_or_foreign_files_are_one_line(
 ) -> None:
     good, bad = save_evaluation(result), save_evaluation(result)
     entry = json.loads(bad.read_text())
-    spoil(entry, where, value)
+    corrupt(entry, where, value)
     bad.write_text(json.dumps(entry))
     found, (line,) = list_evaluations(result.collection_sha256)
     assert [one.id for one in found] == [good.stem]
@@ -154,7 +154,7 @@ def test_damaged_or_foreign_files_are_one_line(
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe\x00", b"[" * 100_000])
-def test_what_is_no_evaluation_at_all(
+def test_other_files_are_rejected(
     result: BenchmarkResult,
     home: Path,  # noqa: ARG001
     content: bytes,
@@ -165,7 +165,7 @@ def test_what_is_no_evaluation_at_all(
     assert not found and str(path) in line and "\n" not in line
 
 
-def test_an_evaluation_of_another_collection_is_told(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
+def test_evaluation_of_another_collection_is_reported(result: BenchmarkResult, home: Path) -> None:  # noqa: ARG001
     path = save_evaluation(result)
     entry = json.loads(path.read_text())
     entry["collection"]["sha256"] = "11" * 32

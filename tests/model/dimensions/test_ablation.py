@@ -15,12 +15,12 @@ def probe(engine: Engine, dimension: int) -> Ablation:
 
 
 def common(engine: Engine) -> int:
-    """A dimension that many captions have, but by far not all."""
+    """Return a dimension that is active in many captions, but not in most."""
     rates = engine.dimension_table()["firing_texts"].to_numpy()
     return int(np.abs(rates - 0.3).argmin())
 
 
-def test_probes_have_the_dimension_and_stand_evenly(engine: Engine) -> None:
+def test_probes_have_the_dimension_and_are_evenly_spaced(engine: Engine) -> None:
     dimension = common(engine)
     having, _ = engine.text_codes.postings(dimension)
     texts = engine.collection.caption_texts
@@ -28,12 +28,12 @@ def test_probes_have_the_dimension_and_stand_evenly(engine: Engine) -> None:
     assert len(chosen) == 20 and (np.diff(chosen) > 0).all()
     assert set(chosen) <= set(having.tolist())
     assert len({texts[c] for c in chosen}) == 20
-    # In each third of those that have it there is about a third of the probes.
+    # Each third of the captions with the dimension has about a third of the probes.
     thirds = np.histogram(chosen, np.quantile(having, [0, 1 / 3, 2 / 3, 1]))[0]
     assert thirds.min() >= 3
 
 
-def test_the_first_ten_before_and_after_are_those_of_the_search(engine: Engine) -> None:
+def test_top_ten_before_and_after_equal_those_of_search(engine: Engine) -> None:
     dimension = common(engine)
     found = probe(engine, dimension)
     assert 0 < len(found.changes) <= N_CHANGES
@@ -57,7 +57,7 @@ def test_the_first_ten_before_and_after_are_those_of_the_search(engine: Engine) 
             assert one.value == pytest.approx(engine.image_codes.dense(one.row)[dimension])
 
 
-def test_the_most_changed_come_first_and_the_sums_are_right(engine: Engine) -> None:
+def test_most_changed_dimensions_come_first_and_sums_are_correct(engine: Engine) -> None:
     found = probe(engine, common(engine))
     lefts = [change.left for change in found.changes]
     assert lefts == sorted(lefts, reverse=True)
@@ -68,13 +68,13 @@ def test_the_most_changed_come_first_and_the_sums_are_right(engine: Engine) -> N
     assert found.n_changed / found.n_probes <= found.mean_left <= lefts[0]
 
 
-def test_a_dimension_of_no_caption_has_no_probe(engine: Engine) -> None:
+def test_dimension_without_captions_has_no_probe(engine: Engine) -> None:
     silent = np.flatnonzero(engine.dimension_table()["firing_texts"].to_numpy() == 0)
     assert len(silent), "every dimension fires for some caption"
     assert probe(engine, int(silent[0])) == Ablation(0, 0, 0.0, ())
 
 
-def test_there_is_no_such_dimension(engine: Engine) -> None:
+def test_unknown_dimension_is_rejected(engine: Engine) -> None:
     for dimension in (-1, engine.text_codes.m):
         with pytest.raises(ValueError, match="there is no dimension"):
             probe(engine, dimension)

@@ -1,4 +1,4 @@
-"""Likeness scores against brute force over known geometry."""
+"""Test similarity scores against brute force with known geometry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pairwise_monosemanticity(activations: np.ndarray, features: np.ndarray) -> float:
-    """The formula as Pach et al. write it, pair by pair."""
+    """Compute the formula of Pach et al. pair by pair."""
     low, high = activations.min(), activations.max()
     scaled = (activations - low) / (high - low) if high > low else 0 * activations
     above = below = 0.0
@@ -60,7 +60,7 @@ def test_monosemanticity_of_a_dimension_that_fires_everywhere_is_min_max_scaled(
 
 
 @given(worlds(), st.floats(0.1, 9))
-def test_scores_do_not_change_with_a_dimensions_scale(
+def test_scores_do_not_depend_on_the_scale_of_a_dimension(
     world: tuple[np.ndarray, np.ndarray], factor: float
 ) -> None:
     codes, features = world
@@ -92,13 +92,13 @@ def test_clarity_is_the_mean_cosine_of_pairs() -> None:
     there[2, 1:] = False
     found = clarity(examples, there)
     for j in (0, 1, 3):
-        kept = examples[j][there[j]]
-        cosines = (kept @ kept.T)[~np.eye(len(kept), dtype=bool)]
+        saved = examples[j][there[j]]
+        cosines = (saved @ saved.T)[~np.eye(len(saved), dtype=bool)]
         assert found[j] == pytest.approx(cosines.mean())
     assert np.isnan(found[2])
 
 
-def test_redundancy_is_the_nearest_other() -> None:
+def test_redundancy_is_the_nearest_other_dimension() -> None:
     centres = np.array([[1.0, 0], [2.0, 0], [0, 1.0], [0, 0]])
     np.testing.assert_allclose(redundancy(centres), [1, 1, 0, np.nan], atol=1e-6)
 
@@ -111,12 +111,12 @@ def test_polysemanticity_is_the_angle_between_two_meanings(angle: float, expecte
     assert found == pytest.approx([expected], abs=1e-6)
 
 
-def test_one_stray_image_is_no_second_meaning() -> None:
+def test_one_outlier_is_no_second_meaning() -> None:
     examples = np.array([[[1.0, 0]] * 9 + [[0, 1.0]]])
     assert polysemanticity(examples, np.ones((1, 10), bool))[0] < 0.2
 
 
-def test_polysemanticity_is_what_k_means_finds() -> None:
+def test_polysemanticity_equals_k_means() -> None:
     from sklearn.cluster import KMeans
 
     generator = np.random.default_rng(3)
@@ -129,14 +129,14 @@ def test_polysemanticity_is_what_k_means_finds() -> None:
         assert found[j] == pytest.approx(1 - cosine, abs=1e-6)
 
 
-def test_the_strongest_come_first_and_ties_by_row() -> None:
+def test_strongest_rows_come_first_and_ties_by_row() -> None:
     codes = csc_array(np.array([[0.5, 0], [0.9, 0], [0.5, 0], [0, 0.1]], np.float32))
     rows, there = strongest(codes, 2)
     assert rows.tolist() == [[1, 0], [3, 0]]
     assert there.tolist() == [[True, True], [True, False]]
 
 
-def test_centred_features_of_alike_images_are_not_all_alike() -> None:
+def test_centring_separates_similar_images() -> None:
     features = centred_features(np.array([[1, 0.1], [1, -0.1]], np.float16))
     assert features[0] @ features[1] == pytest.approx(-1, abs=1e-3)
     assert centred_features(np.empty((0, 3))).shape == (0, 3)

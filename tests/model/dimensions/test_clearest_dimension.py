@@ -22,19 +22,19 @@ def table(**changed: Sequence[object]) -> pd.DataFrame:
     return pd.DataFrame({"dimension": range(5), **columns, **changed})
 
 
-def test_the_first_is_named_neither_everywhere_nor_rare_and_clear() -> None:
+def test_clearest_dimension_is_named_clear_and_neither_common_nor_rare() -> None:
     assert clearest_dimension(table()) == 1
     assert clearest_dimension(table(name_score=[1.0, 0.1, 0.9, 1.0, 1.0])) == 2
     assert clearest_dimension(table(monosemanticity=[1.0, -0.2, 0.1, 1.0, 1.0])) == 2
     assert clearest_dimension(rename_rows(table(), {3: "mine"})) == 3
 
 
-def test_what_is_not_known_does_not_count_and_equals_go_by_number() -> None:
+def test_missing_values_are_ignored_and_ties_break_by_index() -> None:
     nothing = [np.nan] * 5
     unknown = table(agreement=nothing, monosemanticity=nothing, name_score=nothing)
     assert clearest_dimension(unknown) == 1
 
 
-def test_where_none_can_be_told_none_is_chosen() -> None:
+def test_no_dimension_is_chosen_if_none_qualifies() -> None:
     assert clearest_dimension(table(firing_images=[0.9] * 5)) is None
     assert clearest_dimension(table(name_source=[""] * 5)) is None

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sieve.model.dimensions.labels import disentanglement, probe_importances
 
 
-def test_one_to_one_is_1_and_evenly_spread_is_0() -> None:
+def test_one_to_one_scores_1_and_uniform_scores_0() -> None:
     one_to_one = disentanglement(np.eye(4) * [1, 2, 3, 4])
     assert (one_to_one.disentanglement, one_to_one.completeness) == pytest.approx((1, 1))
     even = disentanglement(np.ones((6, 4)))
@@ -25,7 +25,7 @@ def test_two_dimensions_for_one_label_are_disentangled_but_incomplete() -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
-def test_in_range_and_blind_to_order_and_scale(seed: int, factor: float) -> None:
+def test_scores_are_in_range_and_invariant_to_order_and_scale(seed: int, factor: float) -> None:
     generator = np.random.default_rng(seed)
     importances = generator.random((7, 5)) * (generator.random((7, 5)) < 0.6)
     found = disentanglement(importances)

@@ -21,7 +21,7 @@ from sieve.model.encoder import IMAGE, encode_codes
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())
-def test_auc_is_scikit_learns(seed: int, density: float, ties: bool) -> None:
+def test_auc_equals_scikit_learn(seed: int, density: float, ties: bool) -> None:
     generator = np.random.default_rng(seed)
     codes = generator.random((15, 4)) * (generator.random((15, 4)) < density)
     codes = np.round(codes, 1) if ties else codes
@@ -41,14 +41,14 @@ def test_purity_is_the_share_among_the_strongest() -> None:
     np.testing.assert_allclose(found, [0.5, 1, np.nan])
 
 
-def test_presence_is_of_all_labels_in_order() -> None:
+def test_presence_has_all_labels_in_order() -> None:
     names, presence = label_presence([["dog", "cat"], [], ["dog", "dog"]])
     assert names == ["cat", "dog"]
     assert presence.toarray().tolist() == [[1, 1], [0, 0], [0, 1]]
     assert label_presence([[], []])[1].shape == (2, 0)
 
 
-def test_labels_find_their_dimensions_on_items_that_did_not_choose_them(
+def test_labels_are_scored_on_held_out_items(
     word_collection: Collection, word_checkpoint: Checkpoint
 ) -> None:
     codes = encode_codes(word_checkpoint.encoder, word_collection.image_embeddings, IMAGE).by_row
@@ -70,7 +70,7 @@ def test_labels_find_their_dimensions_on_items_that_did_not_choose_them(
     assert np.nanmean(best["label_auc"]) > 0.6
 
 
-def test_a_collection_without_labels_or_splits_has_no_fit(word_collection: Collection) -> None:
+def test_collection_without_labels_or_splits_has_no_scores(word_collection: Collection) -> None:
     codes = csr_array((word_collection.n_items, 4), dtype=np.float32)
     bare = Collection(word_collection.path, word_collection.manifest, "0")
     bare.items = word_collection.items.assign(split="train")

@@ -1,4 +1,4 @@
-"""Leakage and survival in a made-up code whose dimensions are known."""
+"""Test leakage and survival with synthetic codes of known dimensions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sieve.model.exclusion import Calibration
 M = 12
 
 
-def made_up(leaks: bool) -> tuple[SparseCodes, LabelFit]:
-    """Label `a` is dimension 0, `b` dimension 1; where it leaks, `b` is dimension 2 as well."""
+def synthetic_codes(leaks: bool) -> tuple[SparseCodes, LabelFit]:
+    """Label `a` is dimension 0 and `b` dimension 1; with leakage, `b` is also dimension 2."""
     generator = np.random.default_rng(0)
     has = generator.random((600, 2)) < 0.5
     dense = 0.05 * generator.random((600, M))
@@ -41,8 +41,10 @@ def encode(text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("leaks", "low", "high"), [(False, -0.1, 0.35), (True, 0.99, 1.0)])
-def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: float) -> None:
-    codes, fit = made_up(leaks)
+def test_leakage_measures_what_other_dimensions_predict(
+    leaks: bool, low: float, high: float
+) -> None:
+    codes, fit = synthetic_codes(leaks)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.wanted, report.unwanted, report.off) == ("a", "b", 1)
     assert report.auc_all > 0.99
@@ -52,26 +54,26 @@ def test_leakage_is_what_other_dimensions_tell(leaks: bool, low: float, high: fl
     assert found.leakage == pytest.approx((report.auc_off - 0.5) / (report.auc_all - 0.5))
 
 
-def test_a_survives_where_b_has_dimensions_of_its_own() -> None:
-    codes, fit = made_up(False)
+def test_a_is_preserved_if_b_has_separate_dimensions() -> None:
+    codes, fit = synthetic_codes(False)
     (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode, Calibration(), np.ones(M))
     assert (report.ap_on, report.ap_ignored, report.ap_pushed) == pytest.approx((1, 1, 1))
 
 
-def test_a_suffers_where_its_dimension_is_switched_off() -> None:
-    codes, fit = made_up(False)
+def test_a_is_lost_if_its_dimension_is_switched_off() -> None:
+    codes, fit = synthetic_codes(False)
 
-    def muddled(text: str) -> np.ndarray:
+    def encode_mixed(text: str) -> np.ndarray:
         code = np.zeros(M, np.float32)
         code[[0, 1] if text == "a b" else [0, 3]] = (0.9, 0.9) if text == "a b" else (0.5, 0.9)
         return code / np.linalg.norm(code)
 
-    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], muddled, Calibration(), np.ones(M))
+    (report,) = pair_reports(codes, fit, [LabelPair(0, 1)], encode_mixed, Calibration(), np.ones(M))
     assert report.off == 2
     assert report.ap_pushed < report.ap_on
 
 
-def test_pairs_are_seen_together_and_apart() -> None:
+def test_pairs_require_joint_and_separate_occurrences() -> None:
     generator = np.random.default_rng(1)
     has = generator.random((500, 8)) < generator.uniform(0.05, 0.5, 8)
     has[:, 7] |= has[:, 6]  # 6 is a kind of 7
@@ -88,6 +90,6 @@ def test_pairs_are_seen_together_and_apart() -> None:
     assert len({b for _, b in few}) == 4, "each B as rarely as can be"
 
 
-def test_no_pairs_no_report() -> None:
+def test_no_pairs_give_no_report() -> None:
     assert summarise([]) is None
     assert label_pairs(csr_array((50, 3))) == []

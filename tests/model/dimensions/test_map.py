@@ -23,13 +23,13 @@ from sieve.model.engine import Engine
 
 
 def bundles(n: int, of: int) -> np.ndarray:
-    """`n` noisy directions about each of `of` others."""
+    """Return `n` noisy directions around each of `of` others."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((of, 24))
     return np.repeat(centres, n, 0) + 0.2 * generator.standard_normal((n * of, 24))
 
 
-def test_alike_directions_stand_near_each_other() -> None:
+def test_similar_directions_are_close_on_the_map() -> None:
     positions, method = lay_out(bundles(20, 4))
     assert method == T_SNE
     apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
@@ -38,31 +38,31 @@ def test_alike_directions_stand_near_each_other() -> None:
     assert np.abs(positions).max() == 1
 
 
-def test_the_same_directions_stand_at_the_same_places() -> None:
+def test_map_is_deterministic() -> None:
     first, again = (lay_out(bundles(10, 3))[0] for _ in range(2))
     assert np.array_equal(first, again)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 11])
-def test_few_are_laid_out_too(n: int) -> None:
+def test_few_directions_are_laid_out(n: int) -> None:
     positions, method = lay_out(bundles(1, n) if n else np.zeros((0, 24)))
     assert method == BY_PCA
     assert positions.shape == (n, 2) and np.isfinite(positions).all()
     assert len(np.unique(positions, axis=0)) == n
 
 
-def test_directions_that_are_all_one_make_no_map_of_nothing() -> None:
+def test_identical_directions_are_laid_out() -> None:
     positions, method = lay_out(np.ones((20, 5)))
     assert method == BY_PCA and not positions.any()
 
 
-def test_many_are_laid_out_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_directions_use_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MOST", 30)
     assert lay_out(bundles(10, 4))[1] == BY_PCA
     assert lay_out(bundles(10, 3))[1] == T_SNE
 
 
-def test_the_map_is_of_live_dimensions_and_kept(
+def test_map_has_only_live_dimensions_and_is_cached(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
@@ -71,24 +71,24 @@ def test_the_map_is_of_live_dimensions_and_kept(
     fires = (table["firing_images"] > 0) | (table["firing_texts"] > 0)
     assert found.dimensions.tolist() == table["dimension"][fires].tolist()
 
-    def unasked(_: np.ndarray) -> tuple[np.ndarray, str]:
+    def fail_if_called(_: np.ndarray) -> tuple[np.ndarray, str]:
         raise AssertionError("laid out twice")
 
-    monkeypatch.setattr(layout, "lay_out", unasked)
-    kept = dimension_map(*opened)
-    assert np.array_equal(kept.positions, found.positions)
-    assert (kept.dimensions.tolist(), kept.method) == (found.dimensions.tolist(), found.method)
+    monkeypatch.setattr(layout, "lay_out", fail_if_called)
+    saved = dimension_map(*opened)
+    assert np.array_equal(saved.positions, found.positions)
+    assert (saved.dimensions.tolist(), saved.method) == (found.dimensions.tolist(), found.method)
 
 
-def test_a_damaged_map_is_laid_out_again(engine: Engine, tmp_path: Path) -> None:
+def test_damaged_map_is_recomputed(engine: Engine, tmp_path: Path) -> None:
     opened = (engine.collection, engine.checkpoint, engine.derived)
     found = dimension_map(*opened)
-    (kept,) = (tmp_path / "codes").glob("*-map*/map.parquet")
-    kept.write_bytes(b"no map")
+    (saved,) = (tmp_path / "codes").glob("*-map*/map.parquet")
+    saved.write_bytes(b"no map")
     assert np.array_equal(dimension_map(*opened).positions, found.positions)
 
 
-def test_a_home_that_cannot_be_written_keeps_no_map(
+def test_read_only_home_does_not_cache_the_map(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -96,7 +96,7 @@ def test_a_home_that_cannot_be_written_keeps_no_map(
     assert len(dimension_map(engine.collection, engine.checkpoint, engine.derived).dimensions)
 
 
-def test_codes_from_elsewhere_are_laid_out_by_where_they_fire(
+def test_external_codes_are_laid_out_by_coactivation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path / "home"))

@@ -24,7 +24,8 @@ from sieve.model.dimensions.vocabulary import (
     vocabulary_of,
     word_embeddings,
 )
-from sieve.model.encoder import SparseEncoder, SparseEncoderConfig
+from sieve.model.encoder import SparseEncoder
+from sieve.model.hyperparameters import SparseEncoderConfig
 from sieve.model.words.text import WordPresence, with_phrases, word_presence
 
 
@@ -33,7 +34,7 @@ def names(association: list[list[float]], words: list[str]) -> dict[int, Dimensi
     return name_dimensions(np.array(association, np.float32), WordPresence(words, presence))
 
 
-def test_the_surest_has_a_name_alone_and_the_unassociated_has_none() -> None:
+def test_strongest_association_gets_the_name_and_unassociated_get_none() -> None:
     found = names([[0.5, 0.4], [0.9, 0.1], [0, 0]], ["dog", "snow"])
     assert {j: name.name for j, name in found.items()} == {0: "dog · snow", 1: "dog"}
     assert found[0].runner_up == "snow"
@@ -41,25 +42,25 @@ def test_the_surest_has_a_name_alone_and_the_unassociated_has_none() -> None:
     assert found[0].source == CAPTIONS
 
 
-def test_a_phrase_that_fits_as_well_takes_the_words_place() -> None:
+def test_equally_good_phrase_replaces_the_word() -> None:
     words = ["palm", "beach", "palm tree"]
     assert names([[0.8, 0.3, 0.8]], words)[0].name == "palm tree"
     assert names([[0.8, 0.3, 0.6]], words)[0].name == "palm"
     assert names([[0.8, 0.3, 0.8]], words)[0].runner_up == "beach"
 
 
-def test_the_runner_up_says_something_else() -> None:
+def test_second_name_has_another_meaning() -> None:
     found = best_words(np.array([0.9, 0.8, 0.3]), ["snow", "snowy", "winter"])
     assert found == WordFit("snow", 0.9, "winter", 0.3)
     assert best_words(np.array([0.0, -1.0]), ["a", "b"]) is None
     assert are_related("tree", "palm tree") and not are_related("cat", "dog")
 
 
-def test_phrases_are_neighbours_that_keep_together() -> None:
-    told = [["a palm tree, a red ball"], ["two palm trees"], ["the palm tree on a hill"]] * 2
-    told += [["a red car and a tree"], ["a red boat"], ["a tree of red apples"]] * 3
-    words = word_presence(told, 2)
-    found = with_phrases(words, told, 2)
+def test_phrases_are_words_that_occur_together() -> None:
+    reported = [["a palm tree, a red ball"], ["two palm trees"], ["the palm tree on a hill"]] * 2
+    reported += [["a red car and a tree"], ["a red boat"], ["a tree of red apples"]] * 3
+    words = word_presence(reported, 2)
+    found = with_phrases(words, reported, 2)
     phrases = found.words[len(words.words) :]
     assert "palm tree" in phrases
     assert "tree red" not in phrases and "car tree" not in phrases, "words between them"
@@ -67,7 +68,7 @@ def test_phrases_are_neighbours_that_keep_together() -> None:
     assert column.tolist() == [1] * 6 + [0] * 9
 
 
-def test_captions_go_first_and_the_vocabulary_fills_the_gaps() -> None:
+def test_captions_take_precedence_over_the_vocabulary() -> None:
     named = {0: DimensionName("dog", 0.8, "cat", 0.3)}
     fits = {0: WordFit("puppy", 0.6, "hound", 0.5), 2: WordFit("beach", 0.4, "", 0.0)}
     found = add_vocabulary(named, fits)
@@ -76,13 +77,13 @@ def test_captions_go_first_and_the_vocabulary_fills_the_gaps() -> None:
     assert add_vocabulary({}, fits)[0].name == "puppy", "without captions, all are of it"
 
 
-def test_the_vocabulary_is_large_and_plain() -> None:
+def test_vocabulary_is_large_and_common() -> None:
     words = english_words()
     assert len(words) == len(set(words)) >= 5000
     assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
 
-def test_only_words_that_the_backbone_knows() -> None:
+def test_only_words_of_the_backbone_are_used() -> None:
     class Small(WordBackbone):
         def unknown_words(self, text: str) -> list[str]:
             return [] if text in WORDS else [text]
@@ -90,7 +91,7 @@ def test_only_words_that_the_backbone_knows() -> None:
     assert set(vocabulary_of(Small())) == set(WORDS) & set(english_words())
 
 
-def test_a_word_must_fit_the_text_and_the_images() -> None:
+def test_word_must_match_the_text_and_the_images() -> None:
     encoder = SparseEncoder(SparseEncoderConfig(d=4, m=4, k=2))
     with torch.no_grad():
         encoder.encode_md.copy_(torch.eye(4))
@@ -102,10 +103,10 @@ def test_a_word_must_fit_the_text_and_the_images() -> None:
     assert fit_words(encoder, images, [], words[:0]) == {}
 
 
-def test_word_embeddings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_embeddings_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIEVE_HOME", str(tmp_path))
     first = word_embeddings(["a dog", "a cat"], WordBackbone(), "ff")
-    (kept,) = (tmp_path / "words").glob("*.npy")
+    (saved,) = (tmp_path / "words").glob("*.npy")
 
     class Silent(WordBackbone):
         def encode_texts(self, texts: list[str]) -> np.ndarray:
@@ -113,17 +114,17 @@ def test_word_embeddings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     again = word_embeddings(["a dog", "a cat"], Silent(), "ff")
     np.testing.assert_allclose(again, first, atol=1e-3)
-    kept.write_bytes(b"broken")
+    saved.write_bytes(b"broken")
     np.testing.assert_allclose(word_embeddings(["a dog", "a cat"], WordBackbone(), "ff"), first)
 
 
-def test_an_encoders_dimensions_are_named_after_what_they_mean(
+def test_dimensions_are_named_after_their_meaning(
     word_collection: Collection, word_checkpoint: Checkpoint, word_backbone: WordBackbone
 ) -> None:
     rows = word_collection.rows_of_split(["train"])
     found = name_encoder(word_checkpoint.encoder, word_collection, rows, word_backbone)
-    told = {name.name for name in found.values() if name.source == CAPTIONS}
-    assert set(WORDS) <= told
+    reported = {name.name for name in found.values() if name.source == CAPTIONS}
+    assert set(WORDS) <= reported
     by_vocabulary = {name.vocabulary for name in found.values()}
     assert len(set(WORDS) & by_vocabulary) >= 8
     for name in found.values():

@@ -10,7 +10,7 @@ from sieve.model.evaluation.metrics import measure_rankings, ranked_rows, recall
 
 
 def oracle(scores: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
-    """trec_eval's figures; its names sort backwards where scores tie, so ours do too."""
+    """Return the metrics of trec_eval, which sorts names in reverse order if scores tie."""
     n = scores.shape[1]
     names = [f"{n - row:06}" for row in range(n)]
     qrels = {
@@ -27,7 +27,7 @@ def oracle(scores: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("share", "levels"), [(0.02, None), (0.2, None), (0.7, None), (0.2, 4)])
-def test_measures_are_those_of_trec_eval(share: float, levels: int | None) -> None:
+def test_metrics_equal_trec_eval(share: float, levels: int | None) -> None:
     generator = np.random.default_rng(0)
     scores = generator.random((40, 60))
     if levels:  # many ties
@@ -41,7 +41,7 @@ def test_measures_are_those_of_trec_eval(share: float, levels: int | None) -> No
     np.testing.assert_allclose(ours.ndcg, theirs["ndcg_cut_10"])
 
 
-def test_average_precision_by_hand() -> None:
+def test_average_precision_equals_a_manual_calculation() -> None:
     scores = np.array([[0.9, 0.8, 0.7, 0.1]])
     relevant = np.array([[True, False, True, False]])
     violating = np.array([[False, True, False, True]])
@@ -51,7 +51,7 @@ def test_average_precision_by_hand() -> None:
     assert found.violation[0] == 0.2
 
 
-def test_what_is_left_out_is_no_result() -> None:
+def test_excluded_rows_are_not_results() -> None:
     scores = np.array([[-np.inf, 1.0, -np.inf]])
     everything = np.ones((1, 3), bool)
     assert ranked_rows(scores, 3).tolist() == [[1, -1, -1]]
@@ -60,7 +60,7 @@ def test_what_is_left_out_is_no_result() -> None:
     assert found.violation[0] == 0.1
 
 
-def test_a_query_without_relevant_rows_has_no_measure() -> None:
+def test_query_without_relevant_rows_has_no_metric() -> None:
     found = measure_rankings(np.ones((1, 5)), np.zeros((1, 5), bool))
     assert np.isnan(found.ap[0])
     assert np.isnan(found.ndcg[0])
@@ -70,7 +70,7 @@ def test_a_query_without_relevant_rows_has_no_measure() -> None:
 @given(
     st.lists(st.sampled_from([0.0, 0.5, 1.0, -np.inf]), min_size=1, max_size=30), st.integers(1, 12)
 )
-def test_ties_go_to_the_smaller_row(line: list[float], top: int) -> None:
+def test_ties_break_by_row(line: list[float], top: int) -> None:
     expected = sorted((-score, row) for row, score in enumerate(line) if score > -np.inf)
     rows = ranked_rows(np.array([line]), top)[0]
     assert [row for row in rows.tolist() if row >= 0] == [row for _, row in expected[:top]]

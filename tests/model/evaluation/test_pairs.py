@@ -32,11 +32,13 @@ def names_of(pairs: PairSet) -> set[tuple[str, str]]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.integers(20, 200), st.floats(0.1, 0.9), st.booleans())
-def test_exactly_the_lawful_pairs_are_asked(seed: int, n: int, share: float, tuning: bool) -> None:
+def test_exactly_the_valid_pairs_are_selected(
+    seed: int, n: int, share: float, tuning: bool
+) -> None:
     criteria = PairCriteria(relevant=5, violating=4, share=0.3)
     table = concepts(seed, n, share)
     rows = np.arange(0, n, 2)
-    asked, others = (
+    requested, others = (
         names_of(select_pairs(table, rows, criteria, which)) for which in (tuning, not tuning)
     )
     for a in range(len(NAMES)):
@@ -45,12 +47,12 @@ def test_exactly_the_lawful_pairs_are_asked(seed: int, n: int, share: float, tun
             both, alone = (has_a & has_b).sum(), (has_a & ~has_b).sum()
             lawful = a != b and {a, b} != {0, 1} and alone >= 5 and both >= 4
             lawful = bool(lawful and both >= 0.3 * has_a.sum())
-            assert ((NAMES[a], NAMES[b]) in asked | others) == lawful
-    # Neither a pair nor its mirror may tune and report.
-    assert not {frozenset(pair) for pair in asked} & {frozenset(pair) for pair in others}
+            assert ((NAMES[a], NAMES[b]) in requested | others) == lawful
+    # Neither a pair nor its mirror image is used for both tuning and reporting.
+    assert not {frozenset(pair) for pair in requested} & {frozenset(pair) for pair in others}
 
 
-def test_a_question_marks_what_answers_it() -> None:
+def test_pair_set_marks_relevant_and_violating_items() -> None:
     table = concepts(3, 60, 0.5)
     rows = np.arange(30, 60)
     questions = select_pairs(table, rows, PairCriteria(2, 2, 0.1), tuning=False)
@@ -65,7 +67,7 @@ def test_a_question_marks_what_answers_it() -> None:
         )
 
 
-def test_too_many_pairs_are_cut_to_the_same_ones() -> None:
+def test_pair_limit_selects_the_same_pairs() -> None:
     table = concepts(3, 200, 0.5)
     everything = select_pairs(table, np.arange(200), PairCriteria(), tuning=False)
     some = select_pairs(table, np.arange(200), PairCriteria(at_most=5), tuning=False)
@@ -73,7 +75,7 @@ def test_too_many_pairs_are_cut_to_the_same_ones() -> None:
     assert names_of(some) < names_of(everything)
 
 
-def test_a_small_select_split_scales_the_law(large_word_collection: Collection) -> None:
+def test_small_select_split_scales_the_criteria(large_word_collection: Collection) -> None:
     found = track_pairs(
         large_word_collection,
         "label",
@@ -84,7 +86,7 @@ def test_a_small_select_split_scales_the_law(large_word_collection: Collection) 
     assert found.report.relevant.sum(1).min() >= 10
 
 
-def test_a_label_that_always_comes_with_another_is_its_kind(
+def test_label_that_implies_another_is_its_hyponym(
     large_word_collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = large_word_collection.items.copy()
@@ -100,6 +102,6 @@ def test_a_label_that_always_comes_with_another_is_its_kind(
     assert found.apart[place["dog"], place["cat"]]
 
 
-def test_too_few_items_are_told(word_collection: Collection) -> None:
+def test_too_few_items_are_reported(word_collection: Collection) -> None:
     with pytest.raises(ValueError, match="no label pair for"):
         track_pairs(word_collection, "label", benchmark_nouns(), PairCriteria(relevant=30))

@@ -36,7 +36,7 @@ def random_codes(generator: np.random.Generator, n: int, m: int) -> np.ndarray:
     st.floats(0, 3, width=16),
     st.floats(0, 0.25, width=16),
 )
-def test_rules_of_dimensions_are_those_of_search(
+def test_code_rules_equal_search(
     seed: int, ratio: float, floor: float, push: float, threshold: float
 ) -> None:
     generator = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def plane(degrees: float) -> np.ndarray:
     return np.array([[np.cos(angle), np.sin(angle)]], np.float32)
 
 
-def test_dense_rules_by_known_geometry() -> None:
+def test_dense_rules_match_known_geometry() -> None:
     images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
     space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
     # a - b points to -30°, a without its part along b to 0°.
@@ -74,13 +74,13 @@ def test_dense_rules_by_known_geometry() -> None:
     )
     # Caps of α = 60° around 30° and 90°: [-30°, 90°] less [30°, 150°] is [-30°, 30°], around 0°.
     assert SPACEVLM.scores(space, {"t": 0.5}).argmax() == 1
-    # Caps that do not meet leave a as it is.
+    # Caps that do not intersect leave a unchanged.
     assert SPACEVLM.scores(space, {"t": 0.99}).argmax() == 2
     left = FILTER.scores(space, {"quantile": 0.75})[0]
     assert np.isneginf(left).tolist() == [False, False, False, False, True]
 
 
-def test_a_signed_space_is_pushed_against_b() -> None:
+def test_signed_space_is_subtracted_towards_minus_b() -> None:
     images = unit(np.array([[1, 1, 0], [1, -1, 0], [1, 0, 0]], np.float32))
     a, b = np.array([[1, 0, 0]], np.float32), unit(np.array([[0.1, -1, 0]], np.float32))
     space = Space(images, a, b, a)
@@ -91,10 +91,10 @@ def test_a_signed_space_is_pushed_against_b() -> None:
     assert zeroed[0] == pytest.approx(zeroed[1])
 
 
-def test_what_stays_below_the_threshold_costs_nothing() -> None:
+def test_values_below_the_threshold_are_not_penalised() -> None:
     images = np.concatenate([plane(d) for d in (-30, 0, 30, 60, 90)])
     space = Space(images, a=plane(30), b=plane(90), literal=plane(60))
-    # B's strongest is 1 but for the quantile: at half of it, sin 60° and sin 90° stand out.
+    # B's maximum is 1 except for the quantile: at half of it, sin 60° and sin 90° exceed it.
     above = SUBTRACT_ABOVE.scores(space, {"weight": 1.0, "limit": 0.5})[0]
     plain = ONLY_A.scores(space, {})[0]
     assert (above < plain - 1e-6).tolist() == [False, False, True, True, True]

@@ -19,7 +19,7 @@ from sieve.model.index.qdrant import IndexAddress, connect
         ("qdrant://host/a%23b", "http://host:6333", "", "a#b", "qdrant://host:6333/a%23b"),
     ],
 )
-def test_addresses(text: str, url: str, folder: str, name: str, normalised: str) -> None:
+def test_addresses_are_parsed(text: str, url: str, folder: str, name: str, normalised: str) -> None:
     address = IndexAddress.parse(text)
     assert address == IndexAddress(url, folder, name)
     assert str(address) == normalised and IndexAddress.parse(normalised) == address
@@ -33,18 +33,18 @@ def test_addresses(text: str, url: str, folder: str, name: str, normalised: str)
         "qdrant://host/a?x=1", "qdrant://host/a#b", "qdrant://[::1/a",
     ],
 )  # fmt: skip
-def test_other_text_is_refused(text: str) -> None:
+def test_other_texts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="expected the address of an index, qdrant://HOST"):
         IndexAddress.parse(text)
 
 
-def test_a_key_in_an_address_is_refused() -> None:
+def test_key_in_an_address_is_rejected() -> None:
     with pytest.raises(ValueError, match="QDRANT_API_KEY") as refused:
         IndexAddress.parse("qdrant://me:secret@host/a")
     assert "secret" not in str(refused.value)
 
 
-def test_a_missing_qdrant_client_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_qdrant_client_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "qdrant_client", None)
     with pytest.raises(ValueError, match=r"pip install 'sieve-explorer\[qdrant\]'"):
         connect(IndexAddress.parse("qdrant://host/a"))

@@ -88,7 +88,7 @@ def reference(query: Query) -> np.ndarray:
 
 @pytest.mark.parametrize("never", [False, True], ids=["push", "never"])
 @pytest.mark.parametrize(("off", "strictness"), [(0, 1.0), (4, 0.0), (4, 0.5), (4, 1.0)])
-def test_rows_and_scores_are_those_of_the_formula(
+def test_rows_and_scores_equal_the_formula(
     index: Index, never: bool, off: int, strictness: float
 ) -> None:
     for seed in range(5):
@@ -101,7 +101,7 @@ def test_rows_and_scores_are_those_of_the_formula(
         assert len(set(found.rows.tolist())) == 24
 
 
-def test_contributions_add_up_to_the_score(index: Index) -> None:
+def test_contributions_sum_to_the_score(index: Index) -> None:
     query = ask(1)
     found = index.search(query, 10)
     for place, (row, score) in enumerate(zip(found.rows, found.scores, strict=True)):
@@ -112,7 +112,7 @@ def test_contributions_add_up_to_the_score(index: Index) -> None:
         np.testing.assert_array_equal(parts.values, own.values)
 
 
-def test_off_then_on_is_the_identity(index: Index) -> None:
+def test_off_then_on_restores_the_results(index: Index) -> None:
     query = ask(2, off=0)
     before = index.search(query, 24)
     index.search(ask(2, off=3), 24)
@@ -121,7 +121,7 @@ def test_off_then_on_is_the_identity(index: Index) -> None:
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
-def test_never_leaves_nothing_above_the_threshold_and_all_else(index: Index) -> None:
+def test_never_returns_exactly_the_rows_below_the_threshold(index: Index) -> None:
     query = ask(3, off=2, never=True)
     found = index.search(query, N)
     off = CODES.by_row[:, list(query.off)].toarray()
@@ -130,7 +130,7 @@ def test_never_leaves_nothing_above_the_threshold_and_all_else(index: Index) -> 
     assert sorted(found.rows.tolist()) == np.flatnonzero(~np.isnan(reference(query))).tolist()
 
 
-def test_more_than_there_is_gives_all_that_share_a_dimension(index: Index) -> None:
+def test_large_top_returns_all_rows_that_share_a_dimension(index: Index) -> None:
     query = ask(4)
     found = index.search(query, 10 * N)
     assert sorted(found.rows.tolist()) == np.flatnonzero(~np.isnan(reference(query))).tolist()
@@ -138,17 +138,17 @@ def test_more_than_there_is_gives_all_that_share_a_dimension(index: Index) -> No
     assert found.scores[-1] < 0, "what is pushed away comes last"
 
 
-def test_nothing_is_found_for_nothing(index: Index) -> None:
+def test_empty_query_returns_nothing(index: Index) -> None:
     empty = Query(np.zeros(M, np.float32))
     assert len(index.search(empty, 24).rows) == 0
     assert len(index.search(ask(0), 0).rows) == 0
 
 
-def test_a_query_of_another_width_is_refused(index: Index) -> None:
+def test_query_of_another_width_is_rejected(index: Index) -> None:
     with pytest.raises(ValueError, match=rf"8 dimensions, but the codes have {M}"):
         index.search(Query(np.ones(8, np.float32)), 24)
 
 
-def test_a_row_is_read_exactly(index: Index) -> None:
+def test_row_codes_are_read_exactly(index: Index) -> None:
     np.testing.assert_array_equal(index.code(7), CODES.dense(7))
     np.testing.assert_array_equal(index.mean_positive, MEAN)

@@ -1,4 +1,4 @@
-"""Uploads that are stopped, indexes of something else, and servers that do not answer."""
+"""Test interrupted uploads, indexes of other codes, and unreachable servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> list[int]:
-    """Raise `Stopped` at the call of that number; return the sizes of the uploads before it."""
+    """Raise `Stopped` at the given call; returns the sizes of the uploads before it."""
     real: Callable[..., Any] = getattr(client, method)
     sizes: list[int] = []
 
@@ -56,7 +56,7 @@ def stop_at(client: Any, monkeypatch: pytest.MonkeyPatch, method: str, call: int
 
 
 @pytest.mark.parametrize("method", ["upsert", "set_payload"])
-def test_an_interrupted_upload_is_reported_and_continues(
+def test_interrupted_upload_is_reported_and_resumes(
     client: Any, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -74,7 +74,7 @@ def test_an_interrupted_upload_is_reported_and_continues(
     assert put(client) == UploadReport(160, 160)
 
 
-def test_an_item_has_its_id_and_what_is_above_the_threshold(client: Any) -> None:
+def test_point_has_item_id_and_dimensions_above_the_threshold(client: Any) -> None:
     put(client)
     (point,) = client.retrieve("photos", [5])
     dimensions, values = CODES.row(5)
@@ -89,7 +89,7 @@ def test_an_item_has_its_id_and_what_is_above_the_threshold(client: Any) -> None
         ({"checkpoint": "wide", "checkpoint_sha256": "d" * 64}, "wide (dddddddddddd)"),
     ],
 )
-def test_codes_of_something_else_are_refused_with_both_names(
+def test_index_of_other_codes_is_rejected_with_both_names(
     client: Any, other: dict[str, str], expected: str
 ) -> None:
     put(client)
@@ -105,7 +105,7 @@ def test_codes_of_something_else_are_refused_with_both_names(
         assert "photos (aaaaaaaaaaaa)" in message or "codes (bbbbbbbbbbbb)" in message
 
 
-def test_another_threshold_is_refused(client: Any) -> None:
+def test_other_threshold_is_rejected(client: Any) -> None:
     put(client)
     index = QdrantIndex(client, "photos", IDENTITY, "here")
     query = replace(ask(0, never=True), calibration=Calibration(threshold=0.1))
@@ -113,7 +113,7 @@ def test_another_threshold_is_refused(client: Any) -> None:
         index.search(query, 5)
 
 
-def test_a_collection_of_another_program_is_left_alone(client: Any) -> None:
+def test_collection_of_another_program_is_not_changed(client: Any) -> None:
     from qdrant_client import models
 
     sparse = {CODE: models.SparseVectorParams()}
@@ -127,7 +127,7 @@ def test_a_collection_of_another_program_is_left_alone(client: Any) -> None:
     assert client.count("photos").count == 1
 
 
-def test_an_existing_empty_collection_is_filled(client: Any) -> None:
+def test_existing_empty_collection_is_filled(client: Any) -> None:
     from qdrant_client import models
 
     sparse = {CODE: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=True))}
@@ -136,14 +136,14 @@ def test_an_existing_empty_collection_is_filled(client: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["collection", "items", "uploaded", "mean_positive", "threshold"])
-def test_a_damaged_identity_is_refused(client: Any, field: str) -> None:
+def test_damaged_identity_is_rejected(client: Any, field: str) -> None:
     put(client)
     client.set_payload("photos", {field: [["<b>"]]}, points=[ABOUT])
     with pytest.raises(ValueError, match=r"not written by Sieve|is damaged|has .* of 160 items"):
         QdrantIndex(client, "photos", IDENTITY, "here")
 
 
-def test_an_item_without_its_code_is_named(client: Any) -> None:
+def test_item_without_a_code_is_reported(client: Any) -> None:
     put(client)
     client.delete_vectors("photos", vectors=[CODE], points=[7])
     index = QdrantIndex(client, "photos", IDENTITY, "here")
@@ -151,12 +151,12 @@ def test_an_item_without_its_code_is_named(client: Any) -> None:
         index.code(7)
 
 
-def test_a_missing_index(client: Any) -> None:
+def test_missing_index_is_reported(client: Any) -> None:
     with pytest.raises(FileNotFoundError, match="no index here; create it with `sieve index"):
         QdrantIndex(client, "photos", IDENTITY, "here")
 
 
-def test_an_unreachable_server_is_reported_in_one_line() -> None:
+def test_unreachable_server_is_reported_with_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = IndexAddress.parse(f"qdrant://127.0.0.1:{taken.getsockname()[1]}/photos")
@@ -165,7 +165,7 @@ def test_an_unreachable_server_is_reported_in_one_line() -> None:
     assert "\n" not in str(gone.value)
 
 
-def test_a_folder_that_another_process_has_open(tmp_path: Any) -> None:
+def test_folder_locked_by_another_process_is_reported(tmp_path: Any) -> None:
     address = IndexAddress.parse(f"qdrant://{tmp_path}/photos")
     first = connect(address)
     with pytest.raises(ValueError, match="cannot be opened"):

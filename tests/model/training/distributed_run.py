@@ -1,4 +1,4 @@
-"""One of several processes that train together; `test_distributed` starts them by `torchrun`.
+"""Train as one of several processes, which `test_distributed` starts with `torchrun`.
 
     torchrun --nproc-per-node 2 distributed_run.py COLLECTION OUT
 
@@ -32,7 +32,7 @@ STEPS = 4
 
 
 def make_trainer(collection: Collection, config: TrainingConfig, world: World = ALONE) -> Trainer:
-    """Make a trainer that multiplies in float32, so that shares and wholes round alike."""
+    """Create a trainer that multiplies in float32, so that shards and batches round equally."""
     config = replace(config, kinds=False)
     data = TrainingData(collection, WordBackbone().encode_texts, config)
     trainer = Trainer(data, config, torch.device("cpu"), world)
@@ -43,11 +43,11 @@ def make_trainer(collection: Collection, config: TrainingConfig, world: World = 
 def short_training(
     collection: Collection, config: TrainingConfig, world: World = ALONE, backend: str = ""
 ) -> dict[str, torch.Tensor]:
-    """Take a few steps: the first one's gradients, all losses and the last weights."""
+    """Train a few steps; returns the first gradients, all losses and the last weights."""
     trainer = make_trainer(collection, config, world)
     if backend:
         trainer.compile(backend)
-    # Half of the dimensions count as dead, so that reviving has something to do.
+    # Half of the dimensions count as dead, so that the revive loss is active.
     trainer.idle[::2] = 1000
     found = {}
     for step in range(STEPS):
@@ -55,14 +55,14 @@ def short_training(
         found |= {f"loss.{step}.{name}": torch.tensor(v) for name, v in report.losses.items()}
         if step == 0:
             gradients = {n: p.grad for n, p in trainer.module.named_parameters()}
-            # Clipped as the optimiser saw them.
+            # After clipping, as the optimiser uses them.
             found |= {f"gradient.{n}": g.clone() for n, g in gradients.items() if g is not None}
     found |= {f"weight.{name}": part for name, part in trainer.module.state_dict().items()}
     return {**found, "idle": trainer.idle}
 
 
 def stop_at(step: int) -> Callable[[StepReport], None]:
-    """Make a callback that kills a training after a step."""
+    """Return a callback that kills training after a step."""
 
     def stop(report: StepReport) -> None:
         if report.step == step:
@@ -72,7 +72,7 @@ def stop_at(step: int) -> Callable[[StepReport], None]:
 
 
 def main() -> None:
-    """Train as one of several."""
+    """Train as one of several processes."""
     collection, out = Collection.open(Path(sys.argv[1])), Path(sys.argv[2])
     with process_group(torch.device("cpu")) as world:
         for name, config in OBJECTIVES.items():

@@ -11,7 +11,7 @@ from sieve.model.training import calibration
 from sieve.model.training.calibration import FLOORS, PUSHES, RATIOS, THRESHOLDS, calibrate
 
 
-def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
+def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     word_collection: Collection,
     word_checkpoint: Checkpoint,
     word_backbone: WordBackbone,
@@ -37,7 +37,7 @@ def test_what_is_chosen_is_of_the_grid_and_never_worse_than_the_default(
     assert np.isfinite(chosen)
 
 
-def test_too_few_pairs_leave_the_defaults(
+def test_too_few_pairs_keep_the_defaults(
     tiny_collection: Collection, tiny_checkpoint: Checkpoint, tiny_backbone
 ) -> None:
     found = calibrate(tiny_checkpoint.encoder, tiny_collection, tiny_backbone.encode_texts)

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that two processes wrote; they start once for all tests."""
+    """Files written by two processes, which run once for all tests."""
     out = tmp_path_factory.mktemp("two")
     done = torchrun(HERE / "distributed_run.py", word_collection.path, out, path=HERE.parent)
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def trained_by_two(word_collection: Collection, tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "compiled"])
-def test_two_processes_train_what_one_does(
+def test_two_processes_train_the_same_as_one(
     objective: str, word_collection: Collection, trained_by_two: Path
 ) -> None:
     alone = short_training(word_collection, OBJECTIVES.get(objective, SHORT))
@@ -37,8 +37,8 @@ def test_two_processes_train_what_one_does(
     for name, expected in alone.items():
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         within = {"rtol": 1e-4, "atol": 1e-4 if name.startswith("weight") else 1e-6}
-        told = partial("{}: {}".format, name)
-        torch.testing.assert_close(first[name], expected, **within, msg=told)
+        reported = partial("{}: {}".format, name)
+        torch.testing.assert_close(first[name], expected, **within, msg=reported)
 
 
 def test_all_losses_were_compared(word_collection: Collection) -> None:
@@ -47,7 +47,7 @@ def test_all_losses_were_compared(word_collection: Collection) -> None:
     assert losses == SHORT.weighted() | {"total"}
 
 
-def test_a_training_of_two_that_was_killed_goes_on_exactly(trained_by_two: Path) -> None:
+def test_killed_distributed_training_resumes_exactly(trained_by_two: Path) -> None:
     unbroken, resumed = (
         (Checkpoint.load(trained_by_two / name).path / "weights.safetensors").read_bytes()
         for name in ("unbroken", "resumed")
@@ -56,12 +56,12 @@ def test_a_training_of_two_that_was_killed_goes_on_exactly(trained_by_two: Path)
     assert not list(trained_by_two.glob(".*")), "the unfinished state is cleared away"
 
 
-def test_one_of_two_shows_progress(trained_by_two: Path) -> None:
+def test_only_the_main_process_shows_progress(trained_by_two: Path) -> None:
     shown = (trained_by_two / "stderr.txt").read_text()
     assert shown.count("train:   0%") == 2, "of the unbroken and the killed training"
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(word_collection: Collection) -> None:
+def test_indivisible_batch_is_rejected(word_collection: Collection) -> None:
     with pytest.raises(
         ValueError, match="200 pairs cannot be divided .* 3 processes; use --batch-size 198"
     ):
@@ -71,9 +71,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(word_collection: Collection) -
 
 
 @pytest.mark.parametrize("place", [("2", "2"), ("-1", "2"), ("0", "many")])
-def test_a_place_that_makes_no_sense_is_refused(
-    place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_rank_is_rejected(place: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", place[0])
     monkeypatch.setenv("WORLD_SIZE", place[1])
     with pytest.raises(ValueError, match="torchrun --nproc-per-node"):

@@ -1,4 +1,4 @@
-"""Losses against their formulas, written out with loops."""
+"""Test losses against their formulas, written as loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=GENERATOR)
 
 
-def test_info_nce_counts_all_captions_of_an_image_as_positive() -> None:
+def test_info_nce_treats_all_captions_of_an_image_as_positives() -> None:
     images, texts = rand(4, 6), rand(4, 6)
     images[1] = images[0]
     items = torch.tensor([7, 7, 2, 3])
@@ -32,7 +32,7 @@ def test_info_nce_counts_all_captions_of_an_image_as_positive() -> None:
     assert float(info_nce(images, texts, items, t)) == pytest.approx(loss, rel=1e-5)
 
 
-def test_presence_is_low_where_cosines_say_what_stands() -> None:
+def test_presence_loss_is_low_if_cosines_match_the_words() -> None:
     words = torch.eye(3)
     stands = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     scale, bias = torch.tensor(math.log(20.0)), torch.tensor(-8.0)
@@ -41,13 +41,13 @@ def test_presence_is_low_where_cosines_say_what_stands() -> None:
     assert right < 0.1 < wrong
 
 
-def test_reconstruction_is_the_mean_squared_length_of_the_error() -> None:
+def test_reconstruction_is_the_mean_squared_error_norm() -> None:
     a, b = rand(5, 3), rand(5, 3)
     expected = sum(float(((x - y) ** 2).sum()) for x, y in zip(a, b, strict=True)) / 5
     assert float(reconstruction(a, b)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_revive_moves_dead_dimensions_only() -> None:
+def test_revive_moves_only_dead_dimensions() -> None:
     activations = rand(5, 4).requires_grad_()
     dead = torch.tensor([False, True, False, True])
     revive(activations, rand(5, 3), dead, rand(4, 3)).backward()

@@ -21,19 +21,19 @@ def quality(checkpoint: Checkpoint) -> dict:
     return json.loads((checkpoint.path / "training.json").read_text())["quality"]
 
 
-def test_a_trained_encoder_retrieves_as_well_as_its_backbone(word_checkpoint: Checkpoint) -> None:
+def test_trained_encoder_retrieves_as_well_as_its_backbone(word_checkpoint: Checkpoint) -> None:
     measured = quality(word_checkpoint)
     assert measured["codes"]["recall@10"] >= 0.9 * measured["backbone"]["recall@10"]
     assert measured["dimensions"]["live"] >= 0.95
 
 
-def test_losses_fall(word_checkpoint: Checkpoint) -> None:
+def test_losses_decrease(word_checkpoint: Checkpoint) -> None:
     curves = json.loads((word_checkpoint.path / "training.json").read_text())["curves"]
     assert curves[-1]["total"] < 0.9 * curves[0]["total"]
     assert curves[-1]["presence"] < curves[0]["presence"]
 
 
-def test_a_killed_training_goes_on_exactly(
+def test_killed_training_resumes_exactly(
     word_collection: Collection,
     word_backbone: WordBackbone,
     word_checkpoint: Checkpoint,
@@ -92,14 +92,14 @@ def test_unfinished_training_with_other_settings_is_refused(
         train(word_collection, tmp_path / "c", QUICK, **settings)
 
 
-def test_an_existing_checkpoint_is_not_overwritten(
+def test_existing_checkpoint_is_not_overwritten(
     word_collection: Collection, word_backbone: WordBackbone, word_checkpoint: Checkpoint
 ) -> None:
     with pytest.raises(FileExistsError, match="exists already"):
         train(word_collection, word_checkpoint.path, QUICK, backbone=word_backbone)
 
 
-def test_a_collection_without_captions_cannot_be_trained_on(
+def test_collection_without_captions_cannot_be_trained_on(
     word_backbone: WordBackbone, tmp_path: Path
 ) -> None:
     collection = Collection.open(write_word_collection(tmp_path / "words", n=20))
@@ -108,7 +108,7 @@ def test_a_collection_without_captions_cannot_be_trained_on(
         train(collection, tmp_path / "out", QUICK, device="cpu", backbone=word_backbone)
 
 
-def test_a_compiled_step_trains_the_same(word_collection: Collection) -> None:
+def test_compiled_step_trains_the_same(word_collection: Collection) -> None:
     plain, compiled = (
         short_training(word_collection, SHORT, backend=backend) for backend in ("", "aot_eager")
     )
@@ -117,7 +117,7 @@ def test_a_compiled_step_trains_the_same(word_collection: Collection) -> None:
         torch.testing.assert_close(compiled[name], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_where_compiling_fails_training_goes_on_without(
+def test_training_continues_without_compilation_if_it_fails(
     word_collection: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -127,15 +127,15 @@ def test_where_compiling_fails_training_goes_on_without(
     trainer.compile(broken)
     for _ in range(2):
         assert trainer.train_step() == plain.train_step()
-    (told,) = [
+    (reported,) = [
         record.message for record in caplog.records if record.name == "sieve.model.training.trainer"
     ]
-    assert "no compiler here" in told
-    assert "continuing in eager mode" in told
-    assert "\n" not in told
+    assert "no compiler here" in reported
+    assert "continuing in eager mode" in reported
+    assert "\n" not in reported
 
 
-def test_what_interrupts_a_step_midway_is_not_saved(
+def test_interrupted_step_is_not_saved(
     word_collection: Collection,
     word_backbone: WordBackbone,
     word_checkpoint: Checkpoint,
@@ -159,7 +159,7 @@ def test_what_interrupts_a_step_midway_is_not_saved(
     assert (again.path / weights).read_bytes() == (word_checkpoint.path / weights).read_bytes()
 
 
-def test_noise_made_on_a_device_does_not_depend_on_who_asks(word_collection: Collection) -> None:
+def test_device_noise_does_not_depend_on_the_rank(word_collection: Collection) -> None:
     data = make_trainer(word_collection, SHORT).data
     given = data.batch(3, noisy=False)
     assert given.images.dtype == torch.float16
@@ -177,6 +177,6 @@ def test_noise_made_on_a_device_does_not_depend_on_who_asks(word_collection: Col
 @pytest.mark.parametrize(
     "bad", [{"k": 0}, {"k": 2000}, {"epochs": -1}, {"noise": -1}, {"presence": float("nan")}]
 )
-def test_settings_that_make_no_sense_are_refused(bad: dict) -> None:
+def test_invalid_settings_are_rejected(bad: dict) -> None:
     with pytest.raises(ValueError):
         TrainingConfig(**bad)

@@ -1,4 +1,4 @@
-"""The probe: what it finds, how seldom it comes, and that a training is the same without it."""
+"""Test validation: its results, its frequency, and that it does not change training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sieve.model.training.validation import (
 
 
 class Clock:
-    """A clock that only tests wind."""
+    """A clock that is advanced by tests."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,14 +36,14 @@ class Clock:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every step have the time for a probe."""
+    """Validate at every step."""
     monkeypatch.setattr(
         "sieve.model.training.training_run.ValidationSchedule",
         lambda: ValidationSchedule(lambda: 0.0),
     )
 
 
-def test_it_measures_what_it_says(
+def test_validation_measures_recall_of_the_codes(
     large_word_collection: Collection, word_checkpoint: Checkpoint
 ) -> None:
     found = Validator(large_word_collection, WordBackbone().encode_texts).measure(
@@ -64,7 +64,7 @@ def test_it_measures_what_it_says(
     assert found.exclusion is not None and 0.3 < found.exclusion <= 1
 
 
-def test_training_helps_and_is_the_same_with_a_probe(
+def test_validation_recall_improves_and_training_is_unchanged(
     word_collection: Collection,
     word_backbone: WordBackbone,
     word_checkpoint: Checkpoint,
@@ -77,7 +77,7 @@ def test_training_helps_and_is_the_same_with_a_probe(
     def on_step(report: StepReport) -> None:
         steps.append(report.step)
         if found:
-            assert found[-1].step <= report.step  # a probe comes before its own step's report
+            assert found[-1].step <= report.step  # validation is reported before its step
 
     made = train(
         word_collection, tmp_path / "probed", QUICK, device="cpu", backbone=word_backbone,
@@ -93,7 +93,7 @@ def test_training_helps_and_is_the_same_with_a_probe(
     assert found[-1].recall == pytest.approx(quality["codes"]["recall@10"], abs=0.05)
 
 
-def test_it_takes_no_more_than_its_share_of_the_time() -> None:
+def test_validation_is_limited_to_its_share_of_the_time() -> None:
     clock = Clock()
     schedule = ValidationSchedule(clock)
     with schedule.timed():
@@ -106,13 +106,13 @@ def test_it_takes_no_more_than_its_share_of_the_time() -> None:
             with schedule.timed(step):
                 clock.now += 1.5
             spent += 1.5
-        # The cost of the first is unknown; the others wait until there is time for them.
+        # The cost of the first validation is unknown; the others wait for their share of the time.
         assert len(probes) < 2 or spent <= SHARE * clock.now + 0.1
     assert probes[0] >= 50 and len(probes) > 10
     assert min(b - a for a, b in zip(probes, probes[1:], strict=False)) >= 50
 
 
-def test_a_slow_probe_is_left_out() -> None:
+def test_slow_validation_is_skipped() -> None:
     clock = Clock()
     schedule = ValidationSchedule(clock)
     with schedule.timed():
@@ -122,7 +122,7 @@ def test_a_slow_probe_is_left_out() -> None:
         assert not schedule.due(step, 100)
 
 
-def test_where_nothing_is_held_out_it_says_so(
+def test_missing_validation_items_are_reported(
     word_collection: Collection,
     word_backbone: WordBackbone,
     tmp_path: Path,
@@ -141,7 +141,7 @@ def test_where_nothing_is_held_out_it_says_so(
 
 
 @pytest.mark.parametrize("config", [replace(PAPER, m=32, k=8, batch_size=256, epochs=6)])
-def test_a_preset_that_is_finished_at_the_end_is_finished_for_a_look(
+def test_snapshot_is_exported_like_the_final_encoder(
     word_collection: Collection,
     word_backbone: WordBackbone,
     tmp_path: Path,

@@ -19,21 +19,21 @@ from sieve.model.words.text import concept_presence, word_presence
         ("football", {"sport"}),
     ],
 )
-def test_a_word_tells_of_its_kinds(word: str, kinds: set[str]) -> None:
+def test_words_imply_their_hypernyms(word: str, kinds: set[str]) -> None:
     assert kinds <= hypernyms_of(word)
 
 
 @pytest.mark.parametrize("word", ["white", "young", "running", "qwertz"])
-def test_what_is_no_noun_tells_only_of_itself(word: str) -> None:
+def test_non_nouns_imply_only_themselves(word: str) -> None:
     assert hypernyms_of(word) == {word}
 
 
-def test_no_kind_is_told_of_another() -> None:
+def test_hypernyms_do_not_imply_each_other() -> None:
     assert "dog" not in hypernyms_of("animal")
     assert "animal" not in hypernyms_of("hot dog")
 
 
-def test_items_have_what_their_words_are_kinds_of() -> None:
+def test_items_have_the_hypernyms_of_their_words() -> None:
     captions = [["a dog on grass"], ["a cat"], ["a red bicycle", "a girl"], ["grass"]]
     words = concept_presence(captions, min_items=1)
     found = with_hypernyms(words, min_items=1)
@@ -46,18 +46,18 @@ def test_items_have_what_their_words_are_kinds_of() -> None:
     assert set(np.unique(found.presence.data)) == {1.0}
 
 
-def test_rare_kinds_are_dropped() -> None:
+def test_rare_hypernyms_are_dropped() -> None:
     words = word_presence([["dog"], ["cat"], ["tree"]], min_items=1)
     found = with_hypernyms(words, min_items=2)
     assert "animal" in found.words
     assert "dog" not in found.words
 
 
-def test_a_plural_of_its_own_stays() -> None:
+def test_plural_with_its_own_meaning_is_preserved() -> None:
     words = word_presence([["a boy in shorts"], ["a short boy"], ["boys"]], min_items=1)
     assert {"shorts", "short", "boy"} <= set(words.words)
     assert "boys" not in words.words
 
 
-def test_no_words_have_no_kinds() -> None:
+def test_empty_vocabulary_has_no_hypernyms() -> None:
     assert with_hypernyms(word_presence([[], []])).words == []

@@ -6,7 +6,7 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
 
 
 @pytest.mark.parametrize(
-    ("wanted", "captions", "labels", "said"),
+    ("wanted", "captions", "labels", "message"),
     [
         ("a beach", ["two dogs run along the beach"], [], True),
         ("beaches", ["a man on a beach"], [], True),
@@ -25,7 +25,7 @@ from sieve.model.words.nouns import benchmark_nouns, mentions
         ("<b>", ["<b> b"], [], True),
     ],
 )
-def test_only_what_is_said_counts(
-    wanted: str, captions: list[str], labels: list[str], said: bool
+def test_only_stated_nouns_are_mentioned(
+    wanted: str, captions: list[str], labels: list[str], message: bool
 ) -> None:
-    assert mentions(wanted, captions, labels, benchmark_nouns()) is said
+    assert mentions(wanted, captions, labels, benchmark_nouns()) is message

@@ -5,7 +5,7 @@ import pytest
 from sieve.model.words.nouns import NounTable, benchmark_nouns
 
 
-def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:
+def test_text_has_its_nouns_and_their_hypernyms() -> None:
     found = benchmark_nouns().nouns_in("Two boys and a Puppy by the lake.")
     assert found == {"boy", "child", "person", "puppy", "dog", "animal", "lake", "water"}
 
@@ -19,13 +19,13 @@ def test_a_text_has_its_nouns_and_what_they_are_kinds_of() -> None:
         ("people in black trousers", "pants", "shorts"),
     ],
 )
-def test_the_longest_form_counts(text: str, has: str, has_not: str) -> None:
+def test_longest_form_matches(text: str, has: str, has_not: str) -> None:
     found = benchmark_nouns().nouns_in(text)
     assert has in found
     assert has_not not in found
 
 
-def test_no_word_is_asked_without_its_own_kind() -> None:
+def test_word_is_never_paired_with_its_hypernym() -> None:
     nouns = benchmark_nouns()
     for one, other in (("boy", "child"), ("boy", "person"), ("lake", "water"), ("surfer", "wave")):
         assert not nouns.can_pair(one, other)
@@ -34,7 +34,7 @@ def test_no_word_is_asked_without_its_own_kind() -> None:
     assert not any(nouns.can_pair(lemma, lemma) for lemma in nouns.lemmas)
 
 
-def test_the_table_that_ships_is_large_whole_and_hashed() -> None:
+def test_shipped_table_is_large_complete_and_hashed() -> None:
     nouns = benchmark_nouns()
     assert len(nouns.lemmas) > 300
     assert len(nouns.sha256) == 64
@@ -43,7 +43,7 @@ def test_the_table_that_ships_is_large_whole_and_hashed() -> None:
         assert nouns.query_text(lemma).split()[-1] == lemma.split()[-1]
 
 
-def test_a_damaged_table_is_refused() -> None:
+def test_damaged_table_is_rejected() -> None:
     def entry(form: str, *hypernyms: str) -> dict:
         return {"asked": form, "forms": [form], "synonyms": [], "hypernyms": list(hypernyms),
                 "related": []}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Words that label people are never automatic names."""
+"""Test that words that label people are never automatic names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES
         "man · white", "frenchmen",
     ],
 )  # fmt: skip
-def test_labels_of_people(name: str) -> None:
+def test_labels_of_people_are_detected(name: str) -> None:
     assert labels_people(name)
 
 
@@ -40,21 +40,21 @@ def test_labels_of_people(name: str) -> None:
         "christmas", "lens", "light-colored dog", "jack o'lantern", "hamburger",
     ],
 )  # fmt: skip
-def test_other_names(name: str) -> None:
+def test_other_names_are_allowed(name: str) -> None:
     assert not labels_people(name)
 
 
-def test_the_vocabulary_has_none() -> None:
+def test_vocabulary_has_no_person_labels() -> None:
     assert [word for word in english_words() if labels_people(word)] == []
 
 
 @pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
-def test_bundled_checkpoints_have_none(folder) -> None:
-    kept = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
+def test_bundled_checkpoints_have_no_person_labels(folder) -> None:
+    saved = ("name", "runner_up", "vocabulary", "vocabulary_runner_up")
     entries = json.loads((folder / NAMES).read_text())
     assert len(entries) > 1000
-    assert [e[key] for e in entries for key in kept if labels_people(e[key])] == []
-    names = Checkpoint.load(folder).names  # its checksums hold
+    assert [e[key] for e in entries for key in saved if labels_people(e[key])] == []
+    names = Checkpoint.load(folder).names  # its checksums are valid
     assert {j: name.name for j, name in names.items()} == {
         entry["dimension"]: entry["name"] for entry in entries
     }
@@ -81,6 +81,6 @@ def test_older_names_are_replaced_by_the_next_best_word() -> None:
     assert joined is not None and joined.name == "dress"
 
 
-def test_names_that_people_gave_stay() -> None:
+def test_custom_names_are_preserved() -> None:
     given = DimensionName("arab", 0.0, "", source=GIVEN)
     assert given.without_labels() == given

@@ -3,7 +3,7 @@ from __future__ import annotations
 from sieve.model.words.text import concept_presence, content_words, singular_forms, word_presence
 
 
-def test_content_words_drop_what_says_nothing() -> None:
+def test_content_words_exclude_function_words() -> None:
     assert content_words("Two DOGS are on the grass, a dog's ball!") == [
         "dogs",
         "grass",
@@ -12,7 +12,7 @@ def test_content_words_drop_what_says_nothing() -> None:
     ]
 
 
-def test_a_hot_dog_is_no_dog() -> None:
+def test_hot_dog_is_no_dog() -> None:
     assert content_words("Two hot dogs and a dog in the hot sun") == [
         "hot dogs",
         "dog",
@@ -30,7 +30,7 @@ def test_a_hot_dog_is_no_dog() -> None:
     assert has["palm tree"] == has["tree"] == [0, 0, 1, 1]
 
 
-def test_plurals_join_their_singular_only_where_it_is_said() -> None:
+def test_plurals_are_mapped_to_listed_singulars() -> None:
     assert singular_forms(["dog", "dogs", "grass", "puppies", "puppy", "bus", "buses"]) == {
         "dogs": "dog",
         "puppies": "puppy",
@@ -38,7 +38,7 @@ def test_plurals_join_their_singular_only_where_it_is_said() -> None:
     }
 
 
-def test_presence_tells_which_word_stands_where() -> None:
+def test_presence_marks_which_words_occur_in_which_items() -> None:
     found = word_presence([["a dog", "two dogs"], ["a cat and a dog"], [], ["the"]], min_items=1)
     assert found.words == ["cat", "dog"]
     assert found.presence.toarray().tolist() == [[0, 1], [1, 1], [0, 0], [0, 0]]

@@ -10,7 +10,7 @@ TABLE = CodedWords(WORDS, SparseCodes.from_rows(matrix(WORD_CODES)))
 HALF = np.sqrt(0.5)
 
 
-def test_a_word_is_its_code_in_singular_and_plural() -> None:
+def test_word_has_the_same_code_in_singular_and_plural() -> None:
     for text in ("dogs", "dog", "a Dog.", "the dog's"):
         assert TABLE.code(text).tolist() == [1, 0, 0, 0], text
 
@@ -23,13 +23,13 @@ def test_a_text_is_the_mean_of_its_words() -> None:
     )  # fmt: skip
 
 
-def test_the_longest_entry_is_taken() -> None:
+def test_longest_entry_is_used() -> None:
     assert TABLE.read("a polar bear and a cat").rows == (5, 3)
     assert TABLE.read("Polar  Bears").rows == (5,)
     assert TABLE.read("polar").unknown == ("polar",)
 
 
-def test_unknown_words_are_told_and_function_words_are_not() -> None:
+def test_unknown_words_are_reported_except_function_words() -> None:
     found = TABLE.read("two xylophones and a dog with a xylophone")
     assert found.rows == (0,)
     assert found.unknown == ("xylophones", "xylophone")
@@ -37,7 +37,7 @@ def test_unknown_words_are_told_and_function_words_are_not() -> None:
     assert not TABLE.code("").any()
 
 
-def test_entries_that_are_no_words_are_found_as_they_stand() -> None:
+def test_non_word_entries_match_exactly() -> None:
     codes = SparseCodes.from_rows(matrix(np.eye(3)))
     table = CodedWords(["##ing", "☂ 2", "ing"], codes)
     assert table.read("☂  2").rows == (1,)

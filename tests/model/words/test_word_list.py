@@ -19,12 +19,12 @@ LISTED = WordList(["beach", "dog", "dogs", "gray", "airplane", "jogging", "two",
         ("", "", []),
     ],
 )
-def test_words_are_read_in_a_listed_form(text: str, read: str, replaced: list) -> None:
+def test_words_are_matched_to_a_listed_form(text: str, read: str, replaced: list) -> None:
     found = LISTED.read(text)
     assert (found.text, list(found.replaced)) == (read, replaced)
 
 
-def test_plurals_are_read_as_singulars_where_that_is_asked() -> None:
+def test_plurals_are_read_as_singulars_on_request() -> None:
     assert LISTED.read("two dogs in shorts", singular=True).text == "two dog in shorts"
 
 
@@ -38,7 +38,7 @@ def test_plurals_are_read_as_singulars_where_that_is_asked() -> None:
         ("a dog's beach", "a dog's beach", []),
     ],
 )
-def test_what_is_not_listed_is_named(text: str, known: str, unknown: list) -> None:
+def test_unlisted_words_are_reported(text: str, known: str, unknown: list) -> None:
     found = LISTED.read(text)
     assert (found.known, list(found.unknown)) == (known, unknown)
 
@@ -46,5 +46,5 @@ def test_what_is_not_listed_is_named(text: str, known: str, unknown: list) -> No
 @pytest.mark.parametrize(
     ("text", "says"), [("a", True), ("4", True), ("🏖️", True), ("?!", False), (" \u200b", False)]
 )
-def test_punctuation_says_nothing(text: str, says: bool) -> None:
+def test_punctuation_is_ignored(text: str, says: bool) -> None:
     assert says_something(text) == says

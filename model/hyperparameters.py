@@ -1,23 +1,66 @@
-"""Training configuration and its presets."""
+"""Configurations of the sparse encoder and of its training, with presets.
+
+This module does not import torch, so that the command line can list the options quickly.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from sieve.model.encoder import Activation, SparseEncoderConfig
+Activation = Literal["topk", "elu", "dense"]
+"""Activation function: `topk` keeps the k largest values of ReLU, `elu` the k largest of ELU + 1
+(always positive), and `dense` is the identity, a control without sparse codes."""
+
+
+@dataclass(frozen=True)
+class SparseEncoderConfig:
+    """Shape of a sparse encoder."""
+
+    d: int
+    """Width of the backbone's embeddings."""
+    m: int = 1024
+    """Number of dimensions of a code."""
+    k: int = 64
+    """Maximum number of active dimensions of a code."""
+    activation: Activation = "topk"
+    """Activation function."""
+    k_text: int = 0
+    """Maximum number of active dimensions of a text's code; 0 means k."""
+    floor: float = 0.0
+    """Activations below this share of their row's largest are dropped, so that short queries have
+    few dimensions and complex images many."""
+
+    def __post_init__(self) -> None:
+        if self.d < 1 or self.m < 1:
+            raise ValueError(f"d and m must be positive; got d={self.d}, m={self.m}")
+        if not 1 <= self.k <= self.m:
+            raise ValueError(f"k must be between 1 and m={self.m}; got {self.k}")
+        if not 0 <= self.k_text <= self.m or not 0 <= self.floor < 1:
+            raise ValueError(
+                f"k_text must be in [0, m] and floor in [0, 1); got {self.k_text}, {self.floor}"
+            )
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"activation must be one of {get_args(Activation)}; got {self.activation!r}"
+            )
+
+    def active(self, modality: str) -> int:
+        """Return the maximum number of active dimensions of the codes of "image" or "text"."""
+        return self.k_text or self.k if modality == "text" else self.k
+
 
 LOSSES = frozenset(
     {"contrast", "reconstruct", "cross", "presence", "narrow", "exclude", "balance", "revive"}
 )
 ObjectiveName = Literal["compact", "paper", "vocabulary"]
-OBJECTIVE_LOSSES: dict[str, frozenset[str]] = {
+LOSSES_OF_OBJECTIVE: dict[str, frozenset[str]] = {
     "compact": LOSSES,
     "paper": frozenset({"contrast", "reconstruct"}),
     "vocabulary": frozenset({"contrast"}),
 }
-"""Names of the losses of each objective; the weights of others have no effect."""
+"""Names of the losses of each objective in `sieve.model.training.objectives`."""
 _EPOCHS = 15
 _MIN_STEPS = 300
 
@@ -77,9 +120,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         self.shape(1)
-        if self.objective not in OBJECTIVE_LOSSES:
+        if self.objective not in LOSSES_OF_OBJECTIVE:
             raise ValueError(
-                f"objective must be one of {tuple(OBJECTIVE_LOSSES)}; got {self.objective!r}"
+                f"objective must be one of {tuple(LOSSES_OF_OBJECTIVE)}; got {self.objective!r}"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
@@ -100,8 +143,8 @@ class TrainingConfig:
 
     def weights(self) -> dict[str, float]:
         """Return the weights of the losses of the objective, by name."""
-        losses = OBJECTIVE_LOSSES[self.objective]
-        return {name: value for name, value in asdict(self).items() if name in losses}
+        names = LOSSES_OF_OBJECTIVE[self.objective]
+        return {name: value for name, value in asdict(self).items() if name in names}
 
     def shape(self, d: int) -> SparseEncoderConfig:
         """Return the encoder configuration for embeddings of width d."""

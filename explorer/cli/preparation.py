@@ -1,31 +1,132 @@
-"""`sieve prepare`: make a collection, with one subcommand per kind of source."""
+"""`sieve prepare`, `sieve add` and `sieve merge`: make collections."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, arg, subcommand
 
 from sieve.explorer.cli.options import (
+    BackboneOptions,
+    CollectionName,
+    Count,
     Device,
     File,
+    Json,
     ShardName,
+    TrustBackbone,
     announce_backbone,
+    announce_backbone_of,
     backbone_name,
-    collection_out,
     parse_out,
 )
 from sieve.explorer.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
+    from sieve.data_prep.pipeline.plan import Shard
     from sieve.data_prep.precomputed import PrecomputedCodes, PrecomputedEmbeddings
     from sieve.data_prep.records import Source
     from sieve.model.backbone import Backbone
     from sieve.model.collection import BackboneIdentity, Collection
+
+BackboneName = Annotated[
+    str,
+    arg(
+        help="Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or "
+        "local-dir:/PATH; for BLIP, blip:ORG/MODEL or blip:/PATH."
+    ),
+]
+Licence = Annotated[str, arg(help="Licence of the images, recorded in the collection.")]
+Workers = Annotated[Count, arg(help="Worker processes; by default one per core.")]
+KeepGoing = Annotated[
+    bool, arg(help="Continue even if more than 5 % of the records or rows are unusable.")
+]
+FollowLinks = Annotated[
+    bool,
+    arg(
+        help="Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and "
+        "git-annex."
+    ),
+]
+Column = Annotated[str | None, arg(metavar="COLUMN")]
+Files = Annotated[tuple[Path, ...], arg(metavar="PATH…")]
+Folder = Annotated[Path, arg(metavar="DIR")]
+PositionalFolder = Annotated[Positional[Path], arg(metavar="DIR")]
+TableImages = Annotated[
+    Path | None,
+    arg(
+        metavar="DIR",
+        help="Folder of the table's images; an item without an image is shown by its caption.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """The new collection and the processes that prepare it."""
+
+    out: File = None
+    """Folder of the new collection; must not exist; by default in $SIEVE_HOME/collections."""
+    workers: Workers = None
+    keep_going: KeepGoing = False
+    json: Json = False
+
+    def folder(self, name: str | Path) -> Path:
+        """Return the folder of the new collection, by default named after a path.
+
+        Raises
+        ------
+        FileExistsError
+            If it exists.
+        """
+        from sieve.model.files import sieve_home
+
+        return parse_out(
+            self.out or sieve_home() / "collections" / Path(os.path.abspath(name)).name
+        )
+
+    def prepare(
+        self,
+        source: object,
+        backbone: Backbone | BackboneIdentity | None,
+        out: Path,
+        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        """Prepare the collection, and report it."""
+        from sieve.data_prep.prepare import prepare
+
+        made = prepare(
+            cast("Source", source),
+            backbone,
+            out,
+            precomputed=precomputed,
+            workers=self.workers,
+            progress=sys.stderr.isatty(),
+            keep_going=self.keep_going,
+            shard=shard,
+        )
+        report_prepared(made, self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(CommonOptions):
+    """The new collection, and the processes and the device that prepare it."""
+
+    shard: ShardName = None
+    device: Device = "auto"
+
+    def embed(self, source: object, backbone: str, out: Path) -> None:
+        """Load the backbone, prepare the collection, and report it."""
+        from sieve.model.backbone import Backbone
+
+        loaded = Backbone.load(backbone_name(backbone), self.device)
+        self.prepare(source, loaded, out, shard=self.shard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +141,9 @@ class PrepareCodes:
     Example: sieve prepare codes splice/ --images photos/ --out my-splice
     """
 
-    directory: Annotated[Positional[Path], arg(metavar="DIR")]
+    directory: PositionalFolder
     """Folder of the codes."""
-    out: File = None
-    """Folder of the new collection; must not exist; by default $SIEVE_HOME/collections/NAME."""
-    images: Annotated[File, arg(metavar="DIR")] = None
-    """Folder of the table's images; an item without an image is shown by its caption."""
+    images: TableImages = None
     image_codes: File = None
     """Codes of the images; by default image_codes.npz."""
     text_codes: File = None
@@ -61,22 +159,14 @@ class PrepareCodes:
     text_encoder: Annotated[str, arg(metavar="package.module:function")] = ""
     """Python function that maps t texts to codes (t, m), for text queries. Its name is recorded; it
     is loaded only with --allow-code."""
-    licence: str = "not stated"
-    """Licence of the images, recorded in the collection."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one per core."""
-    keep_going: bool = False
-    """Continue even if more than 5 % of the records are unusable."""
-    json: bool = False
-    """Print JSON."""
+    licence: Licence = "not stated"
+    common: CommonOptions = CommonOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
-        from sieve.data_prep.prepare import prepare
-        from sieve.data_prep.records import Source
         from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
 
-        out = collection_out(self.out, Path(os.path.abspath(self.directory)).name)
+        out = self.common.folder(self.directory)
         files = CodeFiles.find(
             self.directory,
             images=self.image_codes,
@@ -93,60 +183,7 @@ class PrepareCodes:
             name=out.name,
             licence=self.licence,
         )
-        made = prepare(
-            cast(Source, source),
-            None,
-            out,
-            precomputed=source.precomputed(),
-            workers=self.workers,
-            progress=sys.stderr.isatty(),
-            keep_going=self.keep_going,
-        )
-        report_prepared(made, self.json)
-
-
-Files = Annotated[tuple[Path, ...], arg(metavar="PATH…")]
-Folder = Annotated[Path, arg(metavar="DIR")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareOptions:
-    """Options that all sources of images and embeddings share."""
-
-    out: File = None
-    """Folder of the new collection; must not exist; by default $SIEVE_HOME/collections/NAME."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Decoder processes; by default one per core."""
-    keep_going: bool = False
-    """Continue even if more than 5 % of the records or rows are unusable."""
-    shard: ShardName = None
-    """Make only part i of n; `sieve merge` merges the parts."""
-    device: Device = "auto"
-    """Device that the backbone runs on."""
-    json: bool = False
-    """Print JSON."""
-
-    def prepare(
-        self,
-        source: object,
-        backbone: Backbone | BackboneIdentity | None,
-        out: Path,
-        precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
-    ) -> None:
-        """Prepare the collection, and report it."""
-        from sieve.data_prep.prepare import prepare
-
-        made = prepare(
-            cast("Source", source),
-            backbone,
-            out,
-            precomputed=precomputed,
-            workers=self.workers,
-            progress=sys.stderr.isatty(),
-            keep_going=self.keep_going,
-            shard=self.shard,
-        )
-        report_prepared(made, self.json)
+        self.common.prepare(source, None, out, source.precomputed())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,21 +207,16 @@ class PrepareCoco:
     splits: File = None
     """Karpathy's dataset_coco.json; images that it does not list are left out. By default splits
     are drawn at random."""
-    follow_links: bool = False
-    """Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and
-    git-annex."""
-    backbone: str = "sieve-lite"
-    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or
-    local-dir:/PATH."""
-    common: PrepareOptions = field(default_factory=PrepareOptions)
+    follow_links: FollowLinks = False
+    backbone: BackboneName = "sieve-lite"
+    common: EmbedOptions = EmbedOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.coco import Coco
-        from sieve.model.backbone import Backbone
 
-        out = collection_out(self.common.out, "coco")
+        out = self.common.folder("coco")
         source = Coco(
             self.images,
             self.captions,
@@ -193,9 +225,7 @@ class PrepareCoco:
             name=out.name,
             follow_links=self.follow_links,
         )
-        self.common.prepare(
-            source, Backbone.load(backbone_name(self.backbone), self.common.device), out
-        )
+        self.common.embed(source, self.backbone, out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,26 +246,20 @@ class PrepareConceptualCaptions:
     first_row: Annotated[int | None, arg(metavar="INT")] = None
     """Number of the first row, if images are named by row; by default 0 or 1, whichever matches all
     files."""
-    licence: str = "not stated"
-    """Licence of the images, recorded in the collection."""
-    backbone: str = "sieve-lite"
-    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or
-    local-dir:/PATH."""
-    common: PrepareOptions = field(default_factory=PrepareOptions)
+    licence: Licence = "not stated"
+    backbone: BackboneName = "sieve-lite"
+    common: EmbedOptions = EmbedOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.conceptual_captions import conceptual_captions
-        from sieve.model.backbone import Backbone
 
-        out = collection_out(self.common.out, Path(os.path.abspath(self.source)).stem)
+        out = self.common.folder(Path(os.path.abspath(self.source)).stem)
         source = conceptual_captions(
             self.source, self.images, first_row=self.first_row, name=out.name, licence=self.licence
         )
-        self.common.prepare(
-            source, Backbone.load(backbone_name(self.backbone), self.common.device), out
-        )
+        self.common.embed(source, self.backbone, out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,25 +274,23 @@ class PrepareEmbeddings:
     Example: sieve prepare embeddings cc3m-embeddings/ --backbone ViT-B/32 --images cc3m/
     """
 
-    directory: Annotated[Positional[Path], arg(metavar="DIR")]
+    directory: PositionalFolder
     """Folder of the embeddings."""
     backbone: str
     """Backbone of the embeddings, named as for other sources or as in clip-retrieval
     (ViT-B/32)."""
-    images: Annotated[File, arg(metavar="DIR")] = None
-    """Folder of the table's images; an item without an image is shown by its caption."""
+    images: TableImages = None
     embed_captions: bool = False
     """Embed captions that have no embeddings with the backbone, instead of leaving them out."""
-    licence: str = "not stated"
-    """Licence of the images, recorded in the collection."""
-    common: PrepareOptions = field(default_factory=PrepareOptions)
+    licence: Licence = "not stated"
+    common: EmbedOptions = EmbedOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.sources.embeddings import Embeddings, open_identity
 
-        out = collection_out(self.common.out, Path(os.path.abspath(self.directory)).name)
+        out = self.common.folder(self.directory)
         source = Embeddings(
             self.directory,
             self.images,
@@ -278,10 +300,7 @@ class PrepareEmbeddings:
         )
         precomputed = source.precomputed()  # checks the files, before a backbone is loaded
         backbone = open_identity(self.backbone, source.width, self.common.device)
-        self.common.prepare(source, backbone, out, precomputed)
-
-
-Column = Annotated[str | None, arg(metavar="COLUMN")]
+        self.common.prepare(source, backbone, out, precomputed, self.common.shard)
 
 
 @dataclass(frozen=True)
@@ -297,17 +316,11 @@ class PrepareScenes:
     """Number of scenes."""
     seed: int = 0
     """Random seed; 0 gives the bundled scenes."""
-    backbone: str = "sieve-lite"
-    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH;
-    for BLIP, blip:ORG/MODEL or blip:/PATH."""
-    workers: Annotated[int | None, arg(metavar="INT")] = None
-    """Drawing processes; by default one per core."""
+    backbone: BackboneName = "sieve-lite"
+    workers: Workers = None
     shard: ShardName = None
-    """Make only part i of n; `sieve merge` merges the parts."""
     device: Device = "auto"
-    """Device that the backbone runs on."""
-    json: bool = False
-    """Print JSON."""
+    json: Json = False
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
@@ -322,12 +335,13 @@ class PrepareScenes:
             report_prepared(Collection.open(path), self.json)
             return
         from sieve.data_prep.scenes import Scenes
-        from sieve.model.backbone import Backbone
 
         out = parse_out(self.out)
         source = Scenes(self.count, self.seed, name=out.name)
-        options = PrepareOptions(workers=self.workers, shard=self.shard, json=self.json)
-        options.prepare(source, Backbone.load(backbone_name(self.backbone), self.device), out)
+        options = EmbedOptions(
+            workers=self.workers, shard=self.shard, device=self.device, json=self.json
+        )
+        options.embed(source, self.backbone, out)
 
 
 @dataclass(frozen=True)
@@ -340,7 +354,7 @@ class PrepareFolder:
     Example: sieve prepare folder photos/ --captions captions.csv --out my-photos
     """
 
-    directory: Annotated[Positional[Path], arg(metavar="DIR")]
+    directory: PositionalFolder
     """Folder of images, with subfolders."""
     captions: File = None
     """CSV, TSV, JSON, JSON lines or Parquet file with one row per caption: columns image, caption
@@ -363,24 +377,18 @@ class PrepareFolder:
     encoding: Annotated[str | None, arg(metavar="NAME")] = None
     """Encoding of caption files, such as latin-1; by default UTF-8, or UTF-16 with a byte-order
     mark."""
-    follow_links: bool = False
-    """Follow symbolic links inside the folder, as used by caches of Hugging Face, DVC and
-    git-annex."""
-    backbone: str = "sieve-lite"
-    """Backbone: sieve-lite, ARCHITECTURE/WEIGHTS of open_clip, hf-hub:ORG/MODEL or local-dir:/PATH;
-    for BLIP, blip:ORG/MODEL or blip:/PATH."""
-    licence: str = "not stated"
-    """Licence of the images, recorded in the collection."""
-    common: PrepareOptions = field(default_factory=PrepareOptions)
+    follow_links: FollowLinks = False
+    backbone: BackboneName = "sieve-lite"
+    licence: Licence = "not stated"
+    common: EmbedOptions = EmbedOptions()
 
     def run(self) -> None:
         """Prepare the collection, and report it."""
         announce_backbone(self.backbone)
         from sieve.data_prep.captions import Columns
         from sieve.data_prep.sources.folder import Folder
-        from sieve.model.backbone import Backbone
 
-        out = collection_out(self.common.out, Path(os.path.abspath(self.directory)).name)
+        out = self.common.folder(self.directory)
         columns = Columns(
             self.image_column,
             self.caption_column,
@@ -397,8 +405,7 @@ class PrepareFolder:
             licence=self.licence,
             follow_links=self.follow_links,
         )
-        backbone = Backbone.load(backbone_name(self.backbone), self.common.device)
-        self.common.prepare(source, backbone, out)
+        self.common.embed(source, self.backbone, out)
 
 
 @dataclass(frozen=True)
@@ -423,6 +430,97 @@ class Prepare:
     def run(self) -> None:
         """Run the subcommand."""
         self.source.run()
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge the parts made by `sieve prepare --shard` into one collection.
+
+    The result is identical, byte for byte, to that of a run without --shard.
+
+    Example: sieve merge part-1 part-2 part-3 --out my-photos
+    """
+
+    parts: Annotated[Positional[tuple[Path, ...]], arg(metavar="PART")]
+    """Paths of all parts, or names in $SIEVE_HOME/collections, in any order."""
+    out: Path
+    """Folder of the new collection; must not exist."""
+    json: Json = False
+
+    def run(self) -> None:
+        """Merge the parts, and report the collection."""
+        from sieve.data_prep.bundled import locate_collection
+        from sieve.data_prep.merge import merge
+
+        out = parse_out(self.out)
+        parts = [locate_collection(part, progress=False) for part in self.parts]
+        report_prepared(merge(parts, out, out.name), self.json)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Make a new version of a collection, with the new images of a folder.
+
+    The old version is unchanged, and only new images are embedded. By default the new version of
+    NAME is NAME-2, or the next free number.
+
+    Example: sieve add my-photos more-photos/ --captions more.csv --out my-photos-2
+    """
+
+    collection: CollectionName
+    directory: PositionalFolder
+    """Folder of images, with subfolders; it may also hold images of the old version."""
+    captions: File = None
+    """Caption file of the new images, as for `sieve prepare folder`."""
+    follow_links: FollowLinks = False
+    backbone: Annotated[str | None, arg(metavar="BACKBONE")] = None
+    """Location of the collection's backbone, if it has moved."""
+    licence: Licence = "not stated"
+    device: Device = "auto"
+    trust_backbone: TrustBackbone = False
+    common: CommonOptions = CommonOptions()
+
+    def run(self) -> None:
+        """Make the new version, and report it."""
+        if self.backbone:
+            announce_backbone(self.backbone)
+        else:
+            announce_backbone_of(self.collection)
+        from sieve.data_prep.merge import add
+        from sieve.data_prep.sources.folder import Folder
+        from sieve.model.backbone import Backbone, backbone_of
+        from sieve.model.collection import Collection
+
+        options = BackboneOptions(device=self.device, trust_backbone=self.trust_backbone)
+        old = Collection.open(options.find_collection(self.collection))
+        source = Folder(
+            self.directory, self.captions, licence=self.licence, follow_links=self.follow_links
+        )
+        backbone = (
+            Backbone.load(backbone_name(self.backbone), self.device)
+            if self.backbone
+            else backbone_of(old, self.device)
+        )
+        made = add(
+            old,
+            cast("Source", source),
+            backbone,
+            self.common.folder(_next_version(old.name)),
+            workers=self.common.workers,
+            progress=sys.stderr.isatty(),
+            keep_going=self.common.keep_going,
+        )
+        report_prepared(made, self.common.json)
+
+
+def _next_version(name: str) -> str:
+    """Return an unused name in `$SIEVE_HOME/collections` for a new version of a collection."""
+    from sieve.model.files import sieve_home
+
+    stem, number = re.sub(r"-\d+$", "", name), 2
+    while (sieve_home() / "collections" / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
 
 
 def report_prepared(collection: Collection, as_json: bool) -> None:

@@ -1,0 +1,234 @@
+"""`sieve train` and `sieve evaluate`: train a sparse encoder, and measure how well it excludes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import UseAppendAction, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from sieve.explorer.cli.options import (
+    BackboneOptions,
+    CollectionName,
+    Count,
+    File,
+    Json,
+    parse_out,
+)
+from sieve.explorer.cli.output import print_facts, print_json, print_text
+from sieve.explorer.json_validation import split_list
+from sieve.model.hyperparameters import PRESETS, TrainingConfig
+
+if TYPE_CHECKING:
+    from sieve.model.benchmark import BenchmarkConfig
+    from sieve.model.checkpoint import Checkpoint
+    from sieve.model.collection import Collection
+
+log = logging.getLogger(__name__)
+
+_SET_BY_PRESET = {
+    "revive", "n_words", "n_exclusions", "kinds", "anneal", "activation", "objective",
+}  # fmt: skip
+"""Fields of `TrainingConfig` without an option."""
+registry = ConstructorRegistry()
+
+
+class Hyperparameters(dict[str, Any]):
+    """The hyperparameters that are given, by the names of `TrainingConfig`."""
+
+
+@registry.struct_rule
+def hyperparameter_options(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Make an option of each field of `TrainingConfig`, with its name, type and docstring."""
+    if info.type is not Hyperparameters:
+        return None
+    read = ConstructorRegistry.get_struct_spec(replace(info, type=TrainingConfig))
+    assert isinstance(read, StructConstructorSpec)
+    options = [_optional(option) for option in read.fields if option.name not in _SET_BY_PRESET]
+
+    def given(**values: Any) -> Hyperparameters:
+        return Hyperparameters({name: v for name, v in values.items() if v is not None})
+
+    return StructConstructorSpec(given, tuple(options))
+
+
+def _optional(option: StructFieldSpec) -> StructFieldSpec:
+    shown = arg(
+        metavar=option.type.__name__.upper(),
+        help_behavior_hint="(default: the preset's)",
+        aliases=["--batch"] if option.name == "batch_size" else None,
+    )
+    return replace(option, type=Annotated[option.type | None, shown], default=None)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a sparse encoder on a collection's captions.
+
+    Repeat the command to resume an interrupted run. To train on several GPUs: torchrun
+    --nproc-per-node N -m -- sieve train COLLECTION, with the same options.
+
+    Example: sieve train my-photos --out my-codes --epochs 30
+    """
+
+    collection: CollectionName
+    out: File = None
+    """Folder of the new checkpoint; by default $SIEVE_HOME/checkpoints/NAME, where it is found
+    automatically."""
+    preset: Literal["compact", "paper"] = "compact"
+    """Base settings, which the options below override."""
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
+
+    def run(self) -> None:
+        """Train the encoder, and print its validation metrics."""
+        self.backbone.announce(self.collection)
+        from sieve.explorer.serialize import training_report
+        from sieve.model.checkpoint import default_checkpoint_out, list_fitting
+        from sieve.model.collection import Collection
+        from sieve.model.training import train, world_from_env
+
+        leads = world_from_env().is_main
+        progress = sys.stderr.isatty() and leads
+        opened = Collection.open(self.backbone.find_collection(self.collection, progress))
+        out = parse_out(self.out) if self.out else default_checkpoint_out(opened.name)
+        started = time.perf_counter()
+        checkpoint = train(
+            opened,
+            out,
+            replace(PRESETS[self.preset], **self.hyperparameters),
+            device=self.backbone.device,
+            text_encoder=self.backbone.text_encoder_name(),
+            allow_code=self.backbone.allow_code,
+            progress=progress,
+        )
+        if not leads:
+            return
+        fitting = list_fitting(opened)
+        quick = next((one for one in fitting if one.path == out and one.quick), None)
+        if quick and not fitting[0].quick:
+            log.warning(
+                "a quick training (%s) is not opened by default; open it with --checkpoint %s",
+                quick.quick, quick.path.name,
+            )  # fmt: skip
+        report = training_report(checkpoint, time.perf_counter() - started)
+        print_json(report) if self.json else print_facts(report)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure exclusion ("A without B") for Sieve and baselines, with confidence intervals.
+
+    Hyperparameters are tuned on the validation split (select); the table reports the test split.
+    Encoders that are not in the cache are trained first, which takes minutes.
+
+    Example: sieve evaluate scenes --track label --out results
+    """
+
+    collection: CollectionName
+    train: Annotated[str | None, arg(metavar="COLLECTION")] = None
+    """Train on the train split of this collection instead."""
+    checkpoint: Annotated[str | None, arg(metavar="CHECKPOINT")] = None
+    """Evaluate this checkpoint as Sieve, instead of training the default encoder with several
+    seeds."""
+    track: Literal["label", "caption", "all"] = "all"
+    """Source of A and B: labels, or nouns in captions; all uses every track that the collection
+    supports."""
+    peer: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME=COLLECTION")] = ()
+    """The same items embedded by another backbone, as a baseline; repeatable."""
+    methods: Annotated[str, arg(metavar="A,B,…")] = ""
+    """Methods to compare; by default all."""
+    seeds: Annotated[str, arg(metavar="N,N,…")] = "0,1,2"
+    """Training seeds."""
+    trials: int = 60
+    """Hyperparameter settings tried per method."""
+    epochs: Count = None
+    """Epochs of each training; by default those of the compact preset."""
+    resamples: int = 1000
+    """Bootstrap resamples."""
+    quick: bool = False
+    """Evaluate only one checkpoint and the baselines that need no training; takes a minute or
+    two."""
+    out: File = None
+    """Folder for CSV, plots, JSON and the configuration; must not exist."""
+    backbone: BackboneOptions = BackboneOptions()
+    json: Json = False
+
+    def run(self) -> None:
+        """Run the benchmark, print the table, and save it for the Benchmark tab."""
+        self.backbone.announce(self.collection)
+        from sieve.explorer.benchmark_report import table_text, write_report
+        from sieve.model.benchmark import Benchmark, save_evaluation
+
+        out = parse_out(self.out) if self.out else None
+        opened = self._open(self.collection)
+        checkpoint = self._checkpoint(opened)
+        benchmark = Benchmark(
+            opened,
+            self._config(opened),
+            train=self._open(self.train) if self.train else None,
+            checkpoint=checkpoint,
+            baselines={name: self._open(path) for name, path in map(_parse_peer, self.peer)},
+            text_encoder=self.backbone.text_encoder_name(),
+            allow_code=self.backbone.allow_code,
+            device=self.backbone.device,
+            progress=sys.stderr.isatty(),
+        )
+        result = benchmark.run()
+        if out is not None:
+            write_report(result, out)
+        print_json(result.as_json()) if self.json else print_text(table_text(result))
+        saved = save_evaluation(result, checkpoint.path.name if checkpoint else "")
+        if not self.json:
+            print_text(f"Saved for the Benchmark tab of `sieve explore` as {saved.stem}\n")
+
+    def _checkpoint(self, collection: Collection) -> Checkpoint | None:
+        from sieve.model.checkpoint import Checkpoint, checkpoint_path, find_checkpoint
+
+        if self.checkpoint:
+            return Checkpoint.load(checkpoint_path(self.checkpoint))
+        return Checkpoint.load(find_checkpoint(collection)) if self.quick else None
+
+    def _open(self, name: str) -> Collection:
+        from sieve.model.collection import Collection
+
+        return Collection.open(self.backbone.find_collection(name))
+
+    def _config(self, collection: Collection) -> BenchmarkConfig:
+        from sieve.model.benchmark import METHODS, SHORT_METHODS, BenchmarkConfig, tracks_of
+
+        config = BenchmarkConfig(
+            tracks=tracks_of(collection) if self.track == "all" else (self.track,),
+            methods=tuple(split_list(self.methods)) or (SHORT_METHODS if self.quick else METHODS),
+            seeds=_parse_seeds(self.seeds),
+            trials=self.trials,
+            resamples=self.resamples,
+        )
+        if self.epochs is None:
+            return config
+        return replace(config, training=replace(config.training, epochs=self.epochs))
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    words = split_list(text)
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds must be whole numbers such as 0,1,2; got {text!r}")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _parse_peer(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name.strip() and equals and path.strip()):
+        raise ValueError(f"--peer must be NAME=COLLECTION; got {text!r}")
+    return name.strip(), str(Path(path.strip()).expanduser())
