@@ -71,10 +71,7 @@ def ablate_dimension(
 ) -> Ablation:
     """Switch a dimension off in up to 100 queries that have it, and measure the change.
 
-    Raises
-    ------
-    ValueError
-        If the dimension does not exist.
+    Raises a ValueError if the dimension does not exist.
     """
     if not 0 <= dimension < cache.text_codes.m:
         raise ValueError(

@@ -29,13 +29,7 @@ TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 
 def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
-    """Return the tracks that a collection has data for.
-
-    Raises
-    ------
-    ValueError
-        If it has neither labels nor captions.
-    """
+    """Return the tracks that a collection has data for; a ValueError if there are none."""
     has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
     tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
     if not tracks:
@@ -127,10 +121,7 @@ def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCrite
 
     A label that nearly always comes with another counts as its hyponym.
 
-    Raises
-    ------
-    ValueError
-        If the collection has no labels.
+    Raises a ValueError if the collection has no labels.
     """
     if not collection.has_labels:
         raise ValueError(
@@ -156,10 +147,7 @@ def caption_concepts(
 
     With `rows`, only the captions of these items are used; all of a large collection take long.
 
-    Raises
-    ------
-    ValueError
-        If the collection has no captions.
+    Raises a ValueError if the collection has no captions.
     """
     if not collection.n_captions:
         raise ValueError(
@@ -214,10 +202,7 @@ def track_pairs(
 
     Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`.
 
-    Raises
-    ------
-    ValueError
-        If a split has too few items for a single pair.
+    Raises a ValueError if a split has too few items for a single pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":

@@ -49,17 +49,7 @@ def calibrate(
 ) -> Calibration:
     """Choose push weight λ, ratio ρ, proposal floor and threshold τ on the "select" split.
 
-    Parameters
-    ----------
-    encoder : SparseEncoder
-    collection : Collection
-    encode_texts : callable
-        The text encoder of its backbone.
-
-    Returns
-    -------
-    Calibration
-        The default if the split has fewer than 20 pairs.
+    The default is returned if the split has fewer than 20 pairs.
     """
     pairs = calibration_pairs(collection)
     if pairs is None or len(pairs) < MIN_PAIRS:

@@ -61,19 +61,8 @@ class Batch(NamedTuple):
 class TrainingData:
     """Sampler of batches from the train split of a collection.
 
-    The last, smaller batch of an epoch is dropped unless it is the only one.
-
-    Parameters
-    ----------
-    collection : Collection
-    encode_texts : callable
-        The text encoder of the backbone, for the words.
-    config : TrainingConfig
-
-    Raises
-    ------
-    ValueError
-        If the training split has no captions.
+    The last, smaller batch of an epoch is dropped unless it is the only one. The text encoder, that
+    of the backbone, is for the words. Raises a ValueError if the training split has no captions.
     """
 
     def __init__(
@@ -152,14 +141,10 @@ class TrainingData:
     def device_noise(
         self, images: Tensor, texts: Tensor, step: int, share: slice
     ) -> tuple[Tensor, Tensor]:
-        """Convert the embeddings of a share to float32, and add noise drawn on their device.
+        """Convert embeddings, (b, d) float16, to float32, and add noise drawn on their device.
 
-        Parameters
-        ----------
-        images, texts : (b, d) float16
-        step : int
-        share : slice
-            Their rows in the batch; the noise of a row does not depend on the number of ranks.
+        `share` has their rows in the batch; the noise of a row does not depend on the number of
+        ranks.
         """
         seed = np.random.SeedSequence([self._seed, _NOISE, step]).generate_state(1)[0]
         generator = torch.Generator(images.device).manual_seed(int(seed))
@@ -227,10 +212,7 @@ def modality_means(collection: Collection) -> np.ndarray:
 def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
     """Assign the words of all copies of an image to the first copy, and none to the others.
 
-    Parameters
-    ----------
-    presence : (n, w) float32 of 0 and 1
-    first_copy : (n,) int64
+    (n, w) float32 of 0 and 1, (n,) row of the first copy → (n, w).
     """
     n = len(first_copy)
     if np.array_equal(first_copy, np.arange(n)):
@@ -242,21 +224,10 @@ def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
 
 
 class PrefetchLoader:
-    """Batches on the training device; prefetched by threads on a GPU.
+    """Batches on the training device; prefetched by threads on a GPU, up to step `n_steps`.
 
-    Parameters
-    ----------
-    data : TrainingData
-    device : torch.device
-    world : World
-        Each rank loads the embeddings of its own rows.
-    n_steps : int
-        Nothing is prefetched beyond.
-
-    Raises
-    ------
-    ValueError
-        If the batch cannot be divided equally among the ranks.
+    Each rank loads the embeddings of its own rows. Raises a ValueError if the batch cannot be
+    divided equally among the ranks.
     """
 
     def __init__(

@@ -83,19 +83,9 @@ class Objective(ABC):
     ) -> StepLosses:
         """Compute the unweighted losses of a batch, or of the share of a rank.
 
-        The mean over the ranks is the loss of the whole batch; the same holds for gradients.
-
-        Parameters
-        ----------
-        module : TrainingModule
-        batch : Batch
-        k : int
-            Active dimensions of an image at this step.
-        dead : (m,) bool, optional
-            Dimensions to revive; None if all are live (a compiled function cannot branch on
-            values).
-        world : World
-            Process whose share of images and texts the batch holds.
+        The mean over the ranks is the loss of the whole batch; the same holds for gradients. k is
+        the number of active dimensions of an image at this step. `dead`, (m,) bool, are the
+        dimensions to revive; None if all are live (a compiled function cannot branch on values).
         """
 
     def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: B027

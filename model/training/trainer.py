@@ -53,18 +53,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 class Trainer:
     """State of a training run: data, encoder, optimiser and step.
 
-    Parameters
-    ----------
-    data : TrainingData
-    config : TrainingConfig
-    device : torch.device
-    world : World
-        The processes that share each batch; by default a single one.
-
-    Raises
-    ------
-    ValueError
-        If the batch cannot be divided equally among the processes.
+    The processes of `world`, by default a single one, share each batch. Raises a ValueError if it
+    cannot be divided equally among them.
     """
 
     def __init__(
@@ -134,13 +124,7 @@ class Trainer:
         return encoder
 
     def train_step(self) -> StepReport:
-        """Train one step, together with all other ranks.
-
-        Raises
-        ------
-        ValueError
-            If the loss is no longer finite.
-        """
+        """Train one step, together with all other ranks; a ValueError if the loss is not finite."""
         batch = self.loader.batch(self.step)
         names, values, fired = self._differentiate_or_fall_back(batch)
         self._exchange(values, fired)

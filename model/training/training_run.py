@@ -64,13 +64,7 @@ def save_state(folder: Path, trainer: Trainer, metadata: dict[str, Any]) -> None
 
 
 def read_metadata(folder: Path) -> dict[str, Any] | None:
-    """Read the metadata of an unfinished training; None if there is none.
-
-    Raises
-    ------
-    ValueError
-        If the state is damaged.
-    """
+    """Read the metadata of an unfinished training, or None; a ValueError if it is damaged."""
     path = folder / _STATE
     if not path.is_file():
         return None

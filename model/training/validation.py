@@ -53,12 +53,8 @@ def validation_refusal(collection: Collection) -> str:
 class Validator:
     """A small, fixed sample of validation items, captions and pairs.
 
-    Parameters
-    ----------
-    collection : Collection
-        One for which `validation_refusal` returns nothing.
-    encode_texts : callable
-        The text encoder of its backbone; called once.
+    The collection is one for which `validation_refusal` returns nothing. The text encoder of its
+    backbone is called once.
     """
 
     def __init__(self, collection: Collection, encode_texts: TextEncoder) -> None:
@@ -94,13 +90,7 @@ class Validator:
 
 
 class ValidationSchedule:
-    """Limit validation to once every 5% of the steps and 5% of the time.
-
-    Parameters
-    ----------
-    clock : callable
-        Returns seconds.
-    """
+    """Limit validation to once every 5% of the steps and 5% of the time, in seconds of a clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
