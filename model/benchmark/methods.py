@@ -196,15 +196,9 @@ class Method:
 class BackboneEmbeddings:
     """Embeddings of the items of a collection and of texts, by its backbone.
 
-    Parameters
-    ----------
-    collection : Collection
-    encode_texts : callable
-        Text encoder of its backbone; called once per text.
-    train : Collection, optional
-        Collection whose train split gives the means of both modalities; by default `collection`.
-    ids : list of str, optional
-        Item ids of the benchmark collection by row, if `collection` is another one.
+    The text encoder is called once per text. The train split of `train`, by default the collection
+    itself, gives the means of both modalities. `ids` has the item ids of the benchmark collection
+    by row, if `collection` is another one.
     """
 
     def __init__(

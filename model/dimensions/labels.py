@@ -186,22 +186,14 @@ def _concentration(importances: np.ndarray) -> tuple[float, np.ndarray]:
     return float(mean), rows
 
 
-class ProbeImportances(NamedTuple):
-    """Importances from sparse linear probes."""
-
-    importances: np.ndarray
-    """(m, l) float64, non-negative"""
-    auc: np.ndarray
-    """(l,) float64: of each probe on held-out items; the informativeness of Eastwood & Williams"""
-
-
 def probe_importances(
     codes: csr_array, presence: csr_array, train: np.ndarray, test: np.ndarray
-) -> ProbeImportances:
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit a sparse linear probe (L1, squared hinge) per label, on standardised dimensions.
 
-    (n, m) codes, (n, l) of 0 and 1, rows to fit on, rows to score on. Each label needs items with
-    and without it among both.
+    (n, m) codes, (n, l) of 0 and 1, rows to fit on, rows to score on → (m, l) importances,
+    non-negative, and the AUC of each probe, (l,): the informativeness of Eastwood & Williams. Each
+    label needs items with and without it among both.
     """
     spread = _standard_deviation(csr_array(codes[train]))
     scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0)[None, :]
@@ -213,7 +205,7 @@ def probe_importances(
         probe.fit(train_codes, has)
         weights.append(np.abs(probe.coef_[0]))
         auc.append(roc_auc_score(has_test, probe.decision_function(test_codes)))
-    return ProbeImportances(np.stack(weights, 1), np.array(auc))
+    return np.stack(weights, 1), np.array(auc)
 
 
 def _standard_deviation(codes: csr_array) -> np.ndarray:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import norm
 from sklearn.linear_model import LogisticRegression
@@ -42,12 +43,10 @@ N_PAIRS = 40
 
 
 class LabelPair(NamedTuple):
-    """Columns of two labels."""
+    """Columns of two labels, A and B."""
 
     wanted: int
-    """A"""
     unwanted: int
-    """B"""
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,8 @@ def label_pairs(presence: csr_array, count: int = N_PAIRS, seed: int = 0) -> lis
     fits &= having[None, :] - both > 0  # B that always comes with A is a hyponym of A
     np.fill_diagonal(fits, False)
     pairs = np.random.default_rng(seed).permutation(np.argwhere(fits))
-    uses: dict[int, int] = {}
-    rounds = []
-    for _, b in pairs.tolist():
-        rounds.append(uses.get(b, 0))
-        uses[b] = rounds[-1] + 1
-    order = np.argsort(np.array(rounds, np.int64), kind="stable")[:count]
+    rounds = pd.Series(pairs[:, 1]).groupby(pairs[:, 1]).cumcount().to_numpy()
+    order = np.argsort(rounds, kind="stable")[:count]
     return [LabelPair(*pairs[at].tolist()) for at in order]
 
 

@@ -128,8 +128,6 @@ def rename_rows(table: pd.DataFrame, renamed: Mapping[int, str]) -> pd.DataFrame
     Row j of the table, which is not modified, is dimension j. `renamed` has names by dimension.
     """
     rows = [j for j in renamed if j < len(table)]
-    if not rows:
-        return table
     table = table.copy()
     table.loc[rows, "name"] = [renamed[j] for j in rows]
     table.loc[rows, "name_source"] = PERSON

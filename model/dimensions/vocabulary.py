@@ -140,12 +140,11 @@ def best_words(scores: np.ndarray, words: Sequence[str], phrases: bool = False) 
         longer = (at for at in near if words[best] in words[at].split() and " " in words[at])
         best = next(longer, best)
     second = next((at for at in ranked if not are_related(words[best], words[at])), None)
-    return WordFit(
-        words[best],
-        min(float(scores[best]), 1.0),
-        "" if second is None else words[second],
-        0.0 if second is None else min(float(scores[second]), 1.0),
-    )
+    fits = [
+        ("", 0.0) if at is None else (words[at], min(float(scores[at]), 1.0))
+        for at in (best, second)
+    ]
+    return WordFit(*fits[0], *fits[1])
 
 
 def are_related(one: str, other: str) -> bool:

@@ -97,6 +97,11 @@ class PairSet:
         return tuple(f"{a} without {b}" for a, b in zip(self.a, self.b, strict=True))
 
     @property
+    def texts(self) -> list[str]:
+        """Distinct query texts of A and B."""
+        return list(dict.fromkeys((*self.a, *self.b)))
+
+    @property
     def relevant(self) -> np.ndarray:
         """(p, n) bool: items with A and without B."""
         return self.has_a & ~self.has_b
@@ -119,9 +124,8 @@ class TrackPairs(NamedTuple):
 def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCriteria) -> Concepts:
     """Return the labels of a collection as concepts.
 
-    A label that nearly always comes with another counts as its hyponym.
-
-    Raises a ValueError if the collection has no labels.
+    A label that nearly always comes with another counts as its hyponym. Raises a ValueError if the
+    collection has no labels.
     """
     if not collection.has_labels:
         raise ValueError(
@@ -146,7 +150,6 @@ def caption_concepts(
     """Return the nouns of the frozen list as concepts, by their presence in captions.
 
     With `rows`, only the captions of these items are used; all of a large collection take long.
-
     Raises a ValueError if the collection has no captions.
     """
     if not collection.n_captions:
@@ -200,9 +203,8 @@ def track_pairs(
 ) -> TrackPairs:
     """Choose the tuning pairs of a track on the "select" split and its report pairs on "test".
 
-    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`.
-
-    Raises a ValueError if a split has too few items for a single pair.
+    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`. Raises
+    a ValueError if a split has too few items for a single pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":

@@ -55,7 +55,7 @@ def calibrate(
     if pairs is None or len(pairs) < MIN_PAIRS:
         log.info("too few pairs to calibrate exclusion; using the defaults")
         return Calibration()
-    space = code_space(encoder, collection, pairs, encode_texts)
+    space = code_space(encoder, collection, pairs, encode_texts(pairs.texts))
     trials = []
     for push, ratio, floor in product(PUSHES, RATIOS, FLOORS):
         values = {"push": push, "ratio": ratio, "floor": floor}
@@ -90,13 +90,12 @@ def calibration_pairs(collection: Collection) -> PairSet | None:
 
 
 def code_space(
-    encoder: SparseEncoder, collection: Collection, pairs: PairSet, encode_texts: TextEncoder
+    encoder: SparseEncoder, collection: Collection, pairs: PairSet, texts: np.ndarray
 ) -> Space:
-    """Encode the items and queries of a pair set."""
+    """Encode the items and queries of a pair set, given the embeddings of `pairs.texts`."""
     images = encode_codes(encoder, collection.image_embeddings[pairs.rows], IMAGE).by_row
-    texts = list(dict.fromkeys((*pairs.a, *pairs.b)))
-    codes = encode_codes(encoder, encode_texts(texts), TEXT).by_row.toarray()
-    a, b = (codes[[texts.index(text) for text in side]] for side in (pairs.a, pairs.b))
+    codes = dict(zip(pairs.texts, encode_codes(encoder, texts, TEXT).by_row.toarray(), strict=True))
+    a, b = (np.stack([codes[text] for text in side]) for side in (pairs.a, pairs.b))
     return Space(images, a, b, a)
 
 

@@ -106,17 +106,10 @@ class TrainingData:
         return len(self.pairs) // self.batch_size
 
     def batch(self, step: int, share: slice = slice(None), *, noisy: bool = True) -> Batch:
-        """Sample the batch of a step.
+        """Sample the batch of a step, counted from the start of training.
 
-        Parameters
-        ----------
-        step : int
-            Counted from the start of training.
-        share : slice
-            Rows of the batch to return embeddings for; everything else is of the whole batch.
-        noisy : bool
-            Add the noise. If false, embeddings are returned as stored, in float16; add it with
-            `device_noise`.
+        Embeddings are those of a share of the rows; everything else is of the whole batch. Unless
+        `noisy`, they are returned as stored, in float16; add the noise with `device_noise`.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         at = slice(index * self.batch_size, (index + 1) * self.batch_size)

@@ -138,9 +138,8 @@ def process_group(device: torch.device) -> Iterator[World]:
     """Join the process group of `torchrun` for the duration of the block.
 
     Uses NCCL on CUDA, with one GPU per local rank, and Gloo otherwise. Without `torchrun` this is a
-    single process. A process group that the caller initialised is used as it is.
-
-    Raises a ValueError if there are more processes than GPUs.
+    single process. A process group that the caller initialised is used as it is. Raises a
+    ValueError if there are more processes than GPUs.
     """
     world = world_from_env()
     if world.size == 1 or dist.is_initialized():

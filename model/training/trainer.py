@@ -127,7 +127,8 @@ class Trainer:
         """Train one step, together with all other ranks; a ValueError if the loss is not finite."""
         batch = self.loader.batch(self.step)
         names, values, fired = self._differentiate_or_fall_back(batch)
-        self._exchange(values, fired)
+        gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
+        self.world.average([*gradients, values, fired])
         idle = torch.where(fired > 0, 0, self.idle + 1)
         live = (idle <= _IDLE_STEPS).float().mean()
         # The only GPU synchronisation of a step.
@@ -148,11 +149,11 @@ class Trainer:
         return StepReport(self.step, self.n_steps, losses, live)
 
     def _differentiate_or_fall_back(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
-        if self._losses == self.objective.losses:
-            return self._differentiate(batch)
         try:
             return self._differentiate(batch)
         except Exception as error:
+            if self._losses == self.objective.losses:
+                raise
             # The compiler may lack tools or kernels here. Any other error is raised again below.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             log.warning("torch.compile failed (%s); continuing in eager mode", reason)
@@ -171,8 +172,3 @@ class Trainer:
         total.backward()
         values = torch.stack([*losses.values(), total]).detach().float()
         return list(losses), values, fired.float()
-
-    def _exchange(self, values: Tensor, fired: Tensor) -> None:
-        """Average gradients, losses and firing over the ranks, in place."""
-        gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
-        self.world.average([*gradients, values, fired])

@@ -144,12 +144,8 @@ def train(
     save_every : float
         Seconds between saved states.
 
-    Raises
-    ------
-    FileExistsError
-        If `out` exists.
-    ValueError
-        If there is no training data, or `out` has an unfinished run with other settings.
+    Raises a FileExistsError if `out` exists, and a ValueError if there is no training data, or
+    `out` has an unfinished run with other settings.
     """
     config = config or TrainingConfig()
     if out.exists():

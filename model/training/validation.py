@@ -66,27 +66,22 @@ class Validator:
         self._item = collection.item_positions(rows, captions)
         concepts = caption_concepts(collection, benchmark_nouns(), rows)
         self._pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
-        self._text_embeddings: dict[str, np.ndarray] = {}
-        if len(self._pairs) >= MIN_PAIRS:
-            texts = list(dict.fromkeys((*self._pairs.a, *self._pairs.b)))
-            self._text_embeddings = dict(zip(texts, encode_texts(texts), strict=True))
+        enough = len(self._pairs) >= MIN_PAIRS
+        self._queries = encode_texts(self._pairs.texts) if enough else None
 
     def measure(self, encoder: SparseEncoder, step: int) -> ValidationReport:
         """Evaluate a snapshot of the encoder after a step."""
         images = encode_codes(encoder, self._images, IMAGE).by_row
         texts = encode_codes(encoder, self._texts, TEXT).by_row
         recall = recall_at((texts @ images.T).toarray(), self._item)["recall@10"]
-        if not self._text_embeddings:
+        if self._queries is None:
             return ValidationReport(step, recall, None)
-        space = code_space(encoder, self._collection, self._pairs, self._embedded)
+        space = code_space(encoder, self._collection, self._pairs, self._queries)
         default = Calibration()
         values = {
             "push": default.push, "ratio": default.proposal_ratio, "floor": default.proposal_floor,
         }  # fmt: skip
         return ValidationReport(step, recall, mean_ap(PUSH, space, values, self._pairs))
-
-    def _embedded(self, texts: list[str]) -> np.ndarray:
-        return np.stack([self._text_embeddings[text] for text in texts])
 
 
 class ValidationSchedule:

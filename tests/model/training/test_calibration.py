@@ -26,7 +26,9 @@ def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     assert found.threshold in THRESHOLDS
     pair_set = calibration.calibration_pairs(word_collection)
     assert pair_set is not None
-    space = calibration.code_space(word_checkpoint.encoder, word_collection, pair_set, encode)
+    space = calibration.code_space(
+        word_checkpoint.encoder, word_collection, pair_set, encode(pair_set.texts)
+    )
 
     def ap(push: float, ratio: float, floor: float) -> float:
         values = {"push": push, "ratio": ratio, "floor": floor}
