@@ -170,9 +170,8 @@ def _top_captions(
     collection: Collection, codes: SparseCodes, dimension: int
 ) -> tuple[CaptionExample, ...]:
     captions, values = codes.postings(dimension)
-    order = np.argsort(-values, kind="stable")
     found: dict[str, CaptionExample] = {}
-    for place in order:
+    for place in np.argsort(-values, kind="stable"):
         text = collection.caption_texts[captions[place]]
         item = int(collection.caption_item[captions[place]])
         example = CaptionExample(text, float(values[place]), collection.items["id"].iloc[item])
