@@ -9,16 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from sieve import assets
 from sieve.model.collection import MANIFEST, file_sha256
 from sieve.model.files import check_files, sieve_home
-
-if TYPE_CHECKING:
-    from sieve.data_prep.records import Source
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +87,7 @@ def prepare_bundled_scenes(*, device: str = "auto", progress: bool = True) -> Pa
         precomputed = PrecomputedEmbeddings(np.load(shipped, "r"))
     log.warning("preparing the bundled collection in %s (once, about a minute)", target)
     backbone = Backbone.load(BACKBONE, device)
-    source = cast("Source", Scenes())
+    source = Scenes()
     while not (target / MANIFEST).is_file():
         try:
             prepare(source, backbone, target, progress=progress, precomputed=precomputed)

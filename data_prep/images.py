@@ -282,7 +282,7 @@ def open_original(collection: Collection, row: int, short_side: int) -> Original
         if reference.startswith("scene:"):
             return Original(_scene(reference, size, short_side), False)
         thumbnail = open_thumbnail(collection, row).image
-        follow_links = collection.manifest.get("follow_links") is True
+        follow_links = collection.manifest.follow_links
         return Original(_photograph(reference, size, thumbnail, follow_links), False)
     except ValueError:  # moved, replaced, or not a file
         return open_thumbnail(collection, row)

@@ -41,8 +41,7 @@ from sieve.data_prep.records import (
 from sieve.data_prep.thumbnails import thumbnail_file
 from sieve.model import collection as layout
 from sieve.model.backbone import Backbone
-from sieve.model.collection import ITEMS, Collection, thumbnail_path
-from sieve.model.collection_writer import write_manifest
+from sieve.model.collection import ITEMS, Collection, ShardFacts, thumbnail_path, write_manifest
 from sieve.model.files import atomic_folder
 
 _ROWS = 4_096
@@ -72,7 +71,7 @@ def merge(parts: Sequence[Path], out: Path, name: str = "") -> Collection:
     if not any(part.n_items for part in shards):
         raise ValueError(f"none of the {len(parts)} shards has an item: there is nothing to merge")
     first = shards[0]
-    return join(shards, out, name=name or first.name, source=first.manifest["source"])
+    return join(shards, out, name=name or first.name, source=first.manifest.source)
 
 
 def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> Collection:
@@ -98,8 +97,8 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
         )
         counts["skipped"] = write_skipped(folder / layout.SKIPPED, skipped)
         counts["duplicates"] = write_duplicates(folder)
-        roots = dict.fromkeys(root for part in parts for root in part.manifest.get("roots", ()))
-        licences = dict.fromkeys(str(part.manifest["licence"]) for part in parts)
+        roots = dict.fromkeys(root for part in parts for root in part.manifest.roots)
+        licences = dict.fromkeys(part.manifest.licence for part in parts)
         write_manifest(
             folder,
             name=name,
@@ -108,7 +107,7 @@ def join(parts: Sequence[Collection], out: Path, *, name: str, source: str) -> C
             licence="; ".join(licences),
             counts=counts,
             roots=tuple(roots),
-            follow_links=any(part.manifest.get("follow_links") is True for part in parts),
+            follow_links=any(part.manifest.follow_links for part in parts),
         )
     return Collection.open(out)
 
@@ -120,7 +119,7 @@ def _shards_in_order(parts: Sequence[Collection]) -> list[Collection]:
     shards = sorted(((_shard_of(part), part) for part in parts), key=lambda pair: pair[0].index)
     n_shards, first = shards[0][0].of, shards[0][1]
     for shard, part in shards:
-        theirs, ours = part.manifest["shard"]["origin"], first.manifest["shard"]["origin"]
+        theirs, ours = _shard_facts(part).origin, _shard_facts(first).origin
         differing = [field for field in ours if theirs.get(field) != ours[field]]
         if shard.of != n_shards:
             differing.append("number of shards")
@@ -141,13 +140,16 @@ def _shards_in_order(parts: Sequence[Collection]) -> list[Collection]:
 
 
 def _shard_of(part: Collection) -> Shard:
-    try:
-        return Shard.parse(part.manifest["shard"]["part"])
-    except KeyError:
+    return Shard.parse(_shard_facts(part).part)
+
+
+def _shard_facts(part: Collection) -> ShardFacts:
+    if part.manifest.shard is None:
         raise ValueError(
             f"{part.path} is a whole collection, not a shard; make shards with "
             "`sieve prepare … --shard i/n`"
-        ) from None
+        )
+    return part.manifest.shard
 
 
 def _blocks(part: Collection, folder: Path) -> Iterator[ItemBlock]:
@@ -225,7 +227,7 @@ def add(
             new, backbone, new_items,
             workers=workers, progress=progress, keep_going=keep_going, shard=Shard(),
         )  # fmt: skip
-    sources = f"{collection.manifest['source']}; {source}"
+    sources = f"{collection.manifest.source}; {source}"
     joined = join([collection, Collection.open(new_items)], out, name=out.name, source=sources)
     shutil.rmtree(new_items)
     return joined
@@ -235,7 +237,7 @@ def _is_same_preparation(folder: Path, new: NewRecords, backbone: Backbone) -> b
     """Whether a run that was killed while joining has already prepared these items."""
     table = read_records(new, folder / "records.parquet")
     origin = PreparationPlan(new, table, Embedder(backbone, None, table, new.name)).origin
-    return Collection.open(folder).manifest["shard"]["origin"] == origin
+    return _shard_facts(Collection.open(folder)).origin == origin
 
 
 class NewRecords:

@@ -13,10 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from sieve.model.checkpoint import write_codes_checkpoint
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS, SparseCodes
+from sieve.model.collection import CodesIdentity
 from sieve.model.dimension_name import GIVEN, DimensionName
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, WORD_CODES, WORDS
-from sieve.model.identity import CodesIdentity
 
 _SLICE = 1 << 14
 

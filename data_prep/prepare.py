@@ -36,7 +36,7 @@ from sieve.data_prep.records import (
     embedding_hash,
 )
 from sieve.model.backbone import Backbone
-from sieve.model.backbone.trust import trust_if_possible
+from sieve.model.backbone.checked_files import trust_if_possible
 from sieve.model.collection import BackboneIdentity, Collection
 from sieve.model.files import report_full_disk
 

@@ -87,8 +87,15 @@ class Record:
 class Source(Protocol):
     """Origin of a collection's records. Instances are picklable and hold no open files."""
 
-    name: str
-    licence: str
+    @property
+    def name(self) -> str:
+        """Name of the collection."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Licence of the images, for people to read."""
+        ...
 
     def records(self) -> Iterator[Record]:
         """Yield all records in an order that depends only on the source."""

@@ -118,10 +118,10 @@ def collection_facts(collection: Collection) -> dict[str, Any]:
         "captions": collection.n_captions,
         "labels": len({label for labels in items["labels"] for label in labels}),
         "splits": dict(Counter(items["split"].tolist())),
-        "skipped": int(collection.manifest["counts"].get("skipped", 0)),
-        "duplicates": int(collection.manifest["counts"].get("duplicates", 0)),
-        "source": str(collection.manifest["source"]),
-        "licence": str(collection.manifest["licence"]),
+        "skipped": collection.manifest.counts.skipped,
+        "duplicates": collection.manifest.counts.duplicates,
+        "source": collection.manifest.source,
+        "licence": collection.manifest.licence,
         "backbone": None if collection.codes else collection.backbone.name,
         "width": None if collection.codes else collection.backbone.width,
     }
@@ -170,7 +170,7 @@ def dimension_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def summary_report(engine: Engine) -> dict[str, Any]:
     """Serialise the interpretability report of an encoder."""
-    is_scenes = str(engine.collection.manifest["source"]).startswith("Scenes(")
+    is_scenes = engine.collection.manifest.source.startswith("Scenes(")
     report = interpretability_report(engine, label_synonyms() if is_scenes else {})
     return {
         "collection": engine.collection.name,

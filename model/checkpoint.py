@@ -20,13 +20,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import safetensors
+from pydantic import model_validator
 from safetensors.torch import load_file, save
 
 from sieve import assets
-from sieve.model.collection import Collection, file_sha256
+from sieve.model.collection import BackboneIdentity, CodesIdentity, Collection, file_sha256
 from sieve.model.dimension_name import DimensionName
 from sieve.model.encoder import SparseEncoder
 from sieve.model.exclusion import Calibration
@@ -40,17 +41,7 @@ from sieve.model.files import (
     write_checksums,
 )
 from sieve.model.hyperparameters import SparseEncoderConfig
-from sieve.model.identity import BackboneIdentity, CodesIdentity
-from sieve.model.schemas import (
-    MAX_HEAD_BYTES,
-    MAX_JSON_BYTES,
-    CheckpointConfig,
-    Names,
-    Training,
-    check_json,
-    check_size,
-    read_limited,
-)
+from sieve.model.schemas import Count, Line, Schema, read_head, read_json
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +50,58 @@ CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.json"
 NAMES = "names.json"
-_NO_ENCODER = "names the dimensions of external codes and has no encoder"
-_AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
-CODES_KIND = "codes"
 QUICK_STEPS = 300
 QUICK_DIMENSIONS = 256
 """A checkpoint with fewer steps or dimensions is a trial, and the last choice as default."""
+_AGAIN = "train again with `sieve train COLLECTION`, or choose another with --checkpoint"
+
+
+class CheckpointConfig(Schema):
+    """Content of `config.json`."""
+
+    kind: Literal["", "codes"] = ""
+    encoder: SparseEncoderConfig | None = None
+    backbone: BackboneIdentity | None = None
+    codes: CodesIdentity | None = None
+    calibration: Calibration
+    trained_on: Line
+    training: dict[str, Any] = {}
+    text_encoder: str = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> CheckpointConfig:
+        facts = (self.encoder is None, self.backbone is None, self.codes is not None)
+        if set(facts) != {self.kind == "codes"}:
+            raise ValueError("it must have an encoder and a backbone, or else codes")
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Files that make up the checkpoint."""
+        return (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
+
+    @property
+    def m(self) -> int:
+        """Number of dimensions."""
+        shape = self.codes or self.encoder
+        assert shape is not None
+        return shape.m
+
+
+class _Numbered(Schema):
+    dimension: Count
+
+
+class _Training(Schema):
+    items: list[Line]
+
+
+class _Point(Schema):
+    step: int
+
+
+class _Curves(Schema):
+    curves: list[_Point]
 
 
 class Checkpoint:
@@ -72,10 +109,10 @@ class Checkpoint:
 
     Attributes
     ----------
-    path : Path
     codes : CodesIdentity or None
         The codes whose dimensions it names, if it has no encoder.
-    calibration : Calibration
+    m : int
+        Number of dimensions.
     trained_on : str
         Name of the training collection.
     """
@@ -84,37 +121,35 @@ class Checkpoint:
         self,
         path: Path,
         encoder: SparseEncoder | None,
-        config: Mapping[str, Any],
+        config: CheckpointConfig,
         names: Mapping[int, DimensionName],
     ) -> None:
         self.path = path
-        parts = (CONFIG, NAMES) if encoder is None else (CONFIG, WEIGHTS, NAMES)
-        self._files = OpenedFiles(*(path / part for part in parts))
+        self._files = OpenedFiles(*(path / part for part in config.parts))
         self._encoder = None if encoder is None else encoder.eval()
         self.config = config
-        self.codes = None if encoder else CodesIdentity(**config["codes"])
-        self.m = int(encoder.config.m if encoder else config["codes"]["m"])
-        self.calibration = Calibration(**config["calibration"])
-        self.trained_on = str(config["trained_on"])
+        self.codes = config.codes
+        self.m = config.m
+        self.calibration = config.calibration
+        self.trained_on = config.trained_on
         self.names = names
-        self._backbone: BackboneIdentity | None = None
-        if encoder is not None:
-            named = config["backbone"]
-            self._backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
 
     @property
     def encoder(self) -> SparseEncoder:
         """The sparse encoder; raises a ValueError for external codes."""
-        if self._encoder is None:
-            raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
-        return self._encoder
+        return self._required(self._encoder)
 
     @property
     def backbone(self) -> BackboneIdentity:
         """Backbone whose embeddings it encodes; raises a ValueError for external codes."""
-        if self._backbone is None:
-            raise ValueError(f"checkpoint {self.path} {_NO_ENCODER}")
-        return self._backbone
+        return self._required(self.config.backbone)
+
+    def _required(self, part: Any) -> Any:
+        if part is None:
+            raise ValueError(
+                f"checkpoint {self.path} names the dimensions of external codes and has no encoder"
+            )
+        return part
 
     def check_fits(self, collection: Collection) -> None:
         """Raise a ValueError if a collection has another backbone or other codes."""
@@ -136,24 +171,14 @@ class Checkpoint:
     def sha256(self) -> str:
         """Hash of config, weights and names."""
         self._files.check()
-        parts = (CONFIG, NAMES) if self.codes else (CONFIG, WEIGHTS, NAMES)
-        hashes = (file_sha256(self.path / part) for part in parts)
+        hashes = (file_sha256(self.path / part) for part in self.config.parts)
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     @cached_property
     def trained_items(self) -> frozenset[str]:
         """Ids of the training items; empty if they were not recorded."""
         path = self.path / TRAINING
-        if not path.is_file():
-            return frozenset()
-        try:
-            data = path.read_bytes()
-            check_json(Training, data)
-            return frozenset(json.loads(data)["items"])
-        except (OSError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path} is damaged ({reason_of(error)}); train again with `sieve train COLLECTION`"
-            ) from None
+        return frozenset(read_json(path, _Training, _AGAIN).items if path.is_file() else ())
 
     def name_of(self, dimension: int) -> str:
         """Return a dimension's name; `dimension 17` if it has none."""
@@ -162,68 +187,21 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Open a checkpoint folder.
+        """Open a checkpoint folder; raise a FileNotFoundError if there is none or it is incomplete.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is none, or a file is missing.
-        ValueError
-            If it has another version, is damaged, or is another tool's sparse autoencoder.
+        A ValueError is raised if it has another version, is damaged, or is another tool's sparse
+        autoencoder.
         """
         path = Path(path)
         if not (path / NAMES).is_file() and (fault := external_sae_fault(path)):
             raise ValueError(fault)
         _require(path, CONFIG, NAMES)
-        try:
-            data = read_limited(path / CONFIG, MAX_HEAD_BYTES)
-            config = json.loads(data)
-            version = config["schema_version"]
-            if version is True or version != SCHEMA_VERSION:
-                raise ValueError(
-                    f"{path / CONFIG} has schema_version {repr(version)[:40]}, this Sieve "
-                    f"reads {SCHEMA_VERSION}; train again with `sieve train COLLECTION`"
-                )
-            is_codes = config.get("kind") == CODES_KIND
-            _require(path, *(() if is_codes else (WEIGHTS,)))
-            parts = (CONFIG, NAMES) if is_codes else (CONFIG, NAMES, WEIGHTS, TRAINING)
-            listed = read_limited(path / NAMES, MAX_JSON_BYTES)
-            if (path / TRAINING).is_file():
-                check_size(path / TRAINING, MAX_JSON_BYTES)
-            check_files(path, _AGAIN, needs=(part for part in parts if (path / part).is_file()))
-            for schema, part, text in (
-                (CheckpointConfig, CONFIG, data),
-                (Names, NAMES, listed),
-            ):
-                try:
-                    check_json(schema, text)
-                except ValueError as error:
-                    raise TypeError(f"{part}: {error}") from None
-            encoder = None if is_codes else _load_encoder(path, config)
-            names = {
-                entry["dimension"]: DimensionName.read(entry).without_labels()
-                for entry in json.loads(listed)
-            }
-            named = {dimension: name for dimension, name in names.items() if name is not None}
-            opened = cls(path, encoder, config, named)
-            if max(names, default=0) >= opened.m:
-                raise TypeError(f"{NAMES} names dimension {max(names)}; there are {opened.m}")
-            return opened
-        except (
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-            RuntimeError,
-            UnicodeDecodeError,
-            json.JSONDecodeError,
-            safetensors.SafetensorError,
-        ) as error:
-            raise ValueError(
-                f"checkpoint {path} is damaged ({reason_of(error)}); train again with "
-                "`sieve train COLLECTION`"
-            ) from None
+        config = read_head(path / CONFIG, CheckpointConfig, SCHEMA_VERSION, _AGAIN)
+        _require(path, *config.parts)
+        names = _read_names(path / NAMES, config.m)
+        has_training = config.codes is None and (path / TRAINING).is_file()
+        check_files(path, _AGAIN, needs=(*config.parts, *([TRAINING] if has_training else [])))
+        return cls(path, _load_encoder(path, config.encoder), config, names)
 
 
 def _require(path: Path, *parts: str) -> None:
@@ -235,24 +213,34 @@ def _require(path: Path, *parts: str) -> None:
             )
 
 
-def _load_encoder(path: Path, config: Mapping[str, Any]) -> SparseEncoder:
-    settings = SparseEncoderConfig(**config["encoder"])
-    _check_shape(path / WEIGHTS, settings)
-    encoder = SparseEncoder(settings)
-    weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
-    for name, part in weights.items():
-        if not part.isfinite().all():
-            raise TypeError(f"{WEIGHTS} has a number in {name[:40]} that is not finite")
-    encoder.load_state_dict(weights)
+def _read_names(path: Path, m: int) -> dict[int, DimensionName]:
+    dimensions = [one.dimension for one in read_json(path, list[_Numbered], _AGAIN)]
+    if max(dimensions, default=0) >= m:
+        raise ValueError(
+            f"{path} is damaged (it names dimension {max(dimensions)}; there are {m}); {_AGAIN}"
+        )
+    names = [name.without_labels() for name in read_json(path, list[DimensionName], _AGAIN)]
+    return {j: name for j, name in zip(dimensions, names, strict=True) if name is not None}
+
+
+def _load_encoder(path: Path, config: SparseEncoderConfig | None) -> SparseEncoder | None:
+    if config is None:
+        return None
+    try:
+        with safetensors.safe_open(path / WEIGHTS, "pt") as file:
+            shape = tuple(file.get_slice("encode_md").get_shape())
+        # Memory for the declared shape is allocated below.
+        if shape != (config.m, config.d):
+            raise TypeError(f"encode_md is of shape {shape}, not {(config.m, config.d)}")
+        encoder = SparseEncoder(config)
+        weights = {name: part.float() for name, part in load_file(path / WEIGHTS).items()}
+        for name, part in weights.items():
+            if not part.isfinite().all():
+                raise TypeError(f"{name[:40]} has a number that is not finite")
+        encoder.load_state_dict(weights)
+    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path / WEIGHTS} is damaged ({reason_of(error)}); {_AGAIN}") from None
     return encoder
-
-
-def _check_shape(path: Path, config: SparseEncoderConfig) -> None:
-    """Check the shape of the weights before memory for the declared shape is allocated."""
-    with safetensors.safe_open(path, "pt") as file:
-        shape = tuple(file.get_slice("encode_md").get_shape())
-    if shape != (config.m, config.d):
-        raise TypeError(f"{path.name} is of shape {shape}, not {(config.m, config.d)}")
 
 
 def checkpoint_folders() -> list[Path]:
@@ -275,12 +263,8 @@ class FittingCheckpoint(NamedTuple):
     @property
     def name(self) -> str:
         """Name for --checkpoint, with the origin if it is bundled."""
-        return f"{self.path.name}{' (bundled)' if is_bundled(self.path) else ''}"
-
-
-def is_bundled(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is bundled with Sieve."""
-    return checkpoint.resolve().parent == (assets.ROOT / "checkpoints").resolve()
+        is_bundled = self.path.resolve().parent == (assets.ROOT / "checkpoints").resolve()
+        return f"{self.path.name}{' (bundled)' if is_bundled else ''}"
 
 
 def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
@@ -295,32 +279,23 @@ def list_fitting(collection: Collection) -> list[FittingCheckpoint]:
     for folder in checkpoint_folders():
         try:
             check_files(folder, f"{_AGAIN}; it is left out", [CONFIG])
-            config = json.loads(read_limited(folder / CONFIG, MAX_HEAD_BYTES))
-            same_backbone = config["backbone"]["sha256"] == collection.backbone.sha256
-            trained_on = config["trained_on"]
-            quick = _quick(folder, config) if same_backbone else ""
-        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            config = read_head(folder / CONFIG, CheckpointConfig, SCHEMA_VERSION, _AGAIN)
+        except (OSError, ValueError) as error:
             # A damaged checkpoint must not prevent the collection from opening with another one.
             log.warning("%s: %s", folder / CONFIG, error)
             continue
-        if same_backbone:
-            found = FittingCheckpoint(folder, trained_on == collection.name, quick)
-            fitting.append((bool(quick), not found.own, trained_on == "scenes", found))
+        if config.backbone and config.backbone.sha256 == collection.backbone.sha256:
+            own = config.trained_on == collection.name
+            found = FittingCheckpoint(folder, own, _quick(folder, config.m))
+            fitting.append((bool(found.quick), not own, config.trained_on == "scenes", found))
     return [found for *_, found in sorted(fitting, key=lambda entry: entry[:3])]
 
 
-def fitting_checkpoints(collection: Collection) -> list[Path]:
-    """Return the folders of `list_fitting`."""
-    return [found.path for found in list_fitting(collection)]
-
-
-def _quick(folder: Path, config: Mapping[str, Any]) -> str:
+def _quick(folder: Path, m: int) -> str:
     """Return the size of a quick training; empty for a full one, or if it is not recorded."""
-    m = int(config["encoder"]["m"])
     try:
-        curves = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["curves"]
-        steps = int(curves[-1]["step"])
-    except (OSError, KeyError, IndexError, TypeError, ValueError, RecursionError):
+        steps = read_json(folder / TRAINING, _Curves, _AGAIN).curves[-1].step
+    except (OSError, ValueError, IndexError):
         steps = QUICK_STEPS
     if steps < QUICK_STEPS:
         return f"{steps} step{'' if steps == 1 else 's'}"
@@ -341,14 +316,7 @@ class CheckpointChoice(NamedTuple):
 
 
 def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
-    """Return why a checkpoint is open by default, if this is not obvious, and the other one.
-
-    Parameters
-    ----------
-    collection : Collection
-    opened : Path
-        The checkpoint that is open.
-    """
+    """Return why a checkpoint is open by default, if this is not obvious, and the other one."""
     fitting = list_fitting(collection)
     now = next((one for one in fitting if one.path.resolve() == opened.resolve()), None)
     if now is None:
@@ -370,20 +338,14 @@ def explain_choice(collection: Collection, opened: Path) -> CheckpointChoice:
 
 
 def find_checkpoint(collection: Collection) -> Path:
-    """Return the default checkpoint of a collection: the first of `fitting_checkpoints`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no checkpoint fits the collection's backbone.
-    """
-    fitting = fitting_checkpoints(collection)
+    """Return the first of `list_fitting`, or raise a FileNotFoundError."""
+    fitting = list_fitting(collection)
     if not fitting:
         raise FileNotFoundError(
             f"no checkpoint fits backbone {collection.backbone.name} of collection "
             f"{collection.name}; train one with `sieve train {collection.path}`"
         )
-    return fitting[0]
+    return fitting[0].path
 
 
 def save_checkpoint(
@@ -397,12 +359,10 @@ def save_checkpoint(
     training: Mapping[str, Any],
     names: Mapping[int, DimensionName],
 ) -> None:
-    """Write a checkpoint atomically, with weights in float16.
+    """Write a checkpoint atomically to a new folder, with weights in float16.
 
     Parameters
     ----------
-    path : Path
-        Must not exist yet.
     settings : mapping
         The training configuration.
     training : mapping
@@ -425,7 +385,7 @@ def save_checkpoint(
     config = {
         "schema_version": SCHEMA_VERSION,
         "encoder": asdict(encoder.config),
-        "backbone": {"name": backbone.name, "sha256": backbone.sha256, "d": backbone.width},
+        "backbone": backbone.as_json(),
         "calibration": asdict(calibration),
         "trained_on": trained_on,
         "training": dict(settings),
@@ -442,22 +402,14 @@ def save_checkpoint(
 def write_codes_checkpoint(
     folder: Path, codes: CodesIdentity, name: str, names: Mapping[int, DimensionName], entry: str
 ) -> None:
-    """Write the files that make the folder of external codes a checkpoint.
+    """Write the files that make the folder of a collection of external codes a checkpoint.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the collection that is being written.
-    codes : CodesIdentity
-    name : str
-        Name of the collection.
-    names : mapping
-    entry : str
-        `package.module:function` that encodes texts, or empty.
+    `name` is the collection's; `entry` is the `package.module:function` that encodes texts, or
+    empty.
     """
     config = {
         "schema_version": SCHEMA_VERSION,
-        "kind": CODES_KIND,
+        "kind": "codes",
         "codes": asdict(codes),
         "calibration": asdict(Calibration()),
         "trained_on": name,
@@ -480,12 +432,8 @@ def _write(path: Path, content: Any) -> None:
 def checkpoint_path(name: str) -> Path:
     """Return the path of a checkpoint: a path, a name in `$SIEVE_HOME`, or a bundled name.
 
-    A folder that is not a checkpoint does not hide a checkpoint of the same name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none of that name; the message lists the existing ones.
+    A folder that is not a checkpoint does not hide a checkpoint of the same name. Raises a
+    FileNotFoundError that lists the existing names if there is none of that name.
     """
     path = Path(name).expanduser()
     if (path / CONFIG).is_file():

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from scipy.sparse import csc_array, csr_array
 
-from sieve.model.files import OpenedFiles
+from sieve.model.files import UNREADABLE, OpenedFiles, reason_of
+from sieve.model.schemas import read_json
 
 MAX_DIMENSIONS = 1 << 17
 """Maximum width: each dimension is a row on screen, and queries are stored densely."""
+_AGAIN = "prepare the collection again"
 
 
 def csr_fault(
@@ -37,15 +39,6 @@ def csr_fault(
     shape : sequence of int
         (rows, dimensions).
     """
-    return (
-        _kind_fault(indptr, indices, values)
-        or _shape_fault(indptr, indices, values, shape)
-        or _order_fault(indptr, indices, shape[1])
-        or _value_fault(indptr, indices, values)
-    )
-
-
-def _kind_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray) -> str:
     for name, array, kinds in (
         ("indptr", indptr, "iu"),
         ("indices", indices, "iu"),
@@ -55,12 +48,6 @@ def _kind_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray) -> 
             return (
                 f"its {name} has shape {array.shape} of {array.dtype}; expected one row of numbers"
             )
-    return ""
-
-
-def _shape_fault(
-    indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, shape: Sequence[int]
-) -> str:
     rows, m = shape
     if not 1 <= m <= MAX_DIMENSIONS:
         return f"it has {m:,} dimensions; 1 to {MAX_DIMENSIONS:,} can be explored"
@@ -69,51 +56,41 @@ def _shape_fault(
             f"its arrays have {len(indptr):,}, {len(indices):,} and {len(values):,} numbers, which "
             f"fits no matrix of {rows:,} rows"
         )
-    steps_back = (indptr[1:] < indptr[:-1]).any()
-    if indptr[0] != 0 or indptr[-1] != len(values) or steps_back:
+    if indptr[0] != 0 or indptr[-1] != len(values) or (indptr[1:] < indptr[:-1]).any():
         return f"its indptr does not lead from 0 up to its {len(values):,} entries"
-    return ""
+    return _entry_fault(indptr, indices, values, m)
 
 
-def _order_fault(indptr: np.ndarray, indices: np.ndarray, m: int) -> str:
-    outside = (indices < 0) | (indices >= m)
-    if outside.any():
-        at = int(outside.argmax())
-        found = int(indices[at])
-        return f"row {_row(indptr, at):,} has dimension {found}; dimensions are 0 to {m - 1}"
-    within = np.ones(max(len(indices) - 1, 0), bool)
-    starts = indptr[1:-1].astype(np.int64)
-    within[starts[(starts > 0) & (starts < len(indices))] - 1] = False
-    for name, wrong, mend in (
-        ("twice", indices[1:] == indices[:-1], "sum_duplicates"),
-        ("out of order", indices[1:] < indices[:-1], "sort_indices and sum_duplicates"),
+def _entry_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> str:
+    follows = np.ones(len(indices), bool)  # another entry of its row
+    follows[indptr[:-1][indptr[:-1] < len(indices)]] = False
+    before, after, within = indices[:-1], indices[1:], follows[1:]
+    for has_fault, fault in (
+        (lambda: (indices < 0) | (indices >= m), f"dimension {{}}; dimensions are 0 to {m - 1}"),
+        (
+            lambda: np.append(False, within & (after == before)),
+            "dimension {} twice; call sum_duplicates before you save it",
+        ),
+        (
+            lambda: np.append(False, within & (after < before)),
+            "dimension {} out of order; call sort_indices and sum_duplicates before you save it",
+        ),
+        (
+            lambda: ~np.isfinite(values),
+            "a value that is not finite in dimension {}; codes are 0 or more",
+        ),
+        (lambda: values < 0, "a negative value in dimension {}; codes are 0 or more"),
     ):
-        found = within & wrong
-        if found.any():
-            at = int(found.argmax()) + 1
-            return (
-                f"row {_row(indptr, at):,} has dimension {int(indices[at])} {name}; call {mend} "
-                "before you save it"
-            )
-    return ""
-
-
-def _value_fault(indptr: np.ndarray, indices: np.ndarray, values: np.ndarray) -> str:
-    for name, wrong in (("not a finite", ~np.isfinite(values)), ("a negative", values < 0)):
-        if wrong.any():
+        if len(indices) and (wrong := has_fault()).any():
             at = int(wrong.argmax())
-            return (
-                f"row {_row(indptr, at):,} has {name} value in dimension {int(indices[at])}; codes "
-                "are 0 or more"
-            )
+            row = int(np.searchsorted(indptr, at, "right")) - 1
+            return f"row {row:,} has {fault.format(int(indices[at]))}"
     return ""
 
 
-def _row(indptr: np.ndarray, entry: int) -> int:
-    """Return the row of an entry."""
-    return int(np.searchsorted(indptr, entry, "right")) - 1
-
-
+IMAGE_CODES, TEXT_CODES, WORD_CODES = "image", "text", "word"
+"""Names of external codes of images, captions and words."""
+WORDS = "words.json"
 _PARTS = ("indptr", "indices", "values")
 
 
@@ -122,9 +99,14 @@ def code_files(name: str) -> list[str]:
     return [f"{name}_{part}.npy" for part in _PARTS]
 
 
-def cached_files(name: str) -> list[str]:
-    """Return the names of the files that `SparseCodes.save_cache` writes."""
-    return [f"{name}_entries.npy", f"{name}_indptr.npy", f"{name}_postings_indptr.npy"]
+def code_file_names(folder: Path) -> list[str]:
+    """Return the names of the files of external codes that exist in a folder."""
+    parts = (IMAGE_CODES, TEXT_CODES, WORD_CODES)
+    names = [name for part in parts for name in code_files(part)] + [WORDS]
+    return [name for name in names if (folder / name).is_file()]
+
+
+_CACHED = ("entries", "indptr", "postings_indptr")
 
 
 def columns_of(matrix: csr_array | csc_array) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -143,6 +125,8 @@ def shape_of(matrix: csr_array | csc_array) -> tuple[int, int]:
 class SparseCodes:
     """Unit-norm, non-negative codes of `n` rows in `m` dimensions.
 
+    Codes that `load_cache` mapped raise a ValueError once their file has changed.
+
     Parameters
     ----------
     indptr : (n + 1,) integer
@@ -153,19 +137,15 @@ class SparseCodes:
         Positive; each row has L2 norm 1, or no entry at all.
     m : int
         Number of dimensions.
-
-    Notes
-    -----
-    Codes that `load_cache` mapped raise a ValueError once their file has changed.
     """
 
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, m: int) -> None:
         # SciPy converts both index arrays to the wider type; int32 holds 2³¹ entries.
         narrow = np.int32 if len(values) < 2**31 else np.int64
         parts = (values, indices.astype(narrow, copy=False), indptr.astype(narrow, copy=False))
-        self._by_row = csr_array(parts, shape=(len(indptr) - 1, m))
+        self.n, self.m = len(indptr) - 1, m
+        self._by_row = csr_array(parts, shape=(self.n, m))
         self._by_dimension: csc_array | None = None
-        self._m = m
         self._file = OpenedFiles()
 
     @classmethod
@@ -191,12 +171,9 @@ class SparseCodes:
 
     @classmethod
     def from_rows(cls, matrix: csr_array) -> SparseCodes:
-        """Build normalised codes from a non-negative CSR matrix without duplicates; drop zeros.
+        """Build normalised codes from a non-negative, finite CSR matrix, and drop zeros.
 
-        Parameters
-        ----------
-        matrix : (n, m) of finite numbers
-            Dimensions ascending in each row.
+        The dimensions ascend in each row, without duplicates.
         """
         n, m = shape_of(matrix)
         row_of = np.repeat(np.arange(n), np.diff(matrix.indptr))
@@ -217,16 +194,6 @@ class SparseCodes:
         return SparseCodes(chosen.indptr, chosen.indices, chosen.data, self.m)
 
     @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self._by_row.indptr) - 1
-
-    @property
-    def m(self) -> int:
-        """Number of dimensions."""
-        return self._m
-
-    @property
     def by_row(self) -> csr_array:
         """The codes: (n, m), dimensions ascending in each row."""
         self._file.check()
@@ -242,15 +209,11 @@ class SparseCodes:
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the active dimensions of one row and their values: (a,) int32, (a,) float32."""
-        codes = self.by_row
-        span = slice(codes.indptr[row], codes.indptr[row + 1])
-        return codes.indices[span], codes.data[span]
+        return _span(self.by_row, row)
 
     def postings(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that have a dimension, with its values: (p,) int32, (p,) float32."""
-        codes = self.by_dimension
-        span = slice(codes.indptr[dimension], codes.indptr[dimension + 1])
-        return codes.indices[span], codes.data[span]
+        return _span(self.by_dimension, dimension)
 
     def dense(self, row: int) -> np.ndarray:
         """Return one row as a dense array: (m,) float32."""
@@ -269,15 +232,10 @@ class SparseCodes:
     def save_cache(self, folder: Path, name: str, postings: bool = False) -> None:
         """Write codes for `load_cache`, with all large arrays in one file.
 
-        Parameters
-        ----------
-        folder : Path
-        name : str
-        postings : bool
-            Also write the postings, so that `load_cache` does not sort all entries.
+        With the postings, `load_cache` does not need to sort all entries.
         """
         copies = [self.by_row, *([self.by_dimension] if postings else [])]
-        entries, *pointers = (folder / file for file in cached_files(name))
+        entries, *pointers = (folder / f"{name}_{part}.npy" for part in _CACHED)
         for path, copy in zip(pointers, copies, strict=False):
             np.save(path, copy.indptr)
         _write_rows(entries, [part for copy in copies for part in (copy.indices, copy.data)])
@@ -285,21 +243,21 @@ class SparseCodes:
     @classmethod
     def load_cache(cls, folder: Path, name: str, m: int) -> SparseCodes:
         """Memory-map what `save_cache` wrote; only the pointers are read."""
-        entries, *pointers = (folder / file for file in cached_files(name))
+        entries, *pointers = (folder / f"{name}_{part}.npy" for part in _CACHED)
         file = OpenedFiles(entries)
         rows = np.load(entries, mmap_mode="r", allow_pickle=False)
         starts = [np.load(path, allow_pickle=False) for path in pointers if path.is_file()]
-        if rows.dtype != np.int32 or rows.ndim != 2 or len(rows) != 2 * len(starts):
-            raise ValueError(
-                f"expected {entries} to hold {2 * len(starts)} rows of int32; got shape "
-                f"{rows.shape} of {rows.dtype}"
-            )
         codes = cls(starts[0], rows[0], rows[1].view(np.float32), m)
         if len(starts) > 1:
             parts = (rows[3].view(np.float32), rows[2], starts[1])
             codes._by_dimension = csc_array(parts, shape=(codes.n, m))
         codes._file = file
         return codes
+
+
+def _span(codes: csr_array | csc_array, at: int) -> tuple[np.ndarray, np.ndarray]:
+    span = slice(codes.indptr[at], codes.indptr[at + 1])
+    return codes.indices[span], codes.data[span]
 
 
 def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:
@@ -310,3 +268,28 @@ def _write_rows(path: Path, parts: Sequence[np.ndarray]) -> None:
         for part in parts:
             narrow = part if part.dtype == np.float32 else part.astype(np.int32, copy=False)
             stream.write(np.ascontiguousarray(narrow).data)
+
+
+def read_codes(folder: Path, part: str, n: int, m: int) -> SparseCodes:
+    """Read external codes of images, texts or words; return all-zero codes if there are none.
+
+    Raises a ValueError if the arrays are not valid codes of `n` rows.
+    """
+    paths = [folder / name for name in code_files(part)]
+    if not all(path.is_file() for path in paths):
+        return SparseCodes(np.zeros(n + 1, np.int32), np.empty(0, np.int32), np.empty(0), m)
+    try:
+        indptr, indices, values = (np.load(path, allow_pickle=False) for path in paths)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"codes of {folder} cannot be read ({reason_of(error)}); {_AGAIN}"
+        ) from None
+    if fault := csr_fault(indptr, indices, values, (n, m)):
+        raise ValueError(f"{paths[0]} is damaged: {fault}; {_AGAIN}")
+    return SparseCodes(indptr, indices, values.astype(np.float32, copy=False), m)
+
+
+def read_words(folder: Path) -> list[str]:
+    """Read the words that have codes, if any; raise a ValueError if the file is damaged."""
+    path = folder / WORDS
+    return read_json(path, list[str], _AGAIN) if path.is_file() else []

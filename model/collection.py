@@ -1,123 +1,43 @@
 """Collections: items, captions, labels and frozen embeddings in one folder.
 
-Instead of embeddings, a collection may hold external sparse codes: see
-`sieve.model.external_codes`.
+Instead of embeddings, a collection may hold external sparse codes, which are their own checkpoint:
+it then also has the `names.json` and `config.json` of a checkpoint, but no weights and no backbone.
 
 A collection is immutable. `collection.json` holds the size and hash of every other file, so its own
 hash identifies the whole. Derived data is stored elsewhere under that hash. Embeddings are
 memory-mapped, so opening a million items reads almost nothing. A file's hash is compared when the
 file is first used, and its size and time at each use, so a changed file raises an error.
-
-The table of items is validated completely when it is read (`items_fault`), because ids become file
-names and parts of URLs; no other module repeats these checks. Texts stay in Arrow columns, as
-millions of Python strings would take gigabytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from operator import index
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
-from sieve.model.external_codes import NO_BACKBONE
-from sieve.model.file_names import FileNames
-from sieve.model.files import UNREADABLE, MappedArray, OpenedFiles, check_files, reason_of
-from sieve.model.identity import BackboneIdentity, CodesIdentity
-from sieve.model.schemas import MAX_HEAD_BYTES, Manifest, check_json, read_limited
-
-
-class Texts(Sequence[str]):
-    """Sequence of the strings in a column of lists of strings, stored in Arrow.
-
-    Parameters
-    ----------
-    lists : iterable of lists of str
-        A pandas column, preferably of an Arrow type.
-    """
-
-    def __init__(self, lists: object) -> None:
-        array = pa.array(lists, pa.list_(pa.string()))
-        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
-        self._texts = pa.chunked_array([chunk.flatten() for chunk in chunks], pa.string())
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> str: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: SupportsIndex | slice) -> str | list[str]:
-        """Return one text, or a list of texts."""
-        if isinstance(key, slice):
-            return self._texts[key].to_pylist()
-        return self._texts[index(key)].as_py()
-
-
-ITEM_ID = r"^[0-9a-f]{16}$"
-
-
-def items_fault(table: pa.Table) -> str:
-    """Return why a table of items is invalid, in a few words; empty if it is valid.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Missing columns are not checked.
-    """
-    doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if doubled:
-        return f"it has column {min(doubled)} twice"
-    for names, is_right, kind in (
-        (("id",), _is_text_column, "texts without a gap"),
-        (("image", "split"), lambda column: _is_text_column(column, gaps=True), "texts"),
-        (("captions", "labels"), _is_text_list_column, "lists of texts without a gap"),
-        (("width", "height"), _is_size, "whole numbers of at least 0"),
-    ):
-        for name in set(names) & set(table.column_names):
-            if not is_right(table[name]):
-                return f"column {name} must hold {kind}; it holds {table[name].type}"
-    if "id" in table.column_names:
-        good = pc.call_function(
-            "match_substring_regex", [table["id"]], pc.MatchSubstringOptions(ITEM_ID)
-        )
-        if not pc.call_function("all", [good]).as_py() and len(table):
-            return "an id is not 16 hex digits"
-        if pc.call_function("count_distinct", [table["id"]]).as_py() < len(table):
-            return "two items have the same id"
-    return ""
-
-
-def _is_text_column(column: pa.ChunkedArray, *, gaps: bool = False) -> bool:
-    kind = column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return (is_text or (gaps and pa.types.is_null(kind))) and (gaps or not column.null_count)
-
-
-def _is_text_list_column(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or column.null_count:
-        return False
-    inner = pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type)
-    # If no item has a label, the lists have no text type.
-    return _is_text_column(inner) or (pa.types.is_null(inner.type) and not len(inner))
-
-
-def _is_size(column: pa.ChunkedArray) -> bool:
-    if not pa.types.is_integer(column.type) or column.null_count:
-        return False
-    return not len(column) or pc.call_function("min", [column]).as_py() >= 0
-
+from sieve.model.codes import SparseCodes, code_file_names
+from sieve.model.files import (
+    UNREADABLE,
+    MappedArray,
+    OpenedFiles,
+    check_files,
+    reason_of,
+    write_checksums,
+)
+from sieve.model.item_table import FileNames, Texts, items_fault
+from sieve.model.schemas import Count, Hash, Line, Schema, Size, read_head
 
 SCHEMA_VERSION = 1
 MANIFEST = "collection.json"
@@ -128,10 +48,109 @@ CAPTION_ITEM = "caption_item.npy"
 SKIPPED = "skipped.csv"
 DUPLICATES = "duplicates.csv"
 THUMBNAILS = "thumbnails"
+_CHECKPOINT = ("config.json", "names.json")
 _AGAIN = "prepare the collection again"
 _KINDS = {"f": "floating-point numbers", "i": "whole numbers"}
-_DAMAGE = (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError)
-ITEM_COLUMNS = ("id", "image", "captions", "labels", "split", "width", "height")
+_UNKNOWN = "unknown-"
+
+
+@dataclass(frozen=True)
+class BackboneIdentity:
+    """Identity of the frozen backbone that made a collection's embeddings."""
+
+    name: Line
+    sha256: Hash
+    width: Annotated[Size, Field(alias="d")]
+
+    def __post_init__(self) -> None:
+        # Windows would send the user's credentials to any machine that a collection names.
+        if re.search(r"(^|[:/])[\\/]{2}", self.name):
+            raise ValueError(
+                f"backbone {self.name[:80]!r} is on another machine; copy it to this one"
+            )
+
+    @classmethod
+    def unknown(cls, name: str, width: int) -> BackboneIdentity:
+        """Identify a backbone that cannot be opened by the hash of its name."""
+        return cls(name, _UNKNOWN + hashlib.sha256(name.encode()).hexdigest()[:32], width)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the weights' hash is known."""
+        return not self.sha256.startswith(_UNKNOWN)
+
+    def may_be(self, sha256: str, width: int) -> bool:
+        """Return whether an opened backbone may be this one; if its hash is unknown, by width."""
+        return width == self.width and (sha256 == self.sha256 or not self.is_known)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the identity as it is stored with artifacts."""
+        return {"name": self.name, "sha256": self.sha256, "d": self.width}
+
+    def __str__(self) -> str:
+        known = self.sha256[:12] if self.is_known else "weights unknown"
+        return f"backbone {self.name} ({known})"
+
+
+@dataclass(frozen=True)
+class CodesIdentity:
+    """Identity of the codes that a collection holds."""
+
+    m: Size
+    """Number of dimensions."""
+    sha256: Hash
+    """Hash of the images' codes."""
+
+    @classmethod
+    def of(cls, codes: SparseCodes) -> CodesIdentity:
+        """Identify codes by a hash of their arrays."""
+        digest = hashlib.sha256()
+        for part in (codes.by_row.indptr, codes.by_row.indices, codes.by_row.data):
+            digest.update(np.ascontiguousarray(part).data)
+            digest.update(b"end")
+        return cls(codes.m, digest.hexdigest())
+
+    def __str__(self) -> str:
+        return f"codes of {self.m} dimensions ({self.sha256[:12]})"
+
+
+class ItemCounts(Schema):
+    """Numbers of items and captions, and of images that were left out or repeat others."""
+
+    items: Count
+    captions: Count
+    skipped: Count = 0
+    duplicates: Count = 0
+
+
+class FileFacts(Schema):
+    """Size and hash of a file."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Hash = ""
+
+
+class ShardFacts(Schema):
+    """Number of a shard, such as 2/3, and the preparation that it is a part of."""
+
+    part: Line
+    origin: dict[str, Any]
+
+
+class Manifest(Schema):
+    """Content of `collection.json`."""
+
+    name: Line
+    source: Line
+    licence: Line
+    backbone: BackboneIdentity | None
+    codes: CodesIdentity | None = None
+    counts: ItemCounts
+    files: dict[str, FileFacts]
+    follow_links: bool = False
+    roots: list[str] = []
+    shard: ShardFacts | None = None
+    """None unless the folder is a part of a larger collection."""
 
 
 def file_sha256(path: Path) -> str:
@@ -145,7 +164,7 @@ def thumbnail_path(item_id: str) -> str:
     return f"{THUMBNAILS}/{item_id[:2]}/{item_id}.webp"
 
 
-def _is_text_type(kind: pa.DataType) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     return any(of(kind) for of in (pa.types.is_list, pa.types.is_string, pa.types.is_large_string))
 
 
@@ -154,51 +173,41 @@ class Collection:
 
     Attributes
     ----------
-    path : Path
-    manifest : dict
-        Content of `collection.json`.
     codes : CodesIdentity or None
         External codes that it holds instead of embeddings.
     sha256 : str
         Hash of `collection.json`, which covers the whole folder.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
+    def __init__(self, path: Path, manifest: Manifest, sha256: str) -> None:
         self.path = path
         self.manifest = manifest
         self.sha256 = sha256
+        self.name = manifest.name
+        self.n_items = manifest.counts.items
+        self.n_captions = manifest.counts.captions
+        self.codes = manifest.codes if manifest.backbone is None else None
         self._checked: set[str] = set()
         self._manifest_file = OpenedFiles(path / MANIFEST)
         self._mapped: dict[str, MappedArray] = {}
-        named = manifest["backbone"]
-        self._backbone: BackboneIdentity | None = None
-        self.codes: CodesIdentity | None = None
-        if named is None:
-            self.codes = CodesIdentity(**manifest["codes"])
-        else:
-            self._backbone = BackboneIdentity(named["name"], named["sha256"], int(named["d"]))
 
     @property
     def backbone(self) -> BackboneIdentity:
         """Backbone that made its embeddings; raises a ValueError if it holds codes instead."""
-        if self._backbone is None:
-            raise ValueError(f"collection {self.name} {NO_BACKBONE}")
-        return self._backbone
+        if self.manifest.backbone is None:
+            raise ValueError(
+                f"collection {self.name} holds external sparse codes and has no backbone: it can "
+                "be explored and searched, but not trained on, evaluated or added to; for that "
+                "prepare its images with `sieve prepare folder`"
+            )
+        return self.manifest.backbone
 
     @classmethod
     def open(cls, path: str | Path) -> Collection:
-        """Open a collection and check that it is complete.
+        """Open a collection; raise a FileNotFoundError if there is none, or a file is missing.
 
-        Parameters
-        ----------
-        path : str or Path
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no collection, or one of its files is missing.
-        ValueError
-            If it has another version, is truncated or damaged; the message names the file.
+        A ValueError that names the file is raised if it has another version, is truncated or
+        damaged.
         """
         path = Path(path)
         manifest_path = path / MANIFEST
@@ -207,69 +216,36 @@ class Collection:
                 f"{path} is not a collection (no {MANIFEST}); "
                 "make one with `sieve prepare folder DIR --captions CSV --out COLLECTION`"
             )
-        data = read_limited(manifest_path, MAX_HEAD_BYTES)
-        try:
-            manifest = json.loads(data)
-            cls._check(path, manifest, data)
-            return cls(path, manifest, hashlib.sha256(data).hexdigest())
-        except (*_DAMAGE, RecursionError, OverflowError) as error:
-            raise ValueError(f"{manifest_path} is damaged ({reason_of(error)}); {_AGAIN}") from None
-
-    @staticmethod
-    def _check(path: Path, manifest: dict[str, Any], data: bytes) -> None:
-        version = manifest["schema_version"]
-        if version is True or version != SCHEMA_VERSION:
-            raise ValueError(
-                f"{path / MANIFEST} has schema_version {repr(version)[:40]}, this Sieve reads "
-                f"{SCHEMA_VERSION}; {_AGAIN}"
-            )
-        try:
-            check_json(Manifest, data)
-        except ValueError as error:
-            raise ValueError(f"{path / MANIFEST} is damaged ({error}); {_AGAIN}") from None
+        manifest = read_head(manifest_path, Manifest, SCHEMA_VERSION, _AGAIN)
+        if manifest.backbone is None and manifest.codes is None:
+            raise ValueError(f"{manifest_path} is damaged (no backbone and no codes); {_AGAIN}")
         check_files(path, _AGAIN, needs=[MANIFEST])
-        for name, facts in manifest["files"].items():
+        for name, facts in manifest.files.items():
             part = path / name
             if Path(name).name != name or not part.is_file():
-                raise FileNotFoundError(f"{part} is missing; prepare the collection again")
-            if part.stat().st_size != facts["bytes"]:
-                raise ValueError(
-                    f"{part} has {part.stat().st_size} bytes, expected {facts['bytes']}; {_AGAIN}"
-                )
+                raise FileNotFoundError(f"{part} is missing; {_AGAIN}")
+            if (size := part.stat().st_size) != facts.bytes:
+                raise ValueError(f"{part} has {size} bytes, expected {facts.bytes}; {_AGAIN}")
+        return cls(path, manifest, file_sha256(manifest_path))
 
     def checked(self, *names: str) -> Path:
         """Compare files with the hashes in the manifest, each once, and return the folder.
 
-        Raises
-        ------
-        ValueError
-            If a file has changed since it was written, or the manifest has no hash of it.
+        Raises a ValueError if a file has changed since it was written, or the manifest has no hash.
         """
         for name in names:
             if name in self._checked or not (self.path / name).exists():
                 continue
-            expected = self.manifest["files"].get(name, {}).get("sha256")
-            if not expected:
-                raise ValueError(f"{self.path / name} has no sha256 in {MANIFEST}; {_AGAIN}")
-            if file_sha256(self.path / name) != expected:
-                raise ValueError(f"{self.path / name} is damaged: its bytes have changed; {_AGAIN}")
+            facts = self.manifest.files.get(name)
+            if facts is None or not facts.sha256:
+                raise self._fault(name, f"has no sha256 in {MANIFEST}")
+            if file_sha256(self.path / name) != facts.sha256:
+                raise self._fault(name, "is damaged: its bytes have changed")
             self._checked.add(name)
         return self.path
 
-    @property
-    def name(self) -> str:
-        """Name of the collection."""
-        return str(self.manifest["name"])
-
-    @property
-    def n_items(self) -> int:
-        """Number of items."""
-        return int(self.manifest["counts"]["items"])
-
-    @property
-    def n_captions(self) -> int:
-        """Number of captions."""
-        return int(self.manifest["counts"]["captions"])
+    def _fault(self, name: str, fault: str) -> ValueError:
+        return ValueError(f"{self.path / name} {fault}; {_AGAIN}")
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -277,35 +253,17 @@ class Collection:
         table = self._read_items()
         # As Python objects, the texts of three million items would take gigabytes.
         items = table.to_pandas(
-            types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text_type(kind) else None,
+            types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_text(kind) else None,
             split_blocks=True,
             self_destruct=True,
         )
         del table
         pa.default_memory_pool().release_unused()  # reading took as much memory again as the table
-        missing = [column for column in ITEM_COLUMNS if column not in items.columns]
-        if missing or len(items) != self.n_items:
-            raise ValueError(
-                f"{self.path / ITEMS} has {len(items)} rows and lacks {missing or 'no column'}; "
-                f"expected {self.n_items} rows; {_AGAIN}"
-            )
         n_captions = int(self._captions_per_item(items).sum())
         if n_captions != self.n_captions:
-            raise ValueError(
-                f"{self.path / ITEMS} has {n_captions} captions, but {MANIFEST} says "
-                f"{self.n_captions}; {_AGAIN}"
-            )
+            expected = f"but {MANIFEST} says {self.n_captions}"
+            raise self._fault(ITEMS, f"has {n_captions} captions, {expected}")
         return items
-
-    @staticmethod
-    def _captions_per_item(items: pd.DataFrame) -> np.ndarray:
-        lengths = pc.call_function("list_value_length", [pa.array(items["captions"])])
-        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
-
-    @cached_property
-    def file_names(self) -> FileNames:
-        """Name of each item's original file in its source, by row."""
-        return FileNames(pd.Series(self.items["image"]), self.manifest.get("roots", ()))
 
     def _read_items(self) -> pa.Table:
         try:
@@ -317,11 +275,19 @@ class Collection:
         except (pa.ArrowException, OSError) as error:
             fault, table = " ".join(str(error).split()), None
         if fault or table is None:
-            raise ValueError(
-                f"{self.path / ITEMS} cannot be used ({fault[:200]}); expected {self.n_items} "
-                "items; prepare the collection again"
-            )
+            expected = f"expected {self.n_items} items"
+            raise self._fault(ITEMS, f"cannot be used ({fault[:200]}); {expected}")
         return table
+
+    @staticmethod
+    def _captions_per_item(items: pd.DataFrame) -> np.ndarray:
+        lengths = pc.call_function("list_value_length", [pa.array(items["captions"])])
+        return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def file_names(self) -> FileNames:
+        """Name of each item's original file in its source, by row."""
+        return FileNames(pd.Series(self.items["image"]), self.manifest.roots)
 
     def check_unchanged(self) -> None:
         """Raise a ValueError if the collection has been replaced since it was opened.
@@ -344,19 +310,9 @@ class Collection:
     def caption_item(self) -> np.ndarray:
         """(c,) int32: the item row that each caption belongs to, ascending."""
         items = np.array(self._array(CAPTION_ITEM, (self.n_captions,), "i"))
-        # They are used as row numbers, so none may exceed the number of items.
-        falls = (items[1:] < items[:-1]).any()
-        if len(items) and (items[0] < 0 or items[-1] >= self.n_items or falls):
-            raise ValueError(
-                f"{self.path / CAPTION_ITEM} is damaged: its rows do not ascend from 0 to "
-                f"{self.n_items - 1}; {_AGAIN}"
-            )
-        of_items = self._captions_per_item(self.items)
-        if not np.array_equal(np.bincount(items, minlength=self.n_items), of_items):
-            raise ValueError(
-                f"{self.path / CAPTION_ITEM} gives items other numbers of captions than {ITEMS}; "
-                f"{_AGAIN}"
-            )
+        captions_per_item = self._captions_per_item(self.items)
+        if not np.array_equal(items, np.repeat(np.arange(self.n_items), captions_per_item)):
+            raise self._fault(CAPTION_ITEM, f"is damaged: it does not fit the captions in {ITEMS}")
         return items
 
     @cached_property
@@ -395,15 +351,7 @@ class Collection:
         return np.flatnonzero(wanted[np.asarray(self.caption_item)])
 
     def item_positions(self, rows: np.ndarray, captions: np.ndarray) -> np.ndarray:
-        """Return the position in `rows` of each caption's item: (c,) int64.
-
-        Parameters
-        ----------
-        rows : (r,) int64
-            Item rows.
-        captions : (c,) int64
-            Captions of these items.
-        """
+        """Return the position in item rows, (r,) int64, of each caption's item: (c,) int64."""
         position = np.zeros(self.n_items, np.int64)
         position[rows] = np.arange(len(rows))
         return position[np.asarray(self.caption_item)[captions]]
@@ -419,10 +367,64 @@ class Collection:
         try:
             array = MappedArray.open(path)
         except UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read ({reason_of(error)}); {_AGAIN}") from None
+            raise self._fault(name, f"cannot be read ({reason_of(error)})") from None
         if array.shape != shape or array.dtype.kind != kind:
-            raise ValueError(
-                f"{path} has shape {array.shape} of {array.dtype}, expected {shape} of "
-                f"{_KINDS[kind]}; {_AGAIN}"
-            )
+            expected = f"expected {shape} of {_KINDS[kind]}"
+            raise self._fault(name, f"has shape {array.shape} of {array.dtype}, {expected}")
         return array
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    name: str,
+    backbone: BackboneIdentity | None,
+    source: str,
+    licence: str,
+    counts: Mapping[str, int],
+    roots: Sequence[str] = (),
+    shard: Mapping[str, Any] | None = None,
+    codes: CodesIdentity | None = None,
+    follow_links: bool = False,
+) -> None:
+    """Write `collection.json` with the sizes and hashes of the other files, and its checksum.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that already holds all other files.
+    backbone : BackboneIdentity or None
+        None if it holds codes instead of embeddings.
+    counts : mapping of str to int
+        At least `items` and `captions`.
+    roots : sequence of str
+        Source folders, to which the names of the items' files are relative.
+    shard : mapping, optional
+        See `ShardFacts`.
+    follow_links : bool
+        Whether links that leave the source folder were followed, and may be followed later.
+    """
+    parts = [ITEMS, IMAGE_EMBEDDINGS, TEXT_EMBEDDINGS, CAPTION_ITEM, SKIPPED]
+    if backbone is None:
+        parts = [ITEMS, CAPTION_ITEM, SKIPPED, *code_file_names(folder), *_CHECKPOINT]
+    parts += [DUPLICATES] if (folder / DUPLICATES).is_file() else []
+    manifest = {
+        "name": name,
+        "schema_version": SCHEMA_VERSION,
+        "backbone": backbone and backbone.as_json(),
+        **({} if codes is None else {"codes": asdict(codes)}),
+        "counts": dict(counts),
+        "source": source,
+        "licence": licence,
+        **({"roots": list(roots)} if roots else {}),
+        **({"follow_links": True} if follow_links else {}),
+        "files": {
+            part: {"bytes": (folder / part).stat().st_size, "sha256": file_sha256(folder / part)}
+            for part in parts
+        },
+        **({} if shard is None else {"shard": dict(shard)}),
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    # External codes are their own checkpoint, which is opened without the manifest.
+    write_checksums(folder, [MANIFEST, *(_CHECKPOINT if backbone is None else ())])

@@ -1,12 +1,14 @@
-"""Scores of one query by two methods, which `sieve.model.relevance` can measure.
+"""Comparison of methods on one query: scores by baselines, relevance judgments and metrics.
 
-The baselines are the benchmark's rules over the backbone's dense embeddings.
+The baselines are the benchmark's rules over the backbone's dense embeddings, and the metrics are
+the benchmark's, over all items of the collection. The benchmark itself is stricter: it uses only
+items that were not used for training, and hyperparameters tuned on other items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +18,14 @@ from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT
 from sieve.model.engine import Engine
+from sieve.model.evaluation import PairCriteria, TrackName
+from sieve.model.evaluation.metrics import TOP, average_precision, marks_of, ranked_rows
+from sieve.model.evaluation.pairs import Concepts, caption_concepts, label_concepts
 from sieve.model.evaluation.rules import Range, Rule, Space, unit
 from sieve.model.exclusion import best, scores
-from sieve.model.relevance import mask_zero_scores
 from sieve.model.search_results import EncodedQuery
+from sieve.model.words.nouns import NounTable, bare_phrase, benchmark_nouns
+from sieve.model.words.text import lemma
 
 TUNED: Mapping[str, float] = {"subtraction": 0.39}
 """Hyperparameters that tuning chose on scenes and on photographs alike, see README.md; the others
@@ -54,9 +60,7 @@ def _method(name: str, rule: Rule) -> DenseMethod:
     return DenseMethod(name, rule, name not in _RAW, knob, value)
 
 
-DENSE_METHODS: Mapping[str, DenseMethod] = {
-    name: _method(name, rule) for name, rule in TRAINING_FREE.items()
-}
+DENSE_METHODS = {name: _method(name, rule) for name, rule in TRAINING_FREE.items()}
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,7 @@ class QueryEmbeddings(NamedTuple):
 
 
 def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
-    """Embed the parts of a query; raise a ValueError without a backbone.
-
-    Parameters
-    ----------
-    engine : Engine
-    query : EncodedQuery
-        Query by a text, an item or an image.
-    """
+    """Embed the parts of a query; raise a ValueError without a backbone."""
     if not engine.can.dense_search:
         raise ValueError("external codes have no embeddings to compare with")
     b = engine.encode_text(query.without).embedding if query.without else None
@@ -109,44 +106,22 @@ def embed_query(engine: Engine, query: EncodedQuery) -> QueryEmbeddings:
 def dense_scores(
     engine: Engine, embeddings: QueryEmbeddings, method: DenseMethod, knob: float | None = None
 ) -> np.ndarray:
-    """Score every item by the backbone's embeddings.
+    """Score every item by the backbone's embeddings: (n,) float32, -inf for filtered items.
 
-    Parameters
-    ----------
-    engine : Engine
-    embeddings : QueryEmbeddings
-    method : DenseMethod
-    knob : float, optional
-        Value of the hyperparameter; by default the method's.
-
-    Returns
-    -------
-    (n,) float32
-        -inf for items that a filter leaves out.
-
-    Raises
-    ------
-    ValueError
-        If the hyperparameter is out of range.
+    `knob` is the value of the hyperparameter, by default the method's. Raises a ValueError if it is
+    out of range.
     """
-    values = _knobs(method, knob)
-    space = _space(engine, embeddings, method.centred)
-    excludes = embeddings.b is not None
-    found = method.rule.scores(space, values) if excludes else method.rule.plain(space)
-    return found[0]
-
-
-def _knobs(method: DenseMethod, knob: float | None) -> dict[str, float]:
-    allowed = method.range
-    if allowed is None:
-        return {}
-    value = method.value if knob is None else knob
-    if not allowed.low <= value <= allowed.high:
-        raise ValueError(
-            f"{method.knob} of {method.name} must be from {allowed.low:g} to {allowed.high:g}; "
-            f"got {value:g}"
-        )
-    return {method.knob: value}
+    values, allowed = {}, method.range
+    if allowed is not None:
+        value = method.value if knob is None else knob
+        if not allowed.low <= value <= allowed.high:
+            raise ValueError(
+                f"{method.knob} of {method.name} must be from {allowed.low:g} to {allowed.high:g}; "
+                f"got {value:g}"
+            )
+        values[method.knob] = value
+    space, rule = _space(engine, embeddings, method.centred), method.rule
+    return (rule.plain(space) if embeddings.b is None else rule.scores(space, values))[0]
 
 
 def _space(engine: Engine, embeddings: QueryEmbeddings, centred: bool) -> Space:
@@ -182,3 +157,95 @@ def trained_share(checkpoint: Checkpoint, collection: Collection) -> float:
     trained = checkpoint.trained_items
     shared = sum(item in trained for item in collection.items["id"]) if trained else 0
     return shared / max(collection.n_items, 1)
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Relevance judgments of "A without B", by labels or by captions."""
+
+    track: TrackName
+    a: str
+    b: str
+    """Empty if nothing is excluded."""
+    relevant: np.ndarray
+    """(n,) bool: has A and not B."""
+    violating: np.ndarray
+    """(n,) bool: has both."""
+
+    def without_row(self, row: int) -> Relevance:
+        """Leave out one item, such as the query's own, which is no result."""
+        others = np.arange(len(self.relevant)) != row
+        return replace(self, relevant=self.relevant & others, violating=self.violating & others)
+
+
+class Measures(NamedTuple):
+    """Metrics of one ranking, in [0, 1]."""
+
+    ap: float
+    """AP@10"""
+    precision: float
+    """P@10"""
+    violation: float
+    """violation@10"""
+
+
+def load_concepts(collection: Collection, track: TrackName) -> Concepts:
+    """Return which items show which concepts; raise a ValueError if a track has no data."""
+    nouns = benchmark_nouns()
+    if track == "label":
+        return label_concepts(collection, nouns, PairCriteria())
+    return caption_concepts(collection, nouns)
+
+
+def find_concept(text: str, names: tuple[str, ...], nouns: NounTable | None = None) -> str:
+    """Return which of some labels or nouns a text denotes, also by its plural or a synonym.
+
+    Empty if the text denotes something else, or more: "a wet dog".
+    """
+    nouns = nouns or benchmark_nouns()
+    phrase = bare_phrase(text)
+    if not phrase:
+        return ""
+    *head, last = phrase.split(" ")
+    singular = " ".join([*head, lemma(last)])
+    plain = {bare_phrase(name): name for name in reversed(names)}
+    for form in (phrase, singular):
+        if form in plain:
+            return plain[form]
+    noun = nouns.lemma_of(phrase)
+    same = (name for name in names if noun and nouns.lemma_of(bare_phrase(name)) == noun)
+    return next(same, "")
+
+
+def relevance_of(concepts: Concepts, track: TrackName, a: str, b: str) -> Relevance:
+    """Return the judgments of "A without B"; raise a ValueError if A or B is unknown."""
+    columns = {name: j for j, name in enumerate(concepts.names)}
+    for name in (a, *([b] if b else [])):
+        if name not in columns:
+            kind = "label" if track == "label" else "noun of the benchmark"
+            raise ValueError(f"this collection has no {kind} {name[:40]!r}")
+    has_a = concepts.has[:, columns[a]]
+    has_b = concepts.has[:, columns[b]] if b else np.zeros_like(has_a)
+    return Relevance(track, a, b, has_a & ~has_b, has_a & has_b)
+
+
+def measure(total: np.ndarray, truth: Relevance) -> Measures | None:
+    """Measure scores of all items, (n,) float32; return None if no item is relevant.
+
+    Items that score 0 or -inf are left out, as no search shows them.
+    """
+    count = truth.relevant.sum()
+    if not count:
+        return None
+    ranked = mask_zero_scores(total)
+    shown = np.isfinite(ranked)
+    rows = ranked_rows(ranked[None], TOP)
+    right = marks_of(rows, (truth.relevant & shown)[None])
+    broken = marks_of(rows, (truth.violating & shown)[None])
+    ap = average_precision(right, np.array([count]))
+    return Measures(float(ap[0]), float(right.sum() / TOP), float(broken.sum() / TOP))
+
+
+def mask_zero_scores(total: np.ndarray) -> np.ndarray:
+    """Replace scores of 0, of items that share no dimension with the query, by -inf."""
+    return np.where(total == 0, -np.inf, total)

@@ -2,71 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sieve.model.collection import DUPLICATES, Collection
+from sieve.model.files import reason_of
 
 SAME, NEAR = "same", "near"
 """Kinds. `same`: equal pictures. `near`: pictures that look alike and have embeddings of at least
 cosine .97, such as another encoding of one photograph."""
-
 _USED_FOR = ("train", "select", "test")
 
 
-class _Pair(NamedTuple):
-    row: int
-    other: int
-    kind: str
-
-
 def duplicate_groups(collection: Collection, *, near: bool = False) -> np.ndarray:
-    """Return for each item the first row of its group of equal pictures.
+    """Return for each item the first row of its group of equal pictures: (n,) int64.
 
     An item without a copy is its own group, and so is every item of a collection without
-    `duplicates.csv` (codes, or one shard).
-
-    Parameters
-    ----------
-    collection : Collection
-    near : bool
-        Also group near duplicates, transitively.
-
-    Returns
-    -------
-    (n,) int64
-        Rows; `groups[row] <= row`.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
+    `duplicates.csv` (codes, or one shard). With `near`, near duplicates are grouped as well,
+    transitively. Raises a ValueError if the file is damaged.
     """
-    return _groups(collection.n_items, (p for p in _pairs(collection) if near or p.kind == SAME))
+    kinds = (SAME, NEAR) if near else (SAME,)
+    return _groups(collection.n_items, _read_pairs(collection, *kinds))
 
 
 class Copies:
-    """Groups of items of a collection that show the same picture, by row.
-
-    Parameters
-    ----------
-    groups : (n,) int64
-        See `duplicate_groups`.
-    """
+    """Groups of items that show the same picture, by row: see `duplicate_groups`."""
 
     def __init__(self, groups: np.ndarray) -> None:
         self.groups = groups
-        repeated = np.flatnonzero(groups != np.arange(len(groups)))
-        self._members = {first: [first] for first in np.unique(groups[repeated]).tolist()}
-        for row in repeated.tolist():
-            self._members[int(groups[row])].append(row)
-
-    def __bool__(self) -> bool:
-        """Return whether any picture occurs more than once."""
-        return bool(self._members)
+        self._members: dict[int, list[int]] = {}
+        for row in np.flatnonzero(groups != np.arange(len(groups))).tolist():
+            self._members.setdefault(first := int(groups[row]), [first]).append(row)
 
     def group(self, row: int) -> int:
         """Return the first row that shows the same picture."""
@@ -78,41 +46,24 @@ class Copies:
 
 
 def evaluation_rows(collection: Collection, split: str) -> np.ndarray:
-    """Return the items of a split that resemble no item of a split used before it.
+    """Return the items of a split that resemble no item of a split used before it: (r,) int64.
 
     A test item that is equal or near to a train or select item would be measured on what was
     trained or tuned on, and a select item that is near to a train item likewise. `train` is
-    returned whole.
-
-    Parameters
-    ----------
-    collection : Collection
-    split : str
-        `train`, `select` or `test`.
-
-    Returns
-    -------
-    (r,) int64
-        Ascending.
-
-    Raises
-    ------
-    ValueError
-        If `duplicates.csv` is damaged.
+    returned whole. Raises a ValueError if `duplicates.csv` is damaged.
     """
     rows = collection.rows_of_split([split])
     before = collection.rows_of_split(_USED_FOR[: _USED_FOR.index(split)])
     if not len(rows) or not len(before):
         return rows
-    pairs = list(_pairs(collection))
-    groups = _groups(collection.n_items, (pair for pair in pairs if pair.kind == SAME))
+    groups = _groups(collection.n_items, _read_pairs(collection, SAME))
     is_before = np.zeros(collection.n_items, bool)
     is_before[before] = True
     seen = np.zeros(collection.n_items, bool)
     seen[groups[before]] = True
-    for row, other, _ in pairs:
-        seen[groups[row]] |= is_before[other]
-        seen[groups[other]] |= is_before[row]
+    one, two = _read_pairs(collection, SAME, NEAR)
+    seen[groups[one[is_before[two]]]] = True
+    seen[groups[two[is_before[one]]]] = True
     return rows[~seen[groups[rows]]]
 
 
@@ -121,36 +72,29 @@ def n_dropped(collection: Collection, split: str) -> int:
     return len(collection.rows_of_split([split])) - len(evaluation_rows(collection, split))
 
 
-def _pairs(collection: Collection) -> Iterator[_Pair]:
-    """Read `duplicates.csv`, if there is one."""
-    if DUPLICATES not in collection.manifest["files"]:
-        return
+def _read_pairs(collection: Collection, *kinds: str) -> np.ndarray:
+    """Read the pairs of alike items of some kinds from `duplicates.csv`: (2, p) int64 rows."""
+    if DUPLICATES not in collection.manifest.files:
+        return np.empty((2, 0), np.int64)
     path = collection.checked(DUPLICATES) / DUPLICATES
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            for entry in csv.DictReader(stream):
-                row, other = (collection.row_of_id[entry[name]] for name in ("id", "duplicate_of"))
-                yield _Pair(row, other, entry["kind"])
-    except (KeyError, csv.Error, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:80]
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        pairs = table.loc[table["kind"].isin(kinds), ["id", "duplicate_of"]]
+        rows = [collection.row_of_id[item_id] for item_id in pairs.to_numpy().ravel("F")]
+    except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged (unknown column or item: {reason}); prepare the collection again"
+            f"{path} is damaged (unknown column or item: {reason_of(error)}); prepare the "
+            "collection again"
         ) from None
+    return np.array(rows, np.int64).reshape(2, -1)
 
 
-def _groups(n: int, pairs: Iterator[_Pair]) -> np.ndarray:
-    """Group pairs transitively: (n,) int64, the first row of each group."""
-    first = np.arange(n)
-    for row, other, _ in pairs:
-        one, two = sorted((_root(first, row), _root(first, other)))
-        first[two] = one
-    for row in np.flatnonzero(first != np.arange(n)):
-        first[row] = first[first[row]]  # rows ascend, so an earlier row already has its root
-    return first
-
-
-def _root(first: np.ndarray, row: int) -> int:
-    while first[row] != row:
-        first[row] = first[first[row]]
-        row = int(first[row])
-    return row
+def _groups(n: int, pairs: np.ndarray) -> np.ndarray:
+    """Group pairs, (2, p), transitively: (n,) int64, the first row of each group."""
+    if not pairs.size:
+        return np.arange(n)
+    links = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(n, n))
+    n_groups, group = connected_components(links, directed=False)
+    first = np.empty(n_groups, np.int64)
+    first[group[::-1]] = np.arange(n)[::-1]  # of equal groups, the last assignment remains
+    return first[group]

@@ -38,11 +38,7 @@ class ActiveCode(NamedTuple):
 class SparseEncoder(nn.Module):
     """TopK encoder with a linear decoder, shared by both modalities.
 
-    Parameters
-    ----------
-    config : SparseEncoderConfig
-    generator : torch.Generator, optional
-        Generator of the initial weights.
+    `generator` draws the initial weights.
     """
 
     def __init__(
@@ -80,14 +76,7 @@ class SparseEncoder(nn.Module):
         return keep_top(activations, k, self.config.floor)
 
     def encode(self, embeddings: Tensor, modality: str) -> ActiveCode:
-        """Encode embeddings without building dense codes.
-
-        Parameters
-        ----------
-        embeddings : (B, d) float
-            The backbone's embeddings, L2-normalised.
-        modality : "image" or "text"
-        """
+        """Encode L2-normalised embeddings, (B, d) float, without building dense codes."""
         active = self.activations(self.centred(embeddings, modality), modality)
         values, indices = torch.topk(active, self.config.active(modality), dim=-1)
         return ActiveCode(_above(values, values[..., :1], self.config.floor), indices)
@@ -126,11 +115,9 @@ def encode_codes(
 
     Parameters
     ----------
-    encoder : SparseEncoder
     embeddings : (n, d) float16 or float32
         May be memory-mapped.
     modality : "image" or "text"
-    batch_size : int
 
     Raises
     ------

@@ -38,17 +38,16 @@ from sieve.model.exclusion import (
     off_weights,
     propose_off,
 )
-from sieve.model.files import checked_once
 from sieve.model.index import Index, LocalIndex
 from sieve.model.index.qdrant import QdrantIndex
 from sieve.model.query_encoder import (
     Capabilities,
     encode_exclusions,
+    nothing_proposed_note,
     query_encoder,
     query_notes,
-    shortened,
 )
-from sieve.model.query_parser import ParsedQuery, describe, parse_query
+from sieve.model.query_parser import parse_query
 from sieve.model.search_results import (
     Contribution,
     Copy,
@@ -59,8 +58,6 @@ from sieve.model.search_results import (
     list_active,
 )
 from sieve.model.text_encoder import FunctionEncoder, open_text_encoder
-from sieve.model.words.nouns import bare_phrase
-from sieve.model.words.text import lemma, says_something
 
 MAX_TOP = 200
 _CACHED_NUMBERS = 1 << 22
@@ -75,14 +72,16 @@ class _Hit(NamedTuple):
     codes: SparseCodes | None = None
     position: int = 0
 
+    def contributions(self, query: Query) -> Contributions:
+        assert self.codes is not None
+        return contributions(self.codes, query, self.position)
+
 
 class Engine:
     """Exclusion search over one collection with one checkpoint.
 
     Parameters
     ----------
-    collection, checkpoint
-    device : str
     allow_code : bool
         Load the Python function that external codes name as their text encoder; it may do anything.
     index : Index, optional
@@ -142,14 +141,8 @@ class Engine:
     ) -> Engine:
         """Open a collection folder with a checkpoint folder, by default the best one that fits.
 
-        Parameters
-        ----------
-        collection, checkpoint : path
-        device, allow_code, text_encoder
-            See `Engine`.
-        index : str
-            Address of an index to search instead of the codes in this process: see
-            `sieve.model.index.qdrant`.
+        `index` is the address of an index to search instead of the codes in this process: see
+        `sieve.model.index.qdrant`. For the other parameters, see `Engine`.
 
         Raises
         ------
@@ -179,10 +172,7 @@ class Engine:
     def backbone(self) -> Backbone | FunctionEncoder:
         """The backbone that made the collection, or the attached one, loaded when first needed.
 
-        Raises
-        ------
-        BackboneUnavailable
-            At every access after it could not be loaded once.
+        After it could not be loaded once, every access raises `BackboneUnavailable`.
         """
         if isinstance(self._loaded_backbone, BackboneUnavailable):
             raise self._loaded_backbone
@@ -208,12 +198,17 @@ class Engine:
         """Return the words of the general vocabulary that the text encoder knows."""
         if not self.can.text_queries:
             return []
-        return [word for word in english_words() if not self._queries.unknown(word)]
+        encoder = self._queries.text_encoder()
+        return [word for word in english_words() if not encoder.unknown_words(word)]
 
     @cached_property
     def copies(self) -> Copies:
         """Groups of items that show the same picture, from the collection's `duplicates.csv`."""
         return Copies(duplicate_groups(self.collection, near=True))
+
+    @cached_property
+    def _no_copies(self) -> Copies:
+        return Copies(np.arange(self.collection.n_items))
 
     @property
     def image_codes(self) -> SparseCodes:
@@ -239,12 +234,9 @@ class Engine:
         return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:
-        """Describe one dimension; `seed` selects the random examples.
+        """Describe one dimension; raise a ValueError if there is no such dimension.
 
-        Raises
-        ------
-        ValueError
-            If there is no such dimension.
+        `seed` selects the random examples.
         """
         self.collection.check_unchanged()
         self.check_dimension(dimension)
@@ -253,13 +245,7 @@ class Engine:
         )
 
     def thumbnail(self, item_id: str) -> Path:
-        """Return the path of an item's thumbnail.
-
-        Raises
-        ------
-        ValueError
-            If the collection has no such item.
-        """
+        """Return the path of an item's thumbnail; raise a ValueError if there is no such item."""
         self.row_of(item_id)
         return self.collection.path / thumbnail_path(item_id)
 
@@ -274,11 +260,7 @@ class Engine:
         return row
 
     def encode(
-        self,
-        text: str = "",
-        without: str = "",
-        item: str = "",
-        image: Image.Image | None = None,
+        self, text: str = "", without: str = "", item: str = "", image: Image.Image | None = None
     ) -> EncodedQuery:
         """Encode a query.
 
@@ -308,7 +290,7 @@ class Engine:
             text, encoded = "", self._queries.encode_image(image)
             code, embedding = encoded.code, lambda: encoded.embedding
         else:
-            self._check_text(parsed)
+            parsed.check_text()
             whole = self.encode_text(f"{text} without {without}" if without else text)
             code, embedding = self.encode_text(text).code, lambda: whole.embedding
             if not code.any():
@@ -321,7 +303,7 @@ class Engine:
         notes += filter(None, [self._queries.reading_note(f"{text} {without}")])
         proposed = propose_off(code, without_codes, self.checkpoint.calibration)
         if without_codes.any() and not len(proposed):
-            notes.append(_nothing_proposed(text, parsed.without))
+            notes.append(nothing_proposed_note(text, parsed.without))
         without_code = without_codes.max(axis=0, initial=0)
         return EncodedQuery(
             parsed.find_field if text else "",
@@ -333,22 +315,8 @@ class Engine:
             list_active(code, without_code, proposed, self.names()),
             tuple(dict.fromkeys(notes)),
             parsed.without,
-            None if item or image is not None else parsed.suggestion,
+            None if item or image is not None else parsed.suggested_fields,
         )
-
-    @staticmethod
-    def _check_text(parsed: ParsedQuery) -> None:
-        """Raise a ValueError if a query has nothing to find."""
-        if says_something(parsed.text):
-            return
-        if parsed.without:
-            raise ValueError(
-                f"nothing to search for: the query is read as {describe('', parsed.without)}; "
-                "enter something to find as well"
-            )
-        if parsed.text:
-            raise ValueError(f"“{shortened(parsed.text)}” has no words to search for; enter some")
-        raise ValueError("nothing to search for: give a text, an image or an item")
 
     def search(
         self,
@@ -383,25 +351,34 @@ class Engine:
         """
         if not 1 <= top <= MAX_TOP:
             raise ValueError(f"top must be between 1 and {MAX_TOP}; got {top}")
-        names, query_row = self.names(), self._query_row(query)
-        with checked_once():
-            self.collection.check_unchanged()
-            weighted = self.question(query, off, strictness, never)
-            off = weighted.off
-            copies = self.copies if fold else None
-            is_on = np.setdiff1d(np.flatnonzero(query.code), off)
-            started = time.perf_counter()
-            after = (
-                self._best_hits(weighted, top, query_row, copies) if len(is_on) or not off else []
-            )
-            seconds = time.perf_counter() - started
-            before = self._best_hits(Query(query.code), top, query_row, copies) if off else after
-            results, left = self._compare_rankings(weighted, names, before, after, copies)
+        names, own = self.names(), self._query_row(query)
+        copies = self.copies if fold else self._no_copies
+        self.collection.check_unchanged()
+        weighted = self.question(query, off, strictness, never)
+        off = weighted.off
+        is_on = np.setdiff1d(np.flatnonzero(query.code), off)
+        started = time.perf_counter()
+        after = self._best_hits(weighted, top, own, copies) if len(is_on) or not off else []
+        seconds = time.perf_counter() - started
+        before = self._best_hits(Query(query.code), top, own, copies) if off else after
+        rank_before = {copies.group(hit.row): rank for rank, hit in enumerate(before, 1)}
+        results = []
+        for rank, hit in enumerate(after, 1):
+            parts = _named_contributions(hit, weighted, names)
+            earlier = rank_before.pop(copies.group(hit.row), None)
+            results.append(self._result(hit.row, hit.score, copies, rank, earlier, parts))
+        left = []
+        for rank, hit in enumerate(before, 1):
+            if copies.group(hit.row) in rank_before:
+                parts = _named_contributions(hit, weighted, names)
+                score = sum(part.value for part in parts)
+                left.append(self._result(hit.row, score, copies, 0, rank, parts))
         weights = tuple(
             OffDimension(j, names(j), weight)
             for j, weight in zip(weighted.off, weighted.weights, strict=True)
         )
-        return SearchOutcome(weights, results, left, seconds, bool(off) and not len(is_on))
+        all_off = bool(off) and not len(is_on)
+        return SearchOutcome(weights, tuple(results), tuple(left), seconds, all_off)
 
     def named(self, query: EncodedQuery) -> EncodedQuery:
         """Return an encoded query with the current names of its dimensions."""
@@ -417,7 +394,9 @@ class Engine:
         never: bool = False,
     ) -> Query:
         """Return the weighted query that `search` scores items with; parameters as for `search`."""
-        off = self._resolve_off(query, off)
+        off = query.proposed if off is None else tuple(sorted(set(off)))
+        for dimension in off:
+            self.check_dimension(dimension)
         weights = off_weights(
             query.code, query.without_code, np.array(off, np.int64), self.index.mean_positive
         )
@@ -432,7 +411,7 @@ class Engine:
 
     def understands(self, text: str) -> bool:
         """Return whether a text can be encoded and has no unknown word."""
-        return self.can.text_queries and not self._queries.unknown(text)
+        return self.can.text_queries and not self._queries.text_encoder().unknown_words(text)
 
     def search_dense(
         self, query: EncodedQuery, top: int = 24, fold: bool = True
@@ -441,90 +420,48 @@ class Engine:
 
         "A without B" is embedded as that literal text.
         """
-        copies = self.copies if fold else None
+        copies = self.copies if fold else self._no_copies
         total = self.collection.image_embeddings @ query.embedding.astype(np.float16)
         total = total.astype(np.float32)
 
         def find(top: int) -> list[_Hit]:
-            hits = best(total, top)
-            return list(map(_Hit, hits.rows.tolist(), hits.scores.tolist()))
+            return list(map(_Hit, *(part.tolist() for part in best(total, top))))
 
         hits = _distinct(find, top, self._query_row(query), copies)
         return tuple(
-            self._result(hit.row, hit.score, rank, copies=copies)
-            for rank, hit in enumerate(hits, 1)
+            self._result(hit.row, hit.score, copies, rank) for rank, hit in enumerate(hits, 1)
         )
 
     def _embedding_of(self, row: int) -> np.ndarray:
         dense = self.collection.image_embeddings[row] if self.can.dense_search else np.zeros(0)
         return dense.astype(np.float32)
 
-    def _resolve_off(self, query: EncodedQuery, off: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Return the off dimensions in order, checked; the proposed ones if `off` is None."""
-        off = query.proposed if off is None else tuple(sorted(set(off)))
-        for dimension in off:
-            self.check_dimension(dimension)
-        return off
-
     def _query_row(self, query: EncodedQuery) -> int | None:
-        """Return the row of the query's item, which is no result of its own query."""
         return self.row_of(query.item) if query.item else None
 
-    def _best_hits(
-        self, query: Query, top: int, query_row: int | None, copies: Copies | None
-    ) -> list[_Hit]:
+    def _best_hits(self, query: Query, top: int, own: int | None, copies: Copies) -> list[_Hit]:
         def find(top: int) -> list[_Hit]:
             found = self.index.search(query, top)
             pairs = enumerate(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
             return [_Hit(row, score, found.codes, position) for position, (row, score) in pairs]
 
-        hits = _distinct(find, top, query_row, copies)
+        hits = _distinct(find, top, own, copies)
         if not query.never:
             return hits
         # If much is left out, items that share no "on" dimension would fill the ranking.
-        return [hit for hit in hits if (_contributions(hit, query).values > 0).any()]
-
-    def _compare_rankings(
-        self,
-        query: Query,
-        names: Callable[[int], str],
-        before: list[_Hit],
-        after: list[_Hit],
-        copies: Copies | None,
-    ) -> tuple[tuple[Result, ...], tuple[Result, ...]]:
-        """Return the results with their ranks before, and the items that left the ranking."""
-        rank_before = {_picture(hit.row, copies): rank for rank, hit in enumerate(before, 1)}
-        pictures = {_picture(hit.row, copies) for hit in after}
-        results = tuple(
-            self._result(
-                hit.row,
-                hit.score,
-                rank,
-                rank_before.get(_picture(hit.row, copies)),
-                _named_contributions(hit, query, names),
-                copies,
-            )
-            for rank, hit in enumerate(after, 1)
-        )
-        left = []
-        for rank, hit in enumerate(before, 1):
-            if _picture(hit.row, copies) not in pictures:
-                parts = _named_contributions(hit, query, names)
-                score = sum(part.value for part in parts)
-                left.append(self._result(hit.row, score, 0, rank, parts, copies))
-        return results, tuple(left)
+        return [hit for hit in hits if (hit.contributions(query).values > 0).any()]
 
     def _result(
         self,
         row: int,
         score: float,
+        copies: Copies,
         rank: int,
         rank_before: int | None = None,
         parts: tuple[Contribution, ...] = (),
-        copies: Copies | None = None,
     ) -> Result:
-        ids, file_names = self.collection.items["id"], self.collection.file_names
-        item = self.collection.items.iloc[row]
+        items, files = self.collection.items, self.collection.file_names
+        item = items.iloc[row]
         return Result(
             id=item["id"],
             row=row,
@@ -534,11 +471,8 @@ class Engine:
             contributions=parts,
             rank=rank,
             rank_before=rank_before,
-            file=file_names[row],
-            copies=tuple(
-                Copy(ids.iloc[other], file_names[other])
-                for other in (copies.of(row) if copies else ())
-            ),
+            file=files[row],
+            copies=tuple(Copy(items["id"].iloc[one], files[one]) for one in copies.of(row)),
         )
 
     def check_dimension(self, dimension: int) -> None:
@@ -551,49 +485,26 @@ class Engine:
 
 
 def _distinct(
-    find: Callable[[int], list[_Hit]], top: int, query_row: int | None, copies: Copies | None
+    find: Callable[[int], list[_Hit]], top: int, own: int | None, copies: Copies
 ) -> list[_Hit]:
-    """Return the best hits without the query's own item, one for each picture if `copies`."""
-    wanted = top + (query_row is not None)
+    wanted = top + (own is not None)
     while True:
         hits = find(wanted)
-        seen = set() if query_row is None else {_picture(query_row, copies)}
-        distinct = []
+        distinct: dict[int, _Hit] = {}
         for hit in hits:
-            picture = _picture(hit.row, copies)
-            if picture not in seen:
-                distinct.append(hit)
-                if copies:
-                    seen.add(picture)
-        if len(distinct) >= top or len(hits) < wanted or not copies:
-            return distinct[:top]
+            distinct.setdefault(copies.group(hit.row), hit)
+        if own is not None:
+            distinct.pop(copies.group(own), None)
+        if len(distinct) >= top or len(hits) < wanted:
+            return list(distinct.values())[:top]
         wanted *= 2
-
-
-def _picture(row: int, copies: Copies | None) -> int:
-    """Return the key of a row's picture: the row itself if copies are not folded."""
-    return copies.group(row) if copies else row
-
-
-def _contributions(hit: _Hit, query: Query) -> Contributions:
-    assert hit.codes is not None
-    return contributions(hit.codes, query, hit.position)
 
 
 def _named_contributions(
     hit: _Hit, query: Query, names: Callable[[int], str]
 ) -> tuple[Contribution, ...]:
-    dimensions, values = _contributions(hit, query)
+    dimensions, values = hit.contributions(query)
     return tuple(
         Contribution(j, names(j), value)
         for j, value in zip(dimensions.tolist(), values.tolist(), strict=True)
     )
-
-
-def _nothing_proposed(text: str, phrases: tuple[str, ...]) -> str:
-    """Explain why an exclusion whose words are known switches nothing off."""
-    excluded = describe("", phrases)
-    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
-    if text and len(words) == 1:
-        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
-    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."

@@ -112,7 +112,6 @@ def propose_off(
         Code of A.
     without : (m,) or (t, m) float32
         Code of B, or of each of several B, whose proposals are united.
-    calibration : Calibration, optional
 
     Returns
     -------
@@ -134,7 +133,7 @@ def propose_off(
 def off_weights(
     code: np.ndarray, without: np.ndarray, off: np.ndarray, mean_positive: np.ndarray
 ) -> np.ndarray:
-    """Return the weight of each off dimension.
+    """Return the weight of each off dimension, (o,) integer → (o,) float32.
 
     It is the larger of A's and B's activation. A dimension that neither has (one switched off on
     its own page) gets its mean positive activation.
@@ -143,13 +142,8 @@ def off_weights(
     ----------
     code, without : (m,) float32
         Codes of A and of B (zeros if there is no B).
-    off : (o,) integer
     mean_positive : (m,) float32
         Each dimension's mean over the rows that have it.
-
-    Returns
-    -------
-    (o,) float32
     """
     off = np.asarray(off, np.int64)
     strength = np.maximum(code[off], without[off])
@@ -159,12 +153,8 @@ def off_weights(
 def scores(codes: SparseCodes, query: Query) -> np.ndarray:
     """Return the score of every row: (n,) float32; -inf for rows that `never` leaves out.
 
-    Reads only the postings of the query's dimensions and of those that are off.
-
-    Raises
-    ------
-    ValueError
-        If the query's width differs from the codes'.
+    Reads only the postings of the query's dimensions and of those that are off. Raises a ValueError
+    if the query's width differs from the codes'.
     """
     total = _sums(codes, query)
     if query.never:
@@ -173,26 +163,17 @@ def scores(codes: SparseCodes, query: Query) -> np.ndarray:
 
 
 def search(codes: SparseCodes, query: Query, top: int = 24) -> Hits:
-    """Return the best rows for a query; ties by row.
+    """Return the best rows for a query; ties by row; fewer than `top` if `never` leaves fewer.
 
-    Parameters
-    ----------
-    codes : SparseCodes
-    query : Query
-    top : int
-        Number of rows; fewer are returned if `never` leaves fewer.
-
-    Raises
-    ------
-    ValueError
-        If the query's width differs from the codes'.
+    Raises a ValueError if the query's width differs from the codes'.
     """
     total = _sums(codes, query)
     if query.never:
         # Few of the best rows have an off dimension, as it lowers their scores. Checking these
         # rows is cheaper than visiting all rows of the off dimensions.
         hits = best(total, _OVERSAMPLING * top)
-        kept = ~_left_out(codes, query, hits.rows)
+        has_off = codes.by_row[hits.rows][:, list(query.off)] > query.calibration.threshold
+        kept = np.asarray(has_off.sum(1)).ravel() == 0
         if np.count_nonzero(kept) >= top:
             return Hits(hits.rows[kept][:top], hits.scores[kept][:top])
         _leave_out(total, codes, query)
@@ -217,20 +198,8 @@ def _leave_out(total: np.ndarray, codes: SparseCodes, query: Query) -> None:
         total[rows[values > query.calibration.threshold]] = -np.inf
 
 
-def _left_out(codes: SparseCodes, query: Query, rows: np.ndarray) -> np.ndarray:
-    """Return whether `never` leaves out each of some rows: (r,) bool."""
-    having = codes.by_row[rows][:, list(query.off)] > query.calibration.threshold
-    return np.asarray(having.sum(1)).ravel() > 0
-
-
 def best(total: np.ndarray, top: int) -> Hits:
-    """Return the rows of the `top` largest finite scores; ties by row.
-
-    Parameters
-    ----------
-    total : (n,) float32
-    top : int
-    """
+    """Return the rows of the `top` largest finite scores, of (n,) float32; ties by row."""
     top = min(max(top, 0), len(total))
     if top == 0:
         return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -252,12 +221,6 @@ def contributions(codes: SparseCodes, query: Query, row: int) -> Contributions:
     """Return the contributions of dimensions to one row's score, the largest first.
 
     Off dimensions are included if the row has them, even with 0 at strictness 0.
-
-    Parameters
-    ----------
-    codes : SparseCodes
-    query : Query
-    row : int
     """
     dimensions, values = codes.row(row)
     is_off = np.zeros(codes.m, bool)

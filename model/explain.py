@@ -8,6 +8,7 @@ differences, one for each dimension. The largest ones are the reasons.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,13 +97,7 @@ class ItemComparison:
 
 
 def overlap(left: np.ndarray, right: np.ndarray) -> Overlap:
-    """Decompose the cosine of two codes into dimensions.
-
-    Parameters
-    ----------
-    left, right : (m,) float32
-        Non-negative, of length 1 or all zero.
-    """
+    """Decompose the cosine of two codes, (m,) float32 of length 1 or all zero, into dimensions."""
     product = left.astype(np.float64) * right
     cosine = float(product.sum())
     shared = np.flatnonzero(product)
@@ -134,15 +129,12 @@ def compare_items(
     itself: int | None = None,
     groups: np.ndarray | None = None,
 ) -> ItemComparison:
-    """Compare two items in the full ranking of a query.
+    """Compare two items, by their rows, in the full ranking of a query.
 
     Parameters
     ----------
     codes : SparseCodes
         Of all items.
-    query : Query
-    left, right : int
-        Rows.
     itself : int, optional
         Row of the query's own item, which is no result.
     groups : (n,) int64, optional
@@ -152,10 +144,20 @@ def compare_items(
     groups = np.arange(codes.n) if groups is None else groups
     total = scores(codes, query)
     kept = scores(codes, replace(query, strictness=1.0, never=False)) if query.never else total
-    one, other = (
-        _standing(codes, query, row, itself, total, kept, groups) for row in (left, right)
-    )
-    parts = _parts(codes, query, left, right)
+    rank = partial(_rank, itself=itself, groups=groups)
+    sides, standings = [], []
+    for row in (left, right):
+        dimensions, values = contributions(codes, query, row)
+        removed = bool(np.isneginf(total[row]))
+        score = float(values.sum()) if removed else float(total[row])
+        sides.append(dict(zip(dimensions.tolist(), values.tolist(), strict=True)))
+        standings.append(Standing(row, score, rank(total, row), removed, rank(kept, row)))
+    one, other = standings
+    parts = [
+        Part(j, sides[0].get(j, 0.0), sides[1].get(j, 0.0), j in query.off)
+        for j in sorted({*sides[0], *sides[1]})
+    ]
+    parts = tuple(sorted(parts, key=lambda part: -abs(part.difference)))
     reasons = _reasons(parts, 1 if one.score >= other.score else -1)
     ranked = len(np.unique(groups[_is_result(total, itself, groups)]))
     return ItemComparison(one, other, parts, reasons, ranked)
@@ -170,21 +172,10 @@ def explain(
     strictness: float = 1.0,
     never: bool = False,
 ) -> ItemComparison:
-    """Explain why one item of a collection is ranked before another; see `Engine.search`.
+    """Explain why one item is ranked before another, by their ids.
 
-    Parameters
-    ----------
-    engine : Engine
-    query : EncodedQuery
-    left, right : str
-        Ids of items.
-    off, strictness, never
-        As for `Engine.search`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such item or dimension, or the strictness is out of range.
+    For `off`, `strictness` and `never`, see `Engine.search`. Raises a ValueError if there is no
+    such item or dimension, or the strictness is out of range.
     """
     weighted = engine.question(query, off, strictness, never)
     one, other = engine.row_of(left), engine.row_of(right)
@@ -213,32 +204,6 @@ def _rank(total: np.ndarray, row: int, itself: int | None, groups: np.ndarray) -
     before = (total > total[row]) | ((total == total[row]) & (np.arange(len(total)) < row))
     others = np.unique(groups[before & shown])
     return int((others != groups[row]).sum()) + 1
-
-
-def _standing(
-    codes: SparseCodes,
-    query: Query,
-    row: int,
-    itself: int | None,
-    total: np.ndarray,
-    kept: np.ndarray,
-    groups: np.ndarray,
-) -> Standing:
-    removed = bool(np.isneginf(total[row]))
-    score = float(contributions(codes, query, row).values.sum()) if removed else float(total[row])
-    rank, rank_if_kept = (_rank(some, row, itself, groups) for some in (total, kept))
-    return Standing(row, score, rank, removed, rank_if_kept)
-
-
-def _parts(codes: SparseCodes, query: Query, left: int, right: int) -> tuple[Part, ...]:
-    sides = [contributions(codes, query, row) for row in (left, right)]
-    found = [dict(zip(s.dimensions.tolist(), s.values.tolist(), strict=True)) for s in sides]
-    off = set(query.off)
-    parts = [
-        Part(j, found[0].get(j, 0.0), found[1].get(j, 0.0), j in off)
-        for j in sorted({*found[0], *found[1]})
-    ]
-    return tuple(sorted(parts, key=lambda part: -abs(part.difference)))
 
 
 def _reasons(parts: tuple[Part, ...], ahead: int) -> tuple[Part, ...]:

@@ -11,59 +11,45 @@ from __future__ import annotations
 import json
 import pickletools
 import zipfile
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sieve.model.files import UNREADABLE
 
+_ENCODE = {
+    "SAELens": "SAE.load_from_disk({path!r}).encode(x)",
+    "sparsify": "SparseCoder.load_from_disk({path!r}).encode(x)",
+    "overcomplete": "sae.encode(x)[1]",
+    "dictionary_learning": "AutoEncoder.from_pretrained({path!r}).encode(x)",
+    "openai/sparse_autoencoder": "Autoencoder.from_state_dict(state).encode(x)[0]",
+    "": "model.encode(x)",
+}
+"""Python expressions that encode embeddings x, by tool; empty for an unknown one."""
+_WEIGHTS = {
+    "dictionary._weights": "overcomplete",
+    "overcomplete": "overcomplete",
+    "latent_bias": "openai/sparse_autoencoder",
+}
+"""Names of weights or modules in a pickled file, and the tools that they belong to."""
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _MAX_JSON = 1 << 20
 _MAX_PICKLE = 1 << 24
-_DEPTH = 2
 _MAX_ENTRIES = 200
 """Maximum number of entries of a folder that are examined."""
 
 
-class _Tool(NamedTuple):
-    name: str
-    encode: str
-    """Python expression that encodes embeddings x."""
-
-
-_SAELENS = _Tool("SAELens", "SAE.load_from_disk({path!r}).encode(x)")
-_SPARSIFY = _Tool("sparsify", "SparseCoder.load_from_disk({path!r}).encode(x)")
-_OVERCOMPLETE = _Tool("overcomplete", "sae.encode(x)[1]")
-_DICTIONARY = _Tool("dictionary_learning", "AutoEncoder.from_pretrained({path!r}).encode(x)")
-_OPENAI = _Tool("openai/sparse_autoencoder", "Autoencoder.from_state_dict(state).encode(x)[0]")
-_PYTORCH = _Tool("PyTorch", "model.encode(x)")
-
-_WEIGHTS = {
-    "dictionary._weights": _OVERCOMPLETE,
-    "overcomplete": _OVERCOMPLETE,
-    "latent_bias": _OPENAI,
-}
-"""Names of weights or modules in a pickled file, and the tools that they belong to."""
-
-
 def external_sae_fault(path: Path) -> str:
-    """Return which tool saved a sparse autoencoder, and how to import its codes.
+    """Return which tool saved a sparse autoencoder in a file or a folder, and how to use it.
 
-    Parameters
-    ----------
-    path : Path
-        A file or a folder, which is searched recursively.
-
-    Returns
-    -------
-    str
-        One line; empty if there is no such autoencoder.
+    One line; empty if there is no such autoencoder.
     """
-    found = _find(path, _DEPTH)
+    found = _find(path)
     if found is None:
         return ""
     tool, place, size = found
-    what = "pickled weights" if tool is _PYTORCH else f"a sparse autoencoder of {tool.name}"
-    encode = tool.encode.format(path=str(place))
+    what = f"a sparse autoencoder of {tool}" if tool else "pickled weights"
+    encode = _ENCODE[tool].format(path=str(place))
     return (
         f"{place} holds {what}{size}, not a Sieve checkpoint; encode your embeddings x with it "
         f"({encode}), save the codes with scipy.sparse.save_npz as image_codes.npz beside a table "
@@ -71,32 +57,29 @@ def external_sae_fault(path: Path) -> str:
     )
 
 
-def _find(path: Path, depth: int) -> tuple[_Tool, Path, str] | None:
+def _find(path: Path) -> tuple[str, Path, str] | None:
+    """Return the tool, the place and the size of an autoencoder in a file or two folders deep."""
     if path.is_file():
-        tool = _of_pickle(path)
-        return (tool, path, "") if tool else _of_folder(path.parent)
-    if not path.is_dir():
-        return None
-    if found := _of_folder(path):
-        return found
-    parts = sorted(path.iterdir())[:_MAX_ENTRIES]
-    for part in parts:
-        if part.is_file() and (tool := _of_pickle(part)):
-            return tool, part, ""
-    nested = (_find(part, depth - 1) for part in parts if depth and part.is_dir())
-    return next((found for found in nested if found), None)
+        return _of_pickle(path) or _of_folder(path.parent)
+    nested = (islice(path.glob(pattern), _MAX_ENTRIES) for pattern in ("*", "*/*"))
+    for folder in (one for one in chain([path], *map(sorted, nested)) if one.is_dir()):
+        parts = (part for part in sorted(folder.iterdir())[:_MAX_ENTRIES] if part.is_file())
+        found = _of_folder(folder) or next(filter(None, map(_of_pickle, parts)), None)
+        if found:
+            return found
+    return None
 
 
-def _of_folder(folder: Path) -> tuple[_Tool, Path, str] | None:
+def _of_folder(folder: Path) -> tuple[str, Path, str] | None:
     config = _read(folder / "cfg.json")
     if "d_sae" in config or (folder / "sae_weights.safetensors").is_file():
-        return _SAELENS, folder, _size(config.get("d_in"), config.get("d_sae"))
+        return "SAELens", folder, _size(config.get("d_in"), config.get("d_sae"))
     if (folder / "sae.safetensors").is_file() or {"num_latents", "expansion_factor"} <= set(config):
-        return _SPARSIFY, folder, _size(config.get("d_in"), config.get("num_latents"))
+        return "sparsify", folder, _size(config.get("d_in"), config.get("num_latents"))
     trainer = _read(folder / "config.json").get("trainer")
     if isinstance(trainer, dict) and (folder / "ae.pt").is_file():
         size = _size(trainer.get("activation_dim"), trainer.get("dict_size"))
-        return _DICTIONARY, folder / "ae.pt", size
+        return "dictionary_learning", folder / "ae.pt", size
     return None
 
 
@@ -113,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _of_pickle(path: Path) -> _Tool | None:
+def _of_pickle(path: Path) -> tuple[str, Path, str] | None:
     """Recognise a PyTorch file by its strings; the pickle's opcodes are listed, never run."""
     if path.suffix.lower() not in _PICKLED:
         return None
@@ -124,5 +107,5 @@ def _of_pickle(path: Path) -> _Tool | None:
                 code = stream.read(_MAX_PICKLE)
         text = "\n".join(str(part) for _, part, _ in pickletools.genops(code) if part is not None)
     except (*UNREADABLE, StopIteration):
-        return _PYTORCH
-    return next((tool for word, tool in _WEIGHTS.items() if word in text), _PYTORCH)
+        text = ""
+    return next((tool for word, tool in _WEIGHTS.items() if word in text), ""), path, ""

@@ -2,16 +2,6 @@
 
 Files and folders are written under a temporary name that begins with a dot, and renamed in one step
 when they are complete. Their permissions follow the umask.
-
-An artifact's `checksums.json` holds the size and CRC-32 of its files, which are compared when it is
-opened, because a byte changed by a disk or a copy would otherwise give other numbers without an
-error. CRC-32 detects every error of up to 32 bits in a row at several gigabytes per second, but no
-deliberate changes. The list is a separate file so that the artifact's identity, the hash of its
-other files, does not depend on it.
-
-Large arrays are memory-mapped. `OpenedFiles` and `MappedArray` raise an error if a file changes
-while it is open: overwritten in place, it would give other results, and truncated, it would end the
-process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -24,15 +14,16 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import platformdirs
 from numpy.lib.format import open_memmap
+
+from sieve.model.schemas import MAX_HEAD_BYTES, Schema, read_json
 
 
 def sieve_home() -> Path:
@@ -56,13 +47,9 @@ def reason_of(error: BaseException, limit: int = 120) -> str:
 
 
 def disk_is_full(error: BaseException, folder: Path) -> bool:
-    """Return whether an error means a full disk; NumPy, Arrow and safetensors set no errno.
+    """Return whether an error of writing to a folder means that the disk is full.
 
-    Parameters
-    ----------
-    error : BaseException
-    folder : Path
-        The folder that was written to.
+    NumPy, Arrow and safetensors set no errno.
     """
     if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_MESSAGES):
         return True
@@ -88,21 +75,22 @@ def report_full_disk(folder: Path) -> Iterator[None]:
 
 CHECKSUMS = "checksums.json"
 _CHUNK = 1 << 20
-_MAX_BYTES = 16 << 20
-"""Maximum size of `checksums.json`."""
 
 
-class _Sum(NamedTuple):
-    """Size and checksum of a file when it was written."""
+class FileSum(Schema):
+    """Size and CRC-32 of a file when it was written.
 
-    size: int
+    CRC-32 detects every error of up to 32 bits in a row, by a disk or a copy, at several gigabytes
+    per second, but no deliberate changes.
+    """
+
+    bytes: int
     crc32: str
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
     """Write `checksums.json` of some complete files of a folder."""
-    sums = {name: _sum(folder / name) for name in sorted(names)}
-    entries = {name: {"bytes": one.size, "crc32": one.crc32} for name, one in sums.items()}
+    entries = {name: _sum(folder / name).model_dump() for name in sorted(names)}
     (folder / CHECKSUMS).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
@@ -113,7 +101,7 @@ def check_files(
     *,
     needs: Iterable[str] = (),
     required: bool = True,
-) -> bool:
+) -> None:
     """Compare the files of a folder with its `checksums.json`.
 
     Parameters
@@ -128,11 +116,6 @@ def check_files(
     required : bool
         Whether a folder without `checksums.json` is an error; not if Sieve may not have written it.
 
-    Returns
-    -------
-    bool
-        Whether there are checksums.
-
     Raises
     ------
     ValueError
@@ -140,61 +123,37 @@ def check_files(
     """
     path = folder / CHECKSUMS
     if not path.is_file():
-        if required:
-            raise ValueError(
-                f"{folder} has no {CHECKSUMS}, which is written with it: it is incomplete or was "
-                f"changed; {remedy}"
-            )
-        return False
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes")
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        sums = {name: _Sum(int(one["bytes"]), str(one["crc32"])) for name, one in entries.items()}
-        wanted = dict(sums) if only is None else {name: sums[name] for name in only}
-        wanted |= {name: sums[name] for name in needs}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise ValueError(f"{path} is damaged ({reason}); {remedy}") from None
-    for name, expected in wanted.items():
-        if Path(name).name != name or not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing; {remedy}")
-        size = (folder / name).stat().st_size
-        if size != expected.size or _sum(folder / name) != expected:
-            raise ValueError(f"{folder / name} is damaged: its bytes have changed; {remedy}")
-    return True
+        if not required:
+            return
+        raise ValueError(
+            f"{folder} has no {CHECKSUMS}, which is written with it: it is incomplete or was "
+            f"changed; {remedy}"
+        )
+    sums: dict[str, FileSum] = read_json(path, dict[str, FileSum], remedy, MAX_HEAD_BYTES)
+    for name in dict.fromkeys([*(sums if only is None else only), *needs]):
+        if name not in sums:
+            raise ValueError(f"{path} is damaged (it does not list {name}); {remedy}")
+        part = folder / name
+        if Path(name).name != name or not part.is_file():
+            raise ValueError(f"{part} is missing; {remedy}")
+        if part.stat().st_size != sums[name].bytes or _sum(part) != sums[name]:
+            raise ValueError(f"{part} is damaged: its bytes have changed; {remedy}")
 
 
-def _sum(path: Path) -> _Sum:
+def _sum(path: Path) -> FileSum:
     """Checksum a file in chunks, not as a map, which would count as memory of this process."""
     size, crc, buffer = 0, 0, memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as stream:
         while n := stream.readinto(buffer):
             size, crc = size + n, zlib.crc32(buffer[:n], crc)
-    return _Sum(size, f"{crc:08x}")
-
-
-_checked: ContextVar[set[OpenedFiles] | None] = ContextVar("checked files", default=None)
-
-
-@contextmanager
-def checked_once() -> Iterator[None]:
-    """Check each file at most once in this block, such as a request that reads it often."""
-    outer = _checked.get()
-    token = _checked.set(set() if outer is None else outer)
-    try:
-        yield
-    finally:
-        _checked.reset(token)
+    return FileSum(bytes=size, crc32=f"{crc:08x}")
 
 
 class OpenedFiles:
     """The state of some files when they were opened.
 
-    Parameters
-    ----------
-    *paths : Path
-        Create the object before the files are verified and mapped, to detect every change.
+    Create it before the files are verified and mapped, to detect every change. A mapped file that
+    is overwritten in place gives other results, and a truncated one ends the process with SIGBUS.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -205,9 +164,6 @@ class OpenedFiles:
 
         Compares its size, time and inode in about 2 µs.
         """
-        checked = _checked.get()
-        if checked is not None and self in checked:
-            return
         for path, opened in self._opened.items():
             try:
                 is_same = _state(path) == opened
@@ -218,8 +174,6 @@ class OpenedFiles:
                     f"{path} has changed or was removed while it was open; restart Sieve, and "
                     "write changes to a new folder instead"
                 )
-        if checked is not None:
-            checked.add(self)
 
 
 class MappedArray(np.memmap):
@@ -266,17 +220,9 @@ def _state(path: str | Path) -> tuple[int, ...]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Write a folder atomically; of two concurrent writers, the first to finish wins.
+    """Write a new folder atomically; of two concurrent writers, the first to finish wins.
 
-    Parameters
-    ----------
-    target : Path
-        Must not exist yet.
-
-    Yields
-    ------
-    Path
-        An empty temporary folder, which is renamed to `target` at the end.
+    Yields an empty temporary folder, which is renamed to `target` at the end.
 
     Raises
     ------
@@ -323,10 +269,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yield a temporary file, which replaces it unless an error occurs.
 
-    Raises
-    ------
-    OSError
-        If the disk is full.
+    Raises an OSError if the disk is full.
     """
     with report_full_disk(path.parent), temporary_beside(path) as temporary:
         yield temporary

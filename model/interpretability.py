@@ -93,14 +93,7 @@ MEANS = (
 def interpretability_report(
     engine: Engine, synonyms: Mapping[str, Sequence[str]] | None = None
 ) -> InterpretabilityReport:
-    """Measure an encoder on a collection.
-
-    Parameters
-    ----------
-    engine : Engine
-    synonyms : mapping of str to sequence of str, optional
-        Other correct names of each label.
-    """
+    """Measure an encoder on a collection; `synonyms` are other correct names of each label."""
     table = engine.dimension_table()
     columns = {name: table[name].to_numpy(np.float64) for name in MEANS}
     means = {n: float(np.nanmean(v)) for n, v in columns.items() if not np.isnan(v).all()}

@@ -11,29 +11,39 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array, issparse
 
 from sieve.model.backbone import Backbone, BackboneUnavailable
-from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes, code_files, csr_fault
+from sieve.model.codes import (
+    WORD_CODES,
+    WORDS,
+    SparseCodes,
+    code_files,
+    csr_fault,
+    read_codes,
+    read_words,
+)
 from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.external_codes import WORD_CODES, WORDS, read_codes, read_words
+from sieve.model.query_parser import describe, shortened
 from sieve.model.text_encoder import (
     ATTACH,
+    CaptionEncoder,
+    CodedWords,
     FunctionEncoder,
+    TextOnlyEncoder,
     backbone_fault,
     fault_of,
     load_entry,
     unavailable_reason,
 )
-from sieve.model.words.text import WordReading, drop_words
-from sieve.model.words.word_codes import CodedWords
+from sieve.model.words.nouns import bare_phrase
+from sieve.model.words.text import lemma
 
 _FOLDERS = re.compile(r"""(?<![\w.-])(?:[A-Za-z]:)?[\\/](?:[^\\/'":;,]+[\\/])+""")
 _NO_EMBEDDING = np.zeros(0, np.float32)
@@ -64,139 +74,11 @@ class Encoded(NamedTuple):
     """(d,) float32; (0,) without a backbone"""
 
 
-class QueryEncoder(Protocol):
-    """Encodes texts and images as sparse codes."""
-
-    @property
-    def can(self) -> Capabilities:
-        """Supported kinds of query."""
-        ...
-
-    def encode_text(self, text: str) -> Encoded:
-        """Encode a text; raise a ValueError if texts are not supported."""
-        ...
-
-    def encode_image(self, image: Image.Image) -> Encoded:
-        """Encode an image; raise a ValueError if images are not supported."""
-        ...
-
-    def unknown(self, text: str) -> list[str]:
-        """Return the words of a text that the encoder does not know."""
-        ...
-
-    def read(self, text: str, singular: bool = False) -> WordReading:
-        """Rewrite a text in words that the encoder knows, with singulars if `singular`."""
-        ...
-
-    def words_read(self, text: str) -> int:
-        """Return how many words of a text, from its beginning, are encoded."""
-        ...
-
-    def unknown_word_note(self, word: str) -> str:
-        """Return a sentence that says that a word to find is unknown."""
-        ...
-
-    def reading_note(self, text: str) -> str:
-        """Return a sentence about an unexpected way of encoding a text, or an empty text."""
-        ...
-
-    def empty_code_reason(self, text: str) -> str:
-        """Return why a text has an empty code."""
-        ...
-
-
-def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
-    """Return notes on words of a text that are replaced, unknown, or beyond the model's context.
-
-    Parameters
-    ----------
-    encoder : QueryEncoder
-    text : str
-        What to find; empty if the query is an image.
-    """
-    if not text:
-        return []
-    reading = encoder.read(text)
-    notes = _replacement_notes(reading)
-    if reading.known:
-        notes += map(encoder.unknown_word_note, encoder.unknown(text))
-    else:
-        notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
-    n_read, n_words = encoder.words_read(text), len(text.split())
-    if n_read < n_words:
-        notes.append(f"Only the first {n_read} of {n_words} words were read.")
-    return notes
-
-
-class Exclusions(NamedTuple):
-    """Codes of what to exclude."""
-
-    codes: np.ndarray
-    """(t, m) float32: one row for each phrase; zeros if it has no known word."""
-    notes: list[str]
-    """Sentences about words that were replaced or are unknown."""
-
-
-def encode_exclusions(
-    encoder: QueryEncoder,
-    encode_text: Callable[[str], Encoded],
-    phrases: Sequence[str],
-    m: int,
-) -> Exclusions:
-    """Encode phrases to exclude, each by its known words only.
-
-    A word that the encoder does not know would have an arbitrary code, which would switch off
-    arbitrary dimensions. It is left out, with a note.
-
-    Parameters
-    ----------
-    encoder : QueryEncoder
-    encode_text : callable
-        `encoder.encode_text`, or a cached version of it.
-    phrases : sequence of str
-    m : int
-        Number of dimensions.
-    """
-    codes = np.zeros((len(phrases), m), np.float32)
-    notes: list[str] = []
-    for row, phrase in enumerate(phrases):
-        reading = encoder.read(phrase, singular=True)
-        notes += _replacement_notes(reading)
-        if reading.known:
-            codes[row] = encode_text(reading.known).code
-        if not (reading.known or reading.unknown):
-            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
-        elif not codes[row].any():
-            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
-        elif reading.unknown:
-            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
-            verb = "is" if len(reading.unknown) == 1 else "are"
-            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
-    return Exclusions(codes, notes)
-
-
-def _replacement_notes(reading: WordReading) -> list[str]:
-    return [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
-
-
-def shortened(text: str) -> str:
-    """Shorten a text so that it fits into a sentence."""
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
 class BackboneQueryEncoder:
-    """Query encoder of a backbone followed by a sparse encoder.
+    """Query encoder of a backbone, or an `attached` text encoder, followed by a sparse encoder.
 
     If the backbone is unavailable, texts are embedded by the collection's captions instead (see
-    `sieve.model.caption_encoder`), and images cannot be encoded.
-
-    Parameters
-    ----------
-    collection, checkpoint
-    open_backbone : callable
-        Opens the backbone or the attached text encoder; raises `BackboneUnavailable`.
-    attached : bool
-        Whether a text encoder was attached by name.
+    `CaptionEncoder`), and images cannot be encoded. `open_backbone` raises `BackboneUnavailable`.
     """
 
     def __init__(
@@ -218,22 +100,23 @@ class BackboneQueryEncoder:
             return Capabilities(
                 image_queries=False, no_image="the attached text encoder cannot encode images"
             )
-        fault = self._fault
+        fault = self._failed or ("" if self._attached else self._known_fault)
         if not fault:
             return Capabilities()
         why = f"this collection's backbone is unavailable ({fault})"
+        has_captions = self._collection.n_captions > 0
         return Capabilities(
-            text_queries=self._has_captions,
+            text_queries=has_captions,
             image_queries=False,
-            no_text="" if self._has_captions else f"{why}; {ATTACH}, or search by an item",
+            no_text="" if has_captions else f"{why}; {ATTACH}, or search by an item",
             no_image=f"{why}; search by an item of the collection",
-            texts_by_captions=self._has_captions,
+            texts_by_captions=has_captions,
         )
 
     def encode_text(self, text: str) -> Encoded:
         """Encode a text; zeros if it is encoded by captions and none has a word of it."""
         encoder = self.text_encoder()
-        embedding = encoder.encode_texts([self.read(text).text])[0]
+        embedding = encoder.encode_texts([encoder.read_words(text).text])[0]
         if isinstance(encoder, CaptionEncoder) and not encoder.reads(text):
             return Encoded(np.zeros(self._checkpoint.m, np.float32), embedding)
         return self._encoded(embedding, TEXT)
@@ -241,35 +124,12 @@ class BackboneQueryEncoder:
     def encode_image(self, image: Image.Image) -> Encoded:
         """Encode an image; raise a ValueError without a backbone."""
         encoder = self.text_encoder()
-        if not isinstance(encoder, CaptionEncoder | FunctionEncoder):
-            return self._encoded(encoder.encode_images([image])[0], IMAGE)
-        raise ValueError(self.can.no_image)
-
-    def unknown(self, text: str) -> list[str]:
-        """Return the words that the backbone or the captions do not know."""
-        # A search by an item alone must not load the backbone, which takes seconds.
-        return self.text_encoder().unknown_words(text) if text.strip() else []
-
-    def read(self, text: str, singular: bool = False) -> WordReading:
-        """Rewrite a text in words of the captions or of the backbone's training texts."""
-        encoder = self.text_encoder()
-        if isinstance(encoder, FunctionEncoder):
-            return WordReading(text, known=text)
-        if not isinstance(encoder, CaptionEncoder):
-            return encoder.read_words(text, singular)
-        unknown = encoder.unknown_words(text)
-        known = drop_words(text, unknown) if encoder.reads(text) else ""
-        return WordReading(text, unknown=tuple(unknown), known=known)
-
-    def words_read(self, text: str) -> int:
-        """Return how many words fit into the backbone's context; captions have no limit."""
-        encoder = self.text_encoder()
-        if isinstance(encoder, CaptionEncoder | FunctionEncoder):
-            return len(text.split())
-        return encoder.words_read(text)
+        if isinstance(encoder, TextOnlyEncoder):
+            raise ValueError(self.can.no_image)
+        return self._encoded(encoder.encode_images([image])[0], IMAGE)
 
     def unknown_word_note(self, word: str) -> str:
-        """Return a sentence that says that a word is unknown."""
+        """Return a sentence that says that a word to find is unknown."""
         if self._failed:
             return f"No caption of this collection contains “{word}”; it was ignored."
         return f"“{word}” is not in this backbone's vocabulary; results may be unreliable."
@@ -292,34 +152,23 @@ class BackboneQueryEncoder:
             f"unavailable ({self._failed}); try other words, search by an item, or {ATTACH}"
         )
 
-    def text_encoder(self) -> Backbone | FunctionEncoder | CaptionEncoder:
+    def text_encoder(self) -> Backbone | TextOnlyEncoder:
         """Return the text encoder: the backbone, the attached one, or the captions.
 
-        Raises
-        ------
-        BackboneUnavailable
-            If the backbone is unavailable and there are no captions.
+        Raises `BackboneUnavailable` if the backbone is unavailable and there are no captions.
         """
         if not self._failed:
             try:
                 return self._open_backbone()
             except BackboneUnavailable as error:
                 self._failed = _without_folders(unavailable_reason(error))
-        if not self._has_captions:
+        if not self._collection.n_captions:
             raise BackboneUnavailable(self.can.no_text)
         return self._captions
 
     @cached_property
     def _captions(self) -> CaptionEncoder:
         return CaptionEncoder.of_collection(self._collection)
-
-    @property
-    def _has_captions(self) -> bool:
-        return self._collection.n_captions > 0
-
-    @property
-    def _fault(self) -> str:
-        return self._failed or ("" if self._attached else self._known_fault)
 
     @cached_property
     def _known_fault(self) -> str:
@@ -342,8 +191,8 @@ class ExternalCodeEncoder:
     ----------
     encode : callable, optional
         Returns the code of a text: (m,) float32 of norm 1, or zeros.
-    words : CodedWords, optional
-        The word codes that `encode` uses.
+    words : TextOnlyEncoder, optional
+        The table of word codes that `encode` uses.
     no_text : str
         Why there is no `encode`.
     """
@@ -351,10 +200,10 @@ class ExternalCodeEncoder:
     def __init__(
         self,
         encode: Callable[[str], np.ndarray] | None = None,
-        words: CodedWords | None = None,
+        words: TextOnlyEncoder | None = None,
         no_text: str = "",
     ) -> None:
-        self._encode, self._words = encode, words
+        self._encode, self._words = encode, words or TextOnlyEncoder()
         self.can = Capabilities(
             text_queries=encode is not None,
             image_queries=False,
@@ -374,21 +223,9 @@ class ExternalCodeEncoder:
         """Raise a ValueError."""
         raise ValueError(self.can.no_image)
 
-    def unknown(self, text: str) -> list[str]:
-        """Return the words that have no code."""
-        return list(self._words.read(text).unknown) if self._words else []
-
-    def read(self, text: str, singular: bool = False) -> WordReading:  # noqa: ARG002
-        """Return the words that have codes."""
-        if self._words is None:
-            return WordReading(text, known=text)
-        found = self._words.read(text)
-        known = drop_words(text, found.unknown) if found.rows else ""
-        return WordReading(text, unknown=found.unknown, known=known)
-
-    def words_read(self, text: str) -> int:
-        """Return the number of words: there is no limit."""
-        return len(text.split())
+    def text_encoder(self) -> TextOnlyEncoder:
+        """Return the table of words, if there is one."""
+        return self._words
 
     def unknown_word_note(self, word: str) -> str:
         """Return a sentence that says that a word has no code."""
@@ -403,6 +240,62 @@ class ExternalCodeEncoder:
         return f"no word of “{text[:80]}” has a code in this collection; try other words"
 
 
+QueryEncoder = BackboneQueryEncoder | ExternalCodeEncoder
+
+
+def query_notes(encoder: QueryEncoder, text: str) -> list[str]:
+    """Return notes on words to find that are replaced, unknown, or beyond the model's context."""
+    if not text:
+        return []
+    words = encoder.text_encoder()
+    reading = words.read_words(text)
+    notes = [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+    if reading.known:
+        notes += map(encoder.unknown_word_note, words.unknown_words(text))
+    else:
+        notes.append(f"“{shortened(text)}” contains no known word; results may be unreliable.")
+    n_read, n_words = words.words_read(text), len(text.split())
+    if n_read < n_words:
+        notes.append(f"Only the first {n_read} of {n_words} words were read.")
+    return notes
+
+
+def encode_exclusions(
+    encoder: QueryEncoder, encode_text: Callable[[str], Encoded], phrases: Sequence[str], m: int
+) -> tuple[np.ndarray, list[str]]:
+    """Encode phrases to exclude, each by its known words only: (t, m) float32, and notes.
+
+    A word that the encoder does not know would have an arbitrary code, which would switch off
+    arbitrary dimensions. It is left out, with a note. A phrase without a known word has a code of
+    zeros. `encode_text` may be a cached version of the encoder's.
+    """
+    codes = np.zeros((len(phrases), m), np.float32)
+    notes: list[str] = []
+    for row, phrase in enumerate(phrases):
+        reading = encoder.text_encoder().read_words(phrase, singular=True)
+        notes += [f"“{word}” is read as “{form}”." for word, form in reading.replaced]
+        if reading.known:
+            codes[row] = encode_text(reading.known).code
+        if not (reading.known or reading.unknown):
+            notes.append(f"“{shortened(phrase)}” names nothing to exclude.")
+        elif not codes[row].any():
+            notes.append(f"“{shortened(phrase)}” is unknown, so it switches nothing off.")
+        elif reading.unknown:
+            words = ", ".join(f"“{shortened(word)}”" for word in reading.unknown)
+            verb = "is" if len(reading.unknown) == 1 else "are"
+            notes.append(f"{words} {verb} unknown; only “{shortened(reading.known)}” is excluded.")
+    return codes, notes
+
+
+def nothing_proposed_note(text: str, phrases: tuple[str, ...]) -> str:
+    """Return why an exclusion whose words are known switches nothing off."""
+    excluded = describe("", phrases)
+    words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
+    if text and len(words) == 1:
+        return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
+    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."
+
+
 def query_encoder(
     collection: Collection,
     checkpoint: Checkpoint,
@@ -414,7 +307,6 @@ def query_encoder(
 
     Parameters
     ----------
-    collection, checkpoint
     open_backbone : callable
         Opens the collection's backbone, or the attached one, when it is first needed.
     allow_code : bool
@@ -430,7 +322,7 @@ def query_encoder(
     """
     if not collection.codes:
         return BackboneQueryEncoder(collection, checkpoint, open_backbone, bool(text_encoder))
-    entry = text_encoder or str(checkpoint.config.get("text_encoder") or "")
+    entry = text_encoder or checkpoint.config.text_encoder
     if text_encoder and not allow_code:
         raise ValueError(
             f"collection {collection.name} holds codes, so --text-encoder must name a Python "
@@ -445,7 +337,7 @@ def query_encoder(
         codes = read_codes(
             collection.checked(*code_files(WORD_CODES)), WORD_CODES, len(words), checkpoint.m
         )
-        table = CodedWords(words, codes)
+        table = CodedWords(words, codes.dense, codes.m)
         return ExternalCodeEncoder(table.code, table)
     if entry:
         return ExternalCodeEncoder(

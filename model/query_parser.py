@@ -119,6 +119,25 @@ class ParsedQuery:
         quoted = ", ".join(f'"{phrase}"' for phrase in self.without)
         return plain if _phrases(plain) == self.without else quoted
 
+    @property
+    def suggested_fields(self) -> dict[str, str] | None:
+        """The texts of the *Find* and *without* fields for the other reading, if there is one."""
+        other = self.suggestion
+        return other and {"query": other.find_field, "without": other.without_field}
+
+    def check_text(self) -> None:
+        """Raise a ValueError if there is nothing to find."""
+        if says_something(self.text):
+            return
+        if self.without:
+            raise ValueError(
+                f"nothing to search for: the query is read as {describe('', self.without)}; "
+                "enter something to find as well"
+            )
+        if self.text:
+            raise ValueError(f"“{shortened(self.text)}” has no words to search for; enter some")
+        raise ValueError("nothing to search for: give a text, an image or an item")
+
     def __str__(self) -> str:
         excluded = [f'-"{phrase}"' for phrase in self.without]
         plain = " ".join([self.text, *excluded] if self.text else excluded)
@@ -136,10 +155,6 @@ def parse_query(text: str, without: str = "") -> ParsedQuery:
         What to find; exclusions in it ("a dog -beach", "a dog without a beach") are split off.
     without : str
         What to exclude: a phrase, or several separated by commas, "or" or "and".
-
-    Returns
-    -------
-    ParsedQuery
 
     Examples
     --------
@@ -173,6 +188,11 @@ def describe(text: str, without: Iterable[str]) -> str:
     parts = [f"“{text}”"] if text else []
     excluded = " or ".join(f"“{phrase}”" for phrase in without)
     return " ".join([*parts, *([f"without {excluded}"] if excluded else [])])
+
+
+def shortened(text: str) -> str:
+    """Shorten a text so that it fits into a sentence."""
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:

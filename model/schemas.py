@@ -1,14 +1,11 @@
-"""Schemas of the JSON files of artifacts, which are untrusted input."""
+"""Validation of the JSON files of artifacts, which are untrusted input."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
-
-from sieve.model.exclusion import Calibration
-from sieve.model.hyperparameters import SparseEncoderConfig
 
 MAX_HEAD_BYTES = 16 << 20
 """Maximum size of a manifest, a configuration or a list of checksums."""
@@ -22,101 +19,47 @@ Count = Annotated[int, Field(ge=0, le=_MAX)]
 Size = Annotated[int, Field(ge=1, le=_MAX)]
 
 
-class _Schema(BaseModel):
-    """Strict schema: types are not converted."""
+class Schema(BaseModel):
+    """Strict, immutable schema: types are not converted, unknown fields are ignored."""
 
-    model_config = ConfigDict(strict=True)
-
-
-class _Backbone(_Schema):
-    name: Line
-    sha256: Hash
-    d: Size
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
-class _Codes(_Schema):
-    m: Size
-    sha256: Hash
+class _Versioned(Schema):
+    schema_version: Any
 
 
-class _Counts(_Schema):
-    items: Count
-    captions: Count
-
-
-class _File(_Schema):
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Hash = ""
-
-
-class Manifest(_Schema):
-    """`collection.json`, without fields that only reports use."""
-
-    name: Line
-    source: Line
-    licence: Line
-    backbone: _Backbone | None
-    codes: _Codes | None = None
-    counts: _Counts
-    files: dict[str, _File]
-    follow_links: bool = False
-    roots: list[str] = []
-
-
-class CheckpointConfig(_Schema):
-    """`config.json` of a checkpoint."""
-
-    kind: str = ""
-    encoder: SparseEncoderConfig | None = None
-    backbone: _Backbone | None = None
-    codes: _Codes | None = None
-    calibration: Calibration
-    trained_on: Line
-    training: dict[str, Any] = {}
-    text_encoder: str = ""
-
-
-class _Name(_Schema):
-    dimension: Count
-    name: Line
-    score: float
-    runner_up: Line
-    runner_up_score: float = 0.0
-    source: Line = ""
-    vocabulary: Line = ""
-    vocabulary_score: float = 0.0
-    vocabulary_runner_up: Line = ""
-    vocabulary_runner_up_score: float = 0.0
-
-
-Names = list[_Name]
-
-
-class Training(_Schema):
-    """The part of a checkpoint's `training.json` that is read again."""
-
-    items: list[Line]
-
-
-def check_size(path: Path, most: int) -> None:
-    """Raise a ValueError if a file is larger than any that Sieve writes."""
-    size = path.stat().st_size
-    if size > most:
-        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
+AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """Read a file of at most `most` bytes; see `check_size`."""
-    check_size(path, most)
+    """Read a file; raise a ValueError if it is larger than any that Sieve writes."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes; expected at most {most:,}")
     return path.read_bytes()
 
 
-def check_json(schema: Any, data: bytes) -> None:
-    """Raise a ValueError that names the first field that does not fit a schema."""
+def read_json(path: Path, schema: Any, remedy: str, most: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file as an instance of anything that pydantic can validate.
+
+    Raises a ValueError if it has more than `most` bytes, or a field does not fit; the message names
+    the first one and ends with the remedy.
+    """
+    data = read_limited(path, most)
     try:
-        TypeAdapter(schema).validate_json(data, strict=True)
+        return TypeAdapter(schema).validate_json(data, strict=True)
     except ValidationError as error:
-        raise ValueError(fault_in(error)) from None
+        raise ValueError(f"{path} is damaged ({fault_in(error)}); {remedy}") from None
+
+
+def read_head(path: Path, schema: type[AnySchema], version: int, remedy: str) -> AnySchema:
+    """Read the main JSON file of an artifact; raise a ValueError if it has another version."""
+    found = read_json(path, _Versioned, remedy, MAX_HEAD_BYTES).schema_version
+    if found is True or found != version:
+        raise ValueError(
+            f"{path} has schema_version {repr(found)[:40]}, this Sieve reads {version}; {remedy}"
+        )
+    return read_json(path, schema, remedy, MAX_HEAD_BYTES)
 
 
 def fault_in(error: ValidationError) -> str:

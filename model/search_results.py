@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-from sieve.model.query_parser import ParsedQuery
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class EncodedQuery:
     """Notes for the user: unknown words, a split query, a truncated text."""
     excluded: tuple[str, ...] = ()
     """The phrases of B, each encoded separately."""
-    suggestion: ParsedQuery | None = None
-    """Another reading of an ambiguous query."""
+    suggested: Mapping[str, str] | None = None
+    """Another reading of an ambiguous query, as `query` and `without`."""
 
     @property
     def embedding(self) -> np.ndarray:
@@ -55,13 +53,6 @@ class EncodedQuery:
         "A without B" is embedded as that literal text.
         """
         return self.read_embedding()
-
-    @property
-    def suggested(self) -> dict[str, str] | None:
-        """Another reading of an ambiguous query as `query` and `without`, or None."""
-        if self.suggestion is None:
-            return None
-        return {"query": self.suggestion.find_field, "without": self.suggestion.without_field}
 
     @property
     def proposed(self) -> tuple[int, ...]:

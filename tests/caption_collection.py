@@ -15,8 +15,8 @@ from sieve.model.collection import (
     SKIPPED,
     TEXT_EMBEDDINGS,
     BackboneIdentity,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 
 WORDS = ("dog", "beach", "snow", "car", "tree")
 

@@ -65,9 +65,8 @@ def no_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone_dir: Path) -> Path:
     """A $SIEVE_HOME for this test, empty except for the trust in the tiny backbone."""
-    from sieve.model.backbone.checked_files import find_files
+    from sieve.model.backbone.checked_files import find_files, trust
     from sieve.model.backbone.names import parse_name
-    from sieve.model.backbone.trust import trust
 
     folder = tmp_path / "home"
     monkeypatch.setenv("SIEVE_HOME", str(folder))

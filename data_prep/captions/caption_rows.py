@@ -89,23 +89,14 @@ def columns_of_names(names: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def image_column_of(names: Sequence[str], value: Mapping[str, Any]) -> str | None:
-    """Return the column that names the image in a table's first row; None if there is none.
-
-    If there are several, return the first that holds a file name: another may hold numbers.
-    """
+    """Return the column that names the image in the first row, with a file name if several do."""
     found = columns_of_names(names, list(value))
     files = [column for column in found if IMAGE_SUFFIX.search(as_text(value[column]).strip())]
     return next(iter([*files, *found]), None)
 
 
 def find_columns(names: Sequence[str], columns: Columns, path: Path) -> ColumnRoles:
-    """Find the columns of a table by the given names, else by common ones, ignoring case.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing, or several columns may hold captions.
-    """
+    """Find columns by the given names, else by common ones; raise ValueError if that fails."""
 
     def find(given: str | None, common: Sequence[str], among: Sequence[str] = names) -> str:
         found = given if given in among else column_of([given] if given else common, among)
@@ -163,13 +154,7 @@ def rows_of(
 
 
 def _image_in(value: Mapping[str, Any], roles: ColumnRoles) -> str:
-    """Return the name of an image, from the first of its columns that holds file names.
-
-    Raises
-    ------
-    CellError
-        If two columns name different files.
-    """
+    """Return the name of an image, from the first of its columns that holds file names."""
     first = _name_in(value.get(roles.image))
     others = {column: _name_in(value.get(column)) for column in roles.other_images}
     files = {column: name for column, name in others.items() if IMAGE_SUFFIX.search(name.strip())}

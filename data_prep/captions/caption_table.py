@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,17 +41,11 @@ _SCHEMA = pa.schema(
 )
 
 
-class ResolvedNames(NamedTuple):
-    """The images that the names in a caption file refer to."""
+ResolveNames = Callable[[Iterable[str]], tuple[Mapping[str, str], Mapping[str, str]]]
+"""Find the images of all names of a file at once, so that a match can be unique on both sides.
 
-    keys: Mapping[str, str]
-    """Key of the image, for each name that is not its own key."""
-    refused: Mapping[str, str]
-    """Reason, for each name that may refer to several images."""
-
-
-ResolveNames = Callable[[Iterable[str]], ResolvedNames]
-"""Finds the images of all names of a file at once, so that a match can be unique on both sides."""
+Returns the key of each image whose name is not its key, and a reason for each ambiguous name.
+"""
 
 
 def read_captions(
@@ -85,13 +78,7 @@ def read_captions(
 
 
 class CaptionTableBuilder:
-    """Collects rows into a table; rows without content are skipped with a reason.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file, for the keys of skipped rows.
-    """
+    """Collects the rows of named files; rows without content are skipped with a reason."""
 
     def __init__(self, name: str) -> None:
         self._names = [name]
@@ -130,13 +117,7 @@ class CaptionTableBuilder:
         self._skip(self._place(line), image, reason, malformed=True)
 
     def build(self, resolve: ResolveNames | None = None) -> CaptionsByImage:
-        """Group the rows by image.
-
-        Parameters
-        ----------
-        resolve : callable, optional
-            Finds the images that the names refer to; by default a name is its own key.
-        """
+        """Group the rows by image; by default the name of an image is its key."""
         self._flush()
         table = pa.Table.from_batches(self._batches, _SCHEMA)
         self._batches.clear()
@@ -148,18 +129,21 @@ class CaptionTableBuilder:
             keys, owners = self._resolve(keys, owners, places, resolve)
             table = table.filter(pa.array(owners >= 0))
             places, owners = places[owners >= 0], owners[owners >= 0]
-        splits = table["split"].to_numpy().copy()
+        splits = table["split"].to_numpy()
+        used = _first_splits(splits, owners, len(keys))
         repeated = _repeated_captions(owners, table["caption"])
-        conflicts = _unify_splits(splits, owners, len(keys))
-        for row in repeated.tolist():
-            self._skip(int(places[row]), keys[int(owners[row])].as_py(), "duplicate caption")
-        for row, reason in conflicts:
+        faults = [(row, "duplicate caption") for row in repeated.tolist()]
+        for row in np.flatnonzero((splits > 0) & (splits != used)).tolist():
+            here, before = SPLITS[splits[row] - 1], SPLITS[used[row] - 1]
+            reason = f"split {here} contradicts the image's earlier split {before}, which is used"
+            faults.append((row, reason))
+        for row, reason in faults:
             self._skip(int(places[row]), keys[int(owners[row])].as_py(), reason)
         order = sorted(range(len(self._skipped)), key=self._skipped_places.__getitem__)
         self._skipped[:] = [self._skipped[place] for place in order]
         has_caption = table["caption"].is_valid().to_numpy().copy()
         has_caption[repeated] = False
-        return CaptionsByImage(keys, owners, table, splits, has_caption, self._skipped)
+        return CaptionsByImage(keys, owners, table, used, has_caption, self._skipped)
 
     def _count(self, line: int) -> None:
         """Count a row once, however many captions it has."""
@@ -190,17 +174,17 @@ class CaptionTableBuilder:
     ) -> tuple[pa.Array, np.ndarray]:
         """Assign each row the resolved key of its image, or -1 if its name is refused."""
         names = keys.to_pylist()
-        resolved = resolve(names)
-        if not resolved.keys and not resolved.refused:
+        key_of, refused = resolve(names)
+        if not key_of and not refused:
             return keys, owners
-        is_refused = np.array([name in resolved.refused for name in names], bool)
+        is_refused = np.array([name in refused for name in names], bool)
         for row in np.flatnonzero(is_refused[owners]).tolist():
             name = names[owners[row]]
-            self._skip(int(places[row]), name, resolved.refused[name], malformed=True)
+            self._skip(int(places[row]), name, refused[name], malformed=True)
         kept: dict[str, int] = {}
         renumbered = np.full(len(names), -1, np.int32)
         for number in np.flatnonzero(~is_refused).tolist():
-            key = resolved.keys.get(names[number], names[number])
+            key = key_of.get(names[number], names[number])
             renumbered[number] = kept.setdefault(key, len(kept))
         return pa.array(list(kept), pa.large_string()), renumbered[owners]
 
@@ -215,35 +199,16 @@ def _repeated_captions(owners: np.ndarray, captions: pa.ChunkedArray) -> np.ndar
     return np.delete(rows, first)
 
 
-def _unify_splits(splits: np.ndarray, owners: np.ndarray, n_keys: int) -> Iterator[tuple[int, str]]:
-    """Apply the first split of each image to all its rows; yield rows that contradict it."""
-    with_split = np.flatnonzero(splits)
+def _first_splits(splits: np.ndarray, owners: np.ndarray, n_keys: int) -> np.ndarray:
+    """Return the first split of the image of each row: (r,) int8."""
+    with_split = np.flatnonzero(splits)[::-1]  # the last of several writes to one index wins
     first = np.zeros(n_keys, np.int8)
-    # Reversed, because the last of several writes to one index wins.
-    first[owners[with_split][::-1]] = splits[with_split][::-1]
-    used = first[owners]
-    for row in with_split[splits[with_split] != used[with_split]].tolist():
-        here, before = SPLITS[splits[row] - 1], SPLITS[used[row] - 1]
-        yield row, f"split {here} contradicts the image's earlier split {before}, which is used"
-    splits[:] = used
+    first[owners[with_split]] = splits[with_split]
+    return first[owners]
 
 
 class CaptionsByImage(Mapping[str, ImageDescription]):
-    """Descriptions of images by key, in file order.
-
-    Parameters
-    ----------
-    keys : (k,) strings
-    owners : (r,) int32
-        Index of the key that each row describes.
-    table : pa.Table
-        r rows with captions and labels, in file order.
-    splits : (r,) int8
-    has_caption : (r,) bool
-        Whether a row has a usable caption that repeats no earlier one of its image.
-    skipped : SkippedRows
-        Skipped rows, in file order.
-    """
+    """Descriptions of images by key, in file order, and the skipped rows of their file."""
 
     def __init__(
         self,

@@ -121,13 +121,7 @@ def captions_in(value: Any) -> list[str]:
 
 
 def text_in(value: Any) -> str:
-    """Return a cell that holds one text, such as a file name or a split; empty if it is missing.
-
-    Raises
-    ------
-    CellError
-        If the cell holds a list, a dictionary, or bytes that are not UTF-8.
-    """
+    """Return a cell that holds one text; empty if it is missing. Raise CellError for a list."""
     value = _plain(value)
     if is_missing(value):
         return ""

@@ -115,12 +115,6 @@ class _Dialect(NamedTuple):
         return line.rstrip("\r\n").split(self.delimiter, most)
 
 
-class _Record(NamedTuple):
-    line: int
-    cells: list[str]
-    raw: str
-
-
 def _rows(
     lines: Iterator[_Line], path: Path, columns: Columns, report: ReportMalformed
 ) -> Iterator[CaptionRow]:
@@ -191,8 +185,11 @@ def _detect_columns(
 
 def _records(
     lines: Iterator[_Line], dialect: _Dialect, at_image: int, report: ReportMalformed
-) -> Iterator[_Record]:
-    """Split lines into records; an unclosed quotation mark affects one line only."""
+) -> Iterator[tuple[int, list[str], str]]:
+    """Yield the line, the cells and the text of each record.
+
+    An unclosed quotation mark affects one line only.
+    """
     pending: list[_Line] = []
     while current := pending.pop(0) if pending else next(lines, None):
         number, raw = current
@@ -213,12 +210,12 @@ def _records(
                             continue
                 pending[:0] = taken[1:]
                 if dialect.delimiter == "\t":  # quotation marks are part of a caption
-                    yield _Record(number, plain, raw)
+                    yield number, plain, raw
                 else:
                     reason = "a quotation mark is not closed, or is inside a quoted field"
                     report(number, without_number(name.strip('" ')), f"not a CSV row: {reason}")
                 break
-            yield _Record(number, cells, "".join(line for _, line in taken))
+            yield number, cells, "".join(line for _, line in taken)
             break
 
 

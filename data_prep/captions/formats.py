@@ -21,7 +21,7 @@ from sieve.data_prep.captions.caption_rows import (
     find_columns,
     rows_of,
 )
-from sieve.data_prep.captions.caption_text import CellError, Columns, captions_in
+from sieve.data_prep.captions.caption_text import Columns
 from sieve.data_prep.captions.delimited import (
     MAX_LINE,
     delimited_rows,
@@ -80,13 +80,7 @@ def read_rows(path: Path, columns: Columns, report: ReportMalformed) -> Iterator
 
 
 def json_lines(path: Path, report: ReportMalformed) -> Iterator[tuple[int, Any]]:
-    """Yield the values of JSON lines, with their line number; report a line that is not JSON.
-
-    Raises
-    ------
-    ValueError
-        If the file is not UTF-8.
-    """
+    """Yield the values of JSON lines, with their line number; report lines that are not JSON."""
     if (encoding := detect_encoding(path)) != "utf-8-sig":
         raise ValueError(f"{path} is {encoding.upper()}; JSON lines are UTF-8: save it as UTF-8")
     with path.open("rb") as stream:
@@ -176,17 +170,13 @@ def _named_rows(
     """Read an object whose keys name images, or are ids of objects that name images."""
     faults: list[tuple[int, str, str]] = []
     for number, (name, entry) in enumerate(value.items(), 1):
-        is_object = isinstance(entry, dict)
-        if is_object and column_of(IMAGE_NAMES, list(entry)):
-            yield from rows_of(number, entry, find_columns(list(entry), columns, path), report)
-            continue
-        try:
-            captions = captions_in(entry)
-        except CellError as error:
-            faults.append((number, name, f"caption cannot be read: {error}"))
-            continue
-        row = {"image": name, "caption": captions, "split": entry.get("split") if is_object else ""}
-        yield from rows_of(number, row, ColumnRoles(split="split"), report)
+        roles = ColumnRoles(split="split")
+        row = {"image": name, "caption": entry}
+        if isinstance(entry, dict):
+            row["split"] = entry.get("split")
+            if column_of(IMAGE_NAMES, list(entry)):
+                row, roles = entry, find_columns(list(entry), columns, path)
+        yield from rows_of(number, row, roles, lambda *fault: faults.append(fault))
     if len(faults) == len(value):
         raise ValueError(
             f"{path} holds {_describe_json(value)}, none of them with captions ({faults[0][2]}); "

@@ -26,7 +26,7 @@ from sieve.data_prep.records import (
     write_skipped,
 )
 from sieve.model import collection as layout
-from sieve.model.collection_writer import write_manifest
+from sieve.model.collection import write_manifest
 
 _ROW_GROUP = 1 << 16
 ITEMS_SCHEMA = pa.schema(

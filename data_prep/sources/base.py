@@ -76,14 +76,7 @@ class ExternalSource(BaseSource):
         return open_or_draw(self.root, record)
 
     def _records_of(self, items: CaptionsByImage, images: Mapping[str, str]) -> Iterator[Record]:
-        """Yield the items as records, in file order.
-
-        Parameters
-        ----------
-        items : CaptionsByImage
-        images : mapping of str to str
-            Name of each item's image, by key; by default the key.
-        """
+        """Yield items as records; `images` names the image of an item whose key does not."""
         paths = find_images(self.root, dict.fromkeys(images.values()) or items)
         n_local = 0
         for number, key in enumerate(items):
@@ -124,6 +117,8 @@ def require_folder(path: Path, hint: str) -> None:
 
 
 def require_file(path: Path, hint: str) -> None:
-    """Raise FileNotFoundError unless a file exists."""
+    """Raise an error unless a file exists."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file; {hint}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; {hint}")

@@ -75,12 +75,12 @@ class Coco(BaseSource):
         require_folder(self.root, "check --images")
         if not self.captions:
             raise ValueError("no caption file is given; name one or more with --captions")
-        splits = (self.splits,) if self.splits else ()
-        for option, paths in (
-            ("captions", self.captions), ("instances", self.instances), ("splits", splits),
-        ):  # fmt: skip
-            for path in paths:
-                require_file(path, f"check --{option}")
+        for path in self.captions:
+            require_file(path, "check --captions")
+        for path in self.instances:
+            require_file(path, "check --instances")
+        if self.splits is not None:
+            require_file(self.splits, "check --splits")
         vars(self).update(root=self.root.resolve())
 
     def __str__(self) -> str:
@@ -319,13 +319,7 @@ def _numbered(
 
 
 def _read(path: Path, lists: Sequence[str]) -> dict[str, list[Any]]:
-    """Parse an annotation file, and check that it has these lists.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON, or one of them is missing.
-    """
+    """Parse an annotation file; raise ValueError unless it has these lists."""
     try:
         value = json.loads(path.read_bytes(), object_hook=_drop_unused_fields)
     except (ValueError, RecursionError) as error:

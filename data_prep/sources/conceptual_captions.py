@@ -16,6 +16,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from sieve.data_prep.captions.caption_rows import (
 from sieve.data_prep.captions.caption_text import CellError, captions_in, read_split
 from sieve.data_prep.captions.delimited import numbered_lines
 from sieve.data_prep.images import readable_extensions
-from sieve.data_prep.records import HASH_SPLIT, Record, SkippedRows
+from sieve.data_prep.records import Record, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, require_folder, usable_captions
 from sieve.data_prep.sources.img2dataset import NOT_DOWNLOADED, Img2Dataset, url_table_advice
 from sieve.data_prep.sources.local_images import walk
@@ -48,6 +49,7 @@ _URL = re.compile(r"(?i)https?://\S")
 _ROW_AND_HASH = re.compile(r"\d+_(\d+)")
 _FILE_NAMES = (*IMAGE_NAMES, "key", "sample_id", "id", "name", "hash", "md5")
 """Names of columns that may hold file names, in any case."""
+_OFFICIAL = ("caption", "url", "labels without a header")
 _LABELS_AT, _LABELLED_WIDTH = 2, 5  # caption, URL, labels, their machine ids, their confidences
 
 
@@ -62,9 +64,8 @@ def conceptual_captions(
         The table, a folder with it and the images, or img2dataset's output.
     images : Path, optional
         Folder of the images, if they are not beside the table.
-    first_row : int, optional
+    first_row, name, licence
         See `ConceptualCaptions`.
-    name, licence : str
 
     Raises
     ------
@@ -143,13 +144,10 @@ class ConceptualCaptions(BaseSource):
                 continue
             unused.discard(paths[0])
             n_found += 1
-            yield Record(
-                key=row.url,
-                image=str(self.root / paths[0]),
-                captions=usable_captions(row.captions or [""], row.place, row.url, skipped),
-                labels=row.labels,
-                split=row.split or HASH_SPLIT,
-            )
+            captions = usable_captions(row.captions or [""], row.place, row.url, skipped)
+            labels = row.cells.get(_OFFICIAL[2], "").split(",")
+            named = tuple(dict.fromkeys(filter(None, map(tidy, labels))))
+            yield Record(row.url, str(self.root / paths[0]), captions, named, row.split)
         if n_found < skipped.n_rows:
             log.warning(
                 "%s of %s rows have an image in %s, named by %s; skipped.csv lists the others",
@@ -202,13 +200,7 @@ class ConceptualCaptions(BaseSource):
         return by_number
 
     def _naming_by_number(self, numbers: Sequence[int], n_rows: int) -> _Naming | None:
-        """Determine the first row number in file names; None if no file is named by a row number.
-
-        Raises
-        ------
-        ValueError
-            If the files fit both ways to count, or some fit neither.
-        """
+        """Return the naming by row number, if any; raise ValueError if it is ambiguous."""
         firsts = (0, 1) if self.first_row is None else (self.first_row,)
         fits = {
             first: sum(first <= number < first + n_rows for number in numbers) for first in firsts
@@ -239,10 +231,9 @@ class _Row(NamedTuple):
     """Counted from 0, without a header."""
     captions: list[str]
     url: str
-    labels: tuple[str, ...] = ()
-    split: str = ""
-    cells: Mapping[str, str] = {}
-    """By column; empty if the table has no header."""
+    split: str
+    cells: Mapping[str, str]
+    """By column; the official table's are `_OFFICIAL`."""
 
 
 class _Naming(NamedTuple):
@@ -297,7 +288,10 @@ def _delimiter(line: str) -> str:
 def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
     """Yield all rows that have a URL; skip a header and malformed rows."""
     header = _header(path)
-    columns = [column_of(names, header) or "" for names in (URL_NAMES, CAPTION_NAMES, ("split",))]
+    columns = [
+        column_of(names, header or _OFFICIAL) or ""
+        for names in (URL_NAMES, CAPTION_NAMES, ("split",))
+    ]
     number = 0
     with path.open("rb") as stream:
         for line, data in numbered_lines(stream, MAX_LINE_BYTES):
@@ -307,41 +301,35 @@ def _rows(path: Path, skipped: SkippedRows) -> Iterator[_Row]:
             text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
             skipped.n_rows += 1
             try:
-                if header:
-                    cells = dict(zip(header, _cells(text, header), strict=True))
-                    url, caption, split = (cells.get(column, "") for column in columns)
-                    if not _URL.match(url.strip()):
-                        raise CellError("no URL in this row")
-                    row = _Row(place, number, captions_in(caption), url.strip(), (),
-                               read_split(split, place), cells)  # fmt: skip
-                else:
-                    row = _official_row(place, number, text.split("\t"))
+                cells = _cells(text, header) if header else _official_cells(text)
+                url, caption, split = (cells.get(column, "").strip() for column in columns)
+                if not _URL.match(url):
+                    raise CellError("no URL in this row")
+                captions, split = captions_in(caption), read_split(split, place)
+                yield _Row(place, number, captions, url, split, cells)
             except CellError as error:
                 skipped.add_malformed(place, tidy(text)[-200:], str(error))
-            else:
-                yield row
             number += 1
 
 
-def _official_row(place: str, number: int, cells: Sequence[str]) -> _Row:
-    """Read a row of a table without a header; raise CellError if it is malformed."""
+def _official_cells(text: str) -> dict[str, str]:
+    """Split a line of the official table; raise CellError if it is malformed."""
+    cells = text.split("\t")
     at = next((i for i, cell in enumerate(cells[:2]) if _URL.match(cell)), None)
     if at is None or len(cells) < 2:
         raise CellError("no caption and URL in this row")
     labels = cells[_LABELS_AT] if len(cells) == _LABELLED_WIDTH else ""
-    named = tuple(dict.fromkeys(filter(None, map(tidy, labels.split(",")))))
-    return _Row(place, number, captions_in(cells[1 - at]), cells[at].strip(), named)
+    return dict(zip(_OFFICIAL, (cells[1 - at], cells[at], labels), strict=True))
 
 
-def _cells(text: str, header: Sequence[str]) -> list[str]:
+def _cells(text: str, header: Sequence[str]) -> dict[str, str]:
     """Split a line of a table with a header; raise CellError if the number of fields differs."""
     delimiter = _delimiter(text)
     plain = text.split(delimiter)
-    try:
+    quoted: list[str] = []
+    with suppress(csv.Error):
         quoted = next(csv.reader([text], delimiter=delimiter, strict=True), [])
-    except csv.Error:
-        quoted = []
-    for cells in (quoted, plain):
-        if len(cells) == len(header):
-            return cells
-    raise CellError(f"wrong number of fields: {len(plain)}, the header has {len(header)}")
+    cells = next((cells for cells in (quoted, plain) if len(cells) == len(header)), None)
+    if cells is None:
+        raise CellError(f"wrong number of fields: {len(plain)}, the header has {len(header)}")
+    return dict(zip(header, cells, strict=True))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class EmbeddingShard(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError if the rows of the table and of the arrays cannot correspond."""
-        n, owners = len(self.images), self.owners
+        owners, n = self.owners, len(self.images)
         if owners is not None and (
             len(owners) != self.n_texts or owners.min() < 0 or owners.max() >= n
         ):
@@ -82,19 +82,30 @@ class EmbeddingShard(NamedTuple):
             )
         several = self.n_rows > n and (self.texts is None or self.n_texts == self.n_rows)
         if n != self.n_rows and not several:
-            self.check_transposed()
-            raise ValueError(
-                f"{self.table} has {self.n_rows:,} rows, but its array of images has {n:,}; "
-                "expected one row of the array for each row of the table"
+            raise self.disagreement(
+                f"{self.n_rows:,} rows, but its array of images has {n:,}; expected one row of "
+                "the array for each row of the table"
             )
 
-    def check_transposed(self) -> None:
-        """Raise ValueError if the array of images has a column for each row of the table."""
+    def disagreement(self, what: str) -> ValueError:
+        """Return the error that the rows of the table and of the array of images disagree."""
         if self.images.shape[1] == self.n_rows:
-            raise ValueError(
+            return ValueError(
                 f"{self.name} has shape {self.images.shape}, but {self.table.name} "
                 f"{self.n_rows:,} rows: it seems to be transposed; save array.T, one row per image"
             )
+        return ValueError(f"{self.table} has {what}")
+
+
+def _check_array(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> None:
+    """Raise an error unless an array is a non-empty table of floating-point numbers."""
+    if array.ndim not in dimensions or not array.size:
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected (rows, width), both above 0 "
+            "(numpy.squeeze removes a dimension of 1)"
+        )
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name} holds {array.dtype}; expected floating-point numbers")
 
 
 def open_shards(folder: Path) -> list[EmbeddingShard]:
@@ -112,12 +123,12 @@ def open_shards(folder: Path) -> list[EmbeddingShard]:
     shards = _clip_retrieval(folder) if (folder / IMAGES).is_dir() else _unsharded(folder)
     first = shards[0]
     for shard in shards:
+        shard.check()
         if shard.images.shape[1] != first.images.shape[1]:
             raise ValueError(
                 f"{shard.name} is {shard.images.shape[1]} wide, but {first.name} is "
                 f"{first.images.shape[1]} wide; all shards must be from one backbone"
             )
-        shard.check()
     return shards
 
 
@@ -138,21 +149,14 @@ def _clip_retrieval(folder: Path) -> list[EmbeddingShard]:
             )
     shards = []
     for number in sorted(images):
-        array = read_arrays(images[number])[""]
-        _check(str(images[number]), array, (2,))
-        of_texts = None
-        if number in texts:
-            of_texts = read_arrays(texts[number])[""]
-            _check(str(texts[number]), of_texts, (2,))
-            if of_texts.shape != array.shape:
-                raise ValueError(
-                    f"{texts[number]} has shape {of_texts.shape}, but {images[number].name} "
-                    f"{array.shape}; expected one row per caption, from the same backbone"
-                )
-        table = tables[number]
-        shards.append(
-            EmbeddingShard(array, of_texts, table, images[number].name, count_rows(table))
-        )
+        files = [part[number] for part in (images, texts) if number in part]
+        shard = _shard(tables[number], files)
+        if shard.texts is not None and shard.texts.shape != shard.images.shape:
+            raise ValueError(
+                f"{texts[number]} has shape {shard.texts.shape}, but {shard.name} "
+                f"{shard.images.shape}; expected one row per caption, from the same backbone"
+            )
+        shards.append(shard)
     return shards
 
 
@@ -164,10 +168,10 @@ def _by_number(folder: Path, suffix: str) -> dict[int, Path]:
 
 def _unsharded(folder: Path) -> list[EmbeddingShard]:
     """Open arrays of images and optionally texts with one table, or Parquet files with vectors."""
-    vectors, tables, _ = _sorted_files(folder)
+    vectors, tables, _ = _classified(folder)
     found = ", ".join(path.name for path in [*vectors, *tables][:8]) or "none of these"
     if not vectors and tables and all(map(_has_vectors, tables)):
-        return [_shard(path, embedding_arrays(path), found) for path in tables]
+        return [_shard(path, [path]) for path in tables]
     if not vectors or len(tables) != 1:
         raise ValueError(
             f"{folder} holds {found}; expected clip-retrieval's folders {IMAGES}, {TEXTS} and "
@@ -175,33 +179,33 @@ def _unsharded(folder: Path) -> list[EmbeddingShard]:
             "named text…, and one table (.csv, .tsv, .jsonl, .parquet, or .txt with a name or a "
             "caption on each line) with a row for each image"
         )
-    arrays: dict[str, np.ndarray] = {}
-    for path in vectors:
-        arrays |= embedding_arrays(path)
-    return [_shard(tables[0], arrays, found)]
+    return [_shard(tables[0], vectors)]
 
 
 def unused_files(folder: Path) -> list[Path]:
     """Return the files of a folder that are neither arrays, tables nor images."""
-    vectors, tables, rest = _sorted_files(folder)
-    if (folder / IMAGES).is_dir():
-        rest += [*vectors, *tables]
+    vectors, tables, rest = _classified(folder)
+    rest += [*vectors, *tables] if (folder / IMAGES).is_dir() else []
     return sorted(path for path in rest if not IMAGE_SUFFIX.search(path.name))
 
 
-def _sorted_files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Classify the files of a folder as arrays, tables and others."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    files = [path for path in files if not path.name.startswith(".")]
+def _classified(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return the arrays, the tables and the other files of a folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     vectors = [path for path in files if path.suffix in _ARRAYS or _VECTORS.fullmatch(path.name)]
-    tables = [path for path in files if path.suffix in TABLES and path not in vectors]
-    tables = tables or [path for path in files if path.suffix in _LISTS]
-    used = {*vectors, *tables}
-    return vectors, tables, [path for path in files if path not in used]
+    rest = [path for path in files if path not in vectors]
+    tables = [path for path in rest if path.suffix in TABLES]
+    tables = tables or [path for path in rest if path.suffix in _LISTS]
+    return vectors, tables, [path for path in rest if path not in tables]
 
 
-def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> EmbeddingShard:
+def _shard(table: Path, files: Sequence[Path]) -> EmbeddingShard:
     """Identify the arrays of images, texts and caption owners by name and shape."""
+    arrays = {
+        f"{path.name}[{name}]" if name else path.name: array
+        for path in files
+        for name, array in read_arrays(path).items()
+    }
     owners = [
         array for name, array in arrays.items()
         if array.ndim == 1 and array.dtype.kind in "iu" and _OF_INDEX.search(name)
@@ -213,32 +217,21 @@ def _shard(table: Path, arrays: Mapping[str, np.ndarray], found: str) -> Embeddi
     if len(images) != 1 or len(texts) > 1 or len(owners) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:8])
         raise ValueError(
-            f"{table.parent} holds {found} with the arrays {shapes or 'none'}; expected one of "
-            "images, and optionally one with text or caption in its name: rename or remove others"
+            f"{table.parent} holds the arrays {shapes or 'none'}; expected one of images, and "
+            "optionally one with text or caption in its name: rename or remove others"
         )
-    name, of_texts = images[0], None
-    _check(name, rest[name], (2,))
+    name, of_images, of_texts = images[0], rest[images[0]], None
+    _check_array(name, of_images, (2,))
     for text in texts:
         of_texts = rest[text]
-        _check(text, of_texts, (2, 3))
-        if of_texts.shape[-1] != rest[name].shape[1]:
+        _check_array(text, of_texts, (2, 3))
+        if of_texts.shape[-1] != of_images.shape[1]:
             raise ValueError(
-                f"{text} has shape {of_texts.shape}, but {name} {rest[name].shape}; embeddings "
-                "of one backbone have the same width"
+                f"{text} has shape {of_texts.shape}, but {name} {of_images.shape}; embeddings of "
+                "one backbone have the same width"
             )
     owner = owners[0] if owners else None
-    return EmbeddingShard(rest[name], of_texts, table, name, count_rows(table), owner)
-
-
-def _check(name: str, array: np.ndarray, dimensions: tuple[int, ...]) -> None:
-    """Raise an error unless an array is a non-empty table of floating-point numbers."""
-    if array.ndim not in dimensions or not array.size:
-        raise ValueError(
-            f"{name} has shape {array.shape}; expected (rows, width), both above 0 "
-            "(numpy.squeeze removes a dimension of 1)"
-        )
-    if array.dtype.kind != "f":
-        raise ValueError(f"{name} holds {array.dtype}; expected floating-point numbers")
+    return EmbeddingShard(of_images, of_texts, table, name, count_rows(table), owner)
 
 
 def count_rows(path: Path) -> int:
@@ -250,13 +243,7 @@ def count_rows(path: Path) -> int:
 
 
 def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Read all rows of a table; none can be skipped, because arrays refer to row numbers.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
+    """Read all rows of a table, to which arrays refer; raise ValueError if one cannot be read."""
     try:
         if path.suffix == ".parquet":
             with pq.ParquetFile(path) as table:
@@ -308,28 +295,10 @@ def _delimited(path: Path) -> Iterator[Mapping[str, Any]]:
             yield dict(zip(header, row, strict=True))
 
 
-def embedding_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a file, each called `FILE[NAME]`, or `FILE` if it has no name.
-
-    Raises
-    ------
-    ValueError
-        In one line, if it cannot be read.
-    """
-    arrays = read_arrays(path)
-    return {f"{path.name}[{name}]" if name else path.name: a for name, a in arrays.items()}
-
-
 def read_arrays(
     path: Path, advice: str = "save plain arrays with numpy.save"
 ) -> dict[str, np.ndarray]:
-    """Read all arrays of a file by name, without unpickling.
-
-    Raises
-    ------
-    ValueError
-        In one line, if it cannot be read.
-    """
+    """Read all arrays of a file by name, without unpickling; raise ValueError if it fails."""
     try:
         return _read(path)
     except ModuleNotFoundError:

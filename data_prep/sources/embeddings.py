@@ -228,28 +228,24 @@ class _TableRow(NamedTuple):
 
 
 def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
-    """Read a table, with the rows of the arrays that correspond to each of its rows.
-
-    Raises
-    ------
-    ValueError
-        If the counts of the table and the arrays disagree, or the captions and texts of a row.
-    """
+    """Read a table, with the rows of the arrays that correspond to each of its rows."""
     n, per_row, owners = len(shard.images), shard.texts_per_row, shard.owners
     by_name = shard.n_rows != n
     order: dict[str, int] = {}
-    columns = None
+    image_column = caption_column = None
     n_captions = 0
     for row, value in enumerate(read_table(shard.table)):
-        columns = columns or _columns(value)
+        if row == 0:
+            image_column = image_column_of((*IMAGE_NAMES, "key", "url"), value)
+            caption_column = column_of(CAPTION_NAMES, list(value))
         line = first_line + row
-        name = as_text(columns.image and value.get(columns.image)).strip() or f"row:{line}"
+        name = as_text(image_column and value.get(image_column)).strip() or f"row:{line}"
         image = row
         if by_name:
             image = order.setdefault(name, len(order)) if owners is None else int(owners[row])
         captions, fault = [], ""
         try:
-            captions = captions_in(value.get(columns.caption)) if columns.caption else []
+            captions = captions_in(value.get(caption_column)) if caption_column else []
         except CellError as error:
             fault = str(error)
         text = row * per_row if per_row else n_captions
@@ -272,28 +268,15 @@ def _rows(shard: EmbeddingShard, first_line: int) -> Iterator[_TableRow]:
         n_captions += len(captions)
         yield _TableRow(line, name, image, text, captions, fault, value)
     if by_name and owners is None and len(order) != n:
-        shard.check_transposed()
-        raise ValueError(
-            f"{shard.table} has {shard.n_rows:,} rows, which name {len(order):,} images, but its "
-            f"array of images has {n:,} rows; expected one row per image, or one per caption with "
-            "the image's name"
+        raise shard.disagreement(
+            f"{shard.n_rows:,} rows, which name {len(order):,} images, but its array of images has "
+            f"{n:,} rows; expected one row per image, or one per caption with the image's name"
         )
     if not per_row and n_captions != shard.n_texts:
         raise ValueError(
             f"{shard.table} has {n_captions:,} captions, but its array of texts has "
             f"{shard.n_texts:,} rows; expected one row per caption, in table order"
         )
-
-
-class _Columns(NamedTuple):
-    image: str | None
-    caption: str | None
-
-
-def _columns(value: Mapping[str, Any]) -> _Columns:
-    """Find the columns of a table by their common names."""
-    image = image_column_of((*IMAGE_NAMES, "key", "url"), value)
-    return _Columns(image, column_of(CAPTION_NAMES, list(value)))
 
 
 def _same(images: ConcatRows, one: int, other: int) -> bool:

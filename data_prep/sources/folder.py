@@ -14,13 +14,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from sieve.data_prep.captions import (
-    Columns,
-    ImageDescription,
-    caption_fault,
-    split_named,
-    tidy,
-)
+from sieve.data_prep.captions import Columns, ImageDescription, caption_fault, split_named, tidy
 from sieve.data_prep.captions.caption_rows import CaptionRow
 from sieve.data_prep.captions.caption_table import (
     CaptionsByImage,
@@ -39,11 +33,27 @@ from sieve.model.files import reason_of
 log = logging.getLogger(__name__)
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-_MAX_SPLIT_DEPTH, _MAX_SPLIT_FOLDERS = 4, 12
+_MAX_SPLIT_DEPTH = 4
 _SIDECAR_SUFFIXES = (".txt", ".caption", ".json")
 _MAX_SIDECAR_BYTES = 1 << 20
-_ARCHIVES = {".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst"}
-_VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
+_UNUSED_REASONS = {
+    **dict.fromkeys(SUFFIXES, "caption file that is not read: specify it with --captions"),
+    **dict.fromkeys(
+        (".txt", ".caption"),
+        "text file without an image of the same name: if it holds captions, use --captions",
+    ),
+    **dict.fromkeys(
+        (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst"),
+        "archive: unpack it; tar shards are read by `sieve prepare conceptual-captions`",
+    ),
+    **dict.fromkeys(
+        (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"),
+        "video: save frames as images",
+    ),
+    "": "file without an extension: if it is an image, add an extension such as .jpg",
+    **UNREADABLE_IMAGES,
+}
+"""What to do about a file that was not used, by extension."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +98,10 @@ class Folder(BaseSource):
                 " (for tar and Parquet shards: `sieve prepare conceptual-captions`)"
             )
         require_folder(self.root, "give the folder that holds the images")
-        for path, option in ((self.captions, "--captions"), (self.only, "--only")):
-            if path is not None and path.is_dir():
-                raise IsADirectoryError(f"{path} is a folder; {option} is a file")
-            if path is not None:
-                require_file(path, f"check {option}")
+        if self.captions is not None:
+            require_file(self.captions, "check --captions")
+        if self.only is not None:
+            require_file(self.only, "check --only")
         root = self.root.resolve()
         vars(self).update(root=root, name=self.name or root.name)
 
@@ -148,7 +157,9 @@ class Folder(BaseSource):
             )
         if wanted is None:
             for path in others:
-                skipped.add(path, str(self.root / path), unused_reason(path))
+                suffix = os.path.splitext(path)[1].lower()
+                other = f"other file ({suffix[:12]}): not an image"
+                skipped.add(path, str(self.root / path), _UNUSED_REASONS.get(suffix, other))
         if n_undescribed:
             log.warning(
                 "%s of %s images have no row in %s and therefore no captions",
@@ -196,7 +207,7 @@ class Folder(BaseSource):
             raise ValueError(f"{self.only} is not UTF-8 ({error}); save it as UTF-8") from None
         lines = dict.fromkeys(filter(None, map(str.strip, text.splitlines())))
         names = ImageNames(self.root, files)
-        refused = names.resolve(lines).refused
+        _, refused = names.resolve(lines)
         skipped.n_rows += len(lines)
         for name, reason in refused.items():
             skipped.add_malformed(f"{self.only.name}: {name}"[:200], name, reason)
@@ -223,20 +234,8 @@ class Sidecars:
     """The caption files beside the images of a folder: `a.txt`, `a.caption` or `a.json`.
 
     A file belongs to the image of the same name without its extension (`a.txt` and `a.jpg`), or
-    with it (`a.jpg.txt`). If several images match, it belongs to none.
-
-    Parameters
-    ----------
-    folder : Folder
-    files : mapping of str to str
-        Images: path by key.
-    others : iterable of str
-        Paths of all other files.
-
-    Attributes
-    ----------
-    unused : list of str
-        Paths of the other files that belong to no image.
+    with it (`a.jpg.txt`). If several images match, it belongs to none. `unused` lists the files
+    that belong to no image.
     """
 
     def __init__(self, folder: Folder, files: Mapping[str, str], others: Iterable[str]) -> None:
@@ -321,35 +320,13 @@ def _is_sidecar(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in _SIDECAR_SUFFIXES
 
 
-def unused_reason(path: str) -> str:
-    """Return why a file was not used, and what to do about it."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in UNREADABLE_IMAGES:
-        return UNREADABLE_IMAGES[suffix]
-    if not suffix:
-        return "file without an extension: if it is an image, add an extension such as .jpg"
-    if suffix in _ARCHIVES:
-        return "archive: unpack it; tar shards are read by `sieve prepare conceptual-captions`"
-    if suffix in _VIDEOS:
-        return "video: save frames as images"
-    if suffix in (".txt", ".caption"):
-        return "text file without an image of the same name: if it holds captions, use --captions"
-    if suffix in SUFFIXES:
-        return "caption file that is not read: specify it with --captions"
-    return f"other file ({suffix[:12]}): not an image"
-
-
 def _folder_splits(files: Iterable[str]) -> Callable[[str], str]:
     """Return a function that maps keys to splits, for a folder with split subfolders.
 
     It returns "" for all keys unless all images are in at least two folders named after splits.
     """
     for depth in range(_MAX_SPLIT_DEPTH):
-        distinct: set[str] = set()
-        for key in files:
-            distinct.add(_folder_at(key, depth))
-            if len(distinct) > _MAX_SPLIT_FOLDERS:
-                return lambda _: ""
+        distinct = {_folder_at(key, depth) for key in files}
         splits = {name: split_named(name) or "" for name in distinct}
         if "" not in splits.values() and len(set(splits.values())) > 1:
             log.warning("using the folders %s as splits", ", ".join(sorted(distinct)))

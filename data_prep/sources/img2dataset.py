@@ -34,7 +34,13 @@ from sieve.data_prep.captions.formats import parquet_values
 from sieve.data_prep.images import load_image_bytes, readable_extensions
 from sieve.data_prep.records import HASH_SPLIT, SPLITS, Record, Skipped, SkippedRows
 from sieve.data_prep.sources.base import BaseSource, usable_captions
-from sieve.data_prep.sources.webdataset import MAX_TEXT_BYTES, Text, open_member, read_samples
+from sieve.data_prep.sources.embedding_files import read_table
+from sieve.data_prep.sources.webdataset import (
+    MAX_TEXT_BYTES,
+    Sample,
+    open_member,
+    read_samples,
+)
 from sieve.model.files import reason_of
 
 log = logging.getLogger(__name__)
@@ -85,9 +91,9 @@ class Img2Dataset(BaseSource):
         path = self.path.resolve()
         root = path if path.is_dir() else path.parent
         vars(self).update(path=path, root=root, name=self.name or path.stem)
-        layouts = _Layouts.of(path)
+        layouts = _find_layouts(path)
         if not layouts.shards:
-            raise ValueError(_no_shards_message(path, layouts))
+            raise ValueError(_no_shards_message(path, layouts.compressed))
 
     def __str__(self) -> str:
         return f"img2dataset {self.path}"
@@ -101,26 +107,17 @@ class Img2Dataset(BaseSource):
         )
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        layouts = _Layouts.of(self.path)
+        layouts = _find_layouts(self.path)
+        shards = layouts.shards
         if self.path.is_dir():
             skipped += layouts.unused(self.path)
-        splits = _splits_by_name(layouts.shards)
+        splits = _splits_by_name(shards)
         n_by_split: Counter[str] = Counter()
-        for shard in layouts.shards:
+        for shard in shards:
             name = shard.relative_to(self.root).as_posix()
-            prefix = name.removesuffix(".tar").removesuffix(".parquet")
-            for image in _read_shard(shard, name, skipped):
-                key = image.key if prefix == "." else f"{prefix}/{image.key}"
-                if image.fault:
-                    reason = f"caption cannot be read: {image.fault}"
-                    skipped.add_malformed(key, image.location, reason)
-                if image.note:
-                    skipped.add(key, image.location, image.note)
-                given = image.captions or ([] if image.fault else [""])
-                captions = usable_captions(given, key, image.location, skipped)
-                split = image.split or splits.get(shard, HASH_SPLIT)
-                n_by_split[split] += 1
-                yield Record(key, image.location, captions, split=split)
+            for record in _read_shard(shard, name, splits.get(shard, HASH_SPLIT), skipped):
+                n_by_split[record.split] += 1
+                yield record
             facts = shard.with_name(f"{shard.name.removesuffix('.tar')}.parquet")
             if facts != shard and facts.is_file():
                 deque(_downloaded_rows(facts, name, (), skipped), maxlen=0)
@@ -149,22 +146,6 @@ class _Layouts(NamedTuple):
     compressed: list[Path]
     """Compressed tar files."""
 
-    @classmethod
-    def of(cls, path: Path) -> _Layouts:
-        """Classify a file, or all files of a folder and its subfolders."""
-        layouts = cls([], [], [], [])
-        if path.is_file():
-            layouts._add(path)
-            return layouts
-        for folder, subfolders, names in os.walk(path):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "_")))
-            files = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-            for file in files:
-                layouts._add(file)
-            if any(file.suffix.lower() in readable_extensions() for file in files):
-                layouts.folders.append(Path(folder))
-        return layouts
-
     @property
     def shards(self) -> list[Path]:
         """The shards of one layout, sorted: tar files before others."""
@@ -172,24 +153,33 @@ class _Layouts(NamedTuple):
 
     def unused(self, path: Path) -> Iterator[Skipped]:
         """Yield what a folder holds beside the shards that are read."""
-        reasons = dict.fromkeys(
-            self.compressed,
-            "compressed tar not read: decompress it first, for example with `gunzip -k`",
-        )
+        advice = "decompress it first, for example with `gunzip -k`"
+        reasons = dict.fromkeys(self.compressed, f"compressed tar not read: {advice}")
         kind = "tar files" if self.tars else "Parquet files"
-        for other in {*self.tables, *self.folders} - {*self.shards}:
-            what = "Parquet file" if other.is_file() else "folder of images"
-            reasons[other] = f"{what} not read beside {kind}: prepare it separately"
-        for other, reason in sorted(reasons.items()):
+        reason = f"not read beside {kind}: prepare it separately"
+        if self.tars:
+            reasons |= dict.fromkeys(self.tables, f"Parquet file {reason}")
+        if self.tars or self.tables:
+            reasons |= dict.fromkeys(self.folders, f"folder of images {reason}")
+        for other, reason in reasons.items():
             yield Skipped(other.relative_to(path).as_posix(), str(other), reason)
 
-    def _add(self, file: Path) -> None:
-        if file.suffix == ".tar":
-            self.tars.append(file)
-        elif _COMPRESSED_TAR.search(file.name):
-            self.compressed.append(file)
-        elif file.suffix == ".parquet" and _is_image_table(file):
-            self.tables.append(file)
+
+def _find_layouts(path: Path) -> _Layouts:
+    """Classify a file, or all files of a folder and its subfolders."""
+    layouts = _Layouts([], [], [], [])
+    for folder, subfolders, names in (
+        os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]
+    ):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "_")))
+        files = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        layouts.tars.extend(file for file in files if file.suffix == ".tar")
+        layouts.compressed.extend(file for file in files if _COMPRESSED_TAR.search(file.name))
+        layouts.tables.extend(file for file in files if _is_image_table(file))
+        has_images = any(file.suffix.lower() in readable_extensions() for file in files)
+        if path.is_dir() and has_images:
+            layouts.folders.append(Path(folder))
+    return layouts
 
 
 def _splits_by_name(shards: Sequence[Path]) -> dict[Path, str]:
@@ -201,13 +191,13 @@ def _splits_by_name(shards: Sequence[Path]) -> dict[Path, str]:
     return {shard: split for shard, split in splits.items() if split}
 
 
-def _no_shards_message(path: Path, layouts: _Layouts) -> str:
+def _no_shards_message(path: Path, compressed: Sequence[Path]) -> str:
     """Explain why a path holds no shards, and what to do."""
-    if layouts.compressed:
-        names = ", ".join(file.name for file in layouts.compressed[:3])
+    if compressed:
+        names = ", ".join(file.name for file in compressed[:3])
         return (
             f"{path} holds compressed tar files ({names}): images inside them cannot be read in "
-            f"place; decompress them first, for example with `gunzip -k {layouts.compressed[0]}`"
+            f"place; decompress them first, for example with `gunzip -k {compressed[0]}`"
         )
     return url_table_advice(path) or (
         f"{path} holds no .tar shards, no .parquet shards with images and no images; "
@@ -216,13 +206,7 @@ def _no_shards_message(path: Path, layouts: _Layouts) -> str:
 
 
 def url_table_advice(path: Path) -> str:
-    """Explain how to download the images of a table of URLs; empty if there is no such table.
-
-    Parameters
-    ----------
-    path : Path
-        A table, or a folder of tables.
-    """
+    """Explain how to download the images of a table of URLs; empty if there is none."""
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         kind = _URL_TABLES.get(file.suffix.lower())
         columns = _table_columns(file) if kind is not None and file.is_file() else []
@@ -241,52 +225,32 @@ def url_table_advice(path: Path) -> str:
 def _table_columns(file: Path) -> list[str]:
     """Return the column names of a table; empty if it cannot be read."""
     try:
-        if file.suffix.lower() == ".parquet":
-            return list(pq.read_schema(file).names)
-        with file.open(encoding="utf-8-sig") as stream:
-            head = stream.readline(1 << 16)
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return list(next(read_table(file), {}))
+    except ValueError:
         return []
-    if file.suffix.lower() == ".jsonl":
-        return [name for name in URL_NAMES + CAPTION_NAMES if f'"{name}"' in head.lower()]
-    separator = "\t" if "\t" in head else ","
-    return [cell.strip().strip('"') for cell in head.split(separator)]
 
 
-class ShardImage(NamedTuple):
-    """One image of a shard."""
-
-    key: str
-    """Its name in the shard."""
-    location: str
-    """A path, or a location in a tar or Parquet file."""
-    captions: list[str]
-    split: str = ""
-    """Sieve's name of the split that the shard states; empty if it states none."""
-    fault: str = ""
-    """Reason why its captions cannot be read, or empty."""
-    note: str = ""
-    """Text that was skipped although captions were read, or empty."""
+def _read_shard(path: Path, name: str, split: str, skipped: SkippedRows) -> Iterator[Record]:
+    """Yield the images of a shard without their pixels; `split` is that of the shard."""
+    prefix = "" if name == "." else f"{name.removesuffix('.tar').removesuffix('.parquet')}/"
+    if path.suffix == ".parquet" and path.is_file():
+        yield from _table_images(path, name, prefix, split, skipped)
+        return
+    samples = _folder_samples if path.is_dir() else read_samples
+    for sample in samples(path, name, skipped):
+        key = prefix + sample.key
+        captions, stated = _read_texts(key, sample, skipped)
+        captions = usable_captions(captions, key, sample.image, skipped)
+        yield Record(key, sample.image, captions, split=stated or split)
 
 
-def _read_shard(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
-    """Yield the images of a shard without their pixels; add what is not used to `skipped`."""
-    if path.is_dir():
-        yield from _folder_images(path, name, skipped)
-    elif path.suffix == ".tar":
-        for sample in read_samples(path, name, skipped):
-            yield _shard_image(sample.key, sample.image, sample.texts)
-    else:
-        yield from _table_images(path, name, skipped)
-
-
-def _folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
+def _folder_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample]:
     """Yield the images of a folder, with the `.txt` and `.json` files beside them."""
     for file in sorted(os.listdir(path)):
         stem, suffix = os.path.splitext(file)
         if file.startswith(".") or suffix.lower() not in readable_extensions():
             continue
-        texts: list[Text] = []
+        texts = []
         for kind in ("txt", "caption", "text", "json"):
             beside = path / f"{stem}.{kind}"
             if not beside.is_file() or beside.is_symlink():
@@ -295,32 +259,37 @@ def _folder_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[Shar
                 reason = f"too large: over {MAX_TEXT_BYTES:,} bytes"
                 skipped.add(f"{name}/{beside.name}", str(beside), reason)
             else:
-                texts.append(Text(kind, beside.read_bytes()))
+                texts.append((kind, beside.read_bytes()))
         skipped.n_rows += 1
-        yield _shard_image(stem, str(path / file), texts)
+        yield Sample(stem, str(path / file), texts)
 
 
-def _table_images(path: Path, name: str, skipped: SkippedRows) -> Iterator[ShardImage]:
+def _table_images(
+    path: Path, name: str, prefix: str, split: str, skipped: SkippedRows
+) -> Iterator[Record]:
     """Yield the images inside a Parquet file; skip rows that were not downloaded."""
     schema = pq.read_schema(path)
     column = _image_column(schema)
-    captions = [one for one in columns_of_names(CAPTION_NAMES, schema.names) if one != column]
-    split = column_of(["split"], schema.names) or ""
-    for group, row, value in _downloaded_rows(path, name, (*captions, split), skipped):
+    fields = [one for one in columns_of_names(CAPTION_NAMES, schema.names) if one != column]
+    split_column = column_of(["split"], schema.names) or ""
+    for place, value in _downloaded_rows(path, name, (*fields, split_column), skipped):
         skipped.n_rows += 1
-        key = as_text(value.get("key")) or f"{group}-{row}"
-        location = f"{path}::{column}[{group},{row}]"
-        named = read_split(value.get(split), f"{path}, row {key}")
+        row_key = as_text(value.get("key")) or place.replace(",", "-")
+        key, location = prefix + row_key, f"{path}::{column}[{place}]"
+        stated = read_split(value.get(split_column), f"{path}, row {row_key}")
+        captions = []
         try:
-            yield ShardImage(key, location, _first_captions(value, captions), named)
+            captions = _first_captions(value, fields) or [""]
         except CellError as error:
-            yield ShardImage(key, location, [], named, str(error))
+            skipped.add_malformed(key, location, f"caption cannot be read: {error}")
+        captions = usable_captions(captions, key, location, skipped)
+        yield Record(key, location, captions, split=stated or split)
 
 
 def _downloaded_rows(
     path: Path, name: str, columns: Sequence[str], skipped: SkippedRows
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield the rows of a Parquet file, each with its row group and its index in that group.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a Parquet file, each with its place: `GROUP,ROW`.
 
     Rows that img2dataset could not download are skipped, with the reason that it recorded.
     """
@@ -332,7 +301,7 @@ def _downloaded_rows(
                 for row, value in enumerate(parquet_values(table, wanted, [group])):
                     status = as_text(value.get("status"))
                     if status in ("", "success"):
-                        yield group, row, value
+                        yield f"{group},{row}", value
                         continue
                     key = as_text(value.get("key")) or f"{group}-{row}"
                     reason = " ".join((as_text(value.get("error_message")) or status).split())
@@ -342,18 +311,18 @@ def _downloaded_rows(
         skipped.add(name, str(path), f"damaged Parquet file: {reason_of(error)}")
 
 
-def _shard_image(key: str, image: str, texts: Sequence[Text]) -> ShardImage:
-    """Read the captions of an image: from its plain texts, else from its `.json`.
+def _read_texts(key: str, sample: Sample, skipped: SkippedRows) -> tuple[list[str], str]:
+    """Return the captions and the split of a sample: from its plain texts, else its `.json`.
 
     Several plain texts are several captions; a JSON file is an object with one of
-    `CAPTION_NAMES`, or a list of captions. `note` reports one that disagrees with the texts.
+    `CAPTION_NAMES`, or a list of captions. One that disagrees with the texts is skipped.
     """
     captions: list[str] = []
-    split = note = ""
+    split = ""
     try:
-        for text in texts:
-            content = text.content.decode("utf-8-sig", "replace")
-            if not text.extension.endswith("json"):
+        for extension, data in sample.texts:
+            content = data.decode("utf-8-sig", "replace")
+            if not extension.endswith("json"):
                 captions += captions_in(content)
                 continue
             try:
@@ -363,16 +332,18 @@ def _shard_image(key: str, image: str, texts: Sequence[Text]) -> ShardImage:
             except CellError as error:
                 if not captions:
                     raise
-                note = f"JSON file not read: {error}"
+                skipped.add(key, sample.image, f"JSON file not read: {error}")
                 continue
             others = [caption for caption in values if caption not in captions]
             if captions and others:
-                other = f".{text.extension} has {others[0][:80]!r}"
-                note = f"caption not used: {other}; the text file takes precedence"
+                other = f".{extension} has {others[0][:80]!r}"
+                reason = f"caption not used: {other}; the text file takes precedence"
+                skipped.add(key, sample.image, reason)
             captions = captions or values
     except CellError as error:
-        return ShardImage(key, image, [], split, str(error))
-    return ShardImage(key, image, list(dict.fromkeys(captions)), split, note=note)
+        skipped.add_malformed(key, sample.image, f"caption cannot be read: {error}")
+        return [], split
+    return list(dict.fromkeys(captions)) or [""], split
 
 
 def _json_object(content: str) -> dict[str, Any]:
@@ -391,9 +362,9 @@ def _first_captions(value: Mapping[str, Any], fields: Sequence[str]) -> list[str
 
 
 def _is_image_table(path: Path) -> bool:
-    """Return whether a Parquet file holds images, and not only metadata of images."""
+    """Return whether a file is a Parquet file with images, and not only metadata of images."""
     try:
-        return _image_column(pq.read_schema(path)) is not None
+        return path.suffix == ".parquet" and _image_column(pq.read_schema(path)) is not None
     except (pa.ArrowException, OSError):
         return False
 

@@ -11,7 +11,6 @@ import posixpath
 import re
 import textwrap
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,6 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from sieve.data_prep.captions import tidy
-from sieve.data_prep.captions.caption_table import ResolvedNames
 from sieve.data_prep.images import UNREADABLE_IMAGES, load_image, readable_extensions
 from sieve.data_prep.records import Record, Skipped
 
@@ -46,16 +44,7 @@ class FolderListing(NamedTuple):
 def walk(
     directory: Path, extensionless: bool = False, follow_links: bool | None = False
 ) -> FolderListing:
-    """List all files of a folder; image files are recognised by their extension.
-
-    Parameters
-    ----------
-    directory : Path
-    extensionless : bool
-        Also list files without an extension as images, as some downloaders write them.
-    follow_links : bool, optional
-        Also list linked folders. None is False for sources without this option.
-    """
+    """List all files of a folder; images have an image's extension, or none if `extensionless`."""
     wanted = readable_extensions() | ({""} if extensionless else set())
     files: dict[str, str] = {}
     skipped: list[Skipped] = []
@@ -105,34 +94,13 @@ def _link_fault(path: str, seen: set[str], follow_links: bool | None) -> str:
 
 
 def open_inside(directory: Path, path: Path, follow_links: bool | None = None) -> Image.Image:
-    """Open an image file that must be inside a folder; see `sieve.data_prep.images.load_image`.
-
-    Parameters
-    ----------
-    directory, path : Path
-    follow_links : bool, optional
-        Also open the target of a link inside the folder, wherever it is. None is False for
-        sources without this option.
-
-    Raises
-    ------
-    ValueError
-        In one line, if it cannot be used or leaves the folder.
-    """
+    """Open an image file; raise ValueError if it cannot be used or leaves the folder."""
     if not Path(os.path.normpath(path)).is_relative_to(directory):
         raise ValueError("leaves the folder: only images inside it are read")
     if not follow_links and not path.resolve().is_relative_to(directory):
         hint = "" if follow_links is None else f"; {FOLLOW_LINKS}"
         raise ValueError(f"link leaves the folder: only images inside it are read{hint}")
     return load_image(path)
-
-
-class Match(NamedTuple):
-    """The image file that a name refers to."""
-
-    key: str
-    difference: str
-    """How the name differs from the path."""
 
 
 class ImageNames:
@@ -156,17 +124,23 @@ class ImageNames:
         self._files = files
         self._by_path = {path: key for key, path in files.items() if path != key}
         self._keys: dict[str, str] = {}
-        self._loose: dict[str, Match] = {}
+        self._examples: dict[str, list[str]] = {}
+        """Matches of names that are not paths, by kind of difference."""
         self.refused: dict[str, str] = {}
         """Reason, by name."""
 
-    def resolve(self, names: Iterable[str]) -> ResolvedNames:
+    def resolve(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Find the image of each name of one table; a name that fits no file is its own key.
 
         Parameters
         ----------
         names : iterable of str
             All names, without duplicates; iterated twice.
+
+        Returns
+        -------
+        tuple of dict
+            Keys of the images by name, and reasons by ambiguous name.
         """
         stems: set[str] = set()
         wanted: dict[str, _Folded] = {}
@@ -181,7 +155,7 @@ class ImageNames:
         del stems  # of millions of files
         if wanted:
             self._match(names, wanted)
-        return ResolvedNames(self._keys, self.refused)
+        return self._keys, self.refused
 
     def key_of(self, name: str) -> str:
         """Return the key that was found for a name, or the name itself."""
@@ -193,19 +167,13 @@ class ImageNames:
 
     def warn_about_loose(self, table: str) -> None:
         """Log how many names of a table are not paths, by kind of difference, with examples."""
-        examples: dict[str, str] = {}
-        for name, match in self._loose.items():
-            examples.setdefault(match.difference, f"{name} is {match.key}")
-        counts = Counter(match.difference for match in self._loose.values())
-        if counts:
-            kinds = (
-                f"{n:,} by {difference} ({examples[difference]})"
-                for difference, n in counts.most_common()
-            )
+        kinds = sorted(self._examples.items(), key=lambda kind: -len(kind[1]))
+        if kinds:
             log.warning(
                 "some image names in %s differ from the files in %s; matched if only one fits: %s",
-                *(table, self._directory, tidy(", ".join(kinds))),
-            )
+                table, self._directory,
+                tidy(", ".join(f"{len(all_):,} by {how} ({all_[0]})" for how, all_ in kinds)),
+            )  # fmt: skip
 
     def _exact(self, name: str) -> str | None:
         """Return the key of the file with this path, perhaps written with `./` or backslashes."""
@@ -239,30 +207,30 @@ class ImageNames:
         for key in self._files:
             if (folded := _Folded.of(key)).stem in stems:
                 by_stem.setdefault(folded.stem, []).append((key, folded))
-        matches: dict[str, Match] = {}
+        matches: dict[str, tuple[str, str]] = {}
         claims: dict[str, list[str]] = {}
         for name, folded in wanted.items():
             found = [
-                Match(key, difference)
+                (key, difference)
                 for key, other in by_stem.get(folded.stem, ())
-                if (difference := folded.difference(other, name, self._files[key]))
+                if (difference := folded.difference(other))
             ]
             if len(found) > 1:
-                both = f"it may be {found[0].key[:200]} or {found[1].key[:200]}"
-                self.refused[name] = _ambiguous(both)
+                (first, _), (second, _), *_ = found
+                self.refused[name] = _ambiguous(f"it may be {first[:200]} or {second[:200]}")
             elif found:
                 matches[name] = found[0]
-                claims.setdefault(found[0].key, []).append(name)
+                claims.setdefault(found[0][0], []).append(name)
         for name in names:
             if name not in wanted and (key := self._exact(name)) in claims:
                 claims[key].append(name)
-        for name, match in matches.items():
-            other = next((one for one in claims[match.key] if one != name), None)
+        for name, (key, difference) in matches.items():
+            other = next((one for one in claims[key] if one != name), None)
             if other is not None:
-                self.refused[name] = _ambiguous(f"{other[:200]} also refers to {match.key}")
+                self.refused[name] = _ambiguous(f"{other[:200]} also refers to {key}")
             else:
-                self._loose[name] = match
-                self._keys[name] = match.key
+                self._examples.setdefault(difference, []).append(f"{name} is {key}")
+                self._keys[name] = key
 
 
 def _ambiguous(what: str) -> str:
@@ -291,7 +259,7 @@ class _Folded(NamedTuple):
             stem, extension = name, ""
         return cls(tuple(folders), stem.strip(), extension)
 
-    def difference(self, other: _Folded, name: str, path: str) -> str:
+    def difference(self, other: _Folded) -> str:
         """Describe how a name differs from a path that it may refer to; "" if it may not."""
         short, long = sorted((self.folders, other.folders), key=len)
         if short and long[-len(short) :] != short:
@@ -299,7 +267,7 @@ class _Folded(NamedTuple):
         differences = ["leading folder"] if len(short) < len(long) else []
         if self.extension != other.extension:
             differences.append("extension")
-        return " and ".join(differences) or _spelling(name, path)
+        return " and ".join(differences) or "spelling"
 
 
 def may_be_same(name: str, other: str) -> bool:
@@ -307,20 +275,7 @@ def may_be_same(name: str, other: str) -> bool:
     if name == other:
         return True
     ours, theirs = _Folded.of(name), _Folded.of(other)
-    return ours.stem == theirs.stem and ours.difference(theirs, name, other) != ""
-
-
-def _spelling(name: str, path: str) -> str:
-    """Describe how two spellings of one path differ."""
-    for difference, fold in (
-        ("Unicode form", _nfc),
-        ("blanks", lambda text: "/".join(part.strip() for part in text.split("/"))),
-        ("letter case", str.casefold),
-        ("percent-encoding", unquote),
-    ):
-        if fold(name) == fold(path):
-            return difference
-    return "spelling"
+    return ours.stem == theirs.stem and ours.difference(theirs) != ""
 
 
 def _is_image_extension(extension: str) -> bool:
@@ -333,25 +288,13 @@ def _nfc(name: str) -> str:
 
 
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Find the images that the names in a table refer to; see `ImageNames`.
+    """Return the paths of the images in a folder that names refer to, by name.
 
-    Log a warning about names that were matched loosely, and names that are ambiguous.
-
-    Parameters
-    ----------
-    folder : Path
-        Absolute.
-    names : iterable of str
-        All names of the table; iterated twice.
-
-    Returns
-    -------
-    dict of str to Path
-        Path by name, for the names whose image is found.
+    Names are matched by `ImageNames`; a warning reports loose matches and ambiguous names.
     """
     files = walk(folder).files
     resolver = ImageNames(folder, files)
-    refused = resolver.resolve(names).refused
+    _, refused = resolver.resolve(names)
     resolver.warn_about_loose("the table")
     if refused:
         log.warning(

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -39,7 +38,6 @@ from sieve.model.text_encoder import check_entry
 
 log = logging.getLogger(__name__)
 
-MAX_TEXT_BYTES = 1 << 26
 MAX_NAME_CHARACTERS = 120
 """Longer names are cut: every chip shows one."""
 
@@ -50,6 +48,8 @@ _ALIASES = {
     "cols": "col", "columns": "col",
 }  # fmt: skip
 """Names that PyTorch and other libraries give to the arrays of a sparse matrix."""
+_Csr = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]
+"""Values, columns, starts of the rows and shape of a sparse matrix that is not yet validated."""
 CODE_SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".parquet")
 _DIMENSION_COLUMNS = ("dimension", "index", "latent", "feature", "id")
 _NAME_COLUMNS = ("name", "concept", "word", "token", "label", "explanation", "description")
@@ -84,7 +84,7 @@ def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
     """
     require_file(path, "save it with scipy.sparse.save_npz")
     arrays = read_arrays(path, "save plain numbers with scipy.sparse.save_npz")
-    indptr, indices, data, shape = _as_csr(path, arrays)
+    data, indices, indptr, shape = _as_csr(path, arrays)
     if fault := csr_fault(indptr, indices, data, shape):
         raise ValueError(f"{path} cannot be used: {fault}")
     if m is not None and shape[1] != m:
@@ -93,15 +93,6 @@ def read_codes_file(path: Path, m: int | None = None) -> SparseCodes:
             "have the same dimensions"
         )
     return SparseCodes.from_rows(csr_array((data, indices, indptr), shape=shape))
-
-
-class _Csr(NamedTuple):
-    """A sparse matrix by row, not yet validated."""
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    data: np.ndarray
-    shape: tuple[int, int]
 
 
 def _as_csr(path: Path, arrays: Mapping[str, np.ndarray]) -> _Csr:
@@ -131,7 +122,7 @@ def _as_csr(path: Path, arrays: Mapping[str, np.ndarray]) -> _Csr:
     n, m = shape.tolist()
     first, second, data = (named[part] for part in _PARTS[kind])
     if kind == "csr":
-        return _Csr(first, second, data, (n, m))
+        return data, second, first, (n, m)
     if kind == "coo":
         return _from_coordinates(path, first, second, data, (n, m))
     if first.ndim != 1 or first.dtype.kind not in "iu" or len(first) != m + 1 or (
@@ -161,7 +152,7 @@ def _from_coordinates(
     rows, columns, values = rows[kept].astype(np.int64), columns[kept], values[kept]
     order = np.lexsort((columns, rows))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-    return _Csr(indptr, columns[order], values[order], (n, m))
+    return values[order], columns[order], indptr, (n, m)
 
 
 def read_names(path: Path, m: int) -> dict[int, str]:
@@ -223,13 +214,7 @@ def _names_and_dimensions(
 
 
 def read_word_list(path: Path, n: int) -> list[str]:
-    """Read the words of the rows of a word code matrix: one word or short text on each line.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        In one line.
-    """
+    """Read the words of the n rows of a word code matrix: one word or short text on each line."""
     words = [tidy(line) for line in _read_text(path).splitlines()]
     if len(words) != n:
         raise ValueError(
@@ -241,8 +226,6 @@ def read_word_list(path: Path, n: int) -> list[str]:
 
 def _read_text(path: Path) -> str:
     require_file(path, "check its name")
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise ValueError(f"{path} has over {MAX_TEXT_BYTES >> 20} MiB; expected a list of names")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -340,17 +323,16 @@ class Codes(ExternalSource):
     def precomputed(self) -> PrecomputedCodes:
         """Read and validate all codes, names and words."""
         files, images = self.files, self._image_codes
-        table = self._read()
+        items, _, n_captions = self._read()
         texts = None
         if files.texts is not None:
             codes = read_codes_file(files.texts, images.m)
-            if codes.n != table.n_captions:
+            if codes.n != n_captions:
                 raise ValueError(
-                    f"{files.texts} has {codes.n:,} rows, but {files.table} has "
-                    f"{table.n_captions:,} captions; expected one row per caption, in table order"
+                    f"{files.texts} has {codes.n:,} rows, but {files.table} has {n_captions:,} "
+                    "captions; expected one row per caption, in table order"
                 )
-            numbers = range(len(table.items))
-            lines = [line for number in numbers for line in table.items.caption_lines(number)]
+            lines = [line for number in range(len(items)) for line in items.caption_lines(number)]
             texts = codes.take(np.array(lines, np.int64))
         words, word_codes = (), None
         if files.words is not None and files.word_list is not None:
@@ -379,12 +361,12 @@ class Codes(ExternalSource):
             )
 
     def _iter_records(self, skipped: SkippedRows) -> Iterator[Record]:
-        table = self._read()
-        skipped += table.items.skipped
-        yield from self._records_of(table.items, table.images)
+        items, images, _ = self._read()
+        skipped += items.skipped
+        yield from self._records_of(items, images)
 
-    def _read(self) -> _Items:
-        """Read the table, and group rows by item."""
+    def _read(self) -> tuple[CaptionsByImage, dict[str, str], int]:
+        """Return the items, the names of their images by key, and the number of captions."""
         path = self.files.table
         builder = CaptionTableBuilder("caption")
         images: dict[str, str] = {}
@@ -410,14 +392,4 @@ class Codes(ExternalSource):
                 f"{len(items):,} items in {number:,} rows; expected one row of codes per item, in "
                 "order of first occurrence"
             )
-        return _Items(items, images, n_captions)
-
-
-class _Items(NamedTuple):
-    """Items of the table, and their captions."""
-
-    items: CaptionsByImage
-    images: dict[str, str]
-    """Name of each item's image, by key."""
-    n_captions: int
-    """Includes skipped captions."""
+        return items, images, n_captions

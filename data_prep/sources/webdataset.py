@@ -42,32 +42,60 @@ _COMPRESSIONS = {
 }  # fmt: skip
 
 
-class Text(NamedTuple):
-    """One text of a sample."""
-
-    extension: str
-    """The part of the name after the sample's key, in lower case: `txt`, `json`, `en.txt`."""
-    content: bytes
-
-
 class Sample(NamedTuple):
-    """One sample of a tar file."""
+    """One image with the texts that describe it."""
 
     key: str
     image: str
-    """Location of its image: `TAR::MEMBER@START+SIZE`, in bytes."""
-    texts: list[Text]
-    """Ordered by extension, `txt` first."""
+    """Path of its image, or its location in a tar file, `TAR::MEMBER@START+SIZE`, in bytes."""
+    texts: list[tuple[str, bytes]]
+    """Each with its extension in lower case: `txt`, `json`, `en.txt`; ordered, `txt` first."""
+
+
+class _Member(NamedTuple):
+    """A member of a tar file, as part of a sample."""
+
+    name: str
+    start: int
+    size: int
+    key: str = ""
+    qualifier: str = ""
+    """The part between the key and the last dot, in lower case: `depth` of `0.depth.png`."""
+
+    @property
+    def file(self) -> str:
+        return self.name.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        return f".{self.file.rpartition('.')[2].lower()}"
+
+    @property
+    def is_text(self) -> bool:
+        return self.suffix in _TEXTS
+
+    @property
+    def is_auxiliary(self) -> bool:
+        """Whether its qualifier says that it is something other than the photograph."""
+        return not _AUXILIARY.isdisjoint(re.split(r"[^a-z]+", self.qualifier))
+
+    def keyed(self, stem: str, qualifier: str) -> _Member:
+        folder, slash, _ = self.name.rpartition("/")
+        return self._replace(key=f"{folder}{slash}{stem}", qualifier=qualifier.lower())
+
+
+class _Group(NamedTuple):
+    """The members of one sample, by role."""
+
+    key: str
+    images: Sequence[_Member] = ()
+    """The first one is used."""
+    texts: Sequence[_Member] = ()
+    fault: str = ""
 
 
 def open_member(location: str) -> Image.Image | None:
-    """Open an image inside a tar file; None if a text is not the location of one.
-
-    Raises
-    ------
-    ValueError
-        With a one-line reason, see `sieve.data_prep.images.load_image`.
-    """
+    """Open an image inside a tar file; None if a text is not the location of one."""
     found = _LOCATION.fullmatch(location)
     if not found:
         return None
@@ -82,13 +110,6 @@ def open_member(location: str) -> Image.Image | None:
     return load_image_bytes(data)
 
 
-def compression(path: Path) -> str:
-    """Return the compression of a file by its first bytes; empty if there is none."""
-    with path.open("rb") as stream:
-        head = stream.read(8)
-    return next((name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)), "")
-
-
 def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample]:
     """Read the samples of a tar file without reading their images.
 
@@ -100,24 +121,24 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
     ----------
     path : Path
     name : str
-        Name of the file in `skipped`.
+        Name of the file in `skipped`, which receives the members that are not used.
     skipped : SkippedRows
-        Receives the members that are not used, and the error of a damaged file.
 
     Raises
     ------
     ValueError
         If neither rule for keys pairs images and texts.
     """
-    if kind := compression(path):
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if kind := next((kind for magic, kind in _COMPRESSIONS.items() if head.startswith(magic)), ""):
         reason = f"compressed tar not read: {kind}; rename it and decompress it first ({kind} -d)"
         skipped.add_malformed(name, str(path), reason)
         skipped.n_rows += 1
         return
     members = _members(path, name, skipped)
     groups = _by_first_dot(members)
-    if groups is None:
-        groups = _by_last_dot(members)
+    groups = _by_last_dot(members) if groups is None else groups
     if groups is None:
         raise ValueError(_ambiguous(path, members))
     skipped.n_rows += len(groups)
@@ -127,64 +148,16 @@ def read_samples(path: Path, name: str, skipped: SkippedRows) -> Iterator[Sample
                 skipped.add_malformed(f"{name}::{group.key[:200]}", str(path), group.fault)
             if not group.images:
                 continue
-            image, *unused = (part.member for part in group.images)
+            image, *unused = group.images
             for member in unused:
                 reason = f"second image in a sample: {image.name[:200]} is used"
                 skipped.add(f"{name}::{member.name[:200]}", str(path), reason)
             texts = []
             for text in group.texts:
-                stream.seek(text.member.start)
-                texts.append(Text(text.extension, stream.read(text.member.size)))
-            location = f"{path}::{image.name}@{image.start}+{image.size}"
-            yield Sample(group.key, location, texts)
-
-
-class _Member(NamedTuple):
-    """A member that may be part of a sample."""
-
-    name: str
-    start: int
-    size: int
-
-    @property
-    def file(self) -> str:
-        return self.name.rpartition("/")[2]
-
-    @property
-    def suffix(self) -> str:
-        return f".{self.file.rpartition('.')[2].lower()}"
-
-    @property
-    def is_text(self) -> bool:
-        return self.suffix in _TEXTS
-
-
-class _Part(NamedTuple):
-    """A member as part of a sample."""
-
-    key: str
-    qualifier: str
-    """The part between the key and the last dot, in lower case: `depth` of `0.depth.png`."""
-    member: _Member
-
-    @classmethod
-    def of(cls, member: _Member, stem: str, qualifier: str) -> _Part:
-        folder, slash, _ = member.name.rpartition("/")
-        return cls(f"{folder}{slash}{stem}", qualifier.lower(), member)
-
-    @property
-    def extension(self) -> str:
-        return f"{self.qualifier}{self.member.suffix}".removeprefix(".")
-
-
-class _Group(NamedTuple):
-    """The members of one sample, by role."""
-
-    key: str
-    images: Sequence[_Part] = ()
-    """The first one is used."""
-    texts: Sequence[_Part] = ()
-    fault: str = ""
+                stream.seek(text.start)
+                extension = f"{text.qualifier}{text.suffix}".removeprefix(".")
+                texts.append((extension, stream.read(text.size)))
+            yield Sample(group.key, f"{path}::{image.name}@{image.start}+{image.size}", texts)
 
 
 def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
@@ -193,29 +166,30 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
     others: Counter[str] = Counter()
     size = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:") as tar, path.open("rb") as stream:
             before = -1
-            for member in tar:
+            for entry in tar:
                 # tarfile would store every header.
                 tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
-                if member.offset <= before or member.size < 0:
+                if entry.offset <= before or entry.size < 0:
                     raise tarfile.ReadError("header offsets do not increase")
-                before = member.offset
-                if member.isdir():
+                before = entry.offset
+                member = _Member(entry.name.removeprefix("./"), entry.offset_data, entry.size)
+                if entry.isdir():
                     continue
-                candidate = _Member(member.name.removeprefix("./"), member.offset_data, member.size)
-                if fault := _fault(member, candidate, size):
-                    key = f"{name}::{member.name[:200]}"
-                    skipped.add_malformed(key, str(path), fault)
-                elif candidate.file.startswith("."):
+                if fault := _fault(entry, member, size):
+                    skipped.add_malformed(f"{name}::{entry.name[:200]}", str(path), fault)
+                elif member.file.startswith("."):
                     others["hidden file"] += 1
-                elif candidate.is_text or candidate.suffix in readable_extensions():
-                    members.append(candidate)
-                elif "." in candidate.file:
-                    others[f"{candidate.suffix[:20]} member"] += 1
+                elif member.is_text or member.suffix in readable_extensions():
+                    members.append(member)
+                elif "." in member.file:
+                    others[f"{member.suffix[:20]} member"] += 1
                 else:
                     others["member without an extension"] += 1
-            _check_end(path, tar.offset)
+            stream.seek(tar.offset)
+            if any(stream.read(tarfile.BLOCKSIZE)):  # tarfile takes any other block for the end
+                raise tarfile.ReadError(f"no header at byte {tar.offset}")
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = f"damaged tar file, read up to the damage: {reason_of(error)}"
         skipped.add_malformed(name, str(path), reason)
@@ -225,72 +199,71 @@ def _members(path: Path, name: str, skipped: SkippedRows) -> list[_Member]:
     return members
 
 
-def _fault(member: tarfile.TarInfo, candidate: _Member, size: int) -> str:
+def _fault(entry: tarfile.TarInfo, member: _Member, size: int) -> str:
     """Return the reason why a member cannot be used; empty if it can."""
-    if not member.isreg() or member.issparse():
+    if not entry.isreg() or entry.issparse():
         return "a link or a device in a tar file: only regular files are read"
-    limit = MAX_TEXT_BYTES if candidate.is_text else MAX_MEMBER_BYTES
+    limit = MAX_TEXT_BYTES if member.is_text else MAX_MEMBER_BYTES
     if member.size > limit:
         return f"too large: {member.size:,} bytes, over {limit:,}"
-    if member.offset_data + member.size > size:
+    if member.start + member.size > size:
         return "truncated: its tar file ends before it does"
     return ""
 
 
 def _by_first_dot(members: Sequence[_Member]) -> list[_Group] | None:
     """Group members by their name up to the first dot; None if keys contain dots."""
-    parts = []
-    keys_with: dict[str, set[str]] = {}
+    keyed = []
     for member in members:
         stem, _, rest = member.file.partition(".")
-        part = _Part.of(member, stem, rest.rpartition(".")[0])
-        parts.append(part)
-        keys_with.setdefault(part.qualifier, set()).add(part.key)
-    for qualifier, keys in keys_with.items():
+        keyed.append(member.keyed(stem, rest.rpartition(".")[0]))
+    n_keys = Counter(qualifier for _, qualifier in {(m.key, m.qualifier) for m in keyed})
+    for qualifier, n in n_keys.items():
         # `input` and `depth` describe a member; `v1.0003` and `25` are parts of a name.
-        if qualifier and len(keys) < 2 and not _WORD.fullmatch(qualifier):
+        if qualifier and n < 2 and not _WORD.fullmatch(qualifier):
             return None
-    groups = _grouped(parts)
-    return None if None in groups else [group for group in groups if group is not None]
+    groups = _samples(keyed)
+    return groups if len(groups) == len({member.key for member in keyed}) else None
 
 
 def _by_last_dot(members: Sequence[_Member]) -> list[_Group] | None:
     """Group members by their name up to the last dot; None if most texts then have no image."""
-    parts = []
+    keyed = []
     for member in members:
         whole = member.file.rpartition(".")[0]
         stem, _, last = whole.rpartition(".")
-        auxiliary = bool(stem) and _is_auxiliary(last.lower())
-        stem, qualifier = (stem, last) if auxiliary else (whole, "")
-        parts.append(_Part.of(member, stem, qualifier))
-    groups = [group for group in _grouped(parts) if group is not None]
+        marked = member.keyed(stem, last)
+        keyed.append(marked if stem and marked.is_auxiliary else member.keyed(whole, ""))
+    groups = _samples(keyed)
     n_texts = sum(member.is_text for member in members)
     n_alone = sum(not group.images for group in groups)
     bare = any(group.images and not group.texts for group in groups)
     return None if n_texts and bare and 2 * n_alone >= n_texts else groups
 
 
-def _grouped(parts: Sequence[_Part]) -> list[_Group | None]:
-    groups: dict[str, list[_Part]] = {}
-    for part in parts:
-        groups.setdefault(part.key, []).append(part)
-    return [_assign_roles(key, own) for key, own in groups.items()]
+def _samples(members: Sequence[_Member]) -> list[_Group]:
+    """Group members by key; leave out groups with several images."""
+    by_key: dict[str, list[_Member]] = {}
+    for member in members:
+        by_key.setdefault(member.key, []).append(member)
+    groups = (_assign_roles(key, own) for key, own in by_key.items())
+    return [group for group in groups if group is not None]
 
 
-def _assign_roles(key: str, parts: Sequence[_Part]) -> _Group | None:
+def _assign_roles(key: str, members: Sequence[_Member]) -> _Group | None:
     """Find the image and the texts of one sample; None if there are several images."""
-    images = sorted((part for part in parts if not part.member.is_text), key=_image_order)
-    texts = sorted((part for part in parts if part.member.is_text), key=_text_order)
-    name, count = Counter(part.member.name for part in parts).most_common(1)[0]
+    images = sorted((member for member in members if not member.is_text), key=_image_order)
+    texts = sorted((member for member in members if member.is_text), key=_text_order)
+    name, count = Counter(member.name for member in members).most_common(1)[0]
     if count > 1:
         return _Group(key, fault=f"member twice in a tar file: {name[:200]}")
     if not images:
         return _Group(key, fault="no image in this sample")
-    first = images[0].qualifier
-    if _is_auxiliary(first):
-        names = ", ".join(part.member.file[:60] for part in images[:3])
+    if images[0].is_auxiliary:
+        names = ", ".join(member.file[:60] for member in images[:3])
         return _Group(key, fault=f"no photograph in this sample: only {names}")
-    rivals = {part.qualifier for part in images[1:] if not _is_auxiliary(part.qualifier)}
+    first = images[0].qualifier
+    rivals = {member.qualifier for member in images[1:] if not member.is_auxiliary}
     if first and rivals - {first}:
         return None
     described = {text.qualifier for text in texts} - {""}
@@ -301,20 +274,14 @@ def _assign_roles(key: str, parts: Sequence[_Part]) -> _Group | None:
     return _Group(key, images, texts)
 
 
-def _image_order(part: _Part) -> tuple[bool, bool, int, str]:
+def _image_order(member: _Member) -> tuple[bool, bool, int, str]:
     """Sort photographs before depth maps, plain names before others, JPEG before PNG."""
-    suffix = part.member.suffix
-    place = _IMAGE_FORMATS.index(suffix) if suffix in _IMAGE_FORMATS else len(_IMAGE_FORMATS)
-    return _is_auxiliary(part.qualifier), bool(part.qualifier), place, part.member.name
+    place = (*_IMAGE_FORMATS, member.suffix).index(member.suffix)
+    return member.is_auxiliary, bool(member.qualifier), place, member.name
 
 
-def _text_order(part: _Part) -> tuple[int, str]:
-    return _TEXTS.index(part.member.suffix), part.extension
-
-
-def _is_auxiliary(qualifier: str) -> bool:
-    """Return whether a name marks an image as something other than the photograph."""
-    return any(word in _AUXILIARY for word in re.split(r"[^a-z]+", qualifier))
+def _text_order(member: _Member) -> tuple[int, str]:
+    return _TEXTS.index(member.suffix), member.qualifier
 
 
 def _ambiguous(path: Path, members: Sequence[_Member]) -> str:
@@ -327,11 +294,3 @@ def _ambiguous(path: Path, members: Sequence[_Member]) -> str:
         f"texts; with keys up to the last dot, in {example.rpartition('.')[0]!r}, and texts have "
         "no image. Rename members to KEY.jpg and KEY.txt, without other dots"
     )
-
-
-def _check_end(path: Path, offset: int) -> None:
-    """Raise an error if the headers do not end with an end-of-archive block; tarfile would not."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        if any(stream.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError(f"no header at byte {offset}")

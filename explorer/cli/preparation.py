@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -92,7 +92,7 @@ class CommonOptions:
 
     def prepare(
         self,
-        source: object,
+        source: Source,
         backbone: Backbone | BackboneIdentity | None,
         out: Path,
         precomputed: PrecomputedEmbeddings | PrecomputedCodes | None = None,
@@ -102,7 +102,7 @@ class CommonOptions:
         from sieve.data_prep.prepare import prepare
 
         made = prepare(
-            cast("Source", source),
+            source,
             backbone,
             out,
             precomputed=precomputed,
@@ -121,7 +121,7 @@ class EmbedOptions(CommonOptions):
     shard: ShardName = None
     device: Device = "auto"
 
-    def embed(self, source: object, backbone: str, out: Path) -> None:
+    def embed(self, source: Source, backbone: str, out: Path) -> None:
         """Load the backbone, prepare the collection, and report it."""
         from sieve.model.backbone import Backbone
 
@@ -503,7 +503,7 @@ class Add:
         )
         made = add(
             old,
-            cast("Source", source),
+            source,
             backbone,
             self.common.folder(_next_version(old.name)),
             workers=self.common.workers,
@@ -536,10 +536,10 @@ def report_prepared(collection: Collection, as_json: bool) -> None:
         print_json(facts | {"skipped_by_kind": dict(skipped.most_common())})
         return
     notes = f"; {facts['duplicates']:,} near-duplicates, see duplicates.csv"
-    shard = collection.manifest.get("shard")
+    shard = collection.manifest.shard
     then = f"Open it with `sieve explore {collection.path}`"
     if shard:
-        then = f"This is part {shard['part']}: merge all with `sieve merge PART… --out COLLECTION`"
+        then = f"This is part {shard.part}: merge all with `sieve merge PART… --out COLLECTION`"
     print_text(
         f"{facts['items']:,} items, {facts['captions']:,} captions in {collection.path}"
         f"{notes if facts['duplicates'] else ''}\n{then}\n"

@@ -20,18 +20,22 @@ from sieve.explorer.components import component
 from sieve.explorer.json_validation import Line, check_choice, validate
 from sieve.explorer.serialize import format_number, item_summaries
 from sieve.explorer.tabs.search import SearchRequest
-from sieve.model.checkpoint import Checkpoint, fitting_checkpoints
+from sieve.model.checkpoint import Checkpoint, list_fitting
 from sieve.model.compare import (
     DENSE_METHODS,
+    Relevance,
     dense_scores,
     embed_query,
+    find_concept,
+    load_concepts,
+    measure,
+    relevance_of,
     shown_rows,
     sparse_scores,
     trained_share,
 )
 from sieve.model.encoder import IMAGE
 from sieve.model.evaluation import TRACKS, TrackName
-from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 from sieve.model.words.nouns import benchmark_nouns
 
 if TYPE_CHECKING:
@@ -269,7 +273,7 @@ class CompareHandlers:
         checkpoints: dict[str, Path] = {}
         if self._engine.collection.codes or self._handlers.public:
             return checkpoints  # public servers open no other checkpoints
-        for path in fitting_checkpoints(self._engine.collection):
+        for path, *_ in list_fitting(self._engine.collection):
             if path.resolve() != own:
                 taken = path.name in checkpoints or path.name == self._handlers.checkpoint_name
                 checkpoints.setdefault(f"{path.name} (bundled)" if taken else path.name, path)

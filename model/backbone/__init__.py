@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from sieve.model.backbone.clip import Backbone, backbone_of, resolve_device, trust_backbone_of
+from sieve.model.backbone.checked_files import BackboneUnavailable
+from sieve.model.backbone.clip import (
+    Backbone,
+    ImageTransform,
+    backbone_of,
+    resolve_device,
+    trust_backbone_of,
+)
 from sieve.model.backbone.names import parse_name
-from sieve.model.backbone.transforms import ImageTransform
-from sieve.model.backbone.trust import BackboneUnavailable
 
 __all__ = [
     "Backbone",

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from sieve.model.backbone.checked_files import BackboneFiles, safe_copy
 
+Tokenizer = Callable[[list[str]], Tensor]
+
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}
 """Interpolation modes by their number in PIL."""
 _SHAPING = (
@@ -64,52 +66,33 @@ class BlipNetwork(nn.Module):
         return self.text_proj(states.last_hidden_state[:, 0])
 
 
-def open_blip(
-    files: BackboneFiles,
-) -> tuple[BlipNetwork, Callable[[list[str]], Tensor], dict[str, Any]]:
-    """Load the network, the tokenizer and the configuration.
+def open_blip(files: BackboneFiles) -> tuple[BlipNetwork, Tokenizer, dict[str, Any]]:
+    """Load the network, the tokenizer and the configuration, as written by `save_pretrained`.
 
-    Parameters
-    ----------
-    files : BackboneFiles
-        As written by `save_pretrained` of the BLIP model and its processor.
-
-    Raises
-    ------
-    ValueError
-        If it is another kind of model, its configuration requests code execution, or its weights
-        are missing, damaged or of the wrong shape; one line, with what to do.
+    Raises a ValueError if it is another kind of model or its configuration requests code execution,
+    and any error if its weights are missing, damaged or of the wrong shape.
     """
     transformers: Any = importlib.import_module("transformers")
-    name = files.name.text
     options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        # Building a network draws random numbers; keep the random state of the caller.
-        with (
-            _quiet(transformers),
-            torch.random.fork_rng(devices=[]),
-            safe_copy(files.own) as folder,
-        ):
-            config = transformers.AutoConfig.from_pretrained(folder, **options)
-            _check_kind(config)
-            processor = transformers.BlipProcessor.from_pretrained(folder, **options)
-            model, loading = transformers.BlipForImageTextRetrieval.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
-            )
-            _check_loaded(loading)
-            return _assemble(model, processor)
-    except Exception as error:
-        # Errors range from invalid JSON and missing keys to errors of the network libraries.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    with _quiet(transformers), safe_copy(files.own) as folder:
+        kind = transformers.AutoConfig.from_pretrained(folder, **options).model_type
+        if kind != "blip":
+            raise ValueError(f"it is a model of type {kind!r}, not 'blip'")
+        processor = transformers.BlipProcessor.from_pretrained(folder, **options)
+        model, loading = transformers.BlipForImageTextRetrieval.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **options
+        )
+    # transformers would initialise missing weights, as of a captioning model.
+    names = sorted(loading["missing_keys"])
+    if missing := [name for name in names if not name.startswith("itm_head")]:
         raise ValueError(
-            f"backbone {name!r} cannot be opened: {reason}; check the files, or download the "
-            "model again"
-        ) from error
+            f"{len(missing)} weights are missing, such as {missing[0]}; expected a model for "
+            "image-text retrieval"
+        )
+    return _assemble(model, processor)
 
 
-def _assemble(
-    model: Any, processor: Any
-) -> tuple[BlipNetwork, Callable[[list[str]], Tensor], dict[str, Any]]:
+def _assemble(model: Any, processor: Any) -> tuple[BlipNetwork, Tokenizer, dict[str, Any]]:
     tokenizer, settings = processor.tokenizer, model.config
     vision, text = settings.vision_config, settings.text_config
     preprocess = _preprocessing(processor.image_processor, vision.image_size)
@@ -154,21 +137,6 @@ def _preprocessing(processor: Any, image_size: int) -> dict[str, Any]:
         "mean": tuple(processor.image_mean),
         "std": tuple(processor.image_std),
     }
-
-
-def _check_kind(config: Any) -> None:
-    if config.model_type != "blip":
-        raise ValueError(f"it is a model of type {config.model_type!r}, not 'blip'")
-
-
-def _check_loaded(loading: dict[str, Any]) -> None:
-    """Refuse missing weights, as of a captioning model; transformers would initialise them."""
-    missing = [name for name in sorted(loading["missing_keys"]) if not name.startswith("itm_head")]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} weights are missing, such as {missing[0]}; expected a model for "
-            "image-text retrieval"
-        )
 
 
 @contextmanager

@@ -1,31 +1,43 @@
-"""Files of a backbone, and checked copies of them for the libraries that load them.
+"""Files of backbones: found or downloaded, trusted by the user, and checked before they are loaded.
 
-Configurations of models and tokenizers can make these libraries run Python: `auto_map` and
-`trust_remote_code` name modules, a text or image tower can name another repository or folder, and
-an attention implementation a compiled kernel. The libraries therefore never see the original
-folder. They get a temporary folder with only known file names, no Python files or pickles, and
-checked JSON. Weights are safetensors, or unpickled with `weights_only`.
+Configurations of models and tokenizers can make the libraries that load them run Python:
+`auto_map` and `trust_remote_code` name modules, a text or image tower can name another repository
+or folder, and an attention implementation a compiled kernel. The libraries therefore never see the
+original folder. They get a temporary folder with only known file names, no Python files or pickles,
+and checked JSON. Weights are safetensors, or unpickled with `weights_only`.
+
+A collection from another person names a backbone. The bundled one, and weights that open_clip lists
+under a tag, are always loaded. A folder, a file or a Hub repository is loaded only if the user has
+used it before or confirms it with `--trust-backbone`, which `$SIEVE_HOME/trusted_backbones.json`
+records. Trust is given to contents, not locations: changed files must be confirmed again, a moved
+folder need not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from sieve.model.backbone.hub import hub_file, hub_folder
-from sieve.model.backbone.names import CONFIG, BackboneName
-from sieve.model.files import check_files
+from sieve.model.backbone.names import CONFIG, BackboneName, parse_name
+from sieve.model.files import atomic_file, check_files, reason_of, sieve_home
+from sieve.model.schemas import Schema, read_json
 
+log = logging.getLogger(__name__)
+
+PATIENCE = 12.0
+"""Seconds to wait for the first response of the Hub."""
 KNOWN_WORDS = "known_words.txt"
 VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
@@ -36,11 +48,11 @@ TOKENIZER = (
     "added_tokens.json", "config.json",
 )  # fmt: skip
 """Allowed files of a tokenizer; none is a pickle or a Python module."""
-BLIP_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
-BLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-BLIP_INDEX = "model.safetensors.index.json"
 
-_CHECKED = (*BLIP_SETTINGS, "tokenizer_config.json", "special_tokens_map.json", CONFIG)
+_BLIP_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_BLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_BLIP_INDEX = "model.safetensors.index.json"
+_SETTINGS = (*_BLIP_SETTINGS, "tokenizer_config.json", "special_tokens_map.json", CONFIG)
 _MAX_JSON = 4 << 20
 _CLIP_WEIGHTS = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
@@ -59,17 +71,27 @@ _CODE = {
 """Settings that make transformers import external modules or kernels."""
 _PATHS = {"tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "name_or_path"}
 """Settings with former paths of a tokenizer; removed, as they may point anywhere."""
+_ALWAYS_TRUSTED = ("bundled", "tag")
+"""Kinds of names that need no trust: bundled with Sieve or listed by open_clip."""
+
+
+class TrustedBackbones(Schema):
+    """Content of `trusted_backbones.json`: names by the hash of the files."""
+
+    backbones: dict[str, str]
+
+
+class BackboneUnavailable(ValueError):
+    """The backbone of a collection cannot be loaded: missing, offline, changed or not trusted.
+
+    The message is one line with the reason and what to do. The collection still opens, but new
+    texts and images cannot be encoded.
+    """
 
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """Files of a backbone in its folder or repository, or its weights file.
-
-    Attributes
-    ----------
-    name : BackboneName
-    own : mapping of str to Path
-    """
+    """Files of a backbone in its folder or repository, by name, or its weights file."""
 
     name: BackboneName
     own: Mapping[str, Path]
@@ -101,127 +123,167 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  
 def find_files(name: BackboneName) -> BackboneFiles:
     """Find the files of a backbone; files of the Hub are downloaded if they are not cached.
 
-    Raises
-    ------
-    FileNotFoundError
-        If a local folder, or a file in it, is missing.
-    ValueError
-        If the Hub is unreachable or lacks a file; one line.
+    Raises a FileNotFoundError if a local folder, or a file in it, is missing, and a ValueError of
+    one line if the Hub is unreachable or lacks a file, or a library is missing.
     """
     if name.is_blip:
-        require_transformers(name.text)
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise ValueError(
+                f"backbone {name.text!r} needs the library transformers; install it with "
+                '`pip install "sieve-explorer[peers]"`'
+            ) from error
     if name.kind == "file":
         return BackboneFiles(name, {"weights": name.path})
     if name.kind in ("bundled", "folder"):
-        return BackboneFiles(name, _of_blip(name) if name.is_blip else _of_folder(name))
+        return BackboneFiles(name, _of_blip_folder(name) if name.is_blip else _of_folder(name))
     try:
-        if name.is_blip:
-            return BackboneFiles(name, _of_blip(name))
         return BackboneFiles(name, _of_tag(name) if name.kind == "tag" else _of_hub(name))
     except Exception as error:  # the Hub client raises errors of several libraries
-        raise cannot_open(name.text, error, local=False) from error
+        raise cannot_open(name, error) from error
 
 
-def cannot_open(name: str, error: Exception, *, local: bool) -> ValueError:
+def cannot_open(name: BackboneName, error: Exception) -> ValueError:
     """Turn any error into one line with the backbone, the reason and what to do."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     advice = (
-        "check open_clip_config.json and the weights beside it"
-        if local
-        else "weights are downloaded on first use: check the name and the connection, or use"
-        " sieve-lite or local-dir:/PATH, which need no connection"
+        "weights are downloaded on first use: check the name and the connection, or use sieve-lite "
+        "or local-dir:/PATH, which need no connection"
     )
-    return ValueError(f"backbone {name!r} cannot be opened: {reason}; {advice}")
-
-
-def require_transformers(name: str) -> None:
-    """Raise a ValueError if the library transformers is not installed."""
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"backbone {name!r} needs the library transformers; install it with "
-            '`pip install "sieve-explorer[peers]"`'
-        ) from error
-
-
-def _of_hub(name: BackboneName) -> dict[str, Path]:
-    weights = hub_file(name.place, *_HUB_WEIGHTS)
-    return {CONFIG: hub_file(name.place, CONFIG), weights.name: weights}
-
-
-def _of_folder(name: BackboneName) -> dict[str, Path]:
-    folder = name.path
-    config = folder / CONFIG
-    if not config.is_file():
-        what = CONFIG if folder.is_dir() else "folder"
-        raise FileNotFoundError(
-            f"backbone {name.text!r}: no {what} at {folder}; give a folder with {CONFIG} and "
-            "open_clip_model.safetensors"
-        )
-    check_files(folder, "download or train the weights again", required=name.kind == "bundled")
-    others = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin"))
-    candidates = [folder / each for each in _CLIP_WEIGHTS] + others + sorted(folder.glob("*.pth"))
-    weights = next((path for path in candidates if path.is_file()), None)
-    if weights is None:
-        raise ValueError(
-            f"backbone {name.text!r} cannot be opened: no weights in {folder}; check {CONFIG} and "
-            "the weights beside it"
-        )
-    found = [config, weights, *(folder / each for each in (KNOWN_WORDS, *TOKENIZER))]
-    return {path.name: path for path in found if path.is_file()}
+    if name.kind in ("bundled", "folder"):
+        config = "the configurations" if name.is_blip else CONFIG
+        advice = f"check {config} and the weights beside it"
+    return ValueError(f"backbone {name.text!r} cannot be opened: {reason_of(error, 200)}; {advice}")
 
 
 def _of_tag(name: BackboneName) -> dict[str, Path]:
     from open_clip.pretrained import get_pretrained_cfg
 
-    repository, _, file = str(
-        get_pretrained_cfg(name.architecture, name.place)["hf_hub"]
-    ).rpartition("/")
+    place = str(get_pretrained_cfg(name.architecture, name.place)["hf_hub"])
+    repository, _, file = place.rpartition("/")
     safe = [file.rpartition(".")[0] + ".safetensors"] if file.endswith((".bin", ".pth")) else []
     weights = hub_file(repository, *(safe + [file] if file else _HUB_WEIGHTS))
     return {weights.name: weights}
 
 
-def _of_blip(name: BackboneName) -> dict[str, Path]:
-    if name.kind == "hub":
-        settings = (*BLIP_SETTINGS, *TOKENIZER)
-        folder = hub_folder(name.place, settings, ["config.json"])
-        weights = [hub_file(name.place, *BLIP_WEIGHTS)]
-    else:
-        folder = name.path
-        _check_blip_folder(name)
-        weights = [folder / file for file in BLIP_WEIGHTS[:1] if (folder / file).is_file()]
-        if not weights and (folder / BLIP_INDEX).is_file():
-            weights = [folder / BLIP_INDEX, *sorted(folder.glob("model-*.safetensors"))]
-        weights = weights or [folder / BLIP_WEIGHTS[1]]
-    found = [folder / file for file in (*BLIP_SETTINGS, *TOKENIZER)]
-    return {path.name: path for path in [*found, *weights] if path.is_file()}
+def _of_hub(name: BackboneName) -> dict[str, Path]:
+    if not name.is_blip:
+        weights = hub_file(name.place, *_HUB_WEIGHTS)
+        return {CONFIG: hub_file(name.place, CONFIG), weights.name: weights}
+    settings = (*_BLIP_SETTINGS, *TOKENIZER)
+    folder = hub_folder(name.place, settings, "config.json")
+    return _existing(folder, settings, [hub_file(name.place, *_BLIP_WEIGHTS)])
 
 
-def _check_blip_folder(name: BackboneName) -> None:
+def _of_folder(name: BackboneName) -> dict[str, Path]:
     folder = name.path
-    advice = "give a folder written by save_pretrained of the model and its processor"
-    wanted = (("config.json",), (*BLIP_WEIGHTS[:1], BLIP_INDEX, *BLIP_WEIGHTS[1:]), VOCABULARIES)
-    for files in wanted:
-        if not any((folder / file).is_file() for file in files):
-            what = files[0] if folder.is_dir() else "folder"
-            raise FileNotFoundError(f"backbone {name.text!r}: no {what} at {folder}; {advice}")
+    _require(name, (CONFIG,), f"give a folder with {CONFIG} and open_clip_model.safetensors")
+    check_files(folder, "download or train the weights again", required=name.kind == "bundled")
+    others = (sorted(folder.glob(f"*{suffix}")) for suffix in (".safetensors", ".bin", ".pth"))
+    candidates = [folder / each for each in _CLIP_WEIGHTS] + sum(others, [])
+    weights = next((path for path in candidates if path.is_file()), None)
+    if weights is None:
+        raise cannot_open(name, ValueError(f"no weights in {folder}"))
+    return _existing(folder, (CONFIG, KNOWN_WORDS, *TOKENIZER), [weights])
+
+
+def _of_blip_folder(name: BackboneName) -> dict[str, Path]:
+    folder = name.path
+    for wanted in (("config.json",), (*_BLIP_WEIGHTS, _BLIP_INDEX), VOCABULARIES):
+        _require(name, wanted, "give a folder written by save_pretrained of the model and its "
+                 "processor")  # fmt: skip
+    whole, pickled = (folder / file for file in _BLIP_WEIGHTS)
+    weights = [whole if whole.is_file() else pickled]
+    if not whole.is_file() and (folder / _BLIP_INDEX).is_file():
+        weights = [folder / _BLIP_INDEX, *sorted(folder.glob("model-*.safetensors"))]
+    return _existing(folder, (*_BLIP_SETTINGS, *TOKENIZER), weights)
+
+
+def _require(name: BackboneName, files: tuple[str, ...], advice: str) -> None:
+    if not any((name.path / file).is_file() for file in files):
+        missing = files[0] if name.path.is_dir() else "folder"
+        raise FileNotFoundError(f"backbone {name.text!r}: no {missing} at {name.path}; {advice}")
+
+
+def _existing(folder: Path, names: tuple[str, ...], weights: list[Path]) -> dict[str, Path]:
+    found = [*(folder / name for name in names), *weights]
+    return {path.name: path for path in found if path.is_file()}
+
+
+def hub_file(repository: str, *names: str) -> Path:
+    """Return the first available of some files of a repository of the Hugging Face Hub.
+
+    Raises a ValueError or an OSError if none is cached and the Hub is unreachable or has none.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+    _announce(repository)
+    for name in names[:-1]:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+    return Path(hf_hub_download(repository, names[-1]))
+
+
+def hub_folder(repository: str, names: tuple[str, ...], *needs: str) -> Path:
+    """Return a folder with some files of a repository; raises as `hub_file` does.
+
+    Nothing is downloaded if at least one of the files `needs` is cached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = list(names)
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+        if any((folder / name).is_file() for name in needs):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    _announce(repository)
+    return Path(snapshot_download(repository, allow_patterns=wanted))
+
+
+def _announce(repository: str) -> None:
+    """Log the download, and fail early if the Hub is unreachable."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError(
+            f"{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading"
+        )
+    log.warning("downloading %s from %s; this happens once", repository, constants.ENDPOINT)
+    faults: list[str] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE - 2)
+        except Exception as error:  # of httpx, or of its proxy and TLS libraries
+            faults.append(reason_of(error))
+
+    # The request timeout does not cover an unresponsive name server.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive() or faults:
+        reason = faults[0] if faults else f"no answer in {PATIENCE:g} s"
+        raise ValueError(f"{constants.ENDPOINT} cannot be reached ({reason})")
 
 
 @contextmanager
 def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
-    """Create a temporary folder of checked files for a library to load.
+    """Create a temporary folder of checked files, by name, for a library to load.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        By their names in the folder. Weights are linked, other files copied.
-
-    Raises
-    ------
-    ValueError
-        If a configuration requests code execution; one line.
+    Weights are linked, other files copied. Raises a ValueError of one line if a configuration
+    requests code execution.
     """
     with tempfile.TemporaryDirectory(prefix="sieve-backbone-") as made:
         for file, path in files.items():
@@ -231,29 +293,33 @@ def safe_copy(files: Mapping[str, Path]) -> Iterator[Path]:
 
 def copy_checked(path: Path, target: Path) -> None:
     """Copy one file of a model; configurations are checked, and paths removed from them."""
-    if target.name in _CHECKED:
-        settings = read_settings(path)
-        target.write_text(json.dumps(_without_paths(settings)), encoding="utf-8")
-    elif _is_weights(target.name):
-        _link(path.resolve(), target)
-    else:
+    if target.name in _SETTINGS:
+        settings = {key: value for key, value in read_settings(path).items() if key not in _PATHS}
+        target.write_text(json.dumps(settings), encoding="utf-8")
+    elif not (_is_weights(target.name) and _linked(path.resolve(), target)):
         shutil.copyfile(path, target)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON configuration, and refuse one that requests code execution.
+def _linked(path: Path, target: Path) -> bool:
+    for link in (os.symlink, os.link):
+        with suppress(OSError):  # a file system without links, or a user who may not create them
+            link(path, target)
+            return True
+    return False
 
-    Raises
-    ------
-    ValueError
-        One line with the file and the setting.
-    """
+
+def _is_weights(file: str) -> bool:
+    return file.endswith((".safetensors", ".bin", ".pth", ".pt", ".npz"))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON configuration; raise a ValueError if it requests code execution."""
     if path.stat().st_size > _MAX_JSON:
         raise ValueError(f"{path.name} has more than {_MAX_JSON:,} bytes; not a configuration")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON ({' '.join(str(error).split())[:80]})") from None
+        raise ValueError(f"{path.name} is not JSON ({reason_of(error)})") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     if setting := _code_in(settings):
@@ -263,22 +329,27 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def check_clip_config(config: Mapping[str, Any]) -> None:
-    """Refuse an open_clip configuration with parts that are not from the Hub.
+def _code_in(value: Any, depth: int = 0) -> str:
+    """Return the first setting, at any depth, that makes transformers run external code."""
+    if depth > 20:
+        raise ValueError("a configuration is nested too deeply")
+    if not isinstance(value, dict | list):
+        return ""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if (key in _CODE and inner) or ("attn_implementation" in key and "/" in str(inner)):
+            return str(key)
+    parts = value.values() if isinstance(value, dict) else value
+    return next(filter(None, (_code_in(part, depth + 1) for part in parts)), "")
 
-    Raises
-    ------
-    ValueError
-        One line with the setting.
-    """
+
+def check_clip_config(config: Mapping[str, Any]) -> None:
+    """Raise a ValueError if an open_clip configuration names parts that are not from the Hub."""
     model = config.get("model_cfg")
-    parts = (
-        [model.get(part) for part in ("vision_cfg", "text_cfg")] if isinstance(model, dict) else []
-    )
-    if not isinstance(model, dict) or not all(isinstance(part, dict) for part in parts):
+    model = model if isinstance(model, dict) else {}
+    vision, text = model.get("vision_cfg"), model.get("text_cfg")
+    if not isinstance(vision, dict) or not isinstance(text, dict):
         raise ValueError(f"{CONFIG} has no model_cfg with vision_cfg and text_cfg")
-    vision, text = model["vision_cfg"], model["text_cfg"]
-    for part in [text, model.get("multimodal_cfg") or {}]:
+    for part in (text, model.get("multimodal_cfg") or {}):
         options = part.get("tokenizer_kwargs") or {}
         if not isinstance(options, dict) or set(options) - _TOKENIZER_OPTIONS:
             raise ValueError(
@@ -291,44 +362,88 @@ def check_clip_config(config: Mapping[str, Any]) -> None:
             "timm architecture, such as vit_base_patch16_224"
         )
     for key in ("hf_model_name", "hf_tokenizer_name"):
-        place = text.get(key)
-        if place and (not _REPOSITORY.fullmatch(str(place)) or Path(str(place)).exists()):
+        place = str(text.get(key) or "")
+        if place and (not _REPOSITORY.fullmatch(place) or Path(place).exists()):
             raise ValueError(
-                f"{CONFIG} sets {key} to {str(place)[:80]!r}; expected a Hub repository, "
-                "such as xlm-roberta-base"
+                f"{CONFIG} sets {key} to {place[:80]!r}; expected a Hub repository, such as "
+                "xlm-roberta-base"
             )
 
 
-def _code_in(value: Any, depth: int = 0) -> str:
-    """Return the first setting, at any depth, that makes transformers run external code."""
-    if depth > 20:
-        raise ValueError("a configuration is nested too deeply")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            is_kernel = "attn_implementation" in key and "/" in str(inner)
-            if (key in _CODE and inner) or is_kernel:
-                return str(key)
-            if found := _code_in(inner, depth + 1):
-                return found
-    if isinstance(value, list):
-        return next(filter(None, (_code_in(inner, depth + 1) for inner in value)), "")
-    return ""
+def trusted_files(name: str) -> BackboneFiles:
+    """Return the files of a backbone that a collection names, if it is trusted.
+
+    Nothing is downloaded from a repository that is not trusted. Raises `BackboneUnavailable` if it
+    is not trusted or its files have changed, and a FileNotFoundError, OSError or ValueError if it
+    cannot be found.
+    """
+    parsed = parse_name(name)
+    _check_repository(parsed)
+    files = find_files(parsed)
+    trusted = _read_trusted()
+    if parsed.kind not in _ALWAYS_TRUSTED and files.sha256 not in trusted:
+        raise _not_trusted(parsed, changed=parsed.text in trusted.values())
+    return files
 
 
-def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in _PATHS}
+def check_consent(name: str) -> None:
+    """Check, without network access, that a backbone that a collection names is trusted.
+
+    Raises as `trusted_files`, except for errors that need network access.
+    """
+    parsed = parse_name(name)
+    if parsed.kind in ("file", "folder"):
+        trusted_files(name)
+    _check_repository(parsed)
 
 
-def _is_weights(file: str) -> bool:
-    return file.endswith((".safetensors", ".bin", ".pth", ".pt", ".npz"))
+def _check_repository(name: BackboneName) -> None:
+    if name.kind == "hub" and name.text not in _read_trusted().values():
+        raise _not_trusted(name)
 
 
-def _link(path: Path, target: Path) -> None:
-    """Link a large file if possible, else copy it."""
-    for make in (os.symlink, os.link):
-        try:
-            make(path, target)
-            return
-        except OSError:
-            continue
-    shutil.copyfile(path, target)
+def _not_trusted(name: BackboneName, changed: bool = False) -> BackboneUnavailable:
+    place = {"hub": "of the Hub", "file": "in a file", "folder": "in a folder"}[name.kind]
+    why = "has changed since you used it" if changed else "is not one that you have used"
+    return BackboneUnavailable(
+        f"this collection names backbone {name.text!r} {place}, which {why}; if you trust its "
+        "source, give --trust-backbone once"
+    )
+
+
+def trust(files: BackboneFiles) -> None:
+    """Trust these contents permanently; raise an OSError if that cannot be saved."""
+    trusted = _read_trusted()
+    if files.name.kind in _ALWAYS_TRUSTED or trusted.get(files.sha256) == files.name.text:
+        return
+    trusted[files.sha256] = files.name.text
+    path = _trusted_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"version": 1, "backbones": trusted}, indent=1, ensure_ascii=False)
+    with atomic_file(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def trust_if_possible(files: BackboneFiles | None) -> None:
+    """Trust a backbone that the user has named; log a warning if that cannot be saved."""
+    try:
+        if files is not None:
+            trust(files)
+    except OSError as error:
+        log.warning("trust in backbone %s is not saved: %s", files and files.name.text, error)
+
+
+def _trusted_path() -> Path:
+    return sieve_home() / "trusted_backbones.json"
+
+
+def _read_trusted() -> dict[str, str]:
+    """Read the names of trusted backbones by hash; empty if the file is damaged."""
+    path = _trusted_path()
+    if not path.is_file():
+        return {}
+    try:
+        return read_json(path, TrustedBackbones, "backbones must be confirmed again").backbones
+    except (OSError, ValueError) as error:
+        log.warning("%s", error)
+        return {}

@@ -1,13 +1,8 @@
 """Backbones: frozen dual encoders that embed images and texts in one space of width `d`.
 
 A backbone is an open_clip model, loaded from checked files through the `local-dir:` path of
-open_clip; the bundled model is loaded in the same way. BLIP (`sieve.model.backbone.blip`) has the
-same interface. open_clip is imported on first use, because its import takes longer than everything
-else that the explorer needs for its page.
-
-Texts are embedded without their padding, as captions fill a quarter of the context. In a causal
-tower that reads the state of the last token, the tokens after it have no effect and can be cut off.
-Only open_clip's own text tower is known to be of this kind; others get padded texts.
+open_clip, or BLIP (`sieve.model.backbone.blip`). open_clip is imported on first use, because its
+import takes longer than everything else that the explorer needs for its page.
 """
 
 from __future__ import annotations
@@ -23,105 +18,101 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from sieve.model.backbone.blip import open_blip
+from sieve.model.backbone.blip import Tokenizer, open_blip
 from sieve.model.backbone.checked_files import (
     KNOWN_WORDS,
     TOKENIZER,
     VOCABULARIES,
     BackboneFiles,
+    BackboneUnavailable,
     cannot_open,
     check_clip_config,
     copy_checked,
     find_files,
+    hub_file,
+    hub_folder,
     read_settings,
     safe_copy,
+    trust,
+    trusted_files,
 )
-from sieve.model.backbone.hub import hub_file, hub_folder
-from sieve.model.backbone.names import CONFIG, LOCAL, parse_name
-from sieve.model.backbone.transforms import ImageTransform
-from sieve.model.backbone.trust import BackboneUnavailable, trust, trusted_files
-from sieve.model.backbone.weights_file import check_no_torchscript
+from sieve.model.backbone.names import CONFIG, LOCAL, check_no_torchscript, parse_name
 from sieve.model.files import disk_is_full, report_full_disk
 from sieve.model.words.text import WordList, WordReading
 
 if TYPE_CHECKING:
     from sieve.model.collection import Collection
 
-CHUNKS = 4
-"""Number of parts of a batch, grouped by text length."""
+_TEXT_CHUNKS = 4
+"""Number of parts of a batch of texts, grouped by length."""
+_LONGEST_WORD = 100
+_CHARACTERS_PER_TOKEN = 24
+_WIDEST_ASPECT = 8.0
 
 
-def encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
-    """Embed tokens: (b, t) int64 → (b, d), like `network.encode_text` but faster.
+class ImageTransform:
+    """Image preprocessing of a model; picklable, as it does not hold the weights."""
 
-    Not thread-safe: the attention mask of the network is changed temporarily.
+    def __init__(self, preprocess: dict[str, Any]) -> None:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    Parameters
-    ----------
-    network : open_clip model
-    tokens : (b, t) int64
-        Rows end with the largest token, then padding.
+        self._crops = preprocess.get("resize_mode") == "shortest"
+        transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+        self._transform = cast(Callable[[Image.Image], Tensor], transform)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Return (3, H, W) float32 pixels, normalised for the model."""
+        upright = _to_rgb(ImageOps.exif_transpose(image))
+        return self._transform(_trim(upright) if self._crops else upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB; transparency becomes white, 16 bits become 8."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
+        grey = (np.clip(values / top, 0, 1) * 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(canvas, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _trim(image: Image.Image) -> Image.Image:
+    """Crop very long images around the centre before their short side is scaled up.
+
+    A centre crop follows, so the model sees the same pixels. Otherwise a 1 x 10,000 image would be
+    scaled up to gigabytes.
     """
-    tower = getattr(network, "text", None)
-    if not _ignores_padding(tower) or not len(tokens):
-        return network.encode_text(tokens)
-    order = tokens.argmax(1).argsort()
-    parts = [_encode_cut(network, tower, tokens[rows]) for rows in order.chunk(CHUNKS)]
-    return torch.cat(parts)[order.argsort()]
+    width, height = image.size
+    limit = int(_WIDEST_ASPECT * min(width, height))
+    if max(width, height) <= limit:
+        return image
+    return ImageOps.fit(image, (min(width, limit), min(height, limit)))
 
 
-def _ignores_padding(tower: Any) -> bool:
-    from open_clip.transformer import TextTransformer
-
-    return (
-        isinstance(tower, TextTransformer)
-        and tower.pool_type == "argmax"
-        and tower.attn_mask is not None
-        and tower.cls_emb is None
-    )
-
-
-def _encode_cut(network: Any, tower: Any, tokens: Tensor) -> Tensor:
-    length = int(tokens.argmax(1).max()) + 1
-    mask = tower.attn_mask
-    # The tower slices its position embeddings but not its mask.
-    tower.attn_mask = mask[:length, :length]
-    try:
-        return network.encode_text(tokens[:, :length])
-    finally:
-        tower.attn_mask = mask
-
-
-def load_network(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
-    """Load the network, the tokenizer and the configuration.
-
-    Raises
-    ------
-    ValueError
-        If open_clip or the Hub fails; one line, with what to do.
-    OSError
-        If the disk of temporary files is full.
-    """
+def _load_network(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
     temporary = Path(tempfile.gettempdir())
     with report_full_disk(temporary):
         try:
             # Building a network draws random numbers; keep the random state of the caller.
             with _quiet(), torch.random.fork_rng(devices=[]):
-                return _build(files)
+                return open_blip(files) if files.name.is_blip else _open_clip_model(files)
         except Exception as error:
             if disk_is_full(error, temporary):
                 raise
             # Errors range from invalid JSON and missing keys to errors of network libraries.
-            local = files.name.kind in ("bundled", "folder")
-            raise cannot_open(files.name.text, error, local=local) from error
+            raise cannot_open(files.name, error) from error
 
 
 def declared_width(name: str) -> int | None:
@@ -145,7 +136,7 @@ def declared_width(name: str) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _build(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tensor], dict]:
+def _open_clip_model(files: BackboneFiles) -> tuple[Any, Tokenizer, dict[str, Any]]:
     import open_clip
 
     config, preprocess, quick_gelu = _configuration(files)
@@ -156,7 +147,7 @@ def _build(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tenso
     own = {} if files.name.kind == "hub" else files.own
     tokens = {file: path for file, path in own.items() if file in TOKENIZER}
     if text.get("hf_tokenizer_name") and not tokens:
-        folder = hub_folder(text["hf_tokenizer_name"], TOKENIZER, VOCABULARIES)
+        folder = hub_folder(text["hf_tokenizer_name"], TOKENIZER, *VOCABULARIES)
         tokens = {file: folder / file for file in TOKENIZER if (folder / file).is_file()}
     with safe_copy(tokens) as folder:
         used = deepcopy(config)
@@ -165,16 +156,14 @@ def _build(files: BackboneFiles) -> tuple[Any, Callable[[list[str]], torch.Tenso
         written = {"model_cfg": used, "preprocess_cfg": preprocess}
         (folder / CONFIG).write_text(json.dumps(written), encoding="utf-8")
         network: Any = open_clip.create_model(
-            f"{LOCAL}{folder}",
-            force_quick_gelu=quick_gelu,
-            pretrained_text=False,
+            f"{LOCAL}{folder}", force_quick_gelu=quick_gelu, pretrained_text=False
         )
         open_clip.load_checkpoint(network, str(weights), strict=True, weights_only=True)
         tokenizer = open_clip.get_tokenizer(f"{LOCAL}{folder}")
     return network, tokenizer, config
 
 
-def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any], bool]:
+def _configuration(files: BackboneFiles) -> tuple[Any, dict[str, Any], bool]:
     """Return the configurations of model and preprocessing, and whether to use QuickGELU.
 
     Weights trained with QuickGELU are silently worse without it; open_clip only logs a warning.
@@ -185,8 +174,7 @@ def _configuration(files: BackboneFiles) -> tuple[dict[str, Any], dict[str, Any]
     name = files.name
     if not name.architecture:
         settings = read_settings(files.own[CONFIG])
-        check_clip_config(settings)
-        return settings["model_cfg"], settings.get("preprocess_cfg") or {}, False
+        return settings.get("model_cfg"), settings.get("preprocess_cfg") or {}, False
     config = open_clip.get_model_config(name.architecture) or {}
     tag = get_pretrained_cfg(name.architecture, name.place) if name.kind == "tag" else {}
     return config, dict(tag), bool(tag.get("quick_gelu", False))
@@ -227,22 +215,10 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(drop)
 
 
-_LONGEST_WORD = 100
-_CHARACTERS_PER_TOKEN = 24
-
-
 def resolve_device(name: str) -> torch.device:
-    """Choose the device to compute on.
+    """Return the device `cuda`, `mps` or `cpu`, or the best available one for `auto`.
 
-    Parameters
-    ----------
-    name : str
-        `auto` (the best available), `cuda`, `mps` or `cpu`.
-
-    Raises
-    ------
-    ValueError
-        If the name is invalid or the device unavailable.
+    Raises a ValueError if the name is invalid or the device unavailable.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -259,14 +235,11 @@ class Backbone:
 
     Attributes
     ----------
-    name : str
-        Canonical name; see `sieve.model.backbone.names`.
     sha256 : str
         Hash of the loaded weights (names and bytes, in order), the configuration and the
         preprocessing. Equal hashes mean equal embeddings.
     width : int
         d, the width of the embeddings.
-    device : torch.device
     transform : ImageTransform
         The preprocessing without the weights, for decoder processes.
     files : BackboneFiles or None
@@ -279,7 +252,7 @@ class Backbone:
         self,
         name: str,
         network: Any,
-        tokenizer: Callable[[list[str]], torch.Tensor],
+        tokenizer: Tokenizer,
         model_config: dict[str, Any],
         device: torch.device,
         words: WordList | None = None,
@@ -294,66 +267,34 @@ class Backbone:
         self._longest = _CHARACTERS_PER_TOKEN * int(getattr(network, "context_length", 0) or 77)
         # Convolutions are about twice as fast on a CPU in this layout.
         network = network.eval().requires_grad_(False)
-        # `encode_unpadded` is not thread-safe.
+        # `_encode_unpadded` is not thread-safe.
         self._text_lock = Lock()
         self._network = network.to(device=device, memory_format=torch.channels_last)
         self.width = self._common_width()
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> Backbone:
-        """Load a backbone.
+        """Load a backbone by name: see `parse_name` and `resolve_device`.
 
-        Parameters
-        ----------
-        name : str
-            See `sieve.model.backbone.names.parse_name`. Hub weights are downloaded on first use.
-        device : str, default "auto"
-            See `resolve_device`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a local folder, or a file in it, is missing.
-        ValueError
-            If the name is unknown, the weights cannot be downloaded or do not fit, or the device is
-            unavailable.
+        Hub weights are downloaded on first use. Raises a FileNotFoundError if a local folder, or a
+        file in it, is missing, and a ValueError if the name is unknown, the weights cannot be
+        downloaded or do not fit, or the device is unavailable.
         """
         resolve_device(device)
         return cls.of_files(find_files(parse_name(name)), device)
 
     @classmethod
     def of_files(cls, files: BackboneFiles, device: str = "auto") -> Backbone:
-        """Load a backbone from its files.
-
-        Raises
-        ------
-        ValueError
-            As for `load`.
-        """
-        target, name = resolve_device(device), files.name
-        if name.is_blip:
-            backbone = cls(name.text, *open_blip(files), target)
-        else:
-            network, tokenizer, config = load_network(files)
-            words = None
-            if path := files.own.get(KNOWN_WORDS):
-                words = WordList(path.read_text(encoding="utf-8").split())
-            backbone = cls(name.text, network, tokenizer, config, target, words)
+        """Load a backbone from its files; raise a ValueError as for `load`."""
+        target = resolve_device(device)
+        path = files.own.get(KNOWN_WORDS)
+        words = WordList(path.read_text(encoding="utf-8").split()) if path else None
+        backbone = cls(files.name.text, *_load_network(files), target, words)
         backbone.files = files
         return backbone
 
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Convert an image to the (3, H, W) float32 input of the model."""
-        return self.transform(image)
-
     def encode_images(self, images: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
-        """Embed images.
-
-        Returns
-        -------
-        np.ndarray
-            (n, d) float32, L2-normalised.
-        """
+        """Embed images: (n, d) float32, L2-normalised."""
         parts = [np.empty((0, self.width), np.float32)]
         for start in range(0, len(images), batch_size):
             batch = [self.transform(image) for image in images[start : start + batch_size]]
@@ -361,19 +302,8 @@ class Backbone:
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def encode_pixels(self, pixels: torch.Tensor) -> np.ndarray:
-        """Embed preprocessed images.
-
-        Parameters
-        ----------
-        pixels : torch.Tensor
-            (n, 3, H, W) float32.
-
-        Returns
-        -------
-        np.ndarray
-            (n, d) float32, L2-normalised.
-        """
+    def encode_pixels(self, pixels: Tensor) -> np.ndarray:
+        """Embed preprocessed images: (n, 3, H, W) float32 → (n, d) float32, L2-normalised."""
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pixels must be (n, 3, H, W); got {tuple(pixels.shape)}")
         batch = pixels.to(self.device, memory_format=torch.channels_last)
@@ -381,21 +311,16 @@ class Backbone:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """Embed texts without a prompt template.
+        """Embed texts without a prompt template: (n, d) float32, L2-normalised. Thread-safe.
 
-        Texts longer than the context of the model are truncated. Thread-safe.
-
-        Returns
-        -------
-        np.ndarray
-            (n, d) float32, L2-normalised.
+        Texts longer than the context of the model are truncated.
         """
         parts = [np.empty((0, self.width), np.float32)]
         for start in range(0, len(texts), batch_size):
             batch = [_tidy(text, self._longest) for text in texts[start : start + batch_size]]
             tokens = self._tokenizer(batch).to(self.device)
             with self._text_lock:
-                parts.append(self._unit(encode_unpadded(self._network, tokens)))
+                parts.append(self._unit(_encode_unpadded(self._network, tokens)))
         return np.concatenate(parts)
 
     def unknown_words(self, text: str) -> list[str]:
@@ -428,7 +353,7 @@ class Backbone:
                 low = middle + 1
         return high
 
-    def _unit(self, features: torch.Tensor) -> np.ndarray:
+    def _unit(self, features: Tensor) -> np.ndarray:
         unit = F.normalize(features.float(), dim=-1)
         if not torch.isfinite(unit).all():
             raise ValueError(
@@ -453,6 +378,40 @@ class Backbone:
         return image
 
 
+def _encode_unpadded(network: Any, tokens: Tensor) -> Tensor:
+    """Embed tokens as `network.encode_text` does, but faster: (b, t) int64 → (b, d).
+
+    Captions fill a quarter of the context. In a causal tower that reads the state of the last
+    token, the tokens after it have no effect and are cut off. Only open_clip's own text tower is
+    known to be of this kind. Not thread-safe: its attention mask is changed temporarily.
+    """
+    from open_clip.transformer import TextTransformer
+
+    tower = getattr(network, "text", None)
+    ignores_padding = (
+        isinstance(tower, TextTransformer)
+        and tower.pool_type == "argmax"
+        and tower.attn_mask is not None
+        and tower.cls_emb is None
+    )
+    if not ignores_padding or not len(tokens):
+        return network.encode_text(tokens)
+    order = tokens.argmax(1).argsort()
+    parts = [_encode_cut(network, tower, tokens[rows]) for rows in order.chunk(_TEXT_CHUNKS)]
+    return torch.cat(parts)[order.argsort()]
+
+
+def _encode_cut(network: Any, tower: Any, tokens: Tensor) -> Tensor:
+    length = int(tokens.argmax(1).max()) + 1
+    mask = tower.attn_mask
+    # The tower slices its position embeddings but not its mask.
+    tower.attn_mask = mask[:length, :length]
+    try:
+        return network.encode_text(tokens[:, :length])
+    finally:
+        tower.attn_mask = mask
+
+
 def _hash(network: torch.nn.Module, config: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for key, tensor in network.state_dict().items():
@@ -474,12 +433,8 @@ def _tidy(text: str, longest: int) -> str:
 def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
     """Load the backbone of a collection.
 
-    Raises
-    ------
-    BackboneUnavailable
-        If it is not trusted, cannot be loaded, or its weights have changed.
-    ValueError
-        If the device is unavailable.
+    Raises `BackboneUnavailable` if it is not trusted, cannot be loaded, or its weights have
+    changed, and a ValueError if the device is unavailable.
     """
     identity = collection.backbone
     resolve_device(device)
@@ -500,10 +455,7 @@ def backbone_of(collection: Collection, device: str = "auto") -> Backbone:
 def trust_backbone_of(collection: Collection) -> None:
     """Trust the backbone that a collection names, permanently.
 
-    Raises
-    ------
-    ValueError, OSError
-        If it cannot be found, or `$SIEVE_HOME` cannot be written to.
+    Raises a ValueError or OSError if it cannot be found, or the trust cannot be saved.
     """
     if collection.codes is None:
         trust(find_files(parse_name(collection.backbone.name)))

@@ -1,14 +1,21 @@
-"""Resolve the spellings of backbone names to canonical names."""
+"""Names of backbones: spellings to canonical names, and the architecture of a weights file."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import safetensors
+import torch
+
 from sieve.assets import ROOT
+from sieve.model.files import reason_of
 
 BUNDLED = ("sieve-lite",)
 """Backbones that ship with Sieve; each is a folder under `assets/backbones`."""
@@ -51,6 +58,7 @@ TRANSFORMERS = {
 }
 """Repositories in the transformers format, and the open_clip names of the same weights."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+_PREFIX = re.compile(r"^(module\.)?(text\.)?")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -69,26 +77,17 @@ class BackboneName(NamedTuple):
     @property
     def path(self) -> Path:
         """Folder or file of a local backbone."""
-        if self.kind == "bundled":
-            return ROOT / "backbones" / self.place
-        return Path(self.place)
+        return ROOT / "backbones" / self.place if self.kind == "bundled" else Path(self.place)
 
 
 def parse_name(name: str) -> BackboneName:
     """Resolve a backbone name, without loading or downloading anything.
 
-    Parameters
-    ----------
-    name : str
-        `sieve-lite`, `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`, also as
-        `ARCHITECTURE//PATH` of a file), OpenAI's own names (`ViT-B/32`), `hf-hub:ORG/MODEL`,
-        `local-dir:/PATH` or `/PATH` of a folder with `open_clip_config.json`, `/PATH` of a file of
-        weights, `blip:ORG/MODEL` or `blip:/PATH`.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; one line, with the name to use if there is one.
+    It is `sieve-lite`, `ARCHITECTURE/WEIGHTS` of open_clip (`ViT-B-32/openai`, also as
+    `ARCHITECTURE//PATH` of a file), OpenAI's own name (`ViT-B/32`), `hf-hub:ORG/MODEL`,
+    `local-dir:/PATH` or `/PATH` of a folder with `open_clip_config.json`, `/PATH` of a file of
+    weights, `blip:ORG/MODEL` or `blip:/PATH`. Raises a ValueError of one line, with the name to use
+    if there is one, if it is unknown.
     """
     name = name.strip().removeprefix(_CLIP_RETRIEVAL)
     if name in BUNDLED:
@@ -100,7 +99,7 @@ def parse_name(name: str) -> BackboneName:
     place = name.removeprefix(HUB)
     if name.startswith(HUB) and place and place.lower() not in TRANSFORMERS:
         return BackboneName(name, "hub", place)
-    if found := _of_transformers(name):
+    if found := known_name(name):
         raise ValueError(
             f"backbone {name!r} is not an open_clip name; use {found}, which reads the same weights"
         )
@@ -109,7 +108,26 @@ def parse_name(name: str) -> BackboneName:
 
 def known_name(name: str) -> str | None:
     """Return the open_clip name of a transformers model, or None if unknown."""
-    return _of_transformers(name.strip().removeprefix(_CLIP_RETRIEVAL))
+    name = name.strip().removeprefix(_CLIP_RETRIEVAL)
+    text = name.removeprefix(HUB).strip("/").lower()
+    if text.startswith("clip-vit-"):
+        text = f"sentence-transformers/{text}"
+    if text.startswith("salesforce/blip-itm"):
+        return BLIP + name
+    is_repository = _REPOSITORY.fullmatch(text) is not None
+    return TRANSFORMERS.get(text) or (_tag_with("hf_hub", text) if is_repository else None)
+
+
+def _tag_with(field: str, value: str) -> str | None:
+    """Return `ARCHITECTURE/WEIGHTS` of weights that open_clip finds in a repository or at a URL."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    for architecture, tag in open_clip.list_pretrained():
+        found = str(get_pretrained_cfg(architecture, tag).get(field, "")).lower().strip("/")
+        if value == found or (field == "url" and value in found):
+            return f"{architecture}/{tag}"
+    return None
 
 
 def _path(name: str) -> BackboneName | None:
@@ -120,28 +138,29 @@ def _path(name: str) -> BackboneName | None:
     if is_path and (path / CONFIG).is_file():
         return _folder(name)
     if (is_path or is_weights) and path.is_file():
-        from sieve.model.backbone.weights_file import architecture_of
-
-        return _file(architecture_of(path), str(path))
+        return _file(_architecture_of(path), name)
     if is_weights and (is_path or "/" not in name):
         raise ValueError(f"backbone {name!r}: there is no file {path}; check the path")
     return None
 
 
+def _absolute(place: str) -> str:
+    return os.path.abspath(Path(place).expanduser())
+
+
 def _folder(place: str) -> BackboneName:
-    path = os.path.abspath(Path(place).expanduser())
-    return BackboneName(LOCAL + path, "folder", path)
+    return BackboneName(LOCAL + _absolute(place), "folder", _absolute(place))
 
 
 def _file(architecture: str, place: str) -> BackboneName:
-    path = os.path.abspath(Path(place).expanduser())
+    path = _absolute(place)
     return BackboneName(f"{architecture}/{path}", "file", path, architecture)
 
 
 def _blip(name: str) -> BackboneName:
     place = name.removeprefix(BLIP)
     if place.startswith(("/", "~", ".")) or (place and Path(place).is_dir()):
-        path = os.path.abspath(Path(place).expanduser())
+        path = _absolute(place)
         return BackboneName(BLIP + path, "folder", path, is_blip=True)
     if not _REPOSITORY.fullmatch(place):
         raise ValueError(
@@ -149,28 +168,6 @@ def _blip(name: str) -> BackboneName:
             "blip:/PATH"
         )
     return BackboneName(name, "hub", place, is_blip=True)
-
-
-def _of_transformers(name: str) -> str | None:
-    text = name.removeprefix(HUB).strip("/").lower()
-    if text.startswith("clip-vit-"):
-        text = f"sentence-transformers/{text}"
-    if text.startswith("salesforce/blip-itm"):
-        return BLIP + name
-    is_repository = _REPOSITORY.fullmatch(text) is not None
-    return TRANSFORMERS.get(text) or (_tag_of_repository(text) if is_repository else None)
-
-
-def _tag_of_repository(repository: str) -> str | None:
-    """Return `ARCHITECTURE/WEIGHTS` of a repository that open_clip downloads weights from."""
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    for architecture, tag in open_clip.list_pretrained():
-        hub = str(get_pretrained_cfg(architecture, tag).get("hf_hub", ""))
-        if hub.lower().strip("/") == repository:
-            return f"{architecture}/{tag}"
-    return None
 
 
 def _of_open_clip(name: str) -> BackboneName:
@@ -199,17 +196,103 @@ def _of_open_clip(name: str) -> BackboneName:
 
 
 def _nearest(name: str, architectures: list[str]) -> str:
-    """Return a suggestion of architectures with similar names."""
     if not name or name.startswith(("/", ".", "~")):
         return ""
     of = {each.lower(): each for each in architectures}
-    if same := of.get(name.partition("/")[0].lower()):
-        return f"; did you mean {same}/{name.partition('/')[2] or 'WEIGHTS'}?"
+    first, _, weights = name.partition("/")
+    if same := of.get(first.lower()):
+        return f"; did you mean {same}/{weights or 'WEIGHTS'}?"
     # As in names of OpenAI, the slash may be part of the architecture: ViT-H/14.
-    spellings = [name.replace("/", "-").lower(), name.partition("/")[0].lower()]
-    near = dict.fromkeys(
-        of[found] for text in spellings for found in difflib.get_close_matches(text, of, 3, 0.8)
+    spellings = (name.replace("/", "-").lower(), first.lower())
+    near = [found for text in spellings for found in difflib.get_close_matches(text, of, 3, 0.8)]
+    found = ", ".join(f"{of[each]}/WEIGHTS" for each in list(dict.fromkeys(near))[:3])
+    return f"; did you mean {found}?" if found else ""
+
+
+def _architecture_of(path: Path) -> str:
+    """Return the open_clip architecture whose tensor names and shapes a weights file has.
+
+    Raises a ValueError with the name to use instead if there is none, or if there are several.
+    """
+    import open_clip
+
+    shapes = _shapes(path)
+    if any(name.startswith("vision_model.") for name in shapes):
+        raise ValueError(
+            f"backbone '{path}' has weights in the transformers format; use the open_clip name of "
+            "the same model, such as ViT-B-32/openai for openai/clip-vit-base-patch32"
+        )
+    fitting = [name for name in open_clip.list_models() if _fits(name, shapes)]
+    if not fitting:
+        raise ValueError(
+            f"the architecture of backbone '{path}' is not clear from its weights; give it as "
+            f"ARCHITECTURE/{path.absolute()}, such as ViT-B-32/{path.absolute()}"
+        )
+    if len(fitting) > 1:
+        names = " or ".join(f"{each}/{path.absolute()}" for each in fitting)
+        gelu = any(each.endswith("-quickgelu") for each in fitting)
+        hint = " (-quickgelu for weights of OpenAI and their fine-tuned versions)" if gelu else ""
+        raise ValueError(f"backbone '{path}' matches several architectures; use {names}{hint}")
+    return fitting[0]
+
+
+def check_no_torchscript(path: Path) -> None:
+    """Raise a ValueError if a file is TorchScript, which is a program; it says what to use."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            return
+    with path.open("rb") as stream:
+        same = _tag_with("url", hashlib.file_digest(stream, "sha256").hexdigest())
+    use = (
+        f"use {same}, the same weights"
+        if same
+        else "give its state dict, or for OpenAI's own file the name, such as ViT-B-32/openai"
     )
-    return (
-        f"; did you mean {', '.join(f'{each}/WEIGHTS' for each in list(near)[:3])}?" if near else ""
+    raise ValueError(f"backbone '{path}' is a TorchScript program, which Sieve does not run; {use}")
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a file by their names, without prefixes of wrappers."""
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as file:
+                names = file.keys()
+                shapes = {name: file.get_slice(name).get_shape() for name in names}
+        else:
+            check_no_torchscript(path)
+            mapped = zipfile.is_zipfile(path)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            inner = state.get("state_dict", state) if isinstance(state, Mapping) else {}
+            tensors = {n: value for n, value in inner.items() if isinstance(value, torch.Tensor)}
+            shapes = {str(name): value.shape for name, value in tensors.items()}
+    except ValueError:
+        raise
+    except Exception as error:  # zip, pickle and safetensors raise different errors
+        reason = reason_of(error)
+        if "weights_only" in str(error) or "Weights only" in str(error):
+            reason = "it is a pickle of Python objects, which Sieve does not load"
+        raise ValueError(
+            f"backbone '{path}' cannot be read as weights ({reason}); give a state dict as "
+            ".safetensors or .pt"
+        ) from None
+    return {_PREFIX.sub("", name): tuple(shape) for name, shape in shapes.items()}
+
+
+def _fits(architecture: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Return whether tensors are those of an architecture that open_clip builds alone."""
+    import open_clip
+
+    config = open_clip.get_model_config(architecture) or {}
+    others = {"timm_model_name", "hf_model_name", "multimodal_cfg"}
+    if others & {*config, *config.get("vision_cfg", ()), *config.get("text_cfg", ())}:
+        return False
+    if shapes.get("text_projection", (0,))[-1] != config.get("embed_dim"):
+        return False  # most architectures, without building them
+    build = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.device("meta"):
+        expected = build(**config).state_dict()
+    return all(
+        shapes.get(_PREFIX.sub("", name)) == tuple(value.shape) for name, value in expected.items()
     )

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.sparse import csc_array, csr_array
 
 from sieve.model.checkpoint import Checkpoint
-from sieve.model.codes import SparseCodes, code_files
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
 from sieve.model.dimensions.naming import (
     both_modalities,
@@ -30,7 +30,6 @@ from sieve.model.dimensions.naming import (
 )
 from sieve.model.dimensions.statistics import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes
 from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
 
@@ -166,8 +165,7 @@ def read_or_compute(
     """Read cached data, or compute and cache it; a damaged cache is replaced."""
     if folder.is_dir():
         try:
-            if not check_files(folder, _RECOMPUTED):
-                raise ValueError(f"{folder} has no checksums; {_RECOMPUTED}")
+            check_files(folder, _RECOMPUTED)
             return load(folder)
         except (OSError, ValueError, KeyError, EOFError) as error:
             log.warning("the cache in %s cannot be read (%s)", folder, error)

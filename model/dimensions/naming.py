@@ -18,7 +18,7 @@ from scipy.sparse.linalg import norm
 
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
-from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName
+from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
 from sieve.model.dimensions.vocabulary import (
     SHARPNESS,
     TextTower,
@@ -29,7 +29,6 @@ from sieve.model.dimensions.vocabulary import (
     word_embeddings,
 )
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.words.person_labels import labels_people
 from sieve.model.words.text import WordPresence, concept_presence
 
 
@@ -54,7 +53,7 @@ def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
 
 
 def nameable(words: WordPresence) -> WordPresence:
-    """Remove words and phrases that label people: see `sieve.model.words.person_labels`."""
+    """Remove words and phrases that label people: see `sieve.model.dimension_name`."""
     columns = [at for at, word in enumerate(words.words) if not labels_people(word)]
     return WordPresence([words.words[at] for at in columns], csr_array(words.presence[:, columns]))
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from sieve.model.codes import SparseCodes
 from sieve.model.exclusion import Query, best, scores, search
-from sieve.model.files import checked_once
 
 
 class Found(NamedTuple):
@@ -39,21 +38,11 @@ class Index(Protocol):
         ...
 
     def search(self, query: Query, top: int) -> Found:
-        """Return the best rows that share a dimension with the query.
+        """Return the best rows, at most `top`, that share a dimension with the query.
 
         A row that shares none scores 0 and is never returned, even if there are fewer than `top`
-        others. Rows with a negative score come last.
-
-        Parameters
-        ----------
-        query : Query
-        top : int
-            Maximum number of rows.
-
-        Raises
-        ------
-        ValueError
-            If the query's width differs from the codes', or the server does not answer.
+        others. Rows with a negative score come last. Raises a ValueError if the query's width
+        differs from the codes', or the server does not answer.
         """
         ...
 
@@ -72,13 +61,12 @@ class LocalIndex:
 
     def search(self, query: Query, top: int) -> Found:
         """Return the best rows that share a dimension with the query; ties by row."""
-        with checked_once():
-            hits = search(self.codes, query, top)
-            if not hits.scores.all():
-                total = scores(self.codes, query)
-                total[total == 0] = -np.inf
-                hits = best(total, top)
-            return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
+        hits = search(self.codes, query, top)
+        if not hits.scores.all():
+            total = scores(self.codes, query)
+            total[total == 0] = -np.inf
+            hits = best(total, top)
+        return Found(hits.rows, hits.scores, self.codes.take(hits.rows))
 
     def code(self, row: int) -> np.ndarray:
         """Return the code of one row: (m,) float32."""

@@ -1,32 +1,31 @@
 """Sparse codes in Qdrant (https://qdrant.tech), for collections too large for one machine.
 
 Each item is a point whose id is the item's row: its code is a sparse vector, and its payload holds
-the item's id and, indexed, the dimensions above τ. A search is one query: Qdrant adds up negative
-weights exactly (it only skips fewer postings then), and `never` is a filter on the payload. Its
-sparse index is exact. One more point, without a vector and so never returned, stores which
-collection and checkpoint the codes are of, and how far the upload is.
+the item's id and, indexed, the dimensions above τ. A search is one query, and exact: Qdrant adds up
+negative weights, and `never` is a filter on the payload. One more point, without a vector and so
+never returned, stores which collection and checkpoint the codes are of, and how far the upload is.
 
 Sharding, replication and storage are configured in Qdrant: `upload` also fills an empty collection
-that has a sparse vector `code`. An interrupted upload continues from the last stored batch.
+that has a sparse vector `code`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
-from sieve.model.exclusion import Calibration, Query
+from sieve.model.exclusion import Query
 from sieve.model.index import Found
 
 if TYPE_CHECKING:
@@ -35,6 +34,16 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 PORT = 6333
+VERSION = 1
+"""Version of the stored data; other versions are refused."""
+CODE = "code"
+"""Name of the sparse vector."""
+HAS = "has"
+"""Payload field that lists the dimensions above τ."""
+ABOUT = "51e7e000-0000-4000-8000-000000000001"
+"""Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
+_TIMEOUT_S = 60
+_AGAIN = "upload the codes under another name with `sieve index COLLECTION --to …`"
 _FORMS = "qdrant://HOST:6333/NAME, qdrants://… for TLS, or qdrant:///FOLDER/NAME"
 
 
@@ -51,23 +60,20 @@ class IndexAddress(NamedTuple):
     def parse(cls, text: str) -> IndexAddress:
         """Parse an address.
 
-        Parameters
-        ----------
-        text : str
-            `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
-            `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in
-            a folder and is meant for trials.
-
-        Raises
-        ------
-        ValueError
-            If it has another form, or contains a user name or a key.
+        It is `qdrant://HOST:PORT/NAME` (port 6333 by default), `qdrants://…` for TLS, or
+        `qdrant:///FOLDER/NAME` for the client's own in-memory engine, which stores its data in a
+        folder and is meant for trials. Raises a ValueError if it has another form, or contains a
+        user name or a key.
         """
+        server = ""
         try:
             parts = urlsplit(text.strip())
-            server = _server(parts)
+            if host := parts.hostname:
+                host = f"[{host}]" if ":" in host else host
+                secure = "s" if parts.scheme == "qdrants" else ""
+                server = f"http{secure}://{host}:{parts.port or PORT}"
         except ValueError:
-            parts, server = SplitResult("", "", "", "", ""), ""
+            parts = SplitResult("", "", "", "", "")
         folder, _, name = unquote(parts.path).strip("/").rpartition("/")
         is_plain = parts.scheme in ("qdrant", "qdrants") and not (parts.query or parts.fragment)
         if not (is_plain and name and bool(server) != bool(folder)):
@@ -84,18 +90,6 @@ class IndexAddress(NamedTuple):
         return f"{place}/{quote(self.name)}"
 
 
-def _server(parts: SplitResult) -> str:
-    """Return the server's HTTP address; empty if there is no host."""
-    if not parts.hostname:
-        return ""
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http{'s' if parts.scheme == 'qdrants' else ''}://{host}:{parts.port or PORT}"
-
-
-VERSION = 1
-"""Version of the stored data; other versions are refused."""
-
-
 @dataclass(frozen=True)
 class IndexIdentity:
     """Collection, checkpoint and calibration whose codes an index holds."""
@@ -106,8 +100,8 @@ class IndexIdentity:
     checkpoint_sha256: str
     items: int
     m: int
-    push: float
-    threshold: float
+    push: FiniteFloat
+    threshold: FiniteFloat
     """τ: each item's payload lists its dimensions above it, for `never`."""
     version: int = VERSION
 
@@ -125,23 +119,12 @@ class IndexIdentity:
             checkpoint.calibration.threshold,
         )
 
-    @classmethod
-    def read(cls, payload: Any) -> IndexIdentity | None:
-        """Read an identity from a payload; return None if it holds none."""
-        parts = fields(cls)
-        if not isinstance(payload, dict):
-            return None
-        if not all(_fits(payload.get(part.name), part.type) for part in parts):
-            return None
-        return cls(**{part.name: payload[part.name] for part in parts})
-
     def check(self, wanted: IndexIdentity, where: str) -> None:
         """Raise a ValueError that names both if an index holds other codes than the wanted ones."""
         if self.version != wanted.version:
             raise ValueError(
                 f"index {where} has version {self.version}, but this Sieve reads version "
-                f"{wanted.version}; upload the codes under another name with "
-                "`sieve index COLLECTION --to …`"
+                f"{wanted.version}; {_AGAIN}"
             )
         for kind in ("collection", "checkpoint"):
             theirs, ours = (
@@ -151,49 +134,22 @@ class IndexIdentity:
             if getattr(self, kind + "_sha256") != getattr(wanted, kind + "_sha256"):
                 raise ValueError(
                     f"index {where} holds codes of {kind} {theirs}, but {ours} is open; open that "
-                    "one, or upload these codes under another name with "
-                    "`sieve index COLLECTION --to …`"
+                    f"one, or {_AGAIN}"
                 )
-        if (self.items, self.m) != (wanted.items, wanted.m):
-            raise ValueError(
-                f"index {where} has {self.items} items of {self.m} dimensions, but the collection "
-                f"has {wanted.items} of {wanted.m}; upload the codes under another name"
-            )
-
-    def check_calibration(self, calibration: Calibration, where: str) -> None:
-        """Raise a ValueError if a threshold differs from the one that the index stores."""
-        if calibration.threshold != self.threshold:
-            raise ValueError(
-                f"index {where} stores the dimensions above {self.threshold} for `never`, but the "
-                f"query's threshold is {calibration.threshold}; upload the codes under another name"
-            )
 
 
-def _fits(value: object, kind: object) -> bool:
-    """Return whether a payload's value has a field's type."""
-    if kind == "str":
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
-        return False
-    return math.isfinite(value)
+@dataclass(frozen=True, kw_only=True)
+class _StoredIndex(IndexIdentity):
+    """Payload of the point that describes an index."""
 
-
-CODE = "code"
-"""Name of the sparse vector."""
-HAS = "has"
-"""Payload field that lists the dimensions above τ."""
-ABOUT = "51e7e000-0000-4000-8000-000000000001"
-"""Id of the point that stores the identity: a UUID, as all other ids are row numbers."""
-_TIMEOUT_S = 60
+    uploaded: NonNegativeInt
+    mean_positive: list[FiniteFloat]
 
 
 def connect(address: IndexAddress) -> QdrantClient:
     """Connect to a server, with the key in QDRANT_API_KEY, or open a folder.
 
-    Raises
-    ------
-    ValueError
-        If qdrant-client is not installed, or another process has the folder open.
+    Raises a ValueError if qdrant-client is not installed, or another process has the folder open.
     """
     try:
         from qdrant_client import QdrantClient
@@ -230,10 +186,13 @@ def _request(where: str) -> Iterator[None]:
         raise ValueError(f"index {where} answers {error.status_code}: {body}{hint}") from None
 
 
-def _read_about(client: QdrantClient, name: str) -> dict[str, Any] | None:
-    """Read the payload that identifies an index; return None if there is none."""
+def _read_stored(client: QdrantClient, name: str, where: str) -> _StoredIndex | None:
+    """Read the description of an index; return None if there is none."""
     points = client.retrieve(name, [ABOUT], with_payload=True, with_vectors=False)
-    return dict(points[0].payload or {}) if points else None
+    try:
+        return TypeAdapter(_StoredIndex).validate_python(points[0].payload) if points else None
+    except ValidationError:
+        raise ValueError(f"{where} was not written by Sieve; choose another name") from None
 
 
 class QdrantIndex:
@@ -241,7 +200,6 @@ class QdrantIndex:
 
     Parameters
     ----------
-    client : QdrantClient
     name : str
         Name of the collection in Qdrant.
     identity : IndexIdentity
@@ -262,38 +220,28 @@ class QdrantIndex:
     ) -> None:
         self._client, self._name, self._where = client, name, where
         with _request(where):
-            exists = client.collection_exists(name)
-            about = _read_about(client, name) if exists else None
-        if not exists:
-            raise FileNotFoundError(
-                f"there is no index {where}; create it with `sieve index COLLECTION --to {where}`"
-            )
-        stored = IndexIdentity.read(about)
-        if about is None or stored is None:
+            if not client.collection_exists(name):
+                raise FileNotFoundError(
+                    f"there is no index {where}; create it with "
+                    f"`sieve index COLLECTION --to {where}`"
+                )
+            stored = _read_stored(client, name, where)
+        if stored is None:
             raise ValueError(f"{where} was not written by Sieve; choose another name")
         stored.check(identity, where)
-        uploaded = about.get("uploaded")
-        if uploaded != stored.items:
+        if stored.uploaded != stored.items:
             raise ValueError(
-                f"index {where} has {uploaded} of {stored.items} items; continue with "
+                f"index {where} has {stored.uploaded} of {stored.items} items; continue with "
                 f"`sieve index {stored.collection} --to {where}`"
             )
         self.identity = stored
-        self.mean_positive = _read_numbers(about.get("mean_positive"))
+        self.mean_positive = np.array(stored.mean_positive, np.float32)
         if self.mean_positive.shape != (stored.m,):
-            raise ValueError(f"index {where} is damaged; upload the codes under another name")
+            raise ValueError(f"index {where} is damaged; {_AGAIN}")
 
     @classmethod
     def open(cls, text: str, collection: Collection, checkpoint: Checkpoint) -> QdrantIndex:
-        """Open the index at an address.
-
-        Parameters
-        ----------
-        text : str
-            See `IndexAddress.parse`.
-        collection, checkpoint
-            Those whose codes it must hold.
-        """
+        """Open the index of the codes of a collection and a checkpoint at an address."""
         address = IndexAddress.parse(text)
         identity = IndexIdentity.of(collection, checkpoint)
         return cls(connect(address), address.name, identity, str(address))
@@ -311,7 +259,12 @@ class QdrantIndex:
             return self._found([])
         query_filter = None
         if query.never and query.off:
-            self.identity.check_calibration(query.calibration, self._where)
+            threshold, stored = query.calibration.threshold, self.identity.threshold
+            if threshold != stored:
+                raise ValueError(
+                    f"index {self._where} stores the dimensions above {stored} for `never`, but "
+                    f"the query's threshold is {threshold}; {_AGAIN}"
+                )
             off = models.FieldCondition(key=HAS, match=models.MatchAny(any=list(query.off)))
             query_filter = models.Filter(must_not=[off])
         vector = models.SparseVector(indices=active.tolist(), values=factors[active].tolist())
@@ -360,15 +313,6 @@ class QdrantIndex:
         return SparseCodes(indptr, indices, values, self.identity.m)
 
 
-def _read_numbers(payload: Any) -> np.ndarray:
-    """Read a list of finite numbers: (x,) float32; (0,) if it is something else."""
-    try:
-        numbers = np.array(payload, np.float32)
-    except (TypeError, ValueError):
-        return np.zeros(0, np.float32)
-    return numbers if np.isfinite(numbers).all() else np.zeros(0, np.float32)
-
-
 BATCH = 1000
 
 
@@ -393,28 +337,20 @@ def upload(
     batch: int = BATCH,
     progress: bool = False,
 ) -> UploadReport:
-    """Upload all codes to an index.
+    """Upload all codes to an index, which is created if it does not exist.
 
-    Progress is stored after each batch, so an interrupted upload repeats at most one batch, which
-    overwrites itself.
+    Progress is stored after each batch, so an interrupted upload continues from the last batch.
 
     Parameters
     ----------
-    client : QdrantClient
-    name : str
-        Name of the collection in Qdrant, which is created if it does not exist.
-    identity : IndexIdentity
-        Identity of the codes.
-    codes : SparseCodes
+    client, name, identity, where
+        As for `QdrantIndex`.
+    codes : (n, m) SparseCodes
     mean_positive : (m,) float32
     item_ids : sequence of str
         Id of each row.
-    where : str
-        The index's address, for messages.
     batch : int
         Items per request.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------
@@ -429,11 +365,10 @@ def upload(
             total=codes.n, initial=before, unit="item", unit_scale=True, disable=not progress
         ) as bar:
             for start in range(before, codes.n, batch):
-                end = min(start + batch, codes.n)
-                rows = range(start, end)
-                points = _points(codes, rows, item_ids[start:end], identity.threshold)
+                rows = range(start, min(start + batch, codes.n))
+                points = [_point(codes, row, item_ids[row], identity.threshold) for row in rows]
                 client.upsert(name, points, wait=True)
-                client.set_payload(name, {"uploaded": end}, points=[ABOUT], wait=True)
+                client.set_payload(name, {"uploaded": rows.stop}, points=[ABOUT], wait=True)
                 bar.update(len(rows))
     return UploadReport(codes.n, before)
 
@@ -451,13 +386,9 @@ def _begin(
             sparse_vectors_config={CODE: models.SparseVectorParams()},
             on_disk_payload=True,
         )
-    about = _read_about(client, name)
-    if about is not None:
-        stored, uploaded = IndexIdentity.read(about), about.get("uploaded")
-        if stored is None or not isinstance(uploaded, int) or not 0 <= uploaded <= stored.items:
-            raise ValueError(f"{where} was not written by Sieve; choose another name")
+    if stored := _read_stored(client, name, where):
         stored.check(identity, where)
-        return uploaded
+        return stored.uploaded
     sparse = client.get_collection(name).config.params.sparse_vectors or {}
     if client.count(name, exact=True).count or CODE not in sparse:
         raise ValueError(f"{where} holds something else; choose another name")
@@ -470,18 +401,10 @@ def _begin(
     return 0
 
 
-def _points(
-    codes: SparseCodes, rows: range, item_ids: Sequence[str], threshold: float
-) -> list[models.PointStruct]:
-    """Build the points of some rows."""
+def _point(codes: SparseCodes, row: int, item_id: str, threshold: float) -> models.PointStruct:
     from qdrant_client import models
 
-    points = []
-    for row, item_id in zip(rows, item_ids, strict=True):
-        dimensions, values = codes.row(row)
-        vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
-        has = dimensions[values > threshold].tolist()
-        points.append(
-            models.PointStruct(id=row, vector={CODE: vector}, payload={"id": item_id, HAS: has})
-        )
-    return points
+    dimensions, values = codes.row(row)
+    vector = models.SparseVector(indices=dimensions.tolist(), values=values.tolist())
+    payload = {"id": item_id, HAS: dimensions[values > threshold].tolist()}
+    return models.PointStruct(id=row, vector={CODE: vector}, payload=payload)

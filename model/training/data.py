@@ -25,8 +25,7 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.distributed import World
-from sieve.model.words.hypernyms import with_hypernyms
-from sieve.model.words.text import concept_presence
+from sieve.model.words.text import concept_presence, with_hypernyms
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")

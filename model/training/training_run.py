@@ -128,7 +128,7 @@ def train(
         auto, cuda, mps or cpu.
     backbone : Backbone, optional
         Of the collection; loaded if not given. If it is unavailable, words are embedded from the
-        captions of the train split (see `model.caption_encoder`), as `training.json` records.
+        captions of the train split (see `model.text_encoder`), as `training.json` records.
     text_encoder : str
         A backbone or `package.module:function` that embeds words instead of the backbone of the
         collection: see `model.text_encoder`.

@@ -1,4 +1,1 @@
-"""Words of captions and queries: tokens, hypernyms, nouns and word codes.
-
-Nothing is imported here, so that each module can be loaded alone.
-"""
+"""Words of captions and queries: tokens, base forms, hypernyms, and the benchmark's nouns."""

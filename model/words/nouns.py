@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,26 @@ from sieve import assets
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 _LONGEST = 3
 """Words of the longest form (double decker bus)."""
+
+
+Match = TypeVar("Match")
+
+
+def longest_matches(
+    words: tuple[str, ...], longest: int, find: Callable[[tuple[str, ...]], Match | None]
+) -> Iterator[tuple[str, Match | None]]:
+    """Find the longest phrases from left to right.
+
+    Yields the first word of each phrase with what `find` returns, and each other word with None.
+    """
+    start = 0
+    while start < len(words):
+        end, found = start + 1, None
+        for end in range(min(start + longest, len(words)), start, -1):
+            if (found := find(words[start:end])) is not None:
+                break
+        yield words[start], found
+        start = end
 
 
 class NounTable:
@@ -54,6 +75,7 @@ class NounTable:
                     raise ValueError(
                         f"{form!r} is a form of both {self._of_form[form]!r} and {lemma!r}"
                     )
+        self._of_words = {tuple(form.split(" ")): lemma for form, lemma in self._of_form.items()}
         self._hypernyms = {lemma: frozenset(self._climb(lemma, ())) for lemma in self.lemmas}
 
     @classmethod
@@ -92,19 +114,10 @@ class NounTable:
 
     def nouns_in(self, text: str) -> set[str]:
         """Return the nouns of a text and their hypernyms; a hot dog is no dog."""
-        words = _TOKEN.findall(text.lower())
-        nouns: set[str] = set()
-        start = 0
-        while start < len(words):
-            step = 1
-            for length in range(min(_LONGEST, len(words) - start), 0, -1):
-                lemma = self._of_form.get(" ".join(words[start : start + length]))
-                if lemma is not None:
-                    nouns |= self._hypernyms[lemma]
-                    step = length
-                    break
-            start += step
-        return nouns
+        words = tuple(_TOKEN.findall(text.lower()))
+        matches = longest_matches(words, _LONGEST, self._of_words.get)
+        found = [self._hypernyms[lemma] for _, lemma in matches if lemma is not None]
+        return set().union(*found)
 
     def presence(self, captions: Iterable[Iterable[str]]) -> np.ndarray:
         """Return which item has which noun in any of its captions: (n, lemmas) bool."""
@@ -136,28 +149,14 @@ def mentions(wanted: str, captions: Sequence[str], labels: Sequence[str], nouns:
 
     Nouns of the table also match by their forms, synonyms and hyponyms: a puppy is a dog. A text
     without such a noun matches if a label or a caption contains it word by word.
-
-    Parameters
-    ----------
-    wanted : str
-        Part of a query: "a beach", "dogs and cats".
-    captions, labels : sequence of str
-        Of one item.
-    nouns : NounTable
     """
-    if wanted_nouns := _named_nouns(wanted, nouns):
+    if named := nouns.nouns_in(wanted):
         found = set().union(*(nouns.nouns_in(text) for text in (*captions, *labels)))
-        return wanted_nouns <= found
+        return named <= found
     phrase = f" {bare_phrase(wanted)} "
     return bool(phrase.strip()) and any(
         phrase in f" {bare_phrase(text)} " for text in (*captions, *labels)
     )
-
-
-def _named_nouns(text: str, nouns: NounTable) -> set[str]:
-    """Return the nouns of a text without hypernyms of others: a dog, but not an animal."""
-    found = nouns.nouns_in(text)
-    return {one for one in found if not any(one != k and one in nouns.hypernyms(k) for k in found)}
 
 
 def bare_phrase(text: str) -> str:

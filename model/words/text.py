@@ -1,18 +1,15 @@
 """Words of English texts: tokens, base forms, and content words of captions.
 
-`WordList` finds the words of a query that a small backbone was not trained on. A word counts as
-known if it and a listed word may have the same base form (dogs and dog, running and run). The
-matching is lenient on purpose, because false warnings would teach users to ignore all warnings.
-
-`word_presence` finds the content words of each item's captions, and `concept_presence` their
-phrases of two words as well.
+The table of hypernyms is an excerpt of WordNet (Miller 1995), made by `sieve.data_prep.wordnet`;
+`assets/words/SOURCE.md` has its licence.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
+from sieve import assets
 from sieve.model.words.nouns import benchmark_nouns
 
 _STOP = """
@@ -85,12 +83,10 @@ class WordReading(NamedTuple):
 
 
 class WordList:
-    """The words that a small backbone was trained on.
+    """The words that a small backbone was trained on: those of its tokeniser.
 
-    Parameters
-    ----------
-    words : iterable of str
-        Words of its tokeniser.
+    A word is known if it and a listed word may have the same base form (dogs and dog, running and
+    run). This is lenient on purpose, because false warnings teach users to ignore all warnings.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -113,11 +109,7 @@ class WordList:
     def read(self, text: str, singular: bool = False) -> WordReading:
         """Replace words that are not listed by a listed form: singular, spelling, inflection.
 
-        Parameters
-        ----------
-        text : str
-        singular : bool
-            Also replace listed plurals whose singular is listed.
+        With `singular`, also replace listed plurals whose singular is listed.
         """
         replaced: dict[str, str] = {}
         unknown: dict[str, None] = {}
@@ -278,19 +270,10 @@ def singular_forms(vocabulary: Iterable[str]) -> dict[str, str]:
 def with_phrases(
     words: WordPresence, captions: Sequence[Sequence[str]], min_items: int = 5
 ) -> WordPresence:
-    """Add the phrases of two adjacent words that the captions use, such as "palm tree".
+    """Add the phrases of two adjacent words that the captions of each item use ("palm tree").
 
-    A phrase must be in at least a quarter of the items that have the rarer of its two words, so
-    that words that are adjacent by chance are left out.
-
-    Parameters
-    ----------
-    words : WordPresence
-        Of the same captions.
-    captions : sequence of sequence of str
-        Captions of each item.
-    min_items : int
-        Phrases of fewer items are dropped.
+    A phrase must be in at least `min_items` items, and in a quarter of those that have the rarer of
+    its two words, so that words that are adjacent by chance are left out.
     """
     column = {word: at for at, word in enumerate(words.words)}
     forms = singular_forms({word for item in captions for t in item for word in content_words(t)})
@@ -307,11 +290,23 @@ def with_phrases(
         )
         if len(rows) >= max(min_items, rarer / 4) and one != other:
             kept[f"{one} {other}"] = rows
-    columns = np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()])
-    rows = np.array([row for rows in kept.values() for row in rows], np.int64)
-    ones = np.ones(len(rows), np.float32)
-    phrases = csr_array((ones, (rows, columns)), shape=(len(captions), len(kept)))
+    phrases = _indicator([*kept.values()], len(captions)).T
     return WordPresence([*words.words, *kept], csr_array(hstack([words.presence, phrases])))
+
+
+def _indicator(columns_of: Sequence[Sequence[int]], n_columns: int) -> csr_array:
+    """Return a matrix of 0 and 1, float32, from the columns of each row."""
+    rows = np.repeat(np.arange(len(columns_of)), [len(columns) for columns in columns_of])
+    columns = np.array([column for columns in columns_of for column in columns], np.int64)
+    ones = np.ones(len(rows), np.float32)
+    return csr_array((ones, (rows, columns)), shape=(len(columns_of), n_columns))
+
+
+def _frequent(words: Sequence[str], presence: csr_array, min_items: int) -> WordPresence:
+    columns = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
+    return WordPresence(
+        [words[column] for column in columns.tolist()], csr_array(presence[:, columns])
+    )
 
 
 def _adjacent(text: str) -> list[tuple[str, str]]:
@@ -325,14 +320,9 @@ def _adjacent(text: str) -> list[tuple[str, str]]:
 
 
 def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
-    """Return the content words of all items' captions, plurals as singulars.
+    """Return the content words of the captions of each item, plurals as singulars.
 
-    Parameters
-    ----------
-    captions : sequence of sequence of str
-        Captions of each item.
-    min_items : int
-        Words of fewer items are dropped.
+    Words of fewer than `min_items` items are dropped.
     """
     texts = ["\n".join(item) for item in captions]
     forms = singular_forms({word for text in texts for word in content_words(text)})
@@ -346,11 +336,39 @@ def word_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> Word
         presence = csr_array(vectorizer.fit_transform(texts), dtype=np.float32)
     except ValueError:  # scikit-learn's "empty vocabulary": no caption has a content word
         return WordPresence([], csr_array((len(captions), 0), dtype=np.float32))
-    frequent = np.flatnonzero(np.asarray(presence.sum(0)).ravel() >= min_items)
-    words = vectorizer.get_feature_names_out()[frequent].tolist()
-    return WordPresence(words, csr_array(presence[:, frequent]))
+    return _frequent(vectorizer.get_feature_names_out().tolist(), presence, min_items)
 
 
 def concept_presence(captions: Sequence[Sequence[str]], min_items: int = 5) -> WordPresence:
     """Return the content words and phrases: see `word_presence` and `with_phrases`."""
     return with_phrases(word_presence(captions, min_items), captions, min_items)
+
+
+@lru_cache(maxsize=1)
+def _hypernym_table() -> Mapping[str, tuple[str, ...]]:
+    """Read the common synonyms and hypernyms of each noun."""
+    table = (assets.ROOT / "words" / "kinds.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in table.splitlines())
+    return {noun: tuple(hypernyms.split()) for noun, hypernyms in rows}
+
+
+def hypernyms_of(word: str) -> frozenset[str]:
+    """Return a word, its singular, and their synonyms and hypernyms."""
+    table, singular = _hypernym_table(), lemma(word)
+    forms = (word, singular) if word in PLURALS else (singular, word)
+    noun = next((form for form in forms if form in table), word)
+    return frozenset({word, noun, *table.get(noun, ())})
+
+
+def with_hypernyms(words: WordPresence, min_items: int = 5) -> WordPresence:
+    """Add the hypernyms of each item's words: a caption with a dog also implies an animal.
+
+    Words of fewer than `min_items` items are dropped.
+    """
+    implied = [hypernyms_of(word) for word in words.words]
+    columns = sorted(frozenset(words.words).union(*implied))
+    column_of = {word: column for column, word in enumerate(columns)}
+    implies = _indicator([[column_of[word] for word in sorted(of)] for of in implied], len(columns))
+    presence = csr_array(words.presence @ implies)
+    presence.data[:] = 1
+    return _frequent(columns, presence, min_items)

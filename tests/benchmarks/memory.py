@@ -19,7 +19,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -27,7 +26,7 @@ from PIL import Image
 from sieve.data_prep.pipeline.decode import ThumbnailWriter
 from sieve.data_prep.precomputed import PrecomputedEmbeddings
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.records import Record, Source
+from sieve.data_prep.records import Record
 from sieve.data_prep.sources.folder import Folder
 from sieve.model.backbone import Backbone
 from sieve.model.collection import BackboneIdentity
@@ -78,7 +77,7 @@ def with_precomputed(folder: Path, rows: int, width: int) -> None:
     )
     setattr(ThumbnailWriter, "write", lambda *_: None)  # noqa: B010
     identity = BackboneIdentity("synthetic", "0" * 64, width)
-    prepare(cast(Source, MadeUp(rows)), identity, folder / "collection", precomputed=known)
+    prepare(MadeUp(rows), identity, folder / "collection", precomputed=known)
 
 
 def with_missing(folder: Path, rows: int) -> None:
@@ -90,7 +89,7 @@ def with_missing(folder: Path, rows: int) -> None:
         stream.writelines(f"{row:07}.jpg,{caption(row)}\n" for row in range(rows - 1))
     source = Folder(folder / "images", folder / "captions.csv")
     backbone = Backbone.load("sieve-lite", "cpu")
-    prepare(cast(Source, source), backbone, folder / "collection", keep_going=True)
+    prepare(source, backbone, folder / "collection", keep_going=True)
 
 
 def main() -> None:

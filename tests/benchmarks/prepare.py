@@ -24,7 +24,6 @@ import torch
 
 from sieve.data_prep.pipeline.embed import IMAGE_BATCH, precision
 from sieve.data_prep.prepare import prepare
-from sieve.data_prep.records import Source
 from sieve.data_prep.sources.folder import Folder
 from sieve.model.backbone import Backbone, resolve_device
 
@@ -57,7 +56,7 @@ def bare(backbone: Backbone, pixels: torch.Tensor) -> float:
 def whole(backbone: Backbone, folder: Folder, out: Path) -> float:
     """Return images per second of `prepare`."""
     started = time.perf_counter()
-    made = prepare(cast(Source, folder), backbone, out, progress=False)
+    made = prepare(folder, backbone, out, progress=False)
     return made.n_items / (time.perf_counter() - started)
 
 
@@ -81,7 +80,7 @@ def main() -> None:
         only.write_text("\n".join(names))
         folder = Folder(args.folder, only=only)
         records = list(folder.records())
-        pixels = torch.stack([backbone.preprocess(folder.open_image(r, 320)) for r in records])
+        pixels = torch.stack([backbone.transform(folder.open_image(r, 320)) for r in records])
         bare(backbone, pixels[: 2 * IMAGE_BATCH])  # warm-up
         rounds = []
         for number in range(args.rounds):

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sieve.model import collection as parts
-from sieve.model.collection import Collection, thumbnail_path
-from sieve.model.collection_writer import write_manifest
+from sieve.model.collection import Collection, thumbnail_path, write_manifest
 from sieve.model.dimensions import CodeCache
 from sieve.model.dimensions.cache import cache_folder, write_cache
 from sieve.model.dimensions.statistics import VERSION

@@ -31,8 +31,8 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 from sieve.model.training import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData
 from sieve.model.training.trainer import Trainer

@@ -63,7 +63,7 @@ def test_shard_can_be_opened_alone(parts: list[Path]) -> None:
     opened = [Collection.open(part) for part in parts]
     assert sum(part.n_items for part in opened) == 805
     assert min(part.n_items for part in opened) > 30
-    assert opened[1].manifest["shard"]["part"] == "2/3"
+    assert opened[1].manifest.shard.part == "2/3"
     assert len(opened[1].items) == opened[1].n_items == len(opened[1].image_embeddings)
 
 

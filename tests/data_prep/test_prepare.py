@@ -23,7 +23,7 @@ def test_collection_contains_everything_from_the_source(
     made = prepare(SquareSource(7), tiny_backbone, tmp_path / "c", progress=False)
     opened = Collection.open(tmp_path / "c")
     assert (opened.name, opened.n_items, opened.n_captions) == ("drawn", 7, 6)
-    assert (opened.manifest["source"], opened.manifest["licence"]) == ("7 squares", "CC0")
+    assert (opened.manifest.source, opened.manifest.licence) == ("7 squares", "CC0")
     assert opened.backbone == made.backbone
     assert opened.items["id"].tolist() == [record.id for record in SquareSource(7).records()]
     assert opened.caption_item.tolist() == [1, 2, 2, 4, 5, 5]
@@ -145,7 +145,7 @@ def test_skipped_rows_are_listed_but_not_counted_as_bad(
     made = prepare(WithRows(5), tiny_backbone, tmp_path / "c", progress=False)
     assert made.n_items == 5
     assert len(skipped_rows(made)) == 31
-    assert made.manifest["counts"]["skipped"] == 30
+    assert made.manifest.counts.skipped == 30
 
 
 def test_existing_output_is_not_overwritten(tmp_path: Path, tiny_backbone: Backbone) -> None:

@@ -17,8 +17,8 @@ from sieve.model.collection import (
     TEXT_EMBEDDINGS,
     BackboneIdentity,
     Collection,
+    write_manifest,
 )
-from sieve.model.collection_writer import write_manifest
 from sieve.model.engine import Engine
 from sieve.model.training import TrainingConfig, train
 from sieve.model.words.text import WordList, WordReading

@@ -8,8 +8,13 @@ import pytest
 from sieve.model.compare import (
     DENSE_METHODS,
     QueryEmbeddings,
+    Relevance,
     dense_scores,
     embed_query,
+    find_concept,
+    load_concepts,
+    measure,
+    relevance_of,
     shown_rows,
     sparse_scores,
     trained_share,
@@ -17,7 +22,6 @@ from sieve.model.compare import (
 from sieve.model.engine import Engine
 from sieve.model.evaluation.rules import Space, unit
 from sieve.model.exclusion import best
-from sieve.model.relevance import Relevance, find_concept, load_concepts, measure, relevance_of
 
 
 def encode_query(engine: Engine, text: str, without: str) -> QueryEmbeddings:

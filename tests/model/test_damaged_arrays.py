@@ -21,10 +21,9 @@ from tiny_codes import write_codes
 from sieve.data_prep.prepare import prepare
 from sieve.data_prep.sources.embedding_files import open_shards
 from sieve.data_prep.sources.sparse_codes import CodeFiles, Codes
-from sieve.model.codes import SparseCodes
+from sieve.model.codes import IMAGE_CODES, SparseCodes, read_codes
 from sieve.model.collection import CAPTION_ITEM, IMAGE_EMBEDDINGS, MANIFEST, Collection, file_sha256
 from sieve.model.dimensions.vocabulary import word_embeddings
-from sieve.model.external_codes import IMAGE_CODES, read_codes
 
 N = 20
 

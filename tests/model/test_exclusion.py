@@ -73,7 +73,7 @@ def test_off_dimension_contributes_zero_at_strictness_0(world: World) -> None:
         assert all(v == 0 for j, v in zip(*parts, strict=True) if j in off)
 
 
-@given(worlds(), st.floats(0, 0.9))
+@given(worlds(), st.floats(0, 0.875, width=32))  # codes are float32
 @settings(max_examples=100, deadline=None)
 def test_never_returns_nothing_above_the_threshold(world: World, threshold: float) -> None:
     codes, code, off, weights = world

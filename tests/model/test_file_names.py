@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sieve.model.file_names import FileNames
+from sieve.model.item_table import FileNames
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from sieve.model.collection import (
     IMAGE_EMBEDDINGS,
     ITEMS,
     MANIFEST,
+    BackboneIdentity,
     Collection,
     file_sha256,
 )
-from sieve.model.identity import BackboneIdentity
 
 N = 20
 

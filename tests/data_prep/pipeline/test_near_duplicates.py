@@ -72,7 +72,7 @@ def test_copies_and_reencoded_images_are_listed(tmp_path: Path) -> None:
             for row in csv.DictReader(stream)
         }
     assert found == {("copy-of-03.png", "03.png", "same"), ("jpeg-of-07.jpg", "07.png", "near")}
-    assert made.manifest["counts"]["duplicates"] == 2
+    assert made.manifest.counts.duplicates == 2
 
 
 def test_the_most_similar_item_of_an_earlier_split_is_listed_too() -> None:

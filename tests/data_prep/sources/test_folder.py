@@ -146,7 +146,7 @@ def test_missing_paths_are_reported(tmp_path: Path) -> None:
         Folder(tmp_path, tmp_path / "none.csv")
     with pytest.raises(FileNotFoundError, match="no file .*none.txt; check --only"):
         Folder(tmp_path, only=tmp_path / "none.txt")
-    with pytest.raises(IsADirectoryError, match="is a folder; --captions is a file"):
+    with pytest.raises(IsADirectoryError, match="is a folder, not a file; check --captions"):
         Folder(tmp_path, tmp_path)
     shard = save(tmp_path / "shard.png")
     with pytest.raises(NotADirectoryError, match=r"shard\.png is a file; give the folder"):

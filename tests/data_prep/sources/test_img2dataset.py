@@ -59,7 +59,7 @@ def test_layouts_give_the_same_collection(tmp_path: Path, tiny_backbone: Backbon
         )
         for name, write in LAYOUTS.items()
     }  # fmt: skip
-    files = [collection.manifest["files"] for collection in made.values()]
+    files = [collection.manifest.files for collection in made.values()]
     for part in ("image_embeddings.npy", "text_embeddings.npy", "caption_item.npy"):
         assert len({facts[part]["sha256"] for facts in files}) == 1
     ids = [collection.items["id"].tolist() for collection in made.values()]

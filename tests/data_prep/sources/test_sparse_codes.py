@@ -25,8 +25,8 @@ from sieve.data_prep.sources.sparse_codes import (
     read_names,
 )
 from sieve.model.backbone import Backbone
+from sieve.model.codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 from sieve.model.collection import Collection
-from sieve.model.external_codes import IMAGE_CODES, TEXT_CODES, read_codes, read_words
 
 
 def prepared(folder: Path, out: Path, **options: object) -> Collection:
@@ -224,8 +224,8 @@ HOSTILE = {
     "twice": (parts(indices=np.array([0, 2, 2])), "row 1 has dimension 2 twice; call sum_dupl"),
     "unsorted": (unsorted_rows, "row 0 has dimension 1 out of order; call sort_indices"),
     "negative": (parts(data=np.array([1.0, -2, 3])), "row 1 has a negative value in dimension 1"),
-    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has not a finite value in dimension 2"),
-    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has not a finite value"),
+    "nan": (parts(data=np.array([1.0, 2, np.nan])), "row 1 has a value that is not finite in"),
+    "infinite": (parts(data=np.array([np.inf, 2, 3])), "row 0 has a value that is not finite"),
     "complex": (parts(data=np.array([1j, 2, 3])), "its data has shape"),
     "text data": (parts(data=np.array(["a", "b", "c"])), "its data has shape"),
     "float indices": (parts(indices=np.array([0.0, 1, 2])), "its indices has shape"),

@@ -68,7 +68,7 @@ def test_conceptual_captions_tar_is_prepared(
     assert made.out.startswith(f"8 items, 8 captions in {out}")
     opened = Collection.open(out)
     assert list(opened.caption_texts) == [f"picture {number}" for number in range(8)]
-    assert opened.manifest["licence"] == "by their owners"
+    assert opened.manifest.licence == "by their owners"
     line = fault(sieve("prepare", "conceptual-captions", tmp_path / "none"))
     assert "give the folder of the shards" in line
 

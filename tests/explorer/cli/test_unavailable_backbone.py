@@ -14,10 +14,10 @@ from unavailable_backbone import BACKBONE, PLACES, text_of, write_embeddings
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.search import SearchHandlers
 from sieve.model.backbone import BackboneUnavailable
-from sieve.model.caption_encoder import CaptionEncoder
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.engine import Engine
+from sieve.model.text_encoder import CaptionEncoder
 
 REASON = f"unknown backbone '{BACKBONE}'"
 REMEDY = "--text-encoder NAME"

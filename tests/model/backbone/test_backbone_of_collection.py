@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from sieve.model.training import TrainingConfig, train
 
 @pytest.fixture
 def of_other_weights(tiny_collection: Collection) -> Collection:
-    backbone = tiny_collection.manifest["backbone"] | {"sha256": "0" * 64}
-    manifest = tiny_collection.manifest | {"backbone": backbone}
+    backbone = replace(tiny_collection.backbone, sha256="0" * 64)
+    manifest = tiny_collection.manifest.model_copy(update={"backbone": backbone})
     return Collection(tiny_collection.path, manifest, tiny_collection.sha256)
 
 

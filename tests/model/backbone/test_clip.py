@@ -113,7 +113,7 @@ def test_images_do_not_depend_on_their_batch(lite: Backbone):
     together = lite.encode_images(images)
     alone = np.concatenate([lite.encode_images([image]) for image in images])
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    pixels = torch.stack([lite.preprocess(image) for image in images])
+    pixels = torch.stack([lite.transform(image) for image in images])
     np.testing.assert_allclose(together, lite.encode_pixels(pixels), atol=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_exif_orientation_is_applied(lite: Backbone):
 def test_preprocessing_is_pickled_without_the_weights(lite: Backbone):
     carried = pickle.dumps(lite.transform)
     assert len(carried) < 20_000
-    assert torch.equal(pickle.loads(carried)(noise(2)), lite.preprocess(noise(2)))
+    assert torch.equal(pickle.loads(carried)(noise(2)), lite.transform(noise(2)))
 
 
 @pytest.mark.parametrize(

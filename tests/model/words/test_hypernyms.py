@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sieve.model.words.hypernyms import hypernyms_of, with_hypernyms
-from sieve.model.words.text import concept_presence, word_presence
+from sieve.model.words.text import concept_presence, hypernyms_of, with_hypernyms, word_presence
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from scipy.sparse import csr_array
 
 from sieve import assets
 from sieve.model.checkpoint import NAMES, Checkpoint
-from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName
+from sieve.model.dimension_name import CAPTIONS, GIVEN, DimensionName, labels_people
 from sieve.model.dimensions.naming import name_dimensions, nameable
 from sieve.model.dimensions.vocabulary import english_words
-from sieve.model.words.person_labels import labels_people
 from sieve.model.words.text import WordPresence
 
 BUNDLED = sorted(path.parent for path in assets.ROOT.glob(f"checkpoints/*/{NAMES}"))
@@ -72,8 +71,7 @@ def test_captions_name_no_person() -> None:
 
 
 def test_older_names_are_replaced_by_the_next_best_word() -> None:
-    entry = {"name": "arab", "score": 0.5, "runner_up": "crowd", "runner_up_score": 0.4}
-    name = DimensionName.read({**entry, "source": CAPTIONS}).without_labels()
+    name = DimensionName("arab", 0.5, "crowd", 0.4, CAPTIONS).without_labels()
     assert name is not None and (name.name, name.score) == ("crowd", 0.4)
     alone = DimensionName("arab", 0.5, "muslim", 0.4, CAPTIONS, "oriental", 0.3)
     assert alone.without_labels() is None

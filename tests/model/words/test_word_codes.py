@@ -4,9 +4,10 @@ import numpy as np
 from tiny_codes import WORD_CODES, WORDS, matrix
 
 from sieve.model.codes import SparseCodes
-from sieve.model.words.word_codes import CodedWords
+from sieve.model.text_encoder import CodedWords
 
-TABLE = CodedWords(WORDS, SparseCodes.from_rows(matrix(WORD_CODES)))
+CODES = SparseCodes.from_rows(matrix(WORD_CODES))
+TABLE = CodedWords(WORDS, CODES.dense, CODES.m)
 HALF = np.sqrt(0.5)
 
 
@@ -24,21 +25,21 @@ def test_a_text_is_the_mean_of_its_words() -> None:
 
 
 def test_longest_entry_is_used() -> None:
-    assert TABLE.read("a polar bear and a cat").rows == (5, 3)
-    assert TABLE.read("Polar  Bears").rows == (5,)
-    assert TABLE.read("polar").unknown == ("polar",)
+    assert TABLE.rows_of("a polar bear and a cat")[0] == [5, 3]
+    assert TABLE.rows_of("Polar  Bears")[0] == [5]
+    assert TABLE.unknown_words("polar") == ["polar"]
 
 
 def test_unknown_words_are_reported_except_function_words() -> None:
-    found = TABLE.read("two xylophones and a dog with a xylophone")
-    assert found.rows == (0,)
-    assert found.unknown == ("xylophones", "xylophone")
+    rows, unknown = TABLE.rows_of("two xylophones and a dog with a xylophone")
+    assert rows == [0]
+    assert unknown == ["xylophones", "xylophone"]
     assert not TABLE.code("xylophone").any()
     assert not TABLE.code("").any()
 
 
 def test_non_word_entries_match_exactly() -> None:
     codes = SparseCodes.from_rows(matrix(np.eye(3)))
-    table = CodedWords(["##ing", "☂ 2", "ing"], codes)
-    assert table.read("☂  2").rows == (1,)
-    assert table.read("ing").rows == (2,)
+    table = CodedWords(["##ing", "☂ 2", "ing"], codes.dense, codes.m)
+    assert table.rows_of("☂  2")[0] == [1]
+    assert table.rows_of("ing")[0] == [2]
