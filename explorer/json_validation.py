@@ -175,7 +175,7 @@ def read_strictness(value: Any) -> Strictness:
         return Strictness(never=True)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:
         raise ValueError(

@@ -49,9 +49,9 @@ def write_caption_collection(folder: Path, backbone: Backbone, seed: int = 0) ->
     (folder / SKIPPED).write_text("key,image,reason\n")
     write_manifest(
         folder,
-        name="told",
+        name="captioned",
         backbone=BackboneIdentity(backbone.name, backbone.sha256, backbone.width),
-        source="made up",
+        source="synthetic",
         licence="none",
         counts={"items": 600, "captions": 600},
     )

@@ -95,9 +95,9 @@ def test_top_level_has_only_expected_files() -> None:
     if not tracked:
         pytest.skip("not a git checkout")
     fixed = {"pyproject.toml", "README.md", "explorer", "model", "assets", "data_prep", "tests"}
-    beside = {"LICENSE", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff"}
+    documents = {"LICENSE", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff"}
     top = {path.split("/")[0] for path in tracked}
-    assert {name for name in top if not name.startswith(".")} <= fixed | beside | {"Dockerfile"}
+    assert {name for name in top if not name.startswith(".")} <= fixed | documents | {"Dockerfile"}
 
 
 @pytest.mark.parametrize("page", sorted([*ROOT.glob("[!.]*/**/*.md"), *ROOT.glob("*.md")]), ids=str)

@@ -86,7 +86,7 @@ def _method(name: str) -> MethodResult:
         by_pair=by_pair,
         violation_by_pair=(0.0, 0.2, 0.5),
         spread=None,
-        hyperparameters={"rule": "made up", "weight": 0.5},
+        hyperparameters={"rule": "synthetic", "weight": 0.5},
         tuning_ap=ap,
         trials=1,
         ratio=ratio,

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import open_clip
 import torch
@@ -43,10 +44,12 @@ class TermIndex:
         min_images: int = 4,
     ) -> None:
         documents = [(*texts, *words) for texts, words in zip(captions, labels, strict=True)]
-        self._vectorizer = CountVectorizer(
-            analyzer=_document_terms, binary=True, min_df=min_images, dtype=bool
+        self._vectorizer: Any = CountVectorizer(
+            analyzer=_document_terms,  # type: ignore[arg-type]
+            binary=True,
+            min_df=min_images,
         )
-        has = self._vectorizer.fit_transform(documents)
+        has = self._vectorizer.fit_transform(documents).astype(bool)
         self.terms: list[str] = self._vectorizer.get_feature_names_out().tolist()
         self.has = torch.from_numpy(has.toarray())
         """(n, w) bool: whether each image has each term"""
@@ -61,7 +64,7 @@ class TermIndex:
     def named(self, captions: Sequence[str]) -> torch.Tensor:
         """Return the mask of the terms of each caption: (c, w) bool."""
         rows = self._vectorizer.transform([(caption,) for caption in captions])
-        return torch.from_numpy(rows.toarray())
+        return torch.from_numpy(rows.astype(bool).toarray())
 
     def query(self, column: int, random: Random) -> str:
         """Generate a short query for a term, as a user might type it."""

@@ -10,8 +10,8 @@ function bars(parts, offSet) {
   const widest = Math.max(...parts.map(({ value }) => Math.abs(value)), 1e-9);
   return el("ul", { class: "sv-bars" }, ...parts.map(({ dimension, name, value }) => {
     const isOff = offSet.has(dimension);
-    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-had" : "" });
-    link.addEventListener("click", () => dialog.close());
+    const open = (event) => { event.preventDefault(); dialog.close(); Sieve.showDimension(dimension); };
+    const link = Sieve.dimensionLink(dimension, name, { class: isOff ? "sv-had" : "", onclick: open });
     return Sieve.rated(link, Math.abs(value) / widest, value, value < 0 || isOff ? "sv-bar-b" : "sv-bar-q");
   }));
 }

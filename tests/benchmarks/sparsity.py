@@ -190,7 +190,7 @@ KINDS: dict[str, type[Compact]] = {
     "BatchTopK": BatchTopK,
     "JumpReLU": JumpReLU,
     "nested prefixes": Nested,
-    "paired groups, weight .2": Groups,
+    "paired groups, weight 0.2": Groups,
     "paired groups, weight 1": MoreGroups,
     "not centred": NotCentred,
     "centred together": CentredTogether,

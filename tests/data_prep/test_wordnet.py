@@ -53,7 +53,7 @@ def test_only_nouns_of_visible_things_have_hypernyms(wordnet: WordNet, word: str
     assert wordnet.hypernyms(word) == frozenset()
 
 
-def test_the_table_has_only_listed_hypernyms(wordnet: WordNet) -> None:
+def test_table_has_only_listed_hypernyms(wordnet: WordNet) -> None:
     assert noun_hypernyms(wordnet)["puppy"] == ("animal", "beast", "dog")
 
 

@@ -154,6 +154,7 @@ def test_other_collection_is_reported() -> None:
         {"strictness": True},
         {"strictness": "x"},
         {"strictness": float("nan")},
+        {"strictness": 10**400},
         {"never": 1},
         {"tab": "x"},
         {"item": "x"},

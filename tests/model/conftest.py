@@ -103,7 +103,7 @@ def write_word_collection(
         folder,
         name="words",
         backbone=BackboneIdentity("words", backbone_hash, WIDTH),
-        source="made up",
+        source="synthetic",
         licence="none",
         counts={"items": n, "captions": 3 * n},
     )

@@ -87,8 +87,8 @@ def test_invalid_columns_are_rejected(folder: Path, tmp_path: Path, case: str) -
     name, column = COLUMNS[case]
     table = pq.read_table(folder / ITEMS)
     table = table.set_column(table.schema.get_field_index(name), name, column)
-    pq.write_table(table, tmp_path / "odd.parquet")
-    put(folder, ITEMS, (tmp_path / "odd.parquet").read_bytes())
+    pq.write_table(table, tmp_path / "changed.parquet")
+    put(folder, ITEMS, (tmp_path / "changed.parquet").read_bytes())
     line = refusal(lambda: Collection.open(folder).items)
     assert ITEMS in line and (f"column {name}" in line or "16 hex digits" in line)
 

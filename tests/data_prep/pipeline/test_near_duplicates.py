@@ -75,7 +75,7 @@ def test_copies_and_reencoded_images_are_listed(tmp_path: Path) -> None:
     assert made.manifest.counts.duplicates == 2
 
 
-def test_the_most_similar_item_of_an_earlier_split_is_listed_too() -> None:
+def test_most_similar_item_of_an_earlier_split_is_also_listed() -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((12, 32))
     rows[[5, 9]] = rows[2]  # 2 is test, 5 test, 9 train: 2 and 5 leak from 9

@@ -160,7 +160,7 @@ def test_captions_without_embeddings_are_skipped(
     assert left_out == [("caption without an embedding", 2)]
     saved = Embeddings(tmp_path / "e", keep_captions=True)
     reported = prepare(
-        saved, tiny_backbone, tmp_path / "told", precomputed=saved.precomputed(), progress=False
+        saved, tiny_backbone, tmp_path / "embedded", precomputed=saved.precomputed(), progress=False
     )
     expected = tiny_backbone.encode_texts(["a dog", "a cat"])
     assert np.allclose(reported.text_embeddings, expected, atol=2e-3)
@@ -192,13 +192,13 @@ def test_backbone_hash_is_recorded_if_it_can_be_loaded(
     assert open_identity(name, 32, "cpu").sha256 == tiny_backbone.sha256
     with pytest.raises(ValueError, match="embeddings are 16 wide, but those of .* are 32; name"):
         open_identity(name, 16, "cpu")
-    one, other = open_identity("somebody-elses", 16), open_identity("another", 16)
+    one, other = open_identity("unavailable-model", 16), open_identity("another", 16)
     assert isinstance(one, BackboneIdentity) and not one.is_known
-    assert one == open_identity("open_clip:somebody-elses", 16)
+    assert one == open_identity("open_clip:unavailable-model", 16)
     assert one.sha256 != other.sha256
     assert one.may_be(tiny_backbone.sha256, 16) and not one.may_be(tiny_backbone.sha256, 32)
-    assert str(one) == "backbone somebody-elses (weights unknown)"
-    assert "the weights of backbone somebody-elses are not available" in caplog.text
+    assert str(one) == "backbone unavailable-model (weights unknown)"
+    assert "the weights of backbone unavailable-model are not available" in caplog.text
 
 
 def test_pickled_source_is_small(tmp_path: Path) -> None:

@@ -124,10 +124,10 @@ def test_only_restricts_to_a_list(tmp_path: Path) -> None:
         save(images / name)
     only = tmp_path / "only.txt"
     only.write_text("\ufeffa.png\nb.png\n\na.png\ngone.png\n", encoding="utf-8")
-    captions = table(tmp_path, "a.png,", "c.png,", "b.png,told")
+    captions = table(tmp_path, "a.png,", "c.png,", "b.png,a caption")
     source = Folder(images, captions, only=only)
     assert list(by_key(source)) == ["a.png", "gone.png", "sub/b.png"]
-    assert by_key(source)["sub/b.png"].captions == ("told",)
+    assert by_key(source)["sub/b.png"].captions == ("a caption",)
     assert reason(source, "gone.png") == "file is missing"
     assert [entry.image for entry in source.skipped_rows()] == ["a.png"]
 
@@ -177,7 +177,7 @@ def test_captions_are_read_from_text_files_next_to_images(tmp_path: Path) -> Non
     for name in ("a.jpg", "sub/b.png", "c.png", "huge.png", "latin.png", "link.png"):
         save(images / name)
     (images / "a.txt").write_text("\ufeffa dog\n\n  on <b>grass</b>\na dog\n", encoding="utf-8")
-    (images / "sub" / "b.txt").write_text("told")
+    (images / "sub" / "b.txt").write_text("a caption")
     (images / "huge.txt").write_bytes(b"x" * (1 << 21))
     (images / "latin.txt").write_bytes("Hündchen".encode("latin-1"))
     (tmp_path / "secret.txt").write_text("outside")
@@ -185,7 +185,7 @@ def test_captions_are_read_from_text_files_next_to_images(tmp_path: Path) -> Non
     source = Folder(images)
     records = by_key(source)
     assert records["a.jpg"].captions == ("a dog", "on <b>grass</b>")
-    assert records["sub/b.png"].captions == ("told",)
+    assert records["sub/b.png"].captions == ("a caption",)
     assert not any(records[name].captions for name in ("c.png", "huge.png", "latin.png"))
     assert records["link.png"].captions == ()
     reasons = {entry.key: entry.reason.split(":")[0] for entry in source.skipped_rows()}
@@ -195,4 +195,4 @@ def test_captions_are_read_from_text_files_next_to_images(tmp_path: Path) -> Non
         "latin.txt": "caption file cannot be read",
         "link.txt": "caption file leaves the folder",
     }
-    assert by_key(Folder(images, table(tmp_path, "a.jpg,told")))["sub/b.png"].captions == ()
+    assert by_key(Folder(images, table(tmp_path, "a.jpg,a caption")))["sub/b.png"].captions == ()

@@ -31,7 +31,9 @@ QUICK = ("--methods", "A only,subtraction,oracle", "--trials", "3", "--resamples
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Backbone) -> Path:
-    return write_caption_collection(tmp_path_factory.mktemp("collections") / "told", tiny_backbone)
+    return write_caption_collection(
+        tmp_path_factory.mktemp("collections") / "captioned", tiny_backbone
+    )
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_evaluate_prints_json_and_writes_a_folder(
     code, output, _ = evaluate(collection, *QUICK, "--json", "--out", out)
     assert code == 0
     data = json.loads(output)
-    assert data["collection"] == "told"
+    assert data["collection"] == "captioned"
     assert data["seeds"] == [0, 1, 2]
     assert [track["track"] for track in data["tracks"]] == ["label", "caption"]
     methods = data["tracks"][0]["methods"]
@@ -87,7 +89,7 @@ def test_evaluate_prints_readable_output(evaluate, collection: Path) -> None:
     )  # fmt: skip
     assert code == 0, output
     lines = output.splitlines()
-    assert lines[0].startswith("told, label track: ")
+    assert lines[0].startswith("captioned, label track: ")
     assert {line.split("  ")[0] for line in lines} >= {"Method", "subtraction", "Sieve", "twin"}
     assert "Best training-free baseline: subtraction" in output
     assert "backbone" in output

@@ -221,8 +221,8 @@ def test_password_is_not_on_the_command_line(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="set [$]SIEVE_PASSWORD"):
         ask_password("guest")
     monkeypatch.setattr(access.sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(access, "getpass", lambda prompt: f"asked by {prompt}")
-    assert ask_password("guest") == "asked by Password for guest: "
+    monkeypatch.setattr(access, "getpass", lambda prompt: f"entered at {prompt}")
+    assert ask_password("guest") == "entered at Password for guest: "
     monkeypatch.setenv("SIEVE_PASSWORD", "open")
     assert ask_password("guest") == "open"
 

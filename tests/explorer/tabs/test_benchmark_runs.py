@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def test_quick_benchmark_is_run_reported_and_saved(
     tiny_backbone: Backbone, tmp_path: Path, home: Path
 ) -> None:
-    collection = Collection.open(write_caption_collection(tmp_path / "told", tiny_backbone))
+    collection = Collection.open(write_caption_collection(tmp_path / "captioned", tiny_backbone))
     fresh = Collection.open(write_caption_collection(tmp_path / "fresh", tiny_backbone, 5))
     (tmp_path / "two  spaces").mkdir()
     made = train(

@@ -32,7 +32,7 @@ def test_map_is_computed_once_for_concurrent_requests(
 
     monkeypatch.setattr(dimensions, "dimension_map", slow)
     ask = piece(tiny_engine, "map").sieve_map.__wrapped__  # type: ignore[attr-defined]
-    assert not requested, "laid out before anyone asked"
+    assert not requested, "laid out before the first request"
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(ask, [None] * 4)
     assert len(requested) == 1 and all(other == first for other in others)

@@ -52,7 +52,7 @@ def trainings(tiny_collection: Collection, home: Path) -> Iterator[TrainingManag
 def wait(holds: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "timed out"
         time.sleep(0.05)
 
 

@@ -110,7 +110,7 @@ def test_word_embeddings_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     class Silent(WordBackbone):
         def encode_texts(self, texts: list[str]) -> np.ndarray:
-            raise AssertionError(f"asked again for {texts}")
+            raise AssertionError(f"embedded again: {texts}")
 
     again = word_embeddings(["a dog", "a cat"], Silent(), "ff")
     np.testing.assert_allclose(again, first, atol=1e-3)

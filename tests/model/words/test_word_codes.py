@@ -16,7 +16,7 @@ def test_word_has_the_same_code_in_singular_and_plural() -> None:
         assert TABLE.code(text).tolist() == [1, 0, 0, 0], text
 
 
-def test_a_text_is_the_mean_of_its_words() -> None:
+def test_text_code_is_the_mean_of_its_words() -> None:
     np.testing.assert_allclose(TABLE.code("a dog on the beach"), [HALF, HALF, 0, 0], atol=1e-7)
     np.testing.assert_allclose(
         TABLE.code("animal dog"), np.array([1 + HALF, 0, 0, HALF]) / np.hypot(1 + HALF, HALF),
