@@ -38,9 +38,7 @@ from sieve.explorer.components import component, page_head  # noqa: E402
 from sieve.explorer.concurrency import UnfetchedResponses  # noqa: E402
 from sieve.explorer.figures.drawing import figures_folder  # noqa: E402
 from sieve.explorer.security.access import Access  # noqa: E402
-from sieve.explorer.security.login import Login  # noqa: E402
-from sieve.explorer.security.middleware import RouteAllowList, Rules, handle_exception  # noqa: E402
-from sieve.explorer.security.origins import host_names  # noqa: E402
+from sieve.explorer.security.middleware import RouteAllowList, handle_exception  # noqa: E402
 from sieve.explorer.tabs.annotations import AnnotationHandlers, annotations_component  # noqa: E402
 from sieve.explorer.tabs.benchmark import benchmark_tab  # noqa: E402
 from sieve.explorer.tabs.compare import compare_tab  # noqa: E402
@@ -51,8 +49,6 @@ from sieve.explorer.tabs.search import SearchHandlers, search_tab  # noqa: E402
 from sieve.explorer.tabs.train import train_tab  # noqa: E402
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from sieve.explorer.tabs.train import TrainHandlers
     from sieve.model.engine import Engine
 
@@ -81,12 +77,11 @@ def build_app(
     public: bool = False,
     mcp: bool = False,
 ) -> gr.Blocks:
-    """Build the app of the explorer for one engine.
+    """Build the app of the explorer for one engine; `start` adds the style and the allow-list.
 
     Parameters
     ----------
     engine : Engine
-        Shared by all pages, read-only.
     training : TrainHandlers, optional
         Handlers of the Train tab; without them there is no such tab.
     public : bool
@@ -94,11 +89,6 @@ def build_app(
         edits is registered then, and figures are drawn from thumbnails.
     mcp : bool
         Whether the API is also available over the Model Context Protocol.
-
-    Returns
-    -------
-    gradio.Blocks
-        To be served by `start`, which adds the style and the route allow-list.
     """
     training = None if public else training
     handlers = SearchHandlers(engine, Path(get_upload_folder()), public=public)
@@ -112,35 +102,34 @@ def build_app(
         component("header", *([training.checkpoint_open] if training else []))
         annotations_component(annotations)
         with gr.Tabs(elem_id="sieve-tabs"):
-            with gr.Tab("Search", id="search", elem_id="tab-search") as search:
+            with _tab("search"):
                 search_tab(handlers)
-            with gr.Tab("Dimensions", id="dimensions", elem_id="tab-dimensions") as dimensions:
+            with _tab("dimensions"):
                 dimensions_tab(engine, annotations)
-            with gr.Tab("Inspect", id="inspect", elem_id="tab-inspect") as inspect:
+            with _tab("inspect"):
                 inspect_tab(handlers)
-            with gr.Tab("Compare", id="compare", elem_id="tab-compare") as compare:
+            with _tab("compare"):
                 compare_tab(handlers)
-            with gr.Tab("Figure", id="figure", elem_id="tab-figure") as figure:
+            with _tab("figure"):
                 figure_tab(handlers)
-            with gr.Tab("Benchmark", id="benchmark", elem_id="tab-benchmark") as benchmark:
+            with _tab("benchmark"):
                 benchmark_tab(engine, training)
-            tabs = {"search": search, "dimensions": dimensions, "inspect": inspect}
-            tabs |= {"compare": compare, "figure": figure, "benchmark": benchmark}
             if training is not None:
-                with gr.Tab("Train", id="train", elem_id="tab-train") as tabs["train"]:
+                with _tab("train"):
                     train_tab(training)
         component("item_detail")
         component("guide")
-        # Selecting a tab changes only the address and runs no Python.
-        for name, tab in tabs.items():
-            tab.select(
-                None,
-                js=f"() => {{ Sieve.showTab('{name}', {{ push: true }}) }}",
-                api_visibility="private",
-            )
         add_api(handlers, mcp=mcp)
     Thread(target=handlers.warm_up, daemon=True).start()
     return app.queue(max_size=64, default_concurrency_limit=2)
+
+
+def _tab(name: str) -> gr.Tab:
+    tab = gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}")
+    # Selecting a tab changes only the address and runs no Python.
+    js = f"() => {{ Sieve.showTab('{name}', {{ push: true }}) }}"
+    tab.select(None, js=js, api_visibility="private")
+    return tab
 
 
 def build_training_page(training: TrainHandlers) -> gr.Blocks:
@@ -154,7 +143,7 @@ def build_training_page(training: TrainHandlers) -> gr.Blocks:
 
 
 def start(
-    engine: Engine,
+    engine: Engine | None,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -165,14 +154,14 @@ def start(
 
     Parameters
     ----------
-    engine : Engine
+    engine : Engine or None
+        None serves the page of `build_training_page`.
     host : str
         Address to listen on; other than the loopback address only if `access` restricts access.
     port : int
         The first port to try; the next 99 follow.
-    training : TrainHandlers, optional
-        As for `build_app`.
-    access : Access
+    training, access
+        As for `build_app`; a page without an engine needs `training`.
 
     Raises
     ------
@@ -181,28 +170,16 @@ def start(
         for the Model Context Protocol is not installed.
     """
     access.check_host(host)
-    free = _free_port(host, port)
-    thumbnails = engine.collection.path.resolve() / "thumbnails"
-    app = build_app(engine, training, public=access.public, mcp=access.mcp)
-    return _serve(app, host, free, access, thumbnails)
-
-
-def start_training_page(
-    training: TrainHandlers,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    access: Access = Access(),  # noqa: B008  (frozen)
-) -> Served:
-    """Serve the page of `build_training_page` in the background; see `start`."""
-    access.check_host(host)
-    free = _free_port(host, port)
-    return _serve(build_training_page(training), host, free, replace(access, mcp=False), None)
-
-
-def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None) -> Served:
     if access.mcp and find_spec("mcp") is None:
         raise ValueError('--mcp needs an extra: pip install "sieve-explorer[mcp]"')
+    port = _free_port(host, port)
+    thumbnails = None
+    if engine is None:
+        assert training is not None
+        app, access = build_training_page(training), replace(access, mcp=False)
+    else:
+        app = build_app(engine, training, public=access.public, mcp=access.mcp)
+        thumbnails = engine.collection.path.resolve() / "thumbnails"
     installed: list[RouteAllowList] = []
 
     @asynccontextmanager
@@ -210,7 +187,17 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
         # Gradio adds its own middleware last, so outside of any passed to it. When the server
         # starts, before it accepts a request, all of it exists and can be wrapped.
         assert server.middleware_stack is not None
-        allow_list = _allow_list(server.middleware_stack, app, host, port, access, thumbnails)
+        allow_list = RouteAllowList(
+            server.middleware_stack,
+            access,
+            host,
+            port,
+            functions=app.fns,
+            unfetched=UnfetchedResponses(app._queue),  # noqa: SLF001  (there is no public way)
+            thumbnails=thumbnails,
+            plotly=PLOTLY,
+            generated=figures_folder(Path(get_upload_folder())),
+        )
         server.middleware_stack = allow_list
         installed.append(allow_list)
         sweep = asyncio.create_task(allow_list.unfetched.sweep_forever())
@@ -253,29 +240,8 @@ def _serve(app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Pat
     if access.mcp and app.mcp_error:
         app.close(verbose=False)
         raise ValueError(f"--mcp: {app.mcp_error}")
-    return Served(app, f"http://{_shown_host(host)}:{port}")
-
-
-def _allow_list(
-    inner: ASGIApp, app: gr.Blocks, host: str, port: int, access: Access, thumbnails: Path | None
-) -> RouteAllowList:
-    rules = Rules(
-        public=access.public,
-        mcp=access.mcp,
-        root_path=access.root_path,
-        hosts=host_names(host, access.root_path, access.allow_hosts),
-        proxies=access.proxy_networks,
-    )
-    return RouteAllowList(
-        inner,
-        rules,
-        Login(access.auth, port),
-        app.fns,
-        UnfetchedResponses(app._queue),  # noqa: SLF001  (there is no public way)
-        thumbnails,
-        PLOTLY,
-        figures_folder(Path(get_upload_folder())),
-    )
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return Served(app, f"http://{f'[{shown}]' if ':' in shown else shown}:{port}")
 
 
 def _free_port(host: str, first: int) -> int:
@@ -299,8 +265,3 @@ def _is_free(host: str, port: int) -> bool:
             log.debug("port %s: %s", port, error)
             return False
     return True
-
-
-def _shown_host(host: str) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host

@@ -1,9 +1,5 @@
 """Limits that keep a server with many users responsive and small.
 
-- `RequestLimiter`: how many requests of one page component run and wait at a time;
-- `UnfetchedResponses`: how many API responses are stored until a client fetches them;
-- `limit_memory_arenas`: how many memory arenas the threads of the process use.
-
 `tests/benchmarks/load.py` measures their effect.
 """
 
@@ -63,49 +59,27 @@ class RequestLimiter:
         self._threads = CapacityLimiter(max_concurrent)
 
     async def run(self, handler: Callable[[Any], Any], data: Any) -> Any:
-        """Run a handler as soon as the limit allows it.
-
-        Parameters
-        ----------
-        handler : callable
-            Takes one JSON value and returns one.
-        data : JSON value
-
-        Returns
-        -------
-        JSON value
-            The result of the handler, or `BUSY` if it was not run.
-        """
+        """Run a handler of a JSON value as soon as the limit allows it, or return `BUSY`."""
         if self._capacity == 0:
             return BUSY
         self._capacity -= 1
         try:
-            if not await self._acquire():
-                return BUSY
-            try:
+            async with asyncio.timeout(self.timeout) as waiting, self._semaphore:
+                waiting.reschedule(None)
                 return await to_thread.run_sync(handler, data, limiter=self._threads)
-            finally:
-                self._semaphore.release()
+        except TimeoutError:
+            if waiting.expired():
+                return BUSY
+            raise
         finally:
             self._capacity += 1
-
-    async def _acquire(self) -> bool:
-        """Wait for the semaphore; return False after the timeout."""
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self._semaphore.acquire()
-        except TimeoutError:
-            return False
 
 
 class UnfetchedResponses:
     """Drop API responses that are not fetched; Gradio would store them in memory forever.
 
-    Parameters
-    ----------
-    queue : gradio.queueing.Queue
-        Queue of the app. Gradio has no public access to it; the attributes used here are those that
-        its own routes use.
+    Gradio has no public access to its queue; the attributes used here are those that its own routes
+    use.
     """
 
     def __init__(self, queue: Queue) -> None:

@@ -12,6 +12,15 @@ log = logging.getLogger(__name__)
 INTERNAL_ERROR = "An internal error occurred; see the log in the terminal"
 
 
+class RefusedError(Exception):
+    """A web request that is refused; the message is the reason in one line."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        """HTTP status code."""
+
+
 def json_errors(handler: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
     """Decorate a handler to return `{"error": message}` instead of raising.
 

@@ -145,16 +145,7 @@ def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 
 def check_number(name: str, value: Any, low: float, high: float, other: str = "") -> None:
-    """Raise a ValueError unless a number is in [low, high].
-
-    Parameters
-    ----------
-    name : str
-    value : object
-    low, high : float
-    other : str
-        Explanation of the upper limit, appended to the message.
-    """
+    """Raise a ValueError unless a number is in [low, high]; `other` explains the upper limit."""
     if not isinstance(value, int | float) or not low <= value <= high:
         allowed = f"from {low:.3g} to {high:.3g}{' ' if other else ''}{other}"
         raise ValueError(f"{name} must be {allowed}; got {short_repr(value)}")

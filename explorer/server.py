@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sieve.explorer.app import Served, start, start_training_page
+from sieve.explorer.app import Served, start
 from sieve.explorer.concurrency import limit_memory_arenas
 from sieve.explorer.security.access import Access
 from sieve.explorer.tabs.train import TrainHandlers
@@ -37,16 +37,14 @@ class Server:
     collection : Collection
     open_engine : callable
         Opens the collection with a checkpoint; None chooses the one that fits best.
-    host, port
+    host, port, access
         As for `sieve.explorer.app.start`.
     device : str
         Device for training.
     training : bool
-        Whether checkpoints can be trained on the page; if not, no such handler is registered.
+        Whether checkpoints can be trained on the page; a public page offers no training.
     text_encoder : str
         Text encoder to use instead of the collection's backbone; empty for the backbone.
-    access : Access
-        Access control. A public page offers no training.
     """
 
     def __init__(
@@ -63,10 +61,8 @@ class Server:
     ) -> None:
         self._collection = collection
         self._open_engine = open_engine
-        self._host, self._port = host, port
-        self._device = device
-        self._text_encoder = text_encoder
-        self._access = access
+        self._host, self._port, self._access = host, port, access
+        self._device, self._text_encoder = device, text_encoder
         self._may_train = training and not access.public
         self._train_handlers: TrainHandlers | None = None
         self.served: Served | None = None
@@ -81,15 +77,10 @@ class Server:
         FileNotFoundError, ValueError
             If the checkpoint cannot be opened, or no port is free.
         """
-        if checkpoint is None and self._may_train and not _has_checkpoint(self._collection):
-            self._train_handlers = self._make_train_handlers(None)
-            self.served = start_training_page(
-                self._train_handlers, host=self._host, port=self._port, access=self._access
-            )
-        else:
-            self._serve(self._open_engine(checkpoint))
-        assert self.served is not None
-        return self.served
+        offers_training = (
+            checkpoint is None and self._may_train and not _has_checkpoint(self._collection)
+        )
+        return self._serve(None if offers_training else self._open_engine(checkpoint))
 
     def switch_checkpoint(self) -> None:
         """Restart at the same address with the checkpoint that the page asks for, if any."""
@@ -106,11 +97,13 @@ class Server:
         self._port = int(self.served.url.rsplit(":", 1)[1])
         self._serve(engine)
 
-    def _serve(self, engine: Engine) -> None:
-        path = Path(engine.checkpoint.path)
+    def _serve(self, engine: Engine | None) -> Served:
+        path = Path(engine.checkpoint.path) if engine else None
         if self._may_train:
-            self._train_handlers = self._make_train_handlers(path)
-        self.note = str(explain_choice(self._collection, path))
+            self._train_handlers = TrainHandlers(
+                self._collection, path, self._device, self._text_encoder
+            )
+        self.note = str(explain_choice(self._collection, path)) if path else ""
         self.served = start(
             engine,
             host=self._host,
@@ -118,22 +111,11 @@ class Server:
             training=self._train_handlers,
             access=self._access,
         )
-
-    def _make_train_handlers(self, checkpoint: Path | None) -> TrainHandlers:
-        return TrainHandlers(self._collection, checkpoint, self._device, self._text_encoder)
+        return self.served
 
 
 def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
-    """Print the address and serve until interrupted.
-
-    Parameters
-    ----------
-    server : Server
-    port : int
-        The requested port, to tell the user if it is in use.
-    checkpoint : Path, optional
-        By default the best.
-    """
+    """Print the address, and whether the requested port is in use; serve until interrupted."""
     limit_memory_arenas()
     served = server.start(checkpoint)
     note = "" if served.url.endswith(f":{port}") else f" (port {port} is in use)"
@@ -148,18 +130,12 @@ def launch(server: Server, port: int, checkpoint: Path | None = None) -> None:
     except KeyboardInterrupt:
         log.info("stopped")
     finally:
-        if server.served:
-            stop(server.served)
+        app = (server.served or served).app
+        if app.server is not None:
+            app.server.config.timeout_graceful_shutdown = 1  # do not wait for open event streams
+        app.close(verbose=False)
         # Otherwise the garbage collection at exit takes seconds.
         gc.freeze()
-
-
-def stop(served: Served) -> None:
-    """Close an explorer without waiting for the event streams of open pages."""
-    running = served.app.server
-    if running is not None:
-        running.config.timeout_graceful_shutdown = 1
-    served.app.close(verbose=False)
 
 
 def _has_checkpoint(collection: Collection) -> bool:

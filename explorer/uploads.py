@@ -66,12 +66,8 @@ class Upload(NamedTuple):
 class Uploads:
     """Least-recently-used cache of the uploaded images, by the hash of their files.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the web server for uploaded files; files outside it are never read.
-    capacity : int
-        Maximum number of images; 64 of them take about 50 MB.
+    Files outside `folder`, where the web server stores uploads, are never read. The default
+    capacity takes about 50 MB.
     """
 
     def __init__(self, folder: Path, capacity: int = 64) -> None:
@@ -81,12 +77,7 @@ class Uploads:
         self._lock = Lock()
 
     def add(self, path: str) -> Upload:
-        """Read an uploaded file and delete it.
-
-        Parameters
-        ----------
-        path : str
-            As sent back by the browser; not trusted.
+        """Read an uploaded file, whose path is not trusted, and delete it.
 
         Raises
         ------
@@ -107,7 +98,11 @@ class Uploads:
                 with suppress(OSError):
                     file.parent.rmdir()  # the server creates a folder for each file
         image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-        self._store(key, image)
+        with self._lock:
+            self._images[key] = image
+            self._images.move_to_end(key)
+            while len(self._images) > self._capacity:
+                self._images.popitem(last=False)
         return Upload(key, _preview(image))
 
     def get(self, key: str) -> Image.Image:
@@ -117,13 +112,6 @@ class Uploads:
         if image is None:
             raise ValueError("the uploaded image is no longer stored; choose it again")
         return image
-
-    def _store(self, key: str, image: Image.Image) -> None:
-        with self._lock:
-            self._images[key] = image
-            self._images.move_to_end(key)
-            while len(self._images) > self._capacity:
-                self._images.popitem(last=False)
 
     def _resolve(self, path: str) -> Path | None:
         """Return the path of a file in the folder, symbolic links resolved, or None."""
@@ -138,12 +126,7 @@ class Uploads:
 def has_room(folder: Path, not_uploads: frozenset[str]) -> bool:
     """Delete uploads that were not read in time, and return whether one more is allowed.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the web server for uploaded files.
-    not_uploads : frozenset of str
-        Names of its entries that are no uploads.
+    `not_uploads` are the names of entries of the web server's folder that are no uploads.
     """
     waiting, oldest = 0, time.time() - WAITING_SECONDS
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -11,6 +11,7 @@ in separate cones (the modality gap), which centring removes. TopK as in Gao et 
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from torch.nn import functional
 
 from sieve.model.codes import SparseCodes
 from sieve.model.hyperparameters import SparseEncoderConfig
+
+log = logging.getLogger(__name__)
 
 IMAGE = "image"
 TEXT = "text"
@@ -113,6 +116,8 @@ def encode_codes(
 ) -> SparseCodes:
     """Encode embeddings in batches, each of which is read from disk when it is needed.
 
+    If the device runs out of memory, the batch size is halved and the batch is encoded again.
+
     Parameters
     ----------
     embeddings : (n, d) float16 or float32
@@ -123,6 +128,8 @@ def encode_codes(
     ------
     ValueError
         If the width differs from the encoder's, or an embedding is not finite.
+    torch.OutOfMemoryError
+        If not even one embedding can be encoded.
     """
     config = encoder.config
     if embeddings.ndim != 2 or embeddings.shape[1] != config.d:
@@ -135,14 +142,26 @@ def encode_codes(
     values = np.zeros((len(embeddings), k), np.float32)
     indices = np.tile(np.arange(k, dtype=np.int32), (len(embeddings), 1))
     device = encoder.encode_md.device
-    for start in range(0, len(embeddings), batch_size):
+    start = 0
+    while start < len(embeddings):
         batch = np.asarray(embeddings[start : start + batch_size], np.float32)
         if not np.isfinite(batch).all():
             row = start + int(np.argmin(np.isfinite(batch).all(1)))
             raise ValueError(f"{modality} embedding {row} is not finite; prepare it again")
-        active = encoder.encode(torch.from_numpy(batch).to(device), modality)
-        values[start : start + len(batch)] = active.values.cpu().numpy()
-        indices[start : start + len(batch)] = active.indices.cpu().numpy()
+        try:
+            active = encoder.encode(torch.from_numpy(batch).to(device), modality)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            batch_size = len(batch) // 2
+        else:
+            values[start : start + len(batch)] = active.values.cpu().numpy()
+            indices[start : start + len(batch)] = active.indices.cpu().numpy()
+            start += len(batch)
+            continue
+        # Outside the handler: there, the exception would still hold the tensors of the batch.
+        torch.cuda.empty_cache()
+        log.warning("out of memory: encoding continues in batches of %d", batch_size)
     return SparseCodes.from_active(values, indices, config.m)
 
 

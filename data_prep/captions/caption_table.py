@@ -53,14 +53,8 @@ def read_captions(
 ) -> CaptionsByImage:
     """Read a caption file; see `sieve.data_prep.captions.formats`.
 
-    Several rows may describe one image; a repeated caption of an image is stored once.
-
-    Parameters
-    ----------
-    path : Path
-    columns : Columns, optional
-    resolve : callable, optional
-        Finds the images that the names refer to; by default a name is its own key.
+    Several rows may describe one image; a repeated caption of an image is stored once. By default
+    the name of an image is its key.
 
     Raises
     ------
@@ -237,8 +231,8 @@ class CaptionsByImage(Mapping[str, ImageDescription]):
         """Return the description of the image with a number."""
         rows = self._rows_of(number)
         captions = [self._captions[row].as_py() for row in rows if self._has_caption[row]]
-        labels = (self._labels[row].as_py().split(_LABEL_DELIMITER) for row in rows)
-        named = dict.fromkeys(label for row_labels in labels for label in row_labels if label)
+        labels = filter(None, (self._labels[row].as_py() for row in rows))
+        named = dict.fromkeys(name for text in labels for name in text.split(_LABEL_DELIMITER))
         split = int(self._splits[rows[0]])
         return ImageDescription(captions, list(named), SPLITS[split - 1] if split else "")
 

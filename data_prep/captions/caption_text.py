@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sieve.data_prep.records import SPLITS
+from sieve.data_prep.records import SPLITS, Record
 
 MAX_CAPTION_CHARACTERS = 5_000
 """Longer captions are skipped: no backbone reads them, and they suggest a broken file."""
@@ -63,6 +63,10 @@ class ImageDescription:
     labels: list[str] = field(default_factory=list)
     split: str = ""
     """Empty if none is given."""
+
+    def record(self, key: str, image: str, split: str = "") -> Record:
+        """Return the record of the image; `split` is used if none is given."""
+        return Record(key, image, tuple(self.captions), tuple(self.labels), self.split or split)
 
 
 def tidy(text: str) -> str:
@@ -133,16 +137,7 @@ def text_in(value: Any) -> str:
 def read_split(value: Any, place: str) -> str:
     """Read a cell as the name of a split; empty if it is missing.
 
-    Parameters
-    ----------
-    value : object
-    place : str
-        File and row of the cell, for the error message.
-
-    Raises
-    ------
-    ValueError
-        If it names no known split.
+    Raise ValueError if it names no known split; `place` states its file and row.
     """
     name = text_in(value).strip()
     split = split_named(name)

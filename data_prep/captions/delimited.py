@@ -101,14 +101,8 @@ class _Dialect(NamedTuple):
     def cells(self, lines: Sequence[str]) -> list[str]:
         """Split one record; raise csv.Error if its quotation marks do not match."""
         quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        reader = csv.reader(
-            lines,
-            delimiter=self.delimiter,
-            quoting=quoting,
-            strict=True,
-            skipinitialspace=self.skip_space,
-        )
-        return next(iter(reader), [])
+        style = {"delimiter": self.delimiter, "skipinitialspace": self.skip_space}
+        return next(csv.reader(lines, quoting=quoting, strict=True, **style), [])
 
     def split(self, line: str, most: int = -1) -> list[str]:
         """Split a line at every delimiter, whatever its quotation marks."""

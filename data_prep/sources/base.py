@@ -81,15 +81,8 @@ class ExternalSource(BaseSource):
         n_local = 0
         for number, key in enumerate(items):
             name = images.get(key, key)
-            description, path = items.describe(number), paths.get(name)
-            n_local += path is not None
-            yield Record(
-                key,
-                str(path or name),
-                tuple(description.captions),
-                tuple(description.labels),
-                description.split,
-            )
+            n_local += name in paths
+            yield items.describe(number).record(key, str(paths.get(name, name)))
         if n_local < len(items):
             log.warning(
                 "%s of %s images are in %s; the others are shown as captions; give the folder of "

@@ -95,16 +95,12 @@ class Coco(BaseSource):
         files = self._find_files(images, skipped)
         self._report_coverage(images, len(files), len(files.keys() & labels.keys()))
         for image_id, path in files.items():
+            image, split = images[image_id], (splits or {}).get(image_id, HASH_SPLIT)
             if splits is not None and image_id not in splits:
-                skipped.add(image_id, images[image_id].name, "not in the splits file")
+                skipped.add(image_id, image.name, "not in the splits file")
                 continue
-            yield Record(
-                image_id,
-                str(self.root / path),
-                tuple(images[image_id].captions),
-                tuple(labels.get(image_id, ())),
-                HASH_SPLIT if splits is None else splits[image_id],
-            )
+            named = tuple(labels.get(image_id, ()))
+            yield Record(image_id, str(self.root / path), tuple(image.captions), named, split)
 
     def _find_files(self, images: Mapping[str, _Image], skipped: SkippedRows) -> dict[str, str]:
         """Return the path of each local image, by image id, in the order of the images.
@@ -139,7 +135,7 @@ class Coco(BaseSource):
         return {image_id: found[image_id] for image_id in images if image_id in found}
 
     def _report_coverage(self, images: Mapping[str, _Image], n_found: int, n_labelled: int) -> None:
-        """Log how many of the images are local, and raise an error if none is."""
+        """Log how many of the images are local; raise ValueError if none is."""
         if not n_found:
             first = f"; it names {next(iter(images.values())).name[:100]!r}" if images else ""
             raise ValueError(

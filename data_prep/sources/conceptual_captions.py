@@ -58,19 +58,8 @@ def conceptual_captions(
 ) -> ConceptualCaptions | Img2Dataset:
     """Open the official table, or img2dataset's output, whichever is at a path.
 
-    Parameters
-    ----------
-    path : Path
-        The table, a folder with it and the images, or img2dataset's output.
-    images : Path, optional
-        Folder of the images, if they are not beside the table.
-    first_row, name, licence
-        See `ConceptualCaptions`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        In one line, if there is neither.
+    `images` is the folder of the images, if they are not beside the table; see `ConceptualCaptions`
+    for the other parameters. Raise FileNotFoundError or ValueError if there is neither.
     """
     tables = [path] if path.is_file() and path.suffix.lower() in _TABLE_SUFFIXES else []
     if path.is_dir():

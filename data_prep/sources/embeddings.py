@@ -55,15 +55,10 @@ def open_identity(name: str, width: int, device: str = "auto") -> Backbone | Bac
     Parameters
     ----------
     name : str
-        As for `Backbone.load`; any other name is recorded unchanged.
+        As for `Backbone.load`; a backbone that cannot be opened is an identity with this name.
     width : int
         Width of the embeddings.
     device : str
-
-    Returns
-    -------
-    Backbone or BackboneIdentity
-        The identity has only a name, if the backbone cannot be opened.
 
     Raises
     ------
@@ -288,14 +283,7 @@ def _same(images: ConcatRows, one: int, other: int) -> bool:
 
 
 class RowSubset:
-    """Some rows of embeddings, read as one array.
-
-    Parameters
-    ----------
-    rows : RowArray
-    indices : (p,) int64
-        Mostly ascending, because neighbouring rows are read together.
-    """
+    """The rows of an array at some indices, (p,) int64, which are best mostly ascending."""
 
     def __init__(self, rows: RowArray, indices: np.ndarray) -> None:
         self._rows, self._indices = rows, indices

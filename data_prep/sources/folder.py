@@ -148,13 +148,7 @@ class Folder(BaseSource):
                 description = ImageDescription(sidecars.read(key, skipped))
                 n_undescribed += table is not None and not description.captions
             n_images += 1
-            yield Record(
-                key=key,
-                image=str(self.root / path),
-                captions=tuple(description.captions),
-                labels=tuple(description.labels),
-                split=description.split or split_of(key),
-            )
+            yield description.record(key, str(self.root / path), split_of(key))
         if wanted is None:
             for path in others:
                 suffix = os.path.splitext(path)[1].lower()

@@ -132,15 +132,8 @@ class ImageNames:
     def resolve(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Find the image of each name of one table; a name that fits no file is its own key.
 
-        Parameters
-        ----------
-        names : iterable of str
-            All names, without duplicates; iterated twice.
-
-        Returns
-        -------
-        tuple of dict
-            Keys of the images by name, and reasons by ambiguous name.
+        Return the keys of the images by name, and reasons by ambiguous name. `names` has no
+        duplicates and is iterated twice.
         """
         stems: set[str] = set()
         wanted: dict[str, _Folded] = {}

@@ -249,18 +249,10 @@ class CodeFiles:
 
     @classmethod
     def find(cls, folder: Path, **given: Path | None) -> CodeFiles:
-        """Find the files of a folder under their default names.
+        """Find the files of a folder under their default names, or under the names `given`.
 
-        Parameters
-        ----------
-        folder : Path
-        given : Path or None
-            Other paths, by field; relative to the working directory, else to the folder.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder, the image codes, the table or a given file is missing.
+        Paths are relative to the working directory, else to the folder. Raise FileNotFoundError if
+        the folder, the image codes, the table or a given file is missing.
         """
         require_folder(folder, "give the folder of the codes")
         found: dict[str, Path | None] = {}

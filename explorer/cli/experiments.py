@@ -17,14 +17,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from sieve.explorer.cli.options import (
-    BackboneOptions,
-    CollectionName,
-    Count,
-    File,
-    Json,
-    parse_out,
-)
+from sieve.explorer.cli.options import BackboneOptions, CollectionName, Count, File, Json, parse_out
 from sieve.explorer.cli.output import print_facts, print_json, print_text
 from sieve.explorer.json_validation import split_list
 from sieve.model.hyperparameters import PRESETS, TrainingConfig

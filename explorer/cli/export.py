@@ -30,15 +30,7 @@ if TYPE_CHECKING:
 
 
 def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
-    """Return the format of a file to write, from its extension.
-
-    Raises
-    ------
-    ValueError
-        If the extension is not one of `kinds`.
-    FileNotFoundError
-        If the parent folder does not exist.
-    """
+    """Return the format of a file to write, from its extension; check that its folder exists."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in kinds:
         *first, last = (f".{each}" for each in kinds)
@@ -51,9 +43,6 @@ def output_format(path: Path, kinds: tuple[str, ...], what: str) -> str:
 def _write(path: Path, data: bytes) -> None:
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
-
-
-_KINDS = ("pdf", "svg", "png")
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class Figure:
 
     def run(self) -> None:
         """Draw the figure, write the files, and report them."""
-        kind = output_format(self.out, _KINDS, "a figure")
+        kind = output_format(self.out, ("pdf", "svg", "png"), "a figure")
         from sieve.explorer.figures import read_recipe, write_recipe
         from sieve.explorer.figures.drawing import draw_figure, latex_block
 
@@ -101,36 +90,23 @@ class Figure:
             files[self.out.with_suffix(".tex")] = block.encode()
         if self.recipe:
             files[self.out.with_suffix(".json")] = write_recipe(drawn.recipe).encode()
-        self._protect_recipe(files)
-        for path, data in files.items():
-            _write(path, data)
-        self._report(list(files), drawn.notes, drawn.width_cm, drawn.height_cm)
-
-    def _protect_recipe(self, files: dict[Path, bytes]) -> None:
         for path, data in files.items():
             if path.exists() and path.samefile(self.source) and path.read_bytes() != data:
                 raise ValueError(f"{path} would overwrite the recipe; choose another name for -o")
-
-    def _report(
-        self, files: list[Path], notes: tuple[str, ...], width_cm: float, height_cm: float
-    ) -> None:
+        for path, data in files.items():
+            _write(path, data)
+        names = list(map(str, files))
         if self.json:
-            size = {"width_cm": width_cm, "height_cm": height_cm}
-            print_json({"files": list(map(str, files)), **size, "notes": list(notes)})
+            size = {"width_cm": drawn.width_cm, "height_cm": drawn.height_cm}
+            print_json({"files": names, **size, "notes": list(drawn.notes)})
             return
-        for note in notes:
+        for note in drawn.notes:
             sys.stderr.write(f"sieve: {note}\n")
-        print_text(f"{', '.join(map(str, files))}: {width_cm:g} × {height_cm:g} cm\n")
+        print_text(f"{', '.join(names)}: {drawn.width_cm:g} × {drawn.height_cm:g} cm\n")
 
 
 def _checkpoint_of(sha256: str) -> str | None:
-    """Find the checkpoint with the hash in a recipe; None for the default one.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such checkpoint.
-    """
+    """Find the checkpoint with the hash in a recipe; None for the default one."""
     if not sha256:
         return None
     from sieve.model.checkpoint import Checkpoint, checkpoint_folders

@@ -94,10 +94,7 @@ TrustBackbone = Annotated[
     ),
 ]
 Json = Annotated[bool, arg(help="Print JSON.")]
-StrictnessOption = Annotated[
-    Strictness,
-    _one_word("0..1|never", read_strictness, _strictness_text),
-]
+StrictnessOption = Annotated[Strictness, _one_word("0..1|never", read_strictness, _strictness_text)]
 Off = Annotated[
     tuple[int, ...] | None,
     _one_word(

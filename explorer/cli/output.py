@@ -34,11 +34,11 @@ def print_json(value: Any) -> None:
     print_text(re.sub(r"[\x7f-\x9f]", lambda char: f"\\u{ord(char[0]):04x}", text) + "\n")
 
 
-def print_facts(facts: dict[str, Any]) -> None:
+def print_facts(facts: dict[str, Any], indent: str = "") -> None:
     """Write one line per entry."""
-    width = max(len(name) for name in facts)
+    width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        print_text(f"{name.replace('_', ' '):<{width}}  {tidy(_fact(value))}\n")
+        print_text(f"{indent}{name.replace('_', ' '):<{width}}  {tidy(_fact(value))}\n")
 
 
 def print_outcome(report: dict[str, Any]) -> None:
@@ -56,16 +56,12 @@ def print_outcome(report: dict[str, Any]) -> None:
     print_text(f"off: {off}\n")
     if not report["results"]:
         print_text("No results: lower the strictness, or switch a dimension back on.\n")
-    files = [_file_cell(result) for result in report["results"]]
-    captions = [
-        tidy((result["captions"] or [", ".join(result["labels"])])[0])[:70]
-        for result in report["results"]
-    ]
+    results = report["results"]
+    files = [_file_cell(result) for result in results]
+    captions = [tidy((r["captions"] or [", ".join(r["labels"])])[0])[:70] for r in results]
     width = min(max(map(len, files), default=0), _FILE_WIDTH)
     room = max(map(len, captions), default=0)
-    for rank, (result, file, caption) in enumerate(
-        zip(report["results"], files, captions, strict=True), 1
-    ):
+    for rank, (result, file, caption) in enumerate(zip(results, files, captions, strict=True), 1):
         earned = ", ".join(
             f"{tidy(part['name'])} {part['value']:+.2f}" for part in result["contributions"][:3]
         )
@@ -73,7 +69,7 @@ def print_outcome(report: dict[str, Any]) -> None:
         print_text(
             f"{rank:>3}  {result['score']:+.3f}  {result['id']}  {file:<{width}}{text}  {earned}\n"
         )
-    print_text(f"{len(report['results'])} results in {1e3 * report['seconds']:.1f} ms\n")
+    print_text(f"{len(results)} results in {1e3 * report['seconds']:.1f} ms\n")
 
 
 def _file_cell(result: dict[str, Any]) -> str:
@@ -95,13 +91,11 @@ def print_sections(report: dict[str, Any]) -> None:
     """Write a nested report, with each section indented under its name."""
     for name, value in report.items():
         title = name.replace("_", " ")
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            print_text(f"{title}\n")
+            print_facts(value, indent="  ")
+        else:
             print_text(f"{title}  {_fact(value)}\n")
-            continue
-        print_text(f"{title}\n")
-        width = max([len(part) for part in value], default=0)
-        for part, number in value.items():
-            print_text(f"  {part.replace('_', ' '):<{width}}  {_fact(number)}\n")
 
 
 _SHOWN = (
@@ -135,5 +129,5 @@ def _fact(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.3f}"
+        return "" if math.isnan(value) else _fact(value)
     return tidy(str(value))[:40]

@@ -177,11 +177,7 @@ class PrepareCodes:
             word_list=self.words,
         )
         source = Codes(
-            files,
-            self.images,
-            text_encoder=self.text_encoder,
-            name=out.name,
-            licence=self.licence,
+            files, self.images, text_encoder=self.text_encoder, name=out.name, licence=self.licence
         )
         self.common.prepare(source, None, out, source.precomputed())
 

@@ -43,22 +43,15 @@ _ARTICLES = {"training": "a training", "evaluation": "an evaluation"}
 
 
 class JobLock:
-    """Lock that lets one job run at a time. Thread-safe.
-
-    Attributes
-    ----------
-    home : Path
-        Parent of all job directories.
-    process : subprocess.Popen or None
-        The last worker process that was started by this object.
-    mutex : Lock
-        Held while a job is started, resumed or discarded.
-    """
+    """Lock that lets one job run at a time. Thread-safe."""
 
     def __init__(self) -> None:
         self.home = sieve_home() / "jobs"
+        """Parent of all job directories."""
         self.process: subprocess.Popen[bytes] | None = None
+        """The last worker process that was started by this object."""
         self.mutex = Lock()
+        """Held while a job is started, resumed or discarded."""
 
     def running_job(self) -> str:
         """Return the id of the running job of any kind; empty if no job is running."""
@@ -96,7 +89,7 @@ class JobLock:
             time.sleep(0.05)
         return stream
 
-    def run(self, folder: JobDirectory, module: str, lock: IO[bytes]) -> None:
+    def run(self, folder: JobDirectory, lock: IO[bytes]) -> None:
         """Start the worker process of a job; it inherits the lock."""
         lock.truncate(0)
         lock.write(folder.path.name.encode())
@@ -106,7 +99,7 @@ class JobLock:
         with folder.log.open("ab") as output:
             self.process = subprocess.Popen(
                 # -P: do not import packages from the working directory of the server.
-                [sys.executable, "-P", "-m", module, str(folder.path)],
+                [sys.executable, "-P", "-m", "sieve.explorer.jobs.worker", str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -145,21 +138,12 @@ class JobLock:
 class JobManager:
     """Start, find, stop and resume jobs of one kind for one collection. Thread-safe.
 
-    Parameters
-    ----------
-    collection : Collection
-    device : str
-        auto, cuda, mps or cpu.
-    job_lock : JobLock, optional
-        Shared by managers of other kinds, so that one job runs at a time.
-    text_encoder : str
-        Text encoder to use instead of the collection's backbone.
+    The job lock is shared by managers of other kinds, so that one job runs at a time. The text
+    encoder, if any, replaces the collection's backbone.
     """
 
     kind: ClassVar[str]
     """training or evaluation"""
-    module: ClassVar[str]
-    """Module that the worker process runs, with the job directory as argument."""
 
     def __init__(
         self,
@@ -230,7 +214,7 @@ class JobManager:
     def _run(self, request: JobRequest) -> JobDirectory:
         with self.job_lock.mutex, self.job_lock.acquire() as lock:
             folder = JobDirectory.create(self.job_lock.home, request)
-            self.job_lock.run(folder, self.module, lock)
+            self.job_lock.run(folder, lock)
         return folder
 
     def resume(self) -> None:
@@ -247,7 +231,7 @@ class JobManager:
                 raise ValueError(f"this {self.kind} is complete; start another one")
             folder.cancel_stop()
             folder.write(replace(folder.read(), state=STARTING, fault=""))
-            self.job_lock.run(folder, self.module, lock)
+            self.job_lock.run(folder, lock)
 
     def stop(self) -> None:
         """Ask the job of this collection to stop; ValueError if none is running."""

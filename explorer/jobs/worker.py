@@ -1,7 +1,8 @@
-"""Shared code of the worker processes: `python -m MODULE JOB_DIRECTORY`.
+"""Worker process of a training or a quick evaluation: `python -m sieve.explorer.jobs.worker DIR`.
 
 A worker ends when the server that started it ends, or when a stop is requested. It communicates
-only through the progress file of its job directory.
+only through the progress file of its job directory. The training state is saved regularly, so a
+stopped or killed training can be resumed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -24,13 +24,26 @@ from sieve.explorer.jobs.directory import (
     DONE,
     FAILED,
     MAX_FAULT,
+    MEASURING,
     STOPPED,
     TRAINING,
     JobDirectory,
     JobRequest,
     Progress,
 )
+from sieve.explorer.jobs.training_settings import TrainingSettings
+from sieve.model.benchmark import (
+    SHORT_METHODS,
+    Benchmark,
+    BenchmarkConfig,
+    save_evaluation,
+    tracks_of,
+)
+from sieve.model.checkpoint import Checkpoint, default_checkpoint_out
 from sieve.model.collection import Collection
+from sieve.model.training import train
+from sieve.model.training.trainer import StepReport
+from sieve.model.training.validation import ValidationReport
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +87,119 @@ class ProgressReporter:
             self.folder.write(self.progress)
 
 
-def run_job(work: Callable[[JobRequest, Collection, ProgressReporter], Path]) -> None:
-    """Run the job whose directory is given on the command line, and write its final state.
+N_POINTS = 200
+"""Maximum number of regular points of a curve."""
+_SAVE_EVERY = 15.0  # seconds
 
-    Parameters
-    ----------
-    work : callable
-        Does the job and returns the path of its result.
-    """
+
+class CurveRecorder:
+    """Convert the step and validation reports of a training to progress with curves."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+        self._started: tuple[float, int] | None = None
+        self._validation: ValidationReport | None = None
+
+    def on_validation(self, report: ValidationReport) -> None:
+        """Store a validation report; the report of its step follows."""
+        self._validation = report
+
+    def on_step(self, report: StepReport) -> None:
+        """Report the progress after a training step."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (now, report.step)
+        started_at, first_step = self._started
+        seconds_per_step = (now - started_at) / max(report.step - first_step, 1)
+        seconds_left = seconds_per_step * (report.n_steps - report.step)
+        self._reporter.report(
+            Progress(
+                state=TRAINING if report.step < report.n_steps else MEASURING,
+                step=report.step,
+                n_steps=report.n_steps,
+                seconds_left=seconds_left if report.step > first_step else None,
+                live=report.live,
+                losses=report.losses,
+                points=self._points(report),
+            )
+        )
+
+    def _points(self, report: StepReport) -> tuple[dict[str, float], ...]:
+        """Return the points with the one of this step, if it is due.
+
+        Points of this and later steps, left by an interrupted run, are dropped.
+        """
+        every = max(report.n_steps // N_POINTS, 1)
+        points = self._reporter.progress.points
+        while points and points[-1]["step"] >= report.step:
+            points = points[:-1]
+        validation, self._validation = self._validation, None
+        if report.step % every and report.step != report.n_steps and validation is None:
+            return points
+        point = {"step": report.step, "total": report.losses["total"], "live": report.live}
+        if validation is not None:
+            point["recall"] = validation.recall
+            if validation.exclusion is not None:
+                point["exclusion"] = validation.exclusion
+        return (*points, point)
+
+
+def run_training(request: JobRequest, collection: Collection, reporter: ProgressReporter) -> Path:
+    """Train or resume training; return the path of the finished checkpoint."""
+    settings = TrainingSettings.from_payload(request.settings)
+    curves = CurveRecorder(reporter)
+    if not reporter.folder.checkpoint.exists():
+        train(
+            collection,
+            reporter.folder.checkpoint,
+            settings.config(),
+            device=request.device,
+            text_encoder=request.text_encoder,
+            allow_code=bool(request.text_encoder),
+            on_step=curves.on_step,
+            on_validation=curves.on_validation,
+            progress=False,
+            save_every=_SAVE_EVERY,
+        )
+    return _move_checkpoint(reporter.folder, request)
+
+
+def _move_checkpoint(folder: JobDirectory, request: JobRequest) -> Path:
+    """Move the finished checkpoint to a free name among the collection's checkpoints."""
+    while True:
+        out = default_checkpoint_out(request.name)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.checkpoint.rename(out)
+        except OSError:
+            if not out.exists():
+                raise
+            continue  # another process has taken this name
+        return out
+
+
+def run_evaluation(request: JobRequest, collection: Collection, reporter: ProgressReporter) -> Path:
+    """Compare one checkpoint with the training-free baselines; return the stored evaluation."""
+
+    def on_progress(done: int, total: int, doing: str) -> None:
+        reporter.report(Progress(MEASURING, step=done, n_steps=total, doing=doing))
+
+    checkpoint = Checkpoint.load(str(request.settings.get("checkpoint")))
+    config = BenchmarkConfig(tracks=tracks_of(collection), methods=SHORT_METHODS, seeds=(0,))
+    benchmark = Benchmark(
+        collection,
+        config,
+        checkpoint=checkpoint,
+        text_encoder=request.text_encoder,
+        allow_code=bool(request.text_encoder),
+        device=request.device,
+        progress=False,
+    )
+    return save_evaluation(benchmark.run(on_progress), checkpoint.path.name)
+
+
+def main() -> None:
+    """Run the job whose directory is given on the command line, and write its final state."""
     folder = JobDirectory(Path(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     reporter = ProgressReporter(folder)
@@ -90,6 +208,7 @@ def run_job(work: Callable[[JobRequest, Collection, ProgressReporter], Path]) ->
     Thread(target=_watch, args=(reporter, os.getppid()), daemon=True).start()
     try:
         request, collection = _open_job(folder)
+        work = run_training if request.kind == "training" else run_evaluation
         reporter.end(DONE, made=str(work(request, collection, reporter)))
     except Stopped:
         reporter.end(STOPPED)
@@ -129,3 +248,7 @@ def _watch(reporter: ProgressReporter, parent: int) -> None:
     reporter.stop.set()
     if reporter.progress.state != TRAINING and not reporter.ended.is_set():
         _thread.interrupt_main(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

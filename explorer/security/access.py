@@ -1,9 +1,4 @@
-"""Access settings of the explorer: authentication, public pages and reverse proxies.
-
-`sieve explore --public-safe` serves a page for untrusted users: handlers that could read or write a
-file of this machine, or train, are not registered. `sieve.explorer.security.middleware` checks
-every request of any page.
-"""
+"""Access settings of the explorer: authentication, public pages and reverse proxies."""
 
 from __future__ import annotations
 
@@ -98,12 +93,7 @@ def check_root_path(root_path: str) -> None:
 
 
 def ask_password(name: str) -> str:
-    """Return the password from `$SIEVE_PASSWORD`, or ask for it in the terminal.
-
-    Parameters
-    ----------
-    name : str
-        The username.
+    """Return the password of a user from `$SIEVE_PASSWORD`, or ask for it in the terminal.
 
     Raises
     ------

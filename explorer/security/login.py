@@ -33,15 +33,9 @@ _FIELDS = (
 
 
 class Login:
-    """Sessions of users who have logged in.
+    """Sessions of users who have logged in; `account` is None if no login is required.
 
-    Parameters
-    ----------
-    account : tuple of str or None
-        Username and password; None if no login is required.
-    port : int
-        Port of the server. It is part of the cookie's name, because browsers send a cookie to all
-        ports of a host.
+    The port is part of the cookie's name, because browsers send a cookie to all ports of a host.
     """
 
     def __init__(self, account: tuple[str, str] | None, port: int) -> None:
@@ -102,35 +96,21 @@ class Login:
     def login_page(self, action: str, link: str, message: str = "") -> str:
         """Render the login page.
 
-        Parameters
-        ----------
-        action : str
-            URL of the form.
-        link : str
-            Query string of the requested page, to return to after the login.
-        message : str
-            Reason why the last attempt failed.
+        The form is sent to `action`; `link` is the query string of the page to return to, and
+        `message` the reason why the last attempt failed.
         """
         alert = f'<p role="alert">{escape(message)}</p>' if message else ""
-        return self._page("Log in", action, alert + _FIELDS, "Log in", self.token(""), link)
+        return _page("Log in", action, alert + _FIELDS, self.token(""), link)
 
     def logout_page(self, action: str, session: str) -> str:
         """Render the page that asks to confirm; a link from another site cannot log a user out."""
         note = "<p>Other sessions stay open.</p>"
-        return self._page("Log out", action, note, "Log out", self.token(session))
+        return _page("Log out", action, note, self.token(session))
 
-    @staticmethod
-    def _page(
-        title: str, action: str, content: str, button: str, token: str, link: str = ""
-    ) -> str:
-        return _PAGE.substitute(
-            title=title,
-            action=escape(action),
-            content=content,
-            button=button,
-            token=token,
-            link=escape(link),
-        )
+
+def _page(title: str, action: str, content: str, token: str, link: str = "") -> str:
+    texts = {"action": escape(action), "link": escape(link)}
+    return _PAGE.substitute(texts, title=title, content=content, button=title, token=token)
 
 
 def _group(address: str) -> str:

@@ -2,11 +2,7 @@
 
 Gradio has many routes; some of them fetch URLs or read and serve files. Only the routes that the
 page and the API need are open, so a new route of a later Gradio version is refused until it is
-listed here. The middleware is outside of Gradio's CORS middleware, which would allow requests of
-other websites. Of a collection, only thumbnails are served, at URLs that contain no local path. A
-content security policy forbids the page to send requests anywhere else.
-
-`--public-safe` also closes uploads and the files that the API generates.
+listed here. `--public-safe` also closes uploads and the files that the API generates.
 """
 
 from __future__ import annotations
@@ -16,9 +12,8 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi.exceptions import RequestValidationError
@@ -36,17 +31,17 @@ from starlette.responses import (
 )
 
 from sieve.data_prep.thumbnails import read_thumbnail
-from sieve.explorer.errors import INTERNAL_ERROR, one_line
+from sieve.explorer.errors import INTERNAL_ERROR, RefusedError, one_line
 from sieve.explorer.security import request_body
 from sieve.explorer.security.login import Login
 from sieve.explorer.security.origins import (
+    PROXY_HEADER,
     TOKEN_HEADER,
-    Network,
-    host_refusal,
+    check_host,
+    host_names,
     is_browser,
+    is_cross_origin,
     is_in,
-    is_proxy_header,
-    origin_refusal,
 )
 from sieve.explorer.uploads import MAX_BYTES, has_room
 
@@ -55,6 +50,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sieve.explorer.concurrency import UnfetchedResponses
+    from sieve.explorer.security.access import Access
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +74,7 @@ _GET_UNLESS_PUBLIC = re.compile(rf"{_API}/upload_progress")
 _POST_UNLESS_PUBLIC = re.compile(rf"{_API}/(upload/?|cancel)")
 _MCP = re.compile(rf"{_API}/mcp(/|/schema|/sse|/messages/?)?")
 _COMPONENT = re.compile(rf"{_API}/component_server/?")
-_CALL = re.compile(rf"{_API}/call(/v2)?/([^/]+)/?")
+_CALL = re.compile(rf"{_API}/call/([^/]+)/?")
 _EVENT = re.compile(rf"{_API}/call/[^/]+/([^/]+)")
 _THUMBNAIL = re.compile(r"/thumbnails/(([0-9a-f]{2})/(\2[0-9a-f]{14})\.webp)")
 _FILE = f"{_API}/file="
@@ -95,22 +91,6 @@ _CONTENT_POLICY = (
 )
 # A notebook on this machine can embed the page; other websites cannot (clickjacking).
 _FRAME_POLICY = "; frame-ancestors {own} http://localhost:* http://127.0.0.1:*"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Settings of `RouteAllowList`."""
-
-    public: bool = False
-    """Whether untrusted users have access: no uploads, and no files except thumbnails."""
-    mcp: bool = False
-    """Whether the route of the Model Context Protocol is open."""
-    root_path: str = ""
-    """Path or URL at which a reverse proxy serves the page."""
-    hosts: frozenset[str] = frozenset({"localhost"})
-    """Accepted names in the Host header; see `origins.host_names`."""
-    proxies: tuple[Network, ...] = ()
-    """Networks of the reverse proxies whose X-Forwarded headers are trusted."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +116,10 @@ class RouteAllowList:
     ----------
     app : ASGI application
         All of Gradio, including its own middleware.
-    rules : Rules
-    login : Login
+    host, port
+        Address that the server listens on.
     functions : mapping of int to BlockFunction
         Endpoints of the app.
-    unfetched : UnfetchedResponses
     thumbnails, plotly : Path or None
         Static files of the page, served as `THUMBNAILS` and `PLOTLY`.
     generated : Path
@@ -150,8 +129,10 @@ class RouteAllowList:
     def __init__(
         self,
         app: ASGIApp,
-        rules: Rules,
-        login: Login,
+        access: Access,
+        host: str,
+        port: int,
+        *,
         functions: Mapping[int, BlockFunction],
         unfetched: UnfetchedResponses,
         thumbnails: Path | None,
@@ -161,16 +142,18 @@ class RouteAllowList:
         self.app = app
         self.is_started = False
         """Set once Gradio has requested its own startup route; the route is closed then."""
-        self._rules = rules
-        self._login = login
+        self._access = access
+        self._hosts = host_names(host, access.root_path, access.allow_hosts)
+        self._proxies = access.proxy_networks
+        self._login = Login(access.auth, port)
         self._functions = functions
         self.unfetched = unfetched
         self._thumbnails = thumbnails
         self._plotly = plotly
         self._generated = generated
         self._not_uploads = frozenset({generated.name, "vibe_edit_history"})
-        self._headers = _headers(rules)
-        self._home = urlsplit(rules.root_path).path
+        self._headers = _headers(access)
+        self._home = urlsplit(access.root_path).path
         self._import = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -209,37 +192,44 @@ class RouteAllowList:
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Return the response to a request; None if Gradio has sent one."""
         request, scope = self._read(scope)
-        if refusal := self._refusal(request):
-            return refusal
+        if response := self._check(request):
+            return response
         receive = request_body.limited(receive, self._body_limit(request))
         if response := await self._own_response(request, scope, receive):
             return response
         if _UPLOAD.fullmatch(request.path):  # streamed: too large to read into memory
             if not await run_in_threadpool(has_room, self._generated.parent, self._not_uploads):
-                return _text_response(429, "too many uploaded images are waiting; try again later")
+                raise RefusedError(429, "too many uploaded images are waiting; try again later")
             await self.app(scope, receive, send)
-            return None
-        if request.method != "POST":
+        elif request.method != "POST":
             await self.app(self._clean_get_scope(scope, request.path), receive, send)
-            return None
-        return await self._call(request, scope, receive, send)
+        elif int(request.headers["content-length"]) <= request_body.MAX_BODY_BYTES:
+            await self._call(request, scope, receive, send)
+        elif self._import.locked():
+            raise RefusedError(
+                429, "another annotations file is being imported; try again in a moment"
+            )
+        else:
+            async with self._import:
+                await self._call(request, scope, receive, send)
+        return None
 
     def _read(self, scope: Scope) -> tuple[_RequestInfo, Scope]:
         """Parse a request and remove the headers that only a trusted proxy may send."""
-        rules = self._rules
+        root_path = self._access.root_path
         peer = (scope.get("client") or ("", 0))[0]
-        is_proxied = bool(rules.root_path) and is_in(peer, rules.proxies)
+        is_proxied = bool(root_path) and is_in(peer, self._proxies)
         kept, headers = [], {}
         for name, value in scope["headers"]:
             lower = name.decode("latin-1").lower()
-            if is_proxy_header(lower) and not (is_proxied and lower in _FORWARDED):
+            if PROXY_HEADER.fullmatch(lower) and not (is_proxied and lower in _FORWARDED):
                 continue
             kept.append((name, value))
             # Repeated headers are joined: the result is no valid host, origin or length.
             joined = [headers[lower]] if lower in headers else []
             headers[lower] = "; ".join([*joined, value.decode("latin-1")])
         client = headers.get("x-forwarded-for", "").rsplit(",")[-1].strip() or peer
-        is_secure = rules.root_path.startswith("https:") or (
+        is_secure = root_path.startswith("https:") or (
             headers.get("x-forwarded-proto", "").split(",")[0].strip() == "https"
         )
         request = _RequestInfo(
@@ -253,26 +243,28 @@ class RouteAllowList:
         )
         return request, {**scope, "headers": kept}
 
-    def _refusal(self, request: _RequestInfo) -> Response | None:
-        rules, headers = self._rules, request.headers
+    def _check(self, request: _RequestInfo) -> Response | None:
+        """Raise a `RefusedError`, or return a response if the user has to log in first."""
+        access, headers, method, path = self._access, request.headers, request.method, request.path
         forwarded_host = headers.get("x-forwarded-host", "").split(",")[0].strip()
-        line = (
-            host_refusal(headers.get("host", ""), rules.hosts)
-            or (host_refusal(forwarded_host, rules.hosts) if forwarded_host else None)
-            or origin_refusal(request.method, headers, rules.root_path, forwarded_host)
-        )
-        if line is not None:
-            return _text_response(403, line)
-        if not self._is_open(request.method, request.path):
-            return _text_response(403, f"{request.method} {request.path[:80]} {self._not_served}")
-        if self._login.account and not request.session and request.path not in _BEFORE_LOGIN:
+        check_host(headers.get("host", ""), self._hosts)
+        if forwarded_host:
+            check_host(forwarded_host, self._hosts)
+        if is_cross_origin(method, headers, access.root_path, forwarded_host):
+            raise RefusedError(
+                403, "requests from other websites are refused; open the explorer in its own window"
+            )
+        if not self._is_open(method, path):
+            why = NOT_SERVED_PUBLICLY if access.public else NOT_SERVED
+            raise RefusedError(403, f"{method} {path[:80]} {why}")
+        if self._login.account and not request.session and path not in _BEFORE_LOGIN:
             return self._login_needed(request)
         if self._lacks_token(request):
-            return _text_response(403, f"a POST request of a browser needs the token of {_TOKEN}")
-        refusal = request_body.body_refusal(
-            request.method, headers, self._body_limit(request), form=_takes_form(request.path)
+            raise RefusedError(403, f"a POST request of a browser needs the token of {_TOKEN}")
+        request_body.check_headers(
+            method, headers, self._body_limit(request), form=_takes_form(path)
         )
-        return None if refusal is None else _text_response(*refusal)
+        return None
 
     def _lacks_token(self, request: _RequestInfo) -> bool:
         if (
@@ -289,7 +281,7 @@ class RouteAllowList:
         """Return the maximum size of the body in bytes."""
         if _takes_form(request.path):
             return request_body.FORM_BYTES + (MAX_BYTES if _UPLOAD.fullmatch(request.path) else 0)
-        is_import = _COMPONENT.fullmatch(request.path) and not self._rules.public
+        is_import = _COMPONENT.fullmatch(request.path) and not self._access.public
         return request_body.MAX_IMPORT_BYTES if is_import else request_body.MAX_BODY_BYTES
 
     async def _own_response(
@@ -308,11 +300,11 @@ class RouteAllowList:
         if path == _LOGOUT:
             return await self._log_out(request, scope, receive)
         if (event := _EVENT.fullmatch(path)) and not self.unfetched.has_event(event[1]):
-            return _text_response(404, "unknown event, or its response has expired; call again")
+            raise RefusedError(404, "unknown event, or its response has expired; call again")
         if path == f"{_API}/queue/data":
             session = parse_qs(request.query).get("session_hash", [""])[0]
             if not self.unfetched.has_session(session):
-                return _text_response(404, "this session has no responses, or they have expired")
+                raise RefusedError(404, "this session has no responses, or they have expired")
         return None
 
     async def _thumbnail(self, collection: Path, item_id: str, path: str) -> Response:
@@ -320,51 +312,36 @@ class RouteAllowList:
         try:
             data = await run_in_threadpool(read_thumbnail, collection, item_id)
         except ValueError as error:
-            return _text_response(404, f"{path} {error}")
+            raise RefusedError(404, f"{path} {error}") from None
         except OSError:
-            return _text_response(404, f"{path} cannot be read")
+            raise RefusedError(404, f"{path} cannot be read") from None
         return Response(data, media_type="image/webp", headers=_CACHE_HOUR)
 
     async def _call(
         self, request: _RequestInfo, scope: Scope, receive: Receive, send: Send
-    ) -> Response | None:
-        """Check a call of the page or the API and pass it on; at most one large one at a time."""
-        if int(request.headers["content-length"]) <= request_body.MAX_BODY_BYTES:
-            return await self._check_call(request, scope, receive, send)
-        if self._import.locked():
-            return _text_response(
-                429, "another annotations file is being imported; try again in a moment"
-            )
-        async with self._import:
-            return await self._check_call(request, scope, receive, send)
-
-    async def _check_call(
-        self, request: _RequestInfo, scope: Scope, receive: Receive, send: Send
-    ) -> Response | None:
+    ) -> None:
+        """Check a call of the page or the API, and pass it on."""
         body = await request_body.read_body(receive)
-        if len(body) > request_body.MAX_BODY_BYTES and not request_body.is_import(body):
-            limit = request_body.MAX_BODY_BYTES
-            return _text_response(413, f"the body of a call is limited to {limit:,} bytes")
         if not _MCP.fullmatch(request.path):
-            refusal = await request_body.call_refusal(
-                body, partial(self._call_refusal, request.path)
-            )
-            if refusal is not None:
-                return _text_response(*refusal)
+            self._check_arguments(request.path, await request_body.read_call(body))
             await self.unfetched.sweep()
         await self.app(scope, request_body.replayed(body, receive), send)
-        return None
 
-    def _call_refusal(self, path: str, call: dict) -> request_body.Refusal | None:
+    def _check_arguments(self, path: str, call: dict[str, Any]) -> None:
+        """Refuse a wrong number of arguments, for which Gradio would log a traceback."""
         if path == f"{_API}/queue/join":
             number = call.get("fn_index")
-            function = self._functions.get(number) if type(number) is int else None
-            return request_body.arguments_refusal(function, call)
-        if match := _CALL.fullmatch(path):
-            named = (f for f in self._functions.values() if f.api_name == match[2])
-            check = request_body.keywords_refusal if match[1] else request_body.arguments_refusal
-            return check(next(named, None), call)
-        return None
+            function = self._functions.get(number) if isinstance(number, int) else None
+        elif match := _CALL.fullmatch(path):
+            named = (f for f in self._functions.values() if f.api_name == match[1])
+            function = next(named, None)
+        else:
+            return
+        if function is None or function.fn is None:
+            raise RefusedError(404, "unknown endpoint")
+        data, needed = call.get("data"), len(function.inputs)
+        if not isinstance(data, list) or len(data) != needed:
+            raise RefusedError(422, f"data must be a list of {needed} values")
 
     async def _log_in(self, request: _RequestInfo, scope: Scope, receive: Receive) -> Response:
         action, link = f"{self._home}{_LOGIN}", ""
@@ -373,7 +350,7 @@ class RouteAllowList:
         form = await _form(scope, receive)
         given = request.headers.get(TOKEN_HEADER, form.get("token", ""))
         if is_browser(request.headers) and not self._login.has_token("", given):
-            return _text_response(403, "this login page is no longer valid; reload it")
+            raise RefusedError(403, "this login page is no longer valid; reload it")
         is_page, link = "text/html" in request.headers.get("accept", ""), form.get("link", "")
         wait = self._login.wait(request.client)
         if wait:
@@ -413,7 +390,7 @@ class RouteAllowList:
         form = await _form(scope, receive)
         given = request.headers.get(TOKEN_HEADER, form.get("token", ""))
         if not self._login.has_token(request.session, given):
-            return _text_response(403, "this page is no longer valid; reload it")
+            raise RefusedError(403, "this page is no longer valid; reload it")
         self._login.close_session(request.session)
         response = self._home_page("")
         response.delete_cookie(self._login.cookie, path=self._home or "/")
@@ -427,19 +404,15 @@ class RouteAllowList:
         if request.path == "/":
             text = self._login.login_page(f"{self._home}{_LOGIN}", request.query)
             return HTMLResponse(text, 401, _NO_CACHE)
-        return _text_response(401, "log in first: send username and password by POST to /login")
-
-    @property
-    def _not_served(self) -> str:
-        return NOT_SERVED_PUBLICLY if self._rules.public else NOT_SERVED
+        raise RefusedError(401, "log in first: send username and password by POST to /login")
 
     def _is_open(self, method: str, path: str) -> bool:
-        if self._rules.mcp and _MCP.fullmatch(path):
+        if self._access.mcp and _MCP.fullmatch(path):
             return method in ("GET", "POST", "DELETE")
         if path in (_LOGIN, _LOGOUT):
             return bool(self._login.account) and method in ("GET", "HEAD", "POST")
         get_routes, post_routes = [_GET], [_POST]
-        if not self._rules.public:
+        if not self._access.public:
             get_routes, post_routes = [_GET, _GET_UNLESS_PUBLIC], [_POST, _POST_UNLESS_PUBLIC]
         if method in ("GET", "HEAD"):
             is_plain = not _PATH_TRAVERSAL.search(path)
@@ -454,7 +427,7 @@ class RouteAllowList:
 
     def _is_generated_file(self, path: str) -> bool:
         """Return whether a path is that of a file generated by the API."""
-        if self._rules.public or not path.startswith(_FILE):
+        if self._access.public or not path.startswith(_FILE):
             return False
         file = PurePath(path.removeprefix(_FILE))
         return ".." not in file.parts and self._generated in file.parents
@@ -486,10 +459,11 @@ def _error_response(error: Exception) -> PlainTextResponse:
         return _text_response(error.status_code, one_line(ValueError(error.detail)))
     if isinstance(error, ClientDisconnect):
         return _text_response(400, "the client disconnected before the request was complete")
-    if not isinstance(error, request_body.BodyError):
+    if not isinstance(error, RefusedError):
         return _text_response(500, INTERNAL_ERROR)
     response = _text_response(error.status, str(error))
-    response.headers["connection"] = "close"
+    if error.status in (408, 413):  # the body is not read to its end
+        response.headers["connection"] = "close"
     return response
 
 
@@ -498,11 +472,11 @@ _NO_CACHE = {"cache-control": "no-store"}
 _CACHE_HOUR = {"cache-control": "private, max-age=3600"}
 
 
-def _headers(rules: Rules) -> dict[str, str]:
+def _headers(access: Access) -> dict[str, str]:
     """Return the headers that every response gets."""
-    root = urlsplit(rules.root_path)
+    root = urlsplit(access.root_path)
     own = f"'self' {root.scheme}://{root.netloc}" if root.netloc else "'self'"
-    policy = _CONTENT_POLICY if rules.public else _CONTENT_POLICY + _FRAME_POLICY
+    policy = _CONTENT_POLICY if access.public else _CONTENT_POLICY + _FRAME_POLICY
     return {
         "content-security-policy": policy.format(own=own),
         "referrer-policy": "same-origin",

@@ -19,71 +19,82 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+from sieve.explorer.errors import RefusedError
+
 ANY_HOST = "*"
 TOKEN_HEADER = "x-sieve-token"
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
-_PROXY_HEADERS = re.compile(
+PROXY_HEADER = re.compile(
     r"forwarded|via|x-(forwarded|original|rewrite|gradio|http-method|real|client|host)\b.*"
 )
-"""Headers that a proxy sets and a server trusts, such as the original host or client address."""
+"""Lower-case names of headers that a proxy sets and a server trusts, such as the original host."""
 
 Network = IPv4Network | IPv6Network
 
 
 def host_names(listens_to: str, root_path: str, allowed: Iterable[str]) -> frozenset[str]:
-    """Return the accepted names in the Host header.
+    """Return the accepted names in the Host header; `*` in `allowed` stands for any.
 
-    Parameters
-    ----------
-    listens_to : str
-        The host that the server listens on.
-    root_path : str
-        Path or URL at which a reverse proxy serves the page; the host of a URL is accepted.
-    allowed : iterable of str
-        Further names, or `*` for any.
+    The host of a root path that is a URL, at which a reverse proxy serves the page, is accepted.
     """
     known = {"localhost", listens_to, socket.gethostname(), urlsplit(root_path).hostname or ""}
     return frozenset(name.lower() for name in known | set(allowed) if name)
 
 
-def host_refusal(host: str, names: frozenset[str]) -> str | None:
-    """Return why a `Host` header is refused, in one line; None if it is accepted.
+def check_host(host: str, names: frozenset[str]) -> None:
+    """Raise a `RefusedError` unless a `Host` header names this explorer.
 
     IP addresses are accepted: another website's name can resolve to this machine, but in a request
     to an IP address, the Host header is that address.
     """
     parts = _HOST.fullmatch(host.lower())
     if parts is None:
-        return "the Host header must be a name or an address"
+        raise RefusedError(403, "the Host header must be a name or an address")
     name = parts[1]
-    if ANY_HOST in names or name in names or name.endswith(".localhost") or _is_address(name):
-        return None
-    return (
-        f"this explorer is not {name[:80]}: open it at its IP address, or start it with "
-        f"--allow-host {name[:80]} if you control that name"
-    )
+    if not (
+        ANY_HOST in names
+        or name in names
+        or name.endswith(".localhost")
+        or _is_address(name.strip("[]"))
+    ):
+        raise RefusedError(
+            403,
+            f"this explorer is not {name[:80]}: open it at its IP address, or start it with "
+            f"--allow-host {name[:80]} if you control that name",
+        )
 
 
-def origin_refusal(
+def is_cross_origin(
     method: str, headers: Mapping[str, str], root_path: str, forwarded_host: str
-) -> str | None:
-    """Return why a request is refused, if it comes from another website; None otherwise.
+) -> bool:
+    """Return whether a request comes from another website, by its headers in lower case.
 
-    Parameters
-    ----------
-    method : str
-    headers : mapping of str to str
-        Names in lower case.
-    root_path : str
-        Path or URL at which a reverse proxy serves the page; the origin of a URL is accepted.
-    forwarded_host : str
-        The host that a client requested from a trusted proxy; empty without a proxy.
+    Its own origins are those of the Host header, of a root path that is a URL, and of the host that
+    a client requested from a trusted proxy.
     """
-    if _is_cross_origin(method, headers, root_path, forwarded_host):
-        return "requests from other websites are refused; open the explorer in its own window"
-    return None
+    site, is_read = headers.get("sec-fetch-site"), method in ("GET", "HEAD")
+    if site in ("same-origin", "none"):
+        return False
+    if site is not None:  # another site, also on another port, may only link to the page
+        return not (is_read and headers.get("sec-fetch-mode") == "navigate")
+    origin = headers.get("origin")
+    if origin is None:  # links have a Referer too, so it is ignored for GET
+        origin = None if is_read else headers.get("referer")
+    if origin is None:
+        return False
+    root = urlsplit(root_path)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return True
+    port = _DEFAULT_PORTS.get(parts.scheme)
+    if port is None:
+        return True
+    own = [headers["host"], forwarded_host, root.netloc if root.scheme == parts.scheme else ""]
+    names = {name.lower().removesuffix(port) for name in own if name}
+    return parts.netloc.lower().removesuffix(port) not in names
 
 
 def is_browser(headers: Mapping[str, str]) -> bool:
@@ -97,11 +108,6 @@ def is_browser(headers: Mapping[str, str]) -> bool:
     )  # fmt: skip
 
 
-def is_proxy_header(name: str) -> bool:
-    """Return whether a header, given by its name in lower case, needs a trusted proxy."""
-    return _PROXY_HEADERS.fullmatch(name) is not None
-
-
 def is_loopback(host: str) -> bool:
     """Return whether an address to listen on can be reached only from this machine."""
     try:
@@ -112,43 +118,14 @@ def is_loopback(host: str) -> bool:
 
 def is_in(address: str, networks: Iterable[Network]) -> bool:
     """Return whether an IP address is in one of the networks."""
-    try:
-        return any(ip_address(address) in network for network in networks)
-    except ValueError:
-        return False
-
-
-def _is_cross_origin(
-    method: str, headers: Mapping[str, str], root_path: str, forwarded_host: str
-) -> bool:
-    site, is_read = headers.get("sec-fetch-site"), method in ("GET", "HEAD")
-    if site in ("same-origin", "none"):
-        return False
-    if site is not None:  # another site, also on another port, may only link to the page
-        return not (is_read and headers.get("sec-fetch-mode") == "navigate")
-    origin = headers.get("origin")
-    if origin is None:  # links have a Referer too, so it is ignored for GET
-        origin = None if is_read else headers.get("referer")
-    if origin is None:
-        return False
-    try:
-        parts = urlsplit(origin)
-        root = urlsplit(root_path)
-    except ValueError:
-        return True
-    port = _DEFAULT_PORTS.get(parts.scheme)
-    if port is None:
-        return True
-    host = parts.netloc.lower().removesuffix(port)
-    own = {headers["host"], forwarded_host} | (
-        {root.netloc} if root.scheme == parts.scheme else set()
+    return _is_address(address) and any(
+        ip_address(address.strip("[]")) in network for network in networks
     )
-    return host not in {name.lower().removesuffix(port) for name in own if name}
 
 
 def _is_address(name: str) -> bool:
     try:
-        ip_address(name.strip("[]"))
+        ip_address(name)
     except ValueError:
         return False
     return True

@@ -58,7 +58,6 @@ class EvaluationManager(JobManager):
     """Starts, finds and stops quick evaluations."""
 
     kind = "evaluation"
-    module = "sieve.explorer.jobs.evaluation_worker"
 
     def start(self, checkpoint: Path) -> JobDirectory:
         """Evaluate a checkpoint; the job of the previous run is deleted, its result is kept."""

@@ -24,7 +24,7 @@ from sieve.explorer.components import component
 from sieve.explorer.errors import one_line
 from sieve.explorer.jobs.directory import ACTIVE_STATES, DONE, JobDirectory, JobRequest, Progress
 from sieve.explorer.jobs.manager import JobManager
-from sieve.explorer.jobs.training_worker import TrainingSettings
+from sieve.explorer.jobs.training_settings import TrainingSettings
 from sieve.explorer.json_validation import check_choice, read_object
 from sieve.explorer.serialize import backbone_name
 from sieve.model.checkpoint import Checkpoint, list_fitting
@@ -109,7 +109,6 @@ class TrainingManager(JobManager):
     """Starts, finds, stops and resumes the trainings requested by one page."""
 
     kind = "training"
-    module = "sieve.explorer.jobs.training_worker"
 
     def start(
         self, settings: TrainingSettings, choice: CollectionChoice | None = None

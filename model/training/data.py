@@ -25,7 +25,7 @@ from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.distributed import World
-from sieve.model.words.text import concept_presence, with_hypernyms
+from sieve.model.words.text import WordPresence, concept_presence, with_hypernyms
 
 _SHUFFLE, _WORDS, _NOISE, _PAIRS = range(4)
 PROMPTS = ("{}", "a {}", "a photo of a {}")
@@ -61,7 +61,8 @@ class TrainingData:
     """Sampler of batches from the train split of a collection.
 
     The last, smaller batch of an epoch is dropped unless it is the only one. The text encoder, that
-    of the backbone, is for the words. Raises a ValueError if the training split has no captions.
+    of the backbone, is for the words, which are by default read from the captions. Raises a
+    ValueError if the training split has no captions.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TrainingData:
         collection: Collection,
         encode_texts: TextEncoder,
         config: TrainingConfig,
+        words: WordPresence | None = None,
     ) -> None:
         self.rows = collection.rows_of_split(["train"])
         self.pairs = collection.captions_of_rows(self.rows)
@@ -86,9 +88,7 @@ class TrainingData:
         self._order = lru_cache(maxsize=2)(self._shuffled)
         # Duplicate images count as one item, so that no copy is a negative of another.
         self._first_copy = duplicate_groups(collection)
-        splits = zip(collection.items["captions"], collection.items["split"], strict=True)
-        words = concept_presence([texts if split == "train" else () for texts, split in splits])
-        words = with_hypernyms(words) if config.kinds else words
+        words = words or _vocabulary(collection, config.kinds)
         self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
         self._n_words = min(config.n_words, len(self.words.words))
         prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
@@ -116,7 +116,7 @@ class TrainingData:
         rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
-        presence = self.words.presence[items][:, words].toarray()
+        presence = csr_array(self.words.presence[items][:, words])
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
             # Drawn for all rows, so that the noise of a row does not depend on the share.
@@ -127,7 +127,7 @@ class TrainingData:
             image, text = images[rows[share]], texts[chosen[share]]
         word_embeddings = self._word_embeddings[prompts, words]
         exclusions = self._sample_exclusions(presence, step)
-        arrays = (image, text, items, word_embeddings, presence, exclusions)
+        arrays = (image, text, items, word_embeddings, presence.toarray(), exclusions)
         return Batch(*map(torch.from_numpy, arrays))
 
     def device_noise(
@@ -161,12 +161,12 @@ class TrainingData:
         )
         return np.sort(words), generator.integers(len(PROMPTS), size=self._n_words)
 
-    def _sample_exclusions(self, presence: np.ndarray, step: int) -> np.ndarray:
+    def _sample_exclusions(self, presence: csr_array, step: int) -> np.ndarray:
         """Sample pairs of words in proportion to P(B|A): (P, 2) int64."""
         nothing = np.empty((0, 2), np.int64)
         if not self._n_exclusions:
             return nothing
-        both = presence.T @ presence  # (W, W)
+        both = csr_array(presence.T @ presence).toarray()  # (W, W)
         has_a = np.diag(both)[:, None]
         share = np.where((both >= 2) & (has_a - both >= 2), both / np.maximum(has_a, 1), 0.0)
         # A word that nearly always comes with another is often its hyponym: no valid exclusion.
@@ -186,6 +186,12 @@ class TrainingData:
 
     def _generator(self, kind: int, count: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, kind, count])
+
+
+def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
+    rows = zip(collection.items["captions"], collection.items["split"], strict=True)
+    words = concept_presence([captions if split == "train" else () for captions, split in rows])
+    return with_hypernyms(words) if kinds else words
 
 
 def modality_means(collection: Collection) -> np.ndarray:

@@ -97,6 +97,11 @@ class Trainer:
         """Compile the losses at the first step; fall back to eager mode if that fails."""
         self._losses = torch.compile(self.objective.losses, backend=backend)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the losses are compiled; false after a fallback to eager mode."""
+        return self._losses != self.objective.losses
+
     def k_now(self) -> int:
         """Return k at this step; it falls geometrically from 4k to k."""
         progress = self.step / max(self.config.anneal * self.n_steps, 1)
@@ -152,7 +157,7 @@ class Trainer:
         try:
             return self._differentiate(batch)
         except Exception as error:
-            if self._losses == self.objective.losses:
+            if not self.is_compiled:
                 raise
             # The compiler may lack tools or kernels here. Any other error is raised again below.
             reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -100,3 +100,35 @@ def test_other_activations_follow_their_formulas() -> None:
             np.testing.assert_array_equal(codes.argmax(1), positive.argmax(1))
     with pytest.raises(ValueError, match="activation must be one of"):
         SparseEncoderConfig(d=16, m=32, k=4, activation="tanh")  # type: ignore[arg-type]
+
+
+def test_batches_are_halved_until_they_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sparse = encoder()
+    whole = encode_codes(sparse, embeddings(), IMAGE)
+    encode, sizes = SparseEncoder.encode, []
+
+    def limited(self: SparseEncoder, batch: torch.Tensor, modality: str):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, batch, modality)
+
+    monkeypatch.setattr(SparseEncoder, "encode", limited)
+    parts = encode_codes(sparse, embeddings(), IMAGE, batch_size=8)
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert "encoding continues in batches of 4" in caplog.text
+    assert "encoding continues in batches of 2" in caplog.text
+    np.testing.assert_allclose(parts.by_row.toarray(), whole.by_row.toarray(), atol=1e-6)
+
+
+def test_an_embedding_that_never_fits_into_memory_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SparseEncoder, "encode", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        encode_codes(encoder(), embeddings(), IMAGE)

@@ -35,10 +35,11 @@ def test_explore_serves_the_page(
 def test_explore_offers_training_if_no_checkpoint_fits(
     sieve: Sieve, opened: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped_at_once(handlers: TrainHandlers, **_: object) -> None:
-        assert (handlers.collection.name, handlers.checkpoint) == ("tiny", None)
+    def stopped_at_once(engine: None, *, training: TrainHandlers, **_: object) -> None:
+        assert engine is None
+        assert (training.collection.name, training.checkpoint) == ("tiny", None)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sieve.explorer.server.start_training_page", stopped_at_once)
+    monkeypatch.setattr("sieve.explorer.server.start", stopped_at_once)
     assert sieve("explore", opened[0]).code == 130
     assert "no checkpoint fits" in fault(sieve("explore", opened[0], "--no-training"))

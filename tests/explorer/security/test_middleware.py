@@ -22,7 +22,7 @@ from page_api import RPC_URL, call_server, csrf_header
 from PIL import Image
 from processes import FIRST_PORT
 
-from sieve.explorer.app import start, start_training_page
+from sieve.explorer.app import start
 from sieve.explorer.cli.explore import Explore
 from sieve.explorer.security import request_body as bodies
 from sieve.explorer.security.access import Access
@@ -359,7 +359,7 @@ def test_content_security_policy_blocks_other_hosts(web: httpx.Client) -> None:
         assert ("frame-ancestors 'self'" in policy) is not is_public(web)
 
 
-@pytest.mark.parametrize("way_in", [Explore, Server, start, start_training_page])
+@pytest.mark.parametrize("way_in", [Explore, Server, start])
 def test_host_defaults_to_localhost_in_all_functions(way_in: Callable[..., object]) -> None:
     assert inspect.signature(way_in).parameters["host"].default == "127.0.0.1"
 

@@ -119,7 +119,7 @@ def test_forwarding_headers_do_not_change_the_origin(web: httpx.Client, name: st
 def test_origin_must_match_exactly(web: httpx.Client, origin: str) -> None:
     if origin == "https://{own}":  # another port: 443 of a proxy that passes the Host header on
         origin = "https://{host}"
-    value = origin.format(origin_of=origin_of(web), host=web.base_url.host)
+    value = origin.format(own=origin_of(web), host=web.base_url.host)
     sent = call_server(web, "sieve_open", "", Origin=value, **csrf_header(web))
     assert sent.status_code == 403 and sent.text.count("\n") == 1
 

@@ -8,8 +8,7 @@ import pytest
 from caption_collection import write_caption_collection
 
 from sieve.explorer.jobs.directory import MEASURING, JobDirectory, JobRequest
-from sieve.explorer.jobs.evaluation_worker import run_evaluation
-from sieve.explorer.jobs.worker import ProgressReporter, Stopped
+from sieve.explorer.jobs.worker import ProgressReporter, Stopped, run_evaluation
 from sieve.explorer.tabs.benchmark import EvaluationManager
 from sieve.explorer.tabs.train import TrainingManager
 from sieve.model.backbone import Backbone

@@ -24,8 +24,8 @@ from sieve.explorer.jobs.directory import (
     JobRequest,
     Progress,
 )
-from sieve.explorer.jobs.training_worker import N_POINTS, CurveRecorder, TrainingSettings
-from sieve.explorer.jobs.worker import ProgressReporter
+from sieve.explorer.jobs.training_settings import TrainingSettings
+from sieve.explorer.jobs.worker import N_POINTS, CurveRecorder, ProgressReporter
 from sieve.explorer.tabs.train import TrainingManager, find_collection
 from sieve.model.checkpoint import Checkpoint, find_checkpoint
 from sieve.model.collection import Collection
@@ -138,7 +138,7 @@ def test_killed_server_stops_its_training_without_losing_progress(
 ) -> None:
     script = (
         "import sys, time; from sieve.explorer.tabs.train import TrainingManager;"
-        "from sieve.explorer.jobs.training_worker import TrainingSettings;"
+        "from sieve.explorer.jobs.training_settings import TrainingSettings;"
         "from sieve.model.collection import Collection;"
         "TrainingManager(Collection.open(sys.argv[1]), 'cpu')"
         ".start(TrainingSettings('compact', 32, 4, 1000)); time.sleep(600)"
