@@ -90,7 +90,7 @@ class TrainingData:
         self._first_copy = duplicate_groups(collection)
         words = words or _vocabulary(collection, config.kinds)
         self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
-        self._n_words = min(config.n_words, len(self.words.words))
+        self.n_words = min(config.n_words, len(self.words.words))
         prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
         embedded = encode_texts(prompts) if prompts else np.zeros((0, width))
@@ -153,13 +153,13 @@ class TrainingData:
 
     def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample distinct words and a prompt for each: (W,) and (W,) int64."""
-        if not self._n_words:
+        if not self.n_words:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         generator = self._generator(_WORDS, step)
         words = generator.choice(
-            len(self.words.words), self._n_words, replace=False, p=self._word_share
+            len(self.words.words), self.n_words, replace=False, p=self._word_share
         )
-        return np.sort(words), generator.integers(len(PROMPTS), size=self._n_words)
+        return np.sort(words), generator.integers(len(PROMPTS), size=self.n_words)
 
     def _sample_exclusions(self, presence: csr_array, step: int) -> np.ndarray:
         """Sample pairs of words in proportion to P(B|A): (P, 2) int64."""
