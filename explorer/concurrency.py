@@ -63,8 +63,9 @@ class RequestLimiter:
         if self._capacity == 0:
             return BUSY
         self._capacity -= 1
+        waiting = asyncio.timeout(self.timeout)
         try:
-            async with asyncio.timeout(self.timeout) as waiting, self._semaphore:
+            async with waiting, self._semaphore:
                 waiting.reschedule(None)
                 return await to_thread.run_sync(handler, data, limiter=self._threads)
         except TimeoutError:

@@ -61,7 +61,7 @@ def test_layouts_give_the_same_collection(tmp_path: Path, tiny_backbone: Backbon
     }  # fmt: skip
     files = [collection.manifest.files for collection in made.values()]
     for part in ("image_embeddings.npy", "text_embeddings.npy", "caption_item.npy"):
-        assert len({facts[part]["sha256"] for facts in files}) == 1
+        assert len({facts[part].sha256 for facts in files}) == 1
     ids = [collection.items["id"].tolist() for collection in made.values()]
     assert ids[0] == ids[1] == ids[2]
 
