@@ -231,7 +231,7 @@ class Engine:
         return self.names()(dimension)
 
     def dimension_table(self) -> pd.DataFrame:
-        """Return the table of dimensions, one row each: see `sieve.model.dimensions.table`."""
+        """Return the table of dimensions, one row each: see `sieve.model.dimensions.statistics`."""
         return rename_rows(self.derived.dimensions, self.renamed())
 
     def dimension(self, dimension: int, seed: int = 0) -> DimensionPage:

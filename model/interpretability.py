@@ -134,8 +134,8 @@ def label_report(
         right.append(named is not None and matches_name(named.name, correct))
         vocabulary_right.append(named is not None and matches_name(named.vocabulary, correct))
     codes = engine.image_codes.by_row
-    probes = probe_importances(codes, fit.presence, fit.train, fit.test)
-    spread = disentanglement(probes.importances)
+    importances, probe_auc = probe_importances(codes, fit.presence, fit.train, fit.test)
+    spread = disentanglement(importances)
     return LabelReport(
         labels=len(fit.labels),
         with_dimension=len(good) / len(fit.labels),
@@ -144,7 +144,7 @@ def label_report(
         mean_auc=float(auc.mean()),
         disentanglement=spread.disentanglement,
         completeness=spread.completeness,
-        informativeness=float(probes.auc.mean()),
+        informativeness=float(probe_auc.mean()),
     )
 
 

@@ -84,13 +84,8 @@ def tune(
 ) -> Tuned:
     """Return the setting with the highest mean AP@10; ties go to the earlier one.
 
-    Parameters
-    ----------
-    rules : sequence of Rule
-    seeds : sequence of mapping of str to Space
-        Tuning items and pairs in the spaces of each training seed.
-    relevant : (p, n) bool
-    trials : int
+    `seeds` has the tuning items and pairs in the spaces of each training seed; `relevant` is (p, n)
+    bool.
     """
     settings = draw_settings(rules, list(seeds[0]), trials)
     aps = [
@@ -134,14 +129,9 @@ def resample(
 ) -> Resampled:
     """Measure the rankings of a method in every resample.
 
-    A pair without relevant drawn items does not count in that resample.
-
-    Parameters
-    ----------
-    rankings : sequence of (p, DEPTH) int64
-        Best rows of all pairs, padded with -1, for each training seed.
-    relevant, violating : (p, n) bool
-    draws : Resamples
+    `rankings` has the best rows of all pairs for each training seed, (p, DEPTH) int64, padded with
+    -1; the judgments are (p, n) bool. A pair without relevant drawn items does not count in that
+    resample.
     """
     total = draws.items.astype(np.float32) @ relevant.T.astype(np.float32)  # (r, p)
     weights = np.where(total > 0, draws.pairs, 0)
@@ -174,15 +164,8 @@ def interval(values: np.ndarray, measured: float, most: float = np.inf) -> Confi
     """Return the middle 95% of resampled values, centred on the measured value.
 
     Copies of an item are adjacent in a ranking, which slightly raises average precision in every
-    resample, for every method; centring removes this shift.
-
-    Parameters
-    ----------
-    values : (r,) float
-    measured : float
-        Always inside the interval.
-    most : float
-        Largest possible value; if finite, the smallest possible value is 0.
+    resample, for every method; centring removes this shift. The measured value is always inside.
+    If `most`, the largest possible value, is finite, the smallest possible value is 0.
     """
     low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + measured
     least = 0.0 if np.isfinite(most) else -np.inf

@@ -46,8 +46,8 @@ from sieve.model.exclusion import Calibration
 from sieve.model.files import sieve_home
 from sieve.model.hyperparameters import LOSSES
 from sieve.model.training import PAPER, TrainingConfig
-from sieve.model.training.data import modality_means
-from sieve.model.training.trainer import Trainer, training_data
+from sieve.model.training.data import TextEncoder, TrainingData, modality_means
+from sieve.model.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,6 @@ SPLICE_WEIGHTS = (0.05, 0.1, 0.2)
 _MOST_CAPTIONS = 5000
 """Maximum number of captions that recall is measured on, evenly spaced."""
 
-TextEncoder = Callable[[list[str]], np.ndarray]
 Spaces = Mapping[str, Space]
 """Alternative representations of a method, by name."""
 
@@ -86,22 +85,9 @@ def decompose(
         min_w ½ |Cᵀ w - x|² + λ |w|₁, w ≥ 0
 
     with the rows of C the embeddings of words, centred on the text mean, and x centred on the mean
-    of its modality. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d Woodbury form, which is
-    cheap for many words.
-
-    Parameters
-    ----------
-    embeddings : (n, d) float32
-        Centred, unit rows.
-    dictionary : (v, d) float32
-        Concepts, centred, unit rows.
-    weight : float
-        λ: larger values give fewer active concepts.
-    iterations : int
-
-    Returns
-    -------
-    (n, v) float32, non-negative
+    of its modality; both have unit rows. Solved by ADMM; (C Cᵀ + ρ I)⁻¹ is applied in its d × d
+    Woodbury form, which is cheap for many words. A larger λ gives fewer active concepts.
+    (n, d), (v, d) → (n, v) float32, non-negative.
     """
     rho = np.float32(1.0)
     # (C Cᵀ + ρI)⁻¹ = (I - C (ρI + CᵀC)⁻¹ Cᵀ) / ρ
@@ -159,22 +145,9 @@ def train_method(
     device: str = "auto",
     progress: bool = True,
 ) -> Checkpoint:
-    """Train the encoder of a method, or load it from the cache.
+    """Train the encoder of a method on the train split of a collection, or load it from the cache.
 
-    Parameters
-    ----------
-    name : str
-        A method of `TRAINED`.
-    collection : Collection
-        Trained on its train split.
-    sieve : TrainingConfig
-        Configuration of Sieve, with the seed to use.
-    encode_texts : callable
-        The text encoder of the backbone.
-    n_words : int
-        See `method_config`.
-    device : str
-    progress : bool
+    `sieve` is the configuration of Sieve, with the seed to use; for `n_words` see `method_config`.
     """
     config = method_config(name, sieve, n_words)
     recipe = RECIPES.get(name, RECIPE)
@@ -183,7 +156,7 @@ def train_method(
     path = sieve_home() / "peers" / digest[:24]
     if path.exists():
         return Checkpoint.load(path)
-    data = training_data(collection, config, encode_texts)
+    data = TrainingData(collection, encode_texts, config)
     trainer = Trainer(data, config, resolve_device(device))
     description = f"{name}, seed {config.seed}"
     curves = []
@@ -224,15 +197,9 @@ class Method:
 class BackboneEmbeddings:
     """Embeddings of the items of a collection and of texts, by its backbone.
 
-    Parameters
-    ----------
-    collection : Collection
-    encode_texts : callable
-        Text encoder of its backbone; called once per text.
-    train : Collection, optional
-        Collection whose train split gives the means of both modalities; by default `collection`.
-    ids : list of str, optional
-        Item ids of the benchmark collection by row, if `collection` is another one.
+    The text encoder is called once per text. The train split of `train`, by default the collection
+    itself, gives the means of both modalities. `ids` has the item ids of the benchmark collection
+    by row, if `collection` is another one.
     """
 
     def __init__(

@@ -317,18 +317,10 @@ _EVALUATION_FILE = TypeAdapter(_EvaluationFile)
 
 
 def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
-    """Store a result in `$SIEVE_HOME`, where the explorer lists it.
+    """Store a result in `$SIEVE_HOME`, where the explorer lists it, and return the new file.
 
-    Parameters
-    ----------
-    result : BenchmarkResult
-    checkpoint : str
-        Name of the checkpoint that was measured as Sieve, if any.
-
-    Returns
-    -------
-    Path
-        The new file, written atomically; names sort by time.
+    It is written atomically, and names sort by time. `checkpoint` is the name of the checkpoint
+    that was measured as Sieve, if any.
     """
     now = time.gmtime()
     settings = result.settings()
@@ -356,14 +348,9 @@ def save_evaluation(result: BenchmarkResult, checkpoint: str = "") -> Path:
 
 
 def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], list[str]]:
-    """List the evaluations of a collection; unchanged files are read only once.
+    """List the evaluations of a collection, newest first, and one line for each unreadable file.
 
-    Returns
-    -------
-    list of EvaluationSummary
-        Newest first.
-    list of str
-        One line for each unreadable file.
+    Unchanged files are read only once.
     """
     summaries, errors = [], []
     paths = _evaluations_folder(collection_sha256).glob("[!.]*.json")
@@ -384,12 +371,8 @@ def list_evaluations(collection_sha256: str) -> tuple[list[EvaluationSummary], l
 def read_evaluation(path: Path) -> Evaluation:
     """Read one evaluation.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If it is damaged or has another version; one line.
+    Raises a FileNotFoundError if there is none, and a ValueError if it is damaged or has another
+    version; one line.
     """
     return _read(path, *_version(path))
 

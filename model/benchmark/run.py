@@ -74,12 +74,8 @@ class Benchmark:
     device : str
     progress : bool
 
-    Raises
-    ------
-    BackboneUnavailable
-        If queries cannot be embedded.
-    ValueError
-        If a backbone differs, scored items were used for training, or a baseline lacks items.
+    Raises `BackboneUnavailable` if queries cannot be embedded, and a ValueError if a backbone
+    differs, scored items were used for training, or a baseline lacks items.
     """
 
     def __init__(
@@ -114,11 +110,8 @@ class Benchmark:
     def run(self, on_method: Callable[[int, int, str], None] | None = None) -> BenchmarkResult:
         """Tune and measure all methods.
 
-        Parameters
-        ----------
-        on_method : callable, optional
-            Called before each method of each track with the number done, the total number, and a
-            description of the next; an exception from it stops the run.
+        `on_method` is called before each method of each track with the number done, the total
+        number, and a description of the next; an exception from it stops the run.
         """
         pairs_by_track: dict[TrackName, TrackPairs] = {
             track: track_pairs(self.collection, track, self.nouns, self.config.criteria)
@@ -264,7 +257,7 @@ class Benchmark:
             ),
             items=len(report.rows),
             dropped={split: n_dropped(self.collection, split) for split in ("select", "test")},
-            tuning_pairs=len(pairs.tuning.pairs),
+            tuning_pairs=len(pairs.tuning),
             tuning_items=len(pairs.tuning.rows),
             tuning_criteria=pairs.tuning_criteria,
             methods=tuple(map(compared, measured)),

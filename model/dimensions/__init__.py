@@ -10,7 +10,7 @@ from sieve.model.dimensions.page import (
     Neighbour,
     describe_dimension,
 )
-from sieve.model.dimensions.table import clearest_dimension, rename_rows
+from sieve.model.dimensions.statistics import clearest_dimension, rename_rows
 
 __all__ = [
     "CodeCache",

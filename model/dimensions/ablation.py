@@ -60,14 +60,10 @@ class _Ranked(NamedTuple):
     after: np.ndarray
 
     @property
-    def left(self) -> int:
-        return len(np.setdiff1d(self.before, self.after))
-
-    @property
-    def moved(self) -> int:
-        """Total change of rank of the results that stayed."""
+    def change(self) -> tuple[int, int]:
+        """Number of results that left, and the total change of rank of those that stayed."""
         _, was, now = np.intersect1d(self.before, self.after, return_indices=True)
-        return int(np.abs(was - now).sum())
+        return len(self.before) - len(was), int(np.abs(was - now).sum())
 
 
 def ablate_dimension(
@@ -75,16 +71,7 @@ def ablate_dimension(
 ) -> Ablation:
     """Switch a dimension off in up to 100 queries that have it, and measure the change.
 
-    Parameters
-    ----------
-    collection, checkpoint, cache
-        As in an `Engine`.
-    dimension : int
-
-    Raises
-    ------
-    ValueError
-        If the dimension does not exist.
+    Raises a ValueError if the dimension does not exist.
     """
     if not 0 <= dimension < cache.text_codes.m:
         raise ValueError(
@@ -92,14 +79,16 @@ def ablate_dimension(
         )
     captions = probe_captions(collection, cache, dimension)
     ranked = [_rank(checkpoint, cache, caption, dimension) for caption in captions.tolist()]
-    most = sorted(ranked, key=lambda one: (-one.left, -one.moved, one.caption))[:N_CHANGES]
-    lefts = [one.left for one in ranked]
+    most = sorted(ranked, key=lambda one: (*(-part for part in one.change), one.caption))
+    lefts = [one.change[0] for one in ranked]
     return Ablation(
         n_probes=len(ranked),
         n_changed=sum(left > 0 for left in lefts),
         mean_left=sum(lefts) / max(len(lefts), 1),
         changes=tuple(
-            _change(collection, cache, one, dimension) for one in most if one.left or one.moved
+            _change(collection, cache, one, dimension)
+            for one in most[:N_CHANGES]
+            if any(one.change)
         ),
     )
 
@@ -109,10 +98,7 @@ def probe_captions(
 ) -> np.ndarray:
     """Return captions that have a dimension: distinct texts, evenly spaced over the collection.
 
-    Returns
-    -------
-    (c,) int64
-        Indices of captions, ascending; at most `count`.
+    At most `count` indices of captions, ascending: (c,) int64.
     """
     having, _ = cache.text_codes.postings(dimension)
     texts = collection.caption_texts
@@ -134,9 +120,8 @@ def _rank(checkpoint: Checkpoint, cache: CodeCache, caption: int, dimension: int
 
 
 def _change(collection: Collection, cache: CodeCache, ranked: _Ranked, dimension: int) -> Change:
-    strengths = dict(
-        zip(*(part.tolist() for part in cache.image_codes.postings(dimension)), strict=True)
-    )
+    rows, values = cache.image_codes.postings(dimension)
+    strengths = dict(zip(rows.tolist(), values.tolist(), strict=True))
 
     def examples(rows: np.ndarray) -> tuple[Example, ...]:
         return tuple(Example.of(collection, row, strengths.get(row, 0.0)) for row in rows.tolist())

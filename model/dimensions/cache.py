@@ -10,8 +10,10 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,9 +22,13 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import IMAGE_CODES, TEXT_CODES, SparseCodes, code_files, read_codes
 from sieve.model.collection import Collection
-from sieve.model.dimensions.naming import both_modalities, nameable, word_association
-from sieve.model.dimensions.statistics import mean_caption_codes
-from sieve.model.dimensions.table import VERSION, dimension_table
+from sieve.model.dimensions.naming import (
+    both_modalities,
+    mean_caption_codes,
+    nameable,
+    word_association,
+)
+from sieve.model.dimensions.statistics import VERSION, dimension_table
 from sieve.model.encoder import IMAGE, TEXT, encode_codes
 from sieve.model.files import atomic_folder, check_files, sieve_home, write_checksums
 from sieve.model.words.text import WordPresence, word_presence
@@ -32,30 +38,20 @@ log = logging.getLogger(__name__)
 _TABLE = "dimensions.parquet"
 _RECOMPUTED = "it is computed again"
 _DIMENSIONS_AT_ONCE = 4096
+_T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class CodeCache:
-    """Codes of a collection, and statistics of every dimension.
+    """Codes of a collection, and statistics of every dimension."""
 
-    Attributes
-    ----------
-    image_codes, text_codes : SparseCodes
-        Of the n images and the c captions.
-    dimensions : pandas.DataFrame
-        See `sieve.model.dimensions.table.dimension_table`; also has `top_word`.
-    """
-
-    def __init__(
-        self,
-        collection: Collection,
-        image_codes: SparseCodes,
-        text_codes: SparseCodes,
-        dimensions: pd.DataFrame,
-    ) -> None:
-        self.collection = collection
-        self.image_codes = image_codes
-        self.text_codes = text_codes
-        self.dimensions = dimensions
+    collection: Collection
+    image_codes: SparseCodes
+    """Of the n images."""
+    text_codes: SparseCodes
+    """Of the c captions."""
+    dimensions: pd.DataFrame
+    """See `sieve.model.dimensions.statistics.dimension_table`; also has `top_word`."""
 
     @property
     def mean_positive(self) -> np.ndarray:
@@ -78,20 +74,20 @@ class CodeCache:
         column = csr_array(self._both[:, [dimension]])
         association = word_association(column, self._words.presence)[0]
         order = np.argsort(-association, kind="stable")[:count]
-        return tuple(
-            (self._words.words[w], float(association[w])) for w in order if association[w] > 0
-        )
+        words = self._words.words
+        return tuple((words[w], float(association[w])) for w in order if association[w] > 0)
 
     def coactivation(self, dimension: int) -> np.ndarray:
         """Return the cosine of a dimension with all others over the images: (m,) float32."""
         codes = self.image_codes.by_dimension
-        shared = np.asarray((codes.T @ codes[:, [dimension]]).toarray()).ravel()
+        shared = (codes.T @ codes[:, [dimension]]).toarray().ravel()
         norms = np.sqrt(np.asarray((codes**2).sum(0)).ravel())
         return shared / np.maximum(norms * norms[dimension], 1e-12)
 
     @classmethod
     def compute(cls, collection: Collection, checkpoint: Checkpoint) -> CodeCache:
         """Encode a collection and compute its statistics."""
+        log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
         image_codes, text_codes = codes_of(collection, checkpoint)
         table = dimension_table(collection, checkpoint, image_codes, text_codes)
         cache = cls(collection, image_codes, text_codes, table)
@@ -100,16 +96,16 @@ class CodeCache:
 
     def _top_words(self) -> list[str]:
         """Return the most associated word of each dimension, or nothing."""
-        words = np.array([*self._words.words, ""], object)
+        if not self._words.words:
+            return [""] * self.image_codes.m
+        words = np.array(self._words.words, object)
         columns = csc_array(self._both)
         top_words: list[str] = []
         for start in range(0, self.image_codes.m, _DIMENSIONS_AT_ONCE):
             part = csr_array(columns[:, start : start + _DIMENSIONS_AT_ONCE])
             association = word_association(part, self._words.presence)
-            best = (
-                association.argmax(1) if association.shape[1] else np.zeros(len(association), int)
-            )
-            top_words += np.where(association.max(1, initial=0) > 0, words[best], "").tolist()
+            best = words[association.argmax(1)]
+            top_words += np.where(association.max(1) > 0, best, "").tolist()
         return top_words
 
     def save(self, folder: Path) -> None:
@@ -145,23 +141,13 @@ def codes_of(collection: Collection, checkpoint: Checkpoint) -> tuple[SparseCode
 
 
 def open_code_cache(collection: Collection, checkpoint: Checkpoint) -> CodeCache:
-    """Read the cached codes of a collection, or compute and cache them.
-
-    If the cache cannot be read or written, the codes are computed again.
-    """
-    folder = cache_folder(collection, checkpoint, str(VERSION))
-    m = checkpoint.m
-    if folder.is_dir():
-        try:
-            check_cache(folder)
-            return CodeCache.load(folder, collection, m)
-        except (OSError, ValueError, EOFError) as error:
-            log.warning("cached codes in %s cannot be read (%s)", folder, error)
-            discard_cache(folder)
-    log.info("encoding %s items and %s captions", collection.n_items, collection.n_captions)
-    cache = CodeCache.compute(collection, checkpoint)
-    write_cache(folder, cache.save)
-    return cache
+    """Read the cached codes of a collection, or compute and cache them."""
+    return read_or_compute(
+        cache_folder(collection, checkpoint, str(VERSION)),
+        lambda folder: CodeCache.load(folder, collection, checkpoint.m),
+        lambda: CodeCache.compute(collection, checkpoint),
+        CodeCache.save,
+    )
 
 
 def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> Path:
@@ -170,24 +156,38 @@ def cache_folder(collection: Collection, checkpoint: Checkpoint, what: str) -> P
     return sieve_home() / "codes" / name
 
 
+def read_or_compute(
+    folder: Path,
+    load: Callable[[Path], _T],
+    compute: Callable[[], _T],
+    save: Callable[[_T, Path], None],
+) -> _T:
+    """Read cached data, or compute and cache it; a damaged cache is replaced."""
+    if folder.is_dir():
+        try:
+            check_files(folder, _RECOMPUTED)
+            return load(folder)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            log.warning("the cache in %s cannot be read (%s)", folder, error)
+            _discard(folder)
+    found = compute()
+    write_cache(folder, lambda temporary: save(found, temporary))
+    return found
+
+
 def write_cache(folder: Path, save: Callable[[Path], None]) -> None:
     """Write cached data; log a warning if that fails."""
     try:
-        with atomic_folder(folder) as draft:
-            save(draft)
-            write_checksums(draft, (path.name for path in draft.iterdir()))
+        with atomic_folder(folder) as temporary:
+            save(temporary)
+            write_checksums(temporary, (path.name for path in temporary.iterdir()))
     except FileExistsError:
         pass  # another process has written the same data
     except OSError as error:
         log.warning("%s is not cached: %s", folder.name, error)
 
 
-def check_cache(folder: Path) -> None:
-    """Raise a ValueError if the cache is damaged or has no checksums."""
-    check_files(folder, _RECOMPUTED)
-
-
-def discard_cache(folder: Path) -> None:
+def _discard(folder: Path) -> None:
     """Remove an unusable cache, so that it can be written again."""
     try:
         trash = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

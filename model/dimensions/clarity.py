@@ -27,15 +27,6 @@ _ROWS_A_BATCH = 8192
 _DIMENSIONS_A_BATCH = 256
 
 
-class Strongest(NamedTuple):
-    """Images with the highest activation of each dimension."""
-
-    rows: np.ndarray
-    """(m, s) int64, strongest first, padded with 0."""
-    there: np.ndarray
-    """(m, s) bool: False for padding."""
-
-
 class ExampleScores(NamedTuple):
     """Scores from the strongest images of each dimension; NaN if there are too few."""
 
@@ -51,25 +42,21 @@ def centred_features(embeddings: np.ndarray) -> np.ndarray:
     """Subtract the mean and renormalise: (n, d) → (n, d) float32, unit or zero rows."""
     features = np.asarray(embeddings, np.float32)
     features = features - features.mean(0) if len(features) else features
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(norms, 1e-12)
+    return features / _norms(features)
 
 
-def strongest(codes: csc_array, count: int = N_STRONGEST) -> Strongest:
-    """Return the rows with the highest activation of each dimension, ties by row.
+def strongest(codes: csc_array, count: int = N_STRONGEST) -> tuple[np.ndarray, np.ndarray]:
+    """Return the s rows with the highest activation of each dimension, ties by row.
 
-    Parameters
-    ----------
-    codes : (n, m) float32, non-negative
-    count : int
-        s, the maximum number of rows per dimension.
+    (n, m) non-negative codes → rows, (m, s) int64, strongest first, padded with 0; and which are
+    no padding, (m, s) bool.
     """
     _, m = shape_of(codes)
     rows, there = np.zeros((m, count), np.int64), np.zeros((m, count), bool)
     for j, (having, values) in enumerate(columns_of(codes)):
         top = having[np.argsort(-values, kind="stable")[:count]]
         rows[j, : len(top)], there[j, : len(top)] = top, True
-    return Strongest(rows, there)
+    return rows, there
 
 
 def clarity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -78,17 +65,8 @@ def clarity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
         clarity = (|Σ_i v_i|² - s) / (s (s - 1)),  v_i unit vectors, s of them
 
     The clarity score of SemanticLens: 1 if all examples are equal, about 0 if they are unrelated,
-    at least -1 / (s - 1).
-
-    Parameters
-    ----------
-    examples : (m, s, d) float32, unit vectors
-    there : (m, s) bool
-        False for padding.
-
-    Returns
-    -------
-    (m,) float64, NaN for fewer than two examples
+    at least -1 / (s - 1). (m, s, d) unit vectors, (m, s) bool, False for padding → (m,) float64,
+    NaN for fewer than two examples.
     """
     total = (examples * there[..., None]).sum(1, dtype=np.float64)
     count = there.sum(1)
@@ -100,15 +78,8 @@ def redundancy(centres: np.ndarray) -> np.ndarray:
     """Return the cosine of each mean example with that of the most similar dimension.
 
     The redundancy of SemanticLens per dimension: 1 if another dimension has the same meaning.
-
-    Parameters
-    ----------
-    centres : (m, d) float
-        Mean examples; zero for dimensions without examples.
-
-    Returns
-    -------
-    (m,) float64, NaN without examples, or without another dimension with examples
+    (m, d), zero for dimensions without examples → (m,) float64, NaN without examples, or without
+    another dimension with examples.
     """
     norms = np.linalg.norm(centres, axis=1)
     alive = np.flatnonzero(norms > 1e-12)
@@ -128,41 +99,26 @@ def polysemanticity(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
 
     As in SemanticLens. A cluster of a single example is an outlier, not a second meaning; the score
     is then 1 - the mean cosine between an example and the mean of all. 2-means starts from the two
-    most distant examples, so it is deterministic.
-
-    Parameters
-    ----------
-    examples : (m, s, d) float32, unit vectors
-    there : (m, s) bool
-
-    Returns
-    -------
-    (m,) float64 in [0, 2], NaN for fewer than two examples
+    most distant examples, so it is deterministic. (m, s, d) unit vectors, (m, s) bool → (m,)
+    float64 in [0, 2], NaN for fewer than two examples.
     """
     counted = examples * there[..., None]
-    second = _two_means(counted, there)  # (m, s): True in the second cluster
-    in_second = there & second
-    in_first = there & ~second
-    apart = _cosine(*(_mean(counted, part) for part in (in_first, in_second)))
-    mean = _mean(counted, there)
+    in_second = _two_means(counted, there)
+    in_first = there & ~in_second
+    first, second, mean = (_mean(counted, part) for part in (in_first, in_second, there))
+    apart = (first / _norms(first) * (second / _norms(second))).sum(-1)
     along = np.einsum("msd,md->ms", counted, mean / _norms(mean)).sum(1)
     along = along / np.maximum(there.sum(1), 1)
-    stray = np.minimum(in_first.sum(1), in_second.sum(1)) < 2
-    score = 1 - np.where(stray, along, apart)
+    is_stray = np.minimum(in_first.sum(1), in_second.sum(1)) < 2
+    score = 1 - np.where(is_stray, along, apart)
     return np.where(there.sum(1) > 1, np.clip(score, 0, 2), np.nan)
 
 
 def example_scores(codes: csc_array, features: np.ndarray) -> ExampleScores:
-    """Return clarity, redundancy and polysemanticity of every dimension.
-
-    Parameters
-    ----------
-    codes : (n, m) float32, non-negative
-    features : (n, d) float32, unit rows
-    """
+    """Return the scores of every dimension: (n, m) codes, (n, d) unit features → (m,) each."""
     rows, there = strongest(codes)
-    (_, m), width = shape_of(codes), features.shape[1]
-    clear, many = np.full(m, np.nan), np.full(m, np.nan)
+    m, width = len(rows), features.shape[1]
+    clear, many = np.full((2, m), np.nan)
     centres = np.zeros((m, width))
     for start in range(0, m if len(features) else 0, _DIMENSIONS_A_BATCH):
         part = slice(start, start + _DIMENSIONS_A_BATCH)
@@ -181,16 +137,8 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
 
     with a the activations of dimension j, min-max scaled over all images, and e unit vectors (Pach
     et al. 2025, arXiv 2504.02821, with e from another encoder than the codes). The second form
-    needs no n × n matrix.
-
-    Parameters
-    ----------
-    activations : (n, m) float32, non-negative
-    features : (n, d) float32, unit rows (or zero)
-
-    Returns
-    -------
-    (m,) float64 in [-1, 1], NaN for fewer than two images
+    needs no n × n matrix. (n, m) non-negative, (n, d) unit or zero rows → (m,) float64 in [-1, 1],
+    NaN for fewer than two images.
     """
     n, m = shape_of(activations)
     scaled = _min_max_scaled(activations)
@@ -211,16 +159,13 @@ def monosemanticity(activations: csr_array, features: np.ndarray) -> np.ndarray:
 def _min_max_scaled(activations: csr_array) -> csr_array:
     """Scale each dimension to [0, 1] over all rows: (n, m) float64."""
     codes = csc_array(activations, dtype=np.float64)
-    n, m = shape_of(codes)
-    if not n:
-        return csr_array((n, m))
-    low = codes.min(axis=0).toarray().ravel()
-    high = codes.max(axis=0).toarray().ravel()
+    if not shape_of(codes)[0]:
+        return csr_array(codes)
+    low, high = (found.toarray().ravel() for found in (codes.min(axis=0), codes.max(axis=0)))
     # A dimension with a minimum above 0 has an entry in every row, so sparsity is unchanged.
-    spread = np.maximum(high - low, 1e-30)
-    values = [(v - low[j]) / spread[j] for j, (_, v) in enumerate(columns_of(codes))]
-    parts = (np.concatenate([*values, np.empty(0)]), codes.indices, codes.indptr)
-    return csr_array(csc_array(parts, shape=(n, m)))
+    column = np.repeat(np.arange(len(low)), np.diff(codes.indptr))
+    codes.data = (codes.data - low[column]) / np.maximum(high - low, 1e-30)[column]
+    return csr_array(codes)
 
 
 def _two_means(examples: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -253,7 +198,3 @@ def _mean(examples: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 def _norms(vectors: np.ndarray) -> np.ndarray:
     return np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return ((left / _norms(left)) * (right / _norms(right))).sum(-1)

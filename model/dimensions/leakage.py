@@ -24,12 +24,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
+from scipy.sparse.linalg import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sieve.model.codes import SparseCodes, shape_of
 from sieve.model.dimensions.labels import LabelFit
+from sieve.model.evaluation.metrics import TOP, average_precision
 from sieve.model.exclusion import Calibration, Query, off_weights, propose_off, search
 
 MIN_EITHER = 10
@@ -37,16 +40,13 @@ MIN_EITHER = 10
 MIN_TOGETHER = 0.15
 """Minimum P(B|A); otherwise there is nothing to exclude."""
 N_PAIRS = 40
-_TOP = 10
 
 
 class LabelPair(NamedTuple):
-    """Columns of two labels."""
+    """Columns of two labels, A and B."""
 
     wanted: int
-    """A"""
     unwanted: int
-    """B"""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ class LeakageReport:
     mean_off: float
     """Mean number of off dimensions."""
     probe_all: float
-    """AUC of a probe for B on all dimensions; chance is 0.5."""
+    """Mean of `PairReport.auc_all`, and so on; chance is 0.5."""
     probe_off: float
-    """AUC of a probe trained without the off dimensions."""
     probe_zeroed: float
-    """AUC of the first probe with the off dimensions set to zero."""
     leakage: float
     """Of the retrained probe."""
     leakage_zeroed: float
@@ -93,31 +91,11 @@ class LeakageReport:
     """Survival at strictness 1."""
 
 
-def average_precision_at(relevant: np.ndarray, n_relevant: int, top: int = _TOP) -> float:
-    r"""Return AP@k = (1 / min(R, k)) Σ_{i ≤ k} P@i · rel_i, in [0, 1].
-
-    Parameters
-    ----------
-    relevant : (t,) bool
-        Of the results, best first.
-    n_relevant : int
-        R, the number of relevant items.
-    """
-    hits = np.asarray(relevant[:top], np.float64)
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float((precision * hits).sum() / max(min(n_relevant, top), 1))
-
-
 def label_pairs(presence: csr_array, count: int = N_PAIRS, seed: int = 0) -> list[LabelPair]:
     """Choose pairs of labels that occur both together and separately.
 
-    Parameters
-    ----------
-    presence : (n, l) of 0 and 1
-        Of the test items.
-    count : int
-        Maximum number of pairs, drawn at random with each B as rarely as possible.
-    seed : int
+    `presence` is that of the test items, (n, l) of 0 and 1. At most `count` pairs are drawn at
+    random, with each B as rarely as possible.
     """
     both = (presence.T @ presence).toarray()
     having = np.diag(both)
@@ -126,12 +104,8 @@ def label_pairs(presence: csr_array, count: int = N_PAIRS, seed: int = 0) -> lis
     fits &= having[None, :] - both > 0  # B that always comes with A is a hyponym of A
     np.fill_diagonal(fits, False)
     pairs = np.random.default_rng(seed).permutation(np.argwhere(fits))
-    uses: dict[int, int] = {}
-    rounds = []
-    for _, b in pairs.tolist():
-        rounds.append(uses.get(b, 0))
-        uses[b] = rounds[-1] + 1
-    order = np.argsort(np.array(rounds, np.int64), kind="stable")[:count]
+    rounds = pd.Series(pairs[:, 1]).groupby(pairs[:, 1]).cumcount().to_numpy()
+    order = np.argsort(rounds, kind="stable")[:count]
     return [LabelPair(*pairs[at].tolist()) for at in order]
 
 
@@ -146,46 +120,34 @@ def pair_reports(
 ) -> list[PairReport]:
     """Measure leakage and survival of each pair.
 
-    Parameters
-    ----------
-    codes : SparseCodes
-        Of all images.
-    fit : LabelFit
-        For its splits and presence matrix.
-    pairs : sequence of LabelPair
-    encode_text : callable
-        Returns the code of a text, (m,) float32; called with "a LABEL".
-    evidence : callable
-        Returns the evidence of each dimension for a text, (m,) float32, or None if there is none.
-    calibration : Calibration
-    mean_positive : (m,) float32
+    `codes` are those of all images. `encode_text` returns the code of "a LABEL", (m,) float32, and
+    `evidence` that of each dimension for it, (m,) float32, or None without embeddings.
     """
     probes: dict[int, _Probe] = {}
     label_codes = {
         at: encode_text(f"a {fit.labels[at]}") for at in sorted({x for p in pairs for x in p})
     }
-    test_codes = _rows(codes, fit.test)
+    test_codes = codes.take(fit.test)
     reports = []
-    for pair in pairs:
-        a, b = pair
-        proposal = propose_off(
-            label_codes[a], label_codes[b], calibration, evidence(f"a {fit.labels[b]}")
+    for a, b in pairs:
+        code = label_codes[a]
+        off, without = propose_off(
+            code, label_codes[b], calibration, evidence(f"a {fit.labels[b]}")
         )
-        off = proposal.off
-        if b not in probes:
-            probes[b] = _Probe(codes, fit, b, _Probe.none)
-        weights = off_weights(label_codes[a], proposal.weights, off, mean_positive)
-        has = np.asarray(fit.presence[fit.test][:, [a]].toarray()).ravel() > 0
-        precision = [
-            _precision(
-                test_codes, has, _query(label_codes[a], off, weights, strictness, calibration)
-            )
-            for strictness in (None, 0.0, 1.0)
+        weights = off_weights(code, without, off, mean_positive)
+        switched = tuple(off.tolist()), tuple(weights.tolist())
+        queries = [
+            Query(code),
+            *(Query(code, *switched, x, calibration=calibration) for x in (0.0, 1.0)),
         ]
+        has = fit.presence[fit.test][:, [a]].toarray() > 0
+        rankings = np.stack([has[search(test_codes, query, TOP).rows, 0] for query in queries])
+        precision = np.nan_to_num(average_precision(rankings, has.sum(0))).tolist()
+        if b not in probes:
+            probes[b] = _Probe(codes, fit, b)
         full, retrained = probes[b], _Probe(codes, fit, b, off)
         auc = full.auc(), retrained.auc(), full.auc(off)
-        names = fit.labels[a], fit.labels[b]
-        reports.append(PairReport(*names, len(off), *auc, *precision))
+        reports.append(PairReport(fit.labels[a], fit.labels[b], len(off), *auc, *precision))
     return reports
 
 
@@ -211,56 +173,35 @@ def summarise(reports: Sequence[PairReport]) -> LeakageReport | None:
     )
 
 
-def _query(
-    code: np.ndarray,
-    off: np.ndarray,
-    weights: np.ndarray,
-    strictness: float | None,
-    calibration: Calibration,
-) -> Query:
-    """Build the query of A, with every dimension on if `strictness` is None."""
-    if strictness is None:
-        return Query(code)
-    switched = tuple(off.tolist()), tuple(weights.tolist())
-    return Query(code, *switched, strictness, calibration=calibration)
-
-
-def _precision(codes: SparseCodes, has: np.ndarray, query: Query) -> float:
-    return average_precision_at(has[search(codes, query, _TOP).rows], int(has.sum()))
-
-
 class _Probe:
     """A logistic probe for one label, trained on codes without some dimensions."""
 
-    none = np.empty(0, np.int64)
-
-    def __init__(self, codes: SparseCodes, fit: LabelFit, label: int, off: np.ndarray) -> None:
-        has = np.asarray(fit.presence[:, [label]].toarray()).ravel()
-        self.has = has[fit.test]
-        self.codes = _renormalised(_without(csr_array(codes.by_row[fit.test]), off))
+    def __init__(
+        self, codes: SparseCodes, fit: LabelFit, label: int, off: np.ndarray | None = None
+    ) -> None:
+        has = fit.presence[:, [label]].toarray().ravel()
+        train, test = (
+            _renormalised(_without(csr_array(codes.by_row[rows]), off))
+            for rows in (fit.train, fit.test)
+        )
+        self._test_codes, self._test_has = test, has[fit.test]
         # Codes are short unit vectors: a weak penalty lets the probe use single dimensions.
-        self.probe = LogisticRegression(C=100.0, max_iter=300, class_weight="balanced")
-        train_codes = _renormalised(_without(csr_array(codes.by_row[fit.train]), off))
-        self.probe.fit(train_codes, has[fit.train])
+        self._probe = LogisticRegression(C=100.0, max_iter=300, class_weight="balanced")
+        self._probe.fit(train, has[fit.train])
 
-    def auc(self, off: np.ndarray = none) -> float:
+    def auc(self, off: np.ndarray | None = None) -> float:
         """Return the AUC on test items, with further dimensions set to zero."""
-        scores = self.probe.decision_function(_without(self.codes, off))
-        return float(roc_auc_score(self.has, scores))
+        scores = self._probe.decision_function(_without(self._test_codes, off))
+        return float(roc_auc_score(self._test_has, scores))
 
 
-def _without(codes: csr_array, off: np.ndarray) -> csr_array:
+def _without(codes: csr_array, off: np.ndarray | None) -> csr_array:
+    if off is None:
+        return codes
     kept = np.ones((1, shape_of(codes)[1]), np.float32)
     kept[0, off] = 0
     return csr_array(codes * kept)
 
 
 def _renormalised(codes: csr_array) -> csr_array:
-    norms = np.sqrt(np.asarray((codes**2).sum(1)).ravel())
-    return csr_array(codes / np.maximum(norms, 1e-12)[:, None])
-
-
-def _rows(codes: SparseCodes, rows: np.ndarray) -> SparseCodes:
-    """Return the codes of some rows."""
-    part = csr_array(codes.by_row[rows])
-    return SparseCodes(part.indptr, part.indices, part.data, codes.m)
+    return csr_array(codes / np.maximum(norm(codes, axis=1), 1e-12)[:, None])

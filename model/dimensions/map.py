@@ -20,13 +20,7 @@ from sklearn.preprocessing import normalize
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.codes import shape_of
 from sieve.model.collection import Collection
-from sieve.model.dimensions.cache import (
-    CodeCache,
-    cache_folder,
-    check_cache,
-    discard_cache,
-    write_cache,
-)
+from sieve.model.dimensions.cache import CodeCache, cache_folder, read_or_compute
 
 log = logging.getLogger(__name__)
 
@@ -57,28 +51,19 @@ class DimensionMap(NamedTuple):
 
 
 def dimension_map(collection: Collection, checkpoint: Checkpoint, cache: CodeCache) -> DimensionMap:
-    """Return the map of all live dimensions, from the cache or computed and cached.
+    """Return the map of all live dimensions, from the cache or computed and cached."""
 
-    If the cache cannot be read or written, the map is computed again.
-    """
+    def compute() -> DimensionMap:
+        live = live_dimensions(cache)
+        log.info("computing the map of %s dimensions", len(live))
+        if checkpoint.codes:
+            features = firing_profiles(cache, live)
+        else:
+            features = checkpoint.encoder.directions[live]
+        return DimensionMap(live, *lay_out(features))
+
     folder = cache_folder(collection, checkpoint, f"map{VERSION}")
-    if folder.is_dir():
-        try:
-            check_cache(folder)
-            return _load(folder)
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("the map in %s cannot be read (%s)", folder, error)
-            discard_cache(folder)
-    live = live_dimensions(cache)
-    log.info("computing the map of %s dimensions", len(live))
-    if checkpoint.codes:
-        features = firing_profiles(cache, live)
-    else:
-        features = checkpoint.encoder.directions[live]
-    positions, method = lay_out(features)
-    result = DimensionMap(live, positions, method)
-    write_cache(folder, lambda draft: _save(result, draft))
-    return result
+    return read_or_compute(folder, _load, compute, _save)
 
 
 def live_dimensions(cache: CodeCache) -> np.ndarray:
@@ -90,16 +75,8 @@ def live_dimensions(cache: CodeCache) -> np.ndarray:
 def firing_profiles(cache: CodeCache, dimensions: np.ndarray) -> np.ndarray:
     """Return low-rank activation profiles, whose cosines approximate co-activation.
 
-    Parameters
-    ----------
-    derived : CodeCache
-    dimensions : (l,) int
-
-    Returns
-    -------
-    (l, at most 64) floating
-        Truncated SVD of the activations over all images and captions, with each dimension scaled to
-        norm 1.
+    Truncated SVD of the activations over all images and captions, with each dimension scaled to
+    norm 1: (l, at most 64) floating.
     """
     codes = csc_array(vstack([cache.image_codes.by_row, cache.text_codes.by_row]))
     profiles = csr_array(normalize(csr_array(codes[:, dimensions].T)))
@@ -112,15 +89,7 @@ def firing_profiles(cache: CodeCache, dimensions: np.ndarray) -> np.ndarray:
 def lay_out(features: np.ndarray) -> tuple[np.ndarray, str]:
     """Embed rows in the plane deterministically, with similar rows close to each other.
 
-    Parameters
-    ----------
-    features : (l, f) floating
-
-    Returns
-    -------
-    positions : (l, 2) float32 in [-1, 1]
-    method : str
-        t-SNE or PCA.
+    (l, f) floating → (l, 2) float32 in [-1, 1], and the method, t-SNE or PCA.
     """
     n = len(features)
     differ = n > 1 and bool((features != features[0]).any())

@@ -14,15 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.sparse.linalg import norm
 
+from sieve.model.codes import SparseCodes
 from sieve.model.collection import Collection
 from sieve.model.dimension_name import CAPTIONS, VOCABULARY, DimensionName, labels_people
-from sieve.model.dimensions.statistics import mean_caption_codes
 from sieve.model.dimensions.vocabulary import (
     SHARPNESS,
     TextTower,
     WordFit,
-    are_related,
     best_words,
     fit_words,
     vocabulary_of,
@@ -31,26 +31,25 @@ from sieve.model.dimensions.vocabulary import (
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.words.text import WordPresence, concept_presence
 
-_AS_GOOD = 0.98
-"""A phrase replaces a word if its association is at least this share of that of the word."""
+
+def mean_caption_codes(text_codes: SparseCodes, caption_item: np.ndarray, n: int) -> csr_array:
+    """Return the mean code of the captions of each item: (n, m) float32, zero without captions."""
+    items = np.asarray(caption_item)
+    counts = np.bincount(items, minlength=n).astype(np.float32)
+    weights = 1 / counts[items]
+    average = csr_array((weights, (items, np.arange(len(items)))), shape=(n, len(items)))
+    return csr_array(average @ text_codes.by_row)
 
 
 def word_association(activations: csr_array, presence: csr_array) -> np.ndarray:
     """Return the cosine of each dimension with each word over items.
 
-    Parameters
-    ----------
-    activations : (n, m) float32, non-negative
-    presence : (n, w) float32 of 0 and 1
-
-    Returns
-    -------
-    (m, w) float32, in [0, 1]
+    (n, m) non-negative, (n, w) of 0 and 1 → (m, w) float32, in [0, 1].
     """
     shared = (activations.T @ presence).toarray()
-    strength = np.sqrt(np.asarray((activations**2).sum(0)).ravel())
     counts = np.sqrt(np.asarray(presence.sum(0)).ravel())
-    return (shared / np.maximum(np.outer(strength, counts), 1e-12)).astype(np.float32)
+    norms = np.outer(norm(activations, axis=0), counts)
+    return (shared / np.maximum(norms, 1e-12)).astype(np.float32)
 
 
 def nameable(words: WordPresence) -> WordPresence:
@@ -62,52 +61,30 @@ def nameable(words: WordPresence) -> WordPresence:
 def both_modalities(images: csr_array, texts: csr_array) -> csr_array:
     """Sum the cubed activations of both modalities, each scaled to unit norm per dimension.
 
-    Parameters
-    ----------
-    images, texts : (n, m) float32
-        Codes of the images, and mean codes of their captions.
+    (n, m) codes of the images, and mean codes of their captions.
     """
-
-    def unit(codes: csr_array) -> csr_array:
-        sharp = codes**SHARPNESS
-        norms = np.sqrt(np.asarray((sharp**2).sum(0)).ravel())
-        return csr_array(sharp / np.maximum(norms, 1e-12)[None, :])
-
-    return csr_array(unit(images) + unit(texts))
+    sharp = [codes**SHARPNESS for codes in (images, texts)]
+    one, other = (codes / np.maximum(norm(codes, axis=0), 1e-12)[None, :] for codes in sharp)
+    return csr_array(csr_array(one) + csr_array(other))
 
 
 def name_dimensions(association: np.ndarray, words: WordPresence) -> dict[int, DimensionName]:
     """Name each dimension after its most associated word, if there is one.
 
     A phrase that contains the word and fits about as well is preferred: "palm tree" over "palm".
-    The runner-up is the next unrelated word.
-
-    Parameters
-    ----------
-    association : (m, w) float32
-    words : WordPresence
-        Words, and phrases of two words.
+    The runner-up is the next unrelated word. `association` is (m, w), with w words and phrases of
+    two words.
     """
-    fits: dict[int, WordFit] = {}
-    for j, scores in enumerate(association):
-        best = best_words(scores, words.words)
-        if best is not None:
-            fits[j] = _prefer_phrase(best, scores, words.words)
-    return _make_distinct({j: DimensionName(*fit, source=CAPTIONS) for j, fit in fits.items()})
+    found = (best_words(scores, words.words, phrases=True) for scores in association)
+    return _make_distinct(
+        {j: DimensionName(*fit, source=CAPTIONS) for j, fit in enumerate(found) if fit}
+    )
 
 
 def names_from_captions(
     encoder: SparseEncoder, collection: Collection, rows: np.ndarray
 ) -> dict[int, DimensionName]:
-    """Name the dimensions of an encoder after the captions of some items.
-
-    Parameters
-    ----------
-    encoder : SparseEncoder
-    collection : Collection
-    rows : (r,) int
-        Items to use, those of the train split.
-    """
+    """Name the dimensions of an encoder after the captions of some items, by rows (r,) int."""
     captions = collection.captions_of_rows(rows)
     owner = collection.item_positions(rows, captions)
     images = encode_codes(encoder, collection.image_embeddings[rows], IMAGE)
@@ -143,36 +120,12 @@ def name_encoder(
 ) -> dict[int, DimensionName]:
     """Name the dimensions of an encoder after captions if possible, else after a vocabulary.
 
-    Parameters
-    ----------
-    encoder : SparseEncoder
-    collection : Collection
-    rows : (r,) int
-        Items to use, those of the train split.
-    backbone : TextTower
-        Text encoder for the vocabulary.
+    Uses the items of the train split, rows (r,) int.
     """
     words = vocabulary_of(backbone)
     embeddings = word_embeddings(words, backbone, backbone.sha256)
     fits = fit_words(encoder, collection.image_embeddings[rows], words, embeddings)
     return add_vocabulary(names_from_captions(encoder, collection, rows), fits)
-
-
-def _prefer_phrase(fit: WordFit, scores: np.ndarray, words: list[str]) -> WordFit:
-    """Replace a word by a phrase that contains it and fits about as well."""
-    order = np.argsort(-scores, kind="stable")[:8]
-    near = [int(at) for at in order if scores[at] >= _AS_GOOD * fit.score]
-    phrase = next((at for at in near if fit.word in words[at].split() and " " in words[at]), None)
-    if phrase is None:
-        return fit
-    others = [at for at in order if scores[at] > 0 and not are_related(words[phrase], words[at])]
-    runner_up = others[0] if others else None
-    return WordFit(
-        words[phrase],
-        float(scores[phrase]),
-        "" if runner_up is None else words[runner_up],
-        0.0 if runner_up is None else float(scores[runner_up]),
-    )
 
 
 def _make_distinct(names: Mapping[int, DimensionName]) -> dict[int, DimensionName]:

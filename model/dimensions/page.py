@@ -112,18 +112,7 @@ def describe_dimension(
     names: Callable[[int], str],
     seed: int = 0,
 ) -> DimensionPage:
-    """Describe one dimension.
-
-    Parameters
-    ----------
-    collection, checkpoint, cache
-        As in an `Engine`.
-    dimension : int
-    names : callable
-        Returns the name of a dimension.
-    seed : int
-        Seed of the random sample.
-    """
+    """Describe one dimension; `names` returns the name of a dimension, `seed` draws the samples."""
     rows, values = cache.image_codes.postings(dimension)
     order = np.argsort(-values, kind="stable")
     rows, values = rows[order], values[order]
@@ -134,7 +123,10 @@ def describe_dimension(
     generator = np.random.default_rng([seed, dimension])
     sample = np.sort(generator.permutation(len(rows))[:N_EXAMPLES])
     table = cache.dimensions.iloc[dimension]
-    activations = cache.coactivation(dimension)
+    similar = np.empty(0)
+    if not checkpoint.codes:
+        directions = checkpoint.encoder.directions
+        similar = directions @ directions[dimension]
     return DimensionPage(
         dimension=dimension,
         name=names(dimension),
@@ -152,8 +144,8 @@ def describe_dimension(
         intervals=_intervals(values, examples, generator),
         top_captions=_top_captions(collection, cache.text_codes, dimension),
         histogram=_histogram(values, cache.text_codes.postings(dimension)[1]),
-        similar=_similar(checkpoint, names, dimension),
-        coactive=_nearest(names, activations, dimension),
+        similar=_nearest(names, similar, dimension),
+        coactive=_nearest(names, cache.coactivation(dimension), dimension),
     )
 
 
@@ -178,9 +170,8 @@ def _top_captions(
     collection: Collection, codes: SparseCodes, dimension: int
 ) -> tuple[CaptionExample, ...]:
     captions, values = codes.postings(dimension)
-    order = np.argsort(-values, kind="stable")
     found: dict[str, CaptionExample] = {}
-    for place in order:
+    for place in np.argsort(-values, kind="stable"):
         text = collection.caption_texts[captions[place]]
         item = int(collection.caption_item[captions[place]])
         example = CaptionExample(text, float(values[place]), collection.items["id"].iloc[item])
@@ -194,15 +185,6 @@ def _histogram(images: np.ndarray, texts: np.ndarray) -> Histogram:
     highest = max(images.max(initial=0), texts.max(initial=0)) or 1.0
     edges = np.linspace(0, float(highest), N_BINS + 1)
     return Histogram(edges, np.histogram(images, edges)[0], np.histogram(texts, edges)[0])
-
-
-def _similar(
-    checkpoint: Checkpoint, names: Callable[[int], str], dimension: int
-) -> tuple[Neighbour, ...]:
-    if checkpoint.codes:
-        return ()
-    directions = checkpoint.encoder.directions
-    return _nearest(names, directions @ directions[dimension], dimension)
 
 
 def _nearest(

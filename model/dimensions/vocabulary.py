@@ -15,7 +15,6 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 
 from sieve import assets
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
+from sieve.model.evaluation.rules import unit
 from sieve.model.files import UNREADABLE, atomic_file, sieve_home
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SHARPNESS = 3
 """Exponent of the activations in naming, which emphasises strong activations."""
 _DIMENSIONS_A_BATCH = 256
+_AS_GOOD = 0.98
+"""A phrase replaces a word if its score is at least this share of that of the word."""
 
 
 class TextTower(Protocol):
@@ -69,14 +71,9 @@ def vocabulary_of(backbone: TextTower) -> list[str]:
 
 
 def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> np.ndarray:
-    """Embed words: (w, d) float32; cached in `$SIEVE_HOME/words`.
+    """Embed words: (w, d) float32; cached in `$SIEVE_HOME/words` by the hash of the backbone.
 
-    Parameters
-    ----------
-    words : sequence of str
-    backbone : TextTower
-    sha256 : str
-        Of the backbone; if empty, nothing is cached.
+    If the hash is empty, nothing is cached.
     """
     if not sha256:
         return np.asarray(backbone.encode_texts(list(words)), np.float32)
@@ -90,7 +87,12 @@ def word_embeddings(words: Sequence[str], backbone: TextTower, sha256: str) -> n
         pass  # missing or damaged: computed below
     log.info("embedding %s words for the names of dimensions", len(words))
     found = np.asarray(backbone.encode_texts(list(words)), np.float32)
-    _write_cache(path, found.astype(np.float16))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            np.save(temporary, found.astype(np.float16))
+    except OSError as error:
+        log.warning("word embeddings are not cached: %s", error)
     return found
 
 
@@ -99,14 +101,7 @@ def fit_words(
 ) -> dict[int, WordFit]:
     """Return the best vocabulary word for every dimension that any image has.
 
-    Parameters
-    ----------
-    encoder : SparseEncoder
-    images : (n, d) float16 or float32
-        Embeddings of the images to use.
-    words : sequence of str
-    embeddings : (w, d) float32
-        Of the words.
+    `images` are (n, d) embeddings, float16 or float32, and `embeddings` (w, d) those of the words.
     """
     if not len(words) or not len(images):
         return {}
@@ -116,8 +111,8 @@ def fit_words(
             torch.from_numpy(np.asarray(images, np.float32)).to(encoder.encode_md.device), IMAGE
         )
     codes = encode_codes(encoder, images, IMAGE).by_row
-    centres = _unit((codes**SHARPNESS).T @ seen.cpu().numpy())  # (m, d)
-    reader = _unit(encoder.encode_md.detach().cpu().numpy())  # (m, d)
+    centres = unit((codes**SHARPNESS).T @ seen.cpu().numpy())  # (m, d)
+    reader = unit(encoder.encode_md.detach().cpu().numpy())  # (m, d)
     found: dict[int, WordFit] = {}
     for start in range(0, len(centres), _DIMENSIONS_A_BATCH):
         part = slice(start, start + _DIMENSIONS_A_BATCH)
@@ -130,26 +125,26 @@ def fit_words(
     return found
 
 
-def best_words(scores: np.ndarray, words: Sequence[str]) -> WordFit | None:
+def best_words(scores: np.ndarray, words: Sequence[str], phrases: bool = False) -> WordFit | None:
     """Return the best word and the next unrelated one, or None if no score is positive.
 
-    Parameters
-    ----------
-    scores : (w,) float
-    words : sequence of str
+    With `phrases`, a phrase that contains the best word is preferred if it fits about as well.
     """
     order = np.argsort(-scores, kind="stable")[:8]
     ranked = [int(at) for at in order if scores[at] > 0]
     if not ranked:
         return None
-    first, *others = ranked
-    second = next((at for at in others if not are_related(words[first], words[at])), None)
-    return WordFit(
-        words[first],
-        min(float(scores[first]), 1.0),
-        "" if second is None else words[second],
-        0.0 if second is None else min(float(scores[second]), 1.0),
-    )
+    best = ranked[0]
+    if phrases:
+        near = (at for at in ranked if scores[at] >= _AS_GOOD * min(float(scores[best]), 1.0))
+        longer = (at for at in near if words[best] in words[at].split() and " " in words[at])
+        best = next(longer, best)
+    second = next((at for at in ranked if not are_related(words[best], words[at])), None)
+    fits = [
+        ("", 0.0) if at is None else (words[at], min(float(scores[at]), 1.0))
+        for at in (best, second)
+    ]
+    return WordFit(*fits[0], *fits[1])
 
 
 def are_related(one: str, other: str) -> bool:
@@ -158,17 +153,3 @@ def are_related(one: str, other: str) -> bool:
         return True
     short, long = sorted((one, other), key=len)
     return len(short) > 2 and long.startswith(short)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _write_cache(path: Path, array: np.ndarray) -> None:
-    """Write an array to the cache; log a warning if that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as draft:
-            np.save(draft, array)
-    except OSError as error:
-        log.warning("word embeddings are not cached: %s", error)

@@ -30,16 +30,7 @@ class RankingMeasures(NamedTuple):
 def ranked_rows(scores: np.ndarray, top: int) -> np.ndarray:
     """Return the rows of the best results of each query, best first, ties by row.
 
-    Parameters
-    ----------
-    scores : (q, n) float
-        -inf for excluded rows.
-    top : int
-
-    Returns
-    -------
-    (q, min(top, n)) int64
-        Padded with -1.
+    (q, n) float, -inf for excluded rows → (q, min(top, n)) int64, padded with -1.
     """
     top = min(top, scores.shape[1])
     if top == 0:
@@ -63,20 +54,9 @@ def marks_of(rows: np.ndarray, marked: np.ndarray) -> np.ndarray:
 
 
 def average_precision(relevant: np.ndarray, total: np.ndarray, top: int = TOP) -> np.ndarray:
-    """Return AP@top = 1 / min(R, top) Σ_{i ≤ top} P@i rel_i.
+    """Return AP@top of results that are relevant or not: (q, t) bool → (q,) float64.
 
-    Parameters
-    ----------
-    relevant : (q, t) bool
-        Whether the result at each rank is relevant.
-    total : (q,) int
-        R, the number of relevant rows.
-    top : int
-
-    Returns
-    -------
-    (q,) float64
-        NaN if R is 0.
+    `total` is R, the number of relevant rows of each query; the result is NaN if it is 0.
     """
     hits = relevant[:, :top]
     precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
@@ -89,25 +69,22 @@ def measure_rankings(
     violating: np.ndarray | None = None,
     top: int = TOP,
 ) -> RankingMeasures:
-    """Compute the metrics of the rankings of scores.
+    """Compute the metrics of the rankings of scores, (q, n) float, with (q, n) bool judgments.
 
-    Parameters
-    ----------
-    scores : (q, n) float
-    relevant : (q, n) bool
-    violating : (q, n) bool, optional
-        Rows that should have been excluded; by default none.
-    top : int
+    `violating` marks the rows that should have been excluded, by default none.
     """
     rows = ranked_rows(scores, top)
     hits = marks_of(rows, relevant)
-    total = relevant.sum(1)
     broken = np.zeros_like(hits) if violating is None else marks_of(rows, violating)
+    total = relevant.sum(1)
+    discount = 1 / np.log2(np.arange(2, top + 2))
+    gain = (hits * discount[: hits.shape[1]]).sum(1)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(total, top)]
     return RankingMeasures(
         average_precision(hits, total, top),
         np.where(total > 0, hits.sum(1) / top, np.nan),
         np.where(total > 0, broken.sum(1) / top, np.nan),
-        _gain(hits, total, top),
+        _share(gain, ideal),
     )
 
 
@@ -116,28 +93,12 @@ def recall_at(
 ) -> dict[str, float]:
     """Return text-to-image recall: the share of captions whose image is in the top k.
 
-    Parameters
-    ----------
-    similarity : (c, n) float
-        Of each caption with each image.
-    item : (c,) int
-        Column of the image of each caption. Ties count as ranked before it.
-    ranks : tuple of int
-
-    Returns
-    -------
-    dict
-        `recall@1` and so on, in [0, 1].
+    (c, n) similarity of each caption with each image, (c,) column of the image of each caption →
+    `recall@1` and so on, in [0, 1]. Ties count as ranked before the image.
     """
     own = similarity[np.arange(len(item)), item][:, None]
     rank = (similarity >= own).sum(1)
     return {f"recall@{r}": float((rank <= r).mean()) if len(item) else 0.0 for r in ranks}
-
-
-def _gain(hits: np.ndarray, total: np.ndarray, top: int) -> np.ndarray:
-    discount = 1 / np.log2(np.arange(2, top + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])
-    return _share((hits * discount[: hits.shape[1]]).sum(1), ideal[np.minimum(total, top)])
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -12,11 +12,13 @@ tuning or to the report.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
@@ -27,13 +29,7 @@ TRACKS: tuple[TrackName, ...] = ("label", "caption")
 
 
 def tracks_of(collection: Collection) -> tuple[TrackName, ...]:
-    """Return the tracks that a collection has data for.
-
-    Raises
-    ------
-    ValueError
-        If it has neither labels nor captions.
-    """
+    """Return the tracks that a collection has data for; a ValueError if there are none."""
     has = {"label": collection.has_labels, "caption": collection.n_captions > 0}
     tracks: tuple[TrackName, ...] = tuple(track for track in TRACKS if has[track])
     if not tracks:
@@ -62,18 +58,6 @@ class PairCriteria:
     """Maximum number of pairs, chosen in the order of their hashes."""
 
 
-class Pairs(NamedTuple):
-    """Ordered pairs, as columns of a `Concepts` table."""
-
-    a: np.ndarray
-    """(p,) int64"""
-    b: np.ndarray
-    """(p,) int64"""
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-
 @dataclass(frozen=True)
 class Concepts:
     """Concepts, and the items that have them."""
@@ -89,22 +73,33 @@ class Concepts:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of a track, over a set of items."""
+    """Ordered pairs of a track, over a set of items."""
 
     rows: np.ndarray
     """(n,) int64: rows of the ranked items"""
-    pairs: Pairs
     a_names: tuple[str, ...]
     b_names: tuple[str, ...]
     a: tuple[str, ...]
     """(p,) query texts"""
     b: tuple[str, ...]
-    literal: tuple[str, ...]
-    """(p,) texts of the form `A without B`"""
     has_a: np.ndarray
     """(p, n) bool"""
     has_b: np.ndarray
     """(p, n) bool"""
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.a)
+
+    @property
+    def literal(self) -> tuple[str, ...]:
+        """(p,) texts of the form `A without B`."""
+        return tuple(f"{a} without {b}" for a, b in zip(self.a, self.b, strict=True))
+
+    @property
+    def texts(self) -> list[str]:
+        """Distinct query texts of A and B."""
+        return list(dict.fromkeys((*self.a, *self.b)))
 
     @property
     def relevant(self) -> np.ndarray:
@@ -129,36 +124,24 @@ class TrackPairs(NamedTuple):
 def label_concepts(collection: Collection, nouns: NounTable, criteria: PairCriteria) -> Concepts:
     """Return the labels of a collection as concepts.
 
-    A label that nearly always comes with another counts as its hyponym.
-
-    Raises
-    ------
-    ValueError
-        If the collection has no labels.
+    A label that nearly always comes with another counts as its hyponym. Raises a ValueError if the
+    collection has no labels.
     """
     if not collection.has_labels:
         raise ValueError(
             f"collection {collection.name} has no labels; evaluate it with --track caption"
         )
-    sets = [set(labels) for labels in collection.items["labels"]]
-    names = tuple(sorted(set().union(*sets)))
-    column = {name: j for j, name in enumerate(names)}
-    has = np.zeros((len(sets), len(names)), bool)
-    for row, labels in enumerate(sets):
-        has[row, [column[label] for label in labels]] = True
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    has = binarizer.fit_transform(collection.items["labels"]).astype(bool).toarray()
+    names = tuple(map(str, binarizer.classes_))
     lemmas = [nouns.lemma_of(name) for name in names]
-    asked = tuple(
+    phrases = tuple(
         with_article(name) if lemma != name else nouns.query_text(name)
         for name, lemma in zip(names, lemmas, strict=True)
     )
     both = has.T.astype(np.float32) @ has.astype(np.float32)
     kind_of = both / np.maximum(np.diag(both)[:, None], 1) >= criteria.contained
-    apart = ~(kind_of | kind_of.T)
-    for i, one in enumerate(lemmas):
-        for j, other in enumerate(lemmas):
-            if one and other and not nouns.can_pair(one, other):
-                apart[i, j] = False
-    return Concepts(names, asked, has, apart)
+    return Concepts(names, phrases, has, _can_pair(nouns, lemmas) & ~(kind_of | kind_of.T))
 
 
 def caption_concepts(
@@ -166,82 +149,52 @@ def caption_concepts(
 ) -> Concepts:
     """Return the nouns of the frozen list as concepts, by their presence in captions.
 
-    Parameters
-    ----------
-    collection : Collection
-    nouns : NounTable
-    rows : (r,) int64, optional
-        Use only the captions of these items; all of a large collection take long.
-
-    Raises
-    ------
-    ValueError
-        If the collection has no captions.
+    With `rows`, only the captions of these items are used; all of a large collection take long.
+    Raises a ValueError if the collection has no captions.
     """
     if not collection.n_captions:
         raise ValueError(
             f"collection {collection.name} has no captions; evaluate it with --track label"
         )
-    names = nouns.lemmas
-    apart = np.array([[nouns.can_pair(one, other) for other in names] for one in names])
-    asked = tuple(map(nouns.query_text, names))
-    captions = collection.items["captions"]
+    names, captions = nouns.lemmas, collection.items["captions"]
     if rows is None:
         has = nouns.presence(captions)
     else:
         has = np.zeros((collection.n_items, len(names)), bool)
         has[rows] = nouns.presence(captions.iloc[rows])
-    return Concepts(names, asked, has, apart)
+    return Concepts(names, tuple(map(nouns.query_text, names)), has, _can_pair(nouns, names))
 
 
-def is_tuning(one: str, other: str, share: float) -> bool:
-    """Whether an unordered pair is for tuning; independent of the collection."""
-    return _hash(one, other) < share
+def _can_pair(nouns: NounTable, lemmas: Sequence[str | None]) -> np.ndarray:
+    """Return which lemmas are no synonyms or hyponyms of each other: (c, c) bool."""
+    return np.array(
+        [[not (a and b) or nouns.can_pair(a, b) for b in lemmas] for a in lemmas], dtype=bool
+    )
 
 
 def select_pairs(
     concepts: Concepts, rows: np.ndarray, criteria: PairCriteria, tuning: bool
-) -> Pairs:
-    """Return the ordered pairs that meet the criteria on some items.
-
-    Parameters
-    ----------
-    concepts : Concepts
-    rows : (n,) int64
-        Rows of the ranked items.
-    criteria : PairCriteria
-    tuning : bool
-        Whether to return tuning pairs or report pairs.
-    """
-    has = concepts.has[rows].astype(np.float32)
-    both = has.T @ has
+) -> PairSet:
+    """Return the ordered tuning or report pairs that meet the criteria on items, (n,) rows."""
+    has = concepts.has[rows]
+    both = has.T.astype(np.float32) @ has.astype(np.float32)
     count = np.diag(both)[:, None]
     fit = (count - both >= criteria.relevant) & (both >= criteria.violating)
     fit &= (both >= criteria.share * count) & concepts.apart & ~np.eye(len(both), dtype=bool)
-    chosen = [
-        (_hash(names[0], names[1]), a, b)
-        for a, b in np.argwhere(fit).tolist()
-        if is_tuning(*(names := (concepts.names[a], concepts.names[b])), criteria.tuning) == tuning
+    hashed = [
+        (_hash(concepts.names[a], concepts.names[b]), a, b) for a, b in np.argwhere(fit).tolist()
     ]
-    selected = sorted((a, b) for _, a, b in sorted(chosen)[: criteria.at_most])
-    a, b = np.array(selected, np.int64).reshape(-1, 2).T
-    return Pairs(a, b)
-
-
-def select_pair_set(concepts: Concepts, rows: np.ndarray, pairs: Pairs) -> PairSet:
-    """Add query texts and relevance judgments to pairs."""
-    a = tuple(concepts.phrases[j] for j in pairs.a)
-    b = tuple(concepts.phrases[j] for j in pairs.b)
+    chosen = sorted(entry for entry in hashed if (entry[0] < criteria.tuning) == tuning)
+    pairs = sorted((a, b) for _, a, b in chosen[: criteria.at_most])
+    a, b = np.array(pairs, np.int64).reshape(-1, 2).T.tolist()
     return PairSet(
         rows=rows,
-        pairs=pairs,
-        a_names=tuple(concepts.names[j] for j in pairs.a),
-        b_names=tuple(concepts.names[j] for j in pairs.b),
-        a=a,
-        b=b,
-        literal=tuple(f"{one} without {other}" for one, other in zip(a, b, strict=True)),
-        has_a=concepts.has[rows][:, pairs.a].T,
-        has_b=concepts.has[rows][:, pairs.b].T,
+        a_names=tuple(concepts.names[j] for j in a),
+        b_names=tuple(concepts.names[j] for j in b),
+        a=tuple(concepts.phrases[j] for j in a),
+        b=tuple(concepts.phrases[j] for j in b),
+        has_a=has[:, a].T,
+        has_b=has[:, b].T,
     )
 
 
@@ -250,12 +203,8 @@ def track_pairs(
 ) -> TrackPairs:
     """Choose the tuning pairs of a track on the "select" split and its report pairs on "test".
 
-    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`.
-
-    Raises
-    ------
-    ValueError
-        If a split has too few items for a single pair.
+    Near duplicates of items in an earlier split are left out; see `sieve.model.duplicates`. Raises
+    a ValueError if a split has too few items for a single pair.
     """
     select, test = (evaluation_rows(collection, split) for split in ("select", "test"))
     if track == "label":
@@ -266,29 +215,23 @@ def track_pairs(
     applied = criteria
     tuning = select_pairs(concepts, select, applied, tuning=True)
     if len(tuning) < criteria.enough and len(select) < len(test):
-        applied = _scaled(criteria, len(select) / len(test))
+        counts = {
+            name: max(round(getattr(criteria, name) * len(select) / len(test)), 2)
+            for name in ("relevant", "violating")
+        }
+        applied = replace(criteria, **counts)
         tuning = select_pairs(concepts, select, applied, tuning=True)
-    for name, rows, pairs in (("select", select, tuning), ("test", test, report)):
+    for name, pairs in (("select", tuning), ("test", report)):
         if not len(pairs):
             raise ValueError(
-                f"collection {collection.name} has no {track} pair for its {len(rows)} {name} "
-                f"items: a pair needs {criteria.relevant} items with A without B and "
+                f"collection {collection.name} has no {track} pair for its {len(pairs.rows)} "
+                f"{name} items: a pair needs {criteria.relevant} items with A without B and "
                 f"{criteria.violating} with both; prepare a larger collection"
             )
-    return TrackPairs(
-        select_pair_set(concepts, select, tuning), select_pair_set(concepts, test, report), applied
-    )
-
-
-def _scaled(criteria: PairCriteria, factor: float) -> PairCriteria:
-    return replace(
-        criteria,
-        relevant=max(round(criteria.relevant * factor), 2),
-        violating=max(round(criteria.violating * factor), 2),
-    )
+    return TrackPairs(tuning, report, applied)
 
 
 def _hash(one: str, other: str) -> float:
-    """Hash an unordered pair to [0, 1)."""
+    """Hash an unordered pair to [0, 1), independently of the collection."""
     text = "\n".join(sorted((one, other)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -60,10 +60,6 @@ class Range(NamedTuple):
         return round(float(value), 4)
 
 
-def _score_a(space: Space) -> np.ndarray:
-    return space.score(space.a)
-
-
 @dataclass(frozen=True)
 class Rule:
     """An exclusion rule."""
@@ -72,7 +68,7 @@ class Rule:
     scores: Callable[[Space, Mapping[str, float]], np.ndarray]
     """Space and hyperparameter values → (p, n) float32; -inf excludes a row."""
     hyperparameters: Mapping[str, Range]
-    plain: Callable[[Space], np.ndarray] = _score_a
+    plain: Callable[[Space], np.ndarray] = lambda space: space.score(space.a)
     """Scores for A without exclusion: (p, n) float32."""
 
 
@@ -80,18 +76,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to unit norm; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-
-
-def _only_a(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
-    return space.score(space.a)
-
-
-def _literal(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
-    return space.score(space.literal)
-
-
-def _subtract(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    return space.score(space.a - values["weight"] * space.b)
 
 
 def _subtract_above(space: Space, values: Mapping[str, float]) -> np.ndarray:
@@ -105,7 +89,7 @@ def _subtract_above(space: Space, values: Mapping[str, float]) -> np.ndarray:
     return total.astype(np.float32)
 
 
-def _orthogonal(space: Space, values: Mapping[str, float]) -> np.ndarray:  # noqa: ARG001
+def _orthogonal(space: Space, _: Mapping[str, float]) -> np.ndarray:
     along = (space.a * space.b).sum(1, keepdims=True)
     return space.score(space.a - along * space.b)
 
@@ -142,50 +126,42 @@ def dimensions_off(space: Space, values: Mapping[str, float]) -> np.ndarray:
     return proposal_values(space.a, space.b, calibration, space.evidence) > 0
 
 
-def _pushed(space: Space, values: Mapping[str, float], push: float) -> np.ndarray:
+def _pushed(space: Space, values: Mapping[str, float]) -> np.ndarray:
     """Replace the dimensions of B in the queries by -push times their weight: (p, w)."""
     off = dimensions_off(space, values)
     b = scaled_weights(space.b, off)
     weights = np.where(np.abs(b) >= np.abs(space.a), b, space.a)
-    return np.where(off, -np.float32(push) * weights, space.a)
+    return np.where(off, -np.float32(values["push"]) * weights, space.a)
 
 
 def _push(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    return space.score(_pushed(space, values, values["push"]))
-
-
-def _zero(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    return space.score(_pushed(space, values, 0.0))
+    return space.score(_pushed(space, values))
 
 
 def _never(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    total = _push(space, values)
     off = dimensions_off(space, values)
     above = csr_array(space.images)
     above.data = (above.data > values["threshold"]).astype(np.float32)
     has = (above @ off.T.astype(np.float32)).T > 0
-    return np.where(has, -np.inf, total).astype(np.float32)
-
-
-def _edit(space: Space, values: Mapping[str, float]) -> np.ndarray:
-    """Reconstruct A from its concepts without those of B, and score the embeddings with it."""
-    return _rebuild(space, _pushed(space, values, values["push"]))
+    return np.where(has, -np.inf, _push(space, values)).astype(np.float32)
 
 
 def _rebuild(space: Space, codes: np.ndarray) -> np.ndarray:
+    """Decode a query's codes, and score the embeddings with it."""
     assert space.dictionary is not None and space.rebuilt is not None
     return unit(codes @ space.dictionary) @ space.rebuilt.T
 
 
-_OFF = {
-    "ratio": Range(0.1, 4.0, 1.0, log=True),
-    "floor": Range(0.0, 0.5, 0.0),
-}
+_OFF = {"ratio": Range(0.1, 4.0, 1.0, log=True), "floor": Range(0.0, 0.5, 0.0)}
 _PUSH = {"push": Range(0.1, 4.0, 1.0, log=True)}
 
-ONLY_A = Rule("only A", _only_a, {})
-LITERAL = Rule("literal", _literal, {})
-SUBTRACT = Rule("subtract", _subtract, {"weight": Range(0.05, 2.0, 0.5)})
+ONLY_A = Rule("only A", lambda space, _: space.score(space.a), {})
+LITERAL = Rule("literal", lambda space, _: space.score(space.literal), {})
+SUBTRACT = Rule(
+    "subtract",
+    lambda space, values: space.score(space.a - values["weight"] * space.b),
+    {"weight": Range(0.05, 2.0, 0.5)},
+)
 SUBTRACT_ABOVE = Rule(
     "subtract above a threshold",
     _subtract_above,
@@ -198,14 +174,15 @@ SPACEVLM = Rule("SpaceVLM", _spacevlm, {"t": Range(-0.5, 0.98, 0.5)})
 PUSH = Rule("push away", _push, {**_OFF, **_PUSH})
 FEW = Rule("push few away", _push, {"ratio": _OFF["ratio"], "limit": Range(1.0, 5.0, 3.0), **_PUSH})
 """As the explorer proposes: the few dimensions with the best evidence."""
-ZERO = Rule("zero", _zero, _OFF)
+ZERO = Rule("zero", lambda space, values: _push(space, {**values, "push": 0.0}), _OFF)
 NEVER = Rule("never", _never, {**_OFF, **_PUSH, "threshold": Range(0.0, 0.4, 0.1)})
 EDIT = Rule(
     "edit",
-    _edit,
+    lambda space, values: _rebuild(space, _pushed(space, values)),
     {**_OFF, "push": Range(0.0, 2.0, 0.0)},
     plain=lambda space: _rebuild(space, space.a),
 )
+"""Reconstruct A from its concepts without those of B."""
 
 DENSE_RULES = (SUBTRACT, ORTHOGONAL, FILTER, SPACEVLM)
 CODE_RULES = (PUSH, FEW, ZERO, NEVER)

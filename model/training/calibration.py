@@ -8,7 +8,7 @@ one that switches off the fewest dimensions wins, because users review the list.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -23,11 +23,11 @@ from sieve.model.evaluation.pairs import (
     PairSet,
     caption_concepts,
     label_concepts,
-    select_pair_set,
     select_pairs,
 )
 from sieve.model.evaluation.rules import FEW, NEVER, Rule, Space, dimensions_off
 from sieve.model.exclusion import Calibration
+from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns
 
 log = logging.getLogger(__name__)
@@ -46,42 +46,29 @@ CRITERIA = PairCriteria(relevant=5, violating=5, at_most=200)
 
 
 def calibrate(
-    encoder: SparseEncoder,
-    collection: Collection,
-    encode_texts: Callable[[list[str]], np.ndarray],
+    encoder: SparseEncoder, collection: Collection, encode_texts: TextEncoder
 ) -> Calibration:
     """Choose push weight λ, ratio ρ, proposal limit and threshold τ on the "select" split.
 
-    Parameters
-    ----------
-    encoder : SparseEncoder
-    collection : Collection
-    encode_texts : callable
-        The text encoder of its backbone.
-
-    Returns
-    -------
-    Calibration
-        The default if the split has fewer than 20 pairs.
+    The default is returned if the split has fewer than 20 pairs.
     """
-    pair_set = _pair_set(collection)
-    if pair_set is None:
+    pairs = calibration_pairs(collection)
+    if pairs is None or len(pairs) < MIN_PAIRS:
         log.info("too few pairs to calibrate exclusion; using the defaults")
         return Calibration()
-    space = code_space(encoder, collection, pair_set, encode_texts)
+    space = code_space(encoder, collection, pairs, encode_texts(pairs.texts))
     trials = []
     for push, ratio, limit in product(PUSHES, RATIOS, LIMITS):
         values = {"push": push, "ratio": ratio, "limit": limit}
         n_off = float(dimensions_off(space, values).sum(1).mean())
-        trials.append((_mean_ap(FEW, space, values, pair_set), n_off, values))
+        trials.append((mean_ap(FEW, space, values, pairs), n_off, values))
     best = max(ap for ap, _, _ in trials)
     equals = [entry for entry in trials if entry[0] >= best - AS_GOOD]
-    *_, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
-    pushed = _mean_ap(FEW, space, chosen, pair_set)
+    pushed, _, chosen = min(equals, key=lambda entry: (entry[1], -entry[0]))
     thresholds = (
         threshold
         for threshold in THRESHOLDS[:-1]
-        if _mean_ap(NEVER, space, {**chosen, "threshold": threshold}, pair_set) >= KEPT * pushed
+        if mean_ap(NEVER, space, {**chosen, "threshold": threshold}, pairs) >= KEPT * pushed
     )
     return Calibration(
         push=chosen["push"],
@@ -91,8 +78,8 @@ def calibrate(
     )
 
 
-def _pair_set(collection: Collection) -> PairSet | None:
-    """Return tuning pairs of labels, or of captions without labels; None if there are too few."""
+def calibration_pairs(collection: Collection) -> PairSet | None:
+    """Return tuning pairs of labels, or of captions without labels; None without either."""
     rows, nouns = evaluation_rows(collection, "select"), benchmark_nouns()
     if not len(rows) or not (collection.has_labels or collection.n_captions):
         return None
@@ -100,27 +87,22 @@ def _pair_set(collection: Collection) -> PairSet | None:
         concepts = label_concepts(collection, nouns, CRITERIA)
     else:
         concepts = caption_concepts(collection, nouns)
-    pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
-    return select_pair_set(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None
+    return select_pairs(concepts, rows, CRITERIA, tuning=True)
 
 
 def code_space(
-    encoder: SparseEncoder,
-    collection: Collection,
-    pair_set: PairSet,
-    encode_texts: Callable[[list[str]], np.ndarray],
+    encoder: SparseEncoder, collection: Collection, pairs: PairSet, texts: np.ndarray
 ) -> Space:
-    """Encode the items and queries of a pair set."""
-    embeddings = collection.image_embeddings[pair_set.rows]
+    """Encode the items and queries of a pair set, given the embeddings of `pairs.texts`."""
+    embeddings = collection.image_embeddings[pairs.rows]
     images = encode_codes(encoder, embeddings, IMAGE).by_row
-    texts = list(dict.fromkeys((*pair_set.a, *pair_set.b)))
-    row = {text: at for at, text in enumerate(texts)}
-    a, b = ([row[text] for text in side] for side in (pair_set.a, pair_set.b))
-    encoded = encode_texts(texts)
-    codes = encode_codes(encoder, encoded, TEXT).by_row.toarray()
-    evidence = ZeroShotEvidence(images, embeddings).auc(encoded)
+    codes = encode_codes(encoder, texts, TEXT).by_row.toarray()
+    row = {text: at for at, text in enumerate(pairs.texts)}
+    a, b = ([row[text] for text in side] for side in (pairs.a, pairs.b))
+    evidence = ZeroShotEvidence(images, embeddings).auc(texts)
     return Space(images, codes[a], codes[b], codes[a], evidence[b])
 
 
-def _mean_ap(rule: Rule, space: Space, values: dict[str, float], pair_set: PairSet) -> float:
-    return float(np.nanmean(measure_rankings(rule.scores(space, values), pair_set.relevant).ap))
+def mean_ap(rule: Rule, space: Space, values: Mapping[str, float], pairs: PairSet) -> float:
+    """Return the mean AP@10 of a rule over pairs."""
+    return float(np.nanmean(measure_rankings(rule.scores(space, values), pairs.relevant).ap))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sieve.model.collection import Collection
 from sieve.model.duplicates import duplicate_groups
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.distributed import World
 from sieve.model.words.text import WordPresence, concept_presence, with_hypernyms
 
@@ -31,6 +32,12 @@ PROMPTS = ("{}", "a {}", "a photo of a {}")
 """Prompts of a word; users type all three."""
 _KIND_OF = 0.9
 """A word that comes with another more often than this is probably its hyponym."""
+_AHEAD = 6
+"""Number of batches to prefetch."""
+_THREADS = 3
+
+TextEncoder = Callable[[list[str]], np.ndarray]
+"""Embeds texts: (n, d) float32, unit rows."""
 
 
 class Batch(NamedTuple):
@@ -53,42 +60,16 @@ class Batch(NamedTuple):
 class TrainingData:
     """Sampler of batches from the train split of a collection.
 
-    Parameters
-    ----------
-    collection : Collection
-    encode_texts : callable
-        The text encoder of the backbone, for the words.
-    batch_size : int
-        Pairs per step; the last, smaller batch of an epoch is dropped unless it is the only one.
-    n_words : int
-        Words sampled per step.
-    n_exclusions : int
-        Pairs of words, "A without B", sampled per step.
-    noise : float
-        Norm of the Gaussian noise added to an embedding, relative to the norm of the embedding.
-    seed : int
-    kinds : bool
-        Add the hypernyms of the nouns of a caption.
-    words : WordPresence, optional
-        Words of each item; read from the captions of the train split if not given.
-
-    Raises
-    ------
-    ValueError
-        If the training split has no captions.
+    The last, smaller batch of an epoch is dropped unless it is the only one. The text encoder, that
+    of the backbone, is for the words, which are by default read from the captions. Raises a
+    ValueError if the training split has no captions.
     """
 
     def __init__(
         self,
         collection: Collection,
-        encode_texts: Callable[[list[str]], np.ndarray],
-        *,
-        batch_size: int,
-        n_words: int,
-        n_exclusions: int,
-        noise: float,
-        seed: int,
-        kinds: bool = False,
+        encode_texts: TextEncoder,
+        config: TrainingConfig,
         words: WordPresence | None = None,
     ) -> None:
         self.rows = collection.rows_of_split(["train"])
@@ -99,15 +80,17 @@ class TrainingData:
                 "training needs images with captions"
             )
         self.collection = collection
-        self.batch_size = min(batch_size, len(self.pairs))
-        self.noise = noise
-        self.seed = seed
-        self.n_exclusions = n_exclusions
+        self.batch_size = min(config.batch_size, len(self.pairs))
+        self._seed = config.seed
+        self._noise = config.noise / np.sqrt(collection.backbone.width)
+        self._n_exclusions = config.n_exclusions if config.exclude else 0
+        # Prefetching may span two epochs.
+        self._order = lru_cache(maxsize=2)(self._shuffled)
         # Duplicate images count as one item, so that no copy is a negative of another.
         self._first_copy = duplicate_groups(collection)
-        words = words or self._vocabulary(collection, kinds)
+        words = words or _vocabulary(collection, config.kinds)
         self.words = words._replace(presence=_merge_copies(words.presence, self._first_copy))
-        self.n_words = min(n_words, len(self.words.words))
+        self.n_words = min(config.n_words, len(self.words.words))
         prompts = [prompt.format(word) for prompt in PROMPTS for word in self.words.words]
         width = collection.backbone.width
         embedded = encode_texts(prompts) if prompts else np.zeros((0, width))
@@ -115,15 +98,6 @@ class TrainingData:
         self._word_embeddings = np.asarray(embedded, np.float32).reshape(len(PROMPTS), -1, width)
         frequency = np.sqrt(self.words.counts.astype(np.float64))
         self._word_share = frequency / max(frequency.sum(), 1)
-        # Two epochs, because batches of the next one are prefetched during the last steps of one.
-        self._order = lru_cache(maxsize=2)(self._shuffle)
-
-    @staticmethod
-    def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
-        rows = zip(collection.items["captions"], collection.items["split"], strict=True)
-        train = [captions if split == "train" else () for captions, split in rows]
-        words = concept_presence(train)
-        return with_hypernyms(words) if kinds else words
 
     @property
     def steps_per_epoch(self) -> int:
@@ -131,60 +105,57 @@ class TrainingData:
         return len(self.pairs) // self.batch_size
 
     def batch(self, step: int, share: slice = slice(None), *, noisy: bool = True) -> Batch:
-        """Sample the batch of a step.
+        """Sample the batch of a step, counted from the start of training.
 
-        Parameters
-        ----------
-        step : int
-            Counted from the start of training.
-        share : slice
-            Rows of the batch to return embeddings for; everything else is of the whole batch.
-        noisy : bool
-            Add the noise. If false, embeddings are returned as stored, in float16, and the noise is
-            added on the GPU.
+        Embeddings are those of a share of the rows; everything else is of the whole batch. Unless
+        `noisy`, they are returned as stored, in float16; add the noise with `device_noise`.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = self._order(epoch)
-        chosen = np.sort(self.pairs[order[index * self.batch_size : (index + 1) * self.batch_size]])
+        at = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        chosen = np.sort(self.pairs[self._order(epoch)[at]])
         rows = np.asarray(self.collection.caption_item)[chosen].astype(np.int64)
         items = self._first_copy[rows]
         words, prompts = self._sample_words(step)
         presence = csr_array(self.words.presence[items][:, words])
-        noise = self._generator(_NOISE, step)
         images, texts = self.collection.image_embeddings, self.collection.text_embeddings
         if noisy:
             # Drawn for all rows, so that the noise of a row does not depend on the share.
+            noise = self._generator(_NOISE, step)
             image = self._noisy(images[rows], noise)[share]
             text = self._noisy(texts[chosen], noise)[share]
         else:
-            image = torch.from_numpy(images[rows[share]])
-            text = torch.from_numpy(texts[chosen[share]])
-        return Batch(
-            image,
-            text,
-            torch.from_numpy(items),
-            torch.from_numpy(self._word_embeddings[prompts, words]),
-            torch.from_numpy(presence.toarray()),
-            torch.from_numpy(self._sample_exclusions(presence, step)),
-        )
+            image, text = images[rows[share]], texts[chosen[share]]
+        word_embeddings = self._word_embeddings[prompts, words]
+        exclusions = self._sample_exclusions(presence, step)
+        arrays = (image, text, items, word_embeddings, presence.toarray(), exclusions)
+        return Batch(*map(torch.from_numpy, arrays))
+
+    def device_noise(
+        self, images: Tensor, texts: Tensor, step: int, share: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Convert embeddings, (b, d) float16, to float32, and add noise drawn on their device.
+
+        `share` has their rows in the batch; the noise of a row does not depend on the number of
+        ranks.
+        """
+        seed = np.random.SeedSequence([self._seed, _NOISE, step]).generate_state(1)[0]
+        generator = torch.Generator(images.device).manual_seed(int(seed))
+        noise = torch.empty((2, self.batch_size, images.shape[1]), device=images.device)
+        noise.normal_(generator=generator).mul_(float(self._noise))
+        return images.float() + noise[0, share], texts.float() + noise[1, share]
 
     def word_embeddings(self) -> np.ndarray:
         """Return the mean embedding of each word over its prompts: (w, d) float32."""
         return self._word_embeddings.mean(0)
 
-    def noise_seed(self, step: int) -> int:
-        """Return the seed of the noise for devices that draw it themselves."""
-        return int(np.random.SeedSequence([self.seed, _NOISE, step]).generate_state(1)[0])
-
-    def _shuffle(self, epoch: int) -> np.ndarray:
-        """Return the order of the pairs in an epoch: (p,) int64."""
+    def _shuffled(self, epoch: int) -> np.ndarray:
         return self._generator(_SHUFFLE, epoch).permutation(len(self.pairs))
 
     def _sample_words(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample distinct words and a prompt for each: (W,) and (W,) int64."""
-        generator = self._generator(_WORDS, step)
         if not self.n_words:
             return np.empty(0, np.int64), np.empty(0, np.int64)
+        generator = self._generator(_WORDS, step)
         words = generator.choice(
             len(self.words.words), self.n_words, replace=False, p=self._word_share
         )
@@ -192,35 +163,35 @@ class TrainingData:
 
     def _sample_exclusions(self, presence: csr_array, step: int) -> np.ndarray:
         """Sample pairs of words in proportion to P(B|A): (P, 2) int64."""
-        if not self.n_exclusions:
-            return np.empty((0, 2), np.int64)
+        nothing = np.empty((0, 2), np.int64)
+        if not self._n_exclusions:
+            return nothing
         both = csr_array(presence.T @ presence).toarray()  # (W, W)
         has_a = np.diag(both)[:, None]
         share = np.where((both >= 2) & (has_a - both >= 2), both / np.maximum(has_a, 1), 0.0)
         # A word that nearly always comes with another is often its hyponym: no valid exclusion.
         share[share > _KIND_OF] = 0.0
         pairs = np.flatnonzero(share)
-        chosen = (
-            self._generator(_PAIRS, step).choice(
-                pairs,
-                min(self.n_exclusions, len(pairs)),
-                replace=False,
-                p=share.flat[pairs] / share.sum(),
-            )
-            if len(pairs)
-            else pairs
-        )
+        if not len(pairs):
+            return nothing
+        chance, count = share.flat[pairs] / share.sum(), min(self._n_exclusions, len(pairs))
+        chosen = self._generator(_PAIRS, step).choice(pairs, count, replace=False, p=chance)
         return np.stack(np.divmod(np.sort(chosen), len(both)), 1)
 
-    def _noisy(self, embeddings: np.ndarray, generator: np.random.Generator) -> Tensor:
+    def _noisy(self, embeddings: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         clean = embeddings.astype(np.float32)
-        if self.noise:
-            scale = self.noise / np.sqrt(clean.shape[1])
-            clean += scale * generator.standard_normal(clean.shape, np.float32)
-        return torch.from_numpy(clean)
+        if self._noise:
+            clean += self._noise * generator.standard_normal(clean.shape, np.float32)
+        return clean
 
     def _generator(self, kind: int, count: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, kind, count])
+        return np.random.default_rng([self._seed, kind, count])
+
+
+def _vocabulary(collection: Collection, kinds: bool) -> WordPresence:
+    rows = zip(collection.items["captions"], collection.items["split"], strict=True)
+    words = concept_presence([captions if split == "train" else () for captions, split in rows])
+    return with_hypernyms(words) if kinds else words
 
 
 def modality_means(collection: Collection) -> np.ndarray:
@@ -239,10 +210,7 @@ def modality_means(collection: Collection) -> np.ndarray:
 def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
     """Assign the words of all copies of an image to the first copy, and none to the others.
 
-    Parameters
-    ----------
-    presence : (n, w) float32 of 0 and 1
-    first_copy : (n,) int64
+    (n, w) float32 of 0 and 1, (n,) row of the first copy → (n, w).
     """
     n = len(first_copy)
     if np.array_equal(first_copy, np.arange(n)):
@@ -253,27 +221,11 @@ def _merge_copies(presence: csr_array, first_copy: np.ndarray) -> csr_array:
     return joined
 
 
-_AHEAD = 6
-"""Number of batches to prefetch."""
-_THREADS = 3
-
-
 class PrefetchLoader:
-    """Batches on the training device; prefetched by threads on a GPU.
+    """Batches on the training device; prefetched by threads on a GPU, up to step `n_steps`.
 
-    Parameters
-    ----------
-    data : TrainingData
-    device : torch.device
-    world : World
-        Each rank loads the embeddings of its own rows.
-    n_steps : int
-        Nothing is prefetched beyond.
-
-    Raises
-    ------
-    ValueError
-        If the batch cannot be divided equally among the ranks.
+    Each rank loads the embeddings of its own rows. Raises a ValueError if the batch cannot be
+    divided equally among the ranks.
     """
 
     def __init__(
@@ -287,46 +239,20 @@ class PrefetchLoader:
         self._threads: ThreadPoolExecutor | None = None
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step."""
+        """Return the batch of a step, and on a GPU prefetch the following ones."""
         if self._device.type != "cuda":
             return Batch(*(part.to(self._device) for part in self._data.batch(step, self._share)))
-        return self._noisy(self._prefetched(step), step)
-
-    def _prefetched(self, step: int) -> Batch:
-        """Return the batch of a step, and submit the following ones."""
         self._threads = self._threads or ThreadPoolExecutor(_THREADS, "prefetch")
         if not self._ahead or self._ahead[0][0] != step:  # first step, or resumed
             self._ahead.clear()
         following = self._ahead[-1][0] + 1 if self._ahead else step
         for later in range(following, min(step + _AHEAD, self._n_steps)):
             self._ahead.append((later, self._threads.submit(self._pinned, later)))
-        batch = self._ahead.popleft()[1].result()
-        return Batch(*(part.to(self._device, non_blocking=True) for part in batch))
+        pinned = self._ahead.popleft()[1].result()
+        batch = Batch(*(part.to(self._device, non_blocking=True) for part in pinned))
+        noisy = self._data.device_noise(batch.images, batch.texts, step, self._share)
+        return batch._replace(images=noisy[0], texts=noisy[1])
 
     def _pinned(self, step: int) -> Batch:
         batch = self._data.batch(step, self._share, noisy=False)
         return Batch(*(part.pin_memory() for part in batch))
-
-    def _noisy(self, batch: Batch, step: int) -> Batch:
-        images, texts = device_noise(batch.images, batch.texts, self._data, step, self._share)
-        return batch._replace(images=images, texts=texts)
-
-
-def device_noise(
-    images: Tensor, texts: Tensor, data: TrainingData, step: int, share: slice
-) -> tuple[Tensor, Tensor]:
-    """Convert the embeddings of a share to float32, and add noise drawn on their device.
-
-    Parameters
-    ----------
-    images, texts : (b, d) float16
-    data : TrainingData
-    step : int
-    share : slice
-        Their rows in the batch; the noise of a row does not depend on the number of ranks.
-    """
-    generator = torch.Generator(images.device).manual_seed(data.noise_seed(step))
-    noise = torch.empty((2, data.batch_size, images.shape[1]), device=images.device)
-    noise.normal_(generator=generator)
-    scale = data.noise / images.shape[1] ** 0.5
-    return images.float() + scale * noise[0, share], texts.float() + scale * noise[1, share]

@@ -39,10 +39,7 @@ class World:
     def share(self, n: int) -> slice:
         """Return the rows of a batch of n that belong to this rank.
 
-        Raises
-        ------
-        ValueError
-            If n is not divisible by the world size; means over shares need equal weights.
+        Raises a ValueError if n is not divisible by the world size: the shares have equal weights.
         """
         if n % self.size:
             most = n - n % self.size
@@ -82,13 +79,7 @@ class World:
             tensor.copy_(part.view_as(tensor))
 
     def agree(self, value: int, what: str) -> None:
-        """Check that all ranks have the same value.
-
-        Raises
-        ------
-        ValueError
-            If they differ.
-        """
+        """Raise a ValueError if the ranks have different values."""
         if self.size == 1:
             return
         seen: list[int | None] = [None] * self.size
@@ -131,13 +122,7 @@ def _gather(part: Tensor, world: World) -> Tensor:
 
 
 def world_from_env() -> World:
-    """Read rank and world size from the environment that `torchrun` sets.
-
-    Raises
-    ------
-    ValueError
-        If they are not integers with rank < world size.
-    """
+    """Read rank and world size from the environment of `torchrun`; a ValueError if invalid."""
     rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise ValueError(
@@ -153,12 +138,8 @@ def process_group(device: torch.device) -> Iterator[World]:
     """Join the process group of `torchrun` for the duration of the block.
 
     Uses NCCL on CUDA, with one GPU per local rank, and Gloo otherwise. Without `torchrun` this is a
-    single process. A process group that the caller initialised is used as it is.
-
-    Raises
-    ------
-    ValueError
-        If there are more processes than GPUs.
+    single process. A process group that the caller initialised is used as it is. Raises a
+    ValueError if there are more processes than GPUs.
     """
     world = world_from_env()
     if world.size == 1 or dist.is_initialized():

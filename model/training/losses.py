@@ -13,20 +13,10 @@ def info_nce(images: Tensor, texts: Tensor, items: Tensor, log_scale: Tensor) ->
         L = -½ mean_i log Σ_{j ∈ P(i)} p_ij - ½ mean_j log Σ_{i ∈ P(j)} p_ji,
         p_i· = softmax(e^t cos(u_i, v_·))
 
-    (InfoNCE: van den Oord et al. 2018, arXiv 1807.03748; CLIP's symmetric form.)
-
-    Parameters
-    ----------
-    images, texts : (B, m) float
-        Codes of pairs.
-    items : (B,) int64
-        Item of each pair; equal items are positives of each other.
-    log_scale : () float
-        t, learned.
+    (InfoNCE: van den Oord et al. 2018, arXiv 1807.03748; CLIP's symmetric form.) u, v: (B, m)
+    codes of pairs. `items` : (B,) int64; equal items are positives of each other. t: learned, ().
     """
-    logits = (
-        log_scale.exp() * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
-    )
+    logits = _logits(images, texts, log_scale)
     positive = items[:, None] == items[None, :]
     return (_negative_log_share(logits, positive, 1) + _negative_log_share(logits, positive, 0)) / 2
 
@@ -40,30 +30,20 @@ def info_nce_share(
     all_items: Tensor,
     log_scale: Tensor,
 ) -> Tensor:
-    """Return the InfoNCE loss of a share of the pairs against the whole batch.
+    """Return the InfoNCE loss of a share of b pairs against the whole batch of B.
 
     The mean over equal shares is the `info_nce` of the batch.
-
-    Parameters
-    ----------
-    images, texts : (b, m) float
-        Codes of the share's pairs.
-    items : (b,) int64
-    all_images, all_texts : (B, m) float
-    all_items : (B,) int64
-    log_scale : () float
     """
     positive = items[:, None] == all_items[None, :]
-    scale = log_scale.exp()
-    losses = [
-        _negative_log_share(
-            scale * functional.normalize(own, dim=1) @ functional.normalize(others, dim=1).T,
-            positive,
-            1,
-        )
-        for own, others in ((images, all_texts), (texts, all_images))
-    ]
-    return (losses[0] + losses[1]) / 2
+    of_images = _negative_log_share(_logits(images, all_texts, log_scale), positive, 1)
+    of_texts = _negative_log_share(_logits(texts, all_images, log_scale), positive, 1)
+    return (of_images + of_texts) / 2
+
+
+def _logits(codes: Tensor, others: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the scaled cosines of codes: (b, m), (B, m) → (b, B)."""
+    codes, others = functional.normalize(codes, dim=1), functional.normalize(others, dim=1)
+    return log_scale.exp() * codes @ others.T
 
 
 def _negative_log_share(logits: Tensor, positive: Tensor, dim: int) -> Tensor:
@@ -78,10 +58,7 @@ def soft_contrast(images: Tensor, texts: Tensor) -> Tensor:
         L = ½ CE(T, softmax(Z_I Z_Tᵀ)) + ½ CE(Tᵀ, softmax(Z_T Z_Iᵀ)),
         T = softmax((Z_I Z_Iᵀ + Z_T Z_Tᵀ) / 2)
 
-    Parameters
-    ----------
-    images, texts : (B, m) float
-        Codes of pairs, not normalised: their lengths set the temperature.
+    Z: (B, m) codes of pairs, not normalised: their lengths set the temperature.
     """
     logits = images @ texts.T
     similarity = ((images @ images.T + texts @ texts.T) / 2).detach()
@@ -98,16 +75,8 @@ def reconstruction(decoded: Tensor, target: Tensor) -> Tensor:
 def presence(codes: Tensor, words: Tensor, targets: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Return the word presence loss: L = mean_{i,w} BCE(σ(e^s cos(z_i, z_w) + b), y_iw).
 
-    Parameters
-    ----------
-    codes : (B, m) float
-        Codes of images or captions.
-    words : (W, m) float
-        Codes of the words, in prompts.
-    targets : (B, W) float
-        y: 1 if a caption of the item has w, else 0.
-    scale, bias : () float
-        s and b, learned.
+    z: (B, m) codes of images or captions, and of the words in prompts, (W, m). y: (B, W), 1 if a
+    caption of the item has w, else 0. s, b: learned, ().
     """
     cosines = functional.normalize(codes, dim=1) @ functional.normalize(words, dim=1).T
     return functional.binary_cross_entropy_with_logits(scale.exp() * cosines + bias, targets)
@@ -118,16 +87,9 @@ def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) 
 
         L = -mean_p mean_{i ∈ P(p)} log softmax_i(e^s u_p · z̄_i)
 
-    Parameters
-    ----------
-    images : (B, m) float
-        Codes of images.
-    queries : (P, m) float
-        u, "A without B" as a signed query: see `sieve.model.training.objectives.exclusion_query`.
-    relevant : (P, B) bool
-        Whether the captions of the image have A and not B; at least one per row.
-    scale : () float
-        s, learned.
+    z: (B, m) codes of images. u: (P, m), "A without B" as a signed query: see
+    `sieve.model.training.objectives`. `relevant` : (P, B) bool, whether the captions of the image
+    have A and not B; at least one per row. s: learned, ().
     """
     logits = scale.exp() * queries @ functional.normalize(images, dim=1).T
     share = relevant.float() / relevant.sum(1, keepdim=True)
@@ -137,12 +99,7 @@ def exclusion(images: Tensor, queries: Tensor, relevant: Tensor, scale: Tensor) 
 def balance(images: Tensor, texts: Tensor) -> Tensor:
     """Return the imbalance between the use of dimensions by images and by texts.
 
-        L = |ū - v̄|² / (|ū|² + |v̄|²), ū and v̄ the mean unit codes of the batch; in [0, 1]
-
-    Parameters
-    ----------
-    images, texts : (B, m) float, non-negative
-        Codes of pairs.
+    L = |ū - v̄|² / (|ū|² + |v̄|²), ū and v̄ the mean unit codes of the batch, (B, m); in [0, 1]
     """
     image, text = (functional.normalize(codes, dim=1).mean(0) for codes in (images, texts))
     return (image - text).square().sum() / (image.square().sum() + text.square().sum() + 1e-12)
@@ -151,17 +108,9 @@ def balance(images: Tensor, texts: Tensor) -> Tensor:
 def revive(activations: Tensor, residual: Tensor, dead: Tensor, directions: Tensor) -> Tensor:
     """Return the residual that dead dimensions fail to explain: mean_i |e_i - W_dec a_i,dead|².
 
-    The auxiliary loss of Gao et al. 2024 (arXiv 2406.04093), over all dead dimensions.
-
-    Parameters
-    ----------
-    activations : (B, m) float
-        Before TopK and ReLU.
-    residual : (B, d) float
-        Target minus reconstruction, without gradient.
-    dead : (m,) bool
-    directions : (m, d) float
-        Decoder, unit rows.
+    The auxiliary loss of Gao et al. 2024 (arXiv 2406.04093), over all dead dimensions, (m,) bool.
+    a: (B, m), before TopK and ReLU. e: (B, d), target minus reconstruction, without gradient.
+    W_dec: `directions`, (m, d) unit rows.
     """
     guess = torch.where(dead, activations, 0.0) @ directions
     return (guess - residual.detach()).square().sum(1).mean()

@@ -8,8 +8,9 @@ representation learning with natural language supervision"): each dimension is a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sieve.model.encoder import IMAGE, MODALITIES, TEXT, SparseEncoder, keep_top
-from sieve.model.hyperparameters import LOSSES, ObjectiveName
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import (
@@ -35,6 +36,13 @@ WIDE = 4
 """k is annealed from `WIDE` * k, where reconstruction is also measured."""
 NARROW = 1
 """Number of strongest dimensions of a word that must predict its presence alone."""
+_LEAST_PEAK = 1e-6
+"""Lower bound of the batch maxima that activations are divided by."""
+_SILENT = 1e-4
+"""A dimension with at most this maximum over the training items counts as dead."""
+
+StepLosses = tuple[dict[str, Tensor], Tensor]
+"""Unweighted losses by the names of their weights, and which dimensions fired: (m,) bool."""
 
 
 class TrainingModule(nn.Module):
@@ -51,7 +59,43 @@ class TrainingModule(nn.Module):
         self.narrow_bias = nn.Parameter(torch.tensor(-5.0))
 
 
-class Side(NamedTuple):
+class Objective(ABC):
+    """Initialisation, losses and finalisation of a training run."""
+
+    def __init__(self, data: TrainingData, config: TrainingConfig) -> None:
+        self.data = data
+        self.config = config
+        self.wanted = config.weighted()
+        """Names of the losses to compute; those of weight 0 are skipped."""
+
+    def begin(self, encoder: SparseEncoder) -> None:
+        """Centre each modality at its mean, and set any non-random initial weights."""
+        encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
+
+    @abstractmethod
+    def losses(
+        self,
+        module: TrainingModule,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,
+        world: World = ALONE,
+    ) -> StepLosses:
+        """Compute the unweighted losses of a batch, or of the share of a rank.
+
+        The mean over the ranks is the loss of the whole batch; the same holds for gradients. k is
+        the number of active dimensions of an image at this step. `dead`, (m,) bool, are the
+        dimensions to revive; None if all are live (a compiled function cannot branch on values).
+        """
+
+    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: B027
+        """Fold training-time normalisation into the weights, if there is any.
+
+        `at_most` is the approximate number of items and captions to use, for a snapshot.
+        """
+
+
+class _Side(NamedTuple):
     """Encoder states of one modality of a batch."""
 
     target: Tensor
@@ -64,79 +108,66 @@ class Side(NamedTuple):
     """(B, d): reconstruction"""
 
 
-def training_losses(
-    module: TrainingModule,
-    batch: Batch,
-    k: int,
-    dead: Tensor | None,
-    wanted: Container[str] = LOSSES,
-    world: World = ALONE,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Compute the unweighted losses of a batch, or of the share of a rank.
+class Compact(Objective):
+    """Sieve's own losses: see `sieve.model.training.losses`."""
 
-    The mean over the ranks is the loss of the whole batch; the same holds for gradients.
+    def losses(
+        self,
+        module: TrainingModule,
+        batch: Batch,
+        k: int,
+        dead: Tensor | None,
+        world: World = ALONE,
+    ) -> StepLosses:
+        """Compute the losses of positive weight."""
+        encoder = module.encoder
+        directions = functional.normalize(encoder.decode_md, dim=1)
+        image = _encode(encoder, batch.images, IMAGE, k, directions)
+        text = _encode(encoder, batch.texts, TEXT, k, directions)
+        words = encoder.keep(
+            encoder.activations(encoder.centred(batch.words, TEXT), TEXT), _active(encoder, TEXT, k)
+        )
+        all_images, all_texts = _whole(image.code, text.code, world)
 
-    Parameters
-    ----------
-    module : TrainingModule
-    batch : Batch
-    k : int
-        Active dimensions of an image at this step.
-    dead : (m,) bool, optional
-        Dimensions to revive; None if all are live (a compiled function cannot branch on values).
-    wanted : container of str
-        Losses to compute; skip those of weight 0.
-    world : World
-        Process whose share of images and texts the batch holds.
+        def contrast() -> Tensor:
+            scale = module.contrast_scale
+            if world.size == 1:
+                return info_nce(image.code, text.code, batch.items, scale)
+            own = (image.code, text.code, world.mine(batch.items))
+            return info_nce_share(*own, all_images, all_texts, batch.items, scale)
 
-    Returns
-    -------
-    losses : dict of str to () float
-        Keyed as their weights in `TrainingConfig`.
-    fired : (m,) bool
-        Dimensions that are active in some row of the share.
-    """
-    encoder = module.encoder
-    directions = functional.normalize(encoder.decode_md, dim=1)
-    image = _encode(encoder, batch.images, IMAGE, k, directions)
-    text = _encode(encoder, batch.texts, TEXT, k, directions)
-    words = encoder.keep(
-        encoder.activations(encoder.centred(batch.words, TEXT), TEXT), _active(encoder, TEXT, k)
-    )
-    all_images, all_texts = _whole(image.code, text.code, world)
+        def cross() -> Tensor:
+            to_text = reconstruction(image.decoded, text.target)
+            return (to_text + reconstruction(text.decoded, image.target)) / 2
 
-    def contrast() -> Tensor:
-        scale = module.contrast_scale
-        if world.size == 1:
-            return info_nce(image.code, text.code, batch.items, scale)
-        own = (image.code, text.code, world.mine(batch.items))
-        return info_nce_share(*own, all_images, all_texts, batch.items, scale)
+        def present() -> Tensor:
+            learned = (module.presence_scale, module.presence_bias)
+            of_images = presence(image.code, words, targets, *learned)
+            return (of_images + presence(text.code, words, targets, *learned)) / 2
 
-    terms: dict[str, Callable[[], Tensor]] = {
-        "contrast": contrast,
-        "reconstruct": lambda: (
-            _rebuilding(encoder, image, directions) + _rebuilding(encoder, text, directions)
-        ),
-        "cross": lambda: (
-            (
-                reconstruction(image.decoded, text.target)
-                + reconstruction(text.decoded, image.target)
-            )
-            / 2
-        ),
-        "balance": lambda: balance(all_images, all_texts),
-    }
-    if len(words):
-        targets = world.mine(batch.presence)
-        terms |= _word_terms(module, image.code, text.code, words, targets)
-        if len(batch.exclusions):
-            terms["exclude"] = lambda: _exclude(module, batch, all_images, words)
-    if dead is not None:
-        linear = functional.linear(image.target, encoder.encode_md)
-        residual = image.target - image.decoded
-        terms["revive"] = lambda: revive(linear, residual, dead, directions)
-    losses = {name: term() for name, term in terms.items() if name in wanted}
-    return losses, (image.code > 0).any(0) | (text.code > 0).any(0)
+        def narrow() -> Tensor:
+            few = keep_top(words, NARROW)
+            return presence(image.code, few, targets, module.narrow_scale, module.narrow_bias)
+
+        terms: dict[str, Callable[[], Tensor]] = {
+            "contrast": contrast,
+            "reconstruct": lambda: (
+                _rebuilding(encoder, image, directions) + _rebuilding(encoder, text, directions)
+            ),
+            "cross": cross,
+            "balance": lambda: balance(all_images, all_texts),
+        }
+        if len(words):
+            targets = world.mine(batch.presence)
+            terms |= {"presence": present, "narrow": narrow}
+            if len(batch.exclusions):
+                terms["exclude"] = lambda: _exclude(module, batch, all_images, words)
+        if dead is not None:
+            linear = functional.linear(image.target, encoder.encode_md)
+            residual = image.target - image.decoded
+            terms["revive"] = lambda: revive(linear, residual, dead, directions)
+        losses = {name: term() for name, term in terms.items() if name in self.wanted}
+        return losses, (image.code > 0).any(0) | (text.code > 0).any(0)
 
 
 def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]:
@@ -148,43 +179,21 @@ def _whole(images: Tensor, texts: Tensor, world: World) -> tuple[Tensor, Tensor]
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
 
 
-def _word_terms(
-    module: TrainingModule, images: Tensor, texts: Tensor, words: Tensor, targets: Tensor
-) -> dict[str, Callable[[], Tensor]]:
-    """Return the presence losses: images and texts (b, m), words (W, m), targets (b, W)."""
-
-    def present() -> Tensor:
-        scale, bias = module.presence_scale, module.presence_bias
-        return (
-            presence(images, words, targets, scale, bias)
-            + presence(texts, words, targets, scale, bias)
-        ) / 2
-
-    def narrow() -> Tensor:
-        few = keep_top(words, NARROW)
-        return presence(images, few, targets, module.narrow_scale, module.narrow_bias)
-
-    return {"presence": present, "narrow": narrow}
-
-
 def _exclude(module: TrainingModule, batch: Batch, images: Tensor, words: Tensor) -> Tensor:
-    """Compute the exclusion loss over all images of the batch: codes (B, m), words (W, m)."""
+    """Compute the exclusion loss over all images of the batch: codes (B, m), words (W, m).
+
+    The signed query of "A without B" is as in search at strictness 1: a dimension stronger in B
+    than in A gets the negative activation of B; the others keep the activation of A. For dense
+    codes, B is subtracted.
+    """
     a, b = batch.exclusions.unbind(1)
     relevant = (batch.presence[:, a] > 0) & (batch.presence[:, b] == 0)
-    queries = exclusion_query(module.encoder, words[a], words[b])
+    code_a, code_b = (functional.normalize(words[one], dim=1) for one in (a, b))
+    if module.encoder.config.activation == "dense":
+        queries = code_a - code_b
+    else:
+        queries = torch.where(code_b > code_a, -code_b, code_a)
     return exclusion(images, queries, relevant.T, module.exclude_scale)
-
-
-def exclusion_query(encoder: SparseEncoder, a: Tensor, b: Tensor) -> Tensor:
-    """Return "A without B" as one signed query: (P, m).
-
-    As in search at strictness 1: a dimension stronger in B than in A gets the negative activation
-    of B; the others keep the activation of A. For dense codes, B is subtracted.
-    """
-    a, b = functional.normalize(a, dim=1), functional.normalize(b, dim=1)
-    if encoder.config.activation == "dense":
-        return a - b
-    return torch.where(b > a, -b, a)
 
 
 def _active(encoder: SparseEncoder, modality: str, k: int) -> int:
@@ -194,14 +203,14 @@ def _active(encoder: SparseEncoder, modality: str, k: int) -> int:
 
 def _encode(
     encoder: SparseEncoder, embeddings: Tensor, modality: str, k: int, directions: Tensor
-) -> Side:
+) -> _Side:
     target = encoder.centred(embeddings, modality)
     raw = encoder.activations(target, modality)
     code = encoder.keep(raw, _active(encoder, modality, k))
-    return Side(target, raw, code, code @ directions)
+    return _Side(target, raw, code, code @ directions)
 
 
-def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tensor:
+def _rebuilding(encoder: SparseEncoder, side: _Side, directions: Tensor) -> Tensor:
     """Reconstruction loss at k and at `WIDE` * k."""
     wide = min(WIDE * encoder.config.k, encoder.config.m)
     wide_decoded = encoder.keep(side.raw, wide) @ directions
@@ -211,75 +220,7 @@ def _rebuilding(encoder: SparseEncoder, side: Side, directions: Tensor) -> Tenso
     )
 
 
-StepLosses = tuple[dict[str, Tensor], Tensor]
-_LEAST_PEAK = 1e-6
-"""Lower bound of the batch maxima that activations are divided by."""
-_SILENT = 1e-4
-"""A dimension with at most this maximum over the training items counts as dead."""
-
-
-class Objective(Protocol):
-    """Initialisation, losses and finalisation of a training run."""
-
-    def begin(self, encoder: SparseEncoder) -> None:
-        """Set the centres and any non-random initial weights."""
-        ...
-
-    def losses(
-        self,
-        module: TrainingModule,
-        batch: Batch,
-        k: int,
-        dead: Tensor | None,
-        world: World = ALONE,
-    ) -> StepLosses:
-        """Compute the unweighted losses of a share, and which dimensions fired: (m,) bool."""
-        ...
-
-    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:
-        """Fold training-time normalisation into the weights.
-
-        Parameters
-        ----------
-        encoder : SparseEncoder
-        at_most : int, optional
-            Approximate number of items and captions to use, for a snapshot during training.
-        """
-        ...
-
-
-class Compact:
-    """Sieve's own losses: see `training_losses`."""
-
-    def __init__(
-        self,
-        data: TrainingData,
-        m: int,  # noqa: ARG002
-        wanted: Container[str] = LOSSES,
-    ) -> None:
-        self.data = data
-        self.wanted = wanted
-
-    def begin(self, encoder: SparseEncoder) -> None:
-        """Centre each modality at its mean."""
-        encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
-
-    def losses(
-        self,
-        module: TrainingModule,
-        batch: Batch,
-        k: int,
-        dead: Tensor | None,
-        world: World = ALONE,
-    ) -> StepLosses:
-        """See `training_losses`."""
-        return training_losses(module, batch, k, dead, self.wanted, world)
-
-    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
-        """Do nothing."""
-
-
-class Paper:
+class Paper(Objective):
     """A linear layer with ReLU, normalised by its batch maxima, without centring.
 
     Training keeps the k largest activations and those that the captions mark. The paper does not
@@ -287,11 +228,10 @@ class Paper:
     marks it for items whose captions have the word.
     """
 
-    def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
-        self.data = data
-        frequent = np.argsort(-data.words.counts, kind="stable")[:m]
+    def __init__(self, data: TrainingData, config: TrainingConfig) -> None:
+        super().__init__(data, config)
+        frequent = np.argsort(-data.words.counts, kind="stable")[: config.m]
         self.marks = data.words.presence[:, frequent].tocsr()
-        self.m = m
 
     @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
@@ -335,7 +275,7 @@ class Paper:
         overflow float16.
         """
         collection = self.data.collection
-        peak = torch.zeros(self.m)
+        peak = torch.zeros(encoder.config.m)
         for name, embeddings, rows in (
             (IMAGE, collection.image_embeddings, self.data.rows),
             (TEXT, collection.text_embeddings, self.data.pairs),
@@ -350,28 +290,28 @@ class Paper:
         encoder.bias.mul_(scale)
 
     def _marked(self, items: Tensor) -> Tensor:
-        marks = np.zeros((len(items), self.m), bool)
+        marks = np.zeros((len(items), self.config.m), bool)
         present = self.marks[items.cpu().numpy()].toarray() > 0
         marks[:, : present.shape[1]] = present
         return torch.from_numpy(marks).to(items.device)
 
 
-class Vocabulary:
+class Vocabulary(Objective):
     """One dimension per caption word; contrast between image, text and word-set codes."""
 
-    def __init__(self, data: TrainingData, m: int, wanted: Container[str] = ()) -> None:  # noqa: ARG002
+    def __init__(self, data: TrainingData, config: TrainingConfig) -> None:
+        super().__init__(data, config)
         n_words = len(data.words.words)
-        if m != n_words:
+        if config.m != n_words:
             raise ValueError(
                 f"the vocabulary objective needs one dimension for each of the {n_words} words of "
-                f"{data.collection.name}; got m={m}"
+                f"{data.collection.name}; got m={config.m}"
             )
-        self.data = data
 
     @torch.no_grad()
     def begin(self, encoder: SparseEncoder) -> None:
         """Initialise each dimension as a detector of the embedding of its word."""
-        encoder.centre.copy_(torch.from_numpy(modality_means(self.data.collection)))
+        super().begin(encoder)
         words = torch.from_numpy(self.data.word_embeddings())
         # ELU + 1 is flat around 0, so unscaled cosines would hardly separate words.
         encoder.encode_md.copy_(5 * encoder.centred(words, TEXT))
@@ -392,35 +332,15 @@ class Vocabulary:
         )
         present = self.data.words.presence[batch.items.cpu().numpy()].toarray()
         words = torch.from_numpy(present).to(image)
-        scale = module.contrast_scale
         fired = (image > 0).any(0) | (text > 0).any(0)
         image, text = world.gather(image), world.gather(text)
         pairs = ((image, text), (image, words), (text, words))
-        terms = [info_nce(one, other, batch.items, scale) for one, other in pairs]
+        terms = [info_nce(*pair, batch.items, module.contrast_scale) for pair in pairs]
         return {"contrast": torch.stack(terms).mean()}, fired
 
-    def finish(self, encoder: SparseEncoder, at_most: int | None = None) -> None:  # noqa: ARG002
-        """Do nothing."""
 
-
-OBJECTIVES: dict[str, type[Compact] | type[Paper] | type[Vocabulary]] = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "compact": Compact,
     "paper": Paper,
     "vocabulary": Vocabulary,
 }
-
-
-def make_objective(
-    name: ObjectiveName, data: TrainingData, m: int, wanted: Container[str]
-) -> Objective:
-    """Create an objective by name.
-
-    Parameters
-    ----------
-    name : str
-    data : TrainingData
-    m : int
-    wanted : container of str
-        Losses with a positive weight.
-    """
-    return OBJECTIVES[name](data, m, wanted)

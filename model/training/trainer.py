@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sieve.model.collection import Collection
 from sieve.model.encoder import SparseEncoder
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch, PrefetchLoader, TrainingData
 from sieve.model.training.distributed import ALONE, World
-from sieve.model.training.objectives import WIDE, Compact, TrainingModule, make_objective
+from sieve.model.training.objectives import OBJECTIVES, WIDE, Compact, TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +42,6 @@ class StepReport(NamedTuple):
     """Share of dimensions that are not dead."""
 
 
-def training_data(
-    collection: Collection,
-    config: TrainingConfig,
-    encode_texts: Callable[[list[str]], np.ndarray],
-) -> TrainingData:
-    """Create the training data of a configuration, with the text encoder of the backbone."""
-    return TrainingData(
-        collection,
-        encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions if config.exclude else 0,
-        noise=config.noise,
-        seed=config.seed,
-        kinds=config.kinds,
-    )
-
-
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has native bfloat16 matrix products; otherwise they would be slower."""
     if device.type == "cuda":
@@ -73,18 +53,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 class Trainer:
     """State of a training run: data, encoder, optimiser and step.
 
-    Parameters
-    ----------
-    data : TrainingData
-    config : TrainingConfig
-    device : torch.device
-    world : World
-        The processes that share each batch; by default a single one.
-
-    Raises
-    ------
-    ValueError
-        If the batch cannot be divided equally among the processes.
+    The processes of `world`, by default a single one, share each batch. Raises a ValueError if it
+    cannot be divided equally among them.
     """
 
     def __init__(
@@ -101,7 +71,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(config.seed)
         width = data.collection.backbone.width
         encoder = SparseEncoder(config.shape(width), generator)
-        self.objective = make_objective(config.objective, data, config.m, config.weighted())
+        self.objective = OBJECTIVES[config.objective](data, config)
         self.objective.begin(encoder)
         self.module = TrainingModule(encoder).to(device)
         scalars = [part for part in self.module.parameters() if part.ndim == 0]
@@ -159,16 +129,11 @@ class Trainer:
         return encoder
 
     def train_step(self) -> StepReport:
-        """Train one step, together with all other ranks.
-
-        Raises
-        ------
-        ValueError
-            If the loss is no longer finite.
-        """
+        """Train one step, together with all other ranks; a ValueError if the loss is not finite."""
         batch = self.loader.batch(self.step)
         names, values, fired = self._differentiate_or_fall_back(batch)
-        self._exchange(values, fired)
+        gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
+        self.world.average([*gradients, values, fired])
         idle = torch.where(fired > 0, 0, self.idle + 1)
         live = (idle <= _IDLE_STEPS).float().mean()
         # The only GPU synchronisation of a step.
@@ -189,11 +154,11 @@ class Trainer:
         return StepReport(self.step, self.n_steps, losses, live)
 
     def _differentiate_or_fall_back(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
-        if not self.is_compiled:
-            return self._differentiate(batch)
         try:
             return self._differentiate(batch)
         except Exception as error:
+            if not self.is_compiled:
+                raise
             # The compiler may lack tools or kernels here. Any other error is raised again below.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             log.warning("torch.compile failed (%s); continuing in eager mode", reason)
@@ -212,8 +177,3 @@ class Trainer:
         total.backward()
         values = torch.stack([*losses.values(), total]).detach().float()
         return list(losses), values, fired.float()
-
-    def _exchange(self, values: Tensor, fired: Tensor) -> None:
-        """Average gradients, losses and firing over the ranks, in place."""
-        gradients = [part.grad for part in self.module.parameters() if part.grad is not None]
-        self.world.average([*gradients, values, fired])

@@ -16,11 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from sieve.model.backbone import resolve_device
@@ -33,8 +31,9 @@ from sieve.model.files import atomic_file
 from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.text_encoder import ATTACH, text_tower
 from sieve.model.training.calibration import calibrate
+from sieve.model.training.data import TrainingData
 from sieve.model.training.distributed import process_group
-from sieve.model.training.trainer import StepReport, Trainer, training_data
+from sieve.model.training.trainer import StepReport, Trainer
 from sieve.model.training.validation import (
     ValidationReport,
     ValidationSchedule,
@@ -49,44 +48,23 @@ OWN_BACKBONE = "backbone"
 _STATE = "state.safetensors"
 
 
-def save_state(
-    folder: Path,
-    parameters: nn.Module,
-    optimizer: Optimizer,
-    idle: Tensor,
-    metadata: dict[str, Any],
-) -> None:
+def save_state(folder: Path, trainer: Trainer, metadata: dict[str, Any]) -> None:
     """Write the training state, and replace an older one atomically.
 
-    Parameters
-    ----------
-    folder : Path
-    parameters : nn.Module
-        All learned parameters.
-    optimizer : Optimizer
-    idle : (m,) int64
-        Steps since each dimension last fired.
-    metadata : dict
-        JSON-compatible: step, configuration and curves.
+    `metadata` is JSON-compatible: identity, step and curves.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"parameter.{name}": part for name, part in parameters.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
+    tensors = {f"parameter.{name}": part for name, part in trainer.module.state_dict().items()}
+    for index, moments in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-    tensors["idle"] = idle
+    tensors["idle"] = trainer.idle
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_file(folder / _STATE) as draft:
-        save_file(contiguous, draft, {"facts": json.dumps(metadata)})
+    with atomic_file(folder / _STATE) as temporary:
+        save_file(contiguous, temporary, {"facts": json.dumps(metadata)})
 
 
 def read_metadata(folder: Path) -> dict[str, Any] | None:
-    """Read the metadata of an unfinished training; None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If the state is damaged.
-    """
+    """Read the metadata of an unfinished training, or None; a ValueError if it is damaged."""
     path = folder / _STATE
     if not path.is_file():
         return None
@@ -99,25 +77,22 @@ def read_metadata(folder: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def load_state(folder: Path, parameters: nn.Module, optimizer: Optimizer, idle: Tensor) -> None:
-    """Load a saved state into new objects of the same shapes."""
-    with safe_open(folder / _STATE, "pt") as state:
-        names = set(state.keys())
-        parameters.load_state_dict(
-            {
-                name.removeprefix("parameter."): state.get_tensor(name)
-                for name in names
-                if name.startswith("parameter.")
-            }
-        )
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name in names:
-            if name.startswith("optimizer."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = state.get_tensor(name)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        with torch.no_grad():
-            idle.copy_(state.get_tensor("idle"))
+def load_state(folder: Path, trainer: Trainer) -> None:
+    """Load a saved state into a new trainer of the same configuration."""
+    parameters: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / _STATE).items():
+        kind, _, rest = name.partition(".")
+        if kind == "parameter":
+            parameters[rest] = tensor
+        elif kind == "optimizer":
+            index, moment = rest.split(".")
+            moments.setdefault(int(index), {})[moment] = tensor
+        else:
+            trainer.idle.copy_(tensor)
+    trainer.module.load_state_dict(parameters)
+    optimizer = trainer.optimizer
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def train(
@@ -169,12 +144,8 @@ def train(
     save_every : float
         Seconds between saved states.
 
-    Raises
-    ------
-    FileExistsError
-        If `out` exists.
-    ValueError
-        If there is no training data, or `out` has an unfinished run with other settings.
+    Raises a FileExistsError if `out` exists, and a ValueError if there is no training data, or
+    `out` has an unfinished run with other settings.
     """
     config = config or TrainingConfig()
     if out.exists():
@@ -192,85 +163,38 @@ def train(
                 "backbone is unavailable (%s); to use one, %s", reason, ATTACH,
             )  # fmt: skip
         words_by = "captions of the train split" if reason else text_encoder or OWN_BACKBONE
-        data = training_data(collection, config, backbone.encode_texts)
+        data = TrainingData(collection, backbone.encode_texts, config)
         trainer = Trainer(data, config, target, world)
         unfinished = out.with_name(f".{out.name}.unfinished")
-        identity = _identity(trainer, words_by)
+        identity = {"config": asdict(config), "collection": collection.sha256}
+        if words_by != OWN_BACKBONE:
+            identity["words_by"] = words_by
         curves = _resume(trainer, unfinished, identity)
-        validate = None
-        if on_validation and world.is_main:
-            validate = _validation_callback(trainer, backbone, on_validation, schedule)
-        _run(
-            trainer,
-            curves,
-            unfinished,
-            identity,
-            on_step,
-            validate,
-            progress and world.is_main,
-            save_every,
-        )
+        validator = None
+        is_possible = config.activation != "dense" and not validation_refusal(collection)
+        if on_validation and world.is_main and is_possible:
+            with schedule.timed():
+                validator = Validator(collection, backbone.encode_texts)
+
+        def after_step(report: StepReport) -> None:
+            if validator and on_validation and schedule.due(report.step, report.n_steps):
+                with schedule.timed(report.step):
+                    found = validator.measure(trainer.snapshot(), report.step)
+                on_validation(found)
+            if on_step is not None:
+                on_step(report)
+
+        def save() -> None:
+            if world.is_main:
+                metadata = {"identity": identity, "step": trainer.step, "curves": curves}
+                save_state(unfinished, trainer, metadata)
+
+        _run(trainer, curves, after_step, save, progress and world.is_main, save_every)
         if world.is_main:
             _finish(trainer, out, curves, backbone, words_by)
             shutil.rmtree(unfinished, ignore_errors=True)
         world.wait()
     return Checkpoint.load(out)
-
-
-def _finish(
-    trainer: Trainer,
-    out: Path,
-    curves: list[dict[str, float]],
-    backbone: TextTower,
-    words_by: str,
-) -> None:
-    """Evaluate, calibrate, name and write the trained encoder."""
-    encoder, data = trainer.export(), trainer.data
-    collection = data.collection
-    quality = code_quality(encoder, collection)
-    save_checkpoint(
-        out,
-        encoder,
-        backbone=collection.backbone,
-        calibration=calibrate(encoder, collection, backbone.encode_texts),
-        trained_on=collection.name,
-        settings=asdict(trainer.config),
-        training={
-            "curves": curves,
-            "quality": quality,
-            "words_by": words_by,
-            "items": collection.items["id"].iloc[data.rows].tolist(),
-        },
-        names=name_encoder(encoder, collection, data.rows, backbone),
-    )
-
-
-def _validation_callback(
-    trainer: Trainer,
-    backbone: TextTower,
-    on_validation: Callable[[ValidationReport], None],
-    schedule: ValidationSchedule,
-) -> Callable[[], None] | None:
-    """Return a function to call after each step, or None if the collection cannot be validated."""
-    collection = trainer.data.collection
-    if validation_refusal(collection) or trainer.config.activation == "dense":
-        return None
-    with schedule.timed():
-        validator = Validator(collection, backbone.encode_texts)
-
-    def validate() -> None:
-        if not schedule.due(trainer.step, trainer.n_steps):
-            return
-        with schedule.timed(trainer.step):
-            report = validator.measure(trainer.snapshot(), trainer.step)
-        on_validation(report)
-
-    return validate
-
-
-def _identity(trainer: Trainer, words_by: str) -> dict[str, Any]:
-    identity = {"config": asdict(trainer.config), "collection": trainer.data.collection.sha256}
-    return identity if words_by == OWN_BACKBONE else {**identity, "words_by": words_by}
 
 
 def _resume(trainer: Trainer, unfinished: Path, identity: dict[str, Any]) -> list[dict[str, float]]:
@@ -284,7 +208,7 @@ def _resume(trainer: Trainer, unfinished: Path, identity: dict[str, Any]) -> lis
             f"{unfinished} holds an unfinished training with other settings or data; continue "
             "with those, choose another --out, or remove that folder"
         )
-    load_state(unfinished, trainer.module, trainer.optimizer, trainer.idle)
+    load_state(unfinished, trainer)
     trainer.step = int(metadata["step"])
     if trainer.world.is_main:
         log.info("resuming at step %s of %s", trainer.step, trainer.n_steps)
@@ -294,21 +218,12 @@ def _resume(trainer: Trainer, unfinished: Path, identity: dict[str, Any]) -> lis
 def _run(
     trainer: Trainer,
     curves: list[dict[str, float]],
-    unfinished: Path,
-    identity: dict[str, Any],
-    on_step: Callable[[StepReport], None] | None,
-    validate: Callable[[], None] | None,
+    after_step: Callable[[StepReport], None],
+    save: Callable[[], None],
     progress: bool,
     save_every: float,
 ) -> None:
     """Train the remaining steps; save the state periodically and when interrupted."""
-
-    def save() -> None:
-        if not trainer.world.is_main:
-            return
-        metadata = {"identity": identity, "step": trainer.step, "curves": curves}
-        save_state(unfinished, trainer.module, trainer.optimizer, trainer.idle, metadata)
-
     every = max(trainer.n_steps // 200, 1)
     saved = time.monotonic()
     bar = tqdm(
@@ -323,10 +238,7 @@ def _run(
                     curves.append({"step": report.step, "live": report.live, **report.losses})
                     shown = {name: f"{value:.3f}" for name, value in report.losses.items()}
                     bar.set_postfix(shown, live=f"{report.live:.1%}", refresh=False)
-                if validate is not None:
-                    validate()
-                if on_step is not None:
-                    on_step(report)
+                after_step(report)
                 if time.monotonic() - saved > save_every:
                     save()
                     saved = time.monotonic()
@@ -335,3 +247,30 @@ def _run(
             if trainer.step and trainer.whole:
                 save()
             raise
+
+
+def _finish(
+    trainer: Trainer,
+    out: Path,
+    curves: list[dict[str, float]],
+    backbone: TextTower,
+    words_by: str,
+) -> None:
+    """Evaluate, calibrate, name and write the trained encoder."""
+    encoder, rows = trainer.export(), trainer.data.rows
+    collection = trainer.data.collection
+    save_checkpoint(
+        out,
+        encoder,
+        backbone=collection.backbone,
+        calibration=calibrate(encoder, collection, backbone.encode_texts),
+        trained_on=collection.name,
+        settings=asdict(trainer.config),
+        training={
+            "curves": curves,
+            "quality": code_quality(encoder, collection),
+            "words_by": words_by,
+            "items": collection.items["id"].iloc[rows].tolist(),
+        },
+        names=name_encoder(encoder, collection, rows, backbone),
+    )

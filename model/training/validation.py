@@ -17,11 +17,12 @@ import numpy as np
 from sieve.model.collection import Collection
 from sieve.model.duplicates import evaluation_rows
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
-from sieve.model.evaluation import PairCriteria, measure_rankings, recall_at
-from sieve.model.evaluation.pairs import PairSet, caption_concepts, select_pair_set, select_pairs
+from sieve.model.evaluation import PairCriteria, recall_at
+from sieve.model.evaluation.pairs import caption_concepts, select_pairs
 from sieve.model.evaluation.rules import FEW
 from sieve.model.exclusion import Calibration
-from sieve.model.training.calibration import code_space
+from sieve.model.training.calibration import code_space, mean_ap
+from sieve.model.training.data import TextEncoder
 from sieve.model.words.nouns import benchmark_nouns
 
 MAX_ITEMS = 500
@@ -52,60 +53,39 @@ def validation_refusal(collection: Collection) -> str:
 class Validator:
     """A small, fixed sample of validation items, captions and pairs.
 
-    Parameters
-    ----------
-    collection : Collection
-        One for which `validation_refusal` returns nothing.
-    encode_texts : callable
-        The text encoder of its backbone; called once.
+    The collection is one for which `validation_refusal` returns nothing. The text encoder of its
+    backbone is called once.
     """
 
-    def __init__(
-        self, collection: Collection, encode_texts: Callable[[list[str]], np.ndarray]
-    ) -> None:
+    def __init__(self, collection: Collection, encode_texts: TextEncoder) -> None:
         self._collection = collection
         rows = _subsample(evaluation_rows(collection, "select"), MAX_ITEMS)
         captions = _subsample(collection.captions_of_rows(rows), MAX_CAPTIONS)
         self._images = np.asarray(collection.image_embeddings[rows], np.float32)
         self._texts = np.asarray(collection.text_embeddings[captions], np.float32)
         self._item = collection.item_positions(rows, captions)
-        self._pair_set = _pair_set(collection, rows)
-        self._text_embeddings: dict[str, np.ndarray] = {}
-        if self._pair_set is not None:
-            texts = list(dict.fromkeys((*self._pair_set.a, *self._pair_set.b)))
-            self._text_embeddings = dict(zip(texts, encode_texts(texts), strict=True))
+        concepts = caption_concepts(collection, benchmark_nouns(), rows)
+        self._pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
+        enough = len(self._pairs) >= MIN_PAIRS
+        self._queries = encode_texts(self._pairs.texts) if enough else None
 
     def measure(self, encoder: SparseEncoder, step: int) -> ValidationReport:
         """Evaluate a snapshot of the encoder after a step."""
         images = encode_codes(encoder, self._images, IMAGE).by_row
         texts = encode_codes(encoder, self._texts, TEXT).by_row
         recall = recall_at((texts @ images.T).toarray(), self._item)["recall@10"]
-        return ValidationReport(step, recall, self._exclusion(encoder))
-
-    def _exclusion(self, encoder: SparseEncoder) -> float | None:
-        pair_set = self._pair_set
-        if pair_set is None:
-            return None
-        space = code_space(encoder, self._collection, pair_set, self._embedded)
+        if self._queries is None:
+            return ValidationReport(step, recall, None)
+        space = code_space(encoder, self._collection, self._pairs, self._queries)
         default = Calibration()
         values = {
             "push": default.push, "ratio": default.proposal_ratio, "limit": default.proposal_limit,
         }  # fmt: skip
-        ranked = measure_rankings(FEW.scores(space, values), pair_set.relevant)
-        return float(np.nanmean(ranked.ap))
-
-    def _embedded(self, texts: list[str]) -> np.ndarray:
-        return np.stack([self._text_embeddings[text] for text in texts])
+        return ValidationReport(step, recall, mean_ap(FEW, space, values, self._pairs))
 
 
 class ValidationSchedule:
-    """Limit validation to once every 5% of the steps and 5% of the time.
-
-    Parameters
-    ----------
-    clock : callable
-        Returns seconds.
-    """
+    """Limit validation to once every 5% of the steps and 5% of the time, in seconds of a clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -134,9 +114,3 @@ class ValidationSchedule:
 def _subsample(rows: np.ndarray, at_most: int) -> np.ndarray:
     """Return at most `at_most` evenly spaced rows."""
     return rows[:: max(-(-len(rows) // at_most), 1)]
-
-
-def _pair_set(collection: Collection, rows: np.ndarray) -> PairSet | None:
-    concepts = caption_concepts(collection, benchmark_nouns(), rows)
-    pairs = select_pairs(concepts, rows, CRITERIA, tuning=True)
-    return select_pair_set(concepts, rows, pairs) if len(pairs) >= MIN_PAIRS else None

@@ -32,7 +32,6 @@ from sieve.model.evaluation.pairs import (
     PairSet,
     caption_concepts,
     label_concepts,
-    select_pair_set,
     select_pairs,
 )
 from sieve.model.evaluation.rules import PUSH, SUBTRACT
@@ -76,7 +75,7 @@ def select_questions(collection: Collection, track: str) -> PairSet:
     else:
         concepts = caption_concepts(collection, benchmark_nouns())
     rows = collection.rows_of_split(["select"])
-    return select_pair_set(concepts, rows, select_pairs(concepts, rows, CRITERIA, tuning=True))
+    return select_pairs(concepts, rows, CRITERIA, tuning=True)
 
 
 def measure(
@@ -148,11 +147,8 @@ def main() -> None:
         if not args.json:
             print_row(name, rows[name], baseline)
     if args.json:
-        print(
-            json.dumps(
-                {"pairs": len(questions.pairs), "subtraction": baseline, "rows": rows}, indent=1
-            )
-        )
+        found = {"pairs": len(questions), "subtraction": baseline, "rows": rows}
+        print(json.dumps(found, indent=1))
 
 
 def print_row(name: str, row: dict[str, Any], baseline: float) -> None:

@@ -33,11 +33,11 @@ from sieve.model.collection import Collection
 from sieve.model.encoder import IMAGE, TEXT, ActiveCode, SparseEncoder, keep_top
 from sieve.model.hyperparameters import LOSSES, LOSSES_OF_OBJECTIVE
 from sieve.model.training import TrainingConfig
-from sieve.model.training.data import Batch, modality_means
+from sieve.model.training.data import Batch, TrainingData, modality_means
 from sieve.model.training.distributed import ALONE, World
 from sieve.model.training.losses import reconstruction
 from sieve.model.training.objectives import OBJECTIVES, Compact, StepLosses, TrainingModule
-from sieve.model.training.trainer import Trainer, training_data
+from sieve.model.training.trainer import Trainer
 from tests.benchmarks.ablation import measure, print_row, select_questions, subtraction
 
 _BANDWIDTH = 0.03
@@ -181,8 +181,8 @@ class CentredTogether(Compact):
 
     def begin(self, encoder: SparseEncoder) -> None:
         """Set both centres to the mean of the two means."""
-        means = torch.from_numpy(modality_means(self.data.collection))
-        encoder.centre.copy_(means.mean(0, keepdim=True).expand(2, -1))
+        centres = torch.from_numpy(modality_means(self.data.collection))
+        encoder.centre.copy_(centres.mean(0, keepdim=True).expand(2, -1))
 
 
 KINDS: dict[str, type[Compact]] = {
@@ -201,7 +201,7 @@ def train_kind(
     name: str, collection: Collection, config: TrainingConfig, source: BackboneEmbeddings
 ) -> SparseEncoder:
     """Train one variant."""
-    data = training_data(collection, config, source.texts)
+    data = TrainingData(collection, source.texts, config)
     trainer = Trainer(data, replace(config, objective=name), torch.device("cpu"))
     for _ in range(trainer.n_steps):
         trainer.train_step()

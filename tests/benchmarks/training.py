@@ -205,16 +205,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         collection = synthetic_collection(Path(folder) / "synthetic", args.items)
-        config = replace(TrainingConfig(), batch_size=args.batch)
-        data = TrainingData(
-            collection,
-            encode_texts,
-            batch_size=config.batch_size,
-            n_words=config.n_words,
-            n_exclusions=config.n_exclusions,
-            noise=config.noise,
-            seed=config.seed,
-        )
+        config = TrainingConfig(batch_size=args.batch, kinds=False)
+        data = TrainingData(collection, encode_texts, config)
         data.pairs = data.pairs[: args.steps * data.batch_size]
         config = replace(config, epochs=max(args.steps // data.steps_per_epoch, 1))
         found = measure(data, config, resolve_device(args.device))

@@ -14,6 +14,7 @@ from sieve.model.duplicates import duplicate_groups, evaluation_rows, n_dropped
 from sieve.model.evaluation import PairCriteria
 from sieve.model.evaluation.pairs import track_pairs
 from sieve.model.files import write_checksums
+from sieve.model.training import TrainingConfig
 from sieve.model.training.data import TrainingData
 from sieve.model.words.nouns import benchmark_nouns
 
@@ -109,10 +110,8 @@ def test_benchmark_uses_only_items_without_training_duplicates(leaky: Collection
 
 
 def test_training_treats_equal_images_as_one_item(leaky: Collection) -> None:
-    data = TrainingData(
-        leaky, WordBackbone().encode_texts, batch_size=64, n_words=8, n_exclusions=0, noise=0.0,
-        seed=0,
-    )  # fmt: skip
+    config = TrainingConfig(batch_size=64, kinds=False)
+    data = TrainingData(leaky, WordBackbone().encode_texts, config)
     first, *copies = leaky.rows_of_split(["train"])[100:141].tolist()
     seen = np.concatenate([data.batch(step).items.numpy() for step in range(data.steps_per_epoch)])
     assert not set(seen) & set(copies)

@@ -12,14 +12,16 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sieve.model.encoder import IMAGE, SparseEncoder, SparseEncoderConfig
+from sieve.model.hyperparameters import TrainingConfig
 from sieve.model.training.data import Batch
-from sieve.model.training.objectives import TrainingModule, training_losses
+from sieve.model.training.objectives import Compact, TrainingModule
 from tests.benchmarks.gpu.correctness import CHECKS
 from tests.benchmarks.gpu.measuring import Sizes
 from tests.benchmarks.gpu.training_speed import covered
 
 ROOT = Path(__file__).parents[2]
 CONFIG = SparseEncoderConfig(d=16, m=32, k=4)
+OBJECTIVE = Compact(None, TrainingConfig())  # type: ignore[arg-type]  # its losses read no data
 
 # As on a machine where Sieve is not installed, with only the packages that training needs.
 ALONE = """
@@ -59,7 +61,7 @@ def test_all_tensors_of_the_losses_and_codes_are_on_the_device() -> None:
         with torch.device("cuda"):
             module = TrainingModule(SparseEncoder(CONFIG))
         dead = torch.empty(32, dtype=torch.bool, device="cuda")
-        losses, fired = training_losses(module, batch_on("cuda"), 8, dead)
+        losses, fired = OBJECTIVE.losses(module, batch_on("cuda"), 8, dead)
         code = module.encoder.encode(torch.empty(8, 16, device="cuda"), IMAGE)
         devices = {part.device.type for part in (*losses.values(), fired, *code)}
     assert len(losses) == 8
@@ -70,7 +72,7 @@ def test_a_whole_step_runs_on_another_device() -> None:
     module = TrainingModule(SparseEncoder(CONFIG)).to("meta")
     optimizer = torch.optim.AdamW(module.parameters())
     dead = torch.empty(32, dtype=torch.bool, device="meta")
-    losses, _ = training_losses(module, batch_on("meta"), 8, dead)
+    losses, _ = OBJECTIVE.losses(module, batch_on("meta"), 8, dead)
     torch.stack(list(losses.values())).sum().backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimizer.step()

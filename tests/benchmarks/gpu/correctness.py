@@ -25,8 +25,8 @@ from sieve.model.codes import SparseCodes
 from sieve.model.encoder import IMAGE, TEXT, SparseEncoder, encode_codes
 from sieve.model.exclusion import Calibration
 from sieve.model.hyperparameters import SparseEncoderConfig, TrainingConfig
-from sieve.model.training.data import Batch, TrainingData, device_noise
-from sieve.model.training.trainer import Trainer, training_data
+from sieve.model.training.data import Batch, TrainingData
+from sieve.model.training.trainer import Trainer
 from tests.benchmarks.gpu.measuring import Case, Row, Setup, Sizes
 from tests.benchmarks.training import WIDTH, encode_texts, on_device, synthetic_collection
 
@@ -162,7 +162,7 @@ def example_data(folder: Path, sizes: Sizes, **changes: Any) -> tuple[TrainingDa
         TrainingConfig(), m=m, k=k, batch_size=batch_size, n_words=sizes.n_words, epochs=epochs,
         kinds=False, **changes,
     )  # fmt: skip
-    return training_data(collection, config, encode_texts), config
+    return TrainingData(collection, encode_texts, config), config
 
 
 StepResult = tuple[dict[str, float], dict[str, Tensor]]
@@ -237,8 +237,8 @@ def compare_noise(device: torch.device, sizes: Sizes, folder: Path) -> Row:
     data, config = example_data(folder, sizes)
     clean = on_device(data.batch(0, noisy=False), device)
     half = slice(0, data.batch_size // 2)
-    whole = device_noise(clean.images, clean.texts, data, 0, slice(None))
-    part = device_noise(clean.images[half], clean.texts[half], data, 0, half)
+    whole = data.device_noise(clean.images, clean.texts, 0, slice(None))
+    part = data.device_noise(clean.images[half], clean.texts[half], 0, half)
     norm = float((whole[0] - clean.images.float()).norm(dim=1).mean())
     equal = all(torch.equal(rows[half], own) for rows, own in zip(whole, part, strict=True))
     return {

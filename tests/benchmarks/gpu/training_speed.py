@@ -89,11 +89,7 @@ def large_data(folder: Path, n: int, config: TrainingConfig, device: torch.devic
     return TrainingData(
         Collection.open(folder),
         encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions,
-        noise=config.noise,
-        seed=config.seed,
+        config,
         words=WordPresence([word_name(index) for index in range(WORDS)], presence),
     )
 

@@ -23,9 +23,9 @@ from sieve.model.evaluation import measure_rankings
 from sieve.model.evaluation.pairs import PairCriteria, PairSet, track_pairs
 from sieve.model.evaluation.rules import unit
 from sieve.model.training import PAPER
+from sieve.model.training.data import TrainingData
 from sieve.model.training.losses import soft_contrast
-from sieve.model.training.objectives import make_objective
-from sieve.model.training.trainer import training_data
+from sieve.model.training.objectives import Paper
 from sieve.model.words.nouns import benchmark_nouns
 
 SHORT = replace(QUICK, epochs=2)
@@ -112,8 +112,8 @@ def test_dimension_without_training_items_is_zero(
     large_word_collection: Collection,
 ) -> None:
     config = replace(PAPER, m=300, k=256)
-    data = training_data(large_word_collection, config, WordBackbone().encode_texts)
-    objective = make_objective("paper", data, config.m, config.weighted())
+    data = TrainingData(large_word_collection, WordBackbone().encode_texts, config)
+    objective = Paper(data, config)
     encoder = SparseEncoder(config.shape(data.collection.backbone.width))
     objective.begin(encoder)
     with torch.no_grad():

@@ -55,19 +55,19 @@ def test_labels_are_scored_on_held_out_items(
     fit = fit_labels(word_collection, codes)
     assert fit is not None
     assert set(fit.train.tolist()).isdisjoint(fit.test.tolist())
-    chosen = best_dimensions(fit)
-    assert chosen.auc.mean() > 0.75
-    for at, (j, auc) in enumerate(zip(*chosen, strict=True)):
+    chosen, aucs = best_dimensions(fit)
+    assert aucs.mean() > 0.75
+    for at, (j, auc) in enumerate(zip(chosen, aucs, strict=True)):
         has = fit.presence[fit.test][:, [at]].toarray().ravel()
         column = codes[fit.test][:, [int(j)]].toarray().ravel()
         assert auc == pytest.approx(roc_auc_score(has, column))
     best = best_labels(fit, codes)
-    for j, (label, auc, pure) in enumerate(zip(*best, strict=True)):
+    for j, (label, auc, pure) in enumerate(zip(*best.values(), strict=True)):
         if label:
             assert auc == fit.test_auc[j, fit.labels.index(label)]
             assert np.isnan(pure) or 0 <= pure <= 1
-    assert set(best.label) - {""} == set(fit.labels), "each label is some dimension's"
-    assert np.nanmean(best.label_auc) > 0.6
+    assert set(best["label"]) - {""} == set(fit.labels), "each label is some dimension's"
+    assert np.nanmean(best["label_auc"]) > 0.6
 
 
 def test_collection_without_labels_or_splits_has_no_scores(word_collection: Collection) -> None:

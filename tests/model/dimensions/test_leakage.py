@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from sieve.model.codes import SparseCodes
@@ -17,7 +15,6 @@ from sieve.model.dimensions.leakage import (
     MIN_TOGETHER,
     LabelPair,
     PairReport,
-    average_precision_at,
     label_pairs,
     pair_reports,
     summarise,
@@ -108,14 +105,3 @@ def test_pairs_require_joint_and_separate_occurrences() -> None:
 def test_no_pairs_give_no_report() -> None:
     assert summarise([]) is None
     assert label_pairs(csr_array((50, 3))) == []
-
-
-@given(st.lists(st.booleans(), max_size=15), st.integers(0, 20))
-def test_average_precision_equals_the_formula(hits: list[bool], further: int) -> None:
-    n_relevant = sum(hits[:10]) + further
-    expected = sum(
-        sum(hits[: i + 1]) / (i + 1) for i in range(min(len(hits), 10)) if hits[i]
-    ) / max(min(n_relevant, 10), 1)
-    found = average_precision_at(np.array(hits, bool), n_relevant)
-    assert found == pytest.approx(expected)
-    assert 0 <= found <= 1

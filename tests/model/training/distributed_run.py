@@ -33,15 +33,8 @@ STEPS = 4
 
 def make_trainer(collection: Collection, config: TrainingConfig, world: World = ALONE) -> Trainer:
     """Create a trainer that multiplies in float32, so that shards and batches round equally."""
-    data = TrainingData(
-        collection,
-        WordBackbone().encode_texts,
-        batch_size=config.batch_size,
-        n_words=config.n_words,
-        n_exclusions=config.n_exclusions if config.exclude else 0,
-        noise=config.noise,
-        seed=config.seed,
-    )
+    config = replace(config, kinds=False)
+    data = TrainingData(collection, WordBackbone().encode_texts, config)
     trainer = Trainer(data, config, torch.device("cpu"), world)
     trainer.bfloat16 = False
     return trainer

@@ -24,13 +24,15 @@ def test_calibration_is_on_the_grid_and_never_worse_than_the_default(
     assert found.proposal_ratio in RATIOS
     assert found.proposal_limit in LIMITS
     assert found.threshold in THRESHOLDS
-    pair_set = calibration._pair_set(word_collection)
+    pair_set = calibration.calibration_pairs(word_collection)
     assert pair_set is not None
-    space = calibration.code_space(word_checkpoint.encoder, word_collection, pair_set, encode)
+    space = calibration.code_space(
+        word_checkpoint.encoder, word_collection, pair_set, encode(pair_set.texts)
+    )
 
     def ap(push: float, ratio: float, limit: int) -> float:
         values = {"push": push, "ratio": ratio, "limit": limit}
-        return calibration._mean_ap(calibration.FEW, space, values, pair_set)
+        return calibration.mean_ap(calibration.FEW, space, values, pair_set)
 
     chosen = ap(found.push, found.proposal_ratio, found.proposal_limit)
     assert chosen >= max(ap(1.0, 1.0, limit) for limit in LIMITS) - calibration.AS_GOOD

@@ -12,7 +12,6 @@ from distributed_run import SHORT, make_trainer, short_training
 from sieve.model.checkpoint import Checkpoint
 from sieve.model.collection import Collection
 from sieve.model.training import TrainingConfig, train
-from sieve.model.training.data import device_noise
 from sieve.model.training.trainer import StepReport
 
 pytestmark = pytest.mark.slow
@@ -164,14 +163,14 @@ def test_device_noise_does_not_depend_on_the_rank(word_collection: Collection) -
     data = make_trainer(word_collection, SHORT).data
     given = data.batch(3, noisy=False)
     assert given.images.dtype == torch.float16
-    whole = device_noise(given.images, given.texts, data, 3, slice(None))
+    whole = data.device_noise(given.images, given.texts, 3, slice(None))
     share = slice(100, 200)
-    part = device_noise(given.images[share], given.texts[share], data, 3, share)
+    part = data.device_noise(given.images[share], given.texts[share], 3, share)
     for all_rows, rows, clean in zip(whole, part, (given.images, given.texts), strict=True):
         torch.testing.assert_close(rows, all_rows[share], rtol=0, atol=0)
         length = (all_rows - clean.float()).norm(dim=1).mean()
         assert abs(length - SHORT.noise) < 0.02
-    other = device_noise(given.images, given.texts, data, 4, slice(None))
+    other = data.device_noise(given.images, given.texts, 4, slice(None))
     assert not torch.equal(other[0], whole[0])
 
 
