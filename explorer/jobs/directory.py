@@ -28,7 +28,7 @@ from sieve.model.schemas import Line, fault_in
 STARTING, TRAINING, MEASURING = "starting", "training", "measuring"
 STOPPED, FAILED, DONE = "stopped", "failed", "done"
 ACTIVE_STATES = (STARTING, TRAINING, MEASURING)
-State = Literal["starting", "training", "measuring", "stopped", "failed", "done"]
+State = Literal["none", "starting", "training", "measuring", "stopped", "failed", "done"]
 _EXACT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _SHOWN = 300
 MAX_FAULT = 2000

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
+from sieve.model.codes import shape_of
 from sieve.model.dimensions.labels import auc_matrix
 
 FITTING = 0.05
@@ -52,7 +53,7 @@ class ZeroShotEvidence:
         dimensions : (c,) int64, optional
             Dimensions to compute, by default all; the others get 0.5.
         """
-        m = self._codes.shape[1]
+        _, m = shape_of(self._codes)
         dimensions = np.arange(m) if dimensions is None else dimensions
         cosines = self._images @ texts.T  # (n, t)
         fits = cosines >= np.quantile(cosines, 1 - FITTING, axis=0)
