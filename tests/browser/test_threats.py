@@ -56,7 +56,8 @@ def markup_address(hostile_engine, address: str, annotated_home: Path) -> Iterat
     """A page with markup in all texts of its collection, checkpoint and evaluation."""
     engine = copy.copy(hostile_engine)
     engine.collection = copy.copy(engine.collection)
-    engine.collection.manifest = engine.collection.manifest | {"name": f"{PAYLOAD} collection"}
+    renamed = {"name": f"{PAYLOAD} collection"}
+    engine.collection.manifest = engine.collection.manifest.model_copy(update=renamed)
     save_small_evaluation(engine.collection, PAYLOAD, engine.checkpoint.sha256)
     training = TrainHandlers(engine.collection, Path(engine.checkpoint.path), "cpu")
     served = start(engine, port=FIRST_PORT + 60, training=training)
@@ -270,6 +271,7 @@ def test_website_over_plain_http_cannot_read_or_write(
         component = server_functions(config)["sieve_notes_write"]
         sieve = f"http://sieve.example:{port}"
         (tmp_path / "index.html").write_text(OVER_HTTP.format(sieve=sieve, component=component))
+        page.goto("about:blank")  # ends the requests of the page itself
         statuses.clear()
         page.goto(f"http://evil.example:{evil_port}/")
         page.wait_for_function("window.read")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from processes import FIRST_PORT
 
-from browser.steps import found, has_sideways_scroll, search, skip_guide
+from browser.steps import has_sideways_scroll, search, settle, skip_guide
 from browser.test_whole_page import violations
 from sieve.explorer.app import start
 from sieve.explorer.server import Server
@@ -98,8 +98,9 @@ def test_any_collection_can_be_opened_trained_and_searched(
     fill(page, 30)
     page.get_by_role("button", name="Start").click()
     page.get_by_role("textbox", name="Find").wait_for(timeout=PATIENCE)
+    settle(page)
     search(page, "a circle", "the snow")
-    assert found(page)
+    page.locator(".sv-tile").first.wait_for()
     page.get_by_role("tab", name="Train").click()
     expect(page.get_by_role("heading", name="Trained")).to_be_visible()
     expect(page.locator(".sv-train-detail")).to_contain_text("open in all tabs")
