@@ -28,9 +28,10 @@ from sieve.model.dimensions import (
     open_code_cache,
     rename_rows,
 )
-from sieve.model.dimensions.evidence import ZeroShotEvidence
+from sieve.model.dimensions.evidence import ZeroShotEvidence, sample_rows
 from sieve.model.dimensions.vocabulary import english_words
 from sieve.model.duplicates import Copies, duplicate_groups
+from sieve.model.encoder import IMAGE, encode_codes
 from sieve.model.exclusion import (
     Contributions,
     Query,
@@ -345,7 +346,11 @@ class Engine:
     def _zero_shot(self) -> ZeroShotEvidence | None:
         if self.collection.codes:
             return None
-        return ZeroShotEvidence(self.image_codes.by_row, self.collection.image_embeddings)
+        # The codes may be in an external index, so those of a sample are computed.
+        rows = sample_rows(self.collection.n_items)
+        embeddings = np.asarray(self.collection.image_embeddings[rows])
+        codes = encode_codes(self.checkpoint.encoder, embeddings, IMAGE)
+        return ZeroShotEvidence(codes.by_row, embeddings)
 
     def search(
         self,

@@ -308,7 +308,10 @@ def nothing_proposed_note(text: str, phrases: tuple[str, ...]) -> str:
     words = {tuple(lemma(word) for word in bare_phrase(part).split()) for part in (text, *phrases)}
     if text and len(words) == 1:
         return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
-    return f"Nothing is switched off for {excluded}: the query has the same dimensions as strongly."
+    return (
+        f"Nothing is switched off for {excluded}: there is no dimension for it that the query does "
+        "not share."
+    )
 
 
 def query_encoder(

@@ -20,28 +20,31 @@ from sieve.model.dimensions.labels import auc_matrix
 FITTING = 0.05
 """Share of the images that a text is taken to fit."""
 SAMPLE = 5000
-"""Maximum number of images, evenly spaced; more change the evidence little."""
+"""Number of images that suffice."""
+
+
+def sample_rows(n: int) -> np.ndarray:
+    """Return at most `SAMPLE` of n rows, evenly spaced: (s,) int64."""
+    return np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
 
 
 class ZeroShotEvidence:
-    """Evidence over the images of a collection.
+    """Evidence over some images.
 
     Parameters
     ----------
     codes : (n, m) float32, sparse, non-negative
         Codes of images.
     embeddings : (n, d) float16 or float32
-        The backbone's embeddings of the same images; may be memory-mapped.
+        The backbone's embeddings of the same images.
     """
 
     def __init__(self, codes: csr_array, embeddings: np.ndarray) -> None:
-        n = len(embeddings)
-        rows = np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
-        images = np.asarray(embeddings[rows], np.float32)
-        images -= images.mean(0)
+        images = np.asarray(embeddings, np.float32)
+        images = images - images.mean(0)
         norms = np.linalg.norm(images, axis=1, keepdims=True)
         self._images = images / np.maximum(norms, 1e-12)
-        self._codes = csc_array(codes[rows])
+        self._codes = csc_array(codes)
 
     def auc(self, texts: np.ndarray, dimensions: np.ndarray | None = None) -> np.ndarray:
         """Return the evidence of dimensions for texts: (t, m) float32 in [0, 1].

@@ -12,7 +12,7 @@ from sieve.explorer.figures.drawing import draw_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 ALL = ["violations", "names", "captions", "scores"]
-ROWS = [{"query": "a circle"}, {"query": "a circle", "without": "snow", "strictness": 0}]
+ROWS = [{"query": "a circle"}, {"query": "a circle", "without": "the snow", "strictness": 0}]
 
 
 def recipe(**fields: Any) -> Recipe:

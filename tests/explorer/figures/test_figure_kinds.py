@@ -27,7 +27,7 @@ def test_pdf_has_size_text_and_metadata(tiny_engine) -> None:
     assert height == pytest.approx(drawn.height_cm, abs=0.005)
     assert b"/FontFile2" in drawn.data and b"/ToUnicode" in drawn.data
     assert b"/Type3" not in drawn.data
-    assert "a circle\na circle\nwithout snow\n" in pdf_text(drawn.data)
+    assert "a circle\na circle\nwithout the snow\n" in pdf_text(drawn.data)
     for origin in (tiny_engine.collection.sha256, tiny_engine.checkpoint.sha256):
         assert origin.encode() in drawn.data
     assert b"CreationDate" not in drawn.data
@@ -71,11 +71,11 @@ def test_png_has_300_dpi(tiny_engine) -> None:
 def test_svg_text_is_text(tiny_engine) -> None:
     lines = lines_of(svg_of(tiny_engine, marks=ALL))
     content = figure_content(tiny_engine, recipe())
-    assert {"a circle", "without snow", "strictness 0"} <= set(lines)
+    assert {"a circle", "without the snow", "strictness 0"} <= set(lines)
     score = f"{content[0].tiles[0].score:.2f}".replace("0.", ".", 1)
     assert score in lines
     plain = lines_of(svg_of(tiny_engine, marks=[]))
-    assert plain == ["a circle", "a circle", "without snow"]
+    assert plain == ["a circle", "a circle", "without the snow"]
 
 
 def test_markup_is_escaped(tiny_engine) -> None:
