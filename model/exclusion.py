@@ -34,8 +34,9 @@ class Calibration:
     """τ: `never` leaves out every item that has an off dimension above it."""
     proposal_ratio: float = 1.0
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
-    proposal_floor: float = 0.0
-    """Dimensions weaker than this share of B's strongest are not proposed."""
+    proposal_floor: float = 0.2
+    """Dimensions of less value than this share of B's best are not proposed, also if B's best is
+    shared with A: see `proposal_values`."""
     proposal_limit: int = 3
     """Maximum number of dimensions that are proposed for each B; 0: no limit."""
 
@@ -162,13 +163,12 @@ def proposal_values(
     evidence : (t, m) float32, optional
     """
     a, b = np.abs(code), np.abs(without)
-    floor = np.float32(calibration.proposal_floor) * b.max(axis=1, initial=0, keepdims=True)
-    can = (b > np.float32(calibration.proposal_ratio) * a) & (b > 0) & (b >= floor)
-    if evidence is None:
-        value = np.where(can, b, 0)
-    else:
-        can &= evidence > LEAST_EVIDENCE
-        value = np.where(can, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
+    value = b
+    if evidence is not None:
+        value = np.where(evidence > LEAST_EVIDENCE, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
+    floor = np.float32(calibration.proposal_floor) * value.max(axis=1, initial=0, keepdims=True)
+    can = (b > np.float32(calibration.proposal_ratio) * a) & (value >= floor)
+    value = np.where(can, value, 0)
     limit = calibration.proposal_limit
     if limit and limit < value.shape[1]:
         least = -np.partition(-value, limit - 1, axis=1)[:, limit - 1 : limit]

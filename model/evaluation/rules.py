@@ -120,7 +120,7 @@ def dimensions_off(space: Space, values: Mapping[str, float]) -> np.ndarray:
     """
     calibration = Calibration(
         proposal_ratio=values["ratio"],
-        proposal_floor=values.get("floor", 0.0),
+        proposal_floor=values.get("floor", Calibration.proposal_floor),
         proposal_limit=round(values.get("limit", 0)),
     )
     return proposal_values(space.a, space.b, calibration, space.evidence) > 0
