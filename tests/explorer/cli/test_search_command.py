@@ -12,11 +12,11 @@ from sieve.model.engine import Engine
 
 
 def test_search_prints_json(sieve: Sieve, opened: tuple) -> None:
-    found = sieve("search", *opened, "a circle", "--without", "a night", "-k", "7", "--json").data
+    found = sieve("search", *opened, "a circle", "--without", "the snow", "-k", "7", "--json").data
     assert list(found) == [
         "query", "without", "excluded", "off", "results", "notes", "suggestion", "seconds",
     ]  # fmt: skip
-    assert (found["query"], found["without"]) == ("a circle", "a night")
+    assert (found["query"], found["without"]) == ("a circle", "the snow")
     assert found["off"] and set(found["off"][0]) == {"dimension", "name", "weight"}
     assert len(found["results"]) == 7
     assert 0 <= found["seconds"] < 5
