@@ -324,7 +324,7 @@ class Engine:
     def evidence(
         self, embeddings: np.ndarray, dimensions: np.ndarray | None = None
     ) -> np.ndarray | None:
-        """Return how well dimensions tell the images that each text fits from others.
+        """Return how well dimensions separate the images that match each text from all others.
 
         Parameters
         ----------

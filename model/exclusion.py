@@ -16,7 +16,7 @@ import numpy as np
 
 from sieve.model.codes import SparseCodes
 
-LEAST_EVIDENCE = 0.6
+MIN_EVIDENCE = 0.6
 """Dimensions with a smaller AUC for B are not proposed; 0.5 is chance."""
 _BLOCK = 256
 """Rows in a block, whose best score bounds the scores that are sorted."""
@@ -35,8 +35,8 @@ class Calibration:
     proposal_ratio: float = 1.0
     """ρ: "without B" proposes the dimensions with b_j > ρ a_j."""
     proposal_floor: float = 0.2
-    """Dimensions of less value than this share of B's best are not proposed, also if B's best is
-    shared with A: see `proposal_values`."""
+    """Minimum value of a proposed dimension, as a share of the highest value among all dimensions
+    of B, including those that belong to A: see `proposal_values`."""
     proposal_limit: int = 3
     """Maximum number of dimensions that are proposed for each B; 0: no limit."""
 
@@ -109,7 +109,7 @@ class Proposal(NamedTuple):
     """Dimensions that "without B" proposes to switch off."""
 
     off: np.ndarray
-    """(p,) int64, the best evidence first"""
+    """(p,) int64, the highest value first"""
     weights: np.ndarray
     """(m,) float32: B's activations; those of the proposed dimensions have unit norm"""
 
@@ -129,7 +129,7 @@ def propose_off(
     without : (m,) or (t, m) float32
         Code of B, or of each of several B, whose proposals are united.
     evidence : (m,) or (t, m) float32, optional
-        How well each dimension tells the images of each B from others: see
+        AUC with which each dimension separates the images of each B from all others: see
         `sieve.model.dimensions.evidence`.
     """
     without_tm = np.atleast_2d(without)
@@ -165,7 +165,7 @@ def proposal_values(
     a, b = np.abs(code), np.abs(without)
     value = b
     if evidence is not None:
-        value = np.where(evidence > LEAST_EVIDENCE, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
+        value = np.where(evidence > MIN_EVIDENCE, np.sqrt(b) * (2 * evidence - 1) ** 2, 0)
     floor = np.float32(calibration.proposal_floor) * value.max(axis=1, initial=0, keepdims=True)
     can = (b > np.float32(calibration.proposal_ratio) * a) & (value >= floor)
     value = np.where(can, value, 0)
@@ -179,7 +179,7 @@ def proposal_values(
 def scaled_weights(without: np.ndarray, proposed: np.ndarray) -> np.ndarray:
     """Scale each B so that its proposed dimensions have unit norm: (t, m) → (t, m) float32.
 
-    So a few dimensions lower the scores of B's items as much as many do.
+    A few dimensions then lower the scores of B's items as much as many would.
     """
     norms = np.linalg.norm(np.where(proposed, without, 0), axis=1, keepdims=True)
     return (without / np.where(norms > 0, norms, 1)).astype(np.float32)

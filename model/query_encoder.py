@@ -309,8 +309,8 @@ def nothing_proposed_note(text: str, phrases: tuple[str, ...]) -> str:
     if text and len(words) == 1:
         return f"“{shortened(text)}” {excluded} asks for what it excludes: nothing is switched off."
     return (
-        f"Nothing is switched off for {excluded}: there is no dimension for it that the query does "
-        "not share."
+        f"No dimension is switched off, because none represents {excluded.removeprefix('without ')}"
+        " without also representing the query."
     )
 
 

@@ -53,7 +53,7 @@ _UNUSED_REASONS = {
     "": "file without an extension: if it is an image, add an extension such as .jpg",
     **UNREADABLE_IMAGES,
 }
-"""What to do about a file that was not used, by extension."""
+"""Advice on files that were not used, by extension."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Evidence that a dimension is about a text, from images alone.
+"""Zero-shot evidence that a dimension represents a text.
 
-A text's code also has dimensions that merely came with its words in the training captions. The
-evidence for dimension j and text t is
+The code of a text also contains dimensions that only co-occurred with its words in the training
+captions. The evidence for dimension j and text t is
 
-    AUC_jt = P(z_xj > z_yj), x an image that t fits, y another,
+    AUC_jt = P(z_xj > z_yj), x an image that matches t, y one that does not,
 
-where the images whose centred embeddings have the highest cosines with the text count as those that
-it fits. Neither captions nor labels are used.
+where the images with the highest cosine of their centred embedding and the text count as matches.
+Neither captions nor labels are used.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from scipy.sparse import csc_array, csr_array
 from sieve.model.codes import shape_of
 from sieve.model.dimensions.labels import auc_matrix
 
-FITTING = 0.05
-"""Share of the images that a text is taken to fit."""
+MATCHING = 0.05
+"""Share of the images that count as matches of a text."""
 SAMPLE = 5000
-"""Number of images that suffice."""
+"""Maximum number of images to use."""
 
 
 def sample_rows(n: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def sample_rows(n: int) -> np.ndarray:
 
 
 class ZeroShotEvidence:
-    """Evidence over some images.
+    """Evidence of dimensions for texts, measured on a set of images.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class ZeroShotEvidence:
         _, m = shape_of(self._codes)
         dimensions = np.arange(m) if dimensions is None else dimensions
         cosines = self._images @ texts.T  # (n, t)
-        fits = cosines >= np.quantile(cosines, 1 - FITTING, axis=0)
-        auc_ct = auc_matrix(self._codes[:, dimensions], csr_array(fits.astype(np.float32)))
+        matches = cosines >= np.quantile(cosines, 1 - MATCHING, axis=0)
+        auc_ct = auc_matrix(self._codes[:, dimensions], csr_array(matches.astype(np.float32)))
         evidence = np.full((len(texts), m), 0.5, np.float32)
         evidence[:, dimensions] = np.nan_to_num(auc_ct.T, nan=0.5)
         return evidence

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from sieve.model.dimensions.evidence import FITTING, ZeroShotEvidence
+from sieve.model.dimensions.evidence import MATCHING, ZeroShotEvidence
 
 N, D = 400, 16
 
@@ -17,7 +17,7 @@ def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     all but B's images, and 3 for none.
     """
     generator = np.random.default_rng(0)
-    has_b = np.arange(N) < FITTING * N
+    has_b = np.arange(N) < MATCHING * N
     text = np.eye(D, dtype=np.float32)[:1]
     images = generator.standard_normal((N, D)).astype(np.float32) + 2  # 2: a modality gap
     images[:, 0] += 20 * has_b
@@ -28,7 +28,7 @@ def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return codes.astype(np.float32), images.astype(np.float16), text
 
 
-def test_evidence_is_the_auc_for_the_images_that_a_text_fits(
+def test_evidence_is_the_auc_for_the_images_that_match_a_text(
     world: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     codes, images, text = world

@@ -1,0 +1,96 @@
+"""Measure exclusion by the maximum number of dimensions that "without" switches off.
+
+    python -m tests.benchmarks.proposals COLLECTION CHECKPOINT
+
+The table gives AP@10 on the validation split with tuning pairs (best of the calibration grid), with
+and without evidence. The last lines count the dimensions that the explorer proposes for the report
+pairs on the test split, and those that do not separate B's items (AUC below 0.60).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sieve.data_prep.bundled import locate_collection
+from sieve.model.dimensions.labels import auc_matrix
+from sieve.model.engine import Engine
+from sieve.model.evaluation.pairs import (
+    PairCriteria,
+    PairSet,
+    caption_concepts,
+    label_concepts,
+    select_pairs,
+)
+from sieve.model.evaluation.rules import FEW, PUSH, Rule, Space
+from sieve.model.training.calibration import (
+    LIMITS,
+    PUSHES,
+    RATIOS,
+    calibration_pairs,
+    code_space,
+    mean_ap,
+)
+from sieve.model.words.nouns import benchmark_nouns
+
+FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4)
+CHANCE = 0.6
+
+
+def best(rule: Rule, space: Space, pairs: PairSet, grid: Mapping[str, Sequence[float]]) -> float:
+    """Return the best AP@10 of a rule over λ, ρ and a grid of other hyperparameters."""
+    names = ("push", "ratio", *grid)
+    settings = product(PUSHES, RATIOS, *grid.values())
+    return max(mean_ap(rule, space, dict(zip(names, one, strict=True)), pairs) for one in settings)
+
+
+def report_pairs(engine: Engine) -> PairSet:
+    """Return the report pairs of labels, or of captions without labels, on the test split."""
+    collection, nouns = engine.collection, benchmark_nouns()
+    if collection.has_labels:
+        concepts = label_concepts(collection, nouns, PairCriteria())
+    else:
+        concepts = caption_concepts(collection, nouns)
+    rows = collection.rows_of_split(["test"])
+    return select_pairs(concepts, rows, PairCriteria(), tuning=False)
+
+
+def main() -> None:
+    """Run the benchmark and print its results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collection", nargs="?", default="scenes")
+    parser.add_argument("checkpoint", nargs="?")
+    args = parser.parse_args()
+    engine = Engine.open(locate_collection(args.collection), args.checkpoint)
+    pairs = calibration_pairs(engine.collection)
+    if pairs is None:
+        parser.error("the validation split has no pairs")
+    encode = engine.backbone.encode_texts
+    space = code_space(engine.checkpoint.encoder, engine.collection, pairs, encode(pairs.texts))
+    bare = replace(space, evidence=None)
+    print(f"{len(pairs)} pairs, {len(pairs.rows)} validation items")
+    print("| dimensions | AP@10 | without evidence |\n|---|---|---|")
+    for limit in LIMITS:
+        figures = (best(FEW, one, pairs, {"limit": (limit,)}) for one in (space, bare))
+        print(f"| {limit} |", " | ".join(f"{figure:.3f}" for figure in figures), "|")
+    print(f"| all | – | {best(PUSH, bare, pairs, {'floor': FLOORS}):.3f} |")
+    report = report_pairs(engine)
+    codes = engine.image_codes.by_row[report.rows]
+    auc = auc_matrix(codes, csr_array(report.has_b.T.astype(np.float32)))  # (m, p)
+    queries = [engine.encode(a, b) for a, b in zip(report.a, report.b, strict=True)]
+    found = [auc[list(query.proposed), at] for at, query in enumerate(queries)]
+    counts, values = [len(each) for each in found], np.concatenate(found)
+    print(
+        f"{len(report)} report pairs, {len(report.rows)} test items: {np.median(counts):.0f} "
+        f"dimensions proposed (median; at most {max(counts)}); {(values < CHANCE).sum()} of "
+        f"{len(values)} with AUC for B below {CHANCE:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
